@@ -1,0 +1,53 @@
+"""Every exception the package raises on purpose.
+
+All derive from `Error`, which is a RuntimeError because that is what code written for OpenVINO catches; each one is
+also the built-in exception it resembles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class Error(RuntimeError):
+    """Base of all errors raised by cpuruntime."""
+
+
+class InvalidArgumentError(Error, ValueError):
+    """The caller's value breaks a rule."""
+
+
+class UnsupportedError(Error, NotImplementedError):
+    """The request is legal and not implemented here."""
+
+
+class DeviceUnavailableError(Error):
+    """The device exists in principle and cannot be used on this machine; the message says why."""
+
+
+class ModelError(Error, ValueError):
+    """The model file or graph is wrong."""
+
+
+class ModelNotFoundError(ModelError, FileNotFoundError):
+    """There is no model file at the given path."""
+
+
+class BusyError(Error):
+    """The infer request is running; wait for it before touching it."""
+
+
+class CancelledError(Error):
+    """The inference was cancelled before it finished."""
+
+
+class InternalError(Error, AssertionError):
+    """A defect of cpuruntime itself."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """A sentence that suggests the nearest of `names`, with a leading space; empty when none is close."""
+    by_fold = {n.casefold(): n for n in names}
+    close = get_close_matches(name.casefold(), by_fold, n=1, cutoff=0.6)
+    return f" Did you mean '{by_fold[close[0]]}'?" if close else ""
