@@ -15,6 +15,7 @@ import hashlib
 import importlib.util
 import logging
 import os
+import re
 import stat
 import sys
 import tempfile
@@ -41,7 +42,7 @@ on_compile: list[Callable[[str], None]] = []
 
 
 def lazy(name: str) -> ModuleType:
-    """The sibling module `name`, executed at its first attribute access: kernels name their helpers without loading the compiler."""
+    """The sibling module `name`, executed at its first use, so that naming `simd` does not load the compiler."""
     full = f"{__package__}.{name}"
     if full in sys.modules:
         return sys.modules[full]
@@ -117,7 +118,7 @@ class Kernel:
 
     @property
     def address(self) -> int:
-        """Address of the native code; compiles or loads it on first use. Thread-safe. RuntimeError when compilation fails."""
+        """Address of the native code; compiled or loaded on first use. Thread-safe."""
         if not self._address:
             with _lock:
                 if not self._address:
@@ -151,7 +152,7 @@ def kernel(arguments: np.dtype, name: str | None = None) -> Callable[[Callable[.
 
 def record(**fields: str | type) -> np.dtype:
     """An aligned record type for an argument block; a field is "i8" (address, size), "f4" and so on."""
-    return np.dtype([(name, kind) for name, kind in fields.items()], align=True)
+    return np.dtype(list(fields.items()), align=True)
 
 
 def loaded_kernels() -> tuple[int, int]:
@@ -184,20 +185,35 @@ def _engine() -> llvm.ExecutionEngine:
 
 
 @cache
-def _environment_digest() -> bytes:
-    """Digest of everything but the kernel itself that decides the object code."""
+def _environment() -> bytes:
+    """What decides the object code beside the sources: the compiler and the target."""
     target = isa.current()
-    digest = hashlib.sha256()
     facts = [version("numba"), version("llvmlite"), sys.version, target.name, target.cpu, target.features]
-    for fact in facts:
-        digest.update(fact.encode() + b"\0")
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return "\0".join(facts).encode()
+
+
+@cache
+def _source_digest(path: Path) -> bytes:
+    """Digest of this file, a kernel file and what that imports from here as `from .name import` or `lazy("name")`."""
+    folder, pending, seen = Path(__file__).parent, [path, Path(__file__)], {}
+    while pending:
+        file = pending.pop()
+        if file not in seen:
+            seen[file] = text = file.read_text()
+            names = (a or b for a, b in _SIBLING_IMPORT.findall(text))
+            pending += [folder / f"{name}.py" for name in names if name != "name"]
+    digest = hashlib.sha256()
+    for file in sorted(seen, key=lambda f: f.name):
+        digest.update(file.name.encode() + b"\0" + seen[file].encode() + b"\0")
     return digest.digest()
 
 
+_SIBLING_IMPORT = re.compile(r"""^from \.(\w+) import|\blazy\("(\w+)"\)""", re.MULTILINE)
+
+
 def _symbol(item: Kernel) -> str:
-    return "cpuruntime_" + hashlib.sha256(_environment_digest() + item.name.encode()).hexdigest()[:40]
+    sources = _source_digest(Path(item.function.__code__.co_filename))
+    return "cpuruntime_" + hashlib.sha256(_environment() + sources + item.name.encode()).hexdigest()[:40]
 
 
 def _load(item: Kernel) -> int:
