@@ -1,0 +1,202 @@
+"""The graph: values, the nodes that make them, and the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cpuruntime.graph.shapes import PartialShape
+from cpuruntime.graph.types import Type
+
+if TYPE_CHECKING:
+    import onnx
+
+    Attribute = int | float | str | list[Any] | np.ndarray | onnx.GraphProto
+
+
+class Value:
+    """A tensor that flows between nodes; compared and hashed by identity.
+
+    `shape` is None when even the rank is unknown, and an extent in it is None when it is unknown. A constant holds its
+    data in `constant`; an initializer has no producer.
+    """
+
+    __slots__ = ("constant", "element_type", "name", "producer", "shape")
+
+    def __init__(
+        self,
+        name: str,
+        element_type: Type = Type.dynamic,
+        shape: Iterable[int | None] | None = None,
+        constant: np.ndarray | None = None,
+    ) -> None:
+        self.name = name
+        self.element_type = element_type
+        self.shape: tuple[int | None, ...] | None = None if shape is None else tuple(shape)
+        self.constant = constant
+        self.producer: Node | None = None
+
+    @classmethod
+    def of(cls, name: str, array: np.ndarray) -> Value:
+        """A constant that holds `array`, with its type and shape."""
+        return cls(name, Type(array.dtype), array.shape, array)
+
+    @property
+    def is_static(self) -> bool:
+        """Whether the rank and every extent are known."""
+        return self.shape is not None and None not in self.shape
+
+    @property
+    def static_shape(self) -> tuple[int, ...]:
+        """The shape of a static value; AssertionError for another."""
+        assert self.shape is not None and None not in self.shape, f"{self} is not static"
+        return self.shape  # type: ignore[return-value]
+
+    def __repr__(self) -> str:
+        return f"<Value {self}>"
+
+    def __str__(self) -> str:
+        if self.shape is None:
+            shape = "[...]"
+        else:
+            shape = "[" + ",".join("?" if d is None else str(d) for d in self.shape) + "]"
+        return f"{self.name}: {self.element_type.get_type_name()}{shape}"
+
+
+class Node:
+    """One operator applied to values.
+
+    `inputs` holds None where an optional input is absent, `outputs` only real values or, for an optional output that is
+    absent, None. `version` is the operator set the node was written against; `origins` are the names of the nodes of
+    the model that were merged into this one.
+    """
+
+    __slots__ = ("attributes", "domain", "inputs", "name", "op_type", "origins", "outputs", "version")
+
+    def __init__(
+        self,
+        op_type: str,
+        name: str,
+        inputs: Iterable[Value | None],
+        outputs: Iterable[Value | None],
+        attributes: dict[str, Attribute] | None = None,
+        domain: str = "",
+        version: int = 0,
+        origins: Iterable[str] | None = None,
+    ) -> None:
+        self.op_type = op_type
+        self.name = name
+        self.inputs: list[Value | None] = list(inputs)
+        self.outputs: list[Any] = list(outputs)
+        self.attributes: dict[str, Any] = dict(attributes or {})
+        self.domain = domain
+        self.version = version
+        self.origins: list[str] = [name] if origins is None else list(origins)
+        for output in self.outputs:
+            if output is not None:
+                output.producer = self
+
+    def input(self, index: int) -> Value | None:
+        """The input at `index`; None when it is absent or the node has fewer."""
+        return self.inputs[index] if index < len(self.inputs) else None
+
+    @property
+    def where(self) -> str:
+        """How error messages call this node: `Conv 'c3' (opset 13)`."""
+        domain = f"{self.domain} " if self.domain else ""
+        return f"{self.op_type} '{self.name}' ({domain}opset {self.version})"
+
+    def __repr__(self) -> str:
+        return f"<Node {self.where}>"
+
+
+class Graph:
+    """A model: `nodes` are in topological order. Not safe to change from two threads.
+
+    `opsets` maps each domain to the version that the model imports. `input_bounds` keeps the declared shapes of the
+    inputs, with bounds, which `Value.shape` cannot hold.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        inputs: Iterable[Value],
+        outputs: Iterable[Value],
+        nodes: Iterable[Node],
+        opsets: dict[str, int] | None = None,
+    ) -> None:
+        self.name = name
+        self.inputs: list[Value] = list(inputs)
+        self.outputs: list[Value] = list(outputs)
+        self.nodes: list[Node] = list(nodes)
+        self.opsets: dict[str, int] = dict(opsets or {})
+        self.input_bounds: dict[str, PartialShape] = {}
+
+    def uses(self) -> dict[Value, list[tuple[Node, int]]]:
+        """For each value that a node reads: the nodes and the positions in their inputs. Outputs are not listed."""
+        found: dict[Value, list[tuple[Node, int]]] = {}
+        for node in self.nodes:
+            for index, value in enumerate(node.inputs):
+                if value is not None:
+                    found.setdefault(value, []).append((node, index))
+        return found
+
+    def replace(self, old: Value, new: Value) -> None:
+        """Read `new` wherever `old` is read, by nodes and as an output of the graph."""
+        for node in self.nodes:
+            for index, value in enumerate(node.inputs):
+                if value is old:
+                    node.inputs[index] = new
+        self.outputs = [new if value is old else value for value in self.outputs]
+
+    def constants(self) -> list[Value]:
+        """The constants that nodes read or the graph returns, each once, in order of first use."""
+        return [value for value in self._values() if value.constant is not None]
+
+    def values(self) -> list[Value]:
+        """Every value of the graph, each once: inputs first, then in order of first appearance."""
+        return list(self._values())
+
+    def _values(self) -> Iterator[Value]:
+        seen: set[int] = set()
+
+        def every() -> Iterator[Value | None]:
+            yield from self.inputs
+            for node in self.nodes:
+                yield from node.inputs
+                yield from node.outputs
+            yield from self.outputs
+
+        for value in every():
+            if value is not None and id(value) not in seen:
+                seen.add(id(value))
+                yield value
+
+    def clone(self) -> Graph:
+        """A copy with values and nodes of its own; the arrays of constants are shared."""
+        copies: dict[int, Value] = {}
+        for value in self._values():
+            copies[id(value)] = Value(value.name, value.element_type, value.shape, value.constant)
+
+        def copy(values: Iterable[Value | None]) -> list[Value | None]:
+            return [None if value is None else copies[id(value)] for value in values]
+
+        nodes = [
+            Node(n.op_type, n.name, copy(n.inputs), copy(n.outputs), n.attributes, n.domain, n.version, n.origins)
+            for n in self.nodes
+        ]
+        inputs = [copies[id(value)] for value in self.inputs]
+        outputs = [copies[id(value)] for value in self.outputs]
+        result = Graph(self.name, inputs, outputs, nodes, self.opsets)
+        result.input_bounds = dict(self.input_bounds)
+        return result
+
+    def __str__(self) -> str:
+        from cpuruntime.graph.printer import print_graph
+
+        return print_graph(self)
+
+    def __repr__(self) -> str:
+        return f"<Graph '{self.name}': {len(self.inputs)} inputs, {len(self.outputs)} outputs, {len(self.nodes)} nodes>"

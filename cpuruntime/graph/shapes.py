@@ -1,0 +1,354 @@
+"""Shapes: known (Shape), and partly known (PartialShape of Dimension), as OpenVINO writes them."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Iterator
+from typing import Any, overload
+
+from cpuruntime.errors import InvalidArgumentError
+
+_DIMENSION_RULE = "a dimension is an int >= 0, -1 or '?' (unknown), (low, high), or a string such as '1..8', '1..', '..8'."
+
+
+class Dimension:
+    """One extent: known (`Dimension(5)`), unknown (`Dimension()` or `Dimension(-1)`), or bounded (`Dimension(1, 8)`).
+
+    An upper bound of -1 means none. Immutable and hashable; a known dimension equals its int. Raises
+    InvalidArgumentError when the bounds are wrong.
+    """
+
+    __slots__ = ("_high", "_low")
+
+    def __init__(self, dimension: Any = -1, max_dimension: int | None = None) -> None:
+        if max_dimension is not None:
+            self._low, self._high = _index(dimension, dimension), _index(max_dimension, max_dimension)
+        elif isinstance(dimension, Dimension):
+            self._low, self._high = dimension._low, dimension._high
+        elif isinstance(dimension, str):
+            self._low, self._high = _parse_dimension(dimension)
+        elif isinstance(dimension, (tuple, list)):
+            if len(dimension) != 2:
+                raise InvalidArgumentError(f"{dimension!r} is no dimension: {_DIMENSION_RULE}")
+            self._low, self._high = (_index(bound, dimension) for bound in dimension)
+        else:
+            length = _index(dimension, dimension)
+            self._low, self._high = (0, -1) if length == -1 else (length, length)
+        if self._low < 0 or self._high < -1 or -1 < self._high < self._low:
+            given = dimension if max_dimension is None else (dimension, max_dimension)
+            raise InvalidArgumentError(f"{given!r} is no dimension: {_DIMENSION_RULE}")
+
+    @staticmethod
+    def dynamic() -> Dimension:
+        """An unknown dimension."""
+        return Dimension()
+
+    @property
+    def is_static(self) -> bool:
+        """Whether the length is known."""
+        return self._low == self._high
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether the length is not known."""
+        return self._low != self._high
+
+    @property
+    def min_length(self) -> int:
+        """The least length."""
+        return self._low
+
+    @property
+    def max_length(self) -> int:
+        """The greatest length; -1 when there is no bound."""
+        return self._high
+
+    def get_length(self) -> int:
+        """The length; InvalidArgumentError when it is not known."""
+        if self.is_dynamic:
+            raise InvalidArgumentError(f"Dimension {self} has no single length; see min_length and max_length.")
+        return self._low
+
+    def get_min_length(self) -> int:
+        """The least length."""
+        return self._low
+
+    def get_max_length(self) -> int:
+        """The greatest length; -1 when there is no bound."""
+        return self._high
+
+    def contains(self, length: int) -> bool:
+        """Whether `length` lies within the bounds."""
+        return length >= self._low and (self._high == -1 or length <= self._high)
+
+    def compatible(self, other: Any) -> bool:
+        """Whether some length satisfies both."""
+        other = Dimension(other)
+        return (self._high == -1 or other._low <= self._high) and (other._high == -1 or self._low <= other._high)
+
+    def relaxes(self, other: Any) -> bool:
+        """Whether every length of `other` is one of this dimension's."""
+        other = Dimension(other)
+        return self._low <= other._low and (self._high == -1 or -1 < other._high <= self._high)
+
+    def refines(self, other: Any) -> bool:
+        """Whether every length of this dimension is one of `other`'s."""
+        return Dimension(other).relaxes(self)
+
+    def same_scheme(self, other: Any) -> bool:
+        """Whether both are unknown or both have the same length."""
+        other = Dimension(other)
+        return (self.is_dynamic and other.is_dynamic) or self == other
+
+    def to_string(self) -> str:
+        """Such as "5", "?", "1..8", "1.." or "..8"."""
+        return str(self)
+
+    def __int__(self) -> int:
+        return self.get_length()
+
+    def __index__(self) -> int:
+        return self.get_length()
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Dimension):
+            return (self._low, self._high) == (other._low, other._high)
+        if isinstance(other, int):
+            return self.is_static and self._low == other
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._low) if self.is_static else hash((self._low, self._high))
+
+    def __str__(self) -> str:
+        if self.is_static:
+            return str(self._low)
+        if self._high == -1:
+            return f"{self._low}.." if self._low else "?"
+        return f"{self._low}..{self._high}" if self._low else f"..{self._high}"
+
+    def __repr__(self) -> str:
+        return f"<Dimension: {self}>"
+
+
+def _index(value: Any, whole: Any) -> int:
+    try:
+        return operator.index(value)
+    except (TypeError, InvalidArgumentError):
+        raise InvalidArgumentError(f"{whole!r} is no dimension: {_DIMENSION_RULE}") from None
+
+
+def _parse_dimension(text: str) -> tuple[int, int]:
+    stripped = text.strip()
+    if stripped in ("?", "-1"):
+        return 0, -1
+    low, dots, high = stripped.partition("..")
+    low, high = low.strip(), high.strip()
+    digits = [part for part in (low, high) if part]
+    if not digits or not all(part.isascii() and part.isdigit() for part in digits):
+        raise InvalidArgumentError(f"{text!r} is no dimension: {_DIMENSION_RULE}")
+    if not dots:
+        return int(low), int(low)
+    return int(low or "0"), int(high or "-1")
+
+
+def _split(text: str) -> list[str]:
+    inside = text.strip()
+    if inside.startswith("[") and inside.endswith("]"):
+        inside = inside[1:-1]
+    return inside.split(",") if inside.strip() else []
+
+
+class Shape(list[int]):
+    """A known shape: a list of ints >= 0. Equal to a list or tuple of the same ints.
+
+    `Shape([1, 3])`, `Shape("[1,3]")`, `Shape()`. Raises InvalidArgumentError when an extent is not an int >= 0.
+    """
+
+    def __init__(self, axis_lengths: Iterable[Any] | str = ()) -> None:
+        if isinstance(axis_lengths, (str, PartialShape)):
+            axis_lengths = PartialShape(axis_lengths).to_shape()
+        try:
+            lengths = [operator.index(length) for length in axis_lengths]
+        except TypeError:
+            raise InvalidArgumentError(f"{axis_lengths!r} is no shape: it takes ints >= 0.") from None
+        if any(length < 0 for length in lengths):
+            raise InvalidArgumentError(f"{axis_lengths!r} is no shape: it takes ints >= 0.")
+        super().__init__(lengths)
+
+    def to_string(self) -> str:
+        """Such as "[1,3]"."""
+        return str(self)
+
+    @overload
+    def __getitem__(self, index: Any) -> int: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Shape: ...
+
+    def __getitem__(self, index: Any) -> Any:
+        found = super().__getitem__(index)
+        return Shape(found) if isinstance(index, slice) else found
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, (list, tuple)):
+            return list.__eq__(self, list(other))
+        if isinstance(other, PartialShape):
+            return other == self
+        return NotImplemented
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __str__(self) -> str:
+        return "[" + ",".join(map(str, self)) + "]"
+
+    def __repr__(self) -> str:
+        return f"<Shape: {self}>"
+
+
+class PartialShape:
+    """A shape of which extents, or even the rank, may be unknown.
+
+    From a list or tuple whose items are as `Dimension` takes them (`[1, 3, (224, 448), -1]`), a `Shape`, or a string
+    ("[1,3,224..448,?]", "1,3,?", "[...]" for unknown rank). Raises InvalidArgumentError for anything else.
+    """
+
+    __slots__ = ("_dimensions",)
+
+    def __init__(self, shape: Any = ()) -> None:
+        self._dimensions: list[Dimension] | None
+        if isinstance(shape, PartialShape):
+            self._dimensions = None if shape._dimensions is None else list(shape._dimensions)
+        elif isinstance(shape, str):
+            parts = _split(shape)
+            self._dimensions = None if [part.strip() for part in parts] == ["..."] else [Dimension(p) for p in parts]
+        elif isinstance(shape, (list, tuple)):
+            self._dimensions = [Dimension(item) for item in shape]
+        else:
+            raise InvalidArgumentError(f"{shape!r} is no shape: give a list, a tuple, a Shape or a string.")
+
+    @staticmethod
+    def dynamic(rank: Any = None) -> PartialShape:
+        """The shape of unknown rank; with a rank, the shape of that many unknown dimensions."""
+        shape = PartialShape()
+        static = rank is not None and Dimension(rank).is_static
+        shape._dimensions = [Dimension()] * int(rank) if static else None
+        return shape
+
+    @property
+    def rank(self) -> Dimension:
+        """The number of dimensions."""
+        return Dimension() if self._dimensions is None else Dimension(len(self._dimensions))
+
+    @property
+    def is_static(self) -> bool:
+        """Whether every dimension is known."""
+        return self._dimensions is not None and all(d.is_static for d in self._dimensions)
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether the rank or a dimension is not known."""
+        return not self.is_static
+
+    @property
+    def all_non_negative(self) -> bool:
+        """Always true: no dimension here can be negative."""
+        return True
+
+    def to_shape(self) -> Shape:
+        """The shape; InvalidArgumentError when it is not wholly known."""
+        if self._dimensions is None or not self.is_static:
+            raise InvalidArgumentError(f"the shape {self} is dynamic: it has no single Shape.")
+        return Shape([d.min_length for d in self._dimensions])
+
+    def get_shape(self) -> Shape:
+        """The same as `to_shape`."""
+        return self.to_shape()
+
+    def get_min_shape(self) -> Shape:
+        """The least lengths; empty for an unknown rank."""
+        return Shape([d.min_length for d in self._dimensions or ()])
+
+    def get_max_shape(self) -> Shape:
+        """The greatest lengths, 2**63 - 1 where there is no bound; empty for an unknown rank."""
+        return Shape([2**63 - 1 if d.max_length == -1 else d.max_length for d in self._dimensions or ()])
+
+    def get_dimension(self, index: int) -> Dimension:
+        """The dimension at `index`."""
+        return self[index]
+
+    def compatible(self, shape: Any) -> bool:
+        """Whether some shape satisfies both."""
+        return self._pairwise(shape, Dimension.compatible, True)
+
+    def relaxes(self, shape: Any) -> bool:
+        """Whether every shape that satisfies `shape` satisfies this."""
+        other = PartialShape(shape)
+        return self._dimensions is None or (
+            other._dimensions is not None and self._pairwise(other, Dimension.relaxes, False)
+        )
+
+    def refines(self, shape: Any) -> bool:
+        """Whether every shape that satisfies this satisfies `shape`."""
+        return PartialShape(shape).relaxes(self)
+
+    def same_scheme(self, shape: Any) -> bool:
+        """Whether both have the same rank, the same known dimensions and the same places unknown."""
+        other = PartialShape(shape)
+        if self._dimensions is None or other._dimensions is None:
+            return self._dimensions is other._dimensions
+        return self._pairwise(other, Dimension.same_scheme, False)
+
+    def _pairwise(self, shape: Any, test: Any, unknown_rank: bool) -> bool:
+        mine, others = self._dimensions, PartialShape(shape)._dimensions
+        if mine is None or others is None:
+            return unknown_rank
+        return len(mine) == len(others) and all(test(a, b) for a, b in zip(mine, others))
+
+    def to_string(self) -> str:
+        """Such as "[1,3,224..448,?]"."""
+        return str(self)
+
+    def _known(self) -> list[Dimension]:
+        if self._dimensions is None:
+            raise InvalidArgumentError("the shape [...] has an unknown rank: it has no dimensions to count or index.")
+        return self._dimensions
+
+    def __len__(self) -> int:
+        return len(self._known())
+
+    def __iter__(self) -> Iterator[Dimension]:
+        return iter(list(self._known()))
+
+    @overload
+    def __getitem__(self, index: int) -> Dimension: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> PartialShape: ...
+
+    def __getitem__(self, index: int | slice) -> Dimension | PartialShape:
+        found = self._known()[index]
+        return PartialShape(found) if isinstance(found, list) else found
+
+    def __setitem__(self, index: int, value: Any) -> None:
+        self._known()[index] = Dimension(value)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, PartialShape):
+            return self._dimensions == other._dimensions
+        if isinstance(other, (list, tuple)):
+            return self._dimensions is not None and self._dimensions == list(other)
+        return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __str__(self) -> str:
+        if self._dimensions is None:
+            return "[...]"
+        return "[" + ",".join(map(str, self._dimensions)) + "]"
+
+    def __repr__(self) -> str:
+        return f"<PartialShape: {self}>"

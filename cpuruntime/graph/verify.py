@@ -1,0 +1,54 @@
+"""Checks the rules that every pass must keep."""
+
+from __future__ import annotations
+
+from cpuruntime.errors import InternalError
+from cpuruntime.graph.graph import Graph, Node, Value
+
+
+def verify(graph: Graph) -> None:
+    """Raise InternalError when the graph breaks a rule.
+
+    Rules: a value is made by one node, named as its producer, or is a graph input or a constant; nodes are in
+    topological order; what a node reads and the graph returns exists; a constant's array has its type and shape;
+    graph inputs have names of their own.
+    """
+    known: set[Value] = set()
+    for value in graph.inputs:
+        if value.producer is not None or value.constant is not None:
+            raise InternalError(f"graph input {value} has a producer or data.")
+        known.add(value)
+    if len({value.name for value in graph.inputs}) != len(graph.inputs):
+        raise InternalError(f"two inputs of the graph share a name: {[value.name for value in graph.inputs]}.")
+    for node in graph.nodes:
+        for value in node.inputs:
+            if value is not None:
+                _check_read(value, f"{node.where} reads", known)
+        for value in node.outputs:
+            if value is not None:
+                _check_made(value, node, known)
+                known.add(value)
+    for value in graph.outputs:
+        _check_read(value, "the graph returns", known)
+
+
+def _check_read(value: Value, who: str, known: set[Value]) -> None:
+    if value in known:
+        return
+    if value.constant is None:
+        raise InternalError(f"{who} {value}, which no earlier node makes and which is no input or constant.")
+    array = value.constant
+    if value.producer is not None:
+        raise InternalError(f"{who} {value}, a constant with a producer.")
+    if value.shape != array.shape or value.element_type != array.dtype:
+        raise InternalError(f"{who} {value}, whose data are {array.dtype}{list(array.shape)}.")
+    known.add(value)
+
+
+def _check_made(value: Value, node: Node, known: set[Value]) -> None:
+    if value in known:
+        raise InternalError(f"{node.where} makes {value}, which exists already.")
+    if value.producer is not node:
+        raise InternalError(f"{node.where} makes {value}, whose producer is {value.producer!r}.")
+    if value.constant is not None:
+        raise InternalError(f"{node.where} makes {value}, which is a constant.")
