@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from cpuruntime.errors import InternalError
 from cpuruntime.graph.shapes import PartialShape
 from cpuruntime.graph.types import Type
 
@@ -50,9 +51,10 @@ class Value:
 
     @property
     def static_shape(self) -> tuple[int, ...]:
-        """The shape of a static value; AssertionError for another."""
-        assert self.shape is not None and None not in self.shape, f"{self} is not static"
-        return self.shape  # type: ignore[return-value]
+        """The shape of a static value; InternalError for another."""
+        if self.shape is None or None in self.shape:
+            raise InternalError(f"the shape of {self} is not static.")
+        return cast("tuple[int, ...]", self.shape)
 
     def __repr__(self) -> str:
         return f"<Value {self}>"
@@ -68,9 +70,9 @@ class Value:
 class Node:
     """One operator applied to values.
 
-    `inputs` holds None where an optional input is absent, `outputs` only real values or, for an optional output that is
-    absent, None. `version` is the operator set the node was written against; `origins` are the names of the nodes of
-    the model that were merged into this one.
+    `inputs` holds None where an optional input is absent; an absent output that has later siblings is a value with the
+    name "". `version` is the operator set the node was written against; `origins` are the names of the model's nodes
+    that were merged into this one.
     """
 
     __slots__ = ("attributes", "domain", "inputs", "name", "op_type", "origins", "outputs", "version")
@@ -80,7 +82,7 @@ class Node:
         op_type: str,
         name: str,
         inputs: Iterable[Value | None],
-        outputs: Iterable[Value | None],
+        outputs: Iterable[Value],
         attributes: dict[str, Attribute] | None = None,
         domain: str = "",
         version: int = 0,
@@ -89,14 +91,13 @@ class Node:
         self.op_type = op_type
         self.name = name
         self.inputs: list[Value | None] = list(inputs)
-        self.outputs: list[Any] = list(outputs)
+        self.outputs: list[Value] = list(outputs)
         self.attributes: dict[str, Any] = dict(attributes or {})
         self.domain = domain
         self.version = version
         self.origins: list[str] = [name] if origins is None else list(origins)
         for output in self.outputs:
-            if output is not None:
-                output.producer = self
+            output.producer = self
 
     def input(self, index: int) -> Value | None:
         """The input at `index`; None when it is absent or the node has fewer."""
@@ -180,16 +181,14 @@ class Graph:
         for value in self._values():
             copies[id(value)] = Value(value.name, value.element_type, value.shape, value.constant)
 
-        def copy(values: Iterable[Value | None]) -> list[Value | None]:
-            return [None if value is None else copies[id(value)] for value in values]
+        def copy(values: Iterable[Value]) -> list[Value]:
+            return [copies[id(value)] for value in values]
 
-        nodes = [
-            Node(n.op_type, n.name, copy(n.inputs), copy(n.outputs), n.attributes, n.domain, n.version, n.origins)
-            for n in self.nodes
-        ]
-        inputs = [copies[id(value)] for value in self.inputs]
-        outputs = [copies[id(value)] for value in self.outputs]
-        result = Graph(self.name, inputs, outputs, nodes, self.opsets)
+        nodes = []
+        for n in self.nodes:
+            inputs = [None if value is None else copies[id(value)] for value in n.inputs]
+            nodes.append(Node(n.op_type, n.name, inputs, copy(n.outputs), n.attributes, n.domain, n.version, n.origins))
+        result = Graph(self.name, copy(self.inputs), copy(self.outputs), nodes, self.opsets)
         result.input_bounds = dict(self.input_bounds)
         return result
 

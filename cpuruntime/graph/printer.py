@@ -21,7 +21,7 @@ def print_graph(graph: Graph) -> str:
 
 def print_node(node: Node) -> str:
     """`y: f32[1,8] = Conv 'c3' (x, w) {group: 1}`."""
-    outputs = ", ".join("-" if value is None else str(value) for value in node.outputs)
+    outputs = ", ".join(str(value) if value.name else "-" for value in node.outputs)
     inputs = ", ".join(_print_input(value) for value in node.inputs)
     op_type = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
     text = f"{outputs} = {op_type} '{node.name}' ({inputs})"

@@ -8,7 +8,9 @@ from typing import Any, overload
 
 from cpuruntime.errors import InvalidArgumentError
 
-_DIMENSION_RULE = "a dimension is an int >= 0, -1 or '?' (unknown), (low, high), or a string such as '1..8', '1..', '..8'."
+_DIMENSION_RULE = (
+    "a dimension is an int >= 0, -1 or '?' (unknown), (low, high), or a string such as '1..8', '1..', '..8'."
+)
 
 
 class Dimension:

@@ -24,10 +24,9 @@ def verify(graph: Graph) -> None:
         for value in node.inputs:
             if value is not None:
                 _check_read(value, f"{node.where} reads", known)
-        for value in node.outputs:
-            if value is not None:
-                _check_made(value, node, known)
-                known.add(value)
+        for output in node.outputs:
+            _check_made(output, node, known)
+            known.add(output)
     for value in graph.outputs:
         _check_read(value, "the graph returns", known)
 
