@@ -1,0 +1,303 @@
+"""What a device is: a `Plugin` compiles graphs to `DeviceModel`s, whose `DeviceRequest`s run inferences.
+
+The public objects (`Core`, `CompiledModel`, `InferRequest`) check what users hand them and call these classes with
+checked values only; a device checks what only it can know. `cpuruntime.devices.reference` is a complete small device
+to start a new one from.
+
+Who guarantees what:
+
+- The caller guarantees that property names and values were checked against `Plugin.properties()`, that arrays match
+  their port's element type and shape, and that a request is touched by one thread at a time and, apart from `cancel`,
+  never while it runs.
+- The device guarantees that different requests of one model may be used from different threads at the same time, that
+  `start` returns without waiting for an inference, and that once an inference is over the device neither reads nor
+  writes the memory that was bound to it.
+- Errors reach the user as they are, so they are the types in `cpuruntime.errors` with texts for users.
+"""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, ClassVar
+
+import numpy as np
+
+from cpuruntime.errors import InvalidArgumentError
+from cpuruntime.graph.graph import Graph
+from cpuruntime.graph.shapes import PartialShape
+from cpuruntime.graph.types import Type
+from cpuruntime.properties import Property, Settings, declared, from_environment
+
+Done = Callable[[BaseException | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class PortInfo:
+    """An input or output of a compiled model."""
+
+    name: str
+    element_type: Type
+    partial_shape: PartialShape
+
+
+@dataclass(frozen=True, slots=True)
+class ProfilingInfo:
+    """What one step of the last inference took. Names and meaning are OpenVINO's.
+
+    `cpu_time` is the time spent computing, `real_time` the time from the step's start to its end.
+    """
+
+    class Status(enum.Enum):
+        """Whether the step ran."""
+
+        NOT_RUN = 0
+        OPTIMIZED_OUT = 1
+        EXECUTED = 2
+
+    NOT_RUN: ClassVar[Status] = Status.NOT_RUN
+    OPTIMIZED_OUT: ClassVar[Status] = Status.OPTIMIZED_OUT
+    EXECUTED: ClassVar[Status] = Status.EXECUTED
+
+    status: Status
+    real_time: timedelta
+    cpu_time: timedelta
+    node_name: str
+    node_type: str
+    exec_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One step of a compiled model: the model's nodes it does the work of, and how it does it."""
+
+    nodes: tuple[str, ...]
+    op_type: str
+    kernel: str
+    layout: str = ""
+    notes: str = ""
+    fallback: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How a device runs a model, and why. `print` it.
+
+    Attributes:
+        rows: the steps in the order they run.
+        decisions: sentences, each a choice with its reason.
+    """
+
+    device: str
+    rows: Sequence[Row] = ()
+    decisions: Sequence[str] = field(default=())
+
+    @property
+    def fallbacks(self) -> list[Row]:
+        """The steps that run without a kernel of the device's own."""
+        return [row for row in self.rows if row.fallback]
+
+    def __str__(self) -> str:
+        lines = [f"{self.device}: {len(self.rows)} steps, {len(self.fallbacks)} of them fallbacks", *self.decisions]
+        cells = [("op", "kernel", "layout", "nodes", "notes")]
+        for row in self.rows:
+            kernel = f"{row.kernel} (fallback)" if row.fallback else row.kernel
+            cells.append((row.op_type, kernel, row.layout, " + ".join(row.nodes), row.notes))
+        widths = [max(map(len, column)) for column in zip(*cells)]
+        lines += ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in cells]
+        return "\n".join(lines)
+
+
+class DeviceRequest(ABC):
+    """The mutable state of one inference at a time: the bound memory, and the means to run.
+
+    After `create_request` every input of static shape is bound to memory as by `input_array`, and every output to
+    memory of the request's own.
+    """
+
+    @abstractmethod
+    def input_array(self, index: int, shape: tuple[int, ...]) -> np.ndarray:
+        """Memory of the request's own for input `index`, which becomes the bound one.
+
+        The array is C-contiguous, 64-byte aligned and has the port's dtype and `shape` (given complete, compatible with
+        the port). Asked again for the same shape it is the same memory with its content kept; for another shape the old
+        array stays valid for whoever holds it and is no longer read.
+        """
+
+    @abstractmethod
+    def set_input(self, index: int, array: np.ndarray) -> None:
+        """Bind the user's memory to input `index`: C-contiguous, the port's dtype, a compatible shape, any alignment.
+
+        It may be read only: inputs are never written. It is read in each following inference, when the inference
+        runs, until another is bound. The request holds a reference as long as it is bound.
+        """
+
+    @abstractmethod
+    def output_array(self, index: int) -> np.ndarray:
+        """The memory bound to output `index`, holding the result once an inference is over.
+
+        C-contiguous, 64-byte aligned unless it is the user's. For an output of static shape it is the same array until
+        `set_output`. For one of dynamic shape it has the last inference's shape (before the first, with 0 for each
+        dynamic dimension), and an array returned earlier stays valid but may or may not be overwritten.
+        """
+
+    @abstractmethod
+    def set_output(self, index: int, array: np.ndarray) -> None:
+        """Bind the user's memory to output `index`: writeable, C-contiguous, the port's dtype, a compatible shape.
+
+        Each following inference writes its result there. Where the port's shape is dynamic and the result turns out to
+        have another shape than the array's, that inference fails with InvalidArgumentError.
+        """
+
+    @abstractmethod
+    def run(self) -> None:
+        """Run one inference and return when it is over; it may run in the caller's thread or in one of the device's.
+
+        Whatever it raises, KeyboardInterrupt included, the inference is over by then: the device holds an interrupt
+        back until the memory is no longer in use. CancelledError after a `cancel` that had effect.
+        """
+
+    @abstractmethod
+    def start(self, done: Done) -> None:
+        """Queue one inference and return at once.
+
+        Unless `start` itself raises, `done` is called exactly once, from one of the device's threads, after the
+        inference is over: with None, or with the error (CancelledError after a `cancel` that had effect). `done` does
+        not raise, may take as long as the user's callback takes, and may itself call anything of this interface on
+        this request or others, so the device calls it holding no lock. The device keeps `done` no longer than
+        needed: it refers to the public request, which refers to the model.
+        """
+
+    @abstractmethod
+    def cancel(self) -> None:
+        """Ask that the queued or running inference end early; from any thread, without waiting.
+
+        Best effort: one that is already computing may finish as if nothing had been asked. Without an inference it
+        does nothing, also not to the next one.
+        """
+
+    @abstractmethod
+    def profiling(self) -> list[ProfilingInfo]:
+        """Times of the last inference, a row for each step; NOT_RUN rows without PERF_COUNT or before the first."""
+
+
+class DeviceModel(ABC):
+    """A graph compiled for a device: immutable, shared by all its requests and by threads.
+
+    Args:
+        inputs: the ports in the model's order; names, types and shapes as in the graph that was compiled.
+        outputs: likewise.
+        properties: what `get_property` answers, by name: resolved values ("NUM_STREAMS" as it became), with at least
+            NETWORK_NAME, EXECUTION_DEVICES and OPTIMAL_NUMBER_OF_INFER_REQUESTS, and each setting with an effect.
+    """
+
+    def __init__(self, inputs: Sequence[PortInfo], outputs: Sequence[PortInfo], properties: Mapping[str, Any]) -> None:
+        self.inputs = tuple(inputs)
+        self.outputs = tuple(outputs)
+        self.properties: dict[str, Any] = {"SUPPORTED_PROPERTIES": None, **properties}
+        self.properties["SUPPORTED_PROPERTIES"] = dict.fromkeys(self.properties, "RO")
+
+    @abstractmethod
+    def create_request(self) -> DeviceRequest:
+        """A new request; any number may exist, also more than run at a time. Raises Error once closed."""
+
+    def get_property(self, name: str) -> Any:
+        """The value of one of `properties`; the caller checked that there is one."""
+        return self.properties[name]
+
+    @abstractmethod
+    def explain(self) -> Explanation:
+        """What the compiled model consists of, and the decisions that led there."""
+
+    def release_memory(self) -> None:
+        """Give back memory that idle requests can do without; nothing, unless a device has such memory."""
+        return
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let the threads end and refuse further work. Returns without waiting; a second call does nothing.
+
+        Inferences that were started before, running or queued, finish as they would have, `done` included; then the
+        threads end. Afterwards `create_request`, `start` and `run` raise Error saying that the model is closed.
+
+        Called when the user closes the compiled model, when the last object referring to it is gone, and at the
+        interpreter's exit. The second happens in whatever thread drops the last reference, at any allocation, one of
+        the device's own threads included: so `close` takes no lock that other code of the device holds while it
+        allocates, and joins no thread.
+        """
+
+
+class Plugin(ABC):
+    """A device as a `Core` sees it; one instance for each core, made when the device is first asked for.
+
+    Making one must be cheap and must work where the device cannot (that is what `unavailable_reason` is for). All
+    methods may be called from several threads at the same time.
+
+    Raises:
+        InvalidArgumentError: from the constructor, when an environment variable holds a bad value for a property.
+    """
+
+    name: ClassVar[str]
+    """The device's name in upper case, as users write it."""
+
+    def __init__(self) -> None:
+        self._settings = from_environment(self.properties())
+
+    @abstractmethod
+    def unavailable_reason(self) -> str | None:
+        """None when the device can be used here; else why not and what would help, in a sentence."""
+
+    @abstractmethod
+    def properties(self) -> dict[str, Property]:
+        """The properties the device has, by name: facts (RO) that `fact` answers, and settings (RW)."""
+
+    @abstractmethod
+    def fact(self, name: str) -> Any:
+        """The value of a read-only property of `properties()`, apart from SUPPORTED_PROPERTIES."""
+
+    @property
+    def label(self) -> str:
+        """How error messages call the device."""
+        return f"device {self.name}"
+
+    def get_property(self, name: str) -> Any:
+        """The device's value for `name`: a fact, or the setting that a compilation without one of its own would get.
+
+        Raises:
+            InvalidArgumentError: the device has no such property, or it is write only.
+        """
+        known = self.properties()
+        declaration = declared(name, known, self.label)
+        if declaration == "SUPPORTED_PROPERTIES":
+            return {str(one): one.mutability for one in known.values()}
+        if declaration.mutability == "WO":
+            raise InvalidArgumentError(f"Property {declaration} of {self.label} is write only.")
+        return self._settings.value(declaration) if declaration.writable else self.fact(declaration)
+
+    def set_property(self, values: Mapping[str, Any]) -> None:
+        """Make `values`, already parsed, the settings of later compilations."""
+        self._settings = Settings(self.properties(), {**self._settings, **values})
+
+    def settings(self, config: Mapping[str, Any]) -> Settings:
+        """The settings of one compilation: `config`, already parsed, over `set_property`'s over the environment's."""
+        return Settings(self.properties(), {**self._settings, **config})
+
+    @abstractmethod
+    def query(self, graph: Graph, settings: Settings) -> set[str]:
+        """The names of the nodes that would run on the device's own kernels; the graph is not changed."""
+
+    @abstractmethod
+    def compile(self, graph: Graph, settings: Settings) -> DeviceModel:
+        """Compile a graph as it was read: passes are the device's to run.
+
+        The graph belongs to the caller, who may compile it again: work on a clone. Its constants' arrays may be shared
+        with other graphs and with a mapped file, so they are never written. `settings` has only what somebody chose,
+        `settings.value(name)` also the defaults.
+
+        Raises:
+            DeviceUnavailableError: the device cannot be used.
+            ModelError, UnsupportedError: the model cannot be compiled; the message names the node.
+        """

@@ -1,0 +1,117 @@
+"""Every property, declared once: its name, values, default, who may write it.
+
+Each is a string equal to its name, so `{properties.num_streams: 2}` and `{"NUM_STREAMS": 2}` are the same dict, and
+calling one makes the pair that `set_property` takes. A writable property may also come from the environment, as
+CPURUNTIME_ and its name: `CPURUNTIME_NUM_STREAMS=2`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from cpuruntime.errors import InvalidArgumentError
+from cpuruntime.properties import device, hint, streams
+from cpuruntime.properties.declaration import Boolean, Fact, Integer, Property, declared
+
+ENVIRONMENT_PREFIX = "CPURUNTIME_"
+
+num_streams = streams.num
+inference_num_threads = Property(
+    "INFERENCE_NUM_THREADS", Integer(0), 0, doc="How many threads inference may use in all streams together. 0: all."
+)
+enable_profiling = Property(
+    "PERF_COUNT", Boolean(), False, doc="Whether each step of an inference is timed for `profiling_info`."
+)
+supported_properties = Property(
+    "SUPPORTED_PROPERTIES", Fact("dict of str to str"), mutability="RO", doc="Each property's name with RO, RW or WO."
+)
+available_devices = Property(
+    "AVAILABLE_DEVICES", Fact("list of str"), mutability="RO", doc="The identifiers of the device's instances."
+)
+execution_devices = Property(
+    "EXECUTION_DEVICES", Fact("list of str"), mutability="RO", doc="The devices that inference runs on."
+)
+model_name = Property("NETWORK_NAME", Fact("str"), mutability="RO", doc="The compiled model's name.")
+optimal_number_of_infer_requests = Property(
+    "OPTIMAL_NUMBER_OF_INFER_REQUESTS",
+    Fact("int"),
+    mutability="RO",
+    doc="How many infer requests in flight keep the compiled model busy.",
+)
+range_for_streams = Property(
+    "RANGE_FOR_STREAMS", Fact("(int, int)"), mutability="RO", doc="The least and the most streams that make sense."
+)
+range_for_async_infer_requests = Property(
+    "RANGE_FOR_ASYNC_INFER_REQUESTS",
+    Fact("(int, int, int)"),
+    mutability="RO",
+    doc="The least and the most infer requests in flight that make sense, and the step between.",
+)
+
+PROPERTIES: dict[str, Property] = {
+    str(declaration): declaration
+    for module in (globals(), vars(hint), vars(device), vars(streams))
+    for declaration in module.values()
+    if isinstance(declaration, Property)
+}
+
+
+def select(*names: str) -> dict[str, Property]:
+    """The declarations of `names`, by name."""
+    return {name: PROPERTIES[name] for name in names}
+
+
+class Settings(dict[str, Any]):
+    """Property values that somebody set, by name, parsed. `known` are the properties there are.
+
+    `name in settings` says whether anybody chose a value; `settings.value(name)` is that value or the default.
+    """
+
+    def __init__(self, known: Mapping[str, Property], values: Mapping[str, Any] | None = None) -> None:
+        super().__init__(values or {})
+        self.known = known
+
+    def value(self, name: str) -> Any:
+        """The value of `name`: the one that was set, else its default."""
+        return self[name] if name in self else self.known[name].default
+
+
+def parse(config: Mapping[Any, Any], known: Mapping[str, Property], owner: str) -> Settings:
+    """The parsed form of a user's configuration.
+
+    Args:
+        config: values by property or name.
+        known: the properties there are.
+        owner: what has these properties, for error messages: "device CPU".
+
+    Raises:
+        InvalidArgumentError: unknown property, read-only property, or a value that breaks its property's rule.
+        UnsupportedError: a legal value that is not implemented.
+    """
+    if not isinstance(config, Mapping):
+        raise InvalidArgumentError(
+            f"The configuration of {owner} must be a dict of property to value, not {type(config).__name__}."
+        )
+    settings = Settings(known)
+    for key, value in config.items():
+        declaration = declared(key, known, owner)
+        settings[str(declaration)] = declaration.parse(value)
+    return settings
+
+
+def from_environment(known: Mapping[str, Property], environment: Mapping[str, str] | None = None) -> Settings:
+    """The settings that environment variables make; an empty variable sets nothing.
+
+    Raises:
+        InvalidArgumentError: a variable's value breaks its property's rule; the message names the variable.
+        UnsupportedError: a legal value that is not implemented.
+    """
+    environment = os.environ if environment is None else environment
+    settings = Settings(known)
+    for name, declaration in known.items():
+        variable = ENVIRONMENT_PREFIX + name
+        if declaration.writable and environment.get(variable):
+            settings[name] = declaration.parse(environment[variable], f"Environment variable {variable}")
+    return settings

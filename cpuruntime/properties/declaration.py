@@ -1,0 +1,198 @@
+"""What a property is: its name, the values it takes, its default, who may write it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from cpuruntime.errors import InvalidArgumentError, UnsupportedError, nearest
+
+Mutability = Literal["RO", "RW", "WO"]
+
+
+class Word(str, enum.Enum):
+    """Base of the enumerations: a member equals its name as text, so `PerformanceMode.LATENCY == "LATENCY"`."""
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}.{self.name}"
+
+    def __format__(self, specification: str) -> str:
+        return format(str(self), specification)
+
+
+class Values:
+    """The values a property takes: `rule` says it in words, `parse` makes one from Python objects or text.
+
+    `parse` raises ValueError for a value that breaks the rule; `names` are the words the value may be.
+    """
+
+    rule: str = ""
+    names: tuple[str, ...] = ()
+
+    def parse(self, value: Any) -> Any:
+        """The canonical value of `value`."""
+        raise NotImplementedError
+
+
+class Fact(Values):
+    """A value that is only read; `rule` is its type."""
+
+    def __init__(self, rule: str) -> None:
+        self.rule = rule
+
+
+class Boolean(Values):
+    """True or False; as text YES/NO, TRUE/FALSE in any case."""
+
+    rule = "True or False, or YES, NO, TRUE, FALSE as text"
+    names = ("YES", "NO", "TRUE", "FALSE")
+
+    def parse(self, value: Any) -> bool:
+        """Parse a bool or one of the words."""
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str) and value.upper() in self.names:
+            return value.upper() in ("YES", "TRUE")
+        raise ValueError(value)
+
+
+class Integer(Values):
+    """An integer from `minimum` up, or one of `words`, each of which stands for an integer."""
+
+    def __init__(self, minimum: int, words: Mapping[str, int] | None = None) -> None:
+        self.minimum = minimum
+        self.words = dict(words or {})
+        self.names = tuple(self.words)
+        named = "".join(f" or {word} ({number})" for word, number in self.words.items())
+        self.rule = f"an integer >= {minimum}{named}"
+
+    def parse(self, value: Any) -> int:
+        """Parse an integer (NumPy's too), its decimal text, or a word."""
+        if isinstance(value, str):
+            number = self.words.get(value.upper())
+            number = int(value) if number is None else number
+        elif isinstance(value, bool) or not hasattr(value, "__index__"):
+            raise ValueError(value)
+        else:
+            number = value.__index__()
+        if number < self.minimum and number not in self.words.values():
+            raise ValueError(value)
+        return number
+
+
+class Choice(Values):
+    """One member of an enumeration, or its name as text in any case."""
+
+    def __init__(self, members: type[Word]) -> None:
+        self.members = members
+        self.names = tuple(member.name for member in members)
+        self.rule = "one of " + ", ".join(self.names)
+
+    def parse(self, value: Any) -> Word:
+        """Parse a member or its name."""
+        if isinstance(value, str) and not isinstance(value, enum.Enum):
+            value = value.upper()
+        return self.members(value)
+
+
+class ElementType(Values):
+    """The name of an element type ("f32"); also an object with `get_type_name()`, such as `Type.f32`.
+
+    Types in `known` that are not in `supported` are refused as unsupported rather than replaced by another.
+    """
+
+    _ALIASES: Mapping[str, str] = {"fp32": "f32", "fp16": "f16"}
+
+    def __init__(self, known: Iterable[str], supported: Iterable[str]) -> None:
+        self.names = tuple(known)
+        self.supported = tuple(supported)
+        self.rule = "one of " + ", ".join(self.supported)
+
+    def parse(self, value: Any) -> str:
+        """Parse a type or its name."""
+        if hasattr(value, "get_type_name"):
+            value = value.get_type_name()
+        if not isinstance(value, str):
+            raise ValueError(value)
+        name = self._ALIASES.get(value.lower(), value.lower())
+        if name not in self.names:
+            raise ValueError(value)
+        if name not in self.supported:
+            raise UnsupportedError(f"value {value!r} is not supported here; use {self.rule}.")
+        return name
+
+
+class Property(str):
+    """A declared property. It is its own name, so it serves as a key wherever the name does.
+
+    Attributes:
+        values: what the property may be.
+        default: the value while nobody sets one.
+        mutability: "RO" (read only), "RW", or "WO" (write only).
+        doc: one sentence for users.
+    """
+
+    values: Values
+    default: Any
+    mutability: Mutability
+    doc: str
+
+    def __new__(
+        cls, name: str, values: Values, default: Any = None, mutability: Mutability = "RW", doc: str = ""
+    ) -> Property:
+        self = super().__new__(cls, name)
+        self.values, self.default, self.mutability, self.doc = values, default, mutability, doc
+        return self
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return str(self), self.values, self.default, self.mutability, self.doc
+
+    def __call__(self, *value: Any) -> Any:
+        """Without a value the name; with one the pair (name, parsed value) that `set_property` takes."""
+        if not value:
+            return str(self)
+        (one,) = value
+        return str(self), self.parse(one)
+
+    @property
+    def writable(self) -> bool:
+        """Whether a configuration may hold it."""
+        return self.mutability != "RO"
+
+    def replace(self, **changes: Any) -> Property:
+        """A copy with other values, default, mutability or doc: for a device that differs from the declaration."""
+        fields = {"values": self.values, "default": self.default, "mutability": self.mutability, "doc": self.doc}
+        return Property(str(self), **{**fields, **changes})
+
+    def parse(self, value: Any, source: str = "") -> Any:
+        """The canonical form of `value`.
+
+        Raises:
+            InvalidArgumentError: the property is read only, or the value breaks its rule; `source` is named in the
+                message as where the value came from.
+            UnsupportedError: the value is legal and not implemented.
+        """
+        where = f"{source}: property {self}" if source else f"Property {self}"
+        if not self.writable:
+            raise InvalidArgumentError(f"{where} is read only and was given {value!r}.")
+        try:
+            return self.values.parse(value)
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{where}: {error}") from None
+        except (ValueError, TypeError):
+            hint = nearest(value, self.values.names) if isinstance(value, str) else ""
+            raise InvalidArgumentError(f"{where}: {value!r} is not {self.values.rule}.{hint}") from None
+
+
+def declared(name: Any, known: Mapping[str, Property], owner: str) -> Property:
+    """The property called `name` among `known`; `owner` is named in the error: "device CPU".
+
+    Raises:
+        InvalidArgumentError: there is none; the message suggests the nearest and lists all.
+    """
+    found = known.get(name) if isinstance(name, str) else None
+    if found is None:
+        hint = nearest(name, known) if isinstance(name, str) else ""
+        raise InvalidArgumentError(f"Unknown property {name!r} of {owner}.{hint} It has: {', '.join(sorted(known))}.")
+    return found

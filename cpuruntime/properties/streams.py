@@ -1,0 +1,29 @@
+"""Streams: groups of threads, each running one inference at a time."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from cpuruntime.properties.declaration import Integer, Property
+
+
+class Num(int):
+    """A number of streams; `Num.AUTO` lets the device choose for throughput, `Num.NUMA` is one for each NUMA node."""
+
+    AUTO: ClassVar[Num]
+    NUMA: ClassVar[Num]
+
+    def to_integer(self) -> int:
+        """The number; -1 for AUTO, -2 for NUMA."""
+        return int(self)
+
+
+Num.AUTO = Num(-1)
+Num.NUMA = Num(-2)
+
+num = Property(
+    "NUM_STREAMS",
+    Integer(0, {"AUTO": -1, "NUMA": -2}),
+    1,
+    doc="How many inferences run at a time. 0: each runs in the thread that asks for it. Overrides the hint's choice.",
+)
