@@ -1,0 +1,94 @@
+"""Convolution on the blocked layout by register tiles: any kernel size, stride, dilation and number of groups.
+
+The work is a grid of column tiles (see `COLUMN_TILE`) by chunks of pixel tiles. A pixel tile is `rows` successive
+output pixels of one output row; the last one of a row is moved left until it ends with the row, so some pixels are
+computed twice, alike. Above and below the image kernel rows are skipped; to its left and right the source must have a
+halo of zeros as wide as the padding.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from .isa import LANES, VECTOR_BYTES
+from .jit import Kernel, kernel, lazy, record
+
+register_tile = lazy("register_tile")
+simd = lazy("simd")
+
+# One row per column tile of the output: byte offset of its first input block in the source, number of input blocks,
+# byte offset of its weights, its first output block. Groups differ in the first three only.
+COLUMN_TILE = record(source="i8", blocks="i8", weights="i8", block="i8")
+
+ARGUMENTS = record(
+    source="i8", source_batch="i8", source_block="i8", source_row="i8",
+    target="i8", target_batch="i8", target_block="i8", target_row="i8",
+    residual="i8", residual_batch="i8", residual_block="i8", residual_row="i8",
+    weights="i8", bias="i8", column_tiles="i8", column_tile_count="i8",
+    batch="i8", in_height="i8", height="i8", width="i8",
+    kernel_height="i8", kernel_width="i8", stride_height="i8", source_step="i8",
+    dilation_height="i8", source_column="i8", pad_top="i8",
+    steps="i8", chunk="i8", clamp="i8", low="f4", high="f4",
+)  # fmt: skip
+
+
+@cache
+def convolution(rows: int, columns: int, unroll: int, step: int) -> Kernel:
+    """The convolution kernel of a `rows` x `columns` tile.
+
+    `unroll` channels per loop body: a divisor of LANES for blocked sources, the number of channels for interleaved
+    ones (pixels of 1 to 4 floats). `step` is the byte distance of the source pixels of successive output pixels.
+    Arguments: `steps` loop bodies per kernel column, `chunk` pixel tiles per chunk; source points at the pixel of the
+    first output pixel's first kernel column, in image row 0 (inside the halo when the left padding is not zero).
+    """
+    tile = register_tile.make_tile(rows, columns, unroll, step, False)
+
+    @kernel(ARGUMENTS, name=f"convolution_f32_{LANES}_{rows}x{columns}_u{unroll}_s{step}")
+    def run(a, thread, threads):
+        tiles_x = (a.width + rows - 1) // rows
+        tiles = a.height * tiles_x
+        chunks = (tiles + a.chunk - 1) // a.chunk
+        items = a.batch * chunks * a.column_tile_count
+        weight_row = a.kernel_width * a.steps * unroll * columns * VECTOR_BYTES
+        for item in range(items * thread // threads, items * (thread + 1) // threads):
+            column_tile = a.column_tiles + item % a.column_tile_count * 32
+            image, chunk = item // a.column_tile_count // chunks, item // a.column_tile_count % chunks
+            block = simd.load_i64(column_tile + 24)
+            blocks = simd.load_i64(column_tile + 8)
+            source = a.source + image * a.source_batch + simd.load_i64(column_tile)
+            target = a.target + image * a.target_batch + block * a.target_block
+            residual = a.residual + image * a.residual_batch + block * a.residual_block
+            weights = a.weights + simd.load_i64(column_tile + 16)
+            begin, end = chunk * a.chunk, min(tiles, chunk * a.chunk + a.chunk)
+            y, x = begin // tiles_x, begin % tiles_x * rows
+            for _ in range(begin, end):
+                left = min(x, a.width - rows)
+                top = y * a.stride_height - a.pad_top
+                first, last = 0, a.kernel_height
+                if top < 0:
+                    first = min(last, (-top + a.dilation_height - 1) // a.dilation_height)
+                over = top + (last - 1) * a.dilation_height - a.in_height + 1
+                if over > 0:
+                    last = max(first, last - (over + a.dilation_height - 1) // a.dilation_height)
+                tile(
+                    source + (top + first * a.dilation_height) * a.source_row + left * step,
+                    0,
+                    weights + first * weight_row,
+                    0,
+                    (
+                        blocks, last - first, a.kernel_width, a.steps,
+                        a.source_block, a.dilation_height * a.source_row, a.source_column,
+                        a.kernel_height * weight_row, weight_row,
+                    ),
+                    (
+                        target + y * a.target_row + left * VECTOR_BYTES, a.target_block, VECTOR_BYTES,
+                        residual + y * a.residual_row + left * VECTOR_BYTES if a.residual != 0 else 0,
+                        a.residual_block, VECTOR_BYTES,
+                        a.bias + block * VECTOR_BYTES, a.clamp, a.low, a.high, LANES,
+                    ),
+                )  # fmt: skip
+                x += rows
+                if x >= a.width:
+                    x, y = 0, y + 1
+
+    return run

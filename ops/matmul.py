@@ -1,0 +1,102 @@
+"""Matrix product on row-major matrices by register tiles, and the packing of its right side.
+
+target[M, N] = source[M, K] @ weights[K, N] + bias + residual, for each of `batch` matrices. The right side is packed in
+column tiles of `columns` vectors: [tile][K][columns][LANES]; the last tile is moved left until it ends with the last
+vector of columns. Rows beyond the last full row tile are computed by a tile that is moved up in the same way.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from .isa import LANES, VECTOR_BYTES
+from .jit import Kernel, kernel, lazy, record
+
+register_tile = lazy("register_tile")
+simd = lazy("simd")
+
+UNROLL = 4
+
+ARGUMENTS = record(
+    source="i8", source_batch="i8", source_row="i8",
+    target="i8", target_batch="i8", target_row="i8",
+    residual="i8", residual_batch="i8", residual_row="i8",
+    weights="i8", weights_batch="i8", bias="i8",
+    batch="i8", rows="i8", inner="i8", columns="i8",
+    chunk="i8", clamp="i8", low="f4", high="f4",
+)  # fmt: skip
+
+
+@cache
+def matmul(rows: int, columns: int) -> Kernel:
+    """The matrix product of a `rows` x `columns` tile; needs M >= rows and N > (columns - 1) * LANES.
+
+    `chunk` is the number of row tiles worked on before the next column tile is taken.
+    """
+    tile = register_tile.make_tile(rows, columns, UNROLL, None, True)
+
+    @kernel(ARGUMENTS, name=f"matmul_f32_{LANES}_{rows}x{columns}")
+    def run(a, thread, threads):
+        blocks = (a.columns + LANES - 1) // LANES
+        column_tiles = (blocks + columns - 1) // columns
+        row_tiles = (a.rows + rows - 1) // rows
+        chunks = (row_tiles + a.chunk - 1) // a.chunk
+        items = a.batch * chunks * column_tiles
+        for item in range(items * thread // threads, items * (thread + 1) // threads):
+            column_tile, rest = item % column_tiles, item // column_tiles
+            chunk, image = rest % chunks, rest // chunks
+            block = min(column_tile * columns, blocks - columns)
+            tail = min(LANES, a.columns - (block + columns - 1) * LANES)
+            weights = a.weights + image * a.weights_batch + column_tile * a.inner * columns * VECTOR_BYTES
+            for t in range(chunk * a.chunk, min(row_tiles, chunk * a.chunk + a.chunk)):
+                row = min(t * rows, a.rows - rows)
+                residual = a.residual + image * a.residual_batch + row * a.residual_row + block * VECTOR_BYTES
+                tile(
+                    a.source + image * a.source_batch + row * a.source_row,
+                    a.source_row,
+                    weights,
+                    a.inner % UNROLL,
+                    (1, 1, 1, a.inner // UNROLL, 0, 0, 0, 0, 0),
+                    (
+                        a.target + image * a.target_batch + row * a.target_row + block * VECTOR_BYTES,
+                        VECTOR_BYTES, a.target_row,
+                        residual if a.residual != 0 else 0, VECTOR_BYTES, a.residual_row,
+                        a.bias + block * VECTOR_BYTES, a.clamp, a.low, a.high, tail,
+                    ),
+                )  # fmt: skip
+
+    return run
+
+
+PACK_ARGUMENTS = record(
+    source="i8", source_batch="i8", source_row="i8", source_column="i8",
+    target="i8", target_batch="i8",
+    batch="i8", inner="i8", columns="i8", tile_columns="i8",
+)  # fmt: skip
+
+
+@kernel(PACK_ARGUMENTS)
+def pack_columns(a, thread, threads):
+    """Packs a right side [batch][K][N] with any row and column strides for `matmul`; lanes beyond N become zero."""
+    blocks = (a.columns + LANES - 1) // LANES
+    tiles = (blocks + a.tile_columns - 1) // a.tile_columns
+    items = a.batch * tiles
+    for item in range(items * thread // threads, items * (thread + 1) // threads):
+        image, t = item // tiles, item % tiles
+        first = min(t * a.tile_columns, blocks - a.tile_columns) * LANES
+        source = a.source + image * a.source_batch + first * a.source_column
+        target = a.target + image * a.target_batch + t * a.inner * a.tile_columns * VECTOR_BYTES
+        present = min(a.columns - first, a.tile_columns * LANES)
+        for k in range(a.inner):
+            at = source + k * a.source_row
+            for i in range(present):
+                simd.store_f32(target + 4 * i, simd.load_f32(at + i * a.source_column))
+            for i in range(present, a.tile_columns * LANES):
+                simd.store_f32(target + 4 * i, 0.0)
+            target += a.tile_columns * VECTOR_BYTES
+
+
+def packed_bytes(inner: int, columns: int, tile_columns: int) -> int:
+    """Size of one packed right side [inner, columns]."""
+    blocks = -(-columns // LANES)
+    return -(-blocks // tile_columns) * inner * tile_columns * VECTOR_BYTES

@@ -1,0 +1,238 @@
+"""The register tile: `rows` x `columns` vector accumulators that every dense convolution and matrix product is made of.
+
+A tile computes `rows` output pixels (rows of A) times `columns` vectors of output channels (columns of B) and keeps
+all of it in registers while it runs over the reduction. Rows lie `step` bytes apart in the source, so every address in
+the inner loop is a base and a constant. Weights are packed in the order they are read, one stream per tile:
+[blocks][kernel height][kernel width][channel][columns][LANES].
+
+An accumulator spilled to the stack costs a quarter of the speed; `tile_sizes` lists the shapes that never spill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, NamedTuple
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from .simd import F32, FLOATS, I64, LANES, call_llvm, f32s, first_lanes, pointer, splat
+
+VECTOR_BYTES = 4 * LANES
+
+
+class Walk(NamedTuple):
+    """The reduction: loop counts, the strides of each loop in the source, and in the weights (bytes)."""
+
+    blocks: Any
+    height: Any
+    width: Any
+    steps: Any
+    source_block: Any
+    source_row: Any
+    source_column: Any
+    weight_block: Any
+    weight_row: Any
+
+
+class Epilogue(NamedTuple):
+    """What happens before the store: residual (address or 0), clamp (flag) to [low, high], and where the result goes."""
+
+    target: Any
+    target_column: Any
+    target_step: Any
+    residual: Any
+    residual_column: Any
+    residual_step: Any
+    bias: Any
+    clamp: Any
+    low: Any
+    high: Any
+    tail: Any
+
+
+class _Emitter:
+    """Emits one tile. `step` is the byte distance of rows in the source, None when it is a run-time argument."""
+
+    def __init__(self, builder: ir.IRBuilder, rows: int, columns: int, unroll: int, step: int | None):
+        self.builder, self.rows, self.columns, self.unroll, self.step = builder, rows, columns, unroll, step
+        self.accumulators: dict[tuple[int, int], ir.Value] = {}
+
+    def offset(self, base: ir.Value, *terms: tuple[Any, Any]) -> ir.Value:
+        """base + the sum of count * stride over `terms`."""
+        for count, stride in terms:
+            a, b = (ir.Constant(I64, t) if isinstance(t, int) else t for t in (count, stride))
+            base = self.builder.add(base, self.builder.mul(a, b))
+        return base
+
+    def start(self, bias: ir.Value) -> None:
+        for c in range(self.columns):
+            first = self.builder.load(pointer(self.builder, self.offset(bias, (c, VECTOR_BYTES)), FLOATS), align=4)
+            for r in range(self.rows):
+                self.accumulators[r, c] = cgutils.alloca_once_value(self.builder, first)
+
+    def multiply(self, rows: list[ir.Value], weights: ir.Value, channels: int) -> None:
+        """Adds the products of `channels` successive channels; `rows` are the addresses of the rows' first channel."""
+        builder = self.builder
+        for k in range(channels):
+            at = [self.offset(weights, ((k * self.columns + c) * VECTOR_BYTES, 1)) for c in range(self.columns)]
+            b = [builder.load(pointer(builder, p, FLOATS), align=4) for p in at]
+            for r, row in enumerate(rows):
+                scalar = builder.load(pointer(builder, self.offset(row, (4 * k, 1)), F32), align=4)
+                a = splat(builder, scalar)
+                for c in range(self.columns):
+                    slot = self.accumulators[r, c]
+                    total = call_llvm(builder, f"llvm.fmuladd.v{LANES}f32", FLOATS, [a, b[c], builder.load(slot)])
+                    builder.store(total, slot)
+
+    def reduce(self, source: ir.Value, step: ir.Value, weights: ir.Value, walk: Walk, remainder: ir.Value | None) -> None:
+        builder, unroll, stride = self.builder, self.unroll, self.columns * VECTOR_BYTES
+        row_step = self.step if self.step is not None else step
+        with _loops(builder, walk.blocks, walk.height) as (block, y):
+            line = self.offset(source, (block, walk.source_block), (y, walk.source_row))
+            weight_at = cgutils.alloca_once(builder, I64)
+            builder.store(self.offset(weights, (block, walk.weight_block), (y, walk.weight_row)), weight_at)
+            with _loops(builder, walk.width, walk.steps) as (x, position):
+                at = self.offset(line, (x, walk.source_column), (position, 4 * unroll))
+                w = builder.load(weight_at)
+                self.multiply([self.offset(at, (r, row_step)) for r in range(self.rows)], w, unroll)
+                builder.store(self.offset(w, (unroll, stride)), weight_at)
+            if remainder is not None:
+                at = self.offset(line, (walk.steps, 4 * unroll))
+                with cgutils.for_range(builder, remainder) as k:
+                    w = builder.load(weight_at)
+                    here = self.offset(at, (k.index, 4))
+                    self.multiply([self.offset(here, (r, row_step)) for r in range(self.rows)], w, 1)
+                    builder.store(self.offset(w, (1, stride)), weight_at)
+
+    def each(self) -> Iterator[tuple[int, int, ir.Value]]:
+        for (r, c), slot in self.accumulators.items():
+            yield r, c, slot
+
+    def add_residual(self, e: Epilogue, last: ir.Value | None) -> None:
+        builder = self.builder
+        with builder.if_then(builder.icmp_signed("!=", e.residual, ir.Constant(I64, 0))):
+            for r, c, slot in self.each():
+                at = pointer(builder, self.offset(e.residual, (c, e.residual_column), (r, e.residual_step)), FLOATS)
+                if last is not None and c == self.columns - 1:
+                    arguments = [at, ir.Constant(ir.IntType(32), 4), last, ir.Constant(FLOATS, [0.0] * LANES)]
+                    value = call_llvm(builder, f"llvm.masked.load.v{LANES}f32.p0", FLOATS, arguments)
+                else:
+                    value = builder.load(at, align=4)
+                builder.store(builder.fadd(builder.load(slot), value), slot)
+
+    def clamp(self, e: Epilogue) -> None:
+        """max then min in the order that keeps a NaN of the accumulator."""
+        builder = self.builder
+        with builder.if_then(builder.icmp_signed("!=", e.clamp, ir.Constant(I64, 0))):
+            low, high = splat(builder, e.low), splat(builder, e.high)
+            for _, _, slot in self.each():
+                value = builder.load(slot)
+                value = builder.select(builder.fcmp_ordered(">", low, value), low, value)
+                builder.store(builder.select(builder.fcmp_ordered("<", high, value), high, value), slot)
+
+    def write(self, e: Epilogue, last: ir.Value | None) -> None:
+        builder = self.builder
+        for r, c, slot in self.each():
+            at = pointer(builder, self.offset(e.target, (c, e.target_column), (r, e.target_step)), FLOATS)
+            value = builder.load(slot)
+            if last is not None and c == self.columns - 1:
+                arguments = [value, at, ir.Constant(ir.IntType(32), 4), last]
+                call_llvm(builder, f"llvm.masked.store.v{LANES}f32.p0", ir.VoidType(), arguments)
+            else:
+                builder.store(value, at, align=4)
+
+
+@contextmanager
+def _loops(builder: ir.IRBuilder, outer: ir.Value, inner: ir.Value) -> Iterator[tuple[ir.Value, ir.Value]]:
+    with cgutils.for_range(builder, outer) as a, cgutils.for_range(builder, inner) as b:
+        yield a.index, b.index
+
+
+@cache
+def make_tile(rows: int, columns: int, unroll: int, step: int | None, plain: bool) -> Any:
+    """The tile as an intrinsic `tile(source, step, weights, remainder, walk, epilogue)`; all but low and high are int64.
+
+    `unroll` channels are taken per loop body. `step` is the byte distance of rows in the source, None to take it from
+    the argument. `plain` tiles write row-major matrices: only the first `tail` lanes of the last column exist in the
+    target, and `remainder` channels (below `unroll`) follow the last full step; other tiles ignore both.
+    """
+
+    @intrinsic
+    def tile(typingctx, source, row_step, weights, remainder, walk, epilogue):
+        def codegen(context, builder, sig, args):
+            source, row_step, weights, remainder = args[:4]
+            emitter = _Emitter(builder, rows, columns, unroll, step)
+            w = Walk(*cgutils.unpack_tuple(builder, args[4]))
+            e = Epilogue(*cgutils.unpack_tuple(builder, args[5]))
+            emitter.start(e.bias)
+            emitter.reduce(source, row_step, weights, w, remainder if plain else None)
+            last = first_lanes(builder, e.tail) if plain else None
+            emitter.add_residual(e, last)
+            emitter.clamp(e)
+            emitter.write(e, last)
+            return context.get_dummy_value()
+
+        numbers = [types.int64] * 8 + [types.float32] * 2 + [types.int64]
+        shapes = types.Tuple([types.int64] * 9), types.Tuple(numbers)
+        return types.void(*[types.int64] * 4, *shapes), codegen
+
+    return tile
+
+
+@cache
+def make_depthwise_tile(rows: int) -> Any:
+    """`rows` output pixels of one channel block, each the lane-wise sum of height x width source vectors times weights.
+
+    `tile(source, step, weights, walk, epilogue)` uses the tile's records; weights lie [height][width][LANES].
+    """
+
+    @intrinsic
+    def tile(typingctx, source, row_step, weights, walk, epilogue):
+        def codegen(context, builder, sig, args):
+            source, row_step, weights = args[:3]
+            emitter = _Emitter(builder, rows, 1, 1, None)
+            w = Walk(*cgutils.unpack_tuple(builder, args[3]))
+            e = Epilogue(*cgutils.unpack_tuple(builder, args[4]))
+            emitter.start(e.bias)
+            with _loops(builder, w.height, w.width) as (y, x):
+                at = emitter.offset(source, (y, w.source_row), (x, w.source_column))
+                factor_at = emitter.offset(weights, (y, w.weight_row), (x, VECTOR_BYTES))
+                factor = builder.load(pointer(builder, factor_at, FLOATS), align=4)
+                for r in range(rows):
+                    value = builder.load(pointer(builder, emitter.offset(at, (r, row_step)), FLOATS), align=4)
+                    slot = emitter.accumulators[r, 0]
+                    operands = [value, factor, builder.load(slot)]
+                    builder.store(call_llvm(builder, f"llvm.fmuladd.v{LANES}f32", FLOATS, operands), slot)
+            emitter.add_residual(e, None)
+            emitter.clamp(e)
+            emitter.write(e, None)
+            return context.get_dummy_value()
+
+        numbers = [types.int64] * 8 + [types.float32] * 2 + [types.int64]
+        shapes = types.Tuple([types.int64] * 9), types.Tuple(numbers)
+        return types.void(*[types.int64] * 3, *shapes), codegen
+
+    return tile
+
+
+@intrinsic
+def fma_chain(typingctx, count):
+    """`count` rounds of independent multiply-adds in registers, 24 (or three quarters of the registers) a round."""
+
+    def codegen(context, builder, sig, args):
+        name = f"llvm.fmuladd.v{LANES}f32"
+        one, half = (ir.Constant(FLOATS, [v] * LANES) for v in (1.0001, 0.5))
+        totals = [cgutils.alloca_once_value(builder, ir.Constant(FLOATS, [float(i)] * LANES)) for i in range(12)]
+        with cgutils.for_range(builder, args[0]):
+            for total in totals:
+                builder.store(call_llvm(builder, name, FLOATS, [builder.load(total), one, half]), total)
+        result = builder.load(totals[0])
+        for total in totals[1:]:
+            result = builder.fadd(result, builder.load(total))
+        return result
+
+    return f32s(types.int64), codegen
