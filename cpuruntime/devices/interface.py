@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from cpuruntime.errors import InvalidArgumentError
-from cpuruntime.graph.graph import Graph
+from cpuruntime.graph.graph import Graph, Value
 from cpuruntime.graph.shapes import PartialShape
 from cpuruntime.graph.types import Type
 from cpuruntime.properties import Property, Settings, declared, from_environment
@@ -42,6 +42,22 @@ class PortInfo:
     name: str
     element_type: Type
     partial_shape: PartialShape
+
+    @staticmethod
+    def inputs_of(graph: Graph) -> list[PortInfo]:
+        """The inputs of a graph, with the bounds of their shapes."""
+        return [PortInfo(v.name, v.element_type, graph.input_bounds.get(v.name) or _partial(v)) for v in graph.inputs]
+
+    @staticmethod
+    def outputs_of(graph: Graph) -> list[PortInfo]:
+        """The outputs of a graph."""
+        return [PortInfo(v.name, v.element_type, _partial(v)) for v in graph.outputs]
+
+
+def _partial(value: Value) -> PartialShape:
+    if value.shape is None:
+        return PartialShape.dynamic()
+    return PartialShape([-1 if extent is None else extent for extent in value.shape])
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +162,10 @@ class DeviceRequest(ABC):
 
     @abstractmethod
     def set_output(self, index: int, array: np.ndarray) -> None:
-        """Bind the user's memory to output `index`: writeable, C-contiguous, the port's dtype, a compatible shape.
+        """Bind the user's memory to output `index`: writeable, C-contiguous, the port's dtype and shape.
 
-        Each following inference writes its result there. Where the port's shape is dynamic and the result turns out to
-        have another shape than the array's, that inference fails with InvalidArgumentError.
+        Each following inference writes its result there. Asked for outputs of static shape only: where the shape is
+        dynamic the caller copies from `output_array`.
         """
 
     @abstractmethod
@@ -167,16 +183,20 @@ class DeviceRequest(ABC):
         Unless `start` itself raises, `done` is called exactly once, from one of the device's threads, after the
         inference is over: with None, or with the error (CancelledError after a `cancel` that had effect). `done` does
         not raise, may take as long as the user's callback takes, and may itself call anything of this interface on
-        this request or others, so the device calls it holding no lock. The device keeps `done` no longer than
-        needed: it refers to the public request, which refers to the model.
+        this request or others, so the device calls it holding no lock. The device drops `done` once it was called:
+        it refers to the public request, which keeps the model open.
+
+        When `start` raises, nothing was queued, with one exception: KeyboardInterrupt may strike in any line, so after
+        it the caller asks `cancel` whether `done` is still to come.
         """
 
     @abstractmethod
-    def cancel(self) -> None:
+    def cancel(self) -> bool:
         """Ask that the queued or running inference end early; from any thread, without waiting.
 
-        Best effort: one that is already computing may finish as if nothing had been asked. Without an inference it
-        does nothing, also not to the next one.
+        Best effort: one that is already computing may finish as if nothing had been asked. Returns whether there was
+        one, that is, whether `done` is still to be called or being called. Without one it does nothing, also not to
+        the next one.
         """
 
     @abstractmethod

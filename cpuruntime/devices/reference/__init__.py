@@ -1,0 +1,5 @@
+"""REFERENCE: runs every node through `onnx.reference`. Slow and correct; the smallest complete device."""
+
+from cpuruntime.devices.reference.plugin import ReferencePlugin
+
+__all__ = ["ReferencePlugin"]

@@ -1,0 +1,220 @@
+"""Compiled models and requests of the REFERENCE device."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+
+from cpuruntime.devices.interface import DeviceModel, DeviceRequest, Done, Explanation, PortInfo, ProfilingInfo, Row
+from cpuruntime.devices.memory import aligned_zeros
+from cpuruntime.errors import CancelledError, Error, InvalidArgumentError
+from cpuruntime.graph.graph import Graph, Node, Value
+from cpuruntime.properties import Settings
+from cpuruntime.shape_inference import evaluate
+
+
+def _streams(settings: Settings) -> tuple[int, str]:
+    """The number of streams, and the reason for it."""
+    if "NUM_STREAMS" in settings and settings["NUM_STREAMS"] >= 0:
+        return settings["NUM_STREAMS"], "as NUM_STREAMS says"
+    if settings.get("NUM_STREAMS") == -1 or settings.value("PERFORMANCE_HINT") != "LATENCY":
+        return len(os.sched_getaffinity(0)), "one for each processor, for throughput"
+    return 1, "one, for latency"
+
+
+class ReferenceModel(DeviceModel):
+    """A graph and the threads that interpret it, one for each stream."""
+
+    def __init__(self, graph: Graph, settings: Settings) -> None:
+        self.graph = graph
+        self.streams, self._reason = _streams(settings)
+        self.profiled: bool = settings.value("PERF_COUNT")
+        resolved = {
+            name: settings.value(name) for name in ("PERFORMANCE_HINT", "PERF_COUNT", "INFERENCE_PRECISION_HINT")
+        }
+        resolved |= {
+            "NETWORK_NAME": graph.name,
+            "NUM_STREAMS": self.streams,
+            "EXECUTION_DEVICES": ["REFERENCE"],
+            "OPTIMAL_NUMBER_OF_INFER_REQUESTS": max(self.streams, 1),
+        }
+        super().__init__(PortInfo.inputs_of(graph), PortInfo.outputs_of(graph), resolved)
+        self.closed = False
+        self._jobs: queue.SimpleQueue[tuple[ReferenceRequest, Done] | None] = queue.SimpleQueue()
+        self._threads = max(self.streams, 1)
+        for index in range(self._threads):
+            threading.Thread(
+                target=_work, args=(self._jobs,), name=f"cpuruntime-reference-{index}", daemon=True
+            ).start()
+
+    def create_request(self) -> DeviceRequest:
+        """A new request."""
+        self.check_open()
+        return ReferenceRequest(self)
+
+    def queue(self, request: ReferenceRequest, done: Done) -> None:
+        """Let a stream run `request`."""
+        self._jobs.put((request, done))
+
+    def check_open(self) -> None:
+        """Raise Error when the model is closed."""
+        if self.closed:
+            raise Error(f"Model '{self.graph.name}' on device REFERENCE is closed; compile it again.")
+
+    def explain(self) -> Explanation:
+        """Every node, as a fallback: none has a kernel here."""
+        rows = [Row((n.name,), n.op_type, "onnx.reference", "plain", fallback=True) for n in self.graph.nodes]
+        return Explanation("REFERENCE", rows, [f"streams: {self.streams}, {self._reason}"])
+
+    def close(self) -> None:
+        """Let each thread end when it comes to the end of the queue. `SimpleQueue.put` is safe in finalizers."""
+        if not self.closed:
+            self.closed = True
+            for _ in range(self._threads):
+                self._jobs.put(None)
+
+
+def _work(jobs: queue.SimpleQueue[tuple[ReferenceRequest, Done] | None]) -> None:
+    """Run queued inferences until the model is closed; keep no reference to one while waiting for the next."""
+    while (job := jobs.get()) is not None:
+        request, done = job
+        error: BaseException | None = None
+        try:
+            request.interpret()
+        except BaseException as raised:
+            error = raised
+        request.active = False
+        done(error)
+        del job, request, done, error
+
+
+class ReferenceRequest(DeviceRequest):
+    """The bound arrays of one inference at a time."""
+
+    def __init__(self, model: ReferenceModel) -> None:
+        self._model = model
+        self._own: list[np.ndarray | None] = [None] * len(model.inputs)
+        self._inputs: list[np.ndarray | None] = [None] * len(model.inputs)
+        self._outputs = [self._first_output(info) for info in model.outputs]
+        self._times: list[timedelta | None] = [None] * len(model.graph.nodes)
+        self._cancelled = False
+        self.active = False
+        for index, info in enumerate(model.inputs):
+            if info.partial_shape.is_static:
+                self.input_array(index, tuple(info.partial_shape.to_shape()))
+
+    @staticmethod
+    def _first_output(info: PortInfo) -> np.ndarray:
+        return aligned_zeros(info.partial_shape.get_min_shape(), info.element_type.to_dtype())
+
+    def input_array(self, index: int, shape: tuple[int, ...]) -> np.ndarray:
+        """Memory of the request's own for an input, bound."""
+        own = self._own[index]
+        if own is None or own.shape != shape:
+            own = self._own[index] = aligned_zeros(shape, self._model.inputs[index].element_type.to_dtype())
+        self._inputs[index] = own
+        return own
+
+    def set_input(self, index: int, array: np.ndarray) -> None:
+        """Bind the user's memory to an input."""
+        self._inputs[index] = array
+
+    def output_array(self, index: int) -> np.ndarray:
+        """The memory bound to an output."""
+        return self._outputs[index]
+
+    def set_output(self, index: int, array: np.ndarray) -> None:
+        """Bind the user's memory to an output."""
+        self._outputs[index] = array
+
+    def run(self) -> None:
+        """Run in a stream's thread and wait; with NUM_STREAMS 0 in the caller's."""
+        if not self._model.streams:
+            self._model.check_open()
+            self._cancelled, self.active = False, True
+            try:
+                self.interpret()
+            finally:
+                self.active = False
+            return
+        over = threading.Event()
+        errors: list[BaseException | None] = []
+
+        def done(error: BaseException | None) -> None:
+            errors.append(error)
+            over.set()
+
+        interrupt: KeyboardInterrupt | None = None
+        try:
+            self.start(done)
+        except KeyboardInterrupt as struck:
+            if not self.active:
+                raise
+            interrupt = struck
+        while not over.is_set():
+            try:
+                over.wait()
+            except KeyboardInterrupt as struck:
+                interrupt = struck
+        if interrupt or errors[0]:
+            raise interrupt or errors[0]  # type: ignore[misc]
+
+    def start(self, done: Done) -> None:
+        """Queue one inference."""
+        self._model.check_open()
+        self._cancelled = False
+        self.active = True
+        self._model.queue(self, done)
+
+    def cancel(self) -> bool:
+        """End the inference at the next node."""
+        self._cancelled = self.active
+        return self.active
+
+    def profiling(self) -> list[ProfilingInfo]:
+        """A row for each node."""
+        rows = []
+        for node, duration in zip(self._model.graph.nodes, self._times):
+            status = ProfilingInfo.NOT_RUN if duration is None else ProfilingInfo.EXECUTED
+            taken = duration or timedelta()
+            rows.append(ProfilingInfo(status, taken, taken, node.name, node.op_type, "onnx.reference"))
+        return rows
+
+    def interpret(self) -> None:
+        """Run the nodes one after the other and deliver the outputs."""
+        graph = self._model.graph
+        arrays: dict[Value, np.ndarray] = dict(zip(graph.inputs, self._filled()))
+        for index, node in enumerate(graph.nodes):
+            if self._cancelled:
+                raise CancelledError(f"The inference of model '{graph.name}' was cancelled.")
+            begin = time.perf_counter_ns()
+            arrays.update(_evaluate(node, arrays))
+            if self._model.profiled:
+                self._times[index] = timedelta(microseconds=(time.perf_counter_ns() - begin) / 1000)
+        for index, value in enumerate(graph.outputs):
+            self._deliver(index, arrays[value] if value.constant is None else value.constant)
+
+    def _filled(self) -> Iterator[np.ndarray]:
+        for info, array in zip(self._model.inputs, self._inputs):
+            if array is None:
+                raise InvalidArgumentError(f"Input '{info.name}' {info.partial_shape} has no data yet.")
+            yield array
+
+    def _deliver(self, index: int, result: Any) -> None:
+        info = self._model.outputs[index]
+        result = np.asarray(result, info.element_type.to_dtype())
+        if info.partial_shape.is_dynamic and self._outputs[index].shape != result.shape:
+            self._outputs[index] = aligned_zeros(result.shape, result.dtype)
+        self._outputs[index][...] = result
+
+
+def _evaluate(node: Node, arrays: dict[Value, np.ndarray]) -> Iterator[tuple[Value, np.ndarray]]:
+    inputs = [None if v is None else arrays[v] if v.constant is None else v.constant for v in node.inputs]
+    return zip(node.outputs, evaluate(node, inputs))
