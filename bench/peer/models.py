@@ -1,0 +1,88 @@
+"""The model files and the inputs that all engines get."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from cpuruntime.cli.inputs import SEED, random_array
+from cpuruntime.cli.parser import parse_shapes
+from cpuruntime.errors import InvalidArgumentError, ModelNotFoundError
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """`inputs` is an .npz file with a random array for each input, `batch` the first dimension of the first input."""
+
+    name: str
+    path: Path
+    inputs: Path
+    batch: int
+
+
+def prepare(specification: str, folder: Path, *, shape: str = "", batch: int | None = None) -> ModelFile:
+    """Writes what the engines need to `folder`: the model, unless it is a file already that stays as it is, and inputs.
+
+    `specification` is a path or light:NAME. `shape` and `batch` change the input shapes in the model's copy, since
+    not every engine can reshape. Raises InvalidArgumentError or ModelNotFoundError.
+    """
+    name = specification.removeprefix("light:")
+    if name != specification:
+        from cpuruntime import light_model
+
+        model = light_model(name, SEED)
+    else:
+        if not Path(specification).is_file():
+            raise ModelNotFoundError(f"There is no model file '{specification}'.")
+        name = Path(specification).stem
+        model = onnx.load(specification, load_external_data=bool(shape or batch))
+    changed = _set_shapes(model, shape, batch)
+    path = Path(specification).resolve()
+    if changed or specification.startswith("light:"):
+        path = folder / f"{name}.onnx"
+        onnx.save(model, path)
+    inputs = _inputs(model)
+    np.savez(folder / f"{name}-inputs.npz", **inputs)
+    first = next(iter(inputs.values()), np.empty(0))
+    return ModelFile(name, path, folder / f"{name}-inputs.npz", first.shape[0] if first.ndim > 1 else 1)
+
+
+def _graph_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in constants]
+
+
+def _set_shapes(model: onnx.ModelProto, shape: str, batch: int | None) -> bool:
+    values = _graph_inputs(model)
+    shapes = parse_shapes(shape, [value.name for value in values])
+    for value in values:
+        if value.name in shapes:
+            sizes = [int(size) for size in re.findall(r"\d+", shapes[value.name])]
+            del value.type.tensor_type.shape.dim[:]
+            for size in sizes:
+                value.type.tensor_type.shape.dim.add().dim_value = size
+        if batch and value.type.tensor_type.shape.dim:
+            value.type.tensor_type.shape.dim[0].dim_value = batch
+    if not shapes and not batch:
+        return False
+    del model.graph.value_info[:]
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    return True
+
+
+def _inputs(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(SEED)
+    arrays = {}
+    for value in _graph_inputs(model):
+        tensor = value.type.tensor_type
+        sizes = [dimension.dim_value for dimension in tensor.shape.dim]
+        if not all(sizes):
+            raise InvalidArgumentError(f"Input '{value.name}' has an open shape; give it with -shape or -b.")
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+        arrays[value.name] = random_array(tuple(sizes), dtype, generator)
+    return arrays

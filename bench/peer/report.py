@@ -1,0 +1,172 @@
+"""The table on the screen and the JSON file."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from peer.mode import Mode
+from peer.ratios import Ratio, geometric_mean
+
+# Above this the engines do not compute the same thing, and their speeds say nothing.
+LARGEST_ERROR = 1e-3
+
+# Pause before each slice: spinning threads of the engine measured before need a moment to fall asleep.
+SETTLE_SECONDS = 0.1
+
+
+@dataclass
+class EngineResult:
+    """One engine on one model in one mode. `values` has one figure for each round, in the mode's unit."""
+
+    values: list[float] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    median: float = 0.0
+    error: float | None = None
+    """The largest difference to the reference engine's outputs, relative to their largest magnitude."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    version: str = ""
+    load_seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+    idle_cpu_seconds: float = 0.0
+    """The most processor time it took in one pause, while the other engines were measured."""
+    failure: str = ""
+
+    @property
+    def wrong(self) -> bool:
+        """True when the outputs differ from the reference engine's by more than rounding."""
+        return self.error is not None and not self.error <= LARGEST_ERROR
+
+
+@dataclass
+class Result:
+    """All engines on one model in one mode; `ratios` has one for each engine but the first that worked."""
+
+    model: str
+    mode: Mode
+    engines: dict[str, EngineResult]
+    ratios: dict[str, Ratio]
+
+
+class Table:
+    """Aligned rows, printed as the results come in: an engine's figure and output error, then the ratios."""
+
+    def __init__(self, models: Sequence[str], modes: Sequence[Mode], engines: Sequence[str]) -> None:
+        self._engines = engines
+        self._widths = [max(map(len, [*models, "geometric mean"])), max(len(mode.name) for mode in modes)]
+        self._widths += [max(len(name), 13) for name in engines] + [max(len(name) + 3, 18) for name in engines[1:]]
+
+    def header(self) -> str:
+        return self._line(["model", "mode", *self._engines, *(f"vs {name}" for name in self._engines[1:])])
+
+    def row(self, result: Result) -> str:
+        figures = []
+        for name in self._engines:
+            engine = result.engines[name]
+            digits = 2 if engine.median >= 1 else 4
+            figures.append("failed" if engine.failure else f"{engine.median:.{digits}f} {result.mode.unit}")
+        ratios = [
+            f"{found.median:.3f} ({found.low:.2f}..{found.high:.2f})" if found else "-"
+            for found in map(result.ratios.get, self._engines[1:])
+        ]
+        return self._line([result.model, result.mode.name, *figures, *ratios])
+
+    def means(self, results: Sequence[Result]) -> list[str]:
+        """One row for each mode with the geometric means of the ratios over the models."""
+        rows = []
+        for mode, means in geometric_means(results).items():
+            cells = [f"{means[name]:.3f}" if name in means else "-" for name in self._engines[1:]]
+            rows.append(self._line(["geometric mean", mode, *("" for _ in self._engines), *cells]))
+        return rows
+
+    def _line(self, cells: Sequence[str]) -> str:
+        left = [cell.ljust(width) for cell, width in zip(cells[:2], self._widths[:2])]
+        right = [cell.rjust(width) for cell, width in zip(cells[2:], self._widths[2:])]
+        return "  ".join([*left, *right]).rstrip()
+
+
+def geometric_means(results: Sequence[Result]) -> dict[str, dict[str, float]]:
+    """{mode: {engine: geometric mean of the first engine's ratios to it over the models}}."""
+    collected: dict[str, dict[str, list[float]]] = {}
+    for result in results:
+        for name, found in result.ratios.items():
+            collected.setdefault(result.mode.name, {}).setdefault(name, []).append(found.median)
+    return {mode: {name: geometric_mean(values) for name, values in row.items()} for mode, row in collected.items()}
+
+
+def remarks(result: Result) -> list[str]:
+    """What a reader must know before trusting the row: failures, wrong outputs, engines that did not idle."""
+    lines = []
+    for name, engine in result.engines.items():
+        where = f"{result.model} {result.mode.name}: {name}"
+        if engine.failure:
+            lines.append(f"{where} failed: {engine.failure}")
+        if engine.wrong:
+            lines.append(f"{where} gives other outputs: relative error {engine.error:.1e}")
+        if engine.idle_cpu_seconds > SETTLE_SECONDS * len(os.sched_getaffinity(0)):
+            lines.append(f"{where} used {engine.idle_cpu_seconds:.2f} s of processor time in the others' turn")
+    return lines
+
+
+def facts(results: Sequence[Result]) -> list[str]:
+    """Settings, load time, peak memory and output error of each engine, one line each."""
+    lines = []
+    for result in results:
+        for name, engine in result.engines.items():
+            if engine.failure:
+                continue
+            settings = ", ".join(f"{key} {value}" for key, value in engine.settings.items())
+            error = "reference" if engine.error is None else f"error {engine.error:.1e}"
+            lines.append(
+                f"{result.model} {result.mode.name} {name}: {settings}; load {engine.load_seconds:.2f} s, "
+                f"peak memory {engine.peak_memory_mb:.0f} MB, {error}"
+            )
+    return lines
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on: processor, cores, versions, time."""
+    model = next(
+        (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
+        platform.processor(),
+    )
+    versions = {}
+    for package in ("cpuruntime", "openvino", "onnxruntime", "numba", "llvmlite", "numpy", "onnx"):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "processor": model,
+        "allowed_cores": sorted(os.sched_getaffinity(0)),
+        "load_average": os.getloadavg(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def write_json(path: Path, settings: dict[str, Any], facts: dict[str, Any], results: Sequence[Result]) -> None:
+    """Everything that was measured, slice by slice."""
+    document = {
+        "machine": facts,
+        "settings": settings,
+        "results": [asdict(result) | {"mode": result.mode.name, "unit": result.mode.unit} for result in results],
+        "geometric_means": geometric_means(results),
+    }
+    path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
