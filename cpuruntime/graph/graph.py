@@ -75,7 +75,7 @@ class Node:
     that were merged into this one.
     """
 
-    __slots__ = ("attributes", "domain", "inputs", "name", "op_type", "origins", "outputs", "version")
+    __slots__ = ("__weakref__", "attributes", "domain", "inputs", "name", "op_type", "origins", "outputs", "version")
 
     def __init__(
         self,

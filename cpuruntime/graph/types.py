@@ -31,6 +31,8 @@ _TABLE: dict[str, tuple[str, int, str, Any, int]] = {
     "u32": ("uint32_t", 32, "u", np.uint32, 12),
     "u64": ("uint64_t", 64, "u", np.uint64, 13),
     "f4e2m1": ("f4e2m1", 4, "f", ml_dtypes.float4_e2m1fn, 23),
+    "f6e2m3": ("f6e2m3", 6, "f", ml_dtypes.float6_e2m3fn, 27),
+    "f6e3m2": ("f6e3m2", 6, "f", ml_dtypes.float6_e3m2fn, 28),
     "f8e4m3": ("f8e4m3", 8, "f", ml_dtypes.float8_e4m3fn, 17),
     "f8e4m3fnuz": ("f8e4m3fnuz", 8, "f", ml_dtypes.float8_e4m3fnuz, 18),
     "f8e5m2": ("f8e5m2", 8, "f", ml_dtypes.float8_e5m2, 19),
@@ -72,6 +74,8 @@ class Type:
     u32: ClassVar[Type]
     u64: ClassVar[Type]
     f4e2m1: ClassVar[Type]
+    f6e2m3: ClassVar[Type]
+    f6e3m2: ClassVar[Type]
     f8e4m3: ClassVar[Type]
     f8e4m3fnuz: ClassVar[Type]
     f8e5m2: ClassVar[Type]

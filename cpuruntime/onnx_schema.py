@@ -1,0 +1,321 @@
+"""The rules of ONNX operators: which there are, and what their inputs, outputs and attributes may be."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import onnx
+from onnx import defs
+
+from cpuruntime.errors import ModelError, UnsupportedError, nearest
+from cpuruntime.graph import Node, Type
+
+FIRST_OPSET = 7
+_INT32_LIMIT = 2**31 - 1
+_KIND_NAMES = {int(kind): name.lower() for name, kind in onnx.AttributeProto.AttributeType.items()}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One formal input or output: `types` are ONNX's names of the types it may have ("tensor(float)")."""
+
+    name: str
+    types: frozenset[str]
+    type_name: str
+    required: bool
+    variadic: bool
+    homogeneous: bool
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One version of one operator."""
+
+    schema: defs.OpSchema
+    min_inputs: int
+    max_inputs: int
+    min_outputs: int
+    max_outputs: int
+    inputs: tuple[Parameter, ...]
+    outputs: tuple[Parameter, ...]
+    attributes: dict[str, tuple[int, bool]]
+    infers: bool
+
+    def input(self, index: int) -> Parameter:
+        """The formal input for the actual input at `index`."""
+        return self.inputs[min(index, len(self.inputs) - 1)]
+
+    def output(self, index: int) -> Parameter:
+        """The formal output for the actual output at `index`."""
+        return self.outputs[min(index, len(self.outputs) - 1)]
+
+
+def _parameter(formal: defs.OpSchema.FormalParameter) -> Parameter:
+    option = formal.option
+    options = defs.OpSchema.FormalParameterOption
+    return Parameter(
+        formal.name,
+        frozenset(formal.types),
+        formal.type_str,
+        option == options.Single,
+        option == options.Variadic,
+        formal.is_homogeneous,
+    )
+
+
+@lru_cache(maxsize=4096)
+def find_operator(op_type: str, domain: str, version: int) -> Operator | None:
+    """The operator as of an opset version; None when there is none."""
+    if not defs.has(op_type, version, domain):
+        return None
+    schema = defs.get_schema(op_type, version, domain)
+    return Operator(
+        schema,
+        schema.min_input,
+        schema.max_input,
+        schema.min_output,
+        schema.max_output,
+        tuple(map(_parameter, schema.inputs)),
+        tuple(map(_parameter, schema.outputs)),
+        {name: (int(attribute.type), attribute.required) for name, attribute in schema.attributes.items()},
+        schema.has_type_and_shape_inference_function,
+    )
+
+
+def get_operator(op_type: str, domain: str, version: int, where: str) -> Operator:
+    """The operator; UnsupportedError, with the nearest name, when it is not known."""
+    found = find_operator(op_type, domain, version)
+    if found is not None:
+        return found
+    names = {schema.name for schema in defs.get_all_schemas_with_history() if schema.domain == domain}
+    if op_type in names:
+        raise UnsupportedError(f"{where}: {op_type} is not part of opset {version}; it came later or was removed.")
+    place = f"domain '{domain}'" if domain else "ONNX"
+    raise UnsupportedError(f"{where}: {place} has no operator '{op_type}' in opset {version}.{nearest(op_type, names)}")
+
+
+def check_opset(domain: str, version: int) -> None:
+    """UnsupportedError when the version of ONNX's own operator set is out of range."""
+    newest = defs.onnx_opset_version()
+    if domain == "" and not FIRST_OPSET <= version <= newest:
+        raise UnsupportedError(
+            f"the model uses opset {version}; supported are {FIRST_OPSET} to {newest}. "
+            "Convert it with onnx.version_converter, or export it again."
+        )
+
+
+def check_attribute(operator: Operator, attribute: onnx.AttributeProto, where: str) -> None:
+    """ModelError when the operator has no such attribute or it has another type."""
+    rule = operator.attributes.get(attribute.name)
+    if rule is None:
+        hint = nearest(attribute.name, operator.attributes)
+        raise ModelError(f"{where}: there is no attribute '{attribute.name}'.{hint}")
+    if attribute.type != rule[0]:
+        raise ModelError(
+            f"{where}: attribute '{attribute.name}' has type {_KIND_NAMES.get(attribute.type, attribute.type)}, "
+            f"not {_KIND_NAMES[rule[0]]}."
+        )
+
+
+def check_node(node: Node, operator: Operator, captures: int = 0) -> None:
+    """ModelError when the counts of inputs or outputs, or the attributes, break the operator's rules.
+
+    The last `captures` inputs are those that subgraphs read; they are not counted.
+    """
+    inputs = node.inputs[: len(node.inputs) - captures]
+    while inputs and inputs[-1] is None:
+        inputs.pop()
+    if not operator.min_inputs <= len(inputs) <= operator.max_inputs:
+        limits = _limits(operator.min_inputs, operator.max_inputs)
+        raise ModelError(f"{node.where}: {len(inputs)} inputs, the operator takes {limits}.")
+    if not operator.min_outputs <= len(node.outputs) <= operator.max_outputs:
+        limits = _limits(operator.min_outputs, operator.max_outputs)
+        raise ModelError(f"{node.where}: {len(node.outputs)} outputs, the operator gives {limits}.")
+    for index, value in enumerate(inputs):
+        if value is None and operator.input(index).required:
+            raise ModelError(f"{node.where}: input {index} ('{operator.input(index).name}') is missing.")
+    for name, (_, required) in operator.attributes.items():
+        if required and name not in node.attributes:
+            raise ModelError(f"{node.where}: the attribute '{name}' is missing; the operator requires it.")
+    for name, data in node.attributes.items():
+        if name in _RANGES and node.op_type not in _EXEMPT.get(name, ()):
+            _check_range(node, name, data)
+        elif name != "value":
+            _check_finite(node, name, data)
+    if "kernel_shape" in node.attributes:
+        _check_window(node)
+
+
+def _limits(least: int, most: int) -> str:
+    if least == most:
+        return str(least)
+    return f"at least {least}" if most > 1 << 20 else f"{least} to {most}"
+
+
+# attribute: least value; the greatest is what 32 bits hold, so that sums and products of a few stay within 64
+_RANGES = {
+    "kernel_shape": 1,
+    "strides": 1,
+    "dilations": 1,
+    "group": 1,
+    "pads": 0,
+    "output_padding": 0,
+    "blocksize": 1,
+    "size": 1,
+    "hidden_size": 1,
+    "num_groups": 1,
+    "num_outputs": 1,
+    "output_height": 1,
+    "output_width": 1,
+    "pooled_shape": 1,
+}
+# Pad crops with negative pads; MaxUnpool and the transposed convolution take pads of any sign in practice.
+_EXEMPT = {"pads": ("Pad", "ConvTranspose", "MaxUnpool")}
+_AUTO_PADS = ("", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
+
+
+def _check_range(node: Node, name: str, data: Any) -> None:
+    least = _RANGES[name]
+    for number in data if isinstance(data, list) else [data]:
+        if not (isinstance(number, int) and least <= number <= _INT32_LIMIT):
+            raise ModelError(
+                f"{node.where}: attribute '{name}' is {shorten(data)}; "
+                f"every value must be between {least} and {_INT32_LIMIT}."
+            )
+
+
+def _check_finite(node: Node, name: str, data: Any) -> None:
+    for number in data if isinstance(data, list) else [data]:
+        if isinstance(number, float) and math.isnan(number):
+            raise ModelError(f"{node.where}: attribute '{name}' is {shorten(data)}; it must be a number.")
+
+
+def _check_window(node: Node) -> None:
+    kernel = node.attributes["kernel_shape"]
+    for name, factor in (("strides", 1), ("dilations", 1), ("pads", 2)):
+        data = node.attributes.get(name)
+        if data is not None and len(data) != factor * len(kernel):
+            raise ModelError(
+                f"{node.where}: attribute '{name}' is {shorten(data)}; kernel_shape {shorten(kernel)} needs "
+                f"{factor * len(kernel)} values."
+            )
+    auto_pad = node.attributes.get("auto_pad", "")
+    if auto_pad not in _AUTO_PADS:
+        raise ModelError(f"{node.where}: auto_pad is '{auto_pad}', not one of {', '.join(_AUTO_PADS[1:])}.")
+
+
+def check_types(node: Node, operator: Operator, captures: int = 0) -> None:
+    """ModelError when the element types of inputs are not among the operator's, or disagree with each other."""
+    bound: dict[str, tuple[str, Type]] = {}
+    for index, value in enumerate(node.inputs[: len(node.inputs) - captures]):
+        if value is None or value.element_type.is_dynamic():
+            continue
+        formal = operator.input(index)
+        if type_name(value.element_type) not in formal.types:
+            allowed = ", ".join(sorted(_short(name) for name in formal.types))
+            raise ModelError(
+                f"{node.where}: input '{value.name}' is {value.element_type.get_type_name()}; "
+                f"'{formal.name}' must be one of: {allowed}."
+            )
+        if formal.variadic and not formal.homogeneous:
+            continue
+        first = bound.setdefault(formal.type_name, (value.name, value.element_type))
+        if first[1] is not value.element_type:
+            raise ModelError(
+                f"{node.where}: input '{value.name}' is {value.element_type.get_type_name()} and input '{first[0]}' is "
+                f"{first[1].get_type_name()}; they must have one type."
+            )
+
+
+def output_type(node: Node, operator: Operator, index: int) -> Type:
+    """The element type of an output as the operator's type constraints give it; dynamic when they do not."""
+    formal = operator.output(index)
+    if len(formal.types) == 1:
+        return _BY_NAME.get(next(iter(formal.types)), Type.dynamic)
+    for position, value in enumerate(node.inputs):
+        if value is not None and operator.input(position).type_name == formal.type_name:
+            return value.element_type
+    return Type.dynamic
+
+
+_NAMES: dict[Type, str] = {
+    element_type: f"tensor({onnx.helper.tensor_dtype_to_string(element_type.to_onnx()).split('.')[-1].lower()})"
+    for element_type in Type.members()
+    if element_type.is_static()
+}
+_BY_NAME = {name: element_type for element_type, name in _NAMES.items()}
+
+
+def type_name(element_type: Type) -> str:
+    """ONNX's name of a tensor of this type, such as "tensor(float)"."""
+    return _NAMES[element_type]
+
+
+def _short(name: str) -> str:
+    return _BY_NAME[name].get_type_name() if name in _BY_NAME else name
+
+
+def _check_convolution(node: Node) -> None:
+    data, weights = node.inputs[0], node.inputs[1]
+    if data is None or weights is None or weights.shape is None or len(weights.shape) < 3:
+        return
+    group = node.attributes.get("group", 1)
+    kernel = node.attributes.get("kernel_shape")
+    if kernel is not None and not _agree(tuple(kernel), weights.shape[2:]):
+        raise ModelError(f"{node.where}: kernel_shape {kernel} is not the weights' {list(weights.shape[2:])}.")
+    transposed = node.op_type == "ConvTranspose"
+    channels = data.shape[1] if data.shape is not None and len(data.shape) > 1 else None
+    if transposed:
+        if channels is not None and weights.shape[0] not in (None, channels):
+            raise ModelError(f"{node.where}: weight channels {weights.shape[0]} != input channels {channels}.")
+    elif channels is not None and weights.shape[1] is not None and weights.shape[1] * group != channels:
+        raise ModelError(
+            f"{node.where}: weight channels {weights.shape[1]} != input channels {channels} / groups {group}."
+        )
+    if weights.shape[0] is not None and weights.shape[0] % group:
+        raise ModelError(f"{node.where}: {weights.shape[0]} channels are no multiple of {group} groups.")
+    outputs = weights.shape[1] and weights.shape[1] * group if transposed else weights.shape[0]
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if bias is not None and bias.shape is not None and not _agree(bias.shape, (outputs,)):
+        raise ModelError(f"{node.where}: the bias has shape {list(bias.shape)}, not [{outputs}].")
+
+
+def _check_batch_normalization(node: Node) -> None:
+    data = node.inputs[0]
+    spatial = node.attributes.get("spatial", 1)
+    if data is None or data.shape is None or len(data.shape) < 2 or not spatial:
+        return
+    for value in node.inputs[1:]:
+        if value is not None and value.shape is not None and not _agree(value.shape, (data.shape[1],)):
+            raise ModelError(
+                f"{node.where}: '{value.name}' has shape {list(value.shape)}, not the channels [{data.shape[1]}]."
+            )
+
+
+def _agree(a: tuple[int | None, ...], b: tuple[int | None, ...]) -> bool:
+    return len(a) == len(b) and all(x is None or y is None or x == y for x, y in zip(a, b))
+
+
+_SHAPE_CHECKS: dict[str, Callable[[Node], None]] = {
+    "Conv": _check_convolution,
+    "ConvTranspose": _check_convolution,
+    "ConvInteger": _check_convolution,
+    "BatchNormalization": _check_batch_normalization,
+}
+
+
+def check_shapes(node: Node) -> None:
+    """ModelError when the inputs' shapes break a rule that ONNX's own shape inference does not check."""
+    check = _SHAPE_CHECKS.get(node.op_type)
+    if check is not None and node.domain == "":
+        check(node)
+
+
+def shorten(data: Any) -> str:
+    """The data as text, cut when long."""
+    return reprlib.repr(data)
