@@ -28,7 +28,7 @@ ARGUMENTS = record(
     batch="i8", in_height="i8", height="i8", width="i8",
     kernel_height="i8", kernel_width="i8", stride_height="i8", source_step="i8",
     dilation_height="i8", source_column="i8", pad_top="i8",
-    steps="i8", chunk="i8", clamp="i8", low="f4", high="f4",
+    steps="i8", chunk="i8", limits="i8",
 )  # fmt: skip
 
 
@@ -84,7 +84,7 @@ def convolution(rows: int, columns: int, unroll: int, step: int) -> Kernel:
                         target + y * a.target_row + left * VECTOR_BYTES, a.target_block, VECTOR_BYTES,
                         residual + y * a.residual_row + left * VECTOR_BYTES if a.residual != 0 else 0,
                         a.residual_block, VECTOR_BYTES,
-                        a.bias + block * VECTOR_BYTES, a.clamp, a.low, a.high, LANES,
+                        a.bias + block * VECTOR_BYTES, a.limits, LANES,
                     ),
                 )  # fmt: skip
                 x += rows

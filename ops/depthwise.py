@@ -20,7 +20,7 @@ ARGUMENTS = record(
     batch="i8", blocks="i8", in_height="i8", height="i8", width="i8",
     kernel_height="i8", kernel_width="i8", stride_height="i8", source_step="i8",
     dilation_height="i8", source_column="i8", pad_top="i8",
-    clamp="i8", low="f4", high="f4",
+    limits="i8",
 )  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def depthwise(rows: int) -> Kernel:
                     (
                         target + left * VECTOR_BYTES, a.target_block, VECTOR_BYTES,
                         residual + left * VECTOR_BYTES if a.residual != 0 else 0, a.residual_block, VECTOR_BYTES,
-                        a.bias + block * VECTOR_BYTES, a.clamp, a.low, a.high, LANES,
+                        a.bias + block * VECTOR_BYTES, a.limits, LANES,
                     ),
                 )  # fmt: skip
 

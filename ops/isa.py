@@ -39,7 +39,7 @@ def _x86_sets(cpu: str, features: str) -> tuple[Isa, ...]:
 
 @cache
 def supported() -> tuple[Isa, ...]:
-    """The instruction sets this processor can run, widest first; the last one is always "generic"."""
+    """The instruction sets this processor can run, widest first."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     features = llvm.get_host_cpu_features()
@@ -47,7 +47,7 @@ def supported() -> tuple[Isa, ...]:
     cpu, flags = llvm.get_host_cpu_name(), features.flatten()
     if llvm.get_process_triple().startswith("x86_64"):
         return tuple(isa for isa in _x86_sets(cpu, flags) if isa.needs <= host)
-    return (Isa("generic", 4, 32, cpu, flags, frozenset()),)
+    return (Isa("neon", 4, 32, cpu, flags, frozenset()),)
 
 
 @cache

@@ -23,7 +23,7 @@ ARGUMENTS = record(
     residual="i8", residual_batch="i8", residual_row="i8",
     weights="i8", weights_batch="i8", bias="i8",
     batch="i8", rows="i8", inner="i8", columns="i8",
-    chunk="i8", clamp="i8", low="f4", high="f4",
+    chunk="i8", limits="i8",
 )  # fmt: skip
 
 
@@ -61,7 +61,7 @@ def matmul(rows: int, columns: int) -> Kernel:
                         a.target + image * a.target_batch + row * a.target_row + block * VECTOR_BYTES,
                         VECTOR_BYTES, a.target_row,
                         residual if a.residual != 0 else 0, VECTOR_BYTES, a.residual_row,
-                        a.bias + block * VECTOR_BYTES, a.clamp, a.low, a.high, tail,
+                        a.bias + block * VECTOR_BYTES, a.limits, tail,
                     ),
                 )  # fmt: skip
 

@@ -39,7 +39,10 @@ class Walk(NamedTuple):
 
 
 class Epilogue(NamedTuple):
-    """What happens before the store: residual (address or 0), clamp (flag) to [low, high], and where the result goes."""
+    """What happens before the store, and where the result goes: residual and limits are addresses or 0.
+
+    Limits point at two float32, low and high: they are read for every tile so that they take no register meanwhile.
+    """
 
     target: Any
     target_column: Any
@@ -48,9 +51,7 @@ class Epilogue(NamedTuple):
     residual_column: Any
     residual_step: Any
     bias: Any
-    clamp: Any
-    low: Any
-    high: Any
+    limits: Any
     tail: Any
 
 
@@ -127,8 +128,9 @@ class _Emitter:
     def clamp(self, e: Epilogue) -> None:
         """max then min in the order that keeps a NaN of the accumulator."""
         builder = self.builder
-        with builder.if_then(builder.icmp_signed("!=", e.clamp, ir.Constant(I64, 0))):
-            low, high = splat(builder, e.low), splat(builder, e.high)
+        with builder.if_then(builder.icmp_signed("!=", e.limits, ir.Constant(I64, 0))):
+            at = (pointer(builder, self.offset(e.limits, (4, i)), F32) for i in range(2))
+            low, high = (splat(builder, builder.load(p, align=4)) for p in at)
             for _, _, slot in self.each():
                 value = builder.load(slot)
                 value = builder.select(builder.fcmp_ordered(">", low, value), low, value)
@@ -154,7 +156,7 @@ def _loops(builder: ir.IRBuilder, outer: ir.Value, inner: ir.Value) -> Iterator[
 
 @cache
 def make_tile(rows: int, columns: int, unroll: int, step: int | None, plain: bool) -> Any:
-    """The tile as an intrinsic `tile(source, step, weights, remainder, walk, epilogue)`; all but low and high are int64.
+    """The tile as an intrinsic `tile(source, step, weights, remainder, walk, epilogue)`; everything is int64.
 
     `unroll` channels are taken per loop body. `step` is the byte distance of rows in the source, None to take it from
     the argument. `plain` tiles write row-major matrices: only the first `tail` lanes of the last column exist in the
@@ -176,8 +178,7 @@ def make_tile(rows: int, columns: int, unroll: int, step: int | None, plain: boo
             emitter.write(e, last)
             return context.get_dummy_value()
 
-        numbers = [types.int64] * 8 + [types.float32] * 2 + [types.int64]
-        shapes = types.Tuple([types.int64] * 9), types.Tuple(numbers)
+        shapes = types.Tuple([types.int64] * 9), types.Tuple([types.int64] * 9)
         return types.void(*[types.int64] * 4, *shapes), codegen
 
     return tile
@@ -212,8 +213,7 @@ def make_depthwise_tile(rows: int) -> Any:
             emitter.write(e, None)
             return context.get_dummy_value()
 
-        numbers = [types.int64] * 8 + [types.float32] * 2 + [types.int64]
-        shapes = types.Tuple([types.int64] * 9), types.Tuple(numbers)
+        shapes = types.Tuple([types.int64] * 9), types.Tuple([types.int64] * 9)
         return types.void(*[types.int64] * 3, *shapes), codegen
 
     return tile

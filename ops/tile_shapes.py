@@ -1,19 +1,33 @@
-"""Which register tiles exist: the shapes that keep every accumulator in a register, per register count.
+"""Which register tiles exist: shapes that keep every accumulator in a register, per number of vector registers.
 
-Found by compiling every shape and counting stack accesses in the machine code; a test holds them at zero spills.
+`rows` x `columns` accumulators, `columns` weights and a broadcast must fit. With 32 registers LLVM spills 14x2 and 7x4,
+so products stay at 24 or below; "generic" has 16 and needs one more for each product, having no multiply-add. A test
+compiles every shape listed here and holds it at zero spills.
 """
 
 from __future__ import annotations
 
 from .isa import current
 
-# rows x columns; with 32 registers 14x2 and 7x4 spill, with 16 the weights and the broadcast leave 12.
-_BY_REGISTERS = {
-    32: ((12, 2), (10, 2), (8, 3), (7, 3), (9, 2), (8, 2), (7, 2), (6, 4), (5, 4), (6, 3), (6, 2)),
-    16: ((6, 2), (5, 2), (4, 3), (4, 2), (3, 3)),
-}
+_WIDE = (
+    (8, 2), (7, 2), (12, 2), (9, 2), (10, 2), (8, 3), (7, 3), (6, 4), (6, 3), (6, 2), (5, 4), (5, 2), (4, 4), (4, 2),
+    (3, 6), (3, 2), (2, 8), (2, 4), (2, 2), (1, 8), (1, 4), (1, 2),
+    (14, 1), (12, 1), (8, 1), (7, 1), (4, 1), (2, 1), (1, 1),
+)  # fmt: skip
+
+_BY_ISA: dict[str, tuple[tuple[int, int], ...]] = {
+    "avx512": _WIDE,
+    "neon": _WIDE,
+    "avx2": (
+        (6, 2), (5, 2), (4, 3), (4, 2), (3, 3), (3, 2), (2, 4), (2, 2), (1, 8), (1, 4), (1, 2),
+        (8, 1), (7, 1), (4, 1), (2, 1), (1, 1),
+    ),
+    "generic": (
+        (3, 2), (2, 4), (2, 2), (1, 8), (1, 4), (1, 2), (7, 1), (4, 1), (2, 1), (1, 1),
+    ),
+}  # fmt: skip
 
 
 def tile_shapes() -> tuple[tuple[int, int], ...]:
-    """(rows, columns) of the full-size tiles for the instruction set in use."""
-    return _BY_REGISTERS[current().registers]
+    """(rows, columns) of the tiles for the instruction set in use; among equally cheap ones the first is taken."""
+    return _BY_ISA[current().name]

@@ -1,0 +1,87 @@
+"""Which values are blocked, how wide their halos are, and which are written straight into a concatenation.
+
+One walk over the graph decides. Convolutions and pools are blocked; elementwise operators follow their inputs; the
+rest is plain. The planner places conversions where a node reads a value in another layout than the one chosen here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cpuruntime.graph.graph import Graph, Node, Value
+from cpuruntime.graph.types import Type
+from cpuruntime.ops.isa import LANES
+from cpuruntime.program.lowering import Layout, find
+
+
+@dataclass
+class LayoutPlan:
+    """The decisions: `slices` maps a value to the concatenation it is written into and its first channel there."""
+
+    blocked: set[Value] = field(default_factory=set)
+    halos: dict[Value, tuple[int, int]] = field(default_factory=dict)
+    slices: dict[Value, tuple[Value, int]] = field(default_factory=dict)
+
+    def root(self, value: Value) -> tuple[Value, int]:
+        """The value whose storage holds `value`, and the first channel of `value` in it."""
+        channel = 0
+        while value in self.slices:
+            value, offset = self.slices[value]
+            channel += offset
+        return value, channel
+
+
+def choose_layouts(graph: Graph) -> LayoutPlan:
+    """The layouts of all values of a graph of static shapes."""
+    plan = LayoutPlan()
+    for node in graph.nodes:
+        found = find(node)
+        if isinstance(found, str):
+            continue
+        if found.layout is Layout.BLOCKED or (found.layout is Layout.FOLLOW and _follows(node, plan)):
+            plan.blocked.update(v for v in node.outputs if is_image(v))
+    for node in graph.nodes:
+        _choose_slices(node, plan)
+    for node in graph.nodes:
+        found = find(node)
+        if not isinstance(found, str) and found.halo and node.inputs[0] is not None:
+            root, _ = plan.root(node.inputs[0])
+            left, right = found.halo(node)
+            wide = plan.halos.get(root, (0, 0))
+            plan.halos[root] = (max(left, wide[0]), max(right, wide[1]))
+    return plan
+
+
+def is_image(value: Value) -> bool:
+    """Whether the value can be blocked: float32 [N, C, W] or [N, C, H, W]."""
+    return value.element_type == Type.f32 and value.shape is not None and len(value.shape) in (3, 4)
+
+
+def _follows(node: Node, plan: LayoutPlan) -> bool:
+    """Whether an elementwise node can work on blocked views: an input is blocked, the others broadcast within images."""
+    output = node.outputs[0]
+    if not is_image(output) or not any(v in plan.blocked for v in node.inputs):
+        return False
+    return all(v is None or fits_blocked(v, output) for v in node.inputs)
+
+
+def fits_blocked(value: Value, output: Value) -> bool:
+    """Whether `value` can be an operand of a blocked result: a scalar, or an image of the same rank."""
+    if value.element_type != Type.f32 or value.shape is None:
+        return False
+    scalar = all(extent == 1 for extent in value.shape)
+    return scalar or len(value.shape) == len(output.static_shape)
+
+
+def _choose_slices(node: Node, plan: LayoutPlan) -> None:
+    """Lets the inputs of a blocked concatenation that fall on whole blocks be written in place."""
+    output = node.outputs[0]
+    if node.op_type != "Concat" or output not in plan.blocked:
+        return
+    channel = 0
+    for value in node.inputs:
+        assert value is not None
+        produced = value.producer is not None and value.constant is None
+        if channel % LANES == 0 and value in plan.blocked and value not in plan.slices and produced:
+            plan.slices[value] = (output, channel)
+        channel += value.static_shape[1]

@@ -1,0 +1,224 @@
+"""From a graph of static shapes to the steps of a program: memory for every value, conversions, and each node's kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from cpuruntime.errors import InternalError, UnsupportedError
+from cpuruntime.graph.graph import Graph, Node, Value
+from cpuruntime.ops import reorder
+from cpuruntime.ops.isa import LANES, VECTOR_BYTES
+from cpuruntime.ops.jit import Kernel
+from cpuruntime.program.layout import LayoutPlan, choose_layouts
+from cpuruntime.program.lowering import find
+from cpuruntime.program.storage import (
+    ALIGNMENT,
+    Address,
+    Blocked,
+    Interleaved,
+    Place,
+    Plain,
+    Storage,
+    blocked_view,
+    image_shape,
+)
+from cpuruntime.program.weights import WeightStore
+
+
+@dataclass
+class Step:
+    """One kernel call; `arguments` holds the fields of its argument block, memory as `Address`."""
+
+    kernel: Kernel
+    arguments: dict[str, Any]
+    node: Node
+    layout: str
+    flops: int = 0
+    notes: str = ""
+
+
+@dataclass
+class FallbackStep:
+    """A node that the reference evaluator runs; `reason` says why it has no kernel."""
+
+    node: Node
+    inputs: list[Plain | None]
+    outputs: list[Plain | None]
+    reason: str
+
+
+@dataclass
+class Planner:
+    """Plans one graph for streams of `threads` threads. Lowerings use it to get views and emit steps."""
+
+    graph: Graph
+    weights: WeightStore
+    threads: int = 1
+    steps: list[Step | FallbackStep] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.layouts: LayoutPlan = choose_layouts(self.graph)
+        self._node: Node | None = None
+        self._blocked: dict[Value, Blocked] = {}
+        self._plain: dict[Value, Plain] = {}
+        self._roots: dict[Value, Blocked] = {}
+        self._outputs = {value: index for index, value in reversed(list(enumerate(self.graph.outputs)))}
+        for index, value in enumerate(self.graph.inputs):
+            dtype = value.element_type.to_dtype()
+            view = Plain(Address(Storage(Place.INPUT, 0, index=index)), value.static_shape, np.dtype(dtype))
+            self._plain[value] = view
+
+    def plan(self) -> list[Step | FallbackStep]:
+        """Emits the steps of all nodes, then those that bring the remaining outputs to their memory."""
+        for node in self.graph.nodes:
+            self._node = node
+            found = find(node)
+            if isinstance(found, str):
+                self._fall_back(node, found)
+            else:
+                found.emit(self, node)
+        for index, value in enumerate(self.graph.outputs):
+            self._finish_output(index, value)
+        return self.steps
+
+    # Views of inputs. A view in another layout than the value's own is made once, by a conversion step.
+
+    def plain(self, value: Value) -> Plain:
+        """The value row by row."""
+        if value not in self._plain:
+            if value.constant is not None:
+                self._plain[value] = self._constant(value)
+            else:
+                self._plain[value] = self._blocked_to_plain(value)
+        return self._plain[value]
+
+    def blocked(self, value: Value) -> Blocked:
+        """The value in blocks of channels, with the halo its readers need."""
+        if value not in self._blocked:
+            source = self.plain(value)
+            target = self._new_root(value)
+            self._blocked[value] = target
+            self.emit(reorder.plain_to_blocked, "plain -> blocked", **reorder_fields(source, target))
+        return self._blocked[value]
+
+    def is_blocked(self, value: Value) -> bool:
+        """Whether the value's own layout is blocked."""
+        return value in self.layouts.blocked
+
+    def interleaved(self, value: Value, left: int, right: int) -> Interleaved:
+        """An image of few channels, pixel by pixel, with a halo of `left` and `right` pixels."""
+        source = self.plain(value)
+        batch, channels, height, width = image_shape(source.shape)
+        row = (left + width + right) * channels * 4
+        storage = self.scratch(batch * height * row)
+        origin = Address(storage, left * channels * 4)
+        view = Interleaved(origin, channels, height * row, row)
+        self.emit(
+            reorder.interleave, "plain -> interleaved",
+            source=source.address, target=origin, target_batch=view.batch_stride, target_row=row,
+            batch=batch, channels=channels, height=height, width=width, left=left, right=right,
+        )  # fmt: skip
+        return view
+
+    # Memory for outputs.
+
+    def new_blocked(self, value: Value) -> Blocked:
+        """Where a node writes its blocked result: memory of its own or a slice of the concatenation it ends in."""
+        if value not in self._blocked:
+            root, channel = self.layouts.root(value)
+            channels = image_shape(value.static_shape)[1]
+            self._blocked[value] = self._new_root(root).slice(channel // LANES, channels)
+        return self._blocked[value]
+
+    def new_plain(self, value: Value) -> Plain:
+        """Where a node writes its plain result: the output of the request, or the arena."""
+        dtype = np.dtype(value.element_type.to_dtype())
+        size = int(np.prod(value.static_shape)) * dtype.itemsize
+        if value in self._outputs:
+            storage = Storage(Place.OUTPUT, size, index=self._outputs[value])
+        else:
+            storage = self.scratch(size)
+        self._plain[value] = Plain(Address(storage), value.static_shape, dtype)
+        return self._plain[value]
+
+    def alias_plain(self, value: Value, view: Plain) -> None:
+        """`value` is `view`'s memory under another shape."""
+        self._plain[value] = Plain(view.address, value.static_shape, view.dtype)
+
+    def scratch(self, size: int) -> Storage:
+        """Memory of the arena; alive from the first to the last step that names it."""
+        return Storage(Place.ARENA, max(size, ALIGNMENT))
+
+    def emit(self, kernel: Kernel, layout: str, *, flops: int = 0, notes: str = "", **arguments: Any) -> None:
+        """Appends a step of the node being lowered; fields of the argument block that are not given are zero."""
+        assert self._node is not None
+        unknown = arguments.keys() - set(kernel.arguments.names or ())
+        if unknown:
+            raise InternalError(f"{kernel.name} has no argument {', '.join(sorted(unknown))}.")
+        self.steps.append(Step(kernel, arguments, self._node, layout, flops, notes))
+
+    def _constant(self, value: Value) -> Plain:
+        assert value.constant is not None
+        address = self.weights.constant(self.weights.identity(value.constant), value.constant)
+        return Plain(address, value.static_shape, value.constant.dtype)
+
+    def _blocked_to_plain(self, value: Value) -> Plain:
+        source = self._blocked.get(value)
+        if source is None:
+            raise InternalError(f"value '{value.name}' is read before it is written.")
+        if source.height * source.width == 1 and (source.batch == 1 or source.channels % LANES == 0):
+            tight = source.batch == 1 or source.batch_stride == source.channels * 4
+            if source.block_stride == VECTOR_BYTES and tight and value not in self._outputs:
+                return Plain(source.address, value.static_shape, np.dtype(np.float32))
+        target = self.new_plain(value)
+        self.emit(reorder.blocked_to_plain, "blocked -> plain", **reorder_fields(target, source, back=True))
+        return target
+
+    def _new_root(self, value: Value) -> Blocked:
+        """The blocked memory of a value that is not part of a concatenation; clears its halo."""
+        if value in self._roots:
+            return self._roots[value]
+        left, right = self.layouts.halos.get(value, (0, 0))
+        view = blocked_view(self.scratch(0), value.static_shape, left, right)
+        self._roots[value] = view
+        if left or right:
+            fields = {k.replace("source", "target"): v for k, v in view.fields("source").items()}
+            sizes = dict(batch=view.batch, blocks=view.blocks, height=view.height, width=view.width)
+            self.emit(reorder.zero_halo, "halo", left=left, right=right, **fields, **sizes)
+        return view
+
+    def _finish_output(self, index: int, value: Value) -> None:
+        storage = Storage(Place.OUTPUT, 0, index=index)
+        if value in self._blocked and value not in self._plain:
+            self._node = value.producer
+            self.plain(value)
+        source = self.plain(value)
+        if source.address.storage.place is Place.OUTPUT and source.address.storage.index == index:
+            return
+        self._node = value.producer or Node("Output", value.name, [value], [])
+        self.emit(reorder.copy_bytes, "plain", source=source.address, target=Address(storage), size=source.nbytes)
+
+    def _fall_back(self, node: Node, reason: str) -> None:
+        for value in node.outputs:
+            if value.name and not value.is_static:
+                raise UnsupportedError(
+                    f"{node.where}: the shape of its output '{value.name}' depends on data; the CPU device needs "
+                    "shapes that follow from the shapes of the model's inputs."
+                )
+        inputs = [None if v is None else self.plain(v) for v in node.inputs]
+        outputs = [self.new_plain(v) if v.name else None for v in node.outputs]
+        self.steps.append(FallbackStep(node, inputs, outputs, reason))
+
+
+def reorder_fields(plain: Plain, blocked: Blocked, *, back: bool = False) -> Mapping[str, Any]:
+    """The arguments of a reorder between a plain and a blocked tensor; `back` reads the blocked one."""
+    sizes = dict(
+        batch=blocked.batch, channels=blocked.channels, height=blocked.height, width=blocked.width
+    )
+    if back:
+        return {**blocked.fields("source"), "target": plain.address, **sizes}
+    return {"source": plain.address, **blocked.fields("target"), **sizes}

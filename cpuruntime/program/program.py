@@ -1,0 +1,172 @@
+"""The program: a flat table of (kernel address, argument block address), and its instances that own memory.
+
+A `Program` is immutable and shared by the streams of a compiled model. An `Instance` is one stream's copy: an arena,
+argument blocks that point into it, and the request's inputs and outputs bound just before a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cpuruntime.program.arena import plan_arena
+from cpuruntime.program.planner import FallbackStep, Planner, Step
+from cpuruntime.program.storage import ALIGNMENT, Address, Place, Plain, Storage
+from cpuruntime.program.weights import allocate
+from cpuruntime.shape_inference import evaluate
+
+Execute = Callable[[int, int], None]
+"""Runs `count` steps of the table at an address: execute(address, count)."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Steps `first` to `first + count - 1` run natively; or one node that the reference evaluator runs."""
+
+    first: int
+    count: int
+    fallback: FallbackStep | None = None
+
+
+class Program:
+    """A planned graph: steps, their argument blocks as a template, and the size of the arena.
+
+    Args:
+        planner: one that has planned its graph.
+        compiling: called before each kernel whose code is needed, with (how many are done, how many there are).
+    """
+
+    def __init__(self, planner: Planner, compiling: Callable[[int, int], None] = lambda done, total: None) -> None:
+        self.planned: Sequence[Step | FallbackStep] = planner.steps
+        self.steps = [s for s in planner.steps if isinstance(s, Step)]
+        self.input_shapes = tuple(v.static_shape for v in planner.graph.inputs)
+        self.output_shapes = tuple(v.static_shape for v in planner.graph.outputs)
+        self.segments = _segments(planner.steps)
+        storages = _live_storages(planner.steps)
+        self.arena_size = plan_arena(storages)
+        self.unshared_size = sum(s.size for s in storages)
+        kernels = list(dict.fromkeys(step.kernel for step in self.steps))
+        for done, item in enumerate(kernels):
+            compiling(done, len(kernels))
+            _ = item.address
+        self._lay_out_arguments()
+
+    def _lay_out_arguments(self) -> None:
+        """Writes the argument blocks and notes every word that holds an address to be filled in."""
+        offsets, size = [], 0
+        for step in self.steps:
+            offsets.append(size)
+            size += -(-step.kernel.arguments.itemsize // ALIGNMENT) * ALIGNMENT
+        template = np.zeros(size, np.uint8)
+        arena: list[tuple[int, int]] = []
+        self.bindings: dict[tuple[Place, int], list[tuple[int, int]]] = {}
+        for step, offset in zip(self.steps, offsets):
+            dtype = step.kernel.arguments
+            block = template[offset : offset + dtype.itemsize].view(dtype)
+            for name, argument in step.arguments.items():
+                if not isinstance(argument, Address):
+                    block[name] = argument
+                    continue
+                word = (offset + dtype.fields[name][1]) // 8
+                storage, place = argument.storage, argument.storage.place
+                if place is Place.FIXED:
+                    block[name] = storage.address + argument.offset
+                elif place is Place.ARENA:
+                    arena.append((word, storage.offset + argument.offset))
+                else:
+                    self.bindings.setdefault((place, storage.index), []).append((word, argument.offset))
+        self.template = template.view(np.int64)
+        self.arena_words = np.array([w for w, _ in arena], np.int64)
+        self.arena_offsets = np.array([o for _, o in arena], np.int64)
+        self.block_offsets = np.array(offsets, np.int64)
+        self.addresses = np.array([s.kernel.address for s in self.steps], np.int64)
+
+    def instantiate(self) -> Instance:
+        """A copy with memory of its own."""
+        return Instance(self)
+
+
+def _segments(planned: Sequence[Step | FallbackStep]) -> list[Segment]:
+    segments: list[Segment] = []
+    first = count = 0
+    for step in planned:
+        if isinstance(step, Step):
+            count += 1
+            continue
+        if count:
+            segments.append(Segment(first, count))
+        segments.append(Segment(first + count, 0, step))
+        first, count = first + count, 0
+    return segments + ([Segment(first, count)] if count else [])
+
+
+def _live_storages(planned: Sequence[Step | FallbackStep]) -> list[Storage]:
+    """The arena's storages with their first and last step set."""
+    found: dict[Storage, None] = {}
+    for index, step in enumerate(planned):
+        if isinstance(step, Step):
+            addresses = [a for a in step.arguments.values() if isinstance(a, Address)]
+        else:
+            addresses = [view.address for view in (*step.inputs, *step.outputs) if view is not None]
+        for address in addresses:
+            storage = address.storage
+            if storage.place is Place.ARENA:
+                found[storage] = None
+                storage.first_step = index if storage.first_step < 0 else storage.first_step
+                storage.last_step = index
+    return list(found)
+
+
+class Instance:
+    """One stream's memory for a program; used by one request at a time."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.arena = allocate(max(program.arena_size, ALIGNMENT))
+        raw = np.zeros(program.template.size + ALIGNMENT // 8, np.int64)
+        start = -raw.ctypes.data % ALIGNMENT // 8
+        self.arguments = raw[start : start + program.template.size]
+        self.arguments[:] = program.template
+        self.arguments[program.arena_words] = self.arena.ctypes.data + program.arena_offsets
+        self.table = np.empty((len(program.steps), 2), np.int64)
+        self.table[:, 0] = program.addresses
+        self.table[:, 1] = self.arguments.ctypes.data + program.block_offsets
+        self._table_address = self.table.ctypes.data
+        self._bound: dict[tuple[Place, int], int] = {}
+        self._inputs: Sequence[np.ndarray] = ()
+        self._outputs: Sequence[np.ndarray] = ()
+
+    def bind(self, place: Place, index: int, address: int) -> None:
+        """Points every argument that names input or output `index` at `address`."""
+        key = (place, index)
+        if self._bound.get(key) != address:
+            self._bound[key] = address
+            for word, offset in self.program.bindings.get(key, ()):
+                self.arguments[word] = address + offset
+
+    def run(self, execute: Execute, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
+        """Runs all segments: native ones through `execute`, the rest here. `inputs` and `outputs` are the bound memory."""
+        for segment in self.program.segments:
+            if segment.fallback is None:
+                execute(self._table_address + 16 * segment.first, segment.count)
+            else:
+                self._fall_back(segment.fallback, inputs, outputs)
+
+    def _fall_back(self, step: FallbackStep, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
+        views = [None if view is None else self._array(view, inputs, outputs) for view in step.inputs]
+        results = evaluate(step.node, views)
+        for view, result in zip(step.outputs, results):
+            if view is not None:
+                self._array(view, inputs, outputs)[...] = result
+
+    def _array(self, view: Plain, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> np.ndarray:
+        storage, offset = view.address.storage, view.address.offset
+        if storage.place is Place.ARENA:
+            memory, offset = self.arena, offset + storage.offset
+        elif storage.place is Place.FIXED:
+            memory = storage.owner
+        else:
+            memory = (inputs if storage.place is Place.INPUT else outputs)[storage.index].reshape(-1).view(np.uint8)
+        return memory[offset : offset + view.nbytes].view(view.dtype).reshape(view.shape)

@@ -1,0 +1,69 @@
+"""Packed constants: each is laid out for its kernel once and shared by all programs and streams of a compiled model."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+from collections.abc import Callable, Hashable
+
+import numpy as np
+
+from cpuruntime.program.storage import ALIGNMENT, Address, Place, Storage
+
+HUGE_PAGE = 2 * 2**20
+
+
+def allocate(size: int) -> np.ndarray:
+    """`size` zeroed bytes on a page boundary, on huge pages where the system gives them."""
+    if size < HUGE_PAGE:
+        raw = np.zeros(size + ALIGNMENT, np.uint8)
+        start = -raw.ctypes.data % ALIGNMENT
+        return raw[start : start + size]
+    pages = mmap.mmap(-1, size)
+    pages.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(pages, np.uint8)
+
+
+class WeightStore:
+    """The packed constants of one compiled model; filled while programs are planned, under the planner's lock."""
+
+    def __init__(self) -> None:
+        self._packed: dict[Hashable, Storage] = {}
+        self._digests: dict[int, tuple[np.ndarray, bytes]] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return sum(s.size for s in self._packed.values())
+
+    def identity(self, array: np.ndarray) -> Hashable:
+        """A key for the content of `array`: programs for other shapes find what was packed before."""
+        known = self._digests.get(id(array))
+        if known is None or known[0] is not array:
+            digest = hashlib.sha1(np.ascontiguousarray(array).reshape(-1).view(np.uint8), usedforsecurity=False)
+            known = (array, digest.digest())
+            self._digests[id(array)] = known
+        return (known[1], array.shape, array.dtype.str)
+
+    def forget_sources(self) -> None:
+        """Lets go of the arrays that were packed; called when a program has been planned."""
+        self._digests.clear()
+
+    def pack(self, key: Hashable, size: int, fill: Callable[[np.ndarray], None]) -> Address:
+        """The address of `size` bytes that `fill` wrote into (a zeroed uint8 array); filled once per `key`."""
+        storage = self._packed.get(key)
+        if storage is None:
+            array = allocate(max(size, 1))
+            fill(array)
+            storage = Storage(Place.FIXED, size, address=array.ctypes.data, owner=array)
+            self._packed[key] = storage
+        return Address(storage)
+
+    def constant(self, key: Hashable, array: np.ndarray, padding: int = 0) -> Address:
+        """The address of a row-major copy of `array`, followed by `padding` zero bytes."""
+        size = array.nbytes
+
+        def fill(target: np.ndarray) -> None:
+            target[:size] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+        return self.pack(("constant", key, padding), size + padding, fill)
