@@ -19,14 +19,20 @@ from cpuruntime.graph.graph import Graph, Node, Value
 from cpuruntime.properties import Settings
 from cpuruntime.shape_inference import evaluate
 
+_SETTINGS = ("PERFORMANCE_HINT", "PERFORMANCE_HINT_NUM_REQUESTS", "PERF_COUNT", "INFERENCE_PRECISION_HINT")
+
 
 def _streams(settings: Settings) -> tuple[int, str]:
     """The number of streams, and the reason for it."""
-    if "NUM_STREAMS" in settings and settings["NUM_STREAMS"] >= 0:
+    if settings.get("NUM_STREAMS", -1) >= 0:
         return settings["NUM_STREAMS"], "as NUM_STREAMS says"
-    if settings.get("NUM_STREAMS") == -1 or settings.value("PERFORMANCE_HINT") != "LATENCY":
-        return len(os.sched_getaffinity(0)), "one for each processor, for throughput"
-    return 1, "one, for latency"
+    if settings.get("NUM_STREAMS") != -1 and settings.value("PERFORMANCE_HINT") == "LATENCY":
+        return 1, "for latency"
+    streams = len(os.sched_getaffinity(0))
+    requests = settings.value("PERFORMANCE_HINT_NUM_REQUESTS")
+    if 0 < requests < streams:
+        return requests, "for throughput, as many as PERFORMANCE_HINT_NUM_REQUESTS says"
+    return streams, "for throughput, one for each processor"
 
 
 class ReferenceModel(DeviceModel):
@@ -36,10 +42,7 @@ class ReferenceModel(DeviceModel):
         self.graph = graph
         self.streams, self._reason = _streams(settings)
         self.profiled: bool = settings.value("PERF_COUNT")
-        resolved = {
-            name: settings.value(name) for name in ("PERFORMANCE_HINT", "PERF_COUNT", "INFERENCE_PRECISION_HINT")
-        }
-        resolved |= {
+        resolved = {name: settings.value(name) for name in _SETTINGS} | {
             "NETWORK_NAME": graph.name,
             "NUM_STREAMS": self.streams,
             "EXECUTION_DEVICES": ["REFERENCE"],
@@ -47,7 +50,7 @@ class ReferenceModel(DeviceModel):
         }
         super().__init__(PortInfo.inputs_of(graph), PortInfo.outputs_of(graph), resolved)
         self.closed = False
-        self._jobs: queue.SimpleQueue[tuple[ReferenceRequest, Done] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._threads = max(self.streams, 1)
         for index in range(self._threads):
             threading.Thread(
@@ -59,9 +62,9 @@ class ReferenceModel(DeviceModel):
         self.check_open()
         return ReferenceRequest(self)
 
-    def queue(self, request: ReferenceRequest, done: Done) -> None:
-        """Let a stream run `request`."""
-        self._jobs.put((request, done))
+    def queue(self, job: _Job) -> None:
+        """Let a stream run `job`."""
+        self._jobs.put(job)
 
     def check_open(self) -> None:
         """Raise Error when the model is closed."""
@@ -81,18 +84,37 @@ class ReferenceModel(DeviceModel):
                 self._jobs.put(None)
 
 
-def _work(jobs: queue.SimpleQueue[tuple[ReferenceRequest, Done] | None]) -> None:
-    """Run queued inferences until the model is closed; keep no reference to one while waiting for the next."""
-    while (job := jobs.get()) is not None:
-        request, done = job
+class _Job:
+    """One inference in the queue. Whoever locks `claim` runs it, so that queuing it twice is harmless."""
+
+    __slots__ = ("cancelled", "claim", "done", "over", "request")
+
+    def __init__(self, request: ReferenceRequest, done: Done) -> None:
+        self.request = request
+        self.done = done
+        self.claim = threading.Lock()
+        self.cancelled = False
+        self.over = False
+
+    def run(self) -> None:
+        """Run it, unless another stream did."""
+        if not self.claim.acquire(blocking=False):
+            return
         error: BaseException | None = None
         try:
-            request.interpret()
+            self.request.interpret(self)
         except BaseException as raised:
             error = raised
-        request.active = False
-        done(error)
-        del job, request, done, error
+        self.done(error)
+        self.over = True
+        del self.done, self.request
+
+
+def _work(jobs: queue.SimpleQueue[_Job | None]) -> None:
+    """Run queued inferences until the model is closed; keep no reference to one while waiting for the next."""
+    while (job := jobs.get()) is not None:
+        job.run()
+        del job
 
 
 class ReferenceRequest(DeviceRequest):
@@ -104,8 +126,7 @@ class ReferenceRequest(DeviceRequest):
         self._inputs: list[np.ndarray | None] = [None] * len(model.inputs)
         self._outputs = [self._first_output(info) for info in model.outputs]
         self._times: list[timedelta | None] = [None] * len(model.graph.nodes)
-        self._cancelled = False
-        self.active = False
+        self._job: _Job | None = None
         for index, info in enumerate(model.inputs):
             if info.partial_shape.is_static:
                 self.input_array(index, tuple(info.partial_shape.to_shape()))
@@ -136,14 +157,6 @@ class ReferenceRequest(DeviceRequest):
 
     def run(self) -> None:
         """Run in a stream's thread and wait; with NUM_STREAMS 0 in the caller's."""
-        if not self._model.streams:
-            self._model.check_open()
-            self._cancelled, self.active = False, True
-            try:
-                self.interpret()
-            finally:
-                self.active = False
-            return
         over = threading.Event()
         errors: list[BaseException | None] = []
 
@@ -151,11 +164,21 @@ class ReferenceRequest(DeviceRequest):
             errors.append(error)
             over.set()
 
+        if not self._model.streams:
+            self._model.check_open()
+            self._job = _Job(self, done)
+            self._job.run()
+        else:
+            self._start_and_wait(done, over)
+        if errors[0] is not None:
+            raise errors[0]
+
+    def _start_and_wait(self, done: Done, over: threading.Event) -> None:
         interrupt: KeyboardInterrupt | None = None
         try:
             self.start(done)
         except KeyboardInterrupt as struck:
-            if not self.active:
+            if not self.cancel():
                 raise
             interrupt = struck
         while not over.is_set():
@@ -163,20 +186,26 @@ class ReferenceRequest(DeviceRequest):
                 over.wait()
             except KeyboardInterrupt as struck:
                 interrupt = struck
-        if interrupt or errors[0]:
-            raise interrupt or errors[0]  # type: ignore[misc]
+        if interrupt is not None:
+            raise interrupt
 
     def start(self, done: Done) -> None:
         """Queue one inference."""
         self._model.check_open()
-        self._cancelled = False
-        self.active = True
-        self._model.queue(self, done)
+        job = self._job = _Job(self, done)
+        self._model.queue(job)
+        if self._model.closed and job.claim.acquire(blocking=False):
+            self._job = None
+            self._model.check_open()
 
     def cancel(self) -> bool:
         """End the inference at the next node."""
-        self._cancelled = self.active
-        return self.active
+        job = self._job
+        if job is None or job.over:
+            return False
+        job.cancelled = True
+        self._model.queue(job)  # an interrupt may have struck `start` before it queued the job
+        return True
 
     def profiling(self) -> list[ProfilingInfo]:
         """A row for each node."""
@@ -187,12 +216,12 @@ class ReferenceRequest(DeviceRequest):
             rows.append(ProfilingInfo(status, taken, taken, node.name, node.op_type, "onnx.reference"))
         return rows
 
-    def interpret(self) -> None:
+    def interpret(self, job: _Job) -> None:
         """Run the nodes one after the other and deliver the outputs."""
         graph = self._model.graph
         arrays: dict[Value, np.ndarray] = dict(zip(graph.inputs, self._filled()))
         for index, node in enumerate(graph.nodes):
-            if self._cancelled:
+            if job.cancelled:
                 raise CancelledError(f"The inference of model '{graph.name}' was cancelled.")
             begin = time.perf_counter_ns()
             arrays.update(_evaluate(node, arrays))

@@ -1,0 +1,374 @@
+"""Infer requests: the inputs, outputs and state of one inference at a time."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from threading import get_ident
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cpuruntime.bindings import Bindings
+from cpuruntime.devices.interface import DeviceModel, DeviceRequest, ProfilingInfo
+from cpuruntime.errors import InvalidArgumentError, UnsupportedError
+from cpuruntime.graph.types import Type
+from cpuruntime.port import ConstOutput, Ports, describe_all, position
+from cpuruntime.results import Results
+from cpuruntime.tensor import Tensor
+
+if TYPE_CHECKING:
+    from cpuruntime.compiled_model import CompiledModel
+
+Hook = Callable[["InferRequest", "BaseException | None"], None]
+
+
+class Shared:
+    """What a compiled model and all its requests share; when the last of them is gone, the device's model is closed."""
+
+    def __init__(self, device: DeviceModel) -> None:
+        self.device = device
+        self.ports = Ports(device.inputs, device.outputs)
+        self.close = weakref.finalize(self, device.close)
+
+
+class _Run:
+    """One inference of a request: `gate` is locked until it is over and its callback has returned."""
+
+    __slots__ = ("error", "gate", "hook", "over", "thread")
+
+    def __init__(self, hook: Hook | None) -> None:
+        self.gate = threading.Lock()
+        self.gate.acquire()
+        self.error: BaseException | None = None
+        self.hook = hook
+        self.over = False
+        self.thread = 0
+
+    def wait(self) -> None:
+        """Wait until it is over. In its own callback it is."""
+        if not self.gate.acquire(False):
+            if self.thread == get_ident():
+                return
+            self.gate.acquire()
+        self.gate.release()
+
+
+class InferRequest:
+    """One inference at a time: bind inputs, run, read outputs. Made by `CompiledModel.create_infer_request`.
+
+    A request is idle or busy. While it is busy, from `infer` or `start_async` until the inference is over, everything
+    but `wait`, `wait_for`, `cancel`, `userdata` and `latency` raises BusyError. When the callback runs, the request is
+    idle again and may be started from there. Different requests may be used from different threads at the same time;
+    one request is for one thread at a time.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_bindings",
+        "_busy",
+        "_device",
+        "_hook",
+        "_nanoseconds",
+        "_run",
+        "_shared",
+        "_started",
+        "_userdata",
+    )
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._device: DeviceRequest = shared.device.create_request()
+        self._bindings = Bindings(shared.ports, self._device)
+        self._busy = self._bindings.busy
+        self._hook: Hook | None = None
+        self._run: _Run | None = None
+        self._userdata: Any = None
+        self._started = 0
+        self._nanoseconds = 0
+
+    def infer(
+        self,
+        inputs: Any = None,
+        share_inputs: bool = False,
+        share_outputs: bool = False,
+        *,
+        decode_strings: bool = True,
+    ) -> Results:
+        """Run one inference and return its outputs.
+
+        Args:
+            inputs: a dict of array by port, name or index; a list of arrays by position; one array for the only input;
+                None for what the inputs hold already. Inputs that are not mentioned keep their data. Arrays (and
+                `Tensor`s) must have the port's dtype and shape; numbers and lists of numbers are converted.
+            share_inputs: read arrays in place where they are C-contiguous, and go on reading them until others are
+                given; otherwise, and with False, they are copied first.
+            share_outputs: return views of the request's memory, which the next inference overwrites; with False copies.
+            decode_strings: return strings as str; with False as bytes in UTF-8.
+
+        Raises:
+            BusyError: the request is running.
+            InvalidArgumentError: an input has a wrong name, dtype or shape; nothing was run.
+            Error: what the device raised.
+        """
+        if not self._busy.acquire(False):
+            Bindings.raise_busy()
+        bindings, ports = self._bindings, self._shared.ports
+        try:
+            if inputs is not None:
+                bindings.bind(inputs, share_inputs)
+            if bindings.followed or bindings.unset:
+                bindings.prepare()
+            run = self._run = _Run(None)
+            begin = perf_counter_ns()
+            try:
+                self._device.run()
+                self._nanoseconds = perf_counter_ns() - begin
+                if ports.dynamic_outputs:
+                    bindings.collect()
+            finally:
+                run.gate.release()
+            outputs = bindings.outputs
+            arrays = list(outputs) if share_outputs else [array.copy() for array in outputs]
+        finally:
+            self._busy.release()
+        if not decode_strings:
+            arrays = [_encoded(array) for array in arrays]
+        return Results(arrays, ports.outputs, ports.output_positions)
+
+    def start_async(self, inputs: Any = None, userdata: Any = None, share_inputs: bool = False) -> None:
+        """Start an inference and return at once; arguments as for `infer`.
+
+        `userdata`, unless None, replaces what the callback is given. Wrong inputs raise here, other errors in `wait`.
+        With `share_inputs` the arrays must keep their content until the inference is over.
+        """
+        self.start(inputs, userdata, share_inputs, self._hook)
+
+    def start(self, inputs: Any, userdata: Any, share_inputs: bool, hook: Hook | None) -> None:
+        """`start_async` with a function that is called when the inference is over, in place of the callback."""
+        if not self._busy.acquire(False):
+            Bindings.raise_busy()
+        bindings = self._bindings
+        previous = self._run
+        run = None
+        try:
+            if userdata is not None:
+                self._userdata = userdata
+            if inputs is not None:
+                bindings.bind(inputs, share_inputs)
+            if bindings.followed or bindings.unset:
+                bindings.prepare()
+            run = self._run = _Run(hook)
+            self._started = perf_counter_ns()
+            self._device.start(self._finish)
+        except BaseException as error:
+            interrupted = not isinstance(error, Exception)  # perhaps after the inference was queued
+            if run is None or not (interrupted and (self._device.cancel() or run.over)):
+                self._run = previous
+                self._busy.release()
+                if run is not None:
+                    run.gate.release()
+            raise
+
+    def _finish(self, error: BaseException | None) -> None:
+        """The device's `done`: the inference is over."""
+        run = self._run
+        assert run is not None
+        self._nanoseconds = perf_counter_ns() - self._started
+        if error is None and self._shared.ports.dynamic_outputs:
+            try:
+                self._bindings.collect()
+            except Exception as raised:
+                error = raised
+        run.error = error
+        run.over = True
+        hook = run.hook
+        if hook is None:
+            self._busy.release()
+        else:
+            run.thread = get_ident()
+            self._busy.release()
+            try:
+                hook(self, error)
+            except BaseException as raised:
+                run.error = without_frame(raised)
+            run.thread = 0
+        run.gate.release()
+
+    def wait(self) -> None:
+        """Wait until the inference is over and its callback has returned; at once if none was started.
+
+        Raises what the inference, its callback or a `cancel` (CancelledError) raised; every time, until the next start.
+        """
+        run = self._run
+        if run is None:
+            return
+        run.wait()
+        if run.error is not None:
+            try:
+                raise run.error
+            finally:
+                del self, run  # the error's traceback refers to this frame
+
+    def wait_for(self, timeout: int) -> bool:
+        """`wait`, for `timeout` milliseconds at most: whether the inference is over. False if none was started."""
+        if timeout < 0:
+            raise InvalidArgumentError(f"Timeout {timeout} ms is negative.")
+        run = self._run
+        if run is None:
+            return False
+        if run.thread != get_ident():
+            if not run.gate.acquire(timeout=timeout / 1000):
+                return False
+            run.gate.release()
+        self.wait()
+        return True
+
+    def is_busy(self) -> bool:
+        """Whether an inference runs."""
+        return self._busy.locked()
+
+    def wait_over(self) -> None:
+        """`wait` without raising the inference's error."""
+        run = self._run
+        if run is not None:
+            run.wait()
+
+    def cancel(self) -> None:
+        """Ask the running inference to end early; `wait` then raises CancelledError, unless it ended normally."""
+        self._device.cancel()
+
+    def set_callback(self, callback: Callable[[Any], None], userdata: Any) -> None:
+        """Call `callback(userdata)` after each inference that `start_async` starts, failed ones included.
+
+        It runs on a thread of the runtime, which does nothing else meanwhile. What it raises surfaces in `wait`.
+        """
+        self._bindings.check_idle()
+        if not callable(callback):
+            raise InvalidArgumentError(f"The callback must be callable, not {type(callback).__name__}.")
+        self._hook = lambda request, error: callback(request._userdata)
+        self._userdata = userdata
+
+    def get_tensor(self, name_or_port: str | ConstOutput) -> Tensor:
+        """The tensor of the input or output with this name or port: the memory that inference reads or writes."""
+        return self._bindings.get(*self._bindings.place(name_or_port))
+
+    def get_input_tensor(self, index: int | None = None) -> Tensor:
+        """The tensor of the input at `index`; without one, of the only input."""
+        return self._bindings.get("input", position(index, self._shared.ports.input_positions, "input", default=True))
+
+    def get_output_tensor(self, index: int | None = None) -> Tensor:
+        """The tensor of the output at `index`; without one, of the only output."""
+        return self._bindings.get(
+            "output", position(index, self._shared.ports.output_positions, "output", default=True)
+        )
+
+    def set_tensor(self, name_or_port: str | ConstOutput, tensor: Tensor) -> None:
+        """Let inference read or write this tensor's memory, for the input or output with this name or port.
+
+        The request keeps the tensor alive and follows it when its shape changes. An output of dynamic shape is copied
+        into the tensor, which takes on its shape.
+        """
+        self._bindings.set(*self._bindings.place(name_or_port), tensor)
+
+    def set_input_tensor(self, index: int | Tensor | None = None, tensor: Tensor | None = None) -> None:
+        """`set_input_tensor(index, tensor)`, or `set_input_tensor(tensor)` for the only input; else as `set_tensor`."""
+        key, bound = _only(index, tensor)
+        self._bindings.set("input", position(key, self._shared.ports.input_positions, "input", default=True), bound)
+
+    def set_output_tensor(self, index: int | Tensor | None = None, tensor: Tensor | None = None) -> None:
+        """`set_output_tensor(index, tensor)`, or `set_output_tensor(tensor)` for the only output."""
+        key, bound = _only(index, tensor)
+        self._bindings.set("output", position(key, self._shared.ports.output_positions, "output", default=True), bound)
+
+    def set_tensors(self, inputs: Mapping[Any, Tensor]) -> None:
+        """`set_tensor` for each item of a dict of tensor by name or port."""
+        for key, tensor in inputs.items():
+            self.set_tensor(key, tensor)
+
+    def set_input_tensors(self, inputs: Mapping[Any, Tensor]) -> None:
+        """`set_input_tensor` for each item of a dict of tensor by index, name or port."""
+        for key, tensor in _mapping(inputs).items():
+            self._bindings.set("input", position(key, self._shared.ports.input_positions, "input"), tensor)
+
+    def set_output_tensors(self, outputs: Mapping[Any, Tensor]) -> None:
+        """`set_output_tensor` for each item of a dict of tensor by index, name or port."""
+        for key, tensor in _mapping(outputs).items():
+            self._bindings.set("output", position(key, self._shared.ports.output_positions, "output"), tensor)
+
+    @property
+    def input_tensors(self) -> list[Tensor]:
+        """The tensors of all inputs."""
+        return [self._bindings.get("input", index) for index in range(len(self._shared.ports.inputs))]
+
+    @property
+    def output_tensors(self) -> list[Tensor]:
+        """The tensors of all outputs."""
+        return [self._bindings.get("output", index) for index in range(len(self._shared.ports.outputs))]
+
+    @property
+    def results(self) -> Results:
+        """The outputs of the last inference: views of the request's memory."""
+        self._bindings.check_idle()
+        return Results(list(self._bindings.outputs), self._shared.ports.outputs, self._shared.ports.output_positions)
+
+    @property
+    def latency(self) -> float:
+        """How long the last inference took, in milliseconds, waiting for a stream included; 0.0 before the first."""
+        return self._nanoseconds / 1e6
+
+    @property
+    def userdata(self) -> Any:
+        """What the callback is given."""
+        return self._userdata
+
+    @property
+    def profiling_info(self) -> list[ProfilingInfo]:
+        """How long each step of the last inference took; compile with PERF_COUNT, or the rows say NOT_RUN."""
+        self._bindings.check_idle()
+        return self._device.profiling()
+
+    def get_profiling_info(self) -> list[ProfilingInfo]:
+        """The same as `profiling_info`."""
+        return self.profiling_info
+
+    @property
+    def model_inputs(self) -> list[ConstOutput]:
+        """The inputs of the compiled model."""
+        return list(self._shared.ports.inputs)
+
+    @property
+    def model_outputs(self) -> list[ConstOutput]:
+        """The outputs of the compiled model."""
+        return list(self._shared.ports.outputs)
+
+    def get_compiled_model(self) -> CompiledModel:
+        """The compiled model the request belongs to."""
+        from cpuruntime.compiled_model import CompiledModel
+
+        return CompiledModel(self._shared)
+
+    def __repr__(self) -> str:
+        return describe_all("InferRequest:", self._shared.ports.inputs, self._shared.ports.outputs)
+
+
+def without_frame(error: BaseException) -> BaseException:
+    """`error` without its traceback's entry for the caller, whose variables an error that is kept would keep alive."""
+    return error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
+
+
+def _only(index: Any, tensor: Any) -> tuple[Any, Any]:
+    """The arguments of `set_input_tensor` where the first may be a tensor for the only port."""
+    return (None, index) if tensor is None else (index, tensor)
+
+
+def _mapping(tensors: Any) -> Mapping[Any, Tensor]:
+    if not isinstance(tensors, Mapping):
+        raise UnsupportedError("Give a dict of tensors; a batch as a list of tensors is not supported.")
+    return tensors
+
+
+def _encoded(array: np.ndarray) -> np.ndarray:
+    return Tensor(array).bytes_data if Type(array.dtype) is Type.string else array
