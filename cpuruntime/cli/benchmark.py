@@ -1,0 +1,300 @@
+"""`cpuruntime benchmark`: reads, compiles and measures one model, step by step as OpenVINO's benchmark_app does."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+import cpuruntime as ov
+from cpuruntime.cli.inputs import SEED, random_array
+from cpuruntime.cli.measure import Limits, Measurement, measure_async, measure_sync
+from cpuruntime.cli.parser import Parser, boolean, non_negative, parse_per_device, parse_shapes, percentile, positive
+from cpuruntime.cli.report import Progress, Report, peak_memory_kilobytes, profile_rows, profile_table, stopwatch
+from cpuruntime.errors import InvalidArgumentError
+
+DEFAULT_MODEL = "light:resnet50"
+DEFAULT_SECONDS = 60
+
+_HINTS = {
+    "throughput": "THROUGHPUT",
+    "tput": "THROUGHPUT",
+    "cumulative_throughput": "CUMULATIVE_THROUGHPUT",
+    "ctput": "CUMULATIVE_THROUGHPUT",
+    "latency": "LATENCY",
+    "none": None,
+}
+
+
+class _BenchmarkParser(Parser):
+    def format_help(self) -> str:
+        devices = ", ".join(ov.Core().available_devices)
+        return f"{super().format_help()}\nAvailable devices: {devices}\n"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options: names, values and defaults are benchmark_app's."""
+    options = _BenchmarkParser(prog="cpuruntime benchmark", description="Measure how fast a model is inferred.")
+    add = options.add_argument
+    add("-m", "--path_to_model", default=DEFAULT_MODEL, metavar="MODEL",
+        help="an ONNX file, or light:NAME for a model that the onnx package ships, with seeded random weights "
+        f"(default: {DEFAULT_MODEL})")
+    add("-d", "--target_device", default="CPU", metavar="DEVICE", help="the device to infer on (default: CPU)")
+    add("-hint", "--perf_hint", choices=_HINTS, default=None,
+        help="what to optimise for; none: the device's default (default: latency with -api sync, else throughput)")
+    add("-api", "--api_type", choices=("sync", "async"), default=None,
+        help="one request at a time, or as many as the device needs (default: sync with -hint latency, else async)")
+    add("-niter", "--number_iterations", type=non_negative, default=None, metavar="N",
+        help="stop after N inferences; 0 compiles the model and stops (default: stop by time)")
+    add("-t", "--time", type=positive, default=None, metavar="SECONDS",
+        help=f"stop after this time (default: {DEFAULT_SECONDS}, or no limit with -niter)")
+    add("-nireq", "--number_infer_requests", type=positive, default=None, metavar="N",
+        help="number of infer requests with -api async (default: the device's optimum)")
+    add("-nstreams", "--number_streams", default=None, metavar="N", help="number of streams: N or DEVICE:N")
+    add("-nthreads", "--number_threads", type=non_negative, default=None, metavar="N",
+        help="number of threads of all streams together; 0 takes all cores")
+    add("-pin", "--infer_threads_pinning", type=boolean, default=None, metavar="YES|NO", help="pin threads to cores")
+    add("-shape", "--shape", default="", metavar="SHAPES",
+        help='input shapes: "input1[1,3,224,224],input2[1,4]", or "[1,3,224,224]" for all inputs')
+    add("-b", "--batch_size", type=positive, default=None, metavar="N",
+        help="first dimension of the inputs (default: the model's)")
+    add("-infer_precision", "--infer_precision", default=None, metavar="TYPE",
+        help="element type to compute in: TYPE or DEVICE:TYPE")
+    add("-latency_percentile", "--latency_percentile", type=percentile, default=50, metavar="P",
+        help="the latency percentile to report, 1 to 100 (default: 50, the median)")
+    add("-pc", "--perf_counts", type=boolean, nargs="?", const=True, default=False, metavar="YES|NO",
+        help="print the time of each node")
+    return options
+
+
+def run(options: argparse.Namespace) -> None:
+    """Carries out the eleven steps. Raises cpuruntime.Error when one fails."""
+    report = Report(sys.stdout)
+    report.step(1)
+    report.info("Parsing input parameters")
+    api = options.api_type or ("sync" if options.perf_hint == "latency" else "async")
+    core = _load(report, options.target_device)
+    config = _configure(report, core, options, api)
+    model = _read(report, core, options.path_to_model)
+    batch = _reshape(report, model, options)
+    compiled = _compile(report, core, model, options.target_device, config)
+    if options.number_iterations == 0:
+        report.info("Model compiled successfully. Skipping inference due to -niter 0.")
+        for number in (8, 9, 10):
+            report.step(number, "skipped")
+        report.step(11)
+        return
+    _describe(report, compiled)
+    report.step(9)
+    inputs = random_inputs(report, compiled)
+    limits = Limits(options.time or (None if options.number_iterations else DEFAULT_SECONDS), options.number_iterations)
+    requests, measurement = _measure(report, compiled, inputs, api, options.number_infer_requests, limits)
+    report.step(11)
+    if options.perf_counts:
+        rows = profile_rows([request.profiling_info for request in requests])
+        report.info("Time of each node, the mean of one inference of each request:")
+        for line in profile_table(rows):
+            report.info(line)
+    report.results(
+        measurement,
+        percent=options.latency_percentile,
+        batch=batch,
+        devices=compiled.get_property("EXECUTION_DEVICES"),
+    )
+
+
+def _load(report: Report, device: str) -> ov.Core:
+    report.step(2)
+    core = ov.Core()
+    for title, facts in (("cpuruntime", ov.get_version()), (device, core.get_property(device, "FULL_DEVICE_NAME"))):
+        report.info(f"{title}:")
+        report.info(f"{'Build ' if title == 'cpuruntime' else 'Name ':.<39} {facts}")
+        report.info("")
+    return core
+
+
+def _configure(report: Report, core: ov.Core, options: argparse.Namespace, api: str) -> dict[str, object]:
+    report.step(3)
+    device = options.target_device
+    supported = core.get_property(device, "SUPPORTED_PROPERTIES")
+    config: dict[str, object] = {"PERF_COUNT": True} if options.perf_counts else {}
+    if "PERFORMANCE_HINT" not in supported:
+        report.warning(f"Device {device} does not support performance hint property(-hint).")
+    elif options.perf_hint is None:
+        config["PERFORMANCE_HINT"] = "LATENCY" if api == "sync" else "THROUGHPUT"
+        report.warning(
+            "Performance hint was not explicitly specified in command line. "
+            f"Device({device}) performance hint will be set to {config['PERFORMANCE_HINT']}."
+        )
+    elif _HINTS[options.perf_hint]:
+        config["PERFORMANCE_HINT"] = _HINTS[options.perf_hint]
+    if options.number_infer_requests is not None:
+        config["PERFORMANCE_HINT_NUM_REQUESTS"] = options.number_infer_requests
+    explicit: dict[str, object] = {}
+    if options.number_streams is not None:
+        explicit["NUM_STREAMS"] = parse_per_device("-nstreams", options.number_streams, device)
+    if options.number_threads is not None:
+        explicit["INFERENCE_NUM_THREADS"] = options.number_threads
+    if options.infer_threads_pinning is not None:
+        explicit["ENABLE_CPU_PINNING"] = options.infer_threads_pinning
+    if explicit and "PERFORMANCE_HINT" in config:
+        names = ", ".join(explicit)
+        report.info(f"{names} given explicitly; the hint {config['PERFORMANCE_HINT']} decides the rest.")
+    if options.infer_precision is not None:
+        explicit["INFERENCE_PRECISION_HINT"] = parse_per_device("-infer_precision", options.infer_precision, device)
+    return {**config, **explicit}
+
+
+def _read(report: Report, core: ov.Core, path: str) -> ov.Model:
+    report.step(4)
+    report.info("Loading model files")
+    start = stopwatch()
+    if path.startswith("light:"):
+        model = core.read_model(ov.light_model(path.removeprefix("light:"), SEED))
+    else:
+        model = core.read_model(path)
+    report.info(f"Read model took {stopwatch() - start:.2f} ms")
+    report.info("Original model I/O parameters:")
+    report.ports("Model inputs", model.inputs)
+    report.ports("Model outputs", model.outputs)
+    return model
+
+
+def _reshape(report: Report, model: ov.Model, options: argparse.Namespace) -> int:
+    report.step(5)
+    names = [port.any_name for port in model.inputs]
+    shapes = {name: ov.PartialShape(text) for name, text in parse_shapes(options.shape, names).items()}
+    if shapes:
+        report.info(f"Reshaping model: {', '.join(f'{name}: {shape}' for name, shape in shapes.items())}")
+        model.reshape(shapes)
+    if options.batch_size:
+        model.reshape(batched_shapes(model, options.batch_size))
+    batch = batch_of(model)
+    report.info(f"Model batch size: {batch}")
+    report.step(6)
+    report.ports("Model inputs", model.inputs)
+    report.ports("Model outputs", model.outputs)
+    return batch
+
+
+def batched_shapes(model: ov.Model, batch: int) -> dict[str, ov.PartialShape]:
+    """New shapes, with `batch` first, of the first input and of all inputs that share its first dimension."""
+    current = [port.partial_shape for port in model.inputs]
+    if not current or len(current[0]) == 0:
+        raise InvalidArgumentError(f"-b {batch}: the model's first input has no dimension to be the batch.")
+    first = current[0][0]
+    return {
+        port.any_name: ov.PartialShape([batch, *list(shape)[1:]])
+        for port, shape in zip(model.inputs, current)
+        if len(shape) and shape[0] == first
+    }
+
+
+def batch_of(model: ov.Model) -> int:
+    """The first dimension that all inputs of two or more dimensions share; 1 when they share none."""
+    firsts = {str(port.partial_shape[0]) for port in model.inputs if len(port.partial_shape) >= 2}
+    only = firsts.pop() if len(firsts) == 1 else ""
+    return int(only) if only.isdigit() else 1
+
+
+def _compile(
+    report: Report, core: ov.Core, model: ov.Model, device: str, config: Mapping[str, object]
+) -> ov.CompiledModel:
+    report.step(7)
+    before, start = peak_memory_kilobytes(), stopwatch()
+    compiled = core.compile_model(model, device, config)
+    report.info(f"Compile model took {stopwatch() - start:.2f} ms")
+    after = peak_memory_kilobytes()
+    report.info(f"Start of compilation memory usage: Peak {before} KB")
+    report.info(f"End of compilation memory usage: Peak {after} KB")
+    report.info(f"Compile model ram used {after - before} KB")
+    return compiled
+
+
+def _describe(report: Report, compiled: ov.CompiledModel) -> None:
+    report.step(8)
+    report.info("Model:")
+    for name in compiled.get_property("SUPPORTED_PROPERTIES"):
+        if name != "SUPPORTED_PROPERTIES":
+            report.info(f"  {name}: {compiled.get_property(name)}")
+    explanation = compiled.explain()
+    if explanation.decisions:
+        report.info("Decisions:")
+    for decision in explanation.decisions:
+        report.info(f"  {decision}")
+    for line in fallback_lines(explanation):
+        report.warning(line)
+
+
+def fallback_lines(explanation: ov.Explanation) -> list[str]:
+    """One line for each operator that has no kernel, with the names of the first nodes."""
+    nodes: dict[tuple[str, str], list[str]] = {}
+    for row in explanation.fallbacks:
+        nodes.setdefault((row.op_type, row.kernel), []).extend(row.nodes)
+    lines = []
+    for (operator, kernel), names in nodes.items():
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        steps = "1 step" if len(names) == 1 else f"{len(names)} steps"
+        lines.append(f"No kernel for {operator}: {steps} on {kernel}, which is slow: {shown}")
+    return lines
+
+
+def random_inputs(report: Report, compiled: ov.CompiledModel) -> list[np.ndarray]:
+    """A random array for each input, always the same ones.
+
+    Raises InvalidArgumentError when an input's shape is dynamic.
+    """
+    generator = np.random.default_rng(SEED)
+    arrays = []
+    for port in compiled.inputs:
+        name, shape = port.any_name, port.partial_shape
+        if shape.is_dynamic:
+            raise InvalidArgumentError(
+                f"Input '{name}' has the dynamic shape {shape}, and a benchmark needs sizes. "
+                f'Give them with -shape "{name}[...]" or, where only the first is open, with -b.'
+            )
+        report.info(f"Fill input '{name}' with random values (seed {SEED})")
+        arrays.append(random_array(tuple(shape.to_shape()), port.element_type.to_dtype(), generator))
+    return arrays
+
+
+def _fill(request: ov.InferRequest, arrays: Sequence[np.ndarray]) -> None:
+    for index, array in enumerate(arrays):
+        request.get_input_tensor(index).data[...] = array
+
+
+def _measure(
+    report: Report, compiled: ov.CompiledModel, inputs: Sequence[np.ndarray], api: str, jobs: int | None, limits: Limits
+) -> tuple[list[ov.InferRequest], Measurement]:
+    """Fills the inputs once, infers once outside the measuring, and measures."""
+    if api == "sync":
+        requests = [compiled.create_infer_request()]
+        detail = f"Start inference synchronously, limits: {limits}"
+    else:
+        queue = ov.AsyncInferQueue(compiled, jobs or 0)
+        requests = list(queue)
+        aligned = limits.aligned(len(requests))
+        if aligned != limits:
+            report.warning(
+                f"Number of iterations was aligned by request number from {limits.iterations} to "
+                f"{aligned.iterations} using number of requests {len(requests)}"
+            )
+        limits = aligned
+        detail = f"Start inference asynchronously, {len(requests)} inference requests, limits: {limits}"
+    for request in requests:
+        _fill(request, inputs)
+    report.step(10, detail)
+    report.info("Benchmarking in inference only mode (inputs filling are not included in measurement loop).")
+    requests[0].infer()
+    report.info(f"First inference took {requests[0].latency:.2f} ms")
+    progress = Progress(report, limits)
+    try:
+        if api == "sync":
+            measurement = measure_sync(requests[0], limits, progress)
+        else:
+            measurement = measure_async(queue, limits, progress)
+    finally:
+        progress.close()
+    return requests, measurement

@@ -1,0 +1,136 @@
+"""A strict argparse parser and the value types that the commands share."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
+
+from cpuruntime.errors import InvalidArgumentError, nearest
+
+_OPTION = re.compile(r"--?[A-Za-z]")
+_SHAPE = re.compile(r"\s*([^\[\]]*?)\s*(\[[^\[\]]*\])\s*(?:,|$)")
+
+
+class Parser(argparse.ArgumentParser):
+    """Takes whole option names only, so that a mistyped one is an error and never read as a shorter option's value.
+
+    An error is one line on stderr with the nearest option's name, and exit code 2.
+    """
+
+    def __init__(self, *, prog: str, description: str, epilog: str | None = None) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=epilog,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):  # type: ignore[override]
+        arguments = list(sys.argv[1:] if args is None else args)
+        for argument in arguments:
+            name = argument.partition("=")[0]
+            if _OPTION.match(name) and name not in self._option_string_actions:
+                self.error(f"unknown option '{name}'.{nearest(name, self._option_string_actions)}")
+        return super().parse_args(arguments, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message.rstrip('.')}. '{self.prog} -h' lists the options.\n")
+
+
+def boolean(text: str) -> bool:
+    """YES/NO, true/false, t/f, y/n or 1/0 in any case."""
+    folded = text.casefold()
+    if folded in ("yes", "true", "t", "y", "1"):
+        return True
+    if folded in ("no", "false", "f", "n", "0"):
+        return False
+    raise argparse.ArgumentTypeError(f"'{text}' is no boolean; give YES or NO")
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    return _at_least(text, 1)
+
+
+def non_negative(text: str) -> int:
+    """A whole number of at least 0."""
+    return _at_least(text, 0)
+
+
+def positive_seconds(text: str) -> float:
+    """A number greater than 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"'{text}' must be a number greater than 0")
+    return value
+
+
+def percentile(text: str) -> int:
+    """A whole number from 1 to 100."""
+    value = _at_least(text, 1)
+    if value > 100:
+        raise argparse.ArgumentTypeError(f"'{text}' must be a whole number from 1 to 100")
+    return value
+
+
+def parse_shapes(text: str, names: Sequence[str]) -> dict[str, str]:
+    """`in1[1,3,224,224],in2[1,4]`, or `[1,3,224,224]` for every input, as {input name: shape text}.
+
+    Raises InvalidArgumentError when `text` has another form or names an input that is not in `names`.
+    """
+    shapes: dict[str, str] = {}
+    position = 0
+    while position < len(text):
+        match = _SHAPE.match(text, position)
+        if match is None:
+            raise InvalidArgumentError(
+                f"-shape '{text}' cannot be read at '{text[position:]}'; write \"input1[1,3,224,224],input2[1,4]\" "
+                "or \"[1,3,224,224]\"."
+            )
+        name, shape = match.groups()
+        if name and name not in names:
+            raise InvalidArgumentError(
+                f"-shape names '{name}', and the model's inputs are {_listed(names)}.{nearest(name, names)}"
+            )
+        for target in [name] if name else names:
+            shapes[target] = shape
+        position = match.end()
+    return shapes
+
+
+def parse_per_device(option: str, text: str, device: str) -> str:
+    """The value for `device` from `4` or from `CPU:4,GPU:2`. Raises InvalidArgumentError when there is none."""
+    if ":" not in text:
+        return text
+    values: dict[str, str] = {}
+    for part in text.split(","):
+        name, separator, value = part.partition(":")
+        if not separator or not name or not value:
+            raise InvalidArgumentError(f"{option} '{text}': '{part}' is not of the form <device>:<value>.")
+        values[name.strip()] = value.strip()
+    if device not in values:
+        raise InvalidArgumentError(
+            f"{option} '{text}' has no value for {device}, the device of -d.{nearest(device, values)}"
+        )
+    return values[device]
+
+
+def _at_least(text: str, low: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = low - 1
+    if value < low:
+        raise argparse.ArgumentTypeError(f"'{text}' must be a whole number of at least {low}")
+    return value
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
