@@ -1,0 +1,76 @@
+"""Merges chains of Relu, Clip, and Max and Min with a number."""
+
+from __future__ import annotations
+
+from math import inf
+
+import numpy as np
+
+from cpuruntime.graph import Graph, Node, Value
+from cpuruntime.passes.editor import Editor
+from cpuruntime.passes.operators import all_f32, is_onnx, merge_origins, scalar
+
+
+def run(graph: Graph) -> bool:
+    """One Relu or Clip for each chain whose middle nobody else reads; a lone Max or Min too."""
+    editor = Editor(graph)
+    for node in editor.nodes():
+        bounds, source = _clamp(node)
+        if source is None:
+            continue
+        chain = [node]
+        following = editor.sole_user(node.outputs[0])
+        while following is not None and (later := _clamp(following))[1] is node.outputs[0]:
+            bounds = [min(max(bound, later[0][0]), later[0][1]) for bound in bounds]
+            chain.append(following)
+            node = following
+            following = editor.sole_user(node.outputs[0])
+        if len(chain) > 1 or node.op_type in ("Max", "Min"):
+            _replace(editor, source, bounds, chain)
+    return editor.finish()
+
+
+def clip_bounds(node: Node) -> list[float] | None:
+    """The lowest and the highest result of a Clip; None when they are not constants."""
+    bounds = [-inf, inf]
+    for index in (0, 1):
+        value = node.input(index + 1)
+        if value is not None:
+            number = scalar(value)
+            if number is None:
+                return None
+            bounds[index] = number
+    return bounds
+
+
+def _clamp(node: Node) -> tuple[list[float], Value | None]:
+    """The bounds between which `node` holds a value, and that value; None in its place when `node` is no clamp."""
+    if not is_onnx(node, "Relu", "Clip", "Max", "Min") or not all_f32(*node.inputs):
+        return [], None
+    if node.op_type == "Relu":
+        return [0.0, inf], node.inputs[0]
+    if node.op_type == "Clip":
+        bounds = clip_bounds(node)
+        return ([], None) if bounds is None else (bounds, node.inputs[0])
+    if len(node.inputs) == 2:
+        for index in (1, 0):
+            bound, source = scalar(node.inputs[index]), node.inputs[1 - index]
+            if bound is not None and source.shape is not None and source.shape == node.outputs[0].shape:
+                return ([bound, inf] if node.op_type == "Max" else [-inf, bound]), source
+    return [], None
+
+
+def _replace(editor: Editor, source: Value, bounds: list[float], chain: list[Node]) -> None:
+    last, output = chain[-1], chain[-1].outputs[0]
+    if bounds == [0.0, inf]:
+        node = Node("Relu", last.name, [source], [output], {}, "", 14)
+    else:
+        limits = [
+            editor.constant(f"{last.name}/{name}", np.array(bound, np.float32)) if np.isfinite(bound) else None
+            for name, bound in zip(("min", "max"), bounds)
+        ]
+        node = Node("Clip", last.name, [source, *limits], [output], {}, "", 13)
+    node.origins = merge_origins(*chain)
+    for inner in chain[:-1]:
+        editor.remove(inner)
+    editor.replace(last, node)

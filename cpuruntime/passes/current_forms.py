@@ -1,0 +1,121 @@
+"""Rewrites nodes written against old operator sets into the form of newer ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from cpuruntime.graph import Graph, Node, Value
+from cpuruntime.passes.editor import Editor
+
+_INPUTS_VERSION = {"ReduceSum": 13, "ReduceMean": 18, "ReduceMax": 18, "ReduceMin": 18, "ReduceProd": 18}
+_INPUTS_VERSION |= dict.fromkeys(("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare"), 18)
+
+
+def run(graph: Graph) -> bool:
+    """Attributes that became inputs (of Clip, Pad, Slice, Split and the Reduce operators) -> inputs; Upsample and the
+    first Resize -> Resize 13. The sizes of Split are always an input afterwards."""
+    editor = Editor(graph)
+    for node in editor.nodes():
+        if node.domain == "":
+            form = _FORMS.get(node.op_type)
+            if form is not None:
+                form(editor, node)
+    return editor.finish()
+
+
+def _constant(editor: Editor, node: Node, name: str, data: Any, dtype: Any = np.int64) -> Value:
+    return editor.constant(f"{node.name}/{name}", np.array(data, dtype))
+
+
+def _clip(editor: Editor, node: Node) -> None:
+    if node.version >= 11:
+        return
+    element_type = node.inputs[0].element_type
+    for index, name in ((1, "min"), (2, "max")):
+        bound = node.attributes.pop(name, None)
+        if bound is not None:
+            editor.set_input(node, index, _constant(editor, node, name, bound, element_type.to_dtype()))
+    node.version = 13
+
+
+def _pad(editor: Editor, node: Node) -> None:
+    if node.version >= 11:
+        return
+    value, dtype = node.attributes.pop("value", 0.0), node.inputs[0].element_type.to_dtype()
+    editor.set_input(node, 1, _constant(editor, node, "pads", node.attributes.pop("pads")))
+    editor.set_input(node, 2, _constant(editor, node, "value", value, dtype))
+    node.version = 13
+
+
+def _slice(editor: Editor, node: Node) -> None:
+    if node.version >= 10:
+        return
+    for index, name in ((1, "starts"), (2, "ends"), (3, "axes")):
+        if name in node.attributes:
+            editor.set_input(node, index, _constant(editor, node, name, node.attributes.pop(name)))
+    node.version = 13
+
+
+def _split(editor: Editor, node: Node) -> None:
+    sizes = node.attributes.get("split")
+    if node.version >= 13 and len(node.inputs) > 1 and node.inputs[1] is not None:
+        return
+    if sizes is None:
+        rank = None if node.inputs[0].shape is None else len(node.inputs[0].shape)
+        axis = node.attributes.get("axis", 0)
+        if rank is None or not all(value.is_static for value in node.outputs):
+            return
+        sizes = [value.static_shape[axis % rank] for value in node.outputs]
+    node.attributes.pop("split", None)
+    node.attributes.pop("num_outputs", None)
+    editor.set_input(node, 1, _constant(editor, node, "split", sizes))
+    node.version = 13
+
+
+def _reduce(editor: Editor, node: Node) -> None:
+    version = _INPUTS_VERSION[node.op_type]
+    if node.version >= version:
+        return
+    axes = node.attributes.pop("axes", None)
+    if axes is not None:
+        editor.set_input(node, 1, _constant(editor, node, "axes", axes))
+    node.attributes["noop_with_empty_axes"] = 0
+    node.version = version
+
+
+def _upsample(editor: Editor, node: Node) -> None:
+    scales = node.inputs[1] if node.version >= 9 else None
+    if scales is None:
+        scales = _constant(editor, node, "scales", node.attributes["scales"], np.float32)
+    _resize_from(editor, node, scales)
+
+
+def _resize(editor: Editor, node: Node) -> None:
+    if node.version < 11:
+        _resize_from(editor, node, node.inputs[1])
+
+
+def _resize_from(editor: Editor, node: Node, scales: Value) -> None:
+    attributes = {
+        "mode": node.attributes.get("mode", "nearest"),
+        "coordinate_transformation_mode": "asymmetric",
+        "nearest_mode": "floor",
+        "cubic_coeff_a": -0.75,
+        "exclude_outside": 0,
+        "extrapolation_value": 0.0,
+    }
+    inputs = [node.inputs[0], None, scales]
+    editor.replace(node, Node("Resize", node.name, inputs, node.outputs, attributes, "", 13, node.origins))
+
+
+_FORMS: dict[str, Callable[[Editor, Node], None]] = {
+    "Clip": _clip,
+    "Pad": _pad,
+    "Resize": _resize,
+    "Slice": _slice,
+    "Split": _split,
+    "Upsample": _upsample,
+} | dict.fromkeys(_INPUTS_VERSION, _reduce)

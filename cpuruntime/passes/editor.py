@@ -1,0 +1,135 @@
+"""How passes change a graph: an index of uses that stays right while nodes come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from cpuruntime.graph import Graph, Node, Type, Value
+from cpuruntime.passes import dead_code
+
+
+class Editor:
+    """One sweep over a graph. Changes to its list of nodes take effect in `finish`.
+
+    The graph's outputs are *kept*: they stay, under their names, whatever is rewritten.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.changed = False
+        self._uses = graph.uses()
+        self._kept = set(graph.outputs)
+        self._instead: dict[Node, list[Node]] = {}
+        self._names: set[str] | None = None
+
+    def nodes(self) -> Iterator[Node]:
+        """The nodes that the graph had at the start and still has, in topological order."""
+        return (node for node in self.graph.nodes if node not in self._instead)
+
+    def users(self, value: Value) -> list[Node]:
+        """The nodes that read `value`, once for each time they do."""
+        return [node for node, _ in self._uses.get(value, ())]
+
+    def is_kept(self, value: Value) -> bool:
+        """Whether `value` is an output of the graph, which must go on existing even if no node reads it."""
+        return value in self._kept
+
+    def sole_user(self, value: Value) -> Node | None:
+        """The node that is the only reader of `value`, reads it once, and makes `value` needless if it goes."""
+        uses = self._uses.get(value, ())
+        return uses[0][0] if len(uses) == 1 and value not in self._kept else None
+
+    def value(self, name: str, element_type: Type, shape: Iterable[int | None] | None) -> Value:
+        """A new value; its name is `name`, with a number when that is taken."""
+        return Value(self._unique(name), element_type, shape)
+
+    def constant(self, name: str, array: np.ndarray) -> Value:
+        """A new constant; its name is `name`, with a number when that is taken."""
+        return Value.of(self._unique(name), array)
+
+    def set_input(self, node: Node, index: int, value: Value | None) -> None:
+        """Let `node` read `value` at `index`, past the end of its inputs if need be."""
+        node.inputs += [None] * (index + 1 - len(node.inputs))
+        old = node.inputs[index]
+        if old is not None:
+            self._uses[old].remove((node, index))
+        if value is not None:
+            self._uses.setdefault(value, []).append((node, index))
+        node.inputs[index] = value
+        self.changed = True
+
+    def replace(self, node: Node, *nodes: Node) -> None:
+        """Put `nodes`, in this order, where `node` stood. They make what others read of `node`."""
+        for index, value in enumerate(node.inputs):
+            if value is not None:
+                self._uses[value].remove((node, index))
+        self._instead[node] = list(nodes)
+        for new in nodes:
+            for index, value in enumerate(new.inputs):
+                if value is not None:
+                    self._uses.setdefault(value, []).append((new, index))
+        self.changed = True
+
+    def remove(self, node: Node) -> None:
+        """Take `node` out; nobody may need its outputs any more, or another node makes them."""
+        self.replace(node)
+
+    def take_output(self, node: Node, user: Node) -> None:
+        """Let `node` make, as its first output, what `user` made so far, and take `user` out."""
+        self.remove(user)
+        node.outputs[0] = user.outputs[0]
+        node.outputs[0].producer = node
+        node.origins = list(dict.fromkeys((*node.origins, *user.origins)))
+
+    def bypass(self, node: Node, value: Value) -> bool:
+        """Take `node` out, whose first output always equals `value`. False, and no change, where that cannot be:
+        between an input (or a constant or another output) of the graph and an output."""
+        output = node.outputs[0]
+        if output not in self._kept:
+            self.remove(node)
+            self._redirect(output, value)
+            return True
+        maker = value.producer
+        if maker is None or value in self._kept:
+            return False
+        self.remove(node)
+        maker.outputs[maker.outputs.index(value)] = output
+        output.producer = maker
+        self._redirect(value, output)
+        return True
+
+    def become_constant(self, value: Value, array: np.ndarray) -> None:
+        """Turn `value` into a constant; the node that made it must go, or lose that output."""
+        value.constant, value.producer = array, None
+        value.shape, value.element_type = array.shape, Type(array.dtype)
+        self.changed = True
+
+    def finish(self) -> bool:
+        """Apply the changes and drop nodes that nobody reads any more. Whether anything changed."""
+        if self.changed:
+            self.graph.nodes = [new for node in self.graph.nodes for new in self._now(node)]
+            dead_code.run(self.graph)
+        return self.changed
+
+    def _now(self, node: Node) -> Iterator[Node]:
+        if node not in self._instead:
+            yield node
+        for new in self._instead.get(node, ()):
+            yield from self._now(new)
+
+    def _redirect(self, old: Value, new: Value) -> None:
+        for node, index in self._uses.pop(old, ()):
+            node.inputs[index] = new
+            self._uses.setdefault(new, []).append((node, index))
+
+    def _unique(self, name: str) -> str:
+        if self._names is None:
+            self._names = {value.name for value in self.graph.values()}
+        unique, number = name, 1
+        while unique in self._names:
+            number += 1
+            unique = f"{name}/{number}"
+        self._names.add(unique)
+        return unique

@@ -1,0 +1,82 @@
+"""Runs one node of an optimised graph on arrays, by onnx.reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cpuruntime import shape_inference
+from cpuruntime.errors import InternalError
+from cpuruntime.graph import Node, Type, Value
+from cpuruntime.passes.operators import ACTIVATIONS, DOMAIN
+
+_WINDOW = ("kernel_shape", "strides", "dilations", "pads", "group")
+
+
+def evaluate(node: Node, arrays: Sequence[np.ndarray | None]) -> list[np.ndarray]:
+    """`shape_inference.evaluate` for the operators that passes make, too. Slow, and thread-safe."""
+    if node.domain != DOMAIN:
+        return shape_inference.evaluate(node, arrays)
+    present = [np.ascontiguousarray(array) for array in arrays if array is not None]
+    if node.op_type in ("Add", "Conv", "FullyConnected", "ScaleShift"):
+        return [_activate(node, _LINEAR[node.op_type](node, list(arrays)))]
+    if node.op_type == "Silu":
+        return [present[0] * _onnx("Sigmoid", 13, present)]
+    if node.op_type == "Reshape":
+        return [present[0].reshape(node.outputs[0].static_shape)]
+    if node.op_type == "ChannelShuffle":
+        return [_shuffle(present[0], node.attributes["group"])]
+    raise InternalError(f"{node.where}: there is no such operator.")
+
+
+def _onnx(op_type: str, version: int, arrays: Sequence[np.ndarray | None], **attributes: object) -> np.ndarray:
+    inputs = [None if array is None else Value(f"x{index}") for index, array in enumerate(arrays)]
+    node = Node(op_type, op_type, inputs, [Value("y", Type.f32)], attributes, "", version)
+    return shape_inference.evaluate(node, arrays)[0]
+
+
+def _convolution(node: Node, arrays: list[np.ndarray | None]) -> np.ndarray:
+    attributes = {name: node.attributes[name] for name in _WINDOW}
+    result = _onnx("Conv", 11, arrays[:3], **attributes)
+    return result if arrays[3] is None else result + arrays[3]
+
+
+def _fully_connected(node: Node, arrays: list[np.ndarray | None]) -> np.ndarray:
+    x, weights, bias, residual = arrays
+    result = np.matmul(x, weights)
+    for addend in (bias, residual):
+        if addend is not None:
+            result = result + addend
+    return result
+
+
+def _scale_shift(node: Node, arrays: list[np.ndarray | None]) -> np.ndarray:
+    x, scale, shift = arrays
+    channels = (-1, *[1] * (x.ndim - 2))
+    return x * scale.reshape(channels) + shift.reshape(channels)
+
+
+def _shuffle(x: np.ndarray, group: int) -> np.ndarray:
+    batch, channels, *spatial = x.shape
+    return x.reshape(batch, group, channels // group, -1).swapaxes(1, 2).reshape(batch, channels, *spatial)
+
+
+def _activate(node: Node, result: np.ndarray) -> np.ndarray:
+    activation, arguments = node.attributes["activation"], node.attributes["activation_arguments"]
+    if not activation:
+        return result
+    if activation == "Silu":
+        return result * _onnx("Sigmoid", 13, [result])
+    if activation == "Clip":
+        return np.clip(result, *np.array(arguments, np.float32))
+    named = dict(zip(ACTIVATIONS[activation], arguments))
+    return _onnx(activation, 16, [result], **named)
+
+
+_LINEAR = {
+    "Add": lambda node, arrays: arrays[0] + arrays[1],
+    "Conv": _convolution,
+    "FullyConnected": _fully_connected,
+    "ScaleShift": _scale_shift,
+}

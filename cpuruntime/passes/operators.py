@@ -1,0 +1,82 @@
+"""The operators that only the passes make, in a domain of their own.
+
+Their values are f32, except Reshape's, which may have any type. Convolutional data are N, C, then the spatial axes.
+
+| operator | inputs | meaning |
+|---|---|---|
+| Conv | x, w, bias or None, residual or None | ONNX's Conv with all attributes present and `pads` explicit |
+| FullyConnected | x[..., K], w[K, N], bias[N] or None, residual or None | `x @ w + bias + residual` |
+| ScaleShift | x, scale[C], shift[C] | `x * scale + shift` along axis 1 |
+| Add | a, b | ONNX's Add, broadcasting, followed by an activation |
+| Silu | x | `x * sigmoid(x)` |
+| ChannelShuffle | x | channels seen as `group` x C/`group` and transposed |
+| Reshape | x | the same elements in the shape of the output |
+
+The first four have the attributes `activation` ("" or a key of ACTIVATIONS) and `activation_arguments` (floats). A
+residual has exactly the shape of the output and is added before the activation. w and bias may be any array views:
+transposed, or with strides of zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from cpuruntime.graph import Node, Type, Value
+
+DOMAIN = "cpuruntime"
+
+# Activations that the operators above apply to their result, and the names of their arguments, in order.
+ACTIVATIONS: dict[str, tuple[str, ...]] = {
+    "Relu": (),
+    "Clip": ("low", "high"),
+    "LeakyRelu": ("alpha",),
+    "Sigmoid": (),
+    "HardSigmoid": ("alpha", "beta"),
+    "HardSwish": (),
+    "Tanh": (),
+    "Silu": (),
+}
+
+
+def is_onnx(node: Node | None, *op_types: str) -> bool:
+    """Whether `node` is one of ONNX's own operators named."""
+    return node is not None and node.op_type in op_types and node.domain == ""
+
+
+def is_internal(node: Node | None, *op_types: str) -> bool:
+    """Whether `node` is one of the named operators of this domain."""
+    return node is not None and node.op_type in op_types and node.domain == DOMAIN
+
+
+def internal(
+    op_type: str,
+    like: Node,
+    inputs: Iterable[Value | None],
+    outputs: Iterable[Value],
+    attributes: dict[str, Any] | None = None,
+) -> Node:
+    """A node of this domain that stands where `like` stood: with its name and origins."""
+    return Node(op_type, like.name, inputs, outputs, attributes, DOMAIN, 1, like.origins)
+
+
+def no_activation() -> dict[str, Any]:
+    """The attributes of an operator that has no activation yet."""
+    return {"activation": "", "activation_arguments": []}
+
+
+def all_f32(*values: Value | None) -> bool:
+    """Whether all values that are present are f32."""
+    return all(value is None or value.element_type is Type.f32 for value in values)
+
+
+def scalar(value: Value | None) -> float | None:
+    """The number that a constant of one element holds; None for anything else."""
+    if value is None or value.constant is None or value.constant.size != 1 or value.constant.dtype == object:
+        return None
+    return float(value.constant.reshape(()))
+
+
+def merge_origins(*nodes: Node) -> list[str]:
+    """The origins of all nodes, each once, in order."""
+    return list(dict.fromkeys(origin for node in nodes for origin in node.origins))

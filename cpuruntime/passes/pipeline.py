@@ -1,0 +1,107 @@
+"""The passes in their order, and the manager that runs them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
+from cpuruntime.errors import Error, InternalError, InvalidArgumentError, nearest
+from cpuruntime.graph import Graph, verify
+from cpuruntime.passes import (
+    activations,
+    channel_arithmetic,
+    channel_shuffle,
+    clamps,
+    constant_folding,
+    convolution,
+    current_forms,
+    dead_code,
+    default_attributes,
+    epilogues,
+    fully_connected,
+    merge_views,
+    no_ops,
+    pad_into_convolution,
+    pooling,
+    relu_placement,
+    softmax,
+    variadic,
+    views,
+)
+
+DUMP_VARIABLE = "CPURUNTIME_DUMP_AFTER"
+
+
+class Pass(NamedTuple):
+    """A rewrite: `run` changes the graph in place and says whether it did."""
+
+    name: str
+    run: Callable[[Graph], bool]
+
+
+PASSES: tuple[Pass, ...] = (
+    Pass("constant_folding", constant_folding.run),
+    Pass("dead_code", dead_code.run),
+    # One spelling for everything.
+    Pass("current_forms", current_forms.run),
+    Pass("default_attributes", default_attributes.run),
+    Pass("variadic", variadic.run),
+    Pass("softmax", softmax.run),
+    Pass("convolution", convolution.run),
+    Pass("pooling", pooling.run),
+    Pass("fully_connected", fully_connected.run),
+    Pass("views", views.run),
+    # Less of it. Shuffles are recognised before their parts can merge with neighbours.
+    Pass("no_ops", no_ops.run),
+    Pass("channel_shuffle", channel_shuffle.run),
+    Pass("merge_views", merge_views.run),
+    Pass("no_ops_after_merge_views", no_ops.run),
+    Pass("pad_into_convolution", pad_into_convolution.run),
+    Pass("clamps", clamps.run),
+    Pass("activations", activations.run),
+    Pass("channel_arithmetic", channel_arithmetic.run),
+    Pass("relu_placement", relu_placement.run),
+    Pass("epilogues", epilogues.run),
+)
+
+
+def run(graph: Graph, stop_after: str | None = None) -> Graph:
+    """The optimised graph; `graph` itself stays as it is, arrays of constants may be shared.
+
+    Inputs and outputs keep their names, types, shapes and order. With `stop_after`, only the passes up to the one of
+    that name run. CPURUNTIME_DUMP_AFTER in the environment, the name of a pass or "all", prints the graph after it to
+    stderr.
+
+    Raises ModelError for a model that breaks the rules of an operator, InternalError when a pass is at fault, and
+    InvalidArgumentError for the unknown name of a pass.
+    """
+    names = [each.name for each in PASSES]
+    dump = os.environ.get(DUMP_VARIABLE, "")
+    for name in (stop_after, None if dump == "all" else dump):
+        if name and name not in names:
+            raise InvalidArgumentError(f"There is no pass '{name}'.{nearest(name, names)} Passes: {', '.join(names)}.")
+    graph = graph.clone()
+    verify(graph)
+    for each in PASSES:
+        _run(each, graph)
+        if dump in ("all", each.name):
+            print(f"# after {each.name}\n{graph}", file=sys.stderr)
+        if each.name == stop_after:
+            break
+    return graph
+
+
+def _run(each: Pass, graph: Graph) -> None:
+    signature = [(value.name, value.element_type) for value in (*graph.inputs, *graph.outputs)]
+    try:
+        if not each.run(graph):
+            return
+        verify(graph)
+    except Error as error:
+        raise type(error)(f"{error} (found by the pass '{each.name}')") from error
+    except Exception as error:
+        raise InternalError(f"the pass '{each.name}' failed: {type(error).__name__}: {error}") from error
+    if [(value.name, value.element_type) for value in (*graph.inputs, *graph.outputs)] != signature:
+        raise InternalError(f"the pass '{each.name}' renamed or retyped inputs or outputs of the graph.")

@@ -1,0 +1,49 @@
+"""Splits operators of many inputs into chains of two."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cpuruntime.graph import Graph, Node, Value
+from cpuruntime.passes.editor import Editor
+from cpuruntime.passes.operators import is_onnx
+
+_BINARY = {"Sum": ("Add", 14), "Mean": ("Add", 14), "Max": ("Max", 13), "Min": ("Min", 13)}
+
+
+def run(graph: Graph) -> bool:
+    """Sum of n -> n - 1 times Add; Max and Min likewise; Mean -> Adds and a Div."""
+    editor = Editor(graph)
+    for node in editor.nodes():
+        if is_onnx(node, *_BINARY) and not (node.op_type in ("Max", "Min") and len(node.inputs) <= 2):
+            _split(editor, node)
+    return editor.finish()
+
+
+def _split(editor: Editor, node: Node) -> None:
+    count, output = len(node.inputs), node.outputs[0]
+    if count == 1:
+        editor.bypass(node, node.inputs[0])
+        return
+    divides = node.op_type == "Mean"
+    op_type, version = _BINARY[node.op_type]
+    total, nodes = node.inputs[0], []
+    for index, value in enumerate(node.inputs[1:], start=2):
+        is_last = index == count and not divides
+        result = output if is_last else editor.value(output.name, output.element_type, _broadcast(total, value))
+        nodes.append(Node(op_type, _part(node, index - 1), [total, value], [result], {}, "", version, node.origins))
+        total = result
+    if divides:
+        divisor = editor.constant(f"{output.name}/count", np.array(count, output.element_type.to_dtype()))
+        nodes.append(Node("Div", _part(node, count), [total, divisor], [output], {}, "", 14, node.origins))
+    editor.replace(node, *nodes)
+
+
+def _part(node: Node, number: int) -> str:
+    return node.name if number == 1 else f"{node.name}/{number}"
+
+
+def _broadcast(left: Value, right: Value) -> tuple[int | None, ...] | None:
+    if left.is_static and right.is_static:
+        return np.broadcast_shapes(left.static_shape, right.static_shape)
+    return left.shape if left.shape == right.shape else None

@@ -1,0 +1,190 @@
+"""Runs a graph with NumPy, before or after passes: what the passes are judged by.
+
+Independent of the runtime's own evaluation for the operators that passes make and for the slow ones among ONNX's;
+onnx.reference does the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import prod
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from cpuruntime.graph import Graph, Node, Value
+from cpuruntime.shape_inference import evaluate
+
+Array = np.ndarray
+Operators = dict[tuple[str, str], Callable[..., np.ndarray]]
+
+
+def interpret(graph: Graph, feeds: Mapping[str, Array], fast: bool = False) -> dict[str, Array]:
+    """The outputs of the graph by name. Checks that each result has the type and the shape that the graph states."""
+    known: dict[Value, Array] = {value: feeds[value.name] for value in graph.inputs}
+
+    def find(value: Value | None) -> Array | None:
+        return None if value is None else known[value] if value.constant is None else value.constant
+
+    uses = {value: len(nodes) for value, nodes in graph.uses().items()}
+    for node in graph.nodes:
+        arrays = [find(value) for value in node.inputs]
+        results = run_node(node, arrays, OPERATORS | FAST if fast else OPERATORS)
+        for value, array in zip(node.outputs, results):
+            if value.name:
+                assert value.element_type == array.dtype, f"{node}: {value} is {array.dtype}"
+                assert value.shape is None or len(value.shape) == array.ndim, f"{node}: {value} is {array.shape}"
+                assert all(a in (None, b) for a, b in zip(value.shape or (), array.shape)), f"{value}: {array.shape}"
+                known[value] = array
+        for value in node.inputs:
+            if value in uses:
+                uses[value] -= 1
+                if not uses[value] and value not in graph.outputs:
+                    known.pop(value, None)
+    return {value.name: find(value) for value in graph.outputs}
+
+
+def run_node(node: Node, arrays: list[Array | None], operators: Operators) -> list[Array]:
+    function = operators.get((node.domain, node.op_type))
+    if function is None:
+        assert node.domain == "", f"no such operator: {node}"
+        return evaluate(node, arrays)
+    result = function(node, *arrays)
+    return [activate(node, result) if "activation" in node.attributes else result]
+
+
+def activate(node: Node, x: Array) -> Array:
+    arguments = node.attributes["activation_arguments"]
+    return ACTIVATIONS[node.attributes["activation"]](x, *arguments).astype(x.dtype)
+
+
+def sigmoid(x: Array) -> Array:
+    return 1 / (1 + np.exp(-x.astype(np.float64)))
+
+
+ACTIVATIONS: dict[str, Callable[..., Array]] = {
+    "": lambda x: x,
+    "Relu": lambda x: np.maximum(x, 0),
+    "Clip": lambda x, low, high: np.minimum(np.maximum(x, low), high),
+    "LeakyRelu": lambda x, alpha: np.where(x < 0, alpha * x, x),
+    "Sigmoid": sigmoid,
+    "HardSigmoid": lambda x, alpha, beta: np.clip(alpha * x + beta, 0, 1),
+    "HardSwish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
+    "Tanh": np.tanh,
+    "Silu": lambda x: x * sigmoid(x),
+}
+
+
+def convolution(node: Node, x: Array, w: Array, bias: Array | None, residual: Array | None) -> Array:
+    a = node.attributes
+    rank, group = x.ndim - 2, a["group"]
+    assert list(w.shape[2:]) == a["kernel_shape"]
+    x = padded(x, a["pads"], 0)
+    windows = moved(x, a["kernel_shape"], a["strides"], a["dilations"])
+    extents = windows.shape[2 : 2 + rank]
+    windows = np.moveaxis(windows, 1, 1 + rank)  # batch, extents, channels, kernel
+    inner, outer = x.shape[1] // group, w.shape[0] // group
+    parts = []
+    for index in range(group):
+        columns = windows[(slice(None),) * (1 + rank) + (slice(index * inner, (index + 1) * inner),)]
+        part = (
+            columns.reshape(-1, inner * prod(w.shape[2:])) @ w[index * outer : (index + 1) * outer].reshape(outer, -1).T
+        )
+        parts.append(part.reshape(x.shape[0], -1, outer))
+    result = np.moveaxis(np.concatenate(parts, 2), 2, 1).reshape(x.shape[0], w.shape[0], *extents)
+    result = result if bias is None else result + bias.reshape(-1, *[1] * rank)
+    if residual is None:
+        return result
+    assert residual.shape == result.shape
+    return result + residual
+
+
+def padded(x: Array, pads: list[int], value: float) -> Array:
+    rank = x.ndim - 2
+    return np.pad(x, [(0, 0), (0, 0), *zip(pads[:rank], pads[rank:])], constant_values=value)
+
+
+def moved(x: Array, kernel: list[int], strides: list[int], dilations: list[int]) -> Array:
+    """Every place of a window: batch, channels, places, offsets in the window."""
+    reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilations)]
+    views = sliding_window_view(x, reach, tuple(range(2, x.ndim)))
+    steps = [slice(None, None, s) for s in strides] + [slice(None, None, d) for d in dilations]
+    return views[(slice(None), slice(None), *steps)]
+
+
+def fully_connected(node: Node, x: Array, w: Array, bias: Array | None, residual: Array | None) -> Array:
+    result = x @ w
+    if bias is not None:
+        assert bias.shape == w.shape[1:]
+        result = result + bias
+    if residual is not None:
+        assert residual.shape == result.shape
+        result = result + residual
+    return result
+
+
+def scale_shift(node: Node, x: Array, scale: Array, shift: Array) -> Array:
+    assert scale.shape == shift.shape == x.shape[1:2]
+    return x * scale.reshape(-1, *[1] * (x.ndim - 2)) + shift.reshape(-1, *[1] * (x.ndim - 2))
+
+
+def channel_shuffle(node: Node, x: Array) -> Array:
+    group, channels = node.attributes["group"], x.shape[1]
+    return x[:, [(i % group) * (channels // group) + i // group for i in range(channels)]]
+
+
+def pool(node: Node, x: Array) -> Array:
+    a = node.attributes
+    axes, rank = tuple(range(-(x.ndim - 2), 0)), x.ndim - 2
+    if a["ceil_mode"]:  # the end may reach further than the pads say
+        reach = [d * (k - 1) + 1 for k, d in zip(a["kernel_shape"], a["dilations"])]
+        spans = [(n - 1) * s + r for n, s, r in zip(node.outputs[0].static_shape[2:], a["strides"], reach)]
+        sizes = [n + a["pads"][i] + a["pads"][i + rank] for i, n in enumerate(x.shape[2:])]
+        beyond = [max(0, span - size) for span, size in zip(spans, sizes)]
+    else:
+        beyond = [0] * rank
+    window = (a["kernel_shape"], a["strides"], a["dilations"])
+
+    def windows(array: Array, inside: float, outside: float) -> Array:
+        extended = padded(padded(array, a["pads"], inside), [0] * rank + beyond, outside)
+        places = moved(extended, *window)
+        return places[(slice(None), slice(None), *(slice(0, n) for n in node.outputs[0].static_shape[2:]))]
+
+    if node.op_type == "MaxPool":
+        return windows(x, -np.inf, -np.inf).max(axes)
+    counts = windows(np.ones_like(x[:1, :1]), float(a["count_include_pad"]), 0).sum(axes)
+    return (windows(x, 0, 0).sum(axes, np.float64) / counts).astype(x.dtype)
+
+
+def softmax(node: Node, x: Array) -> Array:
+    assert node.version >= 13
+    e = np.exp(x - x.max(node.attributes["axis"], keepdims=True))
+    return e / e.sum(node.attributes["axis"], keepdims=True)
+
+
+def lrn(node: Node, x: Array) -> Array:
+    size, channels = node.attributes["size"], x.shape[1]
+    squares = np.pad(x.astype(np.float64) ** 2, [(0, 0), ((size - 1) // 2, size // 2), (0, 0), (0, 0)])
+    total = sum(squares[:, i : i + channels] for i in range(size))
+    alpha, beta, bias = (node.attributes[name] for name in ("alpha", "beta", "bias"))
+    return (x / (bias + alpha / size * total) ** beta).astype(x.dtype)
+
+
+OPERATORS: Operators = {
+    ("cpuruntime", "Conv"): convolution,
+    ("cpuruntime", "FullyConnected"): fully_connected,
+    ("cpuruntime", "ScaleShift"): scale_shift,
+    ("cpuruntime", "Add"): lambda node, a, b: a + b,
+    ("cpuruntime", "ChannelShuffle"): channel_shuffle,
+    ("cpuruntime", "Silu"): lambda node, x: (x * sigmoid(x)).astype(x.dtype),
+    ("cpuruntime", "Reshape"): lambda node, x: x.reshape(node.outputs[0].static_shape),
+}
+
+# Only for whole models after the passes, where onnx.reference would take minutes.
+FAST = {
+    ("", "MaxPool"): pool,
+    ("", "AveragePool"): pool,
+    ("", "LRN"): lrn,
+    ("", "Softmax"): softmax,
+    ("", "GlobalAveragePool"): lambda node, x: x.mean(tuple(range(2, x.ndim)), keepdims=True),
+}
