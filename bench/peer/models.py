@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 
+import cpuruntime as ov
+from cpuruntime.cli.benchmark import batched_shapes
 from cpuruntime.cli.inputs import SEED, random_array
 from cpuruntime.cli.parser import parse_shapes
 from cpuruntime.errors import InvalidArgumentError, ModelNotFoundError
@@ -32,9 +33,7 @@ def prepare(specification: str, folder: Path, *, shape: str = "", batch: int | N
     """
     name = specification.removeprefix("light:")
     if name != specification:
-        from cpuruntime import light_model
-
-        model = light_model(name, SEED)
+        model = ov.light_model(name, SEED)
     else:
         if not Path(specification).is_file():
             raise ModelNotFoundError(f"There is no model file '{specification}'.")
@@ -57,22 +56,38 @@ def _graph_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
 
 
 def _set_shapes(model: onnx.ModelProto, shape: str, batch: int | None) -> bool:
-    values = _graph_inputs(model)
-    shapes = parse_shapes(shape, [value.name for value in values])
-    for value in values:
-        if value.name in shapes:
-            sizes = [int(size) for size in re.findall(r"\d+", shapes[value.name])]
-            del value.type.tensor_type.shape.dim[:]
-            for size in sizes:
-                value.type.tensor_type.shape.dim.add().dim_value = size
-        if batch and value.type.tensor_type.shape.dim:
-            value.type.tensor_type.shape.dim[0].dim_value = batch
-    if not shapes and not batch:
+    """Changes the input shapes, and the targets of Reshape nodes that state the old ones; false without a change."""
+    if not shape and not batch:
         return False
+    reshaped = ov.Core().read_model(model)
+    names = [port.any_name for port in reshaped.inputs]
+    reshaped.reshape({name: ov.PartialShape(text) for name, text in parse_shapes(shape, names).items()})
+    if batch:
+        reshaped.reshape(batched_shapes(reshaped, batch))
+    for value in _graph_inputs(model):
+        sizes = reshaped.input(value.name).partial_shape
+        value.type.tensor_type.ClearField("shape")
+        for size in sizes:
+            dimension = value.type.tensor_type.shape.dim.add()
+            if size.is_static:
+                dimension.dim_value = size.get_length()
+    _set_reshape_targets(model.graph, reshaped)
     del model.graph.value_info[:]
     for output in model.graph.output:
         output.type.tensor_type.ClearField("shape")
     return True
+
+
+def _set_reshape_targets(graph: onnx.GraphProto, reshaped: ov.Model) -> None:
+    targets = {
+        node.outputs[0].name: node.inputs[1].constant
+        for node in reshaped.graph.nodes
+        if node.op_type == "Reshape" and len(node.inputs) == 2 and node.inputs[1].constant is not None
+    }
+    for node in graph.node:
+        if node.op_type == "Reshape" and node.output[0] in targets:
+            node.input[1] = f"{node.output[0]}/target"
+            graph.initializer.append(onnx.numpy_helper.from_array(targets[node.output[0]], node.input[1]))
 
 
 def _inputs(model: onnx.ModelProto) -> dict[str, np.ndarray]:
