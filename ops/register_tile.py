@@ -5,7 +5,7 @@ all of it in registers while it runs over the reduction. Rows lie `step` bytes a
 the inner loop is a base and a constant. Weights are packed in the order they are read, one stream per tile:
 [blocks][kernel height][kernel width][channel][columns][LANES].
 
-An accumulator spilled to the stack costs a quarter of the speed; `tile_sizes` lists the shapes that never spill.
+An accumulator spilled to the stack costs a quarter of the speed; `tile_shapes` lists the shapes that never spill.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ class _Emitter:
                     total = call_llvm(builder, f"llvm.fmuladd.v{LANES}f32", FLOATS, [a, b[c], builder.load(slot)])
                     builder.store(total, slot)
 
-    def reduce(self, source: ir.Value, step: ir.Value, weights: ir.Value, walk: Walk, remainder: ir.Value | None) -> None:
+    def reduce(
+        self, source: ir.Value, step: ir.Value, weights: ir.Value, walk: Walk, remainder: ir.Value | None
+    ) -> None:
         builder, unroll, stride = self.builder, self.unroll, self.columns * VECTOR_BYTES
         row_step = self.step if self.step is not None else step
         with _loops(builder, walk.blocks, walk.height) as (block, y):
@@ -221,7 +223,7 @@ def make_depthwise_tile(rows: int) -> Any:
 
 @intrinsic
 def fma_chain(typingctx, count):
-    """`count` rounds of independent multiply-adds in registers, 24 (or three quarters of the registers) a round."""
+    """`count` rounds of 12 independent multiply-adds that stay in registers: what a core can do at most."""
 
     def codegen(context, builder, sig, args):
         name = f"llvm.fmuladd.v{LANES}f32"

@@ -100,8 +100,10 @@ def _plain(name: str) -> Any:
 
 
 def _compare(op: str) -> dict[str, Any]:
+    # As in Python, a NaN differs from everything and compares in no other way.
+    compare = "fcmp_unordered" if op == "!=" else "fcmp_ordered"
     return {
-        "f32s": lambda builder, a, b: builder.fcmp_ordered(op, a, b),
+        "f32s": lambda builder, a, b: getattr(builder, compare)(op, a, b),
         "i32s": lambda builder, a, b: builder.icmp_signed(op, a, b),
     }
 

@@ -27,7 +27,15 @@ _BY_ISA: dict[str, tuple[tuple[int, int], ...]] = {
     ),
 }  # fmt: skip
 
+# Rows of the depthwise tiles, largest first; 8 spill on 16 registers without multiply-adds.
+_DEPTHWISE_ROWS = (8, 7, 4, 2, 1)
+
 
 def tile_shapes() -> tuple[tuple[int, int], ...]:
     """(rows, columns) of the tiles for the instruction set in use; among equally cheap ones the first is taken."""
     return _BY_ISA[current().name]
+
+
+def depthwise_rows() -> tuple[int, ...]:
+    """Rows of the depthwise tiles for the instruction set in use, largest first."""
+    return _DEPTHWISE_ROWS[1:] if current().name == "generic" else _DEPTHWISE_ROWS

@@ -1,4 +1,4 @@
-"""Convolutions: dense and grouped ones by register tiles, depthwise ones by lanes, first layers from interleaved pixels."""
+"""Convolutions: dense and grouped ones by register tiles, depthwise ones by lanes, first layers from pixels."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from cpuruntime.graph.types import Type
 from cpuruntime.ops.convolution import COLUMN_TILE, convolution
 from cpuruntime.ops.depthwise import depthwise
 from cpuruntime.ops.isa import LANES, VECTOR_BYTES
+from cpuruntime.ops.tile_shapes import depthwise_rows
 from cpuruntime.program.elementwise_steps import apply_activation
 from cpuruntime.program.epilogue import clamp_limits, limits, padded_bias
 from cpuruntime.program.lowering import Layout, lowering
@@ -64,10 +65,13 @@ class Geometry:
         )
 
     def window_fields(self) -> dict[str, int]:
-        return dict(
-            kernel_height=self.kernel_height, kernel_width=self.kernel_width, stride_height=self.stride_height,
-            dilation_height=self.dilation_height, pad_top=self.pad_top,
-        )  # fmt: skip
+        return {
+            "kernel_height": self.kernel_height,
+            "kernel_width": self.kernel_width,
+            "stride_height": self.stride_height,
+            "dilation_height": self.dilation_height,
+            "pad_top": self.pad_top,
+        }
 
     @property
     def flops(self) -> int:
@@ -147,7 +151,7 @@ def _emit_depthwise(
             packed[block, :, : len(part)] = part.T
 
     size = source.blocks * g.kernel_height * g.kernel_width * VECTOR_BYTES
-    rows = next(r for r in (8, 7, 4, 2, 1) if r <= g.width)
+    rows = next(r for r in depthwise_rows() if r <= g.width)
     fields = {**source.fields("source"), **target.fields("target"), **_residual_fields(residual), **common}
     fields["source"] = _shift(source, g.pad_left)
     planner.emit(
@@ -174,7 +178,7 @@ def _emit_tiles(
     ranges = _input_ranges(g, target.blocks, tiling.columns)
     fields = {**source.fields("source"), **target.fields("target"), **_residual_fields(residual), **common}
     fields["source"] = _shift(source, g.pad_left)
-    key = (planner.weights.identity(weights), "tiles", tiling.columns)
+    key = (planner.weights.identity(weights), "tiles", tiling.columns, g.group)
     table, packed = _pack_tiles(planner, key, g, weights, tiling.columns, ranges, source.block_stride)
     step = g.stride_width * VECTOR_BYTES
     planner.emit(
@@ -232,7 +236,7 @@ def _fill_panel(g: Geometry, weights: np.ndarray, panel: np.ndarray, start: int,
     group_out, group_in = g.channels // g.group, g.in_channels // g.group
     in_blocks, kernel, _, columns, _ = panel.shape
     begin, end = start * LANES, min(g.channels, (start + columns) * LANES)
-    if begin % (columns * LANES) == 0 and g.group == 1 and g.in_channels % LANES == 0 and end - begin == columns * LANES:
+    if g.group == 1 and g.in_channels % LANES == 0 and end - begin == columns * LANES:
         part = weights[begin:end].reshape(columns, LANES, in_blocks, LANES, kernel)
         panel[...] = part.transpose(2, 4, 3, 0, 1)
         return
@@ -240,7 +244,8 @@ def _fill_panel(g: Geometry, weights: np.ndarray, panel: np.ndarray, start: int,
     for group in range(begin // group_out, (end - 1) // group_out + 1):
         low, high = max(begin, group * group_out), min(end, (group + 1) * group_out)
         column = group * group_in - first * LANES
-        dense[low - begin : high - begin, column : column + group_in] = weights[low:high].reshape(high - low, group_in, kernel)
+        part = weights[low:high].reshape(high - low, group_in, kernel)
+        dense[low - begin : high - begin, column : column + group_in] = part
     panel[...] = dense.reshape(columns, LANES, in_blocks, LANES, kernel).transpose(2, 4, 3, 0, 1)
 
 
@@ -269,7 +274,7 @@ def _emit_interleaved(
 
     key = (planner.weights.identity(weights), "interleaved", tiling.columns)
     # Undilated, the pixels under one kernel row are one run of floats.
-    run = dict(kernel_width=1, steps=g.kernel_width) if g.dilation_width == 1 else dict(steps=1)
+    run = {"kernel_width": 1, "steps": g.kernel_width} if g.dilation_width == 1 else {"steps": 1}
     step = g.stride_width * pixel
     fields = {**target.fields("target"), **_residual_fields(residual), **common, **run}
     planner.emit(

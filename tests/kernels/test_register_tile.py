@@ -1,0 +1,51 @@
+"""Every register tile keeps its accumulators in registers: a spilled one costs a quarter of the speed."""
+
+from __future__ import annotations
+
+import pytest
+from support.spills import SPILL, Variant, count_spills
+
+from cpuruntime.ops.isa import VECTOR_BYTES, current
+from cpuruntime.ops.tile_shapes import depthwise_rows, tile_shapes
+
+UNROLL = 4
+CONVOLUTIONS: list[Variant] = [("convolution", (*shape, UNROLL, VECTOR_BYTES)) for shape in tile_shapes()]
+PRODUCTS: list[Variant] = [("matmul", shape) for shape in tile_shapes()]
+DEPTHWISE: list[Variant] = [("depthwise", (rows,)) for rows in depthwise_rows()]
+# First layers read pixels of three floats; strides move the constants in the addresses.
+FIRST = tile_shapes()[0]
+OTHERS: list[Variant] = [("convolution", (*FIRST, 3, 2 * 12)), ("convolution", (*FIRST, UNROLL, 2 * VECTOR_BYTES))]
+VARIANTS = [*CONVOLUTIONS, *PRODUCTS, *DEPTHWISE, *OTHERS]
+# More accumulators than registers.
+TOO_LARGE: Variant = ("convolution", (current().registers, 2, UNROLL, VECTOR_BYTES))
+
+
+@pytest.fixture(scope="module")
+def spills() -> dict[Variant, int]:
+    return count_spills([TOO_LARGE, *VARIANTS])
+
+
+@pytest.mark.every_isa
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: f"{v[0]}-{'x'.join(map(str, v[1]))}")
+def test_no_accumulator_is_spilled(variant: Variant, spills: dict[Variant, int]) -> None:
+    assert spills[variant] == 0
+
+
+@pytest.mark.every_isa
+def test_spills_are_counted(spills: dict[Variant, int]) -> None:
+    assert spills[TOO_LARGE] >= current().registers
+
+
+@pytest.mark.parametrize(
+    ("line", "count"),
+    [
+        ("\tvmovups\t%zmm3, 64(%rsp)", 1),
+        ("\tvmovdqu64\t%zmm3, -64(%rbp)", 1),
+        ("\tmovaps\t%xmm1, (%rsp)", 1),
+        ("\tvmovups\t%zmm3, 64(%rax)", 0),
+        ("\tvmovups\t64(%rsp), %zmm3", 0),
+        ("\tvmovss\t%xmm3, 64(%rsp)", 0),
+    ],
+)
+def test_what_counts_as_a_spill(line: str, count: int) -> None:
+    assert len(SPILL.findall(line)) == count

@@ -1,0 +1,35 @@
+"""Counts vector registers that a kernel's machine code spills to the stack."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+from cpuruntime.ops.convolution import convolution
+from cpuruntime.ops.depthwise import depthwise
+from cpuruntime.ops.jit import Kernel
+from cpuruntime.ops.matmul import matmul
+
+FAMILIES: dict[str, Callable[..., Kernel]] = {f.__name__: f for f in (convolution, depthwise, matmul)}
+Variant = tuple[str, tuple[int, ...]]
+"""The name of a kernel's factory and its arguments."""
+
+# AT&T syntax: a packed float store whose address is formed from the stack or frame pointer. Masks are integers.
+SPILL = re.compile(r"\bv?mov[au]p[sd]\s+%[xyz]mm\d+, [^\n]*\(%r[sb]p", re.MULTILINE)
+
+
+def spilled(variant: Variant) -> int:
+    """The number of vector stores to the stack in one kernel."""
+    family, parameters = variant
+    return len(SPILL.findall(FAMILIES[family](*parameters).assembly()))
+
+
+def count_spills(variants: Iterable[Variant]) -> dict[Variant, int]:
+    """`spilled` for each variant, compiled by as many processes as there are cores to use, at most 4."""
+    variants = list(variants)
+    workers = min(4, len(os.sched_getaffinity(0)), len(variants))
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        return dict(zip(variants, pool.map(spilled, variants)))
