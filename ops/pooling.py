@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cache
 
 from .isa import LANES, VECTOR_BYTES
-from .jit import Kernel, inline, kernel, lazy, record
+from .jit import Inline, Kernel, inline, kernel, lazy, record
 
 simd = lazy("simd")
 
@@ -41,14 +41,7 @@ def taps_before(edge, begin, dilation, taps):
     return min(taps, (edge - begin + dilation - 1) // dilation)
 
 
-@cache
-def pool(average: bool) -> Kernel:
-    """Max pooling, or average pooling when `average`, of any window, stride, dilation and padding.
-
-    in_height x in_width is the source's size, height x width the target's. An average counts the window's elements
-    inside the image; with include_pad = 1 also those in the padding (pad_top .. pad_right), never those beyond it.
-    pad_bottom, pad_right and include_pad mean nothing to a maximum.
-    """
+def _slide(average: bool) -> Inline:
     start = START[average]
 
     @inline
@@ -82,6 +75,12 @@ def pool(average: bool) -> Kernel:
                 target += VECTOR_BYTES
             p, q = q, r
 
+    return slide
+
+
+def _window(average: bool) -> Inline:
+    start = START[average]
+
     @inline
     def reduce_window(a, source, target, left, rows, count):
         """One window, clipped at the left and right."""
@@ -103,6 +102,12 @@ def pool(average: bool) -> Kernel:
             total = total * (1.0 / max(1, count * counted))
         simd.store(target, total)
 
+    return reduce_window
+
+
+def _windows(average: bool) -> Inline:
+    start = START[average]
+
     @inline
     def reduce_windows(a, source, target, rows, scale):
         """PIXELS windows that lie inside the image from left to right."""
@@ -123,6 +128,19 @@ def pool(average: bool) -> Kernel:
         simd.store(target + VECTOR_BYTES, q * scale if average else q)
         simd.store(target + 2 * VECTOR_BYTES, r * scale if average else r)
         simd.store(target + 3 * VECTOR_BYTES, s * scale if average else s)
+
+    return reduce_windows
+
+
+@cache
+def pool(average: bool) -> Kernel:
+    """Max pooling, or average pooling when `average`, of any window, stride, dilation and padding.
+
+    in_height x in_width is the source's size, height x width the target's. An average counts the window's elements
+    inside the image; with include_pad = 1 also those in the padding (pad_top .. pad_right), never those beyond it.
+    pad_bottom, pad_right and include_pad mean nothing to a maximum.
+    """
+    slide, reduce_window, reduce_windows = _slide(average), _window(average), _windows(average)
 
     @kernel(POOL, name=f"{'average' if average else 'max'}_pool_f32_{LANES}")
     def run(a, thread, threads):

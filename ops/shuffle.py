@@ -14,7 +14,6 @@ from numba.extending import intrinsic
 from .isa import LANES
 from .simd import FLOATS, I32, I64, WORDS, call_llvm, f32s, first_lanes, i32s, pointer, splat
 
-I16 = ir.IntType(16)
 QUARTER = 4
 
 
@@ -237,6 +236,17 @@ def _copy(element: ir.Type) -> Any:
         return types.void(types.int64, types.int64), codegen
 
     return copy
+
+
+@intrinsic
+def store_pattern(typingctx, address, value):
+    """Writes an int64 at any address."""
+
+    def codegen(context, builder, sig, args):
+        builder.store(args[1], pointer(builder, args[0], I64), align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
 
 
 copy1, copy2, copy4, copy8 = (_copy(ir.IntType(bits)) for bits in (8, 16, 32, 64))

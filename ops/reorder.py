@@ -1,0 +1,203 @@
+"""Conversions between the plain layout [N][C][H][W] and the kernels' own, and rearrangement of blocked channels.
+
+Plain tensors are given by the byte strides of images, channels and rows; their pixels are successive floats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .isa import LANES, VECTOR_BYTES
+from .jit import inline, kernel, lazy, record
+
+shuffle = lazy("shuffle")
+simd = lazy("simd")
+
+CHUNK = 16 * LANES  # pixels of a row that a thread takes at once
+PIXELS = 4
+
+TO_BLOCKED = record(
+    source="i8", source_batch="i8", source_channel="i8", source_row="i8",
+    target="i8", target_batch="i8", target_block="i8", target_row="i8",
+    batch="i8", channels="i8", height="i8", width="i8",
+)  # fmt: skip
+
+FROM_BLOCKED = record(
+    source="i8", source_batch="i8", source_block="i8", source_row="i8",
+    target="i8", target_batch="i8", target_channel="i8", target_row="i8",
+    batch="i8", channels="i8", height="i8", width="i8",
+)  # fmt: skip
+
+TO_PIXELS = record(
+    source="i8", source_batch="i8", source_channel="i8", source_row="i8",
+    target="i8", target_batch="i8", target_row="i8",
+    batch="i8", channels="i8", height="i8", width="i8",
+)  # fmt: skip
+
+GATHER_CHANNELS = record(
+    source="i8", entries="i8", starts="i8",
+    target="i8", target_batch="i8", target_block="i8", target_row="i8",
+    batch="i8", blocks="i8", height="i8", width="i8",
+)  # fmt: skip
+
+# One source block that a target block takes channels from: byte offset of its first pixel, byte strides of images and
+# rows, and for each lane of the target the lane of the source, or -1.
+ENTRY = record(offset="i8", batch="i8", row="i8", lanes=f"{LANES}i4")
+ENTRY_BYTES = ENTRY.itemsize
+
+ZERO_HALO = record(
+    target="i8", target_batch="i8", target_block="i8", target_row="i8",
+    batch="i8", blocks="i8", height="i8", width="i8",
+    top="i8", left="i8", bottom="i8", right="i8",
+)  # fmt: skip
+
+
+@inline
+def _rows(a, source_pixel, target_pixel):
+    """Rows and pixels in a row; an image without gaps between the rows on either side is one row."""
+    if a.source_row == a.width * source_pixel and a.target_row == a.width * target_pixel:
+        return 1, a.height * a.width
+    return a.height, a.width
+
+
+@kernel(TO_BLOCKED)
+def to_blocked(a, thread, threads):
+    """Plain to blocked; lanes beyond the channels become zeros."""
+    blocks = (a.channels + LANES - 1) // LANES
+    height, width = _rows(a, 4, VECTOR_BYTES)
+    chunks = (width + CHUNK - 1) // CHUNK
+    items = a.batch * blocks * height * chunks
+    for item in range(items * thread // threads, items * (thread + 1) // threads):
+        y, block, image = item // chunks % height, item // chunks // height % blocks, item // chunks // height // blocks
+        source = a.source + image * a.source_batch + block * LANES * a.source_channel + y * a.source_row
+        target = a.target + image * a.target_batch + block * a.target_block + y * a.target_row
+        channels = min(LANES, a.channels - block * LANES)
+        begin = item % chunks * CHUNK
+        for x in range(begin, min(width, begin + CHUNK), LANES):
+            pixels = min(LANES, width - x)
+            place = target + x * VECTOR_BYTES
+            if channels == LANES and pixels == LANES:
+                shuffle.transpose(source + x * 4, a.source_channel, place, VECTOR_BYTES)
+            else:
+                shuffle.transpose_part(source + x * 4, a.source_channel, place, VECTOR_BYTES, channels, pixels, LANES)
+
+
+@kernel(FROM_BLOCKED)
+def from_blocked(a, thread, threads):
+    """Blocked to plain; lanes beyond the channels are left out."""
+    blocks = (a.channels + LANES - 1) // LANES
+    height, width = _rows(a, VECTOR_BYTES, 4)
+    chunks = (width + CHUNK - 1) // CHUNK
+    items = a.batch * blocks * height * chunks
+    for item in range(items * thread // threads, items * (thread + 1) // threads):
+        y, block, image = item // chunks % height, item // chunks // height % blocks, item // chunks // height // blocks
+        source = a.source + image * a.source_batch + block * a.source_block + y * a.source_row
+        target = a.target + image * a.target_batch + block * LANES * a.target_channel + y * a.target_row
+        channels = min(LANES, a.channels - block * LANES)
+        begin = item % chunks * CHUNK
+        for x in range(begin, min(width, begin + CHUNK), LANES):
+            pixels = min(LANES, width - x)
+            place = source + x * VECTOR_BYTES
+            if channels == LANES and pixels == LANES:
+                shuffle.transpose(place, VECTOR_BYTES, target + x * 4, a.target_channel)
+            else:
+                shuffle.transpose_part(place, VECTOR_BYTES, target + x * 4, a.target_channel, pixels, channels, pixels)
+
+
+@kernel(TO_PIXELS)
+def to_pixels(a, thread, threads):
+    """Plain to [N][H][W][C] with C = `channels` of 1..4, for first convolutions; target pixels have no gaps."""
+    items = a.batch * a.height
+    for item in range(items * thread // threads, items * (thread + 1) // threads):
+        source = a.source + item // a.height * a.source_batch + item % a.height * a.source_row
+        target = a.target + item // a.height * a.target_batch + item % a.height * a.target_row
+        if a.width < LANES:
+            for x in range(a.width):
+                for channel in range(a.channels):
+                    place = target + (x * a.channels + channel) * 4
+                    simd.store_f32(place, simd.load_f32(source + channel * a.source_channel + x * 4))
+            continue
+        for begin in range(0, a.width, LANES):
+            x = min(begin, a.width - LANES)
+            place = target + x * a.channels * 4
+            if a.channels == 3:
+                shuffle.interleave3(source + x * 4, a.source_channel, place)
+            elif a.channels == 1:
+                shuffle.interleave1(source + x * 4, a.source_channel, place)
+            elif a.channels == 2:
+                shuffle.interleave2(source + x * 4, a.source_channel, place)
+            else:
+                shuffle.interleave4(source + x * 4, a.source_channel, place)
+
+
+@kernel(GATHER_CHANNELS)
+def gather_channels(a, thread, threads):
+    """Blocked target channels picked from any blocked tensors (concat, split, shuffle), by `channel_table`'s arrays.
+
+    `source` is the address that the entries' offsets count from. Lanes that pick nothing become zeros.
+    """
+    items = a.batch * a.blocks * a.height
+    for item in range(items * thread // threads, items * (thread + 1) // threads):
+        y, block, image = item % a.height, item // a.height % a.blocks, item // a.height // a.blocks
+        target = a.target + image * a.target_batch + block * a.target_block + y * a.target_row
+        first = a.entries + simd.load_i64(a.starts + 8 * block) * ENTRY_BYTES
+        last = a.entries + simd.load_i64(a.starts + 8 * block + 8) * ENTRY_BYTES
+        step = VECTOR_BYTES if a.width >= PIXELS else 0  # narrow rows: one pixel at a time, PIXELS times the same
+        for begin in range(0, a.width, PIXELS if step > 0 else 1):
+            x = min(begin, a.width - PIXELS) if step > 0 else begin
+            p = q = r = s = simd.broadcast(0.0)
+            for entry in range(first, last, ENTRY_BYTES):
+                place = a.source + simd.load_i64(entry) + x * VECTOR_BYTES
+                place += image * simd.load_i64(entry + 8) + y * simd.load_i64(entry + 16)
+                lanes = shuffle.load_words(entry + 24)
+                taken = lanes >= 0
+                p = simd.select(taken, shuffle.permute(simd.load(place), lanes), p)
+                q = simd.select(taken, shuffle.permute(simd.load(place + step), lanes), q)
+                r = simd.select(taken, shuffle.permute(simd.load(place + 2 * step), lanes), r)
+                s = simd.select(taken, shuffle.permute(simd.load(place + 3 * step), lanes), s)
+            place = target + x * VECTOR_BYTES
+            simd.store(place, p)
+            simd.store(place + step, q)
+            simd.store(place + 2 * step, r)
+            simd.store(place + 3 * step, s)
+
+
+@kernel(ZERO_HALO)
+def zero_halo(a, thread, threads):
+    """Clears the top, left, bottom and right pixels around the images of a blocked tensor of height x width."""
+    rows = a.top + a.height + a.bottom
+    items = a.batch * a.blocks * rows
+    zero = simd.broadcast(0.0)
+    for item in range(items * thread // threads, items * (thread + 1) // threads):
+        y, block, image = item % rows - a.top, item // rows % a.blocks, item // rows // a.blocks
+        row = a.target + image * a.target_batch + block * a.target_block + y * a.target_row
+        inside = a.width if 0 <= y < a.height else 0
+        place = row - a.left * VECTOR_BYTES
+        for x in range(a.left + a.width + a.right - inside):
+            if x == a.left:
+                place += inside * VECTOR_BYTES
+            simd.store(place, zero)
+            place += VECTOR_BYTES
+
+
+def channel_table(
+    picks: Sequence[tuple[int, int]], sources: Sequence[tuple[int, int, int, int]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The (entries, starts) of `gather_channels`; channel c of the target is channel picks[c][1] of source picks[c][0].
+
+    A source is (offset, batch, block, row) in bytes: where its first pixel lies, counted from the kernel's `source`,
+    and its strides. The target has len(starts) - 1 blocks. Both arrays must outlive the kernel's last run.
+    """
+    entries: list[tuple[int, int, int, list[int]]] = []
+    starts = [0]
+    for first in range(0, len(picks), LANES):
+        lanes_of: dict[tuple[int, int], list[int]] = {}
+        for lane, (source, channel) in enumerate(picks[first : first + LANES]):
+            lanes_of.setdefault((source, channel // LANES), [-1] * LANES)[lane] = channel % LANES
+        for (source, source_block), lanes in lanes_of.items():
+            offset, batch, block, row = sources[source]
+            entries.append((offset + source_block * block, batch, row, lanes))
+        starts.append(len(entries))
+    return np.array(entries, ENTRY), np.array(starts, np.int64)
