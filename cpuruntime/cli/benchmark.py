@@ -108,10 +108,15 @@ def run(options: argparse.Namespace) -> None:
 def _load(report: Report, device: str) -> ov.Core:
     report.step(2)
     core = ov.Core()
-    for title, facts in (("cpuruntime", ov.get_version()), (device, core.get_property(device, "FULL_DEVICE_NAME"))):
-        report.info(f"{title}:")
-        report.info(f"{'Build ' if title == 'cpuruntime' else 'Name ':.<39} {facts}")
-        report.info("")
+    report.info("cpuruntime:")
+    report.info(f"{'Build ':.<39} {ov.get_version()}")
+    report.info("")
+    report.info("Device info:")
+    for name, version in core.get_versions(device).items():
+        report.info(name)
+        report.info(f"{'Name ':.<39} {core.get_property(name, 'FULL_DEVICE_NAME')}")
+        report.info(f"{'Build ':.<39} {version.build_number}")
+    report.info("")
     return core
 
 
@@ -232,7 +237,7 @@ def fallback_lines(explanation: ov.Explanation) -> list[str]:
     """One line for each operator that has no kernel, with the names of the first nodes."""
     nodes: dict[tuple[str, str], list[str]] = {}
     for row in explanation.fallbacks:
-        nodes.setdefault((row.op_type, row.kernel), []).extend(row.nodes)
+        nodes.setdefault((row.op_type, row.kernel), []).append(" + ".join(row.nodes))
     lines = []
     for (operator, kernel), names in nodes.items():
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import helper
+from support.onnx_models import make_model
 
 from cpuruntime.cli.main import main
 
@@ -21,15 +22,11 @@ ROOT = Path(__file__).resolve().parents[2]
 def model(tmp_path: Path) -> str:
     """The path of a small model: y[?, 4] = relu(x[?, 8] @ w), with the batch open."""
     weights = np.random.default_rng(1).standard_normal((8, 4)).astype(np.float32)
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["xw"], "product"), helper.make_node("Relu", ["xw"], ["y"], "relu")],
-        "small",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 8])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])],
-        [onnx.numpy_helper.from_array(weights, "w")],
-    )
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["xw"], "product"), helper.make_node("Relu", ["xw"], ["y"], "relu")]
+    model = make_model(nodes, {"x": ["n", 8]}, {"y": ["n", 4]})
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
     path = tmp_path / "small.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    onnx.save(model, path)
     return str(path)
 
 

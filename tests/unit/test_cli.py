@@ -10,6 +10,8 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
+from onnx import helper
+from support.onnx_models import make_model
 
 import cpuruntime as ov
 from cpuruntime.cli import benchmark
@@ -19,6 +21,7 @@ from cpuruntime.cli.main import COMMANDS, main
 from cpuruntime.cli.measure import Limits, Measurement, measure_async, measure_sync
 from cpuruntime.cli.parser import boolean, parse_per_device, parse_shapes
 from cpuruntime.cli.report import Progress, Report, profile_rows, profile_table
+from cpuruntime.devices.interface import Row
 
 
 def parse(line: str) -> argparse.Namespace:
@@ -104,7 +107,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_error_of_the_package_becomes_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for error in (ov.errors.ModelError("bad\nmodel"), PermissionError("no access")):
+    for error in (ov.ModelError("bad\nmodel"), PermissionError("no access")):
 
         def fail(_: argparse.Namespace, error: Exception = error) -> None:
             raise error
@@ -149,7 +152,7 @@ def test_shapes() -> None:
     ],
 )
 def test_wrong_shapes_are_refused(text: str, complaint: str) -> None:
-    with pytest.raises(ov.errors.InvalidArgumentError, match=complaint):
+    with pytest.raises(ov.InvalidArgumentError, match=complaint):
         parse_shapes(text, ["input", "mask"])
 
 
@@ -157,7 +160,7 @@ def test_values_per_device() -> None:
     assert parse_per_device("-nstreams", "4", "CPU") == "4"
     assert parse_per_device("-nstreams", "GPU:2,CPU:AUTO", "CPU") == "AUTO"
     for text in ("GPU:2", "CPU:", "4,GPU:2"):
-        with pytest.raises(ov.errors.InvalidArgumentError, match="-nstreams"):
+        with pytest.raises(ov.InvalidArgumentError, match="-nstreams"):
             parse_per_device("-nstreams", text, "CPU")
 
 
@@ -322,3 +325,33 @@ def test_ranges_of_processors() -> None:
     assert ranges([0]) == "0"
     assert ranges([0, 1, 2, 5, 7, 8]) == "0-2, 5, 7-8"
     assert ranges([]) == ""
+
+
+def model_of(**inputs: list[int | str]) -> ov.Model:
+    """A model that passes each of its inputs through."""
+    nodes = [helper.make_node("Identity", [name], [f"{name}_out"]) for name in inputs]
+    outputs = {f"{name}_out": shape for name, shape in inputs.items()}
+    return ov.Core().read_model(make_model(nodes, dict(inputs), dict(outputs)))
+
+
+def test_the_batch_is_the_first_dimension_that_the_inputs_share() -> None:
+    assert benchmark.batch_of(model_of(image=[4, 3, 8, 8], mask=[4, 8], threshold=[1])) == 4
+    assert benchmark.batch_of(model_of(image=[4, 3, 8, 8], boxes=[100, 4])) == 1
+    assert benchmark.batch_of(model_of(image=["n", 3])) == 1
+    assert benchmark.batch_of(model_of(signal=[16])) == 1
+
+
+def test_a_new_batch_reaches_the_inputs_that_share_it() -> None:
+    shapes = benchmark.batched_shapes(model_of(image=[1, 3, 8, 8], mask=[1, 8], boxes=[100, 4]), 5)
+    assert {name: str(shape) for name, shape in shapes.items()} == {"image": "[5,3,8,8]", "mask": "[5,8]"}
+    with pytest.raises(ov.InvalidArgumentError, match=r"-b 5: .* no dimension"):
+        benchmark.batched_shapes(model_of(scalar=[]), 5)
+
+
+def test_steps_without_a_kernel_are_summed_up_by_operator() -> None:
+    rows = [Row((f"n{index}",), "Loop", "onnx.reference", fallback=True) for index in range(4)]
+    rows += [Row(("a", "b"), "Det", "onnx.reference", fallback=True), Row(("c",), "Conv", "direct")]
+    assert benchmark.fallback_lines(ov.Explanation("CPU", rows)) == [
+        "No kernel for Loop: 4 steps on onnx.reference, which is slow: n0, n1, n2, ...",
+        "No kernel for Det: 1 step on onnx.reference, which is slow: a + b",
+    ]

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from support.onnx_models import make_model
 
 import peers
 from cpuruntime.errors import InvalidArgumentError, ModelNotFoundError
@@ -25,16 +26,14 @@ from peer.report import EngineResult, Result, Table, geometric_means, remarks
 @pytest.fixture
 def relu(tmp_path: Path) -> Path:
     """A model file: y = relu(x - 0.5), x of the shape [?, 8]."""
-    return save_relu(tmp_path / "relu.onnx", [None, 8])
+    return save_relu(tmp_path / "relu.onnx", ["n", 8])
 
 
-def save_relu(path: Path, shape: list[int | None]) -> Path:
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)
-    half = helper.make_tensor("half", TensorProto.FLOAT, [1], [0.5])
+def save_relu(path: Path, shape: list[int | str]) -> Path:
     nodes = [helper.make_node("Sub", ["x", "half"], ["d"]), helper.make_node("Relu", ["d"], ["y"])]
-    graph = helper.make_graph(nodes, "relu", [x], [y], [half])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    model = make_model(nodes, {"x": shape}, {"y": shape})
+    model.graph.initializer.append(helper.make_tensor("half", TensorProto.FLOAT, [1], [0.5]))
+    onnx.save(model, path)
     return path
 
 
