@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -35,7 +35,7 @@ from . import isa
 log = logging.getLogger("cpuruntime")
 SIGNATURE_FIELDS = ("arguments", "thread", "threads")
 # What a kernel may call: the C library functions the runtime itself uses and those LLVM emits for plain loops.
-ALLOWED_SYMBOLS = frozenset({"memcpy", "memset", "memmove", "syscall", "clock_gettime"})
+ALLOWED_SYMBOLS = frozenset({"memcpy", "memset", "memmove", "syscall", "clock_gettime", "sched_getcpu"})
 
 on_compile: list[Callable[[str], None]] = []
 """Called with a kernel's name just before it is compiled (not when it is found in the cache)."""
@@ -125,6 +125,11 @@ class Kernel:
                     self._address = _load(self)
         return self._address
 
+    @cached_property
+    def entry(self) -> Callable[[int, int, int], None]:
+        """The native code as a Python callable of three int64 that releases the GIL while it runs."""
+        return _prototype()(self.address)
+
     def assembly(self) -> str:
         """The machine code as text, compiled afresh."""
         with _lock:
@@ -133,9 +138,8 @@ class Kernel:
     def __call__(self, block: np.ndarray, threads: int = 1) -> None:
         """Runs every thread's share one after another on the calling thread; `block` is one record of `arguments`."""
         assert block.dtype == self.arguments
-        run = _prototype()(self.address)
         for thread in range(threads):
-            run(block.ctypes.data, thread, threads)
+            self.entry(block.ctypes.data, thread, threads)
 
 
 def kernel(arguments: np.dtype, name: str | None = None) -> Callable[[Callable[..., None]], Kernel]:

@@ -1,0 +1,55 @@
+"""Where threads run and what they are called. Linux; on other systems threads are neither pinned nor named."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Collection
+
+_this_thread = threading.local()
+
+
+def allowed_cpus() -> frozenset[int]:
+    """The processors the calling thread may use, as the user decided: a stream's pinning does not count.
+
+    On a thread that a stream owns (a callback runs there) it is the mask of the thread that made the stream.
+    """
+    inherited: frozenset[int] | None = getattr(_this_thread, "inherited", None)
+    if inherited is not None:
+        return inherited
+    if not hasattr(os, "sched_getaffinity"):
+        return frozenset(range(os.cpu_count() or 1))
+    return frozenset(os.sched_getaffinity(0))
+
+
+def is_stream_thread() -> bool:
+    """Whether a stream owns the calling thread."""
+    return hasattr(_this_thread, "inherited")
+
+
+def enter_stream(name: str, cpu: int | None, inherited: frozenset[int]) -> str:
+    """Names the calling thread, which now belongs to a stream, and pins it to `cpu`, or if that is None to `inherited`.
+
+    Returns why it could not be pinned, "" when all is as wanted. `name` has at most 15 characters.
+    """
+    _this_thread.inherited = inherited
+    _name_thread(name)
+    try:
+        os.sched_setaffinity(0, inherited if cpu is None else {cpu})
+    except (OSError, AttributeError) as error:
+        return "" if cpu is None else f"thread {name} could not be pinned to CPU {cpu}: {error}"
+    return ""
+
+
+def _name_thread(name: str) -> None:
+    """Sets the name that ps and top show; a system that refuses it loses nothing else."""
+    try:
+        with open(f"/proc/self/task/{threading.get_native_id()}/comm", "w") as file:
+            file.write(name)
+    except OSError:
+        return
+
+
+def mask_bytes(cpus: Collection[int], size: int) -> bytes:
+    """The processors as the bit mask of sched_setaffinity, `size` bytes long."""
+    return sum(1 << cpu for cpu in set(cpus)).to_bytes(size, "little")

@@ -1,0 +1,101 @@
+"""What every executor is, and what happens to executors when the process ends or forks."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import time
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from . import task as tasks
+from .task import Stream, Task
+
+log = logging.getLogger("cpuruntime")
+
+EXIT_PATIENCE = 5.0
+"""Seconds that the end of the process waits for all streams together."""
+
+
+class Executor(ABC):
+    """Executes tasks by streams. All methods may be called from any thread, also from Task.done.
+
+    A task is submitted or run again only after it is over.
+    """
+
+    streams: Sequence[Stream]
+    unpinned: Sequence[str]
+    """Why threads that were to be pinned are not; empty when all is as wanted."""
+
+    @abstractmethod
+    def submit(self, task: Task) -> None:
+        """Has the task executed, in the order of submission, and its done() called.
+
+        Error when the executor is stopped.
+        """
+
+    @abstractmethod
+    def run(self, task: Task) -> None:
+        """Executes the task before it returns, on the calling thread if a stream is idle; raises what the task raises.
+
+        done() is not called. Ctrl-C (KeyboardInterrupt) ends the wait for a busy stream: a task that has not begun
+        never will; one that has is waited for, unless Ctrl-C comes again.
+        """
+
+    @abstractmethod
+    def cancel(self, task: Task) -> None:
+        """Ends the task soon if it was submitted; its done() gets CancelledError.
+
+        One that has not begun ends at once, one that runs at the next step boundary of a native job, unless it is
+        finished before that. Nothing happens to a task that is over.
+        """
+
+    @abstractmethod
+    def stop(self, cancel: bool = False, wait: bool = True) -> None:
+        """Takes no more tasks, executes the queued ones, and ends all threads.
+
+        With `cancel` queued tasks get CancelledError instead of being executed. Returns when everything is over; at
+        once if `wait` is False or if it is called on a stream's thread. Stopping again is allowed.
+        """
+
+
+class Lifetime(Protocol):
+    """The part of an executor that the end of the process and a fork deal with."""
+
+    def interrupt(self) -> None:
+        """Cancels everything queued and running; does not wait."""
+
+    def join(self, deadline: float) -> bool:
+        """Waits for all threads until the deadline (time.monotonic); False when some are left."""
+
+    def forked(self) -> None:
+        """Called in a forked child, where the threads do not exist."""
+
+
+alive: weakref.WeakSet[Any] = weakref.WeakSet()
+"""The Lifetime of every executor that has not ended."""
+
+
+def _at_exit() -> None:
+    """Ends every executor while threads can still run; requests in flight get CancelledError."""
+    lifetimes: list[Lifetime] = list(alive)
+    for lifetime in lifetimes:
+        lifetime.interrupt()
+    deadline = time.monotonic() + EXIT_PATIENCE
+    if not min([lifetime.join(deadline) for lifetime in lifetimes], default=True):
+        log.warning("streams were still busy %g seconds after the end of the program", EXIT_PATIENCE)
+
+
+def _in_child() -> None:
+    tasks.forked()
+    for lifetime in list(alive):
+        lifetime.forked()
+    alive.clear()
+
+
+atexit.register(_at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)

@@ -1,0 +1,73 @@
+"""The CPU quota of this process's control group, versions 1 and 2."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+
+def cpu_quota(root: Path = Path("/")) -> float | None:
+    """How many CPUs' worth of time the process may use, None when nothing limits it.
+
+    The smallest quota on the way from the process's group to the top, in either version of control groups. `root`
+    stands for the file system's root; what cannot be read limits nothing.
+    """
+    groups = list(_groups(root))
+    quotas = [quota for mount, group in groups for level in _levels(mount, group) if (quota := _quota(level))]
+    return min(quotas, default=None)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _groups(root: Path) -> Iterator[tuple[Path, Path]]:
+    """(mount point, folder of this process's group below it) of every hierarchy that may limit CPU time."""
+    paths = {}
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers or "cpu" in controllers.split(","):
+            paths[controllers == ""] = PurePosixPath(path)
+    for line in _read(root / "proc/self/mountinfo").splitlines():
+        place, _, kind = line.partition(" - ")
+        mounted_root, mount_point = (_unescaped(text) for text in place.split()[3:5])
+        file_system, _, options = kind.split(maxsplit=2)
+        unified = file_system == "cgroup2"
+        if unified in paths and (unified or (file_system == "cgroup" and "cpu" in options.split(","))):
+            mount = root / mount_point.lstrip("/")
+            yield mount, mount / _below(paths[unified], PurePosixPath(mounted_root))
+
+
+def _unescaped(text: str) -> str:
+    """A path of mountinfo, where blanks and backslashes are written in octal."""
+    return re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), text)
+
+
+def _below(path: PurePosixPath, mounted_root: PurePosixPath) -> PurePosixPath:
+    """`path` as seen from the mount point; the mount point itself when the group lies outside of what is mounted."""
+    if not path.is_relative_to(mounted_root) or ".." in path.parts:
+        return PurePosixPath()
+    return path.relative_to(mounted_root)
+
+
+def _levels(mount: Path, group: Path) -> Iterator[Path]:
+    yield group
+    while group != mount:
+        group = group.parent
+        yield group
+
+
+def _quota(folder: Path) -> float | None:
+    """The quota that one level sets, in CPUs."""
+    words = _read(folder / "cpu.max").split() or [
+        *_read(folder / "cpu.cfs_quota_us").split(),
+        *_read(folder / "cpu.cfs_period_us").split(),
+    ]
+    if len(words) != 2 or not all(word.isdigit() for word in words):
+        return None
+    quota, period = map(int, words)
+    return quota / period if quota and period else None

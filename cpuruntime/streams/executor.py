@@ -1,0 +1,184 @@
+"""Streams with leader threads, and the queue in front of them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections.abc import Sequence
+from queue import SimpleQueue
+
+from cpuruntime.errors import InvalidArgumentError
+
+from .affinity import allowed_cpus, is_stream_thread
+from .base import Executor, alive
+from .inline import InlineExecutor
+from .job import Job
+from .leader import Core, LedStream, lead
+from .task import Stream, Task
+from .thread_group import ThreadGroup
+
+log = logging.getLogger("cpuruntime")
+
+
+def create_executor(
+    num_streams: int, threads_per_stream: int = 1, cpus: Sequence[int] | None = None, pin: bool = True
+) -> Executor:
+    """An executor with `num_streams` streams of `threads_per_stream` threads each.
+
+    No stream means that everything happens on the caller's thread. See StreamExecutor for `cpus` and `pin`.
+    """
+    if num_streams == 0:
+        return InlineExecutor()
+    return StreamExecutor(num_streams, threads_per_stream, cpus, pin)
+
+
+class StreamExecutor(Executor):
+    """`num_streams` groups of `threads_per_stream` threads; each executes one task at a time, in order of submission.
+
+    cpus: the processors to use, best first; the allowed ones by default. With `pin` thread t of stream s runs on
+    cpus[s * threads_per_stream + t] only, and no two threads share a processor; if there are too few processors no
+    thread is pinned, since a pinned stream could wait for a busy processor while another is idle. `unpinned` tells.
+
+    Threads are named cpurt-s0t0, cpurt-s0t1... The executor stops when it is dropped, and at the end of the process.
+    """
+
+    def __init__(
+        self, num_streams: int, threads_per_stream: int = 1, cpus: Sequence[int] | None = None, pin: bool = True
+    ):
+        if num_streams < 1 or threads_per_stream < 1:
+            raise InvalidArgumentError(
+                f"{num_streams} streams of {threads_per_stream} threads: there must be at least one of each."
+            )
+        self.unpinned: list[str] = []
+        processors = list(dict.fromkeys(cpus or sorted(allowed_cpus())))
+        crowded = len(processors) < num_streams * threads_per_stream
+        shares = self._shares(num_streams, threads_per_stream, processors, pin)
+        core = self._core = Core()
+        self.streams: Sequence[Stream] = core.streams
+        self._finalizer = weakref.finalize(self, core.abandon)
+        self._finalizer.atexit = False
+        alive.add(core)
+        try:
+            for index, share in enumerate(shares):
+                group = ThreadGroup(threads_per_stream, share, f"cpurt-s{index}", crowded)
+                self.unpinned += group.unpinned
+                self._start(LedStream(index, group))
+        except BaseException:
+            self.stop()
+            raise
+
+    def _shares(self, streams: int, threads: int, cpus: list[int], pin: bool) -> list[list[int] | None]:
+        """The processors of each stream, None for a stream that is not pinned."""
+        if pin and len(cpus) < streams * threads:
+            reason = f"threads are not pinned: {streams} streams of {threads} threads need more than {len(cpus)} CPUs"
+            self.unpinned.append(reason)
+            log.warning("%s", reason)
+        elif pin:
+            return [cpus[i * threads : (i + 1) * threads] for i in range(streams)]
+        return [None] * streams
+
+    def _start(self, stream: LedStream) -> None:
+        ready: SimpleQueue[str] = SimpleQueue()
+        place = (f"cpurt-s{stream.index}t0", stream.cpus[0] if stream.cpus else None, allowed_cpus())
+        leader = threading.Thread(target=lead, args=(self._core, stream, place, ready), name=place[0], daemon=True)
+        leader.start()
+        stream.leader = leader
+        self._core.add(stream)
+        if reason := ready.get():
+            self.unpinned.append(reason)
+            log.warning("%s", reason)
+
+    def submit(self, task: Task) -> None:
+        core = self._core
+        stream = None
+        submitted = False
+        try:
+            # From here to the end of the try no Ctrl-C can lose a stream or a task: CPython delivers it when a call
+            # returns or a function begins, never between plain statements.
+            with core.mutex:
+                core.check()
+                task._submitted()
+                submitted = True
+                if core.idle:
+                    stream = core.idle[-1]
+                    stream.lent = True
+                    del core.idle[-1]
+                else:
+                    task._placed = True
+                    core.queue.append(task)
+            if stream is not None:
+                task._begin(stream)
+                stream.hand_over(task)
+        except BaseException:
+            if stream is not None:
+                core.surely_give_back(stream)
+            if submitted and not task._placed:
+                task._release()
+            raise
+
+    def run(self, task: Task) -> None:
+        core = self._core
+        task.cancellation.clear()
+        own = core.serving.get(threading.get_ident())
+        if own is not None:
+            # Task.done on a leader's thread: that task is over, so the stream is free for this one.
+            task._execute(own)
+            return
+        stream = None
+        try:
+            # As in submit.
+            with core.mutex:
+                core.check()
+                if core.idle:
+                    stream = core.idle[-1]
+                    stream.lent = True
+                    del core.idle[-1]
+            if stream is not None:
+                stream._pin_caller = True
+                task._execute(stream)
+                return
+        finally:
+            if stream is not None:
+                core.surely_give_back(stream)
+        self._run_later(task)
+
+    def _run_later(self, task: Task) -> None:
+        """Queues the task and waits for it."""
+        errand = _Errand(task)
+        try:
+            self.submit(errand)
+            errand.wait()
+        except BaseException:
+            if not self._core.withdraw(errand):
+                errand.wait()
+            raise
+        if errand.error is not None:
+            raise errand.error
+
+    def cancel(self, task: Task) -> None:
+        self._core.cancel(task)
+
+    def stop(self, cancel: bool = False, wait: bool = True) -> None:
+        self._core.close(cancel)
+        if wait and not is_stream_thread():
+            self._core.join()
+
+
+class _Errand(Task):
+    """Another task, executed by a stream's thread while the caller waits."""
+
+    def __init__(self, task: Task):
+        super().__init__()
+        self.task = task
+        self.cancellation = task.cancellation
+        self.error: BaseException | None = None
+
+    def begin(self, stream: Stream) -> Job | None:
+        return self.task.begin(stream)
+
+    def resume(self, stream: Stream) -> Job | None:
+        return self.task.resume(stream)
+
+    def done(self, error: BaseException | None) -> None:
+        self.error = error

@@ -1,0 +1,89 @@
+"""A native program as the runner takes it, and the word that cancels it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cpuruntime.errors import CancelledError, InvalidArgumentError
+from cpuruntime.ops import runner
+
+_COMPLETED, _CANCEL, _TIMING, _ELAPSED = (
+    offset // 8 for offset in (runner.COMPLETED, runner.CANCEL, runner.TIMING, runner.ELAPSED)
+)
+
+
+class Cancellation:
+    """A switch that ends runs at their next step boundary. Any thread may turn it; it stays until cleared."""
+
+    def __init__(self) -> None:
+        memory = np.zeros(1, np.int32)
+        self._word = memory.data
+        self.address: int = memory.ctypes.data
+
+    def set(self) -> None:
+        self._word[0] = 1
+
+    def clear(self) -> None:
+        self._word[0] = 0
+
+    def is_set(self) -> bool:
+        return self._word[0] != 0
+
+
+class Job:
+    """A program, int64[steps, 2] of (kernel address, argument block address), ready to run by a stream.
+
+    It keeps the table, not the argument blocks: the caller keeps those and all they point to. One run at a time.
+    """
+
+    def __init__(self, program: np.ndarray):
+        if program.dtype != np.int64 or program.ndim != 2 or program.shape[1] != 2 or not len(program):
+            raise InvalidArgumentError(
+                f"A program is int64[steps, 2] with at least one step; this is {program.dtype}{list(program.shape)}."
+            )
+        self.program = np.ascontiguousarray(program)
+        self._record = np.zeros(1, runner.JOB)
+        self._record["program"], self._record["steps"] = self.program.ctypes.data, len(program)
+        self._fields = self._record.view(np.int64).data
+        self._clock: np.ndarray | None = None
+        self._cancellation: Cancellation | None = None
+        self.address: int = self._record.ctypes.data
+        self.steps = len(program)
+
+    def time_steps(self, on: bool = True) -> None:
+        """Whether runs from now on measure each step; not while it runs."""
+        self._clock = np.zeros(self.steps + 1, np.int64) if on else None
+        self._fields[_TIMING] = self._clock.ctypes.data if self._clock is not None else 0
+
+    @property
+    def step_times(self) -> np.ndarray | None:
+        """Nanoseconds that each step of the last run took on thread 0, its barrier included: int64[steps].
+
+        None when they are not measured; steps that a cancelled run did not reach have 0.
+        """
+        if self._clock is None:
+            return None
+        times = np.diff(self._clock)
+        times[self.completed :] = 0
+        return times
+
+    @property
+    def completed(self) -> int:
+        """How many steps of the last run were finished; less than `steps` when it was cancelled."""
+        return self._fields[_COMPLETED]
+
+    def check_completed(self) -> None:
+        """CancelledError when the last run was ended early."""
+        if self._fields[_COMPLETED] < self.steps:
+            raise CancelledError(f"The inference was cancelled after {self.completed} of {self.steps} steps.")
+
+    @property
+    def elapsed(self) -> int:
+        """Nanoseconds the last run took; 0 before the first."""
+        return self._fields[_ELAPSED]
+
+    def listen_to(self, cancellation: Cancellation | None) -> None:
+        """Makes the next run listen to this switch only; not while it runs."""
+        if cancellation is not self._cancellation:
+            self._fields[_CANCEL] = cancellation.address if cancellation is not None else 0
+            self._cancellation = cancellation

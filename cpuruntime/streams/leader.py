@@ -1,0 +1,224 @@
+"""A stream's own thread, and the state it shares with the executor."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from queue import SimpleQueue
+
+import numpy as np
+
+from cpuruntime.errors import CancelledError
+from cpuruntime.ops import runner
+
+from .affinity import enter_stream
+from .native import notifier
+from .task import Stream, Task, not_accepting
+from .thread_group import ThreadGroup
+
+
+class LedStream(Stream):
+    """A stream with a leader thread, which waits in native code for the bell.
+
+    `task` is what the stream has been given to do; `lent` is True while another thread has the stream, to execute a
+    task in the leader's place or to begin one before the leader takes it over.
+    """
+
+    __slots__ = ("_attend", "_bell", "_led", "_ring", "leader", "lent", "task")
+
+    def __init__(self, index: int, group: ThreadGroup):
+        super().__init__(index, group)
+        self.leader: threading.Thread | None = None
+        self.lent = False
+        self.task: Task | None = None
+        self._attend = runner.attend.entry
+        self._ring = notifier()
+        self._bell = group.address_of(runner.BELL)
+        self._led = group.word(runner.LED, 8)
+
+    def attend(self, finished: int) -> None:
+        """Waits for the bell without the GIL and runs the job that it brings; see runner.attend."""
+        self._attend(self._group.address, finished, 0)
+
+    def ring(self) -> None:
+        """Makes the leader look at the state of affairs. Safe in a finaliser."""
+        self._ring(self._bell, 0, 0)
+
+    def hand_over(self, task: Task) -> None:
+        """Gives the leader a task that was begun on this thread. Its job starts without waiting for the interpreter."""
+        address = 0 if task._job is None else task._job.address
+        self.task = task
+        task._placed = True
+        self.lent = False
+        self._ring(self._bell, address, 0)
+
+    def take(self) -> Task | None:
+        """The task handed over, its first job run; None if there is none, or if its ring is still to come."""
+        task = self.task
+        if task is None or (task._job is not None and not self._led[0]):
+            return None
+        self.task = None
+        return task
+
+
+class Core:
+    """What leaders share with the executor; they hold this and not the executor, so that it can be dropped.
+
+    `mutex` guards everything else. A stream is idle, or a task has it, or it is lent. While a stream is idle the queue
+    is empty. `closed` never becomes False again.
+    """
+
+    def __init__(self) -> None:
+        self.mutex = threading.Lock()
+        self.queue: deque[Task] = deque()
+        self.idle: list[LedStream] = []
+        self.streams: list[LedStream] = []
+        self.serving: dict[int, LedStream] = {}
+        self.closed = False
+        self.is_forked = False
+
+    def check(self) -> None:
+        if self.closed or self.is_forked:
+            raise not_accepting(self.is_forked)
+
+    def add(self, stream: LedStream) -> None:
+        with self.mutex:
+            self.streams.append(stream)
+            self.idle.append(stream)
+
+    def next(self, stream: LedStream) -> Task | None:
+        """The next task for a leader; None makes its stream idle."""
+        with self.mutex:
+            if self.queue:
+                return self.queue.popleft()
+            self.idle.append(stream)
+            return None
+
+    def surely_give_back(self, stream: LedStream) -> None:
+        """Ends the loan of a stream, even if Ctrl-C comes in the middle."""
+        try:
+            self._give_back(stream)
+        except BaseException:
+            self._give_back(stream)
+            raise
+
+    def _give_back(self, stream: LedStream) -> None:
+        """Called again after an interrupt, does what is left."""
+        with self.mutex:
+            if not stream.lent:
+                return
+            stream._pin_caller = False
+            if self.queue:
+                # The leader begins it.
+                stream.task = self.queue[0]
+                del self.queue[0]
+                stream.lent = False
+                stream.ring()
+                return
+            if self.closed:
+                stream.ring()
+            stream.lent = False
+            self.idle.append(stream)
+
+    def retire(self, stream: LedStream) -> bool:
+        """Whether the leader ends here: nothing is queued, nobody has the stream, and no task can come."""
+        with self.mutex:
+            if not self.closed or stream not in self.idle:
+                return False
+            self.idle.remove(stream)
+            return True
+
+    def withdraw(self, task: Task) -> bool:
+        """Takes a task out of the queue; False when it has begun. True also for one that never got there."""
+        with self.mutex:
+            if task in self.queue:
+                self.queue.remove(task)
+                return True
+            return not task._placed
+
+    def cancel(self, task: Task) -> None:
+        task.cancellation.set()
+        with self.mutex:
+            queued = task in self.queue
+            if queued:
+                self.queue.remove(task)
+        if queued:
+            task._over(CancelledError("The inference was cancelled before it began."))
+            task._release()
+
+    def abandon(self) -> None:
+        """Lets the leaders end when the queue is empty. Takes no lock: the garbage collector calls it, at any point."""
+        self.closed = True
+        for stream in self.streams:
+            stream.ring()
+
+    def close(self, cancel: bool) -> None:
+        cancelled: list[Task] = []
+        with self.mutex:
+            if cancel:
+                cancelled += self.queue
+                self.queue.clear()
+            self.abandon()
+        for task in cancelled:
+            task._over(CancelledError("The compiled model was released before this inference began."))
+            task._release()
+
+    def join(self, deadline: float | None = None) -> bool:
+        """Waits for the leaders, and they for their workers; False when some are left at the deadline."""
+        if self.is_forked:
+            return True
+        leaders = [stream.leader for stream in self.streams if stream.leader is not None]
+        for leader in leaders:
+            leader.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        return not any(leader.is_alive() for leader in leaders)
+
+    def interrupt(self) -> None:
+        self.close(cancel=True)
+        for stream in self.streams:
+            stream._group.interrupt()
+
+    def forked(self) -> None:
+        self.mutex = threading.Lock()
+        self.is_forked = True
+
+
+def lead(core: Core, stream: LedStream, place: tuple[str, int | None, frozenset[int]], ready: SimpleQueue[str]) -> None:
+    """A leader's life. While it waits it refers to no task: a task may keep the executor alive.
+
+    Those who wait for a task are woken when the leader is back in native code, so that they find the GIL free; until
+    then `finished` keeps the memory of the task's signal.
+    """
+    ready.put(enter_stream(*place))
+    nothing: tuple[int, np.ndarray | None] = (0, None)
+    finished = nothing
+    while True:
+        stream.attend(finished[0])
+        finished = nothing
+        task = stream.take()
+        while task is not None:
+            _serve(core, stream, task)
+            following = core.next(stream)
+            if following is None and not core.closed:
+                finished = task._address, task._memory
+            else:
+                task._release()
+            task = following
+        if core.closed and core.retire(stream):
+            if finished[0]:
+                notifier()(finished[0], 0, 0)
+            stream._group.stop()
+            return
+
+
+def _serve(core: Core, stream: LedStream, task: Task) -> None:
+    """Executes what is left of a task and calls its done()."""
+    error: BaseException | None = None
+    try:
+        task._finish(stream)
+    except BaseException as raised:
+        error = raised
+    identity = threading.get_ident()
+    core.serving[identity] = stream
+    task._over(error)
+    del core.serving[identity], error

@@ -1,0 +1,134 @@
+"""A group of threads that run a native program together: the caller is thread 0, workers are the others."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections.abc import Sequence
+from queue import SimpleQueue
+
+import numpy as np
+
+from cpuruntime.errors import InvalidArgumentError
+from cpuruntime.ops import runner
+
+from .affinity import allowed_cpus, enter_stream, mask_bytes
+from .job import Cancellation, Job
+from .native import aligned_bytes, notifier
+
+log = logging.getLogger("cpuruntime")
+
+# Nanoseconds. Between steps a wait is normally far below a microsecond, and long only when a thread lost its core;
+# a worker waits for the next job as long as the interpreter takes between two inferences in a loop.
+BARRIER_SPIN, BARRIER_YIELD, LINGER = 100_000, 1_000_000, 50_000
+
+
+class _Memory:
+    """The records and atomic words of a group; workers hold on to it for as long as they run."""
+
+    def __init__(self, threads: int, cpu: int | None, crowded: bool):
+        self.words = aligned_bytes(runner.WORDS_BYTES + 2 * runner.MASK_BYTES)
+        address: int = self.words.ctypes.data
+        mask = runner.WORDS_BYTES
+        if cpu is not None:
+            self.words[mask : mask + runner.MASK_BYTES] = np.frombuffer(mask_bytes([cpu], runner.MASK_BYTES), np.uint8)
+        self.group = np.zeros(1, runner.GROUP)
+        self.group["words"], self.group["threads"] = address, threads
+        self.group["cpu"] = -1 if cpu is None else cpu
+        self.group["mask"], self.group["saved_mask"] = address + mask, address + mask + runner.MASK_BYTES
+        # With fewer cores than threads a spinning thread keeps the core from the one it waits for.
+        self.group["spin"] = 0 if crowded else BARRIER_SPIN
+        self.group["yielding"], self.group["linger"] = BARRIER_YIELD, 0 if crowded else LINGER
+        self.address: int = self.group.ctypes.data
+
+
+class ThreadGroup:
+    """`threads` threads that run jobs together; all but thread 0 are started here and idle without using any CPU.
+
+    cpus: one processor for each thread, to which it is pinned, or None to leave all of them where the system puts
+    them. crowded: other groups share these processors, so do not spin. Threads that cannot be pinned run all the same;
+    `unpinned` says why. Thread names are `name` + "t1", "t2"... One `run` at a time. The workers end with `stop` or
+    with the last reference to the group.
+    """
+
+    def __init__(self, threads: int, cpus: Sequence[int] | None = None, name: str = "cpurt-", crowded: bool = False):
+        if threads < 1 or (cpus is not None and len(cpus) != threads):
+            raise InvalidArgumentError(f"A group has one thread or more and a CPU for each: {threads} threads, {cpus}.")
+        self.threads = threads
+        self.cpus = None if cpus is None else tuple(cpus)
+        self.unpinned: list[str] = []
+        processors = set(self.cpus) if self.cpus is not None else allowed_cpus()
+        crowded = crowded or threads > len(processors)
+        self._memory = _Memory(threads, None if self.cpus is None else self.cpus[0], crowded)
+        self.address = self._memory.address
+        """Where the native record of the group is, a runner.GROUP."""
+        self._lead = runner.lead.entry
+        self._workers: list[threading.Thread] = []
+        if threads > 1:
+            self._dismiss = weakref.finalize(self, notifier(), self.address_of(runner.POSTED), runner.DISMISSAL, 0)
+            self._dismiss.atexit = False
+            self._start(name)
+
+    def _start(self, name: str) -> None:
+        ready: SimpleQueue[str] = SimpleQueue()
+        inherited = allowed_cpus()
+        try:
+            for index in range(1, self.threads):
+                cpu = None if self.cpus is None else self.cpus[index]
+                place = (f"{name}t{index}", cpu, inherited)
+                worker = threading.Thread(
+                    target=_work, args=(self._memory, index, self.threads, place, ready), name=place[0], daemon=True
+                )
+                worker.start()
+                self._workers.append(worker)
+            self.unpinned += filter(None, [ready.get() for _ in self._workers])
+        except BaseException:
+            self.stop()
+            raise
+        for reason in self.unpinned:
+            log.warning("%s", reason)
+
+    def run(self, job: Job, cancellation: Cancellation | None = None, pin_caller: bool = False) -> None:
+        """Runs all steps of `job`, the calling thread being thread 0, without the GIL; returns when all are done.
+
+        With `pin_caller` and pinned workers the calling thread moves to the group's first CPU for the duration; a
+        thread that runs there already is left alone when the job is short. Raises CancelledError when the run was
+        ended early, by `cancellation` or by `interrupt`; some steps have then not been run.
+        """
+        job.listen_to(cancellation)
+        self._lead(self.address, job.address, pin_caller and self.cpus is not None)
+        job.check_completed()
+
+    def interrupt(self) -> None:
+        """Ends the run in progress at its next step boundary, and every later one after its first step. Any thread."""
+        self.word(runner.INTERRUPT)[0] = 1
+
+    @property
+    def caller_unpinned(self) -> bool:
+        """Whether a calling thread could not be pinned."""
+        return self.word(runner.UNPINNED)[0] != 0
+
+    def address_of(self, offset: int) -> int:
+        """The address of one of the group's words; see ops/runner.py."""
+        address: int = self._memory.words.ctypes.data
+        return address + offset
+
+    def word(self, offset: int, size: int = 4) -> memoryview:
+        """One of the group's words."""
+        return self._memory.words[offset : offset + size].view(f"i{size}").data
+
+    def stop(self) -> None:
+        """Ends the workers and returns when they are gone. Not while a run is in progress; again does nothing."""
+        if self._workers:
+            self._dismiss()
+        for worker in self._workers:
+            worker.join()
+
+
+def _work(
+    memory: _Memory, index: int, threads: int, place: tuple[str, int | None, frozenset[int]], ready: SimpleQueue[str]
+) -> None:
+    """A worker's life; it refers to the group's memory, not to the group, so that the group can be dropped."""
+    ready.put(enter_stream(*place))
+    runner.work.entry(memory.address, index, threads)
