@@ -121,9 +121,7 @@ def _compare(
         for name in engines:
             process = stack.enter_context(EngineProcess(name))
             try:
-                answer = process.load(
-                    model=model.path, mode=mode.name, device=options.device, inputs=model.inputs, outputs=outputs[name]
-                )
+                answer = process.load(model, mode=mode.name, device=options.device, outputs=outputs[name])
             except EngineError as error:
                 found[name].failure = str(error)
                 continue
@@ -139,7 +137,7 @@ def _compare(
 
 
 def _check_outputs(outputs: dict[str, Path], found: dict[str, EngineResult]) -> None:
-    reference = next((name for name in REFERENCE_ORDER if name in outputs), None)
+    reference = next((name for name in REFERENCE_ORDER if name in outputs), "")
     arrays = {}
     for name, path in outputs.items():
         with np.load(path) as archive:

@@ -17,10 +17,11 @@ from cpuruntime.errors import InvalidArgumentError, ModelNotFoundError
 
 @dataclass(frozen=True)
 class ModelFile:
-    """`inputs` is an .npz file with a random array for each input, `batch` the first dimension of the first input."""
+    """`inputs` is an .npz file with a random array for each of `names`; `batch` the first input's first dimension."""
 
     name: str
     path: Path
+    names: tuple[str, ...]
     inputs: Path
     batch: int
 
@@ -45,9 +46,9 @@ def prepare(specification: str, folder: Path, *, shape: str = "", batch: int | N
         path = folder / f"{name}.onnx"
         onnx.save(model, path)
     inputs = _inputs(model)
-    np.savez(folder / f"{name}-inputs.npz", **inputs)
+    np.savez(folder / f"{name}-inputs.npz", *inputs.values())
     first = next(iter(inputs.values()), np.empty(0))
-    return ModelFile(name, path, folder / f"{name}-inputs.npz", first.shape[0] if first.ndim > 1 else 1)
+    return ModelFile(name, path, tuple(inputs), folder / f"{name}-inputs.npz", first.shape[0] if first.ndim > 1 else 1)
 
 
 def _graph_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
@@ -79,11 +80,11 @@ def _set_shapes(model: onnx.ModelProto, shape: str, batch: int | None) -> bool:
 
 
 def _set_reshape_targets(graph: onnx.GraphProto, reshaped: ov.Model) -> None:
-    targets = {
-        node.outputs[0].name: node.inputs[1].constant
-        for node in reshaped.graph.nodes
-        if node.op_type == "Reshape" and len(node.inputs) == 2 and node.inputs[1].constant is not None
-    }
+    targets = {}
+    for node in reshaped.graph.nodes:
+        target = node.input(1)
+        if node.op_type == "Reshape" and target is not None and target.constant is not None:
+            targets[node.outputs[0].name] = target.constant
     for node in graph.node:
         if node.op_type == "Reshape" and node.output[0] in targets:
             node.input[1] = f"{node.output[0]}/target"

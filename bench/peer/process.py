@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from peer.models import ModelFile
+
 BENCH = Path(__file__).resolve().parent.parent
 LOAD_SECONDS = 600.0
 SLACK_SECONDS = 120.0
@@ -55,11 +57,11 @@ class EngineProcess:
             if stream:
                 stream.close()
 
-    def load(self, *, model: Path, mode: str, device: str, inputs: Path, outputs: Path) -> dict[str, Any]:
+    def load(self, model: ModelFile, *, mode: str, device: str, outputs: Path) -> dict[str, Any]:
         """Loads the model, infers once and leaves the outputs in the file `outputs`."""
-        paths = {"model": str(model), "inputs": str(inputs), "outputs": str(outputs)}
-        command = {"command": "load", "engine": self.name, "mode": mode, "device": device, **paths}
-        return self._ask(command, LOAD_SECONDS)
+        files = {"model": str(model.path), "inputs": str(model.inputs), "outputs": str(outputs)}
+        command = {"command": "load", "engine": self.name, "mode": mode, "device": device, "names": model.names}
+        return self._ask({**command, **files}, LOAD_SECONDS)
 
     def slice(self, seconds: float) -> dict[str, Any]:
         """Measures for `seconds`."""

@@ -137,7 +137,7 @@ def machine() -> dict[str, Any]:
         (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
         platform.processor(),
     )
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in ("cpuruntime", "openvino", "onnxruntime", "numba", "llvmlite", "numpy", "onnx"):
         try:
             versions[package] = metadata.version(package)

@@ -1,13 +1,15 @@
 """The process of one engine: reads one JSON command a line from stdin and answers each with one JSON line on stdout.
 
-    {"command": "load", "engine", "model", "mode", "device", "inputs", "outputs"} -> version, settings, load_seconds
+    {"command": "load", "engine", "model", "mode", "device", "names", "inputs", "outputs"}
+        -> version, settings, load_seconds
     {"command": "slice", "seconds"} -> value, count, idle_cpu_seconds, peak_memory_mb
     {"command": "quit"} -> and the process ends
 
 An error is answered with {"error": text}. Between commands the process sleeps in a read. `inputs` and `outputs` are
-.npz files, the first to read, the second to write. `value` is the median latency in milliseconds, or inferences per
-second; `idle_cpu_seconds` is the processor time used since the last command was answered, which should be next to
-none: ONNX Runtime's threads spin for some 0.04 s after an inference before they sleep, and users get it so.
+.npz files, the first to read, with an array for each of `names`, the second to write. `value` is the median latency in
+milliseconds, or inferences per second. `idle_cpu_seconds` is the processor time used since the last command was
+answered, which should be next to none: ONNX Runtime's threads spin for some 0.04 s after an inference before they
+sleep, and users get it so.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ class Worker:
     def _load(self, command: dict[str, Any]) -> dict[str, Any]:
         self._mode = Mode.parse(command["mode"])
         with np.load(command["inputs"]) as archive:
-            inputs = {name: archive[name] for name in archive.files}
+            inputs = {name: archive[key] for name, key in zip(command["names"], archive.files)}
         start = time.perf_counter()
         engine = load(command["engine"], Path(command["model"]), self._mode, inputs, command["device"])
         seconds = time.perf_counter() - start

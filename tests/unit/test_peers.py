@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,10 +85,10 @@ def test_modes() -> None:
 def test_prepare_keeps_a_file_that_needs_no_change(tmp_path: Path) -> None:
     path = save_relu(tmp_path / "fixed.onnx", [2, 8])
     model = prepare(str(path), tmp_path)
-    assert (model.name, model.path, model.batch) == ("fixed", path, 2)
+    assert (model.name, model.path, model.names, model.batch) == ("fixed", path, ("x",), 2)
     with np.load(model.inputs) as archive:
-        assert archive["x"].shape == (2, 8)
-        assert archive["x"].std() > 0.1
+        assert archive["arr_0"].shape == (2, 8)
+        assert archive["arr_0"].std() > 0.1
 
 
 @pytest.mark.parametrize("change", [{"shape": "x[4,8]"}, {"batch": 4}])
@@ -117,11 +118,11 @@ def process() -> Iterator[EngineProcess]:
 def test_an_engine_loads_and_measures_in_its_process(process: EngineProcess, tmp_path: Path) -> None:
     model = prepare(str(save_relu(tmp_path / "fixed.onnx", [2, 8])), tmp_path)
     outputs = tmp_path / "outputs.npz"
-    answer = process.load(model=model.path, mode="latency1", device="CPU", inputs=model.inputs, outputs=outputs)
+    answer = process.load(model, mode="latency1", device="CPU", outputs=outputs)
     assert answer["version"]
     assert answer["load_seconds"] > 0
     with np.load(outputs) as given, np.load(model.inputs) as taken:
-        np.testing.assert_allclose(given["arr_0"], np.maximum(taken["x"] - 0.5, 0))
+        np.testing.assert_allclose(given["arr_0"], np.maximum(taken["arr_0"] - 0.5, 0))
     measured = process.slice(0.01)
     assert measured["count"] > 0
     assert measured["value"] > 0
@@ -129,12 +130,12 @@ def test_an_engine_loads_and_measures_in_its_process(process: EngineProcess, tmp
 
 def test_an_engine_s_error_is_passed_on_and_the_process_lives(process: EngineProcess, tmp_path: Path) -> None:
     model = prepare(str(save_relu(tmp_path / "fixed.onnx", [2, 8])), tmp_path)
-    paths = {"inputs": model.inputs, "outputs": tmp_path / "outputs.npz"}
+    outputs = tmp_path / "outputs.npz"
     with pytest.raises(EngineError, match=r"absent\.onnx"):
-        process.load(model=tmp_path / "absent.onnx", mode="latency1", device="CPU", **paths)
+        process.load(replace(model, path=tmp_path / "absent.onnx"), mode="latency1", device="CPU", outputs=outputs)
     with pytest.raises(EngineError, match="slice before load"):
         process.slice(0.01)
-    assert process.load(model=model.path, mode="throughput", device="CPU", **paths)["settings"]["callers"] >= 1
+    assert process.load(model, mode="throughput", device="CPU", outputs=outputs)["settings"]["callers"] >= 1
 
 
 def test_a_process_that_dies_is_reported(process: EngineProcess) -> None:
