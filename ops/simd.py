@@ -181,6 +181,16 @@ def store_first(typingctx, address, value, count):
 
 
 @intrinsic
+def lanes_below(typingctx, count):
+    """The mask of the first `count` lanes (0..LANES)."""
+
+    def codegen(context, builder, sig, args):
+        return first_lanes(builder, args[0])
+
+    return mask(types.int64), codegen
+
+
+@intrinsic
 def broadcast(typingctx, scalar):
     """The scalar as float32 in every lane."""
 
@@ -298,6 +308,19 @@ def as_floats(typingctx, a):
         return builder.bitcast(args[0], FLOATS)
 
     return f32s(i32s), codegen
+
+
+@intrinsic(prefer_literal=True)
+def rotate(typingctx, a, lanes):
+    """Lane i of the result is lane (i + lanes) mod LANES of a; `lanes` is a literal number."""
+    if not isinstance(lanes, types.IntegerLiteral):
+        return None
+    order = [(i + lanes.literal_value) % LANES for i in range(LANES)]
+
+    def codegen(context, builder, sig, args):
+        return builder.shuffle_vector(args[0], ir.Constant(FLOATS, ir.Undefined), ir.Constant(WORDS, order))
+
+    return f32s(f32s, lanes), codegen
 
 
 def _halves(builder: ir.IRBuilder, vector: ir.Value, combine: Any) -> ir.Value:
