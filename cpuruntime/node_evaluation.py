@@ -61,7 +61,8 @@ def _run_reference(node: Node, arrays: Arrays) -> list[np.ndarray]:
         result = next(results) if value.name else np.empty(0, np.float32)
         if not isinstance(result, (np.ndarray, np.generic, int, float, bool)):
             raise UnsupportedError(f"{node.where}: it gives a {type(result).__name__}; only tensors are supported.")
-        outputs.append(np.asarray(result))
+        array = np.asarray(result)
+        outputs.append(array.astype(object) if array.dtype.kind in "SUT" else array)
     return outputs
 
 

@@ -312,7 +312,10 @@ class _Builder:
         if kind == _KINDS.SPARSE_TENSOR:
             return self._tensors.sparse_array(attribute.sparse_tensor, what)
         if kind in _PLAIN:
-            return _PLAIN[kind](attribute)
+            try:
+                return _PLAIN[kind](attribute)
+            except UnicodeDecodeError:
+                raise ModelError(f"{what} is not UTF-8 text.") from None
         raise UnsupportedError(f"{what} has the type {kind}, which is not supported.")
 
     def _check_subgraph(self, graph: onnx.GraphProto, where: str) -> None:

@@ -149,6 +149,11 @@ def check_node(node: Node, operator: Operator, captures: int = 0) -> None:
             _check_finite(node, name, data)
     if "kernel_shape" in node.attributes:
         _check_window(node)
+    parts = node.attributes.get("num_outputs", len(node.outputs))
+    if node.op_type == "Split" and parts != len(node.outputs):
+        raise ModelError(
+            f"{node.where}: attribute 'num_outputs' is {parts}, and there are {len(node.outputs)} outputs."
+        )
 
 
 def _limits(least: int, most: int) -> str:
@@ -169,6 +174,7 @@ _RANGES = {
     "size": 1,
     "hidden_size": 1,
     "num_groups": 1,
+    "batch_dims": 0,
     "num_outputs": 1,
     "output_height": 1,
     "output_width": 1,
@@ -207,6 +213,28 @@ def _check_window(node: Node) -> None:
     auto_pad = node.attributes.get("auto_pad", "")
     if auto_pad not in _AUTO_PADS:
         raise ModelError(f"{node.where}: auto_pad is '{auto_pad}', not one of {', '.join(_AUTO_PADS[1:])}.")
+
+
+def check_axes(node: Node) -> None:
+    """ModelError when an axis lies outside the first input: ONNX's own inference does not always look."""
+    first = node.input(0)
+    if first is None or first.shape is None:
+        return
+    rank = len(first.shape)
+    for name in ("axis", "axes"):
+        data = node.attributes.get(name, [])
+        for axis in data if isinstance(data, list) else [data]:
+            last = rank if node.op_type in _AXIS_BEHIND else rank - 1
+            if node.op_type not in _AXIS_ELSEWHERE and not -last - 1 <= axis <= last:
+                raise ModelError(
+                    f"{node.where}: attribute '{name}' is {shorten(data)}; the input '{first.name}' has {rank} "
+                    f"dimensions, so it must be between {-last - 1} and {last}."
+                )
+
+
+# whose axis may point behind the last dimension, or into something else than the first input
+_AXIS_BEHIND = ("Flatten", "OneHot")
+_AXIS_ELSEWHERE = ("ConcatFromSequence", "SplitToSequence", "Unsqueeze")
 
 
 def check_types(node: Node, operator: Operator, captures: int = 0) -> None:
@@ -280,7 +308,7 @@ def _check_convolution(node: Node) -> None:
     if weights.shape[0] is not None and weights.shape[0] % group:
         raise ModelError(f"{node.where}: {weights.shape[0]} channels are no multiple of {group} groups.")
     outputs = weights.shape[1] and weights.shape[1] * group if transposed else weights.shape[0]
-    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    bias = node.input(2) if node.op_type != "ConvInteger" else None
     if bias is not None and bias.shape is not None and not _agree(bias.shape, (outputs,)):
         raise ModelError(f"{node.where}: the bias has shape {list(bias.shape)}, not [{outputs}].")
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx.shape_inference import InferenceError, infer_node_outputs
+from onnx.shape_inference import infer_node_outputs
 
 from cpuruntime.errors import Error, InvalidArgumentError, ModelError, UnsupportedError, nearest
 from cpuruntime.graph import Graph, Node, PartialShape, Type, Value
 from cpuruntime.node_evaluation import DIRECT, evaluate, input_names, output_names, to_proto
-from cpuruntime.onnx_schema import Operator, check_shapes, check_types, get_operator, output_type
+from cpuruntime.onnx_schema import Operator, check_axes, check_shapes, check_types, get_operator, output_type
 from cpuruntime.reshape_targets import new_target
 
 __all__ = ["evaluate", "infer_shapes", "reshape"]
@@ -27,15 +27,15 @@ _MOST_KNOWN_FLOATS = 16
 _LIMIT = 2**63 - 1
 # what only moves integers, and so may move some that are not known
 _MOVES = ("Cast", "Concat", "Gather", "Identity", "Squeeze", "Unsqueeze")
-_UNCERTAIN = (
-    "Bernoulli",
-    "Dropout",
-    "Multinomial",
-    "RandomNormal",
-    "RandomNormalLike",
-    "RandomUniform",
-    "RandomUniformLike",
-)
+# whose outputs have the shape of the first input, which ONNX's inference does not say
+_LIKE_INPUT = ("Dropout", "GroupNormalization", "MeanVarianceNormalization")
+# what shapes are computed with; anything else stays unknown until the model runs
+_FOLDED = frozenset((
+    "Abs", "Add", "And", "Cast", "Ceil", "Concat", "ConstantOfShape", "CumSum", "Div", "Equal", "Expand", "Flatten",
+    "Floor", "Gather", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul",
+    "Neg", "NonZero", "Not", "Or", "Range", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Round",
+    "ScatterND", "Sign", "Size", "Slice", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where",
+))  # fmt: skip
 
 
 def infer_shapes(graph: Graph) -> dict[Value, np.ndarray]:
@@ -126,6 +126,7 @@ class _Inference:
         operator = get_operator(node.op_type, node.domain, node.version, node.where)
         captures = len(node.attributes.get("captures", ()))
         check_types(node, operator, captures)
+        check_axes(node)
         known = [self._find(value) for value in node.inputs]
         if node.op_type == "ConstantOfShape" and not node.domain and _is_whole(known[0]):
             _infer_constant_of_shape(node, known[0])
@@ -154,16 +155,18 @@ class _Inference:
         if operator.infers and complete:
             try:
                 found = infer_node_outputs(operator.schema, to_proto(node), types, data, None, self._opsets)
-            except (InferenceError, RuntimeError, ValueError, TypeError, IndexError, UnicodeError) as error:
+            except (Exception, MemoryError) as error:  # whatever ONNX's inference raises for wrong nodes
                 raise ModelError(f"{node.where}: {_clean(str(error))}") from None
         for index, (name, value) in enumerate(zip(output_names(node), node.outputs)):
             _set_type(node, value, found.get(name))
             if value.element_type.is_dynamic():
                 value.element_type = output_type(node, operator, index)
+            if value.shape is None and node.op_type in _LIKE_INPUT and node.inputs[0] is not None:
+                value.shape = node.inputs[0].shape
 
     def _remember(self, node: Node, known: list[np.ndarray | None]) -> None:
         """Compute the node's value when it is a small one whose inputs are known."""
-        if len(node.outputs) != 1 or node.domain or node.op_type in _UNCERTAIN:
+        if len(node.outputs) != 1 or node.domain:
             return
         output = node.outputs[0]
         if node.op_type == "Shape" and node.inputs[0] is not None:
@@ -173,7 +176,12 @@ class _Inference:
                 self._known[output] = extents[node.attributes.get("start", 0) : node.attributes.get("end")]
             return
         arrays = [array for array in known if array is not None]
-        if not arrays or len(arrays) != sum(value is not None for value in node.inputs) or not _is_small(output):
+        if (
+            node.op_type not in _FOLDED
+            or not arrays
+            or len(arrays) != sum(value is not None for value in node.inputs)
+            or not _is_small(output)
+        ):
             return
         if all(map(_is_whole, arrays)):
             result = _try_evaluate(node, known)
@@ -206,9 +214,10 @@ def _try_evaluate(node: Node, arrays: list[np.ndarray | None]) -> np.ndarray | N
 
 def _try_move(node: Node, arrays: list[np.ndarray | None]) -> np.ndarray | None:
     try:
-        return DIRECT[node.op_type](node, arrays)
+        result = np.array(DIRECT[node.op_type](node, arrays), object)
     except (ValueError, IndexError, TypeError):
         return None
+    return result if None in result.ravel().tolist() else result.astype(node.outputs[0].element_type.to_dtype())
 
 
 def _infer_constant_of_shape(node: Node, shape: np.ndarray | None) -> None:
