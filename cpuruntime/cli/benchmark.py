@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -72,6 +74,11 @@ def parser() -> argparse.ArgumentParser:
 def run(options: argparse.Namespace) -> None:
     """Carries out the eleven steps. Raises cpuruntime.Error when one fails."""
     report = Report(sys.stdout)
+    with report.log_included():
+        _run_steps(options, report)
+
+
+def _run_steps(options: argparse.Namespace, report: Report) -> None:
     report.step(1)
     report.info("Parsing input parameters")
     api = options.api_type or ("sync" if options.perf_hint == "latency" else "async")
@@ -155,11 +162,12 @@ def _configure(report: Report, core: ov.Core, options: argparse.Namespace, api: 
 def _read(report: Report, core: ov.Core, path: str) -> ov.Model:
     report.step(4)
     report.info("Loading model files")
-    start = stopwatch()
+    source: Any = path
     if path.startswith("light:"):
-        model = core.read_model(ov.light_model(path.removeprefix("light:"), SEED))
-    else:
-        model = core.read_model(path)
+        report.info(f"Filling the weights of {path} with random values (seed {SEED})")
+        source = ov.light_model(path.removeprefix("light:"), SEED)
+    start = stopwatch()
+    model = core.read_model(source)
     report.info(f"Read model took {stopwatch() - start:.2f} ms")
     report.info("Original model I/O parameters:")
     report.ports("Model inputs", model.inputs)
@@ -229,21 +237,18 @@ def _describe(report: Report, compiled: ov.CompiledModel) -> None:
         report.info("Decisions:")
     for decision in explanation.decisions:
         report.info(f"  {decision}")
-    for line in fallback_lines(explanation):
-        report.warning(line)
+    fallbacks = fallback_summary(explanation)
+    if fallbacks:
+        report.warning(fallbacks)
 
 
-def fallback_lines(explanation: ov.Explanation) -> list[str]:
-    """One line for each operator that has no kernel, with the names of the first nodes."""
-    nodes: dict[tuple[str, str], list[str]] = {}
-    for row in explanation.fallbacks:
-        nodes.setdefault((row.op_type, row.kernel), []).append(" + ".join(row.nodes))
-    lines = []
-    for (operator, kernel), names in nodes.items():
-        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        steps = "1 step" if len(names) == 1 else f"{len(names)} steps"
-        lines.append(f"No kernel for {operator}: {steps} on {kernel}, which is slow: {shown}")
-    return lines
+def fallback_summary(explanation: ov.Explanation) -> str:
+    """How many steps have no kernel, by operator; empty when all have one."""
+    operators = Counter(row.op_type for row in explanation.fallbacks)
+    if not operators:
+        return ""
+    names = ", ".join(f"{count} {operator}" for operator, count in operators.most_common())
+    return f"{operators.total()} of {len(explanation.rows)} steps have no kernel and run slowly: {names}"
 
 
 def random_inputs(report: Report, compiled: ov.CompiledModel) -> list[np.ndarray]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -25,11 +27,26 @@ STEPS = (
 )
 
 
-class Report:
-    """Writes steps and messages to `stream`, each line at once."""
+class Report(logging.Handler):
+    """Writes steps and messages to `stream`, each line at once; a logging handler that does the same with records."""
 
     def __init__(self, stream: TextIO) -> None:
+        super().__init__()
         self.stream = stream
+
+    @contextmanager
+    def log_included(self) -> Iterator[None]:
+        """Within it, what the package logs is part of the report."""
+        log = logging.getLogger("cpuruntime")
+        log.addHandler(self)
+        try:
+            yield
+        finally:
+            log.removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes one log record."""
+        self._line(f"[ {record.levelname} ] {record.getMessage()}")
 
     def step(self, number: int, detail: str = "") -> None:
         """Announces step `number`, counted from 1."""

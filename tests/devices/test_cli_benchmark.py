@@ -135,7 +135,7 @@ def test_the_profile_is_printed_on_request(capsys: pytest.CaptureFixture[str], m
 def test_the_decisions_and_fallbacks_are_printed(capsys: pytest.CaptureFixture[str], model: str) -> None:
     output = run(capsys, "-m", model, "-d", "REFERENCE", "-b", "1", "-niter", "1")
     assert "[ INFO ] Decisions:" in output
-    assert "[ WARNING ] No kernel for MatMul: 1 step on onnx.reference, which is slow: product" in output
+    assert "[ WARNING ] 2 of 2 steps have no kernel and run slowly: 1 MatMul, 1 Relu" in output
 
 
 def test_a_light_model_runs_by_name(capsys: pytest.CaptureFixture[str]) -> None:

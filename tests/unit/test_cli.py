@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import logging
 import re
 from collections.abc import Sequence
 from datetime import timedelta
@@ -351,7 +352,14 @@ def test_a_new_batch_reaches_the_inputs_that_share_it() -> None:
 def test_steps_without_a_kernel_are_summed_up_by_operator() -> None:
     rows = [Row((f"n{index}",), "Loop", "onnx.reference", fallback=True) for index in range(4)]
     rows += [Row(("a", "b"), "Det", "onnx.reference", fallback=True), Row(("c",), "Conv", "direct")]
-    assert benchmark.fallback_lines(ov.Explanation("CPU", rows)) == [
-        "No kernel for Loop: 4 steps on onnx.reference, which is slow: n0, n1, n2, ...",
-        "No kernel for Det: 1 step on onnx.reference, which is slow: a + b",
-    ]
+    summary = benchmark.fallback_summary(ov.Explanation("CPU", rows))
+    assert summary == "5 of 6 steps have no kernel and run slowly: 4 Loop, 1 Det"
+    assert benchmark.fallback_summary(ov.Explanation("CPU", rows[-1:])) == ""
+
+
+def test_the_log_is_part_of_the_report() -> None:
+    stream, log = io.StringIO(), logging.getLogger("cpuruntime.streams")
+    with Report(stream).log_included():
+        log.warning("not pinned: %s", "EPERM")
+    log.warning("later")
+    assert stream.getvalue() == "[ WARNING ] not pinned: EPERM\n"
