@@ -16,11 +16,16 @@ from cpuruntime.program.lowering import Layout, find
 
 @dataclass
 class LayoutPlan:
-    """The decisions: `slices` maps a value to the concatenation it is written into and its first channel there."""
+    """The decisions.
+
+    `slices` maps a value to the one it is written into and its first channel there: a concatenation, or its staging when
+    the parts do not fall on whole blocks. A staging holds the parts one after the other, each in whole blocks.
+    """
 
     blocked: set[Value] = field(default_factory=set)
     halos: dict[Value, tuple[int, int]] = field(default_factory=dict)
     slices: dict[Value, tuple[Value, int]] = field(default_factory=dict)
+    stagings: dict[Value, Value] = field(default_factory=dict)
 
     def root(self, value: Value) -> tuple[Value, int]:
         """The value whose storage holds `value`, and the first channel of `value` in it."""
@@ -38,7 +43,9 @@ def choose_layouts(graph: Graph) -> LayoutPlan:
         found = find(node)
         if isinstance(found, str):
             continue
-        if found.layout is Layout.BLOCKED or (found.layout is Layout.FOLLOW and _follows(node, plan)):
+        if found.layout is Layout.BLOCKED or (
+            found.layout is Layout.FOLLOW and found.follows(node) and _follows(node, plan)
+        ):
             plan.blocked.update(v for v in node.outputs if is_image(v))
     for node in graph.nodes:
         _choose_slices(node, plan)
@@ -74,14 +81,25 @@ def fits_blocked(value: Value, output: Value) -> bool:
 
 
 def _choose_slices(node: Node, plan: LayoutPlan) -> None:
-    """Lets the inputs of a blocked concatenation that fall on whole blocks be written in place."""
+    """Lets the inputs of a blocked concatenation be written in place, or to its staging."""
     output = node.outputs[0]
     if node.op_type != "Concat" or output not in plan.blocked:
         return
+    values = [v for v in node.inputs if v is not None]
+    whole = output
+    if any(v.static_shape[1] % LANES for v in values[:-1]):
+        batch, _, *spatial = output.static_shape
+        padded = sum(whole_blocks(v) for v in values)
+        whole = plan.stagings[output] = Value(f"{output.name}/staging", Type.f32, (batch, padded, *spatial))
+        plan.blocked.add(whole)
     channel = 0
-    for value in node.inputs:
-        assert value is not None
+    for value in values:
         produced = value.producer is not None and value.constant is None
-        if channel % LANES == 0 and value in plan.blocked and value not in plan.slices and produced:
-            plan.slices[value] = (output, channel)
-        channel += value.static_shape[1]
+        if value in plan.blocked and value not in plan.slices and produced:
+            plan.slices[value] = (whole, channel)
+        channel += whole_blocks(value)
+
+
+def whole_blocks(value: Value) -> int:
+    """The channels of an image, counting the unused lanes of the last block."""
+    return -(-value.static_shape[1] // LANES) * LANES

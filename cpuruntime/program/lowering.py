@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Emit = Callable[["Planner", Node], None]
 Check = Callable[[Node], "str | None"]
 Halo = Callable[[Node], "tuple[int, int]"]
+Follows = Callable[[Node], bool]
 
 
 class Layout(enum.Enum):
@@ -32,12 +33,17 @@ class Layout(enum.Enum):
 
 @dataclass(frozen=True)
 class Lowering:
-    """One operator's way to kernels; `halo` is what its first input needs left and right of each row."""
+    """One operator's way to kernels.
+
+    `halo` is what its first input needs left and right of each row; `follows` whether a node of layout FOLLOW can work
+    on blocked tensors.
+    """
 
     emit: Emit
     layout: Layout
     check: Check
     halo: Halo | None
+    follows: Follows
 
 
 TABLE: dict[tuple[str, str], Lowering] = {}
@@ -48,14 +54,19 @@ def _no_check(node: Node) -> str | None:
 
 
 def lowering(
-    *op_types: str, layout: Layout = Layout.PLAIN, check: Check = _no_check, halo: Halo | None = None, domain: str = ""
+    *op_types: str,
+    domain: str = "",
+    layout: Layout = Layout.PLAIN,
+    check: Check = _no_check,
+    halo: Halo | None = None,
+    follows: Follows = lambda node: True,
 ) -> Callable[[Emit], Emit]:
     """Declares a function as the lowering of `op_types` in `domain`."""
 
     def declare(emit: Emit) -> Emit:
         for op_type in op_types:
             assert (domain, op_type) not in TABLE
-            TABLE[domain, op_type] = Lowering(emit, layout, check, halo)
+            TABLE[domain, op_type] = Lowering(emit, layout, check, halo, follows)
         return emit
 
     return declare

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from cpuruntime.graph.graph import Graph, Node, Value
 from cpuruntime.ops import reorder
 from cpuruntime.ops.isa import LANES, VECTOR_BYTES
 from cpuruntime.ops.jit import Kernel
+from cpuruntime.ops.movement import plan_copy
 from cpuruntime.program.layout import LayoutPlan, choose_layouts
 from cpuruntime.program.lowering import find
 from cpuruntime.program.storage import (
@@ -102,7 +104,8 @@ class Planner:
             source = self.plain(value)
             target = self._new_root(value)
             self._blocked[value] = target
-            self.emit(reorder.plain_to_blocked, "plain -> blocked", **reorder_fields(source, target))
+            fields = {**_image_fields(source, "source"), **target.fields("target")}
+            self.emit(reorder.to_blocked, "plain -> blocked", **fields, **_sizes(target))
         return self._blocked[value]
 
     def is_blocked(self, value: Value) -> bool:
@@ -117,12 +120,30 @@ class Planner:
         storage = self.scratch(batch * height * row)
         origin = Address(storage, left * channels * 4)
         view = Interleaved(origin, channels, height * row, row)
+        self._clear_pixels(Address(storage), batch * height, row, left * channels)
+        self._clear_pixels(origin + width * channels * 4, batch * height, row, right * channels)
+        sizes = dict(batch=batch, channels=channels, height=height, width=width)
         self.emit(
-            reorder.interleave, "plain -> interleaved",
-            source=source.address, target=origin, target_batch=view.batch_stride, target_row=row,
-            batch=batch, channels=channels, height=height, width=width, left=left, right=right,
+            reorder.to_pixels, "plain -> interleaved", **_image_fields(source, "source"), **sizes,
+            target=origin, target_batch=view.batch_stride, target_row=row,
         )  # fmt: skip
         return view
+
+    def _clear_pixels(self, start: Address, rows: int, row: int, count: int) -> None:
+        """Zeros in `count` floats of each row."""
+        if count:
+            zero = np.zeros(1, np.float32)
+            source = self.weights.constant(self.weights.identity(zero), zero)
+            self.copy(source, start, (rows, count), (0, 0), (row, 4), 4, "halo")
+
+    def copy(
+        self, source: Address, target: Address, shape: Sequence[int], source_strides: Sequence[int],
+        target_strides: Sequence[int], element: int, layout: str = "plain",
+    ) -> None:  # fmt: skip
+        """Emits a strided copy of `shape` elements of `element` bytes; nothing for an empty one."""
+        if prod(shape):
+            kernel, fields = plan_copy(shape, source_strides, target_strides, element)
+            self.emit(kernel, layout, source=source, target=target, **fields)
 
     # Memory for outputs.
 
@@ -137,7 +158,7 @@ class Planner:
     def new_plain(self, value: Value) -> Plain:
         """Where a node writes its plain result: the output of the request, or the arena."""
         dtype = np.dtype(value.element_type.to_dtype())
-        size = int(np.prod(value.static_shape)) * dtype.itemsize
+        size = prod(value.static_shape) * dtype.itemsize
         if value in self._outputs:
             storage = Storage(Place.OUTPUT, size, index=self._outputs[value])
         else:
@@ -175,7 +196,8 @@ class Planner:
             if source.block_stride == VECTOR_BYTES and tight and value not in self._outputs:
                 return Plain(source.address, value.static_shape, np.dtype(np.float32))
         target = self.new_plain(value)
-        self.emit(reorder.blocked_to_plain, "blocked -> plain", **reorder_fields(target, source, back=True))
+        fields = {**source.fields("source"), **_image_fields(target, "target")}
+        self.emit(reorder.from_blocked, "blocked -> plain", **fields, **_sizes(source))
         return target
 
     def _new_root(self, value: Value) -> Blocked:
@@ -186,9 +208,8 @@ class Planner:
         view = blocked_view(self.scratch(0), value.static_shape, left, right)
         self._roots[value] = view
         if left or right:
-            fields = {k.replace("source", "target"): v for k, v in view.fields("source").items()}
             sizes = dict(batch=view.batch, blocks=view.blocks, height=view.height, width=view.width)
-            self.emit(reorder.zero_halo, "halo", left=left, right=right, **fields, **sizes)
+            self.emit(reorder.zero_halo, "halo", left=left, right=right, **view.fields("target"), **sizes)
         return view
 
     def _finish_output(self, index: int, value: Value) -> None:
@@ -200,7 +221,7 @@ class Planner:
         if source.address.storage.place is Place.OUTPUT and source.address.storage.index == index:
             return
         self._node = value.producer or Node("Output", value.name, [value], [])
-        self.emit(reorder.copy_bytes, "plain", source=source.address, target=Address(storage), size=source.nbytes)
+        self.copy(source.address, Address(storage), (source.nbytes,), (1,), (1,), 1)
 
     def _fall_back(self, node: Node, reason: str) -> None:
         for value in node.outputs:
@@ -214,11 +235,12 @@ class Planner:
         self.steps.append(FallbackStep(node, inputs, outputs, reason))
 
 
-def reorder_fields(plain: Plain, blocked: Blocked, *, back: bool = False) -> Mapping[str, Any]:
-    """The arguments of a reorder between a plain and a blocked tensor; `back` reads the blocked one."""
-    sizes = dict(
-        batch=blocked.batch, channels=blocked.channels, height=blocked.height, width=blocked.width
-    )
-    if back:
-        return {**blocked.fields("source"), "target": plain.address, **sizes}
-    return {"source": plain.address, **blocked.fields("target"), **sizes}
+def _image_fields(plain: Plain, name: str) -> dict[str, Address | int]:
+    """The fields of a plain image: address and byte strides of images, channels and rows."""
+    _, channels, height, width = image_shape(plain.shape)
+    strides = {"batch": channels * height * width, "channel": height * width, "row": width}
+    return {name: plain.address, **{f"{name}_{key}": 4 * stride for key, stride in strides.items()}}
+
+
+def _sizes(view: Blocked) -> dict[str, int]:
+    return dict(batch=view.batch, channels=view.channels, height=view.height, width=view.width)

@@ -6,6 +6,7 @@ argument blocks that point into it, and the request's inputs and outputs bound j
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,9 +17,7 @@ from cpuruntime.program.planner import FallbackStep, Planner, Step
 from cpuruntime.program.storage import ALIGNMENT, Address, Place, Plain, Storage
 from cpuruntime.program.weights import allocate
 from cpuruntime.shape_inference import evaluate
-
-Execute = Callable[[int, int], None]
-"""Runs `count` steps of the table at an address: execute(address, count)."""
+from cpuruntime.streams.job import Job
 
 
 @dataclass(frozen=True)
@@ -120,23 +119,34 @@ def _live_storages(planned: Sequence[Step | FallbackStep]) -> list[Storage]:
 
 
 class Instance:
-    """One stream's memory for a program; used by one request at a time."""
+    """One stream's memory for a program; used by one request at a time.
 
-    def __init__(self, program: Program) -> None:
+    With `timed`, `times` holds the nanoseconds of each planned step of the last run.
+    """
+
+    def __init__(self, program: Program, timed: bool = False) -> None:
         self.program = program
+        self.timed = timed
+        self.times = np.zeros(len(program.planned), np.int64)
         self.arena = allocate(max(program.arena_size, ALIGNMENT))
         raw = np.zeros(program.template.size + ALIGNMENT // 8, np.int64)
         start = -raw.ctypes.data % ALIGNMENT // 8
         self.arguments = raw[start : start + program.template.size]
         self.arguments[:] = program.template
         self.arguments[program.arena_words] = self.arena.ctypes.data + program.arena_offsets
-        self.table = np.empty((len(program.steps), 2), np.int64)
-        self.table[:, 0] = program.addresses
-        self.table[:, 1] = self.arguments.ctypes.data + program.block_offsets
-        self._table_address = self.table.ctypes.data
+        table = np.empty((len(program.steps), 2), np.int64)
+        table[:, 0] = program.addresses
+        table[:, 1] = self.arguments.ctypes.data + program.block_offsets
+        self._parts: list[Job | FallbackStep] = []
+        for segment in program.segments:
+            part = segment.fallback or Job(table[segment.first : segment.first + segment.count])
+            if timed and isinstance(part, Job):
+                part.time_steps()
+            self._parts.append(part)
         self._bound: dict[tuple[Place, int], int] = {}
         self._inputs: Sequence[np.ndarray] = ()
         self._outputs: Sequence[np.ndarray] = ()
+        self._position = self._planned = 0
 
     def bind(self, place: Place, index: int, address: int) -> None:
         """Points every argument that names input or output `index` at `address`."""
@@ -146,27 +156,54 @@ class Instance:
             for word, offset in self.program.bindings.get(key, ()):
                 self.arguments[word] = address + offset
 
-    def run(self, execute: Execute, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
-        """Runs all segments: native ones through `execute`, the rest here. `inputs` and `outputs` are the bound memory."""
-        for segment in self.program.segments:
-            if segment.fallback is None:
-                execute(self._table_address + 16 * segment.first, segment.count)
-            else:
-                self._fall_back(segment.fallback, inputs, outputs)
+    def begin(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> Job | None:
+        """Starts an inference on the bound memory, `inputs` and `outputs`: the native job to run first.
 
-    def _fall_back(self, step: FallbackStep, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
-        views = [None if view is None else self._array(view, inputs, outputs) for view in step.inputs]
+        None when there is nothing to run natively; fallbacks up to the job have then been run.
+        """
+        self._inputs, self._outputs = inputs, outputs
+        self._position = self._planned = 0
+        return self._next_job()
+
+    def resume(self) -> Job | None:
+        """To be called when the job given last has run: the next one, None when the inference is finished."""
+        if self._position == len(self._parts):
+            return None
+        job = self._parts[self._position]
+        assert isinstance(job, Job)
+        if self.timed:
+            self.times[self._planned : self._planned + job.steps] = job.step_times
+        self._planned += job.steps
+        self._position += 1
+        return self._next_job()
+
+    def _next_job(self) -> Job | None:
+        """Runs the fallbacks before the next job."""
+        while self._position < len(self._parts):
+            part = self._parts[self._position]
+            if isinstance(part, Job):
+                return part
+            begin = time.perf_counter_ns()
+            self._fall_back(part)
+            self.times[self._planned] = time.perf_counter_ns() - begin
+            self._planned += 1
+            self._position += 1
+        return None
+
+    def _fall_back(self, step: FallbackStep) -> None:
+        views = [None if view is None else self._array(view) for view in step.inputs]
         results = evaluate(step.node, views)
         for view, result in zip(step.outputs, results):
             if view is not None:
-                self._array(view, inputs, outputs)[...] = result
+                self._array(view)[...] = result
 
-    def _array(self, view: Plain, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> np.ndarray:
+    def _array(self, view: Plain) -> np.ndarray:
         storage, offset = view.address.storage, view.address.offset
         if storage.place is Place.ARENA:
             memory, offset = self.arena, offset + storage.offset
         elif storage.place is Place.FIXED:
             memory = storage.owner
         else:
-            memory = (inputs if storage.place is Place.INPUT else outputs)[storage.index].reshape(-1).view(np.uint8)
+            bound = self._inputs if storage.place is Place.INPUT else self._outputs
+            memory = bound[storage.index].reshape(-1).view(np.uint8)
         return memory[offset : offset + view.nbytes].view(view.dtype).reshape(view.shape)

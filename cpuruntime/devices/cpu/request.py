@@ -1,0 +1,173 @@
+"""One inference at a time on the CPU: bound memory, and the run of a program by a stream."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from cpuruntime.devices.interface import DeviceRequest, Done, ProfilingInfo
+from cpuruntime.devices.memory import aligned_zeros
+from cpuruntime.errors import InvalidArgumentError
+from cpuruntime.program.planner import FallbackStep
+from cpuruntime.program.program import Instance, Program
+from cpuruntime.program.storage import Place
+from cpuruntime.streams.job import Job
+from cpuruntime.streams.task import Stream, Task
+
+if TYPE_CHECKING:
+    from cpuruntime.devices.cpu.model import CpuModel
+
+INSTANCES_KEPT = 8
+"""How many programs of a dynamic model keep an arena in each stream; arbitrary."""
+
+
+class _Inference(Task):
+    """What a stream executes for a request."""
+
+    def __init__(self, request: CpuRequest) -> None:
+        super().__init__()
+        self._request = request
+        self._instance: Instance | None = None
+        self.callback: Done | None = None
+
+    def begin(self, stream: Stream) -> Job | None:
+        """Bind the request's memory to the stream's instance of the program."""
+        self._instance, job = self._request.begin(stream)
+        return job
+
+    def resume(self, stream: Stream) -> Job | None:
+        """The next part of the program."""
+        assert self._instance is not None
+        job = self._instance.resume()
+        if job is None and self._instance.timed:
+            self._request.keep_times(self._instance)
+        return job
+
+    def done(self, error: BaseException | None) -> None:
+        """Tell the public request."""
+        callback, self.callback = self.callback, None
+        assert callback is not None
+        callback(error)
+
+
+class CpuRequest(DeviceRequest):
+    """The arrays of one inference at a time."""
+
+    def __init__(self, model: CpuModel) -> None:
+        self._model = model
+        self._own: list[np.ndarray | None] = [None] * len(model.inputs)
+        self._inputs: list[np.ndarray | None] = [None] * len(model.inputs)
+        self._outputs = [
+            aligned_zeros(info.partial_shape.get_min_shape(), info.element_type.to_dtype()) for info in model.outputs
+        ]
+        self._input_addresses = [0] * len(model.inputs)
+        self._output_addresses = [array.ctypes.data for array in self._outputs]
+        self._users = [False] * len(model.outputs)
+        self._program: Program | None = None
+        self._inference = _Inference(self)
+        self._profile: tuple[Program, np.ndarray] | None = None
+        for index, info in enumerate(model.inputs):
+            if info.partial_shape.is_static:
+                self.input_array(index, tuple(info.partial_shape.to_shape()))
+
+    def input_array(self, index: int, shape: tuple[int, ...]) -> np.ndarray:
+        """Memory of the request's own for an input, bound."""
+        own = self._own[index]
+        if own is None or own.shape != shape:
+            own = self._own[index] = aligned_zeros(shape, self._model.inputs[index].element_type.to_dtype())
+        self.set_input(index, own)
+        return own
+
+    def set_input(self, index: int, array: np.ndarray) -> None:
+        """Bind memory to an input."""
+        old = self._inputs[index]
+        if old is None or old.shape != array.shape:
+            self._program = None
+        self._inputs[index] = array
+        self._input_addresses[index] = array.ctypes.data
+
+    def output_array(self, index: int) -> np.ndarray:
+        """The memory bound to an output."""
+        return self._outputs[index]
+
+    def set_output(self, index: int, array: np.ndarray) -> None:
+        """Bind the user's memory to an output."""
+        self._outputs[index] = array
+        self._output_addresses[index] = array.ctypes.data
+        self._users[index] = True
+        self._program = None
+
+    def run(self) -> None:
+        """Run one inference by an idle stream and this thread, or wait for a stream."""
+        self._model.executor.run(self._inference)
+
+    def start(self, done: Done) -> None:
+        """Queue one inference."""
+        self._inference.callback = done
+        self._model.executor.submit(self._inference)
+
+    def cancel(self) -> None:
+        """End the inference at the next step."""
+        self._model.executor.cancel(self._inference)
+
+    def begin(self, stream: Stream) -> tuple[Instance, Job | None]:
+        """Bind the memory to the stream's instance of the program for these shapes, and start it."""
+        program = self._program or self._choose_program()
+        instance = _instance(stream, program, self._model.profiled)
+        for index, address in enumerate(self._input_addresses):
+            instance.bind(Place.INPUT, index, address)
+        for index, address in enumerate(self._output_addresses):
+            instance.bind(Place.OUTPUT, index, address)
+        return instance, instance.begin(self._inputs, self._outputs)
+
+    def keep_times(self, instance: Instance) -> None:
+        """Keep the times of the inference that `instance` finished."""
+        self._profile = (instance.program, instance.times.copy())
+
+    def _choose_program(self) -> Program:
+        for info, array in zip(self._model.inputs, self._inputs):
+            if array is None:
+                raise InvalidArgumentError(f"Input '{info.name}' {info.partial_shape} has no data yet.")
+        program = self._model.program(tuple(array.shape for array in self._inputs if array is not None))
+        for index, shape in enumerate(program.output_shapes):
+            array = self._outputs[index]
+            if array.shape == shape:
+                continue
+            if self._users[index]:
+                raise InvalidArgumentError(
+                    f"Output '{self._model.outputs[index].name}' has shape {list(shape)} for these inputs; the array "
+                    f"that was set for it has {list(array.shape)}."
+                )
+            self._outputs[index] = aligned_zeros(shape, array.dtype)
+            self._output_addresses[index] = self._outputs[index].ctypes.data
+        self._program = program
+        return program
+
+    def profiling(self) -> list[ProfilingInfo]:
+        """A row for each step of the last inference."""
+        if self._profile is None:
+            program = self._program or next(reversed(self._model.programs()), None)
+            times = np.zeros(len(program.planned) if program else 0, np.int64)
+            status = ProfilingInfo.NOT_RUN
+        else:
+            program, times = self._profile
+            status = ProfilingInfo.EXECUTED
+        rows = []
+        for step, nanoseconds in zip(program.planned if program else (), times):
+            taken = timedelta(microseconds=int(nanoseconds) / 1000)
+            kernel = "onnx.reference" if isinstance(step, FallbackStep) else step.kernel.name
+            rows.append(ProfilingInfo(status, taken, taken, step.node.name, step.node.op_type, kernel))
+        return rows
+
+
+def _instance(stream: Stream, program: Program, timed: bool) -> Instance:
+    """The stream's memory for `program`; made at its first use there."""
+    instances = cast("dict[Program, Instance]", stream.state)
+    found = instances.get(program)
+    if found is None:
+        found = instances[program] = Instance(program, timed)
+        while len(instances) > INSTANCES_KEPT:
+            instances.pop(next(iter(instances)))
+    return found

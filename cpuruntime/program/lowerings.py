@@ -1,0 +1,23 @@
+"""Every family's lowerings, imported so that the table is complete."""
+
+from cpuruntime.program import (
+    lower_convolution,
+    lower_elementwise,
+    lower_matmul,
+    lower_movement,
+    lower_normalisation,
+    lower_pooling,
+    lower_reduction,
+)
+from cpuruntime.program.lowering import find
+
+__all__ = [
+    "find",
+    "lower_convolution",
+    "lower_elementwise",
+    "lower_matmul",
+    "lower_movement",
+    "lower_normalisation",
+    "lower_pooling",
+    "lower_reduction",
+]
