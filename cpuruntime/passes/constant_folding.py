@@ -100,8 +100,7 @@ def _bytes(value: Value) -> int:
 def _agree(outputs: list[Value], results: list[np.ndarray]) -> bool:
     """Whether the results are arrays of the types that the graph states."""
     return len(outputs) == len(results) and all(
-        isinstance(array, np.ndarray) and value.element_type.compatible(Type(array.dtype))
-        for value, array in zip(outputs, results)
+        value.element_type.compatible(Type(array.dtype)) for value, array in zip(outputs, results)
     )
 
 
@@ -109,7 +108,7 @@ def _compute(node: Node, arrays: list[np.ndarray | None]) -> list[np.ndarray] | 
     view = _VIEWS.get(node.op_type)
     array = None if view is None else view(node, arrays)
     try:
-        return evaluate(node, arrays) if array is None else [array]
+        return [np.asarray(result) for result in evaluate(node, arrays)] if array is None else [array]
     except UnsupportedError:
         return None
 

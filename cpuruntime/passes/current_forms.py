@@ -16,7 +16,8 @@ _INPUTS_VERSION |= dict.fromkeys(("ReduceL1", "ReduceL2", "ReduceLogSum", "Reduc
 
 def run(graph: Graph) -> bool:
     """Attributes that became inputs (of Clip, Pad, Slice, Split and the Reduce operators) -> inputs; Upsample and the
-    first Resize -> Resize 13. The sizes of Split are always an input afterwards."""
+    first Resize -> Resize 13; BatchNormalization says whether it trains. The sizes of Split are always an input
+    afterwards."""
     editor = Editor(graph)
     for node in editor.nodes():
         if node.domain == "":
@@ -39,6 +40,15 @@ def _clip(editor: Editor, node: Node) -> None:
         if bound is not None:
             editor.set_input(node, index, _constant(editor, node, name, bound, element_type.to_dtype()))
     node.version = 13
+
+
+def _batch_normalization(editor: Editor, node: Node) -> None:
+    """Before opset 14 the number of outputs says whether it trains."""
+    trains = any(output.name for output in node.outputs[1:])
+    if node.version < 14 and not trains and node.attributes.get("spatial", 1):
+        attributes = {"epsilon": node.attributes.get("epsilon", 1e-5), "training_mode": 0}
+        outputs = node.outputs[:1]
+        editor.replace(node, Node(node.op_type, node.name, node.inputs, outputs, attributes, "", 15, node.origins))
 
 
 def _pad(editor: Editor, node: Node) -> None:
@@ -112,6 +122,7 @@ def _resize_from(editor: Editor, node: Node, scales: Value) -> None:
 
 
 _FORMS: dict[str, Callable[[Editor, Node], None]] = {
+    "BatchNormalization": _batch_normalization,
     "Clip": _clip,
     "Pad": _pad,
     "Resize": _resize,

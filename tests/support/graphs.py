@@ -20,7 +20,7 @@ class Builder:
         self.opset = opset
         self.random = np.random.default_rng(seed)
         self._inputs: list[Value] = []
-        self._outputs: list[Value] = []
+        self.outputs: list[Value] = []
         self._nodes: list[Node] = []
         self._constants = 0
 
@@ -57,12 +57,12 @@ class Builder:
         return self("BatchNormalization", x, *parameters, **attributes)
 
     def output(self, *values: Value) -> None:
-        self._outputs += values
+        self.outputs += [value for value in values if value not in self.outputs]
 
     def graph(self, *outputs: Value) -> Graph:
         """The graph, with all shapes inferred; `outputs` besides those given before."""
         self.output(*outputs)
-        graph = Graph("test", self._inputs, self._outputs, self._nodes, {"": self.opset})
+        graph = Graph("test", self._inputs, self.outputs, self._nodes, {"": self.opset})
         infer_shapes(graph)
         verify(graph)
         return graph

@@ -156,6 +156,26 @@ def pool(node: Node, x: Array) -> Array:
     return (windows(x, 0, 0).sum(axes, np.float64) / counts).astype(x.dtype)
 
 
+def any_softmax(node: Node, x: Array) -> Array:
+    """onnx.reference ignores that before opset 13 all axes from `axis` on count as one."""
+    if node.version >= 13:
+        return evaluate(node, [x])[0]
+    axis = node.attributes.get("axis", 1) % x.ndim
+    rows = x.reshape(prod(x.shape[:axis]), -1)
+    flat = Node(node.op_type, node.name, node.inputs, [Value("y")], {"axis": 1}, "", 13)
+    return evaluate(flat, [rows])[0].reshape(x.shape)
+
+
+def batch_normalization(node: Node, x: Array, *parameters: Array) -> Array:
+    """Inference; onnx.reference takes that of opsets 9 to 13 for training."""
+    assert not node.attributes.get("training_mode", 0)
+    assert len(node.outputs) == 1
+    shape = (1, *x.shape[1:]) if node.attributes.get("spatial", 1) == 0 else (-1, *[1] * (x.ndim - 2))
+    scale, shift, mean, variance = (array.astype(np.float64).reshape(shape) for array in parameters)
+    result = (x - mean) / np.sqrt(variance + node.attributes.get("epsilon", 1e-5)) * scale + shift
+    return result.astype(x.dtype)
+
+
 def softmax(node: Node, x: Array) -> Array:
     assert node.version >= 13
     e = np.exp(x - x.max(node.attributes["axis"], keepdims=True))
@@ -178,6 +198,11 @@ OPERATORS: Operators = {
     ("cpuruntime", "ChannelShuffle"): channel_shuffle,
     ("cpuruntime", "Silu"): lambda node, x: (x * sigmoid(x)).astype(x.dtype),
     ("cpuruntime", "Reshape"): lambda node, x: x.reshape(node.outputs[0].static_shape),
+    ("", "BatchNormalization"): batch_normalization,
+    ("", "Softmax"): any_softmax,
+    ("", "LogSoftmax"): any_softmax,
+    ("", "Hardmax"): any_softmax,
+    ("", "Mean"): lambda node, *arrays: sum(arrays[1:], arrays[0]) / arrays[0].dtype.type(len(arrays)),
 }
 
 # Only for whole models after the passes, where onnx.reference would take minutes.
