@@ -1,4 +1,4 @@
-"""Gemm and MatMul with constant weights -> FullyConnected."""
+"""Gemm and MatMul with constant weights -> FullyConnected; other Gemms -> MatMul."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ from cpuruntime.passes.operators import all_f32, internal, is_onnx, no_activatio
 
 
 def run(graph: Graph) -> bool:
-    """Rewrite what is f32; transA becomes a Transpose, transB and alpha go into the weights, and a C that is no bias
-    of one row is added by an Add."""
+    """Rewrite what is f32. Of Gemm, transA becomes a Transpose, transB and alpha go into constant weights, and a C that
+    is no constant row is added by an Add."""
     editor = Editor(graph)
     for node in editor.nodes():
-        if is_onnx(node, "Gemm", "MatMul") and all_f32(*node.inputs, *node.outputs) and _has_weights(node):
-            (_gemm if node.op_type == "Gemm" else _matmul)(editor, node)
+        if not is_onnx(node, "Gemm", "MatMul") or not all_f32(*node.inputs, *node.outputs):
+            continue
+        constant = _has_weights(node)
+        if node.op_type == "Gemm" and all(value.shape is not None for value in node.inputs[:2]):
+            _gemm(editor, node, constant)
+        elif constant:
+            inputs = [*node.inputs, None, None]
+            editor.replace(node, internal("FullyConnected", node, inputs, node.outputs, no_activation()))
     return editor.finish()
 
 
@@ -33,41 +39,63 @@ def _has_weights(node: Node) -> bool:
     return True
 
 
-def _matmul(editor: Editor, node: Node) -> None:
-    inputs = [*node.inputs, None, None]
-    editor.replace(node, internal("FullyConnected", node, inputs, node.outputs, no_activation()))
+class _Parts:
+    """The nodes that a Gemm falls into."""
+
+    def __init__(self, editor: Editor, gemm: Node) -> None:
+        self._editor = editor
+        self._gemm = gemm
+        self.nodes: list[Node] = []
+
+    def transposed(self, value: Value) -> Value:
+        """The matrix with rows and columns exchanged."""
+        turned = self._editor.value(f"{value.name}/transposed", value.element_type, value.shape[::-1])
+        self._append("Transpose", 13, [value], turned, perm=[1, 0])
+        return turned
+
+    def scaled(self, value: Value, factor: float, output: Value | None = None) -> Value:
+        """`value * factor`, as `output` where that is given."""
+        constant = self._editor.constant(f"{self._gemm.name}/factor", np.array(factor, np.float32))
+        result = output or self._editor.value(f"{value.name}/scaled", value.element_type, value.shape)
+        self._append("Mul", 14, [value, constant], result)
+        return result
+
+    def added(self, value: Value, addend: Value, output: Value) -> None:
+        """`output = value + addend`."""
+        self._append("Add", 14, [value, addend], output)
+
+    def _append(self, op_type: str, version: int, inputs: list[Value], output: Value, **attributes: Any) -> None:
+        name = f"{self._gemm.name}/{op_type.lower()}_{len(self.nodes)}"
+        self.nodes.append(Node(op_type, name, inputs, [output], attributes, "", version, self._gemm.origins))
 
 
-def _gemm(editor: Editor, node: Node) -> None:
-    attributes, nodes = node.attributes, []
+def _gemm(editor: Editor, node: Node, constant: bool) -> None:
+    attributes, output, parts = node.attributes, node.outputs[0], _Parts(editor, node)
     x, weights, addend = node.inputs[0], node.inputs[1], node.input(2)
+    alpha, beta = attributes.get("alpha", 1.0), attributes.get("beta", 1.0)
     if attributes.get("transA", 0):
-        turned = editor.value(f"{x.name}/transposed", x.element_type, x.shape[::-1])
-        nodes.append(_helper("Transpose", node, [x], turned, perm=[1, 0]))
-        x = turned
-    weights = _weights(editor, weights, attributes.get("alpha", 1.0), bool(attributes.get("transB", 0)))
-    columns = weights.static_shape[1]
-    beta = attributes.get("beta", 1.0)
-    if addend is not None and beta == 0:
-        addend = None
-    bias, addend = (_row(editor, addend, columns, beta), None) if _is_row(addend, columns) else (None, addend)
-    output = product = node.outputs[0]
-    if addend is not None:
+        x = parts.transposed(x)
+    if constant:
+        weights = _weights(editor, weights, alpha, bool(attributes.get("transB", 0)))
+        alpha = 1.0
+    elif attributes.get("transB", 0):
+        weights = parts.transposed(weights)
+    addend = None if beta == 0 else addend
+    bias = None
+    if constant and _is_row(addend, weights.static_shape[1]):
+        bias, addend = _row(editor, addend, weights.static_shape[1], beta), None
+    product = output
+    if addend is not None or alpha != 1:
         product = editor.value(output.name, output.element_type, output.shape)
-    nodes.append(internal("FullyConnected", node, [x, weights, bias, None], [product], no_activation()))
+    if constant:
+        parts.nodes.append(internal("FullyConnected", node, [x, weights, bias, None], [product], no_activation()))
+    else:
+        parts.nodes.append(Node("MatMul", node.name, [x, weights], [product], {}, "", 13, node.origins))
+    if alpha != 1:
+        product = parts.scaled(product, alpha, output if addend is None else None)
     if addend is not None:
-        if beta != 1:
-            scaled = editor.value(f"{addend.name}/scaled", addend.element_type, addend.shape)
-            factor = editor.constant(f"{node.name}/beta", np.array(beta, np.float32))
-            nodes.append(_helper("Mul", node, [addend, factor], scaled))
-            addend = scaled
-        nodes.append(_helper("Add", node, [product, addend], output))
-    editor.replace(node, *nodes)
-
-
-def _helper(op_type: str, node: Node, inputs: list[Value | None], output: Value, **attributes: Any) -> Node:
-    version = 13 if op_type == "Transpose" else 14
-    return Node(op_type, f"{node.name}/{op_type.lower()}", inputs, [output], attributes, "", version, node.origins)
+        parts.added(product, parts.scaled(addend, beta) if beta != 1 else addend, output)
+    editor.replace(node, *parts.nodes)
 
 
 def _weights(editor: Editor, weights: Value, alpha: float, turned: bool) -> Value:

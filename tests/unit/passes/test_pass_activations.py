@@ -1,3 +1,5 @@
+"""Activation functions spelled in simpler operators are recognised."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

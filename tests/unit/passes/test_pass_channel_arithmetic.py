@@ -1,3 +1,5 @@
+"""Batch normalisation and per-channel arithmetic end in weights or in one ScaleShift."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,3 +1,5 @@
+"""Every spelling of a channel shuffle is recognised, and nothing else."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Chains of Relu, Clip, Max and Min become one."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

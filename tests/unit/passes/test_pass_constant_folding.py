@@ -1,3 +1,5 @@
+"""What depends on no input is computed at compile time, within limits."""
+
 from __future__ import annotations
 
 import numpy as np

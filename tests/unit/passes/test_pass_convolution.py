@@ -1,3 +1,5 @@
+"""Conv with every attribute present and explicit padding."""
+
 from __future__ import annotations
 
 from typing import Any

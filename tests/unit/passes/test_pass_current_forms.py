@@ -1,3 +1,5 @@
+"""Old forms of operators become the newer ones."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Nodes that reach no output go."""
+
 from __future__ import annotations
 
 from support.graphs import Builder, kinds, optimise

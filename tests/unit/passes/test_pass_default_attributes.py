@@ -1,3 +1,5 @@
+"""Attributes left to their defaults are written down."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Residual additions and activations end in the operator they apply to."""
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,3 +1,5 @@
+"""Gemm and MatMul become FullyConnected where the weights are constant."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -28,9 +30,9 @@ def test_other_products_stay() -> None:
     b = Builder()
     b.output(b("MatMul", b.input(2, 3), b.input(3, 4)), b("MatMul", b.input(3), b.weights(3, 4)))
     b.output(b("MatMul", b.weights(2, 3), b.input(3, 4)), b("MatMul", b.input(2, 5, 3), b.weights(2, 3, 4)))
-    b.output(b("Gemm", b.input(2, 3), b.input(3, 4)))
     b.output(b("MatMul", b.input(2, 3, dtype=np.float64), b.constant(np.ones((3, 4)), np.float64)))
-    assert set(kinds(optimise(b.graph(), NAME))) == {"MatMul", "Gemm"}
+    b.output(b("Gemm", b.input(2, 3, dtype=np.float64), b.constant(np.ones((3, 4)), np.float64)))
+    assert kinds(optimise(b.graph(), NAME)) == ["MatMul"] * 5 + ["Gemm"]
 
 
 @pytest.mark.parametrize("turns", [{}, {"transA": 1}, {"transB": 1}, {"transA": 1, "transB": 1}])
@@ -71,6 +73,19 @@ def test_a_c_that_is_no_bias_is_added(kind: str, factors: dict[str, float]) -> N
     assert kinds(after) == ["+FullyConnected", "Mul", "Add"] if factors else ["+FullyConnected", "Add"]
     assert len({node.name for node in after.nodes}) == len(after.nodes)
     assert {origin for node in after.nodes for origin in node.origins} == {"n0"}
+
+
+@pytest.mark.parametrize("turns", [{}, {"transA": 1}, {"transB": 1}])
+@pytest.mark.parametrize("addend", [False, True])
+@pytest.mark.parametrize("factors", [{}, {"alpha": 0.5}, {"alpha": 0.5, "beta": 2.0}])
+def test_gemm_of_two_activations(turns: dict[str, int], addend: bool, factors: dict[str, float]) -> None:
+    b = Builder()
+    x = b.input(*((3, 2) if turns.get("transA") else (2, 3)))
+    w = b.input(*((4, 3) if turns.get("transB") else (3, 4)))
+    after = optimise(b.graph(b("Gemm", x, w, *[b.weights(4)] * addend, **turns, **factors)), NAME)
+    expected = ["Transpose"] * len(turns) + ["MatMul"] + ["Mul"] * ("alpha" in factors)
+    assert kinds(after) == expected + ["Mul"] * (addend and "beta" in factors) + ["Add"] * addend
+    assert len({node.name for node in after.nodes}) == len(after.nodes)
 
 
 def test_inner_sizes_must_agree() -> None:

@@ -1,3 +1,5 @@
+"""Chains of Reshape and of Transpose become one."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Nodes that return what they are given go, and only those."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,3 +1,5 @@
+"""Convolutions do the padding of a Pad before them."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""The manager: order, errors, dumps; the editor that passes use."""
+
 from __future__ import annotations
 
 import numpy as np

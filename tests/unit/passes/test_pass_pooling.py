@@ -1,3 +1,5 @@
+"""Pools with every attribute present; means over all spatial axes as pools."""
+
 from __future__ import annotations
 
 from typing import Any

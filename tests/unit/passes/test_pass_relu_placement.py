@@ -1,3 +1,5 @@
+"""Relu goes where nothing is negative, and moves to before a Concat."""
+
 from __future__ import annotations
 
 import pytest

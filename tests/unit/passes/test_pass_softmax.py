@@ -1,3 +1,5 @@
+"""Softmax of old operator sets means the same along one axis."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Operators of many inputs become chains of two."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Operators that only change the shape become Reshape."""
+
 from __future__ import annotations
 
 import numpy as np
