@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cpuruntime.passes import evaluate
 from cpuruntime.program.arena import plan_arena
 from cpuruntime.program.planner import FallbackStep, Planner, Step
 from cpuruntime.program.storage import ALIGNMENT, Address, Place, Plain, Storage
 from cpuruntime.program.weights import allocate
-from cpuruntime.shape_inference import evaluate
 from cpuruntime.streams.job import Job
 
 
