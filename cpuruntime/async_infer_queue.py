@@ -5,26 +5,30 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from threading import get_ident
 from typing import Any
 
 from cpuruntime.compiled_model import CompiledModel
 from cpuruntime.errors import BusyError, InvalidArgumentError
-from cpuruntime.infer_request import InferRequest, without_frame
+from cpuruntime.infer_request import InferRequest
 
 Callback = Callable[[InferRequest, Any], None]
 
 
 class _State:
-    """What requests in flight report to. It refers to no request, so a dropped queue is gone at once."""
+    """What requests in flight report to. It refers to no request, so a dropped queue is gone at once.
+
+    There is no lock, which an interrupt could leave locked: each step is one operation of a deque or set.
+    """
 
     def __init__(self, jobs: int) -> None:
         self.idle = deque(range(jobs))
-        self.changed = threading.Condition()
+        self.waiters: deque[threading.Lock] = deque()
         self.userdata: list[Any] = [None] * jobs
         self.callback: Callback | None = None
-        self.errors: list[BaseException] = []
+        self.errors: deque[BaseException] = deque()
         self.callers: set[int] = set()
 
     def over(self, index: int, request: InferRequest, error: BaseException | None) -> None:
@@ -34,13 +38,50 @@ class _State:
             try:
                 self.callback(request, self.userdata[index])
             except BaseException as raised:
-                error = without_frame(raised)
+                error = raised
             self.callers.discard(get_ident())
-        with self.changed:
-            if error is not None:
-                self.errors.append(error)
-            self.idle.append(index)
-            self.changed.notify()
+        if error is not None:
+            self.errors.append(error)
+        self.give_back(index)
+        del self, request, error  # the traceback of a callback's error refers to this frame
+
+    def give_back(self, index: int) -> None:
+        """The request at `index` is idle: let all who wait for one try."""
+        self.idle.append(index)
+        while self.waiters:
+            with suppress(IndexError):
+                self.waiters.popleft().release()
+
+    def wait_idle(self) -> int | None:
+        """Wait until a request is idle, raise a kept error, and return the next one's index; None if it was taken."""
+        while not self.idle:
+            self.check_may_wait()
+            gate = threading.Lock()
+            gate.acquire()
+            self.waiters.append(gate)
+            if not self.idle:
+                gate.acquire()
+        if self.errors:
+            raise self.errors[0]
+        with suppress(IndexError):
+            return self.idle[0]
+        return None
+
+    def claim(self, index: int) -> bool:
+        """Take the request at `index` from the idle ones; False if another thread was faster."""
+        try:
+            self.idle.remove(index)
+        except ValueError:
+            return False
+        return True
+
+    def check_may_wait(self) -> None:
+        """Raise BusyError in a callback."""
+        if get_ident() in self.callers:
+            raise BusyError(
+                "A callback cannot wait for its own queue, whose requests may be waiting for this very callback. "
+                "Start the next inference from elsewhere, or let the queue have more jobs."
+            )
 
 
 class AsyncInferQueue:
@@ -71,37 +112,23 @@ class AsyncInferQueue:
         state = self._state
         index = None
         try:
-            index = self._idle(state.idle.popleft)
+            while index is None:
+                index = state.wait_idle()
+                if index is not None and not state.claim(index):
+                    index = None
             state.userdata[index] = userdata
             self._requests[index].start(inputs, userdata, share_inputs, self._hooks[index])
         except BaseException:
-            if index is not None and not self._requests[index].is_busy():
-                with state.changed:
-                    state.idle.appendleft(index)
-                    state.changed.notify()
+            if index is not None and index not in state.idle and not self._requests[index].is_busy():
+                state.give_back(index)
             raise
 
     def get_idle_request_id(self) -> int:
         """The index of the request that the next `start_async` takes; waits until one is idle."""
-        idle = self._state.idle
-        return self._idle(lambda: idle[0])
-
-    def _idle(self, take: Callable[[], int]) -> int:
-        state = self._state
-        with state.changed:
-            while not state.idle:
-                self._check_may_wait()
-                state.changed.wait()
-            if state.errors:
-                raise state.errors[0]
-            return take()
-
-    def _check_may_wait(self) -> None:
-        if get_ident() in self._state.callers:
-            raise BusyError(
-                "A callback cannot wait for its own queue, whose requests may be waiting for this very callback. "
-                "Start the next inference from elsewhere, or let the queue have more jobs."
-            )
+        index = None
+        while index is None:
+            index = self._state.wait_idle()
+        return index
 
     def is_ready(self) -> bool:
         """Whether a request is idle, so that `start_async` would not wait."""
@@ -112,16 +139,16 @@ class AsyncInferQueue:
 
         Raises the first error of any, as it was raised, and forgets the others: the queue can be used again.
         """
-        self._check_may_wait()
+        self._state.check_may_wait()
         for request in self._requests:
             request.wait_over()
-        with self._state.changed:
-            errors, self._state.errors = self._state.errors, []
-        if errors:
+        if self._state.errors:
+            error = self._state.errors.popleft()
+            self._state.errors.clear()
             try:
-                raise errors[0]
+                raise error
             finally:
-                del errors, self  # the error's traceback refers to this frame
+                del self, request, error  # the error's traceback refers to this frame
 
     def set_callback(self, callback: Callback) -> None:
         """Call `callback(request, userdata)` after each inference that succeeds.

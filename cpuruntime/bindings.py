@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +13,8 @@ from cpuruntime.errors import BusyError, InvalidArgumentError
 from cpuruntime.port import ConstOutput, Ports, position
 from cpuruntime.tensor import Tensor
 
+RUN = "run"
+
 Place = tuple[str, int]
 """A side, "input" or "output", and the position there."""
 
@@ -22,13 +23,14 @@ class Bindings:
     """The arrays that a request's inferences read and write.
 
     Attributes:
-        busy: locked while an inference runs; then nothing here may be called but `check_idle`.
+        running: holds the inference that runs, under the key RUN; then nothing here may be called but `check_idle`.
+            A dict because `setdefault` claims it in one step, and tells who has it even after an interrupt.
         outputs: the array of each output; of a dynamic one, the last inference's.
         followed: tensors of the user's to look after before an inference, as their memory may have moved.
         unset: the inputs of dynamic shape that have no data yet.
     """
 
-    __slots__ = ("_bound", "_device", "_late", "_owned", "_ports", "busy", "followed", "outputs", "unset")
+    __slots__ = ("_bound", "_device", "_late", "_owned", "_ports", "followed", "outputs", "running", "unset")
 
     def __init__(self, ports: Ports, device: DeviceRequest) -> None:
         self._ports = ports
@@ -36,14 +38,14 @@ class Bindings:
         self._owned = [None if shape is None else device.input_array(i, shape) for i, shape in enumerate(ports.shapes)]
         self._bound: list[np.ndarray | None] = list(self._owned)
         self._late: dict[int, Tensor] = {}
-        self.busy = threading.Lock()
+        self.running: dict[str, Any] = {}
         self.outputs = [device.output_array(index) for index in range(len(ports.outputs))]
         self.followed: dict[Place, Tensor] = {}
         self.unset = {index for index, shape in enumerate(ports.shapes) if shape is None}
 
     def check_idle(self) -> None:
         """Raise BusyError while an inference runs."""
-        if self.busy.locked():
+        if self.running:
             self.raise_busy()
 
     @staticmethod

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cpuruntime.bindings import Bindings
+from cpuruntime.bindings import RUN, Bindings
 from cpuruntime.devices.interface import DeviceModel, DeviceRequest, ProfilingInfo
 from cpuruntime.errors import InvalidArgumentError, UnsupportedError
 from cpuruntime.graph.types import Type
@@ -34,26 +34,42 @@ class Shared:
         self.close = weakref.finalize(self, device.close)
 
 
-class _Run:
-    """One inference of a request: `gate` is locked until it is over and its callback has returned."""
+class InferenceRun:
+    """One inference of a request, from its start until its callback has returned.
 
-    __slots__ = ("error", "gate", "hook", "over", "thread")
+    Attributes:
+        error: what it ended with.
+        finished: whether it is over and its callback has returned.
+        thread: the thread in which the callback runs.
+    """
 
-    def __init__(self, hook: Hook | None) -> None:
-        self.gate = threading.Lock()
-        self.gate.acquire()
-        self.error: BaseException | None = None
+    __slots__ = ("callback", "error", "finished", "hook", "thread", "waiters")
+
+    def __init__(self, callback: Callable[[Any], None] | None = None, hook: Hook | None = None) -> None:
+        self.callback = callback
         self.hook = hook
-        self.over = False
+        self.error: BaseException | None = None
+        self.finished = False
         self.thread = 0
+        self.waiters: list[threading.Lock] = []
 
-    def wait(self) -> None:
-        """Wait until it is over. In its own callback it is."""
-        if not self.gate.acquire(False):
-            if self.thread == get_ident():
-                return
-            self.gate.acquire()
-        self.gate.release()
+    def wait(self, seconds: float = -1) -> bool:
+        """Wait until it is finished, or for so long: whether it is. In its own callback it counts as finished.
+
+        Each waiter has a lock of its own, so that an interrupt, which may strike in any line, harms no other.
+        """
+        if self.finished or self.thread == get_ident():
+            return True
+        gate = threading.Lock()
+        gate.acquire()
+        self.waiters.append(gate)
+        return self.finished or gate.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
+
+    def finish(self) -> None:
+        """Let the waiters go on."""
+        self.finished = True
+        for gate in self.waiters:
+            gate.release()
 
 
 class InferRequest:
@@ -68,9 +84,8 @@ class InferRequest:
     __slots__ = (
         "__weakref__",
         "_bindings",
-        "_busy",
+        "_callback",
         "_device",
-        "_hook",
         "_nanoseconds",
         "_run",
         "_shared",
@@ -82,9 +97,8 @@ class InferRequest:
         self._shared = shared
         self._device: DeviceRequest = shared.device.create_request()
         self._bindings = Bindings(shared.ports, self._device)
-        self._busy = self._bindings.busy
-        self._hook: Hook | None = None
-        self._run: _Run | None = None
+        self._callback: Callable[[Any], None] | None = None
+        self._run: InferenceRun | None = None
         self._userdata: Any = None
         self._started = 0
         self._nanoseconds = 0
@@ -113,27 +127,30 @@ class InferRequest:
             InvalidArgumentError: an input has a wrong name, dtype or shape; nothing was run.
             Error: what the device raised.
         """
-        if not self._busy.acquire(False):
-            Bindings.raise_busy()
         bindings, ports = self._bindings, self._shared.ports
+        running = bindings.running
+        run = InferenceRun()
         try:
+            if running.setdefault(RUN, run) is not run:
+                bindings.raise_busy()
             if inputs is not None:
                 bindings.bind(inputs, share_inputs)
             if bindings.followed or bindings.unset:
                 bindings.prepare()
-            run = self._run = _Run(None)
+            self._run = run
             begin = perf_counter_ns()
-            try:
-                self._device.run()
-                self._nanoseconds = perf_counter_ns() - begin
-                if ports.dynamic_outputs:
-                    bindings.collect()
-            finally:
-                run.gate.release()
+            self._device.run()
+            self._nanoseconds = perf_counter_ns() - begin
+            if ports.dynamic_outputs:
+                bindings.collect()
             outputs = bindings.outputs
             arrays = list(outputs) if share_outputs else [array.copy() for array in outputs]
-        finally:
-            self._busy.release()
+        finally:  # no call before the request is idle again: an interrupt strikes only in calls
+            run.finished = True
+            if RUN in running and running[RUN] is run:
+                del running[RUN]
+            if run.waiters:
+                run.finish()
         if not decode_strings:
             arrays = [_encoded(array) for array in arrays]
         return Results(arrays, ports.outputs, ports.output_positions)
@@ -144,38 +161,42 @@ class InferRequest:
         `userdata`, unless None, replaces what the callback is given. Wrong inputs raise here, other errors in `wait`.
         With `share_inputs` the arrays must keep their content until the inference is over.
         """
-        self.start(inputs, userdata, share_inputs, self._hook)
+        self.start(inputs, userdata, share_inputs)
 
-    def start(self, inputs: Any, userdata: Any, share_inputs: bool, hook: Hook | None) -> None:
-        """`start_async` with a function that is called when the inference is over, in place of the callback."""
-        if not self._busy.acquire(False):
-            Bindings.raise_busy()
+    def start(self, inputs: Any, userdata: Any, share_inputs: bool, hook: Hook | None = None) -> None:
+        """`start_async`; `hook`, where given, is called in place of the callback."""
         bindings = self._bindings
+        running = bindings.running
         previous = self._run
-        run = None
+        run = InferenceRun(self._callback, hook)
         try:
+            if running.setdefault(RUN, run) is not run:
+                bindings.raise_busy()
             if userdata is not None:
                 self._userdata = userdata
             if inputs is not None:
                 bindings.bind(inputs, share_inputs)
             if bindings.followed or bindings.unset:
                 bindings.prepare()
-            run = self._run = _Run(hook)
+            self._run = run
             self._started = perf_counter_ns()
             self._device.start(self._finish)
         except BaseException as error:
-            interrupted = not isinstance(error, Exception)  # perhaps after the inference was queued
-            if run is None or not (interrupted and (self._device.cancel() or run.over)):
+            # an interrupt may have struck after the inference was queued; then it is cancelled, and still to finish
+            pending = self._is(run) and not isinstance(error, Exception) and self._device.cancel()
+            if self._is(run) and not pending:
                 self._run = previous
-                self._busy.release()
-                if run is not None:
-                    run.gate.release()
+                del running[RUN]
+                run.finish()
             raise
+
+    def _is(self, run: InferenceRun) -> bool:
+        """Whether `run` is the inference that runs."""
+        return self._bindings.running.get(RUN) is run
 
     def _finish(self, error: BaseException | None) -> None:
         """The device's `done`: the inference is over."""
-        run = self._run
-        assert run is not None
+        run = self._bindings.running[RUN]
         self._nanoseconds = perf_counter_ns() - self._started
         if error is None and self._shared.ports.dynamic_outputs:
             try:
@@ -183,19 +204,18 @@ class InferRequest:
             except Exception as raised:
                 error = raised
         run.error = error
-        run.over = True
-        hook = run.hook
-        if hook is None:
-            self._busy.release()
-        else:
-            run.thread = get_ident()
-            self._busy.release()
-            try:
-                hook(self, error)
-            except BaseException as raised:
-                run.error = without_frame(raised)
-            run.thread = 0
-        run.gate.release()
+        run.thread = get_ident()
+        del self._bindings.running[RUN]
+        try:
+            if run.hook is not None:
+                run.hook(self, error)
+            elif run.callback is not None:
+                run.callback(self._userdata)
+        except BaseException as raised:
+            run.error = raised
+        run.thread = 0
+        run.finish()
+        del self, run, error  # the traceback of a callback's error refers to this frame
 
     def wait(self) -> None:
         """Wait until the inference is over and its callback has returned; at once if none was started.
@@ -217,18 +237,14 @@ class InferRequest:
         if timeout < 0:
             raise InvalidArgumentError(f"Timeout {timeout} ms is negative.")
         run = self._run
-        if run is None:
+        if run is None or not run.wait(timeout / 1000):
             return False
-        if run.thread != get_ident():
-            if not run.gate.acquire(timeout=timeout / 1000):
-                return False
-            run.gate.release()
         self.wait()
         return True
 
     def is_busy(self) -> bool:
         """Whether an inference runs."""
-        return self._busy.locked()
+        return RUN in self._bindings.running
 
     def wait_over(self) -> None:
         """`wait` without raising the inference's error."""
@@ -248,7 +264,7 @@ class InferRequest:
         self._bindings.check_idle()
         if not callable(callback):
             raise InvalidArgumentError(f"The callback must be callable, not {type(callback).__name__}.")
-        self._hook = lambda request, error: callback(request._userdata)
+        self._callback = callback
         self._userdata = userdata
 
     def get_tensor(self, name_or_port: str | ConstOutput) -> Tensor:
@@ -352,11 +368,6 @@ class InferRequest:
 
     def __repr__(self) -> str:
         return describe_all("InferRequest:", self._shared.ports.inputs, self._shared.ports.outputs)
-
-
-def without_frame(error: BaseException) -> BaseException:
-    """`error` without its traceback's entry for the caller, whose variables an error that is kept would keep alive."""
-    return error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
 
 
 def _only(index: Any, tensor: Any) -> tuple[Any, Any]:

@@ -245,10 +245,12 @@ class Tensor:
 
     def copy_to(self, target_tensor: Tensor) -> None:
         """Copy the elements to another tensor of the same type, which takes on this one's shape."""
+        _check_tensor(target_tensor)
         target_tensor.copy_from(self)
 
     def copy_from(self, source_tensor: Tensor) -> None:
         """Take on the shape and elements of another tensor of the same type."""
+        _check_tensor(source_tensor)
         if source_tensor._type is not self._type:
             names = source_tensor._type.get_type_name(), self._type.get_type_name()
             raise InvalidArgumentError(f"A tensor of type {names[0]} cannot be copied to one of type {names[1]}.")
@@ -267,6 +269,11 @@ def _check_contiguous(array: np.ndarray) -> None:
         raise InvalidArgumentError(
             "Memory can be shared only with a C-contiguous NumPy array; use np.ascontiguousarray, or let it be copied."
         )
+
+
+def _check_tensor(given: Any) -> None:
+    if not isinstance(given, Tensor):
+        raise InvalidArgumentError(f"A Tensor is needed, not {type(given).__name__}.")
 
 
 def _decoded(strings: np.ndarray) -> np.ndarray:

@@ -15,10 +15,10 @@ class Word(str, enum.Enum):
     """Base of the enumerations: a member equals its name as text, so `PerformanceMode.LATENCY == "LATENCY"`."""
 
     def __str__(self) -> str:
-        return f"{type(self).__name__}.{self.name}"
+        return self.value
 
     def __format__(self, specification: str) -> str:
-        return format(str(self), specification)
+        return format(self.value, specification)
 
 
 class Values:

@@ -157,23 +157,24 @@ class ReferenceRequest(DeviceRequest):
 
     def run(self) -> None:
         """Run in a stream's thread and wait; with NUM_STREAMS 0 in the caller's."""
-        over = threading.Event()
+        over = threading.Lock()
+        over.acquire()
         errors: list[BaseException | None] = []
 
         def done(error: BaseException | None) -> None:
             errors.append(error)
-            over.set()
+            over.release()
 
-        if not self._model.streams:
+        if self._model.streams:
+            self._start_and_wait(done, over, errors)
+        else:
             self._model.check_open()
             self._job = _Job(self, done)
             self._job.run()
-        else:
-            self._start_and_wait(done, over)
         if errors[0] is not None:
             raise errors[0]
 
-    def _start_and_wait(self, done: Done, over: threading.Event) -> None:
+    def _start_and_wait(self, done: Done, over: threading.Lock, errors: list[BaseException | None]) -> None:
         interrupt: KeyboardInterrupt | None = None
         try:
             self.start(done)
@@ -181,9 +182,9 @@ class ReferenceRequest(DeviceRequest):
             if not self.cancel():
                 raise
             interrupt = struck
-        while not over.is_set():
+        while not errors:
             try:
-                over.wait()
+                over.acquire()
             except KeyboardInterrupt as struck:
                 interrupt = struck
         if interrupt is not None:
