@@ -1,0 +1,260 @@
+"""What every device must do, seen through the public objects."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+from support.onnx_models import make_model, one_input, two_inputs
+
+import cpuruntime as ov
+from cpuruntime import InvalidArgumentError, ProfilingInfo
+
+Compile = Callable[..., ov.CompiledModel]
+
+X = np.array([[-3, -2, -1], [0, 1, 2]], np.float32)
+Y = np.ones((2, 3), np.float32)
+
+
+def test_results_are_right_and_keyed_by_port_index_and_name(added: ov.CompiledModel) -> None:
+    results = added([X, Y])
+    np.testing.assert_array_equal(results["sum"], X + 1)
+    for key in (1, -1, "result", added.output(1), added.output("result")):
+        np.testing.assert_array_equal(results[key], np.maximum(X + 1, 0))
+    assert [port.any_name for port in results] == ["sum", "result"]
+
+
+def test_memory_is_aligned(added: ov.CompiledModel) -> None:
+    request = added.create_infer_request()
+    for tensor in (*request.input_tensors, *request.output_tensors):
+        assert tensor.data.ctypes.data % 64 == 0
+        assert tensor.data.flags.c_contiguous
+
+
+def test_the_memory_of_tensors_is_what_inference_reads_and_writes(added: ov.CompiledModel) -> None:
+    request = added.create_infer_request()
+    request.get_tensor("x").data[...] = X
+    request.get_input_tensor(1).data[...] = Y
+    output = request.get_tensor("result").data
+    request.infer()
+    np.testing.assert_array_equal(output, np.maximum(X + 1, 0))
+    request.get_tensor("x").data[...] = 5
+    request.infer()
+    np.testing.assert_array_equal(output, np.full((2, 3), 6))
+
+
+def test_user_memory_is_read_and_written_in_place(added: ov.CompiledModel) -> None:
+    request = added.create_infer_request()
+    x, total = X.copy(), np.zeros((2, 3), np.float32)
+    request.set_tensor("x", ov.Tensor(x, shared_memory=True))
+    request.set_input_tensor(1, ov.Tensor(Y, shared_memory=True))
+    request.set_tensor(added.output("sum"), ov.Tensor(total, shared_memory=True))
+    request.infer()
+    np.testing.assert_array_equal(total, X + 1)
+    x += 1
+    request.start_async()
+    request.wait()
+    np.testing.assert_array_equal(total, X + 2)
+    np.testing.assert_array_equal(request.results["sum"], total)
+    assert np.shares_memory(request.get_tensor("sum").data, total)
+
+
+def test_memory_of_any_alignment_is_taken(negated: ov.CompiledModel) -> None:
+    raw = np.zeros(28, np.uint8)[4:28].view(np.float32).reshape(2, 3)
+    raw[...] = X
+    np.testing.assert_array_equal(negated(raw)[0], -X)
+
+
+def test_read_only_inputs_are_taken_and_inputs_never_written(added: ov.CompiledModel) -> None:
+    frozen = X.copy()
+    frozen.flags.writeable = False
+    kept = Y.copy()
+    added([frozen, kept], share_inputs=True)
+    np.testing.assert_array_equal(kept, Y)
+
+
+def test_inference_after_the_bound_array_changed_hands(negated: ov.CompiledModel) -> None:
+    request = negated.create_infer_request()
+    for step in range(4):
+        array = np.full((2, 3), step, np.float32)
+        found = request.infer(array, share_inputs=bool(step % 2))[0]
+        np.testing.assert_array_equal(found, -array)
+    assert array[0, 0] == 3
+
+
+def test_requests_are_independent(added: ov.CompiledModel) -> None:
+    first, second = added.create_infer_request(), added.create_infer_request()
+    first.infer([X, Y])
+    second.infer([10 * X, Y])
+    np.testing.assert_array_equal(first.results["sum"], X + 1)
+    np.testing.assert_array_equal(second.results["sum"], 10 * X + 1)
+
+
+def test_more_requests_than_streams_wait_and_finish(negated: ov.CompiledModel) -> None:
+    requests = [negated.create_infer_request() for _ in range(20)]
+    for value, request in enumerate(requests):
+        request.start_async(np.full((2, 3), value, np.float32))
+    for value, request in enumerate(requests):
+        request.wait()
+        assert request.results[0][0, 0] == -value
+        assert request.latency > 0
+
+
+def test_a_callback_runs_once_after_each_inference(negated: ov.CompiledModel) -> None:
+    request = negated.create_infer_request()
+    seen: list[tuple[str, float, bool]] = []
+    caller = threading.get_ident()
+    request.set_callback(
+        lambda tag: seen.append((tag, float(request.results[0][0, 0]), threading.get_ident() == caller)), "first"
+    )
+    request.start_async(np.full((2, 3), 1, np.float32))
+    request.wait()
+    request.start_async(np.full((2, 3), 2, np.float32), "second")
+    request.wait()
+    assert seen == [("first", -1, False), ("second", -2, False)]
+
+
+def test_a_callback_may_start_the_next_inference(negated: ov.CompiledModel) -> None:
+    request = negated.create_infer_request()
+    finished = threading.Event()
+    runs: list[float] = []
+
+    def again(_: object) -> None:
+        runs.append(float(request.results[0][0, 0]))
+        if len(runs) < 5:
+            request.start_async(np.full((2, 3), len(runs), np.float32))
+        else:
+            finished.set()
+
+    request.set_callback(again, None)
+    request.start_async(np.zeros((2, 3), np.float32))
+    assert finished.wait(30)
+    request.wait()
+    assert runs == [0, -1, -2, -3, -4]
+
+
+@pytest.mark.parametrize("streams", [0, 1, 2])
+def test_any_number_of_streams_gives_the_same_results(compile_on: Compile, streams: int) -> None:
+    compiled = compile_on(two_inputs(), {"NUM_STREAMS": streams})
+    assert compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") >= 1
+    np.testing.assert_array_equal(compiled([X, Y])["sum"], X + 1)
+    queue = ov.AsyncInferQueue(compiled, 3)
+    totals: list[float] = []
+    queue.set_callback(lambda request, _: totals.append(float(request.results["sum"][0, 0])))
+    for value in range(9):
+        queue.start_async([np.full((2, 3), value, np.float32), Y])
+    queue.wait_all()
+    assert sorted(totals) == [value + 1 for value in range(9)]
+
+
+@pytest.mark.parametrize("hint", ["LATENCY", "THROUGHPUT", "CUMULATIVE_THROUGHPUT"])
+def test_hints_are_resolved(compile_on: Compile, hint: str) -> None:
+    compiled = compile_on(one_input(), {"PERFORMANCE_HINT": hint})
+    assert compiled.get_property("PERFORMANCE_HINT") == hint
+    assert compiled.get_property("NUM_STREAMS") >= 1
+    if hint == "LATENCY":
+        assert compiled.get_property("NUM_STREAMS") == 1
+
+
+def test_facts_of_a_compiled_model(negated: ov.CompiledModel, device: str) -> None:
+    supported = negated.get_property("SUPPORTED_PROPERTIES")
+    assert set(supported.values()) == {"RO"}
+    for name in supported:
+        assert negated.get_property(name) is not None
+    assert negated.get_property("EXECUTION_DEVICES") == [device]
+    assert negated.get_property("NETWORK_NAME") == "negation"
+
+
+def test_the_explanation_covers_all_nodes(added: ov.CompiledModel) -> None:
+    explanation = added.explain()
+    assert {name for row in explanation.rows for name in row.nodes} == {"add", "relu"}
+    assert explanation.decisions
+    assert set(explanation.fallbacks) <= set(explanation.rows)
+    text = str(explanation)
+    assert all(part in text for part in ("add", "relu", *explanation.decisions))
+
+
+def test_profiling(compile_on: Compile) -> None:
+    plain = compile_on(two_inputs()).create_infer_request()
+    plain.infer([X, Y])
+    assert all(row.status is ProfilingInfo.NOT_RUN and not row.real_time for row in plain.profiling_info)
+    profiled = compile_on(two_inputs(), {"PERF_COUNT": True}).create_infer_request()
+    profiled.infer([X, Y])
+    executed = [row for row in profiled.get_profiling_info() if row.status == ProfilingInfo.Status.EXECUTED]
+    assert executed
+    assert sum(row.real_time.total_seconds() for row in executed) * 1e3 <= profiled.latency
+    assert all(row.node_name and row.node_type and row.exec_type for row in executed)
+
+
+def test_integers(compile_on: Compile) -> None:
+    compiled = compile_on(two_inputs(element_type=TensorProto.INT32))
+    found = compiled([X.astype(np.int32), Y.astype(np.int32)])["sum"]
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, X.astype(np.int32) + 1)
+
+
+def test_an_input_that_is_also_an_output(compile_on: Compile) -> None:
+    nodes = [helper.make_node("Identity", ["x"], ["y"], name="same")]
+    compiled = compile_on(make_model(nodes, {"x": [2, 3]}, {"y": [2, 3]}))
+    found = compiled(X)["y"]
+    np.testing.assert_array_equal(found, X)
+    assert not np.shares_memory(found, X)
+
+
+def test_a_constant_output(compile_on: Compile) -> None:
+    value = helper.make_tensor("v", TensorProto.FLOAT, [2], [1.0, 2.0])
+    nodes = [
+        helper.make_node("Constant", [], ["fixed"], name="constant", value=value),
+        helper.make_node("Neg", ["x"], ["y"], name="negate"),
+    ]
+    compiled = compile_on(make_model(nodes, {"x": [2, 3]}, {"y": [2, 3], "fixed": [2]}))
+    assert compiled(X)["fixed"].tolist() == [1, 2]
+    np.testing.assert_array_equal(compiled(X)["y"], -X)
+
+
+def test_reshaped_models(compile_on: Compile) -> None:
+    model = ov.Core().read_model(one_input(["n", 3]))
+    model.reshape([4, 3])
+    compiled = compile_on(model)
+    model.reshape([5, 3])
+    assert compiled.input().shape == [4, 3]
+    np.testing.assert_array_equal(compiled(np.ones((4, 3), np.float32))[0], -np.ones((4, 3)))
+    with pytest.raises(InvalidArgumentError, match=r"shape \[5,3\] given, \[4,3\] needed"):
+        compiled(np.ones((5, 3), np.float32))
+
+
+def test_several_threads_with_a_request_each(added: ov.CompiledModel) -> None:
+    errors: list[BaseException] = []
+
+    def work(seed: int) -> None:
+        try:
+            request = added.create_infer_request()
+            for step in range(50):
+                value = np.float32(seed * 100 + step)
+                found = request.infer([np.full((2, 3), value), Y])["sum"]
+                np.testing.assert_array_equal(found, np.full((2, 3), value + 1))
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not errors
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def test_models_compiled_at_the_same_time(compile_on: Compile) -> None:
+    found: list[float] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(float(compile_on(one_input())(X)[0][0, 0]))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert found == [3, 3, 3, 3]

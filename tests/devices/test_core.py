@@ -1,0 +1,202 @@
+"""Core: devices, reading, compiling, properties."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from support.onnx_models import one_input, two_inputs
+
+import cpuruntime as ov
+import cpuruntime.properties as props
+import cpuruntime.properties.hint as hints
+from cpuruntime import DeviceUnavailableError, InvalidArgumentError, UnsupportedError
+from cpuruntime.devices import registry
+from cpuruntime.devices.reference import ReferencePlugin
+
+
+class Absent(ReferencePlugin):
+    """A device that can never be used here."""
+
+    name = "ABSENT"
+
+    def unavailable_reason(self) -> str | None:
+        return "there is no such hardware; plug it in."
+
+
+@pytest.fixture
+def absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Registers ABSENT, which is not available, and BROKEN, which cannot be imported."""
+    monkeypatch.setitem(registry.BUILTIN, "ABSENT", f"{__name__}:Absent")
+    monkeypatch.setitem(registry.BUILTIN, "BROKEN", "no_such_module:Plugin")
+
+
+def test_the_available_devices_are_listed(device: str) -> None:
+    core = ov.Core()
+    assert device in core.available_devices
+    assert core.available_devices == core.get_available_devices() == core.get_property("AVAILABLE_DEVICES")
+    assert device not in core.unavailable_devices
+
+
+def test_unavailable_devices_say_why(absent: None) -> None:
+    core = ov.Core()
+    assert not {"ABSENT", "BROKEN"} & set(core.available_devices)
+    assert core.unavailable_devices["ABSENT"] == "there is no such hardware; plug it in."
+    assert "No module named 'no_such_module'" in core.unavailable_devices["BROKEN"]
+    with pytest.raises(DeviceUnavailableError, match=r"Device ABSENT is not available: there is no such hardware"):
+        core.compile_model(one_input(), "ABSENT")
+    with pytest.raises(DeviceUnavailableError, match=r"BROKEN.*cannot be imported"):
+        core.compile_model(one_input(), "BROKEN")
+
+
+def test_a_device_may_come_from_another_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = [
+        SimpleNamespace(name="EXTRA", value="cpuruntime.devices.reference:ReferencePlugin"),
+        SimpleNamespace(name="REFERENCE", value="no_such_module:Impostor"),
+    ]
+    monkeypatch.setattr(registry, "entry_points", lambda group: entries if group == "cpuruntime.devices" else [])
+    core = ov.Core()
+    assert {"EXTRA", "REFERENCE"} <= set(core.available_devices)
+    assert core.compile_model(one_input(), "EXTRA")(np.ones((2, 3), np.float32))[0][0, 0] == -1
+
+
+@pytest.mark.parametrize("name", ["REFERENCES", "reference", "REFERENCE.0", "", None, 3])
+def test_an_unknown_device(name: Any) -> None:
+    core = ov.Core()
+    with pytest.raises(InvalidArgumentError, match=r"Unknown device .*Registered: CPU, REFERENCE") as caught:
+        core.get_property(name, "FULL_DEVICE_NAME")
+    if isinstance(name, str) and name:
+        assert "Did you mean 'REFERENCE'?" in str(caught.value)
+
+
+def test_a_model_is_read_from_path_bytes_file_and_message(tmp_path: Path) -> None:
+    proto = one_input()
+    path = tmp_path / "model.onnx"
+    path.write_bytes(proto.SerializeToString())
+    core = ov.Core()
+    for source in (path, str(path), path.read_bytes(), io.BytesIO(path.read_bytes()), proto):
+        assert core.read_model(source).friendly_name == "negation"
+        assert core.compile_model(source, "REFERENCE").input().any_name == "x"
+    assert core.read_model(model=path, weights=None, config={}).friendly_name == "negation"
+
+
+def test_what_cannot_be_read() -> None:
+    core = ov.Core()
+    with pytest.raises(ov.ModelNotFoundError, match="nowhere"):
+        core.read_model("/nowhere/model.onnx")
+    with pytest.raises(ov.ModelError):
+        core.read_model(b"not a model")
+    with pytest.raises(InvalidArgumentError, match="Unknown property 'ENABLE_MMAP' of reading a model"):
+        core.read_model(one_input(), config={"ENABLE_MMAP": False})
+    with pytest.raises(InvalidArgumentError, match="weights"):
+        core.read_model(one_input(), b"weights")  # type: ignore[arg-type]
+
+
+def test_every_property_of_a_device_can_be_read(device: str) -> None:
+    core = ov.Core()
+    supported = core.get_property(device, "SUPPORTED_PROPERTIES")
+    assert set(supported.values()) <= {"RO", "RW", "WO"}
+    for name, mutability in supported.items():
+        if mutability != "WO":
+            assert core.get_property(device, name) is not None
+    assert isinstance(core.get_property(device, "FULL_DEVICE_NAME"), str)
+    assert core.get_property(device, props.supported_properties) == supported
+
+
+def test_settings_are_kept_per_core_and_device(device: str) -> None:
+    core = ov.Core()
+    core.set_property(device, {props.num_streams: 2, hints.performance_mode: "THROUGHPUT"})
+    assert core.get_property(device, "NUM_STREAMS") == 2
+    assert core.get_property(device, hints.performance_mode) is hints.PerformanceMode.THROUGHPUT
+    assert ov.Core().get_property(device, "NUM_STREAMS") == 1
+    core.set_property(device, props.num_streams(1))
+    assert core.get_property(device, "NUM_STREAMS") == 1
+
+
+def test_settings_for_all_devices() -> None:
+    core = ov.Core()
+    core.set_property({"PERF_COUNT": True})
+    core.set_property(hints.performance_mode("THROUGHPUT"))
+    for name in core.available_devices:
+        assert core.get_property(name, "PERF_COUNT") is True
+        assert core.get_property(name, "PERFORMANCE_HINT") == "THROUGHPUT"
+
+
+def test_wrong_settings_change_nothing(device: str) -> None:
+    core = ov.Core()
+    wrong = [
+        ({"NUM_STREAMS": 2, "NUM_STREAM": 2}, "Unknown property 'NUM_STREAM' of device .*Did you mean 'NUM_STREAMS'"),
+        ({"NUM_STREAMS": 2, "FULL_DEVICE_NAME": "x"}, "read only"),
+        ({"NUM_STREAMS": 2, "PERF_COUNT": "perhaps"}, "'perhaps' is not True or False"),
+        (("NUM_STREAMS",), "must be a dict"),
+    ]
+    for values, message in wrong:
+        with pytest.raises(InvalidArgumentError, match=message):
+            core.set_property(device, values)
+        with pytest.raises(InvalidArgumentError):
+            core.set_property(values)
+    assert core.get_property(device, "NUM_STREAMS") == 1
+    with pytest.raises(InvalidArgumentError, match="takes a device name and properties"):
+        core.set_property(device, {}, {})
+    with pytest.raises(InvalidArgumentError, match="takes a device name and a property"):
+        core.get_property()
+
+
+def test_properties_that_a_core_alone_does_not_have() -> None:
+    with pytest.raises(InvalidArgumentError, match="belongs to a device"):
+        ov.Core().get_property("NUM_STREAMS")
+    with pytest.raises(InvalidArgumentError, match="Did you mean 'NUM_STREAMS'"):
+        ov.Core().get_property("NUM_STREMS")
+
+
+def test_a_configuration_overrides_settings_and_those_the_environment(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CPURUNTIME_PERF_COUNT", "YES")
+    core = ov.Core()
+    assert core.compile_model(one_input(), device).get_property("PERF_COUNT") is True
+    core.set_property(device, {"PERF_COUNT": False})
+    assert core.compile_model(one_input(), device).get_property("PERF_COUNT") is False
+    assert core.compile_model(one_input(), device, {"PERF_COUNT": "YES"}).get_property("PERF_COUNT") is True
+
+
+def test_a_bad_environment_value_is_an_error(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CPURUNTIME_PERFORMANCE_HINT", "LATENCI")
+    with pytest.raises(InvalidArgumentError, match=r"CPURUNTIME_PERFORMANCE_HINT: .*Did you mean 'LATENCY'\?"):
+        ov.Core().compile_model(one_input(), device)
+
+
+@pytest.mark.parametrize("precision", ["f32", ov.Type.f32])
+def test_the_precision_is_an_element_type(device: str, precision: Any) -> None:
+    core = ov.Core()
+    core.set_property(device, {hints.inference_precision: precision})
+    assert core.get_property(device, "INFERENCE_PRECISION_HINT") is ov.Type.f32
+    compiled = core.compile_model(one_input(), device)
+    assert compiled.get_property(hints.inference_precision) is ov.Type.f32
+    with pytest.raises(UnsupportedError, match="bf16"):
+        core.compile_model(one_input(), device, {"INFERENCE_PRECISION_HINT": "bf16"})
+
+
+def test_compile_refuses_a_wrong_configuration(device: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"Unknown property 'PERF_COUNTS' of device {device}. Did you mean"):
+        ov.Core().compile_model(one_input(), device, {"PERF_COUNTS": True})
+
+
+def test_query_names_the_nodes_and_the_device(device: str) -> None:
+    core = ov.Core()
+    model = core.read_model(two_inputs())
+    assert core.query_model(model, device) == {"add": device, "relu": device}
+
+
+def test_versions(device: str) -> None:
+    version = ov.Core().get_versions(device)[device]
+    assert version.build_number == ov.__version__ == ov.get_version()
+    assert version.description.startswith("cpuruntime.devices.")
+
+
+def test_the_convenience_function_compiles(device: str) -> None:
+    assert ov.compile_model(one_input(), device)(np.ones((2, 3), np.float32))[0].tolist() == [[-1] * 3] * 2

@@ -1,0 +1,158 @@
+"""Properties: declarations, parsing, the environment, OpenVINO's spellings."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cpuruntime.properties as props
+import cpuruntime.properties.hint as hints
+import cpuruntime.properties.streams as streams
+from cpuruntime.errors import InvalidArgumentError, UnsupportedError
+from cpuruntime.graph import Type
+from cpuruntime.properties import PROPERTIES, Settings, from_environment, parse, select
+from cpuruntime.properties.declaration import declared
+
+
+@pytest.mark.parametrize("declaration", PROPERTIES.values(), ids=str)
+def test_every_declaration_is_complete_and_its_default_legal(declaration: props.Property) -> None:
+    assert declaration.doc.endswith(".")
+    assert declaration.values.rule
+    assert declaration.mutability in ("RO", "RW", "WO")
+    if declaration.writable:
+        assert declaration.parse(declaration.default) == declaration.default
+        assert declaration.parse(str(getattr(declaration.default, "name", declaration.default))) == declaration.default
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("PERFORMANCE_HINT", "THROUGHPUT", hints.PerformanceMode.THROUGHPUT),
+        ("PERFORMANCE_HINT", "latency", hints.PerformanceMode.LATENCY),
+        ("PERFORMANCE_HINT", hints.PerformanceMode.CUMULATIVE_THROUGHPUT, hints.PerformanceMode.CUMULATIVE_THROUGHPUT),
+        ("NUM_STREAMS", 3, 3),
+        ("NUM_STREAMS", "3", 3),
+        ("NUM_STREAMS", 0, 0),
+        ("NUM_STREAMS", "AUTO", -1),
+        ("NUM_STREAMS", -2, -2),
+        ("NUM_STREAMS", streams.Num.NUMA, -2),
+        ("NUM_STREAMS", streams.Num(4), 4),
+        ("NUM_STREAMS", np.int32(5), 5),
+        ("PERF_COUNT", "YES", True),
+        ("PERF_COUNT", "no", False),
+        ("PERF_COUNT", "true", True),
+        ("PERF_COUNT", False, False),
+        ("INFERENCE_PRECISION_HINT", "f32", "f32"),
+        ("INFERENCE_PRECISION_HINT", "FP32", "f32"),
+        ("INFERENCE_PRECISION_HINT", Type.f32, "f32"),
+    ],
+)
+def test_values_are_taken_as_objects_and_as_text(name: str, given: Any, expected: Any) -> None:
+    found = PROPERTIES[name].parse(given)
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "parts"),
+    [
+        ("PERFORMANCE_HINT", "THROUGPUT", ["'THROUGPUT'", "one of LATENCY", "Did you mean 'THROUGHPUT'?"]),
+        ("PERFORMANCE_HINT", hints.ExecutionMode.ACCURACY, ["PERFORMANCE_HINT", "one of LATENCY"]),
+        ("PERFORMANCE_HINT", 1, ["1 is not one of"]),
+        ("NUM_STREAMS", -3, ["-3 is not an integer >= 0 or AUTO (-1) or NUMA (-2)"]),
+        ("NUM_STREAMS", 2.5, ["2.5 is not an integer"]),
+        ("NUM_STREAMS", True, ["True is not an integer"]),
+        ("NUM_STREAMS", "many", ["'many' is not an integer"]),
+        ("NUM_STREAMS", "ATUO", ["Did you mean 'AUTO'?"]),
+        ("INFERENCE_NUM_THREADS", -1, ["INFERENCE_NUM_THREADS: -1 is not an integer >= 0."]),
+        ("PERF_COUNT", "maybe", ["True or False"]),
+        ("PERF_COUNT", 1, ["1 is not True or False"]),
+        ("INFERENCE_PRECISION_HINT", "i8", ["'i8' is not one of f32"]),
+        ("INFERENCE_PRECISION_HINT", 32, ["32 is not one of f32"]),
+        ("FULL_DEVICE_NAME", "x", ["FULL_DEVICE_NAME is read only"]),
+    ],
+)
+def test_wrong_values_are_refused_with_value_and_rule(name: str, given: Any, parts: list[str]) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        PROPERTIES[name].parse(given)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "f16", "dynamic", Type.bf16])
+def test_a_precision_that_is_not_there_is_refused_and_never_replaced(precision: Any) -> None:
+    with pytest.raises(UnsupportedError, match=r"INFERENCE_PRECISION_HINT.*use one of f32"):
+        PROPERTIES["INFERENCE_PRECISION_HINT"].parse(precision)
+
+
+def test_an_unknown_name_suggests_the_nearest_and_lists_all() -> None:
+    known = select("NUM_STREAMS", "PERF_COUNT")
+    with pytest.raises(InvalidArgumentError, match=r"'NUM_STREAM' of device X. Did you mean 'NUM_STREAMS'\?") as caught:
+        parse({"NUM_STREAM": 1}, known, "device X")
+    assert "It has: NUM_STREAMS, PERF_COUNT." in str(caught.value)
+    with pytest.raises(InvalidArgumentError, match="Unknown property 7"):
+        declared(7, known, "device X")
+
+
+def test_a_configuration_is_a_mapping_by_name_or_property() -> None:
+    found = parse({props.num_streams: "2", "PERF_COUNT": "YES"}, PROPERTIES, "device X")
+    assert found == {"NUM_STREAMS": 2, "PERF_COUNT": True}
+    assert all(type(name) is str for name in found)
+    with pytest.raises(InvalidArgumentError, match="must be a dict of property to value, not list"):
+        parse(["NUM_STREAMS"], PROPERTIES, "device X")  # type: ignore[arg-type]
+
+
+def test_settings_know_what_was_chosen_and_what_is_default() -> None:
+    settings = Settings(PROPERTIES, {"NUM_STREAMS": 4})
+    assert "NUM_STREAMS" in settings
+    assert "PERF_COUNT" not in settings
+    assert (settings.value("NUM_STREAMS"), settings.value("PERF_COUNT")) == (4, False)
+
+
+def test_the_environment_sets_writable_properties() -> None:
+    found = from_environment(
+        PROPERTIES,
+        {
+            "CPURUNTIME_NUM_STREAMS": "NUMA",
+            "CPURUNTIME_PERFORMANCE_HINT": "THROUGHPUT",
+            "CPURUNTIME_PERF_COUNT": "",
+            "CPURUNTIME_FULL_DEVICE_NAME": "ignored: read only",
+            "NUM_STREAMS": "7",
+        },
+    )
+    assert found == {"NUM_STREAMS": -2, "PERFORMANCE_HINT": "THROUGHPUT"}
+
+
+def test_a_bad_environment_value_names_the_variable() -> None:
+    with pytest.raises(InvalidArgumentError, match="variable CPURUNTIME_NUM_STREAMS: property NUM_STREAMS: 'lots'"):
+        from_environment(PROPERTIES, {"CPURUNTIME_NUM_STREAMS": "lots"})
+    with pytest.raises(UnsupportedError, match="variable CPURUNTIME_INFERENCE_PRECISION_HINT"):
+        from_environment(PROPERTIES, {"CPURUNTIME_INFERENCE_PRECISION_HINT": "bf16"})
+
+
+def test_properties_are_used_as_in_openvino() -> None:
+    assert hints.performance_mode == "PERFORMANCE_HINT"
+    assert hints.performance_mode() == "PERFORMANCE_HINT"
+    assert hints.performance_mode("LATENCY") == ("PERFORMANCE_HINT", hints.PerformanceMode.LATENCY)
+    assert {hints.performance_mode: 1} == {"PERFORMANCE_HINT": 1}
+    assert props.num_streams is streams.num
+    assert streams.Num.AUTO.to_integer() == -1
+    assert str(hints.PerformanceMode.LATENCY) == f"{hints.PerformanceMode.LATENCY}" == "LATENCY"
+    assert hints.PerformanceMode.LATENCY == "LATENCY"
+
+
+def test_properties_survive_copying_and_pickling() -> None:
+    config = {hints.performance_mode: hints.PerformanceMode.LATENCY}
+    assert copy.deepcopy(config) == config
+    again = pickle.loads(pickle.dumps(hints.performance_mode))
+    assert (again, again.doc, again.default) == ("PERFORMANCE_HINT", hints.performance_mode.doc, "LATENCY")
+
+
+def test_a_device_may_differ_from_the_declaration() -> None:
+    changed = props.num_streams.replace(default=8)
+    assert (changed, changed.default, changed.doc) == ("NUM_STREAMS", 8, props.num_streams.doc)
+    assert props.num_streams.default == 1
