@@ -215,8 +215,22 @@ def _source_digest(path: Path) -> bytes:
 _SIBLING_IMPORT = re.compile(r"""^from \.(\w+) import|\blazy\("(\w+)"\)""", re.MULTILINE)
 
 
+def _files(function: FunctionType) -> list[Path]:
+    """The files of a kernel's function and of the helpers it reaches, which a factory may have got from elsewhere."""
+    pending, seen = [function], set()
+    while pending:
+        here = pending.pop()
+        if here not in seen:
+            seen.add(here)
+            held = [here.__globals__.get(name) for name in _names(here.__code__)]
+            held += [cell.cell_contents for cell in here.__closure__ or ()]
+            # Not isinstance: that would execute a lazy module.
+            pending += [helper.function for helper in held if issubclass(type(helper), Inline)]
+    return sorted({Path(f.__code__.co_filename) for f in seen})
+
+
 def _symbol(item: Kernel) -> str:
-    sources = _source_digest(Path(item.function.__code__.co_filename))
+    sources = b"".join(_source_digest(file) for file in _files(item.function))
     return "cpuruntime_" + hashlib.sha256(_environment() + sources + item.name.encode()).hexdigest()[:40]
 
 

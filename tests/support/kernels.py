@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from cpuruntime.ops import loops
 from cpuruntime.ops.isa import LANES, VECTOR_BYTES
 from cpuruntime.ops.jit import Kernel
 
@@ -148,6 +149,16 @@ def run(kernel: Kernel, *outputs: Guarded, threads: tuple[int, ...] = (1, 2, 3),
         assert results == first, f"{kernel}: {count} threads give another result than {threads[0]}"
 
 
+def run_nest(kernel: Kernel, target: Guarded, *operands: Guarded, repeat: bool = False, **fields: float) -> None:
+    """Runs a kernel of the loop nest; operands broadcast to the target's shape."""
+    shape = target.array.shape
+    named = dict(zip(("target", "first", "second", "third"), (target, *operands)))
+    walks = {n: loops.broadcast(o.array.shape, o.array.strides, shape) for n, o in named.items()}
+    given = loops.nest(shape, repeat=repeat, **walks) | {n: o.address for n, o in named.items()} | fields
+    missing = dict.fromkeys(set(kernel.arguments.names or ()) - given.keys(), 0)
+    run(kernel, target, **missing, **given)
+
+
 def edge_sizes() -> list[int]:
     """Lengths at which vector loops go wrong: around one vector, around an unrolled group of four, odd and long."""
     return [1, LANES - 1, LANES, LANES + 1, 4 * LANES - 1, 4 * LANES, 4 * LANES + 1, 8 * LANES, 131]
@@ -155,5 +166,5 @@ def edge_sizes() -> list[int]:
 
 __all__ = [
     "LANES", "VECTOR_BYTES", "Blocked", "Guarded", "block", "blocked", "blocked_holding", "edge_sizes", "guarded",
-    "holding", "run",
+    "holding", "run", "run_nest",
 ]  # fmt: skip

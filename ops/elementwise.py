@@ -1,0 +1,262 @@
+"""Unary, binary and ternary elementwise kernels on the loop nest of `loops`, broadcasting by strides.
+
+float32 arithmetic runs on vectors; other element types, comparisons and casts run in scalar loops that the compiler
+turns into vector code. The output may be an input's memory when the strides are the same. NaN passes through every
+function, Relu, Clip, Max and Min included, and makes every comparison false.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from .activations import ACTIVATIONS
+from .isa import LANES
+from .jit import Inline, Kernel, inline, lazy
+from .loops import nest_kernel
+from .scalar_functions import BINARY as SCALAR_BINARY
+from .scalar_functions import BOOLEAN_RESULT, SERIAL
+from .scalar_functions import UNARY as SCALAR_UNARY
+from .typed import SIZES, convert, load, store, stored_as
+from .vector_math import power
+
+simd = lazy("simd")
+
+
+@inline
+def _add(x, y):
+    return x + y
+
+
+@inline
+def _subtract(x, y):
+    return x - y
+
+
+@inline
+def _multiply(x, y):
+    return x * y
+
+
+@inline
+def _divide(x, y):
+    return x / y
+
+
+@inline
+def _larger(x, y):
+    return simd.select(x == x, simd.maximum(x, y), x)
+
+
+@inline
+def _smaller(x, y):
+    return simd.select(x == x, simd.minimum(x, y), x)
+
+
+@inline
+def _parametric_relu(x, slope):
+    return simd.select(x < 0.0, x * slope, x)
+
+
+VECTOR_BINARY: dict[str, Inline] = {
+    "Add": _add,
+    "Div": _divide,
+    "Max": _larger,
+    "Min": _smaller,
+    "Mul": _multiply,
+    "PRelu": _parametric_relu,
+    "Pow": power,
+    "Sub": _subtract,
+}
+
+# What there are kernels for, by operator and element type of the first input.
+UNARY = {(op, "float32") for op in ACTIVATIONS} | SCALAR_UNARY.keys()
+BINARY = {(op, "float32") for op in VECTOR_BINARY} | SCALAR_BINARY.keys()
+
+
+@cache
+def unary_kernel(op: str, dtype: str = "float32") -> Kernel:
+    """target = op(first); (op, dtype) is one of `UNARY`.
+
+    float32: `alpha` and `beta` are the parameters that `ACTIVATIONS` lists. The result has the type of the input, or is
+    bool for the operators in `BOOLEAN_RESULT`.
+    """
+    if dtype == "float32" and op in ACTIVATIONS:
+        span = _vector_unary(ACTIVATIONS[op].function)
+    else:
+        span = _scalar_unary(SCALAR_UNARY[op, dtype], dtype, "bool" if op in BOOLEAN_RESULT else dtype)
+    return nest_kernel(f"{op}_{dtype}", span)
+
+
+@cache
+def binary_kernel(op: str, dtype: str = "float32") -> Kernel:
+    """target = op(first, second); (op, dtype) is one of `BINARY`.
+
+    The result has the type of the inputs, or is bool for the operators in `BOOLEAN_RESULT`. With float32 arithmetic it
+    is limited to `low`..`high` when `clamp` is not zero (a fused Relu or Clip), and one input may have stride `REPEAT`.
+    """
+    if dtype == "float32" and op in VECTOR_BINARY:
+        span = _vector_binary(VECTOR_BINARY[op])
+    elif op in SERIAL and dtype != "float64":
+        span = _serial_binary(SCALAR_BINARY[op, dtype], dtype)
+    else:
+        span = _scalar_binary(SCALAR_BINARY[op, dtype], dtype, "bool" if op in BOOLEAN_RESULT else dtype)
+    return nest_kernel(f"{op}_{dtype}", span)
+
+
+@cache
+def cast_kernel(source: str, target: str) -> Kernel:
+    """target = first as another type: floats to integers truncate and saturate (NaN is 0), integers wrap.
+
+    Types are those of `typed.SIZES`: bool, integers, float16, bfloat16, float32 and float64 (the half types by way of
+    float32). To bool is "not zero".
+    """
+    return nest_kernel(f"Cast_{source}_{target}", _scalar_unary(convert(source, target), source, target))
+
+
+@cache
+def where_kernel(size: int) -> Kernel:
+    """target = second where first (bool) is set, else third, for elements of `size` bytes."""
+    return nest_kernel(f"Where_{size}", _where(f"uint{8 * size}", size))
+
+
+def _vector_unary(function: Inline) -> Inline:
+    @inline
+    def span(a, target, first, second, third, count):
+        alpha, beta = simd.broadcast(a.alpha), simd.broadcast(a.beta)
+        done, step = 0, 1
+        if a.target5 == 4 and a.first5 == 4:
+            done, step = count - count % LANES, LANES
+            for i in range(0, done, LANES):
+                simd.store(target + 4 * i, function(simd.load(first + 4 * i), alpha, beta))
+        for i in range(done, count, step):
+            lanes = min(step, count - i)
+            x = simd.load_first(first + i * a.first5, lanes)
+            simd.store_first(target + i * a.target5, function(x, alpha, beta), lanes)
+
+    return span
+
+
+@inline
+def _same_everywhere(address, stride):
+    """The vector of an operand that does not move: one value, or with `REPEAT` one vector."""
+    return simd.broadcast(simd.load_f32(address)) if stride == 0 else simd.load(address)
+
+
+@inline
+def _some(address, stride, index, lanes):
+    return simd.broadcast(simd.load_f32(address)) if stride == 0 else simd.load_first(address + index * stride, lanes)
+
+
+def _vector_binary(function: Inline) -> Inline:
+    @inline
+    def span(a, target, first, second, third, count):
+        low = simd.broadcast(a.low if a.clamp != 0 else -float("inf"))
+        high = simd.broadcast(a.high if a.clamp != 0 else float("inf"))
+        moves, still = a.first5 == 4, a.first5 <= 0
+        also_moves, also_still = a.second5 == 4, a.second5 <= 0
+        done, step = 0, 1
+        if a.target5 == 4 and (moves or still) and (also_moves or also_still) and (moves or also_moves):
+            done, step = count - count % LANES, LANES
+        if done != 0 and still:
+            x = _same_everywhere(first, a.first5)
+            for i in range(0, done, LANES):
+                result = function(x, simd.load(second + 4 * i))
+                simd.store(target + 4 * i, simd.minimum(high, simd.maximum(low, result)))
+        elif done != 0 and also_still:
+            y = _same_everywhere(second, a.second5)
+            for i in range(0, done, LANES):
+                result = function(simd.load(first + 4 * i), y)
+                simd.store(target + 4 * i, simd.minimum(high, simd.maximum(low, result)))
+        else:
+            for i in range(0, done, LANES):
+                result = function(simd.load(first + 4 * i), simd.load(second + 4 * i))
+                simd.store(target + 4 * i, simd.minimum(high, simd.maximum(low, result)))
+        for i in range(done, count, step):
+            lanes = min(step, count - i)
+            x, y = _some(first, a.first5, i, lanes), _some(second, a.second5, i, lanes)
+            result = simd.minimum(high, simd.maximum(low, function(x, y)))
+            simd.store_first(target + i * a.target5, result, lanes)
+
+    return span
+
+
+def _scalar_unary(function: Inline, source: str, result: str) -> Inline:
+    read, write = load(stored_as(source)), store(stored_as(result))
+    source_size, result_size = SIZES[source], SIZES[result]
+
+    @inline
+    def span(a, target, first, second, third, count):
+        if a.first5 == source_size and a.target5 == result_size:
+            for i in range(count):
+                write(target, i, function(read(first, i)))
+        else:
+            for i in range(count):
+                write(target + i * a.target5, 0, function(read(first + i * a.first5, 0)))
+
+    return span
+
+
+def _serial_binary(function: Inline, dtype: str) -> Inline:
+    read, write = load(dtype), store(dtype)
+
+    @inline
+    def span(a, target, first, second, third, count):
+        for i in range(count):
+            x, y = read(first + i * a.first5, 0), read(second + i * a.second5, 0)
+            write(target + i * a.target5, 0, function(x, y))
+
+    return span
+
+
+def _scalar_binary(function: Inline, source: str, result: str) -> Inline:
+    read, write = load(stored_as(source)), store(stored_as(result))
+    source_size, result_size = SIZES[source], SIZES[result]
+
+    @inline
+    def span(a, target, first, second, third, count):
+        moves, also_moves = a.first5 == source_size, a.second5 == source_size
+        if a.target5 == result_size and moves and also_moves:
+            for i in range(count):
+                write(target, i, function(read(first, i), read(second, i)))
+        elif a.target5 == result_size and moves and a.second5 == 0:
+            y = read(second, 0)
+            for i in range(count):
+                write(target, i, function(read(first, i), y))
+        elif a.target5 == result_size and also_moves and a.first5 == 0:
+            x = read(first, 0)
+            for i in range(count):
+                write(target, i, function(x, read(second, i)))
+        else:
+            for i in range(count):
+                x, y = read(first + i * a.first5, 0), read(second + i * a.second5, 0)
+                write(target + i * a.target5, 0, function(x, y))
+
+    return span
+
+
+def _where(dtype: str, size: int) -> Inline:
+    test, read, write = load("bool"), load(dtype), store(dtype)
+
+    @inline
+    def span(a, target, first, second, third, count):
+        fast = a.first5 == 1 and a.target5 == size
+        if fast and a.second5 == size and a.third5 == size:
+            for i in range(count):
+                x, y = read(second, i), read(third, i)
+                write(target, i, x if test(first, i) != 0 else y)
+        elif fast and a.second5 == size and a.third5 == 0:
+            y = read(third, 0)
+            for i in range(count):
+                x = read(second, i)
+                write(target, i, x if test(first, i) != 0 else y)
+        elif fast and a.second5 == 0 and a.third5 == size:
+            x = read(second, 0)
+            for i in range(count):
+                y = read(third, i)
+                write(target, i, x if test(first, i) != 0 else y)
+        else:
+            for i in range(count):
+                x, y = read(second + i * a.second5, 0), read(third + i * a.third5, 0)
+                write(target + i * a.target5, 0, x if test(first + i * a.first5, 0) != 0 else y)
+
+    return span

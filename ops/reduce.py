@@ -1,0 +1,287 @@
+"""Reductions of row-major tensors over one or two groups of axes: [outer, repeats, middle, length, inner].
+
+`repeats` and `length` are reduced, the result is [outer, middle, inner]; `reduction` finds the five sizes. float32 is
+summed in at least four vectors' worth of partial sums, combined pairwise at the end. Reducing nothing gives the neutral
+element: 0, 1, or an infinity. Max and Min of anything with a NaN is NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from math import inf
+
+import numpy as np
+
+from .isa import LANES, VECTOR_BYTES
+from .jit import Inline, Kernel, inline, kernel, lazy, record
+from .typed import INTEGERS, SIZES, as_element, load, store
+from .vector_math import exp, log
+
+simd = lazy("simd")
+
+ARGUMENTS = record(
+    source="i8", target="i8", outer="i8", repeats="i8", middle="i8", length="i8", inner="i8"
+)  # fmt: skip
+
+
+def reduction(shape: Sequence[int], axes: Sequence[int]) -> dict[str, int]:
+    """The size fields for reducing `axes` (not negative) of a tensor.
+
+    Raises ValueError when the reduced axes lie in more than two groups, counted without axes of size 1.
+    """
+    groups: list[tuple[bool, int]] = []
+    for axis, size in enumerate(shape):
+        reduced = axis in axes
+        if groups and groups[-1][0] == reduced:
+            groups[-1] = (reduced, groups[-1][1] * size)
+        elif size != 1:
+            groups.append((reduced, size))
+    fields = {}
+    for name, reduced in (("inner", False), ("length", True), ("middle", False), ("repeats", True), ("outer", False)):
+        fields[name] = groups.pop()[1] if groups and groups[-1][0] == reduced else 1
+    if groups:
+        raise ValueError(f"axes {sorted(axes)} of shape {list(shape)} are more than two groups of neighbours")
+    return fields
+
+
+@inline
+def _plain(x, shift):
+    return x
+
+
+@inline
+def _magnitude(x, shift):
+    return simd.absolute(x)
+
+
+@inline
+def _square(x, shift):
+    return x * x
+
+
+@inline
+def _shifted_exp(x, shift):
+    return exp(x - shift)
+
+
+@inline
+def _sum(a, b):
+    return a + b
+
+
+@inline
+def _product(a, b):
+    return a * b
+
+
+@inline
+def _larger(a, b):
+    return simd.select(a == a, simd.maximum(a, b), a)
+
+
+@inline
+def _smaller(a, b):
+    return simd.select(a == a, simd.minimum(a, b), a)
+
+
+@inline
+def _result(total, count, shift):
+    return total
+
+
+@inline
+def _average(total, count, shift):
+    return total / simd.broadcast(count)
+
+
+@inline
+def _root(total, count, shift):
+    return simd.sqrt(total)
+
+
+@inline
+def _logarithm(total, count, shift):
+    return log(total)
+
+
+@inline
+def _shifted_logarithm(total, count, shift):
+    return log(total) + shift
+
+
+# Operator: what is done to each element, how two are combined, the neutral element, what is done at the end.
+VECTOR_REDUCTIONS: dict[str, tuple[Inline, Inline, float, Inline]] = {
+    "ReduceSum": (_plain, _sum, 0.0, _result),
+    "ReduceMean": (_plain, _sum, 0.0, _average),
+    "ReduceMax": (_plain, _larger, -inf, _result),
+    "ReduceMin": (_plain, _smaller, inf, _result),
+    "ReduceProd": (_plain, _product, 1.0, _result),
+    "ReduceL1": (_magnitude, _sum, 0.0, _result),
+    "ReduceL2": (_square, _sum, 0.0, _root),
+    "ReduceSumSquare": (_square, _sum, 0.0, _result),
+    "ReduceLogSum": (_plain, _sum, 0.0, _logarithm),
+    "ReduceLogSumExp": (_shifted_exp, _sum, 0.0, _shifted_logarithm),
+}
+
+
+@inline
+def _some(address, lanes):
+    return simd.load(address) if lanes == LANES else simd.load_first(address, lanes)
+
+
+def _fold(combine: Inline) -> Inline:
+    @inline
+    def run(value):
+        """All lanes combined, in every lane."""
+        if LANES > 8:
+            value = combine(value, simd.rotate(value, 8))
+        if LANES > 4:
+            value = combine(value, simd.rotate(value, 4))
+        value = combine(value, simd.rotate(value, 2))
+        return combine(value, simd.rotate(value, 1))
+
+    return run
+
+
+def _accumulate(each: Inline, combine: Inline, neutral: float) -> Inline:
+    fold = _fold(combine)
+
+    @inline
+    def run(a, source, lanes, shift):
+        """Combines what is reduced to the `lanes` results whose first element lies at `source`."""
+        start = simd.broadcast(neutral)
+        total0, total1, total2, total3 = start, start, start, start
+        step, vectors, tail = a.inner * 4, a.length, 0
+        if a.inner == 1:
+            step, vectors, tail = VECTOR_BYTES, a.length // LANES, a.length % LANES
+        for repeat in range(a.repeats):
+            at = source + repeat * a.middle * a.length * a.inner * 4
+            for _ in range(vectors // 4):
+                total0 = combine(total0, each(_some(at, lanes), shift))
+                total1 = combine(total1, each(_some(at + step, lanes), shift))
+                total2 = combine(total2, each(_some(at + 2 * step, lanes), shift))
+                total3 = combine(total3, each(_some(at + 3 * step, lanes), shift))
+                at += 4 * step
+            for _ in range(vectors % 4):
+                total0 = combine(total0, each(_some(at, lanes), shift))
+                at += step
+            if tail != 0:
+                rest = each(simd.load_first(at, tail), shift)
+                total1 = combine(total1, simd.select(simd.lanes_below(tail), rest, start))
+        total = combine(combine(total0, total1), combine(total2, total3))
+        return fold(total) if a.inner == 1 else total
+
+    return run
+
+
+def _no_shift() -> Inline:
+    @inline
+    def run(a, source, lanes, shift):
+        return shift
+
+    return run
+
+
+def _largest_finite() -> Inline:
+    largest = _accumulate(_plain, _larger, -inf)
+
+    @inline
+    def run(a, source, lanes, shift):
+        """The largest value, or 0 where that is infinite, so that subtracting it is harmless."""
+        value = largest(a, source, lanes, shift)
+        return simd.select(simd.absolute(value) == float("inf"), shift, value)
+
+    return run
+
+
+def _vector_reduction(op: str) -> Kernel:
+    each, combine, neutral, finish = VECTOR_REDUCTIONS[op]
+    total = _accumulate(each, combine, neutral)
+    shift_of = _largest_finite() if op == "ReduceLogSumExp" else _no_shift()
+
+    @kernel(ARGUMENTS, name=f"{op}_float32")
+    def run(a, thread, threads):
+        vectors = (a.inner + LANES - 1) // LANES
+        items = a.outer * a.middle * vectors
+        for item in range(items * thread // threads, items * (thread + 1) // threads):
+            first, rest = item % vectors * LANES, item // vectors
+            outer, middle = rest // a.middle, rest % a.middle
+            source = a.source + ((outer * a.repeats * a.middle + middle) * a.length * a.inner + first) * 4
+            results = min(LANES, a.inner - first)
+            lanes = LANES if a.inner == 1 else results
+            shift = shift_of(a, source, lanes, simd.broadcast(0.0))
+            result = finish(total(a, source, lanes, shift), a.repeats * a.length, shift)
+            simd.store_first(a.target + (rest * a.inner + first) * 4, result, results)
+
+    return run
+
+
+@inline
+def _add(a, b):
+    return a + b
+
+
+@inline
+def _multiply(a, b):
+    return a * b
+
+
+@inline
+def _maximum(a, b):
+    return a if a > b or a != a else b
+
+
+@inline
+def _minimum(a, b):
+    return a if a < b or a != a else b
+
+
+SCALAR_REDUCTIONS: dict[str, Inline] = {
+    "ReduceSum": _add,
+    "ReduceProd": _multiply,
+    "ReduceMax": _maximum,
+    "ReduceMin": _minimum,
+}
+SCALAR_TYPES = ("float64", *INTEGERS)
+# What there are kernels for, by operator and element type.
+REDUCTIONS = {(op, "float32") for op in VECTOR_REDUCTIONS} | {(op, t) for op in SCALAR_REDUCTIONS for t in SCALAR_TYPES}
+
+
+def _neutral(op: str, dtype: str) -> float | int:
+    if op in ("ReduceSum", "ReduceProd"):
+        return int(op == "ReduceProd")
+    if dtype == "float64":
+        return -inf if op == "ReduceMax" else inf
+    limits = np.iinfo(dtype)
+    return int(limits.min if op == "ReduceMax" else limits.max)
+
+
+def _scalar_reduction(op: str, dtype: str) -> Kernel:
+    combine, neutral, read, write = SCALAR_REDUCTIONS[op], _neutral(op, dtype), load(dtype), store(dtype)
+    convert, size = as_element(dtype), SIZES[dtype]
+
+    @kernel(ARGUMENTS, name=f"{op}_{dtype}")
+    def run(a, thread, threads):
+        items = a.outer * a.middle
+        for item in range(items * thread // threads, items * (thread + 1) // threads):
+            outer, middle = item // a.middle, item % a.middle
+            source = a.source + (outer * a.repeats * a.middle + middle) * a.length * a.inner * size
+            for i in range(a.inner):
+                total = convert(neutral)
+                for repeat in range(a.repeats):
+                    at = source + (repeat * a.middle * a.length * a.inner + i) * size
+                    for k in range(a.length):
+                        total = convert(combine(total, read(at, k * a.inner)))
+                write(a.target, item * a.inner + i, total)
+
+    return run
+
+
+@cache
+def reduce_kernel(op: str, dtype: str = "float32") -> Kernel:
+    """The kernel of an operator and an element type out of `REDUCTIONS`; integers wrap.
+
+    Threads share the results, never the work for one. Source and target are row-major and may not overlap.
+    """
+    return _vector_reduction(op) if dtype == "float32" else _scalar_reduction(op, dtype)
