@@ -128,6 +128,15 @@ def test_an_engine_loads_and_measures_in_its_process(process: EngineProcess, tmp
     assert measured["value"] > 0
 
 
+def test_the_memory_of_an_engine_is_its_own(tmp_path: Path) -> None:
+    ballast = np.ones(40_000_000)
+    model = prepare(str(save_relu(tmp_path / "fixed.onnx", [2, 8])), tmp_path)
+    with EngineProcess("onnxruntime") as process:
+        process.load(model, mode="latency1", device="CPU", outputs=tmp_path / "outputs.npz")
+        peak = process.slice(0.01)["peak_memory_mb"]
+    assert 10 < peak < ballast.nbytes / 2**20
+
+
 def test_an_engine_s_error_is_passed_on_and_the_process_lives(process: EngineProcess, tmp_path: Path) -> None:
     model = prepare(str(save_relu(tmp_path / "fixed.onnx", [2, 8])), tmp_path)
     outputs = tmp_path / "outputs.npz"
