@@ -1,0 +1,124 @@
+"""Convolutions to test: a case as the node that the planner lowers, and its result in float64."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cpuruntime.graph.graph import Node, Value
+from cpuruntime.program.planner import Planner
+
+from .programs import NodeProgram, Prepare, activation, assert_close, random_array, same_for_threads
+
+FAMILIES = ("convolution", "depthwise")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One convolution; `x` is [N, C, H, W] or [N, C, W], `pads` are begins, then ends."""
+
+    x: tuple[int, ...]
+    channels: int
+    kernel: tuple[int, ...] = (3, 3)
+    pads: tuple[int, ...] = (1, 1, 1, 1)
+    strides: tuple[int, ...] = (1, 1)
+    dilations: tuple[int, ...] = (1, 1)
+    group: int = 1
+    bias: bool = True
+    residual: bool = False
+    activation: str = ""
+    arguments: tuple[float, ...] = ()
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        rank, spatial = len(self.kernel), []
+        for i, extent in enumerate(self.x[2:]):
+            room = extent + self.pads[i] + self.pads[rank + i] - (self.kernel[i] - 1) * self.dilations[i] - 1
+            spatial.append(room // self.strides[i] + 1)
+        return (self.x[0], self.channels, *spatial)
+
+    @property
+    def terms(self) -> int:
+        """Products in one element of the result."""
+        return int(np.prod(self.kernel)) * self.x[1] // self.group
+
+    @property
+    def inputs(self) -> list[np.ndarray]:
+        """x, and the residual if there is one."""
+        residual = [random_array(self.output_shape, 3)] if self.residual else []
+        return [random_array(self.x), *residual]
+
+    @property
+    def weights(self) -> np.ndarray:
+        return random_array((self.channels, self.x[1] // self.group, *self.kernel), 1)
+
+    def node(self) -> Node:
+        y = activation("y", self.output_shape)
+        inputs = [
+            activation("x", self.x),
+            Value.of("w", self.weights),
+            Value.of("b", random_array((self.channels,), 2)) if self.bias else None,
+            activation("residual", self.output_shape) if self.residual else None,
+        ]
+        attributes: dict[str, Any] = {
+            "kernel_shape": list(self.kernel),
+            "strides": list(self.strides),
+            "dilations": list(self.dilations),
+            "pads": list(self.pads),
+            "group": self.group,
+            "activation": self.activation,
+            "activation_arguments": list(self.arguments),
+        }
+        return Node("Conv", "c", inputs, [y], attributes, "cpuruntime")
+
+
+def convolve(case: Case, x: np.ndarray) -> np.ndarray:
+    """The sums of products in float64, image by image shifted under each element of the kernel."""
+    rank = len(case.kernel)
+    image = np.pad(x.astype(np.float64), [(0, 0), (0, 0), *((case.pads[i], case.pads[rank + i]) for i in range(rank))])
+    weights = case.weights.astype(np.float64)
+    y = np.zeros(case.output_shape)
+    inputs, outputs = x.shape[1] // case.group, case.channels // case.group
+    for place in np.ndindex(*case.kernel):
+        window = [
+            slice(p * d, p * d + (n - 1) * s + 1, s)
+            for p, d, s, n in zip(place, case.dilations, case.strides, y.shape[2:])
+        ]
+        for group in range(case.group):
+            part = image[(slice(None), slice(group * inputs, (group + 1) * inputs), *window)]
+            rows = slice(group * outputs, (group + 1) * outputs)
+            y[:, rows] += np.einsum("oi,ni...->no...", weights[(rows, slice(None), *place)], part, optimize=True)
+    return y
+
+
+def expected(case: Case, inputs: list[np.ndarray]) -> np.ndarray:
+    """The result in float64."""
+    y = convolve(case, inputs[0])
+    if case.bias:
+        y += random_array((case.channels,), 2).reshape(-1, *[1] * len(case.kernel))
+    if case.residual:
+        y += inputs[1]
+    if case.activation == "Relu":
+        return np.maximum(y, 0)
+    return np.clip(y, *case.arguments) if case.activation == "Clip" else y
+
+
+def check(case: Case, *, threads: int = 1, prepare: Prepare | None = None) -> NodeProgram:
+    """Plans the case for `threads` threads and compares what several numbers of them compute."""
+    planned = NodeProgram(case.node(), threads=threads, watched=FAMILIES, prepare=prepare)
+    actual = same_for_threads(planned, *case.inputs)
+    assert_close(actual, expected(case, case.inputs), case.terms)
+    return planned
+
+
+def halo_around(*names: str, left: int = 1, right: int = 2) -> Prepare:
+    """Gives values a halo, as other readers of theirs would."""
+
+    def prepare(planner: Planner, node: Node) -> None:
+        for value in (*node.inputs, *node.outputs):
+            if value is not None and value.name in names:
+                planner.layouts.halos[value] = (left, right)
+
+    return prepare

@@ -1,0 +1,140 @@
+"""Graphs of one node, planned as in a compiled model and run step by step in guarded memory.
+
+Everything that a program does not write itself is NaN: a halo that was not cleared, or an element that nobody wrote,
+shows in the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from cpuruntime.graph.graph import Graph, Node, Value
+from cpuruntime.graph.types import Type
+from cpuruntime.ops.isa import LANES
+from cpuruntime.program.lowerings import find
+from cpuruntime.program.planner import Planner, Step
+from cpuruntime.program.program import Program
+from cpuruntime.program.storage import Blocked, Place
+from cpuruntime.program.weights import WeightStore
+
+from .kernels import UNWRITTEN, guarded, holding
+
+PAD_LANE = 7.0
+Prepare = Callable[[Planner, Node], None]
+
+
+def activation(name: str, shape: Sequence[int]) -> Value:
+    """A float32 tensor that flows between nodes."""
+    return Value(name, Type.f32, shape)
+
+
+class NodeProgram:
+    """The program of a graph of one node; `watched` are its steps by the kernel families that a test is about.
+
+    `prepare` may change the planner's layouts before it plans. Each watched step is checked to write all of its target,
+    pad lanes included, and nothing else.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        *,
+        threads: int = 1,
+        watched: Sequence[str] = (),
+        prepare: Prepare | None = None,
+        weights: WeightStore | None = None,
+    ) -> None:
+        inputs = [v for v in node.inputs if v is not None and v.constant is None]
+        self.node = node
+        self.planner = Planner(Graph("one node", inputs, node.outputs, [node]), weights or WeightStore(), threads)
+        if prepare:
+            prepare(self.planner, node)
+        found = find(node)
+        assert not isinstance(found, str), found
+        self.planner.plan()
+        self.program = Program(self.planner)
+        self.watched = [step for step in self.program.steps if step.kernel.name.startswith(tuple(watched))]
+        assert self.watched or not watched
+        self._instance = self.program.instantiate()
+        self._arena = guarded((self.program.arena_size,), np.uint8)
+        addresses = self._arena.address + self.program.arena_offsets
+        self._instance.arguments[self.program.arena_words] = addresses
+
+    @property
+    def kernels(self) -> list[str]:
+        """Names of the watched steps' kernels."""
+        return [step.kernel.name for step in self.watched]
+
+    def run(self, *inputs: np.ndarray, threads: int = 1) -> np.ndarray:
+        """The node's first output. The lanes beyond the channels of blocked inputs hold `PAD_LANE`."""
+        self._arena.erase()
+        held = [holding(x) for x in inputs]
+        results = [guarded(shape) for shape in self.program.output_shapes]
+        for place, arrays in ((Place.INPUT, held), (Place.OUTPUT, results)):
+            for index, array in enumerate(arrays):
+                self._instance.bind(place, index, array.address)
+        for step, offset in zip(self.program.steps, self.program.block_offsets):
+            block = self._instance.arguments.ctypes.data + int(offset)
+            if any(step is one for one in self.watched) and "target_block" in step.arguments:
+                self._run_watched(step, block, threads)
+            else:
+                self._run(step, block, threads)
+        for array in (*held, *results):
+            array.check()
+        self._arena.check()
+        return results[0].array
+
+    @staticmethod
+    def _run(step: Step, block: int, threads: int) -> None:
+        for thread in range(threads):
+            step.kernel.entry(block, thread, threads)
+
+    def _run_watched(self, step: Step, block: int, threads: int) -> None:
+        """Runs a step that writes the node's output in the arena."""
+        self._fill_pad_lanes(step)
+        view = self.planner.blocked(self.node.outputs[0])
+        owned = np.zeros(self._arena.array.shape, bool)
+        self._elements(owned, view)[...] = True
+        self._arena.array[owned] = UNWRITTEN
+        before = self._arena.array.copy()
+        self._run(step, block, threads)
+        changed = np.flatnonzero((self._arena.array != before) & ~owned)
+        assert not changed.size, f"{step.kernel.name} wrote {changed.size} bytes outside of its target"
+        written = np.ascontiguousarray(self._elements(self._arena.array, view)).view(np.uint32)
+        assert (written != 0xFFFFFFFF).all(), f"{step.kernel.name} left elements unwritten"
+
+    def _elements(self, memory: np.ndarray, view: Blocked) -> np.ndarray:
+        """The bytes of a blocked tensor in the arena, [N, blocks, H, W, bytes of a pixel]."""
+        start = view.address.storage.offset + view.address.offset
+        shape = (view.batch, view.blocks, view.height, view.width, 4 * LANES)
+        strides = (view.batch_stride, view.block_stride, view.row_stride, 4 * LANES, 1)
+        return as_strided(memory[start:], shape, strides)
+
+    def _fill_pad_lanes(self, step: Step) -> None:
+        for field, value in zip(("source", "residual"), self.planner.graph.inputs):
+            if f"{field}_block" in step.arguments and self.planner.blocked(value).channels % LANES:
+                view = self.planner.blocked(value)
+                floats = np.full(LANES - view.channels % LANES, PAD_LANE, np.float32)
+                self._elements(self._arena.array, view)[:, -1, :, :, -floats.nbytes :] = floats.view(np.uint8)
+
+
+def random_array(shape: Sequence[int], seed: int = 0) -> np.ndarray:
+    """Normally distributed float32."""
+    return np.random.default_rng([seed, prod(shape)]).standard_normal(tuple(shape), np.float32)
+
+
+def same_for_threads(planned: NodeProgram, *inputs: np.ndarray) -> np.ndarray:
+    """The result, which 1, 2 and 3 threads have to agree on bit by bit."""
+    first, *others = (planned.run(*inputs, threads=count) for count in (1, 2, 3))
+    for other in others:
+        assert other.tobytes() == first.tobytes()
+    return first
+
+
+def assert_close(actual: np.ndarray, expected: np.ndarray, terms: int) -> None:
+    """float32 sums of `terms` products of normal numbers, against float64."""
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=2e-6 * max(1.0, terms**0.5))
