@@ -60,7 +60,7 @@ LINE = 128
 POSTED = 0  # a SIGNAL to the workers, its value the job's address or DISMISSAL
 BELL = LINE  # a SIGNAL to the leader's thread, its value the job's address or 0
 BARRIER = 2 * LINE  # a SIGNAL, its count the barriers passed so far
-ABORTED = 2 * LINE + 16  # int32, the leader's word that the run ends at the barrier it is about to enter
+OVER = 2 * LINE + 16  # int32, the number of the latest run that ended or ends at the leader's next barrier
 ARRIVED = 3 * LINE  # int32, threads that reached the current barrier
 INTERRUPT = 4 * LINE  # int32, set by anyone, for good: every run ends early
 UNPINNED = 4 * LINE + 4  # int32, set by a leader that could not pin itself
@@ -160,14 +160,14 @@ def interrupted(words, cancel):
 
 
 @inline
-def share_of(group, job, thread):
-    """A worker's part of a job."""
+def share_of(group, job, thread, number):
+    """A worker's part of a job, which is run `number`."""
     step = simd.load_i64(job + PROGRAM)
     end = step + STEP_BYTES * simd.load_i64(job + STEPS)
     while step < end:
         system.call(simd.load_i64(step), simd.load_i64(step + 8), thread, group.threads)
         barrier(group)
-        if system.load(group.words + ABORTED):
+        if system.load(group.words + OVER) == number:
             return
         step += STEP_BYTES
 
@@ -189,7 +189,7 @@ def leaders_share(group, job):
         ends_here = i + 1 < steps and interrupted(group.words, cancel)
         if group.threads > 1:
             if ends_here:
-                system.store(group.words + ABORTED, 1)
+                system.store(group.words + OVER, system.load(group.words + POSTED))
             barrier(group)
         if timing:
             simd.store_i64(timing + 8 * (i + 1), system.now())
@@ -227,7 +227,8 @@ def pin_caller(group):
 def run(group, job, pin):
     start = system.now()
     if group.threads > 1:
-        system.store(group.words + ABORTED, 0)
+        # A worker may still be about to read OVER after the last barrier of the run before, which is over in any case.
+        system.store(group.words + OVER, system.load(group.words + POSTED))
         simd.store_i64(group.words + POSTED + VALUE, job)
         happen(group.words + POSTED)
     pinned = 0
@@ -249,16 +250,16 @@ def lead(group, job, pin):
 def work(group, thread, threads):
     """Thread `thread` of a group: does its share of every job posted, returns when it is dismissed."""
     posted = group.words + POSTED
-    count = np.int64(0)
+    number = np.int64(0)
     while True:
-        if not linger_while(posted, count, group.linger):
-            sleep_while(posted, count)
+        if not linger_while(posted, number, group.linger):
+            sleep_while(posted, number)
         # The next job is not posted before this one ends, and it does not end without this thread.
-        count = system.load(posted)
+        number = system.load(posted)
         job = simd.load_i64(posted + VALUE)
         if job == DISMISSAL:
             return
-        share_of(group, job, thread)
+        share_of(group, job, thread, number)
 
 
 @kernel(GROUP)

@@ -92,14 +92,12 @@ class StreamExecutor(Executor):
     def submit(self, task: Task) -> None:
         core = self._core
         stream = None
-        submitted = False
         try:
             # From here to the end of the try no Ctrl-C can lose a stream or a task: CPython delivers it when a call
             # returns or a function begins, never between plain statements.
             with core.mutex:
                 core.check()
                 task._submitted()
-                submitted = True
                 if core.idle:
                     stream = core.idle[-1]
                     stream.lent = True
@@ -113,7 +111,7 @@ class StreamExecutor(Executor):
         except BaseException:
             if stream is not None:
                 core.surely_give_back(stream)
-            if submitted and not task._placed:
+            if not task._placed and task._count[0] == task._pending:
                 task._release()
             raise
 

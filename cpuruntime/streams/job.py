@@ -33,15 +33,17 @@ class Cancellation:
 class Job:
     """A program, int64[steps, 2] of (kernel address, argument block address), ready to run by a stream.
 
-    It keeps the table, not the argument blocks: the caller keeps those and all they point to. One run at a time.
+    The table is copied; the argument blocks and all they point to have to outlive the job: `keep` is a reference to
+    their owners. One run at a time.
     """
 
-    def __init__(self, program: np.ndarray):
+    def __init__(self, program: np.ndarray, keep: object = None):
         if program.dtype != np.int64 or program.ndim != 2 or program.shape[1] != 2 or not len(program):
             raise InvalidArgumentError(
                 f"A program is int64[steps, 2] with at least one step; this is {program.dtype}{list(program.shape)}."
             )
-        self.program = np.ascontiguousarray(program)
+        self.program = program.copy()
+        self.keep = keep
         self._record = np.zeros(1, runner.JOB)
         self._record["program"], self._record["steps"] = self.program.ctypes.data, len(program)
         self._fields = self._record.view(np.int64).data

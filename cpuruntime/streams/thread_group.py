@@ -66,8 +66,8 @@ class ThreadGroup:
         self._lead = runner.lead.entry
         self._workers: list[threading.Thread] = []
         if threads > 1:
-            self._dismiss = weakref.finalize(self, notifier(), self.address_of(runner.POSTED), runner.DISMISSAL, 0)
-            self._dismiss.atexit = False
+            self._dismissal = (self.address_of(runner.POSTED), runner.DISMISSAL, 0)
+            weakref.finalize(self, notifier(), *self._dismissal).atexit = False
             self._start(name)
 
     def _start(self, name: str) -> None:
@@ -121,7 +121,8 @@ class ThreadGroup:
     def stop(self) -> None:
         """Ends the workers and returns when they are gone. Not while a run is in progress; again does nothing."""
         if self._workers:
-            self._dismiss()
+            # Not by the finaliser: the standard library disables those when the process begins to end.
+            notifier()(*self._dismissal)
         for worker in self._workers:
             worker.join()
 

@@ -1,0 +1,127 @@
+"""What tests of streams share: small kernels, programs of them, a task that runs a program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from cpuruntime.ops.jit import Kernel, kernel, lazy, record
+from cpuruntime.streams.job import Job
+from cpuruntime.streams.task import Stream, Task
+
+simd = lazy("simd")
+system = lazy("system")
+
+
+@kernel(record(target="i8"))
+def where_am_i(a, thread, threads):
+    """target[thread] = the CPU this share runs on."""
+    simd.store_i64(a.target + 8 * thread, system.current_cpu())
+
+
+@kernel(record(source="i8", target="i8", count="i8"))
+def neighbours(a, thread, threads):
+    """target[i] = source[i] + source[i + 1] + 1, cyclic: every share reads what another thread wrote."""
+    for i in range(a.count * thread // threads, a.count * (thread + 1) // threads):
+        following = simd.load_i64(a.source + 8 * ((i + 1) % a.count))
+        simd.store_i64(a.target + 8 * i, simd.load_i64(a.source + 8 * i) + following + 1)
+
+
+@kernel(record(nanoseconds="i8", turned="i8"))
+def delay(a, thread, threads):
+    """Keeps every thread busy for so long; adds 1 to the word at `turned` (if any) as it begins."""
+    if a.turned:
+        system.fetch_add(a.turned, 1)
+    start = system.now()
+    while system.now() - start < a.nanoseconds:
+        system.pause()
+
+
+def program(steps: list[tuple[Kernel, tuple[Any, ...]]], keep: object = None) -> Job:
+    """A job of these steps; `keep` owns what their arguments point to."""
+    blocks = [np.array([values], item.arguments) for item, values in steps]
+    table = [(item.address, block.ctypes.data) for (item, _), block in zip(steps, blocks)]
+    return Job(np.array(table, np.int64), (blocks, keep))
+
+
+class Neighbours:
+    """`steps` alternating steps over `count` numbers, and what they must give."""
+
+    def __init__(self, count: int, steps: int):
+        self.numbers = np.zeros((2, count), np.int64)
+        a, b = (row.ctypes.data for row in self.numbers)
+        sides = [(a, b, count), (b, a, count)]
+        self.job = program([(neighbours, sides[i % 2]) for i in range(steps)], keep=self.numbers)
+        self._steps = steps
+
+    def fill(self, seed: int) -> np.ndarray:
+        """Sets the input; returns the right output."""
+        self.numbers[0] = np.arange(self.numbers.shape[1]) * 7 + seed
+        values = self.numbers[0].copy()
+        for _ in range(self._steps):
+            values = values + np.roll(values, -1) + 1
+        return values
+
+    @property
+    def result(self) -> np.ndarray:
+        return self.numbers[self._steps % 2]
+
+
+class Delay:
+    """A job of `steps` steps of so many milliseconds each; `begun` counts the steps begun."""
+
+    def __init__(self, milliseconds: float, steps: int = 1):
+        self._turned = np.zeros(1, np.int32)
+        values = (int(milliseconds * 1e6), self._turned.ctypes.data)
+        self.job = program([(delay, values)] * steps, keep=self._turned)
+
+    @property
+    def begun(self) -> int:
+        return int(self._turned[0])
+
+
+class Run(Task):
+    """Runs one job; `errors` has what done() got each time, `after` is called by it."""
+
+    def __init__(self, job: Job, after: Callable[[], None] | None = None):
+        super().__init__()
+        self.job = job
+        self.after = after
+        self.errors: list[BaseException | None] = []
+        self.streams: list[int] = []
+
+    def begin(self, stream: Stream) -> Job | None:
+        self.streams.append(stream.index)
+        return self.job
+
+    def resume(self, stream: Stream) -> Job | None:
+        return None
+
+    def done(self, error: BaseException | None) -> None:
+        self.errors.append(error)
+        if self.after is not None:
+            self.after()
+
+
+class Call(Task):
+    """Calls a function with the stream, on the stream's thread."""
+
+    def __init__(self, function: Callable[[Stream], None], after: Callable[[], None] | None = None):
+        super().__init__()
+        self.function = function
+        self.after = after
+        self.errors: list[BaseException | None] = []
+
+    def begin(self, stream: Stream) -> Job | None:
+        return None
+
+    def resume(self, stream: Stream) -> Job | None:
+        self.function(stream)
+        return None
+
+    def done(self, error: BaseException | None) -> None:
+        self.errors.append(error)
+        if self.after is not None:
+            self.after()

@@ -1,0 +1,136 @@
+"""What the topology reads from trees of files as Linux shows them, and what it makes of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cpuruntime.streams.cgroup import cpu_quota
+from cpuruntime.streams.topology import Cpu, Topology, parse_cpu_list
+
+V2_MOUNT = "31 23 0:28 / /sys/fs/cgroup rw,relatime shared:4 - cgroup2 cgroup2 rw,nsdelegate"
+V1_MOUNT = "32 31 0:29 {root} /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct"
+
+
+def write(root: Path, files: dict[str, str]) -> Path:
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content + "\n")
+    return root
+
+
+def v2(root: Path, group: str, maxima: dict[str, str], mount: str = V2_MOUNT) -> Path:
+    files = {"proc/self/cgroup": f"0::{group}", "proc/self/mountinfo": mount}
+    return write(root, files | {f"sys/fs/cgroup/{place}cpu.max": text for place, text in maxima.items()})
+
+
+def v1(root: Path, group: str, quotas: dict[str, int], mount_root: str = "/") -> Path:
+    files = {
+        "proc/self/cgroup": f"9:name=systemd:/other\n4:memory:/m\n2:cpu,cpuacct:{group}\n0::/",
+        "proc/self/mountinfo": V1_MOUNT.format(root=mount_root),
+    }
+    for place, quota in quotas.items():
+        folder = f"sys/fs/cgroup/cpu,cpuacct/{place}"
+        files |= {f"{folder}cpu.cfs_quota_us": str(quota), f"{folder}cpu.cfs_period_us": "100000"}
+    return write(root, files)
+
+
+class TestQuota:
+    def test_nothing_readable_is_no_quota(self, tmp_path: Path) -> None:
+        assert cpu_quota(tmp_path) is None
+
+    @pytest.mark.parametrize(("text", "quota"), [("max 100000", None), ("150000 100000", 1.5), ("400000 100000", 4.0)])
+    def test_version_2(self, tmp_path: Path, text: str, quota: float | None) -> None:
+        assert cpu_quota(v2(tmp_path, "/app", {"app/": text})) == quota
+
+    def test_the_smallest_on_the_way_up_counts(self, tmp_path: Path) -> None:
+        maxima = {"a/b/c/": "max 100000", "a/b/": "800000 100000", "a/": "200000 100000", "x/": "100000 100000"}
+        assert cpu_quota(v2(tmp_path, "/a/b/c", maxima)) == 2
+
+    def test_version_2_mounted_from_a_group_as_in_a_container(self, tmp_path: Path) -> None:
+        mount = V2_MOUNT.replace(" / /sys", " /docker/1f /sys")
+        maxima = {"": "300000 100000", "inner/": "max 100000"}
+        assert cpu_quota(v2(tmp_path, "/docker/1f/inner", maxima, mount)) == 3
+
+    @pytest.mark.parametrize("group", ["/elsewhere", "/../outside"])
+    def test_a_group_outside_of_the_mount_counts_as_its_top(self, tmp_path: Path, group: str) -> None:
+        mount = V2_MOUNT.replace(" / /sys", " /docker/1f /sys")
+        assert cpu_quota(v2(tmp_path, group, {"": "300000 100000"}, mount)) == 3
+
+    def test_a_mount_point_with_a_blank(self, tmp_path: Path) -> None:
+        files = {"proc/self/cgroup": "0::/g", "my groups/g/cpu.max": "500000 100000"}
+        files["proc/self/mountinfo"] = "31 23 0:28 / /my\\040groups rw - cgroup2 none rw"
+        assert cpu_quota(write(tmp_path, files)) == 5
+
+    @pytest.mark.parametrize(("quota", "expected"), [(-1, None), (250_000, 2.5)])
+    def test_version_1(self, tmp_path: Path, quota: int, expected: float | None) -> None:
+        assert cpu_quota(v1(tmp_path, "/pod", {"pod/": quota})) == expected
+
+    def test_version_1_in_a_container(self, tmp_path: Path) -> None:
+        assert cpu_quota(v1(tmp_path, "/docker/1f", {"": 150_000}, mount_root="/docker/1f")) == 1.5
+
+    def test_both_versions_mounted(self, tmp_path: Path) -> None:
+        root = v1(tmp_path, "/pod", {"pod/": 400_000, "": -1})
+        mounts = (root / "proc/self/mountinfo").read_text() + V2_MOUNT.replace("/cgroup rw", "/cgroup/unified rw")
+        write(root, {"proc/self/mountinfo": mounts, "sys/fs/cgroup/unified/cpu.max": "300000 100000"})
+        assert cpu_quota(root) == 3
+
+
+def system(root: Path, siblings: dict[int, str], nodes: dict[int, str]) -> Path:
+    """A tree that describes processors by their siblings and NUMA nodes by their processors."""
+    folder = "sys/devices/system"
+    write(root, {f"{folder}/cpu/cpu{i}/topology/thread_siblings_list": text for i, text in siblings.items()})
+    return write(root, {f"{folder}/node/node{i}/cpulist": text for i, text in nodes.items()})
+
+
+class TestTopology:
+    def test_siblings_come_last(self, tmp_path: Path) -> None:
+        siblings = {0: "0,4", 1: "1,5", 2: "2,6", 3: "3,7", 4: "0,4", 5: "1,5", 6: "2,6", 7: "3,7"}
+        topology = Topology.read(system(tmp_path, siblings, {}), allowed=range(8))
+        assert topology.order() == [0, 1, 2, 3, 4, 5, 6, 7]
+        assert (topology.usable, topology.usable_cores) == (8, 4)
+        assert topology.pick(5) == [0, 1, 2, 3, 4]
+
+    def test_siblings_numbered_side_by_side(self, tmp_path: Path) -> None:
+        topology = Topology.read(
+            system(tmp_path, {i: f"{i // 2 * 2}-{i // 2 * 2 + 1}" for i in range(6)}, {}), range(6)
+        )
+        assert topology.order() == [0, 2, 4, 1, 3, 5]
+        assert topology.pick(3) == [0, 2, 4]
+
+    def test_only_allowed_processors(self, tmp_path: Path) -> None:
+        siblings = {0: "0-1", 1: "0-1", 2: "2-3", 3: "2-3"}
+        topology = Topology.read(system(tmp_path, siblings, {}), allowed={1, 2, 3})
+        assert topology.order() == [1, 2, 3]
+        assert (topology.usable, topology.usable_cores) == (3, 2)
+
+    def test_nodes_are_filled_one_after_the_other(self, tmp_path: Path) -> None:
+        topology = Topology.read(system(tmp_path, {}, {0: "0,2", 1: "1,3"}), allowed=range(4))
+        assert topology.cpus == (Cpu(0, 0, 0), Cpu(1, 1, 1), Cpu(2, 2, 0), Cpu(3, 3, 1))
+        assert topology.order() == [0, 2, 1, 3]
+
+    @pytest.mark.parametrize(
+        ("maximum", "usable"), [("250000 100000", 2), ("50000 100000", 1), ("6400000 100000", 8), ("max 100000", 8)]
+    )
+    def test_cores_withheld_by_the_quota_do_not_count(self, tmp_path: Path, maximum: str, usable: int) -> None:
+        topology = Topology.read(v2(tmp_path, "/g", {"g/": maximum}), allowed=range(8))
+        assert (topology.usable, topology.usable_cores) == (usable, usable)
+        assert topology.pick(99) == list(range(usable))
+
+    def test_unreadable_descriptions_make_every_processor_a_core(self, tmp_path: Path) -> None:
+        topology = Topology.read(system(tmp_path, {0: "x-y", 1: ""}, {0: "?"}), allowed=[0, 1])
+        assert topology.cpus == (Cpu(0, 0, 0), Cpu(1, 1, 0))
+
+    def test_this_machine(self) -> None:
+        topology = Topology.read()
+        assert {cpu.index for cpu in topology.cpus} == os.sched_getaffinity(0)
+        assert 1 <= topology.usable_cores <= topology.usable <= len(topology.cpus)
+        assert sorted(topology.order()) == sorted(cpu.index for cpu in topology.cpus)
+
+
+@pytest.mark.parametrize(("text", "numbers"), [("", []), ("3\n", [3]), ("0-2,7,9-10\n", [0, 1, 2, 7, 9, 10])])
+def test_cpu_lists(text: str, numbers: list[int]) -> None:
+    assert parse_cpu_list(text) == numbers
