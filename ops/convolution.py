@@ -11,9 +11,8 @@ from __future__ import annotations
 from functools import cache
 
 from .isa import LANES, VECTOR_BYTES
-from .jit import Kernel, kernel, lazy, record
+from .jit import Kernel, kernel, lazy, made, record
 
-register_tile = lazy("register_tile")
 simd = lazy("simd")
 
 # One row per column tile of the output: byte offset of its first input block in the source, number of input blocks,
@@ -41,7 +40,7 @@ def convolution(rows: int, columns: int, unroll: int, step: int) -> Kernel:
     Arguments: `steps` loop bodies per kernel column, `chunk` pixel tiles per chunk; source points at the pixel of the
     first output pixel's first kernel column, in image row 0 (inside the halo when the left padding is not zero).
     """
-    tile = register_tile.make_tile(rows, columns, unroll, step, False)
+    tile = made("register_tile", "make_tile", rows, columns, unroll, step, False)
 
     @kernel(ARGUMENTS, name=f"convolution_f32_{LANES}_{rows}x{columns}_u{unroll}_s{step}")
     def run(a, thread, threads):

@@ -8,9 +8,7 @@ from __future__ import annotations
 from functools import cache
 
 from .isa import LANES, VECTOR_BYTES
-from .jit import Kernel, kernel, lazy, record
-
-register_tile = lazy("register_tile")
+from .jit import Kernel, kernel, made, record
 
 ARGUMENTS = record(
     source="i8", source_batch="i8", source_block="i8", source_row="i8",
@@ -30,7 +28,7 @@ def depthwise(rows: int) -> Kernel:
 
     Source points at the pixel of the first output pixel's first kernel column, in image row 0.
     """
-    tile = register_tile.make_depthwise_tile(rows)
+    tile = made("register_tile", "make_depthwise_tile", rows)
 
     @kernel(ARGUMENTS, name=f"depthwise_f32_{LANES}_{rows}")
     def run(a, thread, threads):

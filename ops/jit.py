@@ -33,6 +33,7 @@ import numpy as np
 from . import isa
 
 log = logging.getLogger("cpuruntime")
+_OPTIONS = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 SIGNATURE_FIELDS = ("arguments", "thread", "threads")
 # What a kernel may call: the C library functions the runtime itself uses and those LLVM emits for plain loops.
 ALLOWED_SYMBOLS = frozenset({"memcpy", "memset", "memmove", "syscall", "clock_gettime", "sched_getcpu"})
@@ -71,8 +72,26 @@ class Inline:
         if self._compiled is None:
             import numba
 
-            self._compiled = numba.njit(_bind(self.function), nogil=True, error_model="numpy", inline="never")
+            self._compiled = numba.njit(_bind(self.function), **_OPTIONS)
         return self._compiled
+
+
+class _Made(Inline):
+    def __init__(self, module: str, factory: str, arguments: tuple[Any, ...]):
+        super().__init__(_in_kernels_only)
+        self._module, self._factory, self._arguments = module, factory, arguments
+
+    def compiled(self) -> Any:
+        return getattr(lazy(self._module), self._factory)(*self._arguments)
+
+
+def made(module: str, factory: str, *arguments: Any) -> Inline:
+    """The helper that `factory(*arguments)` of a sibling module makes, when a kernel that calls it is compiled."""
+    return _Made(module, factory, arguments)
+
+
+def _in_kernels_only(*arguments: Any) -> Any:
+    raise TypeError("this helper exists in compiled kernels only")
 
 
 def inline(function: FunctionType) -> Inline:
@@ -198,21 +217,21 @@ def _environment() -> bytes:
 
 @cache
 def _source_digest(path: Path) -> bytes:
-    """Digest of this file, a kernel file and what that imports from here as `from .name import` or `lazy("name")`."""
+    """Digest of this file, a kernel file, and the siblings that one names as _SIBLING_IMPORT says."""
     folder, pending, seen = Path(__file__).parent, [path, Path(__file__)], {}
     while pending:
         file = pending.pop()
         if file not in seen:
             seen[file] = text = file.read_text()
             names = (a or b for a, b in _SIBLING_IMPORT.findall(text))
-            pending += [folder / f"{name}.py" for name in names if name != "name"]
+            pending += [folder / f"{name}.py" for name in names]
     digest = hashlib.sha256()
     for file in sorted(seen, key=lambda f: f.name):
         digest.update(file.name.encode() + b"\0" + seen[file].encode() + b"\0")
     return digest.digest()
 
 
-_SIBLING_IMPORT = re.compile(r"""^from \.(\w+) import|\blazy\("(\w+)"\)""", re.MULTILINE)
+_SIBLING_IMPORT = re.compile(r'^from \.(\w+) import|\b(?:lazy|made)\(\s*"(\w+)"', re.MULTILINE)
 
 
 def _files(function: FunctionType) -> list[Path]:
@@ -261,7 +280,7 @@ def _compile(item: Kernel) -> llvm.ModuleRef:
 
     from .simd import argument_block
 
-    body = numba.njit(_bind(item.function), nogil=True, error_model="numpy")
+    body = numba.njit(_bind(item.function), **_OPTIONS)
     view = argument_block(item.arguments)
 
     def entry(arguments, thread, threads):

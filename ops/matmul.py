@@ -10,9 +10,8 @@ from __future__ import annotations
 from functools import cache
 
 from .isa import LANES, VECTOR_BYTES
-from .jit import Kernel, kernel, lazy, record
+from .jit import Kernel, kernel, lazy, made, record
 
-register_tile = lazy("register_tile")
 simd = lazy("simd")
 
 UNROLL = 4
@@ -33,7 +32,7 @@ def matmul(rows: int, columns: int) -> Kernel:
 
     `chunk` is the number of row tiles worked on before the next column tile is taken.
     """
-    tile = register_tile.make_tile(rows, columns, UNROLL, None, True)
+    tile = made("register_tile", "make_tile", rows, columns, UNROLL, None, True)
 
     @kernel(ARGUMENTS, name=f"matmul_f32_{LANES}_{rows}x{columns}")
     def run(a, thread, threads):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from .jit import Inline, inline, lazy
+from .jit import Inline, inline, lazy, made
 
 scalars = lazy("scalars")
 
@@ -15,49 +13,34 @@ HALVES = ("float16", "bfloat16")
 SIZES = {"bool": 1} | {name: int(name.lstrip("abfilnotu")) // 8 for name in (*FLOATS, *INTEGERS, *HALVES)}
 
 
-def _in_kernels_only(*args: Any) -> Any:
-    raise TypeError("typed memory access runs in kernels only")
-
-
-class Access(Inline):
-    """The function `make(*dtypes)` of the module `scalars`, made when a kernel that calls it is compiled."""
-
-    def __init__(self, make: str, *dtypes: str):
-        super().__init__(_in_kernels_only)
-        self.make, self.dtypes = make, dtypes
-
-    def compiled(self) -> Any:
-        return getattr(scalars, self.make)(*self.dtypes)
-
-
 def stored_as(dtype: str) -> str:
     """The element type a kernel loads and stores: half types travel as their bits."""
     return "uint16" if dtype in HALVES else dtype
 
 
-def load(dtype: str) -> Access:
+def load(dtype: str) -> Inline:
     """The helper load(base, index) of the element type."""
-    return Access("load", dtype)
+    return made("scalars", "load", dtype)
 
 
-def store(dtype: str) -> Access:
+def store(dtype: str) -> Inline:
     """The helper store(base, index, value) of the element type."""
-    return Access("store", dtype)
+    return made("scalars", "store", dtype)
 
 
-def as_element(dtype: str) -> Access:
+def as_element(dtype: str) -> Inline:
     """The helper that gives a number the element type, as a Numba cast does."""
-    return Access("as_element", dtype)
+    return made("scalars", "as_element", dtype)
 
 
 def convert(source: str, target: str) -> Inline:
     """The helper convert(value) from one element type to another, the half types as their bits."""
     decode, encode = DECODE.get(source), ENCODE.get(target)
     if decode is None and encode is None:
-        return Access("convert", source, target)
+        return made("scalars", "convert", source, target)
     before = "float32" if decode else source
     after = "float32" if encode else target
-    middle, first, last = Access("convert", before, after), decode or _same, encode or _same
+    middle, first, last = made("scalars", "convert", before, after), decode or _same, encode or _same
 
     @inline
     def run(value):

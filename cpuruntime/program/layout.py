@@ -36,8 +36,8 @@ class LayoutPlan:
         return value, channel
 
 
-def choose_layouts(graph: Graph) -> LayoutPlan:
-    """The layouts of all values of a graph of static shapes."""
+def choose_layouts(graph: Graph, threads: int, exact: bool) -> LayoutPlan:
+    """The layouts of all values of a graph of static shapes, for a `Planner` of these settings."""
     plan = LayoutPlan()
     for node in graph.nodes:
         found = find(node)
@@ -53,7 +53,7 @@ def choose_layouts(graph: Graph) -> LayoutPlan:
         found = find(node)
         if not isinstance(found, str) and found.halo and node.inputs[0] is not None:
             root, _ = plan.root(node.inputs[0])
-            left, right = found.halo(node)
+            left, right = found.halo(node, threads, exact)
             wide = plan.halos.get(root, (0, 0))
             plan.halos[root] = (max(left, wide[0]), max(right, wide[1]))
     return plan

@@ -14,10 +14,12 @@ from cpuruntime.ops.isa import LANES, VECTOR_BYTES
 from cpuruntime.ops.tile_shapes import depthwise_rows
 from cpuruntime.program.elementwise_steps import apply_activation
 from cpuruntime.program.epilogue import clamp_limits, limits, padded_bias
+from cpuruntime.program.lower_winograd import emit_winograd
 from cpuruntime.program.lowering import Layout, lowering
 from cpuruntime.program.planner import Planner
 from cpuruntime.program.storage import Address, Blocked, image_shape
 from cpuruntime.program.tiles import choose_tiling
+from cpuruntime.program.winograd_choice import WinogradTiling, choose_winograd
 
 DOMAIN = "cpuruntime"
 FEW_CHANNELS = 4
@@ -95,9 +97,22 @@ def _check(node: Node) -> str | None:
     return None
 
 
-def _halo(node: Node) -> tuple[int, int]:
+def _winograd(g: Geometry, threads: int, exact: bool) -> WinogradTiling | None:
+    """The tiling when the convolution runs by Winograd's method."""
+    square = (g.kernel_height, g.kernel_width) == (3, 3) and (g.stride_height, g.stride_width) == (1, 1)
+    if exact or not square or (g.dilation_height, g.dilation_width) != (1, 1) or g.group != 1:
+        return None
+    if g.in_channels <= FEW_CHANNELS:
+        return None
+    return choose_winograd(g.batch, -(-g.in_channels // LANES), -(-g.channels // LANES), g.height, g.width, threads)
+
+
+def _halo(node: Node, threads: int, exact: bool) -> tuple[int, int]:
     g = Geometry(node)
-    return g.pad_left, g.right
+    tiling = _winograd(g, threads, exact)
+    if tiling is None:
+        return g.pad_left, g.right
+    return g.pad_left, max(g.right, tiling.tiles_x * tiling.m + 2 - g.pad_left - g.in_width)
 
 
 @lowering("Conv", domain=DOMAIN, layout=Layout.BLOCKED, check=_check, halo=_halo)
@@ -125,7 +140,13 @@ def lower_convolution(planner: Planner, node: Node) -> None:
     else:
         source = planner.blocked(x)
         target = planner.new_blocked(node.outputs[0])
-        _emit_tiles(planner, g, w.constant, (source, target, residual), common)
+        tiling = _winograd(g, planner.threads, planner.exact)
+        if tiling is None:
+            _emit_tiles(planner, g, w.constant, (source, target, residual), common)
+        else:
+            fields = _residual_fields(residual) | {name: common[name] for name in ("bias", "limits")}
+            pads = g.pad_top, g.pad_left
+            emit_winograd(planner, tiling, w.constant, source, target, fields, pads, g.flops)
     if clamp_limits(node) is None:
         apply_activation(planner, node, planner.new_blocked(node.outputs[0]))
 

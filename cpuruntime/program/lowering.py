@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Emit = Callable[["Planner", Node], None]
 Check = Callable[[Node], "str | None"]
-Halo = Callable[[Node], "tuple[int, int]"]
+Halo = Callable[[Node, int, bool], "tuple[int, int]"]
 Follows = Callable[[Node], bool]
 
 
@@ -35,7 +35,7 @@ class Layout(enum.Enum):
 class Lowering:
     """One operator's way to kernels.
 
-    `halo` is what its first input needs left and right of each row; `follows` whether a node of layout FOLLOW can work
+    `halo` is what its first input needs left and right of each row, given the planner's `threads` and `exact`; `follows` whether a node of layout FOLLOW can work
     on blocked tensors.
     """
 

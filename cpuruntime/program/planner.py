@@ -33,7 +33,7 @@ from cpuruntime.program.weights import WeightStore
 
 @dataclass
 class Step:
-    """One kernel call; `arguments` holds the fields of its argument block, memory as `Address`."""
+    """One kernel call; `arguments` holds the fields of its argument block, memory as `Address`, kernels it calls as such."""
 
     kernel: Kernel
     arguments: dict[str, Any]
@@ -41,6 +41,11 @@ class Step:
     layout: str
     flops: int = 0
     notes: str = ""
+
+    @property
+    def kernels(self) -> list[Kernel]:
+        """The kernel and those it calls."""
+        return [self.kernel, *(a for a in self.arguments.values() if isinstance(a, Kernel))]
 
 
 @dataclass
@@ -55,15 +60,19 @@ class FallbackStep:
 
 @dataclass
 class Planner:
-    """Plans one graph for streams of `threads` threads. Lowerings use it to get views and emit steps."""
+    """Plans one graph for streams of `threads` threads. Lowerings use it to get views and emit steps.
+
+    With `exact` every convolution is computed directly, without Winograd's method.
+    """
 
     graph: Graph
     weights: WeightStore
     threads: int = 1
+    exact: bool = False
     steps: list[Step | FallbackStep] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.layouts: LayoutPlan = choose_layouts(self.graph)
+        self.layouts: LayoutPlan = choose_layouts(self.graph, self.threads, self.exact)
         self._node: Node | None = None
         self._blocked: dict[Value, Blocked] = {}
         self._plain: dict[Value, Plain] = {}

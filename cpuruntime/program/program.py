@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cpuruntime.passes import evaluate
+from cpuruntime.ops.jit import Kernel
 from cpuruntime.program.arena import plan_arena
 from cpuruntime.program.planner import FallbackStep, Planner, Step
 from cpuruntime.program.storage import ALIGNMENT, Address, Place, Plain, Storage
@@ -46,7 +47,7 @@ class Program:
         storages = _live_storages(planner.steps)
         self.arena_size = plan_arena(storages)
         self.unshared_size = sum(s.size for s in storages)
-        kernels = list(dict.fromkeys(step.kernel for step in self.steps))
+        kernels = list(dict.fromkeys(k for step in self.steps for k in step.kernels))
         for done, item in enumerate(kernels):
             compiling(done, len(kernels))
             _ = item.address
@@ -65,6 +66,9 @@ class Program:
             dtype = step.kernel.arguments
             block = template[offset : offset + dtype.itemsize].view(dtype)
             for name, argument in step.arguments.items():
+                if isinstance(argument, Kernel):
+                    block[name] = argument.address
+                    continue
                 if not isinstance(argument, Address):
                     block[name] = argument
                     continue

@@ -39,6 +39,7 @@ class CpuModel(DeviceModel):
     def __init__(self, graph: Graph, settings: Settings) -> None:
         self.name = graph.name
         self.profiled: bool = settings.value("PERF_COUNT")
+        self._exact: bool = settings.value("EXECUTION_MODE_HINT") == "ACCURACY"
         self._streams = plan_streams(settings, Topology.read())
         self._weights = WeightStore()
         self._programs: OrderedDict[Shapes, Program] = OrderedDict()
@@ -90,7 +91,7 @@ class CpuModel(DeviceModel):
 
     def _plan(self, graph: Graph) -> Program:
         optimised = passes.run(graph)
-        planner = Planner(optimised, self._weights, self._streams.threads)
+        planner = Planner(optimised, self._weights, max(1, self._streams.threads), self._exact)
         planner.plan()
         with CompileProgress() as progress:
             program = Program(planner, progress)
