@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> None:
             if mutability == "RO" and name != "SUPPORTED_PROPERTIES":
                 print(f"{'':{width}}  {name}: {core.get_property(device, name)}")
     for device, reason in reasons.items():
-        print(f"{device.ljust(width)}  not available: {reason}")
+        print(f"{device.ljust(width)}  not available: {reason.removeprefix(f'Device {device}: ')}")
 
 
 def ranges(numbers: list[int]) -> str:

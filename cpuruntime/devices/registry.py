@@ -45,4 +45,6 @@ def load(name: str) -> Plugin:
         plugin = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise DeviceUnavailableError(f"Device {name}: its plugin {target} cannot be imported: {error}.") from error
+    except ValueError as error:  # an environment variable that the device's modules read
+        raise DeviceUnavailableError(f"Device {name}: {error}") from error
     return plugin()

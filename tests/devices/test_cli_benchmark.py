@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -176,11 +177,11 @@ def test_a_wrong_model_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path:
     assert "Did you mean 'resnet50'?" in fails(capsys, "-m", "light:resnet51", "-d", "REFERENCE")
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """`cpuruntime` in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "cpuruntime", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=100
-    )
+    line = [sys.executable, "-m", "cpuruntime", *arguments]
+    variables = {**os.environ, **environment}
+    return subprocess.run(line, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=100)
 
 
 def test_the_command_as_a_process(model: str) -> None:
@@ -191,6 +192,14 @@ def test_the_command_as_a_process(model: str) -> None:
     assert wrong.returncode == 2
     assert "Did you mean '-nthreads'?" in wrong.stderr
     assert (command("benchmark", "-m", "gone.onnx").returncode, command().returncode) == (1, 2)
+
+
+def test_a_wrong_environment_variable_is_one_line(model: str) -> None:
+    arguments = ["benchmark", "-m", model, "-b", "1", "-niter", "1"]
+    for variable, value in (("CPURUNTIME_ISA", "avx3"), ("CPURUNTIME_NUM_STREAMS", "many")):
+        done = command(*arguments, **{variable: value})
+        assert done.returncode == 1
+        assert re.fullmatch(rf"\[ ERROR \] .*{variable}.*{value}.*\n", done.stderr)
 
 
 def test_a_reader_that_leaves_early_is_no_crash() -> None:
