@@ -92,6 +92,7 @@ class StreamExecutor(Executor):
     def submit(self, task: Task) -> None:
         core = self._core
         stream = None
+        before = task._pending
         try:
             # From here to the end of the try no Ctrl-C can lose a stream or a task: CPython delivers it when a call
             # returns or a function begins, never between plain statements.
@@ -103,15 +104,15 @@ class StreamExecutor(Executor):
                     stream.lent = True
                     del core.idle[-1]
                 else:
-                    task._placed = True
+                    task.placed = True
                     core.queue.append(task)
             if stream is not None:
                 task._begin(stream)
                 stream.hand_over(task)
         except BaseException:
             if stream is not None:
-                core.surely_give_back(stream)
-            if not task._placed and task._count[0] == task._pending:
+                core.give_back(stream)
+            if not task.placed and task._pending != before:
                 task._release()
             raise
 
@@ -138,7 +139,11 @@ class StreamExecutor(Executor):
                 return
         finally:
             if stream is not None:
-                core.surely_give_back(stream)
+                try:
+                    core.give_back(stream)
+                except BaseException:
+                    core.give_back(stream)
+                    raise
         self._run_later(task)
 
     def _run_later(self, task: Task) -> None:

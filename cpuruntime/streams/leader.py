@@ -49,7 +49,7 @@ class LedStream(Stream):
         """Gives the leader a task that was begun on this thread. Its job starts without waiting for the interpreter."""
         address = 0 if task._job is None else task._job.address
         self.task = task
-        task._placed = True
+        task.placed = True
         self.lent = False
         self._ring(self._bell, address, 0)
 
@@ -95,16 +95,8 @@ class Core:
             self.idle.append(stream)
             return None
 
-    def surely_give_back(self, stream: LedStream) -> None:
-        """Ends the loan of a stream, even if Ctrl-C comes in the middle."""
-        try:
-            self._give_back(stream)
-        except BaseException:
-            self._give_back(stream)
-            raise
-
-    def _give_back(self, stream: LedStream) -> None:
-        """Called again after an interrupt, does what is left."""
+    def give_back(self, stream: LedStream) -> None:
+        """Ends the loan of a stream. Called again after an interrupt, does what is left."""
         with self.mutex:
             if not stream.lent:
                 return
@@ -135,7 +127,7 @@ class Core:
             if task in self.queue:
                 self.queue.remove(task)
                 return True
-            return not task._placed
+            return not task.placed
 
     def cancel(self, task: Task) -> None:
         task.cancellation.set()

@@ -53,7 +53,8 @@ class Stream:
 class Task(ABC):
     """Work for a stream: native jobs with the interpreter between them. It can be submitted again when it is over.
 
-    `cancellation` ends the native job in progress; a submission clears it.
+    `cancellation` ends the native job in progress; a submission clears it. `placed` becomes True when a stream or the
+    queue has the task, so that done() is certain to be called, and False at the beginning of a submission.
     """
 
     def __init__(self) -> None:
@@ -67,11 +68,10 @@ class Task(ABC):
         self._pending = -1
         self._forks = _forks
         self._wait = runner.wait.entry
-        # The executor's, of the latest submission: what begin() returned or raised, whether it was called, whether a
-        # stream or the queue has the task.
+        # The executor's, of the latest submission: what begin() returned or raised, whether it was called.
         self._job: Job | None = None
         self._error: Exception | None = None
-        self._begun = self._placed = False
+        self._begun = self.placed = False
 
     @abstractmethod
     def begin(self, stream: Stream) -> Job | None:
@@ -118,7 +118,7 @@ class Task(ABC):
         """Begins a submission."""
         self.cancellation.clear()
         self._job = self._error = None
-        self._placed = self._begun = False
+        self.placed = self._begun = False
         self._forks = _forks
         self._pending = (self._pending + 1 + 2**31) % 2**32 - 2**31
 

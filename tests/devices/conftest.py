@@ -12,7 +12,7 @@ from support.onnx_models import one_input, two_inputs
 
 import cpuruntime as ov
 
-DEVICES = ["REFERENCE"]
+DEVICES = ["REFERENCE", "CPU"]
 
 Compile = Callable[..., ov.CompiledModel]
 

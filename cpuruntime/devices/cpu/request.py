@@ -105,12 +105,14 @@ class CpuRequest(DeviceRequest):
 
     def start(self, done: Done) -> None:
         """Queue one inference."""
+        self._inference.placed = False
         self._inference.callback = done
         self._model.executor.submit(self._inference)
 
-    def cancel(self) -> None:
+    def cancel(self) -> bool:
         """End the inference at the next step."""
         self._model.executor.cancel(self._inference)
+        return self._inference.placed and self._inference.callback is not None
 
     def begin(self, stream: Stream) -> tuple[Instance, Job | None]:
         """Bind the memory to the stream's instance of the program for these shapes, and start it."""
