@@ -38,7 +38,8 @@ class Parser(argparse.ArgumentParser):
         return super().parse_args(arguments, namespace)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message.rstrip('.')}. '{self.prog} -h' lists the options.\n")
+        sentence = message if message.endswith((".", "?")) else f"{message}."
+        self.exit(2, f"{self.prog}: error: {sentence} '{self.prog} -h' lists the options.\n")
 
 
 def boolean(text: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from itertools import groupby
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,16 +30,13 @@ def summary(path: Path) -> str:
 
 def repository_map() -> str:
     """The map's lines: a folder, then its files."""
-    files = source_files()
-    width = max(len(path.name) for path in files)
-    lines: list[str] = []
-    folder = None
-    for path in files:
-        if path.parent != folder:
-            folder = path.parent
-            lines += [""] * bool(lines) + [f"{folder.relative_to(ROOT)}/"]
-        lines.append(f"  {path.name:<{width}}  {summary(path)}")
-    return "\n".join(lines) + "\n"
+    parts = []
+    for folder, files in groupby(source_files(), lambda path: path.parent):
+        names = {path.name: summary(path) for path in files}
+        width = max(map(len, names))
+        lines = [f"  {name:<{width}}  {purpose}\n" for name, purpose in names.items()]
+        parts.append(f"{folder.relative_to(ROOT)}/\n{''.join(lines)}")
+    return "\n".join(parts)
 
 
 def in_readme() -> str:
