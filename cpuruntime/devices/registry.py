@@ -33,7 +33,7 @@ def load(name: str) -> Plugin:
 
     Raises:
         InvalidArgumentError: no device has this name.
-        DeviceUnavailableError: its plugin cannot be imported.
+        DeviceUnavailableError: its plugin cannot be imported; the cause is chained.
     """
     targets = registered()
     target = targets.get(name) if isinstance(name, str) else None
@@ -43,8 +43,10 @@ def load(name: str) -> Plugin:
     module, _, attribute = target.partition(":")
     try:
         plugin = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise DeviceUnavailableError(f"Device {name}: its plugin {target} cannot be imported: {error}.") from error
+    except Exception as error:  # whatever a plugin of another distribution raises must not take the other devices along
+        raise DeviceUnavailableError(
+            f"Device {name}: its plugin {target} cannot be imported: {type(error).__name__}: {error}."
+        ) from error
     except ValueError as error:  # an environment variable that the device's modules read
         raise DeviceUnavailableError(f"Device {name}: {error}") from error
     return plugin()

@@ -107,7 +107,7 @@ def test_a_closed_model_starts_nothing(added: ov.CompiledModel) -> None:
         request = added.create_infer_request()
         request.infer([X, X])
     for call in (added.create_infer_request, request.infer, request.start_async, lambda: added([X, X])):
-        with pytest.raises(ov.Error, match="is (closed|released)"):
+        with pytest.raises(ov.Error, match=r"is (closed|released)"):
             call()
     request.wait()
     np.testing.assert_array_equal(request.results["sum"], 2 * X)

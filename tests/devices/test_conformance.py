@@ -248,6 +248,26 @@ def test_several_threads_with_a_request_each(added: ov.CompiledModel) -> None:
     assert not any(thread.is_alive() for thread in threads)
 
 
+def test_a_model_dropped_while_requests_run_finishes_them_and_its_threads_end(compile_on: Compile) -> None:
+    before = set(threading.enumerate())
+    compiled = compile_on(one_input(), {"NUM_STREAMS": 2})
+    outputs, finished = [], []
+    for value in range(20):
+        request = compiled.create_infer_request()
+        outputs.append(request.get_output_tensor().data)
+        over = threading.Event()
+        request.set_callback(lambda event: event.set(), over)
+        request.start_async(np.full((2, 3), value, np.float32))
+        finished.append(over)
+    del compiled, request
+    for value, (output, over) in enumerate(zip(outputs, finished)):
+        assert over.wait(30)
+        np.testing.assert_array_equal(output, np.full((2, 3), -value))
+    for thread in set(threading.enumerate()) - before:
+        thread.join(30)
+        assert not thread.is_alive()
+
+
 def test_models_compiled_at_the_same_time(compile_on: Compile) -> None:
     found: list[float] = []
     threads = [

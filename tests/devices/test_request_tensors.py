@@ -1,0 +1,343 @@
+"""Infer requests: inputs of every kind, outputs, tensors, dynamic shapes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from support.fake_device import compile_fake
+from support.onnx_models import one_input, two_inputs
+
+import cpuruntime as ov
+from cpuruntime import InvalidArgumentError, Tensor, Type, UnsupportedError
+from cpuruntime.conversion import to_array
+from cpuruntime.devices.interface import PortInfo
+
+X = np.array([[-3, -2, -1], [0, 1, 2]], np.float32)
+Y = np.ones((2, 3), np.float32)
+
+
+@pytest.fixture
+def request_of_two() -> ov.InferRequest:
+    """sum = x + y, result = relu(sum)."""
+    return ov.Core().compile_model(two_inputs(), "REFERENCE").create_infer_request()
+
+
+@pytest.fixture
+def dynamic() -> ov.InferRequest:
+    """sum = x + y, result = relu(sum), all [?,3]."""
+    return ov.Core().compile_model(two_inputs(["n", 3]), "REFERENCE").create_infer_request()
+
+
+class Torch:
+    """An array that is not NumPy's, as torch's tensors are."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self.array
+
+
+# Inputs
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"x": X, "y": Y},
+        {0: X, 1: Y},
+        {"x": X, 1: Y},
+        [X, Y],
+        (X, Y),
+        {"x": Tensor(X), "y": Tensor(Y, shared_memory=True)},
+        [np.asfortranarray(X), Y],
+        [X.tolist(), Y.tolist()],
+        [X.astype(int).tolist(), Y],
+        [Torch(X), Torch(Y)],
+    ],
+)
+@pytest.mark.parametrize("share", [False, True])
+def test_inputs_are_taken_in_many_forms(request_of_two: ov.InferRequest, inputs: Any, share: bool) -> None:
+    for _ in range(2):
+        np.testing.assert_array_equal(request_of_two.infer(inputs, share_inputs=share)["sum"], X + 1)
+    request_of_two.start_async(inputs, share_inputs=share)
+    request_of_two.wait()
+    np.testing.assert_array_equal(request_of_two.results["sum"], X + 1)
+
+
+def test_inputs_by_port_of_the_compiled_model_and_of_the_model() -> None:
+    model = ov.Core().read_model(two_inputs())
+    compiled = ov.Core().compile_model(model, "REFERENCE")
+    for x, y in ((compiled.input(0), compiled.input("y")), (model.input(0), model.input(1))):
+        found = compiled({x: X, y: Y})
+        np.testing.assert_array_equal(found[model.output("sum")], X + 1)
+    assert compiled.create_infer_request().get_tensor(model.input(0)).shape == [2, 3]
+
+
+def test_the_only_input_needs_no_name() -> None:
+    compiled = ov.Core().compile_model(one_input(), "REFERENCE")
+    for inputs in (X, X.tolist(), [X], Tensor(X), tuple(X.tolist())):
+        np.testing.assert_array_equal(compiled(inputs)[0], -X)
+
+
+def test_scalars_fit_inputs_of_one_element() -> None:
+    compiled = ov.Core().compile_model(one_input([1, 1]), "REFERENCE")
+    for inputs in (2, 2.0, np.float64(2), np.float32(2), np.array(2, np.float32)):
+        assert compiled(inputs)[0].tolist() == [[-2]]
+
+
+def test_inputs_that_are_not_mentioned_keep_their_data(request_of_two: ov.InferRequest) -> None:
+    request_of_two.infer([X, Y])
+    np.testing.assert_array_equal(request_of_two.infer({"y": 2 * Y})["sum"], X + 2)
+    np.testing.assert_array_equal(request_of_two.infer()["sum"], X + 2)
+    np.testing.assert_array_equal(request_of_two.infer({})["sum"], X + 2)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"q": X}, "No input is named 'q'. The model has: 'x', 'y'."),
+        ({"sum": X}, "No input is named 'sum'"),
+        ({2: X}, "No input has index 2: indexes go from 0 to 1"),
+        ({1.5: X}, "1.5 names no input"),
+        ([X, Y, X], "3 inputs given; the model has 2"),
+        (X, "Which input?"),
+        ("x", "Which input?"),
+        ({"x": X.astype(np.float64)}, "Input 'x': dtype float64 given, float32 (f32) needed"),
+        ({"x": Torch(X.astype(np.int64))}, "Input 'x': dtype int64 given, float32 (f32) needed"),
+        ({"x": X.astype(">f4")}, "dtype >f4 given"),
+        ({"x": X[:1]}, "Input 'x': shape [1,3] given, [2,3] needed"),
+        ({"x": X.reshape(3, 2)}, "Input 'x': shape [3,2] given, [2,3] needed"),
+        ({"x": X[0]}, "Input 'x': shape [3] given"),
+        ({"x": 1.0}, "Input 'x': shape [] given"),
+        ({"x": [[1.0], [2.0, 3.0]]}, "Input 'x': list is no array"),
+        ({"x": [["a"] * 3] * 2}, "do not fit float32 (f32)"),
+        ({"x": None}, "Input 'x': no value given (None)"),
+        ({"x": object()}, "Input 'x'"),
+        ({"x": Tensor(X.astype(np.int32))}, "Input 'x': a tensor of type i32 given, f32 needed"),
+        ({"x": Tensor(X[:1])}, "Input 'x': shape [1,3] given"),
+    ],
+)
+def test_wrong_inputs_are_refused_at_once(request_of_two: ov.InferRequest, inputs: Any, message: str) -> None:
+    request_of_two.infer([X, Y])
+    for call in (
+        request_of_two.infer,
+        request_of_two.start_async,
+        lambda given: request_of_two.infer(given, share_inputs=True),
+    ):
+        with pytest.raises(InvalidArgumentError) as caught:
+            call(inputs)
+        assert message in str(caught.value)
+    request_of_two.wait()
+    np.testing.assert_array_equal(request_of_two.infer([X, Y])["sum"], X + 1)
+
+
+@pytest.mark.parametrize(("value", "fits"), [(3, True), (300, False), (-1, False), (1.5, False), (2.0, False)])
+def test_numbers_are_converted_where_nothing_is_lost(value: float, fits: bool) -> None:
+    port = ov.Core().compile_model(one_input([1]), "REFERENCE").input(0).info
+    byte = PortInfo("x", Type.u8, port.partial_shape)
+    if fits:
+        assert to_array([value], byte).tolist() == [value]
+    else:
+        with pytest.raises(InvalidArgumentError, match=r"do not fit uint8 \(u8\)"):
+            to_array([value], byte)
+
+
+def test_copied_inputs_may_change_and_shared_ones_are_read_again(request_of_two: ov.InferRequest) -> None:
+    x = X.copy()
+    request_of_two.infer([x, Y])
+    x += 1
+    np.testing.assert_array_equal(request_of_two.infer()["sum"], X + 1)
+    request_of_two.infer([x, Y], share_inputs=True)
+    x += 1
+    np.testing.assert_array_equal(request_of_two.infer()["sum"], X + 3)
+
+
+def test_copying_never_writes_into_memory_that_was_shared_before(request_of_two: ov.InferRequest) -> None:
+    x = X.copy()
+    request_of_two.infer([x, Y], share_inputs=True)
+    request_of_two.infer([5 * Y, Y])
+    request_of_two.set_tensor("x", Tensor(x, shared_memory=True))
+    request_of_two.infer([5 * Y, Y])
+    np.testing.assert_array_equal(x, X)
+    np.testing.assert_array_equal(request_of_two.infer()["sum"], 6 * Y)
+
+
+# Outputs
+
+
+def test_results_are_copies_unless_they_are_to_be_shared(request_of_two: ov.InferRequest) -> None:
+    copied = request_of_two.infer([X, Y])
+    shared = request_of_two.infer([X, Y], share_outputs=True)
+    request_of_two.infer([5 * Y, Y])
+    np.testing.assert_array_equal(copied["sum"], X + 1)
+    np.testing.assert_array_equal(shared["sum"], 6 * Y)
+    assert np.shares_memory(shared["sum"], request_of_two.get_tensor("sum").data)
+
+
+def test_results_are_a_mapping(request_of_two: ov.InferRequest) -> None:
+    results = request_of_two.infer([X, Y])
+    ports = request_of_two.model_outputs
+    assert list(results) == list(results.keys()) == ports
+    assert len(results) == 2
+    assert results.names() == ({"sum"}, {"result"})
+    assert [array is results[index] for index, array in enumerate(results.values())] == [True, True]
+    assert results.to_tuple()[1] is results.to_dict()[ports[1]] is dict(results.items())[ports[1]]
+    assert ports[0] in results
+    assert "sum" in results
+    assert results.get("q") is None
+    assert repr(results).startswith("{<ConstOutput: names[sum] shape[2,3] type: f32>: array(")
+    for key in ("q", 2, -3, 0.5, None):
+        with pytest.raises(KeyError):
+            results[key]
+    with pytest.raises(KeyError, match="Did you mean 'result'"):
+        results["resutl"]
+
+
+def test_strings_are_decoded_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled, _ = compile_fake()
+    request = compiled.create_infer_request()
+    monkeypatch.setattr(request._bindings, "outputs", [np.array(["ä"], object)])
+    assert request.infer()[0].tolist() == ["ä"]
+    assert request.infer(decode_strings=False)[0].tolist() == ["ä".encode()]
+
+
+# Tensors
+
+
+def test_tensors_are_refused_that_do_not_fit(request_of_two: ov.InferRequest) -> None:
+    wrong = [
+        (Tensor(Type.i32, [2, 3]), "tensor of type i32 given, f32 needed"),
+        (Tensor(Type.f32, [3, 2]), r"shape \[3,2\] given, \[2,3\] needed"),
+        (X, "a Tensor is needed, not ndarray"),
+    ]
+    for tensor, message in wrong:
+        for name in ("x", "sum"):
+            with pytest.raises(InvalidArgumentError, match=message):
+                request_of_two.set_tensor(name, tensor)
+    frozen = X.copy()
+    frozen.flags.writeable = False
+    with pytest.raises(InvalidArgumentError, match="read only"):
+        request_of_two.set_tensor("sum", Tensor(frozen, shared_memory=True))
+    with pytest.raises(InvalidArgumentError, match="not contiguous"):
+        request_of_two.set_tensor("sum", Tensor(Tensor(Type.f32, [2, 4]), [0, 0], [2, 3]))
+
+
+def test_tensors_are_found_by_name_port_and_index(request_of_two: ov.InferRequest) -> None:
+    request = request_of_two
+    tensor = Tensor(X)
+    request.set_tensors({"x": tensor, request.model_inputs[1]: Tensor(Y)})
+    assert request.get_tensor("x") is request.get_input_tensor(0) is request.input_tensors[0] is tensor
+    request.set_input_tensors({0: Tensor(Y), "y": Tensor(Y)})
+    request.set_output_tensors({1: tensor})
+    request.infer()
+    assert tensor.data.tolist() == (2 * Y).tolist()
+    request.set_input_tensor(tensor=Tensor(X), index=0)
+    total = Tensor(Type.f32, [2, 3])
+    request.set_output_tensor(0, total)
+    request.infer()
+    assert total.data.tolist() == (X + 1).tolist()
+    for call in (
+        lambda: request.get_tensor("q"),
+        lambda: request.get_tensor(0),  # type: ignore[arg-type]
+        lambda: request.get_input_tensor(),
+        lambda: request.get_output_tensor(2),
+        lambda: request.set_input_tensor(tensor),
+        lambda: request.set_output_tensor(2, tensor),
+    ):
+        with pytest.raises(InvalidArgumentError):
+            call()
+    with pytest.raises(UnsupportedError, match="list of tensors"):
+        request.set_input_tensors([tensor])  # type: ignore[arg-type]
+
+
+def test_a_part_of_a_tensor_is_an_input(request_of_two: ov.InferRequest) -> None:
+    whole = Tensor(np.zeros((2, 4), np.float32))
+    request_of_two.set_tensor("x", Tensor(whole, [0, 1], [2, 4]))
+    whole.data[...] = 3
+    np.testing.assert_array_equal(request_of_two.infer({"y": Y})["sum"], 4 * Y)
+    whole.data[...] = 4
+    np.testing.assert_array_equal(request_of_two.infer()["sum"], 5 * Y)
+    np.testing.assert_array_equal(request_of_two.infer([X, Y])["sum"], X + 1)
+    np.testing.assert_array_equal(request_of_two.infer()["sum"], X + 1)
+
+
+def test_a_bound_tensor_that_takes_another_shape_is_noticed(request_of_two: ov.InferRequest) -> None:
+    for name, others in (("x", {"y": Y}), ("sum", [X, Y])):
+        tensor = Tensor(X)
+        request_of_two.set_tensor(name, tensor)
+        tensor.shape = [4, 4]
+        with pytest.raises(InvalidArgumentError, match=r"shape \[4,4\] given, \[2,3\] needed"):
+            request_of_two.infer(others)
+        tensor.shape = [2, 3]
+        request_of_two.infer(others)
+
+
+def test_an_input_tensor_of_static_shape_keeps_it(request_of_two: ov.InferRequest) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"shape \[4,4\] given, \[2,3\] needed"):
+        request_of_two.get_tensor("x").shape = [4, 4]
+    with pytest.raises(InvalidArgumentError, match="shared memory"):
+        request_of_two.get_tensor("sum").shape = [4, 4]
+
+
+# Dynamic shapes
+
+
+def test_dynamic_shapes_follow_the_inputs(dynamic: ov.InferRequest) -> None:
+    assert dynamic.get_tensor("x").shape == dynamic.get_tensor("sum").shape == [0, 3]
+    for rows in (2, 5, 2):
+        array = np.ones((rows, 3), np.float32)
+        for share in (False, True):
+            assert dynamic.infer([array, array], share)["sum"].tolist() == [[2] * 3] * rows
+            assert dynamic.get_tensor("sum").shape == [rows, 3]
+            assert dynamic.results["result"].shape == (rows, 3)
+
+
+def test_a_dynamic_input_gets_memory_by_its_tensor_s_shape(dynamic: ov.InferRequest) -> None:
+    for name in ("x", "y"):
+        tensor = dynamic.get_tensor(name)
+        tensor.shape = [4, 3]
+        assert tensor.data.ctypes.data % 64 == 0
+        tensor.data[...] = 2
+    assert dynamic.infer()["sum"].tolist() == [[4] * 3] * 4
+    with pytest.raises(InvalidArgumentError, match=r"shape \[4,4\] given, \[\?,3\] needed"):
+        dynamic.get_tensor("x").shape = [4, 4]
+
+
+def test_a_dynamic_input_needs_data(dynamic: ov.InferRequest) -> None:
+    with pytest.raises(InvalidArgumentError, match="No data for the input of dynamic shape 'x', 'y'"):
+        dynamic.infer()
+    with pytest.raises(InvalidArgumentError, match="dynamic shape 'y'"):
+        dynamic.start_async({"x": X})
+    assert dynamic.infer({"y": Y})["sum"].shape == (2, 3)
+
+
+def test_a_dynamic_input_keeps_its_rules(dynamic: ov.InferRequest) -> None:
+    for wrong in (X[0], X[:, :2], X[None]):
+        with pytest.raises(InvalidArgumentError, match=r"\[\?,3\] needed\.$"):
+            dynamic.infer([wrong, Y])
+
+
+def test_a_bound_tensor_takes_on_the_shape_of_a_dynamic_output(dynamic: ov.InferRequest) -> None:
+    tensor = Tensor(Type.f32, [1, 3])
+    dynamic.set_tensor("sum", tensor)
+    dynamic.infer([X, Y])
+    assert tensor.data.tolist() == (X + 1).tolist()
+    assert dynamic.get_tensor("sum") is tensor
+    dynamic.set_tensor("sum", Tensor(np.zeros((1, 3), np.float32), shared_memory=True))
+    with pytest.raises(InvalidArgumentError, match="shared memory has 3"):
+        dynamic.infer([X, Y])
+    dynamic.start_async([X, Y])
+    with pytest.raises(InvalidArgumentError, match="shared memory has 3"):
+        dynamic.wait()
+
+
+def test_a_bound_tensor_of_a_dynamic_input_may_change_its_shape(dynamic: ov.InferRequest) -> None:
+    x = Tensor(Type.f32, [1, 3])
+    dynamic.set_tensor("x", x)
+    assert dynamic.infer({"y": Y[:1]})["sum"].shape == (1, 3)
+    x.shape = [2, 3]
+    x.data[...] = 8
+    assert dynamic.infer({"y": Y})["sum"].tolist() == [[9] * 3] * 2
