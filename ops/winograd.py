@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from functools import cache
 
-import numpy as np
-
 from .isa import LANES, VECTOR_BYTES
 from .jit import Kernel, inline, kernel, lazy, made, record
 
@@ -35,16 +33,20 @@ WINOGRAD = record(
     tiles_x="i8", tiles_y="i8", group="i8", products="i8", in_plane="i8", out_plane="i8",
 )  # fmt: skip
 
-# Matrices G of F(m, 3), by m.
-WEIGHT_MATRICES = {
-    2: np.array([[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]]),
-    4: np.array(
-        [
-            [1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
-            [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1],
-        ]
-    ),
-}  # fmt: skip
+WEIGHTS = record(source="i8", source_row="i8", target="i8", target_plane="i8", vectors="i8")
+
+
+@cache
+def winograd_weights(m: int) -> Kernel:
+    """Transforms `vectors` vectors of 3 x 3 weights: nine rows of them at `source` to (m + 2)^2 planes at `target`."""
+    transform = made("winograd_transforms", "transform_weights", m)
+
+    @kernel(WEIGHTS, name=f"winograd_weights_f32_{LANES}_{m}x{m}")
+    def run(a, thread, threads):
+        for i in range(a.vectors * thread // threads, a.vectors * (thread + 1) // threads):
+            transform(a.source + i * VECTOR_BYTES, a.source_row, a.target + i * VECTOR_BYTES, a.target_plane)
+
+    return run
 
 
 def plane_bytes(blocks: int, group: int) -> int:

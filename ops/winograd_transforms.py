@@ -43,6 +43,27 @@ def output_2(m: Sequence[Any]) -> list[Any]:
     return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
 
 
+def weights_4(g: Sequence[Any]) -> list[Any]:
+    """G g of F(4, 3)."""
+    even, odd = g[0] + g[2], g[0] * (1 / 24) + g[2] * (1 / 6)
+    middle = g[1] * (1 / 12)
+    return [
+        g[0] * (1 / 4),
+        (even + g[1]) * (-1 / 6),
+        (even - g[1]) * (-1 / 6),
+        odd + middle,
+        odd - middle,
+        g[2],
+    ]
+
+
+def weights_2(g: Sequence[Any]) -> list[Any]:
+    """G g of F(2, 3)."""
+    even = g[0] + g[2]
+    return [g[0], (even + g[1]) * 0.5, (even - g[1]) * 0.5, g[2]]
+
+
+WEIGHTS: dict[int, Callable[[Sequence[Any]], list[Any]]] = {2: weights_2, 4: weights_4}
 INPUT: dict[int, Callable[[Sequence[Any]], list[Any]]] = {2: input_2, 4: input_4}
 OUTPUT: dict[int, Callable[[Sequence[Any]], list[Any]]] = {2: output_2, 4: output_4}
 
@@ -98,6 +119,26 @@ def transform_input(m: int) -> Any:
             return context.get_dummy_value()
 
         return types.void(types.UniTuple(types.int64, size), types.int64, types.int64), codegen
+
+    return transform
+
+
+@cache
+def transform_weights(m: int) -> Any:
+    """`transform(source, row, target, plane)`: nine vectors, `row` bytes apart, to (m + 2)^2 vectors, `plane` apart."""
+    size = m + 2
+
+    @intrinsic
+    def transform(typingctx, source, row, target, plane):
+        def codegen(context, builder, sig, args):
+            source, row, target, plane = args
+            square = [[_Vector(builder, _load(builder, source, (row, 3 * i + j))) for j in range(3)] for i in range(3)]
+            for i, line in enumerate(_transform(WEIGHTS[m], square)):
+                for j, element in enumerate(line):
+                    builder.store(element.value, _at(builder, target, (plane, i * size + j)), align=4)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 4), codegen
 
     return transform
 

@@ -16,6 +16,7 @@ from cpuruntime.program.elementwise_steps import apply_activation
 from cpuruntime.program.epilogue import clamp_limits, limits, padded_bias
 from cpuruntime.program.lower_winograd import emit_winograd
 from cpuruntime.program.lowering import Layout, lowering
+from cpuruntime.program.packing import copy_into
 from cpuruntime.program.planner import Planner
 from cpuruntime.program.storage import Address, Blocked, image_shape
 from cpuruntime.program.tiles import choose_tiling
@@ -259,7 +260,7 @@ def _fill_panel(g: Geometry, weights: np.ndarray, panel: np.ndarray, start: int,
     begin, end = start * LANES, min(g.channels, (start + columns) * LANES)
     if g.group == 1 and g.in_channels % LANES == 0 and end - begin == columns * LANES:
         part = weights[begin:end].reshape(columns, LANES, in_blocks, LANES, kernel)
-        panel[...] = part.transpose(2, 4, 3, 0, 1)
+        copy_into(panel, part.transpose(2, 4, 3, 0, 1))
         return
     dense = np.zeros((columns * LANES, in_blocks * LANES, kernel), np.float32)
     for group in range(begin // group_out, (end - 1) // group_out + 1):
@@ -267,7 +268,7 @@ def _fill_panel(g: Geometry, weights: np.ndarray, panel: np.ndarray, start: int,
         column = group * group_in - first * LANES
         part = weights[low:high].reshape(high - low, group_in, kernel)
         dense[low - begin : high - begin, column : column + group_in] = part
-    panel[...] = dense.reshape(columns, LANES, in_blocks, LANES, kernel).transpose(2, 4, 3, 0, 1)
+    copy_into(panel, dense.reshape(columns, LANES, in_blocks, LANES, kernel).transpose(2, 4, 3, 0, 1))
 
 
 def _emit_interleaved(

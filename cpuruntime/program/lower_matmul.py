@@ -13,6 +13,7 @@ from cpuruntime.ops.matmul import matmul, pack_columns, packed_bytes
 from cpuruntime.program.elementwise_steps import apply_activation
 from cpuruntime.program.epilogue import clamp_limits, limits, padded_bias
 from cpuruntime.program.lowering import lowering, only_float32
+from cpuruntime.program.packing import run_kernel
 from cpuruntime.program.planner import Planner
 from cpuruntime.program.storage import Address, Plain
 from cpuruntime.program.tiles import Tiling, choose_tiling
@@ -58,11 +59,10 @@ def _pack_constant(planner: Planner, weights: np.ndarray, tile_columns: int) -> 
     size = packed_bytes(inner, columns, tile_columns)
 
     def fill(memory: np.ndarray) -> None:
-        block = np.zeros(1, pack_columns.arguments)
-        block["source"], block["target"] = weights.ctypes.data, memory.ctypes.data
-        block["source_row"], block["source_column"] = weights.strides
-        block["batch"], block["inner"], block["columns"], block["tile_columns"] = 1, inner, columns, tile_columns
-        pack_columns(block)
+        run_kernel(
+            pack_columns, source=weights.ctypes.data, target=memory.ctypes.data, source_row=weights.strides[0],
+            source_column=weights.strides[1], batch=1, inner=inner, columns=columns, tile_columns=tile_columns,
+        )  # fmt: skip
 
     return planner.weights.pack((planner.weights.identity(weights), "columns", tile_columns), size, fill)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from cpuruntime.ops.isa import LANES, VECTOR_BYTES
-from cpuruntime.ops.winograd import WEIGHT_MATRICES, ZEROS, phases, plane_bytes, scratch_bytes, winograd
+from cpuruntime.ops.winograd import ZEROS, phases, plane_bytes, scratch_bytes, winograd, winograd_weights
+from cpuruntime.program.packing import copy_into, run_kernel
 from cpuruntime.program.planner import Planner
 from cpuruntime.program.storage import Address, Blocked
 from cpuruntime.program.winograd_choice import WinogradTiling
@@ -48,23 +50,23 @@ def _constant(planner: Planner, array: np.ndarray) -> Address:
 def _transformed(
     planner: Planner, tiling: WinogradTiling, weights: np.ndarray, in_blocks: int, out_blocks: int
 ) -> Address:
-    """The weights G w G^T as [product][column tile][in block][LANES][columns][LANES], computed in float64."""
-    matrix = WEIGHT_MATRICES[tiling.m]
-    both = np.kron(matrix, matrix)
+    """The weights G w G^T as [product][column tile][in block][LANES][columns][LANES]."""
     columns = tiling.columns
     starts = [min(b, out_blocks - columns) for b in range(0, out_blocks, columns)]
-    shape = (tiling.products, len(starts), in_blocks, LANES, columns, LANES)
-    in_channels = weights.shape[1]
+    shape = (tiling.products, len(starts), in_blocks * LANES * columns * LANES)
 
     def fill(memory: np.ndarray) -> None:
         packed = memory.view(np.float32).reshape(shape)
+        ordered = np.zeros((9, in_blocks * LANES, columns * LANES), np.float32)
         for index, start in enumerate(starts):
-            part = weights[start * LANES : (start + columns) * LANES].reshape(-1, 9)
-            dense = np.zeros((tiling.products, columns * LANES, in_blocks * LANES), np.float32)
-            rows = part.shape[0] // in_channels
-            dense[:, :rows, :in_channels] = (both @ part.T.astype(np.float64)).reshape(-1, rows, in_channels)
-            tiled = dense.reshape(tiling.products, columns, LANES, in_blocks, LANES)
-            packed[:, index] = tiled.transpose(0, 3, 4, 1, 2)
+            part = weights[start * LANES : (start + columns) * LANES]
+            channels, in_channels = part.shape[:2]
+            ordered[:, :, channels:] = 0
+            copy_into(ordered[:, :in_channels, :channels], part.reshape(channels, in_channels, 9).transpose(2, 1, 0))
+            run_kernel(
+                winograd_weights(tiling.m), source=ordered.ctypes.data, source_row=ordered.strides[0],
+                target=packed[:, index].ctypes.data, target_plane=packed.strides[0], vectors=ordered[0].size // LANES,
+            )  # fmt: skip
 
     key = (planner.weights.identity(weights), "winograd", tiling.m, columns)
-    return planner.weights.pack(key, int(np.prod(shape)) * 4, fill)
+    return planner.weights.pack(key, prod(shape) * 4, fill)

@@ -11,6 +11,8 @@ import numpy as np
 from cpuruntime.program.storage import ALIGNMENT, Address, Place, Storage
 
 HUGE_PAGE = 2 * 2**20
+SMALL = 64 * 1024
+"""Bytes that are digested in no time."""
 
 
 def allocate(size: int) -> np.ndarray:
@@ -27,9 +29,10 @@ def allocate(size: int) -> np.ndarray:
 class WeightStore:
     """The packed constants of one compiled model; filled while programs are planned, under the planner's lock."""
 
-    def __init__(self) -> None:
+    def __init__(self, planned_once: bool = False) -> None:
+        self._planned_once = planned_once
         self._packed: dict[Hashable, Storage] = {}
-        self._digests: dict[int, tuple[np.ndarray, bytes]] = {}
+        self._identities: dict[int, tuple[np.ndarray, Hashable]] = {}
 
     @property
     def nbytes(self) -> int:
@@ -37,17 +40,26 @@ class WeightStore:
         return sum(s.size for s in self._packed.values())
 
     def identity(self, array: np.ndarray) -> Hashable:
-        """A key for the content of `array`: programs for other shapes find what was packed before."""
-        known = self._digests.get(id(array))
-        if known is None or known[0] is not array:
-            digest = hashlib.sha1(np.ascontiguousarray(array).reshape(-1).view(np.uint8), usedforsecurity=False)
-            known = (array, digest.digest())
-            self._digests[id(array)] = known
-        return (known[1], array.shape, array.dtype.str)
+        """A key for the content of `array`.
+
+        Large arrays of a model that is planned once are told apart by where they are, others by a digest, so that
+        programs for other shapes find what was packed before.
+        """
+        known = self._identities.get(id(array))
+        if known is None:
+            if self._planned_once and array.nbytes > SMALL:
+                known = (array, ("at", id(array)))
+            else:
+                content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+                digest = hashlib.sha1(content, usedforsecurity=False).digest()
+                known = (array, (digest, array.shape, array.dtype.str))
+            # The entry holds the array, so that no other can take its place in memory meanwhile.
+            self._identities[id(array)] = known
+        return known[1]
 
     def forget_sources(self) -> None:
         """Lets go of the arrays that were packed; called when a program has been planned."""
-        self._digests.clear()
+        self._identities.clear()
 
     def pack(self, key: Hashable, size: int, fill: Callable[[np.ndarray], None]) -> Address:
         """The address of `size` bytes that `fill` wrote into (a zeroed uint8 array); filled once per `key`."""

@@ -41,17 +41,16 @@ class CpuModel(DeviceModel):
         self.profiled: bool = settings.value("PERF_COUNT")
         self._exact: bool = settings.value("EXECUTION_MODE_HINT") == "ACCURACY"
         self._streams = plan_streams(settings, Topology.read())
-        self._weights = WeightStore()
-        self._programs: OrderedDict[Shapes, Program] = OrderedDict()
+                self._programs: OrderedDict[Shapes, Program] = OrderedDict()
         self._planning = threading.Lock()
         self._is_static = all(value.is_static for value in graph.inputs)
+        self._weights = WeightStore(planned_once=self._is_static)
         self._graph = None if self._is_static else graph.clone()
         self._closed = False
         super().__init__(PortInfo.inputs_of(graph), PortInfo.outputs_of(graph), self._resolved(settings))
         if self._is_static:
             shapes = tuple(value.static_shape for value in graph.inputs)
             self._programs[shapes] = self._plan(graph)
-            self._weights.forget_sources()
         plan = self._streams
         self.executor: Executor = create_executor(plan.streams, plan.threads, plan.cpus, plan.pin)
 
@@ -98,6 +97,7 @@ class CpuModel(DeviceModel):
         for step in program.planned:
             if isinstance(step, FallbackStep):
                 log.warning("%s runs in the reference evaluator, slowly: %s", step.node.where, step.reason)
+        self._weights.forget_sources()
         return program
 
     def create_request(self) -> DeviceRequest:
