@@ -41,7 +41,7 @@ class CpuModel(DeviceModel):
         self.profiled: bool = settings.value("PERF_COUNT")
         self._exact: bool = settings.value("EXECUTION_MODE_HINT") == "ACCURACY"
         self._streams = plan_streams(settings, Topology.read())
-                self._programs: OrderedDict[Shapes, Program] = OrderedDict()
+        self._programs: OrderedDict[Shapes, Program] = OrderedDict()
         self._planning = threading.Lock()
         self._is_static = all(value.is_static for value in graph.inputs)
         self._weights = WeightStore(planned_once=self._is_static)
