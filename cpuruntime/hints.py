@@ -10,7 +10,7 @@ from cpuruntime.streams.topology import Topology
 
 @dataclass(frozen=True)
 class StreamPlan:
-    """`streams` streams of `threads` threads each, on `cpus` in this order; `reasons` has a sentence for each decision."""
+    """`streams` streams of `threads` threads each, on `cpus` in this order; `reasons` has a sentence a decision."""
 
     streams: int
     threads: int

@@ -70,7 +70,7 @@ def _operands(context: Any, builder: ir.IRBuilder, sig: Any, args: tuple) -> lis
 
 
 def _binary(op: Any, result: Vector | None, **methods: Any) -> None:
-    """Registers `op` on vectors; `methods` has the builder call per vector type; the result is of their type if None."""
+    """Registers `op` on vectors; `methods` has the builder call per vector type, `result` None means theirs."""
 
     @infer_global(op)
     class _Typing(AbstractTemplate):

@@ -18,8 +18,8 @@ from cpuruntime.program.lowering import Layout, find
 class LayoutPlan:
     """The decisions.
 
-    `slices` maps a value to the one it is written into and its first channel there: a concatenation, or its staging when
-    the parts do not fall on whole blocks. A staging holds the parts one after the other, each in whole blocks.
+    `slices` maps a value to the one it is written into and its first channel there: a concatenation, or its staging
+    when the parts do not fall on whole blocks. A staging holds the parts one after the other, each in whole blocks.
     """
 
     blocked: set[Value] = field(default_factory=set)
@@ -44,7 +44,7 @@ def choose_layouts(graph: Graph, threads: int, exact: bool) -> LayoutPlan:
         if isinstance(found, str):
             continue
         if found.layout is Layout.BLOCKED or (
-            found.layout is Layout.FOLLOW and found.follows(node) and _follows(node, plan)
+            found.layout is Layout.FOLLOW and _follows(node, plan) and found.follows(node)
         ):
             plan.blocked.update(v for v in node.outputs if is_image(v))
     for node in graph.nodes:
@@ -65,7 +65,7 @@ def is_image(value: Value) -> bool:
 
 
 def _follows(node: Node, plan: LayoutPlan) -> bool:
-    """Whether an elementwise node can work on blocked views: an input is blocked, the others broadcast within images."""
+    """Whether a node can work on blocked views: an input is blocked, and the others broadcast within images."""
     output = node.outputs[0]
     if not is_image(output) or not any(v in plan.blocked for v in node.inputs):
         return False

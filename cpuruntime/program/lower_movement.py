@@ -41,8 +41,9 @@ def _input(node: Node, index: int = 0) -> Value:
 
 
 @lowering("Reshape", domain="cpuruntime")
+@lowering("Identity")
 def lower_reshape(planner: Planner, node: Node) -> None:
-    """The same memory under another shape."""
+    """The same memory, for Reshape under another shape."""
     planner.alias_plain(node.outputs[0], planner.plain(_input(node)))
 
 

@@ -21,7 +21,7 @@ def emit_winograd(
     planner: Planner, tiling: WinogradTiling, weights: np.ndarray, source: Blocked, target: Blocked,
     fields: dict[str, Any], pads: tuple[int, int], flops: int,
 ) -> None:  # fmt: skip
-    """A 3 x 3 convolution of stride 1; `fields` has residual, bias and limits, `pads` the padding above and to the left."""
+    """A 3 x 3 convolution of stride 1; `fields` has residual, bias and limits, `pads` the padding above and left."""
     in_plane = plane_bytes(source.blocks, tiling.group)
     out_plane = plane_bytes(target.blocks, tiling.group)
     size = scratch_bytes(tiling.m, source.blocks, target.blocks, tiling.group)

@@ -1,7 +1,7 @@
 """The table of lowerings: which operators have kernels, under which conditions, and how their steps are emitted.
 
-A family file declares `@lowering("MaxPool", layout=Layout.BLOCKED, check=...)` on a function that emits the steps of one
-node through the planner. A node whose `check` names a reason runs through the reference evaluator instead.
+A family file declares `@lowering("MaxPool", layout=Layout.BLOCKED, check=...)` on a function that emits the steps of
+one node through the planner. A node whose `check` names a reason runs through the reference evaluator instead.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Layout(enum.Enum):
 class Lowering:
     """One operator's way to kernels.
 
-    `halo` is what its first input needs left and right of each row, given the planner's `threads` and `exact`; `follows` whether a node of layout FOLLOW can work
-    on blocked tensors.
+    `halo` is what its first input needs left and right of each row, given the planner's `threads` and `exact`;
+    `follows` whether a node of layout FOLLOW can work on blocked tensors.
     """
 
     emit: Emit

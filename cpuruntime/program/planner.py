@@ -1,4 +1,4 @@
-"""From a graph of static shapes to the steps of a program: memory for every value, conversions, and each node's kernels."""
+"""From a graph of static shapes to the steps of a program: memory for values, conversions, each node's kernels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from cpuruntime.program.weights import WeightStore
 
 @dataclass
 class Step:
-    """One kernel call; `arguments` holds the fields of its argument block, memory as `Address`, kernels it calls as such."""
+    """One kernel call; `arguments` are the fields of its argument block, with memory and kernels as objects."""
 
     kernel: Kernel
     arguments: dict[str, Any]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cpuruntime.passes import evaluate
 from cpuruntime.ops.jit import Kernel
+from cpuruntime.passes import evaluate
 from cpuruntime.program.arena import plan_arena
 from cpuruntime.program.planner import FallbackStep, Planner, Step
 from cpuruntime.program.storage import ALIGNMENT, Address, Place, Plain, Storage

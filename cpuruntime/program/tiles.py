@@ -44,12 +44,11 @@ def choose_tiling(lines: int, pixels: int, blocks: int, inner: int, source_bytes
         return tiles * (inner * body + TILE_OVERHEAD + 3 * rows * columns)
 
     rows, columns = min(shapes, key=cycles)
-    return Tiling(rows, columns, _chunk(lines * -(-pixels // rows), rows, columns, blocks, inner, source_bytes, threads))
+    tiles = lines * -(-pixels // rows)
+    return Tiling(rows, columns, _chunk(tiles, columns, blocks, inner, source_bytes, threads))
 
 
-def _chunk(
-    tiles: int, rows: int, columns: int, blocks: int, inner: int, source_bytes: int, threads: int
-) -> int:
+def _chunk(tiles: int, columns: int, blocks: int, inner: int, source_bytes: int, threads: int) -> int:
     """All tiles when the source stays in the cache anyway, else as many as keep their part of it there.
 
     With several threads the grid of chunks and column tiles is made fine enough to share evenly.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+import weakref
 from collections.abc import Callable, Hashable
 
 import numpy as np
@@ -27,11 +28,14 @@ def allocate(size: int) -> np.ndarray:
 
 
 class WeightStore:
-    """The packed constants of one compiled model; filled while programs are planned, under the planner's lock."""
+    """The packed constants of one compiled model; filled while programs are planned, under the planner's lock.
+
+    A packed constant lives as long as a program that names its address.
+    """
 
     def __init__(self, planned_once: bool = False) -> None:
         self._planned_once = planned_once
-        self._packed: dict[Hashable, Storage] = {}
+        self._packed: weakref.WeakValueDictionary[Hashable, Storage] = weakref.WeakValueDictionary()
         self._identities: dict[int, tuple[np.ndarray, Hashable]] = {}
 
     @property
