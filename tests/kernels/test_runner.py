@@ -218,7 +218,9 @@ def test_threads_are_named_and_gone_after_stop() -> None:
     group.stop()
     group.stop()
     assert names() == []
-    assert not os.path.exists(task)
+    deadline = time.monotonic() + 30
+    while os.path.exists(task):  # the system takes a moment longer than Python
+        assert time.monotonic() < deadline
 
 
 def test_a_dropped_group_ends_its_workers() -> None:
