@@ -146,9 +146,9 @@ class InferRequest:
             outputs = bindings.outputs
             arrays = list(outputs) if share_outputs else [array.copy() for array in outputs]
         finally:  # no call before the request is idle again: an interrupt strikes only in calls
-            run.finished = True
             if RUN in running and running[RUN] is run:
                 del running[RUN]
+            run.finished = True
             if run.waiters:
                 run.finish()
         if not decode_strings:
