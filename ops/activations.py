@@ -8,7 +8,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .jit import Inline, inline, lazy
-from .vector_math import SIGN_BIT, erf, exp, expm1, log, log1p_of_unit, round_down, round_even, round_up, sigmoid, tanh
+from .vector_math import (
+    SIGN_BIT,
+    erf,
+    exp,
+    exp_or_zero,
+    expm1,
+    log,
+    log1p_of_unit,
+    round_down,
+    round_even,
+    round_up,
+    sigmoid,
+    tanh,
+)
 
 simd = lazy("simd")
 
@@ -143,7 +156,7 @@ def hard_swish(x, alpha, beta):
 
 @inline
 def softplus(x, alpha, beta):
-    return simd.maximum(simd.broadcast(0.0), x) + log1p_of_unit(exp(0.0 - simd.absolute(x)))
+    return simd.maximum(simd.broadcast(0.0), x) + log1p_of_unit(exp_or_zero(0.0 - simd.absolute(x)))
 
 
 @inline
@@ -164,7 +177,7 @@ def silu(x, alpha, beta):
 @inline
 def mish(x, alpha, beta):
     """x * tanh(softplus(x)), where tanh(log(1 + e)) = e (e + 2) / (e (e + 2) + 2)."""
-    e = exp(simd.minimum(simd.broadcast(20.0), x))
+    e = exp_or_zero(simd.minimum(simd.broadcast(20.0), x))
     part = e * (e + 2.0)
     return x * (part / (part + 2.0))
 

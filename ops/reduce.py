@@ -16,7 +16,7 @@ import numpy as np
 from .isa import LANES, VECTOR_BYTES
 from .jit import Inline, Kernel, inline, kernel, lazy, record
 from .typed import INTEGERS, SIZES, as_element, load, store
-from .vector_math import exp, log
+from .vector_math import exp_or_zero, log
 
 simd = lazy("simd")
 
@@ -62,7 +62,7 @@ def _square(x, shift):
 
 @inline
 def _shifted_exp(x, shift):
-    return exp(x - shift)
+    return exp_or_zero(x - shift)
 
 
 @inline
@@ -107,7 +107,8 @@ def _logarithm(total, count, shift):
 
 @inline
 def _shifted_logarithm(total, count, shift):
-    return log(total) + shift
+    """`shift` is the largest value; where that is infinite it is also the result."""
+    return simd.select(simd.absolute(shift) == float("inf"), shift, log(total) + shift)
 
 
 # Operator: what is done to each element, how two are combined, the neutral element, what is done at the end.
@@ -183,22 +184,10 @@ def _no_shift() -> Inline:
     return run
 
 
-def _largest_finite() -> Inline:
-    largest = _accumulate(_plain, _larger, -inf)
-
-    @inline
-    def run(a, source, lanes, shift):
-        """The largest value, or 0 where that is infinite, so that subtracting it is harmless."""
-        value = largest(a, source, lanes, shift)
-        return simd.select(simd.absolute(value) == float("inf"), shift, value)
-
-    return run
-
-
 def _vector_reduction(op: str) -> Kernel:
     each, combine, neutral, finish = VECTOR_REDUCTIONS[op]
     total = _accumulate(each, combine, neutral)
-    shift_of = _largest_finite() if op == "ReduceLogSumExp" else _no_shift()
+    shift_of = _accumulate(_plain, _larger, -inf) if op == "ReduceLogSumExp" else _no_shift()
 
     @kernel(ARGUMENTS, name=f"{op}_float32")
     def run(a, thread, threads):

@@ -10,7 +10,7 @@ from functools import cache
 
 from .isa import LANES, VECTOR_BYTES
 from .jit import Inline, Kernel, inline, kernel, lazy, record
-from .vector_math import exp, log
+from .vector_math import exp_or_zero, log
 
 simd = lazy("simd")
 
@@ -59,11 +59,11 @@ def _row(source, target, length):
     largest, full = _row_maximum(source, length), length - length % LANES
     total = simd.broadcast(0.0)
     for i in range(0, full, LANES):
-        e = exp(simd.load(source + 4 * i) - largest)
+        e = exp_or_zero(simd.load(source + 4 * i) - largest)
         simd.store(target + 4 * i, e)
         total = total + e
     rest = length - full
-    e = exp(simd.load_first(source + 4 * full, rest) - largest)
+    e = exp_or_zero(simd.load_first(source + 4 * full, rest) - largest)
     total = total + simd.select(simd.lanes_below(rest), e, simd.broadcast(0.0))
     factor = 1.0 / simd.broadcast(simd.sum_lanes(total))
     simd.store_first(target + 4 * full, e * factor, rest)
@@ -76,9 +76,9 @@ def _log_row(source, target, length):
     largest, full = _row_maximum(source, length), length - length % LANES
     total = simd.broadcast(0.0)
     for i in range(0, full, LANES):
-        total = total + exp(simd.load(source + 4 * i) - largest)
+        total = total + exp_or_zero(simd.load(source + 4 * i) - largest)
     last = simd.load_first(source + 4 * full, length - full) - largest
-    total = total + simd.select(simd.lanes_below(length - full), exp(last), simd.broadcast(0.0))
+    total = total + simd.select(simd.lanes_below(length - full), exp_or_zero(last), simd.broadcast(0.0))
     shift = log(simd.broadcast(simd.sum_lanes(total)))
     for i in range(0, full, LANES):
         simd.store(target + 4 * i, (simd.load(source + 4 * i) - largest) - shift)
@@ -98,7 +98,7 @@ def _columns(source, target, length, step, lanes):
     largest = _columns_maximum(source, length, step, lanes)
     total = simd.broadcast(0.0)
     for i in range(length):
-        e = exp(simd.load_first(source + i * step, lanes) - largest)
+        e = exp_or_zero(simd.load_first(source + i * step, lanes) - largest)
         simd.store_first(target + i * step, e, lanes)
         total = total + e
     factor = 1.0 / total
@@ -111,7 +111,7 @@ def _log_columns(source, target, length, step, lanes):
     largest = _columns_maximum(source, length, step, lanes)
     total = simd.broadcast(0.0)
     for i in range(length):
-        total = total + exp(simd.load_first(source + i * step, lanes) - largest)
+        total = total + exp_or_zero(simd.load_first(source + i * step, lanes) - largest)
     shift = log(total)
     for i in range(length):
         value = (simd.load_first(source + i * step, lanes) - largest) - shift
