@@ -35,8 +35,8 @@ def activation(name: str, shape: Sequence[int]) -> Value:
 class NodeProgram:
     """The program of a graph of one node; `watched` are its steps by the kernel families that a test is about.
 
-    `prepare` may change the planner's layouts before it plans. Each watched step is checked to write all of its target,
-    pad lanes included, and nothing else.
+    `exact` plans do without Winograd's method. `prepare` may change the planner's layouts before it plans. Each watched
+    step is checked to write all of its target, pad lanes included, and nothing else.
     """
 
     def __init__(
@@ -47,10 +47,13 @@ class NodeProgram:
         watched: Sequence[str] = (),
         prepare: Prepare | None = None,
         weights: WeightStore | None = None,
+        exact: bool = True,
     ) -> None:
         inputs = [v for v in node.inputs if v is not None and v.constant is None]
         self.node = node
-        self.planner = Planner(Graph("one node", inputs, node.outputs, [node]), weights or WeightStore(), threads)
+        self.planner = Planner(
+            Graph("one node", inputs, node.outputs, [node]), weights or WeightStore(), threads, exact
+        )
         if prepare:
             prepare(self.planner, node)
         found = find(node)

@@ -1,0 +1,1 @@
+"""What bench/kernels.py is made of."""

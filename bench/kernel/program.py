@@ -1,0 +1,92 @@
+"""Programs taken apart: every step of a planned graph can be run on its own, in the order of the program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from unittest.mock import patch
+
+import numpy as np
+
+from cpuruntime import passes
+from cpuruntime.graph.graph import Graph, Node, Value
+from cpuruntime.graph.types import Type
+from cpuruntime.ops.jit import Kernel
+from cpuruntime.program import lower_convolution
+from cpuruntime.program.lowerings import find
+from cpuruntime.program.planner import Planner, Step
+from cpuruntime.program.program import Program
+from cpuruntime.program.storage import Address, Place
+from cpuruntime.program.tiles import Tiling
+from cpuruntime.program.weights import WeightStore
+
+
+class Runnable:
+    """A graph of static shapes as steps for one thread, with random inputs; `exact` does without Winograd's method."""
+
+    def __init__(self, graph: Graph, exact: bool = False) -> None:
+        slow = [node.where for node in graph.nodes if isinstance(find(node), str)]
+        assert not slow, f"no kernels for {', '.join(slow)}"
+        planner = Planner(graph, WeightStore(), exact=exact)
+        planner.plan()
+        self.program = Program(planner)
+        self.steps: list[Step] = self.program.steps
+        self._instance = self.program.instantiate()
+        generator = np.random.default_rng(0)
+        self._inputs = [_random(value, generator) for value in graph.inputs]
+        self._outputs = [np.empty(v.static_shape, v.element_type.to_dtype()) for v in graph.outputs]
+        for place, arrays in ((Place.INPUT, self._inputs), (Place.OUTPUT, self._outputs)):
+            for index, array in enumerate(arrays):
+                self._instance.bind(place, index, array.ctypes.data)
+        base = self._instance.arguments.ctypes.data
+        self._blocks = [base + int(offset) for offset in self.program.block_offsets]
+        self.calls = [_call(step.kernel, block) for step, block in zip(self.steps, self._blocks)]
+        self.run()
+
+    def run(self) -> None:
+        """All steps once, so that the inputs of each hold what they hold in an inference."""
+        for call in self.calls:
+            call()
+
+
+def _call(kernel: Kernel, block: int) -> Callable[[], None]:
+    entry = kernel.entry
+    return lambda: entry(block, 0, 1)
+
+
+def _random(value: Value, generator: np.random.Generator) -> np.ndarray:
+    dtype = value.element_type.to_dtype()
+    if value.element_type == Type.f32:
+        return generator.standard_normal(value.static_shape, np.float32)
+    return np.zeros(value.static_shape, dtype)
+
+
+def same_work(step: Step) -> Hashable:
+    """Equal for steps that do the same work on other memory."""
+    sizes = {k: 0 if isinstance(v, Address) else v for k, v in step.arguments.items()}
+    residual = isinstance(step.arguments.get("residual"), Address)
+    return (step.kernel, step.layout, residual, tuple(sorted((k, v) for k, v in sizes.items())))
+
+
+def optimised(graph: Graph) -> Graph:
+    """The graph as the CPU device plans it."""
+    return passes.run(graph)
+
+
+def one_convolution(channels: int, outputs: int, extent: int, kernel: int, tiling: Tiling) -> Runnable:
+    """A square convolution of stride 1 that keeps the image's size, with a tile of the caller's choice."""
+    generator = np.random.default_rng(0)
+    x, y = (Value(name, Type.f32, (1, c, extent, extent)) for name, c in (("x", channels), ("y", outputs)))
+    scale = np.float32((channels * kernel * kernel) ** -0.5)
+    weights = generator.standard_normal((outputs, channels, kernel, kernel), np.float32) * scale
+    attributes = {
+        "kernel_shape": [kernel, kernel],
+        "strides": [1, 1],
+        "dilations": [1, 1],
+        "pads": [kernel // 2] * 4,
+        "group": 1,
+        "activation": "Relu",
+        "activation_arguments": [],
+    }
+    node = Node("Conv", "conv", [x, Value.of("w", weights), None, None], [y], attributes, "cpuruntime")
+    with patch.object(lower_convolution, "choose_tiling", lambda *sizes: tiling):
+        return Runnable(Graph("one convolution", [x], [y], [node]), exact=True)

@@ -1,0 +1,158 @@
+"""Measures the kernels of a model on one thread against what the core and its memory can do.
+
+    python bench/kernels.py                         every convolution and product of ResNet-50, then its other steps
+    python bench/kernels.py --exact                 the same without Winograd's method
+    python bench/kernels.py -m model.onnx --json F  the same for another model (light:NAME or a file)
+    python bench/kernels.py --tiles                 every register tile on a 1x1 and on a 3x3 convolution
+    python bench/kernels.py --bandwidth             how fast memory can be read, by working set
+
+Each kernel is timed alone, again and again on the same memory ("GFLOP/s", "GB/s": median over the rounds; "best": the
+best round), and once a round in the order of the program ("in model"), where weights come from further away. The peak
+of the core is measured before every sample; "of peak" counts flops as layers are usually counted, "useful" without
+products with padding, "executed" all that the register tiles compute. Other work on the machine shows in the peak's
+spread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cpuruntime as ov
+from cpuruntime.cli.benchmark import batched_shapes
+from cpuruntime.cli.parser import Parser, positive
+from cpuruntime.errors import Error, UnsupportedError
+from cpuruntime.graph.graph import Graph
+from cpuruntime.ops import isa
+from cpuruntime.ops.tile_shapes import tile_shapes
+from cpuruntime.program.planner import Step
+from cpuruntime.program.tiles import Tiling
+from kernel import report
+from kernel.measure import measure_program
+from kernel.program import Runnable, one_convolution, optimised
+from kernel.report import Column, Row, table
+from kernel.roofs import FmaPeak, ReadRoof
+from kernel.work import COMPUTE, family, flops
+from peer.report import machine
+
+# Layers on which tiles are compared: (input channels, output channels, height and width, kernel).
+TILE_LAYERS = ((1024, 256, 14, 1), (256, 256, 14, 3))
+EVERYTHING = 1_000_000  # more row tiles than a layer has
+WORKING_SETS = (16, 128, 512, 1024, 4096, 16384, 65536, 262144)  # KiB
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    options = Parser(prog="kernels.py", description="Measure kernels against the core's peak and memory's roofs.")
+    add = options.add_argument
+    add("-m", "--model", default="light:resnet50", help="an ONNX file or light:NAME (default: light:resnet50)")
+    add("-b", "--batch_size", type=positive, default=None, metavar="N", help="first dimension of the inputs")
+    add("--exact", action="store_true", help="compute every convolution directly, none by Winograd's method")
+    add("--tiles", action="store_true", help="measure every register tile instead of a model")
+    add("--bandwidth", action="store_true", help="measure the memory's roofs instead of a model")
+    add("--rounds", type=positive, default=15, help="samples of each figure (default: 15)")
+    add("--json", type=Path, default=None, metavar="FILE", help="write everything measured to FILE")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns 0, or 1 when the model cannot be measured."""
+    options = parser().parse_args(arguments)
+    about = machine()
+    print(f"{about['processor']}, {isa.current().name}, one thread; load average {about['load_average'][0]:.2f}")
+    try:
+        if options.bandwidth:
+            results = measure_bandwidth(options.rounds)
+        elif options.tiles:
+            results = measure_tiles(options.rounds)
+        else:
+            results = measure_model(options.model, options.batch_size, options.exact, options.rounds)
+    except Error as error:
+        print(f"kernels.py: {error}", file=sys.stderr)
+        return 1
+    if options.json:
+        document = {"machine": about, "isa": isa.current().name, "rounds": options.rounds, **results}
+        options.json.write_text(json.dumps(document, indent=1) + "\n")
+    return 0
+
+
+def measure_model(name: str, batch: int | None, exact: bool, rounds: int) -> dict[str, Any]:
+    """Prints and returns the rows of all steps of a model."""
+    peak, roof = FmaPeak(), ReadRoof()
+    runnable = Runnable(optimised(read(name, batch)), exact)
+    timings = measure_program(runnable, lambda step: step.layout != "halo", rounds, peak)
+    heavy = [t for t in timings if _is_compute(t.step)]
+    light = [t for t in timings if not _is_compute(t.step)]
+    layers = [report.compute_row(t) for t in heavy]
+    total = report.total_row(heavy, "all of these") if heavy else None
+    print(table(report.COMPUTE_COLUMNS, [*layers, total] if total else layers))
+    print(report.goal_line(layers))
+    print(*report.peak_lines(peak), sep="\n", end="\n\n")
+    steps = [report.memory_row(t, roof) for t in light]
+    print(table(report.MEMORY_COLUMNS, steps))
+    print("roof: reading as many bytes, again and again, with one thread")
+    return {"model": name, "exact": exact, "peak": peak.measured, "layers": layers, "total": total, "steps": steps}
+
+
+def _is_compute(step: Step) -> bool:
+    """Whether multiply-adds and not memory decide: products of a few rows are read from memory weight by weight."""
+    return family(step) in COMPUTE and (family(step) != "matmul" or step.arguments["rows"] >= 8)
+
+
+def read(name: str, batch: int | None) -> Graph:
+    """The graph of a file or light model with static shapes."""
+    light = name.removeprefix("light:")
+    model = ov.Core().read_model(name if light == name else ov.light_model(light))
+    if batch:
+        model.reshape(batched_shapes(model, batch))
+    if any(port.partial_shape.is_dynamic for port in model.inputs):
+        raise UnsupportedError(f"'{name}' has open input shapes; give the batch with -b or a model with fixed shapes.")
+    return model.graph
+
+
+def measure_tiles(rounds: int) -> dict[str, Any]:
+    """Prints and returns each tile's share of peak; tiles that do not fit their layer compute more than it needs."""
+    peak, rows = FmaPeak(), []
+    columns = [Column("tile", "tile"), Column("accumulators", "accumulators", "d")]
+    for channels, outputs, extent, kernel in TILE_LAYERS:
+        name = f"{kernel}x{kernel} {channels}x{extent}x{extent} -> {outputs}"
+        columns += [Column(f"{name} gflops", name, ".1f")]
+        columns += [Column(f"{name} {kind}", kind, ".1%") for kind in ("nominal", "executed")]
+    for tile in tile_shapes():
+        row: Row = {"tile": f"{tile[0]}x{tile[1]}", "accumulators": tile[0] * tile[1]}
+        for channels, outputs, extent, kernel in TILE_LAYERS:
+            runnable = one_convolution(channels, outputs, extent, kernel, Tiling(*tile, EVERYTHING))
+            (timing,) = measure_program(runnable, _is_compute, rounds, peak)
+            name = f"{kernel}x{kernel} {channels}x{extent}x{extent} -> {outputs}"
+            work = flops(timing.step)
+            row[f"{name} gflops"] = work.nominal / timing.median / 1e9
+            row[f"{name} nominal"] = timing.share(work.nominal)
+            row[f"{name} executed"] = timing.share(work.executed)
+        rows.append(row)
+    print(table(columns, rows))
+    print(*report.peak_lines(peak), sep="\n")
+    return {"peak": peak.measured, "tiles": rows}
+
+
+def measure_bandwidth(rounds: int) -> dict[str, Any]:
+    """Prints and returns GB/s by working set and number of threads."""
+    roof, rows = ReadRoof(), []
+    threads = sorted({1, 2, len(os.sched_getaffinity(0))} & set(range(1, len(os.sched_getaffinity(0)) + 1)))
+    columns = [Column("kilobytes", "KiB", "d"), *(Column(f"threads {n}", f"{n} threads", ".1f") for n in threads)]
+    for size in WORKING_SETS:
+        row: Row = {"kilobytes": size}
+        for count in threads:
+            row[f"threads {count}"] = roof.measure(size * 1024, count, rounds) / 1e9
+        rows.append(row)
+    print(table(columns, rows))
+    print("GB/s; the working set is shared by the threads")
+    return {"bandwidth": rows}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
