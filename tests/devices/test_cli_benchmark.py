@@ -120,7 +120,7 @@ def test_explicit_streams_win_over_the_hint(capsys: pytest.CaptureFixture[str], 
 
 
 def test_the_profile_is_printed_on_request(capsys: pytest.CaptureFixture[str], model: str, device: str) -> None:
-    arguments = ["-m", model, "-d", device, "-b", "1", "-niter", "4"]
+    arguments = ["-m", model, "-d", device, "-b", "20000", "-niter", "4"]  # times are in whole microseconds
     assert "kernel" not in run(capsys, *arguments).partition("[Step 11/11]")[2]
     output = run(capsys, *arguments, "-pc")
     lines = [line.removeprefix("[ INFO ] ") for line in output.partition("[Step 11/11]")[2].splitlines()]
