@@ -49,8 +49,7 @@ def light_model(name: str = "resnet50", seed: int = 0) -> onnx.ModelProto:
     float32 [1,3,224,224] to [1,1000] (for densenet121 and squeezenet [1,1000,1,1]). vgg19 takes 575 MB.
     Raises InvalidArgumentError for an unknown name.
     """
-    full_name = _full_name(name)
-    path = _FOLDER / f"light_{full_name}.onnx"
+    path = _FOLDER / f"light_{full_name(name)}.onnx"
     if not path.is_file():
         raise ModelNotFoundError(f"the onnx package has no {path.name}: {_FOLDER} is incomplete.")
     model = onnx.load(path)
@@ -59,7 +58,8 @@ def light_model(name: str = "resnet50", seed: int = 0) -> onnx.ModelProto:
     return model
 
 
-def _full_name(name: str) -> str:
+def full_name(name: str) -> str:
+    """The light model that `name` means; InvalidArgumentError when it is none or several."""
     wanted = name.casefold().removesuffix(".onnx").removeprefix("light_")
     found = [full for full in LIGHT_MODELS if wanted == full] or [full for full in LIGHT_MODELS if wanted in full]
     if len(found) != 1 or not wanted:
@@ -99,6 +99,8 @@ class _Weights:
             self._graph.ClearField(field)
             getattr(self._graph, field).extend(items)
         for name, shape in self._made.items():
+            if name not in read:
+                continue
             random = np.random.default_rng([seed, crc32(name.encode())])
             fill = self._fills.get(name, _normal(_SMALL))
             self._graph.initializer.add(

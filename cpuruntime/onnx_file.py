@@ -24,6 +24,7 @@ _SMALL_FILE = 1 << 20
 _BULK = 1024
 _WINDOW = 16384
 _MARK = 16
+_MOST_STEPS = 1_000_000  # of the walk, in Python; protobuf copies what lies behind
 
 # Field numbers of onnx.proto: the length-delimited fields that may hold bulk data, and what is inside them. Subgraphs
 # and functions keep theirs, since others read them whole.
@@ -65,7 +66,7 @@ class FileBytes:
         data = np.empty(stop - start, np.uint8)
         done = 0
         while done < data.size:
-            count = os.preadv(self._descriptor, [data[done:]], start + done)
+            count = os.preadv(self._descriptor, [memoryview(data)[done:]], start + done)
             if count == 0:
                 raise ModelError(f"the file ended at byte {start + done} while it was read.")
             done += count
@@ -224,6 +225,7 @@ class _Stripper:
         self._source = source
         self._bulk = bulk
         self._start = 0
+        self._steps = 0
         self._window = b""
 
     def strip(self, start: int, stop: int, fields: dict[int, Any]) -> list[bytes]:
@@ -249,9 +251,12 @@ class _Stripper:
     def _long_fields(self, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
         """(number, start of the tag, start of the data, end) of each length-delimited field of at least _BULK bytes."""
         position = start
-        while position < stop:
+        while position < stop and self._steps < _MOST_STEPS:
+            self._steps += 1
             tag, data = self._read_varint(position)
             kind = tag & 7
+            if tag < 8:
+                raise _MalformedError
             if kind == 0:
                 _, end = self._read_varint(data)
             elif kind == 1:

@@ -45,6 +45,7 @@ def read(model: str | PathLike[str] | bytes | BinaryIO | onnx.ModelProto, weight
     try:
         _check_versions(proto)
         proto = _inline_functions(proto)
+        _check_text(proto.graph)
         graph = _Builder(proto, tensors).build()
         infer_shapes(graph)
         return graph
@@ -70,6 +71,21 @@ def _check_versions(proto: onnx.ModelProto) -> None:
         check_opset(domain, version)
 
 
+def _check_text(graph: onnx.GraphProto) -> None:
+    """ModelError when a name is not UTF-8 text: protobuf then gives bytes."""
+    names = [graph.name]
+    names += [item.name for items in (graph.input, graph.output, graph.initializer) for item in items]
+    for node in graph.node:
+        names += (node.op_type, node.domain, node.name, *node.input, *node.output)
+        for attribute in node.attribute:
+            names += (attribute.name, attribute.ref_attr_name)
+            for subgraph in (attribute.g, *attribute.graphs):
+                _check_text(subgraph)
+    for name in names:
+        if not isinstance(name, str):
+            raise ModelError(f"the model has the name {shorten(name)}, which is not UTF-8 text.")
+
+
 def _opsets(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
     found: dict[str, int] = {}
     for item in imports:
@@ -87,7 +103,10 @@ def _inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
     if not proto.functions:
         return proto
     _check_functions(proto)
-    result = inline_local_functions(proto, convert_version=True)
+    try:
+        result = inline_local_functions(proto, convert_version=True)
+    except Exception as error:  # whatever ONNX's inliner raises for wrong functions
+        raise ModelError(f"the model's functions cannot be inlined: {error}") from None
     if result.functions:
         names = ", ".join(f"'{function.name}'" for function in result.functions)
         raise UnsupportedError(
@@ -141,6 +160,8 @@ class _Builder:
         inputs, bounds = self._inputs()
         nodes = [node for proto in self._sorted() if (node := self._node(proto)) is not None]
         outputs = [self._output(info) for info in self._proto.output]
+        if not outputs:
+            raise ModelError("the graph has no outputs.")
         if len(set(outputs)) != len(outputs):
             raise ModelError("two outputs of the graph have the same name.")
         for name in list(self._unread):

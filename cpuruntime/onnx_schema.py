@@ -325,6 +325,15 @@ def _check_batch_normalization(node: Node) -> None:
             )
 
 
+def check_reshape(node: Node) -> None:
+    """ModelError when a Reshape would change the number of elements."""
+    data, output = node.inputs[0], node.outputs[0]
+    if data is None or not data.is_static or not output.is_static:
+        return
+    if math.prod(data.static_shape) != math.prod(output.static_shape):
+        raise ModelError(f"{node.where}: {data} cannot take the shape {list(output.static_shape)}: the sizes differ.")
+
+
 def _agree(a: tuple[int | None, ...], b: tuple[int | None, ...]) -> bool:
     return len(a) == len(b) and all(x is None or y is None or x == y for x, y in zip(a, b))
 
@@ -337,7 +346,7 @@ _SHAPE_CHECKS: dict[str, Callable[[Node], None]] = {
 }
 
 
-def check_shapes(node: Node) -> None:
+def check_input_shapes(node: Node) -> None:
     """ModelError when the inputs' shapes break a rule that ONNX's own shape inference does not check."""
     check = _SHAPE_CHECKS.get(node.op_type)
     if check is not None and node.domain == "":

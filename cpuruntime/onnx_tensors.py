@@ -168,7 +168,10 @@ def _count(text: str, key: str, what: str) -> int:
 
 
 def _strings(tensor: onnx.TensorProto, shape: tuple[int, ...], what: str) -> np.ndarray:
-    texts = [text.decode("utf-8") for text in tensor.string_data]
+    try:
+        texts = [text.decode("utf-8") for text in tensor.string_data]
+    except UnicodeDecodeError:
+        raise ModelError(f"{what} holds a string that is not UTF-8 text.") from None
     _check_count(len(texts), shape, what)
     array = np.empty(len(texts), object)
     array[:] = texts

@@ -17,11 +17,20 @@ from onnx.shape_inference import infer_node_outputs
 from cpuruntime.errors import Error, InvalidArgumentError, ModelError, UnsupportedError, nearest
 from cpuruntime.graph import Graph, Node, PartialShape, Type, Value
 from cpuruntime.node_evaluation import DIRECT, evaluate, input_names, output_names, to_proto
-from cpuruntime.onnx_schema import Operator, check_axes, check_shapes, check_types, get_operator, output_type
+from cpuruntime.onnx_schema import (
+    Operator,
+    check_axes,
+    check_input_shapes,
+    check_reshape,
+    check_types,
+    get_operator,
+    output_type,
+)
 from cpuruntime.reshape_targets import new_target
 
 __all__ = ["evaluate", "infer_shapes", "reshape"]
 
+_OWN_DOMAIN = "cpuruntime"  # of operators that passes make, with their outputs' types and shapes
 _MOST_KNOWN = 1024
 _MOST_KNOWN_FLOATS = 16
 _LIMIT = 2**63 - 1
@@ -108,6 +117,8 @@ class _Inference:
 
     def run(self) -> dict[Value, np.ndarray]:
         for node in self._graph.nodes:
+            if node.domain == _OWN_DOMAIN:
+                continue
             if self._before is not None:
                 self._before(node)
             self._infer(node)
@@ -127,14 +138,16 @@ class _Inference:
         captures = len(node.attributes.get("captures", ()))
         check_types(node, operator, captures)
         check_axes(node)
+        check_input_shapes(node)
         known = [self._find(value) for value in node.inputs]
         if node.op_type == "ConstantOfShape" and not node.domain and _is_whole(known[0]):
             _infer_constant_of_shape(node, known[0])
         else:
             self._infer_by_onnx(node, operator, known)
-        if node.op_type == "Reshape" and not node.domain and not node.outputs[0].is_static:
-            _infer_partial_reshape(node, self._find(node.input(1)))
-        check_shapes(node)
+        if node.op_type == "Reshape" and not node.domain:
+            if not node.outputs[0].is_static:
+                _infer_partial_reshape(node, self._find(node.input(1)))
+            check_reshape(node)
         for value in node.outputs:
             _check_extents(node, value)
         self._remember(node, known)
@@ -156,7 +169,7 @@ class _Inference:
             try:
                 found = infer_node_outputs(operator.schema, to_proto(node), types, data, None, self._opsets)
             except (Exception, MemoryError) as error:  # whatever ONNX's inference raises for wrong nodes
-                raise ModelError(f"{node.where}: {_clean(str(error))}") from None
+                raise ModelError(f"{node.where}: {_clean(str(error))} Inputs: {_inputs(node)}.") from None
         for index, (name, value) in enumerate(zip(output_names(node), node.outputs)):
             _set_type(node, value, found.get(name))
             if value.element_type.is_dynamic():
@@ -222,8 +235,8 @@ def _try_move(node: Node, arrays: list[np.ndarray | None]) -> np.ndarray | None:
 
 def _infer_constant_of_shape(node: Node, shape: np.ndarray | None) -> None:
     assert shape is not None
-    if np.any(shape < 0):
-        raise ModelError(f"{node.where}: the shape {shape.tolist()} has a negative extent.")
+    if shape.ndim != 1 or np.any(shape < 0):
+        raise ModelError(f"{node.where}: the shape {shape.tolist()} must be a list of extents >= 0.")
     value = node.attributes.get("value")
     output = node.outputs[0]
     output.element_type = Type.f32 if value is None else Type(value.dtype)
@@ -234,7 +247,7 @@ def _infer_partial_reshape(node: Node, target: np.ndarray | None) -> None:
     """The output's shape when some extents of the input or of the target are not known."""
     data, output = node.inputs[0], node.outputs[0]
     shape = node.inputs[1].shape if len(node.inputs) > 1 and node.inputs[1] is not None else None
-    if target is None or data is None:
+    if target is None or target.ndim != 1 or data is None:
         if output.shape is None and shape is not None and len(shape) == 1 and shape[0] is not None:
             output.shape = (None,) * shape[0] if shape[0] <= 64 else None
         return
@@ -284,10 +297,14 @@ def _set_type(node: Node, value: Value, proto: onnx.TypeProto | None) -> None:
 def _check_extents(node: Node, value: Value) -> None:
     extents = [extent for extent in value.shape or () if extent is not None]
     if any(extent < 0 for extent in extents):
-        inputs = ", ".join(str(item) for item in node.inputs if item is not None)
-        raise ModelError(f"{node.where}: its output would have the shape {list(value.shape or ())}; inputs: {inputs}.")
+        shape = list(value.shape or ())
+        raise ModelError(f"{node.where}: its output would have the shape {shape}. Inputs: {_inputs(node)}.")
     if math.prod(extent or 1 for extent in extents) * max(value.element_type.size, 1) > _LIMIT:
         raise ModelError(f"{node.where}: its output of shape {list(value.shape or ())} overflows 64 bits.")
+
+
+def _inputs(node: Node) -> str:
+    return ", ".join(str(value) for value in node.inputs if value is not None)
 
 
 def _clean(message: str) -> str:

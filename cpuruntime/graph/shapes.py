@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Iterator
-from typing import Any, overload
+from typing import Any, SupportsIndex, overload
 
 from cpuruntime.errors import InvalidArgumentError
 
@@ -168,10 +168,10 @@ class Shape(list[int]):
     """
 
     def __init__(self, axis_lengths: Iterable[Any] | str = ()) -> None:
-        if isinstance(axis_lengths, (str, PartialShape)):
-            axis_lengths = PartialShape(axis_lengths).to_shape()
+        known = isinstance(axis_lengths, (str, PartialShape))
+        items: Iterable[Any] = PartialShape(axis_lengths).to_shape() if known else axis_lengths
         try:
-            lengths = [operator.index(length) for length in axis_lengths]
+            lengths = [operator.index(length) for length in items]
         except TypeError:
             raise InvalidArgumentError(f"{axis_lengths!r} is no shape: it takes ints >= 0.") from None
         if any(length < 0 for length in lengths):
@@ -183,14 +183,15 @@ class Shape(list[int]):
         return str(self)
 
     @overload
-    def __getitem__(self, index: Any) -> int: ...
+    def __getitem__(self, index: SupportsIndex) -> int: ...
 
     @overload
     def __getitem__(self, index: slice) -> Shape: ...
 
-    def __getitem__(self, index: Any) -> Any:
-        found = super().__getitem__(index)
-        return Shape(found) if isinstance(index, slice) else found
+    def __getitem__(self, index: SupportsIndex | slice) -> Any:
+        if isinstance(index, slice):
+            return Shape(super().__getitem__(index))
+        return super().__getitem__(index)
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, (list, tuple)):

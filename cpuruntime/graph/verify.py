@@ -21,14 +21,14 @@ def verify(graph: Graph) -> None:
     if len({value.name for value in graph.inputs}) != len(graph.inputs):
         raise InternalError(f"two inputs of the graph share a name: {[value.name for value in graph.inputs]}.")
     for node in graph.nodes:
-        for value in node.inputs:
-            if value is not None:
-                _check_read(value, f"{node.where} reads", known)
+        for read in node.inputs:
+            if read is not None:
+                _check_read(read, f"{node.where} reads", known)
         for output in node.outputs:
             _check_made(output, node, known)
             known.add(output)
-    for value in graph.outputs:
-        _check_read(value, "the graph returns", known)
+    for output in graph.outputs:
+        _check_read(output, "the graph returns", known)
 
 
 def _check_read(value: Value, who: str, known: set[Value]) -> None:
