@@ -38,26 +38,30 @@ def plan_streams(settings: Settings, topology: Topology) -> StreamPlan:
     requests = settings.value("PERFORMANCE_HINT_NUM_REQUESTS")
     if wanted is not None and wanted > 0:
         streams = min(wanted, threads)
-        reasons.append(f"{streams} streams: NUM_STREAMS is {wanted}, and a stream needs a thread")
+        reasons.append(f"{_count(streams, 'stream')}: NUM_STREAMS is {wanted}, and a stream needs a thread")
     elif latency:
         streams = 1
         reasons.append("1 stream: for latency all threads work on one inference")
     else:
         streams = threads
-        reasons.append(f"{streams} streams: for throughput each thread works on an inference of its own")
+        reasons.append(f"{_count(streams, 'stream')}: for throughput each thread works on an inference of its own")
     if requests and requests < streams and not latency:
         streams = requests
-        reasons.append(f"{streams} streams: PERFORMANCE_HINT_NUM_REQUESTS says that no more requests are in flight")
+        reasons.append(f"{_count(streams, 'stream')}: PERFORMANCE_HINT_NUM_REQUESTS is {requests}")
     each = max(1, threads // streams)
     pin = bool(settings.value("ENABLE_CPU_PINNING"))
-    reasons.append(f"{each} threads per stream: {threads} threads for {streams} streams")
+    reasons.append(f"{_count(each, 'thread')} per stream: {_count(threads, 'thread')} for {_count(streams, 'stream')}")
     cpus = tuple(topology.pick(streams * each))
     reasons.append(f"threads are pinned to processors {list(cpus)}" if pin else "threads are not pinned, as asked")
     return StreamPlan(streams, each, cpus, pin, tuple(reasons))
 
 
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
 def _cores_reason(topology: Topology, cores: int, limit: int, threads: int) -> str:
-    reason = f"{threads} threads: {len(topology.cpus)} processors are allowed, {cores} of them usable"
+    reason = f"{_count(threads, 'thread')}: {len(topology.cpus)} processors are allowed, {cores} of them usable"
     if topology.quota is not None:
         reason += f", the control group's quota is {topology.quota}"
     return reason + (f", INFERENCE_NUM_THREADS is {limit}" if limit else ", one thread for each core")

@@ -6,6 +6,7 @@ from math import inf
 
 from cpuruntime.graph.graph import Node, Value
 from cpuruntime.graph.types import Type
+from cpuruntime.ops import loops
 from cpuruntime.ops.activations import ACTIVATIONS
 from cpuruntime.ops.elementwise import BINARY, UNARY, binary_kernel, cast_kernel, unary_kernel, where_kernel
 from cpuruntime.ops.isa import LANES
@@ -106,6 +107,19 @@ def lower_unary(planner: Planner, node: Node) -> None:
     emit_nest(planner, kernel, "plain", target_plain.shape, *walks, **_parameters(node))
 
 
+def _too_scattered(node: Node) -> str | None:
+    """A check: the broadcast can be walked by the loops there are."""
+    shape = node.outputs[0].static_shape
+    walks = [loops.contiguous(shape, 1)]
+    for value in node.inputs:
+        assert value is not None
+        walks.append(loops.broadcast(value.static_shape, loops.contiguous(value.static_shape, 1), shape))
+    loop_shape, _ = loops.collapse(shape, *walks)
+    if len(loop_shape) > loops.DIMENSIONS:
+        return f"{node.op_type} has a kernel for {loops.DIMENSIONS} separate dimensions, not for {len(loop_shape)}"
+    return None
+
+
 def _check_binary(node: Node) -> str | None:
     value = _first(node)
     if (_kernel_name(node), _dtype(value)) not in BINARY or any(
@@ -114,7 +128,7 @@ def _check_binary(node: Node) -> str | None:
         return f"{node.op_type} has no kernel for {value.element_type.get_type_name()}"
     if len(node.inputs) != 2:
         return f"{node.op_type} has a kernel for two inputs, not for {len(node.inputs)}"
-    return None
+    return _too_scattered(node)
 
 
 @lowering(*BINARY_OPERATORS, layout=Layout.FOLLOW, check=_check_binary, follows=_follows)
@@ -146,7 +160,7 @@ def _check_where(node: Node) -> str | None:
     size = node.outputs[0].element_type.to_dtype().itemsize
     if node.outputs[0].element_type == Type.string or size not in (1, 2, 4, 8):
         return f"Where has no kernel for {node.outputs[0].element_type.get_type_name()}"
-    return None
+    return _too_scattered(node)
 
 
 @lowering("Where", check=_check_where)

@@ -11,6 +11,7 @@ import numpy as np
 
 from cpuruntime.errors import InternalError, UnsupportedError
 from cpuruntime.graph.graph import Graph, Node, Value
+from cpuruntime.graph.types import Type
 from cpuruntime.ops import reorder
 from cpuruntime.ops.isa import LANES, VECTOR_BYTES
 from cpuruntime.ops.jit import Kernel
@@ -79,12 +80,16 @@ class Planner:
         self._roots: dict[Value, Blocked] = {}
         self._outputs = {value: index for index, value in reversed(list(enumerate(self.graph.outputs)))}
         for index, value in enumerate(self.graph.inputs):
-            dtype = value.element_type.to_dtype()
-            view = Plain(Address(Storage(Place.INPUT, 0, index=index)), value.static_shape, np.dtype(dtype))
+            view = Plain(Address(Storage(Place.INPUT, 0, index=index)), value.static_shape, _dtype(value))
             self._plain[value] = view
 
     def plan(self) -> list[Step | FallbackStep]:
-        """Emits the steps of all nodes, then those that bring the remaining outputs to their memory."""
+        """Emits the steps of all nodes, then those that bring the remaining outputs to their memory.
+
+        Constants are dropped from the graph after the last node that reads them, so that memory does not hold all of
+        them twice.
+        """
+        last_reader = {value: node for node in self.graph.nodes for value in node.inputs if value is not None}
         for node in self.graph.nodes:
             self._node = node
             found = find(node)
@@ -92,9 +97,18 @@ class Planner:
                 self._fall_back(node, found)
             else:
                 found.emit(self, node)
+            self._drop_constants(node, last_reader)
         for index, value in enumerate(self.graph.outputs):
             self._finish_output(index, value)
         return self.steps
+
+    def _drop_constants(self, node: Node, last_reader: dict[Value, Node]) -> None:
+        for value in node.inputs:
+            if value is None or value.constant is None or value in self._outputs:
+                continue
+            if last_reader[value] is node:
+                self.weights.release(value.constant)
+                value.constant = None
 
     # Views of inputs. A view in another layout than the value's own is made once, by a conversion step.
 
@@ -166,7 +180,7 @@ class Planner:
 
     def new_plain(self, value: Value) -> Plain:
         """Where a node writes its plain result: the output of the request, or the arena."""
-        dtype = np.dtype(value.element_type.to_dtype())
+        dtype = _dtype(value)
         size = prod(value.static_shape) * dtype.itemsize
         if value in self._outputs:
             storage = Storage(Place.OUTPUT, size, index=self._outputs[value])
@@ -194,7 +208,7 @@ class Planner:
     def _constant(self, value: Value) -> Plain:
         assert value.constant is not None
         address = self.weights.constant(self.weights.identity(value.constant), value.constant)
-        return Plain(address, value.static_shape, value.constant.dtype)
+        return Plain(address, value.static_shape, _dtype(value))
 
     def _blocked_to_plain(self, value: Value) -> Plain:
         source = self._blocked.get(value)
@@ -242,6 +256,15 @@ class Planner:
         inputs = [None if v is None else self.plain(v) for v in node.inputs]
         outputs = [self.new_plain(v) if v.name else None for v in node.outputs]
         self.steps.append(FallbackStep(node, inputs, outputs, reason))
+
+
+def _dtype(value: Value) -> np.dtype:
+    """The value's dtype; UnsupportedError for strings, whose characters lie outside the tensor's memory."""
+    if value.element_type == Type.string:
+        raise UnsupportedError(
+            f"'{value.name}' is a tensor of strings; the CPU device computes with numbers only. Use device REFERENCE."
+        )
+    return np.dtype(value.element_type.to_dtype())
 
 
 def _image_fields(plain: Plain, name: str) -> dict[str, Address | int]:

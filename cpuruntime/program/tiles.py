@@ -12,6 +12,7 @@ from cpuruntime.ops.tile_shapes import tile_shapes
 CACHE_SHARE = 512 * 1024
 # Half of a first-level cache of 32 KiB: weights of a column tile up to this size stay there while the rows go by.
 FIRST_LEVEL = 16 * 1024
+# Cycles until the sum of a multiply-add can be added to.
 LATENCY = 4
 # Cycles a tile costs beside its multiply-adds (start, epilogue, loop control); measured on Zen 4 and 5.
 TILE_OVERHEAD = 40
@@ -38,8 +39,8 @@ def choose_tiling(lines: int, pixels: int, blocks: int, inner: int, source_bytes
     def cycles(shape: tuple[int, int]) -> float:
         rows, columns = shape
         tiles = lines * -(-pixels // rows) * -(-blocks // columns)
-        # A vector of weights takes a cycle from the first-level cache and about three from the second.
-        loads = rows / 2 + columns if inner * columns * VECTOR_BYTES <= FIRST_LEVEL else 3 * columns
+        # Two loads for two multiply-adds; a vector of weights takes about three cycles from the second-level cache.
+        loads = rows + columns if inner * columns * VECTOR_BYTES <= FIRST_LEVEL else max(rows, 2 * columns) + columns
         body = max(rows * columns, loads, LATENCY)
         return tiles * (inner * body + TILE_OVERHEAD + 3 * rows * columns)
 

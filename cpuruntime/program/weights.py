@@ -6,6 +6,7 @@ import hashlib
 import mmap
 import weakref
 from collections.abc import Callable, Hashable
+from itertools import count
 
 import numpy as np
 
@@ -37,6 +38,7 @@ class WeightStore:
         self._planned_once = planned_once
         self._packed: weakref.WeakValueDictionary[Hashable, Storage] = weakref.WeakValueDictionary()
         self._identities: dict[int, tuple[np.ndarray, Hashable]] = {}
+        self._numbers = count()
 
     @property
     def nbytes(self) -> int:
@@ -46,13 +48,13 @@ class WeightStore:
     def identity(self, array: np.ndarray) -> Hashable:
         """A key for the content of `array`.
 
-        Large arrays of a model that is planned once are told apart by where they are, others by a digest, so that
+        Large arrays of a model that is planned once are numbered, others told apart by a digest, so that
         programs for other shapes find what was packed before.
         """
         known = self._identities.get(id(array))
         if known is None:
             if self._planned_once and array.nbytes > SMALL:
-                known = (array, ("at", id(array)))
+                known = (array, ("array", next(self._numbers)))
             else:
                 content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
                 digest = hashlib.sha1(content, usedforsecurity=False).digest()
@@ -61,8 +63,12 @@ class WeightStore:
             self._identities[id(array)] = known
         return known[1]
 
+    def release(self, array: np.ndarray) -> None:
+        """Lets go of an array that will not be packed again."""
+        self._identities.pop(id(array), None)
+
     def forget_sources(self) -> None:
-        """Lets go of the arrays that were packed; called when a program has been planned."""
+        """Lets go of all arrays; called when a program has been planned."""
         self._identities.clear()
 
     def pack(self, key: Hashable, size: int, fill: Callable[[np.ndarray], None]) -> Address:
