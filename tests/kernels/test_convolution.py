@@ -40,7 +40,7 @@ def force_tile(monkeypatch: pytest.MonkeyPatch) -> ForceTile:
 @pytest.mark.parametrize("width", [ROWS, ROWS + 1, 2 * ROWS - 1, 2 * ROWS, 2 * ROWS + 1])
 def test_widths_around_the_tile(width: int, force_tile: ForceTile) -> None:
     force_tile()
-    check(Case((2, LANES, 3, width), 2 * LANES))
+    check(Case((2, 2 * LANES, 3, width), 2 * LANES))
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_widths_around_the_tile(width: int, force_tile: ForceTile) -> None:
 )
 def test_output_channels_around_the_tile(channels: int, force_tile: ForceTile) -> None:
     force_tile()
-    check(Case((1, LANES, 3, 5), channels, residual=True))
+    check(Case((1, 2 * LANES, 3, 5), channels, residual=True))
 
 
 @pytest.mark.parametrize("channels", [5, LANES - 1, LANES, LANES + 1, 3 * LANES, 3 * LANES + 2])
@@ -72,25 +72,25 @@ def test_pointwise_convolution_sees_a_plane_as_one_row(shape: tuple[int, int], f
 @pytest.mark.parametrize("batch", [1, 3])
 def test_chunks(chunk: int, batch: int, force_tile: ForceTile) -> None:
     force_tile(chunk=chunk)
-    check(Case((batch, LANES, 5, 6), 5 * LANES, residual=True))
+    check(Case((batch, 2 * LANES, 5, 6), 5 * LANES, residual=True))
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3, 4])
 @pytest.mark.parametrize(("kernel", "pads"), [((1, 1), (0, 0, 0, 0)), ((3, 3), (0, 2, 1, 0))])
 def test_strides(stride: int, kernel: tuple[int, int], pads: tuple[int, ...], force_tile: ForceTile) -> None:
     force_tile()
-    check(Case((1, LANES, 7, 18), 2 * LANES, kernel, pads, (stride, stride)))
+    check(Case((1, 2 * LANES, 7, 18), 2 * LANES, kernel, pads, (stride, stride)))
 
 
 def test_strides_of_height_and_width_differ(force_tile: ForceTile) -> None:
     force_tile()
-    check(Case((1, LANES, 7, 9), 2 * LANES, (3, 3), (1, 1, 1, 1), (3, 2)))
+    check(Case((1, 2 * LANES, 7, 9), 2 * LANES, (3, 3), (1, 1, 1, 1), (3, 2)))
 
 
 @pytest.mark.parametrize("kernel", [(1, 5), (5, 1), (2, 3), (4, 4), (7, 7)])
 def test_kernel_shapes(kernel: tuple[int, int], force_tile: ForceTile) -> None:
     force_tile()
-    check(Case((1, LANES, 8, 9), 2 * LANES, kernel, (1, 2, 1, 0)))
+    check(Case((1, 2 * LANES, 8, 9), 2 * LANES, kernel, (1, 2, 1, 0)))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_kernel_shapes(kernel: tuple[int, int], force_tile: ForceTile) -> None:
 )
 def test_paddings(pads: tuple[int, ...], force_tile: ForceTile) -> None:
     force_tile()
-    check(Case((2, LANES, 3, 6), 2 * LANES, pads=pads))
+    check(Case((2, 2 * LANES, 3, 6), 2 * LANES, pads=pads))
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_dilations(
     dilations: tuple[int, int], pads: tuple[int, ...], strides: tuple[int, int], force_tile: ForceTile
 ) -> None:
     force_tile()
-    check(Case((1, LANES, 7, 11), 2 * LANES, (3, 3), pads, strides, dilations))
+    check(Case((1, 2 * LANES, 7, 11), 2 * LANES, (3, 3), pads, strides, dilations))
 
 
 @pytest.mark.parametrize(
@@ -182,13 +182,13 @@ def test_epilogues(
     residual: bool, activation: str, arguments: tuple[float, ...], bias: bool, force_tile: ForceTile
 ) -> None:
     force_tile()
-    inner, outer = (1, LANES, 4, 5), 2 * LANES
+    inner, outer = (1, 2 * LANES, 4, 5), 2 * LANES
     check(Case(inner, outer, bias=bias, residual=residual, activation=activation, arguments=arguments))
 
 
 def test_other_activations_follow_in_a_step(force_tile: ForceTile) -> None:
     force_tile()
-    case = Case((1, LANES, 4, 5), 2 * LANES, residual=True, activation="Sigmoid")
+    case = Case((1, 2 * LANES, 4, 5), 2 * LANES, residual=True, activation="Sigmoid")
     actual = same_for_threads(NodeProgram(case.node(), watched=FAMILIES), *case.inputs)
     y = expected(case, case.inputs)
     np.testing.assert_allclose(actual, 1 / (1 + np.exp(-y)), rtol=1e-4, atol=1e-5)
@@ -196,7 +196,7 @@ def test_other_activations_follow_in_a_step(force_tile: ForceTile) -> None:
 
 def test_not_a_number_and_infinity_pass_through(force_tile: ForceTile) -> None:
     force_tile()
-    case = Case((1, LANES, 6, 7), 2 * LANES, activation="Relu")
+    case = Case((1, 2 * LANES, 6, 7), 2 * LANES, activation="Relu")
     x = case.inputs[0]
     x[0, 3, 1, 2], x[0, 0, 4, 5] = np.nan, np.inf
     with np.errstate(invalid="ignore"):
@@ -209,7 +209,7 @@ def test_not_a_number_and_infinity_pass_through(force_tile: ForceTile) -> None:
 @pytest.mark.parametrize("names", [("y",), ("residual",), ("x", "y", "residual")])
 def test_halos_of_other_readers_are_left_alone(names: tuple[str, ...], force_tile: ForceTile) -> None:
     force_tile()
-    check(Case((2, LANES, 3, 5), 2 * LANES, residual=True), prepare=halo_around(*names))
+    check(Case((2, 2 * LANES, 3, 5), 2 * LANES, residual=True), prepare=halo_around(*names))
 
 
 def test_result_is_written_into_a_concatenation(force_tile: ForceTile) -> None:
@@ -220,7 +220,7 @@ def test_result_is_written_into_a_concatenation(force_tile: ForceTile) -> None:
         planner.layouts.slices[node.outputs[0]] = (whole, 2 * LANES)
         planner.layouts.halos[whole] = (1, 1)
 
-    check(Case((3, LANES, 3, 5), 3 * LANES), prepare=prepare)
+    check(Case((3, 2 * LANES, 3, 5), 3 * LANES), prepare=prepare)
 
 
 @pytest.mark.parametrize("pads", [(1, 1), (0, 2), (2, 0)])
@@ -233,7 +233,7 @@ def test_signals(inputs: int, pads: tuple[int, int], force_tile: ForceTile) -> N
 @pytest.mark.parametrize(
     "case",
     [
-        Case((1, LANES, 1, 1), LANES),
+        Case((1, 2 * LANES, 1, 1), LANES),
         Case((1, 4 * LANES, 1, 1), 8 * LANES, (1, 1), (0, 0, 0, 0)),
         Case((1, 3, 32, 32), 64, (7, 7), (3, 3, 3, 3), (2, 2), activation="Relu"),
         Case((1, 64, 14, 14), 128, (1, 1), (0, 0, 0, 0), residual=True, activation="Relu"),
