@@ -126,11 +126,6 @@ VECTOR_REDUCTIONS: dict[str, tuple[Inline, Inline, float, Inline]] = {
 }
 
 
-@inline
-def _some(address, lanes):
-    return simd.load(address) if lanes == LANES else simd.load_first(address, lanes)
-
-
 def _fold(combine: Inline) -> Inline:
     @inline
     def run(value):
@@ -156,20 +151,21 @@ def _accumulate(each: Inline, combine: Inline, neutral: float) -> Inline:
         step, vectors, tail = a.inner * 4, a.length, 0
         if a.inner == 1:
             step, vectors, tail = VECTOR_BYTES, a.length // LANES, a.length % LANES
+        groups = vectors // 4 if lanes == LANES else 0
+        singles = vectors - groups * 4
         for repeat in range(a.repeats):
             at = source + repeat * a.middle * a.length * a.inner * 4
-            for _ in range(vectors // 4):
-                total0 = combine(total0, each(_some(at, lanes), shift))
-                total1 = combine(total1, each(_some(at + step, lanes), shift))
-                total2 = combine(total2, each(_some(at + 2 * step, lanes), shift))
-                total3 = combine(total3, each(_some(at + 3 * step, lanes), shift))
+            for _ in range(groups):
+                total0 = combine(total0, each(simd.load(at), shift))
+                total1 = combine(total1, each(simd.load(at + step), shift))
+                total2 = combine(total2, each(simd.load(at + 2 * step), shift))
+                total3 = combine(total3, each(simd.load(at + 3 * step), shift))
                 at += 4 * step
-            for _ in range(vectors % 4):
-                total0 = combine(total0, each(_some(at, lanes), shift))
+            for i in range(singles + (1 if tail != 0 else 0)):
+                present = lanes if i < singles else tail
+                value = each(simd.load_first(at, present), shift)
+                total0 = combine(total0, simd.select(simd.lanes_below(present), value, start))
                 at += step
-            if tail != 0:
-                rest = each(simd.load_first(at, tail), shift)
-                total1 = combine(total1, simd.select(simd.lanes_below(tail), rest, start))
         total = combine(combine(total0, total1), combine(total2, total3))
         return fold(total) if a.inner == 1 else total
 

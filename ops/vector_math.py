@@ -54,7 +54,7 @@ def _exp_remainder(r):
 
 @inline
 def exp(x):
-    """e^x, to 1 ulp."""
+    """e^x, to 1.1 ulp."""
     x = simd.minimum(simd.broadcast(89.0), simd.maximum(simd.broadcast(-104.0), x))
     shifted = x * LOG2E + ROUNDER
     n = shifted - ROUNDER
@@ -67,7 +67,7 @@ def exp(x):
 
 @inline
 def exp_or_zero(x):
-    """e^x for x up to 88, to 1 ulp; 0 instead of denormals, which processors are slow to produce."""
+    """e^x for x up to 88, to 1.1 ulp; 0 instead of denormals, which processors are slow to produce."""
     limited = simd.maximum(simd.broadcast(LOG_SMALLEST_NORMAL), x)
     shifted = limited * LOG2E + ROUNDER
     n = shifted - ROUNDER
