@@ -325,6 +325,19 @@ def _check_batch_normalization(node: Node) -> None:
             )
 
 
+def _check_gemm(node: Node) -> None:
+    a, b, c = (value.shape if value is not None else None for value in (node.input(0), node.input(1), node.input(2)))
+    if a is None or b is None or len(a) != 2 or len(b) != 2:
+        return
+    rows, inner = a[::-1] if node.attributes.get("transA", 0) else a
+    length, columns = b[::-1] if node.attributes.get("transB", 0) else b
+    if None not in (inner, length) and inner != length:
+        raise ModelError(f"{node.where}: the first matrix has {inner} columns, the second {length} rows.")
+    for extent, whole in zip(reversed(c or ()), (columns, rows)):
+        if None not in (extent, whole) and extent not in (1, whole):
+            raise ModelError(f"{node.where}: the bias of shape {list(c or ())} does not fit [{rows}, {columns}].")
+
+
 def check_reshape(node: Node) -> None:
     """ModelError when a Reshape would change the number of elements."""
     data, output = node.inputs[0], node.outputs[0]
@@ -343,6 +356,7 @@ _SHAPE_CHECKS: dict[str, Callable[[Node], None]] = {
     "ConvTranspose": _check_convolution,
     "ConvInteger": _check_convolution,
     "BatchNormalization": _check_batch_normalization,
+    "Gemm": _check_gemm,
 }
 
 

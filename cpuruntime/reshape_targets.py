@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 
 Shape = Sequence[int]
+PartialShape = Sequence[int | None]
 
 
 def groups(before: Shape, after: Shape) -> list[tuple[range, range]] | None:
@@ -42,33 +43,46 @@ def groups(before: Shape, after: Shape) -> list[tuple[range, range]] | None:
     return found
 
 
-def new_target(before: Shape, after: Shape, now: Sequence[int | None]) -> list[int] | None:
-    """The target for an input of shape `now`, where one of shape `before` became `after`.
+def new_shape(before: Shape, after: Shape, now: PartialShape) -> list[int | None] | None:
+    """The shape of the result for an input of shape `now`, where one of shape `before` became `after`.
 
-    It may use 0 (the dimension at that place is kept) and one -1, as Reshape knows them. None when there is no target
-    that does the same.
+    None stands for an extent that is not known; the whole is None when the result cannot be formed in the same way.
     """
     parts = groups(before, after)
     if parts is None or len(now) != len(before) or 0 in now:
         return None
-    target: list[int] = []
-    for source, result in parts:
-        dims = [now[index] for index in source]
-        unchanged = all(now[index] == before[index] for index in source)
-        if unchanged:
-            target += [after[index] for index in result]
-        elif len(result) == 1 and None not in dims:
-            target.append(math.prod(dim for dim in dims if dim is not None))
-        elif len(result) == 1 and len(source) == 1 and source[0] == result[0]:
-            target.append(0)
-        elif -1 not in target:
-            target += _split(dims, [after[index] for index in result])
-        else:
+    result: list[int | None] = []
+    for source, target in parts:
+        run = [now[index] for index in source]
+        old = [after[index] for index in target]
+        found = old if run == [before[index] for index in source] else _resize(run, old)
+        if found is None:
             return None
-    return target
+        result += found
+    return result
 
 
-def _split(dims: Sequence[int | None], after: Sequence[int]) -> list[int]:
-    """A run that changed: its first dimension that is not 1 takes what changes."""
-    flexible = next((index for index, dim in enumerate(after) if dim != 1), 0)
-    return [-1 if index == flexible else dim for index, dim in enumerate(after)]
+def _resize(run: PartialShape, old: Shape) -> list[int | None] | None:
+    """The dimensions `old` for another size of the run: the first that is not 1 takes what changes."""
+    flexible = next((index for index, extent in enumerate(old) if extent != 1), 0)
+    others = math.prod(extent for index, extent in enumerate(old) if index != flexible)
+    size = None if None in run else math.prod(extent for extent in run if extent is not None)
+    if size is not None and size % others:
+        return None
+    extent = None if size is None else size // others
+    return [extent if index == flexible else kept for index, kept in enumerate(old)]
+
+
+def to_target(before: Shape, after: Shape, shape: PartialShape) -> list[int] | None:
+    """The target for a result of `new_shape`; None when no target says it.
+
+    An unknown extent becomes 0 where the input's extent at that place is kept, else -1, of which there can be one.
+    """
+    kept = 0
+    for source, target in groups(before, after) or ():
+        if len(source) > 1 or len(target) > 1:
+            break
+        kept += 1
+    if list(shape[kept:]).count(None) > 1:
+        return None
+    return [(0 if index < kept else -1) if extent is None else extent for index, extent in enumerate(shape)]

@@ -7,7 +7,7 @@ through the graph, so that the target of a Reshape is known wherever the shapes 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -26,11 +26,13 @@ from cpuruntime.onnx_schema import (
     get_operator,
     output_type,
 )
-from cpuruntime.reshape_targets import new_target
+from cpuruntime.reshape_targets import new_shape, to_target
 
 __all__ = ["evaluate", "infer_shapes", "reshape"]
 
 _OWN_DOMAIN = "cpuruntime"  # of operators that passes make, with their outputs' types and shapes
+# attributes of a Reshape that follows its input: the shapes it has seen
+_FROM, _TO = "reshaped_from", "reshaped_to"
 _MOST_KNOWN = 1024
 _MOST_KNOWN_FLOATS = 16
 _LIMIT = 2**63 - 1
@@ -75,7 +77,6 @@ def reshape(graph: Graph, shapes: Mapping[str, Any]) -> Graph:
         result.input_bounds[name] = shape
         dims = None if shape.rank.is_dynamic else [d.get_length() if d.is_static else None for d in shape]
         inputs[name].shape = None if dims is None else tuple(dims)
-    old = {new: node for new, node in zip(result.nodes, graph.nodes) if node.op_type == "Reshape" and not node.domain}
     opened = any(before.is_static and not after.is_static for before, after in zip(graph.inputs, result.inputs))
     try:
         if not opened:
@@ -84,44 +85,53 @@ def reshape(graph: Graph, shapes: Mapping[str, Any]) -> Graph:
                 return result
             except ModelError:
                 pass
-        _Inference(result, lambda node: _adapt(node, old.get(node))).run()
+        for old, new in zip(graph.nodes, result.nodes):
+            _let_follow(old, new)
+        infer_shapes(result)
     except ModelError as error:
         wanted = ", ".join(f"'{name}' with shape {PartialShape(shape)}" for name, shape in shapes.items())
         raise InvalidArgumentError(f"the model does not take {wanted}: {error}") from error
     return result
 
 
-def _adapt(node: Node, old: Node | None) -> None:
-    """Give a Reshape with a constant target one that fits the new shape of its input."""
-    if old is None or old.inputs[0] is None or node.inputs[0] is None:
+def _let_follow(old: Node, new: Node) -> None:
+    """Let a Reshape with a constant target do to other shapes what it does to those of the old graph."""
+    if old.op_type != "Reshape" or old.domain or old.attributes.get("allowzero", 0) or _FROM in old.attributes:
         return
-    target = node.input(1)
-    before, after, now = old.inputs[0], old.outputs[0], node.inputs[0].shape
-    if target is None or target.constant is None or not before.is_static or not after.is_static or now is None:
+    data, target, output = old.inputs[0], old.input(1), old.outputs[0]
+    if data is None or target is None or target.constant is None or not data.is_static or not output.is_static:
         return
-    if now == before.shape or node.attributes.get("allowzero", 0):
-        return
-    fitting = new_target(before.static_shape, after.static_shape, now)
+    new.attributes[_FROM], new.attributes[_TO] = list(data.static_shape), list(output.static_shape)
+
+
+def _follow(node: Node) -> bool:
+    """Infer a Reshape that follows its input's shape, and give it a target for that; false when it cannot."""
+    data, target = node.inputs[0], node.inputs[1]
+    if data is None or target is None or data.shape is None:
+        return False
+    before, after = node.attributes[_FROM], node.attributes[_TO]
+    shape = new_shape(before, after, data.shape)
+    if shape is None:
+        return False
+    fitting = to_target(before, after, shape)
     if fitting is not None:
         node.inputs[1] = Value.of(target.name, np.array(fitting, np.int64))
+    node.outputs[0].element_type, node.outputs[0].shape = data.element_type, tuple(shape)
+    return True
 
 
 class _Inference:
     """One walk through a graph."""
 
-    def __init__(self, graph: Graph, before: Callable[[Node], None] | None = None) -> None:
+    def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._before = before
         self._known: dict[Value, np.ndarray] = {}
         self._opsets = [onnx.OperatorSetIdProto(domain=d, version=v) for d, v in graph.opsets.items()]
 
     def run(self) -> dict[Value, np.ndarray]:
         for node in self._graph.nodes:
-            if node.domain == _OWN_DOMAIN:
-                continue
-            if self._before is not None:
-                self._before(node)
-            self._infer(node)
+            if node.domain != _OWN_DOMAIN:
+                self._infer(node)
         return {value: array for value, array in self._known.items() if array.dtype != object}
 
     def _find(self, value: Value | None) -> np.ndarray | None:
@@ -142,10 +152,10 @@ class _Inference:
         known = [self._find(value) for value in node.inputs]
         if node.op_type == "ConstantOfShape" and not node.domain and _is_whole(known[0]):
             _infer_constant_of_shape(node, known[0])
-        else:
+        elif _FROM not in node.attributes or not _follow(node):
             self._infer_by_onnx(node, operator, known)
         if node.op_type == "Reshape" and not node.domain:
-            if not node.outputs[0].is_static:
+            if not node.outputs[0].is_static and _FROM not in node.attributes:
                 _infer_partial_reshape(node, self._find(node.input(1)))
             check_reshape(node)
         for value in node.outputs:

@@ -14,7 +14,7 @@ from support.reader_models import dense_model, model_of, one_node
 from cpuruntime.errors import InvalidArgumentError, ModelError, UnsupportedError
 from cpuruntime.graph import Dimension, Graph, Node, PartialShape, Type, Value, verify
 from cpuruntime.onnx_reader import read
-from cpuruntime.reshape_targets import groups, new_target
+from cpuruntime.reshape_targets import groups, new_shape, to_target
 from cpuruntime.shape_inference import evaluate, infer_shapes, reshape
 
 make = helper.make_node
@@ -162,20 +162,18 @@ def test_sequences_are_not_supported():
         read(model_of([make("SplitToSequence", ["x"], ["y"], name="s")]))
 
 
+RESIZABLE_WEIGHTS = {"m": np.ones((8, 5), np.float32), "target": np.array([1, 8])}
+
+
 def resizable() -> onnx.ModelProto:
     """Convolution, global pooling, then a Reshape that states the batch, and a Gemm."""
-    random = np.random.default_rng(0)
     nodes = [
         make("Conv", ["x", "w"], ["a"], name="conv", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
         make("GlobalAveragePool", ["a"], ["b"], name="pool"),
         make("Reshape", ["b", "target"], ["c"], name="flatten"),
         make("Gemm", ["c", "m"], ["y"], name="gemm"),
     ]
-    weights = {
-        "w": random.standard_normal((8, 3, 3, 3), np.float32),
-        "m": random.standard_normal((8, 5), np.float32),
-        "target": np.array([1, 8]),
-    }
+    weights = {"w": np.ones((8, 3, 3, 3), np.float32), **RESIZABLE_WEIGHTS}
     return model_of(nodes, {"x": [1, 3, 16, 16]}, initializers=weights)
 
 
@@ -206,6 +204,12 @@ def test_reshape_to_dynamic_and_back():
     assert shape_of(reshape(dynamic, {"x": [6, 3, 20, 20]})) == (6, 5)
 
 
+def test_a_size_that_a_later_matrix_does_not_take():
+    graph = read(model_of([*resizable().graph.node][2:], {"b": [1, 8, 1, 1]}, initializers=RESIZABLE_WEIGHTS))
+    with pytest.raises(InvalidArgumentError, match=r"Gemm 'gemm' .*has 32 columns, the second 8 rows"):
+        reshape(graph, {"b": [1, 8, 2, 2]})
+
+
 def test_a_target_that_fits_is_kept():
     graph = read(model_of([make("Reshape", ["x", "t"], ["y"])], {"x": [1, 6]}, initializers={"t": np.array([1, -1])}))
     assert shape_of(reshape(graph, {"x": [2, 6]})) == (1, 12)
@@ -220,8 +224,12 @@ def test_channel_shuffles_follow_the_size():
     targets = {"split": np.array([1, 2, 3, 8, 8]), "merge": np.array([1, 6, 8, 8])}
     graph = read(model_of(nodes, {"x": [1, 6, 8, 8]}, initializers=targets))
     assert shape_of(reshape(graph, {"x": [3, 6, 10, 12]})) == (3, 6, 10, 12)
-    dynamic = reshape(graph, {"x": "[?,6,8,8]"})
-    assert shape_of(dynamic) == (None, 6, 8, 8)
+    dynamic = reshape(graph, {"x": "[?,6,?,?]"})
+    assert shape_of(dynamic, "a") == (None, 2, 3, None, None)
+    assert shape_of(dynamic) == (None, 6, None, None)
+    static = reshape(dynamic, {"x": [3, 6, 10, 12]})
+    assert shape_of(static) == (3, 6, 10, 12)
+    assert [node.inputs[1].constant.tolist() for node in static.nodes[::2]] == [[3, 2, 3, 10, 12], [3, 6, 10, 12]]
 
 
 def test_reshape_of_an_unknown_input():
@@ -269,21 +277,25 @@ def test_groups_of_dimensions(before, after, expected):
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "now", "expected"),
+    ("before", "after", "now", "expected", "target"),
     [
-        ([1, 8, 1, 1], [1, 8], [4, 8, 1, 1], [4, 8]),
-        ([1, 8, 2, 2], [1, 32], [4, 8, 3, 3], [4, 72]),
-        ([1, 8, 1, 1], [1, 8], [None, 8, 1, 1], [0, 8]),
-        ([1, 8, 2, 2], [1, 32], [None, 8, None, 2], [0, -1]),
-        ([1, 6, 8, 8], [1, 2, 3, 8, 8], [2, 6, None, 8], [2, 2, 3, -1, 8]),
-        ([1, 6, 8, 8], [1, 2, 3, 8, 8], [2, 6, None, None], None),
-        ([1, 6, 4], [1, 2, 3, 4], [1, 12, 4], [1, -1, 3, 4]),
-        ([1, 6], [1, 6], [1, 6, 1], None),
-        ([1, 6], [1, 6], [0, 6], None),
+        ([1, 8, 1, 1], [1, 8], [4, 8, 1, 1], [4, 8], [4, 8]),
+        ([1, 8, 2, 2], [1, 32], [4, 8, 3, 3], [4, 72], [4, 72]),
+        ([1, 8, 1, 1], [1, 8], [None, 8, 1, 1], [None, 8], [0, 8]),
+        ([1, 8, 2, 2], [1, 32], [None, 8, None, 2], [None, None], [0, -1]),
+        ([1, 6, 8, 8], [1, 2, 3, 8, 8], [2, 6, None, 8], [2, 2, 3, None, 8], [2, 2, 3, -1, 8]),
+        ([1, 6, 8, 8], [1, 2, 3, 8, 8], [2, 6, None, None], [2, 2, 3, None, None], None),
+        ([1, 6, 4], [1, 2, 3, 4], [1, 12, 4], [1, 4, 3, 4], [1, 4, 3, 4]),
+        ([1, 6, 4], [1, 2, 3, 4], [1, 7, 4], None, None),
+        ([2, 3], [6], [None, 3], [None], [-1]),
+        ([1, 6], [1, 6], [1, 6, 1], None, None),
+        ([1, 6], [1, 6], [0, 6], None, None),
     ],
 )
-def test_new_targets(before, after, now, expected):
-    assert new_target(before, after, now) == expected
+def test_new_shapes_and_targets(before, after, now, expected, target):
+    shape = new_shape(before, after, now)
+    assert shape == expected
+    assert shape is None or to_target(before, after, shape) == target
 
 
 def node_of(op_type: str, inputs: int = 1, outputs: int = 1, version: int = 17, **attributes) -> Node:
