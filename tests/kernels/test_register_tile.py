@@ -15,7 +15,8 @@ DEPTHWISE: list[Variant] = [("depthwise", (rows,)) for rows in depthwise_rows()]
 # First layers read pixels of three floats; strides move the constants in the addresses.
 FIRST = tile_shapes()[0]
 OTHERS: list[Variant] = [("convolution", (*FIRST, 3, 2 * 12)), ("convolution", (*FIRST, UNROLL, 2 * VECTOR_BYTES))]
-VARIANTS = [*CONVOLUTIONS, *PRODUCTS, *DEPTHWISE, *OTHERS]
+WINOGRAD: list[Variant] = [("winograd_product", shape) for shape in tile_shapes()[:3]]
+VARIANTS = [*CONVOLUTIONS, *PRODUCTS, *DEPTHWISE, *OTHERS, *WINOGRAD]
 # More accumulators than registers.
 TOO_LARGE: Variant = ("convolution", (current().registers, 2, UNROLL, VECTOR_BYTES))
 

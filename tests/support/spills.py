@@ -12,8 +12,15 @@ from cpuruntime.ops.convolution import convolution
 from cpuruntime.ops.depthwise import depthwise
 from cpuruntime.ops.jit import Kernel
 from cpuruntime.ops.matmul import matmul
+from cpuruntime.ops.winograd import phases
 
-FAMILIES: dict[str, Callable[..., Kernel]] = {f.__name__: f for f in (convolution, depthwise, matmul)}
+
+def winograd_product(rows: int, columns: int) -> Kernel:
+    """The kernel of Winograd's method that multiplies."""
+    return phases(4, rows, columns)["product_phase"]
+
+
+FAMILIES: dict[str, Callable[..., Kernel]] = {f.__name__: f for f in (convolution, depthwise, matmul, winograd_product)}
 Variant = tuple[str, tuple[int, ...]]
 """The name of a kernel's factory and its arguments."""
 
