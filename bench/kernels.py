@@ -7,10 +7,10 @@
     python bench/kernels.py --bandwidth             how fast memory can be read, by working set
 
 Each kernel is timed alone, again and again on the same memory ("GFLOP/s", "GB/s": median over the rounds; "best": the
-best round), and once a round in the order of the program ("in model"), where weights come from further away. The peak
+fastest call), and once a round in the order of the program ("in model"), where weights come from further away. The peak
 of the core is measured before every sample; "of peak" counts flops as layers are usually counted, "useful" without
-products with padding, "executed" all that the register tiles compute. Other work on the machine shows in the peak's
-spread.
+products with padding, "executed" all that the register tiles compute; "best of best" is the fastest call against the
+best peak. Other work on the machine shows in the peak's spread.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def measure_model(name: str, batch: int | None, exact: bool, rounds: int) -> dic
     timings = measure_program(runnable, lambda step: step.layout != "halo", rounds, peak)
     heavy = [t for t in timings if _is_compute(t.step)]
     light = [t for t in timings if not _is_compute(t.step)]
-    layers = [report.compute_row(t) for t in heavy]
+    layers = [report.compute_row(t, peak) for t in heavy]
     total = report.total_row(heavy, "all of these") if heavy else None
     print(table(report.COMPUTE_COLUMNS, [*layers, total] if total else layers))
     print(report.goal_line(layers))

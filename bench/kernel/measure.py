@@ -16,10 +16,14 @@ MOST_CALLS = 50
 
 @dataclass
 class Timing:
-    """One kind of step. `alone` and `in_program` are seconds of a call, one figure a round; `peaks` go with `alone`."""
+    """One kind of step. `alone` and `in_program` are seconds of a call, one figure a round; `peaks` go with `alone`.
+
+    `best` is the fastest call of all rounds.
+    """
 
     step: Step
     count: int = 0
+    best: float = float("inf")
     alone: list[float] = field(default_factory=list)
     in_program: list[float] = field(default_factory=list)
     peaks: list[float] = field(default_factory=list)
@@ -28,10 +32,6 @@ class Timing:
     def median(self) -> float:
         """Seconds of a call alone."""
         return statistics.median(self.alone)
-
-    @property
-    def best(self) -> float:
-        return min(self.alone)
 
     @property
     def within(self) -> float:
@@ -43,11 +43,12 @@ class Timing:
         return statistics.median(flops / time / peak for time, peak in zip(self.alone, self.peaks))
 
 
-def sample(call: Callable[[], None]) -> float:
-    """Median seconds of as many calls as fill SAMPLE_SECONDS, at least 3."""
+def sample(call: Callable[[], None]) -> tuple[float, float]:
+    """Median and least seconds of as many calls as fill SAMPLE_SECONDS, at least 3."""
     first = seconds(call)
     calls = min(MOST_CALLS, max(3, round(SAMPLE_SECONDS / max(first, 1e-9))))
-    return statistics.median(seconds(call) for _ in range(calls))
+    durations = [seconds(call) for _ in range(calls)]
+    return statistics.median(durations), min(durations)
 
 
 def measure_program(runnable: Runnable, wanted: Callable[[Step], bool], rounds: int, peak: FmaPeak) -> list[Timing]:
@@ -63,8 +64,11 @@ def measure_program(runnable: Runnable, wanted: Callable[[Step], bool], rounds: 
         for key, call in zip(keys, runnable.calls):
             if key is not None and key not in seen:
                 seen.add(key)
-                timings[key].peaks.append(peak.measure())
-                timings[key].alone.append(sample(call))
+                timing = timings[key]
+                timing.peaks.append(peak.measure())
+                median, least = sample(call)
+                timing.alone.append(median)
+                timing.best = min(timing.best, least)
             else:
                 call()
         peak.measure()

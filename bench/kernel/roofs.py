@@ -70,12 +70,18 @@ class FmaPeak:
         self._target = np.zeros(LANES, np.float32)
         self._block = _block(multiply_add, rounds=PEAK_ROUNDS, target=self._target.ctypes.data)
         self.measured: list[float] = []
+        multiply_add(self._block)
 
     def measure(self, times: int = 3) -> float:
         """float32 operations per second, the median of `times`; remembered in `measured`."""
         duration = statistics.median(seconds(lambda: multiply_add(self._block)) for _ in range(times))
         self.measured.append(2 * LANES * CHAINS * PEAK_ROUNDS / duration)
         return self.measured[-1]
+
+    @property
+    def best(self) -> float:
+        """The highest peak measured so far."""
+        return max(self.measured)
 
 
 class ReadRoof:

@@ -88,8 +88,10 @@ def test_rows_follow_from_medians() -> None:
     case = Case((1, LANES, 4, 4), LANES, (1, 1), (0, 0, 0, 0))
     (step,) = NodeProgram(case.node(), watched=FAMILIES).watched
     work = flops(step).nominal
-    timing = Timing(step, 2, alone=[1e-3, 2e-3, 9e-3], in_program=[4e-3], peaks=[work * 1e3, work * 1e3, work * 1e3])
-    row = report.compute_row(timing)
+    peak = FmaPeak()
+    peak.measured = [work * 1e3] * 3
+    timing = Timing(step, 2, 1e-3, alone=[1e-3, 2e-3, 9e-3], in_program=[4e-3], peaks=peak.measured)
+    row = report.compute_row(timing, peak)
     assert (row["microseconds"], row["nominal"], row["count"]) == (2000, 0.5, 2)
     assert row["gflops"] == pytest.approx(work / 2e-3 / 1e9)
     assert row["best"] == pytest.approx(work / 1e-3 / 1e9)
