@@ -19,6 +19,6 @@ def test_kernels_of(name: str) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-m", "every_isa", str(Path(__file__).parent)]
     environment = os.environ | {"CPURUNTIME_ISA": name}
     root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-5000:]
     assert " passed" in done.stdout
