@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 
 from cpuruntime.errors import Error, ModelError, UnsupportedError
-from cpuruntime.graph import Node, Type
+from cpuruntime.graph import Node, Type, Value
 from cpuruntime.onnx_schema import find_operator
 
 _KINDS = onnx.AttributeProto
@@ -214,15 +215,81 @@ def _arithmetic(function: Any) -> Callable[[Node, Arrays], np.ndarray | None]:
     return run
 
 
+def _flat_softmax(node: Node, arrays: Arrays) -> np.ndarray | None:
+    """Before opset 13 these work on the input as a matrix; onnx.reference only knows the later rule."""
+    x = arrays[0]
+    if node.version >= 13 or x is None:
+        return None
+    axis = node.attributes.get("axis", 1)
+    matrix = x.reshape(math.prod(x.shape[: axis % x.ndim if axis < 0 else axis]), -1)
+    shifted = matrix - matrix.max(axis=1, keepdims=True)
+    if node.op_type == "Hardmax":
+        result = np.zeros_like(matrix)
+        result[np.arange(len(matrix)), matrix.argmax(axis=1)] = 1
+    elif node.op_type == "LogSoftmax":
+        result = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    else:
+        result = np.exp(shifted)
+        result /= result.sum(axis=1, keepdims=True)
+    return result.reshape(x.shape)
+
+
+def _batch_normalization(node: Node, arrays: Arrays) -> np.ndarray | None:
+    """Before opset 14 the number of outputs says whether it trains; onnx.reference looks for momentum instead."""
+    x, *rest = arrays
+    if node.version >= 14 or len(node.outputs) > 1 or x is None:
+        return None
+    spatial = node.attributes.get("spatial", 1)
+    extents = (-1, *[1] * (x.ndim - 2)) if spatial else x.shape[1:]
+    scale, bias, mean, variance = (array.reshape(extents) for array in rest if array is not None)
+    deviation = np.sqrt(variance + x.dtype.type(node.attributes.get("epsilon", 1e-5)))
+    return ((x - mean) / deviation * scale + bias).astype(x.dtype)
+
+
+def _lrn(node: Node, arrays: Arrays) -> np.ndarray | None:
+    """onnx.reference loops over the batch where it means the channels."""
+    x = arrays[0]
+    if x is None:
+        return None
+    size, channels = node.attributes["size"], x.shape[1]
+    before, after = (size - 1) // 2, size // 2
+    squares = np.square(x)
+    sums = [squares[:, max(0, c - before) : c + after + 1].sum(axis=1, keepdims=True) for c in range(channels)]
+    scale = node.attributes.get("alpha", 1e-4) / size
+    base = node.attributes.get("bias", 1.0) + scale * np.concatenate(sums, axis=1)
+    return (x / base ** node.attributes.get("beta", 0.75)).astype(x.dtype)
+
+
+def _max_pool(node: Node, arrays: Arrays) -> np.ndarray | None:
+    """onnx.reference gets the size of the output for SAME_LOWER wrong: it gets explicit padding instead."""
+    x = arrays[0]
+    if x is None or node.attributes.get("auto_pad") != "SAME_LOWER" or len(node.outputs) > 1:
+        return None
+    kernel = node.attributes["kernel_shape"]
+    ones = [1] * len(kernel)
+    windows = zip(x.shape[2:], kernel, node.attributes.get("strides", ones), node.attributes.get("dilations", ones))
+    totals = [max(0, (-(-n // stride) - 1) * stride + (k - 1) * step + 1 - n) for n, k, stride, step in windows]
+    pads = [total - total // 2 for total in totals] + [total // 2 for total in totals]
+    attributes = {**node.attributes, "auto_pad": "NOTSET", "pads": pads}
+    explicit = Node("MaxPool", node.name, [Value("x")], [Value("y")], attributes, "", node.version)
+    return _run_reference(explicit, arrays)[0]
+
+
 DIRECT: dict[str, Callable[[Node, Arrays], np.ndarray | None]] = {
     "Add": _arithmetic(np.add),
+    "BatchNormalization": _batch_normalization,
     "Cast": _cast,
     "Concat": _concat,
     "ConstantOfShape": _constant_of_shape,
     "Gather": _gather,
+    "Hardmax": _flat_softmax,
     "Identity": _identity,
+    "LRN": _lrn,
+    "LogSoftmax": _flat_softmax,
+    "MaxPool": _max_pool,
     "Mul": _arithmetic(np.multiply),
     "Shape": _shape,
+    "Softmax": _flat_softmax,
     "Squeeze": _squeeze,
     "Sub": _arithmetic(np.subtract),
     "Unsqueeze": _unsqueeze,

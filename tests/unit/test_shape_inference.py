@@ -331,6 +331,14 @@ def i64(*numbers):
         (node_of("ConstantOfShape", value=i64(7)), [i64(2)], i64(7, 7)),
         (node_of("Relu"), [np.float32([-1, 2])], np.float32([0, 2])),
         (node_of("Softmax", axis=0), [np.float32([0, 0])], np.float32([0.5, 0.5])),
+        (node_of("Softmax", version=11), [np.zeros((1, 2, 2), np.float32)], np.full((1, 2, 2), 0.25, np.float32)),
+        (
+            node_of("Softmax", version=11, axis=-1),
+            [np.zeros((1, 2, 2), np.float32)],
+            np.full((1, 2, 2), 0.5, np.float32),
+        ),
+        (node_of("Hardmax", version=11), [np.float32([[[1, 2], [4, 3]]])], np.float32([[[0, 0], [1, 0]]])),
+        (node_of("LogSoftmax", version=11), [np.float32([[[7], [-99]]])], np.float32([[[0], [-106]]])),
         (node_of("Clip", 3), [np.float32([-1, 9]), None, np.float32(6)], np.float32([-1, 6])),
         (node_of("Transpose", perm=[1, 0]), [np.eye(2, 3)], np.eye(3, 2)),
         (node_of("ReduceSum", 2, keepdims=0), [np.ones((2, 3)), i64(1)], np.full(2, 3.0)),
@@ -343,6 +351,41 @@ def test_evaluate(node, arrays, expected):
         (found,) = evaluate(node, arrays)
         assert found.dtype == expected.dtype
         np.testing.assert_array_equal(found, expected)
+
+
+IMAGE = np.random.default_rng(5).standard_normal((2, 5, 7, 6), np.float32)
+CHANNEL = np.random.default_rng(6).random((4, 5), np.float32) + np.float32(0.5)
+
+
+@pytest.mark.parametrize(
+    ("op_type", "opset", "attributes", "arrays"),
+    [
+        ("BatchNormalization", 7, {}, [IMAGE, *CHANNEL]),
+        ("BatchNormalization", 9, {"epsilon": 0.1, "momentum": 0.5}, [IMAGE, *CHANNEL]),
+        ("BatchNormalization", 15, {}, [IMAGE, *CHANNEL]),
+        ("LRN", 7, {"size": 3, "alpha": 0.5}, [IMAGE]),
+        ("LRN", 13, {"size": 5, "alpha": 0.5, "beta": 0.6, "bias": 2.0}, [IMAGE]),
+        ("MaxPool", 8, {"kernel_shape": [3, 2], "strides": [2, 2], "auto_pad": "SAME_LOWER"}, [IMAGE]),
+        ("MaxPool", 12, {"kernel_shape": [4, 3], "auto_pad": "SAME_LOWER"}, [IMAGE]),
+        ("AveragePool", 7, {"kernel_shape": [3, 2], "strides": [2, 2], "auto_pad": "SAME_LOWER"}, [IMAGE]),
+        ("Conv", 7, {"strides": [2, 2], "auto_pad": "SAME_LOWER"}, [IMAGE, IMAGE[:, :, :3, :4]]),
+        ("Softmax", 9, {"axis": 2}, [IMAGE]),
+        ("LogSoftmax", 11, {}, [IMAGE]),
+        ("Hardmax", 11, {"axis": -2}, [IMAGE]),
+    ],
+)
+def test_evaluate_where_onnx_reference_errs_or_might(op_type, opset, attributes, arrays):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    shapes = {f"i{index}": array.shape for index, array in enumerate(arrays)}
+    model = one_node(op_type, shapes, opset, **attributes)
+    model.ir_version = 8
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (expected,) = session.run(None, dict(zip(shapes, arrays)))
+    graph = read(model)
+    (found,) = evaluate(graph.nodes[0], arrays)
+    assert found.dtype == expected.dtype
+    assert found.shape == expected.shape == shape_of(graph)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_several_and_absent_outputs():
