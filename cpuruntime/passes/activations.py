@@ -9,6 +9,7 @@ from cpuruntime.graph import Graph, Node, Value
 from cpuruntime.passes.clamps import clip_bounds
 from cpuruntime.passes.editor import Editor
 from cpuruntime.passes.operators import DOMAIN, all_f32, internal, is_onnx, merge_origins, scalar
+from cpuruntime.passes.products import Product
 
 
 def run(graph: Graph) -> bool:
@@ -26,34 +27,6 @@ def run(graph: Graph) -> bool:
     return editor.finish()
 
 
-class _Product:
-    """A product as its factors that are no constants, the number that multiplies them, and the nodes that spell it."""
-
-    def __init__(self, editor: Editor, root: Node) -> None:
-        self.editor = editor
-        self.factors: list[Value] = []
-        self.number = 1.0
-        self.nodes: list[Node] = []
-        self._expand(root)
-
-    def _expand(self, node: Node) -> None:
-        self.nodes.append(node)
-        for index, value in enumerate(node.inputs):
-            number = scalar(value)
-            divides = node.op_type == "Div" and index == 1
-            if number is not None and not (divides and number == 0):
-                self.number *= 1 / number if divides else number
-            elif self._continues(value) and not divides:
-                self._expand(value.producer)
-            else:
-                self.factors.append(value)
-                if divides:
-                    self.number = 0.0
-
-    def _continues(self, value: Value) -> bool:
-        return is_onnx(value.producer, "Mul", "Div") and self.editor.sole_user(value) is not None
-
-
 @dataclass(frozen=True)
 class _Gate:
     """A value that is `number` times the function `kind` of `source`, spelled by `nodes`."""
@@ -69,7 +42,7 @@ _GATED = {"Sigmoid": ("Silu", DOMAIN, 1), "HardSigmoid": ("HardSwish", "", 14), 
 
 
 def _product(editor: Editor, node: Node) -> None:
-    product = _Product(editor, node)
+    product = Product(editor, node)
     output = node.outputs[0]
     if not output.is_static or len(product.factors) > 2:
         return
@@ -111,7 +84,7 @@ def _gate(editor: Editor, value: Value) -> _Gate | None:
 
 
 def _replace(
-    editor: Editor, product: _Product, gate: _Gate, op_type: str, domain: str, version: int, **attributes: float
+    editor: Editor, product: Product, gate: _Gate, op_type: str, domain: str, version: int, **attributes: float
 ) -> None:
     root = product.nodes[0]
     origins = merge_origins(*gate.nodes, *reversed(product.nodes))

@@ -34,6 +34,8 @@ def activation_of(node: Node) -> tuple[str, list[float]] | None:
     """The activation that `node` applies to its first input, by its name and arguments in ACTIVATIONS."""
     if node.op_type not in ACTIVATIONS or node.domain not in ("", DOMAIN) or not all_f32(*node.inputs):
         return None
+    if node.op_type == "Gelu":
+        return ("GeluTanh" if node.attributes.get("approximate", "none") == "tanh" else "Gelu"), []
     if node.op_type == "Clip":
         bounds = clip_bounds(node)
         return None if bounds is None else ("Clip", bounds)

@@ -27,6 +27,8 @@ def evaluate(node: Node, arrays: Sequence[np.ndarray | None]) -> list[np.ndarray
         return [present[0].reshape(node.outputs[0].static_shape)]
     if node.op_type == "ChannelShuffle":
         return [_shuffle(present[0], node.attributes["group"])]
+    if node.op_type in ("LayerNorm", "RmsNorm"):
+        return [_normalised(node, list(arrays))]
     raise InternalError(f"{node.where}: there is no such operator.")
 
 
@@ -57,6 +59,18 @@ def _scale_shift(node: Node, arrays: list[np.ndarray | None]) -> np.ndarray:
     return x * scale.reshape(channels) + shift.reshape(channels)
 
 
+def _normalised(node: Node, arrays: list[np.ndarray | None]) -> np.ndarray:
+    x, scale, shift = arrays
+    axis = node.attributes["axis"]
+    axes = tuple(range(axis, x.ndim))
+    if node.op_type == "LayerNorm":
+        x = x - x.mean(axes, keepdims=True)
+    result = x / np.sqrt((x * x).mean(axes, keepdims=True) + np.float32(node.attributes["epsilon"]))
+    if scale is not None:
+        result = result * scale.reshape(x.shape[axis:])
+    return result if shift is None else result + shift.reshape(x.shape[axis:])
+
+
 def _shuffle(x: np.ndarray, group: int) -> np.ndarray:
     batch, channels, *spatial = x.shape
     return x.reshape(batch, group, channels // group, -1).swapaxes(1, 2).reshape(batch, channels, *spatial)
@@ -68,6 +82,10 @@ def _activate(node: Node, result: np.ndarray) -> np.ndarray:
         return result
     if activation == "Silu":
         return result * _onnx("Sigmoid", 13, [result])
+    if activation == "Swish":
+        return result * _onnx("Sigmoid", 13, [result * np.float32(arguments[0])])
+    if activation in ("Gelu", "GeluTanh"):
+        return _onnx("Gelu", 20, [result], approximate="tanh" if activation == "GeluTanh" else "none")
     if activation == "Clip":
         return np.clip(result, *np.array(arguments, np.float32))
     named = dict(zip(ACTIVATIONS[activation], arguments))

@@ -9,6 +9,8 @@ Their values are f32, except Reshape's, which may have any type. Convolutional d
 | ScaleShift | x, scale[C], shift[C] | `x * scale + shift` along axis 1 |
 | Add | a, b | ONNX's Add, broadcasting, followed by an activation |
 | Silu | x | `x * sigmoid(x)` |
+| LayerNorm | x, scale or None, shift or None | `(x - mean) / sqrt(variance + epsilon) * scale + shift` from `axis` on |
+| RmsNorm | x, scale or None, shift or None | `x / sqrt(mean square + epsilon) * scale + shift` from `axis` on |
 | ChannelShuffle | x | channels seen as `group` x C/`group` and transposed |
 | Reshape | x | the same elements in the shape of the output |
 
@@ -36,6 +38,9 @@ ACTIVATIONS: dict[str, tuple[str, ...]] = {
     "HardSwish": (),
     "Tanh": (),
     "Silu": (),
+    "Swish": ("alpha",),
+    "Gelu": (),
+    "GeluTanh": (),
 }
 
 

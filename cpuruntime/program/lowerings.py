@@ -3,6 +3,7 @@
 from cpuruntime.program import (
     lower_convolution,
     lower_elementwise,
+    lower_layer_norm,
     lower_matmul,
     lower_movement,
     lower_normalisation,
@@ -15,6 +16,7 @@ __all__ = [
     "find",
     "lower_convolution",
     "lower_elementwise",
+    "lower_layer_norm",
     "lower_matmul",
     "lower_movement",
     "lower_normalisation",

@@ -7,7 +7,7 @@ onnx.reference does the rest.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import prod
+from math import erf, pi, prod, sqrt
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -72,6 +72,9 @@ ACTIVATIONS: dict[str, Callable[..., Array]] = {
     "HardSwish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
     "Tanh": np.tanh,
     "Silu": lambda x: x * sigmoid(x),
+    "Swish": lambda x, alpha: x * sigmoid(alpha * x),
+    "Gelu": lambda x: x * 0.5 * (1 + np.vectorize(erf)(x.astype(np.float64) * sqrt(0.5))),
+    "GeluTanh": lambda x: x * 0.5 * (1 + np.tanh(sqrt(2 / pi) * (x + 0.044715 * x.astype(np.float64) ** 3))),
 }
 
 
@@ -126,6 +129,17 @@ def fully_connected(node: Node, x: Array, w: Array, bias: Array | None, residual
 def scale_shift(node: Node, x: Array, scale: Array, shift: Array) -> Array:
     assert scale.shape == shift.shape == x.shape[1:2]
     return x * scale.reshape(-1, *[1] * (x.ndim - 2)) + shift.reshape(-1, *[1] * (x.ndim - 2))
+
+
+def normalised(node: Node, x: Array, scale: Array | None, shift: Array | None) -> Array:
+    """LayerNorm and RmsNorm."""
+    axis = node.attributes["axis"]
+    axes = tuple(range(axis, x.ndim))
+    y = x.astype(np.float64)
+    y = y - y.mean(axes, keepdims=True) if node.op_type == "LayerNorm" else y
+    y = y / np.sqrt((y * y).mean(axes, keepdims=True) + node.attributes["epsilon"])
+    y = y if scale is None else y * scale.reshape(x.shape[axis:])
+    return (y if shift is None else y + shift.reshape(x.shape[axis:])).astype(x.dtype)
 
 
 def channel_shuffle(node: Node, x: Array) -> Array:
@@ -197,6 +211,8 @@ OPERATORS: Operators = {
     ("cpuruntime", "Add"): lambda node, a, b: a + b,
     ("cpuruntime", "ChannelShuffle"): channel_shuffle,
     ("cpuruntime", "Silu"): lambda node, x: (x * sigmoid(x)).astype(x.dtype),
+    ("cpuruntime", "LayerNorm"): normalised,
+    ("cpuruntime", "RmsNorm"): normalised,
     ("cpuruntime", "Reshape"): lambda node, x: x.reshape(node.outputs[0].static_shape),
     ("", "BatchNormalization"): batch_normalization,
     ("", "Softmax"): any_softmax,

@@ -58,6 +58,9 @@ def test_the_others() -> None:
     check("Silu", (2, 3))
     check("Reshape", (2, 3, 4))
     check("ChannelShuffle", (2, 6, 3, 2), group=3)
+    for op_type in ("LayerNorm", "RmsNorm"):
+        check(op_type, (2, 3, 4), (3, 4), (3, 4), axis=1, epsilon=1e-5)
+        check(op_type, (2, 3, 4), None, None, axis=2, epsilon=1e-3)
     check("ChannelShuffle", (2, 6, 3), group=2)
 
 
