@@ -1,8 +1,8 @@
 """Reductions of row-major tensors over one or two groups of axes: [outer, repeats, middle, length, inner].
 
 `repeats` and `length` are reduced, the result is [outer, middle, inner]; `reduction` finds the five sizes. float32 is
-summed in at least four vectors' worth of partial sums, combined pairwise at the end. Reducing nothing gives the neutral
-element: 0, 1, or an infinity. Max and Min of anything with a NaN is NaN.
+combined in several partial results, always the same ones, and those pairwise at the end. Reducing nothing gives the
+neutral element: 0, 1, or an infinity. Max and Min of anything with a NaN is NaN.
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ from .vector_math import exp_or_zero, log
 
 simd = lazy("simd")
 
-ARGUMENTS = record(
-    source="i8", target="i8", outer="i8", repeats="i8", middle="i8", length="i8", inner="i8"
-)  # fmt: skip
+ARGUMENTS = record(source="i8", target="i8", outer="i8", repeats="i8", middle="i8", length="i8", inner="i8")
 
 
 def reduction(shape: Sequence[int], axes: Sequence[int]) -> dict[str, int]:
@@ -172,18 +170,15 @@ def _accumulate(each: Inline, combine: Inline, neutral: float) -> Inline:
     return run
 
 
-def _no_shift() -> Inline:
-    @inline
-    def run(a, source, lanes, shift):
-        return shift
-
-    return run
+@inline
+def _no_shift(a, source, lanes, shift):
+    return shift
 
 
 def _vector_reduction(op: str) -> Kernel:
     each, combine, neutral, finish = VECTOR_REDUCTIONS[op]
     total = _accumulate(each, combine, neutral)
-    shift_of = _accumulate(_plain, _larger, -inf) if op == "ReduceLogSumExp" else _no_shift()
+    shift_of = _accumulate(_plain, _larger, -inf) if op == "ReduceLogSumExp" else _no_shift
 
     @kernel(ARGUMENTS, name=f"{op}_float32")
     def run(a, thread, threads):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from .jit import Inline, inline, lazy, made
 
 scalars = lazy("scalars")
@@ -10,7 +12,7 @@ FLOATS = ("float32", "float64")
 SIGNED = ("int8", "int16", "int32", "int64")
 INTEGERS = (*SIGNED, "uint8", "uint16", "uint32", "uint64")
 HALVES = ("float16", "bfloat16")
-SIZES = {"bool": 1} | {name: int(name.lstrip("abfilnotu")) // 8 for name in (*FLOATS, *INTEGERS, *HALVES)}
+SIZES = {name: np.dtype(name).itemsize for name in ("bool", *INTEGERS, *FLOATS)} | dict.fromkeys(HALVES, 2)
 
 
 def stored_as(dtype: str) -> str:
