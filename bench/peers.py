@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     """The command's options."""
     options = Parser(prog="peers.py", description="Compare cpuruntime with OpenVINO and ONNX Runtime.")
     add = options.add_argument
-    add("-m", "--models", nargs="+", required=True, metavar="MODEL", help="ONNX files or light:NAME")
+    add("-m", "--models", nargs="+", required=True, metavar="MODEL", help="ONNX files, light:NAME or bench:NAME")
     add("--modes", nargs="+", type=_mode, default=[_mode(name) for name in ("latency1", "latency2", "throughput")],
         metavar="MODE", help="latencyN with N threads, throughput (default: latency1 latency2 throughput)")
     add("--engine", nargs="+", choices=ENGINES, default=list(ENGINES), help="the engines to run (default: all)")

@@ -9,10 +9,13 @@ import numpy as np
 import onnx
 
 import cpuruntime as ov
+import models
 from cpuruntime.cli.benchmark import batched_shapes
 from cpuruntime.cli.inputs import SEED, random_array
 from cpuruntime.cli.parser import parse_shapes
 from cpuruntime.errors import InvalidArgumentError, ModelNotFoundError
+
+BUILT = {"light": ov.light_model, "bench": models.build}
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,15 @@ class ModelFile:
 def prepare(specification: str, folder: Path, *, shape: str = "", batch: int | None = None) -> ModelFile:
     """Writes what the engines need to `folder`: the model, unless it is a file already that stays as it is, and inputs.
 
-    `specification` is a path or light:NAME. `shape` and `batch` change the input shapes in the model's copy, since
-    not every engine can reshape. Raises InvalidArgumentError or ModelNotFoundError.
+    `specification` is a path, light:NAME or bench:NAME. `shape` and `batch` change the input shapes in the model's
+    copy, since not every engine can reshape; an open batch of a bench model is 1 unless they say otherwise. Raises
+    InvalidArgumentError or ModelNotFoundError.
     """
-    name = specification.removeprefix("light:")
-    if name != specification:
-        model = ov.light_model(name, SEED)
+    kind, _, name = specification.partition(":")
+    built = kind in BUILT
+    if built:
+        model = BUILT[kind](name, SEED)
+        batch = batch or int(not shape and _has_open_shape(model))
     else:
         if not Path(specification).is_file():
             raise ModelNotFoundError(f"There is no model file '{specification}'.")
@@ -42,7 +48,7 @@ def prepare(specification: str, folder: Path, *, shape: str = "", batch: int | N
         model = onnx.load(specification, load_external_data=bool(shape or batch))
     changed = _set_shapes(model, shape, batch)
     path = Path(specification).resolve()
-    if changed or specification.startswith("light:"):
+    if changed or built:
         path = folder / f"{name}.onnx"
         onnx.save(model, path)
     inputs = _inputs(model)
@@ -54,6 +60,10 @@ def prepare(specification: str, folder: Path, *, shape: str = "", batch: int | N
 def _graph_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     constants = {tensor.name for tensor in model.graph.initializer}
     return [value for value in model.graph.input if value.name not in constants]
+
+
+def _has_open_shape(model: onnx.ModelProto) -> bool:
+    return any(not size.dim_value for value in _graph_inputs(model) for size in value.type.tensor_type.shape.dim)
 
 
 def _set_shapes(model: onnx.ModelProto, shape: str, batch: int | None) -> bool:
@@ -94,11 +104,16 @@ def _set_reshape_targets(graph: onnx.GraphProto, reshaped: ov.Model) -> None:
 def _inputs(model: onnx.ModelProto) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(SEED)
     arrays = {}
+    limits = {entry.key: entry.value for entry in model.metadata_props}
     for value in _graph_inputs(model):
         tensor = value.type.tensor_type
         sizes = [dimension.dim_value for dimension in tensor.shape.dim]
         if not all(sizes):
             raise InvalidArgumentError(f"Input '{value.name}' has an open shape; give it with -shape or -b.")
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-        arrays[value.name] = random_array(tuple(sizes), dtype, generator)
+        limit = limits.get(models.LIMIT + value.name)
+        if limit:
+            arrays[value.name] = generator.integers(0, int(limit), sizes, dtype)
+        else:
+            arrays[value.name] = random_array(tuple(sizes), dtype, generator)
     return arrays
