@@ -1,0 +1,156 @@
+"""The models of bench/models: their sizes, that they are worth comparing on, and that CPU agrees with ONNX Runtime."""
+
+from __future__ import annotations
+
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from support.judge import check, onnx_runtime
+
+import cpuruntime as ov
+import models
+from cpuruntime.errors import InvalidArgumentError
+from peer.models import prepare
+
+# Every architecture at a size that runs in moments, with all of its operators.
+SMALL: dict[str, dict[str, Any]] = {
+    "mlp": {},
+    "resnet18": dict(size=64),
+    "mobilenet_v2": dict(size=64),
+    "mobilenet_v3_large": dict(size=64),
+    "efficientnet_b0": dict(size=64),
+    "shufflenet_v2": dict(size=64),
+    "convnext_tiny": dict(size=64, widths=(24, 48, 72, 96), blocks=(1, 1, 2, 1)),
+    "yolov8n": dict(size=96),
+    "unet": dict(size=32, width=8),
+    "deeplabv3": dict(size=64),
+    "style_transfer": dict(size=32),
+    "super_resolution": dict(size=24),
+    "vit_tiny": dict(size=64, layers=2),
+    "vit_base": dict(size=64, layers=2, width=128),
+    "swin_tiny": dict(size=112, blocks=(2, 2, 1)),
+    "bert_base": dict(tokens=20, layers=2, width=128, vocabulary=100),
+    "gpt2": dict(tokens=12, layers=2, width=128, vocabulary=300),
+    "llama": dict(tokens=10, layers=2, width=96, vocabulary=300),
+    "wav2vec2": dict(samples=1200, layers=1, width=256),
+    "lstm_classifier": dict(tokens=9, width=20, embedded=24, vocabulary=50),
+    "crnn": dict(length=24, width=20),
+}
+
+# Operators that may run without a kernel: to be emptied.
+WITHOUT_KERNEL = {
+    "ConvTranspose",
+    "Cos",
+    "DepthToSpace",
+    "GRU",
+    "InstanceNormalization",
+    "LSTM",
+    "Pad",
+    "Resize",
+    "Sin",
+}
+
+# Published numbers of weights, less the channels that were batch normalised: a bias took the place of two weights.
+WEIGHTS = {
+    "resnet18": 11_689_512 - 4_800,
+    "mobilenet_v2": 3_504_872 - 17_056,
+    "mobilenet_v3_large": 5_483_032 - 12_200,
+    "efficientnet_b0": 5_288_548 - 21_008,
+    "shufflenet_v2": 2_278_604 - 8_090,
+    "yolov8n": 3_157_200 - 5_296,
+    "convnext_tiny": 28_589_128,
+    "vit_tiny": 5_717_416,
+}
+
+
+@pytest.fixture(params=SMALL)
+def small(request: pytest.FixtureRequest) -> onnx.ModelProto:
+    return models.build(request.param, **SMALL[request.param])
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Building a model without sizes makes the small one."""
+    for name, sizes in SMALL.items():
+        monkeypatch.setitem(models.MODELS, name, partial(models.MODELS[name], **sizes))
+
+
+def feeds(model: onnx.ModelProto, batch: int = 1, seed: int = 3) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(seed)
+    limits = {entry.key: int(entry.value) for entry in model.metadata_props}
+    arrays: dict[str, np.ndarray] = {}
+    for value in model.graph.input:
+        shape = [size.dim_value or batch for size in value.type.tensor_type.shape.dim]
+        limit = limits.get(models.LIMIT + value.name)
+        arrays[value.name] = random.integers(0, limit, shape) if limit else random.random(shape, np.float32)
+    return arrays
+
+
+def results(compiled: ov.CompiledModel, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+    found = compiled(inputs)
+    return [found[index] for index in range(len(compiled.outputs))]
+
+
+def test_every_model_is_tested() -> None:
+    assert SMALL.keys() == models.MODELS.keys()
+
+
+def test_the_small_model_computes_what_onnx_runtime_does(small: onnx.ModelProto) -> None:
+    onnx.checker.check_model(small, full_check=True)
+    inputs = feeds(small)
+    expected = onnx_runtime(small, inputs)
+    for output in expected:
+        assert np.isfinite(output).all()
+        assert output.std() > 0.02 * np.abs(output).max(), "the output says little"
+    compiled = ov.Core().compile_model(small, "CPU")
+    assert {row.op_type for row in compiled.explain().fallbacks} <= WITHOUT_KERNEL
+    check(results(compiled, inputs), expected, 2e-5)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny", "shufflenet_v2"])
+def test_an_open_batch_takes_any_size(name: str) -> None:
+    model = models.build(name, **SMALL[name])
+    compiled = ov.Core().compile_model(model, "CPU")
+    for batch in (3, 1):
+        inputs = feeds(model, batch)
+        check(results(compiled, inputs), onnx_runtime(model, inputs), 2e-5)
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_the_size_is_the_published_one(name: str) -> None:
+    assert sum(prod(tensor.dims) for tensor in models.build(name).graph.initializer) == WEIGHTS[name]
+
+
+def test_weights_depend_on_the_seed_alone() -> None:
+    first, again, other = (models.build("mlp", seed).SerializeToString(deterministic=True) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+def test_an_unknown_name_suggests_the_nearest() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"no bench model 'gpt3'.*'gpt2'.*There are: mlp, resnet18"):
+        models.build("gpt3")
+
+
+@pytest.mark.usefixtures("few")
+def test_prepare_fills_inputs_of_whole_numbers_within_their_limits(tmp_path: Path) -> None:
+    model = prepare("bench:bert_base", tmp_path)
+    assert (model.name, model.batch) == ("bert_base", 1)
+    with np.load(model.inputs) as archive:
+        arrays = dict(zip(model.names, archive.values()))
+    assert set(arrays["attention_mask"].flat) == set(arrays["token_type_ids"].flat) == {0, 1}
+    assert 0 <= arrays["input_ids"].min() < 50 < arrays["input_ids"].max() < 100
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize(("batch", "expected"), [(None, 1), (4, 4)])
+def test_prepare_closes_an_open_batch(batch: int | None, expected: int, tmp_path: Path) -> None:
+    model = prepare("bench:vit_tiny", tmp_path, batch=batch)
+    assert model.batch == expected
+    sizes = [dimension.dim_value for dimension in onnx.load(model.path).graph.input[0].type.tensor_type.shape.dim]
+    assert sizes == [expected, 3, 64, 64]
