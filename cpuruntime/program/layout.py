@@ -44,7 +44,7 @@ def choose_layouts(graph: Graph, threads: int, exact: bool) -> LayoutPlan:
         if isinstance(found, str):
             continue
         if found.layout is Layout.BLOCKED or (
-            found.layout is Layout.FOLLOW and _follows(node, plan) and found.follows(node)
+            found.layout is Layout.FOLLOW and _follows(node, plan, found.operands) and found.follows(node)
         ):
             plan.blocked.update(v for v in node.outputs if is_image(v))
     for node in graph.nodes:
@@ -64,12 +64,12 @@ def is_image(value: Value) -> bool:
     return value.element_type == Type.f32 and value.shape is not None and len(value.shape) in (3, 4)
 
 
-def _follows(node: Node, plan: LayoutPlan) -> bool:
+def _follows(node: Node, plan: LayoutPlan, operands: int | None) -> bool:
     """Whether a node can work on blocked views: an input is blocked, and the others broadcast within images."""
     output = node.outputs[0]
     if not is_image(output) or not any(v in plan.blocked for v in node.inputs):
         return False
-    return all(v is None or fits_blocked(v, output) for v in node.inputs)
+    return all(v is None or fits_blocked(v, output) for v in node.inputs[:operands])
 
 
 def fits_blocked(value: Value, output: Value) -> bool:

@@ -36,7 +36,7 @@ class Lowering:
     """One operator's way to kernels.
 
     `halo` is what its first input needs left and right of each row, given the planner's `threads` and `exact`;
-    `follows` whether a node of layout FOLLOW can work on blocked tensors.
+    `follows` whether a node of layout FOLLOW can work on blocked tensors, which its first `operands` inputs have to be.
     """
 
     emit: Emit
@@ -44,6 +44,7 @@ class Lowering:
     check: Check
     halo: Halo | None
     follows: Follows
+    operands: int | None = None
 
 
 TABLE: dict[tuple[str, str], Lowering] = {}
@@ -60,13 +61,14 @@ def lowering(
     check: Check = _no_check,
     halo: Halo | None = None,
     follows: Follows = lambda node: True,
+    operands: int | None = None,
 ) -> Callable[[Emit], Emit]:
     """Declares a function as the lowering of `op_types` in `domain`."""
 
     def declare(emit: Emit) -> Emit:
         for op_type in op_types:
             assert (domain, op_type) not in TABLE
-            TABLE[domain, op_type] = Lowering(emit, layout, check, halo, follows)
+            TABLE[domain, op_type] = Lowering(emit, layout, check, halo, follows, operands)
         return emit
 
     return declare

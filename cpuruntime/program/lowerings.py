@@ -9,6 +9,7 @@ from cpuruntime.program import (
     lower_normalisation,
     lower_pooling,
     lower_reduction,
+    lower_resize,
 )
 from cpuruntime.program.lowering import find
 
@@ -22,4 +23,5 @@ __all__ = [
     "lower_normalisation",
     "lower_pooling",
     "lower_reduction",
+    "lower_resize",
 ]

@@ -1,0 +1,139 @@
+"""Resizing of images: nearest neighbours, and weighted sums of neighbouring pixels (linear, cubic).
+
+Which source pixels a target pixel is made of depends on its row and column alone, so kernels read it from tables made
+at compile time. Offsets in the tables are bytes: of rows counted from the image's first row, of pixels from the row's
+first pixel.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from .isa import LANES, VECTOR_BYTES
+from .jit import Kernel, kernel, lazy, record
+from .movement import copy_bytes
+
+simd = lazy("simd")
+
+PIXELS = 4  # target pixels of a weighted sum that are made at once
+
+NEAREST = record(
+    source="i8", source_batch="i8", source_block="i8",
+    target="i8", target_batch="i8", target_block="i8", target_row="i8",
+    batch="i8", blocks="i8", height="i8", width="i8", rows="i8", columns="i8",
+)  # fmt: skip
+
+WEIGHTED = record(
+    source="i8", source_batch="i8", source_block="i8",
+    target="i8", target_batch="i8", target_block="i8", target_row="i8",
+    batch="i8", blocks="i8", height="i8", width="i8",
+    rows="i8", row_weights="i8", columns="i8", column_weights="i8", scratch="i8", scratch_size="i8",
+)  # fmt: skip
+
+PLAIN = record(
+    source="i8", source_image="i8", target="i8",
+    images="i8", in_width="i8", height="i8", width="i8", taps="i8",
+    rows="i8", row_weights="i8", columns="i8", column_weights="i8", scratch="i8", scratch_size="i8",
+)  # fmt: skip
+
+
+@kernel(NEAREST)
+def resize_nearest(a, thread, threads):
+    """One source pixel for each target pixel of blocked tensors; `rows` and `columns` hold int64 offsets.
+
+    A row that repeats the one before is copied from it when this thread has made that.
+    """
+    items = a.batch * a.blocks * a.height
+    before = -1
+    for item in range(items * thread // threads, items * (thread + 1) // threads):
+        y, block, image = item % a.height, item // a.height % a.blocks, item // a.height // a.blocks
+        row = simd.load_i64(a.rows + 8 * y)
+        target = a.target + image * a.target_batch + block * a.target_block + y * a.target_row
+        if y > 0 and row == before:
+            copy_bytes(target - a.target_row, target, a.width * VECTOR_BYTES)
+            continue
+        before = row
+        source = a.source + image * a.source_batch + block * a.source_block + row
+        for x in range(a.width):
+            value = simd.load(source + simd.load_i64(a.columns + 8 * x))
+            simd.store(target + x * VECTOR_BYTES, value)
+
+
+@cache
+def resize_weighted(taps: int) -> Kernel:
+    """Each target pixel of a blocked tensor is a sum over `taps` x `taps` source pixels, 2 or 4.
+
+    `rows` [height][taps] and `columns` [width][taps] hold int64 offsets, `row_weights` and `column_weights` the float32
+    factors. `scratch` has `scratch_size` bytes for each thread: one source row, the rows' sums.
+    """
+    assert taps in (2, 4)
+
+    @kernel(WEIGHTED, name=f"resize_weighted_f32_{LANES}_{taps}")
+    def run(a, thread, threads):
+        items = a.batch * a.blocks * a.height
+        line = a.scratch + thread * a.scratch_size
+        span = a.scratch_size // VECTOR_BYTES
+        for item in range(items * thread // threads, items * (thread + 1) // threads):
+            y, block, image = item % a.height, item // a.height % a.blocks, item // a.height // a.blocks
+            source = a.source + image * a.source_batch + block * a.source_block
+            target = a.target + image * a.target_batch + block * a.target_block + y * a.target_row
+            rows, weights = a.rows + y * taps * 8, a.row_weights + y * taps * 4
+            first, second = source + simd.load_i64(rows), source + simd.load_i64(rows + 8)
+            p, q = simd.broadcast(simd.load_f32(weights)), simd.broadcast(simd.load_f32(weights + 4))
+            if taps == 2:
+                for x in range(0, span * VECTOR_BYTES, VECTOR_BYTES):
+                    simd.store(line + x, simd.fma(simd.load(first + x), p, simd.load(second + x) * q))
+            else:
+                third, fourth = source + simd.load_i64(rows + 16), source + simd.load_i64(rows + 24)
+                r, s = simd.broadcast(simd.load_f32(weights + 8)), simd.broadcast(simd.load_f32(weights + 12))
+                for x in range(0, span * VECTOR_BYTES, VECTOR_BYTES):
+                    total = simd.fma(simd.load(first + x), p, simd.load(second + x) * q)
+                    total = simd.fma(simd.load(third + x), r, simd.fma(simd.load(fourth + x), s, total))
+                    simd.store(line + x, total)
+            for x in range(a.width):
+                columns, weights = a.columns + x * taps * 8, a.column_weights + x * taps * 4
+                total = simd.load(line + simd.load_i64(columns)) * simd.broadcast(simd.load_f32(weights))
+                for tap in range(1, taps):
+                    value = simd.load(line + simd.load_i64(columns + 8 * tap))
+                    total = simd.fma(value, simd.broadcast(simd.load_f32(weights + 4 * tap)), total)
+                simd.store(target + x * VECTOR_BYTES, total)
+
+    return run
+
+
+@kernel(PLAIN)
+def resize_plain(a, thread, threads):
+    """Row-major images of height x width pixels, each a sum over `taps` x `taps` source pixels (1, 2 or 4).
+
+    Tables are those of `resize_weighted` with offsets of floats; images and rows follow each other without a gap.
+    `scratch` has `scratch_size` bytes for each thread, at least a source row of `in_width` floats.
+    """
+    items = a.images * a.height
+    line = a.scratch + thread * a.scratch_size
+    for item in range(items * thread // threads, items * (thread + 1) // threads):
+        y, image = item % a.height, item // a.height
+        source = a.source + image * a.source_image
+        target = a.target + item * a.width * 4
+        rows, row_weights = a.rows + y * a.taps * 8, a.row_weights + y * a.taps * 4
+        if a.taps == 1:
+            first = source + simd.load_i64(rows)
+            for x in range(a.width):
+                simd.store_f32(target + 4 * x, simd.load_f32(first + simd.load_i64(a.columns + 8 * x)))
+            continue
+        for x in range(0, a.in_width, LANES):
+            lanes = min(LANES, a.in_width - x)
+            total = simd.broadcast(0.0)
+            for i in range(a.taps):
+                value = simd.load_first(source + simd.load_i64(rows + 8 * i) + 4 * x, lanes)
+                total = simd.fma(value, simd.broadcast(simd.load_f32(row_weights + 4 * i)), total)
+            simd.store_first(line + 4 * x, total, lanes)
+        columns, weights = a.columns, a.column_weights
+        for x in range(a.width):
+            first = simd.load_f32(line + simd.load_i64(columns)) * simd.load_f32(weights)
+            second = simd.load_f32(line + simd.load_i64(columns + 8)) * simd.load_f32(weights + 4)
+            if a.taps == 4:
+                first += simd.load_f32(line + simd.load_i64(columns + 16)) * simd.load_f32(weights + 8)
+                second += simd.load_f32(line + simd.load_i64(columns + 24)) * simd.load_f32(weights + 12)
+            simd.store_f32(target + 4 * x, first + second)
+            columns += 8 * a.taps
+            weights += 4 * a.taps
