@@ -3,14 +3,18 @@
 target[M, N] = source[M, K] @ weights[K, N] + bias + residual, for each of `batch` matrices. The right side is packed in
 column tiles of `columns` vectors: [tile][K][columns][LANES]; the last tile is moved left until it ends with the last
 vector of columns. Rows beyond the last full row tile are computed by a tile that is moved up in the same way.
+
+What two tiles compute both is written twice with the same bits, so it may not be changed in place. An activation is
+applied to a finished tile on the way from a buffer to the target.
 """
 
 from __future__ import annotations
 
 from functools import cache
 
+from .activations import ACTIVATIONS
 from .isa import LANES, VECTOR_BYTES
-from .jit import Kernel, kernel, lazy, made, record
+from .jit import Inline, Kernel, inline, kernel, lazy, made, record
 
 simd = lazy("simd")
 
@@ -22,20 +26,26 @@ ARGUMENTS = record(
     residual="i8", residual_batch="i8", residual_row="i8",
     weights="i8", weights_batch="i8", bias="i8",
     batch="i8", rows="i8", inner="i8", columns="i8",
-    chunk="i8", limits="i8",
+    chunk="i8", limits="i8", alpha="f4", beta="f4",
 )  # fmt: skip
 
 
 @cache
-def matmul(rows: int, columns: int) -> Kernel:
+def matmul(rows: int, columns: int, activation: str = "") -> Kernel:
     """The matrix product of a `rows` x `columns` tile; needs M >= rows and N > (columns - 1) * LANES.
 
-    `chunk` is the number of row tiles worked on before the next column tile is taken.
+    `chunk` is the number of row tiles worked on before the next column tile is taken. `activation` is "" or one of
+    `ACTIVATIONS`, with its parameters in `alpha` and `beta`; it comes after the limits.
     """
+    activated = activation != ""
+    buffer = made("stack", "make_buffer", rows * columns * VECTOR_BYTES if activated else VECTOR_BYTES)
+    finish = _finish(rows, columns, ACTIVATIONS[activation].function) if activated else _nothing
+    name = f"matmul_f32_{LANES}_{rows}x{columns}" + (f"_{activation}" if activated else "")
     tile = made("register_tile", "make_tile", rows, columns, UNROLL, None, True)
 
-    @kernel(ARGUMENTS, name=f"matmul_f32_{LANES}_{rows}x{columns}")
+    @kernel(ARGUMENTS, name=name)
     def run(a, thread, threads):
+        scratch = buffer()
         blocks = (a.columns + LANES - 1) // LANES
         column_tiles = (blocks + columns - 1) // columns
         row_tiles = (a.rows + rows - 1) // rows
@@ -49,6 +59,7 @@ def matmul(rows: int, columns: int) -> Kernel:
             weights = a.weights + image * a.weights_batch + column_tile * a.inner * columns * VECTOR_BYTES
             for t in range(chunk * a.chunk, min(row_tiles, chunk * a.chunk + a.chunk)):
                 row = min(t * rows, a.rows - rows)
+                target = a.target + image * a.target_batch + row * a.target_row + block * VECTOR_BYTES
                 residual = a.residual + image * a.residual_batch + row * a.residual_row + block * VECTOR_BYTES
                 tile(
                     a.source + image * a.source_batch + row * a.source_row,
@@ -57,14 +68,35 @@ def matmul(rows: int, columns: int) -> Kernel:
                     a.inner % UNROLL,
                     (1, 1, 1, a.inner // UNROLL, 0, 0, 0, 0, 0),
                     (
-                        a.target + image * a.target_batch + row * a.target_row + block * VECTOR_BYTES,
-                        VECTOR_BYTES, a.target_row,
+                        scratch if activated else target,
+                        VECTOR_BYTES, columns * VECTOR_BYTES if activated else a.target_row,
                         residual if a.residual != 0 else 0, VECTOR_BYTES, a.residual_row,
                         a.bias + block * VECTOR_BYTES, a.limits, tail,
                     ),
                 )  # fmt: skip
+                finish(a, scratch, target, tail)
 
     return run
+
+
+@inline
+def _nothing(a, source, target, tail):
+    pass
+
+
+def _finish(rows: int, columns: int, function: Inline) -> Inline:
+    @inline
+    def finish(a, source, target, tail):
+        """Writes a tile with the activation applied; `tail` lanes of the last column."""
+        alpha, beta = simd.broadcast(a.alpha), simd.broadcast(a.beta)
+        for _ in range(rows):
+            for c in range(columns):
+                y = function(simd.load(source), alpha, beta)
+                simd.store_first(target + c * VECTOR_BYTES, y, tail if c == columns - 1 else LANES)
+                source += VECTOR_BYTES
+            target += a.target_row
+
+    return finish
 
 
 PACK_ARGUMENTS = record(

@@ -10,7 +10,7 @@ import numpy as np
 from cpuruntime.graph.graph import Node, Value
 from cpuruntime.ops.isa import LANES
 from cpuruntime.ops.matmul import matmul, pack_columns, packed_bytes
-from cpuruntime.program.elementwise_steps import apply_activation
+from cpuruntime.program.elementwise_steps import parameter_fields
 from cpuruntime.program.epilogue import clamp_limits, limits, padded_bias
 from cpuruntime.program.lowering import lowering, only_float32
 from cpuruntime.program.packing import run_kernel
@@ -74,10 +74,14 @@ def _emit_product(
     rows, inner, columns, batch = sizes["rows"], sizes["inner"], sizes["columns"], sizes["batch"]
     padded = padded_bias(bias, columns, LANES)
     fields: dict[str, Any] = dict(limits=limits(planner, node))
+    activation = ""
+    if clamp_limits(node) is None:
+        activation = node.attributes["activation"]
+        fields.update(parameter_fields(activation, node.attributes["activation_arguments"]))
     if residual is not None:
         fields.update(residual=residual.address, residual_batch=rows * columns * 4, residual_row=columns * 4)
     planner.emit(
-        matmul(tiling.rows, tiling.columns), "plain", flops=2 * batch * rows * inner * columns,
+        matmul(tiling.rows, tiling.columns, activation), "plain", flops=2 * batch * rows * inner * columns,
         notes=f"tile {tiling.rows}x{tiling.columns}, chunk {tiling.chunk}",
         source=source.address, source_batch=source_batch, source_row=inner * 4,
         target=target.address, target_batch=rows * columns * 4, target_row=columns * 4,
@@ -85,8 +89,6 @@ def _emit_product(
         bias=planner.weights.constant((planner.weights.identity(padded), "bias"), padded),
         chunk=tiling.chunk, **sizes, **fields,
     )  # fmt: skip
-    if clamp_limits(node) is None:
-        apply_activation(planner, node, target)
 
 
 def _batches(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import erf, sqrt
 from typing import Any
 
 import numpy as np
@@ -34,9 +35,13 @@ def force_tile(monkeypatch: pytest.MonkeyPatch) -> ForceTile:
     return force
 
 
-def clamp(y: np.ndarray, activation: str, arguments: tuple[float, ...]) -> np.ndarray:
+def activated(y: np.ndarray, activation: str, arguments: tuple[float, ...]) -> np.ndarray:
     if activation == "Relu":
         return np.maximum(y, 0)
+    if activation == "Gelu":
+        return y * 0.5 * (1 + np.vectorize(erf)(y * sqrt(0.5)))
+    if activation == "LeakyRelu":
+        return np.where(y < 0, arguments[0] * y, y)
     return np.clip(y, *arguments) if activation == "Clip" else y
 
 
@@ -58,7 +63,7 @@ def fully_connected(
     node = Node("FullyConnected", "f", inputs, [activation("y", shape)], attributes, "cpuruntime")
     planned = NodeProgram(node, threads=threads, watched=("matmul",))
     y = arrays[0].astype(np.float64) @ w + (b if bias else 0)
-    y = clamp(y + arrays[1] if residual else y, function, arguments)
+    y = activated(y + arrays[1] if residual else y, function, arguments)
     assert_close(same_for_threads(planned, *arrays), y, x[-1])
     return planned
 
@@ -96,8 +101,18 @@ def test_a_single_row(columns: int, force_tile: ForceTile) -> None:
     fully_connected((1, 7), columns, residual=True)
 
 
+@pytest.mark.parametrize("rows", [ROWS, ROWS + 1, 2 * ROWS + 1])
+@pytest.mark.parametrize("columns", [LANES + 1, 2 * LANES, 3 * LANES, 4 * LANES + 1])
+def test_activations_are_applied_once_where_tiles_overlap(rows: int, columns: int, force_tile: ForceTile) -> None:
+    force_tile()
+    fully_connected((rows, 9), columns, function="LeakyRelu", arguments=(0.3,), residual=True)
+
+
 @pytest.mark.parametrize("residual", [False, True])
-@pytest.mark.parametrize(("function", "arguments"), [("", ()), ("Relu", ()), ("Clip", (-1.0, 0.5))])
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [("", ()), ("Relu", ()), ("Clip", (-1.0, 0.5)), ("Gelu", ()), ("LeakyRelu", (0.3,))],
+)
 @pytest.mark.parametrize("bias", [False, True])
 def test_epilogues(
     residual: bool, function: str, arguments: tuple[float, ...], bias: bool, force_tile: ForceTile

@@ -1,0 +1,224 @@
+"""Attention: target = softmax(scale * query @ key^T + mask) @ value, without scores for more than a block of queries.
+
+A thread takes one block of one head's queries after the other. It packs the head's keys and values for register tiles
+when it comes to another head, and keeps the block's scores in scratch memory of its own between the two products.
+Queries, keys, values and results lie anywhere that strides lead to, so heads need not be transposed for it.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from .isa import LANES, VECTOR_BYTES
+from .jit import Kernel, inline, kernel, lazy, made, record
+from .tile_shapes import tile_shapes
+from .vector_math import exp_or_zero
+
+simd = lazy("simd")
+shuffle = lazy("shuffle")
+
+UNROLL = 4
+ROWS, COLUMNS = tile_shapes()[0]
+VALUE_COLUMNS = (2, 3, 1)  # vectors of the second product's tile: which there are kernels for
+ZEROS = max(COLUMNS, *VALUE_COLUMNS) * LANES
+"""Zeros that the argument `zeros` points at."""
+
+# Strides are bytes. Queries, values and results are contiguous along their last axis; of key_row and key_column one is
+# 4. `group` successive heads share keys and values, whose head stride is from one group to the next. mask is 0 or the
+# address of summands, whose strides may be 0. With `causal`, query i sees the keys up to i + offset. scratch: one piece
+# of scratch_size bytes for each thread, laid out by `scratch_layout`.
+ARGUMENTS = record(
+    query="i8", query_batch="i8", query_head="i8", query_row="i8",
+    key="i8", key_batch="i8", key_head="i8", key_row="i8", key_column="i8",
+    value="i8", value_batch="i8", value_head="i8", value_row="i8",
+    mask="i8", mask_batch="i8", mask_head="i8", mask_row="i8", mask_column="i8",
+    target="i8", target_batch="i8", target_head="i8", target_row="i8",
+    batch="i8", heads="i8", group="i8", queries="i8", keys="i8", depth="i8", width="i8",
+    block="i8", causal="i8", offset="i8", scale="f4", zeros="i8", scratch="i8", scratch_size="i8",
+    values_at="i8", queries_at="i8", scores_at="i8", results_at="i8", factors_at="i8", scores_row="i8",
+    results_row="i8",
+)  # fmt: skip
+
+
+def value_columns(width: int) -> int:
+    """The number of vectors in a tile of the second product that wastes least on `width` floats."""
+    blocks = -(-width // LANES)
+    return min(VALUE_COLUMNS, key=lambda c: -(-blocks // c) * (c + (c == 1)))
+
+
+def scratch_layout(keys: int, depth: int, width: int, block: int) -> dict[str, int]:
+    """The fields from scratch_size on, for blocks of `block` queries, a multiple of ROWS."""
+    tile = value_columns(width)
+    key_blocks = -(-keys // (COLUMNS * LANES)) * COLUMNS
+    value_blocks = -(-width // (tile * LANES)) * tile
+    # An odd number of vectors: rows of a tile lie in different cache sets.
+    fields = {"scores_row": (key_blocks | 1) * VECTOR_BYTES, "results_row": value_blocks * VECTOR_BYTES}
+    position = key_blocks * depth * VECTOR_BYTES
+    for name, size in (
+        ("values_at", value_blocks * keys * VECTOR_BYTES),
+        ("queries_at", block * depth * 4),
+        ("scores_at", block * fields["scores_row"]),
+        ("results_at", block * fields["results_row"]),
+        ("factors_at", block * 4),
+    ):
+        fields[name] = position
+        position += -(-size // 64) * 64
+    return fields | {"scratch_size": position}
+
+
+@cache
+def attention(tile_columns: int) -> Kernel:
+    """Attention by tiles of ROWS x COLUMNS for the scores and ROWS x `tile_columns` for the results.
+
+    Threads share blocks of queries.
+    """
+    scores_tile = made("register_tile", "make_tile", ROWS, COLUMNS, UNROLL, None, True)
+    results_tile = made("register_tile", "make_tile", ROWS, tile_columns, UNROLL, None, True)
+
+    @kernel(ARGUMENTS, name=f"attention_f32_{LANES}_{ROWS}x{COLUMNS}x{tile_columns}")
+    def run(a, thread, threads):
+        blocks = (a.queries + a.block - 1) // a.block
+        items = a.batch * a.heads * blocks
+        scratch, packed = a.scratch + thread * a.scratch_size, -1
+        values, scores, results = scratch + a.values_at, scratch + a.scores_at, scratch + a.results_at
+        for item in range(items * thread // threads, items * (thread + 1) // threads):
+            first, head, image = item % blocks * a.block, item // blocks % a.heads, item // blocks // a.heads
+            shared = head // a.group
+            if packed != image * a.heads + shared:
+                packed = image * a.heads + shared
+                _pack_keys(a, a.key + image * a.key_batch + shared * a.key_head, scratch)
+                _pack_values(a, a.value + image * a.value_batch + shared * a.value_head, values, tile_columns)
+            count = min(a.block, a.queries - first)
+            query = a.query + image * a.query_batch + head * a.query_head + first * a.query_row
+            _scale_queries(a, query, scratch + a.queries_at, count)
+            keys = min(a.keys, first + count + a.offset) if a.causal != 0 else a.keys
+            for t in range((keys + COLUMNS * LANES - 1) // (COLUMNS * LANES)):
+                for r in range(0, count, ROWS):
+                    scores_tile(
+                        scratch + a.queries_at + r * a.depth * 4,
+                        a.depth * 4,
+                        scratch + t * a.depth * COLUMNS * VECTOR_BYTES,
+                        a.depth % UNROLL,
+                        (1, 1, 1, a.depth // UNROLL, 0, 0, 0, 0, 0),
+                        (
+                            scores + r * a.scores_row + t * COLUMNS * VECTOR_BYTES, VECTOR_BYTES, a.scores_row,
+                            0, 0, 0, a.zeros, 0, LANES,
+                        ),
+                    )  # fmt: skip
+            mask = a.mask + image * a.mask_batch + head * a.mask_head + first * a.mask_row
+            for r in range(count):
+                seen = min(a.keys, first + r + 1 + a.offset) if a.causal != 0 else a.keys
+                factor = _weigh(a, scores + r * a.scores_row, mask + r * a.mask_row, seen, keys)
+                simd.store_f32(scratch + a.factors_at + 4 * r, factor)
+            for t in range(a.results_row // (tile_columns * VECTOR_BYTES)):
+                for r in range(0, count, ROWS):
+                    results_tile(
+                        scores + r * a.scores_row,
+                        a.scores_row,
+                        values + t * a.keys * tile_columns * VECTOR_BYTES,
+                        keys % UNROLL,
+                        (1, 1, 1, keys // UNROLL, 0, 0, 0, 0, 0),
+                        (
+                            results + r * a.results_row + t * tile_columns * VECTOR_BYTES, VECTOR_BYTES, a.results_row,
+                            0, 0, 0, a.zeros, 0, LANES,
+                        ),
+                    )  # fmt: skip
+            target = a.target + image * a.target_batch + head * a.target_head + first * a.target_row
+            for r in range(count):
+                factor = simd.broadcast(simd.load_f32(scratch + a.factors_at + 4 * r))
+                _scaled(results + r * a.results_row, target + r * a.target_row, a.width, factor)
+
+    return run
+
+
+@inline
+def _pack_keys(a, source, target):
+    """Packs keys as the right side of a product: [tile][depth][COLUMNS][LANES], zeros beyond the last key."""
+    for block in range((a.keys + COLUMNS * LANES - 1) // (COLUMNS * LANES) * COLUMNS):
+        present = min(LANES, max(0, a.keys - block * LANES))
+        at = source + block * LANES * a.key_row
+        place = target + (block // COLUMNS * a.depth * COLUMNS + block % COLUMNS) * VECTOR_BYTES
+        if a.key_column != 4 or present == 0:
+            for d in range(a.depth):
+                x = simd.load_first(at + d * a.key_column, present)
+                simd.store(place + d * COLUMNS * VECTOR_BYTES, x)
+        else:
+            for d in range(0, a.depth, LANES):
+                corner, dims = place + d * COLUMNS * VECTOR_BYTES, min(LANES, a.depth - d)
+                if present == LANES and dims == LANES:
+                    shuffle.transpose(at + 4 * d, a.key_row, corner, COLUMNS * VECTOR_BYTES)
+                else:
+                    shuffle.transpose_part(
+                        at + 4 * d, a.key_row, corner, COLUMNS * VECTOR_BYTES, present, dims, LANES
+                    )
+
+
+@inline
+def _pack_values(a, source, target, tile_columns):
+    """Packs values as the right side of a product: [tile][key][tile_columns][LANES], zeros beyond the width."""
+    for first in range(0, a.results_row // VECTOR_BYTES, tile_columns):
+        for k in range(a.keys):
+            for c in range(first, first + tile_columns):
+                lanes = min(LANES, max(0, a.width - c * LANES))
+                simd.store(target, simd.load_first(source + k * a.value_row + c * VECTOR_BYTES, lanes))
+                target += VECTOR_BYTES
+
+
+@inline
+def _scaled(source, target, count, factor):
+    full = count - count % LANES
+    for i in range(0, full, LANES):
+        simd.store(target + 4 * i, simd.load(source + 4 * i) * factor)
+    simd.store_first(target + 4 * full, simd.load_first(source + 4 * full, count - full) * factor, count - full)
+
+
+@inline
+def _scale_queries(a, source, target, count):
+    """The block's queries times the scale, row after row; zeros up to a multiple of ROWS."""
+    scale = simd.broadcast(a.scale)
+    for r in range(count):
+        _scaled(source + r * a.query_row, target + r * a.depth * 4, a.depth, scale)
+    for i in range(count * a.depth, (count + ROWS - 1) // ROWS * ROWS * a.depth):
+        simd.store_f32(target + 4 * i, 0.0)
+
+
+@inline
+def _mask_at(a, mask, i, lanes):
+    if a.mask_column == 0:
+        return simd.broadcast(simd.load_f32(mask))
+    return simd.load_first(mask + 4 * i, lanes)
+
+
+@inline
+def _weigh(a, row, mask, seen, keys):
+    """Turns the scores of a row into exp(score - largest) for the first `seen` keys and zeros up to `keys`.
+
+    Returns one divided by the sum.
+    """
+    lowest, zero = simd.broadcast(-float("inf")), simd.broadcast(0.0)
+    largest, total = lowest, zero
+    full = seen - seen % LANES
+    for i in range(0, full, LANES):
+        x = simd.load(row + 4 * i)
+        if a.mask != 0:
+            x = x + _mask_at(a, mask, i, LANES)
+            simd.store(row + 4 * i, x)
+        largest = simd.maximum(x, largest)
+    rest = seen - full
+    last = simd.load_first(row + 4 * full, rest)
+    if a.mask != 0 and rest != 0:
+        last = last + _mask_at(a, mask, full, rest)
+    largest = simd.maximum(simd.select(simd.lanes_below(rest), last, lowest), largest)
+    largest = simd.broadcast(simd.max_lanes(largest))
+    for i in range(0, full, LANES):
+        e = exp_or_zero(simd.load(row + 4 * i) - largest)
+        simd.store(row + 4 * i, e)
+        total = total + e
+    if rest != 0:
+        e = simd.select(simd.lanes_below(rest), exp_or_zero(last - largest), zero)
+        simd.store(row + 4 * full, e)
+        total = total + e
+        full += LANES
+    for i in range(full, keys, LANES):
+        simd.store(row + 4 * i, zero)
+    return 1.0 / simd.sum_lanes(total)
