@@ -2,7 +2,7 @@
 
     python bench/kernels.py                         every convolution and product of ResNet-50, then its other steps
     python bench/kernels.py --exact                 the same without Winograd's method
-    python bench/kernels.py -m model.onnx --json F  the same for another model (light:NAME or a file)
+    python bench/kernels.py -m model.onnx --json F  the same for another model: a file, light:NAME or bench:NAME
     python bench/kernels.py --tiles                 every register tile on a 1x1 and on a 3x3 convolution
     python bench/kernels.py --bandwidth             how fast memory can be read, by working set
 
@@ -38,6 +38,7 @@ from kernel.program import Runnable, one_convolution, optimised
 from kernel.report import Column, Row, table
 from kernel.roofs import FmaPeak, ReadRoof
 from kernel.work import COMPUTE, family, flops
+from peer.models import BUILT
 from peer.report import machine
 
 # Layers on which tiles are compared: (input channels, output channels, height and width, kernel).
@@ -50,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     """The command's options."""
     options = Parser(prog="kernels.py", description="Measure kernels against the core's peak and memory's roofs.")
     add = options.add_argument
-    add("-m", "--model", default="light:resnet50", help="an ONNX file or light:NAME (default: light:resnet50)")
+    add("-m", "--model", default="light:resnet50", help="a file, light:NAME or bench:NAME (default: light:resnet50)")
     add("-b", "--batch_size", type=positive, default=None, metavar="N", help="first dimension of the inputs")
     add("--exact", action="store_true", help="compute every convolution directly, none by Winograd's method")
     add("--tiles", action="store_true", help="measure every register tile instead of a model")
@@ -105,9 +106,9 @@ def _is_compute(step: Step) -> bool:
 
 
 def read(name: str, batch: int | None) -> Graph:
-    """The graph of a file or light model with static shapes."""
-    light = name.removeprefix("light:")
-    model = ov.Core().read_model(name if light == name else ov.light_model(light))
+    """The graph of a file, light model or bench model with static shapes."""
+    kind, _, built = name.partition(":")
+    model = ov.Core().read_model(BUILT[kind](built) if kind in BUILT else name)
     if batch:
         model.reshape(batched_shapes(model, batch))
     if any(port.partial_shape.is_dynamic for port in model.inputs):

@@ -64,7 +64,8 @@ def same_work(step: Step) -> Hashable:
     """Equal for steps that do the same work on other memory."""
     sizes = {k: 0 if isinstance(v, Address) else v for k, v in step.arguments.items()}
     residual = isinstance(step.arguments.get("residual"), Address)
-    return (step.kernel, step.layout, residual, tuple(sorted((k, v) for k, v in sizes.items())))
+    hashable = ((k, tuple(v) if isinstance(v, list) else v) for k, v in sizes.items())
+    return (step.kernel, step.layout, residual, tuple(sorted(hashable)))
 
 
 def optimised(graph: Graph) -> Graph:

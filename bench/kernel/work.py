@@ -21,7 +21,7 @@ from cpuruntime.ops.jit import Kernel
 from cpuruntime.program.lower_convolution import Geometry
 from cpuruntime.program.planner import Step
 
-TILE = re.compile(r"_(\d+)(?:x(\d+))?(?:_u(\d+))?(?:_s\d+)?$")
+TILE = re.compile(r"_(\d+)(?:x(\d+))?(?:_u(\d+))?(?:_s\d+)?(?:_[A-Z]\w*)?$")
 COMPUTE = ("convolution", "depthwise", "matmul", "winograd")
 
 
