@@ -24,14 +24,21 @@ FAMILIES: dict[str, Callable[..., Kernel]] = {f.__name__: f for f in (convolutio
 Variant = tuple[str, tuple[int, ...]]
 """The name of a kernel's factory and its arguments."""
 
-# AT&T syntax: a packed float store whose address is formed from the stack or frame pointer. Masks are integers.
-SPILL = re.compile(r"\bv?mov[au]p[sd]\s+%[xyz]mm\d+, [^\n]*\(%r[sb]p", re.MULTILINE)
+# AT&T syntax: a packed float store whose address is formed from a register. Masks are stored as integers.
+STORE = re.compile(r"\bv?mov[au]p[sd]\s+%[xyz]mm\d+, [^\n(]*\(%(\w+)")
+FRAME = re.compile(r"\bmovq\s+%rsp, %rbp\b")
+
+
+def spills_in(assembly: str) -> int:
+    """The number of vector stores to the stack; %rbp points there only where it was set to."""
+    stack = {"rsp", "rbp"} if FRAME.search(assembly) else {"rsp"}
+    return sum(base in stack for base in STORE.findall(assembly))
 
 
 def spilled(variant: Variant) -> int:
     """The number of vector stores to the stack in one kernel."""
     family, parameters = variant
-    return len(SPILL.findall(FAMILIES[family](*parameters).assembly()))
+    return spills_in(FAMILIES[family](*parameters).assembly())
 
 
 def count_spills(variants: Iterable[Variant]) -> dict[Variant, int]:
