@@ -12,6 +12,7 @@ from functools import cache
 
 from .isa import LANES, VECTOR_BYTES
 from .jit import Kernel, kernel, lazy, made, record
+from .window import taps_before
 
 simd = lazy("simd")
 
@@ -63,12 +64,8 @@ def convolution(rows: int, columns: int, unroll: int, step: int) -> Kernel:
             for _ in range(begin, end):
                 left = min(x, a.width - rows)
                 top = y * a.stride_height - a.pad_top
-                first, last = 0, a.kernel_height
-                if top < 0:
-                    first = min(last, (-top + a.dilation_height - 1) // a.dilation_height)
-                over = top + (last - 1) * a.dilation_height - a.in_height + 1
-                if over > 0:
-                    last = max(first, last - (over + a.dilation_height - 1) // a.dilation_height)
+                first = taps_before(0, top, a.dilation_height, a.kernel_height)
+                last = taps_before(a.in_height, top, a.dilation_height, a.kernel_height)
                 tile(
                     source + (top + first * a.dilation_height) * a.source_row + left * step,
                     0,

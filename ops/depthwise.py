@@ -9,6 +9,7 @@ from functools import cache
 
 from .isa import LANES, VECTOR_BYTES
 from .jit import Kernel, kernel, made, record
+from .window import taps_before
 
 ARGUMENTS = record(
     source="i8", source_batch="i8", source_block="i8", source_row="i8",
@@ -40,12 +41,8 @@ def depthwise(rows: int) -> Kernel:
             target = a.target + image * a.target_batch + block * a.target_block + y * a.target_row
             residual = a.residual + image * a.residual_batch + block * a.residual_block + y * a.residual_row
             top = y * a.stride_height - a.pad_top
-            first, last = 0, a.kernel_height
-            if top < 0:
-                first = min(last, (-top + a.dilation_height - 1) // a.dilation_height)
-            over = top + (last - 1) * a.dilation_height - a.in_height + 1
-            if over > 0:
-                last = max(first, last - (over + a.dilation_height - 1) // a.dilation_height)
+            first = taps_before(0, top, a.dilation_height, a.kernel_height)
+            last = taps_before(a.in_height, top, a.dilation_height, a.kernel_height)
             for x in range(0, a.width, rows):
                 left = min(x, a.width - rows)
                 tile(

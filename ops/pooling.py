@@ -11,6 +11,7 @@ from functools import cache
 
 from .isa import LANES, VECTOR_BYTES
 from .jit import Inline, Kernel, inline, kernel, lazy, record
+from .window import taps_before
 
 simd = lazy("simd")
 
@@ -31,14 +32,6 @@ GLOBAL_POOL = record(
     target="i8", target_batch="i8", target_block="i8",
     batch="i8", blocks="i8", height="i8", width="i8",
 )  # fmt: skip
-
-
-@inline
-def taps_before(edge, begin, dilation, taps):
-    """How many of `taps` positions begin, begin + dilation, ... lie before `edge`."""
-    if begin >= edge:
-        return 0
-    return min(taps, (edge - begin + dilation - 1) // dilation)
 
 
 def _slide(average: bool) -> Inline:
