@@ -9,7 +9,7 @@ import numpy as np
 from cpuruntime.graph import Graph, Node, Value
 from cpuruntime.passes.affine import Affine, affine, data_of
 from cpuruntime.passes.editor import Editor
-from cpuruntime.passes.operators import internal, is_internal, merge_origins, no_activation
+from cpuruntime.passes.operators import WEIGHTED, internal, is_internal, merge_origins, no_activation
 
 
 def run(graph: Graph) -> bool:
@@ -55,7 +55,7 @@ def _chain(editor: Editor, node: Node, axis: int) -> tuple[list[Node], Affine | 
 def _is_foldable(editor: Editor, value: Value) -> bool:
     """Whether the maker of `value` has constant weights and nothing after them, and `value` one reader."""
     maker = value.producer
-    if not is_internal(maker, "Conv", "FullyConnected") or editor.sole_user(value) is None:
+    if not is_internal(maker, *WEIGHTED) or editor.sole_user(value) is None:
         return False
     _, weights, bias, residual = maker.inputs
     constant = weights.constant is not None and (bias is None or bias.constant is not None)
@@ -64,7 +64,7 @@ def _is_foldable(editor: Editor, value: Value) -> bool:
 
 def _fold(editor: Editor, maker: Node, chain: list[Node], total: Affine) -> None:
     _, weights, bias, _ = maker.inputs
-    axis = 0 if maker.op_type == "Conv" else 1
+    axis = 1 if maker.op_type == "FullyConnected" else 0
     channels = weights.static_shape[axis]
     scale = np.broadcast_to(total.scale, (channels,))
     if (scale != 1).any():

@@ -6,8 +6,10 @@ from cpuruntime.graph import Graph, Node, Value
 from cpuruntime.passes.clamps import clip_bounds
 from cpuruntime.passes.editor import Editor
 from cpuruntime.passes.operators import (
+    ACTIVATED,
     ACTIVATIONS,
     DOMAIN,
+    WEIGHTED,
     all_f32,
     internal,
     is_internal,
@@ -49,7 +51,7 @@ def _take_activation(editor: Editor, node: Node) -> None:
     maker = node.inputs[0].producer
     if is_onnx(maker, "Add") and all_f32(*maker.inputs):
         maker.domain, maker.version, maker.attributes = DOMAIN, 1, no_activation()
-    if is_internal(maker, "Add", "Conv", "FullyConnected", "ScaleShift") and not maker.attributes["activation"]:
+    if is_internal(maker, *ACTIVATED) and not maker.attributes["activation"]:
         maker.attributes["activation"], maker.attributes["activation_arguments"] = found
         editor.take_output(maker, node)
 
@@ -73,6 +75,6 @@ def _take_residual(editor: Editor, add: Node, order: dict[Node, int]) -> None:
 def _can_take(editor: Editor, value: Value, residual: Value) -> bool:
     """Whether the maker of `value`, run where the Add is now, can add `residual`."""
     maker = value.producer
-    if not is_internal(maker, "Conv", "FullyConnected") or editor.sole_user(value) is None:
+    if not is_internal(maker, *WEIGHTED) or editor.sole_user(value) is None:
         return False
     return residual.constant is None and maker.inputs[3] is None and not maker.attributes["activation"]

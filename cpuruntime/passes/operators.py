@@ -5,6 +5,7 @@ Their values are f32, except Reshape's, which may have any type. Convolutional d
 | operator | inputs | meaning |
 |---|---|---|
 | Conv | x, w, bias or None, residual or None | ONNX's Conv with all attributes present and `pads` explicit |
+| ConvTranspose | as Conv | ONNX's ConvTranspose; the weights have Conv's order, output channels first |
 | FullyConnected | x[..., K], w[K, N], bias[N] or None, residual or None | `x @ w + bias + residual` |
 | ScaleShift | x, scale[C], shift[C] | `x * scale + shift` along axis 1 |
 | Add | a, b | ONNX's Add, broadcasting, followed by an activation |
@@ -14,7 +15,7 @@ Their values are f32, except Reshape's, which may have any type. Convolutional d
 | ChannelShuffle | x | channels seen as `group` x C/`group` and transposed |
 | Reshape | x | the same elements in the shape of the output |
 
-The first four have the attributes `activation` ("" or a key of ACTIVATIONS) and `activation_arguments` (floats). A
+The first five have the attributes `activation` ("" or a key of ACTIVATIONS) and `activation_arguments` (floats). A
 residual has exactly the shape of the output and is added before the activation. w and bias may be any array views:
 transposed, or with strides of zero.
 """
@@ -42,6 +43,10 @@ ACTIVATIONS: dict[str, tuple[str, ...]] = {
     "Gelu": (),
     "GeluTanh": (),
 }
+
+# Operators with weights, a bias and a residual; those and others apply an activation.
+WEIGHTED = ("Conv", "ConvTranspose", "FullyConnected")
+ACTIVATED = ("Add", *WEIGHTED, "ScaleShift")
 
 
 def is_onnx(node: Node | None, *op_types: str) -> bool:

@@ -29,6 +29,7 @@ from cpuruntime.passes import (
     pooling,
     relu_placement,
     softmax,
+    transposed_convolution,
     variadic,
     views,
 )
@@ -53,6 +54,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("variadic", variadic.run),
     Pass("softmax", softmax.run),
     Pass("convolution", convolution.run),
+    Pass("transposed_convolution", transposed_convolution.run),
     Pass("pooling", pooling.run),
     Pass("fully_connected", fully_connected.run),
     Pass("views", views.run),

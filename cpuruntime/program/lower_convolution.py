@@ -16,7 +16,7 @@ from cpuruntime.program.elementwise_steps import apply_activation
 from cpuruntime.program.epilogue import clamp_limits, limits, padded_bias
 from cpuruntime.program.lower_winograd import emit_winograd
 from cpuruntime.program.lowering import Layout, lowering
-from cpuruntime.program.packing import copy_into
+from cpuruntime.program.panels import fill_panel, input_ranges, tile_starts
 from cpuruntime.program.planner import Planner
 from cpuruntime.program.storage import Address, Blocked, image_shape
 from cpuruntime.program.tiles import choose_tiling
@@ -190,14 +190,14 @@ def _emit_tiles(
     source, target, residual = views
     flat = g.is_pointwise and all(v is None or v.has_whole_rows for v in views)
     lines, pixels = (1, g.height * g.width) if flat else (g.height, g.width)
-    ranges = _input_ranges(g, target.blocks, 1)
+    ranges = input_ranges(g, target.blocks, 1)
     widest = max(last - first for first, last in ranges)
     kernel = g.kernel_height * g.kernel_width
     source_bytes = source.blocks * source.block_stride
     tiling = choose_tiling(
         lines, pixels, target.blocks, widest * LANES * kernel, source_bytes // g.group, planner.threads
     )
-    ranges = _input_ranges(g, target.blocks, tiling.columns)
+    ranges = input_ranges(g, target.blocks, tiling.columns)
     fields = {**source.fields("source"), **target.fields("target"), **_residual_fields(residual), **common}
     fields["source"] = _shift(source, g.pad_left)
     key = (planner.weights.identity(weights), "tiles", tiling.columns, g.group)
@@ -212,30 +212,13 @@ def _emit_tiles(
     )  # fmt: skip
 
 
-def _tile_starts(blocks: int, columns: int) -> list[int]:
-    """The first output block of each column tile; the last tile ends with the last block."""
-    return [min(b, blocks - columns) for b in range(0, blocks, columns)]
-
-
-def _input_ranges(g: Geometry, blocks: int, columns: int) -> list[tuple[int, int]]:
-    """The input blocks [first, last) that each column tile of the output reads: those of the groups it touches."""
-    group_out, group_in = g.channels // g.group, g.in_channels // g.group
-    ranges = []
-    for start in _tile_starts(blocks, columns):
-        first_channel, last_channel = start * LANES, min(g.channels, (start + columns) * LANES) - 1
-        first = first_channel // group_out * group_in // LANES
-        last = -(-(last_channel // group_out + 1) * group_in // LANES)
-        ranges.append((first, last))
-    return ranges
-
-
 def _pack_tiles(
     planner: Planner, key: tuple, g: Geometry, weights: np.ndarray, columns: int, ranges: list[tuple[int, int]],
     block_stride: int,
 ) -> tuple[Address, Address]:  # fmt: skip
     """The column tile table and the packed weights [tile][block][height][width][channel][columns][LANES]."""
     blocks = -(-g.channels // LANES)
-    starts = _tile_starts(blocks, columns)
+    starts = tile_starts(blocks, columns)
     kernel = g.kernel_height * g.kernel_width
     sizes = [(last - first) * kernel * LANES * columns * VECTOR_BYTES for first, last in ranges]
     offsets = np.concatenate([[0], np.cumsum(sizes)])
@@ -247,28 +230,10 @@ def _pack_tiles(
         for start, (first, last), offset, size in zip(starts, ranges, offsets, sizes):
             panel = memory[offset : offset + size].view(np.float32)
             shape = (last - first, kernel, LANES, columns, LANES)
-            _fill_panel(g, weights, panel.reshape(shape), start, first)
+            fill_panel(g, weights, panel.reshape(shape), start, first)
 
     table_address = planner.weights.constant((key, "table", block_stride), table)
     return table_address, planner.weights.pack(key, int(offsets[-1]), fill)
-
-
-def _fill_panel(g: Geometry, weights: np.ndarray, panel: np.ndarray, start: int, first: int) -> None:
-    """Writes the weights of the output channels from block `start` and the input channels from block `first`."""
-    group_out, group_in = g.channels // g.group, g.in_channels // g.group
-    in_blocks, kernel, _, columns, _ = panel.shape
-    begin, end = start * LANES, min(g.channels, (start + columns) * LANES)
-    if g.group == 1 and g.in_channels % LANES == 0 and end - begin == columns * LANES:
-        part = weights[begin:end].reshape(columns, LANES, in_blocks, LANES, kernel)
-        copy_into(panel, part.transpose(2, 4, 3, 0, 1))
-        return
-    dense = np.zeros((columns * LANES, in_blocks * LANES, kernel), np.float32)
-    for group in range(begin // group_out, (end - 1) // group_out + 1):
-        low, high = max(begin, group * group_out), min(end, (group + 1) * group_out)
-        column = group * group_in - first * LANES
-        part = weights[low:high].reshape(high - low, group_in, kernel)
-        dense[low - begin : high - begin, column : column + group_in] = part
-    copy_into(panel, dense.reshape(columns, LANES, in_blocks, LANES, kernel).transpose(2, 4, 3, 0, 1))
 
 
 def _emit_interleaved(
@@ -281,7 +246,7 @@ def _emit_interleaved(
     pixel = g.in_channels * 4
     inner = g.in_channels * g.kernel_height * g.kernel_width
     tiling = choose_tiling(g.height, g.width, target.blocks, inner, 0, planner.threads)
-    starts = _tile_starts(target.blocks, tiling.columns)
+    starts = tile_starts(target.blocks, tiling.columns)
     size = inner * tiling.columns * VECTOR_BYTES
     table = np.zeros(len(starts), COLUMN_TILE)
     for index, (row, start) in enumerate(zip(table, starts)):

@@ -10,6 +10,7 @@ from cpuruntime.program import (
     lower_pooling,
     lower_reduction,
     lower_resize,
+    lower_transposed_convolution,
 )
 from cpuruntime.program.lowering import find
 
@@ -24,4 +25,5 @@ __all__ = [
     "lower_pooling",
     "lower_reduction",
     "lower_resize",
+    "lower_transposed_convolution",
 ]

@@ -79,3 +79,59 @@ def test_a_resize_without_a_kernel_falls_back() -> None:
     x = n.input(1, 4, 6, 6)
     n.output(resized(n, x, (0.5, 0.5), mode="linear", antialias=1), n("Resize", x, "", n.constant([1, 2, 1, 1])))
     compare(n.model(), fallbacks=["Resize", "Resize"], tolerance=1e-4)
+
+
+TRANSPOSED: dict[str, tuple[tuple[int, ...], int, Any, dict[str, Any]]] = {
+    "U-Net's": ((1, 32, 6, 7), 16, 2, dict(strides=[2, 2])),
+    "DCGAN's": ((2, 20, 4, 5), 19, 4, dict(strides=[2, 2], pads=[1, 1, 1, 1])),
+    "to one image": ((1, 40, 1, 1), 33, 4, {}),
+    "output padding": ((1, 17, 6, 5), 18, 3, dict(strides=[2, 2], pads=[1, 1, 1, 1], output_padding=[1, 1])),
+    "stride 1": ((1, 19, 7, 7), 20, 3, dict(pads=[1, 1, 1, 1])),
+    "stride beyond the kernel": ((1, 5, 4, 3), 21, 2, dict(strides=[3, 5])),
+    "dilated": ((1, 6, 5, 6), 7, 3, dict(strides=[2, 3], dilations=[3, 2], pads=[2, 1, 0, 3])),
+    "dilated by the stride": ((1, 6, 5, 6), 7, 2, dict(strides=[2, 2], dilations=[2, 4])),
+    "uneven": ((2, 18, 5, 9), 40, (1, 4), dict(strides=[1, 2], pads=[0, 3, 0, 1])),
+    "more padding than kernel": ((1, 4, 6, 6), 3, 2, dict(pads=[3, 2, 1, 0])),
+    "grouped": ((1, 24, 5, 4), 36, 3, dict(group=4, strides=[2, 2])),
+    "groups of blocks": ((1, 64, 5, 4), 32, 3, dict(group=2, strides=[2, 2])),
+    "depthwise": ((1, 21, 6, 5), 21, 4, dict(group=21, strides=[2, 2], pads=[1, 1, 1, 1])),
+    "auto_pad SAME_UPPER": ((1, 6, 5, 6), 7, 3, dict(strides=[2, 3], auto_pad="SAME_UPPER")),
+    "auto_pad VALID": ((1, 6, 5, 6), 7, 3, dict(strides=[2, 3], auto_pad="VALID")),
+    "output shape": ((1, 6, 5, 6), 7, 3, dict(strides=[2, 2], output_shape=[10, 12])),
+    "signal": ((2, 12, 20), 10, (4,), dict(strides=[2], pads=[1, 1])),
+    "wide signal": ((1, 40, 9), 20, (16,), dict(strides=[8], pads=[4, 4])),
+}
+
+
+def transposed(n: Net, x: str, channels: int, out: int, kernel: Any, group: int = 1, **more: Any) -> str:
+    window = (kernel, kernel) if isinstance(kernel, int) else kernel
+    weights = n.weights(channels, out // group, *window), n.weights(out)
+    return n("ConvTranspose", x, *weights, group=group, **more)
+
+
+@pytest.mark.parametrize("case", TRANSPOSED)
+def test_transposed_convolution(case: str) -> None:
+    shape, out, kernel, options = TRANSPOSED[case]
+    n = Net()
+    n.output(transposed(n, n.input(*shape), shape[1], out, kernel, **options))
+    model = n.model()
+    compare(model, config={"INFERENCE_NUM_THREADS": 2})
+
+
+def test_transposed_convolution_with_all_that_can_be_fused() -> None:
+    n = Net()
+    x = n.input(1, 3, 8, 9)
+    y = n("Relu", n.conv(x, 3, 24, pads=[1] * 4))
+    small = n("MaxPool", y, kernel_shape=[2, 2], strides=[2, 2])
+    up = n("Relu", n.norm(transposed(n, small, 24, 16, 2, strides=[2, 2], output_padding=[0, 1]), 16))
+    joined = n.conv(n("Concat", up, y, axis=1), 40, 20, pads=[1] * 4)
+    residual = n("Add", transposed(n, joined, 20, 24, 3, pads=[1] * 4), y)
+    n.output(n("Sigmoid", residual), n("Tanh", transposed(n, joined, 20, 5, 4, strides=[2, 2])))
+    compare(n.model())
+
+
+def test_transposed_convolutions_without_a_kernel_fall_back() -> None:
+    n = Net()
+    x, weights = n.input(1, 3, 4, 5), n.input(3, 2, 2, 2)
+    n.output(n("ConvTranspose", x, weights), n("ConvTranspose", n.input(1, 3, 4, 4, 4), n.weights(3, 2, 2, 2, 2)))
+    compare(n.model(), fallbacks=["ConvTranspose", "ConvTranspose"])

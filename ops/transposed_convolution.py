@@ -1,0 +1,100 @@
+"""Transposed convolution on the blocked layout, as one ordinary convolution for each phase of the output.
+
+With stride s, output pixels that are s apart see the same kernel elements; those with one remainder are a phase, and a
+phase is a convolution of stride 1 by every s-th kernel element, mirrored. All phases and column tiles are rows of one
+table, so that a single step shares them among threads. Otherwise the work is cut as in `convolution`: chunks of pixel
+tiles, rows of the image beyond its borders skipped, zeros left and right of it.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from .isa import LANES, VECTOR_BYTES
+from .jit import Kernel, kernel, lazy, made, record
+
+simd = lazy("simd")
+
+UNROLL = 4
+
+# A column tile of a phase: byte offset of its first input block and pixel in the source, number of input blocks, byte
+# offset of its weights, its first output block; the place of the phase's first pixel in the target; the source row of
+# its first kernel row there; kernel elements; output rows and pixels in a row, at least as many as the tile's.
+PHASE_TILE = record(
+    source="i8", blocks="i8", weights="i8", block="i8", phase_y="i8", phase_x="i8", top="i8",
+    kernel_height="i8", kernel_width="i8", height="i8", width="i8",
+)  # fmt: skip
+
+ARGUMENTS = record(
+    source="i8", source_batch="i8", source_block="i8", source_row="i8",
+    target="i8", target_batch="i8", target_block="i8", target_row="i8",
+    residual="i8", residual_batch="i8", residual_block="i8", residual_row="i8",
+    weights="i8", bias="i8", tiles="i8", tile_count="i8",
+    batch="i8", in_height="i8", height="i8", width="i8",
+    stride_height="i8", stride_width="i8", dilation_height="i8", source_column="i8",
+    chunk="i8", limits="i8",
+)  # fmt: skip
+
+
+@cache
+def transposed_convolution(rows: int, columns: int) -> Kernel:
+    """The kernel of a `rows` x `columns` tile.
+
+    Weights lie [phase tile][block][kernel height][kernel width][LANES][columns][LANES]. `height` and `width` are the
+    largest of all phases, strides those of the phases' pixels in the target, `dilation_height` and `source_column`
+    (bytes) the distances of kernel elements in the source. `chunk` pixel tiles of a phase are worked on at once.
+    """
+    tile = made("register_tile", "make_tile", rows, columns, UNROLL, VECTOR_BYTES, False)
+
+    @kernel(ARGUMENTS, name=f"transposed_convolution_f32_{LANES}_{rows}x{columns}")
+    def run(a, thread, threads):
+        tiles_x = (a.width + rows - 1) // rows
+        tiles = a.height * tiles_x
+        chunks = (tiles + a.chunk - 1) // a.chunk
+        items = a.batch * chunks * a.tile_count
+        step = a.stride_width * VECTOR_BYTES
+        for item in range(items * thread // threads, items * (thread + 1) // threads):
+            entry = a.tiles + item % a.tile_count * 88
+            image, chunk = item // a.tile_count // chunks, item // a.tile_count % chunks
+            blocks, block = simd.load_i64(entry + 8), simd.load_i64(entry + 24)
+            phase_y, phase_x = simd.load_i64(entry + 32), simd.load_i64(entry + 40)
+            kernel_height, kernel_width = simd.load_i64(entry + 56), simd.load_i64(entry + 64)
+            height, width = simd.load_i64(entry + 72), simd.load_i64(entry + 80)
+            source = a.source + image * a.source_batch + simd.load_i64(entry)
+            target = a.target + image * a.target_batch + block * a.target_block
+            target += phase_y * a.target_row + phase_x * VECTOR_BYTES
+            residual = a.residual + image * a.residual_batch + block * a.residual_block
+            residual += phase_y * a.residual_row + phase_x * VECTOR_BYTES
+            weights = a.weights + simd.load_i64(entry + 16)
+            weight_row = kernel_width * LANES * columns * VECTOR_BYTES
+            for t in range(chunk * a.chunk, min(tiles, chunk * a.chunk + a.chunk)):
+                y, x = t // tiles_x, t % tiles_x * rows
+                if y >= height or x >= width:
+                    continue
+                left = min(x, width - rows)
+                top = y + simd.load_i64(entry + 48)
+                first, last = 0, kernel_height
+                if top < 0:
+                    first = min(last, (-top + a.dilation_height - 1) // a.dilation_height)
+                over = top + (last - 1) * a.dilation_height - a.in_height + 1
+                if over > 0:
+                    last = max(first, last - (over + a.dilation_height - 1) // a.dilation_height)
+                at = residual + y * a.stride_height * a.residual_row + left * step
+                tile(
+                    source + (top + first * a.dilation_height) * a.source_row + left * VECTOR_BYTES,
+                    0,
+                    weights + first * weight_row,
+                    0,
+                    (
+                        blocks, last - first, kernel_width, LANES // UNROLL,
+                        a.source_block, a.dilation_height * a.source_row, a.source_column,
+                        kernel_height * weight_row, weight_row,
+                    ),
+                    (
+                        target + y * a.stride_height * a.target_row + left * step, a.target_block, step,
+                        at if a.residual != 0 else 0, a.residual_block, step,
+                        a.bias + block * VECTOR_BYTES, a.limits, LANES,
+                    ),
+                )  # fmt: skip
+
+    return run
