@@ -40,9 +40,23 @@ class WinogradTiling:
 def choose_winograd(
     batch: int, in_blocks: int, out_blocks: int, height: int, width: int, threads: int
 ) -> WinogradTiling | None:
-    """The fastest tiling for a 3 x 3 convolution of stride 1, None when direct convolution is expected to be faster."""
+    """The fastest tiling for a 3 x 3 convolution of stride 1, None when direct convolution is expected to be faster.
+
+    The method, m included, is chosen for one thread: with another one results would differ in the last bits, and they
+    must not depend on the number of threads.
+    """
+    cycles, tiling = _fastest((4, 2), batch, in_blocks, out_blocks, height, width, 1)
+    if cycles >= batch * height * width * 9 * in_blocks * LANES * out_blocks * DIRECT_OVERHEAD:
+        return None
+    return _fastest((tiling.m,), batch, in_blocks, out_blocks, height, width, threads)[1]
+
+
+def _fastest(
+    methods: tuple[int, ...], batch: int, in_blocks: int, out_blocks: int, height: int, width: int, threads: int
+) -> tuple[float, WinogradTiling]:
+    """The tiling with the fewest cycles and their number."""
     best: tuple[float, WinogradTiling] | None = None
-    for m in (4, 2):
+    for m in methods:
         tiles_x, tiles_y = -(-width // m), -(-height // m)
         for rows, columns in tile_shapes():
             if columns > min(out_blocks, 4) or rows > tiles_x * tiles_y:
@@ -60,8 +74,8 @@ def choose_winograd(
                     best = cycles, tiling
                 if group == rows:
                     break
-    direct = batch * height * width * 9 * in_blocks * LANES * out_blocks * DIRECT_OVERHEAD / threads
-    return best[1] if best is not None and best[0] < direct else None
+    assert best is not None, "tiles of one row and one column always fit"
+    return best
 
 
 def _cycles(tiling: WinogradTiling, batch: int, in_blocks: int, out_blocks: int, threads: int) -> float:

@@ -92,13 +92,17 @@ def random_inputs(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | 
     return feeds
 
 
-def onnx_runtime(model: onnx.ModelProto, feeds: Feeds) -> list[np.ndarray]:
-    """The model's outputs according to ONNX Runtime."""
+def onnx_runtime_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    """The model in ONNX Runtime, on one thread."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
-    return session.run(None, dict(feeds))
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+
+
+def onnx_runtime(model: onnx.ModelProto, feeds: Feeds) -> list[np.ndarray]:
+    """The model's outputs according to ONNX Runtime."""
+    return onnx_runtime_session(model).run(None, dict(feeds))
 
 
 def compare(
