@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from cpuruntime import shape_inference
 from cpuruntime.errors import InternalError
@@ -27,6 +28,8 @@ def evaluate(node: Node, arrays: Sequence[np.ndarray | None]) -> list[np.ndarray
         return [present[0].reshape(node.outputs[0].static_shape)]
     if node.op_type == "ChannelShuffle":
         return [_shuffle(present[0], node.attributes["group"])]
+    if node.op_type == "Attention":
+        return [_attention(node, list(arrays))]
     if node.op_type in ("LayerNorm", "RmsNorm"):
         return [_normalised(node, list(arrays))]
     raise InternalError(f"{node.where}: there is no such operator.")
@@ -69,6 +72,28 @@ def _normalised(node: Node, arrays: list[np.ndarray | None]) -> np.ndarray:
     if scale is not None:
         result = result * scale.reshape(x.shape[axis:])
     return result if shift is None else result + shift.reshape(x.shape[axis:])
+
+
+def _attention(node: Node, arrays: list[np.ndarray | None]) -> np.ndarray:
+    a = node.attributes
+    lead, queries, keys = (a["batch"], a["heads"]), a["queries"], a["keys"]
+
+    def view(array: np.ndarray, name: str, *matrix: int) -> np.ndarray:
+        flat = np.ascontiguousarray(array).reshape(-1)[a[name][0] :]
+        return as_strided(flat, (*lead, *matrix), [stride * array.itemsize for stride in a[name][1:]])
+
+    query, key, value, mask = arrays
+    values, width = view(value, "value", keys, a["width"]), a["width"]
+    scores = view(query, "query", queries, a["depth"]) @ view(key, "key", keys, a["depth"]).swapaxes(2, 3)
+    scores = scores * np.float32(a["scale"])
+    if mask is not None:
+        scores = scores + view(mask, "mask", queries, keys)
+    if a["causal"]:
+        scores[..., np.arange(keys) > np.arange(queries)[:, None] + a["offset"]] = -np.inf
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    result = np.empty(node.outputs[0].static_shape, np.float32)
+    view(result, "target", queries, width)[...] = weights / weights.sum(-1, keepdims=True) @ values
+    return result
 
 
 def _shuffle(x: np.ndarray, group: int) -> np.ndarray:

@@ -12,12 +12,18 @@ Their values are f32, except Reshape's, which may have any type. Convolutional d
 | Silu | x | `x * sigmoid(x)` |
 | LayerNorm | x, scale or None, shift or None | `(x - mean) / sqrt(variance + epsilon) * scale + shift` from `axis` on |
 | RmsNorm | x, scale or None, shift or None | `x / sqrt(mean square + epsilon) * scale + shift` from `axis` on |
+| Attention | query, key, value, mask or None | `softmax(scale * query @ key^T + mask) @ value` for each head |
 | ChannelShuffle | x | channels seen as `group` x C/`group` and transposed |
 | Reshape | x | the same elements in the shape of the output |
 
 The first five have the attributes `activation` ("" or a key of ACTIVATIONS) and `activation_arguments` (floats). A
 residual has exactly the shape of the output and is added before the activation. w and bias may be any array views:
 transposed, or with strides of zero.
+
+Attention's inputs and output lie in memory as its attributes `query`, `key`, `value`, `mask` and `target` say: offset
+and strides, counted in elements, along batch, head, row and column of [batch, heads, queries, depth],
+[.., keys, depth], [.., keys, width], [.., queries, keys] and [.., queries, width]. The last stride is 1; but of a key 1
+is the last or the one before, and a mask's strides may be 0. With `causal`, query i sees the keys up to i + `offset`.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from cpuruntime.errors import Error, InternalError, InvalidArgumentError, neares
 from cpuruntime.graph import Graph, verify
 from cpuruntime.passes import (
     activations,
+    attention,
     channel_arithmetic,
     channel_shuffle,
     clamps,
@@ -64,6 +65,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("merge_views", merge_views.run),
     Pass("no_ops_after_merge_views", no_ops.run),
     Pass("gelu", gelu.run),
+    Pass("attention", attention.run),
     Pass("pad_into_convolution", pad_into_convolution.run),
     Pass("clamps", clamps.run),
     Pass("activations", activations.run),

@@ -1,6 +1,7 @@
 """Every family's lowerings, imported so that the table is complete."""
 
 from cpuruntime.program import (
+    lower_attention,
     lower_convolution,
     lower_elementwise,
     lower_layer_norm,
@@ -16,6 +17,7 @@ from cpuruntime.program.lowering import find
 
 __all__ = [
     "find",
+    "lower_attention",
     "lower_convolution",
     "lower_elementwise",
     "lower_layer_norm",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from math import erf, pi, prod, sqrt
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
+from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
 from cpuruntime.graph import Graph, Node, Value
 from cpuruntime.shape_inference import evaluate
@@ -142,6 +142,29 @@ def normalised(node: Node, x: Array, scale: Array | None, shift: Array | None) -
     return (y if shift is None else y + shift.reshape(x.shape[axis:])).astype(x.dtype)
 
 
+def attention(node: Node, query: Array, key: Array, value: Array, mask: Array | None) -> Array:
+    a = node.attributes
+    lead, queries, keys = (a["batch"], a["heads"]), a["queries"], a["keys"]
+
+    def view(array: Array, name: str, *matrix: int) -> Array:
+        offset, *strides = a[name]
+        flat = np.ascontiguousarray(array).reshape(-1)
+        assert offset + sum((n - 1) * s for n, s in zip((*lead, *matrix), strides)) < flat.size
+        return as_strided(flat[offset:], (*lead, *matrix), [s * array.itemsize for s in strides])
+
+    q, k = view(query, "query", queries, a["depth"]), view(key, "key", keys, a["depth"])
+    v = view(value, "value", keys, a["width"])
+    scores = q.astype(np.float64) @ k.swapaxes(2, 3) * a["scale"]
+    if mask is not None:
+        scores = scores + view(mask, "mask", queries, keys)
+    if a["causal"]:
+        scores = np.where(np.arange(keys) <= np.arange(queries)[:, None] + a["offset"], scores, -np.inf)
+    e = np.exp(scores - scores.max(-1, keepdims=True))
+    result = np.full(node.outputs[0].static_shape, np.nan, query.dtype)
+    view(result, "target", queries, a["width"])[...] = e / e.sum(-1, keepdims=True) @ v
+    return result
+
+
 def channel_shuffle(node: Node, x: Array) -> Array:
     group, channels = node.attributes["group"], x.shape[1]
     return x[:, [(i % group) * (channels // group) + i // group for i in range(channels)]]
@@ -211,6 +234,7 @@ OPERATORS: Operators = {
     ("cpuruntime", "Add"): lambda node, a, b: a + b,
     ("cpuruntime", "ChannelShuffle"): channel_shuffle,
     ("cpuruntime", "Silu"): lambda node, x: (x * sigmoid(x)).astype(x.dtype),
+    ("cpuruntime", "Attention"): attention,
     ("cpuruntime", "LayerNorm"): normalised,
     ("cpuruntime", "RmsNorm"): normalised,
     ("cpuruntime", "Reshape"): lambda node, x: x.reshape(node.outputs[0].static_shape),

@@ -58,6 +58,9 @@ def test_the_others() -> None:
     check("Silu", (2, 3))
     check("Reshape", (2, 3, 4))
     check("ChannelShuffle", (2, 6, 3, 2), group=3)
+    views = {"mask": [0, 0, 0, 2, 1]} | {name: [0, 12, 6, 3, 1] for name in ("query", "key", "value", "target")}
+    sizes = dict(batch=2, heads=2, queries=2, keys=2, depth=3, width=3, scale=0.5, causal=1, offset=0)
+    check("Attention", (24,), (24,), (24,), (4,), **views, **sizes)
     for op_type in ("LayerNorm", "RmsNorm"):
         check(op_type, (2, 3, 4), (3, 4), (3, 4), axis=1, epsilon=1e-5)
         check(op_type, (2, 3, 4), None, None, axis=2, epsilon=1e-3)
