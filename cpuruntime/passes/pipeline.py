@@ -23,12 +23,14 @@ from cpuruntime.passes import (
     epilogues,
     fully_connected,
     gelu,
+    merge_projections,
     merge_views,
     no_ops,
     normalisation,
     pad_into_convolution,
     pooling,
     relu_placement,
+    rows_of_products,
     softmax,
     transposed_convolution,
     variadic,
@@ -59,6 +61,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("pooling", pooling.run),
     Pass("fully_connected", fully_connected.run),
     Pass("views", views.run),
+    Pass("rows_of_products", rows_of_products.run),
     # Less of it. Shuffles are recognised before their parts can merge with neighbours.
     Pass("no_ops", no_ops.run),
     Pass("channel_shuffle", channel_shuffle.run),
@@ -72,6 +75,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("channel_arithmetic", channel_arithmetic.run),
     Pass("relu_placement", relu_placement.run),
     Pass("epilogues", epilogues.run),
+    Pass("merge_projections", merge_projections.run),
 )
 
 
