@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -17,6 +18,9 @@ from cpuruntime.program.packing import run_kernel
 from cpuruntime.program.planner import Planner
 from cpuruntime.program.storage import Address, Plain
 from cpuruntime.program.tiles import Tiling, choose_tiling
+
+MOST_STEPS = 256
+"""The most steps a MatMul may take."""
 
 
 def _value(node: Node, index: int) -> Value:
@@ -48,7 +52,7 @@ def lower_fully_connected(planner: Planner, node: Node) -> None:
     weights = _pack_constant(planner, w.constant, tiling.columns)
     sizes = dict(batch=1, rows=rows, inner=inner, columns=columns)
     _emit_product(
-        planner, node, tiling, sizes, source, target, weights,
+        planner, node, tiling, sizes, source.address, target.address, weights,
         bias=None if bias is None else bias.constant, residual=residual, weights_batch=0, source_batch=0,
     )  # fmt: skip
 
@@ -68,8 +72,8 @@ def _pack_constant(planner: Planner, weights: np.ndarray, tile_columns: int) -> 
 
 
 def _emit_product(
-    planner: Planner, node: Node, tiling: Tiling, sizes: dict[str, int], source: Plain, target: Plain, weights: Address,
-    *, bias: np.ndarray | None, residual: Plain | None, weights_batch: int, source_batch: int,
+    planner: Planner, node: Node, tiling: Tiling, sizes: dict[str, int], source: Address, target: Address,
+    weights: Address, *, bias: np.ndarray | None, residual: Plain | None, weights_batch: int, source_batch: int,
 ) -> None:  # fmt: skip
     rows, inner, columns, batch = sizes["rows"], sizes["inner"], sizes["columns"], sizes["batch"]
     padded = padded_bias(bias, columns, LANES)
@@ -83,50 +87,101 @@ def _emit_product(
     planner.emit(
         matmul(tiling.rows, tiling.columns, activation), "plain", flops=2 * batch * rows * inner * columns,
         notes=f"tile {tiling.rows}x{tiling.columns}, chunk {tiling.chunk}",
-        source=source.address, source_batch=source_batch, source_row=inner * 4,
-        target=target.address, target_batch=rows * columns * 4, target_row=columns * 4,
+        source=source, source_batch=source_batch, source_row=inner * 4,
+        target=target, target_batch=rows * columns * 4, target_row=columns * 4,
         weights=weights, weights_batch=weights_batch,
         bias=planner.weights.constant((planner.weights.identity(padded), "bias"), padded),
         chunk=tiling.chunk, **sizes, **fields,
     )  # fmt: skip
 
 
-def _batches(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return shape[:-2] if len(shape) > 2 else ()
+@dataclass(frozen=True)
+class _Product:
+    """A MatMul as products of stacks of matrices: `a` and `b` are their shapes with as many axes as the larger has.
+
+    Along the first `outer` axes one side may repeat while the other does not, which takes a step for each place; along
+    the others both have the same extents, or one side has a single matrix.
+    """
+
+    a: tuple[int, ...]
+    b: tuple[int, ...]
+    outer: int
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """The leading axes of the result."""
+        return np.broadcast_shapes(self.a[:-2], self.b[:-2])
+
+
+def _product(node: Node) -> _Product:
+    a, b = _value(node, 0).static_shape, _value(node, 1).static_shape
+    a, b = (1, *a) if len(a) == 1 else a, (*b, 1) if len(b) == 1 else b
+    rank = max(len(a), len(b))
+    a, b = (1,) * (rank - len(a)) + a, (1,) * (rank - len(b)) + b
+    outer = 0
+    while a[outer:-2] != b[outer:-2] and prod(a[outer:-2]) != 1 and prod(b[outer:-2]) != 1:
+        outer += 1
+    return _Product(a, b, outer)
 
 
 def _check_matmul(node: Node) -> str | None:
-    a, b = _value(node, 0).static_shape, _value(node, 1).static_shape
-    if len(a) < 2 or len(b) < 2:
-        return "MatMul has a kernel for matrices, not for vectors"
-    if 0 in (*a, *b):
+    if any(0 in _value(node, index).static_shape for index in (0, 1)):
         return "MatMul has no kernel for empty tensors"
-    if _batches(a) != _batches(b) and prod(_batches(a)) != 1 and prod(_batches(b)) != 1:
-        return f"MatMul has a kernel for equal batches or a single one, not for {list(a)} @ {list(b)}"
+    product = _product(node)
+    if prod(product.batches[: product.outer]) > MOST_STEPS:
+        return f"MatMul has a kernel for up to {MOST_STEPS} repetitions of stacks, not for {product.a} @ {product.b}"
     return only_float32(node)
 
 
 @lowering("MatMul", check=_check_matmul)
 def lower_matmul(planner: Planner, node: Node) -> None:
-    """The product of two activations, the right one packed by a step of its own."""
-    a, b = planner.plain(_value(node, 0)), planner.plain(_value(node, 1))
-    target = planner.new_plain(node.outputs[0])
-    (rows, inner), columns = a.shape[-2:], b.shape[-1]
-    batches, packs = prod(_batches(target.shape)), prod(_batches(b.shape))
-    if packs == 1 and batches > 1:
-        rows, batches = rows * batches, 1
+    """The product of two tensors; a right side that is not constant is packed by a step of its own."""
+    product = _product(node)
+    source, target = planner.plain(_value(node, 0)), planner.new_plain(node.outputs[0])
+    (rows, inner), columns = product.a[-2:], product.b[-1]
+    batches = prod(product.batches[product.outer :])
+    repeats = prod(product.b[product.outer : -2]) == 1
+    if repeats:
+        rows, batches = rows * prod(product.a[product.outer : -2]), 1
     tiling = choose_tiling(1, rows, -(-columns // LANES), inner, rows * inner * 4, planner.threads)
     size = packed_bytes(inner, columns, tiling.columns)
-    packed = Address(planner.scratch(packs * size))
-    planner.emit(
-        pack_columns, "plain", source=b.address, source_batch=inner * columns * 4, source_row=columns * 4,
-        source_column=4, target=packed, target_batch=size, batch=packs, inner=inner, columns=columns,
-        tile_columns=tiling.columns,
-    )  # fmt: skip
-    source_batch = rows * inner * 4 if prod(_batches(a.shape)) > 1 else 0
-    _emit_product(
-        planner, node, tiling, dict(batch=batches, rows=rows, inner=inner, columns=columns), a, target, packed,
-        bias=None, residual=None, weights_batch=size if packs > 1 else 0, source_batch=source_batch,
-    )  # fmt: skip
+    packed = _pack_stack(planner, _value(node, 1), product.b, tiling.columns)
+    moves = prod(product.a[product.outer : -2]) > 1 and not repeats
+    stack = rows * inner * 4 * (batches if moves else 1), batches * rows * columns * 4, size * batches
+    for index, place in enumerate(np.ndindex(product.batches[: product.outer])):
+        at_a, at_b = (_stack_index(place, shape[: product.outer]) for shape in (product.a, product.b))
+        _emit_product(
+            planner, node, tiling, dict(batch=batches, rows=rows, inner=inner, columns=columns),
+            source.address + at_a * stack[0], target.address + index * stack[1], packed + at_b * stack[2],
+            bias=None, residual=None, weights_batch=0 if repeats else size,
+            source_batch=rows * inner * 4 if moves else 0,
+        )  # fmt: skip
 
 
+def _stack_index(place: tuple[int, ...], extents: tuple[int, ...]) -> int:
+    """Which of the stacks of an operand with these outer extents is used at a place of the result."""
+    index = 0
+    for position, extent in zip(place, extents):
+        index = index * extent + (position if extent > 1 else 0)
+    return index
+
+
+def _pack_stack(planner: Planner, value: Value, shape: tuple[int, ...], tile_columns: int) -> Address:
+    """All matrices of a right side, packed at compile time when they are constant."""
+    (inner, columns), batch = shape[-2:], prod(shape[:-2])
+    size = packed_bytes(inner, columns, tile_columns)
+    sizes = dict(
+        source_batch=inner * columns * 4, source_row=columns * 4, source_column=4, target_batch=size, batch=batch,
+        inner=inner, columns=columns, tile_columns=tile_columns,
+    )  # fmt: skip
+    if value.constant is None:
+        packed = Address(planner.scratch(batch * size))
+        planner.emit(pack_columns, "plain", source=planner.plain(value).address, target=packed, **sizes)
+        return packed
+    array = np.ascontiguousarray(value.constant)
+
+    def fill(memory: np.ndarray) -> None:
+        run_kernel(pack_columns, source=array.ctypes.data, target=memory.ctypes.data, **sizes)
+
+    key = (planner.weights.identity(value.constant), "stack", tile_columns)
+    return planner.weights.pack(key, batch * size, fill)

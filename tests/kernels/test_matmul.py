@@ -161,15 +161,27 @@ def test_the_planners_own_tiles(x: tuple[int, int], columns: int) -> None:
         ((3, 5, 7), (1, 7, 2 * LANES)),
         ((5, 7), (3, 7, 2 * LANES + 5)),  # one left side for all
         ((1, 5, 7), (3, 7, 2 * LANES)),
+        ((2, 1, 5, 7), (1, 3, 7, 2 * LANES)),
+        ((2, 3, 5, 7), (3, 7, 2 * LANES)),
+        ((2, 3, 4, 5, 7), (3, 1, 7, 2 * LANES)),
+        ((7,), (7, 2 * LANES)),
+        ((7,), (3, 7, 2 * LANES)),
+        ((6, 7), (7,)),
+        ((2, 6, 7), (7,)),
+        ((7,), (7,)),
     ],
 )
-def test_products_of_two_inputs(a: tuple[int, ...], b: tuple[int, ...], force_tile: ForceTile) -> None:
-    force_tile()
+@pytest.mark.parametrize("constant", [False, True])
+def test_products_of_two_tensors(
+    a: tuple[int, ...], b: tuple[int, ...], constant: bool, force_tile: ForceTile
+) -> None:
+    force_tile(*((1, 1) if len(a) == 1 or len(b) == 1 else ()))
     x, w = random_array(a), random_array(b, 1)
     y = x.astype(np.float64) @ w
-    node = Node("MatMul", "m", [activation("a", a), activation("b", b)], [activation("y", y.shape)])
-    planned = NodeProgram(node, watched=("matmul", "pack"))
-    assert_close(same_for_threads(planned, x, w), y, a[-1])
+    right = Value.of("b", w) if constant else activation("b", b)
+    node = Node("MatMul", "m", [activation("a", a), right], [activation("y", y.shape)])
+    planned = NodeProgram(node, watched=("matmul",))
+    assert_close(same_for_threads(planned, x, *([] if constant else [w])), y, a[-1])
 
 
 @pytest.mark.parametrize("columns", [LANES + 1, 2 * LANES, 2 * LANES + 1, 5 * LANES - 1])
