@@ -32,5 +32,9 @@ def _defaults(op_type: str, version: int) -> dict[str, Any]:
     for name, attribute in schema.attributes.items():
         if attribute.default_value.type != onnx.AttributeProto.UNDEFINED:
             value = onnx.helper.get_attribute_value(attribute.default_value)
-            found[name] = value.decode() if isinstance(value, bytes) else value
+            found[name] = [_decoded(entry) for entry in value] if isinstance(value, list) else _decoded(value)
     return found
+
+
+def _decoded(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value

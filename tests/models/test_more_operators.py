@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from support.judge import Net, compare
 
@@ -135,3 +136,64 @@ def test_transposed_convolutions_without_a_kernel_fall_back() -> None:
     x, weights = n.input(1, 3, 4, 5), n.input(3, 2, 2, 2)
     n.output(n("ConvTranspose", x, weights), n("ConvTranspose", n.input(1, 3, 4, 4, 4), n.weights(3, 2, 2, 2, 2)))
     compare(n.model(), fallbacks=["ConvTranspose", "ConvTranspose"])
+
+
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+
+
+def recurrent(
+    n: Net, op_type: str, x: str, inputs: int, units: int, *states: str, bias: bool = True, **more: Any
+) -> list[str]:
+    """All results of a recurrent layer with random weights."""
+    directions, gates = 2 if more.get("direction") == "bidirectional" else 1, GATES[op_type]
+    w = n.constant(n.random.standard_normal((directions, gates * units, inputs)) / inputs**0.5)
+    r = n.constant(n.random.standard_normal((directions, gates * units, units)) / units**0.5)
+    b = n.weights(directions, 2 * gates * units) if bias else ""
+    return n.many(3 if op_type == "LSTM" else 2, op_type, x, w, r, b, "", *states, hidden_size=units, **more)
+
+
+@pytest.mark.parametrize("op_type", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize(("batch", "units"), [(1, 16), (3, 20), (6, 70)])
+def test_recurrent_layers(op_type: str, direction: str, batch: int, units: int) -> None:
+    n = Net()
+    directions = 2 if direction == "bidirectional" else 1
+    x, state = n.input(7, batch, 9), n.input(directions, batch, units)
+    cell = [n.input(directions, batch, units)] if op_type == "LSTM" else []
+    n.output(*recurrent(n, op_type, x, 9, units, direction=direction))
+    n.output(*recurrent(n, op_type, x, 9, units, state, *cell, bias=False, direction=direction))
+    if op_type == "GRU":
+        n.output(*recurrent(n, op_type, x, 9, units, state, direction=direction, linear_before_reset=1))
+    model = n.model()
+    compare(model, tolerance=1e-5, config={"INFERENCE_NUM_THREADS": 2})
+
+
+def test_recurrent_layers_with_some_results_and_other_activations() -> None:
+    n = Net()
+    x = n.input(5, 2, 6)
+    for chosen in (["HardSigmoid", "Softsign", "Relu"], ["Sigmoid", "Tanh", "LeakyRelu"]):
+        n.output(recurrent(n, "LSTM", x, 6, 18, activations=chosen)[0])
+        n.output(recurrent(n, "GRU", x, 6, 18, activations=chosen[:2], linear_before_reset=1)[0])
+        n.output(recurrent(n, "GRU", x, 6, 18, activations=chosen[:2])[1])
+    n.output(recurrent(n, "RNN", x, 6, 18, activations=["Relu"])[1])
+    n.output(recurrent(n, "LSTM", x, 6, 18)[2])
+    compare(n.model())
+
+
+def test_stacked_recurrent_layers_as_torch_exports_them() -> None:
+    n = Net()
+    y, inputs = n("Transpose", n.input(3, 6, 10), perm=[1, 0, 2]), 10
+    for _ in range(2):
+        y, hidden, _ = recurrent(n, "LSTM", y, inputs, 24, direction="bidirectional")
+        y, inputs = n("Reshape", n("Transpose", y, perm=[0, 2, 1, 3]), n.integers(0, 0, -1)), 48
+    last = n("Gather", hidden, n.constant(1, np.int64))
+    n.output(n("Transpose", y, perm=[1, 0, 2]), n("MatMul", last, n.weights(24, 5)))
+    compare(n.model())
+
+
+def test_recurrent_layers_without_a_kernel_fall_back() -> None:
+    n = Net()
+    x, peepholes = n.input(4, 2, 3), n.weights(1, 24)
+    w, r, b = n.weights(1, 32, 3), n.weights(1, 32, 8), n.weights(1, 64)
+    n.output(n("LSTM", x, w, r, b, "", "", "", peepholes, hidden_size=8))
+    compare(n.model(), fallbacks=["LSTM"])
