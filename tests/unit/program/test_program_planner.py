@@ -1,0 +1,191 @@
+"""The planner: conversions are made once and only where they are needed, and results go where they are wanted."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+from support.graphs import Builder
+
+from cpuruntime import passes
+from cpuruntime.errors import InternalError, UnsupportedError
+from cpuruntime.graph import Graph, Node, Type, Value
+from cpuruntime.ops.isa import LANES
+from cpuruntime.ops.movement import copy_runs
+from cpuruntime.passes import operators
+from cpuruntime.program.lowering import TABLE, lowering
+from cpuruntime.program.lowerings import find
+from cpuruntime.program.planner import FallbackStep, Planner, Step
+from cpuruntime.program.storage import Address, Place
+from cpuruntime.program.weights import WeightStore
+
+POOL = dict(kernel_shape=[2, 2])
+
+
+def planned(b: Builder, *outputs: Value) -> Planner:
+    planner = Planner(passes.run(b.graph(*outputs)), WeightStore())
+    planner.plan()
+    return planner
+
+
+def kernels(planner: Planner) -> list[str]:
+    """The steps: conversions and copies by their layouts, others by operator."""
+    conversions = ("plain -> blocked", "blocked -> plain", "halo")
+    names = []
+    for step in planner.steps:
+        assert isinstance(step, Step)
+        copy = step.kernel.name.startswith("copy")
+        names.append(step.layout if step.layout in conversions else "copy" if copy else step.node.op_type)
+    return names
+
+
+def addresses(step: Step | FallbackStep, prefix: str) -> list[Address]:
+    """The memory in the arguments whose names begin so."""
+    assert isinstance(step, Step)
+    return [a for name, a in step.arguments.items() if name.startswith(prefix) and isinstance(a, Address)]
+
+
+def test_an_input_is_blocked_once_for_all_its_readers() -> None:
+    b = Builder()
+    x = b.input(1, 20, 5, 5)
+    planner = planned(b, b("Max", b("MaxPool", x, **POOL), b("AveragePool", x, **POOL)))
+    assert kernels(planner) == ["plain -> blocked", "MaxPool", "AveragePool", "Max", "blocked -> plain"]
+
+
+def test_a_blocked_value_becomes_plain_once_for_all_its_readers() -> None:
+    b = Builder()
+    y = b("MaxPool", b.input(1, 20, 5, 5), **POOL)
+    planner = planned(b, b("Softmax", y, axis=1), b("Softmax", y, axis=2), y)
+    assert kernels(planner) == ["plain -> blocked", "MaxPool", "blocked -> plain", "Softmax", "Softmax"]
+    targets = [a.storage for step in planner.steps[2:] for a in addresses(step, "target")]
+    assert [(s.place, s.index) for s in targets] == [(Place.OUTPUT, 2), (Place.OUTPUT, 0), (Place.OUTPUT, 1)]
+
+
+def test_results_are_written_straight_to_the_outputs() -> None:
+    b = Builder()
+    y = b("Exp", b.input(3, 4))
+    planner = planned(b, b("Neg", y))
+    assert kernels(planner) == ["Exp", "Neg"]
+    assert [addresses(step, "target")[0].storage.place for step in planner.steps] == [Place.ARENA, Place.OUTPUT]
+    assert addresses(planner.steps[0], "first")[0].storage.place is Place.INPUT
+
+
+def test_another_shape_of_the_same_memory_takes_no_step() -> None:
+    b = Builder()
+    y = b("Reshape", b("Exp", b.input(3, 4)), b.integers(2, 6))
+    planner = planned(b, b("Neg", b("Flatten", b("Unsqueeze", y, b.integers(0)))))
+    assert kernels(planner) == ["Exp", "Neg"]
+
+
+def test_an_output_in_memory_of_its_own_is_copied() -> None:
+    b = Builder()
+    x = b.input(3, 4)
+    y = b("Exp", x)
+    planner = planned(b, y, b("Reshape", y, b.integers(12)), b("Identity", x))
+    assert kernels(planner) == ["Exp", "copy", "copy"]
+
+
+@pytest.mark.parametrize(("batch", "channels", "copied"), [(1, 20, False), (2, 2 * LANES, False), (2, LANES + 1, True)])
+def test_blocks_of_single_pixels_are_rows_already(batch: int, channels: int, copied: bool) -> None:
+    b = Builder()
+    y = b("Flatten", b("GlobalAveragePool", b.input(batch, channels, 5, 5)))
+    planner = planned(b, b("Softmax", y))
+    assert ("blocked -> plain" in kernels(planner)) == copied
+
+
+def test_parts_of_a_concatenation_are_not_copied() -> None:
+    b = Builder()
+    x, y = (b("MaxPool", b.input(1, LANES, 5, 5), **POOL) for _ in range(2))
+    planner = planned(b, b("AveragePool", b("Concat", x, y, axis=1), **POOL))
+    pool = ["plain -> blocked", "MaxPool"]
+    assert kernels(planner) == [*pool, *pool, "AveragePool", "blocked -> plain"]
+    first, second = (addresses(step, "target")[0] for step in planner.steps[1:4:2])
+    assert first.storage is second.storage
+    assert second.offset - first.offset == 4 * 4 * 4 * LANES
+
+
+def test_a_constant_may_be_an_output() -> None:
+    b = Builder()
+    planner = planned(b, b.weights(2, 3), b("Neg", b.input(2)))
+    assert kernels(planner) == ["Neg", "copy"]
+    assert addresses(planner.steps[1], "source")[0].storage.place is Place.FIXED
+
+
+def test_constants_leave_the_graph_once_they_are_packed() -> None:
+    b = Builder()
+    c = b.weights(4)
+    graph = passes.run(b.graph(b("Add", b("Mul", b.input(3, 4), c), c), c))
+    constants = [v for node in graph.nodes for v in node.inputs if v is not None and v.constant is not None]
+    Planner(graph, WeightStore()).plan()
+    kept = {v.name for v in constants if v.constant is not None}
+    assert kept <= {c.name}
+
+
+def test_a_node_without_a_kernel_falls_back_with_the_reason() -> None:
+    b = Builder()
+    y = b("Det", b("MaxPool", b.input(2, 3, 5, 5), **POOL))
+    planner = planned(b, b("Neg", y))
+    (fallback,) = (step for step in planner.steps if isinstance(step, FallbackStep))
+    assert fallback.reason == "no kernel for Det"
+    assert [view and view.shape for view in (*fallback.inputs, *fallback.outputs)] == [(2, 3, 4, 4), (2, 3)]
+
+
+def test_shapes_that_depend_on_data_are_refused() -> None:
+    x, y = Value("x", Type.f32, (3,)), Value("y", Type.i64, (1, None))
+    graph = Graph("g", [x], [y], [Node("NonZero", "find", [x], [y], {}, "", 13)])
+    with pytest.raises(UnsupportedError, match=r"NonZero 'find' .*'y' depends on data"):
+        Planner(graph, WeightStore()).plan()
+
+
+def test_strings_are_refused() -> None:
+    x, y = Value("x", Type.string, (3,)), Value("y", Type.string, (3,))
+    with pytest.raises(UnsupportedError, match="'x' is a tensor of strings"):
+        Planner(Graph("g", [x], [y], [Node("Identity", "same", [x], [y], {}, "", 13)]), WeightStore())
+
+
+def test_an_argument_that_a_kernel_does_not_have_is_an_internal_error() -> None:
+    b = Builder()
+    planner = Planner(passes.run(b.graph(b("Neg", b.input(3)))), WeightStore())
+    planner.plan()
+    with pytest.raises(InternalError, match="copy_runs has no argument colour"):
+        planner.emit(copy_runs, "plain", colour=3)
+
+
+NATIVE = [
+    "Abs", "Add", "And", "AveragePool", "Cast", "Ceil", "Clip", "Concat", "Div", "Elu", "Equal", "Erf", "Exp",
+    "Expand", "Floor", "Gather", "GlobalAveragePool", "GlobalMaxPool", "Greater", "GreaterOrEqual", "HardSigmoid",
+    "HardSwish", "Identity", "LRN", "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "MatMul", "Max",
+    "MaxPool", "Min", "Mul", "Neg", "Not", "Or", "PRelu", "Pow", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceMax",
+    "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare", "Relu", "Round", "Selu", "Sigmoid",
+    "Sign", "Slice", "Softmax", "Softplus", "Softsign", "Split", "Sqrt", "Sub", "Tanh", "Transpose", "Where", "Xor",
+]  # fmt: skip
+
+
+def node_of(op_type: str, domain: str = "", element_type: Type = Type.f32) -> Node:
+    x, y = Value("x", element_type, (1, 4, 5, 5)), Value("y", element_type, (1, 4, 5, 5))
+    return Node(op_type, "n", [x], [y], {}, domain, 13)
+
+
+@pytest.mark.parametrize("op_type", NATIVE)
+def test_there_is_a_lowering(op_type: str) -> None:
+    assert ("", op_type) in TABLE
+
+
+def test_the_table_says_why_a_node_has_no_kernel() -> None:
+    assert find(node_of("Det")) == "no kernel for Det"
+    assert find(node_of("Relu", "elsewhere")) == "no kernel for Relu"
+    assert find(node_of("Sigmoid", element_type=Type.bf16)) == "Sigmoid has no kernel for bf16"
+    assert not isinstance(find(node_of("Relu")), str)
+
+
+def test_an_operator_is_declared_once() -> None:
+    before = dict(TABLE)
+    with pytest.raises(AssertionError):
+        lowering("Relu")(lambda planner, node: None)
+    assert before == TABLE
+
+
+def test_every_declared_operator_exists() -> None:
+    own = {line.split("|")[1].strip() for line in (operators.__doc__ or "").splitlines() if line.startswith("| ")}
+    for domain, op_type in TABLE:
+        assert op_type in own if domain == operators.DOMAIN else onnx.defs.has(op_type, domain)
+    assert own - {"operator"} <= {op_type for domain, op_type in TABLE if domain == operators.DOMAIN}

@@ -1,0 +1,114 @@
+"""The choice of register tiles and of Winograd's method: always one that fits."""
+
+from __future__ import annotations
+
+from itertools import product
+from math import ceil
+
+import pytest
+
+from cpuruntime.ops import tile_shapes
+from cpuruntime.ops.isa import LANES
+from cpuruntime.ops.tile_shapes import depthwise_rows
+from cpuruntime.ops.winograd import scratch_bytes
+from cpuruntime.program import tiles
+from cpuruntime.program.tiles import Tiling
+from cpuruntime.program.winograd_choice import SCRATCH_LIMIT, choose_winograd
+
+ISAS = {"avx512", "avx2", "generic", "neon"}
+
+LINES = (1, 7, 112)
+PIXELS = (*range(1, 40), 49, 56, 196, 784, 3136, 50176)
+BLOCKS = (*range(1, 20), 32, 63, 64, 128)
+
+
+def choose(*arguments: int) -> Tiling:
+    return tiles.choose_tiling.__wrapped__(*arguments)
+
+
+@pytest.fixture(params=sorted(ISAS))
+def shapes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> set[tuple[int, int]]:
+    """The tiles of one instruction set, which are the ones chosen from."""
+    assert tile_shapes._BY_ISA.keys() == ISAS
+    found = tile_shapes._BY_ISA[request.param]
+    monkeypatch.setattr(tiles, "tile_shapes", lambda: found)
+    return set(found)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_tile_fits_and_its_chunks_cover_everything(shapes: set[tuple[int, int]], threads: int) -> None:
+    for lines, pixels, blocks in product(LINES, PIXELS, BLOCKS):
+        for inner, source_bytes in ((1, 0), (147, 10**5), (4608, 10**8)):
+            tiling = choose(lines, pixels, blocks, inner, source_bytes, threads)
+            assert (tiling.rows, tiling.columns) in shapes
+            assert tiling.rows <= pixels
+            assert tiling.columns <= blocks
+            assert 1 <= tiling.chunk <= lines * -(-pixels // tiling.rows)
+
+
+def test_the_tile_does_not_depend_on_the_number_of_threads(shapes: set[tuple[int, int]]) -> None:
+    for pixels, blocks in product(PIXELS, BLOCKS):
+        chosen = {(t.rows, t.columns) for t in (choose(1, pixels, blocks, 576, 10**6, n) for n in (1, 2, 3, 16, 100))}
+        assert len(chosen) == 1
+
+
+def test_large_layers_get_tiles_that_use_most_registers() -> None:
+    tiling = choose(1, 3136, 16, 256, 3136 * 1024, 1)
+    largest = max(rows * columns for rows, columns in tile_shapes.tile_shapes())
+    assert tiling.rows * tiling.columns >= largest / 2
+
+
+def test_work_of_one_column_tile_is_cut_for_threads() -> None:
+    for threads in (2, 3, 8):
+        tiling = choose(1, 3136, 2, 64, 3136 * 256, threads)
+        pieces = ceil(ceil(3136 / tiling.rows) / tiling.chunk) * ceil(2 / tiling.columns)
+        assert pieces % threads == 0 or pieces >= 8 * threads
+
+
+def test_a_source_beyond_the_cache_is_worked_on_in_parts() -> None:
+    whole, parts = choose(1, 3136, 32, 64, 10**5, 1), choose(1, 3136, 32, 64, 10**7, 1)
+    assert whole.chunk == -(-3136 // whole.rows)
+    assert parts.chunk < whole.chunk / 4
+
+
+@pytest.mark.parametrize("isa", sorted(ISAS))
+def test_there_is_a_tile_for_a_single_row_and_column(isa: str) -> None:
+    assert (1, 1) in tile_shapes._BY_ISA[isa]
+
+
+def test_depthwise_rows_end_with_one() -> None:
+    rows = depthwise_rows()
+    assert rows[-1] == 1
+    assert list(rows) == sorted(rows, reverse=True)
+
+
+SIZES = list(product((1, 3), (1, 2, 9, 32), (1, 5, 32), (1, 2, 3, 7, 14), (1, 2, 7, 33)))
+
+
+def test_winograds_tiling_fits() -> None:
+    for batch, in_blocks, out_blocks, height, width in SIZES:
+        for threads in (1, 2, 16):
+            tiling = choose_winograd(batch, in_blocks, out_blocks, height, width, threads)
+            if tiling is None:
+                continue
+            tiles_there_are = tiling.tiles_x * tiling.tiles_y
+            assert (tiling.tiles_x - 1) * tiling.m < width <= tiling.tiles_x * tiling.m
+            assert (tiling.tiles_y - 1) * tiling.m < height <= tiling.tiles_y * tiling.m
+            assert tiling.group % tiling.rows == 0
+            assert tiling.group <= tiles_there_are
+            assert tiling.columns <= out_blocks
+            size = scratch_bytes(tiling.m, in_blocks, out_blocks, tiling.group)
+            assert size <= SCRATCH_LIMIT or tiling.group == tiling.rows
+
+
+def test_the_method_does_not_depend_on_the_number_of_threads() -> None:
+    """F(2x2), F(4x4) and direct convolution differ in the last bits."""
+    for sizes in SIZES:
+        chosen = [choose_winograd(*sizes, threads) for threads in (1, 2, 5, 64)]
+        assert len({tiling and tiling.m for tiling in chosen}) == 1
+
+
+def test_winograd_is_chosen_where_it_does_a_fraction_of_the_work() -> None:
+    blocks = 64 // LANES
+    assert choose_winograd(1, blocks, blocks, 56, 56, 1) is not None
+    assert choose_winograd(1, blocks, blocks, 1, 1, 1) is None

@@ -1,0 +1,90 @@
+"""The weight store: each constant is packed once, found by its content, and given back with the last program."""
+
+from __future__ import annotations
+
+import gc
+
+import numpy as np
+import pytest
+
+from cpuruntime.program.storage import ALIGNMENT, Address
+from cpuruntime.program.weights import HUGE_PAGE, SMALL, WeightStore, allocate
+
+
+def contents(address: Address, dtype: type, count: int) -> np.ndarray:
+    """What lies at the address of a packed constant."""
+    memory = address.storage.owner
+    assert isinstance(memory, np.ndarray)
+    assert memory.ctypes.data == address.storage.address
+    return memory[address.offset :].view(dtype)[:count]
+
+
+def test_a_key_is_packed_once() -> None:
+    store = WeightStore()
+    calls = []
+
+    def fill(memory: np.ndarray) -> None:
+        calls.append(memory.size)
+        memory[:] = 7
+
+    first, second = store.pack("key", 100, fill), store.pack("key", 100, fill)
+    assert calls == [100]
+    assert first.storage is second.storage
+    assert contents(first, np.uint8, 100).tolist() == [7] * 100
+    assert store.nbytes == 100
+
+
+def test_memory_begins_zeroed_and_aligned() -> None:
+    for size in (1, 100, HUGE_PAGE + 1):
+        memory = allocate(size)
+        assert memory.ctypes.data % ALIGNMENT == 0
+        assert memory.size >= size
+        assert not memory.any()
+
+
+def test_a_constant_is_copied_row_by_row_and_padded() -> None:
+    store = WeightStore()
+    array = np.arange(12, dtype=np.float32).reshape(3, 4).T
+    address = store.constant(store.identity(array), array, padding=8)
+    expected = [*array.reshape(-1), 0, 0]
+    assert contents(address, np.float32, 14).tolist() == expected
+
+
+def test_what_is_packed_goes_with_its_last_address() -> None:
+    store = WeightStore()
+    first = store.pack("a", 1000, lambda memory: None)
+    second = store.pack("b", 500, lambda memory: None)
+    also_second = Address(second.storage, 64)
+    del first, second
+    gc.collect()
+    assert store.nbytes == 500
+    del also_second
+    gc.collect()
+    assert store.nbytes == 0
+
+
+@pytest.mark.parametrize("size", [10, 2 * SMALL])
+def test_equal_arrays_have_one_identity(size: int) -> None:
+    store = WeightStore()
+    array = np.arange(size, dtype=np.float32)
+    assert store.identity(array) == store.identity(array.copy()) == store.identity(np.repeat(array, 2)[::2])
+    store.forget_sources()
+    assert store.identity(array.copy()) == store.identity(array)
+
+
+def test_different_arrays_have_different_identities() -> None:
+    store = WeightStore()
+    array = np.zeros((2, 6), np.float32)
+    others = [array.reshape(3, 4), array.view(np.int32), np.zeros((2, 7), np.float32), array + 1, array.T]
+    identities = {store.identity(each) for each in (array, *others)}
+    assert len(identities) == 6
+
+
+def test_large_arrays_of_a_model_planned_once_are_not_read() -> None:
+    store = WeightStore(planned_once=True)
+    array = np.zeros(SMALL, np.float32)
+    assert store.identity(array) == store.identity(array)
+    assert store.identity(array) != store.identity(array.copy())
+    known = store.identity(array)
+    store.release(array)
+    assert store.identity(array) != known
