@@ -43,7 +43,7 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 # Operators that may run without a kernel: to be emptied.
-WITHOUT_KERNEL = {"Cos", "DepthToSpace", "GRU", "InstanceNormalization", "LSTM", "Pad", "Sin"}
+WITHOUT_KERNEL = {"Cos", "DepthToSpace", "GRU", "InstanceNormalization", "LSTM", "Sin"}
 
 # Published numbers of weights, less the channels that were batch normalised: a bias took the place of two weights.
 WEIGHTS = {
