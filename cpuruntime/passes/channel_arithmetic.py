@@ -55,7 +55,7 @@ def _chain(editor: Editor, node: Node, axis: int) -> tuple[list[Node], Affine | 
 def _is_foldable(editor: Editor, value: Value) -> bool:
     """Whether the maker of `value` has constant weights and nothing after them, and `value` one reader."""
     maker = value.producer
-    if not is_internal(maker, *WEIGHTED) or editor.sole_user(value) is None:
+    if not is_internal(maker, *WEIGHTED, "GroupNorm") or editor.sole_user(value) is None:
         return False
     _, weights, bias, residual = maker.inputs
     constant = weights.constant is not None and (bias is None or bias.constant is not None)

@@ -9,6 +9,7 @@ Their values are f32, except Reshape's, which may have any type. Convolutional d
 | FullyConnected | x[..., K], w[K, N], bias[N] or None, residual or None | `x @ w + bias + residual` |
 | ScaleShift | x, scale[C], shift[C] | `x * scale + shift` along axis 1 |
 | Add | a, b | ONNX's Add, broadcasting, followed by an activation |
+| GroupNorm | x, scale[C], shift[C], None | ONNX's GroupNormalization in `groups` groups of channels |
 | Silu | x | `x * sigmoid(x)` |
 | LayerNorm | x, scale or None, shift or None | `(x - mean) / sqrt(variance + epsilon) * scale + shift` from `axis` on |
 | RmsNorm | x, scale or None, shift or None | `x / sqrt(mean square + epsilon) * scale + shift` from `axis` on |
@@ -16,7 +17,7 @@ Their values are f32, except Reshape's, which may have any type. Convolutional d
 | ChannelShuffle | x | channels seen as `group` x C/`group` and transposed |
 | Reshape | x | the same elements in the shape of the output |
 
-The first five have the attributes `activation` ("" or a key of ACTIVATIONS) and `activation_arguments` (floats). A
+Those before Silu have the attributes `activation` ("" or a key of ACTIVATIONS) and `activation_arguments` (floats). A
 residual has exactly the shape of the output and is added before the activation. w and bias may be any array views:
 transposed, or with strides of zero.
 
@@ -52,7 +53,7 @@ ACTIVATIONS: dict[str, tuple[str, ...]] = {
 
 # Operators with weights, a bias and a residual; those and others apply an activation.
 WEIGHTED = ("Conv", "ConvTranspose", "FullyConnected")
-ACTIVATED = ("Add", *WEIGHTED, "ScaleShift")
+ACTIVATED = ("Add", *WEIGHTED, "GroupNorm", "ScaleShift")
 
 
 def is_onnx(node: Node | None, *op_types: str) -> bool:

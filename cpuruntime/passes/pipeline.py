@@ -23,6 +23,7 @@ from cpuruntime.passes import (
     epilogues,
     fully_connected,
     gelu,
+    group_norm,
     merge_projections,
     merge_views,
     no_ops,
@@ -61,6 +62,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("pooling", pooling.run),
     Pass("fully_connected", fully_connected.run),
     Pass("views", views.run),
+    Pass("group_norm", group_norm.run),
     Pass("rows_of_products", rows_of_products.run),
     # Less of it. Shuffles are recognised before their parts can merge with neighbours.
     Pass("no_ops", no_ops.run),

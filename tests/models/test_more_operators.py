@@ -197,3 +197,28 @@ def test_recurrent_layers_without_a_kernel_fall_back() -> None:
     w, r, b = n.weights(1, 32, 3), n.weights(1, 32, 8), n.weights(1, 64)
     n.output(n("LSTM", x, w, r, b, "", "", "", peepholes, hidden_size=8))
     compare(n.model(), fallbacks=["LSTM"])
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(6, 2), (40, 4), (64, 2), (30, 30), (48, 1)])
+def test_instance_and_group_normalisation(channels: int, groups: int) -> None:
+    n = Net(opset=21)
+    x = n.conv(n.input(2, 3, 9, 7), 3, channels, 1)
+    instance = n("InstanceNormalization", x, n.positive(channels), n.weights(channels))
+    group = n("GroupNormalization", x, n.positive(channels), n.weights(channels), num_groups=groups, epsilon=1e-3)
+    n.output(n("Relu", instance), group, n("Sigmoid", group), n("Mul", instance, n("Sigmoid", instance)))
+    n.output(n("InstanceNormalization", n.input(2, channels, 11), n.positive(channels), n.weights(channels)))
+    compare(n.model())
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(20, 5), (64, 8)])
+def test_group_normalisation_spelled_by_reshapes(channels: int, groups: int) -> None:
+    n = Net()
+    x = n.conv(n.input(2, 3, 9, 7), 3, channels, pads=[1] * 4)
+    y = n("Reshape", x, n.integers(0, groups, -1))
+    y = n("InstanceNormalization", y, n.constant(np.ones(groups)), n.constant(np.zeros(groups)))
+    y = n("Reshape", y, n("Shape", x))
+    y = n("Add", n("Mul", y, n.positive(channels, 1, 1)), n.weights(channels, 1, 1))
+    n.output(n("Mul", y, n("Sigmoid", y)))
+    compiled = compare(n.model())
+    kernels = [row.kernel for row in compiled.explain().rows]
+    assert sum("Silu" in kernel for kernel in kernels) == 1
