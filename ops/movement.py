@@ -17,6 +17,7 @@ simd = lazy("simd")
 MAX_RANK = 8
 PIECE_BYTES = 1 << 14  # a longer contiguous run is split into pieces of this many bytes, for threads to share
 STRIP = 4  # tiles side by side in a strip of a transpose
+FEW = 8  # rows that are not worth a loop of their own
 
 # Dimensions are numbered from the innermost: 0 and 1 are loops, the others (from 2 on) are counted by `outer`. An
 # unused dimension has size 1.
@@ -215,9 +216,11 @@ def plan_copy(
     dimensions = _merged(dimensions)
     if dimensions and dimensions[0][1:] == (element, element):
         run = (dimensions[0][0] * element, 1, 1)
-        return copy_runs, _copy_fields([run, *dimensions[1:]], element)
+        # Rows are cheapest to step through: the first dimension of some size becomes the inner loop.
+        rest = sorted(dimensions[1:], key=lambda d: d[0] < FEW)
+        return copy_runs, _copy_fields([run, *rest], element)
     contiguous = next((d for d in dimensions[1:] if d[1] == element), None)
-    if contiguous and dimensions[0][2] == element:
+    if contiguous and contiguous[0] >= LANES // 4 and dimensions[0][2] == element:
         rest = [d for d in dimensions[1:] if d is not contiguous]
         return copy_transposed, _copy_fields([dimensions[0], contiguous, *rest], element)
     return copy_elements, _copy_fields(dimensions, element)

@@ -222,3 +222,33 @@ def test_group_normalisation_spelled_by_reshapes(channels: int, groups: int) -> 
     compiled = compare(n.model())
     kernels = [row.kernel for row in compiled.explain().rows]
     assert sum("Silu" in kernel for kernel in kernels) == 1
+
+
+@pytest.mark.parametrize(("channels", "size"), [(4, 2), (18, 3), (64, 2), (128, 2), (256, 4)])
+@pytest.mark.parametrize("mode", ["DCR", "CRD"])
+def test_depth_to_space(channels: int, size: int, mode: str) -> None:
+    n = Net()
+    x = n.input(2, channels, 3, 5)
+    y = n.conv(x, channels, channels, 1)
+    n.output(*(n("DepthToSpace", value, blocksize=size, mode=mode) for value in (x, y)))
+    n.output(n.conv(n("DepthToSpace", y, blocksize=size, mode=mode), channels // size**2, 5))
+    compare(n.model())
+
+
+@pytest.mark.parametrize(("channels", "size"), [(3, 2), (16, 2), (40, 3)])
+def test_space_to_depth(channels: int, size: int) -> None:
+    n = Net()
+    x = n.input(2, channels, 4 * size, 3 * size)
+    n.output(*(n("SpaceToDepth", value, blocksize=size) for value in (x, n.conv(x, channels, channels, 1))))
+    compare(n.model())
+
+
+@pytest.mark.parametrize("last", [0, 1])
+def test_places_of_extremes(last: int) -> None:
+    n = Net()
+    x = n("Round", n.input(3, 21, 5, 37))
+    for axis, keepdims in ((0, 1), (1, 0), (-1, 1), (2, 0)):
+        for op_type in ("ArgMax", "ArgMin"):
+            n.output(n(op_type, x, axis=axis, keepdims=keepdims, select_last_index=last))
+    n.output(n("ArgMax", n.input(7), axis=0, select_last_index=last))
+    compare(n.model())
