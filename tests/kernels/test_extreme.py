@@ -8,6 +8,8 @@ from support.kernels import edge_sizes, guarded, holding, run
 
 from cpuruntime.ops.extreme import arg_extreme
 
+pytestmark = pytest.mark.every_isa
+
 
 @pytest.mark.parametrize("largest", [True, False])
 @pytest.mark.parametrize("last", [True, False])

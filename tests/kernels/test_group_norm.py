@@ -8,6 +8,8 @@ from support.kernels import LANES, blocked_holding, guarded, holding, run
 
 from cpuruntime.ops.group_norm import channel_moments, group_factors
 
+pytestmark = pytest.mark.every_isa
+
 
 @pytest.mark.parametrize("shape", [(1, 3, 1, 1), (2, 19, 5, 7), (1, 40, 1, 33), (2, 16, 9, 4)])
 @pytest.mark.parametrize("offset", [0, 100])

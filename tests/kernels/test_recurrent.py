@@ -8,6 +8,8 @@ from support.programs import NodeProgram, activation, random_array, same_for_thr
 
 from cpuruntime.graph.graph import Node, Value
 
+pytestmark = pytest.mark.every_isa
+
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 STEPS, INPUTS = 5, 7
 

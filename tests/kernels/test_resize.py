@@ -9,6 +9,8 @@ from support.kernels import VECTOR_BYTES, Guarded, blocked, blocked_holding, gua
 from cpuruntime.ops.resize import resize_nearest, resize_plain, resize_weighted
 from cpuruntime.program.resize_tables import ROUNDINGS, Taps, cubic, linear, nearest, positions
 
+pytestmark = pytest.mark.every_isa
+
 SIZES = [((1, 1), (1, 1)), ((1, 5), (4, 3)), ((6, 7), (12, 14)), ((9, 40), (4, 61)), ((3, 33), (3, 17))]
 
 

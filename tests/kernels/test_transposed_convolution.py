@@ -10,6 +10,8 @@ from support.programs import NodeProgram, activation, assert_close, random_array
 
 from cpuruntime.graph.graph import Node, Value
 
+pytestmark = pytest.mark.every_isa
+
 CASES: dict[str, tuple[tuple[int, int, int, int], int, tuple[int, int], dict[str, Any]]] = {
     "kernel as stride": ((1, 16, 3, 5), 16, (2, 2), dict(strides=[2, 2])),
     "kernel beyond stride": ((2, 19, 3, 4), 33, (4, 3), dict(strides=[2, 2], pads=[1, 1, 0, 2])),
