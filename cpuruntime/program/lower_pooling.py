@@ -26,11 +26,20 @@ def _pair(node: Node, name: str, value: Value, single: int) -> tuple[int, int]:
     return (single, numbers[0]) if len(value.static_shape) == 3 else (numbers[0], numbers[1])
 
 
+def _is_global(node: Node, value: Value) -> bool:
+    """Whether a pool has one window, the whole image."""
+    spatial = list(value.static_shape[2:])
+    return list(node.attributes["kernel_shape"]) == spatial and not any(node.attributes["pads"])
+
+
 @lowering("MaxPool", "AveragePool", layout=Layout.BLOCKED, check=_check)
 def lower_pool(planner: Planner, node: Node) -> None:
     """Emits a windowed pool."""
     value = node.inputs[0]
     assert value is not None
+    if node.op_type == "AveragePool" and _is_global(node, value):
+        lower_global_pool(planner, node)
+        return
     source, target = planner.blocked(value), planner.new_blocked(node.outputs[0])
     kernel_height, kernel_width = _pair(node, "kernel_shape", value, 1)
     stride_height, stride_width = _pair(node, "strides", value, 1)
@@ -50,13 +59,13 @@ def lower_pool(planner: Planner, node: Node) -> None:
 
 @lowering("GlobalAveragePool", "GlobalMaxPool", layout=Layout.BLOCKED, check=_check)
 def lower_global_pool(planner: Planner, node: Node) -> None:
-    """Emits a pool over whole images."""
+    """Emits a pool over whole images, also an average pool whose only window is the image."""
     value = node.inputs[0]
     assert value is not None
     source, target = planner.blocked(value), planner.new_blocked(node.outputs[0])
     fields = target.fields("target")
     del fields["target_row"]
     planner.emit(
-        global_pool(node.op_type == "GlobalAveragePool"), "blocked", **source.fields("source"), **fields,
+        global_pool(node.op_type != "GlobalMaxPool"), "blocked", **source.fields("source"), **fields,
         batch=source.batch, blocks=source.blocks, height=source.height, width=source.width,
     )  # fmt: skip

@@ -18,6 +18,10 @@ LATENCY = 4
 TILE_OVERHEAD = 40
 
 
+# A tile that is as good within this factor is as good: the first one listed is taken, so that a model has few kernels.
+TOLERANCE = 1.04
+
+
 @dataclass(frozen=True)
 class Tiling:
     """A `rows` x `columns` tile; `chunk` row tiles are worked on before the next column tile is taken."""
@@ -44,7 +48,8 @@ def choose_tiling(lines: int, pixels: int, blocks: int, inner: int, source_bytes
         body = max(rows * columns, loads, LATENCY)
         return tiles * (inner * body + TILE_OVERHEAD + 3 * rows * columns)
 
-    rows, columns = min(shapes, key=cycles)
+    limit = TOLERANCE * min(map(cycles, shapes))
+    rows, columns = next(shape for shape in shapes if cycles(shape) <= limit)
     tiles = lines * -(-pixels // rows)
     return Tiling(rows, columns, _chunk(tiles, columns, blocks, inner, source_bytes, threads))
 

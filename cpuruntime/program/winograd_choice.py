@@ -8,6 +8,7 @@ from functools import cache
 from cpuruntime.ops.isa import LANES, VECTOR_BYTES
 from cpuruntime.ops.tile_shapes import tile_shapes
 from cpuruntime.ops.winograd import scratch_bytes
+from cpuruntime.program.tiles import TOLERANCE
 
 # What a thread's scratch may take: a second-level cache of 1 MiB and a share of the third.
 SCRATCH_LIMIT = 2 * 2**20
@@ -54,28 +55,29 @@ def choose_winograd(
 def _fastest(
     methods: tuple[int, ...], batch: int, in_blocks: int, out_blocks: int, height: int, width: int, threads: int
 ) -> tuple[float, WinogradTiling]:
-    """The tiling with the fewest cycles and their number."""
-    best: tuple[float, WinogradTiling] | None = None
+    """The tiling with the fewest cycles, or the first listed that is as good, and the number."""
+    best: list[tuple[float, WinogradTiling]] = []
     for m in methods:
         tiles_x, tiles_y = -(-width // m), -(-height // m)
         for rows, columns in tile_shapes():
             if columns > min(out_blocks, 4) or rows > tiles_x * tiles_y:
                 continue
-            for pieces in range(1, 1 + tiles_x * tiles_y // rows):
-                share = -(-tiles_x * tiles_y // pieces)
-                group = -(-share // rows) * rows
-                if group > tiles_x * tiles_y:
-                    continue
-                tiling = WinogradTiling(m, rows, columns, group, tiles_x, tiles_y)
-                if scratch_bytes(m, in_blocks, out_blocks, group) > SCRATCH_LIMIT and group > rows:
-                    continue
-                cycles = _cycles(tiling, batch, in_blocks, out_blocks, threads)
-                if best is None or cycles < best[0]:
-                    best = cycles, tiling
-                if group == rows:
-                    break
-    assert best is not None, "tiles of one row and one column always fit"
-    return best
+            tilings = [
+                WinogradTiling(m, rows, columns, group, tiles_x, tiles_y)
+                for group in _groups(tiles_x * tiles_y, rows)
+                if group == rows or scratch_bytes(m, in_blocks, out_blocks, group) <= SCRATCH_LIMIT
+            ]
+            rated = [(_cycles(tiling, batch, in_blocks, out_blocks, threads), tiling) for tiling in tilings]
+            best.append(min(rated, key=lambda pair: pair[0]))
+    cycles, fastest = min(best, key=lambda pair: pair[0])
+    return next(pair for pair in best if pair[1].m == fastest.m and pair[0] <= TOLERANCE * cycles)
+
+
+def _groups(tiles: int, rows: int) -> list[int]:
+    """Sizes of groups that share the tiles about evenly: multiples of `rows`, at most all tiles."""
+    shares = {-(-tiles // pieces) for pieces in range(1, 1 + tiles // rows)}
+    groups = {rows} | {-(-share // rows) * rows for share in shares}
+    return sorted((group for group in groups if group <= tiles), reverse=True)
 
 
 def _cycles(tiling: WinogradTiling, batch: int, in_blocks: int, out_blocks: int, threads: int) -> float:
