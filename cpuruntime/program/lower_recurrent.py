@@ -115,8 +115,9 @@ class Layer:
         assert r.constant is not None
         self.input_weights, self.state_weights = w.constant, r.constant
         bias = node.input(3)
-        empty = np.zeros((self.directions, 2 * self.gates * self.units), np.float32)
-        self.bias = (empty if bias is None else bias.constant).reshape(self.directions, 2, self.gates, self.units)
+        shape = (self.directions, 2, self.gates, self.units)
+        given = None if bias is None else bias.constant
+        self.bias = np.zeros(shape, np.float32) if given is None else given.reshape(shape)
 
     @property
     def width(self) -> int:
