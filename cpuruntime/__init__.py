@@ -21,6 +21,7 @@ from cpuruntime.errors import (
     InvalidArgumentError,
     ModelError,
     ModelNotFoundError,
+    OutOfMemoryError,
     UnsupportedError,
 )
 
@@ -77,6 +78,7 @@ __all__ = [
     "Model",
     "ModelError",
     "ModelNotFoundError",
+    "OutOfMemoryError",
     "Output",
     "PartialShape",
     "ProfilingInfo",

@@ -42,6 +42,10 @@ class CancelledError(Error):
     """The inference was cancelled before it finished."""
 
 
+class OutOfMemoryError(Error, MemoryError):
+    """The machine has not the memory that a model or tensor takes."""
+
+
 class InternalError(Error, AssertionError):
     """A defect of cpuruntime itself."""
 

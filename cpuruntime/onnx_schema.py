@@ -149,6 +149,9 @@ def check_node(node: Node, operator: Operator, captures: int = 0) -> None:
             _check_finite(node, name, data)
     if "kernel_shape" in node.attributes:
         _check_window(node)
+    auto_pad = node.attributes.get("auto_pad", "")
+    if auto_pad not in _AUTO_PADS:
+        raise ModelError(f"{node.where}: auto_pad is '{auto_pad}', not one of {', '.join(_AUTO_PADS[1:])}.")
     parts = node.attributes.get("num_outputs", len(node.outputs))
     if node.op_type == "Split" and parts != len(node.outputs):
         raise ModelError(
@@ -210,9 +213,6 @@ def _check_window(node: Node) -> None:
                 f"{node.where}: attribute '{name}' is {shorten(data)}; kernel_shape {shorten(kernel)} needs "
                 f"{factor * len(kernel)} values."
             )
-    auto_pad = node.attributes.get("auto_pad", "")
-    if auto_pad not in _AUTO_PADS:
-        raise ModelError(f"{node.where}: auto_pad is '{auto_pad}', not one of {', '.join(_AUTO_PADS[1:])}.")
 
 
 def check_axes(node: Node) -> None:

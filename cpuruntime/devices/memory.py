@@ -7,13 +7,19 @@ from math import prod
 
 import numpy as np
 
+from cpuruntime.program.memory import check_fits
+
 ALIGNMENT = 64
 """Bytes: a cache line, and the widest vector register."""
 
 
 def aligned_zeros(shape: Iterable[int], dtype: np.dtype) -> np.ndarray:
-    """A C-contiguous array of zeros (empty strings where `dtype` is object), its first element 64-byte aligned."""
+    """A C-contiguous array of zeros (empty strings where `dtype` is object), its first element 64-byte aligned.
+
+    Raises OutOfMemoryError for more than the machine has.
+    """
     shape = tuple(shape)
+    check_fits(prod(shape) * dtype.itemsize, f"the elements of a tensor of shape {list(shape)}")
     if dtype.hasobject:
         return np.full(shape, "", dtype)
     size = prod(shape) * dtype.itemsize

@@ -15,6 +15,8 @@ from cpuruntime.shape_inference import evaluate, infer_shapes
 
 # A result larger than this is computed at run time, unless it is no larger than what it is made of.
 LARGEST_RESULT = 64 << 20
+# A constant of one repeated element takes no memory at any size; no more than these bytes of it are read.
+LARGEST_VIEW = 1 << 30
 
 _NEVER = {
     "Bernoulli",
@@ -107,6 +109,8 @@ def _agree(outputs: list[Value], results: list[np.ndarray]) -> bool:
 def _compute(node: Node, arrays: list[np.ndarray | None]) -> list[np.ndarray] | None:
     view = _VIEWS.get(node.op_type)
     array = None if view is None else view(node, arrays)
+    if array is None and any(a is not None and a.nbytes > LARGEST_VIEW and 0 in a.strides for a in arrays):
+        return None
     try:
         return [np.asarray(result) for result in evaluate(node, arrays)] if array is None else [array]
     except UnsupportedError:

@@ -18,6 +18,7 @@ from cpuruntime.ops.jit import Kernel
 from cpuruntime.ops.movement import plan_copy
 from cpuruntime.program.layout import LayoutPlan, choose_layouts
 from cpuruntime.program.lowering import find
+from cpuruntime.program.memory import check_fits
 from cpuruntime.program.storage import (
     ALIGNMENT,
     Address,
@@ -207,6 +208,7 @@ class Planner:
 
     def _constant(self, value: Value) -> Plain:
         assert value.constant is not None
+        check_fits(value.constant.nbytes, f"the elements of constant '{value.name}'")
         address = self.weights.constant(self.weights.identity(value.constant), value.constant)
         return Plain(address, value.static_shape, _dtype(value))
 

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import mmap
 import weakref
 from collections.abc import Callable, Hashable
 from itertools import count
 
 import numpy as np
 
-from cpuruntime.program.storage import ALIGNMENT, Address, Place, Storage
+from cpuruntime.program.memory import allocate
+from cpuruntime.program.storage import Address, Place, Storage
 
-HUGE_PAGE = 2 * 2**20
 SMALL = 64 * 1024
 """Bytes that are digested in no time."""
-
-
-def allocate(size: int) -> np.ndarray:
-    """`size` zeroed bytes on a page boundary, on huge pages where the system gives them."""
-    if size < HUGE_PAGE:
-        raw = np.zeros(size + ALIGNMENT, np.uint8)
-        start = -raw.ctypes.data % ALIGNMENT
-        return raw[start : start + size]
-    pages = mmap.mmap(-1, size)
-    pages.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(pages, np.uint8)
 
 
 class WeightStore:

@@ -16,6 +16,7 @@ from cpuruntime.graph.graph import Graph
 from cpuruntime.graph.shapes import PartialShape
 from cpuruntime.hints import plan_streams
 from cpuruntime.ops import isa
+from cpuruntime.program.memory import check_fits
 from cpuruntime.program.planner import FallbackStep, Planner, Step
 from cpuruntime.program.program import Program
 from cpuruntime.program.weights import WeightStore
@@ -98,6 +99,7 @@ class CpuModel(DeviceModel):
             if isinstance(step, FallbackStep):
                 log.warning("%s runs in the reference evaluator, slowly: %s", step.node.where, step.reason)
         self._weights.forget_sources()
+        check_fits(program.arena_size * max(1, self._streams.streams), f"the streams of model '{self.name}'")
         return program
 
     def create_request(self) -> DeviceRequest:

@@ -7,8 +7,9 @@ import gc
 import numpy as np
 import pytest
 
+from cpuruntime.program.memory import HUGE_PAGE, allocate
 from cpuruntime.program.storage import ALIGNMENT, Address
-from cpuruntime.program.weights import HUGE_PAGE, SMALL, WeightStore, allocate
+from cpuruntime.program.weights import SMALL, WeightStore
 
 
 def contents(address: Address, dtype: type, count: int) -> np.ndarray:

@@ -1,0 +1,45 @@
+"""Memory that programs work in, and whether what they ask for can be had at all."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from functools import cache
+
+import numpy as np
+
+from cpuruntime.errors import OutOfMemoryError
+from cpuruntime.program.storage import ALIGNMENT
+
+HUGE_PAGE = 2 * 2**20
+
+
+@cache
+def machine_memory() -> int:
+    """Bytes of memory that the machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def check_fits(size: int, what: str) -> None:
+    """OutOfMemoryError when `what`, a plural, takes more bytes than the machine has.
+
+    The system grants much more than there is, and kills the process that uses it.
+    """
+    if size > machine_memory():
+        needed, there = size / 2**30, machine_memory() / 2**30
+        raise OutOfMemoryError(f"{what} need {needed:.1f} GiB; this machine has {there:.1f} GiB of memory.")
+
+
+def allocate(size: int) -> np.ndarray:
+    """`size` zeroed bytes on a page boundary, on huge pages where the system gives them; OutOfMemoryError."""
+    if size < HUGE_PAGE:
+        raw = np.zeros(size + ALIGNMENT, np.uint8)
+        start = -raw.ctypes.data % ALIGNMENT
+        return raw[start : start + size]
+    check_fits(size, "the model's values or weights")
+    try:
+        pages = mmap.mmap(-1, size)
+    except OSError as error:
+        raise OutOfMemoryError(f"the system refuses {size / 2**30:.1f} GiB of memory: {error.strerror}.") from error
+    pages.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(pages, np.uint8)
