@@ -7,10 +7,7 @@ from math import prod
 
 import numpy as np
 
-from cpuruntime.program.memory import check_fits
-
-ALIGNMENT = 64
-"""Bytes: a cache line, and the widest vector register."""
+from cpuruntime.program.memory import ALIGNMENT, check_fits
 
 
 def aligned_zeros(shape: Iterable[int], dtype: np.dtype) -> np.ndarray:

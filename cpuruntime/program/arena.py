@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cpuruntime.program.storage import ALIGNMENT, Storage
+from cpuruntime.program.memory import ALIGNMENT
+from cpuruntime.program.storage import Storage
 
 
 def plan_arena(storages: Iterable[Storage]) -> int:

@@ -9,7 +9,9 @@ from functools import cache
 import numpy as np
 
 from cpuruntime.errors import OutOfMemoryError
-from cpuruntime.program.storage import ALIGNMENT
+
+ALIGNMENT = 64
+"""Bytes: a cache line, and the widest vector register."""
 
 HUGE_PAGE = 2 * 2**20
 

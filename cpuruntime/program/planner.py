@@ -18,9 +18,8 @@ from cpuruntime.ops.jit import Kernel
 from cpuruntime.ops.movement import plan_copy
 from cpuruntime.program.layout import LayoutPlan, choose_layouts
 from cpuruntime.program.lowering import find
-from cpuruntime.program.memory import check_fits
+from cpuruntime.program.memory import ALIGNMENT, check_fits
 from cpuruntime.program.storage import (
-    ALIGNMENT,
     Address,
     Blocked,
     Interleaved,

@@ -15,9 +15,9 @@ import numpy as np
 from cpuruntime.ops.jit import Kernel
 from cpuruntime.passes import evaluate
 from cpuruntime.program.arena import plan_arena
-from cpuruntime.program.memory import allocate
+from cpuruntime.program.memory import ALIGNMENT, allocate
 from cpuruntime.program.planner import FallbackStep, Planner, Step
-from cpuruntime.program.storage import ALIGNMENT, Address, Place, Plain, Storage
+from cpuruntime.program.storage import Address, Place, Plain, Storage
 from cpuruntime.streams.job import Job
 
 

@@ -15,8 +15,6 @@ import numpy as np
 
 from cpuruntime.ops.isa import LANES, VECTOR_BYTES
 
-ALIGNMENT = 64
-
 
 class Place(enum.Enum):
     """Which memory a storage is a piece of."""

@@ -73,6 +73,15 @@ def large_network() -> Net:
     return n
 
 
+def dynamic_network() -> Net:
+    """Convolutions and a concatenation, of images of any size."""
+    n = Net()
+    x = n("Relu", n.conv(n.input(1, 3, "height", "width"), 3, 20, 3, pads=[1] * 4))
+    x = n("Concat", x, n.conv(x, 20, 12, 3, pads=[1] * 4), axis=1)
+    n.output(n("GlobalAveragePool", x))
+    return n
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The models, and images with the right results, which are the same bits on any streams."""
@@ -84,6 +93,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     check(list(results), [onnx_runtime(model, {"x0": image})[0] for image in images])
     (path / "small.onnx").write_bytes(model.SerializeToString())
     (path / "large.onnx").write_bytes(large_network().model().SerializeToString())
+    (path / "dynamic.onnx").write_bytes(dynamic_network().model().SerializeToString())
     np.savez(path / "data.npz", images=images, results=results)
     return path
 
@@ -210,6 +220,31 @@ def test_nothing_is_allocated_by_an_inference(folder: Path) -> None:
     assert int(objects) < 8000  # a byte for each inference
     assert int(kilobytes) <= 512
     assert right == "True"
+
+
+def test_shapes_that_come_and_go_leave_no_memory_behind(folder: Path) -> None:
+    lines = run(
+        folder,
+        """
+        compiled = compile_model(2, 2, "dynamic")
+        requests = [compiled.create_infer_request() for _ in range(2)]
+
+        def visit_all():
+            for size in range(3, 63):
+                for request in requests:
+                    request.start_async(np.ones((1, 3, size, 40), np.float32))
+                for request in requests:
+                    request.wait()
+            return memory()
+
+        visit_all()
+        before = visit_all()
+        for _ in range(4):
+            after = visit_all()
+        say((after - before) >> 20)
+        """,
+    )
+    assert int(lines[-1]) < 3
 
 
 INTERRUPTED = """

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from cpuruntime.program.arena import plan_arena
-from cpuruntime.program.storage import ALIGNMENT, Place, Storage
+from cpuruntime.program.memory import ALIGNMENT
+from cpuruntime.program.storage import Place, Storage
 
 
 def storage(size: int, first: int, last: int) -> Storage:

@@ -7,8 +7,8 @@ import gc
 import numpy as np
 import pytest
 
-from cpuruntime.program.memory import HUGE_PAGE, allocate
-from cpuruntime.program.storage import ALIGNMENT, Address
+from cpuruntime.program.memory import ALIGNMENT, HUGE_PAGE, allocate
+from cpuruntime.program.storage import Address
 from cpuruntime.program.weights import SMALL, WeightStore
 
 
