@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from threading import get_ident
 from typing import Any
 
+from cpuruntime.bindings import InferenceRun
 from cpuruntime.compiled_model import CompiledModel
+from cpuruntime.devices.interface import Watch
 from cpuruntime.errors import BusyError, InvalidArgumentError
 from cpuruntime.infer_request import InferRequest
 
@@ -23,9 +25,12 @@ class _State:
     There is no lock, which an interrupt could leave locked: each step is one operation of a deque or set.
     """
 
-    def __init__(self, jobs: int) -> None:
+    def __init__(self, jobs: int, watch: Watch | None) -> None:
         self.idle = deque(range(jobs))
+        self.flying: dict[int, InferenceRun] = {}
+        self.watch = watch
         self.waiters: deque[threading.Lock] = deque()
+        self.watchers: deque[threading.Lock] = deque()
         self.userdata: list[Any] = [None] * jobs
         self.callback: Callback | None = None
         self.errors: deque[BaseException] = deque()
@@ -48,24 +53,64 @@ class _State:
     def give_back(self, index: int) -> None:
         """The request at `index` is idle: let all who wait for one try."""
         self.idle.append(index)
+        self.wake()
+
+    def wake(self) -> None:
+        """Let those who wait look again."""
+        if self.watch is not None and self.watchers:
+            self.watch.tell()
         while self.waiters:
             with suppress(IndexError):
                 self.waiters.popleft().release()
 
-    def wait_idle(self) -> int | None:
+    def fly(self, index: int, run: InferenceRun) -> None:
+        """The request at `index` has started an inference that calls nobody when it is over."""
+        self.flying[index] = run
+        if self.waiters or self.watchers:
+            self.wake()
+
+    def land(self, requests: Sequence[InferRequest]) -> None:
+        """Take note of such inferences that are over."""
+        for index, run in list(self.flying.items()):
+            if not run.finished and requests[index].is_busy():
+                continue
+            if index in self.flying and self.flying[index] is run:  # no call from here on: nothing comes in between
+                del self.flying[index]
+                if run.error is not None:
+                    self.errors += (run.error,)
+                self.idle += (index,)
+
+    def wait_idle(self, requests: Sequence[InferRequest]) -> int | None:
         """Wait until a request is idle, raise a kept error, and return the next one's index; None if it was taken."""
         while not self.idle:
-            self.check_may_wait()
-            gate = threading.Lock()
-            gate.acquire()
-            self.waiters.append(gate)
+            self.land(requests)
             if not self.idle:
-                gate.acquire()
+                self.check_may_wait()
+                self.wait(requests)
         if self.errors:
             raise self.errors[0]
         with suppress(IndexError):
             return self.idle[0]
         return None
+
+    def wait(self, requests: Sequence[InferRequest]) -> None:
+        """Wait until a request may have become idle."""
+        gate = threading.Lock()
+        gate.acquire()
+        if self.watch is None or not self.flying:
+            self.waiters.append(gate)
+            if not self.idle and not self.flying:
+                gate.acquire()
+            return
+        self.watchers.append(gate)
+        try:
+            count = self.watch.count
+            self.land(requests)
+            if not self.idle:
+                self.watch.wait(count)
+        finally:
+            with suppress(ValueError):
+                self.watchers.remove(gate)
 
     def claim(self, index: int) -> bool:
         """Take the request at `index` from the idle ones; False if another thread was faster."""
@@ -101,7 +146,8 @@ class AsyncInferQueue:
             raise InvalidArgumentError(f"The number of jobs must be an integer >= 0, not {jobs!r}.")
         jobs = int(jobs) or model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self._requests = tuple(model.create_infer_request() for _ in range(jobs))
-        self._state = _State(jobs)
+        quiet = [request.quiet for request in self._requests if request.quiet is not None]
+        self._state = _State(jobs, quiet[0].watch(quiet) if len(quiet) == jobs else None)
         self._hooks = tuple(partial(self._state.over, index) for index in range(jobs))
 
     def start_async(self, inputs: Any = None, userdata: Any = None, share_inputs: bool = False) -> None:
@@ -113,25 +159,38 @@ class AsyncInferQueue:
         index = None
         try:
             while index is None:
-                index = state.wait_idle()
+                index = state.wait_idle(self._requests)
                 if index is not None and not state.claim(index):
                     index = None
             state.userdata[index] = userdata
-            self._requests[index].start(inputs, userdata, share_inputs, self._hooks[index])
+            request = self._requests[index]
+            if state.watch is None or state.callback is not None:
+                request.start(inputs, userdata, share_inputs, self._hooks[index])
+            else:
+                state.fly(index, request.start(inputs, userdata, share_inputs, quietly=True))
         except BaseException:
-            if index is not None and index not in state.idle and not self._requests[index].is_busy():
-                state.give_back(index)
+            if index is not None and index not in state.idle and index not in state.flying:
+                self._recover(index)
             raise
+
+    def _recover(self, index: int) -> None:
+        """After an interrupted start: find out what the request does."""
+        request = self._requests[index]
+        if not request.is_busy():
+            self._state.give_back(index)
+        elif request.run is not None and request.run.quiet:
+            self._state.fly(index, request.run)
 
     def get_idle_request_id(self) -> int:
         """The index of the request that the next `start_async` takes; waits until one is idle."""
         index = None
         while index is None:
-            index = self._state.wait_idle()
+            index = self._state.wait_idle(self._requests)
         return index
 
     def is_ready(self) -> bool:
         """Whether a request is idle, so that `start_async` would not wait."""
+        self._state.land(self._requests)
         return bool(self._state.idle)
 
     def wait_all(self) -> None:
@@ -142,6 +201,7 @@ class AsyncInferQueue:
         self._state.check_may_wait()
         for request in self._requests:
             request.wait_over()
+        self._state.land(self._requests)
         if self._state.errors:
             error = self._state.errors.popleft()
             self._state.errors.clear()
@@ -151,7 +211,7 @@ class AsyncInferQueue:
                 del self, request, error  # the error's traceback refers to this frame
 
     def set_callback(self, callback: Callback) -> None:
-        """Call `callback(request, userdata)` after each inference that succeeds.
+        """Call `callback(request, userdata)` after each inference started from now on that succeeds.
 
         It runs on threads of the runtime, for several requests at the same time, so it must be thread-safe; a request
         is idle for `start_async` when it has returned. It may start the next inference while a request is idle; it may

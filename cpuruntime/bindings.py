@@ -2,18 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from threading import get_ident
 from typing import Any
 
 import numpy as np
 
 from cpuruntime.conversion import check_shape, pairs, to_array
-from cpuruntime.devices.interface import DeviceRequest, PortInfo
+from cpuruntime.devices.interface import DeviceRequest, PortInfo, QuietRequest
 from cpuruntime.errors import BusyError, InvalidArgumentError
 from cpuruntime.port import ConstOutput, Ports, position
 from cpuruntime.tensor import Tensor
 
 RUN = "run"
+
+
+class InferenceRun:
+    """One inference of a request, from its start until its callback has returned.
+
+    Attributes:
+        started: when it did, on the clock of perf_counter_ns.
+        quiet: whether the device tells nobody when it is over; whoever looks takes note of it (`Bindings.look`).
+        error: what it ended with.
+        finished: whether it is over and its callback has returned.
+        thread: the thread in which the callback runs.
+    """
+
+    started = 0
+    quiet = False
+    callback: Callable[[Any], None] | None = None
+    hook: Callable[[Any, BaseException | None], None] | None = None
+    error: BaseException | None = None
+    finished = False
+    thread = 0
+    waiters: Sequence[threading.Lock] = ()
+
+    def wait(self, seconds: float = -1) -> bool:
+        """Wait until it is finished, or for so long: whether it is. In its own callback it counts as finished.
+
+        Each waiter has a lock of its own, so that an interrupt, which may strike in any line, harms no other.
+        """
+        if self.finished or self.thread == get_ident():
+            return True
+        gate = threading.Lock()
+        gate.acquire()
+        self.__dict__.setdefault("waiters", []).append(gate)
+        return self.finished or gate.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
+
+    def finish(self) -> None:
+        """Let the waiters go on."""
+        self.finished = True
+        for gate in self.waiters:
+            gate.release()
+
 
 Place = tuple[str, int]
 """A side, "input" or "output", and the position there."""
@@ -23,14 +65,29 @@ class Bindings:
     """The arrays that a request's inferences read and write.
 
     Attributes:
-        running: holds the inference that runs, under the key RUN; then nothing here may be called but `check_idle`.
-            A dict because `setdefault` claims it in one step, and tells who has it even after an interrupt.
+        running: holds the inference that runs, under the key RUN, though it may be over (`look`); then nothing here may
+            be called but what says so. A dict because `setdefault` claims it in one step, and tells who has it even
+            after an interrupt.
         outputs: the array of each output; of a dynamic one, the last inference's.
         followed: tensors of the user's to look after before an inference, as their memory may have moved.
         unset: the inputs of dynamic shape that have no data yet.
+        quiet: the device's request if inferences may be quiet; those of dynamic outputs may not.
+        nanoseconds: how long the last inference took.
     """
 
-    __slots__ = ("_bound", "_device", "_late", "_owned", "_ports", "followed", "outputs", "running", "unset")
+    __slots__ = (
+        "_bound",
+        "_device",
+        "_late",
+        "_owned",
+        "_ports",
+        "followed",
+        "nanoseconds",
+        "outputs",
+        "quiet",
+        "running",
+        "unset",
+    )
 
     def __init__(self, ports: Ports, device: DeviceRequest) -> None:
         self._ports = ports
@@ -38,20 +95,43 @@ class Bindings:
         self._owned = [None if shape is None else device.input_array(i, shape) for i, shape in enumerate(ports.shapes)]
         self._bound: list[np.ndarray | None] = list(self._owned)
         self._late: dict[int, Tensor] = {}
-        self.running: dict[str, Any] = {}
+        self.running: dict[str, InferenceRun] = {}
+        self.quiet = device if isinstance(device, QuietRequest) and not ports.dynamic_outputs else None
+        self.nanoseconds = 0
         self.outputs = [device.output_array(index) for index in range(len(ports.outputs))]
         self.followed: dict[Place, Tensor] = {}
         self.unset = {index for index, shape in enumerate(ports.shapes) if shape is None}
 
     def check_idle(self) -> None:
         """Raise BusyError while an inference runs."""
-        if self.running:
-            self.raise_busy()
+        if self.running and self.look():
+            raise BusyError("Infer Request is busy: wait() for the inference it is running, or use another request.")
 
-    @staticmethod
-    def raise_busy() -> None:
-        """Raise BusyError."""
-        raise BusyError("Infer Request is busy: wait() for the inference it is running, or use another request.")
+    def look(self) -> bool:
+        """Whether an inference runs. Takes note of a quiet one that is over."""
+        run = self.running.get(RUN)
+        if run is None:
+            return False
+        if not run.quiet or self.quiet is None or not self.quiet.is_over:
+            return True
+        self.settle(run)
+        return False
+
+    def settle(self, run: InferenceRun) -> None:
+        """Take note that a quiet inference is over; some thread may have done so before."""
+        assert self.quiet is not None
+        error, ended = self.quiet.result()
+        running = self.running
+        if RUN in running and running[RUN] is run:  # no call from here on: nothing strikes or comes in between
+            run.error = error
+            self.nanoseconds = ended - run.started
+            del running[RUN]
+            run.finished = True
+
+    def claim(self, run: InferenceRun) -> None:
+        """Make the request busy with `run`; BusyError where another inference is not over."""
+        while self.running.setdefault(RUN, run) is not run:
+            self.check_idle()
 
     def bind(self, inputs: Any, share: bool) -> None:
         """Bind what a user passed as inputs; with `share` in place where possible, else copied."""

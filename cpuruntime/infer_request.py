@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable, Mapping
 from threading import get_ident
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cpuruntime.bindings import RUN, Bindings
-from cpuruntime.devices.interface import DeviceModel, DeviceRequest, ProfilingInfo
+from cpuruntime.bindings import RUN, Bindings, InferenceRun
+from cpuruntime.devices.interface import DeviceModel, DeviceRequest, ProfilingInfo, QuietRequest
 from cpuruntime.errors import InvalidArgumentError, UnsupportedError
 from cpuruntime.graph.types import Type
 from cpuruntime.port import ConstOutput, Ports, describe_all, position
@@ -34,44 +33,6 @@ class Shared:
         self.close = weakref.finalize(self, device.close)
 
 
-class InferenceRun:
-    """One inference of a request, from its start until its callback has returned.
-
-    Attributes:
-        error: what it ended with.
-        finished: whether it is over and its callback has returned.
-        thread: the thread in which the callback runs.
-    """
-
-    __slots__ = ("callback", "error", "finished", "hook", "thread", "waiters")
-
-    def __init__(self, callback: Callable[[Any], None] | None = None, hook: Hook | None = None) -> None:
-        self.callback = callback
-        self.hook = hook
-        self.error: BaseException | None = None
-        self.finished = False
-        self.thread = 0
-        self.waiters: list[threading.Lock] = []
-
-    def wait(self, seconds: float = -1) -> bool:
-        """Wait until it is finished, or for so long: whether it is. In its own callback it counts as finished.
-
-        Each waiter has a lock of its own, so that an interrupt, which may strike in any line, harms no other.
-        """
-        if self.finished or self.thread == get_ident():
-            return True
-        gate = threading.Lock()
-        gate.acquire()
-        self.waiters.append(gate)
-        return self.finished or gate.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
-
-    def finish(self) -> None:
-        """Let the waiters go on."""
-        self.finished = True
-        for gate in self.waiters:
-            gate.release()
-
-
 class InferRequest:
     """One inference at a time: bind inputs, run, read outputs. Made by `CompiledModel.create_infer_request`.
 
@@ -86,10 +47,8 @@ class InferRequest:
         "_bindings",
         "_callback",
         "_device",
-        "_nanoseconds",
         "_run",
         "_shared",
-        "_started",
         "_userdata",
     )
 
@@ -100,8 +59,6 @@ class InferRequest:
         self._callback: Callable[[Any], None] | None = None
         self._run: InferenceRun | None = None
         self._userdata: Any = None
-        self._started = 0
-        self._nanoseconds = 0
 
     def infer(
         self,
@@ -132,7 +89,7 @@ class InferRequest:
         run = InferenceRun()
         try:
             if running.setdefault(RUN, run) is not run:
-                bindings.raise_busy()
+                bindings.claim(run)
             if inputs is not None:
                 bindings.bind(inputs, share_inputs)
             if bindings.followed or bindings.unset:
@@ -140,7 +97,7 @@ class InferRequest:
             self._run = run
             begin = perf_counter_ns()
             self._device.run()
-            self._nanoseconds = perf_counter_ns() - begin
+            bindings.nanoseconds = perf_counter_ns() - begin
             if ports.dynamic_outputs:
                 bindings.collect()
             outputs = bindings.outputs
@@ -163,32 +120,45 @@ class InferRequest:
         """
         self.start(inputs, userdata, share_inputs)
 
-    def start(self, inputs: Any, userdata: Any, share_inputs: bool, hook: Hook | None = None) -> None:
-        """`start_async`; `hook`, where given, is called in place of the callback."""
+    def start(
+        self, inputs: Any, userdata: Any, share_inputs: bool, hook: Hook | None = None, quietly: bool = False
+    ) -> InferenceRun:
+        """`start_async`; `hook`, where given, is called in place of the callback, and `quietly` nobody is called."""
         bindings = self._bindings
         running = bindings.running
+        quiet = bindings.quiet
         previous = self._run
-        run = InferenceRun(self._callback, hook)
+        run = InferenceRun()
         try:
             if running.setdefault(RUN, run) is not run:
-                bindings.raise_busy()
+                bindings.claim(run)
             if userdata is not None:
                 self._userdata = userdata
             if inputs is not None:
                 bindings.bind(inputs, share_inputs)
             if bindings.followed or bindings.unset:
                 bindings.prepare()
-            self._run = run
-            self._started = perf_counter_ns()
-            self._device.start(self._finish)
+            run.started = perf_counter_ns()
+            if quiet is not None and (quietly or (hook is None and self._callback is None)):
+                quiet.start_quietly()
+                run.quiet = True  # not earlier, since the device would say that the inference before is over
+                self._run = run
+            else:
+                run.callback, run.hook = self._callback, hook
+                self._run = run
+                self._device.start(self._finish)
         except BaseException as error:
             # an interrupt may have struck after the inference was queued; then it is cancelled, and still to finish
             pending = self._is(run) and not isinstance(error, Exception) and self._device.cancel()
+            if pending and self._run is not run:
+                run.quiet = True
+                self._run = run
             if self._is(run) and not pending:
                 self._run = previous
                 del running[RUN]
                 run.finish()
             raise
+        return run
 
     def _is(self, run: InferenceRun) -> bool:
         """Whether `run` is the inference that runs."""
@@ -197,7 +167,7 @@ class InferRequest:
     def _finish(self, error: BaseException | None) -> None:
         """The device's `done`: the inference is over."""
         run = self._bindings.running[RUN]
-        self._nanoseconds = perf_counter_ns() - self._started
+        self._bindings.nanoseconds = perf_counter_ns() - run.started
         if error is None and self._shared.ports.dynamic_outputs:
             try:
                 self._bindings.collect()
@@ -225,32 +195,53 @@ class InferRequest:
         run = self._run
         if run is None:
             return
-        run.wait()
+        if not run.finished:
+            self._wait(run)
         if run.error is not None:
             try:
                 raise run.error
             finally:
                 del self, run  # the error's traceback refers to this frame
 
+    def _wait(self, run: InferenceRun, seconds: float | None = None) -> bool:
+        """Wait until `run` is over, or for so long: whether it is."""
+        quiet = self._bindings.quiet
+        if not run.quiet or quiet is None:
+            return run.wait(-1 if seconds is None else seconds)
+        if not quiet.wait(seconds):
+            return False
+        self._bindings.settle(run)
+        return True
+
     def wait_for(self, timeout: int) -> bool:
         """`wait`, for `timeout` milliseconds at most: whether the inference is over. False if none was started."""
         if timeout < 0:
             raise InvalidArgumentError(f"Timeout {timeout} ms is negative.")
         run = self._run
-        if run is None or not run.wait(timeout / 1000):
+        if run is None or not self._wait(run, timeout / 1000):
             return False
         self.wait()
         return True
 
     def is_busy(self) -> bool:
         """Whether an inference runs."""
-        return RUN in self._bindings.running
+        return bool(self._bindings.running) and self._bindings.look()
 
     def wait_over(self) -> None:
         """`wait` without raising the inference's error."""
         run = self._run
         if run is not None:
-            run.wait()
+            self._wait(run)
+
+    @property
+    def run(self) -> InferenceRun | None:
+        """The inference started last."""
+        return self._run
+
+    @property
+    def quiet(self) -> QuietRequest | None:
+        """The device's request, if inferences without a callback are quiet."""
+        return self._bindings.quiet
 
     def cancel(self) -> None:
         """Ask the running inference to end early; `wait` then raises CancelledError, unless it ended normally."""
@@ -333,7 +324,8 @@ class InferRequest:
     @property
     def latency(self) -> float:
         """How long the last inference took, in milliseconds, waiting for a stream included; 0.0 before the first."""
-        return self._nanoseconds / 1e6
+        self._bindings.look()
+        return self._bindings.nanoseconds / 1e6
 
     @property
     def userdata(self) -> Any:

@@ -3,7 +3,12 @@
 A program is a table of steps, (kernel address, argument block address). One thread leads: it publishes the job, runs
 share 0 and goes on when every share of the last step is done. The others sit in `work` from their birth to their
 dismissal. Between two steps stands a barrier, so a step sees everything that the one before it wrote, on whichever
-thread. Whoever waits spins for a moment, then sleeps in the kernel.
+thread. A step too small to be shared, whose argument block address has ALONE added, is the leader's: no barrier stands
+between two of them, and a job of nothing else is not published. Whoever waits spins for a moment, then sleeps in the
+kernel.
+
+A leader's own thread returns to the interpreter after a job, unless the job names a task: then its landing is told
+from here, and the thread waits for the next job.
 
 The entries are compiled like kernels; what their three arguments mean is theirs. Their callers guarantee: one leader of
 a group at a time; `work` entered once by each thread 1..threads-1; the memory of groups, jobs and signals outlives the
@@ -25,6 +30,14 @@ SIGNAL = record(count="i4", sleepers="i4", value="i8")
 It has a cache line to itself wherever it lies.
 """
 
+TASK = record(count="i4", sleepers="i4", value="i8", also="i8", completed="i8", ended="i8")
+"""What is told when a job's task is over: a SIGNAL, whose `count` goes up by 1 each time, and what came of the job.
+
+also       address of another SIGNAL to let happen, or 0
+completed  steps of the job that all threads finished
+ended      the clock (ns) when it was over
+"""
+
 GROUP = record(words="i8", threads="i8", cpu="i8", mask="i8", saved_mask="i8", spin="i8", yielding="i8", linger="i8")
 """What a group is; constant while it lives.
 
@@ -38,20 +51,26 @@ yielding    nanoseconds it then goes on offering before it sleeps
 linger      nanoseconds a thread spins for its next job before it sleeps
 """
 
-JOB = record(program="i8", steps="i8", timing="i8", cancel="i8", completed="i8", elapsed="i8")
-"""One program to run; the first four fields are constant while it runs, the others are the runner's.
+JOB = record(
+    program="i8", steps="i8", shared="i8", timing="i8", cancel="i8", task="i8", completed="i8", elapsed="i8"
+)  # fmt: skip
+"""One program to run; the last two fields are the runner's, the others are constant while it runs.
 
-program    address of int64[steps][2]: kernel, argument block
+program    address of int64[steps][2]: kernel, argument block + ALONE or 0
 steps      number of steps, at least 1
+shared     number of steps up to the last one that is not ALONE, 0 when all are
 timing     0, or address of int64[steps + 1]: the clock (ns) at the start and after each step
 cancel     0, or address of an int32 word: once it is not 0, the run ends at the next step boundary
+task       address of the TASK that is over with this job, 0 when the interpreter has to go on with it
 completed  steps of the last run that all threads finished
 elapsed    nanoseconds the last run took, 0 before the first
 """
 
 SLEEPERS, VALUE = (SIGNAL.fields[name][1] for name in ("sleepers", "value"))
-PROGRAM, STEPS, TIMING, CANCEL, COMPLETED, ELAPSED = (JOB.fields[name][1] for name in JOB.names)
+ALSO, TASK_COMPLETED, ENDED = (TASK.fields[name][1] for name in ("also", "completed", "ended"))
+PROGRAM, STEPS, SHARED, TIMING, CANCEL, OF_TASK, COMPLETED, ELAPSED = (JOB.fields[name][1] for name in JOB.names)
 STEP_BYTES = 16
+ALONE = 1
 MASK_BYTES = 1024
 SHORT_JOB, OTHERS_RAN, HOUR = 500_000, 10_000, 3_600_000_000_000  # nanoseconds
 
@@ -59,15 +78,20 @@ SHORT_JOB, OTHERS_RAN, HOUR = 500_000, 10_000, 3_600_000_000_000  # nanoseconds
 LINE = 128
 POSTED = 0  # a SIGNAL to the workers, its value the job's address or DISMISSAL
 BELL = LINE  # a SIGNAL to the leader's thread, its value the job's address or 0
+FLIGHT = LINE + 16  # int32, one of the states below
 BARRIER = 2 * LINE  # a SIGNAL, its count the barriers passed so far
-OVER = 2 * LINE + 16  # int32, the number of the latest run that ended or ends at the leader's next barrier
+OVER = 2 * LINE + 16  # int64[2], the latest even and odd numbered barriers at which a run ended early
 ARRIVED = 3 * LINE  # int32, threads that reached the current barrier
 INTERRUPT = 4 * LINE  # int32, set by anyone, for good: every run ends early
 UNPINNED = 4 * LINE + 4  # int32, set by a leader that could not pin itself
-LED = 4 * LINE + 8  # int64, the job that `attend` ran before it returned, or 0
+LED = 4 * LINE + 8  # int64, the job that `attend` ran before it returned, RECALLED, or 0
 HEARD = 4 * LINE + 16  # int64, the rings of the bell that `attend` has dealt with
+PASSED = 4 * LINE + 24  # int64, the leader's count of barriers passed
+CLOSED = 4 * LINE + 32  # int32, set by anyone, for good: `attend` returns after each job
 WORDS_BYTES = 5 * LINE
-DISMISSAL = -1
+DISMISSAL = RECALLED = -1
+# A job that names a task is in flight from before its ring until it landed; one called back then ends `attend`.
+LANDED, FLYING, CALLED = 0, 1, 2
 
 
 @inline
@@ -160,16 +184,50 @@ def interrupted(words, cancel):
 
 
 @inline
-def share_of(group, job, thread, number):
-    """A worker's part of a job, which is run `number`."""
+def is_alone(step):
+    return simd.load_i64(step + 8) & ALONE
+
+
+@inline
+def is_met(step, alone):
+    """Whether a barrier follows a step that is not the last shared one."""
+    return not alone or not is_alone(step + STEP_BYTES)
+
+
+@inline
+def over_at(group, number):
+    """Address of the word that is `number` if the run ends early at barrier `number`.
+
+    It is written before that barrier, and again two barriers later at the earliest, so it may be read at leisure.
+    """
+    return group.words + OVER + 8 * (number & 1)
+
+
+@inline
+def share_of(group, job, thread, passed):
+    """A worker's part of a job; takes and returns the number of barriers passed."""
     step = simd.load_i64(job + PROGRAM)
-    end = step + STEP_BYTES * simd.load_i64(job + STEPS)
+    end = step + STEP_BYTES * simd.load_i64(job + SHARED)
     while step < end:
-        system.call(simd.load_i64(step), simd.load_i64(step + 8), thread, group.threads)
-        barrier(group)
-        if system.load(group.words + OVER) == number:
-            return
+        alone = is_alone(step)
+        if not alone:
+            system.call(simd.load_i64(step), simd.load_i64(step + 8), thread, group.threads)
+        if is_met(step, alone):
+            barrier(group)
+            passed += 1
+            if simd.load_i64(over_at(group, passed)) == passed:
+                return passed
         step += STEP_BYTES
+    return passed
+
+
+@inline
+def run_step(step, alone, threads):
+    """The leader's part of a step."""
+    if alone:
+        system.call(simd.load_i64(step), simd.load_i64(step + 8) - ALONE, 0, 1)
+    else:
+        system.call(simd.load_i64(step), simd.load_i64(step + 8), 0, threads)
 
 
 @inline
@@ -181,20 +239,26 @@ def leaders_share(group, job):
     """
     program, steps = simd.load_i64(job + PROGRAM), simd.load_i64(job + STEPS)
     timing, cancel = simd.load_i64(job + TIMING), simd.load_i64(job + CANCEL)
+    shared = simd.load_i64(job + SHARED) if group.threads > 1 else 0
+    passed = simd.load_i64(group.words + PASSED)
     if timing:
         simd.store_i64(timing, system.now())
     for i in range(steps):
         step = program + STEP_BYTES * i
-        system.call(simd.load_i64(step), simd.load_i64(step + 8), 0, group.threads)
+        alone = is_alone(step)
+        run_step(step, alone, group.threads)
         ends_here = i + 1 < steps and interrupted(group.words, cancel)
-        if group.threads > 1:
+        if i < shared and (ends_here or is_met(step, alone)):
+            passed += 1
             if ends_here:
-                system.store(group.words + OVER, system.load(group.words + POSTED))
+                simd.store_i64(over_at(group, passed), passed)
             barrier(group)
         if timing:
             simd.store_i64(timing + 8 * (i + 1), system.now())
         if ends_here:
-            return i + 1
+            steps = i + 1
+            break
+    simd.store_i64(group.words + PASSED, passed)
     return steps
 
 
@@ -226,9 +290,7 @@ def pin_caller(group):
 @inline
 def run(group, job, pin):
     start = system.now()
-    if group.threads > 1:
-        # A worker may still be about to read OVER after the last barrier of the run before, which is over in any case.
-        system.store(group.words + OVER, system.load(group.words + POSTED))
+    if group.threads > 1 and simd.load_i64(job + SHARED):
         simd.store_i64(group.words + POSTED + VALUE, job)
         happen(group.words + POSTED)
     pinned = 0
@@ -250,7 +312,7 @@ def lead(group, job, pin):
 def work(group, thread, threads):
     """Thread `thread` of a group: does its share of every job posted, returns when it is dismissed."""
     posted = group.words + POSTED
-    number = np.int64(0)
+    number, passed = np.int64(0), np.int64(0)
     while True:
         if not linger_while(posted, number, group.linger):
             sleep_while(posted, number)
@@ -259,29 +321,63 @@ def work(group, thread, threads):
         job = simd.load_i64(posted + VALUE)
         if job == DISMISSAL:
             return
-        share_of(group, job, thread, number)
+        passed = share_of(group, job, thread, passed)
+
+
+@inline
+def land(task):
+    """Tells that a task is over."""
+    also = simd.load_i64(task + ALSO)
+    happen(task)
+    if also:
+        happen(also)
 
 
 @kernel(GROUP)
 def attend(group, finished, pin):
-    """A leader's own thread: lets the signal at `finished` (if any) happen, waits for the bell, leads its job.
+    """A leader's own thread: tells that the task at `finished` (if any) is over, waits for the bell, leads its job.
+
+    It goes on with the next job when that names a task, unless it was called back meanwhile; LED then is RECALLED.
 
     `pin` is 0: the thread is pinned for good. The bell may ring without a job, and two rings may be heard as one; a job
     is taken once, and LED says which one was.
     """
-    bell, heard = group.words + BELL, simd.load_i64(group.words + HEARD)
+    bell, flight = group.words + BELL, group.words + FLIGHT
     if finished:
-        happen(finished)
-    if not linger_while(bell, heard, group.linger):
-        sleep_while(bell, heard)
-    # The count before the job: a ring after this is heard next time.
-    simd.store_i64(group.words + HEARD, system.load(bell))
-    job = simd.load_i64(bell + VALUE)
-    simd.store_i64(group.words + LED, job)
-    if job:
+        land(finished)
+    while True:
+        heard = simd.load_i64(group.words + HEARD)
+        if not linger_while(bell, heard, group.linger):
+            sleep_while(bell, heard)
+        # The count before the job: a ring after this is heard next time.
+        simd.store_i64(group.words + HEARD, system.load(bell))
+        job = simd.load_i64(bell + VALUE)
+        simd.store_i64(group.words + LED, job)
+        if job == 0:
+            return
         # Nobody rings with another job before this one is over.
         simd.store_i64(bell + VALUE, 0)
+        task = simd.load_i64(job + OF_TASK)
         run(group, job, pin)
+        if task == 0:
+            return
+        simd.store_i64(task + TASK_COMPLETED, simd.load_i64(job + COMPLETED))
+        simd.store_i64(task + ENDED, system.now())
+        # Landed before it is told, so that whoever is told finds the stream free; the job may then be another task's.
+        called = system.replace(flight, FLYING, LANDED) == CALLED
+        land(task)
+        if called:
+            simd.store_i64(group.words + LED, RECALLED)
+            return
+        if system.load(group.words + CLOSED):
+            simd.store_i64(group.words + LED, 0)
+            return
+
+
+@kernel(GROUP)
+def recall(group, unused, unused_too):
+    """Has the leader's thread return after the job in flight, if there is one: FLIGHT then is CALLED."""
+    system.replace(group.words + FLIGHT, FLYING, CALLED)
 
 
 @kernel(SIGNAL)

@@ -81,6 +81,18 @@ def fetch_add(typingctx, address, value):
 
 
 @intrinsic
+def replace(typingctx, address, expected, value):
+    """Stores `value` at `address` if the word there is `expected`; returns what it was (sequentially consistent)."""
+
+    def codegen(context, builder, sig, args):
+        expected, value = (builder.trunc(word, I32) for word in args[1:])
+        found = builder.cmpxchg(pointer(builder, args[0], I32), expected, value, "seq_cst", "seq_cst")
+        return builder.sext(builder.extract_value(found, 0), I64)
+
+    return types.int64(*[types.int64] * 3), codegen
+
+
+@intrinsic
 def pause(typingctx):
     """Tells the processor that this is a spinning loop."""
 

@@ -22,7 +22,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -202,6 +202,51 @@ class DeviceRequest(ABC):
     @abstractmethod
     def profiling(self) -> list[ProfilingInfo]:
         """Times of the last inference, a row for each step; NOT_RUN rows without PERF_COUNT or before the first."""
+
+
+class Watch(Protocol):
+    """Something to wait for: `count` goes up, modulo 2**32, whenever an inference of some requests is over."""
+
+    @property
+    def count(self) -> int:
+        """How often it has gone up."""
+
+    def wait(self, count: int) -> None:
+        """Wait until the count is no longer `count`; it may return earlier. From any thread; Ctrl-C interrupts it."""
+
+    def tell(self) -> None:
+        """Make the count go up."""
+
+
+class QuietRequest(DeviceRequest):
+    """A request that can also run an inference without calling anybody at its end, which is cheaper: optional."""
+
+    @abstractmethod
+    def start_quietly(self) -> None:
+        """As `start`, but the caller finds out by `is_over` or `wait` when the inference is over, and how by `result`.
+
+        After a KeyboardInterrupt the caller asks `cancel` whether the inference was queued and is not over.
+        """
+
+    @property
+    @abstractmethod
+    def is_over(self) -> bool:
+        """Whether the inference started last is over; from any thread."""
+
+    @abstractmethod
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until `is_over`, at most for so many seconds: whether it is. From any thread; Ctrl-C interrupts it."""
+
+    @abstractmethod
+    def result(self) -> tuple[BaseException | None, int]:
+        """The error of a quiet inference that is over, or None, and when it ended, on the clock of perf_counter_ns."""
+
+    @abstractmethod
+    def watch(self, requests: Sequence[QuietRequest]) -> Watch:
+        """Something that tells whenever an inference of one of these idle requests of the same model is over.
+
+        It tells after `done` has returned, too. A request has the latest one that it was asked for only.
+        """
 
 
 class DeviceModel(ABC):

@@ -9,9 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
+from cpuruntime.ops import runner
 from cpuruntime.ops.jit import Kernel
 from cpuruntime.passes import evaluate
 from cpuruntime.program.arena import plan_arena
@@ -19,6 +21,9 @@ from cpuruntime.program.memory import ALIGNMENT, allocate
 from cpuruntime.program.planner import FallbackStep, Planner, Step
 from cpuruntime.program.storage import Address, Place, Plain, Storage
 from cpuruntime.streams.job import Job
+
+# What one thread achieves at least in small steps, and what a step is worth sharing from; measured, roughly.
+FLOPS_PER_NANOSECOND, BYTES_PER_NANOSECOND, SMALL_NANOSECONDS = 50, 16, 2000
 
 
 @dataclass(frozen=True)
@@ -85,10 +90,23 @@ class Program:
         self.arena_offsets = np.array([o for _, o in arena], np.int64)
         self.block_offsets = np.array(offsets, np.int64)
         self.addresses = np.array([s.kernel.address for s in self.steps], np.int64)
+        self.alone = np.array([runner.ALONE * is_small(s) for s in self.steps], np.int64)
 
     def instantiate(self) -> Instance:
         """A copy with memory of its own."""
         return Instance(self)
+
+
+def is_small(step: Step) -> bool:
+    """Whether a step takes about as long as threads need to meet, so that one runs it alone.
+
+    An estimate from above of what it takes on one thread: the step may read and write less than its node does.
+    """
+    values = [value for value in (*step.node.inputs, *step.node.outputs) if value is not None]
+    if not all(value.is_static for value in values):
+        return False
+    moved = sum(prod(value.static_shape) * value.element_type.size for value in values)
+    return step.flops / FLOPS_PER_NANOSECOND + moved / BYTES_PER_NANOSECOND < SMALL_NANOSECONDS
 
 
 def _segments(planned: Sequence[Step | FallbackStep]) -> list[Segment]:
@@ -125,7 +143,8 @@ def _live_storages(planned: Sequence[Step | FallbackStep]) -> list[Storage]:
 class Instance:
     """One stream's memory for a program; used by one request at a time.
 
-    With `timed`, `times` holds the nanoseconds of each planned step of the last run.
+    With `timed`, `times` holds the nanoseconds of each planned step of the last run. It is `whole` when one job is all
+    that an inference is. `owner` is the caller's: whose memory is bound.
     """
 
     def __init__(self, program: Program, timed: bool = False) -> None:
@@ -140,7 +159,7 @@ class Instance:
         self.arguments[program.arena_words] = self.arena.ctypes.data + program.arena_offsets
         table = np.empty((len(program.steps), 2), np.int64)
         table[:, 0] = program.addresses
-        table[:, 1] = self.arguments.ctypes.data + program.block_offsets
+        table[:, 1] = self.arguments.ctypes.data + program.block_offsets + program.alone
         self._parts: list[Job | FallbackStep] = []
         for segment in program.segments:
             part = segment.fallback or Job(table[segment.first : segment.first + segment.count])
@@ -151,6 +170,8 @@ class Instance:
         self._inputs: Sequence[np.ndarray] = ()
         self._outputs: Sequence[np.ndarray] = ()
         self._position = self._planned = 0
+        self.owner: object = None
+        self.whole = not timed and len(self._parts) == 1 and isinstance(self._parts[0], Job)
 
     def bind(self, place: Place, index: int, address: int) -> None:
         """Points every argument that names input or output `index` at `address`."""

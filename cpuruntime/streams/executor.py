@@ -91,7 +91,6 @@ class StreamExecutor(Executor):
 
     def submit(self, task: Task) -> None:
         core = self._core
-        stream = None
         before = task._pending
         try:
             # From here to the end of the try no Ctrl-C can lose a stream or a task: CPython delivers it when a call
@@ -99,21 +98,22 @@ class StreamExecutor(Executor):
             with core.mutex:
                 core.check()
                 task._submitted()
-                if core.idle:
-                    stream = core.idle[-1]
-                    stream.lent = True
-                    del core.idle[-1]
-                else:
+                if not core.lend(task):
                     task.placed = True
                     core.queue.append(task)
+            stream = task._stream
             if stream is not None:
                 task._begin(stream)
-                stream.hand_over(task)
+                stream.hand_over(task, core)
+            if core.queue:
+                core.dispatch()
         except BaseException:
-            if stream is not None:
-                core.give_back(stream)
-            if not task.placed and task._pending != before:
-                task._release()
+            if task._pending != before:
+                if task._stream is not None:
+                    core.give_back(task._stream)
+                if not task.placed:
+                    task._release()
+                core.dispatch()
             raise
 
     def run(self, task: Task) -> None:
@@ -124,25 +124,23 @@ class StreamExecutor(Executor):
             # Task.done on a leader's thread: that task is over, so the stream is free for this one.
             task._execute(own)
             return
-        stream = None
+        task._stream = None
         try:
             # As in submit.
             with core.mutex:
                 core.check()
-                if core.idle:
-                    stream = core.idle[-1]
-                    stream.lent = True
-                    del core.idle[-1]
+                core.lend(task)
+            stream = task._stream
             if stream is not None:
                 stream._pin_caller = True
                 task._execute(stream)
                 return
         finally:
-            if stream is not None:
+            if task._stream is not None:
                 try:
-                    core.give_back(stream)
+                    core.give_back(task._stream)
                 except BaseException:
-                    core.give_back(stream)
+                    core.give_back(task._stream)
                     raise
         self._run_later(task)
 

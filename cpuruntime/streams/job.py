@@ -7,8 +7,8 @@ import numpy as np
 from cpuruntime.errors import CancelledError, InvalidArgumentError
 from cpuruntime.ops import runner
 
-_COMPLETED, _CANCEL, _TIMING, _ELAPSED = (
-    offset // 8 for offset in (runner.COMPLETED, runner.CANCEL, runner.TIMING, runner.ELAPSED)
+_COMPLETED, _CANCEL, _TIMING, _TASK, _ELAPSED = (
+    offset // 8 for offset in (runner.COMPLETED, runner.CANCEL, runner.TIMING, runner.OF_TASK, runner.ELAPSED)
 )
 
 
@@ -33,8 +33,9 @@ class Cancellation:
 class Job:
     """A program, int64[steps, 2] of (kernel address, argument block address), ready to run by a stream.
 
-    The table is copied; the argument blocks and all they point to have to outlive the job: `keep` is a reference to
-    their owners. One run at a time.
+    An argument block address plus runner.ALONE makes a step one that thread 0 runs alone. The table is copied; the
+    argument blocks and all they point to have to outlive the job: `keep` is a reference to their owners. One run at a
+    time.
     """
 
     def __init__(self, program: np.ndarray, keep: object = None):
@@ -46,6 +47,8 @@ class Job:
         self.keep = keep
         self._record = np.zeros(1, runner.JOB)
         self._record["program"], self._record["steps"] = self.program.ctypes.data, len(program)
+        self.shared: int = max(np.flatnonzero(~self.program[:, 1] & runner.ALONE).tolist(), default=-1) + 1
+        self._record["shared"] = self.shared
         self._fields = self._record.view(np.int64).data
         self._clock: np.ndarray | None = None
         self._cancellation: Cancellation | None = None
@@ -83,6 +86,10 @@ class Job:
     def elapsed(self) -> int:
         """Nanoseconds the last run took; 0 before the first."""
         return self._fields[_ELAPSED]
+
+    def belong_to(self, task: int) -> None:
+        """Makes the next run one that ends the task whose runner.TASK is at this address; 0: the interpreter does."""
+        self._fields[_TASK] = task
 
     def listen_to(self, cancellation: Cancellation | None) -> None:
         """Makes the next run listen to this switch only; not while it runs."""

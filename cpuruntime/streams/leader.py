@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from queue import SimpleQueue
 
 import numpy as np
@@ -13,8 +14,8 @@ from cpuruntime.errors import CancelledError
 from cpuruntime.ops import runner
 
 from .affinity import enter_stream
-from .native import notifier
-from .task import Stream, Task, not_accepting
+from .native import notifier, recaller
+from .task import Stream, Task, happen, not_accepting
 from .thread_group import ThreadGroup
 
 
@@ -23,9 +24,12 @@ class LedStream(Stream):
 
     `task` is what the stream has been given to do; `lent` is True while another thread has the stream, to execute a
     task in the leader's place or to begin one before the leader takes it over.
+
+    A quiet task flies: the leader runs its job and tells that it is over without the interpreter, and nobody refers to
+    the task. `flight` says whether that is so.
     """
 
-    __slots__ = ("_attend", "_bell", "_led", "_ring", "leader", "lent", "task")
+    __slots__ = ("_attend", "_bell", "_closed", "_led", "_ring", "_signals", "flight", "leader", "lent", "task")
 
     def __init__(self, index: int, group: ThreadGroup):
         super().__init__(index, group)
@@ -36,6 +40,10 @@ class LedStream(Stream):
         self._ring = notifier()
         self._bell = group.address_of(runner.BELL)
         self._led = group.word(runner.LED, 8)
+        self._closed = group.word(runner.CLOSED)
+        self.flight = group.word(runner.FLIGHT)
+        # What the leader may still write to when the next task has the stream: the latest two tasks' signals.
+        self._signals: tuple[object, object] = (None, None)
 
     def attend(self, finished: int) -> None:
         """Waits for the bell without the GIL and runs the job that it brings; see runner.attend."""
@@ -45,28 +53,53 @@ class LedStream(Stream):
         """Makes the leader look at the state of affairs. Safe in a finaliser."""
         self._ring(self._bell, 0, 0)
 
-    def hand_over(self, task: Task) -> None:
+    def close(self) -> None:
+        """Makes the leader look at the state of affairs, now and after each job. Safe in a finaliser."""
+        self._closed[0] = 1
+        self.ring()
+
+    def recall(self) -> None:
+        """Makes the leader come back to the interpreter when what flies has landed."""
+        recaller()(self._group.address, 0, 0)
+
+    def hand_over(self, task: Task, core: Core) -> None:
         """Gives the leader a task that was begun on this thread. Its job starts without waiting for the interpreter."""
-        address = 0 if task._job is None else task._job.address
-        self.task = task
+        job = task._job
+        flies = job is not None and task.quiet and task.whole
+        if job is not None:
+            job.belong_to(task._address if flies else 0)
+        # From here to the end as in StreamExecutor.submit: no Ctrl-C can come in between.
+        if job is not None and flies:
+            task._steps = job.steps
+            self._signals = (task._signals, self._signals[0])
+            self.flight[0] = runner.FLYING
+            core.idle += (self,)
+        else:
+            self.task = task
         task.placed = True
         self.lent = False
-        self._ring(self._bell, address, 0)
+        self._ring(self._bell, 0 if job is None else job.address, 0)
 
     def take(self) -> Task | None:
         """The task handed over, its first job run; None if there is none, or if its ring is still to come."""
         task = self.task
-        if task is None or (task._job is not None and not self._led[0]):
+        if task is None or (task._job is not None and self._led[0] <= 0):
             return None
         self.task = None
         return task
+
+    @property
+    def was_recalled(self) -> bool:
+        """Whether the leader is back because of `recall`; the stream then is neither idle nor in flight."""
+        return self._led[0] == runner.RECALLED
 
 
 class Core:
     """What leaders share with the executor; they hold this and not the executor, so that it can be dropped.
 
-    `mutex` guards everything else. A stream is idle, or a task has it, or it is lent. While a stream is idle the queue
-    is empty. `closed` never becomes False again.
+    `mutex` guards everything else. A stream is idle, or a task has it, or it is lent; `idle` lists also those in
+    flight, which are idle from their landing on unless they were called back. While a stream is idle the queue is
+    empty. `closed` never becomes False again.
     """
 
     def __init__(self) -> None:
@@ -87,6 +120,36 @@ class Core:
             self.streams.append(stream)
             self.idle.append(stream)
 
+    def lend(self, task: Task) -> bool:
+        """Lends an idle stream, the one used last, to the thread that brings the task; whether there was one.
+
+        The caller has the mutex, and gives back what an interrupt may leave in the task.
+        """
+        for stream in reversed(self.idle):
+            if stream.flight[0] == runner.LANDED:
+                task._stream = stream
+                stream.lent = True
+                self.idle.remove(stream)
+                return True
+        return False
+
+    def dispatch(self) -> None:
+        """Sees to it that a leader looks at the queue.
+
+        Whoever queued a task or let one fly calls it afterwards: a stream may have landed, or be in flight, without
+        knowing of the queue. As in StreamExecutor.submit no Ctrl-C loses a task; called again, it does what is left.
+        """
+        with self.mutex:
+            for index in reversed(range(len(self.idle))):
+                stream = self.idle[index]
+                stream.recall()
+                if self.queue and stream.flight[0] == runner.LANDED:
+                    # The leader begins it.
+                    stream.task = self.queue[0]
+                    del self.queue[0]
+                    del self.idle[index]
+                    stream.ring()
+
     def next(self, stream: LedStream) -> Task | None:
         """The next task for a leader; None makes its stream idle."""
         with self.mutex:
@@ -94,6 +157,13 @@ class Core:
                 return self.queue.popleft()
             self.idle.append(stream)
             return None
+
+    def recalled(self, stream: LedStream) -> Task | None:
+        """`next` for a leader that was called back."""
+        with self.mutex:
+            self.idle.remove(stream)
+        stream.flight[0] = runner.LANDED
+        return self.next(stream)
 
     def give_back(self, stream: LedStream) -> None:
         """Ends the loan of a stream. Called again after an interrupt, does what is left."""
@@ -116,7 +186,7 @@ class Core:
     def retire(self, stream: LedStream) -> bool:
         """Whether the leader ends here: nothing is queued, nobody has the stream, and no task can come."""
         with self.mutex:
-            if not self.closed or stream not in self.idle:
+            if not self.closed or stream not in self.idle or stream.flight[0] != runner.LANDED:
                 return False
             self.idle.remove(stream)
             return True
@@ -143,7 +213,7 @@ class Core:
         """Lets the leaders end when the queue is empty. Takes no lock: the garbage collector calls it, at any point."""
         self.closed = True
         for stream in self.streams:
-            stream.ring()
+            stream.close()
 
     def close(self, cancel: bool) -> None:
         cancelled: list[Task] = []
@@ -182,23 +252,22 @@ def lead(core: Core, stream: LedStream, place: tuple[str, int | None, frozenset[
     then `finished` keeps the memory of the task's signal.
     """
     ready.put(enter_stream(*place))
-    nothing: tuple[int, np.ndarray | None] = (0, None)
+    nothing: tuple[int, Sequence[np.ndarray]] = (0, ())
     finished = nothing
     while True:
         stream.attend(finished[0])
         finished = nothing
-        task = stream.take()
+        task = core.recalled(stream) if stream.was_recalled else stream.take()
         while task is not None:
             _serve(core, stream, task)
             following = core.next(stream)
             if following is None and not core.closed:
-                finished = task._address, task._memory
+                finished = task._address, task._signals
             else:
                 task._release()
             task = following
         if core.closed and core.retire(stream):
-            if finished[0]:
-                notifier()(finished[0], 0, 0)
+            happen(finished[1])
             stream._group.stop()
             return
 

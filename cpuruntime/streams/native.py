@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 
 from cpuruntime.ops import runner
+from cpuruntime.ops.jit import Kernel
 
 
 def aligned_bytes(size: int) -> np.ndarray:
@@ -21,4 +22,20 @@ def aligned_bytes(size: int) -> np.ndarray:
 @cache
 def notifier() -> Callable[[int, int, int], None]:
     """runner.notify, called with the GIL held: it neither waits nor takes long, and is safe in a finaliser."""
-    return ctypes.PYFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(runner.notify.address)
+    return _holding_the_gil(runner.notify)
+
+
+@cache
+def recaller() -> Callable[[int, int, int], None]:
+    """runner.recall, likewise."""
+    return _holding_the_gil(runner.recall)
+
+
+@cache
+def quick_lead() -> Callable[[int, int, int], None]:
+    """runner.lead, likewise, for jobs of one thread that take less than a change of the GIL's owner."""
+    return _holding_the_gil(runner.lead)
+
+
+def _holding_the_gil(entry: Kernel) -> Callable[[int, int, int], None]:
+    return ctypes.PYFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(entry.address)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -21,6 +22,10 @@ log = logging.getLogger("cpuruntime")
 _GLANCE = 50_000_000
 # How long a thread spins for the end of an inference that took less than that the last time; nanoseconds.
 _QUICK = 100_000
+
+_SPIN, _COMPLETED, _ENDED, _ALSO = (
+    offset // 8 for offset in (runner.VALUE, runner.TASK_COMPLETED, runner.ENDED, runner.ALSO)
+)
 
 _forks = 0
 
@@ -54,24 +59,52 @@ class Task(ABC):
     """Work for a stream: native jobs with the interpreter between them. It can be submitted again when it is over.
 
     `cancellation` ends the native job in progress; a submission clears it. `placed` becomes True when a stream or the
-    queue has the task, so that done() is certain to be called, and False at the beginning of a submission.
+    queue has the task, so that the submission is certain to be over some time, and False at its beginning.
+
+    A task that is `quiet` when it is submitted, and whose begin() says that it is `whole` because its job is all there
+    is to do, may be over without the interpreter: then done() is not called, and `outcome` is the result. In that case
+    the stream refers to the job and not to the task.
     """
+
+    quiet = False
+    whole = False
 
     def __init__(self) -> None:
         self.cancellation = Cancellation()
-        self._memory = aligned_bytes(runner.SIGNAL.itemsize)
-        self._address: int = self._memory.ctypes.data
-        words = self._memory.view(np.int64)
-        self._count = words.view(np.int32).data
-        self._spin = words.data[runner.VALUE // 8 :]
+        memory = aligned_bytes(runner.TASK.itemsize)
+        self._address: int = memory.ctypes.data
+        self._words = memory.view(np.int64).data
+        self._count = memory.view(np.int32).data
+        self._signals: tuple[np.ndarray, ...] = (memory,)
         # The signal's count while the latest submission is not over. A count that differs means that it is.
         self._pending = -1
         self._forks = _forks
         self._wait = runner.wait.entry
-        # The executor's, of the latest submission: what begin() returned or raised, whether it was called.
+        # The executor's, of the latest submission: the stream it was lent, what begin() returned or raised, whether it
+        # was called, the steps of a job that ends it without the interpreter.
+        self._stream: Stream | None = None
         self._job: Job | None = None
         self._error: Exception | None = None
         self._begun = self.placed = False
+        self._steps = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the latest submission is over; True when nothing was submitted."""
+        return self._count[0] != self._pending
+
+    @property
+    def outcome(self) -> BaseException | None:
+        """The result of a submission that was over without the interpreter; None for others."""
+        completed: int = self._words[_COMPLETED]
+        if completed < self._steps:
+            return CancelledError(f"The inference was cancelled after {completed} of {self._steps} steps.")
+        return None
+
+    @property
+    def ended(self) -> int:
+        """When the latest submission ended, or its done() was called, on the clock of time.perf_counter_ns."""
+        return self._words[_ENDED]
 
     @abstractmethod
     def begin(self, stream: Stream) -> Job | None:
@@ -97,7 +130,7 @@ class Task(ABC):
         """
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Waits until done() has returned for the latest submission, at most `timeout` seconds; False when it has not.
+        """Waits until the latest submission is over, at most `timeout` seconds; False when it is not.
 
         At once True when nothing was submitted. Any thread; Ctrl-C interrupts it. Error in a forked child.
         """
@@ -117,10 +150,11 @@ class Task(ABC):
     def _submitted(self) -> None:
         """Begins a submission."""
         self.cancellation.clear()
-        self._job = self._error = None
+        self._stream = self._job = self._error = None
         self.placed = self._begun = False
+        self._steps = 0
         self._forks = _forks
-        self._pending = (self._pending + 1 + 2**31) % 2**32 - 2**31
+        self._pending = self._count[0]
 
     def _begin(self, stream: Stream) -> None:
         """Calls begin() ahead of the leader."""
@@ -129,7 +163,7 @@ class Task(ABC):
             job = self.begin(stream)
             if job is not None:
                 job.listen_to(self.cancellation)
-                self._spin[0] = _QUICK // 2 if job.elapsed < _QUICK else 0
+                self._words[_SPIN] = _QUICK // 2 if job.elapsed < _QUICK else 0
             self._job = job
         except Exception as error:
             self._error = error
@@ -158,6 +192,7 @@ class Task(ABC):
 
     def _over(self, error: BaseException | None) -> None:
         """Calls done()."""
+        self._words[_ENDED] = time.perf_counter_ns()
         try:
             self.done(error)
         except BaseException:
@@ -166,6 +201,53 @@ class Task(ABC):
     def _release(self) -> None:
         """Wakes those who wait for the submission."""
         notifier()(self._address, 0, 0)
+        also: int = self._words[_ALSO]
+        if also:
+            notifier()(also, 0, 0)
+
+
+class Signal:
+    """Something to wait for that happens whenever a submission of one of some tasks is over; `count` goes up then.
+
+    The tasks are idle when it is made; one of them tells the signal made last only.
+    """
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self._memory = aligned_bytes(runner.SIGNAL.itemsize)
+        self._address: int = self._memory.ctypes.data
+        self._count = self._memory.view(np.int32).data
+        self._spin = self._memory.view(np.int64).data[runner.VALUE // 8 :]
+        self._like = tasks[0]
+        self._wait = runner.wait.entry
+        self._forks = _forks
+        for task in tasks:
+            task._signals = (*task._signals[:1], self._memory)
+            task._words[_ALSO] = self._address
+
+    @property
+    def count(self) -> int:
+        """How often it has happened so far, modulo 2**32."""
+        return self._count[0]
+
+    def wait(self, count: int) -> None:
+        """Waits until the count is no longer `count`; may return earlier.
+
+        Any thread; Ctrl-C interrupts it. Error in a forked child.
+        """
+        if self._forks != _forks:
+            raise not_accepting(forked=True)
+        self._spin[0] = self._like._words[_SPIN]
+        self._wait(self._address, count, _GLANCE)
+
+    def tell(self) -> None:
+        """Lets it happen."""
+        happen((self._memory,))
+
+
+def happen(signals: Sequence[np.ndarray]) -> None:
+    """Lets signals happen, given their memory."""
+    for memory in signals:
+        notifier()(memory.ctypes.data, 0, 0)
 
 
 def not_accepting(forked: bool) -> Error:

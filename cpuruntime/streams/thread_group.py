@@ -15,13 +15,14 @@ from cpuruntime.ops import runner
 
 from .affinity import allowed_cpus, enter_stream, mask_bytes
 from .job import Cancellation, Job
-from .native import aligned_bytes, notifier
+from .native import aligned_bytes, notifier, quick_lead
 
 log = logging.getLogger("cpuruntime")
 
 # Nanoseconds. Between steps a wait is normally far below a microsecond, and long only when a thread lost its core;
 # a worker waits for the next job as long as the interpreter takes between two inferences in a loop.
 BARRIER_SPIN, BARRIER_YIELD, LINGER = 100_000, 1_000_000, 50_000
+QUICK = 10_000
 
 
 class _Memory:
@@ -64,6 +65,7 @@ class ThreadGroup:
         self.address = self._memory.address
         """Where the native record of the group is, a runner.GROUP."""
         self._lead = runner.lead.entry
+        self._quick_lead = quick_lead()
         self._workers: list[threading.Thread] = []
         if threads > 1:
             self._dismissal = (self.address_of(runner.POSTED), runner.DISMISSAL, 0)
@@ -90,14 +92,19 @@ class ThreadGroup:
             log.warning("%s", reason)
 
     def run(self, job: Job, cancellation: Cancellation | None = None, pin_caller: bool = False) -> None:
-        """Runs all steps of `job`, the calling thread being thread 0, without the GIL; returns when all are done.
+        """Runs all steps of `job`, the calling thread being thread 0; returns when all are done.
+
+        Without the GIL, unless the job is for one thread and took less the last time than it takes to get the GIL back
+        from another thread.
 
         With `pin_caller` and pinned workers the calling thread moves to the group's first CPU for the duration; a
         thread that runs there already is left alone when the job is short. Raises CancelledError when the run was
         ended early, by `cancellation` or by `interrupt`; some steps have then not been run.
         """
         job.listen_to(cancellation)
-        self._lead(self.address, job.address, pin_caller and self.cpus is not None)
+        holds = 0 < job.elapsed < QUICK and (self.threads == 1 or not job.shared)
+        lead = self._quick_lead if holds else self._lead
+        lead(self.address, job.address, pin_caller and self.cpus is not None)
         job.check_completed()
 
     def interrupt(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -101,6 +102,85 @@ def test_more_requests_than_streams_wait_and_finish(negated: ov.CompiledModel) -
         request.wait()
         assert request.results[0][0, 0] == -value
         assert request.latency > 0
+
+
+def test_without_waiting_a_request_becomes_idle_all_the_same(negated: ov.CompiledModel) -> None:
+    request = negated.create_infer_request()
+    for value in range(20):
+        request.start_async(np.full((2, 3), value, np.float32))
+        deadline = time.monotonic() + 30
+        while request.is_busy():
+            assert time.monotonic() < deadline
+        assert request.results[0][0, 0] == -value
+        assert 0 < request.latency < 30_000
+        assert request.wait_for(0) is True
+
+
+def test_an_inference_that_is_over_is_no_obstacle(negated: ov.CompiledModel) -> None:
+    request = negated.create_infer_request()
+    calls: list[Callable[[], object]] = [
+        request.infer,
+        request.start_async,
+        request.get_input_tensor,
+        lambda: request.results,
+        lambda: request.set_callback(print, None),
+    ]
+    for call in calls:
+        request.start_async(X)
+        while not request.wait_for(0):
+            threading.Event().wait(0.001)
+        call()
+        request.wait()
+
+
+def test_waiting_for_one_inference_in_several_threads(negated: ov.CompiledModel) -> None:
+    request = negated.create_infer_request()
+    for _ in range(20):
+        request.start_async(X)
+        threads = [threading.Thread(target=request.wait) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive()
+        np.testing.assert_array_equal(request.results[0], -X)
+
+
+@pytest.mark.parametrize("called", [True, False])
+def test_a_queue_shared_by_threads(negated: ov.CompiledModel, called: bool) -> None:
+    queue = ov.AsyncInferQueue(negated, 3)
+    seen: list[int] = []
+    if called:
+        queue.set_callback(lambda request, tag: seen.append(tag))
+
+    def feed(first: int) -> None:
+        for tag in range(first, first + 500):
+            queue.start_async(np.full((2, 3), tag, np.float32), tag)
+
+    threads = [threading.Thread(target=feed, args=(first,)) for first in (0, 500, 1000)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    queue.wait_all()
+    assert sorted(seen) == list(range(1500)) * called
+    for request, tag in zip(queue, queue.userdata):
+        assert request.results[0][0, 0] == -tag
+    assert queue.is_ready()
+
+
+def test_a_callback_set_while_inferences_run(negated: ov.CompiledModel) -> None:
+    queue = ov.AsyncInferQueue(negated, 4)
+    for tag in range(3):
+        queue.start_async(X, tag)
+    seen: list[int] = []
+    queue.set_callback(lambda request, tag: seen.append(tag))
+    for tag in range(3, 20):
+        queue.start_async(X, tag)
+    queue.wait_all()
+    assert set(range(3, 20)) <= set(seen) <= set(range(20))
+    assert len(seen) == len(set(seen))
 
 
 def test_a_callback_runs_once_after_each_inference(negated: ov.CompiledModel) -> None:

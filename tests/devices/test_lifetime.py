@@ -117,7 +117,8 @@ def callback(request, tag):
     if tag % 50 == 7:
         raise ValueError("in a callback")
 
-queue.set_callback(callback)
+if {called}:
+    queue.set_callback(callback)
 
 def work(step):
     try:
@@ -152,9 +153,10 @@ for interrupt in range({interrupts}):
 """
 
 
-def test_ctrl_c_in_the_middle(device: str) -> None:
+@pytest.mark.parametrize("called", [True, False], ids=["with a callback", "without"])
+def test_ctrl_c_in_the_middle(device: str, called: bool) -> None:
     interrupts = 25
-    with start_python(device, INTERRUPTED.format(interrupts=interrupts)) as process:
+    with start_python(device, INTERRUPTED.format(interrupts=interrupts, called=called)) as process:
         assert process.stdout is not None
         for interrupt in range(interrupts):
             assert process.stdout.readline() == "ready\n"

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from support.stream_tasks import Call, Delay, Neighbours, Run, program, where_am_i
+from support.stream_tasks import Call, Delay, Neighbours, Quiet, Run, program, where_am_i
 
 from cpuruntime.errors import CancelledError, Error, InvalidArgumentError
 from cpuruntime.streams.executor import StreamExecutor, create_executor
 from cpuruntime.streams.inline import InlineExecutor
 from cpuruntime.streams.job import Job
-from cpuruntime.streams.task import Stream
+from cpuruntime.streams.task import Signal, Stream
 from cpuruntime.streams.topology import Topology
 
 ALLOWED = sorted(os.sched_getaffinity(0))
@@ -225,6 +225,145 @@ class TestWork:
         finally:
             sys.setswitchinterval(interval)
         assert task.wait(30)
+
+
+class TestQuietTasks:
+    def test_they_are_over_without_the_interpreter(self, one: StreamExecutor) -> None:
+        """The submitting thread keeps the GIL from the submission to the end."""
+        work = Neighbours(count=8, steps=4)
+        task = Quiet(work.job)
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1000)
+        try:
+            for seed in range(5):
+                expected = work.fill(seed)
+                start = time.perf_counter_ns()
+                one.submit(task)
+                while not task.is_over:
+                    assert time.perf_counter_ns() - start < 30e9
+                assert work.result.tolist() == expected.tolist()
+                assert task.outcome is None
+                assert start < task.ended < time.perf_counter_ns()
+        finally:
+            sys.setswitchinterval(interval)
+        assert task.errors == []
+        assert task.wait(0)
+
+    def test_they_work_through_the_queue_too(self, executor: StreamExecutor | InlineExecutor) -> None:
+        works = [Neighbours(count=33, steps=12) for _ in range(6)]
+        tasks = [(Quiet if i % 3 else Run)(work.job) for i, work in enumerate(works)]
+        for seed in range(300):
+            expected = [work.fill(seed + i) for i, work in enumerate(works)]
+            for task in tasks:
+                executor.submit(task)
+            assert all(task.wait(30) for task in tasks)
+            assert [work.result.tolist() for work in works] == [e.tolist() for e in expected]
+            assert [task.outcome for task in tasks] == [None] * 6
+        assert all(not any(task.errors) for task in tasks)
+
+    @pytest.mark.parametrize("shape", SHAPES, ids=str)
+    def test_ten_thousand_of_four_threads(self, shape: tuple[int, int]) -> None:
+        executor = StreamExecutor(*shape, pin=False)
+        wrong: list[object] = []
+
+        def client(number: int) -> None:
+            works = [Neighbours(count=24, steps=6, alone=lambda i: i % 3 == number % 3) for _ in range(2)]
+            tasks = [Quiet(works[0].job), (Run if number % 2 else Quiet)(works[1].job)]
+            for turn in range(1250):
+                expected = [work.fill(number * 10_000 + turn + i) for i, work in enumerate(works)]
+                executor.submit(tasks[0])
+                if turn % 5:
+                    executor.submit(tasks[1])
+                else:
+                    executor.run(tasks[1])
+                for task, work, right in zip(tasks, works, expected):
+                    if not task.wait(60) or work.result.tolist() != right.tolist():
+                        wrong.append((number, turn))
+            wrong.extend(error for task in tasks for error in (*task.errors, task.outcome) if error)
+
+        clients = [threading.Thread(target=client, args=(i,)) for i in range(4)]
+        for thread in clients:
+            thread.start()
+        for thread in clients:
+            thread.join()
+        executor.stop()
+        assert wrong == []
+
+    def test_a_task_queued_behind_one_in_flight(self, one: StreamExecutor) -> None:
+        flying = Delay(milliseconds=20)
+        first, second, third = Quiet(flying.job), Run(Neighbours(4, 1).job), Quiet(Neighbours(4, 1).job)
+        one.submit(first)
+        one.submit(second)
+        one.submit(third)
+        assert all(task.wait(30) for task in (second, third))
+        assert first.is_over
+        assert (second.errors, third.errors, third.outcome) == ([None], [None], None)
+
+    def test_what_begin_raises(self, one: StreamExecutor) -> None:
+        class Bad(Quiet):
+            def begin(self, stream: Stream) -> Job | None:
+                raise ValueError("no such shape")
+
+        task = Bad(Neighbours(4, 1).job)
+        one.submit(task)
+        assert task.wait(30)
+        assert [str(error) for error in task.errors] == ["no such shape"]
+
+    def test_cancelled_in_flight(self, one: StreamExecutor) -> None:
+        work = Delay(milliseconds=5, steps=2_000)
+        task = Quiet(work.job)
+        one.submit(task)
+        until(lambda: work.begun > 0)
+        one.cancel(task)
+        assert task.wait(30)
+        assert isinstance(task.outcome, CancelledError)
+        again = Quiet(Neighbours(4, 3).job)
+        one.submit(again)
+        assert again.wait(30)
+        assert again.outcome is None
+
+    @pytest.mark.parametrize("cancel", [False, True])
+    def test_stop_waits_for_what_flies(self, cancel: bool) -> None:
+        executor = StreamExecutor(2, pin=False)
+        works = [Delay(milliseconds=5, steps=4) for _ in range(2)]
+        tasks = [Quiet(work.job) for work in works]
+        for task in tasks:
+            executor.submit(task)
+        executor.stop(cancel)
+        assert [task.outcome for task in tasks] == [None, None]
+        assert all(task.is_over for task in tasks)
+        with pytest.raises(Error, match="takes no more inferences"):
+            executor.submit(tasks[0])
+        assert tasks[0].is_over
+
+    def test_dropped_in_flight(self) -> None:
+        executor = StreamExecutor(1)
+        work = Delay(milliseconds=5, steps=4)
+        task = Quiet(work.job)
+        executor.submit(task)
+        dropped = [weakref.ref(executor), weakref.ref(task)]
+        del executor, task
+        assert [one() for one in dropped] == [None, None]
+        until(lambda: stream_threads() == [])
+        assert work.job.completed == 4
+
+    def test_a_signal_of_several(self) -> None:
+        executor = StreamExecutor(2, pin=False)
+        fast, slow = Quiet(Neighbours(4, 1).job), Quiet(Delay(milliseconds=5, steps=2_000).job)
+        signal = Signal([fast, slow])
+        executor.submit(slow)
+        for _ in range(5):
+            count = signal.count
+            executor.submit(fast)
+            while signal.count == count:
+                signal.wait(count)
+            assert (fast.is_over, slow.is_over) == (True, False)
+        count = signal.count
+        executor.cancel(slow)
+        while signal.count == count:
+            signal.wait(count)
+        assert slow.is_over
+        executor.stop()
 
 
 class TestPlaces:

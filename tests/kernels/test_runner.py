@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -93,6 +94,69 @@ def test_steps_are_timed() -> None:
     group.run(job)
     assert job.step_times is None
     group.stop()
+
+
+ALONE: dict[str, Callable[[int], bool]] = {
+    "all": lambda i: True,
+    "the first": lambda i: i < 4,
+    "the last": lambda i: i >= 30,
+    "every other": lambda i: i % 2 == 1,
+    "two of three": lambda i: i % 3 > 0,
+    "in the middle": lambda i: 10 <= i < 20,
+}
+
+
+@pytest.mark.parametrize("which", ALONE)
+def test_steps_of_one_thread_among_shared_ones(group: ThreadGroup, which: str) -> None:
+    alone = ALONE[which]
+    work, turns = Neighbours(count=61, steps=41, alone=alone), Delay(milliseconds=0, steps=41, alone=alone)
+    for seed in range(20):
+        expected = work.fill(seed)
+        group.run(work.job)
+        np.testing.assert_array_equal(work.result, expected)
+        group.run(turns.job)
+    assert turns.begun == 20 * sum(1 if alone(i) else group.threads for i in range(41))
+
+
+@pytest.mark.parametrize("which", ALONE)
+def test_a_cancelled_run_with_steps_of_one_thread(group: ThreadGroup, which: str) -> None:
+    cancelled = [Neighbours(16, steps, ALONE[which]) for steps in (40, 39, 12, 2)]
+    work = Neighbours(count=16, steps=3)
+    cancellation = Cancellation()
+    cancellation.set()
+    for seed in range(50):
+        for one in cancelled:
+            with pytest.raises(CancelledError):
+                group.run(one.job, cancellation)
+            assert one.job.completed == 1
+        expected = work.fill(seed)
+        group.run(work.job)
+        assert work.result.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("which", ALONE)
+def test_a_run_cancelled_at_any_step(which: str) -> None:
+    group = ThreadGroup(2)
+    work = Delay(milliseconds=0.05, steps=41, alone=ALONE[which])
+    cancellation = Cancellation()
+    for delay_by in range(0, 40, 3):
+        runner = threading.Thread(target=_run_or_cancel, args=(group, work.job, cancellation))
+        before = work.begun
+        runner.start()
+        while work.begun - before < delay_by and runner.is_alive():
+            os.sched_yield()
+        cancellation.set()
+        runner.join(30)
+        assert not runner.is_alive()
+        completed = work.job.completed
+        assert work.begun - before == sum(1 if ALONE[which](i) else 2 for i in range(completed))
+        cancellation.clear()
+    group.stop()
+
+
+def _run_or_cancel(group: ThreadGroup, job: Job, cancellation: Cancellation) -> None:
+    with suppress(CancelledError):
+        group.run(job, cancellation)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

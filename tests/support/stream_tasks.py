@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cpuruntime.ops import runner
 from cpuruntime.ops.jit import Kernel, kernel, lazy, record
 from cpuruntime.streams.job import Job
 from cpuruntime.streams.task import Stream, Task
@@ -39,21 +40,24 @@ def delay(a, thread, threads):
         system.pause()
 
 
-def program(steps: list[tuple[Kernel, tuple[Any, ...]]], keep: object = None) -> Job:
-    """A job of these steps; `keep` owns what their arguments point to."""
+def program(
+    steps: list[tuple[Kernel, tuple[Any, ...]]], keep: object = None, alone: Callable[[int], bool] = lambda i: False
+) -> Job:
+    """A job of these steps, those that are `alone` for thread 0 only; `keep` owns what their arguments point to."""
     blocks = [np.array([values], item.arguments) for item, values in steps]
-    table = [(item.address, block.ctypes.data) for (item, _), block in zip(steps, blocks)]
+    places = [block.ctypes.data + runner.ALONE * alone(i) for i, block in enumerate(blocks)]
+    table = [(item.address, place) for (item, _), place in zip(steps, places)]
     return Job(np.array(table, np.int64), (blocks, keep))
 
 
 class Neighbours:
     """`steps` alternating steps over `count` numbers, and what they must give."""
 
-    def __init__(self, count: int, steps: int):
+    def __init__(self, count: int, steps: int, alone: Callable[[int], bool] = lambda i: False):
         self.numbers = np.zeros((2, count), np.int64)
         a, b = (row.ctypes.data for row in self.numbers)
         sides = [(a, b, count), (b, a, count)]
-        self.job = program([(neighbours, sides[i % 2]) for i in range(steps)], keep=self.numbers)
+        self.job = program([(neighbours, sides[i % 2]) for i in range(steps)], self.numbers, alone)
         self._steps = steps
 
     def fill(self, seed: int) -> np.ndarray:
@@ -72,10 +76,10 @@ class Neighbours:
 class Delay:
     """A job of `steps` steps of so many milliseconds each; `begun` counts the steps begun."""
 
-    def __init__(self, milliseconds: float, steps: int = 1):
+    def __init__(self, milliseconds: float, steps: int = 1, alone: Callable[[int], bool] = lambda i: False):
         self._turned = np.zeros(1, np.int32)
         values = (int(milliseconds * 1e6), self._turned.ctypes.data)
-        self.job = program([(delay, values)] * steps, keep=self._turned)
+        self.job = program([(delay, values)] * steps, self._turned, alone)
 
     @property
     def begun(self) -> int:
@@ -103,6 +107,12 @@ class Run(Task):
         self.errors.append(error)
         if self.after is not None:
             self.after()
+
+
+class Quiet(Run):
+    """Runs one job, over without the interpreter if a stream is idle; `errors` is for done() in the other case."""
+
+    quiet = whole = True
 
 
 class Call(Task):

@@ -18,7 +18,7 @@ from cpuruntime.hints import plan_streams
 from cpuruntime.ops import isa
 from cpuruntime.program.memory import check_fits
 from cpuruntime.program.planner import FallbackStep, Planner, Step
-from cpuruntime.program.program import Program
+from cpuruntime.program.program import Program, is_small
 from cpuruntime.program.weights import WeightStore
 from cpuruntime.properties import Settings
 from cpuruntime.shape_inference import reshape
@@ -125,7 +125,7 @@ class CpuModel(DeviceModel):
             f"arena: {program.arena_size / 2**20:.1f} MiB per stream for {program.unshared_size / 2**20:.1f} MiB of "
             f"values; packed weights: {self._weights.nbytes / 2**20:.1f} MiB shared by all streams"
         )
-        return Explanation("CPU", [_row(step) for step in program.planned], decisions)
+        return Explanation("CPU", [_row(step, self._streams.threads) for step in program.planned], decisions)
 
     def close(self) -> None:
         """Let the streams end once the queue is empty."""
@@ -133,10 +133,9 @@ class CpuModel(DeviceModel):
         self.executor.stop(wait=False)
 
 
-def _row(step: Step | FallbackStep) -> Row:
+def _row(step: Step | FallbackStep, threads: int) -> Row:
     node = step.node
     if isinstance(step, FallbackStep):
         return Row(tuple(node.origins), node.op_type, "onnx.reference", "plain", step.reason, fallback=True)
-    return Row(tuple(node.origins), node.op_type, step.kernel.name, step.layout, step.notes)
-
-
+    notes = ", ".join(filter(None, (step.notes, "one thread" if threads > 1 and is_small(step) else "")))
+    return Row(tuple(node.origins), node.op_type, step.kernel.name, step.layout, notes)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from cpuruntime.devices.interface import DeviceRequest, Done, ProfilingInfo
+from cpuruntime.devices.interface import Done, ProfilingInfo, QuietRequest
 from cpuruntime.devices.memory import aligned_zeros
 from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.program.planner import FallbackStep
 from cpuruntime.program.program import Instance, Program
 from cpuruntime.program.storage import Place
 from cpuruntime.streams.job import Job
-from cpuruntime.streams.task import Stream, Task
+from cpuruntime.streams.task import Signal, Stream, Task
 
 if TYPE_CHECKING:
     from cpuruntime.devices.cpu.model import CpuModel
@@ -23,39 +24,11 @@ INSTANCES_KEPT = 8
 """How many programs of a dynamic model keep an arena in each stream; arbitrary."""
 
 
-class _Inference(Task):
-    """What a stream executes for a request."""
-
-    def __init__(self, request: CpuRequest) -> None:
-        super().__init__()
-        self._request = request
-        self._instance: Instance | None = None
-        self.callback: Done | None = None
-
-    def begin(self, stream: Stream) -> Job | None:
-        """Bind the request's memory to the stream's instance of the program."""
-        self._instance, job = self._request.begin(stream)
-        return job
-
-    def resume(self, stream: Stream) -> Job | None:
-        """The next part of the program."""
-        assert self._instance is not None
-        job = self._instance.resume()
-        if job is None and self._instance.timed:
-            self._request.keep_times(self._instance)
-        return job
-
-    def done(self, error: BaseException | None) -> None:
-        """Tell the public request."""
-        callback, self.callback = self.callback, None
-        assert callback is not None
-        callback(error)
-
-
-class CpuRequest(DeviceRequest):
-    """The arrays of one inference at a time."""
+class CpuRequest(Task, QuietRequest):
+    """The arrays of one inference at a time, and what a stream executes for it."""
 
     def __init__(self, model: CpuModel) -> None:
+        super().__init__()
         self._model = model
         self._own: list[np.ndarray | None] = [None] * len(model.inputs)
         self._inputs: list[np.ndarray | None] = [None] * len(model.inputs)
@@ -65,8 +38,11 @@ class CpuRequest(DeviceRequest):
         self._input_addresses = [0] * len(model.inputs)
         self._output_addresses = [array.ctypes.data for array in self._outputs]
         self._users = [False] * len(model.outputs)
+        self._bound = object()
         self._program: Program | None = None
-        self._inference = _Inference(self)
+        self._instance: Instance | None = None
+        self._callback: Done | None = None
+        self._failure: BaseException | None = None
         self._profile: tuple[Program, np.ndarray] | None = None
         for index, info in enumerate(model.inputs):
             if info.partial_shape.is_static:
@@ -87,6 +63,7 @@ class CpuRequest(DeviceRequest):
             self._program = None
         self._inputs[index] = array
         self._input_addresses[index] = array.ctypes.data
+        self._bound = object()
 
     def output_array(self, index: int) -> np.ndarray:
         """The memory bound to an output."""
@@ -97,36 +74,69 @@ class CpuRequest(DeviceRequest):
         self._outputs[index] = array
         self._output_addresses[index] = array.ctypes.data
         self._users[index] = True
+        self._bound = object()
         self._program = None
 
     def run(self) -> None:
         """Run one inference by an idle stream and this thread, or wait for a stream."""
-        self._model.executor.run(self._inference)
+        self._model.executor.run(self)
 
     def start(self, done: Done) -> None:
         """Queue one inference."""
-        self._inference.placed = False
-        self._inference.callback = done
-        self._model.executor.submit(self._inference)
+        self.quiet = self.placed = False
+        self._callback = done
+        self._model.executor.submit(self)
+
+    def start_quietly(self) -> None:
+        """Queue one inference of which nobody is told."""
+        self.placed = False
+        self.quiet = True
+        self._failure = None
+        self._model.executor.submit(self)
+
+    def result(self) -> tuple[BaseException | None, int]:
+        """The error of a quiet inference, and when it ended."""
+        return self._failure or self.outcome, self.ended
+
+    def watch(self, requests: Sequence[QuietRequest]) -> Signal:
+        """What tells whenever an inference of one of these requests is over."""
+        return Signal(cast("Sequence[CpuRequest]", requests))
 
     def cancel(self) -> bool:
         """End the inference at the next step."""
-        self._model.executor.cancel(self._inference)
-        return self._inference.placed and self._inference.callback is not None
+        self._model.executor.cancel(self)
+        return self.placed and (not self.is_over if self.quiet else self._callback is not None)
 
-    def begin(self, stream: Stream) -> tuple[Instance, Job | None]:
+    def begin(self, stream: Stream) -> Job | None:
         """Bind the memory to the stream's instance of the program for these shapes, and start it."""
         program = self._program or self._choose_program()
-        instance = _instance(stream, program, self._model.profiled)
-        for index, address in enumerate(self._input_addresses):
-            instance.bind(Place.INPUT, index, address)
-        for index, address in enumerate(self._output_addresses):
-            instance.bind(Place.OUTPUT, index, address)
-        return instance, instance.begin(self._inputs, self._outputs)
+        instance = self._instance = _instance(stream, program, self._model.profiled)
+        if instance.owner is not self._bound:
+            instance.owner = None
+            for index, address in enumerate(self._input_addresses):
+                instance.bind(Place.INPUT, index, address)
+            for index, address in enumerate(self._output_addresses):
+                instance.bind(Place.OUTPUT, index, address)
+            instance.owner = self._bound
+        self.whole = instance.whole
+        return instance.begin(self._inputs, self._outputs)
 
-    def keep_times(self, instance: Instance) -> None:
-        """Keep the times of the inference that `instance` finished."""
-        self._profile = (instance.program, instance.times.copy())
+    def resume(self, stream: Stream) -> Job | None:
+        """The next part of the program."""
+        assert self._instance is not None
+        job = self._instance.resume()
+        if job is None and self._instance.timed:
+            self._profile = (self._instance.program, self._instance.times.copy())
+        return job
+
+    def done(self, error: BaseException | None) -> None:
+        """Tell the public request, or keep the error for it to ask."""
+        if self.quiet:
+            self._failure = error
+            return
+        callback, self._callback = self._callback, None
+        assert callback is not None
+        callback(error)
 
     def _choose_program(self) -> Program:
         for info, array in zip(self._model.inputs, self._inputs):
@@ -144,6 +154,7 @@ class CpuRequest(DeviceRequest):
                 )
             self._outputs[index] = aligned_zeros(shape, array.dtype)
             self._output_addresses[index] = self._outputs[index].ctypes.data
+            self._bound = object()
         self._program = program
         return program
 
