@@ -33,7 +33,7 @@ def stream_threads() -> list[str]:
         try:
             with open(f"/proc/self/task/{task}/comm") as file:
                 names.append(file.read().strip())
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             continue
     return sorted(name for name in names if name.startswith("cpurt-s"))
 
