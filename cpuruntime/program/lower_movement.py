@@ -6,6 +6,7 @@ from math import prod
 
 import numpy as np
 
+from cpuruntime.errors import ModelError
 from cpuruntime.graph.graph import Node, Value
 from cpuruntime.graph.types import Type
 from cpuruntime.ops.isa import LANES
@@ -111,11 +112,17 @@ def lower_gather(planner: Planner, node: Node) -> None:
     source, indices = planner.plain(_input(node)), planner.plain(_input(node, 1))
     target = planner.new_plain(node.outputs[0])
     axis = node.attributes.get("axis", 0) % len(source.shape)
+    extent = source.shape[axis]
     if target.size:
+        rule = f"must be between {-extent} and {extent - 1}" if extent else "has nothing to refer to"
+        message = f"{node.where}: an index in '{_input(node, 1).name}' is out of range; each {rule}."
+        if not extent:
+            raise ModelError(message)
         planner.emit(
             gather, "plain", source=source.address, target=target.address, indices=indices.address,
-            index_bytes=indices.dtype.itemsize, outer=prod(source.shape[:axis]), axis=source.shape[axis],
+            index_bytes=indices.dtype.itemsize, outer=prod(source.shape[:axis]), axis=extent,
             count=indices.size, inner_bytes=prod(source.shape[axis + 1 :]) * source.dtype.itemsize,
+            fault=planner.fault(message),
         )  # fmt: skip
 
 

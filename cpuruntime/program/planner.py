@@ -71,6 +71,7 @@ class Planner:
     threads: int = 1
     exact: bool = False
     steps: list[Step | FallbackStep] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.layouts: LayoutPlan = choose_layouts(self.graph, self.threads, self.exact)
@@ -196,6 +197,11 @@ class Planner:
     def scratch(self, size: int) -> Storage:
         """Memory of the arena; alive from the first to the last step that names it."""
         return Storage(Place.ARENA, max(size, ALIGNMENT))
+
+    def fault(self, message: str) -> Address:
+        """An int64 that a kernel sets to 1 when the data break a rule; the inference then ends with `message`."""
+        self.faults.append(message)
+        return Address(Storage(Place.FAULT, 8, index=len(self.faults) - 1))
 
     def emit(self, kernel: Kernel, layout: str, *, flops: int = 0, notes: str = "", **arguments: Any) -> None:
         """Appends a step of the node being lowered; fields of the argument block that are not given are zero."""

@@ -13,6 +13,7 @@ from math import prod
 
 import numpy as np
 
+from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.ops import runner
 from cpuruntime.ops.jit import Kernel
 from cpuruntime.passes import evaluate
@@ -49,6 +50,7 @@ class Program:
         self.input_shapes = tuple(v.static_shape for v in planner.graph.inputs)
         self.output_shapes = tuple(v.static_shape for v in planner.graph.outputs)
         self.segments = _segments(planner.steps)
+        self.faults = planner.faults
         storages = _live_storages(planner.steps)
         self.arena_size = plan_arena(storages)
         self.unshared_size = sum(s.size for s in storages)
@@ -144,7 +146,7 @@ class Instance:
     """One stream's memory for a program; used by one request at a time.
 
     With `timed`, `times` holds the nanoseconds of each planned step of the last run. It is `whole` when one job is all
-    that an inference is. `owner` is the caller's: whose memory is bound.
+    that an inference is, with nothing to look at after it. `owner` is the caller's: whose memory is bound.
     """
 
     def __init__(self, program: Program, timed: bool = False) -> None:
@@ -170,8 +172,12 @@ class Instance:
         self._inputs: Sequence[np.ndarray] = ()
         self._outputs: Sequence[np.ndarray] = ()
         self._position = self._planned = 0
+        self._faults = np.zeros(len(program.faults), np.int64)
+        for index in range(len(program.faults)):
+            self.bind(Place.FAULT, index, self._faults[index:].ctypes.data)
         self.owner: object = None
-        self.whole = not timed and len(self._parts) == 1 and isinstance(self._parts[0], Job)
+        whole = len(self._parts) == 1 and isinstance(self._parts[0], Job)
+        self.whole = whole and not timed and not program.faults
 
     def bind(self, place: Place, index: int, address: int) -> None:
         """Points every argument that names input or output `index` at `address`."""
@@ -188,10 +194,15 @@ class Instance:
         """
         self._inputs, self._outputs = inputs, outputs
         self._position = self._planned = 0
+        if self.program.faults:
+            self._faults.fill(0)
         return self._next_job()
 
     def resume(self) -> Job | None:
-        """To be called when the job given last has run: the next one, None when the inference is finished."""
+        """To be called when the job given last has run: the next one, None when the inference is finished.
+
+        Raises InvalidArgumentError when the data broke a rule that only kernels could check.
+        """
         if self._position == len(self._parts):
             return None
         job = self._parts[self._position]
@@ -213,6 +224,8 @@ class Instance:
             self.times[self._planned] = time.perf_counter_ns() - begin
             self._planned += 1
             self._position += 1
+        if self.program.faults and self._faults.any():
+            raise InvalidArgumentError(self.program.faults[int(self._faults.argmax())])
         return None
 
     def _fall_back(self, step: FallbackStep) -> None:

@@ -23,11 +23,12 @@ class Place(enum.Enum):
     INPUT = "input"
     OUTPUT = "output"
     FIXED = "fixed"
+    FAULT = "fault"
 
 
 @dataclass(eq=False)
 class Storage:
-    """A piece of memory; `index` numbers inputs and outputs, `address` is set for fixed ones only."""
+    """A piece of memory; `index` numbers inputs, outputs and faults, `address` is set for fixed ones only."""
 
     place: Place
     size: int

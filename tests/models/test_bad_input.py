@@ -203,6 +203,22 @@ def test_tensors_that_are_refused() -> None:
         request.get_tensor("yy")
 
 
+@pytest.mark.parametrize("index", [-6, 5])
+def test_an_index_beyond_what_is_gathered_from(index: int) -> None:
+    net = Net()
+    net.output(net("Gather", net.input(5, 3, name="table"), net.input(2, dtype=np.int64, name="indices")))
+    request = ov.Core().compile_model(net.model(), "CPU").create_infer_request()
+    table = np.arange(15, dtype=np.float32).reshape(5, 3)
+    rule = r"Gather 'n0_Gather'.*index in 'indices' is out of range; each must be between -5 and 4"
+    for _ in range(2):
+        with pytest.raises(ov.InvalidArgumentError, match=rule):
+            request.infer({"table": table, "indices": np.array([1, index])})
+        np.testing.assert_array_equal(request.infer({"table": table, "indices": np.array([-5, 4])})[0], table[[0, 4]])
+    request.start_async({"table": table, "indices": np.array([index, 1])})
+    with pytest.raises(ov.InvalidArgumentError, match=rule):
+        request.wait()
+
+
 def test_a_request_that_is_busy() -> None:
     """Every other start is refused while a request is queued behind a long one."""
     n = Net()
