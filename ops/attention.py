@@ -99,7 +99,7 @@ def attention(tile_columns: int) -> Kernel:
                         a.depth * 4,
                         scratch + t * a.depth * COLUMNS * VECTOR_BYTES,
                         a.depth % UNROLL,
-                        (1, 1, 1, a.depth // UNROLL, 0, 0, 0, 0, 0),
+                        (1, 1, 1, a.depth // UNROLL, 0, 0, 0, 0, 0, 0, 0),
                         (
                             scores + r * a.scores_row + t * COLUMNS * VECTOR_BYTES, VECTOR_BYTES, a.scores_row,
                             0, 0, 0, a.zeros, 0, LANES,
@@ -117,7 +117,7 @@ def attention(tile_columns: int) -> Kernel:
                         a.scores_row,
                         values + t * a.keys * tile_columns * VECTOR_BYTES,
                         keys % UNROLL,
-                        (1, 1, 1, keys // UNROLL, 0, 0, 0, 0, 0),
+                        (1, 1, 1, keys // UNROLL, 0, 0, 0, 0, 0, 0, 0),
                         (
                             results + r * a.results_row + t * tile_columns * VECTOR_BYTES, VECTOR_BYTES, a.results_row,
                             0, 0, 0, a.zeros, 0, LANES,

@@ -52,7 +52,7 @@ def depthwise(rows: int) -> Kernel:
                     (
                         1, last - first, a.kernel_width, 1,
                         0, a.dilation_height * a.source_row, a.source_column,
-                        0, weight_row,
+                        0, weight_row, 0, 0,
                     ),
                     (
                         target + left * VECTOR_BYTES, a.target_block, VECTOR_BYTES,

@@ -67,3 +67,5 @@ def current() -> Isa:
 
 LANES = current().lanes
 VECTOR_BYTES = current().vector_bytes
+LINE = 64
+"""Bytes of a cache line."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from functools import cache
 
 from .activations import ACTIVATIONS
-from .isa import LANES, VECTOR_BYTES
+from .isa import LANES, LINE, VECTOR_BYTES
 from .jit import Inline, Kernel, inline, kernel, lazy, made, record
 
 simd = lazy("simd")
@@ -41,7 +41,8 @@ def matmul(rows: int, columns: int, activation: str = "") -> Kernel:
     buffer = made("stack", "make_buffer", rows * columns * VECTOR_BYTES if activated else VECTOR_BYTES)
     finish = _finish(rows, columns, ACTIVATIONS[activation].function) if activated else _nothing
     name = f"matmul_f32_{LANES}_{rows}x{columns}" + (f"_{activation}" if activated else "")
-    tile = made("register_tile", "make_tile", rows, columns, UNROLL, None, True)
+    tile = made("register_tile", "make_tile", rows, columns, UNROLL, None, True, UNROLL)
+    panel_row = columns * VECTOR_BYTES
 
     @kernel(ARGUMENTS, name=name)
     def run(a, thread, threads):
@@ -57,7 +58,14 @@ def matmul(rows: int, columns: int, activation: str = "") -> Kernel:
             block = min(column_tile * columns, blocks - columns)
             tail = min(LANES, a.columns - (block + columns - 1) * LANES)
             weights = a.weights + image * a.weights_batch + column_tile * a.inner * columns * VECTOR_BYTES
-            for t in range(chunk * a.chunk, min(row_tiles, chunk * a.chunk + a.chunk)):
+            begin, end = chunk * a.chunk, min(row_tiles, chunk * a.chunk + a.chunk)
+            # The next column tile's weights: each of the first tiles asks for a part of them. With a single tile the
+            # weights are read as fast as they arrive anyway.
+            bodies = a.inner // UNROLL
+            ahead, fetched = weights + a.inner * panel_row, bodies * UNROLL * LINE
+            for t in range(begin, end):
+                part = t - begin
+                fetching = part * LINE < panel_row and end - begin > 1
                 row = min(t * rows, a.rows - rows)
                 target = a.target + image * a.target_batch + row * a.target_row + block * VECTOR_BYTES
                 residual = a.residual + image * a.residual_batch + row * a.residual_row + block * VECTOR_BYTES
@@ -66,7 +74,10 @@ def matmul(rows: int, columns: int, activation: str = "") -> Kernel:
                     a.source_row,
                     weights,
                     a.inner % UNROLL,
-                    (1, 1, 1, a.inner // UNROLL, 0, 0, 0, 0, 0),
+                    (
+                        1, 1, 1, bodies, 0, 0, 0, 0, 0,
+                        ahead + part * fetched if fetching else weights, UNROLL * LINE if fetching else 0,
+                    ),
                     (
                         scratch if activated else target,
                         VECTOR_BYTES, columns * VECTOR_BYTES if activated else a.target_row,

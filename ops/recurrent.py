@@ -191,7 +191,7 @@ def _product(rows: int, columns: int) -> Inline:
                 at = group * a.scratch_size
                 tile(
                     state + at, a.blocks * VECTOR_BYTES, weights + t * inner * columns * VECTOR_BYTES, 0,
-                    (1, 1, 1, inner // UNROLL, 0, 0, 0, 0, 0),
+                    (1, 1, 1, inner // UNROLL, 0, 0, 0, 0, 0, 0, 0),
                     (target + at + first, VECTOR_BYTES, target_row, 0, 0, 0, bias + first, 0, LANES),
                 )  # fmt: skip
 

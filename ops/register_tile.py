@@ -19,13 +19,18 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from .isa import LINE
 from .simd import F32, FLOATS, I64, LANES, call_llvm, f32s, first_lanes, pointer, splat
 
 VECTOR_BYTES = 4 * LANES
 
 
 class Walk(NamedTuple):
-    """The reduction: loop counts, the strides of each loop in the source, and in the weights (bytes)."""
+    """The reduction: loop counts, the strides of each loop in the source, and in the weights (bytes).
+
+    `ahead` is the address of what will be multiplied later: each loop body asks for a few lines from there on, then
+    moves it by `ahead_step` (0 to stay where it is).
+    """
 
     blocks: Any
     height: Any
@@ -36,6 +41,8 @@ class Walk(NamedTuple):
     source_column: Any
     weight_block: Any
     weight_row: Any
+    ahead: Any
+    ahead_step: Any
 
 
 class Epilogue(NamedTuple):
@@ -58,8 +65,9 @@ class Epilogue(NamedTuple):
 class _Emitter:
     """Emits one tile. `step` is the byte distance of rows in the source, None when it is a run-time argument."""
 
-    def __init__(self, builder: ir.IRBuilder, rows: int, columns: int, unroll: int, step: int | None):
+    def __init__(self, builder: ir.IRBuilder, rows: int, columns: int, unroll: int, step: int | None, lines: int = 0):
         self.builder, self.rows, self.columns, self.unroll, self.step = builder, rows, columns, unroll, step
+        self.lines = lines
         self.accumulators: dict[tuple[int, int], ir.Value] = {}
 
     def offset(self, base: ir.Value, *terms: tuple[Any, Any]) -> ir.Value:
@@ -94,6 +102,7 @@ class _Emitter:
     ) -> None:
         builder, unroll, stride = self.builder, self.unroll, self.columns * VECTOR_BYTES
         row_step = self.step if self.step is not None else step
+        ahead_at = cgutils.alloca_once_value(builder, walk.ahead)
         with _loops(builder, walk.blocks, walk.height) as (block, y):
             line = self.offset(source, (block, walk.source_block), (y, walk.source_row))
             weight_at = cgutils.alloca_once(builder, I64)
@@ -101,6 +110,7 @@ class _Emitter:
             with _loops(builder, walk.width, walk.steps) as (x, position):
                 at = self.offset(line, (x, walk.source_column), (position, 4 * unroll))
                 w = builder.load(weight_at)
+                self.fetch_ahead(ahead_at, walk.ahead_step)
                 self.multiply([self.offset(at, (r, row_step)) for r in range(self.rows)], w, unroll)
                 builder.store(self.offset(w, (unroll, stride)), weight_at)
             if remainder is not None:
@@ -110,6 +120,18 @@ class _Emitter:
                     here = self.offset(at, (k.index, 4))
                     self.multiply([self.offset(here, (r, row_step)) for r in range(self.rows)], w, 1)
                     builder.store(self.offset(w, (1, stride)), weight_at)
+
+    def fetch_ahead(self, ahead_at: ir.Value, ahead_step: ir.Value) -> None:
+        """Asks for `lines` cache lines to come to the second-level cache."""
+        if self.lines == 0:
+            return
+        builder, i32 = self.builder, ir.IntType(32)
+        ahead = builder.load(ahead_at)
+        for line in range(self.lines):
+            at = pointer(builder, self.offset(ahead, (line, LINE)), ir.IntType(8))
+            arguments = [at, ir.Constant(i32, 0), ir.Constant(i32, 2), ir.Constant(i32, 1)]
+            call_llvm(builder, "llvm.prefetch.p0", ir.VoidType(), arguments)
+        builder.store(builder.add(ahead, ahead_step), ahead_at)
 
     def each(self) -> Iterator[tuple[int, int, ir.Value]]:
         for (r, c), slot in self.accumulators.items():
@@ -157,19 +179,20 @@ def _loops(builder: ir.IRBuilder, outer: ir.Value, inner: ir.Value) -> Iterator[
 
 
 @cache
-def make_tile(rows: int, columns: int, unroll: int, step: int | None, plain: bool) -> Any:
+def make_tile(rows: int, columns: int, unroll: int, step: int | None, plain: bool, lines: int = 0) -> Any:
     """The tile as an intrinsic `tile(source, step, weights, remainder, walk, epilogue)`; everything is int64.
 
     `unroll` channels are taken per loop body. `step` is the byte distance of rows in the source, None to take it from
     the argument. `plain` tiles write row-major matrices: only the first `tail` lanes of the last column exist in the
-    target, and `remainder` channels (below `unroll`) follow the last full step; other tiles ignore both.
+    target, and `remainder` channels (below `unroll`) follow the last full step; other tiles ignore both. `lines` cache
+    lines are fetched ahead in each loop body.
     """
 
     @intrinsic
     def tile(typingctx, source, row_step, weights, remainder, walk, epilogue):
         def codegen(context, builder, sig, args):
             source, row_step, weights, remainder = args[:4]
-            emitter = _Emitter(builder, rows, columns, unroll, step)
+            emitter = _Emitter(builder, rows, columns, unroll, step, lines)
             w = Walk(*cgutils.unpack_tuple(builder, args[4]))
             e = Epilogue(*cgutils.unpack_tuple(builder, args[5]))
             emitter.start(e.bias)
@@ -180,7 +203,7 @@ def make_tile(rows: int, columns: int, unroll: int, step: int | None, plain: boo
             emitter.write(e, last)
             return context.get_dummy_value()
 
-        shapes = types.Tuple([types.int64] * 9), types.Tuple([types.int64] * 9)
+        shapes = types.Tuple([types.int64] * 11), types.Tuple([types.int64] * 9)
         return types.void(*[types.int64] * 4, *shapes), codegen
 
     return tile
@@ -215,7 +238,7 @@ def make_depthwise_tile(rows: int) -> Any:
             emitter.write(e, None)
             return context.get_dummy_value()
 
-        shapes = types.Tuple([types.int64] * 9), types.Tuple([types.int64] * 9)
+        shapes = types.Tuple([types.int64] * 11), types.Tuple([types.int64] * 9)
         return types.void(*[types.int64] * 3, *shapes), codegen
 
     return tile

@@ -88,7 +88,7 @@ def transposed_convolution(rows: int, columns: int) -> Kernel:
                     (
                         blocks, last - first, kernel_width, LANES // UNROLL,
                         a.source_block, a.dilation_height * a.source_row, a.source_column,
-                        kernel_height * weight_row, weight_row,
+                        kernel_height * weight_row, weight_row, 0, 0,
                     ),
                     (
                         target + y * a.stride_height * a.target_row + left * step, a.target_block, step,

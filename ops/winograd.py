@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from .isa import LANES, VECTOR_BYTES
+from .isa import LANES, LINE, VECTOR_BYTES
 from .jit import Kernel, inline, kernel, lazy, made, record
 
 simd = lazy("simd")
@@ -111,7 +111,7 @@ def _input_phase(m: int) -> Kernel:
 @cache
 def _product_phase(rows: int, columns: int) -> Kernel:
     """Multiplies the transformed input in the scratch memory of `thread` by the weights."""
-    tile = made("register_tile", "make_tile", rows, columns, UNROLL, VECTOR_BYTES, False)
+    tile = made("register_tile", "make_tile", rows, columns, UNROLL, VECTOR_BYTES, False, UNROLL)
 
     @kernel(WINOGRAD, name=f"winograd_product_f32_{LANES}_{rows}x{columns}")
     def run(a, item, thread):
@@ -125,11 +125,15 @@ def _product_phase(rows: int, columns: int) -> Kernel:
                 block = min(c * columns, a.out_blocks - columns)
                 weights = a.weights + (p * column_tiles + c) * panel
                 for r in range(0, a.group, rows):
+                    # The next panel: each of the first `columns` tiles asks for a part of it.
+                    fetched = r // rows * a.in_blocks * LANES * LINE
+                    fetching = fetched < panel
                     tile(
                         planes_in + p * a.in_plane + r * VECTOR_BYTES, 0, weights, 0,
                         (
                             a.in_blocks, 1, 1, LANES // UNROLL,
                             depth, 0, 0, LANES * columns * VECTOR_BYTES, 0,
+                            weights + panel + fetched if fetching else weights, UNROLL * LINE if fetching else 0,
                         ),
                         (
                             planes_out + p * a.out_plane + block * depth + r * VECTOR_BYTES, depth, VECTOR_BYTES,

@@ -8,7 +8,7 @@ import numpy as np
 
 from cpuruntime.graph.graph import Node
 from cpuruntime.graph.types import Type
-from cpuruntime.ops.convolution import COLUMN_TILE, convolution
+from cpuruntime.ops.convolution import COLUMN_TILE, UNROLL, convolution
 from cpuruntime.ops.depthwise import depthwise
 from cpuruntime.ops.isa import LANES, VECTOR_BYTES
 from cpuruntime.ops.tile_shapes import depthwise_rows
@@ -24,7 +24,6 @@ from cpuruntime.program.winograd_choice import WinogradTiling, choose_winograd
 
 DOMAIN = "cpuruntime"
 FEW_CHANNELS = 4
-UNROLL = 4
 
 
 class Geometry:

@@ -33,15 +33,17 @@ def check_fits(size: int, what: str) -> None:
 
 
 def allocate(size: int) -> np.ndarray:
-    """`size` zeroed bytes on a page boundary, on huge pages where the system gives them; OutOfMemoryError."""
+    """`size` zeroed bytes, aligned; from 2 MiB on in whole huge pages where the system gives them. OutOfMemoryError."""
     if size < HUGE_PAGE:
         raw = np.zeros(size + ALIGNMENT, np.uint8)
         start = -raw.ctypes.data % ALIGNMENT
         return raw[start : start + size]
     check_fits(size, "the model's values or weights")
     try:
-        pages = mmap.mmap(-1, size)
+        pages = mmap.mmap(-1, size + 2 * HUGE_PAGE)
     except OSError as error:
         raise OutOfMemoryError(f"the system refuses {size / 2**30:.1f} GiB of memory: {error.strerror}.") from error
     pages.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(pages, np.uint8)
+    raw = np.frombuffer(pages, np.uint8)
+    start = -raw.ctypes.data % HUGE_PAGE
+    return raw[start : start + size]

@@ -9,17 +9,20 @@ from itertools import count
 
 import numpy as np
 
-from cpuruntime.program.memory import allocate
+from cpuruntime.program.memory import ALIGNMENT, allocate
 from cpuruntime.program.storage import Address, Place, Storage
 
 SMALL = 64 * 1024
 """Bytes that are digested in no time."""
 
+LARGEST_SLAB = 32 * 2**20
+
 
 class WeightStore:
     """The packed constants of one compiled model; filled while programs are planned, under the planner's lock.
 
-    A packed constant lives as long as a program that names its address.
+    Constants are packed one after the other in slabs of memory, so that they lie on huge pages in the order in which
+    the steps read them. A slab lives as long as a program that names an address in it.
     """
 
     def __init__(self, planned_once: bool = False) -> None:
@@ -27,6 +30,8 @@ class WeightStore:
         self._packed: weakref.WeakValueDictionary[Hashable, Storage] = weakref.WeakValueDictionary()
         self._identities: dict[int, tuple[np.ndarray, Hashable]] = {}
         self._numbers = count()
+        self._slab = np.zeros(0, np.uint8)
+        self._packed_bytes = 0
 
     @property
     def nbytes(self) -> int:
@@ -63,11 +68,20 @@ class WeightStore:
         """The address of `size` bytes that `fill` wrote into (a zeroed uint8 array); filled once per `key`."""
         storage = self._packed.get(key)
         if storage is None:
-            array = allocate(max(size, 1))
+            array = self._take(max(size, 1))
             fill(array)
             storage = Storage(Place.FIXED, size, address=array.ctypes.data, owner=array)
             self._packed[key] = storage
         return Address(storage)
+
+    def _take(self, size: int) -> np.ndarray:
+        """Zeroed memory from the slab in use, or from a new one about as large as all those before it."""
+        whole = -(-size // ALIGNMENT) * ALIGNMENT
+        if whole > self._slab.size:
+            self._slab = allocate(max(whole, min(self._packed_bytes, LARGEST_SLAB)))
+        piece, self._slab = self._slab[:size], self._slab[whole:]
+        self._packed_bytes += whole
+        return piece
 
     def constant(self, key: Hashable, array: np.ndarray, padding: int = 0) -> Address:
         """The address of a row-major copy of `array`, followed by `padding` zero bytes."""
