@@ -40,7 +40,7 @@ def allocate(size: int) -> np.ndarray:
         return raw[start : start + size]
     check_fits(size, "the model's values or weights")
     try:
-        pages = mmap.mmap(-1, size + 2 * HUGE_PAGE)
+        pages = mmap.mmap(-1, size + 2 * HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except OSError as error:
         raise OutOfMemoryError(f"the system refuses {size / 2**30:.1f} GiB of memory: {error.strerror}.") from error
     pages.madvise(mmap.MADV_HUGEPAGE)
