@@ -13,6 +13,7 @@ from cpuruntime.ops.isa import LANES
 from cpuruntime.ops.matmul import matmul, pack_columns, packed_bytes
 from cpuruntime.program.elementwise_steps import parameter_fields
 from cpuruntime.program.epilogue import clamp_limits, limits, padded_bias
+from cpuruntime.program.lower_strassen import choose_strassen, emit_strassen
 from cpuruntime.program.lowering import lowering, only_float32
 from cpuruntime.program.packing import run_kernel
 from cpuruntime.program.planner import Planner
@@ -48,6 +49,12 @@ def lower_fully_connected(planner: Planner, node: Node) -> None:
     residual = None if residual_value is None else planner.plain(residual_value)
     target = planner.new_plain(node.outputs[0])
     rows = source.size // inner
+    strassen = None if planner.exact else choose_strassen(rows, inner, columns, planner.threads)
+    if strassen is not None:
+        activation, fields = _epilogue(planner, node, columns, None if bias is None else bias.constant, residual)
+        fields.update(target=target.address, target_row=columns * 4)
+        emit_strassen(planner, strassen, w.constant, rows, source.address, activation, fields)
+        return
     tiling = choose_tiling(1, rows, -(-columns // LANES), inner, source.nbytes, planner.threads)
     weights = _pack_constant(planner, w.constant, tiling.columns)
     sizes = dict(batch=1, rows=rows, inner=inner, columns=columns)
@@ -76,23 +83,34 @@ def _emit_product(
     weights: Address, *, bias: np.ndarray | None, residual: Plain | None, weights_batch: int, source_batch: int,
 ) -> None:  # fmt: skip
     rows, inner, columns, batch = sizes["rows"], sizes["inner"], sizes["columns"], sizes["batch"]
-    padded = padded_bias(bias, columns, LANES)
-    fields: dict[str, Any] = dict(limits=limits(planner, node))
-    activation = ""
-    if clamp_limits(node) is None:
-        activation = node.attributes["activation"]
-        fields.update(parameter_fields(activation, node.attributes["activation_arguments"]))
+    activation, fields = _epilogue(planner, node, columns, bias, residual)
     if residual is not None:
-        fields.update(residual=residual.address, residual_batch=rows * columns * 4, residual_row=columns * 4)
+        fields.update(residual_batch=rows * columns * 4)
     planner.emit(
         matmul(tiling.rows, tiling.columns, activation), "plain", flops=2 * batch * rows * inner * columns,
         notes=f"tile {tiling.rows}x{tiling.columns}, chunk {tiling.chunk}",
         source=source, source_batch=source_batch, source_row=inner * 4,
         target=target, target_batch=rows * columns * 4, target_row=columns * 4,
-        weights=weights, weights_batch=weights_batch,
-        bias=planner.weights.constant((planner.weights.identity(padded), "bias"), padded),
-        chunk=tiling.chunk, **sizes, **fields,
+        weights=weights, weights_batch=weights_batch, chunk=tiling.chunk, **sizes, **fields,
     )  # fmt: skip
+
+
+def _epilogue(
+    planner: Planner, node: Node, columns: int, bias: np.ndarray | None, residual: Plain | None
+) -> tuple[str, dict[str, Any]]:
+    """What a product's kernel does before its store: the activation that is no clamp, and the fields for the rest."""
+    padded = padded_bias(bias, columns, LANES)
+    fields: dict[str, Any] = dict(
+        limits=limits(planner, node),
+        bias=planner.weights.constant((planner.weights.identity(padded), "bias"), padded),
+    )
+    activation = ""
+    if clamp_limits(node) is None:
+        activation = node.attributes["activation"]
+        fields.update(parameter_fields(activation, node.attributes["activation_arguments"]))
+    if residual is not None:
+        fields.update(residual=residual.address, residual_row=columns * 4)
+    return activation, fields
 
 
 @dataclass(frozen=True)
