@@ -16,6 +16,7 @@ from .vector_math import (
     expm1,
     log,
     log1p_of_unit,
+    normal_tail,
     round_down,
     round_even,
     round_up,
@@ -26,7 +27,6 @@ from .vector_math import (
 simd = lazy("simd")
 
 SELU_ALPHA, SELU_GAMMA = 1.67326319217681884765625, 1.05070102214813232421875
-SQRT_HALF = 0.70710678118654752
 GELU_CUBIC, GELU_SCALE = 0.044715, 1.59576912160573071  # 2 * sqrt(2 / pi)
 
 
@@ -184,7 +184,9 @@ def mish(x, alpha, beta):
 
 @inline
 def gelu(x, alpha, beta):
-    return x * 0.5 * (erf(x * SQRT_HALF) + 1.0)
+    """x times the normal distribution up to x."""
+    tail = normal_tail(simd.absolute(x))
+    return x * simd.select(x < 0.0, tail, 1.0 - tail)
 
 
 @inline

@@ -84,6 +84,16 @@ def test_log1p_by_softplus() -> None:
 
 
 @pytest.mark.every_isa
+def test_gelu_in_parts_of_its_argument() -> None:
+    x = every_exponent()
+    x = np.concatenate([x[np.isfinite(x)], np.linspace(-8, 8, 100_001).astype(np.float32)])
+    tail = np.vectorize(math.erfc, otypes=[np.float64])(-exact(x) / np.sqrt(2)) / 2
+    error = np.abs(apply("Gelu", x) - exact(x) * tail)
+    assert (error <= np.abs(exact(x)) * 2.0**-23).all()
+    assert np.isnan(apply("Gelu", np.array([np.nan], np.float32))).all()
+
+
+@pytest.mark.every_isa
 @pytest.mark.parametrize(("op", "reference"), [("Floor", np.floor), ("Ceil", np.ceil), ("Round", np.rint)])
 def test_rounding_is_exact(op: str, reference: Callable[[np.ndarray], np.ndarray]) -> None:
     near_halves = np.arange(-20, 21, dtype=np.float32) / 2
