@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import cpuruntime as ov
-from cpuruntime.cli.benchmark import batched_shapes
+from cpuruntime.cli.model_options import batched_shapes
 from cpuruntime.cli.parser import Parser, positive
 from cpuruntime.errors import Error, UnsupportedError
 from cpuruntime.graph.graph import Graph

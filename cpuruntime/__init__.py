@@ -33,10 +33,12 @@ if TYPE_CHECKING:
     from cpuruntime.devices.interface import Explanation, ProfilingInfo
     from cpuruntime.graph.shapes import Dimension, PartialShape, Shape
     from cpuruntime.graph.types import Type
+    from cpuruntime.hints import StreamPlan
     from cpuruntime.infer_request import InferRequest
     from cpuruntime.light_models import light_model
     from cpuruntime.model import Model
     from cpuruntime.port import ConstOutput, Output
+    from cpuruntime.streams.topology import Topology
     from cpuruntime.tensor import Tensor
 
 __version__ = "0.1.0"
@@ -54,7 +56,9 @@ _HOMES = {
     "PartialShape": "graph.shapes",
     "ProfilingInfo": "devices.interface",
     "Shape": "graph.shapes",
+    "StreamPlan": "hints",
     "Tensor": "tensor",
+    "Topology": "streams.topology",
     "Type": "graph.types",
     "Version": "core",
     "compile_model": "core",
@@ -83,7 +87,9 @@ __all__ = [
     "PartialShape",
     "ProfilingInfo",
     "Shape",
+    "StreamPlan",
     "Tensor",
+    "Topology",
     "Type",
     "UnsupportedError",
     "Version",

@@ -15,9 +15,11 @@ from cpuruntime.devices import registry
 from cpuruntime.devices.interface import Plugin
 from cpuruntime.errors import DeviceUnavailableError, InvalidArgumentError
 from cpuruntime.graph.types import Type
+from cpuruntime.hints import StreamPlan
 from cpuruntime.infer_request import Shared
 from cpuruntime.model import Model
 from cpuruntime.onnx_reader import read
+from cpuruntime.streams.topology import Topology
 
 ModelSource = str | PathLike[str] | bytes | BinaryIO | onnx.ModelProto
 """Where a model comes from: a file's path, its bytes, an open binary file, or the message itself."""
@@ -106,6 +108,28 @@ class Core:
         plugin = self._usable(device_name)
         native = plugin.query(model.graph, self._settings(plugin, properties))
         return {node.name: plugin.name for node in model.graph.nodes if node.name in native}
+
+    def plan_streams(
+        self,
+        model: Model | ModelSource,
+        device_name: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        topology: Topology | None = None,
+    ) -> StreamPlan:
+        """The streams that `compile_model` would make, with a reason for each decision; nothing is compiled.
+
+        Args:
+            model, device_name, config: as in `compile_model`.
+            topology: the machine to plan for, by default this one as it is now.
+
+        Raises:
+            UnsupportedError: the device has no streams to plan.
+            InvalidArgumentError, DeviceUnavailableError, ModelError: as in `compile_model`.
+        """
+        plugin = self._usable("CPU" if device_name is None else device_name)
+        settings = self._settings(plugin, config)
+        source = model if isinstance(model, Model) else self.read_model(model)
+        return plugin.plan(source.graph, settings, topology)
 
     def set_property(self, *arguments: Any) -> None:
         """`set_property(device_name, properties)` for one device, `set_property(properties)` for all.

@@ -10,8 +10,8 @@ import onnx
 
 import cpuruntime as ov
 import models
-from cpuruntime.cli.benchmark import batched_shapes
 from cpuruntime.cli.inputs import SEED, random_array
+from cpuruntime.cli.model_options import batched_shapes
 from cpuruntime.cli.parser import parse_shapes
 from cpuruntime.errors import InvalidArgumentError, ModelNotFoundError
 

@@ -6,28 +6,28 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 import cpuruntime as ov
 from cpuruntime.cli.inputs import SEED, random_array
 from cpuruntime.cli.measure import Limits, Measurement, measure_async, measure_sync
-from cpuruntime.cli.parser import Parser, boolean, non_negative, parse_per_device, parse_shapes, percentile, positive
+from cpuruntime.cli.model_options import (
+    HINTS,
+    LIGHT,
+    add_model_options,
+    add_shape_options,
+    add_stream_options,
+    batched_shapes,
+    requested_shapes,
+    source_of,
+    stream_settings,
+)
+from cpuruntime.cli.parser import Parser, boolean, non_negative, parse_per_device, percentile, positive
 from cpuruntime.cli.report import Progress, Report, peak_memory_kilobytes, profile_rows, profile_table, stopwatch
 from cpuruntime.errors import InvalidArgumentError
 
-DEFAULT_MODEL = "light:resnet50"
 DEFAULT_SECONDS = 60
-
-_HINTS = {
-    "throughput": "THROUGHPUT",
-    "tput": "THROUGHPUT",
-    "cumulative_throughput": "CUMULATIVE_THROUGHPUT",
-    "ctput": "CUMULATIVE_THROUGHPUT",
-    "latency": "LATENCY",
-    "none": None,
-}
 
 
 class _BenchmarkParser(Parser):
@@ -40,28 +40,16 @@ def parser() -> argparse.ArgumentParser:
     """The command's options: names, values and defaults are benchmark_app's."""
     options = _BenchmarkParser(prog="cpuruntime benchmark", description="Measure how fast a model is inferred.")
     add = options.add_argument
-    add("-m", "--path_to_model", default=DEFAULT_MODEL, metavar="MODEL",
-        help="an ONNX file, or light:NAME for a model that the onnx package ships, with seeded random weights "
-        f"(default: {DEFAULT_MODEL})")
+    add_model_options(add)
     add("-d", "--target_device", default="CPU", metavar="DEVICE", help="the device to infer on (default: CPU)")
-    add("-hint", "--perf_hint", choices=_HINTS, default=None,
-        help="what to optimise for; none: the device's default (default: latency with -api sync, else throughput)")
     add("-api", "--api_type", choices=("sync", "async"), default=None,
         help="one request at a time, or as many as the device needs (default: sync with -hint latency, else async)")
     add("-niter", "--number_iterations", type=non_negative, default=None, metavar="N",
         help="stop after N inferences; 0 compiles the model and stops (default: stop by time)")
     add("-t", "--time", type=positive, default=None, metavar="SECONDS",
         help=f"stop after this time (default: {DEFAULT_SECONDS}, or no limit with -niter)")
-    add("-nireq", "--number_infer_requests", type=positive, default=None, metavar="N",
-        help="number of infer requests with -api async (default: the device's optimum)")
-    add("-nstreams", "--number_streams", default=None, metavar="N", help="number of streams: N or DEVICE:N")
-    add("-nthreads", "--number_threads", type=non_negative, default=None, metavar="N",
-        help="number of threads of all streams together; 0 takes all cores")
-    add("-pin", "--infer_threads_pinning", type=boolean, default=None, metavar="YES|NO", help="pin threads to cores")
-    add("-shape", "--shape", default="", metavar="SHAPES",
-        help='input shapes: "input1[1,3,224,224],input2[1,4]", or "[1,3,224,224]" for all inputs')
-    add("-b", "--batch_size", type=positive, default=None, metavar="N",
-        help="first dimension of the inputs (default: the model's)")
+    add_stream_options(add, "latency with -api sync, else throughput")
+    add_shape_options(add)
     add("-infer_precision", "--infer_precision", default=None, metavar="TYPE",
         help="element type to compute in: TYPE or DEVICE:TYPE")
     add("-latency_percentile", "--latency_percentile", type=percentile, default=50, metavar="P",
@@ -140,17 +128,11 @@ def _configure(report: Report, core: ov.Core, options: argparse.Namespace, api: 
             "Performance hint was not explicitly specified in command line. "
             f"Device({device}) performance hint will be set to {config['PERFORMANCE_HINT']}."
         )
-    elif _HINTS[options.perf_hint]:
-        config["PERFORMANCE_HINT"] = _HINTS[options.perf_hint]
+    elif HINTS[options.perf_hint]:
+        config["PERFORMANCE_HINT"] = HINTS[options.perf_hint]
     if options.number_infer_requests is not None:
         config["PERFORMANCE_HINT_NUM_REQUESTS"] = options.number_infer_requests
-    explicit: dict[str, object] = {}
-    if options.number_streams is not None:
-        explicit["NUM_STREAMS"] = parse_per_device("-nstreams", options.number_streams, device)
-    if options.number_threads is not None:
-        explicit["INFERENCE_NUM_THREADS"] = options.number_threads
-    if options.infer_threads_pinning is not None:
-        explicit["ENABLE_CPU_PINNING"] = options.infer_threads_pinning
+    explicit: dict[str, object] = stream_settings(options, device)
     if explicit and "PERFORMANCE_HINT" in config:
         names = ", ".join(explicit)
         report.info(f"{names} given explicitly; the hint {config['PERFORMANCE_HINT']} decides the rest.")
@@ -162,10 +144,9 @@ def _configure(report: Report, core: ov.Core, options: argparse.Namespace, api: 
 def _read(report: Report, core: ov.Core, path: str) -> ov.Model:
     report.step(4)
     report.info("Loading model files")
-    source: Any = path
-    if path.startswith("light:"):
+    if path.startswith(LIGHT):
         report.info(f"Filling the weights of {path} with random values (seed {SEED})")
-        source = ov.light_model(path.removeprefix("light:"), SEED)
+    source = source_of(path)
     start = stopwatch()
     model = core.read_model(source)
     report.info(f"Read model took {stopwatch() - start:.2f} ms")
@@ -177,8 +158,7 @@ def _read(report: Report, core: ov.Core, path: str) -> ov.Model:
 
 def _reshape(report: Report, model: ov.Model, options: argparse.Namespace) -> int:
     report.step(5)
-    names = [port.any_name for port in model.inputs]
-    shapes = {name: ov.PartialShape(text) for name, text in parse_shapes(options.shape, names).items()}
+    shapes = requested_shapes(options, model)
     if shapes:
         report.info(f"Reshaping model: {', '.join(f'{name}: {shape}' for name, shape in shapes.items())}")
         model.reshape(shapes)
@@ -190,19 +170,6 @@ def _reshape(report: Report, model: ov.Model, options: argparse.Namespace) -> in
     report.ports("Model inputs", model.inputs)
     report.ports("Model outputs", model.outputs)
     return batch
-
-
-def batched_shapes(model: ov.Model, batch: int) -> dict[str, ov.PartialShape]:
-    """New shapes, with `batch` first, of the first input and of all inputs that share its first dimension."""
-    current = [port.partial_shape for port in model.inputs]
-    if not current or len(current[0]) == 0:
-        raise InvalidArgumentError(f"-b {batch}: the model's first input has no dimension to be the batch.")
-    first = current[0][0]
-    return {
-        port.any_name: ov.PartialShape([batch, *list(shape)[1:]])
-        for port, shape in zip(model.inputs, current)
-        if len(shape) and shape[0] == first
-    }
 
 
 def batch_of(model: ov.Model) -> int:

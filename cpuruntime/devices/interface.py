@@ -26,11 +26,13 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from cpuruntime.errors import InvalidArgumentError
+from cpuruntime.errors import InvalidArgumentError, UnsupportedError
 from cpuruntime.graph.graph import Graph, Value
 from cpuruntime.graph.shapes import PartialShape
 from cpuruntime.graph.types import Type
+from cpuruntime.hints import StreamPlan
 from cpuruntime.properties import Property, Settings, declared, from_environment
+from cpuruntime.streams.topology import Topology
 
 Done = Callable[[BaseException | None], None]
 
@@ -366,3 +368,11 @@ class Plugin(ABC):
             DeviceUnavailableError: the device cannot be used.
             ModelError, UnsupportedError: the model cannot be compiled; the message names the node.
         """
+
+    def plan(self, graph: Graph, settings: Settings, topology: Topology | None = None) -> StreamPlan:
+        """The streams that compiling would make, on a machine like `topology` or on this one. Optional.
+
+        Raises:
+            UnsupportedError: the device has no streams to plan.
+        """
+        raise UnsupportedError(f"{self.label} has no streams that could be planned.")

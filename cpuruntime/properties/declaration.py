@@ -34,6 +34,10 @@ class Values:
         """The canonical value of `value`."""
         raise NotImplementedError
 
+    def text(self, value: Any) -> str:
+        """A canonical value as text that `parse` makes the same value of."""
+        return str(value)
+
 
 class Fact(Values):
     """A value that is only read; `rule` is its type."""
@@ -55,6 +59,10 @@ class Boolean(Values):
         if isinstance(value, str) and value.upper() in self.names:
             return value.upper() in ("YES", "TRUE")
         raise ValueError(value)
+
+    def text(self, value: bool) -> str:
+        """YES or NO."""
+        return "YES" if value else "NO"
 
 
 class Integer(Values):
@@ -94,6 +102,32 @@ class Choice(Values):
         if isinstance(value, str) and not isinstance(value, enum.Enum):
             value = value.upper()
         return self.members(value)
+
+
+class Choices(Values):
+    """Any number of an enumeration's members, as a set; also one member, or names separated by commas.
+
+    Members that are not in `supported` are refused as unsupported rather than ignored.
+    """
+
+    def __init__(self, members: type[Word], supported: Iterable[Word]) -> None:
+        self._one = Choice(members)
+        self.supported = frozenset(supported)
+        self.names = self._one.names
+        self.rule = "a set of " + ", ".join(sorted(self.supported))
+
+    def parse(self, value: Any) -> frozenset[Word]:
+        """Parse a collection of members or names, or text."""
+        if isinstance(value, str):
+            value = [name.strip() for name in value.split(",") if name.strip()]
+        members = frozenset(self._one.parse(one) for one in value)
+        for member in sorted(members - self.supported):
+            raise UnsupportedError(f"value {member.value!r} is not supported here; use {self.rule}.")
+        return members
+
+    def text(self, value: Iterable[Word]) -> str:
+        """The names, separated by commas."""
+        return ",".join(sorted(map(str, value)))
 
 
 class ElementType(Values):

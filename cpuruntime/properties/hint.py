@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cpuruntime.properties.declaration import Boolean, Choice, ElementType, Integer, Property, Word
+from cpuruntime.properties.declaration import Boolean, Choice, Choices, ElementType, Integer, Property, Word
 
 
 class PerformanceMode(Word):
@@ -18,6 +18,21 @@ class ExecutionMode(Word):
 
     PERFORMANCE = "PERFORMANCE"
     ACCURACY = "ACCURACY"
+
+
+class SchedulingCoreType(Word):
+    """Which cores of a processor that has fast (P) and slow (E) ones inference may use."""
+
+    ANY_CORE = "ANY_CORE"
+    PCORE_ONLY = "PCORE_ONLY"
+    ECORE_ONLY = "ECORE_ONLY"
+
+
+class ModelDistributionPolicy(Word):
+    """How one inference may be spread over several sockets or devices."""
+
+    TENSOR_PARALLEL = "TENSOR_PARALLEL"
+    PIPELINE_PARALLEL = "PIPELINE_PARALLEL"
 
 
 performance_mode = Property(
@@ -49,4 +64,28 @@ enable_cpu_pinning = Property(
     Boolean(),
     True,
     doc="Whether each inference thread is bound to one processor.",
+)
+scheduling_core_type = Property(
+    "SCHEDULING_CORE_TYPE",
+    Choice(SchedulingCoreType),
+    SchedulingCoreType.ANY_CORE,
+    doc="Which cores inference may use where there are fast (P) and slow (E) ones.",
+)
+enable_hyper_threading = Property(
+    "ENABLE_HYPER_THREADING",
+    Boolean(),
+    True,
+    doc="Whether inference may use more than one thread of a core; by default for throughput on one NUMA node only.",
+)
+model_distribution_policy = Property(
+    "MODEL_DISTRIBUTION_POLICY",
+    Choices(ModelDistributionPolicy, supported=(ModelDistributionPolicy.TENSOR_PARALLEL,)),
+    frozenset(),
+    doc="TENSOR_PARALLEL: for latency one inference may use up to 32 cores of each socket rather than one socket.",
+)
+enable_cpu_reservation = Property(
+    "ENABLE_CPU_RESERVATION",
+    Boolean(),
+    False,
+    doc="Whether the model keeps the processors of its threads to itself: no other model of the user gets them.",
 )

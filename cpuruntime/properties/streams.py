@@ -8,7 +8,7 @@ from cpuruntime.properties.declaration import Integer, Property
 
 
 class Num(int):
-    """A number of streams; `Num.AUTO` lets the device choose for throughput, `Num.NUMA` is one for each NUMA node."""
+    """A number of streams; `Num.AUTO` lets the device choose for throughput, `Num.NUMA` lets it choose for latency."""
 
     AUTO: ClassVar[Num]
     NUMA: ClassVar[Num]
@@ -26,4 +26,10 @@ num = Property(
     Integer(0, {"AUTO": -1, "NUMA": -2}),
     1,
     doc="How many inferences run at a time. 0: each runs in the thread that asks for it. Overrides the hint's choice.",
+)
+calibration_ms = Property(
+    "STREAMS_CALIBRATION_MS",
+    Integer(0),
+    0,
+    doc="Milliseconds for compiling to measure which streams are best for the model; the result is kept. 0: none.",
 )

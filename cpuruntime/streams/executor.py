@@ -6,6 +6,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Sequence
+from itertools import accumulate
 from queue import SimpleQueue
 
 from cpuruntime.errors import InvalidArgumentError
@@ -22,9 +23,9 @@ log = logging.getLogger("cpuruntime")
 
 
 def create_executor(
-    num_streams: int, threads_per_stream: int = 1, cpus: Sequence[int] | None = None, pin: bool = True
+    num_streams: int, threads_per_stream: int | Sequence[int] = 1, cpus: Sequence[int] | None = None, pin: bool = True
 ) -> Executor:
-    """An executor with `num_streams` streams of `threads_per_stream` threads each.
+    """An executor with `num_streams` streams of `threads_per_stream` threads each, or of as many as its items say.
 
     No stream means that everything happens on the caller's thread. See StreamExecutor for `cpus` and `pin`.
     """
@@ -36,47 +37,56 @@ def create_executor(
 class StreamExecutor(Executor):
     """`num_streams` groups of `threads_per_stream` threads; each executes one task at a time, in order of submission.
 
-    cpus: the processors to use, best first; the allowed ones by default. With `pin` thread t of stream s runs on
-    cpus[s * threads_per_stream + t] only, and no two threads share a processor; if there are too few processors no
-    thread is pinned, since a pinned stream could wait for a busy processor while another is idle. `unpinned` tells.
+    threads_per_stream: a number for all of them, or one for each.
+    cpus: the processors to use, best first; the allowed ones by default. With `pin` each thread runs on one of
+    them only, those of the first stream on the first ones, and no two threads share a processor; if there are too few
+    processors no thread is pinned, since a pinned stream could wait for a busy processor while another is idle.
+    `unpinned` tells.
 
     Threads are named cpurt-s0t0, cpurt-s0t1... The executor stops when it is dropped, and at the end of the process.
     """
 
     def __init__(
-        self, num_streams: int, threads_per_stream: int = 1, cpus: Sequence[int] | None = None, pin: bool = True
+        self,
+        num_streams: int,
+        threads_per_stream: int | Sequence[int] = 1,
+        cpus: Sequence[int] | None = None,
+        pin: bool = True,
     ):
-        if num_streams < 1 or threads_per_stream < 1:
+        sizes = [threads_per_stream] * num_streams if isinstance(threads_per_stream, int) else list(threads_per_stream)
+        if num_streams < 1 or len(sizes) != num_streams or min(sizes) < 1:
             raise InvalidArgumentError(
                 f"{num_streams} streams of {threads_per_stream} threads: there must be at least one of each."
             )
         self.unpinned: list[str] = []
         processors = list(dict.fromkeys(cpus or sorted(allowed_cpus())))
-        crowded = len(processors) < num_streams * threads_per_stream
-        shares = self._shares(num_streams, threads_per_stream, processors, pin)
+        crowded = len(processors) < sum(sizes)
+        shares = self._shares(sizes, processors, pin)
         core = self._core = Core()
         self.streams: Sequence[Stream] = core.streams
         self._finalizer = weakref.finalize(self, core.abandon)
         self._finalizer.atexit = False
         alive.add(core)
         try:
-            for index, share in enumerate(shares):
-                group = ThreadGroup(threads_per_stream, share, f"cpurt-s{index}", crowded)
+            for index, (threads, share) in enumerate(zip(sizes, shares)):
+                group = ThreadGroup(threads, share, f"cpurt-s{index}", crowded)
                 self.unpinned += group.unpinned
                 self._start(LedStream(index, group))
         except BaseException:
             self.stop()
             raise
 
-    def _shares(self, streams: int, threads: int, cpus: list[int], pin: bool) -> list[list[int] | None]:
+    def _shares(self, sizes: Sequence[int], cpus: list[int], pin: bool) -> list[list[int] | None]:
         """The processors of each stream, None for a stream that is not pinned."""
-        if pin and len(cpus) < streams * threads:
-            reason = f"threads are not pinned: {streams} streams of {threads} threads need more than {len(cpus)} CPUs"
+        if pin and len(cpus) < sum(sizes):
+            each = "/".join(map(str, sorted(set(sizes))))
+            reason = f"threads are not pinned: {len(sizes)} streams of {each} threads need more than {len(cpus)} CPUs"
             self.unpinned.append(reason)
             log.warning("%s", reason)
         elif pin:
-            return [cpus[i * threads : (i + 1) * threads] for i in range(streams)]
-        return [None] * streams
+            ends = list(accumulate(sizes))
+            return [cpus[end - size : end] for size, end in zip(sizes, ends)]
+        return [None] * len(sizes)
 
     def _start(self, stream: LedStream) -> None:
         ready: SimpleQueue[str] = SimpleQueue()

@@ -20,6 +20,7 @@ from cpuruntime.cli.devices import ranges
 from cpuruntime.cli.inputs import random_array
 from cpuruntime.cli.main import COMMANDS, main
 from cpuruntime.cli.measure import Limits, Measurement, measure_async, measure_sync
+from cpuruntime.cli.model_options import batched_shapes
 from cpuruntime.cli.parser import boolean, parse_per_device, parse_shapes
 from cpuruntime.cli.report import Progress, Report, profile_rows, profile_table
 from cpuruntime.devices.interface import Row
@@ -343,10 +344,10 @@ def test_the_batch_is_the_first_dimension_that_the_inputs_share() -> None:
 
 
 def test_a_new_batch_reaches_the_inputs_that_share_it() -> None:
-    shapes = benchmark.batched_shapes(model_of(image=[1, 3, 8, 8], mask=[1, 8], boxes=[100, 4]), 5)
+    shapes = batched_shapes(model_of(image=[1, 3, 8, 8], mask=[1, 8], boxes=[100, 4]), 5)
     assert {name: str(shape) for name, shape in shapes.items()} == {"image": "[5,3,8,8]", "mask": "[5,8]"}
     with pytest.raises(ov.InvalidArgumentError, match=r"-b 5: .* no dimension"):
-        benchmark.batched_shapes(model_of(scalar=[]), 5)
+        batched_shapes(model_of(scalar=[]), 5)
 
 
 def test_steps_without_a_kernel_are_summed_up_by_operator() -> None:

@@ -26,6 +26,7 @@ FLOORS = {
     "cpuruntime.reshape_targets": 2,
     "cpuruntime.shape_inference": 2,
     "cpuruntime.light_models": 2,
+    "cpuruntime.demand": 2,
     "cpuruntime.hints": 2,
     "cpuruntime.passes": 3,
     "cpuruntime.program": 4,
@@ -52,7 +53,15 @@ ONLY = {
     "cpuruntime.properties": {"cpuruntime.errors", "cpuruntime.properties"},
     "cpuruntime.graph": {"cpuruntime.errors", "cpuruntime.graph"},
     "cpuruntime.streams": {"cpuruntime.ops", "cpuruntime.errors", "cpuruntime.properties", "cpuruntime.streams"},
-    "cpuruntime.hints": {"cpuruntime.errors", "cpuruntime.properties", "cpuruntime.streams.topology"},
+    "cpuruntime.demand": {"cpuruntime.graph"},
+    "cpuruntime.hints": {
+        "cpuruntime.errors",
+        "cpuruntime.properties",
+        "cpuruntime.streams.topology",
+        "cpuruntime.streams.processors",
+        "cpuruntime.demand",
+        "cpuruntime.hints",
+    },
     "cpuruntime.cli": {"cpuruntime", "cpuruntime.errors", "cpuruntime.properties", "cpuruntime.cli"},
 }
 

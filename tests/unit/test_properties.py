@@ -25,7 +25,7 @@ def test_every_declaration_is_complete_and_its_default_legal(declaration: props.
     assert declaration.mutability in ("RO", "RW", "WO")
     if declaration.writable:
         assert declaration.parse(declaration.default) == declaration.default
-        assert declaration.parse(str(getattr(declaration.default, "name", declaration.default))) == declaration.default
+        assert declaration.parse(declaration.values.text(declaration.default)) == declaration.default
 
 
 @pytest.mark.parametrize(

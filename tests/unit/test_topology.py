@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from cpuruntime.streams.cgroup import cpu_quota
-from cpuruntime.streams.topology import Cpu, Topology, parse_cpu_list
+from cpuruntime.streams.processors import Cache, Cpu, cpu_list, parse_cpu_list
+from cpuruntime.streams.topology import Topology
 
 V2_MOUNT = "31 23 0:28 / /sys/fs/cgroup rw,relatime shared:4 - cgroup2 cgroup2 rw,nsdelegate"
 V1_MOUNT = "32 31 0:29 {root} /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct"
@@ -79,11 +80,13 @@ class TestQuota:
         assert cpu_quota(root) == 3
 
 
+CPUS = "sys/devices/system/cpu"
+
+
 def system(root: Path, siblings: dict[int, str], nodes: dict[int, str]) -> Path:
     """A tree that describes processors by their siblings and NUMA nodes by their processors."""
-    folder = "sys/devices/system"
-    write(root, {f"{folder}/cpu/cpu{i}/topology/thread_siblings_list": text for i, text in siblings.items()})
-    return write(root, {f"{folder}/node/node{i}/cpulist": text for i, text in nodes.items()})
+    write(root, {f"{CPUS}/cpu{i}/topology/thread_siblings_list": text for i, text in siblings.items()})
+    return write(root, {f"sys/devices/system/node/node{i}/cpulist": text for i, text in nodes.items()})
 
 
 class TestTopology:
@@ -91,46 +94,101 @@ class TestTopology:
         siblings = {0: "0,4", 1: "1,5", 2: "2,6", 3: "3,7", 4: "0,4", 5: "1,5", 6: "2,6", 7: "3,7"}
         topology = Topology.read(system(tmp_path, siblings, {}), allowed=range(8))
         assert topology.order() == [0, 1, 2, 3, 4, 5, 6, 7]
-        assert (topology.usable, topology.usable_cores) == (8, 4)
-        assert topology.pick(5) == [0, 1, 2, 3, 4]
+        assert topology.ranks() == {**dict.fromkeys(range(4), 0), **dict.fromkeys(range(4, 8), 1)}
 
     def test_siblings_numbered_side_by_side(self, tmp_path: Path) -> None:
-        topology = Topology.read(
-            system(tmp_path, {i: f"{i // 2 * 2}-{i // 2 * 2 + 1}" for i in range(6)}, {}), range(6)
-        )
+        siblings = {i: f"{i // 2 * 2}-{i // 2 * 2 + 1}" for i in range(6)}
+        topology = Topology.read(system(tmp_path, siblings, {}), range(6))
         assert topology.order() == [0, 2, 4, 1, 3, 5]
-        assert topology.pick(3) == [0, 2, 4]
 
     def test_only_allowed_processors(self, tmp_path: Path) -> None:
         siblings = {0: "0-1", 1: "0-1", 2: "2-3", 3: "2-3"}
         topology = Topology.read(system(tmp_path, siblings, {}), allowed={1, 2, 3})
         assert topology.order() == [1, 2, 3]
-        assert (topology.usable, topology.usable_cores) == (3, 2)
+        assert topology.ranks()[1] == 0, "the only allowed thread of its core is the core's first"
 
     def test_nodes_are_filled_one_after_the_other(self, tmp_path: Path) -> None:
         topology = Topology.read(system(tmp_path, {}, {0: "0,2", 1: "1,3"}), allowed=range(4))
         assert topology.cpus == (Cpu(0, 0, 0), Cpu(1, 1, 1), Cpu(2, 2, 0), Cpu(3, 3, 1))
         assert topology.order() == [0, 2, 1, 3]
 
+    def test_sockets(self, tmp_path: Path) -> None:
+        write(tmp_path, {f"{CPUS}/cpu{i}/topology/physical_package_id": str(i // 2 * 3) for i in range(4)})
+        write(tmp_path, {f"{CPUS}/cpu4/topology/physical_package_id": "-1"})
+        assert [cpu.socket for cpu in Topology.read(tmp_path, range(5)).cpus] == [0, 0, 3, 3, 0]
+
     @pytest.mark.parametrize(
         ("maximum", "usable"), [("250000 100000", 2), ("50000 100000", 1), ("6400000 100000", 8), ("max 100000", 8)]
     )
     def test_cores_withheld_by_the_quota_do_not_count(self, tmp_path: Path, maximum: str, usable: int) -> None:
-        topology = Topology.read(v2(tmp_path, "/g", {"g/": maximum}), allowed=range(8))
-        assert (topology.usable, topology.usable_cores) == (usable, usable)
-        assert topology.pick(99) == list(range(usable))
+        assert Topology.read(v2(tmp_path, "/g", {"g/": maximum}), allowed=range(8)).usable == usable
 
     def test_unreadable_descriptions_make_every_processor_a_core(self, tmp_path: Path) -> None:
-        topology = Topology.read(system(tmp_path, {0: "x-y", 1: ""}, {0: "?"}), allowed=[0, 1])
+        root = system(tmp_path, {0: "x-y", 1: ""}, {0: "?"})
+        write(root, {f"{CPUS}/cpu0/cpu_capacity": "much", f"{CPUS}/cpu0/cache/index0/level": "?"})
+        topology = Topology.read(root, allowed=[0, 1])
         assert topology.cpus == (Cpu(0, 0, 0), Cpu(1, 1, 0))
+        assert topology.caches == ()
+
+    def test_the_caller_s_node(self, tmp_path: Path) -> None:
+        root = system(tmp_path, {}, {0: "0-1", 1: "2-3"})
+        fields = [str(i) for i in range(52)]
+        fields[36] = "3"
+        write(root, {"proc/thread-self/stat": f"17 (a ) name) {' '.join(fields)}"})
+        assert Topology.read(root, range(4)).node == 1
+        assert Topology.read(root, range(2)).node == 0, "the processor it runs on is not an allowed one"
 
     def test_this_machine(self) -> None:
         topology = Topology.read()
         assert {cpu.index for cpu in topology.cpus} == os.sched_getaffinity(0)
-        assert 1 <= topology.usable_cores <= topology.usable <= len(topology.cpus)
+        assert 1 <= topology.usable <= len(topology.cpus)
         assert sorted(topology.order()) == sorted(cpu.index for cpu in topology.cpus)
+        assert topology.node in {cpu.node for cpu in topology.cpus}
+
+
+class TestCoreTypes:
+    def types(self, root: Path, count: int) -> str:
+        return "".join(cpu.type for cpu in Topology.read(root, range(count)).cpus)
+
+    def test_as_the_kernel_names_them(self, tmp_path: Path) -> None:
+        devices = {"cpu_core": "0-3", "cpu_atom": "4-5", "cpu_lowpower": "6"}
+        write(tmp_path, {f"sys/devices/{name}/cpus": text for name, text in devices.items()})
+        assert self.types(tmp_path, 7) == "PPPPEEE"
+
+    def test_only_slow_cores_are_no_hybrid(self, tmp_path: Path) -> None:
+        write(tmp_path, {"sys/devices/cpu_atom/cpus": "0-3"})
+        assert self.types(tmp_path, 4) == "PPPP"
+
+    @pytest.mark.parametrize("name", ["cpu_capacity", "cpufreq/cpuinfo_max_freq"])
+    @pytest.mark.parametrize(
+        ("speeds", "types"), [("1024 1024 512 400", "PPEE"), ("1024 980 930 1024", "PPPP"), ("5100 5100 3700", "PPE")]
+    )
+    def test_by_speed(self, tmp_path: Path, name: str, speeds: str, types: str) -> None:
+        write(tmp_path, {f"{CPUS}/cpu{i}/{name}": speed for i, speed in enumerate(speeds.split())})
+        assert self.types(tmp_path, len(types)) == types
+
+    def test_capacity_is_believed_before_frequency(self, tmp_path: Path) -> None:
+        write(tmp_path, {f"{CPUS}/cpu{i}/cpu_capacity": str(512 + 512 * i) for i in range(2)})
+        write(tmp_path, {f"{CPUS}/cpu{i}/cpufreq/cpuinfo_max_freq": str(5000 - 4000 * i) for i in range(2)})
+        assert self.types(tmp_path, 2) == "EP"
+
+
+def test_caches_are_listed_once_with_their_sharers(tmp_path: Path) -> None:
+    kinds = [("1", "Data", "48K", "{0}"), ("1", "Instruction", "64K", "{0}"), ("2", "Unified", "2M", "{1}"),
+             ("3", "Unified", "1G", "0-7")]  # fmt: skip
+    for cpu in range(4):
+        for index, (level, kind, size, shared) in enumerate(kinds):
+            folder = f"{CPUS}/cpu{cpu}/cache/index{index}"
+            sharers = shared.format(cpu, "0-1" if cpu < 2 else "2-3")
+            write(tmp_path, {f"{folder}/level": level, f"{folder}/type": kind, f"{folder}/size": size,
+                             f"{folder}/shared_cpu_list": sharers})  # fmt: skip
+    assert Topology.read(tmp_path, [0, 1, 3]).caches == (
+        Cache(1, 48 * 2**10, (0,)), Cache(1, 48 * 2**10, (1,)), Cache(1, 48 * 2**10, (3,)),
+        Cache(2, 2**21, (0, 1)), Cache(2, 2**21, (3,)), Cache(3, 2**30, (0, 1, 3)),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "numbers"), [("", []), ("3\n", [3]), ("0-2,7,9-10\n", [0, 1, 2, 7, 9, 10])])
 def test_cpu_lists(text: str, numbers: list[int]) -> None:
     assert parse_cpu_list(text) == numbers
+    assert cpu_list(reversed(numbers)) == text.strip()

@@ -14,17 +14,17 @@ from cpuruntime.devices.interface import DeviceModel, DeviceRequest, Explanation
 from cpuruntime.errors import Error
 from cpuruntime.graph.graph import Graph
 from cpuruntime.graph.shapes import PartialShape
-from cpuruntime.hints import plan_streams
+from cpuruntime.hints import StreamPlan
 from cpuruntime.ops import isa
 from cpuruntime.program.memory import check_fits
 from cpuruntime.program.planner import FallbackStep, Planner, Step
 from cpuruntime.program.program import Program, is_small
 from cpuruntime.program.weights import WeightStore
 from cpuruntime.properties import Settings
+from cpuruntime.properties.hint import SchedulingCoreType
 from cpuruntime.shape_inference import reshape
 from cpuruntime.streams.base import Executor
 from cpuruntime.streams.executor import create_executor
-from cpuruntime.streams.topology import Topology
 
 log = logging.getLogger("cpuruntime")
 
@@ -37,38 +37,58 @@ PROGRAMS_KEPT = 16
 class CpuModel(DeviceModel):
     """A graph, its programs, and one executor. Requests of any thread share it."""
 
-    def __init__(self, graph: Graph, settings: Settings) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        settings: Settings,
+        plan: StreamPlan,
+        optimised: Graph | None = None,
+        weights: WeightStore | None = None,
+    ) -> None:
+        """Plan the program and start the streams.
+
+        Args:
+            graph: the model.
+            settings: parsed.
+            plan: the streams.
+            optimised: of a model of static shapes the graph after the passes, which loses its constants here.
+            weights: packed constants that other programs of the same constants share, by default the model's own.
+        """
         self.name = graph.name
         self.profiled: bool = settings.value("PERF_COUNT")
         self._exact: bool = settings.value("EXECUTION_MODE_HINT") == "ACCURACY"
-        self._streams = plan_streams(settings, Topology.read())
+        self._streams = plan
         self._programs: OrderedDict[Shapes, Program] = OrderedDict()
         self._planning = threading.Lock()
         self._is_static = all(value.is_static for value in graph.inputs)
-        self._weights = WeightStore(planned_once=self._is_static)
+        self._weights = weights or WeightStore(planned_once=self._is_static)
         self._graph = None if self._is_static else graph.clone()
         self._closed = False
         super().__init__(PortInfo.inputs_of(graph), PortInfo.outputs_of(graph), self._resolved(settings))
         if self._is_static:
             shapes = tuple(value.static_shape for value in graph.inputs)
-            self._programs[shapes] = self._plan(graph)
-        plan = self._streams
-        self.executor: Executor = create_executor(plan.streams, plan.threads, plan.cpus, plan.pin)
+            self._programs[shapes] = self._plan(optimised or passes.run(graph))
+        shares = plan.shares
+        self.executor: Executor = create_executor(
+            len(shares), [len(share) for share in shares], [cpu for share in shares for cpu in share], plan.pin
+        )
 
     def _resolved(self, settings: Settings) -> dict[str, Any]:
         plan = self._streams
         names = (
             "PERFORMANCE_HINT", "PERFORMANCE_HINT_NUM_REQUESTS", "EXECUTION_MODE_HINT", "INFERENCE_PRECISION_HINT",
-            "PERF_COUNT",
+            "PERF_COUNT", "ENABLE_CPU_RESERVATION", "MODEL_DISTRIBUTION_POLICY", "STREAMS_CALIBRATION_MS",
         )  # fmt: skip
         return {
             **{name: settings.value(name) for name in names},
             "NETWORK_NAME": self.name,
-            "NUM_STREAMS": plan.streams,
-            "INFERENCE_NUM_THREADS": plan.streams * plan.threads,
+            "NUM_STREAMS": len(plan.streams),
+            "INFERENCE_NUM_THREADS": plan.total_threads,
             "ENABLE_CPU_PINNING": plan.pin,
+            "ENABLE_HYPER_THREADING": plan.hyper_threading,
+            "SCHEDULING_CORE_TYPE": SchedulingCoreType(plan.core_type),
             "EXECUTION_DEVICES": ["CPU"],
-            "OPTIMAL_NUMBER_OF_INFER_REQUESTS": max(1, plan.streams),
+            "OPTIMAL_NUMBER_OF_INFER_REQUESTS": max(1, len(plan.streams)),
         }
 
     def program(self, shapes: Shapes) -> Program:
@@ -78,7 +98,7 @@ class CpuModel(DeviceModel):
             if found is None:
                 assert self._graph is not None
                 bound = {value.name: PartialShape(list(s)) for value, s in zip(self._graph.inputs, shapes)}
-                found = self._programs[shapes] = self._plan(reshape(self._graph, bound))
+                found = self._programs[shapes] = self._plan(passes.run(reshape(self._graph, bound)))
                 while len(self._programs) > PROGRAMS_KEPT:
                     self._programs.popitem(last=False)
             self._programs.move_to_end(shapes)
@@ -89,9 +109,8 @@ class CpuModel(DeviceModel):
         with self._planning:
             return list(self._programs.values())
 
-    def _plan(self, graph: Graph) -> Program:
-        optimised = passes.run(graph)
-        planner = Planner(optimised, self._weights, max(1, self._streams.threads), self._exact)
+    def _plan(self, optimised: Graph) -> Program:
+        planner = Planner(optimised, self._weights, self._streams.threads, self._exact)
         planner.plan()
         with CompileProgress() as progress:
             program = Program(planner, progress)
@@ -99,7 +118,7 @@ class CpuModel(DeviceModel):
             if isinstance(step, FallbackStep):
                 log.warning("%s runs in the reference evaluator, slowly: %s", step.node.where, step.reason)
         self._weights.forget_sources()
-        check_fits(program.arena_size * max(1, self._streams.streams), f"the streams of model '{self.name}'")
+        check_fits(program.arena_size * max(1, len(self._streams.streams)), f"the streams of model '{self.name}'")
         return program
 
     def create_request(self) -> DeviceRequest:
@@ -114,7 +133,8 @@ class CpuModel(DeviceModel):
 
     def explain(self) -> Explanation:
         """The steps of the program used last, and how the streams were chosen."""
-        decisions = [f"kernels are compiled for {isa.current().name}", *self._streams.reasons]
+        plan = self._streams
+        decisions = [f"kernels are compiled for {isa.current().name}", *plan.sentences()]
         decisions += self.executor.unpinned
         programs = self.programs()
         if not programs:
@@ -125,7 +145,7 @@ class CpuModel(DeviceModel):
             f"arena: {program.arena_size / 2**20:.1f} MiB per stream for {program.unshared_size / 2**20:.1f} MiB of "
             f"values; packed weights: {self._weights.nbytes / 2**20:.1f} MiB shared by all streams"
         )
-        return Explanation("CPU", [_row(step, self._streams.threads) for step in program.planned], decisions)
+        return Explanation("CPU", [_row(step, plan.threads) for step in program.planned], decisions)
 
     def close(self) -> None:
         """Let the streams end once the queue is empty."""

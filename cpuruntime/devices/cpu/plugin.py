@@ -6,13 +6,17 @@ import platform
 from typing import Any, ClassVar
 
 from cpuruntime import passes
+from cpuruntime.demand import demand_of
+from cpuruntime.devices.cpu.calibration import Trials, calibrate
 from cpuruntime.devices.cpu.facts import processor_name
 from cpuruntime.devices.cpu.model import CpuModel
 from cpuruntime.devices.interface import DeviceModel, Plugin
 from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.graph.graph import Graph
+from cpuruntime.hints import StreamPlan, plan_streams
 from cpuruntime.ops import isa
 from cpuruntime.program.lowerings import find
+from cpuruntime.program.weights import WeightStore
 from cpuruntime.properties import Property, Settings, select
 from cpuruntime.streams.topology import Topology
 
@@ -30,6 +34,11 @@ _PROPERTIES = select(
     "NUM_STREAMS",
     "INFERENCE_NUM_THREADS",
     "ENABLE_CPU_PINNING",
+    "ENABLE_CPU_RESERVATION",
+    "ENABLE_HYPER_THREADING",
+    "SCHEDULING_CORE_TYPE",
+    "MODEL_DISTRIBUTION_POLICY",
+    "STREAMS_CALIBRATION_MS",
     "INFERENCE_PRECISION_HINT",
     "PERF_COUNT",
 )
@@ -65,12 +74,30 @@ class CpuPlugin(Plugin):
 
     def query(self, graph: Graph, settings: Settings) -> set[str]:
         """The nodes that run on kernels; of a graph with dynamic shapes none is known yet."""
-        if not all(value.is_static for value in graph.inputs):
+        if not _is_static(graph):
             raise InvalidArgumentError("query_model needs static input shapes; reshape the model first.")
         optimised = passes.run(graph)
         slow = {origin for node in optimised.nodes if isinstance(find(node), str) for origin in node.origins}
         return {node.name for node in graph.nodes} - slow
 
+    def plan(self, graph: Graph, settings: Settings, topology: Topology | None = None) -> StreamPlan:
+        """The streams of a compilation on a machine, by default this one. Nothing is measured."""
+        demand = demand_of(passes.run(graph) if _is_static(graph) else graph)
+        return plan_streams(settings, topology or Topology.read(), demand)
+
     def compile(self, graph: Graph, settings: Settings) -> DeviceModel:
-        """Plan the model's program and start its streams."""
-        return CpuModel(graph, settings)
+        """Choose the streams, plan the model's program, and start them."""
+        topology = Topology.read()
+        if not _is_static(graph):
+            return CpuModel(graph, settings, plan_streams(settings, topology, demand_of(graph)))
+        optimised = passes.run(graph)
+        demand = demand_of(optimised)
+        weights = chosen = None
+        if settings.value("STREAMS_CALIBRATION_MS"):
+            weights = WeightStore()
+            chosen = calibrate(Trials(graph, optimised, weights, settings, topology, demand))
+        return CpuModel(graph, settings, plan_streams(settings, topology, demand, chosen), optimised, weights)
+
+
+def _is_static(graph: Graph) -> bool:
+    return all(value.is_static for value in graph.inputs)

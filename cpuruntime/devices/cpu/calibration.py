@@ -1,0 +1,150 @@
+"""Streams chosen by measuring: a few candidates run the model for a moment each, and the best is kept for next time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+
+from cpuruntime.demand import Demand
+from cpuruntime.devices.cpu.facts import processor_name
+from cpuruntime.devices.cpu.kept import read_kept, write_kept
+from cpuruntime.devices.cpu.model import CpuModel
+from cpuruntime.devices.cpu.request import CpuRequest
+from cpuruntime.graph.graph import Graph
+from cpuruntime.hints import Chosen, StreamPlan, alternatives
+from cpuruntime.hints.resolver import has_one_stream
+from cpuruntime.ops import isa
+from cpuruntime.program.weights import WeightStore
+from cpuruntime.properties import Settings
+from cpuruntime.streams.topology import Topology
+
+ROUNDS = 8
+"""In how many slices each candidate is measured, in turns with the others, while it may still be the best."""
+
+SHORTEST = 0.005
+"""Seconds of a slice, at least; and at least one inference of each stream."""
+
+HOPELESS = 0.85
+"""A candidate whose best slice stays below this share of the best one's is not measured again."""
+
+_KEYS = (
+    "PERFORMANCE_HINT", "PERFORMANCE_HINT_NUM_REQUESTS", "NUM_STREAMS", "INFERENCE_NUM_THREADS", "ENABLE_CPU_PINNING",
+    "ENABLE_HYPER_THREADING", "SCHEDULING_CORE_TYPE", "MODEL_DISTRIBUTION_POLICY", "EXECUTION_MODE_HINT",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What is measured: a model of static shapes, with its graph after the passes, on a machine."""
+
+    graph: Graph
+    optimised: Graph
+    weights: WeightStore
+    settings: Settings
+    topology: Topology
+    demand: Demand
+
+    @property
+    def key(self) -> str:
+        """A digest of all that the best streams depend on: the model but for its weights' values, machine, settings."""
+        nodes = [
+            [node.op_type, *(str(v.static_shape) + str(v.element_type) for v in (*node.inputs, *node.outputs) if v)]
+            for node in self.optimised.nodes
+        ]
+        machine = replace(self.topology, node=self.topology.cpus[0].node).to_json()
+        asked = {name: str(self.settings.get(name)) for name in _KEYS}
+        facts = [version("cpuruntime"), isa.current().name, processor_name(), machine, asked, nodes]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:40]
+
+
+def calibrate(trials: Trials) -> Chosen:
+    """The best streams, measured now or before; planning and compiling the candidates comes on top of the budget.
+
+    Its `streams` are 0 when those of the rules are best.
+    """
+    budget = trials.settings.value("STREAMS_CALIBRATION_MS") / 1000
+    found = alternatives(trials.settings, trials.topology, trials.demand)
+    if len(found) == 1:
+        return replace(found[0][0], reason="no other streams were worth measuring")
+    names = [f"{chosen.streams}x{chosen.threads}" for chosen, _ in found]
+    kept = read_kept(trials.key, names)
+    rates = kept or _measure(trials, [plan for _, plan in found], budget)
+    if kept is None:
+        write_kept(trials.key, dict(zip(names, rates)))
+    best = max(range(len(found)), key=rates.__getitem__)
+    figures = ", ".join(f"{_shape(plan)} {rate:.4g}" for (_, plan), rate in zip(found, rates))
+    source = "before" if kept else f"in {budget * 1000:.0f} ms"
+    reason = f"{_shape(found[best][1])} is the best of what was measured {source}, in inferences/s: {figures}"
+    return replace(found[best][0], reason=reason)
+
+
+def _shape(plan: StreamPlan) -> str:
+    """Streams by threads, as "2x4"; "12x1-2" where they differ."""
+    sizes = sorted({len(share) for share in plan.shares})
+    return f"{len(plan.shares)}x{'-'.join(map(str, sizes))}"
+
+
+def _measure(trials: Trials, plans: Sequence[StreamPlan], budget: float) -> list[float]:
+    """Inferences per second of each plan: the best of its slices, which is the one least disturbed."""
+    rates = [0.0] * len(plans)
+    slice_seconds = max(SHORTEST, budget / ROUNDS / len(plans))
+    with ExitStack() as stack:
+        models = []
+        for plan in plans:
+            model = CpuModel(trials.graph, trials.settings, plan, trials.optimised.clone(), trials.weights)
+            stack.callback(model.executor.stop)
+            models.append(model)
+        requests = [[CpuRequest(model) for _ in model.executor.streams] for model in models]
+        infer = _one_by_one if has_one_stream(trials.settings) else _all_at_once
+        for own in requests:
+            _all_at_once(own, 0)
+        end = time.perf_counter() + budget
+        for turn in range(ROUNDS):
+            if turn and time.perf_counter() >= end:
+                break
+            for index, own in enumerate(requests):
+                if not turn or rates[index] >= HOPELESS * max(rates):
+                    rates[index] = max(rates[index], infer(own, slice_seconds))
+    return rates
+
+
+def _one_by_one(requests: Sequence[CpuRequest], seconds: float) -> float:
+    """Inferences per second of one caller."""
+    count = 0
+    begin = now = time.perf_counter()
+    while not count or now < begin + seconds:
+        requests[0].run()
+        count += 1
+        now = time.perf_counter()
+    return count / (now - begin)
+
+
+def _all_at_once(requests: Sequence[CpuRequest], seconds: float) -> float:
+    """Inferences per second with every request in flight, until the last one ends."""
+    watch = requests[0].watch(requests)
+    running = list(requests)
+    count = 0
+    begin = time.perf_counter()
+    for request in requests:
+        request.start_quietly()
+    while running:
+        seen = watch.count
+        for request in list(running):
+            if not request.is_over:
+                continue
+            error, _ = request.result()
+            if error is not None:
+                raise error
+            count += 1
+            if time.perf_counter() < begin + seconds:
+                request.start_quietly()
+            else:
+                running.remove(request)
+        if running:
+            watch.wait(seen)
+    return count / (time.perf_counter() - begin)

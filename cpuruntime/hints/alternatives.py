@@ -1,0 +1,48 @@
+"""Which other streams are worth measuring beside those that the rules make."""
+
+from __future__ import annotations
+
+from cpuruntime.demand import Demand
+from cpuruntime.hints.candidates import E, P, candidates
+from cpuruntime.hints.plan import Chosen, StreamPlan
+from cpuruntime.hints.resolver import has_one_stream, is_latency, plan_streams
+from cpuruntime.properties import Settings
+from cpuruntime.streams.topology import Topology
+
+MOST = 6
+"""How many are measured; arbitrary."""
+
+
+def alternatives(settings: Settings, topology: Topology, demand: Demand) -> list[tuple[Chosen, StreamPlan]]:
+    """The plan of the rules (whose `Chosen` has no streams), then others that the settings allow, closest ones first.
+
+    For latency fewer threads, or more where the rules leave cores out; for throughput smaller and larger streams, with
+    and without siblings of cores. None but the first when the settings leave nothing to choose.
+    """
+    first = plan_streams(settings, topology, demand)
+    found = {first.shares: (Chosen(0, 0, ""), first)}
+    if first.streams:
+        for streams, threads in _pairs(settings, topology, first):
+            chosen = Chosen(streams, threads, "")
+            plan = plan_streams(settings, topology, demand, chosen)
+            found.setdefault(plan.shares, (chosen, plan))
+    return list(found.values())[:MOST]
+
+
+def _pairs(settings: Settings, topology: Topology, first: StreamPlan) -> list[tuple[int, int]]:
+    """Streams and threads of each."""
+    processors = candidates(settings, topology, is_latency(settings))
+    most = min(processors.usable, settings.value("INFERENCE_NUM_THREADS") or processors.usable)
+    cores = min(most, processors.count(P, E))
+    if has_one_stream(settings):
+        threads = first.total_threads
+        return [(1, t) for t in (cores, -(-threads // 2), -(-threads // 4), 1, most) if 0 < t <= most]
+    asked = max(0, settings.get("NUM_STREAMS") or 0)
+    limit = min(filter(None, (asked, settings.value("PERFORMANCE_HINT_NUM_REQUESTS"), most)))
+    size = first.threads
+    if asked:
+        return [(limit, t) for t in (size // 2, size // 4, 1) if t > 0]
+    sizes = {size, size // 2, 2 * size, 1, 2, most // 2, most} - {0}
+    closest = sorted(sizes, key=lambda t: abs(t.bit_length() - size.bit_length()))
+    pairs = [(min(total // t, limit), t) for t in closest for total in (most, cores) if t <= total]
+    return [(streams, threads) for streams, threads in pairs if streams]

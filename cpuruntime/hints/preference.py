@@ -1,0 +1,119 @@
+"""How many threads of one stream suit a model: from its demand and the machine's caches. An estimate, not measured.
+
+For latency the question is only which cores help. For throughput a stream of one thread wastes nothing on threads that
+wait for each other; but every stream has values of its own, and where those of all streams together outgrow the cache
+that they share, fewer and larger streams keep them there. The estimate charges both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cpuruntime.demand import Demand, NodeDemand
+from cpuruntime.hints.candidates import HT, Candidates, E, P
+from cpuruntime.hints.plan import counted
+from cpuruntime.streams.topology import Topology
+
+FLOPS_PER_NS, BYTES_PER_NS, MEETING_NS = 100, 5, 200
+"""What a core of a server computes, what it gets from memory while all others want some too, and what it costs threads
+to meet at the end of a step. Only their ratios count, and those are similar on all machines that were looked at."""
+
+SLOWER = 2
+"""How much slower an E core computes float32 than a P core."""
+
+TOLERANCE = 1.05
+"""Costs that differ by less than the estimate is good for."""
+
+
+@dataclass(frozen=True)
+class Preference:
+    """`threads` of a stream: 0 leaves it to what divides the machine's cores evenly; and why."""
+
+    threads: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Caches:
+    """Bytes: what a core has to itself, and the last level with the number of cores that share it."""
+
+    own: int
+    shared: int
+    sharers: int
+
+
+def for_latency(found: Candidates) -> Preference:
+    """The cores that make one inference faster: E cores take part when they outnumber what they hold up.
+
+    A step is shared out evenly, so it takes as long as its slowest core: E cores add more than they cost from SLOWER
+    times as many as P cores on.
+    """
+    fast, slow = found.count(P), found.count(E)
+    if not found.is_hybrid:
+        return Preference(fast or slow, "latency: every core helps")
+    if fast * SLOWER <= slow:
+        return Preference(fast + slow, f"latency: {slow} E cores help {counted(fast, 'P core')}")
+    return Preference(fast, f"latency: {slow} E cores would hold up {counted(fast, 'P core')} more than they add")
+
+
+def for_throughput(found: Candidates, topology: Topology, demand: Demand) -> Preference:
+    """The threads of a stream at which the cores together get most inferences done."""
+    cores = found.count(P) or found.count(E)
+    if not any(node.flops for node in demand.nodes):
+        return Preference(0, "throughput: the model's shapes are open, so its demand is not known")
+    caches = _caches(topology)
+    choices = [threads for threads in (1, 2, 4) if threads == 1 or 2 * threads <= cores]
+    costs = {threads: _cost(demand, caches, threads) for threads in choices}
+    best = next(threads for threads in choices if costs[threads] <= TOLERANCE * min(costs.values()))
+    reason = f"throughput: {_described(demand, caches)}; "
+    if best == 4:
+        return Preference(0, reason + "larger streams keep more of it in the cache")
+    if best == 2:
+        return Preference(2, reason + "two threads for each stream keep more of it in the cache")
+    reason += "one thread for each stream wastes least"
+    if found.count(HT) == found.count(P) and not found.count(E):
+        return Preference(2, reason + ", on machines with two threads a core two")
+    return Preference(1, reason)
+
+
+def _caches(topology: Topology) -> _Caches:
+    cores = {cpu.index: cpu.core for cpu in topology.cpus}
+    levels = {cache.level for cache in topology.caches}
+    if not levels:
+        return _Caches(2**20, 3 * 2**19 * len(set(cores.values())), len(set(cores.values())))
+    last = max((cache for cache in topology.caches if cache.level == max(levels)), key=lambda cache: len(cache.cpus))
+    sharers = {cores[cpu] for cpu in last.cpus}
+    own = [c for c in topology.caches if c.level == 2 and max(levels) > 2]
+    return _Caches(
+        min((c.size // len({cores[cpu] for cpu in c.cpus}) for c in own), default=0), last.size, len(sharers)
+    )
+
+
+def _cost(demand: Demand, caches: _Caches, threads: int) -> float:
+    """Core-nanoseconds of one inference by a stream of `threads` threads while all cores are at work."""
+    streams = max(1, caches.sharers // threads)
+    meeting = MEETING_NS * threads * (threads.bit_length() - 1) * len(demand.nodes)
+    work = sum(
+        node.flops / FLOPS_PER_NS + _spilled(node, demand.weights, caches, threads, streams) / BYTES_PER_NS
+        for node in demand.nodes
+    )
+    return work + meeting
+
+
+def _spilled(node: NodeDemand, weights: int, caches: _Caches, threads: int, streams: int) -> int:
+    """Bytes that the node gets from memory: its values when those of all streams outgrow the shared cache, and its
+    weights when the whole model's do so with them."""
+    values = streams * node.activations
+    spilled = node.weights if weights + values > caches.shared else 0
+    if node.activations > threads * caches.own and node.weights + values > caches.shared:
+        spilled += node.activations
+    return spilled
+
+
+def _described(demand: Demand, caches: _Caches) -> str:
+    largest = demand.largest
+    assert largest is not None
+    text = f"{demand.flops / 1e9:.2f} GFLOP and {demand.weights / 2**20:.1f} MiB of weights, "
+    text += f"{largest.activations / 2**20:.1f} MiB of values in the largest step, "
+    text += f"a cache of {caches.shared / 2**20:.0f} MiB for {counted(caches.sharers, 'core')}"
+    return text + (f" ({counted(demand.unknown, 'node')} of open shape not counted)" if demand.unknown else "")
