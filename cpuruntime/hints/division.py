@@ -71,7 +71,7 @@ def many_streams(found: Candidates, prefer: int, limits: Limits) -> Division:
     if limits.streams:
         streams, threads, why = _explicit(found, total, limits)
     elif not prefer:
-        streams, threads, why = _even(found, total, limits.requests)
+        streams, threads, why = _even(found, total, limits)
     elif prefer == 1 and found.is_hybrid and total > found.count(P):
         return _one_fast_or_two_slow(found, total, limits.requests)
     else:
@@ -104,18 +104,19 @@ def _explicit(found: Candidates, total: int, limits: Limits) -> tuple[int, int, 
     return streams, _fitting(found, streams, min(total // streams, found.count(P) or found.count(E))), why
 
 
-def _even(found: Candidates, total: int, requests: int) -> tuple[int, int, str]:
+def _even(found: Candidates, total: int, limits: Limits) -> tuple[int, int, str]:
     type = P if found.count(P) else E
     base = min(total, max(row.count(type) for row in found.rows))
     threads = next((number for number in (4, 5, 3) if base % number == 0), 0)
     why = f"{threads} divides the {base} cores" if threads else f"no small number divides the {base} cores"
     if not threads:
         threads = base if found.is_hybrid else 4 if base > 16 else max(1, base // 4)
-    limited = total < found.count()
-    streams = total // threads if limited else _capacity(found, threads)
-    if requests and requests < streams:
-        threads = total // requests
-        return requests, min(threads, base) if len(found.rows) == 1 else threads, _requests(requests)
+    is_limited = limits.threads > 0 or total < found.count()
+    streams = total // threads if is_limited else _capacity(found, threads)
+    if 0 < limits.requests < streams:
+        threads = total // limits.requests
+        threads = min(threads, base) if len(found.rows) == 1 else threads
+        return limits.requests, threads, _requests(limits.requests)
     while streams * 2 <= threads:
         threads //= 2
         streams = total // threads

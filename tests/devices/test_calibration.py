@@ -1,0 +1,150 @@
+"""Measured streams: candidates are tried on the model, the best is taken, and what was found is kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.onnx_models import one_input, two_inputs
+
+import cpuruntime as ov
+from cpuruntime.devices.cpu import calibration, kept
+from cpuruntime.devices.cpu.kept import read_kept, write_kept
+from cpuruntime.ops import jit
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of what is kept, empty."""
+    monkeypatch.setattr(kept, "cache_folder", lambda: tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def rates(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[tuple[int, int], float]:
+    """What the measurement finds, by streams and threads; entries are made and changed by tests."""
+    found: dict[tuple[int, int], float] = {}
+
+    def measure(trials: Any, plans: Any, budget: float) -> list[float]:
+        return [found.get((len(plan.shares), plan.threads), 1.0) for plan in plans]
+
+    monkeypatch.setattr(calibration, "_measure", measure)
+    return found
+
+
+two_cores = pytest.mark.skipif(ov.Topology.read().usable < 2, reason="one core leaves nothing to choose")
+
+
+def compile_measured(model: Any = None, **config: Any) -> ov.CompiledModel:
+    settings = {"PERFORMANCE_HINT": "THROUGHPUT", "STREAMS_CALIBRATION_MS": 20, **config}
+    return ov.Core().compile_model(model or two_inputs(), "CPU", settings)
+
+
+def reason(compiled: ov.CompiledModel) -> str:
+    (found,) = (text for text in compiled.explain().decisions if "best of what was measured" in text)
+    return found
+
+
+def streams(compiled: ov.CompiledModel) -> tuple[int, int]:
+    return compiled.get_property("NUM_STREAMS"), compiled.get_property("INFERENCE_NUM_THREADS")
+
+
+@two_cores
+@pytest.mark.parametrize("hint", ["LATENCY", "THROUGHPUT"])
+def test_real_measurements(folder: Path, hint: str) -> None:
+    compiled = compile_measured(PERFORMANCE_HINT=hint)
+    assert compiled.get_property("STREAMS_CALIBRATION_MS") == 20
+    (file,) = folder.glob("*.json")
+    figures = json.loads(file.read_text())
+    assert len(figures) >= 2
+    assert all(rate > 0 for rate in figures.values())
+    assert "in 20 ms" in reason(compiled)
+    x = np.ones((2, 3), np.float32)
+    np.testing.assert_array_equal(compiled([x, x])["sum"], 2 * x)
+
+
+@two_cores
+def test_the_best_is_taken(rates: dict[tuple[int, int], float]) -> None:
+    usable = min(2, ov.Topology.read().usable)
+    config = {"INFERENCE_NUM_THREADS": usable}
+    rates[2, 1] = 5.0
+    assert streams(compile_measured(**config)) == (2, 2)
+    rates.update({(2, 1): 3.0, (1, 2): 4.0})
+    again = compile_measured(**config)
+    assert streams(again) == (2, 2), "it was kept"
+    assert "measured before" in reason(again)
+    other = compile_measured(one_input(), **config)
+    assert streams(other) == (1, 2), "another model is measured anew"
+    assert "1x2 4" in reason(other)
+
+
+@two_cores
+def test_other_settings_and_machines_are_measured_anew(
+    rates: dict[tuple[int, int], float], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compile_measured()
+    compile_measured(ENABLE_CPU_PINNING=False)
+    assert len(list(folder.glob("*.json"))) == 2
+    monkeypatch.setattr(calibration, "processor_name", lambda: "another one")
+    compile_measured()
+    assert len(list(folder.glob("*.json"))) == 3
+
+
+def test_nothing_is_measured_where_nothing_is_to_choose(rates: dict[tuple[int, int], float], folder: Path) -> None:
+    for config in ({"NUM_STREAMS": 0}, {"INFERENCE_NUM_THREADS": 1}):
+        decisions = compile_measured(**config).explain().decisions
+        assert any("no other streams were worth measuring" in text for text in decisions) or "NUM_STREAMS" in config
+    assert not list(folder.iterdir())
+
+
+def test_without_the_property_nothing_is_measured(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(calibration, "_measure")
+    compiled = compile_measured(STREAMS_CALIBRATION_MS=0)
+    assert not any("measured" in text for text in compiled.explain().decisions)
+    assert not list(folder.iterdir())
+
+
+@two_cores
+def test_an_error_of_the_model_is_the_compilation_s(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(request: Any) -> Any:
+        return ov.Error("no luck"), 0
+
+    monkeypatch.setattr(calibration.CpuRequest, "result", broken)
+    with pytest.raises(ov.Error, match="no luck"):
+        compile_measured()
+    assert not list(folder.iterdir())
+
+
+class TestKept:
+    def test_what_is_written_is_read(self, folder: Path) -> None:
+        write_kept("k", {"a": 1.5, "b": 2.0})
+        assert read_kept("k", ["b", "a"]) == [2.0, 1.5]
+        assert [path.name for path in folder.iterdir()] == ["streams-k.json"]
+        assert read_kept("other", ["a", "b"]) is None
+
+    @pytest.mark.parametrize(
+        "text",
+        ["", "[]", "{}", '{"a": 1.5}', '{"a": 1.5, "b": "2"}', '{"a": 1.5, "b": NaN}', '{"a": 1.5, "b": 1e999}',
+         '{"a": 1.5, "b": -1.0}', '{"a": 1.5, "b": null}', '{"a": 1.5, "b": 2.0, "c": 3.0}', "[" * 100_000, "\udcff"],
+    )  # fmt: skip
+    def test_what_is_damaged_is_as_if_there_was_nothing(self, folder: Path, text: str) -> None:
+        (folder / "streams-k.json").write_bytes(text.encode(errors="surrogateescape"))
+        assert read_kept("k", ["a", "b"]) is None
+
+    def test_without_a_folder_nothing_is_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(kept, "cache_folder", lambda: None)
+        write_kept("k", {"a": 1.0})
+        assert read_kept("k", ["a"]) is None
+
+    def test_a_folder_that_cannot_be_written(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(kept, "cache_folder", lambda: folder / "gone")
+        write_kept("k", {"a": 1.0})
+        assert "could not be kept" in caplog.text
+
+    def test_the_folder_is_the_kernels(self) -> None:
+        assert kept.cache_folder is jit.cache_folder
