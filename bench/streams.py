@@ -30,6 +30,10 @@ Shape = tuple[int, int]
 
 SETTLE_SECONDS = 0.05
 
+LEAST = 24
+"""Inferences of each request in a slice, at least: at its end streams wait for the last one, and at its beginning they
+are in step."""
+
 
 def parser() -> Parser:
     """The command's options."""
@@ -39,7 +43,7 @@ def parser() -> Parser:
     add("--hints", nargs="+", choices=("latency", "throughput"), default=["throughput"], help="(default: throughput)")
     add("--budget", type=positive, default=500, metavar="MS", help="STREAMS_CALIBRATION_MS (default: 500)")
     add("--choices", type=positive, default=3, help="how often calibration chooses (default: 3)")
-    add("--seconds", type=positive_seconds, default=0.3, help="time of a slice of the search (default: 0.3)")
+    add("--seconds", type=positive_seconds, default=0.3, help="least time of a slice of the search (default: 0.3)")
     add("--rounds", type=positive, default=7, help="slices of each combination (default: 7)")
     add("--limit", type=positive_seconds, default=3.0, metavar="PERCENT", help="the most regret (default: 3)")
     return options
@@ -90,7 +94,7 @@ def _search(path: Path, hint: str, seconds: float, rounds: int) -> dict[Shape, l
             compiled = stack.enter_context(ov.Core().compile_model(path, "CPU", config))
             queues[streams, threads] = ov.AsyncInferQueue(compiled)
         for queue in queues.values():
-            _rate(queue, hint, 0)
+            _rate(queue, hint, 0, least=1)
         for turn in range(rounds):
             for shape in rotated(shapes, turn):
                 time.sleep(SETTLE_SECONDS)
@@ -98,11 +102,11 @@ def _search(path: Path, hint: str, seconds: float, rounds: int) -> dict[Shape, l
     return rates
 
 
-def _rate(queue: ov.AsyncInferQueue, hint: str, seconds: float) -> float:
+def _rate(queue: ov.AsyncInferQueue, hint: str, seconds: float, least: int = LEAST) -> float:
     """Inferences per second: one after the other for latency, else with every request in flight until the last ends."""
     count = 0
     begin = now = time.perf_counter()
-    while count < len(queue) or now < begin + seconds:
+    while count < least * len(queue) or now < begin + seconds:
         if hint == "latency":
             queue[0].infer()
         else:

@@ -44,7 +44,7 @@ def compile_measured(model: Any = None, **config: Any) -> ov.CompiledModel:
 
 
 def reason(compiled: ov.CompiledModel) -> str:
-    (found,) = (text for text in compiled.explain().decisions if "best of what was measured" in text)
+    (found,) = (text for text in compiled.explain().decisions if ", measured " in text)
     return found
 
 
@@ -61,7 +61,7 @@ def test_real_measurements(folder: Path, hint: str) -> None:
     figures = json.loads(file.read_text())
     assert len(figures) >= 2
     assert all(rate > 0 for rate in figures.values())
-    assert "in 20 ms" in reason(compiled)
+    assert "measured in 20 ms" in reason(compiled)
     x = np.ones((2, 3), np.float32)
     np.testing.assert_array_equal(compiled([x, x])["sum"], 2 * x)
 
@@ -78,7 +78,23 @@ def test_the_best_is_taken(rates: dict[tuple[int, int], float]) -> None:
     assert "measured before" in reason(again)
     other = compile_measured(one_input(), **config)
     assert streams(other) == (1, 2), "another model is measured anew"
+    assert reason(other).startswith("1x2 is the best, measured in 20 ms: inferences/s ")
     assert "1x2 4" in reason(other)
+
+
+@pytest.mark.parametrize(
+    ("rates", "best", "why"),
+    [
+        ([5.0, 4.0], 0, "is the best"),
+        ([5.0, 5.05, 5.2], 2, "is the best"),
+        ([5.0, 5.05], 0, "nothing is more than 2% better"),
+        ([60_000.0, 90_000.0], 0, "over before the next one can be started"),
+    ],
+)
+def test_the_rules_are_overruled_by_clear_figures_only(rates: list[float], best: int, why: str) -> None:
+    found, reason = calibration._best(rates)
+    assert found == best
+    assert why in reason
 
 
 @two_cores

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from statistics import median
 
 from cpuruntime.demand import Demand
 from cpuruntime.devices.cpu.facts import processor_name
@@ -30,7 +31,14 @@ SHORTEST = 0.005
 """Seconds of a slice, at least; and at least one inference of each stream."""
 
 HOPELESS = 0.85
-"""A candidate whose best slice stays below this share of the best one's is not measured again."""
+"""A candidate below this share of the best one is not measured again."""
+
+MARGIN = 1.02
+"""How much faster than the rules' streams others must be to be chosen: smaller differences come and go from one run of
+a program to the next."""
+
+FASTEST = 50_000
+"""Inferences per second above which the caller's interpreter decides the rate, and not the streams."""
 
 _KEYS = (
     "PERFORMANCE_HINT", "PERFORMANCE_HINT_NUM_REQUESTS", "NUM_STREAMS", "INFERENCE_NUM_THREADS", "ENABLE_CPU_PINNING",
@@ -76,11 +84,22 @@ def calibrate(trials: Trials) -> Chosen:
     rates = kept or _measure(trials, [plan for _, plan in found], budget)
     if kept is None:
         write_kept(trials.key, dict(zip(names, rates)))
-    best = max(range(len(found)), key=rates.__getitem__)
+    best, why = _best(rates)
     figures = ", ".join(f"{_shape(plan)} {rate:.4g}" for (_, plan), rate in zip(found, rates))
     source = "before" if kept else f"in {budget * 1000:.0f} ms"
-    reason = f"{_shape(found[best][1])} is the best of what was measured {source}, in inferences/s: {figures}"
-    return replace(found[best][0], reason=reason)
+    return replace(found[best][0], reason=f"{_shape(found[best][1])} {why}, measured {source}: inferences/s {figures}")
+
+
+def _best(rates: Sequence[float]) -> tuple[int, str]:
+    """The position of the best rate, the first being that of the rules, and why it is taken."""
+    best = max(range(len(rates)), key=rates.__getitem__)
+    if not best:
+        return 0, "is the best"
+    if rates[0] > FASTEST:
+        return 0, "is kept, since inferences are over before the next one can be started"
+    if rates[best] < MARGIN * rates[0]:
+        return 0, f"is kept, since nothing is more than {MARGIN - 1:.0%} better"
+    return best, "is the best"
 
 
 def _shape(plan: StreamPlan) -> str:
@@ -90,8 +109,8 @@ def _shape(plan: StreamPlan) -> str:
 
 
 def _measure(trials: Trials, plans: Sequence[StreamPlan], budget: float) -> list[float]:
-    """Inferences per second of each plan: the best of its slices, which is the one least disturbed."""
-    rates = [0.0] * len(plans)
+    """Inferences per second of each plan, the median of its slices."""
+    slices: list[list[float]] = [[] for _ in plans]
     slice_seconds = max(SHORTEST, budget / ROUNDS / len(plans))
     with ExitStack() as stack:
         models = []
@@ -107,10 +126,11 @@ def _measure(trials: Trials, plans: Sequence[StreamPlan], budget: float) -> list
         for turn in range(ROUNDS):
             if turn and time.perf_counter() >= end:
                 break
-            for index, own in enumerate(requests):
-                if not turn or rates[index] >= HOPELESS * max(rates):
-                    rates[index] = max(rates[index], infer(own, slice_seconds))
-    return rates
+            rates = [median(own) if own else 0.0 for own in slices]
+            for own, rate, found in zip(requests, rates, slices):
+                if rate >= HOPELESS * max(rates):
+                    found.append(infer(own, slice_seconds))
+    return [median(own) for own in slices]
 
 
 def _one_by_one(requests: Sequence[CpuRequest], seconds: float) -> float:
@@ -125,26 +145,56 @@ def _one_by_one(requests: Sequence[CpuRequest], seconds: float) -> float:
 
 
 def _all_at_once(requests: Sequence[CpuRequest], seconds: float) -> float:
-    """Inferences per second with every request in flight, until the last one ends."""
-    watch = requests[0].watch(requests)
-    running = list(requests)
-    count = 0
+    """Inferences per second with every request in flight: the sum of what each got done until its last one ended.
+
+    Streams that wait for others at the end of the slice so do not count as idle. The requests start one after the
+    other over the time that an inference takes: streams in step would share the weights that one of them fetched into
+    the cache, and they do not stay in step.
+    """
+    requests[0].run()
     begin = time.perf_counter()
+    requests[0].run()
+    apart = (time.perf_counter() - begin) / len(requests)
+    watch = requests[0].watch(requests)
+    runs: dict[CpuRequest, _Run] = {}
     for request in requests:
+        if runs:
+            time.sleep(apart)
+        runs[request] = _Run(time.perf_counter_ns())
         request.start_quietly()
+    deadline = time.perf_counter_ns() + int(seconds * 1e9)
+    running = list(requests)
     while running:
         seen = watch.count
         for request in list(running):
             if not request.is_over:
                 continue
-            error, _ = request.result()
+            error, end = request.result()
             if error is not None:
                 raise error
-            count += 1
-            if time.perf_counter() < begin + seconds:
+            runs[request].add(end)
+            if end < deadline:
                 request.start_quietly()
             else:
                 running.remove(request)
         if running:
             watch.wait(seen)
-    return count / (time.perf_counter() - begin)
+    return sum(run.rate for run in runs.values())
+
+
+@dataclass
+class _Run:
+    """What one request got done: inferences, and nanoseconds from the first one's start to the last one's end."""
+
+    begin: int
+    end: int = 0
+    count: int = 0
+
+    def add(self, end: int) -> None:
+        self.end = end
+        self.count += 1
+
+    @property
+    def rate(self) -> float:
+        """Inferences per second."""
+        return self.count * 1e9 / (self.end - self.begin)
