@@ -89,9 +89,10 @@ class _State:
                 self.wait(requests)
         if self.errors:
             raise self.errors[0]
-        with suppress(IndexError):
+        try:
             return self.idle[0]
-        return None
+        except IndexError:
+            return None
 
     def wait(self, requests: Sequence[InferRequest]) -> None:
         """Wait until a request may have become idle."""
@@ -111,14 +112,6 @@ class _State:
         finally:
             with suppress(ValueError):
                 self.watchers.remove(gate)
-
-    def claim(self, index: int) -> bool:
-        """Take the request at `index` from the idle ones; False if another thread was faster."""
-        try:
-            self.idle.remove(index)
-        except ValueError:
-            return False
-        return True
 
     def check_may_wait(self) -> None:
         """Raise BusyError in a callback."""
@@ -159,8 +152,12 @@ class AsyncInferQueue:
         index = None
         try:
             while index is None:
-                index = state.wait_idle(self._requests)
-                if index is not None and not state.claim(index):
+                if state.errors or not state.idle:
+                    state.wait_idle(self._requests)
+                try:
+                    index = state.idle[0]
+                    state.idle.remove(index)
+                except (IndexError, ValueError):  # another thread was faster
                     index = None
             state.userdata[index] = userdata
             request = self._requests[index]

@@ -100,8 +100,9 @@ class InferRequest:
             bindings.nanoseconds = perf_counter_ns() - begin
             if ports.dynamic_outputs:
                 bindings.collect()
-            outputs = bindings.outputs
-            arrays = list(outputs) if share_outputs else [array.copy() for array in outputs]
+            arrays = []
+            for array in bindings.outputs:  # not a comprehension, which costs a frame
+                arrays.append(array if share_outputs else array.copy())
         finally:  # no call before the request is idle again: an interrupt strikes only in calls
             if RUN in running and running[RUN] is run:
                 del running[RUN]
@@ -110,7 +111,7 @@ class InferRequest:
                 run.finish()
         if not decode_strings:
             arrays = [_encoded(array) for array in arrays]
-        return Results(arrays, ports.outputs, ports.output_positions)
+        return Results(arrays, ports)
 
     def start_async(self, inputs: Any = None, userdata: Any = None, share_inputs: bool = False) -> None:
         """Start an inference and return at once; arguments as for `infer`.
@@ -319,7 +320,7 @@ class InferRequest:
     def results(self) -> Results:
         """The outputs of the last inference: views of the request's memory."""
         self._bindings.check_idle()
-        return Results(list(self._bindings.outputs), self._shared.ports.outputs, self._shared.ports.output_positions)
+        return Results(list(self._bindings.outputs), self._shared.ports)
 
     @property
     def latency(self) -> float:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
-from typing import Any
 
 import numpy as np
 
 from cpuruntime.errors import nearest
-from cpuruntime.port import ConstOutput
+from cpuruntime.port import ConstOutput, Ports
 
 
 class Results(Mapping[ConstOutput, np.ndarray]):
@@ -17,40 +16,37 @@ class Results(Mapping[ConstOutput, np.ndarray]):
     Iterating yields the ports, as OpenVINO's OVDict does. A key that is not there raises KeyError.
     """
 
-    __slots__ = ("_arrays", "_ports", "_positions")
+    __slots__ = ("_arrays", "_ports")
 
-    def __init__(
-        self, arrays: Sequence[np.ndarray], ports: Sequence[ConstOutput], positions: Mapping[Any, int]
-    ) -> None:
+    def __init__(self, arrays: Sequence[np.ndarray], ports: Ports) -> None:
         self._arrays = arrays
         self._ports = ports
-        self._positions = positions
 
     def __getitem__(self, key: ConstOutput | int | str) -> np.ndarray:
-        found = self._positions.get(key)
+        found = self._ports.output_positions.get(key)
         if found is not None:
             return self._arrays[found]
         if isinstance(key, int) and -len(self._arrays) <= key < 0:
             return self._arrays[key]
-        if isinstance(key, ConstOutput) and key.any_name in self._positions:
-            return self._arrays[self._positions[key.any_name]]
-        names = [port.any_name for port in self._ports]
+        if isinstance(key, ConstOutput) and key.any_name in self._ports.output_positions:
+            return self._arrays[self._ports.output_positions[key.any_name]]
+        names = [port.any_name for port in self._ports.outputs]
         hint = nearest(key, names) if isinstance(key, str) else ""
         raise KeyError(f"No output {key!r}.{hint} The model has {len(names)}: {', '.join(map(repr, names))}.")
 
     def __iter__(self) -> Iterator[ConstOutput]:
-        return iter(self._ports)
+        return iter(self._ports.outputs)
 
     def __len__(self) -> int:
-        return len(self._ports)
+        return len(self._ports.outputs)
 
     def names(self) -> tuple[set[str], ...]:
         """The names of each output."""
-        return tuple(port.names for port in self._ports)
+        return tuple(port.names for port in self._ports.outputs)
 
     def to_dict(self) -> dict[ConstOutput, np.ndarray]:
         """The arrays by port."""
-        return dict(zip(self._ports, self._arrays))
+        return dict(zip(self._ports.outputs, self._arrays))
 
     def to_tuple(self) -> tuple[np.ndarray, ...]:
         """The arrays in the model's order."""

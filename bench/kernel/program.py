@@ -30,14 +30,14 @@ class Runnable:
         planner.plan()
         self.program = Program(planner)
         self.steps: list[Step] = self.program.steps
-        self._instance = self.program.instantiate()
+        self.instance = self.program.instantiate()
         generator = np.random.default_rng(0)
         self._inputs = [_random(value, generator) for value in graph.inputs]
         self._outputs = [np.empty(v.static_shape, v.element_type.to_dtype()) for v in graph.outputs]
         for place, arrays in ((Place.INPUT, self._inputs), (Place.OUTPUT, self._outputs)):
             for index, array in enumerate(arrays):
-                self._instance.bind(place, index, array.ctypes.data)
-        base = self._instance.arguments.ctypes.data
+                self.instance.bind(place, index, array.ctypes.data)
+        base = self.instance.arguments.ctypes.data
         self._blocks = [base + int(offset) for offset in self.program.block_offsets]
         self.calls = [_call(step.kernel, block) for step, block in zip(self.steps, self._blocks)]
         self.run()

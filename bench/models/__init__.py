@@ -61,9 +61,14 @@ MODELS = {builder.__name__: builder for builder in _BUILDERS}
 
 def build(name: str, seed: int = 0, **sizes: Any) -> onnx.ModelProto:
     """The model `name`; the same for the same seed and sizes. Raises InvalidArgumentError for an unknown name."""
+    return find(name)(seed, **sizes)
+
+
+def find(name: str) -> Callable[..., onnx.ModelProto]:
+    """The builder of the model `name`. Raises InvalidArgumentError for an unknown name."""
     builder = MODELS.get(name)
     if builder is None:
         raise InvalidArgumentError(
             f"there is no bench model '{name}'.{nearest(name, MODELS)} There are: {', '.join(MODELS)}."
         )
-    return builder(seed, **sizes)
+    return builder

@@ -1,6 +1,7 @@
 """The engines that are compared, behind one small interface. Each is set up as its documentation says is fastest.
 
-Latency: one request, its inputs and outputs bound once to memory of the engine, and the time of one synchronous call.
+Latency: one request, its inputs and outputs bound once to memory of the engine, and the time of one synchronous call,
+or of starting an inference and waiting for it.
 Throughput: as many inferences in flight as the engine calls optimal (ONNX Runtime: one caller per core).
 Everything is computed in float32.
 """
@@ -27,10 +28,16 @@ class Engine(ABC):
     version: str
     settings: dict[str, Any]
     """What the engine chose or was given: streams, threads, precision."""
+    flops: int = 0
+    """Floating-point operations of an inference, as layers are usually counted; 0 where the engine does not tell."""
 
     @abstractmethod
     def infer(self) -> None:
         """One synchronous inference of the bound inputs."""
+
+    @abstractmethod
+    def start_and_wait(self) -> None:
+        """One asynchronous inference of the bound inputs."""
 
     @abstractmethod
     def infer_for(self, seconds: float) -> tuple[int, float]:
@@ -68,9 +75,15 @@ class StreamsEngine(Engine):
             if name in self._compiled.get_property("SUPPORTED_PROPERTIES")
         }
         self.settings["requests"] = len(self._requests)
+        self.flops = _flops(self._compiled)
 
     def infer(self) -> None:
         self._requests[0].infer()
+
+    def start_and_wait(self) -> None:
+        request = self._requests[0]
+        request.start_async()
+        request.wait()
 
     def infer_for(self, seconds: float) -> tuple[int, float]:
         queue, count = self._queue, 0
@@ -123,6 +136,9 @@ class OnnxRuntimeEngine(Engine):
     def infer(self) -> None:
         self._session.run_with_iobinding(self._bindings[0])
 
+    def start_and_wait(self) -> None:
+        raise NotImplementedError("ONNX Runtime has no asynchronous inference of bound memory")
+
     def infer_for(self, seconds: float) -> tuple[int, float]:
         counts = [0] * len(self._bindings)
         start = time.perf_counter()
@@ -162,6 +178,12 @@ def load(name: str, path: Path, mode: Mode, inputs: Mapping[str, np.ndarray], de
     import cpuruntime
 
     return StreamsEngine(cpuruntime, path, mode, inputs, device)
+
+
+def _flops(compiled: Any) -> int:
+    """What the steps of cpuruntime's program do."""
+    programs = getattr(getattr(getattr(compiled, "_shared", None), "device", None), "programs", list)()
+    return sum(getattr(step, "flops", 0) for program in programs[-1:] for step in program.planned)
 
 
 def _plain(value: Any) -> Any:

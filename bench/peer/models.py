@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,19 +15,46 @@ from cpuruntime.cli.inputs import SEED, random_array
 from cpuruntime.cli.model_options import batched_shapes
 from cpuruntime.cli.parser import parse_shapes
 from cpuruntime.errors import InvalidArgumentError, ModelNotFoundError
+from cpuruntime.light_models import LIGHT_MODELS, full_name
 
 BUILT = {"light": ov.light_model, "bench": models.build}
+SETS = {"light": LIGHT_MODELS, "bench": tuple(models.MODELS)}
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """`inputs` is an .npz file with a random array for each of `names`; `batch` the first input's first dimension."""
+    """`inputs` is an .npz file with a random array for each of `names`; `batch` the first input's first dimension.
 
+    `kind` is "light", "bench" or, for a file of the user's, "".
+    """
+
+    kind: str
     name: str
     path: Path
     names: tuple[str, ...]
     inputs: Path
     batch: int
+
+
+def expand(specifications: Iterable[str]) -> list[str]:
+    """The specifications with `light` and `bench` replaced by those of all such models, each once.
+
+    Raises InvalidArgumentError or ModelNotFoundError where there is no such model, so that nobody waits to hear that.
+    """
+    found: dict[str, None] = {}
+    for specification in specifications:
+        kind, _, name = specification.partition(":")
+        if specification in SETS:
+            found.update(dict.fromkeys(f"{kind}:{each}" for each in SETS[kind]))
+            continue
+        if kind == "light":
+            specification = f"light:{full_name(name)}"
+        elif kind == "bench":
+            models.find(name)
+        elif not Path(specification).is_file():
+            raise ModelNotFoundError(f"There is no model file '{specification}'.")
+        found[specification] = None
+    return list(found)
 
 
 def prepare(specification: str, folder: Path, *, shape: str = "", batch: int | None = None) -> ModelFile:
@@ -54,7 +82,8 @@ def prepare(specification: str, folder: Path, *, shape: str = "", batch: int | N
     inputs = _inputs(model)
     np.savez(folder / f"{name}-inputs.npz", *inputs.values())
     first = next(iter(inputs.values()), np.empty(0))
-    return ModelFile(name, path, tuple(inputs), folder / f"{name}-inputs.npz", first.shape[0] if first.ndim > 1 else 1)
+    size = first.shape[0] if first.ndim > 1 else 1
+    return ModelFile(kind if built else "", name, path, tuple(inputs), folder / f"{name}-inputs.npz", size)
 
 
 def _graph_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:

@@ -21,6 +21,10 @@ LARGEST_ERROR = 1e-3
 # Pause before each slice: spinning threads of the engine measured before need a moment to fall asleep.
 SETTLE_SECONDS = 0.1
 
+ALL_MODES = "all modes"
+
+MICROSECONDS_BELOW = 0.1  # milliseconds
+
 
 @dataclass
 class EngineResult:
@@ -33,6 +37,8 @@ class EngineResult:
     """The largest difference to the reference engine's outputs, relative to their largest magnitude."""
     settings: dict[str, Any] = field(default_factory=dict)
     version: str = ""
+    flops: int = 0
+    """Floating-point operations of an inference, as layers are usually counted; 0 where the engine does not tell."""
     load_seconds: float = 0.0
     peak_memory_mb: float = 0.0
     idle_cpu_seconds: float = 0.0
@@ -47,12 +53,35 @@ class EngineResult:
 
 @dataclass
 class Result:
-    """All engines on one model in one mode; `ratios` has one for each engine but the first that worked."""
+    """All engines on one model in one mode; `ratios` has one for each engine but the first that worked.
+
+    `kind` is the model's: "light", "bench" or "".
+    """
 
     model: str
+    kind: str
     mode: Mode
     engines: dict[str, EngineResult]
     ratios: dict[str, Ratio]
+
+    @property
+    def faster(self) -> str:
+        """The fastest of the other engines that worked; "" if there is none."""
+        return min(self.ratios, key=lambda name: self.ratios[name].median, default="")
+
+
+@dataclass
+class Mean:
+    """Geometric means of the first engine's ratios over the models of a group: by engine, and to the faster of them.
+
+    `mode` is "all modes" for a mean over those too.
+    """
+
+    group: str
+    mode: str
+    models: int
+    ratios: dict[str, float]
+    faster: float
 
 
 class Table:
@@ -60,45 +89,72 @@ class Table:
 
     def __init__(self, models: Sequence[str], modes: Sequence[Mode], engines: Sequence[str]) -> None:
         self._engines = engines
-        self._widths = [max(map(len, [*models, "geometric mean"])), max(len(mode.name) for mode in modes)]
+        self._widths = [max(map(len, [*models, "mean of light models"])), max(len(mode.name) for mode in modes)]
+        self._widths[1] = max(self._widths[1], len(ALL_MODES))
         self._widths += [max(len(name), 13) for name in engines] + [max(len(name) + 3, 18) for name in engines[1:]]
+        self._widths += [9] if len(engines) > 2 else []
 
     def header(self) -> str:
-        return self._line(["model", "mode", *self._engines, *(f"vs {name}" for name in self._engines[1:])])
+        cells = ["model", "mode", *self._engines, *(f"vs {name}" for name in self._engines[1:])]
+        return self._line([*cells, "vs faster"])
 
     def row(self, result: Result) -> str:
-        figures = []
-        for name in self._engines:
-            engine = result.engines[name]
-            digits = 2 if engine.median >= 1 else 4
-            figures.append("failed" if engine.failure else f"{engine.median:.{digits}f} {result.mode.unit}")
+        figures = [figure(result, name) for name in self._engines]
         ratios = [
             f"{found.median:.3f} ({found.low:.2f}..{found.high:.2f})" if found else "-"
             for found in map(result.ratios.get, self._engines[1:])
         ]
-        return self._line([result.model, result.mode.name, *figures, *ratios])
+        faster = f"{result.ratios[result.faster].median:.3f}" if result.faster else "-"
+        return self._line([result.model, result.mode.name, *figures, *ratios, faster])
 
     def means(self, results: Sequence[Result]) -> list[str]:
-        """One row for each mode with the geometric means of the ratios over the models."""
+        """A row for each group of models and mode with the geometric means of the ratios."""
         rows = []
-        for mode, means in geometric_means(results).items():
-            cells = [f"{means[name]:.3f}" if name in means else "-" for name in self._engines[1:]]
-            rows.append(self._line(["geometric mean", mode, *("" for _ in self._engines), *cells]))
+        for mean in geometric_means(results):
+            cells = [f"{mean.ratios[name]:.3f}" if name in mean.ratios else "-" for name in self._engines[1:]]
+            title = f"mean of {mean.group}"
+            rows.append(self._line([title, mean.mode, *("" for _ in self._engines), *cells, f"{mean.faster:.3f}"]))
         return rows
 
     def _line(self, cells: Sequence[str]) -> str:
+        """The cells in their columns; the ratio to the faster peer is left out where there is one only."""
         left = [cell.ljust(width) for cell, width in zip(cells[:2], self._widths[:2])]
         right = [cell.rjust(width) for cell, width in zip(cells[2:], self._widths[2:])]
         return "  ".join([*left, *right]).rstrip()
 
 
-def geometric_means(results: Sequence[Result]) -> dict[str, dict[str, float]]:
-    """{mode: {engine: geometric mean of the first engine's ratios to it over the models}}."""
-    collected: dict[str, dict[str, list[float]]] = {}
+def figure(result: Result, name: str) -> str:
+    """What was measured of an engine, with its unit."""
+    engine = result.engines[name]
+    if engine.failure:
+        return "failed"
+    if result.mode.is_latency and engine.median < MICROSECONDS_BELOW:
+        return f"{1000 * engine.median:.2f} us"
+    digits = 0 if engine.median >= 1000 else 2 if engine.median >= 1 else 3
+    return f"{engine.median:,.{digits}f} {result.mode.unit}"
+
+
+def geometric_means(results: Sequence[Result]) -> list[Mean]:
+    """The means over the light models, if there are others too, and over all; in each mode, and in all if several."""
+    compared = [result for result in results if result.ratios]
+    light = [result for result in compared if result.kind == "light"]
+    groups = {"light models": light} if 0 < len(light) < len(compared) else {}
+    means = []
+    for group, members in {**groups, "all models": compared}.items():
+        modes = list(dict.fromkeys(result.mode.name for result in members))
+        for mode in [*modes, ALL_MODES] if len(modes) > 1 else modes:
+            means.append(_mean(group, mode, [r for r in members if mode in (r.mode.name, ALL_MODES)]))
+    return means
+
+
+def _mean(group: str, mode: str, results: Sequence[Result]) -> Mean:
+    ratios: dict[str, list[float]] = {}
     for result in results:
         for name, found in result.ratios.items():
-            collected.setdefault(result.mode.name, {}).setdefault(name, []).append(found.median)
-    return {mode: {name: geometric_mean(values) for name, values in row.items()} for mode, row in collected.items()}
+            ratios.setdefault(name, []).append(found.median)
+    faster = geometric_mean(result.ratios[result.faster].median for result in results)
+    by_engine = {name: geometric_mean(values) for name, values in ratios.items()}
+    return Mean(group, mode, len({result.model for result in results}), by_engine, faster)
 
 
 def remarks(result: Result) -> list[str]:
@@ -159,10 +215,14 @@ def write_json(path: Path, settings: dict[str, Any], facts: dict[str, Any], resu
     document = {
         "machine": facts,
         "settings": settings,
-        "results": [asdict(result) | {"mode": result.mode.name, "unit": result.mode.unit} for result in results],
-        "geometric_means": geometric_means(results),
+        "results": [_plain(result) for result in results],
+        "geometric_means": [asdict(mean) for mean in geometric_means(results)],
     }
     path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def _plain(result: Result) -> dict[str, Any]:
+    return asdict(result) | {"mode": result.mode.name, "unit": result.mode.unit, "faster": result.faster}
 
 
 def _lines(path: str) -> list[str]:

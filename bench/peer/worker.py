@@ -1,7 +1,7 @@
 """The process of one engine: reads one JSON command a line from stdin and answers each with one JSON line on stdout.
 
     {"command": "load", "engine", "model", "mode", "device", "names", "inputs", "outputs"}
-        -> version, settings, load_seconds
+        -> version, settings, flops, load_seconds
     {"command": "slice", "seconds"} -> value, count, idle_cpu_seconds, peak_memory_mb
     {"command": "quit"} -> and the process ends
 
@@ -19,6 +19,7 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,24 +60,29 @@ class Worker:
         engine.infer()
         np.savez(command["outputs"], *engine.outputs())
         self._engine = engine
-        return {"version": engine.version, "settings": engine.settings, "load_seconds": seconds}
+        facts = {"version": engine.version, "settings": engine.settings, "flops": engine.flops}
+        return {**facts, "load_seconds": seconds}
 
     def _slice(self, seconds: float) -> dict[str, Any]:
         if self._engine is None:
             raise RuntimeError("slice before load")
-        measure = _latency if self._mode.is_latency else _throughput
-        measure(self._engine, seconds * WARM_UP_SHARE)
-        value, count = measure(self._engine, seconds)
+        for duration in (seconds * WARM_UP_SHARE, seconds):
+            value, count = self._measure(self._engine, duration)
         return {"value": value, "count": count, "peak_memory_mb": _peak_memory_mb()}
 
+    def _measure(self, engine: Engine, seconds: float) -> tuple[float, int]:
+        if not self._mode.is_latency:
+            return _throughput(engine, seconds)
+        return _latency(engine.start_and_wait if self._mode.asynchronous else engine.infer, seconds)
 
-def _latency(engine: Engine, seconds: float) -> tuple[float, int]:
+
+def _latency(infer: Callable[[], None], seconds: float) -> tuple[float, int]:
     times: list[int] = []
     clock = time.perf_counter_ns
     end = clock() + int(seconds * 1e9)
     while not times or clock() < end:
         start = clock()
-        engine.infer()
+        infer()
         times.append(clock() - start)
     return statistics.median(times) / 1e6, len(times)
 

@@ -145,8 +145,9 @@ def _live_storages(planned: Sequence[Step | FallbackStep]) -> list[Storage]:
 class Instance:
     """One stream's memory for a program; used by one request at a time.
 
-    With `timed`, `times` holds the nanoseconds of each planned step of the last run. It is `whole` when one job is all
-    that an inference is, with nothing to look at after it. `owner` is the caller's: whose memory is bound.
+    With `timed`, `times` holds the nanoseconds of each planned step of the last run. `whole` is the job that is all
+    there is to an inference, with nothing to look at after it, or None: it may be run without `begin` and `resume`.
+    `owner` is the caller's: whose memory is bound.
     """
 
     def __init__(self, program: Program, timed: bool = False) -> None:
@@ -176,8 +177,8 @@ class Instance:
         for index in range(len(program.faults)):
             self.bind(Place.FAULT, index, self._faults[index:].ctypes.data)
         self.owner: object = None
-        whole = len(self._parts) == 1 and isinstance(self._parts[0], Job)
-        self.whole = whole and not timed and not program.faults
+        only = self._parts[0] if len(self._parts) == 1 and not timed and not program.faults else None
+        self.whole = only if isinstance(only, Job) else None
 
     def bind(self, place: Place, index: int, address: int) -> None:
         """Points every argument that names input or output `index` at `address`."""

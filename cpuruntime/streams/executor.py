@@ -108,7 +108,7 @@ class StreamExecutor(Executor):
             with core.mutex:
                 core.check()
                 task._submitted()
-                if not core.lend(task):
+                if core.queue or not core.lend(task):
                     task.placed = True
                     core.queue.append(task)
             stream = task._stream
@@ -120,7 +120,7 @@ class StreamExecutor(Executor):
         except BaseException:
             if task._pending != before:
                 if task._stream is not None:
-                    core.give_back(task._stream)
+                    core.give_back(task._stream, task)
                 if not task.placed:
                     task._release()
                 core.dispatch()
@@ -128,8 +128,8 @@ class StreamExecutor(Executor):
 
     def run(self, task: Task) -> None:
         core = self._core
-        task.cancellation.clear()
-        own = core.serving.get(threading.get_ident())
+        task.cancellation.word[0] = 0
+        own = core.serving.get(threading.get_ident()) if core.serving else None
         if own is not None:
             # Task.done on a leader's thread: that task is over, so the stream is free for this one.
             task._execute(own)
@@ -138,8 +138,10 @@ class StreamExecutor(Executor):
         try:
             # As in submit.
             with core.mutex:
-                core.check()
-                core.lend(task)
+                if core.closed or core.is_forked:
+                    core.check()
+                if not core.queue:
+                    core.lend(task)
             stream = task._stream
             if stream is not None:
                 stream._pin_caller = True
@@ -148,9 +150,9 @@ class StreamExecutor(Executor):
         finally:
             if task._stream is not None:
                 try:
-                    core.give_back(task._stream)
+                    core.give_back(task._stream, task)
                 except BaseException:
-                    core.give_back(task._stream)
+                    core.give_back(task._stream, task)
                     raise
         self._run_later(task)
 

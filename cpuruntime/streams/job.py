@@ -7,7 +7,7 @@ import numpy as np
 from cpuruntime.errors import CancelledError, InvalidArgumentError
 from cpuruntime.ops import runner
 
-_COMPLETED, _CANCEL, _TIMING, _TASK, _ELAPSED = (
+COMPLETED, _CANCEL, _TIMING, _TASK, ELAPSED = (
     offset // 8 for offset in (runner.COMPLETED, runner.CANCEL, runner.TIMING, runner.OF_TASK, runner.ELAPSED)
 )
 
@@ -17,17 +17,17 @@ class Cancellation:
 
     def __init__(self) -> None:
         memory = np.zeros(1, np.int32)
-        self._word = memory.data
+        self.word = memory.data
         self.address: int = memory.ctypes.data
 
     def set(self) -> None:
-        self._word[0] = 1
+        self.word[0] = 1
 
     def clear(self) -> None:
-        self._word[0] = 0
+        self.word[0] = 0
 
     def is_set(self) -> bool:
-        return self._word[0] != 0
+        return self.word[0] != 0
 
 
 class Job:
@@ -49,16 +49,18 @@ class Job:
         self._record["program"], self._record["steps"] = self.program.ctypes.data, len(program)
         self.shared: int = max(np.flatnonzero(~self.program[:, 1] & runner.ALONE).tolist(), default=-1) + 1
         self._record["shared"] = self.shared
-        self._fields = self._record.view(np.int64).data
+        self.fields: memoryview = self._record.view(np.int64).data
+        """The record, a runner.JOB, as words."""
         self._clock: np.ndarray | None = None
-        self._cancellation: Cancellation | None = None
+        self.cancellation: Cancellation | None = None
+        """The switch that it listens to."""
         self.address: int = self._record.ctypes.data
         self.steps = len(program)
 
     def time_steps(self, on: bool = True) -> None:
         """Whether runs from now on measure each step; not while it runs."""
         self._clock = np.zeros(self.steps + 1, np.int64) if on else None
-        self._fields[_TIMING] = self._clock.ctypes.data if self._clock is not None else 0
+        self.fields[_TIMING] = self._clock.ctypes.data if self._clock is not None else 0
 
     @property
     def step_times(self) -> np.ndarray | None:
@@ -75,24 +77,23 @@ class Job:
     @property
     def completed(self) -> int:
         """How many steps of the last run were finished; less than `steps` when it was cancelled."""
-        return self._fields[_COMPLETED]
+        return self.fields[COMPLETED]
 
     def check_completed(self) -> None:
         """CancelledError when the last run was ended early."""
-        if self._fields[_COMPLETED] < self.steps:
+        if self.fields[COMPLETED] < self.steps:
             raise CancelledError(f"The inference was cancelled after {self.completed} of {self.steps} steps.")
 
     @property
     def elapsed(self) -> int:
         """Nanoseconds the last run took; 0 before the first."""
-        return self._fields[_ELAPSED]
+        return self.fields[ELAPSED]
 
     def belong_to(self, task: int) -> None:
         """Makes the next run one that ends the task whose runner.TASK is at this address; 0: the interpreter does."""
-        self._fields[_TASK] = task
+        self.fields[_TASK] = task
 
     def listen_to(self, cancellation: Cancellation | None) -> None:
         """Makes the next run listen to this switch only; not while it runs."""
-        if cancellation is not self._cancellation:
-            self._fields[_CANCEL] = cancellation.address if cancellation is not None else 0
-            self._cancellation = cancellation
+        self.fields[_CANCEL] = cancellation.address if cancellation is not None else 0
+        self.cancellation = cancellation

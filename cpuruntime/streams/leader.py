@@ -22,8 +22,8 @@ from .thread_group import ThreadGroup
 class LedStream(Stream):
     """A stream with a leader thread, which waits in native code for the bell.
 
-    `task` is what the stream has been given to do; `lent` is True while another thread has the stream, to execute a
-    task in the leader's place or to begin one before the leader takes it over.
+    `task` is what the stream has been given to do; `lent` is the task of another thread that has the stream, to execute
+    it in the leader's place or to begin it before the leader takes it over.
 
     A quiet task flies: the leader runs its job and tells that it is over without the interpreter, and nobody refers to
     the task. `flight` says whether that is so.
@@ -34,7 +34,7 @@ class LedStream(Stream):
     def __init__(self, index: int, group: ThreadGroup):
         super().__init__(index, group)
         self.leader: threading.Thread | None = None
-        self.lent = False
+        self.lent: Task | None = None
         self.task: Task | None = None
         self._attend = runner.attend.entry
         self._ring = notifier()
@@ -77,7 +77,7 @@ class LedStream(Stream):
         else:
             self.task = task
         task.placed = True
-        self.lent = False
+        self.lent = None
         self._ring(self._bell, 0 if job is None else job.address, 0)
 
     def take(self) -> Task | None:
@@ -97,9 +97,9 @@ class LedStream(Stream):
 class Core:
     """What leaders share with the executor; they hold this and not the executor, so that it can be dropped.
 
-    `mutex` guards everything else. A stream is idle, or a task has it, or it is lent; `idle` lists also those in
-    flight, which are idle from their landing on unless they were called back. While a stream is idle the queue is
-    empty. `closed` never becomes False again.
+    `mutex` guards everything else, except that streams are added to `idle` without it. A stream is idle, or a task has
+    it, or it is lent; `idle` lists also those in flight, which are idle from their landing on unless they were called
+    back. While a stream is idle the queue is empty, or about to be dispatched. `closed` never becomes False again.
     """
 
     def __init__(self) -> None:
@@ -128,7 +128,7 @@ class Core:
         for stream in reversed(self.idle):
             if stream.flight[0] == runner.LANDED:
                 task._stream = stream
-                stream.lent = True
+                stream.lent = task
                 self.idle.remove(stream)
                 return True
         return False
@@ -165,23 +165,18 @@ class Core:
         stream.flight[0] = runner.LANDED
         return self.next(stream)
 
-    def give_back(self, stream: LedStream) -> None:
-        """Ends the loan of a stream. Called again after an interrupt, does what is left."""
-        with self.mutex:
-            if not stream.lent:
-                return
+    def give_back(self, stream: LedStream, task: Task) -> None:
+        """Ends the loan of a stream to a task. Called again after an interrupt, does what is left."""
+        if stream.lent is task:
+            # From here to the end of the block as in StreamExecutor.submit: no Ctrl-C can come in between.
             stream._pin_caller = False
-            if self.queue:
-                # The leader begins it.
-                stream.task = self.queue[0]
-                del self.queue[0]
-                stream.lent = False
-                stream.ring()
-                return
-            if self.closed:
-                stream.ring()
-            stream.lent = False
-            self.idle.append(stream)
+            stream.lent = None
+            self.idle += (stream,)
+        # Not before: what is queued, or closes the executor, while the stream is not idle is left to this thread.
+        if self.queue:
+            self.dispatch()
+        if self.closed:
+            stream.ring()
 
     def retire(self, stream: LedStream) -> bool:
         """Whether the leader ends here: nothing is queued, nobody has the stream, and no task can come."""

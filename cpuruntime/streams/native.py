@@ -37,5 +37,15 @@ def quick_lead() -> Callable[[int, int, int], None]:
     return _holding_the_gil(runner.lead)
 
 
+@cache
+def lead() -> Callable[[int, int, int], None]:
+    """runner.lead without the GIL."""
+    return ctypes.CFUNCTYPE(None, *_WORDS)(runner.lead.address)
+
+
 def _holding_the_gil(entry: Kernel) -> Callable[[int, int, int], None]:
-    return ctypes.PYFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(entry.address)
+    return ctypes.PYFUNCTYPE(None, *_WORDS)(entry.address)
+
+
+# Words of 64 bits like int64, which ctypes takes twice as long to convert.
+_WORDS = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)

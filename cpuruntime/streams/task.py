@@ -6,6 +6,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ class Stream:
         self.index = index
         self.threads = group.threads
         self.cpus = group.cpus
-        self.state: dict[object, object] = {}
+        self.state: dict[Any, Any] = {}
         self._group = group
         self._pin_caller = False
 
@@ -61,9 +62,9 @@ class Task(ABC):
     `cancellation` ends the native job in progress; a submission clears it. `placed` becomes True when a stream or the
     queue has the task, so that the submission is certain to be over some time, and False at its beginning.
 
-    A task that is `quiet` when it is submitted, and whose begin() says that it is `whole` because its job is all there
-    is to do, may be over without the interpreter: then done() is not called, and `outcome` is the result. In that case
-    the stream refers to the job and not to the task.
+    begin() says whether the task is `whole`, that is, its job is all there is to do: resume() may then be left out. One
+    that is also `quiet` when it is submitted may be over without the interpreter: then done() is not called, and
+    `outcome` is the result. In that case the stream refers to the job and not to the task.
     """
 
     quiet = False
@@ -173,6 +174,8 @@ class Task(ABC):
         job = self.begin(stream)
         if job is not None:
             stream.run(job, self.cancellation)
+            if self.whole:
+                return
         while (job := self.resume(stream)) is not None:
             stream.run(job, self.cancellation)
 

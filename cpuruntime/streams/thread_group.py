@@ -14,8 +14,8 @@ from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.ops import runner
 
 from .affinity import allowed_cpus, enter_stream, mask_bytes
-from .job import Cancellation, Job
-from .native import aligned_bytes, notifier, quick_lead
+from .job import COMPLETED, ELAPSED, Cancellation, Job
+from .native import aligned_bytes, lead, notifier, quick_lead
 
 log = logging.getLogger("cpuruntime")
 
@@ -64,7 +64,7 @@ class ThreadGroup:
         self._memory = _Memory(threads, None if self.cpus is None else self.cpus[0], crowded)
         self.address = self._memory.address
         """Where the native record of the group is, a runner.GROUP."""
-        self._lead = runner.lead.entry
+        self._lead = lead()
         self._quick_lead = quick_lead()
         self._workers: list[threading.Thread] = []
         if threads > 1:
@@ -101,11 +101,14 @@ class ThreadGroup:
         thread that runs there already is left alone when the job is short. Raises CancelledError when the run was
         ended early, by `cancellation` or by `interrupt`; some steps have then not been run.
         """
-        job.listen_to(cancellation)
-        holds = 0 < job.elapsed < QUICK and (self.threads == 1 or not job.shared)
+        if job.cancellation is not cancellation:
+            job.listen_to(cancellation)
+        fields = job.fields
+        holds = 0 < fields[ELAPSED] < QUICK and (self.threads == 1 or not job.shared)
         lead = self._quick_lead if holds else self._lead
         lead(self.address, job.address, pin_caller and self.cpus is not None)
-        job.check_completed()
+        if fields[COMPLETED] < job.steps:
+            job.check_completed()
 
     def interrupt(self) -> None:
         """Ends the run in progress at its next step boundary, and every later one after its first step. Any thread."""

@@ -227,6 +227,44 @@ class TestWork:
         assert task.wait(30)
 
 
+class TestLoans:
+    def test_what_waits_for_a_caller_s_task_follows_in_order(self, one: StreamExecutor) -> None:
+        entered, leave = threading.Event(), threading.Event()
+
+        def hold(stream: Stream) -> None:
+            entered.set()
+            assert leave.wait(30)
+
+        caller = threading.Thread(target=one.run, args=(Call(hold),))
+        caller.start()
+        assert entered.wait(30)
+        order: list[int] = []
+        tasks = [Call(lambda stream, i=i: order.append(i)) for i in range(20)]
+        for task in tasks:
+            one.submit(task)
+        assert not order
+        leave.set()
+        caller.join()
+        assert all(task.wait(30) for task in tasks)
+        assert order == list(range(20))
+
+    def test_a_loan_ends_once_however_often_it_is_said(self, one: StreamExecutor) -> None:
+        core, first, second = one._core, Run(Neighbours(4, 1).job), Run(Neighbours(4, 1).job)
+        until(lambda: len(core.idle) == 1)
+        (stream,) = core.idle
+        for task in (first, second):
+            with core.mutex:
+                assert core.lend(task)
+                assert not core.lend(first)
+            assert task._stream is stream
+            core.give_back(stream, first)
+            assert stream.lent is (None if task is first else second)
+            core.give_back(stream, task)
+            core.give_back(stream, task)
+            assert core.idle == [stream]
+            assert stream.lent is None
+
+
 class TestQuietTasks:
     def test_they_are_over_without_the_interpreter(self, one: StreamExecutor) -> None:
         """The submitting thread keeps the GIL from the submission to the end."""

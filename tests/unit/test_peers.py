@@ -14,14 +14,18 @@ import pytest
 from onnx import TensorProto, helper
 from support.onnx_models import make_model
 
+import models
 import peers
 from cpuruntime.errors import InvalidArgumentError, ModelNotFoundError
-from peer import engines
+from cpuruntime.light_models import LIGHT_MODELS
+from peer import document, engines
+from peer.chart import rows_of
+from peer.compare import Plan
 from peer.mode import Mode
-from peer.models import prepare
+from peer.models import expand, prepare
 from peer.process import EngineError, EngineProcess
 from peer.ratios import geometric_mean, output_error, ratio, rotated
-from peer.report import EngineResult, Result, Table, geometric_means, remarks
+from peer.report import EngineResult, Result, Table, geometric_means, machine, remarks
 
 
 @pytest.fixture
@@ -76,8 +80,9 @@ def test_output_error_is_relative_to_the_largest_magnitude() -> None:
 
 def test_modes() -> None:
     assert Mode.parse("latency12") == Mode("latency12", 12)
+    assert Mode.parse("async1") == Mode("async1", 1, asynchronous=True)
     assert Mode.parse("throughput").unit == "FPS"
-    for text in ("latency", "latency0", "speed"):
+    for text in ("latency", "latency0", "async", "speed"):
         with pytest.raises(ValueError, match=text):
             Mode.parse(text)
 
@@ -85,7 +90,7 @@ def test_modes() -> None:
 def test_prepare_keeps_a_file_that_needs_no_change(tmp_path: Path) -> None:
     path = save_relu(tmp_path / "fixed.onnx", [2, 8])
     model = prepare(str(path), tmp_path)
-    assert (model.name, model.path, model.names, model.batch) == ("fixed", path, ("x",), 2)
+    assert (model.kind, model.name, model.path, model.names, model.batch) == ("", "fixed", path, ("x",), 2)
     with np.load(model.inputs) as archive:
         assert archive["arr_0"].shape == (2, 8)
         assert archive["arr_0"].std() > 0.1
@@ -109,6 +114,20 @@ def test_prepare_refuses_what_it_cannot_fill(relu: Path, tmp_path: Path) -> None
         prepare("gone.onnx", tmp_path)
 
 
+def test_sets_are_all_models_of_their_kind_each_once(tmp_path: Path) -> None:
+    path = str(save_relu(tmp_path / "fixed.onnx", [2, 8]))
+    names = expand([path, "bench:mlp", "light:alexnet", "bench"])
+    assert names[:3] == [path, "bench:mlp", "light:bvlc_alexnet"]
+    assert names[3:] == [f"bench:{name}" for name in models.MODELS if name != "mlp"]
+    assert expand(["light"]) == [f"light:{name}" for name in LIGHT_MODELS]
+
+
+@pytest.mark.parametrize("name", ["light:alexnot", "bench:mlq", "gone.onnx"])
+def test_unknown_models_are_refused_before_any_is_made(name: str) -> None:
+    with pytest.raises(ModelNotFoundError if name == "gone.onnx" else InvalidArgumentError, match=name.split(":")[-1]):
+        expand(["light", name])
+
+
 @pytest.fixture
 def process() -> Iterator[EngineProcess]:
     with EngineProcess("onnxruntime") as opened:
@@ -126,6 +145,30 @@ def test_an_engine_loads_and_measures_in_its_process(process: EngineProcess, tmp
     measured = process.slice(0.01)
     assert measured["count"] > 0
     assert measured["value"] > 0
+
+
+@pytest.mark.parametrize("engine", ["cpuruntime", "openvino"])
+def test_an_engine_starts_and_waits_in_an_asynchronous_mode(engine: str, tmp_path: Path) -> None:
+    if not engines.installed(engine):
+        pytest.skip(f"{engine} is not installed")
+    model = prepare(str(save_relu(tmp_path / "fixed.onnx", [2, 8])), tmp_path)
+    loaded = engines.load(engine, model.path, Mode.parse("async1"), {"x": np.full((2, 8), 1.5, np.float32)}, "CPU")
+    loaded.start_and_wait()
+    np.testing.assert_array_equal(loaded.outputs()[0], np.ones((2, 8)))
+
+
+def test_what_has_no_asynchronous_mode_says_so(process: EngineProcess, tmp_path: Path) -> None:
+    model = prepare(str(save_relu(tmp_path / "fixed.onnx", [2, 8])), tmp_path)
+    process.load(model, mode="async1", device="CPU", outputs=tmp_path / "outputs.npz")
+    with pytest.raises(EngineError, match="ONNX Runtime has no asynchronous inference"):
+        process.slice(0.01)
+
+
+def test_cpuruntime_counts_the_operations_of_its_program(tmp_path: Path) -> None:
+    model = prepare("bench:mlp", tmp_path)
+    with EngineProcess("cpuruntime") as process:
+        answer = process.load(model, mode="latency1", device="CPU", outputs=tmp_path / "outputs.npz")
+    assert answer["flops"] == 3 * 2 * 64 * 64
 
 
 def test_the_memory_of_an_engine_is_its_own(tmp_path: Path) -> None:
@@ -159,7 +202,7 @@ def test_the_whole_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     code = peers.main([*arguments, "--device", "REFERENCE", "--json", str(report)])
     printed = capsys.readouterr().out
     assert code == 0, printed
-    assert "geometric mean" in printed
+    assert "mean of all models" in printed
     document = json.loads(report.read_text())
     present = [name for name in engines.ENGINES if engines.installed(name)]
     assert [row["mode"] for row in document["results"]] == ["latency1", "throughput"]
@@ -168,6 +211,7 @@ def test_the_whole_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         assert all(len(engine["values"]) == 3 for engine in row["engines"].values())
         assert row["engines"]["cpuruntime"]["error"] < 1e-6
         assert set(row["ratios"]) == set(present[1:])
+        assert row["faster"] in present[1:]
     assert document["machine"]["allowed_cores"]
 
 
@@ -188,11 +232,32 @@ def test_a_bad_model_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def results() -> list[Result]:
-    engines = {"cpuruntime": EngineResult([2.0], median=2.0, error=1e-7), "openvino": EngineResult([3.0], median=3.0)}
-    found = {"openvino": ratio([2.0], [3.0], smaller_is_better=True)}
     failed = {"cpuruntime": EngineResult(failure="no kernel"), "openvino": EngineResult([3.0], median=3.0)}
-    mode = Mode.parse("latency1")
-    return [Result("alpha", mode, engines, found), Result("beta", mode, failed, {})]
+    return [
+        measured("alpha", "", "latency1", {"cpuruntime": 2.0, "openvino": 3.0}),
+        Result("beta", "", Mode.parse("latency1"), failed, {}),
+    ]
+
+
+def measured(model: str, kind: str, mode: str, figures: dict[str, float]) -> Result:
+    """A result of one round with these figures."""
+    found = {name: EngineResult([value], median=value) for name, value in figures.items()}
+    first, *others = figures
+    parsed = Mode.parse(mode)
+    ratios = {
+        name: ratio([figures[first]], [figures[name]], smaller_is_better=parsed.is_latency) for name in others
+    }
+    return Result(model, kind, parsed, found, ratios)
+
+
+def many() -> list[Result]:
+    """Two models, one of them light, in two modes; OpenVINO is the faster peer in one result."""
+    return [
+        measured("alpha", "light", "latency1", {"cpuruntime": 0.002, "openvino": 0.008, "onnxruntime": 0.004}),
+        measured("alpha", "light", "throughput", {"cpuruntime": 8e5, "openvino": 1e5, "onnxruntime": 2e5}),
+        measured("beta", "bench", "latency1", {"cpuruntime": 10.0, "openvino": 5.0, "onnxruntime": 20.0}),
+        measured("beta", "bench", "throughput", {"cpuruntime": 100.0, "openvino": 50.0, "onnxruntime": 0.5}),
+    ]
 
 
 def test_the_table_is_aligned_and_shows_failures() -> None:
@@ -200,12 +265,57 @@ def test_the_table_is_aligned_and_shows_failures() -> None:
     rows = [table.header(), *map(table.row, results()), *table.means(results())]
     assert rows[1].split() == ["alpha", "latency1", "2.00", "ms", "3.00", "ms", "1.500", "(1.50..1.50)"]
     assert rows[2].split() == ["beta", "latency1", "failed", "3.00", "ms", "-"]
-    assert rows[3].split() == ["geometric", "mean", "latency1", "1.500"]
+    assert rows[3].split() == ["mean", "of", "all", "models", "latency1", "1.500"]
     assert len({len(row) for row in rows}) == 1
 
 
+def test_the_table_ends_with_the_ratio_to_the_faster_of_two_peers() -> None:
+    modes = [Mode.parse("latency1"), Mode.parse("throughput")]
+    table = Table(["alpha", "beta"], modes, ["cpuruntime", "openvino", "onnxruntime"])
+    rows = [table.header(), *map(table.row, many())]
+    assert [row.split()[-1] for row in rows] == ["faster", "2.000", "4.000", "0.500", "2.000"]
+    assert "2.00 us" in rows[1]
+    assert "800,000 FPS" in rows[2]
+    means = [(line.split()[2], line.split()[-1]) for line in table.means(many())]
+    assert means == [*zip(["light"] * 3, ["2.000", "4.000", "2.828"]), *zip(["all"] * 3, ["1.000", "2.828", "1.682"])]
+
+
 def test_a_failed_model_does_not_enter_the_mean() -> None:
-    assert geometric_means(results()) == {"latency1": {"openvino": pytest.approx(1.5)}}
+    (mean,) = geometric_means(results())
+    assert (mean.group, mean.mode, mean.models) == ("all models", "latency1", 1)
+    assert mean.ratios == {"openvino": pytest.approx(1.5)}
+    assert mean.faster == pytest.approx(1.5)
+
+
+def report(folder: Path, results: list[Result]) -> str:
+    """The table of a report of these results."""
+    plan = Plan(["cpuruntime", "openvino", "onnxruntime"], 1.0, 1)
+    document.write(folder, plan, machine(), 100e9, results)
+    return (folder / "peers.md").read_text()
+
+
+def test_the_report_has_a_table_for_each_mode_with_shares_of_the_peak(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    given = many()
+    given[2].engines["cpuruntime"].flops = 500_000_000
+    given[1].engines["openvino"].failure = "no kernel"
+    lines = report(tmp_path, given).splitlines()
+    assert "| light models | all modes | 1 | 2.828 |" in lines
+    assert "| alpha | 2.00 us | 8.00 us | 4.00 us | 2.000 | 2.00 .. 2.00 | - | - |" in lines
+    assert "| beta | 10.00 ms | 5.00 ms | 20.00 ms | 0.500 | 0.50 .. 0.50 | 50 | 50% |" in lines
+    assert "| alpha | 800,000 FPS | failed | 200,000 FPS | 4.000 | 4.00 .. 4.00 |" in lines
+    assert "- alpha throughput: openvino failed: no kernel" in lines
+
+
+def test_the_plot_has_a_row_for_each_model_and_mean_and_is_the_same_again(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    report(tmp_path / "one", many())
+    report(tmp_path / "two", many())
+    plot = (tmp_path / "one" / "peers.svg").read_text()
+    assert plot == (tmp_path / "two" / "peers.svg").read_text()
+    for text in ("alpha", "beta", "mean of light models", "mean of all models", "latency1", "throughput"):
+        assert f">{text}<" in plot
+    assert rows_of(many())["beta"] == {"latency1": 0.5, "throughput": 2.0}
 
 
 def test_remarks_name_failures_wrong_outputs_and_busy_idlers() -> None:

@@ -110,7 +110,9 @@ class CpuRequest(Task, QuietRequest):
     def begin(self, stream: Stream) -> Job | None:
         """Bind the memory to the stream's instance of the program for these shapes, and start it."""
         program = self._program or self._choose_program()
-        instance = self._instance = _instance(stream, program, self._model.profiled)
+        instance = stream.state.get(program)
+        if instance is None:
+            instance = _new_instance(stream, program, self._model.profiled)
         if instance.owner is not self._bound:
             instance.owner = None
             for index, address in enumerate(self._input_addresses):
@@ -118,11 +120,17 @@ class CpuRequest(Task, QuietRequest):
             for index, address in enumerate(self._output_addresses):
                 instance.bind(Place.OUTPUT, index, address)
             instance.owner = self._bound
-        self.whole = instance.whole
+        if instance.whole is not None:
+            self.whole = True
+            return instance.whole
+        self.whole = False
+        self._instance = instance
         return instance.begin(self._inputs, self._outputs)
 
     def resume(self, stream: Stream) -> Job | None:
         """The next part of the program."""
+        if self.whole:
+            return None
         assert self._instance is not None
         job = self._instance.resume()
         if job is None and self._instance.timed:
@@ -175,12 +183,9 @@ class CpuRequest(Task, QuietRequest):
         return rows
 
 
-def _instance(stream: Stream, program: Program, timed: bool) -> Instance:
-    """The stream's memory for `program`; made at its first use there."""
-    instances = cast("dict[Program, Instance]", stream.state)
-    found = instances.get(program)
-    if found is None:
-        found = instances[program] = Instance(program, timed)
-        while len(instances) > INSTANCES_KEPT:
-            instances.pop(next(iter(instances)))
-    return found
+def _new_instance(stream: Stream, program: Program, timed: bool) -> Instance:
+    """Memory for `program` in the stream."""
+    made = stream.state[program] = Instance(program, timed)
+    while len(stream.state) > INSTANCES_KEPT:
+        stream.state.pop(next(iter(stream.state)))
+    return made
