@@ -20,6 +20,7 @@ from cpuruntime.passes import (
     current_forms,
     dead_code,
     default_attributes,
+    elementwise_chains,
     epilogues,
     fully_connected,
     gelu,
@@ -78,6 +79,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("relu_placement", relu_placement.run),
     Pass("epilogues", epilogues.run),
     Pass("merge_projections", merge_projections.run),
+    Pass("elementwise_chains", elementwise_chains.run),
 )
 
 
