@@ -172,15 +172,13 @@ def _source(expression: Expression, still: str) -> str:
 
 
 def _imports(expression: Expression) -> list[str]:
-    helpers: dict[str, set[str]] = {"activations": set(), "elementwise": {"same_everywhere"}, "vector_math": set()}
+    helpers: dict[str, set[str]] = {"elementwise": {"same_everywhere"}}
     for op, _ in expression:
-        called = FUNCTIONS[op].text.split("(")[0]
-        if op in ACTIVATIONS:
-            helpers["activations"].add(called)
-        elif op in VECTOR_BINARY and "(" in FUNCTIONS[op].text:
-            helpers["vector_math" if called == "power" else "elementwise"].add(called)
+        function = ACTIVATIONS[op].function if op in ACTIVATIONS else VECTOR_BINARY.get(op)
+        if function is not None and "(" in FUNCTIONS[op].text:
+            helpers.setdefault(function.function.__module__.rpartition(".")[2], set()).add(function.function.__name__)
     helpers |= {"isa": {"LANES"}, "jit": {"lazy"}, "loops": {"piece", "place", "share"}}
-    return [f"from cpuruntime.ops.{m} import {', '.join(sorted(names))}" for m, names in helpers.items() if names]
+    return [f"from cpuruntime.ops.{m} import {', '.join(sorted(names))}" for m, names in sorted(helpers.items())]
 
 
 def _place(name: str) -> str:

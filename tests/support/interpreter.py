@@ -189,7 +189,7 @@ def instruction(op: str, x: list[Array]) -> Array:
         return INSTRUCTIONS[op](*x)
     if op == "Clip":
         return np.minimum(np.maximum(x[0], x[1]), x[2])
-    names = ("alpha", "gamma") if op == "Selu" else ("alpha", "beta")
+    names = {"Selu": ("alpha", "gamma"), "Shrink": ("lambd", "bias")}.get(op, ("alpha", "beta"))
     attributes = {} if op in BINARY else {name: float(number) for name, number in zip(names, x[1:])}
     arrays = x if op in BINARY else x[:1]
     values = [Value(f"x{index}") for index in range(len(arrays))]
