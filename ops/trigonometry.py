@@ -1,7 +1,7 @@
 """Trigonometric and hyperbolic functions and their inverses on float32 vectors.
 
-They take two parameters that they ignore, as `activations` asks. Errors are stated as in `vector_math`. Angles of any size are reduced exactly enough. The polynomials are those of
-Cephes (S. Moshier), for float32.
+They take two parameters that they ignore, as `activations` asks. Errors are stated as in `vector_math`. Angles of any
+size are reduced exactly enough. The polynomials are those of Cephes (S. Moshier), for float32.
 """
 
 from __future__ import annotations
