@@ -171,7 +171,7 @@ def _function(reduction: str, dtype: str) -> Inline:
 
 @kernel(ONE_HOT)
 def one_hot(a, thread, threads):
-    """target[o, d, i] = values[1] where indices[o, i] is d, values[0] elsewhere; indices beyond the depth are nowhere."""
+    """target[o, d, i] = values[1] where indices[o, i] is d, values[0] elsewhere; it may be beyond the depth."""
     rows = a.outer * a.depth
     for row in range(rows * thread // threads, rows * (thread + 1) // threads):
         outer, d = row // a.depth, row % a.depth

@@ -16,7 +16,7 @@ TRIANGLE = record(
 
 @cache
 def running_sum(dtype: str) -> Kernel:
-    """target[o, n, i] = sum of source[o, :n + 1, i]; without the last term if `exclusive`; from the end if `reverse`."""
+    """target[o, n, i] = sum of source[o, :n + 1, i], if `exclusive` without the last; if `reverse` from the end."""
     read, write, element = load(dtype), store(dtype), as_element(dtype)
 
     @kernel(SUMS, name=f"running_sum_{dtype}")

@@ -36,9 +36,8 @@ def _check_elements(node: Node) -> str | None:
         return f"{node.op_type} has no kernel for {value.element_type.get_type_name()}"
     if len(value.static_shape) > indexing.AXES:
         return f"{node.op_type} has a kernel for up to {indexing.AXES} dimensions, not for {len(value.static_shape)}"
-    if node.op_type.startswith("Scatter") and node.attributes.get("reduction", "none") != "none":
-        if _dtype(value) not in NUMBERS:
-            return f"{node.op_type} has no kernel that combines {value.element_type.get_type_name()}"
+    if node.attributes.get("reduction", "none") != "none" and _dtype(value) not in NUMBERS:
+        return f"{node.op_type} has no kernel that combines {value.element_type.get_type_name()}"
     return None
 
 

@@ -117,7 +117,7 @@ def test_indices_out_of_range_are_errors(op: str) -> None:
 def test_shapes_that_do_not_fit_are_errors() -> None:
     n = Net()
     n.output(n("GatherElements", n.input(4, 5), n.input(6, 2, dtype=np.int64), axis=1))
-    with pytest.raises(ModelError, match="extent 6 .* > extent 4"):
+    with pytest.raises(ModelError, match=r"extent 6 .* > extent 4"):
         ov.Core().compile_model(n.model(), "CPU")
 
 
