@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import frexp
 
 import numpy as np
 
@@ -100,8 +101,9 @@ def _power(node: Node) -> Spelling:
 
 
 def _quotient(node: Node) -> Spelling:
+    """A product where the reciprocal is exact."""
     divisor = _operand(node.inputs[1])
-    if isinstance(divisor, float) and 1e-30 < abs(divisor) < 1e30:
+    if isinstance(divisor, float) and abs(frexp(divisor)[0]) == 0.5 and 1e-30 < abs(divisor) < 1e30:
         return [("Mul", [_operand(node.inputs[0]), 1 / divisor])]
     return _plain(node)
 

@@ -33,6 +33,7 @@ from cpuruntime.passes import (
     normalisation,
     pad_into_convolution,
     pooling,
+    quantisation,
     relu_placement,
     rows_of_products,
     softmax,
@@ -53,6 +54,7 @@ class Pass(NamedTuple):
 
 
 PASSES: tuple[Pass, ...] = (
+    Pass("quantisation", quantisation.run),
     Pass("constant_folding", constant_folding.run),
     Pass("dead_code", dead_code.run),
     # One spelling for everything.
