@@ -8,6 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .jit import Inline, inline, lazy
+from .trigonometry import (
+    arccosine,
+    arcsine,
+    arctangent,
+    cosine,
+    hyperbolic_cosine,
+    hyperbolic_sine,
+    inverse_hyperbolic_cosine,
+    inverse_hyperbolic_sine,
+    inverse_hyperbolic_tangent,
+    sine,
+    tangent,
+)
 from .vector_math import (
     SIGN_BIT,
     erf,
@@ -120,6 +133,12 @@ def thresholded_relu(x, alpha, beta):
 
 
 @inline
+def shrink(x, limit, bias):
+    zero = simd.select(x == x, simd.broadcast(0.0), x)
+    return simd.select(x > limit, x - bias, simd.select(x < 0.0 - limit, x + bias, zero))
+
+
+@inline
 def elu(x, alpha, beta):
     return simd.select(x < 0.0, expm1(x) * alpha, x)
 
@@ -198,9 +217,17 @@ def gelu_tanh(x, alpha, beta):
 # By ONNX operator; but Gelu with approximate="tanh" is GeluTanh, Swish of alpha 1 is Silu, Mul of x and x is Square.
 ACTIVATIONS: dict[str, Activation] = {
     "Abs": Activation(magnitude),
+    "Acos": Activation(arccosine),
+    "Acosh": Activation(inverse_hyperbolic_cosine),
+    "Asin": Activation(arcsine),
+    "Asinh": Activation(inverse_hyperbolic_sine),
+    "Atan": Activation(arctangent),
+    "Atanh": Activation(inverse_hyperbolic_tangent),
     "Ceil": Activation(ceil),
     "Celu": Activation(celu, {"alpha": 1.0}),
     "Clip": Activation(clip, {"min": float("-inf"), "max": float("inf")}),
+    "Cos": Activation(cosine),
+    "Cosh": Activation(hyperbolic_cosine),
     "Elu": Activation(elu, {"alpha": 1.0}),
     "Erf": Activation(error_function),
     "Exp": Activation(exponential),
@@ -217,14 +244,18 @@ ACTIVATIONS: dict[str, Activation] = {
     "Relu": Activation(relu),
     "Round": Activation(nearest),
     "Selu": Activation(selu, {"alpha": SELU_ALPHA, "gamma": SELU_GAMMA}),
+    "Shrink": Activation(shrink, {"lambd": 0.5, "bias": 0.0}),
     "Sigmoid": Activation(logistic),
     "Sign": Activation(sign),
     "Silu": Activation(silu),
+    "Sin": Activation(sine),
+    "Sinh": Activation(hyperbolic_sine),
     "Softplus": Activation(softplus),
     "Softsign": Activation(softsign),
     "Sqrt": Activation(square_root),
     "Square": Activation(square),
     "Swish": Activation(swish, {"alpha": 1.0}),
+    "Tan": Activation(tangent),
     "Tanh": Activation(hyperbolic_tangent),
     "ThresholdedRelu": Activation(thresholded_relu, {"alpha": 1.0}),
 }

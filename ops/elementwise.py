@@ -23,49 +23,49 @@ simd = lazy("simd")
 
 
 @inline
-def _add(x, y):
+def add(x, y):
     return x + y
 
 
 @inline
-def _subtract(x, y):
+def subtract(x, y):
     return x - y
 
 
 @inline
-def _multiply(x, y):
+def multiply(x, y):
     return x * y
 
 
 @inline
-def _divide(x, y):
+def divide(x, y):
     return x / y
 
 
 @inline
-def _larger(x, y):
+def larger(x, y):
     return simd.select(x == x, simd.maximum(x, y), x)
 
 
 @inline
-def _smaller(x, y):
+def smaller(x, y):
     return simd.select(x == x, simd.minimum(x, y), x)
 
 
 @inline
-def _parametric_relu(x, slope):
+def parametric_relu(x, slope):
     return simd.select(x < 0.0, x * slope, x)
 
 
 VECTOR_BINARY: dict[str, Inline] = {
-    "Add": _add,
-    "Div": _divide,
-    "Max": _larger,
-    "Min": _smaller,
-    "Mul": _multiply,
-    "PRelu": _parametric_relu,
+    "Add": add,
+    "Div": divide,
+    "Max": larger,
+    "Min": smaller,
+    "Mul": multiply,
+    "PRelu": parametric_relu,
     "Pow": power,
-    "Sub": _subtract,
+    "Sub": subtract,
 }
 
 # What there are kernels for, by operator and element type of the first input.
@@ -137,7 +137,7 @@ def _vector_unary(function: Inline) -> Inline:
 
 
 @inline
-def _same_everywhere(address, stride):
+def same_everywhere(address, stride):
     """The vector of an operand that does not move: one value, or with `REPEAT` one vector."""
     return simd.broadcast(simd.load_f32(address)) if stride == 0 else simd.load(address)
 
@@ -158,12 +158,12 @@ def _vector_binary(function: Inline) -> Inline:
         if a.target5 == 4 and (moves or still) and (also_moves or also_still) and (moves or also_moves):
             done, step = count - count % LANES, LANES
         if done != 0 and still:
-            x = _same_everywhere(first, a.first5)
+            x = same_everywhere(first, a.first5)
             for i in range(0, done, LANES):
                 result = function(x, simd.load(second + 4 * i))
                 simd.store(target + 4 * i, simd.minimum(high, simd.maximum(low, result)))
         elif done != 0 and also_still:
-            y = _same_everywhere(second, a.second5)
+            y = same_everywhere(second, a.second5)
             for i in range(0, done, LANES):
                 result = function(simd.load(first + 4 * i), y)
                 simd.store(target + 4 * i, simd.minimum(high, simd.maximum(low, result)))

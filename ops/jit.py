@@ -222,13 +222,33 @@ def _source_digest(path: Path) -> bytes:
     while pending:
         file = pending.pop()
         if file not in seen:
-            seen[file] = text = file.read_text()
+            seen[file] = text = _generated.get(str(file)) or file.read_text()
             names = (a or b for a, b in _SIBLING_IMPORT.findall(text))
             pending += [folder / f"{name}.py" for name in names]
     digest = hashlib.sha256()
     for file in sorted(seen, key=lambda f: f.name):
         digest.update(file.name.encode() + b"\0" + seen[file].encode() + b"\0")
     return digest.digest()
+
+
+_generated: dict[str, str] = {}
+
+
+def generate(name: str, source: str) -> ModuleType:
+    """The module that the text `source`, written by this package, makes when it is executed.
+
+    Kernels in it are cached by the text like any other. A copy named `name` in the folder of the kernel cache is for
+    people to read and for debuggers; it is never read back.
+    """
+    folder = cache_folder()
+    path = Path("<generated>" if folder is None else folder) / f"{name}.py"
+    _generated[str(path)] = source
+    if folder is not None and not path.exists():
+        _write_file(path, source.encode())
+    module = ModuleType(name)
+    module.__file__ = str(path)
+    exec(compile(source, str(path), "exec"), module.__dict__)
+    return module
 
 
 _SIBLING_IMPORT = re.compile(r'^from \.(\w+) import|\b(?:lazy|made)\(\s*"(\w+)"', re.MULTILINE)
@@ -348,18 +368,21 @@ def _read_object(symbol: str) -> bytes | None:
 
 
 def _write_object(symbol: str, code: bytes) -> None:
-    """Best effort: a full disk or a read-only folder costs a recompilation in the next process, nothing else."""
     folder = cache_folder()
-    if folder is None:
-        return
+    if folder is not None:
+        _write_file(folder / f"{symbol}.o", hashlib.sha256(code).digest() + code)
+
+
+def _write_file(path: Path, content: bytes) -> None:
+    """Best effort: a full disk or a read-only folder costs a recompilation in the next process, nothing else."""
     try:
-        handle, temporary = tempfile.mkstemp(dir=folder)
+        handle, temporary = tempfile.mkstemp(dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(hashlib.sha256(code).digest() + code)
-            os.replace(temporary, folder / f"{symbol}.o")
+                file.write(content)
+            os.replace(temporary, path)
         except OSError:
             os.unlink(temporary)
             raise
     except OSError as error:
-        log.warning("kernel %s could not be written to the cache: %s", symbol, error)
+        log.warning("%s could not be written to the kernel cache: %s", path.name, error)

@@ -51,15 +51,15 @@ def collapse(
 ) -> tuple[list[int], list[list[int]]]:
     """The same walk with fewer dimensions: those of size 1 dropped, adjacent ones merged where every operand allows it.
 
-    `operands` are byte strides, the target's first. With `repeat` (for float32 arithmetic on two inputs) a last
-    dimension of one vector that one input repeats along the dimension before is merged too, as stride `REPEAT`.
+    `operands` are byte strides, the target's first. With `repeat` (for float32 arithmetic) a last dimension of one
+    vector that some inputs repeat along the dimension before is merged too, as their stride `REPEAT`.
     """
     kept = [d for d, size in enumerate(shape) if size != 1]
     sizes = [shape[d] for d in kept]
     strides = [[operand[d] for d in kept] for operand in operands]
     if repeat and _repeats(sizes, strides):
         for operand in strides:
-            operand[-2:] = [REPEAT if operand[-2] == 0 else operand[-1]]
+            operand[-2:] = [REPEAT if operand[-2:] == [0, 4] else operand[-1]]
         sizes[-2:] = [sizes[-2] * LANES]
     for d in range(len(sizes) - 2, -1, -1):
         if all(_merges(operand[d], operand[d + 1], sizes[d + 1]) for operand in strides):
@@ -77,8 +77,9 @@ def _repeats(sizes: list[int], strides: list[list[int]]) -> bool:
     if len(sizes) < 2 or sizes[-1] != LANES:
         return False
     pairs = [tuple(operand[-2:]) for operand in strides]
-    whole, again = (VECTOR_BYTES, 4), (0, 4)
-    return set(pairs) == {whole, again} and pairs[0] == whole and whole in pairs[1:]
+    whole, again, still = (VECTOR_BYTES, 4), (0, 4), (0, 0)
+    fits = again in pairs and pairs[0] == whole and whole in pairs[1:]
+    return fits and all(pair in (whole, again, still) for pair in pairs)
 
 
 def nest(shape: Sequence[int], repeat: bool = False, **strides: Sequence[int]) -> dict[str, int]:
@@ -97,16 +98,18 @@ def nest(shape: Sequence[int], repeat: bool = False, **strides: Sequence[int]) -
 
 
 @inline
-def _offset(group, size1, size2, size3, stride0, stride1, stride2, stride3):
-    """Byte offset of row group `group`, counted over the dimensions 0 to 3."""
-    rest, d3 = group // size3, group % size3
-    rest, d2 = rest // size2, rest % size2
-    return rest // size1 * stride0 + rest % size1 * stride1 + d2 * stride2 + d3 * stride3
+def share(a, thread, threads):
+    """The first item of work of a thread, and the one after its last; an item is a chunk of a row."""
+    items = a.size0 * a.size1 * a.size2 * a.size3 * a.size4 * ((a.size5 + CHUNK - 1) // CHUNK)
+    return items * thread // threads, items * (thread + 1) // threads
 
 
 @inline
-def _piece(a, item, end):
-    """The next work: number of rows, elements of each, addresses of the four operands, and the first item after it."""
+def piece(a, item, end):
+    """The next work: number of rows, elements of each, where they lie, and the first item after it.
+
+    Where: the group of rows, counted over the dimensions 0 to 3; the row in it; the first element of each row.
+    """
     chunks = (a.size5 + CHUNK - 1) // CHUNK
     row, chunk = item // chunks, item % chunks
     group, y = row // a.size4, row % a.size4
@@ -115,15 +118,25 @@ def _piece(a, item, end):
         rows = min(a.size4 - y, end - item)
     begin = chunk * CHUNK
     count = min(a.size5, (chunk + pieces) * CHUNK) - begin
-    target = _offset(group, a.size1, a.size2, a.size3, a.target0, a.target1, a.target2, a.target3)
-    first = _offset(group, a.size1, a.size2, a.size3, a.first0, a.first1, a.first2, a.first3)
-    second = _offset(group, a.size1, a.size2, a.size3, a.second0, a.second1, a.second2, a.second3)
-    third = _offset(group, a.size1, a.size2, a.size3, a.third0, a.third1, a.third2, a.third3)
-    target += a.target + y * a.target4 + begin * max(a.target5, 0)
-    first += a.first + y * a.first4 + begin * max(a.first5, 0)
-    second += a.second + y * a.second4 + begin * max(a.second5, 0)
-    third += a.third + y * a.third4 + begin * max(a.third5, 0)
-    return rows, count, target, first, second, third, item + rows * pieces
+    return rows, count, group, y, begin, item + rows * pieces
+
+
+@inline
+def place(a, group, y, begin, base, stride0, stride1, stride2, stride3, stride4, stride5):
+    """The address of an operand's element that `piece` says work begins at."""
+    rest, d3 = group // a.size3, group % a.size3
+    rest, d2 = rest // a.size2, rest % a.size2
+    outer = rest // a.size1 * stride0 + rest % a.size1 * stride1 + d2 * stride2 + d3 * stride3
+    return base + outer + y * stride4 + begin * max(stride5, 0)
+
+
+@inline
+def _places(a, group, y, begin):
+    target = place(a, group, y, begin, a.target, a.target0, a.target1, a.target2, a.target3, a.target4, a.target5)
+    first = place(a, group, y, begin, a.first, a.first0, a.first1, a.first2, a.first3, a.first4, a.first5)
+    second = place(a, group, y, begin, a.second, a.second0, a.second1, a.second2, a.second3, a.second4, a.second5)
+    third = place(a, group, y, begin, a.third, a.third0, a.third1, a.third2, a.third3, a.third4, a.third5)
+    return target, first, second, third
 
 
 def nest_kernel(name: str, span: Inline) -> Kernel:
@@ -134,10 +147,10 @@ def nest_kernel(name: str, span: Inline) -> Kernel:
 
     @kernel(NEST, name=name)
     def run(a, thread, threads):
-        items = a.size0 * a.size1 * a.size2 * a.size3 * a.size4 * ((a.size5 + CHUNK - 1) // CHUNK)
-        item, end = items * thread // threads, items * (thread + 1) // threads
+        item, end = share(a, thread, threads)
         while item < end:
-            rows, count, target, first, second, third, item = _piece(a, item, end)
+            rows, count, group, y, begin, item = piece(a, item, end)
+            target, first, second, third = _places(a, group, y, begin)
             for _ in range(rows):
                 span(a, target, first, second, third, count)
                 target += a.target4

@@ -180,6 +180,58 @@ def store_first(typingctx, address, value, count):
     return types.void(types.int64, f32s, types.int64), codegen
 
 
+BYTES = ir.VectorType(I8, LANES)
+
+
+@intrinsic
+def load_flags(typingctx, address):
+    """The mask of LANES bools from `address` on."""
+
+    def codegen(context, builder, sig, args):
+        bytes_ = builder.load(pointer(builder, args[0], BYTES), align=1)
+        return builder.icmp_unsigned("!=", bytes_, ir.Constant(BYTES, [0] * LANES))
+
+    return mask(types.int64), codegen
+
+
+@intrinsic
+def load_first_flags(typingctx, address, count):
+    """A mask whose first `count` lanes (0..LANES) are bools from `address` on; no other memory is read."""
+
+    def codegen(context, builder, sig, args):
+        none = ir.Constant(BYTES, [0] * LANES)
+        source = pointer(builder, args[0], BYTES)
+        arguments = [source, ir.Constant(I32, 1), first_lanes(builder, args[1]), none]
+        bytes_ = call_llvm(builder, f"llvm.masked.load.v{LANES}i8.p0", BYTES, arguments)
+        return builder.icmp_unsigned("!=", bytes_, none)
+
+    return mask(types.int64, types.int64), codegen
+
+
+@intrinsic
+def store_flags(typingctx, address, flags):
+    """Writes the lanes of a mask as bools."""
+
+    def codegen(context, builder, sig, args):
+        builder.store(builder.zext(args[1], BYTES), pointer(builder, args[0], BYTES), align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, mask), codegen
+
+
+@intrinsic
+def store_first_flags(typingctx, address, flags, count):
+    """Writes the first `count` lanes (0..LANES) of a mask as bools; no other memory is touched."""
+
+    def codegen(context, builder, sig, args):
+        target = pointer(builder, args[0], BYTES)
+        arguments = [builder.zext(args[1], BYTES), target, ir.Constant(I32, 1), first_lanes(builder, args[2])]
+        call_llvm(builder, f"llvm.masked.store.v{LANES}i8.p0", ir.VoidType(), arguments)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, mask, types.int64), codegen
+
+
 @intrinsic
 def lanes_below(typingctx, count):
     """The mask of the first `count` lanes (0..LANES)."""

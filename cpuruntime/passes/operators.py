@@ -15,11 +15,15 @@ Their values are f32, except Reshape's, which may have any type. Convolutional d
 | RmsNorm | x, scale or None, shift or None | `x / sqrt(mean square + epsilon) * scale + shift` from `axis` on |
 | Attention | query, key, value, mask or None | `softmax(scale * query @ key^T + mask) @ value` for each head |
 | ChannelShuffle | x | channels seen as `group` x C/`group` and transposed |
+| Elementwise | a, b, ... | `expression` of the inputs, element by element |
 | Reshape | x | the same elements in the shape of the output |
 
 Those before Silu have the attributes `activation` ("" or a key of ACTIVATIONS) and `activation_arguments` (floats). A
 residual has exactly the shape of the output and is added before the activation. w and bias may be any array views:
 transposed, or with strides of zero.
+
+Elementwise has an expression of `ops.fused`, whose numbers are `numbers`. `views` has an entry for each input: None
+where the input broadcasts to the output's shape, else offset and strides, counted in elements, along the output's axes.
 
 Attention's inputs and output lie in memory as its attributes `query`, `key`, `value`, `mask` and `target` say: offset
 and strides, counted in elements, along batch, head, row and column of [batch, heads, queries, depth],

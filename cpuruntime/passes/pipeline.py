@@ -15,11 +15,14 @@ from cpuruntime.passes import (
     channel_arithmetic,
     channel_shuffle,
     clamps,
+    compositions,
     constant_folding,
     convolution,
     current_forms,
     dead_code,
     default_attributes,
+    einsum,
+    elementwise_chains,
     epilogues,
     fully_connected,
     gelu,
@@ -30,12 +33,14 @@ from cpuruntime.passes import (
     normalisation,
     pad_into_convolution,
     pooling,
+    quantisation,
     relu_placement,
     rows_of_products,
     softmax,
     transposed_convolution,
     variadic,
     views,
+    volumes,
 )
 
 DUMP_VARIABLE = "CPURUNTIME_DUMP_AFTER"
@@ -49,10 +54,13 @@ class Pass(NamedTuple):
 
 
 PASSES: tuple[Pass, ...] = (
+    Pass("quantisation", quantisation.run),
     Pass("constant_folding", constant_folding.run),
     Pass("dead_code", dead_code.run),
     # One spelling for everything.
     Pass("current_forms", current_forms.run),
+    Pass("compositions", compositions.run),
+    Pass("einsum", einsum.run),
     Pass("default_attributes", default_attributes.run),
     Pass("normalisation", normalisation.run),
     Pass("variadic", variadic.run),
@@ -78,6 +86,10 @@ PASSES: tuple[Pass, ...] = (
     Pass("relu_placement", relu_placement.run),
     Pass("epilogues", epilogues.run),
     Pass("merge_projections", merge_projections.run),
+    Pass("volumes", volumes.run),
+    Pass("merge_views_after_volumes", merge_views.run),
+    Pass("no_ops_after_volumes", no_ops.run),
+    Pass("elementwise_chains", elementwise_chains.run),
 )
 
 

@@ -26,9 +26,9 @@ from cpuruntime.program.planner import Planner
 
 # Operators that turn the zeros in unused lanes into numbers; others may make them infinite or NaN.
 FINITE_AT_ZERO = {
-    "Abs", "Add", "Ceil", "Celu", "Clip", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu",
-    "Max", "Min", "Mish", "Mul", "Neg", "PRelu", "Relu", "Round", "Selu", "Sigmoid", "Sign", "Silu", "Softplus",
-    "Softsign", "Sqrt", "Sub", "Swish", "Tanh", "ThresholdedRelu",
+    "Abs", "Add", "Asinh", "Atan", "Ceil", "Celu", "Clip", "Cos", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid",
+    "HardSwish", "LeakyRelu", "Max", "Min", "Mish", "Mul", "Neg", "PRelu", "Relu", "Round", "Selu", "Shrink", "Sigmoid",
+    "Sign", "Silu", "Sin", "Softplus", "Softsign", "Sqrt", "Sub", "Swish", "Tanh", "ThresholdedRelu",
 }  # fmt: skip
 BINARY_OPERATORS = sorted({op for op, _ in BINARY} - {"FMod"})
 UNARY_OPERATORS = sorted({op for op, _ in UNARY} - {"GeluTanh", "Silu", "Square"})

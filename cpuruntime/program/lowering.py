@@ -79,6 +79,8 @@ def find(node: Node) -> Lowering | str:
     entry = TABLE.get((node.domain, node.op_type))
     if entry is None:
         return f"no kernel for {node.op_type}"
+    if not all(value.is_static for value in node.outputs if value.name):
+        return "the shape of the result is not known"
     return entry.check(node) or entry
 
 

@@ -34,9 +34,17 @@ erf = np.vectorize(math.erf, otypes=[np.float64])
 # For float64 arrays, with the parameters in order; ONNX's definitions.
 UNARY: dict[str, Reference] = {
     "Abs": np.abs,
+    "Acos": np.arccos,
+    "Acosh": np.arccosh,
+    "Asin": np.arcsin,
+    "Asinh": np.arcsinh,
+    "Atan": np.arctan,
+    "Atanh": np.arctanh,
     "Ceil": np.ceil,
     "Celu": lambda x, a: np.maximum(0, x) + np.minimum(0, a * np.expm1(x / a)),
     "Clip": np.clip,
+    "Cos": np.cos,
+    "Cosh": np.cosh,
     "Elu": lambda x, a: np.where(x < 0, a * np.expm1(x), x),
     "Erf": erf,
     "Exp": np.exp,
@@ -53,19 +61,23 @@ UNARY: dict[str, Reference] = {
     "Relu": lambda x: np.maximum(x, 0),
     "Round": np.rint,
     "Selu": lambda x, a, g: g * np.where(x <= 0, a * np.expm1(x), x),
+    "Shrink": lambda x, limit, bias: np.where(np.abs(x) <= limit, 0, x - np.sign(x) * bias),
     "Sigmoid": sigmoid,
     "Sign": np.sign,
     "Silu": lambda x: x * sigmoid(x),
+    "Sin": np.sin,
+    "Sinh": np.sinh,
     "Softplus": softplus,
     "Softsign": lambda x: x / (1 + np.abs(x)),
     "Sqrt": np.sqrt,
     "Square": np.square,
     "Swish": lambda x, a: x * sigmoid(a * x),
+    "Tan": np.tan,
     "Tanh": np.tanh,
     "ThresholdedRelu": lambda x, a: np.where(x > a, x, np.where(np.isnan(x), x, 0)),
 }
 PARAMETERS = {"Celu": (0.7,), "Clip": (-1.5, 2.25), "Elu": (0.6,), "HardSigmoid": (0.3, 0.4), "LeakyRelu": (0.125,),
-              "Selu": (1.5, 1.25), "Swish": (1.3,), "ThresholdedRelu": (0.8,)}  # fmt: skip
+              "Selu": (1.5, 1.25), "Shrink": (0.6, 0.2), "Swish": (1.3,), "ThresholdedRelu": (0.8,)}  # fmt: skip
 BINARY: dict[str, Reference] = {
     "Add": np.add,
     "Div": np.divide,

@@ -50,6 +50,17 @@ def exact(x: np.ndarray) -> np.ndarray:
         ("Log", np.log, 1.0),
         ("Tanh", np.tanh, 2.0),
         ("Erf", np.vectorize(math.erf, otypes=[np.float64]), 2.0),
+        ("Sin", np.sin, 1.6),
+        ("Cos", np.cos, 1.6),
+        ("Tan", np.tan, 4.0),
+        ("Asin", np.arcsin, 3.0),
+        ("Acos", np.arccos, 3.0),
+        ("Atan", np.arctan, 3.0),
+        ("Sinh", np.sinh, 3.0),
+        ("Cosh", np.cosh, 3.0),
+        ("Asinh", np.arcsinh, 4.0),
+        ("Acosh", np.arccosh, 4.0),
+        ("Atanh", np.arctanh, 4.0),
     ],
 )
 def test_accuracy(op: str, reference: Callable[[np.ndarray], np.ndarray], ulps: float) -> None:
@@ -57,6 +68,32 @@ def test_accuracy(op: str, reference: Callable[[np.ndarray], np.ndarray], ulps: 
     with np.errstate(all="ignore"):
         expected = reference(exact(x))
     check(apply(op, x), expected, ulps)
+
+
+@pytest.mark.every_isa
+@pytest.mark.parametrize(
+    ("op", "reference", "ulps", "low", "high"),
+    [
+        ("Sin", np.sin, 1.6, -13000, 13000),
+        ("Cos", np.cos, 1.6, -13000, 13000),
+        ("Tan", np.tan, 4.0, -13000, 13000),
+        ("Sin", np.sin, 1.6, -10, 10),
+        ("Cos", np.cos, 1.6, -10, 10),
+        ("Acos", np.arccos, 3.0, -1, 1),
+        ("Asin", np.arcsin, 3.0, -1, 1),
+        ("Atan", np.arctan, 3.0, -5, 5),
+        ("Atanh", np.arctanh, 4.0, -1, 1),
+        ("Acosh", np.arccosh, 4.0, 1, 9),
+        ("Asinh", np.arcsinh, 4.0, -3, 3),
+        ("Sinh", np.sinh, 3.0, -3, 3),
+        ("Cosh", np.cosh, 3.0, -90, 90),
+    ],
+)
+def test_accuracy_where_it_is_used(
+    op: str, reference: Callable[[np.ndarray], np.ndarray], ulps: float, low: float, high: float
+) -> None:
+    x = np.random.default_rng(0).uniform(low, high, 100_000).astype(np.float32)
+    check(apply(op, x), reference(exact(x)), ulps)
 
 
 @pytest.mark.every_isa

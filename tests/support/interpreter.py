@@ -165,6 +165,49 @@ def attention(node: Node, query: Array, key: Array, value: Array, mask: Array | 
     return result
 
 
+def elementwise(node: Node, *inputs: Array) -> Array:
+    """Each instruction as ONNX defines its operator, on the inputs as their views say."""
+    shape = node.outputs[0].static_shape
+    known: dict[str, Array] = {f"p{i}": np.float32(number) for i, number in enumerate(node.attributes["numbers"])}
+    for letter, array, view in zip("abcdefgh", inputs, node.attributes["views"]):
+        if view is None:
+            assert np.broadcast_shapes(array.shape, shape) == shape
+            known[letter] = array
+            continue
+        offset, *strides = view
+        assert offset + sum((n - 1) * s for n, s in zip(shape, strides)) < array.size
+        flat = np.ascontiguousarray(array).reshape(-1)
+        known[letter] = as_strided(flat[offset:], shape, [s * array.itemsize for s in strides])
+    result = np.zeros(())
+    for index, (op, operands) in enumerate(node.attributes["expression"]):
+        result = known[f"t{index}"] = instruction(op, [known[operand] for operand in operands])
+    return np.broadcast_to(result, shape)
+
+
+def instruction(op: str, x: list[Array]) -> Array:
+    if op in INSTRUCTIONS:
+        return INSTRUCTIONS[op](*x)
+    if op == "Clip":
+        return np.minimum(np.maximum(x[0], x[1]), x[2])
+    names = {"Selu": ("alpha", "gamma"), "Shrink": ("lambd", "bias")}.get(op, ("alpha", "beta"))
+    attributes = {} if op in BINARY else {name: float(number) for name, number in zip(names, x[1:])}
+    arrays = x if op in BINARY else x[:1]
+    values = [Value(f"x{index}") for index in range(len(arrays))]
+    return evaluate(Node(op, op, values, [Value("y")], attributes, "", 22), [np.asarray(a) for a in arrays])[0]
+
+
+BINARY = ("Add", "Div", "Max", "Min", "Mul", "Pow", "PRelu", "Sub", "Equal", "Greater", "GreaterOrEqual", "Less",
+          "LessOrEqual", "And", "Or", "Xor", "Where")  # fmt: skip
+INSTRUCTIONS: dict[str, Callable[..., Array]] = {
+    "GeluTanh": lambda x: ACTIVATIONS["GeluTanh"](x).astype(x.dtype),
+    "Silu": lambda x: (x * sigmoid(x)).astype(x.dtype),
+    "Square": lambda x: x * x,
+    "Swish": lambda x, alpha: (x * sigmoid(alpha * x)).astype(x.dtype),
+    "ToBool": lambda x: x != 0,
+    "ToFloat": lambda x: x.astype(np.float32),
+}
+
+
 def channel_shuffle(node: Node, x: Array) -> Array:
     group, channels = node.attributes["group"], x.shape[1]
     return x[:, [(i % group) * (channels // group) + i // group for i in range(channels)]]
@@ -233,6 +276,7 @@ OPERATORS: Operators = {
     ("cpuruntime", "ScaleShift"): scale_shift,
     ("cpuruntime", "Add"): lambda node, a, b: a + b,
     ("cpuruntime", "ChannelShuffle"): channel_shuffle,
+    ("cpuruntime", "Elementwise"): elementwise,
     ("cpuruntime", "Silu"): lambda node, x: (x * sigmoid(x)).astype(x.dtype),
     ("cpuruntime", "Attention"): attention,
     ("cpuruntime", "LayerNorm"): normalised,

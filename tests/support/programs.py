@@ -76,7 +76,7 @@ class NodeProgram:
         """The node's first output. The lanes beyond the channels of blocked inputs hold `PAD_LANE`."""
         self._arena.erase()
         held = [holding(x) for x in inputs]
-        results = [guarded(shape) for shape in self.program.output_shapes]
+        results = [guarded(value.static_shape, value.element_type.to_dtype()) for value in self.node.outputs]
         for place, arrays in ((Place.INPUT, held), (Place.OUTPUT, results)):
             for index, array in enumerate(arrays):
                 self._instance.bind(place, index, array.address)

@@ -1,0 +1,189 @@
+"""Operators that are compositions of simpler ones are written out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf, prod
+from typing import Any
+
+import numpy as np
+
+from cpuruntime.graph import Graph, Node, Type, Value
+from cpuruntime.passes.editor import Editor
+from cpuruntime.passes.operators import all_f32, internal, is_onnx
+
+VERSION = 18  # of the operators written
+SMALLEST = 1.2e-38  # keeps rows of zeros, divided by their norm, zero
+
+
+def run(graph: Graph) -> bool:
+    """Hardmax, IsInf, LpNormalization, MeanVarianceNormalization; Pow with an exponent of another
+    type; Clip of integers; reductions over scattered axes."""
+    editor = Editor(graph)
+    for node in editor.nodes():
+        write = _WRITTEN.get(node.op_type) if is_onnx(node, node.op_type) else None
+        if write is not None and node.inputs[0] is not None and node.inputs[0].is_static and node.outputs[0].is_static:
+            write(Writer(editor, node))
+    return editor.finish()
+
+
+class Writer:
+    """Writes operators in the place of one."""
+
+    def __init__(self, editor: Editor, node: Node) -> None:
+        self.editor, self.node = editor, node
+        self._nodes: list[Node] = []
+
+    def constant(self, data: Any, dtype: Any = np.int64) -> Value:
+        """A new constant."""
+        return self.editor.constant(f"{self.node.name}/constant", np.array(data, dtype))
+
+    def __call__(
+        self, op_type: str, *inputs: Value, shape: tuple[int, ...], type_: Type | None = None, **attributes: Any
+    ) -> Value:
+        """The result of a new node, of the type of its first input unless `type_` is given."""
+        return self._write(Node(op_type, "", inputs, (), attributes, "", VERSION), type_, shape)
+
+    def internal(
+        self, op_type: str, *inputs: Value | None, shape: tuple[int, ...], attributes: dict[str, Any] | None = None
+    ) -> Value:
+        """The result of a new node of the passes' domain."""
+        return self._write(internal(op_type, self.node, inputs, (), attributes), None, shape)
+
+    def _write(self, node: Node, element_type: Type | None, shape: tuple[int, ...]) -> Value:
+        assert node.inputs[0] is not None
+        output = self.editor.value(
+            f"{self.node.name}/{node.op_type}", element_type or node.inputs[0].element_type, shape
+        )
+        node.outputs, output.producer = [output], node
+        node.name = f"{self.node.name}/{len(self._nodes)}" if self._nodes else self.node.name
+        node.origins = list(self.node.origins)
+        self._nodes.append(node)
+        return output
+
+    def finish(self) -> None:
+        """Puts the nodes written where the one was; the last makes its output."""
+        last, output = self._nodes[-1], self.node.outputs[0]
+        last.outputs[0] = output
+        self.editor.replace(self.node, *self._nodes)
+        output.producer = last
+
+
+def _reduced(shape: tuple[int, ...], axes: list[int]) -> tuple[int, ...]:
+    return tuple(1 if axis in axes else extent for axis, extent in enumerate(shape))
+
+
+def _is_infinite(write: Writer) -> None:
+    node = write.node
+    x = node.inputs[0]
+    shape = x.static_shape
+    negative, positive = (node.attributes.get(f"detect_{sign}", 1) for sign in ("negative", "positive"))
+    if not all_f32(x) or not (negative or positive):
+        return
+    if negative and positive:
+        x = write("Abs", x, shape=shape)
+    infinity = write.constant(inf if positive else -inf, np.float32)
+    write("Equal", x, infinity, shape=shape, type_=Type.boolean)
+    write.finish()
+
+
+def _lp_normalisation(write: Writer) -> None:
+    node, x = write.node, write.node.inputs[0]
+    shape = x.static_shape
+    if not shape or not all_f32(x):
+        return
+    axis = node.attributes.get("axis", -1) % len(shape)
+    reduce = "ReduceL1" if node.attributes.get("p", 2) == 1 else "ReduceL2"
+    norm = write(reduce, x, write.constant([axis]), shape=_reduced(shape, [axis]), keepdims=1)
+    norm = write("Max", norm, write.constant(SMALLEST, np.float32), shape=norm.static_shape)
+    write("Div", x, norm, shape=shape)
+    write.finish()
+
+
+def _mean_variance_normalisation(write: Writer) -> None:
+    node, x = write.node, write.node.inputs[0]
+    shape = x.static_shape
+    axes = [axis % max(len(shape), 1) for axis in node.attributes.get("axes", [0, 2, 3])]
+    if not all_f32(x) or max(axes) >= len(shape):
+        return
+    small, where = _reduced(shape, axes), write.constant(axes)
+    moved = write("Sub", x, write("ReduceMean", x, where, shape=small, keepdims=1), shape=shape)
+    square = write("Mul", moved, moved, shape=shape)
+    deviation = write("Sqrt", write("ReduceMean", square, where, shape=small, keepdims=1), shape=small)
+    write("Div", moved, write("Add", deviation, write.constant(1e-9, np.float32), shape=small), shape=shape)
+    write.finish()
+
+
+def _hardmax(write: Writer) -> None:
+    node, x = write.node, write.node.inputs[0]
+    shape = x.static_shape
+    axis = node.attributes.get("axis", -1 if node.version >= 13 else 1) % max(len(shape), 1)
+    if not shape or not all_f32(x) or (node.version < 13 and prod(shape[axis + 1 :]) != 1):
+        return
+    places = write("ArgMax", x, shape=shape[:axis] + shape[axis + 1 :], type_=Type.i64, axis=axis, keepdims=0)
+    values = write.constant([0, 1], np.float32)
+    write("OneHot", places, write.constant(shape[axis]), values, shape=shape, type_=Type.f32, axis=axis)
+    write.finish()
+
+
+def _power(write: Writer) -> None:
+    base, exponent = write.node.inputs
+    if base.element_type == exponent.element_type or not all_f32(base):
+        return
+    shape = exponent.static_shape if exponent.is_static else None
+    if shape is None:
+        return
+    if exponent.constant is not None:
+        power = write.constant(exponent.constant, np.float32)
+    else:
+        power = write("Cast", exponent, shape=shape, type_=Type.f32, to=1)
+    write("Pow", base, power, shape=write.node.outputs[0].static_shape)
+    write.finish()
+
+
+def _clip(write: Writer) -> None:
+    node, x = write.node, write.node.inputs[0]
+    bounds = [(op, node.input(index)) for op, index in (("Max", 1), ("Min", 2)) if node.input(index) is not None]
+    constant = all(bound is not None and bound.constant is not None for _, bound in bounds)
+    if not bounds or (all_f32(x) and constant):
+        return
+    for op, bound in bounds:
+        assert bound is not None
+        x = write(op, x, bound, shape=node.outputs[0].static_shape)
+    write.finish()
+
+
+def _reduction(write: Writer) -> None:
+    """Axes in more than two groups, one group of neighbours after the other from the end."""
+    node, x = write.node, write.node.inputs[0]
+    shape, given = x.static_shape, node.input(1)
+    if given is None or given.constant is None or node.op_type not in _REPEATABLE:
+        return
+    axes = sorted({axis % max(len(shape), 1) for axis in given.constant.reshape(-1).tolist()})
+    groups: list[list[int]] = []
+    for axis in axes:
+        if groups and groups[-1][-1] == axis - 1:
+            groups[-1].append(axis)
+        else:
+            groups.append([axis])
+    if len(groups) <= 2:
+        return
+    for group in reversed(groups):
+        shape = _reduced(shape, group)
+        x = write(node.op_type, x, write.constant(group), shape=shape, keepdims=1)
+    if not node.attributes.get("keepdims", 1):
+        write("Squeeze", x, write.constant(axes), shape=node.outputs[0].static_shape)
+    write.finish()
+
+
+# Reductions whose result is that of reducing the results of groups of axes.
+_REPEATABLE = ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum")
+_WRITTEN: dict[str, Callable[[Writer], None]] = {
+    "Clip": _clip,
+    "Hardmax": _hardmax,
+    "IsInf": _is_infinite,
+    "LpNormalization": _lp_normalisation,
+    "MeanVarianceNormalization": _mean_variance_normalisation,
+    "Pow": _power,
+    **dict.fromkeys(_REPEATABLE, _reduction),
+}

@@ -1,0 +1,206 @@
+"""Elementwise operators that follow each other as one kernel, generated from an expression: one pass over memory.
+
+An `Expression` is a sequence of instructions `(operator, operands)`. Operands are inputs in memory ("a" to "h"),
+numbers from the argument block ("p0", "p1", ...) and results of earlier instructions ("t0", "t1", ...); the last
+instruction's result is the kernel's. Inputs and results are float32 or bool. As text: `t0 = Mul(a, p0); Silu(t0)`.
+
+The functions are those of `activations` and `elementwise`, so results are what the operators give one by one, but for
+roundings that fused multiply-add leaves out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
+
+from .activations import ACTIVATIONS
+from .elementwise import VECTOR_BINARY
+from .jit import Kernel, generate, kernel, record
+from .loops import DIMENSIONS
+
+Instruction = tuple[str, tuple[str, ...]]
+Expression = tuple[Instruction, ...]
+
+INPUTS = "abcdefgh"
+NUMBERS = 12
+FLOAT, BOOL = "f", "b"
+
+# One type for all expressions, so that helpers are compiled for it once; kernels ignore what they do not have.
+FUSED = record(
+    **{f"size{d}": "i8" for d in range(DIMENSIONS)},
+    **{name: "i8" for o in ("target", *INPUTS) for name in (o, *(f"{o}{d}" for d in range(DIMENSIONS)))},
+    **{f"p{index}": "f4" for index in range(NUMBERS)},
+)
+
+
+class Function(NamedTuple):
+    """Types of the operands and of the result; how it is written, with `{0}`, `{1}` and so on for the operands."""
+
+    takes: str
+    gives: str
+    text: str
+
+
+def _activation(op: str) -> Function:
+    count = len(ACTIVATIONS[op].parameters)
+    arguments = ["{0}", *(f"{{{1 + i}}}" for i in range(count)), *["zero"] * (2 - count)]
+    name = ACTIVATIONS[op].function.function.__name__
+    return Function(FLOAT * (1 + count), FLOAT, f"{name}({', '.join(arguments)})")
+
+
+def _compare(sign: str) -> Function:
+    return Function("ff", BOOL, f"{{0}} {sign} {{1}}")
+
+
+def _arithmetic(sign: str) -> Function:
+    return Function("ff", FLOAT, f"{{0}} {sign} {{1}}")
+
+
+FUNCTIONS: dict[str, Function] = {
+    **{op: _activation(op) for op in ACTIVATIONS},
+    **{op: Function("ff", FLOAT, f"{f.function.__name__}({{0}}, {{1}})") for op, f in VECTOR_BINARY.items()},
+    "Add": _arithmetic("+"),
+    "Div": _arithmetic("/"),
+    "Mul": _arithmetic("*"),
+    "Sub": _arithmetic("-"),
+    "Equal": _compare("=="),
+    "Greater": _compare(">"),
+    "GreaterOrEqual": _compare(">="),
+    "Less": _compare("<"),
+    "LessOrEqual": _compare("<="),
+    "IsNaN": Function("f", BOOL, "{0} != {0}"),
+    "And": Function("bb", BOOL, "{0} & {1}"),
+    "Or": Function("bb", BOOL, "{0} | {1}"),
+    "Xor": Function("bb", BOOL, "{0} ^ {1}"),
+    "Not": Function("b", BOOL, "{0} ^ every"),
+    "Where": Function("bff", FLOAT, "simd.select({0}, {1}, {2})"),
+    "ToBool": Function("f", BOOL, "{0} != zero"),
+    "ToFloat": Function("b", FLOAT, "simd.select({0}, one, zero)"),
+}
+
+
+def result_type(expression: Expression) -> str:
+    """`FLOAT` or `BOOL`."""
+    return FUNCTIONS[expression[-1][0]].gives
+
+
+def input_types(expression: Expression) -> str:
+    """`FLOAT` or `BOOL` for each input, in order of their letters."""
+    found: dict[str, str] = {}
+    for op, operands in expression:
+        for operand, kind in zip(operands, FUNCTIONS[op].takes):
+            if operand in INPUTS:
+                found[operand] = kind
+    return "".join(kind for _, kind in sorted(found.items()))
+
+
+def number_count(expression: Expression) -> int:
+    """How many numbers the expression takes from the argument block."""
+    return len({operand for _, operands in expression for operand in operands if operand[0] == "p"})
+
+
+def text(expression: Expression) -> str:
+    """The expression for people; a result that is used once is written where it is used."""
+    names = [operand for _, operands in expression for operand in operands]
+    written: dict[str, str] = {}
+    lines: list[str] = []
+    for index, (op, operands) in enumerate(expression):
+        name = f"t{index}"
+        call = f"{op}({', '.join(written.get(operand, operand) for operand in operands)})"
+        if names.count(name) == 1 or index == len(expression) - 1:
+            written[name] = call
+        else:
+            lines.append(f"{name} = {call}")
+    return "; ".join([*lines, written[f"t{len(expression) - 1}"]])
+
+
+@cache
+def fused_kernel(expression: Expression, still: str) -> Kernel:
+    """target = the expression of the inputs, elementwise, on the loop nest of `loops`.
+
+    The inputs in `still` have stride 0 or `REPEAT` in dimension 5, the others follow each other in memory there, as the
+    target's elements do. Fields of the argument block: the sizes; `target`, `a`, `b`, ... with their strides; the
+    numbers `p0`, `p1`, ... The kernel's name is the expression's text, and its source lies in the kernel cache.
+    """
+    source = _source(expression, still)
+    name = f"fused_{hashlib.sha256(source.encode()).hexdigest()[:16]}"
+    described = text(expression) + (f" [one {', '.join(still)} for each row]" if still else "")
+    return kernel(FUSED, name=described)(generate(name, source).run)
+
+
+def _source(expression: Expression, still: str) -> str:
+    """The module of a kernel."""
+    types = input_types(expression)
+    inputs = INPUTS[: len(types)]
+    moving = [(name, kind) for name, kind in zip(inputs, types) if name not in still]
+    lines = [
+        f'"""{text(expression)}',
+        "",
+        "A kernel of cpuruntime, generated for a chain of elementwise operators. This copy is for reading only.",
+        '"""',
+        "",
+        *_imports(expression),
+        "",
+        'simd = lazy("simd")',
+        "",
+        "",
+        "def run(g, thread, threads):",
+        "    zero, one = simd.broadcast(0.0), simd.broadcast(1.0)",
+        "    every = one == one",
+        *(f"    p{index} = simd.broadcast(g.p{index})" for index in range(number_count(expression))),
+        "    item, end = share(g, thread, threads)",
+        "    while item < end:",
+        "        rows, count, group, y, begin, item = piece(g, item, end)",
+        *(f"        {_place(name)}" for name in ("target", *inputs)),
+        "        whole = count - count % LANES",
+        "        for _ in range(rows):",
+        *(f"            {name} = {_still(name, kind)}" for name, kind in zip(inputs, types) if name in still),
+        "            for i in range(0, whole, LANES):",
+        *(f"                {name} = {_load(name, kind)}" for name, kind in moving),
+        *(f"                {line}" for line in _calls(expression)),
+        f"                {_store(result_type(expression), f't{len(expression) - 1}')}",
+        "            if whole < count:",
+        "                i, lanes = whole, count - whole",
+        *(f"                {name} = {_load(name, kind, '_first')}" for name, kind in moving),
+        *(f"                {line}" for line in _calls(expression)),
+        f"                {_store(result_type(expression), f't{len(expression) - 1}', '_first')}",
+        *(f"            {name}_at += g.{name}4" for name in ("target", *inputs)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _imports(expression: Expression) -> list[str]:
+    helpers: dict[str, set[str]] = {"elementwise": {"same_everywhere"}}
+    for op, _ in expression:
+        function = ACTIVATIONS[op].function if op in ACTIVATIONS else VECTOR_BINARY.get(op)
+        if function is not None and "(" in FUNCTIONS[op].text:
+            helpers.setdefault(function.function.__module__.rpartition(".")[2], set()).add(function.function.__name__)
+    helpers |= {"isa": {"LANES"}, "jit": {"lazy"}, "loops": {"piece", "place", "share"}}
+    return [f"from cpuruntime.ops.{m} import {', '.join(sorted(names))}" for m, names in sorted(helpers.items())]
+
+
+def _place(name: str) -> str:
+    strides = ", ".join(f"g.{name}{d}" for d in range(DIMENSIONS))
+    return f"{name}_at = place(g, group, y, begin, g.{name}, {strides})"
+
+
+def _still(name: str, kind: str) -> str:
+    if kind == FLOAT:
+        return f"same_everywhere({name}_at, g.{name}5)"
+    return f"simd.broadcast(simd.load_u8({name}_at)) != zero"
+
+
+def _load(name: str, kind: str, first: str = "") -> str:
+    load, step = (f"load{first}", "4 * i") if kind == FLOAT else (f"load{first}_flags", "i")
+    return f"simd.{load}({name}_at + {step}{', lanes' if first else ''})"
+
+
+def _store(kind: str, value: str, first: str = "") -> str:
+    store, step = (f"store{first}", "4 * i") if kind == FLOAT else (f"store{first}_flags", "i")
+    return f"simd.{store}(target_at + {step}, {value}{', lanes' if first else ''})"
+
+
+def _calls(expression: Expression) -> Sequence[str]:
+    return [f"t{index} = {FUNCTIONS[op].text.format(*operands)}" for index, (op, operands) in enumerate(expression)]

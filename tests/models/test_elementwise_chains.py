@@ -1,0 +1,108 @@
+"""Chains of elementwise operators from ONNX to results: each computes what ONNX Runtime does, in few steps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from support.judge import Net, compare
+
+import cpuruntime as ov
+
+
+def steps(compiled: ov.CompiledModel, op_type: str = "Elementwise") -> list[str]:
+    """The kernels of operators of one type, without conversions and halos."""
+    rows = [row for row in compiled.explain().rows if row.op_type == op_type and row.layout in ("blocked", "plain")]
+    return [row.kernel for row in rows]
+
+
+@pytest.mark.parametrize("channels", [32, 19])
+def test_a_chain_between_convolutions_stays_in_blocks(channels: int) -> None:
+    n = Net()
+    y = n.conv(n.input(2, 5, 9, 7), 5, channels, pads=[1] * 4)
+    gate = n("Sigmoid", n.conv(n("GlobalAveragePool", y), channels, channels, 1))
+    z = n("Add", n("Mul", n("Mul", n("Tanh", y), n("Abs", y)), gate), n.weights(channels, 1, 1))
+    n.output(n.conv(n("Sub", z, y), channels, 8, pads=[1] * 4))
+    compiled = compare(n.model(), config={"INFERENCE_NUM_THREADS": 2})
+    (kernel,) = steps(compiled)
+    assert kernel.startswith("Sub(Add(Mul(Mul(Tanh(a), Abs(a)), b), c), a)")
+    assert [r.layout for r in compiled.explain().rows if r.kernel == kernel] == ["blocked"]
+
+
+def test_operators_that_make_no_numbers_of_unused_lanes_leave_the_blocks() -> None:
+    n = Net()
+    y = n.conv(n.input(1, 4, 10, 12), 4, 19)
+    z = n("Log", n("Add", n("Exp", y), n("Reciprocal", n("Add", n("Abs", y), n.constant(0.5)))))
+    n.output(n.conv(z, 19, 33))
+    compare(n.model())
+
+
+def test_channels_last_joins_a_residual_in_blocks() -> None:
+    n = Net()
+    y = n.conv(n.input(2, 4, 8, 6), 4, 32)
+    z = n("MatMul", n("Transpose", y, perm=[0, 2, 3, 1]), n.weights(32, 32))
+    z = n("Add", n("Mul", n("Transpose", z, perm=[0, 3, 1, 2]), n.positive(32, 1, 1)), y)
+    n.output(n.conv(z, 32, 16))
+    compiled = compare(n.model())
+    assert steps(compiled) == ["Add(Mul(a, b), c)"]
+
+
+def test_scattered_operands_are_copied() -> None:
+    """Channels last wherever nothing is in blocks."""
+    n = Net()
+    x, y = n.input(2, 6, 7, 32), n.input(2, 32, 6, 7)
+    n.output(n("Tanh", n("Add", n("Transpose", x, perm=[0, 3, 1, 2]), y)))
+    compiled = compare(n.model())
+    assert steps(compiled) == ["copy_transposed", "Tanh(Add(a, b))"]
+
+
+def test_masks_of_bool_and_results_of_bool() -> None:
+    n = Net()
+    x, mask = n.input(2, 4, 33, 50), n.input(2, 1, 1, 50, dtype=np.bool_)
+    near = n("Or", n("Not", mask), n("Greater", n("Abs", x), n.constant(1.5)))
+    n.output(n("Softmax", n("Where", near, n.constant(-1e4), n("Mul", x, n.constant(0.3))), axis=-1), near)
+    compare(n.model())
+
+
+def test_rows_and_columns_of_numbers_and_slices() -> None:
+    n = Net()
+    x, row, column, number = n.input(5, 90), n.input(80), n.input(5, 1), n.input(1)
+    piece = n("Slice", x, n.integers(7), n.integers(87), n.integers(1))
+    y = n("Mul", n("Add", piece, row), n("Sub", column, number))
+    n.output(n("Max", y, n("Neg", piece)), n("Min", n("Mul", y, y), row))
+    compare(n.model())
+
+
+def test_recurrence_spelled_out() -> None:
+    """A GRU cell as exporters unroll it."""
+    n = Net()
+    x, h = n.input(6, 32), n.input(6, 96)
+    for _ in range(3):
+        both = n("Add", n("MatMul", x, n.weights(32, 288)), n("MatMul", h, n.weights(96, 288)))
+        reset, update, new = n.many(3, "Split", both, n.integers(96, 96, 96), axis=1)
+        update = n("Sigmoid", update)
+        new = n("Tanh", n("Mul", n("Sigmoid", reset), new))
+        h = n("Add", n("Mul", n("Sub", n.constant(1.0), update), new), n("Mul", update, h))
+    n.output(h)
+    compiled = compare(n.model())
+    assert len(steps(compiled)) == 3
+    assert len(set(steps(compiled))) == 1
+
+
+def test_special_numbers_pass_through() -> None:
+    n = Net()
+    x, y = n.input(4, 300), n.input(4, 300)
+    z = n("Relu", n("Mul", n("Sub", x, y), n.constant(0.5)))
+    n.output(n("Add", z, n("Max", x, y)), n("Sqrt", n("Exp", n("Min", x, y))))
+    model = n.model()
+    random = np.random.default_rng(0)
+    special = np.array([np.inf, -np.inf, np.nan, 0.0, -0.0, 1e-42, 3e38], np.float32)
+    compare(model, {name: random.choice(special, (4, 300)) for name in ("x0", "x1")})
+
+
+def test_every_step_says_where_its_source_is() -> None:
+    n = Net()
+    n.output(n("Exp", n("Tanh", n.input(30, 70))))
+    (row,) = compare(n.model()).explain().rows
+    assert (row.kernel, row.op_type) == ("Exp(Tanh(a))", "Elementwise")
+    assert row.notes.startswith("source fused_")
+    assert row.nodes == ("n0_Tanh", "n1_Exp")
