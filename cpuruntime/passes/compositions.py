@@ -145,7 +145,7 @@ def _clip(write: Writer) -> None:
     node, x = write.node, write.node.inputs[0]
     bounds = [(op, node.input(index)) for op, index in (("Max", 1), ("Min", 2)) if node.input(index) is not None]
     constant = all(bound is not None and bound.constant is not None for _, bound in bounds)
-    if not bounds or (all_f32(x) and constant):
+    if not bounds or (all_f32(x) and constant) or x.element_type in (Type.f16, Type.bf16):
         return
     for op, bound in bounds:
         assert bound is not None

@@ -75,7 +75,7 @@ def test_inputs_of_several_types() -> None:
     double, byte = n.input(4, 5, dtype=np.float64), n.input(2, dtype=np.uint8)
     picked = n("Clip", index, n.constant(-4, np.int64), n.constant(3, np.int64))
     n.output(n("Gather", x, picked), n("Where", condition, x, n("Neg", x)), n("Add", double, double), byte)
-    compare(n.model(), fallbacks=["Clip"])
+    compare(n.model())
 
 
 def test_an_input_that_nothing_reads() -> None:
@@ -106,13 +106,12 @@ def test_an_operator_without_a_kernel_falls_back_visibly(caplog: pytest.LogCaptu
     n = Net()
     x = n.conv(n.input(1, 3, 8, 8), 3, 20)
     y = n("CumSum", n("Det", n("Cos", n.conv(x, 20, 20, pads=[1] * 4))), n.constant(1, np.int64))
-    n.output(n("Sigmoid", y), n.conv(n("Tan", x), 20, 4))
+    n.output(n("Sigmoid", y), n("Det", x), n.conv(n("Tan", x), 20, 4))
     with caplog.at_level(logging.WARNING, "cpuruntime"):
-        compiled = compare(n.model(), fallbacks=["CumSum", "Det", "Cos", "Tan"], tolerance=1e-4)
-    rows = {row.op_type: row for row in compiled.explain().fallbacks}
-    assert rows["Det"].nodes == ("n3_Det",)
-    assert rows["Det"].notes == "no kernel for Det"
-    assert len([record for record in caplog.records if "runs in the reference evaluator" in record.message]) == 4
+        compiled = compare(n.model(), fallbacks=["Det", "Det"], tolerance=1e-4)
+    first, _ = compiled.explain().fallbacks
+    assert (first.nodes, first.notes) == (("n3_Det",), "no kernel for Det")
+    assert len([record for record in caplog.records if "runs in the reference evaluator" in record.message]) == 2
     assert "no kernel for Det" in str(compiled.explain())
 
 
