@@ -7,6 +7,7 @@ from math import inf, prod
 from typing import Any
 
 import numpy as np
+from onnx import helper
 
 from cpuruntime.graph import Graph, Node, Type, Value
 from cpuruntime.passes.editor import Editor
@@ -17,8 +18,8 @@ SMALLEST = 1.2e-38  # keeps rows of zeros, divided by their norm, zero
 
 
 def run(graph: Graph) -> bool:
-    """Hardmax, IsInf, LpNormalization, MeanVarianceNormalization; Pow with an exponent of another
-    type; Clip of integers; reductions over scattered axes."""
+    """CastLike, Hardmax, IsInf, LpNormalization, MeanVarianceNormalization; Pow with an exponent of another type; Clip
+    of integers or by computed bounds; reductions over scattered axes; instance and group normalisation of volumes."""
     editor = Editor(graph)
     for node in editor.nodes():
         write = _WRITTEN.get(node.op_type) if is_onnx(node, node.op_type) else None
@@ -176,11 +177,35 @@ def _reduction(write: Writer) -> None:
     write.finish()
 
 
+def _normalised_volume(write: Writer) -> None:
+    """Depth, height and width as the two axes of an image."""
+    node, x = write.node, write.node.inputs[0]
+    shape = x.static_shape
+    if len(shape) != 5:
+        return
+    image = (*shape[:3], shape[3] * shape[4])
+    result = write.internal("Reshape", x, shape=image)
+    result = write(node.op_type, result, *node.inputs[1:], shape=image, **node.attributes)
+    result.producer.version = node.version
+    write.internal("Reshape", result, shape=shape)
+    write.finish()
+
+
+def _cast_like(write: Writer) -> None:
+    x, like = write.node.inputs
+    code = int(helper.np_dtype_to_tensor_dtype(np.dtype(like.element_type.to_dtype())))
+    write("Cast", x, shape=x.static_shape, type_=like.element_type, to=code)
+    write.finish()
+
+
 # Reductions whose result is that of reducing the results of groups of axes.
 _REPEATABLE = ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum")
 _WRITTEN: dict[str, Callable[[Writer], None]] = {
+    "CastLike": _cast_like,
     "Clip": _clip,
+    "GroupNormalization": _normalised_volume,
     "Hardmax": _hardmax,
+    "InstanceNormalization": _normalised_volume,
     "IsInf": _is_infinite,
     "LpNormalization": _lp_normalisation,
     "MeanVarianceNormalization": _mean_variance_normalisation,

@@ -104,3 +104,18 @@ def test_reductions_over_scattered_axes(op: str, keepdims: int) -> None:
     else:
         n.output(n(op, x, axes=axes, keepdims=keepdims))
     compare(n.model())
+
+
+def test_normalisation_of_volumes() -> None:
+    n = Net(opset=21)
+    x = n.input(2, 6, 3, 4, 5)
+    n.output(n("InstanceNormalization", x, n.positive(6), n.weights(6)))
+    n.output(n("GroupNormalization", x, n.positive(6), n.weights(6), num_groups=3))
+    compare(n.model())
+
+
+def test_casts_to_the_type_of_another() -> None:
+    n = Net()
+    x, whole = n.input(3, 4), n.input(2, dtype=np.int64)
+    n.output(n("CastLike", x, whole), n("CastLike", whole, x))
+    compare(n.model())
