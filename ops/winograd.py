@@ -149,9 +149,10 @@ def _product_phase(rows: int, columns: int) -> Kernel:
             for c in range(column_tiles):
                 block = min(c * columns, a.out_blocks - columns)
                 weights = a.weights + ((part * a.products + p) * column_tiles + c) * panel
-                for r in range(0, a.group, rows):
+                for row in range(0, a.group, rows):
+                    r = min(row, a.group - rows)
                     # The next panel: each of the first `columns` tiles asks for a part of it.
-                    fetched = r // rows * a.in_blocks * LANES * LINE
+                    fetched = row // rows * a.in_blocks * LANES * LINE
                     fetching = fetched < panel
                     tile(
                         planes_in + p * a.in_plane + r * VECTOR_BYTES, 0, weights, 0,
@@ -226,7 +227,7 @@ def winograd(a, thread, threads):
 def phases(method: Method, rows: int, columns: int) -> dict[str, Kernel]:
     """The kernels whose addresses go into the fields of these names.
 
-    `rows` x `columns` is the register tile: `group` is a multiple of `rows`, at most the number of tiles, and
+    `rows` x `columns` is the register tile: `group` is at least `rows`, at most the number of tiles, and
     out_blocks >= columns.
     """
     return {

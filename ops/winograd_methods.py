@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache, reduce
+from functools import cache, cached_property, reduce
 
 Matrix = tuple[tuple[float, ...], ...]
 Exact = list[list[Fraction]]
@@ -35,24 +35,24 @@ class Algorithm:
         """Pixels that the results depend on."""
         return (self.outputs - 1) * self.stride + self.taps
 
-    @property
+    @cached_property
     def products(self) -> int:
         return len(self.weights)
 
     @property
     def input(self) -> Matrix:
         """B^T: products x inputs."""
-        return _floats(_matrices(self)[0])
+        return _floats(matrices(self)[0])
 
     @property
     def weights(self) -> Matrix:
         """G: products x taps."""
-        return _floats(_matrices(self)[1])
+        return _floats(matrices(self)[1])
 
     @property
     def output(self) -> Matrix:
         """A^T: outputs x products."""
-        return _floats(_matrices(self)[2])
+        return _floats(matrices(self)[2])
 
 
 @dataclass(frozen=True)
@@ -62,21 +62,21 @@ class Method:
     vertical: Algorithm
     horizontal: Algorithm
 
-    @property
+    @cached_property
     def products(self) -> int:
         return self.vertical.products * self.horizontal.products
 
-    @property
+    @cached_property
     def outputs(self) -> int:
         """Pixels of an output tile."""
         return self.vertical.outputs * self.horizontal.outputs
 
-    @property
+    @cached_property
     def multiplications(self) -> int:
         """What an output tile takes directly."""
         return self.outputs * self.vertical.taps * self.horizontal.taps
 
-    @property
+    @cached_property
     def name(self) -> str:
         """As in `4x4_3x3` or, of stride 2, `3x3_3x3_s2x2`."""
         v, h = self.vertical, self.horizontal
@@ -93,7 +93,7 @@ def _floats(matrix: Exact) -> Matrix:
 
 
 @cache
-def _matrices(a: Algorithm) -> tuple[Exact, Exact, Exact]:
+def matrices(a: Algorithm) -> tuple[Exact, Exact, Exact]:
     """B^T, G and A^T: those of the parts that the taps fall into, one after the other."""
     transform, weights, output = [], [], [[] for _ in range(a.outputs)]
     for taps in _parts(a.taps, a.stride):

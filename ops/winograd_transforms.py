@@ -190,13 +190,13 @@ def transform_output(method: Method) -> Any:
 
 @cache
 def fetch_pixels(rows: int, columns: int, write: bool) -> Any:
-    """`fetch(address, row)`: asks for `rows` x `columns` pixels, rows `row` bytes apart, that are read or written soon."""
+    """`fetch(address, row)`: asks for `rows` x `columns` pixels, rows `row` bytes apart, to be read or written soon."""
 
     @intrinsic
     def fetch(typingctx, address, row):
         def codegen(context, builder, sig, args):
             address, row = args
-            # Into the second-level cache and beyond; the last 1 says that these are data.
+            # To the first-level cache; the last 1 says that these are data.
             how = [ir.Constant(I32, value) for value in (int(write), 3, 1)]
             for i in range(rows):
                 for offset in range(0, columns * VECTOR_BYTES, LINE):

@@ -9,26 +9,36 @@ from dataclasses import dataclass
 from functools import cache
 
 from cpuruntime.ops.isa import LANES, VECTOR_BYTES
-from cpuruntime.ops.tile_shapes import tile_shapes
+from cpuruntime.ops.tile_shapes import winograd_shapes
 from cpuruntime.ops.winograd import scratch_bytes
 from cpuruntime.ops.winograd_methods import Algorithm, Method
-from cpuruntime.program.tiles import TOLERANCE
+from cpuruntime.program.tiles import FIRST_LEVEL
 
 # What a thread's scratch may take, if more than one row tile needs: a share of the third-level cache.
 SCRATCH_LIMIT = 8 * 2**20
 # What of the second-level cache a group's planes and its weights may take to stay there.
-SECOND_LEVEL = 768 * 1024
+SECOND_LEVEL = 768 * 2**10
 # Weights of a layer up to this size are still in the third-level cache when the next group needs them.
 THIRD_LEVEL = 12 * 2**20
-# Bytes that arrive during a multiply-add: from memory, from the third-level cache. As the other figures here, measured
-# on Zen 5.
-MEMORY_BYTES, THIRD_LEVEL_BYTES = 4.5, 11
-# A vector read or written by a transform, planes in the second or in the third-level cache.
-TRANSFORM_VECTOR = {True: 4.0, False: 6.0}
+FEW_GROUPS = 40
+
+# The other figures are fitted to measurements on Zen 5. Bytes that arrive during a multiply-add: from memory, which two
+# cores share, and from the third-level cache; what products are held up meanwhile, as a share of the time of arrival.
+MEMORY_BYTES, THIRD_LEVEL_BYTES = 2.8, 11.0
+ARRIVAL_SHARE = 0.1
+# A vector read or written by a transform, up to this size of the scratch and beyond; the first tiles of a block, whose
+# pixels nobody has asked for.
+NEAR_VECTOR, NEAR_SCRATCH, FAR_VECTOR = 5.0, 2 * 2**20, 7.5
+BLOCK_OVERHEAD = 500.0
 # A register tile beside its multiply-adds: start, epilogue, loop control.
-TILE_OVERHEAD = 60
+TILE_OVERHEAD = 40.0
 PRODUCT_OVERHEAD = 1.03
 DIRECT_OVERHEAD = 1.05
+# More weights and less accuracy have to pay.
+WORTH_IT = 0.95
+
+# A tiling that is as good within this factor is as good: the first one listed is taken, so that kernels are few.
+TOLERANCE = 1.02
 
 # Outputs along one axis, by (taps, stride) of the kernel; larger ones are faster or lose too many digits.
 OUTPUTS = {(3, 1): (4, 3, 2), (5, 1): (2,), (7, 1): (3,), (3, 2): (3, 2)}
@@ -36,7 +46,7 @@ OUTPUTS = {(3, 1): (4, 3, 2), (5, 1): (2,), (7, 1): (3,), (3, 2): (3, 2)}
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution: `parts` of in_blocks and out_blocks that do not mix; kernel and strides are (vertical, horizontal)."""
+    """A convolution: `parts` of in_blocks and out_blocks that do not mix; kernel and strides are (down, across)."""
 
     batch: int
     parts: int
@@ -71,7 +81,7 @@ def choose_winograd(layer: Layer, threads: int) -> WinogradTiling | None:
     if not candidates:
         return None
     cost, tiling = min(candidates, key=lambda pair: pair[0])
-    if cost >= direct_cost(layer):
+    if cost >= WORTH_IT * direct_cost(layer):
         return None
     same = [pair for pair in winograd_candidates(layer, threads) if pair[1].method == tiling.method]
     limit = TOLERANCE * min(cost for cost, _ in same)
@@ -85,13 +95,13 @@ def winograd_candidates(layer: Layer, threads: int) -> list[tuple[float, Winogra
     for method in methods(layer.kernel, layer.strides):
         tiles_y, tiles_x = -(-layer.height // method.vertical.outputs), -(-layer.width // method.horizontal.outputs)
         tiles = layer.batch * tiles_y * tiles_x
-        for rows, columns in tile_shapes():
+        for rows, columns in winograd_shapes():
             if columns > min(layer.out_blocks, 4) or rows > tiles:
                 continue
             tilings = [
                 WinogradTiling(method, rows, columns, group, tiles_x, tiles_y)
                 for group in _groups(tiles, rows)
-                if group == rows or scratch_bytes(method, layer.in_blocks, layer.out_blocks, group) <= SCRATCH_LIMIT
+                if group <= rows or scratch_bytes(method, layer.in_blocks, layer.out_blocks, group) <= SCRATCH_LIMIT
             ]
             rated = [(_cost(layer, tiling, threads), tiling) for tiling in tilings]
             candidates.append(min(rated, key=lambda pair: pair[0]))
@@ -112,33 +122,43 @@ def direct_cost(layer: Layer) -> float:
     pixels = layer.batch * layer.height * layer.width
     taps = layer.kernel[0] * layer.kernel[1]
     products = pixels * taps * layer.parts * layer.in_blocks * LANES * layer.out_blocks
-    return max(products * DIRECT_OVERHEAD, products / pixels * VECTOR_BYTES / MEMORY_BYTES)
+    return _while(products * DIRECT_OVERHEAD, products / pixels * VECTOR_BYTES / MEMORY_BYTES)
 
 
 def _groups(tiles: int, rows: int) -> list[int]:
-    """Sizes of groups that share the tiles about evenly: multiples of `rows`, at most all tiles."""
-    shares = {-(-tiles // pieces) for pieces in range(1, 1 + tiles // rows)}
-    groups = {rows} | {-(-share // rows) * rows for share in shares}
-    return sorted((group for group in groups if group <= tiles), reverse=True)
+    """Sizes of groups: a few register tiles, or what shares all tiles evenly among few groups."""
+    shares = {-(-tiles // pieces) for pieces in range(1, FEW_GROUPS + 1)}
+    whole = {-(-share // rows) * rows for share in shares}
+    few = {rows * turns for turns in (1, 2, 3, 4, 6)}
+    return sorted((group for group in shares | whole | few if rows <= group <= tiles), reverse=True)
 
 
 def _cost(layer: Layer, tiling: WinogradTiling, threads: int) -> float:
     method, in_channels = tiling.method, layer.in_blocks * LANES
     groups = -(-layer.batch * tiling.tiles_x * tiling.tiles_y // tiling.group)
     column_tiles = -(-layer.out_blocks // tiling.columns)
-    body = max(tiling.rows * tiling.columns, tiling.rows + 2 * tiling.columns)
-    tiles = method.products * tiling.group // tiling.rows * column_tiles
+    # A load takes a multiply-add; a vector of weights that the first-level cache does not keep takes four of them, and
+    # a quarter beside them.
+    near = in_channels * tiling.columns * VECTOR_BYTES <= FIRST_LEVEL
+    body = max(tiling.rows * tiling.columns, tiling.rows + tiling.columns, tiling.columns * (1 if near else 4))
+    body += 0 if near else tiling.columns / 4
+    tiles = method.products * -(-tiling.group // tiling.rows) * column_tiles
     products = tiles * (in_channels * body * PRODUCT_OVERHEAD + TILE_OVERHEAD)
     weights = method.products * in_channels * column_tiles * tiling.columns * VECTOR_BYTES
     scratch = scratch_bytes(method, layer.in_blocks, layer.out_blocks, tiling.group)
-    vector = TRANSFORM_VECTOR[scratch <= SECOND_LEVEL]
-    pixels = method.vertical.inputs * method.horizontal.inputs
-    transforms = layer.in_blocks * (pixels + method.products) + layer.out_blocks * (method.products + method.outputs)
+    vectors = layer.in_blocks * (method.vertical.inputs * method.horizontal.inputs + method.products)
+    vectors += layer.out_blocks * (method.products + method.outputs)
+    transforms = tiling.group * vectors * (NEAR_VECTOR if scratch <= NEAR_SCRATCH else FAR_VECTOR)
+    transforms += (layer.in_blocks + layer.out_blocks) * BLOCK_OVERHEAD
     # Weights come from memory once; the groups after the first find them nearer.
-    near = weights + scratch <= SECOND_LEVEL
-    again = 0.0 if near else weights / (THIRD_LEVEL_BYTES if weights * layer.parts <= THIRD_LEVEL else MEMORY_BYTES)
-    first = max(products, weights / MEMORY_BYTES)
-    others = max(products, again)
+    far = weights / (THIRD_LEVEL_BYTES if weights * layer.parts <= THIRD_LEVEL else MEMORY_BYTES)
     mine = -(-groups * layer.parts // threads)
     loads = min(mine, layer.parts)
-    return loads * first + (mine - loads) * others + mine * tiling.group * transforms * vector
+    first = _while(products, weights / MEMORY_BYTES)
+    others = products if weights + scratch <= SECOND_LEVEL else _while(products, far)
+    return loads * first + (mine - loads) * others + mine * transforms
+
+
+def _while(products: float, arrival: float) -> float:
+    """The time of products whose weights arrive meanwhile."""
+    return max(products + ARRIVAL_SHARE * arrival, arrival)

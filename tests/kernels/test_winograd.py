@@ -43,7 +43,7 @@ def force_tiling(monkeypatch: pytest.MonkeyPatch) -> ForceTiling:
             tiles_x, tiles_y = -(-layer.width // method.horizontal.outputs), -(-layer.height // method.vertical.outputs)
             tiles = layer.batch * tiles_x * tiles_y
             tile_rows = min(rows, tiles)
-            group = min(turns, tiles // tile_rows) * tile_rows
+            group = min(turns * tile_rows, tiles)
             return WinogradTiling(method, tile_rows, min(columns, layer.out_blocks), group, tiles_x, tiles_y)
 
         monkeypatch.setattr(lower_convolution, "choose_winograd", choose)
@@ -96,7 +96,12 @@ def test_signals(length: int, force_tiling: ForceTiling) -> None:
 
 @pytest.mark.parametrize(
     ("group", "inputs", "channels"),
-    [(2, 2 * LANES, 4 * LANES), (3, 6 * LANES, 3 * LANES), (LANES // 2, 2 * LANES, 2 * LANES), (LANES, LANES, 2 * LANES)],
+    [
+        (2, 2 * LANES, 4 * LANES),
+        (3, 6 * LANES, 3 * LANES),
+        (LANES // 2, 2 * LANES, 2 * LANES),
+        (LANES, LANES, 2 * LANES),
+    ],
 )
 @pytest.mark.parametrize("method", [LARGE, WHOLE_IMAGE[-1]], ids=str)
 def test_groups_of_channels(
