@@ -26,6 +26,10 @@ _BY_ISA: dict[str, tuple[tuple[int, int], ...]] = {
     ),
 }  # fmt: skip
 
+# Tiles of Winograd's method beside these, where there are 32 registers: more rows read fewer weights, and a map of few
+# tiles takes what divides it.
+_TALL = ((12, 2), (10, 2), (9, 2))
+
 # Rows of the depthwise tiles, largest first; 8 spill on 16 registers without multiply-adds.
 _DEPTHWISE_ROWS = (8, 7, 4, 2, 1)
 
@@ -33,6 +37,11 @@ _DEPTHWISE_ROWS = (8, 7, 4, 2, 1)
 def tile_shapes() -> tuple[tuple[int, int], ...]:
     """(rows, columns) of the tiles for the instruction set in use; among equally cheap ones the first is taken."""
     return _BY_ISA[current().name]
+
+
+def winograd_shapes() -> tuple[tuple[int, int], ...]:
+    """(rows, columns) of the tiles for the products of Winograd's method."""
+    return tile_shapes() + (_TALL if current().registers >= 32 else ())
 
 
 def depthwise_rows() -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Winograd convolution: 3 x 3 kernels of stride 1 on the blocked layout, by F(4 x 4, 3 x 3) or F(2 x 2, 3 x 3).
+"""Winograd convolution on the blocked layout, by any method of `winograd_methods`.
 
 Tiles are taken in groups, so that a group's transformed input and products stay near the second-level cache. A thread
 works on whole groups with scratch memory of its own: transforms the input, multiplies it by the transformed weights
@@ -12,24 +12,28 @@ from functools import cache
 
 from .isa import LANES, LINE, VECTOR_BYTES
 from .jit import Kernel, inline, kernel, lazy, made, record
+from .winograd_methods import Method
 
 simd = lazy("simd")
 system = lazy("system")
 
 UNROLL = 4
-ZEROS = 8
-"""Vectors of zeros at `zeros`: as many as the input of a tile is wide, and as a register tile has columns."""
+ZEROS = 16
+"""Vectors of zeros at `zeros`: no tile's input is wider, no register tile has more columns."""
+AHEAD = 4
+"""Tiles from the one worked on to the one whose pixels are asked for."""
 
-# scratch: one piece of scratch_size bytes for each thread. Tiles lie in `tiles_y` rows of `tiles_x`, `group` of them
-# make a group; `products` is (m + 2)^2. Weights lie [product][column tile][in block][LANES][columns][LANES], column
-# tiles as in `matmul`. The halo to the right of the source reaches to the end of the last tile's input.
+# scratch: one piece of scratch_size bytes for each thread. Tiles lie in `tiles_y` rows of `tiles_x` in each image, and
+# `group` of them, of any images, make a group. The channels fall into `parts` that do not mix, of in_blocks and
+# out_blocks each. Weights lie [part][product][column tile][in block][LANES][columns][LANES], column tiles as in
+# `matmul`. The halo to the right of the source reaches to the end of the last tile's input.
 WINOGRAD = record(
     source="i8", source_batch="i8", source_block="i8", source_row="i8",
     target="i8", target_batch="i8", target_block="i8", target_row="i8",
     residual="i8", residual_batch="i8", residual_block="i8", residual_row="i8",
     input_phase="i8", product_phase="i8", output_phase="i8",
     weights="i8", bias="i8", zeros="i8", limits="i8", scratch="i8", scratch_size="i8",
-    batch="i8", in_blocks="i8", out_blocks="i8", in_height="i8", height="i8", width="i8", pad_top="i8",
+    batch="i8", parts="i8", in_blocks="i8", out_blocks="i8", in_height="i8", height="i8", width="i8", pad_top="i8",
     tiles_x="i8", tiles_y="i8", group="i8", products="i8", in_plane="i8", out_plane="i8",
 )  # fmt: skip
 
@@ -37,11 +41,11 @@ WEIGHTS = record(source="i8", source_row="i8", target="i8", target_plane="i8", v
 
 
 @cache
-def winograd_weights(m: int) -> Kernel:
-    """Transforms `vectors` vectors of 3 x 3 weights: nine rows of them at `source` to (m + 2)^2 planes at `target`."""
-    transform = made("winograd_transforms", "transform_weights", m)
+def winograd_weights(method: Method) -> Kernel:
+    """Transforms `vectors` vectors of weights: a row of them for each tap at `source` to a plane for each product."""
+    transform = made("winograd_transforms", "transform_weights", method)
 
-    @kernel(WEIGHTS, name=f"winograd_weights_f32_{LANES}_{m}x{m}")
+    @kernel(WEIGHTS, name=f"winograd_weights_f32_{LANES}_{method.name}")
     def run(a, thread, threads):
         for i in range(a.vectors * thread // threads, a.vectors * (thread + 1) // threads):
             transform(a.source + i * VECTOR_BYTES, a.source_row, a.target + i * VECTOR_BYTES, a.target_plane)
@@ -54,24 +58,37 @@ def plane_bytes(blocks: int, group: int) -> int:
     return (blocks * group | 1) * VECTOR_BYTES
 
 
-def scratch_bytes(m: int, in_blocks: int, out_blocks: int, group: int) -> int:
+def scratch_bytes(method: Method, in_blocks: int, out_blocks: int, group: int) -> int:
     """Scratch memory of one thread: both sets of planes, and a tile of pixels twice."""
-    planes = (m + 2) ** 2 * (plane_bytes(in_blocks, group) + plane_bytes(out_blocks, group))
-    return planes + 2 * m * m * VECTOR_BYTES
+    planes = method.products * (plane_bytes(in_blocks, group) + plane_bytes(out_blocks, group))
+    return planes + 2 * method.outputs * VECTOR_BYTES
 
 
 @inline
 def _place(a, item):
-    """The image of a work item and its first tile."""
-    tiles = a.tiles_x * a.tiles_y
+    """The part of a work item and its first tile: image, row and column."""
+    tiles = a.batch * a.tiles_y * a.tiles_x
     groups = (tiles + a.group - 1) // a.group
-    return item // groups, min(item % groups * a.group, tiles - a.group)
+    first = min(item % groups * a.group, tiles - a.group)
+    row = first // a.tiles_x
+    return item // groups, row // a.tiles_y, row % a.tiles_y, first % a.tiles_x
 
 
 @inline
-def _row(a, source, y):
-    """Address of an image row, or of zeros above and below the image."""
-    return source + y * a.source_row if 0 <= y < a.in_height else a.zeros
+def _next(a, image, y, x):
+    """The tile after (image, y, x)."""
+    x += 1
+    if x == a.tiles_x:
+        x, y = 0, y + 1
+        if y == a.tiles_y:
+            y, image = 0, image + 1
+    return image, y, x
+
+
+@inline
+def _later(a, y, x):
+    """Row and column of the tile AHEAD tiles on; near an image's end, of one that there is not."""
+    return (y, x + AHEAD) if x + AHEAD < a.tiles_x else (y + 1, max(0, x + AHEAD - a.tiles_x))
 
 
 @inline
@@ -83,27 +100,34 @@ def _copy(source, source_row, target, target_row, rows, columns):
 
 
 @cache
-def _input_phase(m: int) -> Kernel:
+def _input_phase(method: Method) -> Kernel:
     """Transforms the input of work item `item` into the scratch memory of `thread`."""
-    transform = made("winograd_transforms", "transform_input", m)
+    transform = made("winograd_transforms", "transform_input", method)
+    v, h = method.vertical, method.horizontal
+    step_y, step_x = v.outputs * v.stride, h.outputs * h.stride
+    fetch = made("winograd_transforms", "fetch_pixels", v.inputs, step_x, False)
+    # Pixels at the left of a tile's input are those at the right of the tile before it.
+    fresh = (h.inputs - step_x) * VECTOR_BYTES
 
-    @kernel(WINOGRAD, name=f"winograd_input_f32_{LANES}_{m}x{m}")
+    @kernel(WINOGRAD, name=f"winograd_input_f32_{LANES}_{method.name}")
     def run(a, item, thread):
-        image, first = _place(a, item)
+        part, first_image, first_y, first_x = _place(a, item)
         scratch = a.scratch + thread * a.scratch_size
         for block in range(a.in_blocks):
+            base = a.source + (part * a.in_blocks + block) * a.source_block
+            image, y, x = first_image, first_y, first_x
             for t in range(a.group):
-                y, x = (first + t) // a.tiles_x * m - a.pad_top, (first + t) % a.tiles_x * m
-                base = a.source + image * a.source_batch + block * a.source_block + x * VECTOR_BYTES
-                target = scratch + (block * a.group + t) * VECTOR_BYTES
-                if m == 4:
-                    rows = (
-                        _row(a, base, y), _row(a, base, y + 1), _row(a, base, y + 2),
-                        _row(a, base, y + 3), _row(a, base, y + 4), _row(a, base, y + 5),
-                    )  # fmt: skip
-                else:
-                    rows = (_row(a, base, y), _row(a, base, y + 1), _row(a, base, y + 2), _row(a, base, y + 3))
-                transform(rows, target, a.in_plane)
+                source = base + image * a.source_batch
+                later_y, later_x = _later(a, y, x)
+                fetch(
+                    source + (later_y * step_y - a.pad_top) * a.source_row + later_x * step_x * VECTOR_BYTES + fresh,
+                    a.source_row,
+                )
+                transform(
+                    source + x * step_x * VECTOR_BYTES, a.source_row, y * step_y - a.pad_top, a.in_height, a.zeros,
+                    scratch + (block * a.group + t) * VECTOR_BYTES, a.in_plane,
+                )  # fmt: skip
+                image, y, x = _next(a, image, y, x)
 
     return run
 
@@ -119,14 +143,16 @@ def _product_phase(rows: int, columns: int) -> Kernel:
         planes_out = planes_in + a.products * a.in_plane
         column_tiles = (a.out_blocks + columns - 1) // columns
         panel = a.in_blocks * LANES * columns * VECTOR_BYTES
+        part = _place(a, item)[0]
         depth = a.group * VECTOR_BYTES
         for p in range(a.products):
             for c in range(column_tiles):
                 block = min(c * columns, a.out_blocks - columns)
-                weights = a.weights + (p * column_tiles + c) * panel
-                for r in range(0, a.group, rows):
+                weights = a.weights + ((part * a.products + p) * column_tiles + c) * panel
+                for row in range(0, a.group, rows):
+                    r = min(row, a.group - rows)
                     # The next panel: each of the first `columns` tiles asks for a part of it.
-                    fetched = r // rows * a.in_blocks * LANES * LINE
+                    fetched = row // rows * a.in_blocks * LANES * LINE
                     fetching = fetched < panel
                     tile(
                         planes_in + p * a.in_plane + r * VECTOR_BYTES, 0, weights, 0,
@@ -145,37 +171,44 @@ def _product_phase(rows: int, columns: int) -> Kernel:
 
 
 @cache
-def _output_phase(m: int) -> Kernel:
+def _output_phase(method: Method) -> Kernel:
     """Transforms the products in the scratch memory of `thread` to the pixels of work item `item`."""
-    transform = made("winograd_transforms", "transform_output", m)
+    transform = made("winograd_transforms", "transform_output", method)
+    m_y, m_x = method.vertical.outputs, method.horizontal.outputs
+    fetch = made("winograd_transforms", "fetch_pixels", m_y, m_x, True)
+    tile_row, pixels = m_x * VECTOR_BYTES, method.outputs * VECTOR_BYTES
 
-    @kernel(WINOGRAD, name=f"winograd_output_f32_{LANES}_{m}x{m}")
+    @kernel(WINOGRAD, name=f"winograd_output_f32_{LANES}_{method.name}")
     def run(a, item, thread):
-        image, first = _place(a, item)
+        part, first_image, first_y, first_x = _place(a, item)
         products = a.scratch + thread * a.scratch_size + a.products * a.in_plane
-        tile_row = m * VECTOR_BYTES
         corner = products + a.products * a.out_plane
-        spare = corner + m * tile_row
-        for block in range(a.out_blocks):
-            target = a.target + image * a.target_batch + block * a.target_block
-            residual = a.residual + image * a.residual_batch + block * a.residual_block
+        spare = corner + pixels
+        for b in range(a.out_blocks):
+            block = part * a.out_blocks + b
             bias = a.bias + block * VECTOR_BYTES
+            image, tile_y, tile_x = first_image, first_y, first_x
             for t in range(a.group):
-                y, x = (first + t) // a.tiles_x * m, (first + t) % a.tiles_x * m
+                y, x = tile_y * m_y, tile_x * m_x
+                target = a.target + image * a.target_batch + block * a.target_block
                 place = target + y * a.target_row + x * VECTOR_BYTES
+                residual = a.residual + image * a.residual_batch + block * a.residual_block
                 other = residual + y * a.residual_row + x * VECTOR_BYTES if a.residual != 0 else 0
-                rows, columns = min(m, a.height - y), min(m, a.width - x)
-                whole = rows == m and columns == m
+                later_y, later_x = _later(a, tile_y, tile_x)
+                fetch(target + later_y * m_y * a.target_row + later_x * m_x * VECTOR_BYTES, a.target_row)
+                rows, columns = min(m_y, a.height - y), min(m_x, a.width - x)
+                whole = rows == m_y and columns == m_x
                 if not whole and other != 0:
                     _copy(other, a.residual_row, spare, tile_row, rows, columns)
                     other = spare
                 transform(
-                    products + (block * a.group + t) * VECTOR_BYTES, a.out_plane,
+                    products + (b * a.group + t) * VECTOR_BYTES, a.out_plane,
                     place if whole else corner, a.target_row if whole else tile_row,
                     other, a.residual_row if whole else tile_row, bias, a.limits,
                 )  # fmt: skip
                 if not whole:
                     _copy(corner, tile_row, place, a.target_row, rows, columns)
+                image, tile_y, tile_x = _next(a, image, tile_y, tile_x)
 
     return run
 
@@ -183,8 +216,7 @@ def _output_phase(m: int) -> Kernel:
 @kernel(WINOGRAD)
 def winograd(a, thread, threads):
     """Runs the three phases for each group of this thread's share."""
-    tiles = a.tiles_x * a.tiles_y
-    items = a.batch * ((tiles + a.group - 1) // a.group)
+    items = a.parts * ((a.batch * a.tiles_y * a.tiles_x + a.group - 1) // a.group)
     arguments = system.address_of(a)
     for item in range(items * thread // threads, items * (thread + 1) // threads):
         system.call(a.input_phase, arguments, item, thread)
@@ -192,14 +224,14 @@ def winograd(a, thread, threads):
         system.call(a.output_phase, arguments, item, thread)
 
 
-def phases(m: int, rows: int, columns: int) -> dict[str, Kernel]:
-    """The kernels whose addresses go into the fields of these names, for output tiles of `m` x `m` pixels (2 or 4).
+def phases(method: Method, rows: int, columns: int) -> dict[str, Kernel]:
+    """The kernels whose addresses go into the fields of these names.
 
-    `rows` x `columns` is the register tile: `group` is a multiple of `rows`, at most the number of tiles, and
+    `rows` x `columns` is the register tile: `group` is at least `rows`, at most the number of tiles, and
     out_blocks >= columns.
     """
     return {
-        "input_phase": _input_phase(m),
+        "input_phase": _input_phase(method),
         "product_phase": _product_phase(rows, columns),
-        "output_phase": _output_phase(m),
+        "output_phase": _output_phase(method),
     }

@@ -1,141 +1,143 @@
-"""The transforms of Winograd convolution as intrinsics on whole vectors.
-
-F(m x m, 3 x 3) after A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks", 2015: an output tile
-of m x m pixels comes from (m + 2) x (m + 2) input pixels, and as many products replace 9 m x m of them. The
-one-dimensional transforms below are plain arithmetic on anything with +, - and *.
-"""
+"""The transforms of Winograd convolution as intrinsics on whole vectors, for any method of `winograd_methods`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from .simd import F32, FLOATS, I64, LANES, pointer, splat
+from .isa import LINE
+from .simd import F32, FLOATS, I32, I64, LANES, call_llvm, pointer, splat
+from .winograd_methods import Matrix, Method
 
 VECTOR_BYTES = 4 * LANES
 
 
-def input_4(d: Sequence[Any]) -> list[Any]:
-    """B^T d of F(4, 3)."""
-    a, b = d[4] - d[2] * 4.0, d[3] - d[1] * 4.0
-    c, e = d[4] - d[2], (d[3] - d[1]) * 2.0
-    return [d[0] * 4.0 - d[2] * 5.0 + d[4], a + b, a - b, c + e, c - e, d[1] * 4.0 - d[3] * 5.0 + d[5]]
+class _Vectors:
+    """Arithmetic on LLVM vectors of floats; a product by a number fuses with the sum it goes into."""
 
+    def __init__(self, builder: ir.IRBuilder):
+        self.builder = builder
 
-def output_4(m: Sequence[Any]) -> list[Any]:
-    """A^T m of F(4, 3)."""
-    a, b, c, d = m[1] + m[2], m[1] - m[2], m[3] + m[4], m[3] - m[4]
-    return [m[0] + a + c, b + d * 2.0, a + c * 4.0, b + d * 8.0 + m[5]]
+    def add(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self.builder.fadd(a, b)
 
-
-def input_2(d: Sequence[Any]) -> list[Any]:
-    """B^T d of F(2, 3)."""
-    return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]]
-
-
-def output_2(m: Sequence[Any]) -> list[Any]:
-    """A^T m of F(2, 3)."""
-    return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
-
-
-def weights_4(g: Sequence[Any]) -> list[Any]:
-    """G g of F(4, 3)."""
-    even, odd = g[0] + g[2], g[0] * (1 / 24) + g[2] * (1 / 6)
-    middle = g[1] * (1 / 12)
-    return [
-        g[0] * (1 / 4),
-        (even + g[1]) * (-1 / 6),
-        (even - g[1]) * (-1 / 6),
-        odd + middle,
-        odd - middle,
-        g[2],
-    ]
-
-
-def weights_2(g: Sequence[Any]) -> list[Any]:
-    """G g of F(2, 3)."""
-    even = g[0] + g[2]
-    return [g[0], (even + g[1]) * 0.5, (even - g[1]) * 0.5, g[2]]
-
-
-WEIGHTS: dict[int, Callable[[Sequence[Any]], list[Any]]] = {2: weights_2, 4: weights_4}
-INPUT: dict[int, Callable[[Sequence[Any]], list[Any]]] = {2: input_2, 4: input_4}
-OUTPUT: dict[int, Callable[[Sequence[Any]], list[Any]]] = {2: output_2, 4: output_4}
-
-
-class _Vector:
-    """An LLVM vector with arithmetic; products by a number may fuse with sums."""
-
-    def __init__(self, builder: ir.IRBuilder, value: ir.Value):
-        self.builder, self.value = builder, value
-
-    def __add__(self, other: _Vector) -> _Vector:
-        return _Vector(self.builder, self.builder.fadd(self.value, other.value, flags=["contract"]))
-
-    def __sub__(self, other: _Vector) -> _Vector:
-        return _Vector(self.builder, self.builder.fsub(self.value, other.value, flags=["contract"]))
-
-    def __mul__(self, factor: float) -> _Vector:
+    def multiply(self, a: ir.Value, factor: float, plus: ir.Value | None = None) -> ir.Value:
+        """a * factor + plus."""
+        if abs(factor) == 1 and plus is not None:
+            return self.builder.fadd(plus, a) if factor == 1 else self.builder.fsub(plus, a)
+        if factor == 1:
+            return a
         constant = ir.Constant(FLOATS, [factor] * LANES)
-        return _Vector(self.builder, self.builder.fmul(self.value, constant, flags=["contract"]))
+        if plus is None:
+            return self.builder.fmul(a, constant)
+        return call_llvm(self.builder, f"llvm.fmuladd.v{LANES}f32", FLOATS, [a, constant, plus])
+
+    def total(self, row: Sequence[float], values: Sequence[ir.Value]) -> ir.Value:
+        """The sum of value * factor over the factors that are not zero, one of which there has to be."""
+        terms = [(factor, value) for factor, value in zip(row, values) if factor]
+        terms.sort(key=lambda term: term[0] != 1)
+        result = self.multiply(terms[0][1], terms[0][0])
+        for factor, value in terms[1:]:
+            result = self.multiply(value, factor, result)
+        return result
+
+    def transform(self, matrix: Matrix, values: Sequence[ir.Value]) -> list[ir.Value]:
+        """The matrix times a column; what the evaluations at a point and at its negative share is computed once."""
+        results: dict[int, ir.Value] = {}
+        matrix, values = self._paired(matrix, values)
+        for i, j in pairwise(range(len(matrix))):
+            even = [(a + b) / 2 for a, b in zip(matrix[i], matrix[j])]
+            odd = [(a - b) / 2 for a, b in zip(matrix[i], matrix[j])]
+            if i in results or not any(even) or not any(odd) or any(a and b for a, b in zip(even, odd)):
+                continue
+            sizes = {abs(factor) for factor in odd if factor}
+            scale = sizes.pop() if len(sizes) == 1 else 1.0
+            a, b = self.total(even, values), self.total([factor / scale for factor in odd], values)
+            results[i], results[j] = self.multiply(b, scale, a), self.multiply(b, -scale, a)
+        return [results[i] if i in results else self.total(row, values) for i, row in enumerate(matrix)]
+
+    def _paired(self, matrix: Matrix, values: Sequence[ir.Value]) -> tuple[Matrix, list[ir.Value]]:
+        """Neighbours that all rows take by factors of the same size are replaced by their sum and difference."""
+        columns, values = list(zip(*matrix)), list(values)
+        for i in range(len(columns) - 1):
+            a, b = columns[i], columns[i + 1]
+            if any(map(abs, a)) and sum(map(bool, a)) > 1 and all(abs(x) == abs(y) for x, y in zip(a, b)):
+                columns[i] = tuple(x if x == y else 0.0 for x, y in zip(a, b))
+                columns[i + 1] = tuple(x if x != y else 0.0 for x, y in zip(a, b))
+                first, second = values[i], values[i + 1]
+                values[i], values[i + 1] = self.add(first, second), self.multiply(second, -1.0, first)
+        return tuple(zip(*columns)), values
+
+    def nested(self, vertical: Matrix, horizontal: Matrix, square: list[list[ir.Value]]) -> list[list[ir.Value]]:
+        """The transform along columns, then along rows."""
+        down = [self.transform(vertical, column) for column in zip(*square)]
+        return [self.transform(horizontal, row) for row in zip(*down)]
 
 
 def _at(builder: ir.IRBuilder, base: ir.Value, *terms: tuple[Any, int]) -> ir.Value:
-    """The vector pointer at base + the sum of stride * count over `terms`."""
+    """base + the sum of stride * count over `terms`."""
     for stride, count in terms:
         step = ir.Constant(I64, stride) if isinstance(stride, int) else stride
         base = builder.add(base, builder.mul(step, ir.Constant(I64, count)))
-    return pointer(builder, base, FLOATS)
+    return base
 
 
-def _transform(one: Callable[[Sequence[Any]], list[Any]], square: list[list[_Vector]]) -> list[list[_Vector]]:
-    """The one-dimensional transform along columns, then along rows."""
-    down = [one(column) for column in zip(*square)]
-    return [one(row) for row in zip(*down)]
+def _load(builder: ir.IRBuilder, base: ir.Value, *terms: tuple[Any, int]) -> ir.Value:
+    return builder.load(pointer(builder, _at(builder, base, *terms), FLOATS), align=4)
+
+
+def _store(builder: ir.IRBuilder, value: ir.Value, base: ir.Value, *terms: tuple[Any, int]) -> None:
+    builder.store(value, pointer(builder, _at(builder, base, *terms), FLOATS), align=4)
 
 
 @cache
-def transform_input(m: int) -> Any:
-    """`transform(rows, target, plane)`: `rows` are the addresses of the first of m + 2 pixels in m + 2 rows.
+def transform_input(method: Method) -> Any:
+    """`transform(source, row, y, height, zeros, target, plane)`: the input of one tile.
 
-    Element (i, j) of the result goes to target + (i * (m + 2) + j) * plane.
+    `source` is the address of its first pixel's column in image row 0, `y` its first row; of rows that are not in
+    [0, height) the vectors at `zeros` are read. Element (i, j) goes to target + (i * columns + j) * plane.
     """
-    size = m + 2
+    v, h = method.vertical, method.horizontal
 
     @intrinsic
-    def transform(typingctx, rows, target, plane):
+    def transform(typingctx, source, row, y, height, zeros, target, plane):
         def codegen(context, builder, sig, args):
-            rows, target, plane = args
-            starts = [builder.extract_value(rows, i) for i in range(size)]
-            square = [[_Vector(builder, _load(builder, row, (VECTOR_BYTES, j))) for j in range(size)] for row in starts]
-            for i, row in enumerate(_transform(INPUT[m], square)):
-                for j, element in enumerate(row):
-                    builder.store(element.value, _at(builder, target, (plane, i * size + j)), align=4)
+            source, row, y, height, zeros, target, plane = args
+            square = []
+            for i in range(v.inputs):
+                here = builder.add(y, ir.Constant(I64, i))
+                inside = builder.icmp_unsigned("<", here, height)
+                start = builder.select(inside, builder.add(source, builder.mul(here, row)), zeros)
+                square.append([_load(builder, start, (VECTOR_BYTES, j)) for j in range(h.inputs)])
+            for i, line in enumerate(_Vectors(builder).nested(v.input, h.input, square)):
+                for j, element in enumerate(line):
+                    _store(builder, element, target, (plane, i * h.products + j))
             return context.get_dummy_value()
 
-        return types.void(types.UniTuple(types.int64, size), types.int64, types.int64), codegen
+        return types.void(*[types.int64] * 7), codegen
 
     return transform
 
 
 @cache
-def transform_weights(m: int) -> Any:
-    """`transform(source, row, target, plane)`: nine vectors, `row` bytes apart, to (m + 2)^2 vectors, `plane` apart."""
-    size = m + 2
+def transform_weights(method: Method) -> Any:
+    """`transform(source, row, target, plane)`: vectors of taps, `row` bytes apart, to one for each product."""
+    v, h = method.vertical, method.horizontal
 
     @intrinsic
     def transform(typingctx, source, row, target, plane):
         def codegen(context, builder, sig, args):
             source, row, target, plane = args
-            square = [[_Vector(builder, _load(builder, source, (row, 3 * i + j))) for j in range(3)] for i in range(3)]
-            for i, line in enumerate(_transform(WEIGHTS[m], square)):
+            square = [[_load(builder, source, (row, h.taps * i + j)) for j in range(h.taps)] for i in range(v.taps)]
+            for i, line in enumerate(_Vectors(builder).nested(v.weights, h.weights, square)):
                 for j, element in enumerate(line):
-                    builder.store(element.value, _at(builder, target, (plane, i * size + j)), align=4)
+                    _store(builder, element, target, (plane, i * h.products + j))
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 4), codegen
@@ -144,38 +146,41 @@ def transform_weights(m: int) -> Any:
 
 
 @cache
-def transform_output(m: int) -> Any:
-    """`transform(source, plane, target, target_row, residual, residual_row, bias, limits)`: m x m pixels.
+def transform_output(method: Method) -> Any:
+    """`transform(source, plane, target, target_row, residual, residual_row, bias, limits)`: the pixels of one tile.
 
-    Element (i, j) of the products is at source + (i * (m + 2) + j) * plane. The residual's address may be 0; limits
+    Element (i, j) of the products is at source + (i * columns + j) * plane. The residual's address may be 0; limits
     are the address of two floats, bias that of a vector.
     """
-    size = m + 2
+    v, h = method.vertical, method.horizontal
 
     @intrinsic
     def transform(typingctx, source, plane, target, target_row, residual, residual_row, bias, limits):
         def codegen(context, builder, sig, args):
             source, plane, target, target_row, residual, residual_row, bias, limits = args
             square = [
-                [_Vector(builder, _load(builder, source, (plane, i * size + j))) for j in range(size)]
-                for i in range(size)
+                [_load(builder, source, (plane, i * h.products + j)) for j in range(h.products)]
+                for i in range(v.products)
             ]
-            start = _Vector(builder, _load(builder, bias))
+            start = _load(builder, bias)
             slots = {
-                (i, j): cgutils.alloca_once_value(builder, (element + start).value)
-                for i, row in enumerate(_transform(OUTPUT[m], square))
-                for j, element in enumerate(row)
+                (i, j): cgutils.alloca_once_value(builder, builder.fadd(element, start))
+                for i, line in enumerate(_Vectors(builder).nested(v.output, h.output, square))
+                for j, element in enumerate(line)
             }
             with builder.if_then(builder.icmp_signed("!=", residual, ir.Constant(I64, 0))):
                 for (i, j), slot in slots.items():
                     added = _load(builder, residual, (residual_row, i), (VECTOR_BYTES, j))
                     builder.store(builder.fadd(builder.load(slot), added), slot)
-            low, high = (splat(builder, builder.load(_scalar(builder, limits, i), align=4)) for i in range(2))
+            low, high = (
+                splat(builder, builder.load(pointer(builder, _at(builder, limits, (4, i)), F32), align=4))
+                for i in range(2)
+            )
             for (i, j), slot in slots.items():
                 value = builder.load(slot)
                 value = builder.select(builder.fcmp_ordered(">", low, value), low, value)
                 value = builder.select(builder.fcmp_ordered("<", high, value), high, value)
-                builder.store(value, _at(builder, target, (target_row, i), (VECTOR_BYTES, j)), align=4)
+                _store(builder, value, target, (target_row, i), (VECTOR_BYTES, j))
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 8), codegen
@@ -183,9 +188,22 @@ def transform_output(m: int) -> Any:
     return transform
 
 
-def _load(builder: ir.IRBuilder, base: ir.Value, *terms: tuple[Any, int]) -> ir.Value:
-    return builder.load(_at(builder, base, *terms), align=4)
+@cache
+def fetch_pixels(rows: int, columns: int, write: bool) -> Any:
+    """`fetch(address, row)`: asks for `rows` x `columns` pixels, rows `row` bytes apart, to be read or written soon."""
 
+    @intrinsic
+    def fetch(typingctx, address, row):
+        def codegen(context, builder, sig, args):
+            address, row = args
+            # To the first-level cache; the last 1 says that these are data.
+            how = [ir.Constant(I32, value) for value in (int(write), 3, 1)]
+            for i in range(rows):
+                for offset in range(0, columns * VECTOR_BYTES, LINE):
+                    at = pointer(builder, _at(builder, address, (row, i), (offset, 1)), ir.IntType(8))
+                    call_llvm(builder, "llvm.prefetch.p0", ir.VoidType(), [at, *how])
+            return context.get_dummy_value()
 
-def _scalar(builder: ir.IRBuilder, address: ir.Value, index: int) -> ir.Value:
-    return pointer(builder, builder.add(address, ir.Constant(I64, 4 * index)), F32)
+        return types.void(types.int64, types.int64), codegen
+
+    return fetch

@@ -96,9 +96,9 @@ def _matmul_products(step: Step) -> int:
 def _winograd_products(step: Step) -> int:
     a = step.arguments
     columns = _tile(a["product_phase"])[1]
-    rows = -(-a["tiles_x"] * a["tiles_y"] // a["group"]) * a["group"]
+    rows = -(-a["batch"] * a["tiles_x"] * a["tiles_y"] // a["group"]) * a["group"]
     outputs = -(-a["out_blocks"] // columns) * columns * LANES
-    return a["batch"] * a["products"] * rows * a["in_blocks"] * LANES * outputs
+    return a["parts"] * a["products"] * rows * a["in_blocks"] * LANES * outputs
 
 
 _PRODUCTS: dict[str, Callable[[Step], int]] = {

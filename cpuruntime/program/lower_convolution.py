@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import gcd, lcm
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from cpuruntime.program.panels import fill_panel, input_ranges, tile_starts
 from cpuruntime.program.planner import Planner
 from cpuruntime.program.storage import Address, Blocked, image_shape
 from cpuruntime.program.tiles import choose_tiling
-from cpuruntime.program.winograd_choice import WinogradTiling, choose_winograd
+from cpuruntime.program.winograd_choice import Layer, WinogradTiling, choose_winograd
 
 DOMAIN = "cpuruntime"
 FEW_CHANNELS = 4
@@ -97,22 +98,33 @@ def _check(node: Node) -> str | None:
     return None
 
 
+def _parts(g: Geometry) -> int:
+    """Into how many parts of whole vectors that do not mix the channels fall: groups, or several of them together."""
+    if g.group == 1:
+        return 1
+    together = lcm(LANES // gcd(LANES, g.in_channels // g.group), LANES // gcd(LANES, g.channels // g.group))
+    return g.group // together if g.group % together == 0 else 0
+
+
 def _winograd(g: Geometry, threads: int, exact: bool) -> WinogradTiling | None:
     """The tiling when the convolution runs by Winograd's method."""
-    square = (g.kernel_height, g.kernel_width) == (3, 3) and (g.stride_height, g.stride_width) == (1, 1)
-    if exact or not square or (g.dilation_height, g.dilation_width) != (1, 1) or g.group != 1:
+    parts = _parts(g)
+    if exact or g.in_channels <= FEW_CHANNELS or not parts or (g.dilation_height, g.dilation_width) != (1, 1):
         return None
-    if g.in_channels <= FEW_CHANNELS:
-        return None
-    return choose_winograd(g.batch, -(-g.in_channels // LANES), -(-g.channels // LANES), g.height, g.width, threads)
+    in_blocks, out_blocks = (-(-channels // LANES) // parts for channels in (g.in_channels, g.channels))
+    kernel, strides = (g.kernel_height, g.kernel_width), (g.stride_height, g.stride_width)
+    layer = Layer(g.batch, parts, in_blocks, out_blocks, g.height, g.width, kernel, strides)
+    return choose_winograd(layer, threads)
 
 
 def _halo(node: Node, threads: int, exact: bool) -> tuple[int, int]:
     g = Geometry(node)
-    tiling = _winograd(g, threads, exact)
+    tiling = None if g.is_depthwise else _winograd(g, threads, exact)
     if tiling is None:
         return g.pad_left, g.right
-    return g.pad_left, max(g.right, tiling.tiles_x * tiling.m + 2 - g.pad_left - g.in_width)
+    h = tiling.method.horizontal
+    reach = (tiling.tiles_x - 1) * h.outputs * h.stride + h.inputs
+    return g.pad_left, max(g.right, reach - g.pad_left - g.in_width)
 
 
 @lowering("Conv", domain=DOMAIN, layout=Layout.BLOCKED, check=_check, halo=_halo)
@@ -146,7 +158,7 @@ def lower_convolution(planner: Planner, node: Node) -> None:
         else:
             fields = _residual_fields(residual) | {name: common[name] for name in ("bias", "limits")}
             pads = g.pad_top, g.pad_left
-            emit_winograd(planner, tiling, w.constant, source, target, fields, pads, g.flops)
+            emit_winograd(planner, tiling, g, _parts(g), w.constant, source, target, fields, pads, g.flops)
     if clamp_limits(node) is None:
         apply_activation(planner, node, planner.new_blocked(node.outputs[0]))
 

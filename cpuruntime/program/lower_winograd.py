@@ -9,7 +9,8 @@ import numpy as np
 
 from cpuruntime.ops.isa import LANES, VECTOR_BYTES
 from cpuruntime.ops.winograd import ZEROS, phases, plane_bytes, scratch_bytes, winograd, winograd_weights
-from cpuruntime.program.packing import copy_into, run_kernel
+from cpuruntime.program.packing import run_kernel
+from cpuruntime.program.panels import Channels, fill_panel, tile_starts
 from cpuruntime.program.planner import Planner
 from cpuruntime.program.storage import Address, Blocked
 from cpuruntime.program.winograd_choice import WinogradTiling
@@ -18,28 +19,31 @@ UNBOUNDED = np.array([-np.inf, np.inf], np.float32)
 
 
 def emit_winograd(
-    planner: Planner, tiling: WinogradTiling, weights: np.ndarray, source: Blocked, target: Blocked,
-    fields: dict[str, Any], pads: tuple[int, int], flops: int,
+    planner: Planner, tiling: WinogradTiling, g: Channels, parts: int, weights: np.ndarray, source: Blocked,
+    target: Blocked, fields: dict[str, Any], pads: tuple[int, int], flops: int,
 ) -> None:  # fmt: skip
-    """A 3 x 3 convolution of stride 1; `fields` has residual, bias and limits, `pads` the padding above and left."""
-    in_plane = plane_bytes(source.blocks, tiling.group)
-    out_plane = plane_bytes(target.blocks, tiling.group)
-    size = scratch_bytes(tiling.m, source.blocks, target.blocks, tiling.group)
+    """A convolution whose channels fall into `parts` that do not mix, each of whole vectors.
+
+    `fields` has residual, bias and limits, `pads` the padding above and left.
+    """
+    method, in_blocks, out_blocks = tiling.method, source.blocks // parts, target.blocks // parts
+    size = scratch_bytes(method, in_blocks, out_blocks, tiling.group)
     if not fields["limits"]:
         fields = fields | {"limits": _constant(planner, UNBOUNDED)}
-    kernels = phases(tiling.m, tiling.rows, tiling.columns)
+    kernels = phases(method, tiling.rows, tiling.columns)
     top, left = pads
     origin = {"source": source.address + -left * VECTOR_BYTES}
     planner.emit(
         winograd, "blocked", flops=flops,
-        notes=f"F({tiling.m}x{tiling.m}, 3x3), tile {tiling.rows}x{tiling.columns}, group {tiling.group}",
+        notes=f"{method}, tile {tiling.rows}x{tiling.columns}, group {tiling.group}",
         **(source.fields("source") | target.fields("target") | fields | kernels | origin),
-        weights=_transformed(planner, tiling, weights, source.blocks, target.blocks),
+        weights=_transformed(planner, tiling, g, weights, (parts, in_blocks, out_blocks)),
         zeros=_constant(planner, np.zeros(ZEROS * LANES, np.float32)),
         scratch=Address(planner.scratch(size * planner.threads)), scratch_size=size,
-        batch=source.batch, in_blocks=source.blocks, out_blocks=target.blocks, in_height=source.height,
+        batch=source.batch, parts=parts, in_blocks=in_blocks, out_blocks=out_blocks, in_height=source.height,
         height=target.height, width=target.width, pad_top=top, tiles_x=tiling.tiles_x, tiles_y=tiling.tiles_y,
-        group=tiling.group, products=tiling.products, in_plane=in_plane, out_plane=out_plane,
+        group=tiling.group, products=method.products, in_plane=plane_bytes(in_blocks, tiling.group),
+        out_plane=plane_bytes(out_blocks, tiling.group),
     )  # fmt: skip
 
 
@@ -48,25 +52,25 @@ def _constant(planner: Planner, array: np.ndarray) -> Address:
 
 
 def _transformed(
-    planner: Planner, tiling: WinogradTiling, weights: np.ndarray, in_blocks: int, out_blocks: int
+    planner: Planner, tiling: WinogradTiling, g: Channels, weights: np.ndarray, sizes: tuple[int, int, int]
 ) -> Address:
-    """The weights G w G^T as [product][column tile][in block][LANES][columns][LANES]."""
-    columns = tiling.columns
-    starts = [min(b, out_blocks - columns) for b in range(0, out_blocks, columns)]
-    shape = (tiling.products, len(starts), in_blocks * LANES * columns * LANES)
+    """The weights G w G^T as [part][product][column tile][in block][LANES][columns][LANES]."""
+    parts, in_blocks, out_blocks = sizes
+    columns, taps = tiling.columns, weights.shape[2:]
+    starts = tile_starts(out_blocks, columns)
+    shape = (parts, tiling.method.products, len(starts), in_blocks * LANES * columns * LANES)
 
     def fill(memory: np.ndarray) -> None:
         packed = memory.view(np.float32).reshape(shape)
-        ordered = np.zeros((9, in_blocks * LANES, columns * LANES), np.float32)
-        for index, start in enumerate(starts):
-            part = weights[start * LANES : (start + columns) * LANES]
-            channels, in_channels = part.shape[:2]
-            ordered[:, :, channels:] = 0
-            copy_into(ordered[:, :in_channels, :channels], part.reshape(channels, in_channels, 9).transpose(2, 1, 0))
-            run_kernel(
-                winograd_weights(tiling.m), source=ordered.ctypes.data, source_row=ordered.strides[0],
-                target=packed[:, index].ctypes.data, target_plane=packed.strides[0], vectors=ordered[0].size // LANES,
-            )  # fmt: skip
+        ordered = np.zeros((prod(taps), in_blocks, LANES, columns, LANES), np.float32)
+        for part in range(parts):
+            for index, start in enumerate(starts):
+                fill_panel(g, weights, ordered.swapaxes(0, 1), part * out_blocks + start, part * in_blocks)
+                run_kernel(
+                    winograd_weights(tiling.method), source=ordered.ctypes.data, source_row=ordered.strides[0],
+                    target=packed[part, :, index].ctypes.data, target_plane=packed.strides[1],
+                    vectors=ordered[0].size // LANES,
+                )  # fmt: skip
 
-    key = (planner.weights.identity(weights), "winograd", tiling.m, columns)
+    key = (planner.weights.identity(weights), "winograd", tiling.method, columns, g.group)
     return planner.weights.pack(key, prod(shape) * 4, fill)

@@ -1,4 +1,7 @@
-"""Whether a convolution runs by Winograd's method, and with which tiles; an estimate in cycles decides."""
+"""Whether a convolution runs by Winograd's method, and with which tiles; an estimate decides.
+
+Estimates count the multiply-adds of vectors that a core does meanwhile, at its peak.
+"""
 
 from __future__ import annotations
 
@@ -6,88 +9,156 @@ from dataclasses import dataclass
 from functools import cache
 
 from cpuruntime.ops.isa import LANES, VECTOR_BYTES
-from cpuruntime.ops.tile_shapes import tile_shapes
+from cpuruntime.ops.tile_shapes import winograd_shapes
 from cpuruntime.ops.winograd import scratch_bytes
-from cpuruntime.program.tiles import TOLERANCE
+from cpuruntime.ops.winograd_methods import Algorithm, Method
+from cpuruntime.program.tiles import FIRST_LEVEL
 
-# What a thread's scratch may take: a second-level cache of 1 MiB and a share of the third.
-SCRATCH_LIMIT = 2 * 2**20
-# Cycles to transform one vector of a tile's input and of its output, by m; bytes of weights that arrive in a cycle;
-# what products and direct convolution take beyond their multiply-adds. Fitted to measurements on Zen 4.
-INPUT_CYCLES = {2: 70, 4: 170}
-OUTPUT_CYCLES = {2: 60, 4: 150}
-WEIGHT_BYTES_PER_CYCLE = 8
-PRODUCT_OVERHEAD = 1.08
+# What a thread's scratch may take, if more than one row tile needs: a share of the third-level cache.
+SCRATCH_LIMIT = 8 * 2**20
+# What of the second-level cache a group's planes and its weights may take to stay there.
+SECOND_LEVEL = 768 * 2**10
+# Weights of a layer up to this size are still in the third-level cache when the next group needs them.
+THIRD_LEVEL = 12 * 2**20
+FEW_GROUPS = 40
+
+# The other figures are fitted to measurements on Zen 5. Bytes that arrive during a multiply-add: from memory, which two
+# cores share, and from the third-level cache; what products are held up meanwhile, as a share of the time of arrival.
+MEMORY_BYTES, THIRD_LEVEL_BYTES = 2.8, 11.0
+ARRIVAL_SHARE = 0.1
+# A vector read or written by a transform, up to this size of the scratch and beyond; the first tiles of a block, whose
+# pixels nobody has asked for.
+NEAR_VECTOR, NEAR_SCRATCH, FAR_VECTOR = 5.0, 2 * 2**20, 7.5
+BLOCK_OVERHEAD = 500.0
+# A register tile beside its multiply-adds: start, epilogue, loop control.
+TILE_OVERHEAD = 40.0
+PRODUCT_OVERHEAD = 1.03
 DIRECT_OVERHEAD = 1.05
+# More weights and less accuracy have to pay.
+WORTH_IT = 0.95
+
+# A tiling that is as good within this factor is as good: the first one listed is taken, so that kernels are few.
+TOLERANCE = 1.02
+
+# Outputs along one axis, by (taps, stride) of the kernel; larger ones are faster or lose too many digits.
+OUTPUTS = {(3, 1): (4, 3, 2), (5, 1): (2,), (7, 1): (3,), (3, 2): (3, 2)}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution: `parts` of in_blocks and out_blocks that do not mix; kernel and strides are (down, across)."""
+
+    batch: int
+    parts: int
+    in_blocks: int
+    out_blocks: int
+    height: int
+    width: int
+    kernel: tuple[int, int]
+    strides: tuple[int, int] = (1, 1)
 
 
 @dataclass(frozen=True)
 class WinogradTiling:
-    """Output tiles of m x m pixels, `group` of them at a time, multiplied by register tiles of rows x columns."""
+    """Tiles of a method, `group` of them at a time, multiplied by register tiles of rows x columns."""
 
-    m: int
+    method: Method
     rows: int
     columns: int
     group: int
     tiles_x: int
     tiles_y: int
 
-    @property
-    def products(self) -> int:
-        return (self.m + 2) ** 2
+
+@cache
+def choose_winograd(layer: Layer, threads: int) -> WinogradTiling | None:
+    """The fastest tiling, None when direct convolution is expected to be faster or there is no method.
+
+    The method is chosen for one thread: with another one results would differ in the last bits, and they must not
+    depend on the number of threads.
+    """
+    candidates = winograd_candidates(layer, 1)
+    if not candidates:
+        return None
+    cost, tiling = min(candidates, key=lambda pair: pair[0])
+    if cost >= WORTH_IT * direct_cost(layer):
+        return None
+    same = [pair for pair in winograd_candidates(layer, threads) if pair[1].method == tiling.method]
+    limit = TOLERANCE * min(cost for cost, _ in same)
+    return next(tiling for cost, tiling in same if cost <= limit)
 
 
 @cache
-def choose_winograd(
-    batch: int, in_blocks: int, out_blocks: int, height: int, width: int, threads: int
-) -> WinogradTiling | None:
-    """The fastest tiling for a 3 x 3 convolution of stride 1, None when direct convolution is expected to be faster.
-
-    The method, m included, is chosen for one thread: with another one results would differ in the last bits, and they
-    must not depend on the number of threads.
-    """
-    cycles, tiling = _fastest((4, 2), batch, in_blocks, out_blocks, height, width, 1)
-    if cycles >= batch * height * width * 9 * in_blocks * LANES * out_blocks * DIRECT_OVERHEAD:
-        return None
-    return _fastest((tiling.m,), batch, in_blocks, out_blocks, height, width, threads)[1]
-
-
-def _fastest(
-    methods: tuple[int, ...], batch: int, in_blocks: int, out_blocks: int, height: int, width: int, threads: int
-) -> tuple[float, WinogradTiling]:
-    """The tiling with the fewest cycles, or the first listed that is as good, and the number."""
-    best: list[tuple[float, WinogradTiling]] = []
-    for m in methods:
-        tiles_x, tiles_y = -(-width // m), -(-height // m)
-        for rows, columns in tile_shapes():
-            if columns > min(out_blocks, 4) or rows > tiles_x * tiles_y:
+def winograd_candidates(layer: Layer, threads: int) -> list[tuple[float, WinogradTiling]]:
+    """(estimate, tiling) for every method and register tile that suits the layer, each with its best group."""
+    candidates = []
+    for method in methods(layer.kernel, layer.strides):
+        tiles_y, tiles_x = -(-layer.height // method.vertical.outputs), -(-layer.width // method.horizontal.outputs)
+        tiles = layer.batch * tiles_y * tiles_x
+        for rows, columns in winograd_shapes():
+            if columns > min(layer.out_blocks, 4) or rows > tiles:
                 continue
             tilings = [
-                WinogradTiling(m, rows, columns, group, tiles_x, tiles_y)
-                for group in _groups(tiles_x * tiles_y, rows)
-                if group == rows or scratch_bytes(m, in_blocks, out_blocks, group) <= SCRATCH_LIMIT
+                WinogradTiling(method, rows, columns, group, tiles_x, tiles_y)
+                for group in _groups(tiles, rows)
+                if group <= rows or scratch_bytes(method, layer.in_blocks, layer.out_blocks, group) <= SCRATCH_LIMIT
             ]
-            rated = [(_cycles(tiling, batch, in_blocks, out_blocks, threads), tiling) for tiling in tilings]
-            best.append(min(rated, key=lambda pair: pair[0]))
-    cycles, fastest = min(best, key=lambda pair: pair[0])
-    return next(pair for pair in best if pair[1].m == fastest.m and pair[0] <= TOLERANCE * cycles)
+            rated = [(_cost(layer, tiling, threads), tiling) for tiling in tilings]
+            candidates.append(min(rated, key=lambda pair: pair[0]))
+    return candidates
+
+
+@cache
+def methods(kernel: tuple[int, int], strides: tuple[int, int]) -> list[Method]:
+    """The methods for a kernel: along an axis of one tap every pixel stands for itself."""
+    options = [[1] if axis == (1, 1) else OUTPUTS.get(axis, ()) for axis in zip(kernel, strides)]
+    vertical, horizontal = ([Algorithm(m, *axis) for m in sizes] for sizes, axis in zip(options, zip(kernel, strides)))
+    pairs = [Method(v, h) for v in vertical for h in horizontal if v.outputs == h.outputs or 1 in (v.taps, h.taps)]
+    return [method for method in pairs if method.products < method.multiplications]
+
+
+def direct_cost(layer: Layer) -> float:
+    """The estimate for direct convolution."""
+    pixels = layer.batch * layer.height * layer.width
+    taps = layer.kernel[0] * layer.kernel[1]
+    products = pixels * taps * layer.parts * layer.in_blocks * LANES * layer.out_blocks
+    return _while(products * DIRECT_OVERHEAD, products / pixels * VECTOR_BYTES / MEMORY_BYTES)
 
 
 def _groups(tiles: int, rows: int) -> list[int]:
-    """Sizes of groups that share the tiles about evenly: multiples of `rows`, at most all tiles."""
-    shares = {-(-tiles // pieces) for pieces in range(1, 1 + tiles // rows)}
-    groups = {rows} | {-(-share // rows) * rows for share in shares}
-    return sorted((group for group in groups if group <= tiles), reverse=True)
+    """Sizes of groups: a few register tiles, or what shares all tiles evenly among few groups."""
+    shares = {-(-tiles // pieces) for pieces in range(1, FEW_GROUPS + 1)}
+    whole = {-(-share // rows) * rows for share in shares}
+    few = {rows * turns for turns in (1, 2, 3, 4, 6)}
+    return sorted((group for group in shares | whole | few if rows <= group <= tiles), reverse=True)
 
 
-def _cycles(tiling: WinogradTiling, batch: int, in_blocks: int, out_blocks: int, threads: int) -> float:
-    tiles = tiling.tiles_x * tiling.tiles_y
-    groups = batch * -(-tiles // tiling.group)
-    columns = -(-out_blocks // tiling.columns) * tiling.columns
-    row_tiles = tiling.group // tiling.rows
-    body = max(tiling.rows * tiling.columns, tiling.rows / 2 + 2 * tiling.columns)
-    products = tiling.products * row_tiles * columns / tiling.columns * (in_blocks * LANES * body + 40)
-    weights = tiling.products * in_blocks * LANES * columns * VECTOR_BYTES / WEIGHT_BYTES_PER_CYCLE
-    transforms = in_blocks * INPUT_CYCLES[tiling.m] + out_blocks * OUTPUT_CYCLES[tiling.m]
-    each = max(products * PRODUCT_OVERHEAD, weights) + tiling.group * transforms
-    return -(-groups // threads) * each
+def _cost(layer: Layer, tiling: WinogradTiling, threads: int) -> float:
+    method, in_channels = tiling.method, layer.in_blocks * LANES
+    groups = -(-layer.batch * tiling.tiles_x * tiling.tiles_y // tiling.group)
+    column_tiles = -(-layer.out_blocks // tiling.columns)
+    # A load takes a multiply-add; a vector of weights that the first-level cache does not keep takes four of them, and
+    # a quarter beside them.
+    near = in_channels * tiling.columns * VECTOR_BYTES <= FIRST_LEVEL
+    body = max(tiling.rows * tiling.columns, tiling.rows + tiling.columns, tiling.columns * (1 if near else 4))
+    body += 0 if near else tiling.columns / 4
+    tiles = method.products * -(-tiling.group // tiling.rows) * column_tiles
+    products = tiles * (in_channels * body * PRODUCT_OVERHEAD + TILE_OVERHEAD)
+    weights = method.products * in_channels * column_tiles * tiling.columns * VECTOR_BYTES
+    scratch = scratch_bytes(method, layer.in_blocks, layer.out_blocks, tiling.group)
+    vectors = layer.in_blocks * (method.vertical.inputs * method.horizontal.inputs + method.products)
+    vectors += layer.out_blocks * (method.products + method.outputs)
+    transforms = tiling.group * vectors * (NEAR_VECTOR if scratch <= NEAR_SCRATCH else FAR_VECTOR)
+    transforms += (layer.in_blocks + layer.out_blocks) * BLOCK_OVERHEAD
+    # Weights come from memory once; the groups after the first find them nearer.
+    far = weights / (THIRD_LEVEL_BYTES if weights * layer.parts <= THIRD_LEVEL else MEMORY_BYTES)
+    mine = -(-groups * layer.parts // threads)
+    loads = min(mine, layer.parts)
+    first = _while(products, weights / MEMORY_BYTES)
+    others = products if weights + scratch <= SECOND_LEVEL else _while(products, far)
+    return loads * first + (mine - loads) * others + mine * transforms
+
+
+def _while(products: float, arrival: float) -> float:
+    """The time of products whose weights arrive meanwhile."""
+    return max(products + ARRIVAL_SHARE * arrival, arrival)

@@ -6,7 +6,7 @@ import pytest
 from support.spills import Variant, count_spills, spills_in
 
 from cpuruntime.ops.isa import VECTOR_BYTES, current
-from cpuruntime.ops.tile_shapes import depthwise_rows, tile_shapes
+from cpuruntime.ops.tile_shapes import depthwise_rows, tile_shapes, winograd_shapes
 
 UNROLL = 4
 CONVOLUTIONS: list[Variant] = [("convolution", (*shape, UNROLL, VECTOR_BYTES)) for shape in tile_shapes()]
@@ -15,7 +15,7 @@ DEPTHWISE: list[Variant] = [("depthwise", (rows,)) for rows in depthwise_rows()]
 # First layers read pixels of three floats; strides move the constants in the addresses.
 FIRST = tile_shapes()[0]
 OTHERS: list[Variant] = [("convolution", (*FIRST, 3, 2 * 12)), ("convolution", (*FIRST, UNROLL, 2 * VECTOR_BYTES))]
-WINOGRAD: list[Variant] = [("winograd_product", shape) for shape in tile_shapes()[:3]]
+WINOGRAD: list[Variant] = [("winograd_product", shape) for shape in winograd_shapes()]
 VARIANTS = [*CONVOLUTIONS, *PRODUCTS, *DEPTHWISE, *OTHERS, *WINOGRAD]
 # More accumulators than registers.
 TOO_LARGE: Variant = ("convolution", (current().registers, 2, UNROLL, VECTOR_BYTES))

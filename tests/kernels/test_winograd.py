@@ -11,9 +11,10 @@ from support.kernels import LANES
 from support.programs import NodeProgram, activation, same_for_threads
 
 from cpuruntime.graph.graph import Node
+from cpuruntime.ops.winograd_methods import Algorithm, Method
 from cpuruntime.program import lower_convolution
 from cpuruntime.program.planner import Planner
-from cpuruntime.program.winograd_choice import WinogradTiling
+from cpuruntime.program.winograd_choice import Layer, WinogradTiling
 
 pytestmark = pytest.mark.every_isa
 
@@ -21,41 +22,100 @@ THREADS = 3  # planned for: each needs scratch memory of its own
 
 ForceTiling = Callable[..., None]
 
+SMALL, LARGE = (Method(Algorithm(m, 3), Algorithm(m, 3)) for m in (2, 4))
+WHOLE_IMAGE = [SMALL, Method(Algorithm(3, 3), Algorithm(3, 3)), LARGE, Method(Algorithm(2, 5), Algorithm(2, 5))]
+STRIDED = [Method(Algorithm(m, 3, 2), Algorithm(m, 3, 2)) for m in (2, 3)]
+ONE_AXIS = [
+    Method(Algorithm(1, 1), Algorithm(4, 3)),
+    Method(Algorithm(4, 3), Algorithm(1, 1)),
+    Method(Algorithm(1, 1), Algorithm(3, 7)),
+    Method(Algorithm(1, 1), Algorithm(3, 3, 2)),
+]
+SHAPES = [(1, 1), (1, 5), (2, 2), (4, 4), (3, 8), (5, 3), (9, 7), (8, 8)]
+
 
 @pytest.fixture
 def force_tiling(monkeypatch: pytest.MonkeyPatch) -> ForceTiling:
-    """Replaces the choice by output tiles of m x m and register tiles of rows x columns, `turns` row tiles a group."""
+    """Replaces the choice by a method and register tiles of rows x columns, `turns` row tiles a group."""
 
-    def force(m: int, rows: int = 2, columns: int = 2, turns: int = 1) -> None:
-        def choose(
-            batch: int, in_blocks: int, out_blocks: int, height: int, width: int, threads: int
-        ) -> WinogradTiling:
-            tiles_x, tiles_y = -(-width // m), -(-height // m)
-            tile_rows = min(rows, tiles_x * tiles_y)
-            tile_columns = min(columns, out_blocks)
-            group = min(turns, tiles_x * tiles_y // tile_rows) * tile_rows
-            return WinogradTiling(m, tile_rows, tile_columns, group, tiles_x, tiles_y)
+    def force(method: Method, rows: int = 2, columns: int = 2, turns: int = 1) -> None:
+        def choose(layer: Layer, threads: int) -> WinogradTiling:
+            tiles_x, tiles_y = -(-layer.width // method.horizontal.outputs), -(-layer.height // method.vertical.outputs)
+            tiles = layer.batch * tiles_x * tiles_y
+            tile_rows = min(rows, tiles)
+            group = min(turns * tile_rows, tiles)
+            return WinogradTiling(method, tile_rows, min(columns, layer.out_blocks), group, tiles_x, tiles_y)
 
         monkeypatch.setattr(lower_convolution, "choose_winograd", choose)
 
     return force
 
 
+def kernel_of(method: Method) -> tuple[int, int]:
+    return method.vertical.taps, method.horizontal.taps
+
+
+def strides_of(method: Method) -> tuple[int, int]:
+    return method.vertical.stride, method.horizontal.stride
+
+
 def check_winograd(case: Case, prepare: Callable[[Planner, Node], None] | None = None) -> None:
     check(case, threads=THREADS, prepare=prepare, winograd=True)
 
 
-@pytest.mark.parametrize("m", [2, 4])
-@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (2, 2), (4, 4), (3, 8), (5, 3), (9, 7), (8, 8)])
-def test_extents_around_the_tile(m: int, shape: tuple[int, int], force_tiling: ForceTiling) -> None:
-    force_tiling(m)
-    check_winograd(Case((2, 2 * LANES, *shape), 2 * LANES))
+@pytest.mark.parametrize("method", WHOLE_IMAGE, ids=str)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_extents_around_the_tile(method: Method, shape: tuple[int, int], force_tiling: ForceTiling) -> None:
+    force_tiling(method)
+    pads = (method.vertical.taps // 2,) * 4
+    check_winograd(Case((2, 2 * LANES, *shape), 2 * LANES, kernel_of(method), pads))
 
 
-@pytest.mark.parametrize("m", [2, 4])
+@pytest.mark.parametrize("method", STRIDED, ids=str)
+@pytest.mark.parametrize("pads", [(1, 1, 1, 1), (0, 0, 1, 1)])
+@pytest.mark.parametrize("shape", [(2, 2), (5, 6), (7, 13), (12, 9)])
+def test_strides(method: Method, pads: tuple[int, ...], shape: tuple[int, int], force_tiling: ForceTiling) -> None:
+    force_tiling(method)
+    case = Case((2, 2 * LANES, *shape), 2 * LANES, kernel_of(method), pads, strides_of(method), residual=True)
+    check_winograd(case)
+
+
+@pytest.mark.parametrize("method", ONE_AXIS, ids=str)
+@pytest.mark.parametrize("shape", [(1, 9), (8, 8), (13, 1), (7, 17)])
+def test_kernels_along_one_axis(method: Method, shape: tuple[int, int], force_tiling: ForceTiling) -> None:
+    force_tiling(method)
+    pads = (method.vertical.taps // 2, method.horizontal.taps // 2) * 2
+    check_winograd(Case((2, 2 * LANES, *shape), 2 * LANES, kernel_of(method), pads, strides_of(method)))
+
+
+@pytest.mark.parametrize("length", [3, 4, 17])
+def test_signals(length: int, force_tiling: ForceTiling) -> None:
+    force_tiling(Method(Algorithm(1, 1), Algorithm(4, 3)))
+    check_winograd(Case((2, 2 * LANES, length), 2 * LANES, (3,), (1, 1), (1,), (1,)))
+
+
+@pytest.mark.parametrize(
+    ("group", "inputs", "channels"),
+    [
+        (2, 2 * LANES, 4 * LANES),
+        (3, 6 * LANES, 3 * LANES),
+        (LANES // 2, 2 * LANES, 2 * LANES),
+        (LANES, LANES, 2 * LANES),
+    ],
+)
+@pytest.mark.parametrize("method", [LARGE, WHOLE_IMAGE[-1]], ids=str)
+def test_groups_of_channels(
+    method: Method, group: int, inputs: int, channels: int, force_tiling: ForceTiling
+) -> None:
+    force_tiling(method)
+    pads = (method.vertical.taps // 2,) * 4
+    check_winograd(Case((2, inputs, 9, 6), channels, kernel_of(method), pads, group=group))
+
+
+@pytest.mark.parametrize("method", [SMALL, LARGE], ids=str)
 @pytest.mark.parametrize("turns", [1, 2, 3, 100])
-def test_groups_of_tiles(m: int, turns: int, force_tiling: ForceTiling) -> None:
-    force_tiling(m, turns=turns)
+def test_groups_of_tiles(method: Method, turns: int, force_tiling: ForceTiling) -> None:
+    force_tiling(method, turns=turns)
     check_winograd(Case((2, 2 * LANES, 9, 11), 3 * LANES, residual=True))
 
 
@@ -63,37 +123,37 @@ def test_groups_of_tiles(m: int, turns: int, force_tiling: ForceTiling) -> None:
     ("inputs", "channels"), [(5, LANES + 3), (2 * LANES + 1, 3 * LANES - 1), (3 * LANES, 5 * LANES)]
 )
 def test_channels_around_the_vector(inputs: int, channels: int, force_tiling: ForceTiling) -> None:
-    force_tiling(4)
+    force_tiling(LARGE)
     check_winograd(Case((1, inputs, 6, 6), channels))
 
 
-@pytest.mark.parametrize("m", [2, 4])
+@pytest.mark.parametrize("method", [SMALL, LARGE], ids=str)
 @pytest.mark.parametrize("pads", [(0, 0, 0, 0), (1, 0, 0, 0), (0, 2, 1, 0), (2, 2, 2, 2), (5, 4, 6, 3)])
-def test_paddings(m: int, pads: tuple[int, ...], force_tiling: ForceTiling) -> None:
-    force_tiling(m)
+def test_paddings(method: Method, pads: tuple[int, ...], force_tiling: ForceTiling) -> None:
+    force_tiling(method)
     check_winograd(Case((1, 2 * LANES, 5, 6), 2 * LANES, pads=pads))
 
 
-@pytest.mark.parametrize("m", [2, 4])
+@pytest.mark.parametrize("method", [SMALL, LARGE], ids=str)
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize(("function", "arguments"), [("", ()), ("Relu", ()), ("Clip", (-1.0, 0.5))])
 @pytest.mark.parametrize("bias", [False, True])
 def test_epilogues(
-    m: int, residual: bool, function: str, arguments: tuple[float, ...], bias: bool, force_tiling: ForceTiling
+    method: Method, residual: bool, function: str, arguments: tuple[float, ...], bias: bool, force_tiling: ForceTiling
 ) -> None:
-    force_tiling(m)
+    force_tiling(method)
     case = Case((1, 2 * LANES, 5, 7), 2 * LANES, bias=bias, residual=residual, activation=function, arguments=arguments)
     check_winograd(case)
 
 
 @pytest.mark.parametrize("names", [("y",), ("residual",), ("x", "y", "residual")])
 def test_halos_of_other_readers_are_left_alone(names: tuple[str, ...], force_tiling: ForceTiling) -> None:
-    force_tiling(4)
+    force_tiling(LARGE)
     check_winograd(Case((2, 2 * LANES, 5, 6), 2 * LANES, residual=True), halo_around(*names, right=7))
 
 
 def test_result_is_written_into_a_concatenation(force_tiling: ForceTiling) -> None:
-    force_tiling(4)
+    force_tiling(LARGE)
 
     def prepare(planner: Planner, node: Node) -> None:
         planner.layouts.slices[node.outputs[0]] = (activation("whole", (3, 6 * LANES, 5, 6)), 2 * LANES)
@@ -101,9 +161,9 @@ def test_result_is_written_into_a_concatenation(force_tiling: ForceTiling) -> No
     check_winograd(Case((3, 2 * LANES, 5, 6), 3 * LANES), prepare)
 
 
-@pytest.mark.parametrize("m", [2, 4])
-def test_not_a_number_reaches_every_pixel_it_should(m: int, force_tiling: ForceTiling) -> None:
-    force_tiling(m)
+@pytest.mark.parametrize("method", [SMALL, LARGE], ids=str)
+def test_not_a_number_reaches_every_pixel_it_should(method: Method, force_tiling: ForceTiling) -> None:
+    force_tiling(method)
     case = Case((1, 2 * LANES, 9, 9), 2 * LANES, activation="Relu")
     x = case.inputs[0]
     x[0, 3, 4, 5] = np.nan

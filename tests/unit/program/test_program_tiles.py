@@ -13,7 +13,13 @@ from cpuruntime.ops.tile_shapes import depthwise_rows
 from cpuruntime.ops.winograd import scratch_bytes
 from cpuruntime.program import tiles
 from cpuruntime.program.tiles import Tiling
-from cpuruntime.program.winograd_choice import SCRATCH_LIMIT, choose_winograd
+from cpuruntime.program.winograd_choice import (
+    SCRATCH_LIMIT,
+    Layer,
+    choose_winograd,
+    methods,
+    winograd_candidates,
+)
 
 ISAS = {"avx512", "avx2", "generic", "neon"}
 
@@ -85,30 +91,52 @@ def test_depthwise_rows_end_with_one() -> None:
 SIZES = list(product((1, 3), (1, 2, 9, 32), (1, 5, 32), (1, 2, 3, 7, 14), (1, 2, 7, 33)))
 
 
-def test_winograds_tiling_fits() -> None:
-    for batch, in_blocks, out_blocks, height, width in SIZES:
+LAYERS = [Layer(batch, 1, *sizes, kernel) for batch, *sizes in SIZES for kernel in ((3, 3), (5, 5), (1, 3))]
+LAYERS += [Layer(1, 4, 1, 2, 14, 14, (3, 3)), Layer(3, 2, 8, 8, 9, 5, (5, 5))]
+LAYERS += [Layer(1, 1, 9, 9, 28, 28, (3, 3), (2, 2))]
+
+
+def test_winograds_tilings_fit() -> None:
+    for layer in LAYERS:
         for threads in (1, 2, 16):
-            tiling = choose_winograd(batch, in_blocks, out_blocks, height, width, threads)
-            if tiling is None:
-                continue
-            tiles_there_are = tiling.tiles_x * tiling.tiles_y
-            assert (tiling.tiles_x - 1) * tiling.m < width <= tiling.tiles_x * tiling.m
-            assert (tiling.tiles_y - 1) * tiling.m < height <= tiling.tiles_y * tiling.m
-            assert tiling.group % tiling.rows == 0
-            assert tiling.group <= tiles_there_are
-            assert tiling.columns <= out_blocks
-            size = scratch_bytes(tiling.m, in_blocks, out_blocks, tiling.group)
-            assert size <= SCRATCH_LIMIT or tiling.group == tiling.rows
+            for cost, tiling in winograd_candidates(layer, threads):
+                outputs_y, outputs_x = tiling.method.vertical.outputs, tiling.method.horizontal.outputs
+                assert (tiling.tiles_x - 1) * outputs_x < layer.width <= tiling.tiles_x * outputs_x
+                assert (tiling.tiles_y - 1) * outputs_y < layer.height <= tiling.tiles_y * outputs_y
+                assert tiling.rows <= tiling.group <= layer.batch * tiling.tiles_x * tiling.tiles_y
+                assert tiling.columns <= layer.out_blocks
+                size = scratch_bytes(tiling.method, layer.in_blocks, layer.out_blocks, tiling.group)
+                assert size <= SCRATCH_LIMIT or tiling.group == tiling.rows
+                assert cost > 0
 
 
 def test_the_method_does_not_depend_on_the_number_of_threads() -> None:
-    """F(2x2), F(4x4) and direct convolution differ in the last bits."""
-    for sizes in SIZES:
-        chosen = [choose_winograd(*sizes, threads) for threads in (1, 2, 5, 64)]
-        assert len({tiling and tiling.m for tiling in chosen}) == 1
+    """Methods differ from each other and from direct convolution in the last bits."""
+    for layer in LAYERS:
+        chosen = [choose_winograd(layer, threads) for threads in (1, 2, 5, 64)]
+        assert len({tiling and tiling.method for tiling in chosen}) == 1
 
 
 def test_winograd_is_chosen_where_it_does_a_fraction_of_the_work() -> None:
     blocks = 64 // LANES
-    assert choose_winograd(1, blocks, blocks, 56, 56, 1) is not None
-    assert choose_winograd(1, blocks, blocks, 1, 1, 1) is None
+    chosen = choose_winograd(Layer(1, 1, blocks, blocks, 56, 56, (3, 3)), 1)
+    assert chosen is not None
+    assert choose_winograd(Layer(1, 2, blocks, blocks, 28, 28, (5, 5)), 1) is not None
+    assert choose_winograd(Layer(1, 1, blocks, blocks, 1, 1, (3, 3)), 1) is None
+
+
+@pytest.mark.parametrize(
+    ("kernel", "strides", "names"),
+    [
+        ((3, 3), (1, 1), ["4x4_3x3", "3x3_3x3", "2x2_3x3"]),
+        ((3, 3), (2, 2), ["3x3_3x3_s2x2", "2x2_3x3_s2x2"]),
+        ((5, 5), (1, 1), ["2x2_5x5"]),
+        ((1, 7), (1, 1), ["1x3_1x7"]),
+        ((3, 1), (1, 1), ["4x1_3x1", "3x1_3x1", "2x1_3x1"]),
+        ((1, 1), (1, 1), []),
+        ((1, 1), (2, 2), []),
+        ((11, 11), (4, 4), []),
+    ],
+)
+def test_winograds_methods(kernel: tuple[int, int], strides: tuple[int, int], names: list[str]) -> None:
+    assert [method.name for method in methods(kernel, strides)] == names
