@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from functools import cache
 
+from .finish import make_buffer, make_finish
 from .isa import LANES, LINE, VECTOR_BYTES
 from .jit import Kernel, kernel, lazy, made, record
 from .window import taps_before
@@ -31,25 +32,31 @@ ARGUMENTS = record(
     batch="i8", in_height="i8", height="i8", width="i8",
     kernel_height="i8", kernel_width="i8", stride_height="i8", source_step="i8",
     dilation_height="i8", source_column="i8", pad_top="i8",
-    steps="i8", chunk="i8", limits="i8",
+    steps="i8", chunk="i8", limits="i8", alpha="f4", beta="f4",
 )  # fmt: skip
 
 
 @cache
-def convolution(rows: int, columns: int, unroll: int, step: int) -> Kernel:
+def convolution(rows: int, columns: int, unroll: int, step: int, activation: str = "") -> Kernel:
     """The convolution kernel of a `rows` x `columns` tile.
 
     `unroll` channels per loop body: a divisor of LANES for blocked sources, the number of channels for interleaved
     ones (pixels of 1 to 4 floats). `step` is the byte distance of the source pixels of successive output pixels.
     Arguments: `steps` loop bodies per kernel column, `chunk` pixel tiles per chunk; source points at the pixel of the
     first output pixel's first kernel column, in image row 0 (inside the halo when the left padding is not zero).
+    `activation` is "" or one of `ACTIVATIONS`, with its parameters in `alpha` and `beta`; it comes after the limits.
     """
     # One line a loop body spreads a panel of two columns over eight tiles: measured, no slower than in a burst.
     lines = 1 if unroll == UNROLL else 0
     tile = made("register_tile", "make_tile", rows, columns, unroll, step, False, lines)
 
-    @kernel(ARGUMENTS, name=f"convolution_f32_{LANES}_{rows}x{columns}_u{unroll}_s{step}")
+    activated = activation != ""
+    buffer, finish = make_buffer(rows, columns, activation), make_finish(rows, columns, activation)
+    name = f"convolution_f32_{LANES}_{rows}x{columns}_u{unroll}_s{step}" + (f"_{activation}" if activated else "")
+
+    @kernel(ARGUMENTS, name=name)
     def run(a, thread, threads):
+        scratch = buffer()
         tiles_x = (a.width + rows - 1) // rows
         tiles = a.height * tiles_x
         chunks = (tiles + a.chunk - 1) // a.chunk
@@ -75,6 +82,7 @@ def convolution(rows: int, columns: int, unroll: int, step: int) -> Kernel:
                 top = y * a.stride_height - a.pad_top
                 first = taps_before(0, top, a.dilation_height, a.kernel_height)
                 last = taps_before(a.in_height, top, a.dilation_height, a.kernel_height)
+                place = target + y * a.target_row + left * VECTOR_BYTES
                 tile(
                     source + (top + first * a.dilation_height) * a.source_row + left * step,
                     0,
@@ -87,12 +95,14 @@ def convolution(rows: int, columns: int, unroll: int, step: int) -> Kernel:
                         ahead + (t - begin) * fetched if fetching else weights, lines * LINE if fetching else 0,
                     ),
                     (
-                        target + y * a.target_row + left * VECTOR_BYTES, a.target_block, VECTOR_BYTES,
+                        scratch if activated else place, VECTOR_BYTES if activated else a.target_block,
+                        columns * VECTOR_BYTES if activated else VECTOR_BYTES,
                         residual + y * a.residual_row + left * VECTOR_BYTES if a.residual != 0 else 0,
                         a.residual_block, VECTOR_BYTES,
                         a.bias + block * VECTOR_BYTES, a.limits, LANES,
                     ),
                 )  # fmt: skip
+                finish(a, scratch, place, VECTOR_BYTES, a.target_block, LANES)
                 x += rows
                 if x >= a.width:
                     x, y = 0, y + 1

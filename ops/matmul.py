@@ -4,17 +4,16 @@ target[M, N] = source[M, K] @ weights[K, N] + bias + residual, for each of `batc
 column tiles of `columns` vectors: [tile][K][columns][LANES]; the last tile is moved left until it ends with the last
 vector of columns. Rows beyond the last full row tile are computed by a tile that is moved up in the same way.
 
-What two tiles compute both is written twice with the same bits, so it may not be changed in place. An activation is
-applied to a finished tile on the way from a buffer to the target.
+What two tiles compute both is written twice with the same bits.
 """
 
 from __future__ import annotations
 
 from functools import cache
 
-from .activations import ACTIVATIONS
+from .finish import make_buffer, make_finish
 from .isa import LANES, LINE, VECTOR_BYTES
-from .jit import Inline, Kernel, inline, kernel, lazy, made, record
+from .jit import Kernel, kernel, lazy, made, record
 
 simd = lazy("simd")
 
@@ -38,8 +37,7 @@ def matmul(rows: int, columns: int, activation: str = "") -> Kernel:
     `ACTIVATIONS`, with its parameters in `alpha` and `beta`; it comes after the limits.
     """
     activated = activation != ""
-    buffer = made("stack", "make_buffer", rows * columns * VECTOR_BYTES if activated else VECTOR_BYTES)
-    finish = _finish(rows, columns, ACTIVATIONS[activation].function) if activated else _nothing
+    buffer, finish = make_buffer(rows, columns, activation), make_finish(rows, columns, activation)
     name = f"matmul_f32_{LANES}_{rows}x{columns}" + (f"_{activation}" if activated else "")
     tile = made("register_tile", "make_tile", rows, columns, UNROLL, None, True, UNROLL)
     panel_row = columns * VECTOR_BYTES
@@ -85,29 +83,9 @@ def matmul(rows: int, columns: int, activation: str = "") -> Kernel:
                         a.bias + block * VECTOR_BYTES, a.limits, tail,
                     ),
                 )  # fmt: skip
-                finish(a, scratch, target, tail)
+                finish(a, scratch, target, a.target_row, VECTOR_BYTES, tail)
 
     return run
-
-
-@inline
-def _nothing(a, source, target, tail):
-    pass
-
-
-def _finish(rows: int, columns: int, function: Inline) -> Inline:
-    @inline
-    def finish(a, source, target, tail):
-        """Writes a tile with the activation applied; `tail` lanes of the last column."""
-        alpha, beta = simd.broadcast(a.alpha), simd.broadcast(a.beta)
-        for _ in range(rows):
-            for c in range(columns):
-                y = function(simd.load(source), alpha, beta)
-                simd.store_first(target + c * VECTOR_BYTES, y, tail if c == columns - 1 else LANES)
-                source += VECTOR_BYTES
-            target += a.target_row
-
-    return finish
 
 
 PACK_ARGUMENTS = record(

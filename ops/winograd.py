@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from functools import cache
 
+from .finish import make_finish
 from .isa import LANES, LINE, VECTOR_BYTES
 from .jit import Kernel, inline, kernel, lazy, made, record
 from .winograd_methods import Method
@@ -35,6 +36,7 @@ WINOGRAD = record(
     weights="i8", bias="i8", zeros="i8", limits="i8", scratch="i8", scratch_size="i8",
     batch="i8", parts="i8", in_blocks="i8", out_blocks="i8", in_height="i8", height="i8", width="i8", pad_top="i8",
     tiles_x="i8", tiles_y="i8", group="i8", products="i8", in_plane="i8", out_plane="i8",
+    alpha="f4", beta="f4",
 )  # fmt: skip
 
 WEIGHTS = record(source="i8", source_row="i8", target="i8", target_plane="i8", vectors="i8")
@@ -171,14 +173,16 @@ def _product_phase(rows: int, columns: int) -> Kernel:
 
 
 @cache
-def _output_phase(method: Method) -> Kernel:
+def _output_phase(method: Method, activation: str) -> Kernel:
     """Transforms the products in the scratch memory of `thread` to the pixels of work item `item`."""
+    activated = activation != ""
+    finish = make_finish(1, 1, activation)
     transform = made("winograd_transforms", "transform_output", method)
     m_y, m_x = method.vertical.outputs, method.horizontal.outputs
     fetch = made("winograd_transforms", "fetch_pixels", m_y, m_x, True)
     tile_row, pixels = m_x * VECTOR_BYTES, method.outputs * VECTOR_BYTES
 
-    @kernel(WINOGRAD, name=f"winograd_output_f32_{LANES}_{method.name}")
+    @kernel(WINOGRAD, name=f"winograd_output_f32_{LANES}_{method.name}" + (f"_{activation}" if activated else ""))
     def run(a, item, thread):
         part, first_image, first_y, first_x = _place(a, item)
         products = a.scratch + thread * a.scratch_size + a.products * a.in_plane
@@ -198,15 +202,20 @@ def _output_phase(method: Method) -> Kernel:
                 fetch(target + later_y * m_y * a.target_row + later_x * m_x * VECTOR_BYTES, a.target_row)
                 rows, columns = min(m_y, a.height - y), min(m_x, a.width - x)
                 whole = rows == m_y and columns == m_x
+                direct = whole and not activated
                 if not whole and other != 0:
                     _copy(other, a.residual_row, spare, tile_row, rows, columns)
                     other = spare
                 transform(
                     products + (b * a.group + t) * VECTOR_BYTES, a.out_plane,
-                    place if whole else corner, a.target_row if whole else tile_row,
+                    place if direct else corner, a.target_row if direct else tile_row,
                     other, a.residual_row if whole else tile_row, bias, a.limits,
                 )  # fmt: skip
-                if not whole:
+                if activated:
+                    for i in range(rows):
+                        for j in range(0, columns * VECTOR_BYTES, VECTOR_BYTES):
+                            finish(a, corner + i * tile_row + j, place + i * a.target_row + j, 0, 0, LANES)
+                elif not whole:
                     _copy(corner, tile_row, place, a.target_row, rows, columns)
                 image, tile_y, tile_x = _next(a, image, tile_y, tile_x)
 
@@ -224,8 +233,8 @@ def winograd(a, thread, threads):
         system.call(a.output_phase, arguments, item, thread)
 
 
-def phases(method: Method, rows: int, columns: int) -> dict[str, Kernel]:
-    """The kernels whose addresses go into the fields of these names.
+def phases(method: Method, rows: int, columns: int, activation: str) -> dict[str, Kernel]:
+    """The kernels whose addresses go into the fields of these names. `activation` as in `convolution`.
 
     `rows` x `columns` is the register tile: `group` is at least `rows`, at most the number of tiles, and
     out_blocks >= columns.
@@ -233,5 +242,5 @@ def phases(method: Method, rows: int, columns: int) -> dict[str, Kernel]:
     return {
         "input_phase": _input_phase(method),
         "product_phase": _product_phase(rows, columns),
-        "output_phase": _output_phase(method),
+        "output_phase": _output_phase(method, activation),
     }

@@ -13,7 +13,7 @@ from cpuruntime.ops.convolution import COLUMN_TILE, UNROLL, convolution
 from cpuruntime.ops.depthwise import depthwise
 from cpuruntime.ops.isa import LANES, VECTOR_BYTES
 from cpuruntime.ops.tile_shapes import depthwise_rows
-from cpuruntime.program.elementwise_steps import apply_activation
+from cpuruntime.program.elementwise_steps import apply_activation, parameter_fields
 from cpuruntime.program.epilogue import clamp_limits, limits, padded_bias
 from cpuruntime.program.lower_winograd import emit_winograd
 from cpuruntime.program.lowering import Layout, lowering
@@ -129,7 +129,7 @@ def _halo(node: Node, threads: int, exact: bool) -> tuple[int, int]:
 
 @lowering("Conv", domain=DOMAIN, layout=Layout.BLOCKED, check=_check, halo=_halo)
 def lower_convolution(planner: Planner, node: Node) -> None:
-    """Emits a convolution, and its activation when the kernel cannot apply it."""
+    """Emits a convolution, and the activation of a depthwise one when the kernel cannot apply it."""
     g = Geometry(node)
     x, w = node.inputs[0], node.inputs[1]
     assert x is not None
@@ -143,24 +143,29 @@ def lower_convolution(planner: Planner, node: Node) -> None:
         **g.window_fields(),
         limits=limits(planner, node),
     )
+    activation = ""
+    if clamp_limits(node) is None:
+        activation = node.attributes["activation"]
+        common.update(parameter_fields(activation, node.attributes["activation_arguments"]))
     if g.is_depthwise:
+        common = {name: value for name, value in common.items() if name not in ("alpha", "beta")}
         source = planner.blocked(x)
         target = planner.new_blocked(node.outputs[0])
         _emit_depthwise(planner, g, w.constant, (source, target, residual), common)
+        if activation:
+            apply_activation(planner, node, target)
     elif g.in_channels <= FEW_CHANNELS and g.group == 1 and not planner.is_blocked(x):
-        _emit_interleaved(planner, node, g, w.constant, residual, common)
+        _emit_interleaved(planner, node, g, w.constant, residual, common, activation)
     else:
         source = planner.blocked(x)
         target = planner.new_blocked(node.outputs[0])
         tiling = _winograd(g, planner.threads, planner.exact)
         if tiling is None:
-            _emit_tiles(planner, g, w.constant, (source, target, residual), common)
+            _emit_tiles(planner, g, w.constant, (source, target, residual), common, activation)
         else:
-            fields = _residual_fields(residual) | {name: common[name] for name in ("bias", "limits")}
-            pads = g.pad_top, g.pad_left
-            emit_winograd(planner, tiling, g, _parts(g), w.constant, source, target, fields, pads, g.flops)
-    if clamp_limits(node) is None:
-        apply_activation(planner, node, planner.new_blocked(node.outputs[0]))
+            fields = {name: value for name, value in common.items() if name not in g.window_fields()}
+            fields |= {"pad_top": g.pad_top, "source": _shift(source, g.pad_left), **_residual_fields(residual)}
+            emit_winograd(planner, tiling, g, _parts(g), w.constant, source, target, fields, activation, g.flops)
 
 
 def _residual_fields(residual: Blocked | None) -> dict[str, Any]:
@@ -196,8 +201,9 @@ def _emit_depthwise(
 
 
 def _emit_tiles(
-    planner: Planner, g: Geometry, weights: np.ndarray, views: tuple[Blocked, Blocked, Blocked | None], common: dict
-) -> None:
+    planner: Planner, g: Geometry, weights: np.ndarray, views: tuple[Blocked, Blocked, Blocked | None], common: dict,
+    activation: str,
+) -> None:  # fmt: skip
     source, target, residual = views
     flat = g.is_pointwise and all(v is None or v.has_whole_rows for v in views)
     lines, pixels = (1, g.height * g.width) if flat else (g.height, g.width)
@@ -215,7 +221,7 @@ def _emit_tiles(
     table, packed = _pack_tiles(planner, key, g, weights, tiling.columns, ranges, source.block_stride)
     step = g.stride_width * VECTOR_BYTES
     planner.emit(
-        convolution(tiling.rows, tiling.columns, UNROLL, step), "blocked", flops=g.flops,
+        convolution(tiling.rows, tiling.columns, UNROLL, step, activation), "blocked", flops=g.flops,
         notes=f"tile {tiling.rows}x{tiling.columns}, chunk {tiling.chunk}",
         **fields, weights=packed, column_tiles=table, column_tile_count=len(ranges), batch=g.batch,
         in_height=1 if flat else g.in_height, height=lines, width=pixels, source_step=step,
@@ -248,8 +254,9 @@ def _pack_tiles(
 
 
 def _emit_interleaved(
-    planner: Planner, node: Node, g: Geometry, weights: np.ndarray, residual: Blocked | None, common: dict
-) -> None:
+    planner: Planner, node: Node, g: Geometry, weights: np.ndarray, residual: Blocked | None, common: dict,
+    activation: str,
+) -> None:  # fmt: skip
     x = node.inputs[0]
     assert x is not None
     source = planner.interleaved(x, g.pad_left, g.right)
@@ -276,8 +283,8 @@ def _emit_interleaved(
     step = g.stride_width * pixel
     fields = {**target.fields("target"), **_residual_fields(residual), **common, **run}
     planner.emit(
-        convolution(tiling.rows, tiling.columns, g.in_channels, step), "interleaved -> blocked", flops=g.flops,
-        notes=f"tile {tiling.rows}x{tiling.columns}, chunk {tiling.chunk}",
+        convolution(tiling.rows, tiling.columns, g.in_channels, step, activation), "interleaved -> blocked",
+        flops=g.flops, notes=f"tile {tiling.rows}x{tiling.columns}, chunk {tiling.chunk}",
         **fields, source=source.address + -g.pad_left * pixel, source_batch=source.batch_stride,
         source_row=source.row_stride, weights=planner.weights.pack(key, size * len(starts), fill),
         column_tiles=planner.weights.constant((key, "table"), table), column_tile_count=len(starts),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cpuruntime.ops.isa import LANES, VECTOR_BYTES
+from cpuruntime.ops.isa import LANES
 from cpuruntime.ops.winograd import ZEROS, phases, plane_bytes, scratch_bytes, winograd, winograd_weights
 from cpuruntime.program.packing import run_kernel
 from cpuruntime.program.panels import Channels, fill_panel, tile_starts
@@ -20,28 +20,27 @@ UNBOUNDED = np.array([-np.inf, np.inf], np.float32)
 
 def emit_winograd(
     planner: Planner, tiling: WinogradTiling, g: Channels, parts: int, weights: np.ndarray, source: Blocked,
-    target: Blocked, fields: dict[str, Any], pads: tuple[int, int], flops: int,
+    target: Blocked, fields: dict[str, Any], activation: str, flops: int,
 ) -> None:  # fmt: skip
     """A convolution whose channels fall into `parts` that do not mix, each of whole vectors.
 
-    `fields` has residual, bias and limits, `pads` the padding above and left.
+    `fields` has the place of the first output's input, the padding above, residual, bias, limits and the activation's
+    parameters.
     """
     method, in_blocks, out_blocks = tiling.method, source.blocks // parts, target.blocks // parts
     size = scratch_bytes(method, in_blocks, out_blocks, tiling.group)
     if not fields["limits"]:
         fields = fields | {"limits": _constant(planner, UNBOUNDED)}
-    kernels = phases(method, tiling.rows, tiling.columns)
-    top, left = pads
-    origin = {"source": source.address + -left * VECTOR_BYTES}
+    kernels = phases(method, tiling.rows, tiling.columns, activation)
     planner.emit(
         winograd, "blocked", flops=flops,
         notes=f"{method}, tile {tiling.rows}x{tiling.columns}, group {tiling.group}",
-        **(source.fields("source") | target.fields("target") | fields | kernels | origin),
+        **(source.fields("source") | target.fields("target") | fields | kernels),
         weights=_transformed(planner, tiling, g, weights, (parts, in_blocks, out_blocks)),
         zeros=_constant(planner, np.zeros(ZEROS * LANES, np.float32)),
         scratch=Address(planner.scratch(size * planner.threads)), scratch_size=size,
         batch=source.batch, parts=parts, in_blocks=in_blocks, out_blocks=out_blocks, in_height=source.height,
-        height=target.height, width=target.width, pad_top=top, tiles_x=tiling.tiles_x, tiles_y=tiling.tiles_y,
+        height=target.height, width=target.width, tiles_x=tiling.tiles_x, tiles_y=tiling.tiles_y,
         group=tiling.group, products=method.products, in_plane=plane_bytes(in_blocks, tiling.group),
         out_plane=plane_bytes(out_blocks, tiling.group),
     )  # fmt: skip

@@ -175,7 +175,8 @@ def test_first_layer_with_a_residual(force_tile: ForceTile) -> None:
 
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize(
-    ("activation", "arguments"), [("", ()), ("Relu", ()), ("Clip", (-1.0, 0.5)), ("Clip", (-1.0, float("inf")))]
+    ("activation", "arguments"),
+    [("", ()), ("Relu", ()), ("Clip", (-1.0, 0.5)), ("Clip", (-1.0, float("inf"))), ("LeakyRelu", (0.25,))],
 )
 @pytest.mark.parametrize("bias", [False, True])
 def test_epilogues(
@@ -186,12 +187,12 @@ def test_epilogues(
     check(Case(inner, outer, bias=bias, residual=residual, activation=activation, arguments=arguments))
 
 
-def test_other_activations_follow_in_a_step(force_tile: ForceTile) -> None:
+def test_activations_of_tiles_that_overlap(force_tile: ForceTile) -> None:
     force_tile()
-    case = Case((1, 2 * LANES, 4, 5), 2 * LANES, residual=True, activation="Sigmoid")
-    actual = same_for_threads(NodeProgram(case.node(), watched=FAMILIES), *case.inputs)
-    y = expected(case, case.inputs)
-    np.testing.assert_allclose(actual, 1 / (1 + np.exp(-y)), rtol=1e-4, atol=1e-5)
+    sizes = ((1, 2 * LANES, 4, 5), 2 * LANES), ((2, 3 * LANES, 5, 7), 3 * LANES), ((1, 3, 6, 9), 2 * LANES)
+    for x, channels in sizes:
+        planned = check(Case(x, channels, activation="LeakyRelu", arguments=(-2.0,)), threads=3)
+        assert all(name.endswith("_LeakyRelu") for name in planned.kernels)
 
 
 def test_not_a_number_and_infinity_pass_through(force_tile: ForceTile) -> None:

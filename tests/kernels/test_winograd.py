@@ -136,7 +136,9 @@ def test_paddings(method: Method, pads: tuple[int, ...], force_tiling: ForceTili
 
 @pytest.mark.parametrize("method", [SMALL, LARGE], ids=str)
 @pytest.mark.parametrize("residual", [False, True])
-@pytest.mark.parametrize(("function", "arguments"), [("", ()), ("Relu", ()), ("Clip", (-1.0, 0.5))])
+@pytest.mark.parametrize(
+    ("function", "arguments"), [("", ()), ("Relu", ()), ("Clip", (-1.0, 0.5)), ("LeakyRelu", (-2.0,))]
+)
 @pytest.mark.parametrize("bias", [False, True])
 def test_epilogues(
     method: Method, residual: bool, function: str, arguments: tuple[float, ...], bias: bool, force_tiling: ForceTiling

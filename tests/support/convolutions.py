@@ -103,6 +103,8 @@ def expected(case: Case, inputs: list[np.ndarray]) -> np.ndarray:
         y += inputs[1]
     if case.activation == "Relu":
         return np.maximum(y, 0)
+    if case.activation == "LeakyRelu":
+        return np.where(y < 0, case.arguments[0] * y, y)
     return np.clip(y, *case.arguments) if case.activation == "Clip" else y
 
 

@@ -18,7 +18,7 @@ from cpuruntime.ops.winograd_methods import Algorithm, Method
 
 def winograd_product(rows: int, columns: int) -> Kernel:
     """The kernel of Winograd's method that multiplies."""
-    return phases(Method(Algorithm(4, 3), Algorithm(4, 3)), rows, columns)["product_phase"]
+    return phases(Method(Algorithm(4, 3), Algorithm(4, 3)), rows, columns, "")["product_phase"]
 
 
 FAMILIES: dict[str, Callable[..., Kernel]] = {f.__name__: f for f in (convolution, depthwise, matmul, winograd_product)}
