@@ -5,7 +5,9 @@
 Each process compiles the model for latency with one thread, as two services on one machine would, and infers in a loop.
 A round measures the first process alone, the second alone, and both at the same time; what both do together is divided
 by the mean of what they do alone. An engine that pins its thread without looking puts both processes on one core while
-another idles. The peers come with the extra `bench`; one that is missing is left out.
+another idles. Whatever else runs meanwhile takes from the two processes what it takes from an idle core beside one, so
+rounds in which other programs used more than 1 % of a core are left out, unless all are like that. The peers come with
+the extra `bench`; one that is missing is left out.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from cpuruntime.cli.parser import Parser, positive, positive_seconds
 from cpuruntime.errors import Error
 from peer.engines import ENGINES, installed
@@ -29,14 +33,18 @@ from peer.models import ModelFile, prepare
 from peer.process import EngineError, EngineProcess
 from peer.report import SETTLE_SECONDS
 
+QUIET = 0.01
+"""Up to this part of a core used by other programs a round counts as undisturbed."""
+
 
 @dataclass(frozen=True)
 class Round:
-    """Inferences per second of each process alone, and of both together."""
+    """Inferences per second of each process alone, and of both together; the part of a core that others used."""
 
     first: float
     second: float
     both: float
+    others: float = 0.0
 
     @property
     def gain(self) -> float:
@@ -95,19 +103,33 @@ def measure(engine: str, model: ModelFile, folder: Path, seconds: float, rounds:
         found = []
         for _ in range(rounds):
             time.sleep(SETTLE_SECONDS)
+            start, others = time.perf_counter(), _others_seconds()
             first, second = rate(pair[0]), rate(pair[1])
-            found.append(Round(first, second, sum(pool.map(rate, pair))))
+            both = sum(pool.map(rate, pair))
+            share = (_others_seconds() - others) / (time.perf_counter() - start)
+            found.append(Round(first, second, both, share))
         return found
 
 
+def _others_seconds() -> float:
+    """The processor time that programs other than this one and its children have used so far."""
+    machine = psutil.cpu_times()
+    busy = machine.user + machine.nice + machine.system + machine.irq + machine.softirq
+    own = psutil.Process()
+    times = [process.cpu_times() for process in (own, *own.children())]
+    return busy - sum(one.user + one.system for one in times)
+
+
 def report(engine: str, rounds: Sequence[Round]) -> str:
-    """A line with the medians of all rounds."""
-    gains = [one.gain for one in rounds]
-    alone = statistics.median(statistics.mean((one.first, one.second)) for one in rounds)
-    both = statistics.median(one.both for one in rounds)
+    """A line with the medians of the undisturbed rounds."""
+    quiet = [one for one in rounds if one.others <= QUIET] or list(rounds)
+    gains = [one.gain for one in quiet]
+    alone = statistics.median(statistics.mean((one.first, one.second)) for one in quiet)
+    both = statistics.median(one.both for one in quiet)
     return (
         f"{engine}: one process {alone:.1f}, two processes {both:.1f} inferences per second: "
-        f"{statistics.median(gains):.2f} times one ({min(gains):.2f} to {max(gains):.2f} in {len(rounds)} rounds)"
+        f"{statistics.median(gains):.2f} times one ({min(gains):.2f} to {max(gains):.2f} in {len(gains)} of "
+        f"{len(rounds)} rounds, others used up to {max(one.others for one in quiet):.1%} of a core)"
     )
 
 
