@@ -46,8 +46,7 @@ class StreamExecutor(Executor):
     them only, those of the first stream on the first ones, and no two threads share a processor; if there are too few
     processors no thread is pinned, since a pinned stream could wait for a busy processor while another is idle.
     `unpinned` tells.
-    ended: called when the streams have nothing left to do for good; maybe several times, on any thread, in a finaliser
-    too.
+    ended: called once the streams have nothing left to do for good, on any thread, also in a finaliser.
 
     Threads are named cpurt-s0t0, cpurt-s0t1... The executor stops when it is dropped, and at the end of the process.
     """

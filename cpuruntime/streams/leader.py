@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from queue import SimpleQueue
 
 import numpy as np
@@ -100,8 +101,7 @@ class Core:
     `mutex` guards everything else, except that streams are added to `idle` without it. A stream is idle, or a task has
     it, or it is lent; `idle` lists also those in flight, which are idle from their landing on unless they were called
     back. While a stream is idle the queue is empty, or about to be dispatched. `closed` never becomes False again.
-    `ended` is called when there is nothing left to do for good, at the latest when the last leader ends, once or several
-    times.
+    `ended` is called when there is nothing left to do for good, at the latest when the last leader ends.
     """
 
     def __init__(self, ended: Callable[[], None] | None = None) -> None:
@@ -112,7 +112,7 @@ class Core:
         self.serving: dict[int, LedStream] = {}
         self.closed = False
         self.is_forked = False
-        self._ended = ended
+        self._ended = [ended] if ended is not None else []
         self._leading = 0
 
     def check(self) -> None:
@@ -196,8 +196,14 @@ class Core:
         with self.mutex:
             self._leading -= 1
             is_last = self._leading == 0
-        if is_last and self._ended is not None:
-            self._ended()
+        if is_last:
+            self._end()
+
+    def _end(self) -> None:
+        """Calls `ended`, unless somebody did."""
+        with suppress(IndexError):
+            ended = self._ended.pop()
+            ended()
 
     def withdraw(self, task: Task) -> bool:
         """Takes a task out of the queue; False when it has begun. True also for one that never got there."""
@@ -222,8 +228,8 @@ class Core:
         self.closed = True
         for stream in self.streams:
             stream.close()
-        if self._ended is not None and self._is_over():
-            self._ended()
+        if self._ended and self._is_over():
+            self._end()
 
     def _is_over(self) -> bool:
         """Whether all that is left to the leaders is to end; sure only where no work can come."""

@@ -22,7 +22,7 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +98,18 @@ class Lease:
     def release(self) -> None:
         """Gives the processors back. Any thread, a finaliser too: it takes no lock. Again does nothing."""
         self._given_back()
+
+    def after(self, count: int) -> Callable[[], None]:
+        """A function that releases when it is called for the last of `count` times."""
+        left = [None] * (count - 1)
+
+        def release() -> None:
+            try:
+                left.pop()
+            except IndexError:
+                self.release()
+
+        return release
 
     def _forked(self) -> None:
         self._given_back.detach()

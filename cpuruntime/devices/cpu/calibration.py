@@ -122,9 +122,9 @@ def _measure(trials: Trials, plans: Sequence[StreamPlan], budget: float) -> list
             stack.callback(model.executor.stop)
             models.append(model)
         requests = [[CpuRequest(model) for _ in model.executor.streams] for model in models]
-        infer = _one_by_one if has_one_stream(trials.settings) else _all_at_once
+        infer = _one_by_one if has_one_stream(trials.settings) else all_at_once
         for own in requests:
-            _all_at_once(own, 0)
+            all_at_once(own, 0)
         end = time.perf_counter() + budget
         for turn in range(ROUNDS):
             if turn and time.perf_counter() >= end:
@@ -147,7 +147,7 @@ def _one_by_one(requests: Sequence[CpuRequest], seconds: float) -> float:
     return count / (now - begin)
 
 
-def _all_at_once(requests: Sequence[CpuRequest], seconds: float) -> float:
+def all_at_once(requests: Sequence[CpuRequest], seconds: float) -> float:
     """Inferences per second with every request in flight: the sum of what each got done until its last one ended.
 
     Streams that wait for others at the end of the slice so do not count as idle. The requests start one after the

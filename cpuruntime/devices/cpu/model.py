@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 from cpuruntime import passes
@@ -47,6 +48,7 @@ class CpuModel(DeviceModel):
         optimised: Graph | None = None,
         weights: WeightStore | None = None,
         lease: Lease | None = None,
+        given_back: Callable[[], None] | None = None,
     ) -> None:
         """Plan the program and start the streams.
 
@@ -56,7 +58,8 @@ class CpuModel(DeviceModel):
             plan: the streams.
             optimised: of a model of static shapes the graph after the passes, which loses its constants here.
             weights: packed constants that other programs of the same constants share, by default the model's own.
-            lease: the streams' processors, given back when they have ended.
+            lease: that of the streams' processors.
+            given_back: called when the streams have ended.
         """
         self.name = graph.name
         self.profiled: bool = settings.value("PERF_COUNT")
@@ -75,7 +78,6 @@ class CpuModel(DeviceModel):
             self._programs[shapes] = self._plan(optimised or passes.run(graph))
         shares = plan.shares
         sizes, cpus = [len(share) for share in shares], [cpu for share in shares for cpu in share]
-        given_back = None if lease is None else lease.release
         self.executor: Executor = create_executor(len(shares), sizes, cpus, plan.pin, given_back)
 
     def _resolved(self, settings: Settings) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from cpuruntime import passes
 from cpuruntime.demand import demand_of
+from cpuruntime.devices.cpu.bounded import compile_bounded
 from cpuruntime.devices.cpu.calibration import Trials, calibrate
 from cpuruntime.devices.cpu.facts import processor_name
 from cpuruntime.devices.cpu.model import CpuModel
@@ -43,6 +44,8 @@ _PROPERTIES = select(
     "SCHEDULING_CORE_TYPE",
     "MODEL_DISTRIBUTION_POLICY",
     "STREAMS_CALIBRATION_MS",
+    "LATENCY_TARGET_MS",
+    "LATENCY_PERCENTILE",
     "INFERENCE_PRECISION_HINT",
     "PERF_COUNT",
 )
@@ -98,6 +101,8 @@ class CpuPlugin(Plugin):
         optimised = passes.run(graph) if _is_static(graph) else None
         demand = demand_of(optimised or graph)
         topology = Topology.read()
+        if settings.value("LATENCY_TARGET_MS"):
+            return compile_bounded(graph, optimised, settings, topology, demand)
         weights = chosen = None
         if optimised is not None and settings.value("STREAMS_CALIBRATION_MS"):
             weights = WeightStore()
@@ -106,7 +111,8 @@ class CpuPlugin(Plugin):
         planner = partial(plan_streams, settings, demand=demand, chosen=chosen)
         plan, lease = place(planner, settings, topology, graph.name)
         try:
-            return CpuModel(graph, settings, plan, optimised, weights, lease)
+            given_back = None if lease is None else lease.release
+            return CpuModel(graph, settings, plan, optimised, weights, lease, given_back)
         except BaseException:
             if lease is not None:
                 lease.release()
