@@ -22,6 +22,7 @@ from cpuruntime.errors import (
     ModelError,
     ModelNotFoundError,
     OutOfMemoryError,
+    OverloadedError,
     UnsupportedError,
 )
 
@@ -83,6 +84,7 @@ __all__ = [
     "ModelError",
     "ModelNotFoundError",
     "OutOfMemoryError",
+    "OverloadedError",
     "Output",
     "PartialShape",
     "ProfilingInfo",

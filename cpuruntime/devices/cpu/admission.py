@@ -207,18 +207,25 @@ class Admission:
         return free[0]
 
     def _compare(self) -> None:
-        """Lets the setting take over that would have served the latest arrivals best."""
+        """Lets the setting take over that would have served the latest arrivals best, of those that hold the target.
+
+        What is known of the active one is applied to the others in proportion to the times first measured.
+        """
         if len(self.settings) == 1:
             return
         now = self.settings[self.active].service
         drift = now / self._calibrated[self.active]
-        served = []
+        margin, slowness = self.margin, self._margin(self._durations, self._in_time)
+        merits = []
         for index, setting in enumerate(self.settings):
             if index != self.active:
                 setting.service = int(self._calibrated[index] * drift)
-            served.append(replay(self._arrivals, setting, self.margin * setting.service // now, self.target))
-        best = max(range(len(served)), key=served.__getitem__)
-        if served[best] > GAIN * served[self.active]:
+            share = setting.service / now
+            holds = setting.service + slowness * share <= self.target
+            merits.append((holds, replay(self._arrivals, setting, int(margin * share), self.target)))
+        best = max(range(len(merits)), key=merits.__getitem__)
+        (holds, served), (held, serves) = merits[best], merits[self.active]
+        if holds > held or served > GAIN * serves:
             self._calibrated = [setting.service for setting in self.settings]
             self._services[best] = Window(SERVICES)
             self.active = best

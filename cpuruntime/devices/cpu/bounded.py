@@ -33,6 +33,8 @@ MEASURED_SECONDS = 0.2
 """For so long each setting runs, to see what one inference takes; and for one inference of each stream at least."""
 
 CLEARLY = 1.1
+MOST_REQUESTS = 256
+"""How many requests in flight a model asks for at most, however many could wait within its target; arbitrary."""
 
 
 def compile_bounded(
@@ -121,7 +123,7 @@ class BoundedModel(DeviceModel):
         first = models[0]
         target, settings = admission.target, admission.settings
         most = max(one.streams * max(1, target // one.service) for one in settings)
-        changed = {"OPTIMAL_NUMBER_OF_INFER_REQUESTS": int(most) + 1, "LATENCY_TARGET_MS": target / 1e6}
+        changed = {"OPTIMAL_NUMBER_OF_INFER_REQUESTS": min(most + 1, MOST_REQUESTS), "LATENCY_TARGET_MS": target / 1e6}
         changed["LATENCY_PERCENTILE"] = admission.percentile
         super().__init__(first.inputs, first.outputs, {**first.properties, **changed})
         self.models = tuple(models)
