@@ -22,6 +22,7 @@ from cpuruntime.errors import (
     ModelError,
     ModelNotFoundError,
     OutOfMemoryError,
+    OverloadedError,
     UnsupportedError,
 )
 
@@ -84,6 +85,7 @@ __all__ = [
     "ModelNotFoundError",
     "OutOfMemoryError",
     "Output",
+    "OverloadedError",
     "PartialShape",
     "ProfilingInfo",
     "Shape",

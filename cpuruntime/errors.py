@@ -42,6 +42,10 @@ class CancelledError(Error):
     """The inference was cancelled before it finished."""
 
 
+class OverloadedError(Error):
+    """The inference was refused: among those that run and wait it would miss the latency target."""
+
+
 class OutOfMemoryError(Error, MemoryError):
     """The machine has not the memory that a model or tensor takes."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,3 +18,11 @@ for folder in (TESTS, TESTS.parent):
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "every_isa: run for each smaller instruction set too, see test_every_isa.py")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What else runs on the machine does not change which processors the tests' models get."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(os.environ, "CPURUNTIME_LEDGER_DIR", str(tmp_path_factory.mktemp("ledger")))
+        yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -85,6 +86,23 @@ class Integer(Values):
         else:
             number = value.__index__()
         if number < self.minimum and number not in self.words.values():
+            raise ValueError(value)
+        return number
+
+
+class Number(Values):
+    """A finite number of at least `minimum` and, where given, below `limit`."""
+
+    def __init__(self, minimum: float, limit: float = math.inf) -> None:
+        self.minimum, self.limit = minimum, limit
+        self.rule = f"a number >= {minimum:g}" + (f" and < {limit:g}" if limit < math.inf else "")
+
+    def parse(self, value: Any) -> float:
+        """Parse a number (NumPy's too) or its text."""
+        if isinstance(value, bool) or not (isinstance(value, str) or hasattr(value, "__float__")):
+            raise ValueError(value)
+        number = float(value)
+        if not self.minimum <= number < self.limit:
             raise ValueError(value)
         return number
 

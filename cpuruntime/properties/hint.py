@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cpuruntime.properties.declaration import Boolean, Choice, Choices, ElementType, Integer, Property, Word
+from cpuruntime.properties.declaration import Boolean, Choice, Choices, ElementType, Integer, Number, Property, Word
 
 
 class PerformanceMode(Word):
@@ -88,4 +88,16 @@ enable_cpu_reservation = Property(
     Boolean(),
     False,
     doc="Whether the model keeps the processors of its threads to itself: no other model of the user gets them.",
+)
+latency_target_ms = Property(
+    "LATENCY_TARGET_MS",
+    Number(0),
+    0.0,
+    doc="Milliseconds within which an inference is to be over, waiting included; others are refused. 0: no target.",
+)
+latency_percentile = Property(
+    "LATENCY_PERCENTILE",
+    Number(50, 100),
+    99.0,
+    doc="The percentage of inferences, of those not refused, that are to be within LATENCY_TARGET_MS.",
 )

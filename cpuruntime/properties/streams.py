@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from cpuruntime.properties.declaration import Integer, Property
+from cpuruntime.properties.declaration import Fact, Integer, Property
 
 
 class Num(int):
@@ -32,4 +32,16 @@ calibration_ms = Property(
     Integer(0),
     0,
     doc="Milliseconds for compiling to measure which streams are best for the model; the result is kept. 0: none.",
+)
+pinned_cpus = Property(
+    "PINNED_CPUS",
+    Fact("list of lists of int"),
+    mutability="RO",
+    doc="The processors that each stream's threads are pinned to; empty when they are not.",
+)
+cpu_holders = Property(
+    "CPU_HOLDERS",
+    Fact("dict of int to list of int"),
+    mutability="RO",
+    doc="The processes of this user that have threads pinned to each processor, one for each model.",
 )

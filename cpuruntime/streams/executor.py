@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from queue import SimpleQueue
 
@@ -23,15 +23,19 @@ log = logging.getLogger("cpuruntime")
 
 
 def create_executor(
-    num_streams: int, threads_per_stream: int | Sequence[int] = 1, cpus: Sequence[int] | None = None, pin: bool = True
+    num_streams: int,
+    threads_per_stream: int | Sequence[int] = 1,
+    cpus: Sequence[int] | None = None,
+    pin: bool = True,
+    ended: Callable[[], None] | None = None,
 ) -> Executor:
     """An executor with `num_streams` streams of `threads_per_stream` threads each, or of as many as its items say.
 
-    No stream means that everything happens on the caller's thread. See StreamExecutor for `cpus` and `pin`.
+    No stream means that everything happens on the caller's thread. See StreamExecutor for the other arguments.
     """
     if num_streams == 0:
         return InlineExecutor()
-    return StreamExecutor(num_streams, threads_per_stream, cpus, pin)
+    return StreamExecutor(num_streams, threads_per_stream, cpus, pin, ended)
 
 
 class StreamExecutor(Executor):
@@ -42,6 +46,7 @@ class StreamExecutor(Executor):
     them only, those of the first stream on the first ones, and no two threads share a processor; if there are too few
     processors no thread is pinned, since a pinned stream could wait for a busy processor while another is idle.
     `unpinned` tells.
+    ended: called once the streams have nothing left to do for good, on any thread, also in a finaliser.
 
     Threads are named cpurt-s0t0, cpurt-s0t1... The executor stops when it is dropped, and at the end of the process.
     """
@@ -52,6 +57,7 @@ class StreamExecutor(Executor):
         threads_per_stream: int | Sequence[int] = 1,
         cpus: Sequence[int] | None = None,
         pin: bool = True,
+        ended: Callable[[], None] | None = None,
     ):
         sizes = [threads_per_stream] * num_streams if isinstance(threads_per_stream, int) else list(threads_per_stream)
         if num_streams < 1 or len(sizes) != num_streams or min(sizes) < 1:
@@ -62,7 +68,7 @@ class StreamExecutor(Executor):
         processors = list(dict.fromkeys(cpus or sorted(allowed_cpus())))
         crowded = len(processors) < sum(sizes)
         shares = self._shares(sizes, processors, pin)
-        core = self._core = Core()
+        core = self._core = Core(ended)
         self.streams: Sequence[Stream] = core.streams
         self._finalizer = weakref.finalize(self, core.abandon)
         self._finalizer.atexit = False

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from queue import SimpleQueue
 
 import numpy as np
@@ -100,9 +101,10 @@ class Core:
     `mutex` guards everything else, except that streams are added to `idle` without it. A stream is idle, or a task has
     it, or it is lent; `idle` lists also those in flight, which are idle from their landing on unless they were called
     back. While a stream is idle the queue is empty, or about to be dispatched. `closed` never becomes False again.
+    `ended` is called when there is nothing left to do for good, at the latest when the last leader ends.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ended: Callable[[], None] | None = None) -> None:
         self.mutex = threading.Lock()
         self.queue: deque[Task] = deque()
         self.idle: list[LedStream] = []
@@ -110,6 +112,8 @@ class Core:
         self.serving: dict[int, LedStream] = {}
         self.closed = False
         self.is_forked = False
+        self._ended = [ended] if ended is not None else []
+        self._leading = 0
 
     def check(self) -> None:
         if self.closed or self.is_forked:
@@ -119,6 +123,7 @@ class Core:
         with self.mutex:
             self.streams.append(stream)
             self.idle.append(stream)
+            self._leading += 1
 
     def lend(self, task: Task) -> bool:
         """Lends an idle stream, the one used last, to the thread that brings the task; whether there was one.
@@ -186,6 +191,20 @@ class Core:
             self.idle.remove(stream)
             return True
 
+    def leave(self) -> None:
+        """A leader ends, and the threads of its stream have ended."""
+        with self.mutex:
+            self._leading -= 1
+            is_last = self._leading == 0
+        if is_last:
+            self._end()
+
+    def _end(self) -> None:
+        """Calls `ended`, unless somebody did."""
+        with suppress(IndexError):
+            ended = self._ended.pop()
+            ended()
+
     def withdraw(self, task: Task) -> bool:
         """Takes a task out of the queue; False when it has begun. True also for one that never got there."""
         with self.mutex:
@@ -209,6 +228,13 @@ class Core:
         self.closed = True
         for stream in self.streams:
             stream.close()
+        if self._ended and self._is_over():
+            self._end()
+
+    def _is_over(self) -> bool:
+        """Whether all that is left to the leaders is to end; sure only where no work can come."""
+        working = any(stream.flight[0] != runner.LANDED for stream in self.streams)
+        return not self.queue and not working and len(self.idle) == len(self.streams)
 
     def close(self, cancel: bool) -> None:
         cancelled: list[Task] = []
@@ -264,6 +290,7 @@ def lead(core: Core, stream: LedStream, place: tuple[str, int | None, frozenset[
         if core.closed and core.retire(stream):
             happen(finished[1])
             stream._group.stop()
+            core.leave()
             return
 
 

@@ -15,6 +15,7 @@ from cpuruntime.demand import Demand
 from cpuruntime.devices.cpu.facts import processor_name
 from cpuruntime.devices.cpu.kept import read_kept, write_kept
 from cpuruntime.devices.cpu.model import CpuModel
+from cpuruntime.devices.cpu.placement import around
 from cpuruntime.devices.cpu.request import CpuRequest
 from cpuruntime.graph.graph import Graph
 from cpuruntime.hints import Chosen, StreamPlan, alternatives
@@ -22,6 +23,7 @@ from cpuruntime.hints.resolver import has_one_stream
 from cpuruntime.ops import isa
 from cpuruntime.program.weights import WeightStore
 from cpuruntime.properties import Settings
+from cpuruntime.streams.ledger import Ledger
 from cpuruntime.streams.topology import Topology
 
 ROUNDS = 8
@@ -112,16 +114,17 @@ def _measure(trials: Trials, plans: Sequence[StreamPlan], budget: float) -> list
     """Inferences per second of each plan, the median of its slices."""
     slices: list[list[float]] = [[] for _ in plans]
     slice_seconds = max(SHORTEST, budget / ROUNDS / len(plans))
+    holders = Ledger().holders()
     with ExitStack() as stack:
         models = []
-        for plan in plans:
+        for plan in (around(plan, trials.settings, trials.topology, holders) for plan in plans):
             model = CpuModel(trials.graph, trials.settings, plan, trials.optimised.clone(), trials.weights)
             stack.callback(model.executor.stop)
             models.append(model)
         requests = [[CpuRequest(model) for _ in model.executor.streams] for model in models]
-        infer = _one_by_one if has_one_stream(trials.settings) else _all_at_once
+        infer = _one_by_one if has_one_stream(trials.settings) else all_at_once
         for own in requests:
-            _all_at_once(own, 0)
+            all_at_once(own, 0)
         end = time.perf_counter() + budget
         for turn in range(ROUNDS):
             if turn and time.perf_counter() >= end:
@@ -144,7 +147,7 @@ def _one_by_one(requests: Sequence[CpuRequest], seconds: float) -> float:
     return count / (now - begin)
 
 
-def _all_at_once(requests: Sequence[CpuRequest], seconds: float) -> float:
+def all_at_once(requests: Sequence[CpuRequest], seconds: float) -> float:
     """Inferences per second with every request in flight: the sum of what each got done until its last one ended.
 
     Streams that wait for others at the end of the slice so do not count as idle. The requests start one after the

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 from cpuruntime import passes
+from cpuruntime.devices.cpu.placement import newcomers
 from cpuruntime.devices.cpu.progress import CompileProgress
 from cpuruntime.devices.cpu.request import CpuRequest
 from cpuruntime.devices.interface import DeviceModel, DeviceRequest, Explanation, PortInfo, Row
@@ -25,6 +27,7 @@ from cpuruntime.properties.hint import SchedulingCoreType
 from cpuruntime.shape_inference import reshape
 from cpuruntime.streams.base import Executor
 from cpuruntime.streams.executor import create_executor
+from cpuruntime.streams.ledger import Lease, Ledger
 
 log = logging.getLogger("cpuruntime")
 
@@ -44,6 +47,8 @@ class CpuModel(DeviceModel):
         plan: StreamPlan,
         optimised: Graph | None = None,
         weights: WeightStore | None = None,
+        lease: Lease | None = None,
+        given_back: Callable[[], None] | None = None,
     ) -> None:
         """Plan the program and start the streams.
 
@@ -53,11 +58,14 @@ class CpuModel(DeviceModel):
             plan: the streams.
             optimised: of a model of static shapes the graph after the passes, which loses its constants here.
             weights: packed constants that other programs of the same constants share, by default the model's own.
+            lease: that of the streams' processors.
+            given_back: called when the streams have ended.
         """
         self.name = graph.name
         self.profiled: bool = settings.value("PERF_COUNT")
         self._exact: bool = settings.value("EXECUTION_MODE_HINT") == "ACCURACY"
         self._streams = plan
+        self._lease = lease
         self._programs: OrderedDict[Shapes, Program] = OrderedDict()
         self._planning = threading.Lock()
         self._is_static = all(value.is_static for value in graph.inputs)
@@ -69,9 +77,8 @@ class CpuModel(DeviceModel):
             shapes = tuple(value.static_shape for value in graph.inputs)
             self._programs[shapes] = self._plan(optimised or passes.run(graph))
         shares = plan.shares
-        self.executor: Executor = create_executor(
-            len(shares), [len(share) for share in shares], [cpu for share in shares for cpu in share], plan.pin
-        )
+        sizes, cpus = [len(share) for share in shares], [cpu for share in shares for cpu in share]
+        self.executor: Executor = create_executor(len(shares), sizes, cpus, plan.pin, given_back)
 
     def _resolved(self, settings: Settings) -> dict[str, Any]:
         plan = self._streams
@@ -85,6 +92,7 @@ class CpuModel(DeviceModel):
             "NUM_STREAMS": len(plan.streams),
             "INFERENCE_NUM_THREADS": plan.total_threads,
             "ENABLE_CPU_PINNING": plan.pin,
+            "PINNED_CPUS": [list(share) for share in plan.shares] if plan.pin else [],
             "ENABLE_HYPER_THREADING": plan.hyper_threading,
             "SCHEDULING_CORE_TYPE": SchedulingCoreType(plan.core_type),
             "EXECUTION_DEVICES": ["CPU"],
@@ -136,6 +144,8 @@ class CpuModel(DeviceModel):
         plan = self._streams
         decisions = [f"kernels are compiled for {isa.current().name}", *plan.sentences()]
         decisions += self.executor.unpinned
+        if self._lease is not None and self._lease.is_held:
+            decisions += newcomers(self._lease, Ledger().holders())
         programs = self.programs()
         if not programs:
             decisions.append("the model has dynamic shapes: its steps are planned at the first inference")

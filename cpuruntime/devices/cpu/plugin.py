@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import platform
+from functools import partial
 from typing import Any, ClassVar
 
 from cpuruntime import passes
 from cpuruntime.demand import demand_of
+from cpuruntime.devices.cpu.bounded import compile_bounded
 from cpuruntime.devices.cpu.calibration import Trials, calibrate
 from cpuruntime.devices.cpu.facts import processor_name
 from cpuruntime.devices.cpu.model import CpuModel
+from cpuruntime.devices.cpu.placement import place, unreserved
 from cpuruntime.devices.interface import DeviceModel, Plugin
 from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.graph.graph import Graph
@@ -18,6 +21,7 @@ from cpuruntime.ops import isa
 from cpuruntime.program.lowerings import find
 from cpuruntime.program.weights import WeightStore
 from cpuruntime.properties import Property, Settings, select
+from cpuruntime.streams.ledger import Ledger
 from cpuruntime.streams.topology import Topology
 
 _PROPERTIES = select(
@@ -28,6 +32,7 @@ _PROPERTIES = select(
     "OPTIMIZATION_CAPABILITIES",
     "RANGE_FOR_STREAMS",
     "RANGE_FOR_ASYNC_INFER_REQUESTS",
+    "CPU_HOLDERS",
     "PERFORMANCE_HINT",
     "PERFORMANCE_HINT_NUM_REQUESTS",
     "EXECUTION_MODE_HINT",
@@ -39,6 +44,8 @@ _PROPERTIES = select(
     "SCHEDULING_CORE_TYPE",
     "MODEL_DISTRIBUTION_POLICY",
     "STREAMS_CALIBRATION_MS",
+    "LATENCY_TARGET_MS",
+    "LATENCY_PERCENTILE",
     "INFERENCE_PRECISION_HINT",
     "PERF_COUNT",
 )
@@ -63,6 +70,10 @@ class CpuPlugin(Plugin):
         """The value of a read-only property."""
         if name == "RANGE_FOR_STREAMS":
             return (1, Topology.read().usable)
+        if name == "CPU_HOLDERS":
+            holders = Ledger().holders()
+            leased = sorted({cpu for holder in holders for cpu in holder.cpus})
+            return {cpu: [holder.pid for holder in holders if cpu in holder.cpus] for cpu in leased}
         facts = {
             "AVAILABLE_DEVICES": [""],
             "FULL_DEVICE_NAME": f"{processor_name()} ({isa.current().name})",
@@ -87,16 +98,25 @@ class CpuPlugin(Plugin):
 
     def compile(self, graph: Graph, settings: Settings) -> DeviceModel:
         """Choose the streams, plan the model's program, and start them."""
+        optimised = passes.run(graph) if _is_static(graph) else None
+        demand = demand_of(optimised or graph)
         topology = Topology.read()
-        if not _is_static(graph):
-            return CpuModel(graph, settings, plan_streams(settings, topology, demand_of(graph)))
-        optimised = passes.run(graph)
-        demand = demand_of(optimised)
+        if settings.value("LATENCY_TARGET_MS"):
+            return compile_bounded(graph, optimised, settings, topology, demand)
         weights = chosen = None
-        if settings.value("STREAMS_CALIBRATION_MS"):
+        if optimised is not None and settings.value("STREAMS_CALIBRATION_MS"):
             weights = WeightStore()
-            chosen = calibrate(Trials(graph, optimised, weights, settings, topology, demand))
-        return CpuModel(graph, settings, plan_streams(settings, topology, demand, chosen), optimised, weights)
+            left, _ = unreserved(topology, Ledger().holders())
+            chosen = calibrate(Trials(graph, optimised, weights, settings, left, demand))
+        planner = partial(plan_streams, settings, demand=demand, chosen=chosen)
+        plan, lease = place(planner, settings, topology, graph.name)
+        try:
+            given_back = None if lease is None else lease.release
+            return CpuModel(graph, settings, plan, optimised, weights, lease, given_back)
+        except BaseException:
+            if lease is not None:
+                lease.release()
+            raise
 
 
 def _is_static(graph: Graph) -> bool:

@@ -1,0 +1,196 @@
+"""Models compiled with LATENCY_TARGET_MS: results, refusals, what the model tells, and that nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.onnx_models import one_input
+
+import cpuruntime as ov
+from cpuruntime.devices.cpu.bounded import BoundedModel, BoundedRequest
+from cpuruntime.errors import InvalidArgumentError, OverloadedError
+from cpuruntime.streams.ledger import Ledger
+
+BOUND = {"PERFORMANCE_HINT": "THROUGHPUT", "LATENCY_TARGET_MS": 10_000}
+
+
+@pytest.fixture(autouse=True)
+def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CPURUNTIME_LEDGER_DIR", str(tmp_path / "ledger"))
+
+
+@pytest.fixture
+def compiled() -> ov.CompiledModel:
+    return ov.compile_model(one_input(), "CPU", BOUND)
+
+
+def bounded(model: ov.CompiledModel) -> BoundedModel:
+    found = model._shared.device
+    assert isinstance(found, BoundedModel)
+    return found
+
+
+def refuse(model: ov.CompiledModel) -> None:
+    """As if one inference took longer than the target."""
+    admission = bounded(model)._admission
+    for setting in admission.settings:
+        setting.service = 10**12
+    admission._accepted = 1 << 62  # no probes
+
+
+def test_every_way_to_infer_gives_the_result(compiled: ov.CompiledModel) -> None:
+    x = np.float32([[1, 2, 3], [4, 5, 6]])
+    assert (compiled([x])[0] == -x).all()
+    request = compiled.create_infer_request()
+    assert (request.infer([x])[0] == -x).all()
+    request.start_async([2 * x])
+    request.wait()
+    assert (request.get_output_tensor().data == -2 * x).all()
+    queue = ov.AsyncInferQueue(compiled)
+    results: list[float] = []
+    queue.set_callback(lambda request, _: results.append(float(request.get_output_tensor().data[0, 0])))
+    for index in range(200):
+        queue.start_async([index * x])
+    queue.wait_all()
+    assert sorted(results) == sorted(float(-index) for index in range(200))
+    assert bounded(compiled).counts.on_time == 203
+
+
+def test_each_setting_computes_in_the_same_memory(compiled: ov.CompiledModel) -> None:
+    admission = bounded(compiled)._admission
+    request = compiled.create_infer_request()
+    own = ov.Tensor(np.zeros((2, 3), np.float32), shared_memory=True)
+    request.set_input_tensor(ov.Tensor(np.full((2, 3), 4, np.float32), shared_memory=True))
+    request.set_output_tensor(own)
+    for index in range(len(admission.settings)):
+        admission.active = index
+        own.data[...] = 0
+        request.infer()
+        assert (own.data == -4).all()
+        own.data[...] = 0
+        request.start_async()
+        request.wait()
+        assert (own.data == -4).all()
+
+
+def test_a_refused_inference_raises_at_once_and_leaves_the_request_idle(compiled: ov.CompiledModel) -> None:
+    request = compiled.create_infer_request()
+    admission = bounded(compiled)._admission
+    before = [setting.service for setting in admission.settings]
+    refuse(compiled)
+    for call in (request.infer, request.start_async, compiled):
+        with pytest.raises(OverloadedError, match=r"so LATENCY_TARGET_MS 10000 would be missed; \d+ refused so far"):
+            call()
+    for setting, service in zip(admission.settings, before):
+        setting.service = service
+    request.infer()
+    assert bounded(compiled).counts.refused == 3
+
+
+def test_the_queue_of_requests_raises_too_and_goes_on(compiled: ov.CompiledModel) -> None:
+    queue = ov.AsyncInferQueue(compiled)
+    admission = bounded(compiled)._admission
+    before = [setting.service for setting in admission.settings]
+    refuse(compiled)
+    with pytest.raises(OverloadedError):
+        queue.start_async()
+    for setting, service in zip(admission.settings, before):
+        setting.service = service
+    for _ in range(2 * len(queue)):
+        queue.start_async()
+    queue.wait_all()
+
+
+def test_one_whose_turn_comes_too_late_is_refused_then() -> None:
+    model = ov.compile_model(one_input(), "CPU", {**BOUND, "NUM_STREAMS": 1})
+    first, second = model.create_infer_request(), model.create_infer_request()
+    entered, go = threading.Event(), threading.Event()
+
+    def hold(_: object) -> None:
+        entered.set()
+        go.wait()
+
+    admission = bounded(model)._admission
+    first.set_callback(hold, None)
+    first.start_async()
+    entered.wait()
+    # The stream is in the callback, and the second inference waits for it.
+    second.start_async()
+    (ticket,) = admission._waiting
+    ticket.expected = ticket.arrived + 1  # it does not know of the callback, which is not part of an inference
+    admission.target = 0
+    go.set()
+    with pytest.raises(OverloadedError, match="ms for a stream, longer than expected, and LATENCY_TARGET_MS 0 would"):
+        second.wait()
+    first.wait()
+    assert bounded(model).counts.given_up == 1
+
+
+def test_a_cancelled_inference_is_forgotten(compiled: ov.CompiledModel) -> None:
+    requests = [compiled.create_infer_request() for _ in range(8)]
+    for request in requests:
+        request.start_async()
+        request.cancel()
+    for request in requests:
+        try:
+            request.wait()
+        except ov.errors.CancelledError:
+            continue
+    assert (bounded(compiled)._admission.waiting, len(bounded(compiled)._admission._running)) == (0, 0)
+
+
+def test_what_the_model_tells(compiled: ov.CompiledModel) -> None:
+    assert compiled.get_property("LATENCY_TARGET_MS") == 10_000
+    assert compiled.get_property("LATENCY_PERCENTILE") == 99
+    assert compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") > 2
+    active = bounded(compiled)._admission.active
+    assert compiled.get_property("NUM_STREAMS") == bounded(compiled)._admission.settings[active].streams
+    compiled()
+    text = str(compiled.explain())
+    assert "latency target 10000 ms: of " in text
+    assert "1 on time, 0 late, 0 refused on arrival" in text
+
+
+def test_streams_that_are_asked_for_are_the_only_setting() -> None:
+    model = ov.compile_model(one_input(), "CPU", {**BOUND, "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1})
+    assert [(one.streams, one.threads) for one in bounded(model)._admission.settings] == [(1, 1)]
+    model = ov.compile_model(one_input(), "CPU", {"LATENCY_TARGET_MS": 10_000, "PERFORMANCE_HINT": "LATENCY"})
+    assert [one.streams for one in bounded(model)._admission.settings] == [1]
+
+
+def test_dynamic_shapes_have_one_setting() -> None:
+    model = ov.compile_model(one_input(("n", 3)), "CPU", BOUND)
+    request = model.create_infer_request()
+    for rows in (1, 5, 2):
+        x = np.full((rows, 3), rows, np.float32)
+        assert (request.infer([x])[0] == -x).all()
+        request.start_async([x])
+        request.wait()
+        assert (request.get_output_tensor().data == -x).all()
+
+
+def test_the_processors_are_leased_once_and_given_back() -> None:
+    with ov.compile_model(one_input(), "CPU", BOUND) as model:
+        model()
+        (holder,) = Ledger().holders()
+        assert set(holder.cpus) <= os.sched_getaffinity(0)
+    assert Ledger().holders() == []
+
+
+def test_bad_values_are_refused() -> None:
+    for config in ({"LATENCY_TARGET_MS": -1}, {"LATENCY_TARGET_MS": "soon"}, {"LATENCY_TARGET_MS": float("nan")},
+                   {"LATENCY_PERCENTILE": 100}, {"LATENCY_PERCENTILE": 10}, {"LATENCY_TARGET_MS": True}):  # fmt: skip
+        with pytest.raises(InvalidArgumentError, match="is not a number >="):
+            ov.compile_model(one_input(), "CPU", config)
+
+
+def test_profiling(compiled: ov.CompiledModel) -> None:
+    timed = ov.compile_model(one_input(), "CPU", {**BOUND, "PERF_COUNT": True})
+    request = timed.create_infer_request()
+    request.infer()
+    assert [row.node_type for row in request.profiling_info if row.status.name == "EXECUTED"] == ["Neg"]
+    assert isinstance(request._device, BoundedRequest)

@@ -1,0 +1,311 @@
+"""Models and processes keep off each other's processors: crashes, forks, closed models, reservations."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import onnx_models
+
+import cpuruntime as ov
+from cpuruntime.devices.cpu.placement import around, place
+from cpuruntime.devices.cpu.plugin import CpuPlugin
+from cpuruntime.errors import DeviceUnavailableError, InvalidArgumentError
+from cpuruntime.hints import StreamPlan, plan_streams
+from cpuruntime.properties import Settings
+from cpuruntime.streams.ledger import Holder, Lease, Ledger
+from cpuruntime.streams.processors import Cpu
+from cpuruntime.streams.topology import Topology
+
+ROOT = Path(__file__).resolve().parents[2]
+several = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two processors")
+ONE = {"INFERENCE_NUM_THREADS": 1}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CPURUNTIME_LEDGER_DIR", str(tmp_path / "ledger"))
+    return tmp_path / "ledger"
+
+
+def compiled(**config: object) -> ov.CompiledModel:
+    return ov.compile_model(onnx_models.one_input(), "CPU", config)
+
+
+def cpus(model: ov.CompiledModel) -> list[int]:
+    return [cpu for share in model.get_property("PINNED_CPUS") for cpu in share]
+
+
+def leased() -> list[tuple[int, ...]]:
+    return [holder.cpus for holder in Ledger().holders()]
+
+
+@contextmanager
+def process(script: str) -> Iterator[subprocess.Popen[str]]:
+    """A script that prints when it is ready and then reads its input; killed at the end."""
+    preamble = f"import os, sys\nsys.path.insert(0, {str(ROOT)!r})\n"
+    preamble += "from cpuruntime.streams.ledger import Ledger, Wish\n"
+    preamble += "def take():\n    with Ledger().open() as page:\n"
+    preamble += "        return page.lease([Wish((0, 1), 1)], 'other')\n"
+    child = subprocess.Popen(
+        [sys.executable, "-c", preamble + script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+def line(child: subprocess.Popen[str]) -> str:
+    assert child.stdout is not None
+    return child.stdout.readline().strip()
+
+
+def test_a_killed_process_holds_nothing() -> None:
+    with process("lease = take(); print(lease.cpus, flush=True); sys.stdin.read()") as child:
+        assert line(child) == "((0,),)"
+        (holder,) = Ledger().holders()
+        assert (holder.pid, holder.name, holder.cpus) == (child.pid, "other", (0,))
+        child.kill()
+        child.wait()
+        assert leased() == []
+
+
+def test_processes_that_choose_at_the_same_time_choose_differently(folder: Path) -> None:
+    script = """
+sys.stdin.readline()
+with Ledger().open() as page:
+    lease = page.lease([Wish(tuple(range(4)), 1)])
+print(lease.cpus[0][0], flush=True)
+sys.stdin.read()
+"""
+    with process(script) as a, process(script) as b, process(script) as c, process(script) as d:
+        for child in (a, b, c, d):
+            assert child.stdin is not None
+            child.stdin.write("go\n")
+            child.stdin.flush()
+        assert sorted(line(child) for child in (a, b, c, d)) == ["0", "1", "2", "3"]
+
+
+def test_a_forked_child_holds_nothing_and_gives_back_nothing() -> None:
+    script = """
+lease = take()
+read, write = os.pipe()
+if not os.fork():
+    os.close(write)
+    lease.release()
+    print("released", lease.is_held, flush=True)
+    os.read(read, 1)
+    os._exit(0)
+sys.stdin.read()
+"""
+    with process(script) as child:
+        assert line(child) == "released False"
+        assert [holder.pid for holder in Ledger().holders()] == [child.pid]
+        child.kill()
+        # The forked child lives on, until it reads the end of the pipe, and the parent's lease is over.
+        child.wait()
+        assert leased() == []
+
+
+def test_a_child_of_foreign_code_does_not_keep_what_was_given_back() -> None:
+    with process("import ctypes; lease = take(); pid = ctypes.CDLL(None).fork()\nif pid == 0: sys.stdin.read()\n"
+                 "else: lease.release(); print('given back', flush=True); sys.stdin.read()") as child:
+        assert line(child) == "given back"
+        assert leased() == []
+
+
+@several
+def test_two_models_of_one_thread_get_different_processors() -> None:
+    first, second = compiled(**ONE), compiled(**ONE)
+    assert cpus(first) != cpus(second)
+    assert f"CPU {cpus(first)[0]} is pinned by this process" in str(second.explain())
+    third = compiled(**ONE)
+    assert "is shared with this process" in str(third.explain()) or len(os.sched_getaffinity(0)) > 2
+    first_cpus = cpus(first)
+    del first, third
+    assert cpus(compiled(**ONE)) == first_cpus
+
+
+@several
+def test_a_model_that_came_later_is_seen() -> None:
+    first = compiled(**ONE)
+    assert "too by now" not in str(first.explain())
+    everywhere = compiled()
+    assert f"CPU {cpus(first)[0]} is pinned by this process (model 'negation') too by now" in str(first.explain())
+    assert "too by now" not in str(everywhere.explain())
+
+
+@several
+def test_another_process_is_avoided() -> None:
+    with process("lease = take(); print('ready', flush=True); sys.stdin.read()") as child:
+        line(child)
+        model = compiled(**ONE)
+        assert cpus(model) == [sorted(os.sched_getaffinity(0))[1]]
+        assert f"CPU 0 is pinned by process {child.pid} (model 'other')" in str(model.explain())
+
+
+def test_closed_models_give_their_processors_back() -> None:
+    with compiled() as model:
+        assert leased() == [tuple(cpus(model))]
+    assert leased() == []
+
+
+def test_a_closed_model_keeps_its_processors_until_its_inferences_are_over() -> None:
+    before = set(threading.enumerate())
+    model = compiled(**ONE)
+    request = model.create_infer_request()
+    entered, go = threading.Event(), threading.Event()
+
+    def callback(_: object) -> None:
+        entered.set()
+        go.wait()
+
+    request.set_callback(callback, None)
+    request.start_async([np.zeros(model.input().shape, np.float32)])
+    entered.wait()
+    with model:
+        pass
+    assert len(leased()) == 1
+    go.set()
+    request.wait()
+    for thread in set(threading.enumerate()) - before:
+        thread.join()
+    assert leased() == []
+
+
+def test_threads_that_are_not_pinned_lease_nothing() -> None:
+    models = [compiled(ENABLE_CPU_PINNING=False), compiled(NUM_STREAMS=0)]
+    assert leased() == []
+    assert [model.get_property("PINNED_CPUS") for model in models] == [[], []]
+
+
+def test_a_model_that_does_not_compile_leaves_no_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise DeviceUnavailableError("no streams")
+
+    monkeypatch.setattr("cpuruntime.devices.cpu.model.create_executor", fail)
+    with pytest.raises(DeviceUnavailableError, match="no streams"):
+        compiled()
+    assert leased() == []
+
+
+@several
+def test_reserved_processors_are_left_to_their_model() -> None:
+    reserved = compiled(ENABLE_CPU_RESERVATION=True, **ONE)
+    assert reserved.get_property("ENABLE_CPU_RESERVATION") is True
+    (own,) = cpus(reserved)
+    other = compiled()
+    assert set(cpus(other)) == os.sched_getaffinity(0) - {own}
+    assert f"CPU {own} is reserved by this process" in str(other.explain())
+    with pytest.raises(DeviceUnavailableError, match=r"can be had: CPUs? .* pinned by this process"):
+        compiled(ENABLE_CPU_RESERVATION=True)
+    del other
+    rest = compiled(ENABLE_CPU_RESERVATION=True)
+    with pytest.raises(DeviceUnavailableError, match=r"all that this process may use, and reserved by this process"):
+        compiled()
+    del rest, reserved
+    assert len(cpus(compiled())) == len(os.sched_getaffinity(0))
+
+
+def test_a_reservation_needs_pinned_threads() -> None:
+    for config in ({"ENABLE_CPU_PINNING": False}, {"NUM_STREAMS": 0}):
+        with pytest.raises(InvalidArgumentError, match="ENABLE_CPU_RESERVATION needs pinned threads"):
+            compiled(ENABLE_CPU_RESERVATION=True, **config)
+
+
+def test_the_device_tells_who_has_pinned_what() -> None:
+    model = compiled(**ONE)
+    core = ov.Core()
+    (cpu,) = cpus(model)
+    assert core.get_property("CPU", "CPU_HOLDERS") == {cpu: [os.getpid()]}
+    del model
+    assert core.get_property("CPU", "CPU_HOLDERS") == {}
+
+
+def processors(plan: StreamPlan) -> list[int]:
+    return [cpu for share in plan.shares for cpu in share]
+
+
+def placed(topology: Topology, **config: object) -> tuple[StreamPlan, Lease | None]:
+    settings = Settings(CpuPlugin().properties(), config)
+    return place(partial(plan_streams, settings), settings, topology, "recorded")
+
+
+SMT = Topology(tuple(Cpu(i, i % 4, i % 4 // 2) for i in range(8)))
+"""Two nodes of two cores of two siblings each: 0 and 4 are one core."""
+
+
+def test_models_on_a_recorded_machine_share_only_when_all_its_processors_are_taken() -> None:
+    kept = []
+    pinned: list[int] = []
+    for _ in range(8):
+        plan, lease = placed(SMT, INFERENCE_NUM_THREADS=1)
+        kept.append(lease)
+        pinned += processors(plan)
+    assert pinned[:4] == [0, 1, 2, 3]
+    assert sorted(pinned) == list(range(8))
+    plan, lease = placed(SMT, INFERENCE_NUM_THREADS=2)
+    assert plan.shares == ((0, 1),)
+    assert "CPUs 0-1 are shared with this process (model 'recorded')" in plan.reasons[-1]
+
+
+def test_streams_of_a_recorded_machine_avoid_each_other_and_others() -> None:
+    _, lease = placed(SMT, INFERENCE_NUM_THREADS=2)
+    assert lease is not None
+    assert lease.cpus == ((0, 1),)
+    plan, _other = placed(SMT, PERFORMANCE_HINT="THROUGHPUT", NUM_STREAMS=4, INFERENCE_NUM_THREADS=4)
+    assert len(plan.streams) == 4
+    assert {2, 3} < set(processors(plan)) < set(range(2, 8))
+    assert [(s.type, s.node, s.socket) for s in plan.streams if s.cpus[0] in (2, 3)] == [("P", 1, 0)] * 2
+    assert all(s.type == "HT" and s.node == s.cpus[0] % 4 // 2 for s in plan.streams if s.cpus[0] > 3)
+
+
+def test_siblings_that_the_user_excludes_are_not_used() -> None:
+    one = {"INFERENCE_NUM_THREADS": 1, "ENABLE_HYPER_THREADING": False}
+    kept = [placed(SMT, **one) for _ in range(5)]
+    assert [processors(plan)[0] for plan, _ in kept] == [0, 1, 2, 3, 0]
+
+
+def test_core_types_that_the_user_excludes_are_not_used() -> None:
+    hybrid = Topology(tuple(Cpu(i, i, type="P" if i < 2 else "E") for i in range(6)))
+    kept = [placed(hybrid, INFERENCE_NUM_THREADS=1, SCHEDULING_CORE_TYPE="PCORE_ONLY") for _ in range(3)]
+    assert [processors(plan)[0] for plan, _ in kept] == [0, 1, 0]
+    plan, lease = placed(hybrid, INFERENCE_NUM_THREADS=1)
+    assert (plan.streams[0].type, processors(plan)) == ("E", [2])
+    assert lease is not None
+
+
+def test_a_stream_keeps_to_its_node_where_it_can() -> None:
+    nodes = Topology(tuple(Cpu(i, i, node=i // 4) for i in range(8)))
+    _, lease = placed(nodes, INFERENCE_NUM_THREADS=1)
+    plan, other = placed(nodes, INFERENCE_NUM_THREADS=2)
+    assert (lease is not None, other is not None) == (True, True)
+    assert (plan.shares, plan.streams[0].node) == (((1, 2),), 0)
+    plan, third = placed(nodes, INFERENCE_NUM_THREADS=3)
+    assert third is not None
+    assert (plan.shares, plan.streams[0].node) == (((3, 4, 5),), -1)
+
+
+def test_a_reservation_on_a_recorded_machine_shrinks_the_next_plan() -> None:
+    _, lease = placed(SMT, ENABLE_CPU_RESERVATION=True, INFERENCE_NUM_THREADS=6, ENABLE_HYPER_THREADING=True)
+    plan, other = placed(SMT, ENABLE_HYPER_THREADING=True)
+    assert lease is not None
+    assert other is not None
+    assert set(processors(plan)) <= set(range(8)) - set(lease.holder.cpus)
+
+
+def test_plans_that_are_only_measured_avoid_others_too() -> None:
+    settings = Settings(CpuPlugin().properties(), {"INFERENCE_NUM_THREADS": 1})
+    plan = plan_streams(settings, SMT)
+    assert around(plan, settings, SMT, [Holder(1, "", (0,))]).shares == ((1,),)
+    assert around(plan, settings, SMT, []) == plan

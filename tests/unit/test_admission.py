@@ -1,0 +1,232 @@
+"""Admission under a latency target, by a simulated clock: no thread, no sleeping, the same numbers every time."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from cpuruntime.devices.cpu.admission import PROBE, REPLAY_EVERY, Admission, Setting, Ticket, Window, replay
+
+MS = 1_000_000
+Duration = Callable[[int, int], int]
+"""What an inference takes: of the setting's index, at a time."""
+
+
+@dataclass
+class Results:
+    """Latency of each served inference with its arrival, and how many were refused on arrival or later."""
+
+    served: list[tuple[int, int]] = field(default_factory=list)
+    refused: int = 0
+
+    def goodput(self, target: int, since: int = 0) -> int:
+        return sum(latency <= target for arrived, latency in self.served if arrived >= since)
+
+    def held(self, target: int, percentile: float, window: int, since: int = 0) -> float:
+        """The part of windows whose percentile is within the target."""
+        windows: dict[int, list[int]] = {}
+        for arrived, latency in self.served:
+            if arrived >= since:
+                windows.setdefault(arrived // window, []).append(latency)
+        ordered = [sorted(latencies) for latencies in windows.values()]
+        tails = [one[max(0, -int(-len(one) * percentile // 100) - 1)] for one in ordered]
+        return sum(tail <= target for tail in tails) / len(tails)
+
+
+class Static:
+    """Up to so many inferences in flight, all by one setting: what a user could set up by hand."""
+
+    def __init__(self, setting: int, settings: list[Setting], limit: int) -> None:
+        self.settings = settings
+        self.setting, self.limit, self.flying = setting, limit, 0
+
+    def arrive(self, now: int) -> Ticket | None:
+        if self.flying >= self.limit:
+            return None
+        self.flying += 1
+        return Ticket(self.setting, now, now)
+
+    def begin(self, ticket: Ticket, now: int) -> bool:
+        ticket.began = now
+        return True
+
+    def end(self, ticket: Ticket, now: int, served: bool = True) -> None:
+        self.flying -= 1
+
+
+def simulate(policy: Admission | Static, arrivals: list[int], duration: Duration) -> Results:
+    """Streams that take turns in order of arrival, as an executor's; each setting has cores of its own here."""
+    results = Results()
+    free = [setting.streams for setting in policy.settings]
+    queues: list[deque[Ticket]] = [deque() for _ in policy.settings]
+    ends: list[tuple[int, int, Ticket]] = []
+
+    def start(setting: int, now: int) -> None:
+        while free[setting] and queues[setting]:
+            ticket = queues[setting].popleft()
+            if policy.begin(ticket, now):
+                free[setting] -= 1
+                heapq.heappush(ends, (now + duration(setting, now), id(ticket), ticket))
+            else:
+                results.refused += 1
+                policy.end(ticket, now, served=False)
+
+    for now in [*arrivals, 1 << 62]:
+        while ends and ends[0][0] <= now:
+            end, _, ticket = heapq.heappop(ends)
+            policy.end(ticket, end)
+            results.served.append((ticket.arrived, end - ticket.arrived))
+            free[ticket.setting] += 1
+            start(ticket.setting, end)
+        if now < 1 << 62:
+            ticket = policy.arrive(now)
+            if ticket is None:
+                results.refused += 1
+            else:
+                queues[ticket.setting].append(ticket)
+                start(ticket.setting, now)
+    return results
+
+
+def poisson(per_second: float, seconds: float, seed: int = 1) -> list[int]:
+    chance = random.Random(seed)
+    moments, now = [], 0.0
+    while now < seconds:
+        now += chance.expovariate(per_second)
+        moments.append(int(now * 1e9))
+    return moments
+
+
+def noisy(*services: int, seed: int = 2, hiccups: float = 0.003) -> Duration:
+    """Times that scatter by some percent, and now and then by a hiccup of several milliseconds."""
+    chance = random.Random(seed)
+
+    def duration(setting: int, _: int) -> int:
+        hiccup = chance.expovariate(1 / (2 * MS)) if chance.random() < hiccups else 0
+        return int(services[setting] * chance.lognormvariate(0, 0.05) + hiccup)
+
+    return duration
+
+
+def settings() -> list[Setting]:
+    return [Setting(2, 1, 10 * MS), Setting(1, 2, 6 * MS)]
+
+
+@pytest.mark.parametrize("load", [0.5, 0.9, 1.3, 2.5])
+@pytest.mark.parametrize("target", [11, 15, 30, 80])
+def test_it_holds_the_target_and_serves_about_as_much_as_the_best_static_setting(load: float, target: int) -> None:
+    arrivals = poisson(200 * load, 60)
+    begin = 5_000 * MS
+    bounded = simulate(Admission(target * MS, 99, settings()), arrivals, noisy(10 * MS, 6 * MS))
+    assert bounded.held(target * MS, 99, 2_000 * MS, begin) >= 0.95
+    best = 0
+    for setting in range(2):
+        for limit in range(1, 2 + 2 * target // 6):
+            static = simulate(Static(setting, settings(), limit), arrivals, noisy(10 * MS, 6 * MS))
+            if static.held(target * MS, 99, 2_000 * MS, begin) >= 0.95:
+                best = max(best, static.goodput(target * MS, begin))
+    assert bounded.goodput(target * MS, begin) >= 0.9 * best
+    assert len(bounded.served) + bounded.refused == len(arrivals)
+
+
+def test_nothing_is_refused_that_can_make_it() -> None:
+    admission = Admission(100 * MS, 99, settings())
+    results = simulate(admission, poisson(100, 20), noisy(10 * MS, 6 * MS))
+    assert results.refused == 0
+    assert admission.counts.on_time == len(results.served)
+
+
+def test_a_slow_spell_is_noticed_and_survived() -> None:
+    """Everything takes three times as long between the 20th and the 40th second."""
+    calm = noisy(10 * MS)
+
+    def duration(setting: int, now: int) -> int:
+        return calm(setting, now) * (3 if 20e9 < now < 40e9 else 1)
+
+    admission = Admission(60 * MS, 99, settings()[:1])
+    results = simulate(admission, poisson(250, 60), duration)
+    assert results.held(60 * MS, 99, 2_000 * MS) >= 0.93
+    slow = sum(20e9 < arrived < 40e9 for arrived, _ in results.served) / 20
+    fast = sum(arrived > 45e9 for arrived, _ in results.served) / 15
+    assert slow == pytest.approx(200 / 3, rel=0.15)
+    assert fast == pytest.approx(200, rel=0.1)
+
+
+def test_a_target_below_the_time_of_a_small_stream_takes_the_large_one() -> None:
+    admission = Admission(8 * MS, 99, settings())
+    simulate(admission, poisson(100, 5), noisy(10 * MS, 6 * MS))
+    assert (admission.active, admission.switches) == (1, 1)
+
+
+def test_streams_change_with_the_load_and_do_not_flutter() -> None:
+    """Few requests are best served by the large stream, which is free sooner; many by the small ones, which do more."""
+    admission = Admission(12_500_000, 99, [Setting(4, 1, 10 * MS), Setting(1, 4, 3 * MS)])
+    active = []
+    for part, load in enumerate((200, 3000, 200)):
+        arrivals = [moment + part * 30_000 * MS for moment in poisson(load, 29, seed=part)]
+        simulate(admission, arrivals, noisy(10 * MS, 3 * MS, seed=part, hiccups=0))
+        active.append(admission.active)
+    assert active == [1, 0, 1]
+    assert admission.switches <= 8
+
+
+def test_an_unreachable_target_refuses_all_but_probes_until_it_can_be_reached() -> None:
+    def duration(_: int, now: int) -> int:
+        return 40 * MS if now < 60e9 else 5 * MS
+
+    admission = Admission(20 * MS, 99, [Setting(1, 1, 40 * MS)])
+    results = simulate(admission, poisson(100, 200), duration)
+    probes = sum(arrived < 60e9 for arrived, _ in results.served)
+    assert 2 <= probes <= 60e9 / (PROBE * 40 * MS) + 1
+    assert sum(arrived > 190e9 for arrived, _ in results.served) > 700
+
+
+def test_what_is_not_served_teaches_nothing() -> None:
+    admission = Admission(20 * MS, 99, [Setting(1, 1, 5 * MS)])
+    for index in range(100):
+        ticket = admission.arrive(index * 100 * MS)
+        assert ticket is not None
+        assert admission.begin(ticket, ticket.arrived)
+        admission.end(ticket, ticket.arrived + MS, served=False)
+    assert admission.settings[0].service == 5 * MS
+    assert (admission.counts.on_time, admission.waiting) == (0, 0)
+    assert admission.arrive(10**12) is not None
+
+
+def test_one_that_is_cancelled_while_it_waits_leaves_the_queue() -> None:
+    admission = Admission(100 * MS, 99, [Setting(1, 1, 10 * MS)])
+    tickets = [admission.arrive(0) for _ in range(3)]
+    assert tickets[2] is not None
+    assert (admission.waiting, tickets[2].expected) == (3, 20 * MS)
+    admission.end(tickets[2], 1, served=False)
+    assert admission.waiting == 2
+
+
+def test_settings_are_compared_only_now_and_then() -> None:
+    admission = Admission(8 * MS, 99, settings())
+    for index in range(REPLAY_EVERY - 1):
+        assert admission.arrive(index * 1000 * MS) is None or index == 0
+    assert admission.active == 0
+    admission.arrive(REPLAY_EVERY * 1000 * MS)
+    assert admission.active == 1
+
+
+def test_replay() -> None:
+    one = Setting(1, 1, 10)
+    assert replay([0, 0, 0, 100], one, 0, 20) == 3
+    assert replay([0, 0, 0, 100], one, 1, 20) == 2
+    assert replay([0, 0, 0, 100], Setting(2, 1, 10), 1, 20) == 3
+    assert replay([0, 5], one, 0, 9) == 0
+
+
+def test_windows_keep_the_latest_values() -> None:
+    window = Window(4)
+    for value in (9, 1, 5, 3, 3, 7):
+        window.add(value)
+    assert [window.quantile(part) for part in (0, 0.25, 0.5, 0.75, 0.99, 1)] == [3, 3, 5, 7, 7, 7]
+    assert len(window) == 4

@@ -1,0 +1,226 @@
+"""The ledger of pinned processors: the choice, and its folder. For processes see test_pinned_processors.py."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import threading
+from pathlib import Path
+
+import pytest
+
+from cpuruntime.errors import DeviceUnavailableError
+from cpuruntime.streams import ledger
+from cpuruntime.streams.ledger import Holder, Lease, Ledger, Wish, choose
+
+
+def held(pid: int, *cpus: int, exclusive: bool = False) -> Holder:
+    return Holder(pid, "m", cpus, exclusive)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "ledger"
+
+
+def take(folder: Path, *candidates: int, count: int = 1, exclusive: bool = False) -> Lease:
+    with Ledger(folder).open() as page:
+        return page.lease([Wish(candidates, count)], "m", exclusive)
+
+
+def test_a_free_machine_gets_the_plan() -> None:
+    chosen = choose([Wish((4, 0, 2), 1), Wish((0, 4, 2), 2)])
+    assert (chosen.cpus, chosen.reasons) == (((4,), (0, 2)), ())
+
+
+def test_the_least_leased_processor_comes_first_then_the_order_of_the_plan() -> None:
+    chosen = choose([Wish((0, 1, 2, 3), 2)], [held(7, 0), held(8, 0, 2)])
+    assert chosen.cpus == ((1, 3),)
+    assert chosen.reasons == ("CPU 0 is pinned by process 7 (model 'm'), process 8 (model 'm'); taking 3 instead",)
+
+
+def test_what_cannot_be_avoided_is_shared_and_said() -> None:
+    chosen = choose([Wish((0, 1), 2)], [held(7, 0)])
+    assert chosen.cpus == ((0, 1),)
+    assert chosen.reasons == (
+        "CPU 0 is shared with process 7 (model 'm'): no other allowed processor has fewer threads",
+    )
+    assert choose([Wish((0, 1), 1)], [held(7, 0), held(7, 0, 1)]).cpus == ((1,),)
+
+
+def test_this_process_is_called_so() -> None:
+    assert str(Holder(os.getpid(), "", (0,))) == "this process"
+    assert str(Holder(1, "", (0,))) == "process 1"
+
+
+def test_a_sibling_of_a_leased_processor_comes_after_idle_cores() -> None:
+    cores = {0: 0, 1: 1, 2: 0, 3: 1}
+    assert choose([Wish((0, 1, 2, 3), 1)], [held(7, 0)], cores=cores).cpus == ((1,),)
+    assert choose([Wish((0, 2, 1, 3), 1)], [held(7, 0)], cores=cores).cpus == ((1,),)
+    assert choose([Wish((0, 1, 2, 3), 3)], [held(7, 0)], cores=cores).cpus == ((1, 2, 3),)
+    assert choose([Wish((0, 1, 2, 3), 2)], [held(7, 0, 1)], cores=cores).cpus == ((2, 3),)
+    # one of its own streams counts as well
+    assert choose([Wish((0, 2, 1, 3), 1), Wish((0, 2, 1, 3), 1)], cores=cores).cpus == ((0,), (1,))
+
+
+def test_no_choice_is_better_than_the_one_made() -> None:
+    chance = random.Random(3)
+    for _ in range(500):
+        cpus = chance.sample(range(16), chance.randint(1, 12))
+        holders = [held(pid, *chance.sample(range(16), chance.randint(1, 6))) for pid in range(chance.randint(0, 5))]
+        wishes, left = [], len(cpus)
+        while left and len(wishes) < 4:
+            wishes.append(Wish(tuple(chance.sample(cpus, len(cpus))), chance.randint(1, left)))
+            left -= wishes[-1].count
+        shares = choose(wishes, holders).cpus
+        assert [len(share) for share in shares] == [wish.count for wish in wishes]
+        taken = {cpu for share in shares for cpu in share}
+        assert len(taken) == sum(map(len, shares))
+        users = {cpu: sum(cpu in holder.cpus for holder in holders) for cpu in cpus}
+        others = [users[cpu] for cpu in cpus if cpu not in taken]
+        assert not others or max(users[cpu] for cpu in taken) <= min(others)
+
+
+def test_reserved_processors_are_not_given_to_anybody() -> None:
+    holders = [held(7, 0, exclusive=True)]
+    assert choose([Wish((0, 1), 1)], holders).cpus == ((1,),)
+    with pytest.raises(DeviceUnavailableError, match=r"2 of .* 0-1 .* 1 can be had: CPU 0 is reserved by process 7"):
+        choose([Wish((0, 1), 2)], holders)
+
+
+def test_a_reservation_takes_only_what_nobody_has() -> None:
+    assert choose([Wish((0, 1, 2), 2)], [held(7, 1)], exclusive=True).cpus == ((0, 2),)
+    with pytest.raises(DeviceUnavailableError, match=r"CPU 1 is pinned by process 7.* without ENABLE_CPU_RESERVATION"):
+        choose([Wish((0, 1), 1), Wish((0, 1), 1)], [held(7, 1)], exclusive=True)
+
+
+def test_leases_are_seen_and_given_back(folder: Path) -> None:
+    first, second = take(folder, 0, 1), take(folder, 0, 1)
+    assert (first.cpus, second.cpus) == (((0,),), ((1,),))
+    assert {h.key: (h.pid, h.name, h.cpus) for h in Ledger(folder).holders()} == {
+        lease.holder.key: (os.getpid(), "m", lease.holder.cpus) for lease in (first, second)
+    }
+    first.release()
+    first.release()
+    assert not first.is_held
+    assert take(folder, 0, 1).cpus == ((0,),)  # and dropped
+    assert [holder.cpus for holder in Ledger(folder).holders()] == [(1,)]
+    second.release()
+    assert os.listdir(folder) == ["lock"]
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_threads_that_choose_at_the_same_time_choose_differently(folder: Path) -> None:
+    leases: list[Lease] = []
+    meeting = threading.Barrier(8)
+
+    def work() -> None:
+        meeting.wait()
+        for _ in range(4):
+            leases.append(take(folder, *range(32)))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(lease.cpus[0][0] for lease in leases) == list(range(32))
+
+
+def test_the_lease_survives_what_was_written_by_nobody(folder: Path) -> None:
+    lease = take(folder, 0, 1)
+    machine = lease.holder.key.split("-")[0]
+    (folder / f"{machine}-1-dead").write_text('{"pid": 1, "name": "", "cpus": [1], "exclusive": true}')
+    (folder / "0123-1-another").write_text("of another kernel")
+    with open(folder / f"{machine}-1-odd", "w") as odd:
+        fcntl.flock(odd, fcntl.LOCK_EX)
+        odd.write('{"pid": "?"}')
+        odd.flush()
+        assert Ledger(folder).holders() == [lease.holder]
+    assert Ledger(folder).holders() == [lease.holder]
+    assert sorted(os.listdir(folder)) == sorted(["0123-1-another", lease.holder.key, "lock"])
+
+
+def alone(folder: Path) -> str:
+    """What is said when the folder cannot be used; leases of this process still avoid each other."""
+    with Ledger(folder).open() as page:
+        offset = 1000 + len(page.holders)  # other tests may hold leases
+    first, second = take(folder, offset, offset + 1), take(folder, offset, offset + 1)
+    assert (first.cpus, second.cpus) == (((offset,),), ((offset + 1,),))
+    first.release()
+    assert take(folder, offset, offset + 1).cpus == ((offset,),)
+    with pytest.raises(DeviceUnavailableError, match="ENABLE_CPU_RESERVATION needs a folder"):
+        take(folder, 2000, exclusive=True)
+    said = second.reasons[-1]
+    assert said.startswith("processors that other processes have pinned are not known: ")
+    return said
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "cannot be used as a folder: Not a directory" in alone(tmp_path / "file")
+    assert "cannot be used as a folder: Not a directory" in alone(tmp_path / "file" / "below")
+    assert "cannot be used as a folder: No such file" in alone(tmp_path / "missing" / "below")
+
+
+def test_a_folder_that_cannot_be_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str, flags: int, within: int) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(ledger, "_open", refuse)
+    assert f"{folder} cannot be used: Permission denied" in alone(folder)
+
+
+def test_a_full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ledger.json, "dumps", refuse)
+    assert take(folder, 0).reasons[-1].endswith(f"{folder} cannot be written: No space left on device")
+    assert os.listdir(folder) == ["lock"]
+
+
+def test_a_symbolic_link_is_refused(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir(0o700)
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert "cannot be used as a folder" in alone(folder)
+    assert not os.listdir(tmp_path / "elsewhere")
+
+
+def test_another_users_folder_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.mkdir(0o700)
+    owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    assert f"belongs to user {owner}, not to {owner + 1}" in alone(folder)
+    assert not os.listdir(folder)
+
+
+def test_a_folder_that_others_can_write_is_refused(folder: Path) -> None:
+    folder.mkdir()
+    folder.chmod(0o770)
+    assert "can be written by other users" in alone(folder)
+    assert not os.listdir(folder)
+
+
+def test_a_lock_behind_a_symbolic_link_is_not_followed(folder: Path, tmp_path: Path) -> None:
+    folder.mkdir(0o700)
+    (folder / "lock").symlink_to(tmp_path / "target")
+    assert "cannot be used: Too many levels" in alone(folder)
+    assert not (tmp_path / "target").exists()
+
+
+def test_a_process_that_never_ends_choosing_is_not_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "PATIENCE", 0)
+    folder.mkdir(0o700)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "has been locked by another process" in alone(folder)
+    assert take(folder, 0).reasons == ()
+
+
+def test_the_folder_of_the_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CPURUNTIME_LEDGER_DIR", str(folder))
+    assert Ledger().folder == folder
+    monkeypatch.delenv("CPURUNTIME_LEDGER_DIR")
+    assert Ledger().folder == Path(f"/tmp/cpuruntime-{os.geteuid()}")
