@@ -21,8 +21,8 @@ LARGEST_SLAB = 32 * 2**20
 class WeightStore:
     """The packed constants of one compiled model; filled while programs are planned, under the planner's lock.
 
-    Constants are packed one after the other in slabs of memory, so that they lie on huge pages in the order in which
-    the steps read them. A slab lives as long as a program that names an address in it.
+    A packed constant lives as long as a program that names its address. Those of a model that is planned once lie one
+    after the other in slabs of memory, on huge pages, in the order in which the steps read them.
     """
 
     def __init__(self, planned_once: bool = False) -> None:
@@ -76,6 +76,8 @@ class WeightStore:
 
     def _take(self, size: int) -> np.ndarray:
         """Zeroed memory from the slab in use, or from a new one about as large as all those before it."""
+        if not self._planned_once:
+            return allocate(size)
         whole = -(-size // ALIGNMENT) * ALIGNMENT
         if whole > self._slab.size:
             self._slab = allocate(max(whole, min(self._packed_bytes, LARGEST_SLAB)))
