@@ -30,6 +30,8 @@ ARRIVAL_SHARE = 0.1
 # pixels nobody has asked for.
 NEAR_VECTOR, NEAR_SCRATCH, FAR_VECTOR = 5.0, 2 * 2**20, 7.5
 BLOCK_OVERHEAD = 500.0
+# Multiply-adds that a core does until the result of one can be added to.
+LATENCY = 8
 # A register tile beside its multiply-adds: start, epilogue, loop control.
 TILE_OVERHEAD = 40.0
 PRODUCT_OVERHEAD = 1.03
@@ -41,7 +43,7 @@ WORTH_IT = 0.95
 TOLERANCE = 1.02
 
 # Outputs along one axis, by (taps, stride) of the kernel; larger ones are faster or lose too many digits.
-OUTPUTS = {(3, 1): (4, 3, 2), (5, 1): (2,), (7, 1): (3,), (3, 2): (3, 2)}
+OUTPUTS = {(3, 1): (4, 3, 2), (5, 1): (2,), (7, 1): (3,), (3, 2): (3, 2), (5, 2): (2,)}
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,8 @@ def _cost(layer: Layer, tiling: WinogradTiling, threads: int) -> float:
     # A load takes a multiply-add; a vector of weights that the first-level cache does not keep takes four of them, and
     # a quarter beside them.
     near = in_channels * tiling.columns * VECTOR_BYTES <= FIRST_LEVEL
-    body = max(tiling.rows * tiling.columns, tiling.rows + tiling.columns, tiling.columns * (1 if near else 4))
+    loads = max(tiling.rows + tiling.columns, tiling.columns * (1 if near else 4))
+    body = max(tiling.rows * tiling.columns, loads, LATENCY)
     body += 0 if near else tiling.columns / 4
     tiles = method.products * -(-tiling.group // tiling.rows) * column_tiles
     products = tiles * (in_channels * body * PRODUCT_OVERHEAD + TILE_OVERHEAD)
