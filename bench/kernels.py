@@ -4,6 +4,7 @@
     python bench/kernels.py --exact                 the same without Winograd's method
     python bench/kernels.py -m model.onnx --json F  the same for another model: a file, light:NAME or bench:NAME
     python bench/kernels.py --tiles                 every register tile on a 1x1 and on a 3x3 convolution
+    python bench/kernels.py --choices               every candidate of every choice: how good the estimates are
     python bench/kernels.py --bandwidth             how fast memory can be read, by working set
 
 Each kernel is timed alone, again and again on the same memory ("GFLOP/s", "GB/s": median over the rounds; "best": the
@@ -31,13 +32,14 @@ from cpuruntime.graph.graph import Graph
 from cpuruntime.ops import isa
 from cpuruntime.ops.tile_shapes import tile_shapes
 from cpuruntime.program.planner import Step
+from cpuruntime.program.roofs import FmaPeak, ReadRoof
 from cpuruntime.program.tiles import Tiling
+from cpuruntime.program.work import COMPUTE, family, flops
 from kernel import report
+from kernel.choices import Choice, judge
 from kernel.measure import measure_program
 from kernel.program import Runnable, one_convolution, optimised
 from kernel.report import Column, Row, table
-from kernel.roofs import FmaPeak, ReadRoof
-from kernel.work import COMPUTE, family, flops
 from peer.models import BUILT
 from peer.report import machine
 
@@ -55,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     add("-b", "--batch_size", type=positive, default=None, metavar="N", help="first dimension of the inputs")
     add("--exact", action="store_true", help="compute every convolution directly, none by Winograd's method")
     add("--tiles", action="store_true", help="measure every register tile instead of a model")
+    add("--choices", action="store_true", help="measure every candidate of every choice in a model")
     add("--bandwidth", action="store_true", help="measure the memory's roofs instead of a model")
     add("--rounds", type=positive, default=15, help="samples of each figure (default: 15)")
     add("--json", type=Path, default=None, metavar="FILE", help="write everything measured to FILE")
@@ -71,6 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             results = measure_bandwidth(options.rounds)
         elif options.tiles:
             results = measure_tiles(options.rounds)
+        elif options.choices:
+            results = measure_choices(options.model, options.batch_size)
         else:
             results = measure_model(options.model, options.batch_size, options.exact, options.rounds)
     except Error as error:
@@ -98,6 +103,39 @@ def measure_model(name: str, batch: int | None, exact: bool, rounds: int) -> dic
     print(table(report.MEMORY_COLUMNS, steps))
     print("roof: reading as many bytes, again and again, with one thread")
     return {"model": name, "exact": exact, "peak": peak.measured, "layers": layers, "total": total, "steps": steps}
+
+
+CHOICE_COLUMNS = (
+    Column("node", "node"),
+    Column("first", "estimated best"),
+    Column("microseconds", "us", ".1f"),
+    Column("slots", "slots/ns", ".2f"),
+    Column("loss", "slower by", ".0%"),
+    Column("fastest", "than"),
+)
+
+
+def measure_choices(name: str, batch: int | None) -> dict[str, Any]:
+    """Prints and returns what the estimate prefers and what is fastest; all candidates go into the JSON file."""
+    choices = judge(optimised(read(name, batch)), 1)
+    rows = [choice_row(choice) for choice in choices]
+    print(table(CHOICE_COLUMNS, rows))
+    losses = [choice.loss for choice in choices]
+    if losses:
+        print(f"{len(losses)} choices; the estimates lose {sum(losses) / len(losses):.1%} to the fastest on average")
+    return {"model": name, "choices": rows}
+
+
+def choice_row(choice: Choice) -> Row:
+    """A choice as a row, with all its candidates."""
+    fastest = min(range(len(choice.seconds)), key=lambda index: choice.seconds[index])
+    first = choice.candidates[0]
+    every = [(c.name, c.cost, seconds) for c, seconds in zip(choice.candidates, choice.seconds)]
+    return {
+        "node": choice.node, "first": first.name, "microseconds": choice.seconds[0] * 1e6,
+        "slots": first.cost / choice.seconds[0] * 1e-9, "loss": choice.loss,
+        "fastest": choice.candidates[fastest].name if fastest else "", "sizes": repr(choice.sizes), "candidates": every,
+    }  # fmt: skip
 
 
 def _is_compute(step: Step) -> bool:

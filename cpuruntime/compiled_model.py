@@ -88,9 +88,14 @@ class CompiledModel:
         """Raises UnsupportedError: properties of a compiled model are fixed."""
         raise UnsupportedError("The properties of a compiled model are fixed; pass them to Core.compile_model.")
 
-    def explain(self) -> Explanation:
-        """Which kernels run which nodes of the model, which nodes have none, and what was decided and why."""
-        return self._shared.device.explain()
+    def explain(self, measure: bool = False) -> Explanation:
+        """Which kernels run which nodes of the model, which nodes have none, and what was decided and why.
+
+        Steps that were timed when their kernels were chosen have figures. With `measure` all have: inferences on random
+        inputs are run, one at a time, for about half a second, and the processor's roofs are measured; other work on
+        the machine shows in the figures.
+        """
+        return self._shared.device.explain(measure)
 
     def release_memory(self) -> None:
         """Give back memory that idle requests can do without; they take it again when they run."""

@@ -20,7 +20,7 @@ import stat
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -144,6 +144,14 @@ class Kernel:
                     self._address = _load(self)
         return self._address
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the native code is there, loaded or in the cache."""
+        if self._address:
+            return True
+        folder = cache_folder()
+        return folder is not None and (folder / f"{_symbol(self)}.o").exists()
+
     @cached_property
     def entry(self) -> Callable[[int, int, int], None]:
         """The native code as a Python callable of three int64 that releases the GIL while it runs."""
@@ -176,6 +184,13 @@ def kernel(arguments: np.dtype, name: str | None = None) -> Callable[[Callable[.
 def record(**fields: str | type) -> np.dtype:
     """An aligned record type for an argument block; a field is "i8" (address, size), "f4" and so on."""
     return np.dtype(list(fields.items()), align=True)
+
+
+def digest(modules: Iterable[str], text: str) -> str:
+    """A name for something that depends on `text`, on the kernels of these modules, the compiler and the target."""
+    folder = Path(__file__).parent
+    sources = b"".join(_source_digest(folder / f"{module}.py") for module in sorted(modules))
+    return hashlib.sha256(_environment() + sources + text.encode()).hexdigest()[:40]
 
 
 def loaded_kernels() -> tuple[int, int]:

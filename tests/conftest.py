@@ -16,6 +16,10 @@ for folder in (TESTS, TESTS.parent):
         sys.path.append(str(folder))
 
 
+# What is measured beside other tests would be kept for users of this machine.
+os.environ.setdefault("CPURUNTIME_TUNING_BUDGET_MS", "0")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "every_isa: run for each smaller instruction set too, see test_every_isa.py")
 

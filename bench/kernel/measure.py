@@ -7,8 +7,8 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 from cpuruntime.program.planner import Step
+from cpuruntime.program.roofs import FmaPeak, seconds
 from kernel.program import Runnable, same_work
-from kernel.roofs import FmaPeak, seconds
 
 SAMPLE_SECONDS = 0.004
 MOST_CALLS = 50

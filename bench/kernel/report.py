@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cpuruntime.program.roofs import FmaPeak, ReadRoof
+from cpuruntime.program.work import Flops, flops, moved_bytes
+from kernel.describe import describe
 from kernel.measure import Timing
-from kernel.roofs import FmaPeak, ReadRoof
-from kernel.work import Flops, describe, flops, moved_bytes
 
 Row = dict[str, Any]
 GOAL = 0.9

@@ -90,7 +90,15 @@ class ProfilingInfo:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One step of a compiled model: the model's nodes it does the work of, and how it does it."""
+    """One step of a compiled model: the model's nodes it does the work of, and how it does it.
+
+    Attributes:
+        compared: what the device chose between, the chosen one first, with what each took or is thought to take.
+        microseconds: of the step, where it was measured.
+        gflops: 10^9 operations a second, as layers are usually counted, padding included.
+        gigabytes: 10^9 bytes of tensors and packed weights a second, each byte counted once.
+        roof: the share of the least time that the processor's multiply-adds or its memory allow, whichever binds.
+    """
 
     nodes: tuple[str, ...]
     op_type: str
@@ -98,6 +106,21 @@ class Row:
     layout: str = ""
     notes: str = ""
     fallback: bool = False
+    compared: str = ""
+    microseconds: float | None = None
+    gflops: float | None = None
+    gigabytes: float | None = None
+    roof: float | None = None
+
+    def cells(self) -> tuple[str, ...]:
+        """The cells of a table, as in HEADINGS."""
+        kernel = f"{self.kernel} (fallback)" if self.fallback else self.kernel
+        figures = ((self.microseconds, ".1f"), (self.gflops, ".1f"), (self.gigabytes, ".1f"), (self.roof, ".0%"))
+        numbers = ("" if value is None else format(value, form) for value, form in figures)
+        return self.op_type, kernel, self.layout, *numbers, " + ".join(self.nodes), self.notes, self.compared
+
+
+HEADINGS = ("op", "kernel", "layout", "us", "GFLOP/s", "GB/s", "of roof", "nodes", "notes", "chosen between")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +143,9 @@ class Explanation:
 
     def __str__(self) -> str:
         lines = [f"{self.device}: {len(self.rows)} steps, {len(self.fallbacks)} of them fallbacks", *self.decisions]
-        cells = [("op", "kernel", "layout", "nodes", "notes")]
-        for row in self.rows:
-            kernel = f"{row.kernel} (fallback)" if row.fallback else row.kernel
-            cells.append((row.op_type, kernel, row.layout, " + ".join(row.nodes), row.notes))
-        widths = [max(map(len, column)) for column in zip(*cells)]
-        lines += ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in cells]
+        columns = [column for column in zip(HEADINGS, *(row.cells() for row in self.rows)) if any(column[1:])]
+        widths = [max(map(len, column)) for column in columns]
+        lines += ["  ".join(c.ljust(width) for c, width in zip(line, widths)).rstrip() for line in zip(*columns)]
         return "\n".join(lines)
 
 
@@ -276,8 +296,11 @@ class DeviceModel(ABC):
         return self.properties[name]
 
     @abstractmethod
-    def explain(self) -> Explanation:
-        """What the compiled model consists of, and the decisions that led there."""
+    def explain(self, measure: bool = False) -> Explanation:
+        """What the compiled model consists of, and the decisions that led there.
+
+        With `measure` each step is timed first, by inferences on random inputs, where the device can do that.
+        """
 
     def release_memory(self) -> None:
         """Give back memory that idle requests can do without; nothing, unless a device has such memory."""

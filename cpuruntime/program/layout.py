@@ -7,11 +7,15 @@ rest is plain. The planner places conversions where a node reads a value in anot
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cpuruntime.graph.graph import Graph, Node, Value
 from cpuruntime.graph.types import Type
 from cpuruntime.ops.isa import LANES
 from cpuruntime.program.lowering import Layout, find
+
+if TYPE_CHECKING:
+    from cpuruntime.program.planner import Planner
 
 
 @dataclass
@@ -36,8 +40,8 @@ class LayoutPlan:
         return value, channel
 
 
-def choose_layouts(graph: Graph, threads: int, exact: bool) -> LayoutPlan:
-    """The layouts of all values of a graph of static shapes, for a `Planner` of these settings."""
+def choose_layouts(graph: Graph, planner: Planner) -> LayoutPlan:
+    """The layouts of all values of a graph of static shapes; `planner` chooses the methods that decide about halos."""
     plan = LayoutPlan()
     for node in graph.nodes:
         found = find(node)
@@ -53,7 +57,7 @@ def choose_layouts(graph: Graph, threads: int, exact: bool) -> LayoutPlan:
         found = find(node)
         if not isinstance(found, str) and found.halo and node.inputs[0] is not None:
             root, _ = plan.root(node.inputs[0])
-            left, right = found.halo(node, threads, exact)
+            left, right = found.halo(node, planner)
             wide = plan.halos.get(root, (0, 0))
             plan.halos[root] = (max(left, wide[0]), max(right, wide[1]))
     return plan

@@ -13,18 +13,23 @@ from cpuruntime.ops.convolution import COLUMN_TILE, UNROLL, convolution
 from cpuruntime.ops.depthwise import depthwise
 from cpuruntime.ops.isa import LANES, VECTOR_BYTES
 from cpuruntime.ops.tile_shapes import depthwise_rows
-from cpuruntime.program.elementwise_steps import apply_activation, parameter_fields
+from cpuruntime.ops.winograd_methods import Method
+from cpuruntime.program.candidate import Chosen, Comparison
+from cpuruntime.program.elementwise_steps import parameter_fields
 from cpuruntime.program.epilogue import clamp_limits, limits, padded_bias
 from cpuruntime.program.lower_winograd import emit_winograd
 from cpuruntime.program.lowering import Layout, lowering
 from cpuruntime.program.panels import fill_panel, input_ranges, tile_starts
 from cpuruntime.program.planner import Planner
-from cpuruntime.program.storage import Address, Blocked, image_shape
-from cpuruntime.program.tiles import choose_tiling
-from cpuruntime.program.winograd_choice import Layer, WinogradTiling, choose_winograd
+from cpuruntime.program.storage import Address, Blocked, blocked_view, image_shape
+from cpuruntime.program.tiles import Tiling, rank_tilings
+from cpuruntime.program.winograd_choice import Layer, rank_methods
 
 DOMAIN = "cpuruntime"
 FEW_CHANNELS = 4
+
+# Source, target and residual.
+Views = tuple[Blocked, Blocked, "Blocked | None"]
 
 
 class Geometry:
@@ -106,66 +111,106 @@ def _parts(g: Geometry) -> int:
     return g.group // together if g.group % together == 0 else 0
 
 
-def _winograd(g: Geometry, threads: int, exact: bool) -> WinogradTiling | None:
-    """The tiling when the convolution runs by Winograd's method."""
+def _layer(g: Geometry) -> Layer | None:
+    """The convolution as Winograd's method sees it; None when it does not apply."""
     parts = _parts(g)
-    if exact or g.in_channels <= FEW_CHANNELS or not parts or (g.dilation_height, g.dilation_width) != (1, 1):
+    if g.is_depthwise or g.in_channels <= FEW_CHANNELS or not parts or (g.dilation_height, g.dilation_width) != (1, 1):
         return None
     in_blocks, out_blocks = (-(-channels // LANES) // parts for channels in (g.in_channels, g.channels))
     kernel, strides = (g.kernel_height, g.kernel_width), (g.stride_height, g.stride_width)
-    layer = Layer(g.batch, parts, in_blocks, out_blocks, g.height, g.width, kernel, strides)
-    return choose_winograd(layer, threads)
+    return Layer(g.batch, parts, in_blocks, out_blocks, g.height, g.width, kernel, strides)
 
 
-def _halo(node: Node, threads: int, exact: bool) -> tuple[int, int]:
-    g = Geometry(node)
-    tiling = None if g.is_depthwise else _winograd(g, threads, exact)
-    if tiling is None:
+def _method(planner: Planner, node: Node, g: Geometry) -> Chosen[Method | None]:
+    """The method that the convolution runs by, None when it is computed directly.
+
+    It is chosen for one thread: with another method results would differ in the last bits, and they must not depend on
+    the number of threads.
+    """
+    layer = _layer(g)
+    if planner.exact or layer is None:
+        return Chosen(None)
+    sizes = (layer, g.in_height, g.in_width)
+    return planner.choose_method(node, sizes, rank_methods(layer), lambda trial, m: _emit_alone(trial, node, g, m))
+
+
+def _halo_of(g: Geometry, method: Method | None) -> tuple[int, int]:
+    if method is None:
         return g.pad_left, g.right
-    h = tiling.method.horizontal
-    reach = (tiling.tiles_x - 1) * h.outputs * h.stride + h.inputs
+    h = method.horizontal
+    reach = (-(-g.width // h.outputs) - 1) * h.outputs * h.stride + h.inputs
     return g.pad_left, max(g.right, reach - g.pad_left - g.in_width)
+
+
+def _halo(node: Node, planner: Planner) -> tuple[int, int]:
+    g = Geometry(node)
+    return _halo_of(g, _method(planner, node, g).choice)
+
+
+def _emit_alone(trial: Planner, node: Node, g: Geometry, method: Method | None) -> None:
+    """The step on memory that no other step shares."""
+    x = node.inputs[0]
+    assert x is not None
+    source = blocked_view(trial.scratch(0), x.static_shape, *_halo_of(g, method))
+    target = blocked_view(trial.scratch(0), node.outputs[0].static_shape, 0, 0)
+    _emit(trial, node, g, Chosen(method), (source, target, None))
 
 
 @lowering("Conv", domain=DOMAIN, layout=Layout.BLOCKED, check=_check, halo=_halo)
 def lower_convolution(planner: Planner, node: Node) -> None:
     """Emits a convolution, and the activation of a depthwise one when the kernel cannot apply it."""
     g = Geometry(node)
-    x, w = node.inputs[0], node.inputs[1]
+    x, residual_value = node.inputs[0], node.input(3)
     assert x is not None
+    residual = planner.blocked(residual_value) if residual_value is not None else None
+    if g.in_channels <= FEW_CHANNELS and g.group == 1 and not planner.is_blocked(x):
+        _emit_interleaved(planner, node, g, residual)
+    else:
+        method = _method(planner, node, g)
+        views = planner.blocked(x), planner.new_blocked(node.outputs[0]), residual
+        _emit(planner, node, g, method, views)
+
+
+def _emit(planner: Planner, node: Node, g: Geometry, method: Chosen[Method | None], views: Views) -> None:
+    """The step by a method, between blocked views."""
+    if g.is_depthwise:
+        _emit_depthwise(planner, node, g, views)
+    elif method.choice is None:
+        _emit_tiles(planner, node, g, views, method.comparison)
+    else:
+        source, target, residual = views
+        layer = _layer(g)
+        assert layer is not None
+        common, activation = _common(planner, node, g)
+        fields = {name: value for name, value in common.items() if name not in g.window_fields()}
+        fields |= {"pad_top": g.pad_top, "source": _shift(source, g.pad_left), **_residual_fields(residual)}
+        emit_winograd(
+            planner, method.choice, layer, g, _weights(node), source, target, fields, activation, g.flops,
+            method.comparison,
+        )  # fmt: skip
+
+
+def _weights(node: Node) -> np.ndarray:
+    w = node.inputs[1]
     assert w is not None
     assert w.constant is not None
-    residual_value, bias_value = node.input(3), node.input(2)
-    residual = planner.blocked(residual_value) if residual_value is not None else None
-    bias = padded_bias(None if bias_value is None else bias_value.constant, g.channels, LANES)
-    common: dict[str, Any] = dict(
-        bias=planner.weights.constant((planner.weights.identity(bias), "bias"), bias),
-        **g.window_fields(),
-        limits=limits(planner, node),
-    )
-    activation = ""
-    if clamp_limits(node) is None:
-        activation = node.attributes["activation"]
-        common.update(parameter_fields(activation, node.attributes["activation_arguments"]))
-    if g.is_depthwise:
-        common = {name: value for name, value in common.items() if name not in ("alpha", "beta")}
-        source = planner.blocked(x)
-        target = planner.new_blocked(node.outputs[0])
-        _emit_depthwise(planner, g, w.constant, (source, target, residual), common)
-        if activation:
-            apply_activation(planner, node, target)
-    elif g.in_channels <= FEW_CHANNELS and g.group == 1 and not planner.is_blocked(x):
-        _emit_interleaved(planner, node, g, w.constant, residual, common, activation)
-    else:
-        source = planner.blocked(x)
-        target = planner.new_blocked(node.outputs[0])
-        tiling = _winograd(g, planner.threads, planner.exact)
-        if tiling is None:
-            _emit_tiles(planner, g, w.constant, (source, target, residual), common, activation)
-        else:
-            fields = {name: value for name, value in common.items() if name not in g.window_fields()}
-            fields |= {"pad_top": g.pad_top, "source": _shift(source, g.pad_left), **_residual_fields(residual)}
-            emit_winograd(planner, tiling, g, _parts(g), w.constant, source, target, fields, activation, g.flops)
+    return w.constant
+
+
+def _common(planner: Planner, node: Node, g: Geometry) -> tuple[dict[str, Any], str]:
+    """The fields of all kernels, and the activation that limits cannot express."""
+    value = node.input(2)
+    bias = padded_bias(None if value is None else value.constant, g.channels, LANES)
+    address = planner.weights.constant((planner.weights.identity(bias), "bias"), bias)
+    common = {"bias": address, **g.window_fields(), "limits": limits(planner, node)}
+    if clamp_limits(node) is not None:
+        return common, ""
+    activation = node.attributes["activation"]
+    return common | parameter_fields(activation, node.attributes["activation_arguments"]), activation
+
+
+def _window(g: Geometry) -> tuple[int, ...]:
+    return (g.kernel_height, g.kernel_width, g.stride_height, g.dilation_height, g.dilation_width, g.pad_top)
 
 
 def _residual_fields(residual: Blocked | None) -> dict[str, Any]:
@@ -176,10 +221,9 @@ def _shift(view: Blocked, pixels: int) -> Address:
     return view.address + -pixels * VECTOR_BYTES
 
 
-def _emit_depthwise(
-    planner: Planner, g: Geometry, weights: np.ndarray, views: tuple[Blocked, Blocked, Blocked | None], common: dict
-) -> None:
+def _emit_depthwise(planner: Planner, node: Node, g: Geometry, views: Views) -> None:
     source, target, residual = views
+    weights, (common, activation) = _weights(node), _common(planner, node, g)
 
     def fill(memory: np.ndarray) -> None:
         packed = memory.view(np.float32).reshape(source.blocks, g.kernel_height * g.kernel_width, LANES)
@@ -192,41 +236,45 @@ def _emit_depthwise(
     rows = next(r for r in depthwise_rows() if r <= g.width)
     fields = {**source.fields("source"), **target.fields("target"), **_residual_fields(residual), **common}
     fields["source"] = _shift(source, g.pad_left)
+    fields = {name: value for name, value in fields.items() if name not in ("alpha", "beta")}
     planner.emit(
         depthwise(rows), "blocked", flops=g.flops, notes=f"tile {rows}x1",
         **fields, weights=planner.weights.pack((planner.weights.identity(weights), "depthwise"), size, fill),
         batch=g.batch, blocks=source.blocks, in_height=g.in_height, height=g.height, width=g.width,
         source_step=g.stride_width * VECTOR_BYTES, source_column=g.dilation_width * VECTOR_BYTES,
     )  # fmt: skip
+    if activation:
+        apply_activation(planner, node, target)
 
 
-def _emit_tiles(
-    planner: Planner, g: Geometry, weights: np.ndarray, views: tuple[Blocked, Blocked, Blocked | None], common: dict,
-    activation: str,
-) -> None:  # fmt: skip
+def _emit_tiles(planner: Planner, node: Node, g: Geometry, views: Views, method: Comparison) -> None:
+    weights, (common, activation) = _weights(node), _common(planner, node, g)
     source, target, residual = views
     flat = g.is_pointwise and all(v is None or v.has_whole_rows for v in views)
     lines, pixels = (1, g.height * g.width) if flat else (g.height, g.width)
-    ranges = input_ranges(g, target.blocks, 1)
-    widest = max(last - first for first, last in ranges)
-    kernel = g.kernel_height * g.kernel_width
-    source_bytes = source.blocks * source.block_stride
-    tiling = choose_tiling(
-        lines, pixels, target.blocks, widest * LANES * kernel, source_bytes // g.group, planner.threads
-    )
-    ranges = input_ranges(g, target.blocks, tiling.columns)
+    widest = max(last - first for first, last in input_ranges(g, target.blocks, 1))
+    inner = widest * LANES * g.kernel_height * g.kernel_width
+    source_bytes = source.blocks * source.block_stride // g.group
     fields = {**source.fields("source"), **target.fields("target"), **_residual_fields(residual), **common}
     fields["source"] = _shift(source, g.pad_left)
-    key = (planner.weights.identity(weights), "tiles", tiling.columns, g.group)
-    table, packed = _pack_tiles(planner, key, g, weights, tiling.columns, ranges, source.block_stride)
     step = g.stride_width * VECTOR_BYTES
-    planner.emit(
-        convolution(tiling.rows, tiling.columns, UNROLL, step, activation), "blocked", flops=g.flops,
-        notes=f"tile {tiling.rows}x{tiling.columns}, chunk {tiling.chunk}",
-        **fields, weights=packed, column_tiles=table, column_tile_count=len(ranges), batch=g.batch,
-        in_height=1 if flat else g.in_height, height=lines, width=pixels, source_step=step,
-        source_column=g.dilation_width * VECTOR_BYTES, steps=LANES // UNROLL, chunk=tiling.chunk,
-    )  # fmt: skip
+
+    def emit(planner: Planner, tiling: Tiling, comparisons: tuple[Comparison, ...] = ()) -> None:
+        ranges = input_ranges(g, target.blocks, tiling.columns)
+        key = (planner.weights.identity(weights), "tiles", tiling.columns, g.group)
+        table, packed = _pack_tiles(planner, key, g, weights, tiling.columns, ranges, source.block_stride)
+        planner.emit(
+            convolution(tiling.rows, tiling.columns, UNROLL, step, activation), "blocked", flops=g.flops,
+            notes=str(tiling), comparisons=comparisons,
+            **fields, weights=packed, column_tiles=table, column_tile_count=len(ranges), batch=g.batch,
+            in_height=1 if flat else g.in_height, height=lines, width=pixels, source_step=step,
+            source_column=g.dilation_width * VECTOR_BYTES, steps=LANES // UNROLL, chunk=tiling.chunk,
+        )  # fmt: skip
+
+    grid = (lines, pixels, target.blocks, inner, source_bytes)
+    sizes = (grid, g.batch, g.group, residual is not None, activation, step, *_window(g))
+    tiling = planner.choose("convolution", sizes, rank_tilings(*grid, planner.threads), emit)
+    emit(planner, tiling.choice, (method, tiling.comparison))
 
 
 def _pack_tiles(
@@ -253,41 +301,53 @@ def _pack_tiles(
     return table_address, planner.weights.pack(key, int(offsets[-1]), fill)
 
 
-def _emit_interleaved(
-    planner: Planner, node: Node, g: Geometry, weights: np.ndarray, residual: Blocked | None, common: dict,
-    activation: str,
-) -> None:  # fmt: skip
-    x = node.inputs[0]
+def _emit_interleaved(planner: Planner, node: Node, g: Geometry, residual: Blocked | None) -> None:
+    x, weights, (common, activation) = node.inputs[0], _weights(node), _common(planner, node, g)
     assert x is not None
     source = planner.interleaved(x, g.pad_left, g.right)
     target = planner.new_blocked(node.outputs[0])
     pixel = g.in_channels * 4
     inner = g.in_channels * g.kernel_height * g.kernel_width
-    tiling = choose_tiling(g.height, g.width, target.blocks, inner, 0, planner.threads)
-    starts = tile_starts(target.blocks, tiling.columns)
-    size = inner * tiling.columns * VECTOR_BYTES
+    # Undilated, the pixels under one kernel row are one run of floats.
+    run = {"kernel_width": 1, "steps": g.kernel_width} if g.dilation_width == 1 else {"steps": 1}
+    step = g.stride_width * pixel
+    fields = {**target.fields("target"), **_residual_fields(residual), **common, **run}
+
+    def emit(planner: Planner, tiling: Tiling, comparisons: tuple[Comparison, ...] = ()) -> None:
+        starts = tile_starts(target.blocks, tiling.columns)
+        table, packed = _pack_interleaved(planner, g, weights, tiling.columns, starts)
+        planner.emit(
+            convolution(tiling.rows, tiling.columns, g.in_channels, step, activation), "interleaved -> blocked",
+            flops=g.flops, notes=str(tiling), comparisons=comparisons,
+            **fields, source=source.address + -g.pad_left * pixel, source_batch=source.batch_stride,
+            source_row=source.row_stride, weights=packed, column_tiles=table, column_tile_count=len(starts),
+            batch=g.batch, in_height=g.in_height, height=g.height, width=g.width, source_step=step,
+            source_column=g.dilation_width * pixel, chunk=tiling.chunk,
+        )  # fmt: skip
+
+    grid = (g.height, g.width, target.blocks, inner, 0)
+    sizes = (grid, g.batch, g.in_channels, residual is not None, activation, step, *_window(g))
+    tiling = planner.choose("convolution", sizes, rank_tilings(*grid, planner.threads), emit)
+    emit(planner, tiling.choice, (tiling.comparison,))
+
+
+def _pack_interleaved(
+    planner: Planner, g: Geometry, weights: np.ndarray, columns: int, starts: list[int]
+) -> tuple[Address, Address]:
+    """The column tile table and the packed weights [tile][height][width][channel][columns][LANES]."""
+    inner = g.in_channels * g.kernel_height * g.kernel_width
+    size = inner * columns * VECTOR_BYTES
     table = np.zeros(len(starts), COLUMN_TILE)
     for index, (row, start) in enumerate(zip(table, starts)):
         row["blocks"], row["weights"], row["block"] = 1, index * size, start
 
     def fill(memory: np.ndarray) -> None:
-        ordered = np.zeros((inner, target.blocks * LANES), np.float32)
+        ordered = np.zeros((inner, -(-g.channels // LANES) * LANES), np.float32)
         ordered[:, : g.channels] = weights.reshape(g.channels, g.in_channels, -1).transpose(2, 1, 0).reshape(inner, -1)
         for index, start in enumerate(starts):
             panel = memory[index * size : (index + 1) * size].view(np.float32).reshape(inner, -1)
-            panel[...] = ordered[:, start * LANES : (start + tiling.columns) * LANES]
+            panel[...] = ordered[:, start * LANES : (start + columns) * LANES]
 
-    key = (planner.weights.identity(weights), "interleaved", tiling.columns)
-    # Undilated, the pixels under one kernel row are one run of floats.
-    run = {"kernel_width": 1, "steps": g.kernel_width} if g.dilation_width == 1 else {"steps": 1}
-    step = g.stride_width * pixel
-    fields = {**target.fields("target"), **_residual_fields(residual), **common, **run}
-    planner.emit(
-        convolution(tiling.rows, tiling.columns, g.in_channels, step, activation), "interleaved -> blocked",
-        flops=g.flops, notes=f"tile {tiling.rows}x{tiling.columns}, chunk {tiling.chunk}",
-        **fields, source=source.address + -g.pad_left * pixel, source_batch=source.batch_stride,
-        source_row=source.row_stride, weights=planner.weights.pack(key, size * len(starts), fill),
-        column_tiles=planner.weights.constant((key, "table"), table), column_tile_count=len(starts),
-        batch=g.batch, in_height=g.in_height, height=g.height, width=g.width, source_step=step,
-        source_column=g.dilation_width * pixel, chunk=tiling.chunk,
-    )  # fmt: skip
+    key = (planner.weights.identity(weights), "interleaved", columns)
+    packed = planner.weights.pack(key, size * len(starts), fill)
+    return planner.weights.constant((key, "table"), table), packed

@@ -11,6 +11,7 @@ import numpy as np
 from cpuruntime.graph.graph import Node, Value
 from cpuruntime.ops.isa import LANES
 from cpuruntime.ops.matmul import matmul, pack_columns, packed_bytes
+from cpuruntime.program.candidate import Comparison
 from cpuruntime.program.elementwise_steps import parameter_fields
 from cpuruntime.program.epilogue import clamp_limits, limits, padded_bias
 from cpuruntime.program.lower_strassen import choose_strassen, emit_strassen
@@ -18,7 +19,7 @@ from cpuruntime.program.lowering import lowering, only_float32
 from cpuruntime.program.packing import run_kernel
 from cpuruntime.program.planner import Planner
 from cpuruntime.program.storage import Address, Plain
-from cpuruntime.program.tiles import Tiling, choose_tiling
+from cpuruntime.program.tiles import Tiling, rank_tilings
 
 MOST_STEPS = 256
 """The most steps a MatMul may take."""
@@ -43,7 +44,8 @@ def _check_fully_connected(node: Node) -> str | None:
 def lower_fully_connected(planner: Planner, node: Node) -> None:
     """y[M, N] = x[M, K] @ w[K, N] + bias + residual, then the activation."""
     x, w, bias, residual_value = _value(node, 0), _value(node, 1), node.input(2), node.input(3)
-    assert w.constant is not None
+    constant = w.constant
+    assert constant is not None
     inner, columns = w.static_shape
     source = planner.plain(x)
     residual = None if residual_value is None else planner.plain(residual_value)
@@ -53,15 +55,21 @@ def lower_fully_connected(planner: Planner, node: Node) -> None:
     if strassen is not None:
         activation, fields = _epilogue(planner, node, columns, None if bias is None else bias.constant, residual)
         fields.update(target=target.address, target_row=columns * 4)
-        emit_strassen(planner, strassen, w.constant, rows, source.address, activation, fields)
+        emit_strassen(planner, strassen, constant, rows, source.address, activation, fields)
         return
-    tiling = choose_tiling(1, rows, -(-columns // LANES), inner, source.nbytes, planner.threads)
-    weights = _pack_constant(planner, w.constant, tiling.columns)
     sizes = dict(batch=1, rows=rows, inner=inner, columns=columns)
-    _emit_product(
-        planner, node, tiling, sizes, source.address, target.address, weights,
-        bias=None if bias is None else bias.constant, residual=residual, weights_batch=0, source_batch=0,
-    )  # fmt: skip
+
+    def emit(planner: Planner, tiling: Tiling, comparisons: tuple[Comparison, ...] = ()) -> None:
+        weights = _pack_constant(planner, constant, tiling.columns)
+        _emit_product(
+            planner, node, tiling, sizes, source.address, target.address, weights, comparisons=comparisons,
+            bias=None if bias is None else bias.constant, residual=residual, weights_batch=0, source_batch=0,
+        )  # fmt: skip
+
+    candidates = rank_tilings(1, rows, -(-columns // LANES), inner, source.nbytes, planner.threads)
+    activation = node.attributes.get("activation", "")
+    tiling = planner.choose("matmul", (*sizes.values(), residual is not None, activation), candidates, emit)
+    emit(planner, tiling.choice, (tiling.comparison,))
 
 
 def _pack_constant(planner: Planner, weights: np.ndarray, tile_columns: int) -> Address:
@@ -81,6 +89,7 @@ def _pack_constant(planner: Planner, weights: np.ndarray, tile_columns: int) -> 
 def _emit_product(
     planner: Planner, node: Node, tiling: Tiling, sizes: dict[str, int], source: Address, target: Address,
     weights: Address, *, bias: np.ndarray | None, residual: Plain | None, weights_batch: int, source_batch: int,
+    comparisons: tuple[Comparison, ...],
 ) -> None:  # fmt: skip
     rows, inner, columns, batch = sizes["rows"], sizes["inner"], sizes["columns"], sizes["batch"]
     activation, fields = _epilogue(planner, node, columns, bias, residual)
@@ -88,7 +97,7 @@ def _emit_product(
         fields.update(residual_batch=rows * columns * 4)
     planner.emit(
         matmul(tiling.rows, tiling.columns, activation), "plain", flops=2 * batch * rows * inner * columns,
-        notes=f"tile {tiling.rows}x{tiling.columns}, chunk {tiling.chunk}",
+        notes=str(tiling), comparisons=comparisons,
         source=source, source_batch=source_batch, source_row=inner * 4,
         target=target, target_batch=rows * columns * 4, target_row=columns * 4,
         weights=weights, weights_batch=weights_batch, chunk=tiling.chunk, **sizes, **fields,
@@ -155,25 +164,34 @@ def _check_matmul(node: Node) -> str | None:
 def lower_matmul(planner: Planner, node: Node) -> None:
     """The product of two tensors; a right side that is not constant is packed by a step of its own."""
     product = _product(node)
+    right = _value(node, 1)
     source, target = planner.plain(_value(node, 0)), planner.new_plain(node.outputs[0])
+    address = planner.plain(right).address if right.constant is None else None
     (rows, inner), columns = product.a[-2:], product.b[-1]
     batches = prod(product.batches[product.outer :])
     repeats = prod(product.b[product.outer : -2]) == 1
     if repeats:
         rows, batches = rows * prod(product.a[product.outer : -2]), 1
-    tiling = choose_tiling(1, rows, -(-columns // LANES), inner, rows * inner * 4, planner.threads)
-    size = packed_bytes(inner, columns, tiling.columns)
-    packed = _pack_stack(planner, _value(node, 1), product.b, tiling.columns)
     moves = prod(product.a[product.outer : -2]) > 1 and not repeats
-    stack = rows * inner * 4 * (batches if moves else 1), batches * rows * columns * 4, size * batches
-    for index, place in enumerate(np.ndindex(product.batches[: product.outer])):
-        at_a, at_b = (_stack_index(place, shape[: product.outer]) for shape in (product.a, product.b))
-        _emit_product(
-            planner, node, tiling, dict(batch=batches, rows=rows, inner=inner, columns=columns),
-            source.address + at_a * stack[0], target.address + index * stack[1], packed + at_b * stack[2],
-            bias=None, residual=None, weights_batch=0 if repeats else size,
-            source_batch=rows * inner * 4 if moves else 0,
-        )  # fmt: skip
+    sizes = dict(batch=batches, rows=rows, inner=inner, columns=columns)
+
+    def emit(planner: Planner, tiling: Tiling, comparisons: tuple[Comparison, ...] = ()) -> None:
+        size = packed_bytes(inner, columns, tiling.columns)
+        packed = _pack_stack(planner, address, right.constant, product.b, tiling.columns)
+        stack = rows * inner * 4 * (batches if moves else 1), batches * rows * columns * 4, size * batches
+        for index, place in enumerate(np.ndindex(product.batches[: product.outer])):
+            at_a, at_b = (_stack_index(place, shape[: product.outer]) for shape in (product.a, product.b))
+            _emit_product(
+                planner, node, tiling, sizes,
+                source.address + at_a * stack[0], target.address + index * stack[1], packed + at_b * stack[2],
+                bias=None, residual=None, weights_batch=0 if repeats else size,
+                source_batch=rows * inner * 4 if moves else 0, comparisons=comparisons,
+            )  # fmt: skip
+
+    candidates = rank_tilings(1, rows, -(-columns // LANES), inner, rows * inner * 4, planner.threads)
+    kind = (product.a, product.b, right.constant is not None, node.attributes.get("activation", ""))
+    tiling = planner.choose("matmul", kind, candidates, emit)
+    emit(planner, tiling.choice, (tiling.comparison,))
 
 
 def _stack_index(place: tuple[int, ...], extents: tuple[int, ...]) -> int:
@@ -184,22 +202,24 @@ def _stack_index(place: tuple[int, ...], extents: tuple[int, ...]) -> int:
     return index
 
 
-def _pack_stack(planner: Planner, value: Value, shape: tuple[int, ...], tile_columns: int) -> Address:
-    """All matrices of a right side, packed at compile time when they are constant."""
+def _pack_stack(
+    planner: Planner, address: Address | None, constant: np.ndarray | None, shape: tuple[int, ...], tile_columns: int
+) -> Address:
+    """All matrices of a right side, packed at compile time when they are constant and not at an address."""
     (inner, columns), batch = shape[-2:], prod(shape[:-2])
     size = packed_bytes(inner, columns, tile_columns)
     sizes = dict(
         source_batch=inner * columns * 4, source_row=columns * 4, source_column=4, target_batch=size, batch=batch,
         inner=inner, columns=columns, tile_columns=tile_columns,
     )  # fmt: skip
-    if value.constant is None:
+    if constant is None:
         packed = Address(planner.scratch(batch * size))
-        planner.emit(pack_columns, "plain", source=planner.plain(value).address, target=packed, **sizes)
+        planner.emit(pack_columns, "plain", source=address, target=packed, **sizes)
         return packed
-    array = np.ascontiguousarray(value.constant)
+    array = np.ascontiguousarray(constant)
 
     def fill(memory: np.ndarray) -> None:
         run_kernel(pack_columns, source=array.ctypes.data, target=memory.ctypes.data, **sizes)
 
-    key = (planner.weights.identity(value.constant), "stack", tile_columns)
+    key = (planner.weights.identity(constant), "stack", tile_columns)
     return planner.weights.pack(key, batch * size, fill)

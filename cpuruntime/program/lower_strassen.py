@@ -15,7 +15,7 @@ from cpuruntime.program.lower_winograd import UNBOUNDED
 from cpuruntime.program.packing import run_kernel
 from cpuruntime.program.planner import Planner
 from cpuruntime.program.storage import Address
-from cpuruntime.program.tiles import choose_tiling
+from cpuruntime.program.tiles import rank_tilings
 
 # Below these extents the sums, the reading of 7/4 of the weights and the putting together cost what is saved. Measured
 # on Zen 5.
@@ -43,7 +43,7 @@ def choose_strassen(rows: int, inner: int, columns: int, threads: int) -> Strass
     if inner % (2 * LANES) or columns % (2 * LANES):
         return None
     half, blocks = (rows + 1) // 2, columns // (2 * LANES)
-    tile = choose_tiling(1, half, blocks, inner // 2, 0, 1)
+    tile = rank_tilings(1, half, blocks, inner // 2, 0, 1)[0].choice
     row_tiles, column_tiles = -(-half // tile.rows), -(-blocks // tile.columns)
     # Weights are read once for each chunk of rows, and the sums of a chunk once for each group of columns.
     chunk = -(-row_tiles // -(-row_tiles // MOST_ROW_TILES))

@@ -17,7 +17,7 @@ from cpuruntime.program.lowering import Layout, lowering
 from cpuruntime.program.panels import fill_panel, input_ranges, tile_starts
 from cpuruntime.program.planner import Planner
 from cpuruntime.program.storage import Address, Blocked, image_shape
-from cpuruntime.program.tiles import choose_tiling
+from cpuruntime.program.tiles import rank_tilings
 
 DOMAIN = "cpuruntime"
 
@@ -87,7 +87,7 @@ class Geometry:
         return 2 * self.batch * self.channels * self.in_channels // self.group * elements
 
 
-def _halo(node: Node, threads: int, exact: bool) -> tuple[int, int]:
+def _halo(node: Node, planner: Planner) -> tuple[int, int]:
     return Geometry(node).halo
 
 
@@ -108,14 +108,14 @@ def lower_transposed_convolution(planner: Planner, node: Node) -> None:
     kernel = -(-g.kernel[0] * g.kernel[1] // (len(g.rows) * len(g.columns)))
     inner = max(last - first for first, last in input_ranges(g, target.blocks, 1)) * LANES * kernel
     source_bytes = source.blocks * source.block_stride // g.group
-    tiling = choose_tiling(height, narrowest, target.blocks, inner, source_bytes, planner.threads)
+    tiling = rank_tilings(height, narrowest, target.blocks, inner, source_bytes, planner.threads)[0].choice
     table, weights = _pack(planner, g, w.constant, tiling.columns, source)
     fields = source.fields("source") | target.fields("target")
     if residual is not None:
         fields |= residual.fields("residual")
     planner.emit(
         transposed_convolution(tiling.rows, tiling.columns), "blocked", flops=g.flops,
-        notes=f"{len(g.rows) * len(g.columns)} phases, tile {tiling.rows}x{tiling.columns}, chunk {tiling.chunk}",
+        notes=f"{len(g.rows) * len(g.columns)} phases, {tiling}",
         **fields, weights=weights, bias=planner.weights.constant((planner.weights.identity(bias), "bias"), bias),
         tiles=planner.weights.constant(planner.weights.identity(table), table), tile_count=len(table), batch=g.batch,
         in_height=g.in_height, height=height, width=width, stride_height=g.strides[0], stride_width=g.strides[1],

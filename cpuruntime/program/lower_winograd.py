@@ -9,41 +9,48 @@ import numpy as np
 
 from cpuruntime.ops.isa import LANES
 from cpuruntime.ops.winograd import ZEROS, phases, plane_bytes, scratch_bytes, winograd, winograd_weights
+from cpuruntime.ops.winograd_methods import Method
+from cpuruntime.program.candidate import Comparison
 from cpuruntime.program.packing import run_kernel
 from cpuruntime.program.panels import Channels, fill_panel, tile_starts
 from cpuruntime.program.planner import Planner
 from cpuruntime.program.storage import Address, Blocked
-from cpuruntime.program.winograd_choice import WinogradTiling
+from cpuruntime.program.winograd_choice import Layer, WinogradTiling, rank_winograd
 
 UNBOUNDED = np.array([-np.inf, np.inf], np.float32)
 
 
 def emit_winograd(
-    planner: Planner, tiling: WinogradTiling, g: Channels, parts: int, weights: np.ndarray, source: Blocked,
-    target: Blocked, fields: dict[str, Any], activation: str, flops: int,
+    planner: Planner, method: Method, layer: Layer, g: Channels, weights: np.ndarray, source: Blocked, target: Blocked,
+    fields: dict[str, Any], activation: str, flops: int, methods: Comparison,
 ) -> None:  # fmt: skip
-    """A convolution whose channels fall into `parts` that do not mix, each of whole vectors.
+    """A convolution by a method that was chosen between `methods`.
 
     `fields` has the place of the first output's input, the padding above, residual, bias, limits and the activation's
     parameters.
     """
-    method, in_blocks, out_blocks = tiling.method, source.blocks // parts, target.blocks // parts
-    size = scratch_bytes(method, in_blocks, out_blocks, tiling.group)
     if not fields["limits"]:
         fields = fields | {"limits": _constant(planner, UNBOUNDED)}
-    kernels = phases(method, tiling.rows, tiling.columns, activation)
-    planner.emit(
-        winograd, "blocked", flops=flops,
-        notes=f"{method}, tile {tiling.rows}x{tiling.columns}, group {tiling.group}",
-        **(source.fields("source") | target.fields("target") | fields | kernels),
-        weights=_transformed(planner, tiling, g, weights, (parts, in_blocks, out_blocks)),
-        zeros=_constant(planner, np.zeros(ZEROS * LANES, np.float32)),
-        scratch=Address(planner.scratch(size * planner.threads)), scratch_size=size,
-        batch=source.batch, parts=parts, in_blocks=in_blocks, out_blocks=out_blocks, in_height=source.height,
-        height=target.height, width=target.width, tiles_x=tiling.tiles_x, tiles_y=tiling.tiles_y,
-        group=tiling.group, products=method.products, in_plane=plane_bytes(in_blocks, tiling.group),
-        out_plane=plane_bytes(out_blocks, tiling.group),
-    )  # fmt: skip
+    fields = source.fields("source") | target.fields("target") | fields
+    parts, in_blocks, out_blocks = sizes = layer.parts, layer.in_blocks, layer.out_blocks
+
+    def emit(planner: Planner, tiling: WinogradTiling, comparisons: tuple[Comparison, ...] = ()) -> None:
+        size = scratch_bytes(method, in_blocks, out_blocks, tiling.group)
+        planner.emit(
+            winograd, "blocked", flops=flops, notes=str(tiling), comparisons=comparisons,
+            **fields, **phases(method, tiling.rows, tiling.columns, activation),
+            weights=_transformed(planner, tiling, g, weights, sizes),
+            zeros=_constant(planner, np.zeros(ZEROS * LANES, np.float32)),
+            scratch=Address(planner.scratch(size * planner.threads)), scratch_size=size,
+            batch=source.batch, parts=parts, in_blocks=in_blocks, out_blocks=out_blocks, in_height=source.height,
+            height=target.height, width=target.width, tiles_x=tiling.tiles_x, tiles_y=tiling.tiles_y,
+            group=tiling.group, products=method.products, in_plane=plane_bytes(in_blocks, tiling.group),
+            out_plane=plane_bytes(out_blocks, tiling.group),
+        )  # fmt: skip
+
+    about = (layer, source.height, fields["pad_top"], "residual" in fields, activation)
+    tiling = planner.choose("winograd", about, rank_winograd(layer, method, planner.threads), emit)
+    emit(planner, tiling.choice, (methods, tiling.comparison))
 
 
 def _constant(planner: Planner, array: np.ndarray) -> Address:

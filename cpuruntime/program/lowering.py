@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Emit = Callable[["Planner", Node], None]
 Check = Callable[[Node], "str | None"]
-Halo = Callable[[Node, int, bool], "tuple[int, int]"]
+Halo = Callable[[Node, "Planner"], "tuple[int, int]"]
 Follows = Callable[[Node], bool]
 
 
@@ -35,8 +35,8 @@ class Layout(enum.Enum):
 class Lowering:
     """One operator's way to kernels.
 
-    `halo` is what its first input needs left and right of each row, given the planner's `threads` and `exact`;
-    `follows` whether a node of layout FOLLOW can work on blocked tensors, which its first `operands` inputs have to be.
+    `halo` is what its first input needs left and right of each row, by the method that the planner chooses; `follows`
+    whether a node of layout FOLLOW can work on blocked tensors, which its first `operands` inputs have to be.
     """
 
     emit: Emit

@@ -18,9 +18,14 @@ def copy_into(target: np.ndarray, source: np.ndarray) -> None:
     run_kernel(kernel, source=source.ctypes.data, target=target.ctypes.data, **fields)
 
 
-def run_kernel(kernel: Kernel, **fields: Any) -> None:
-    """One call of a kernel on this thread; addresses are given as numbers."""
-    block = np.zeros(1, kernel.arguments)
+def argument_block(kernel: Kernel, **fields: Any) -> np.ndarray:
+    """An argument block, int or float by field; fields that are not given are zero."""
+    block = np.zeros((), kernel.arguments)
     for name, value in fields.items():
         block[name] = value
-    kernel(block)
+    return block
+
+
+def run_kernel(kernel: Kernel, **fields: Any) -> None:
+    """One call of a kernel on this thread; addresses are given as numbers."""
+    kernel(argument_block(kernel, **fields))

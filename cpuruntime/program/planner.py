@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from cpuruntime.ops import reorder
 from cpuruntime.ops.isa import LANES, VECTOR_BYTES
 from cpuruntime.ops.jit import Kernel
 from cpuruntime.ops.movement import plan_copy
+from cpuruntime.program.candidate import Candidate, Chosen, Comparison, T, estimated
 from cpuruntime.program.layout import LayoutPlan, choose_layouts
 from cpuruntime.program.lowering import find
 from cpuruntime.program.memory import ALIGNMENT, check_fits
@@ -31,6 +32,9 @@ from cpuruntime.program.storage import (
 )
 from cpuruntime.program.weights import WeightStore
 
+if TYPE_CHECKING:
+    from cpuruntime.program.tuning import Tuner
+
 
 @dataclass
 class Step:
@@ -42,6 +46,7 @@ class Step:
     layout: str
     flops: int = 0
     notes: str = ""
+    comparisons: tuple[Comparison, ...] = ()
 
     @property
     def kernels(self) -> list[Kernel]:
@@ -63,26 +68,29 @@ class FallbackStep:
 class Planner:
     """Plans one graph for streams of `threads` threads. Lowerings use it to get views and emit steps.
 
-    With `exact` every convolution is computed directly, without Winograd's method.
+    With `exact` every convolution is computed directly, without Winograd's method. Where candidates are close, `tuner`
+    decides; without one the estimate does.
     """
 
     graph: Graph
     weights: WeightStore
     threads: int = 1
     exact: bool = False
+    tuner: Tuner | None = None
     steps: list[Step | FallbackStep] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.layouts: LayoutPlan = choose_layouts(self.graph, self.threads, self.exact)
+        self.layouts: LayoutPlan = choose_layouts(self.graph, self)
         self._node: Node | None = None
         self._blocked: dict[Value, Blocked] = {}
         self._plain: dict[Value, Plain] = {}
         self._roots: dict[Value, Blocked] = {}
         self._outputs = {value: index for index, value in reversed(list(enumerate(self.graph.outputs)))}
         for index, value in enumerate(self.graph.inputs):
-            view = Plain(Address(Storage(Place.INPUT, 0, index=index)), value.static_shape, _dtype(value))
-            self._plain[value] = view
+            dtype = _dtype(value)
+            storage = Storage(Place.INPUT, prod(value.static_shape) * dtype.itemsize, index=index)
+            self._plain[value] = Plain(Address(storage), value.static_shape, dtype)
 
     def plan(self) -> list[Step | FallbackStep]:
         """Emits the steps of all nodes, then those that bring the remaining outputs to their memory.
@@ -203,13 +211,38 @@ class Planner:
         self.faults.append(message)
         return Address(Storage(Place.FAULT, 8, index=len(self.faults) - 1))
 
-    def emit(self, kernel: Kernel, layout: str, *, flops: int = 0, notes: str = "", **arguments: Any) -> None:
+    # Choices.
+
+    def choose(
+        self, family: str, sizes: Hashable, candidates: Sequence[Candidate[T]], emit: Callable[[Planner, T], None]
+    ) -> Chosen[T]:
+        """One of the candidates, which come cheapest first: ways to do the same work with the same bits.
+
+        `emit` emits the step by one of them, `family` names the kernels' module, `sizes` all that its time depends on.
+        """
+        if self.tuner is None:
+            return estimated(candidates)
+        assert self._node is not None
+        return self.tuner.choose(self._node, family, sizes, candidates, emit, self.threads)
+
+    def choose_method(
+        self, node: Node, sizes: Hashable, candidates: Sequence[Candidate[T]], emit: Callable[[Planner, T], None]
+    ) -> Chosen[T]:
+        """One of the candidates, ways whose results differ in the last bits: the same for any number of threads."""
+        if self.tuner is None:
+            return estimated(candidates)
+        return self.tuner.choose_method(node, sizes, candidates, emit)
+
+    def emit(
+        self, kernel: Kernel, layout: str, *, flops: int = 0, notes: str = "",
+        comparisons: tuple[Comparison, ...] = (), **arguments: Any,
+    ) -> None:  # fmt: skip
         """Appends a step of the node being lowered; fields of the argument block that are not given are zero."""
         assert self._node is not None
         unknown = arguments.keys() - set(kernel.arguments.names or ())
         if unknown:
             raise InternalError(f"{kernel.name} has no argument {', '.join(sorted(unknown))}.")
-        self.steps.append(Step(kernel, arguments, self._node, layout, flops, notes))
+        self.steps.append(Step(kernel, arguments, self._node, layout, flops, notes, comparisons))
 
     def _constant(self, value: Value) -> Plain:
         assert value.constant is not None

@@ -12,15 +12,19 @@ from cpuruntime.ops.isa import LANES, VECTOR_BYTES
 from cpuruntime.ops.tile_shapes import winograd_shapes
 from cpuruntime.ops.winograd import scratch_bytes
 from cpuruntime.ops.winograd_methods import Algorithm, Method
-from cpuruntime.program.tiles import FIRST_LEVEL
+from cpuruntime.program.candidate import Candidate
 
 # What a thread's scratch may take, if more than one row tile needs: a share of the third-level cache.
 SCRATCH_LIMIT = 8 * 2**20
+# Weights of a column tile up to this size stay in the first-level cache while the rows go by.
+FIRST_LEVEL = 16 * 2**10
 # What of the second-level cache a group's planes and its weights may take to stay there.
 SECOND_LEVEL = 768 * 2**10
 # Weights of a layer up to this size are still in the third-level cache when the next group needs them.
 THIRD_LEVEL = 12 * 2**20
 FEW_GROUPS = 40
+# Groups listed for each register tile.
+GROUPS = 3
 
 # The other figures are fitted to measurements on Zen 5. Bytes that arrive during a multiply-add: from memory, which two
 # cores share, and from the third-level cache; what products are held up meanwhile, as a share of the time of arrival.
@@ -71,43 +75,38 @@ class WinogradTiling:
     tiles_x: int
     tiles_y: int
 
-
-@cache
-def choose_winograd(layer: Layer, threads: int) -> WinogradTiling | None:
-    """The fastest tiling, None when direct convolution is expected to be faster or there is no method.
-
-    The method is chosen for one thread: with another one results would differ in the last bits, and they must not
-    depend on the number of threads.
-    """
-    candidates = winograd_candidates(layer, 1)
-    if not candidates:
-        return None
-    cost, tiling = min(candidates, key=lambda pair: pair[0])
-    if cost >= WORTH_IT * direct_cost(layer):
-        return None
-    same = [pair for pair in winograd_candidates(layer, threads) if pair[1].method == tiling.method]
-    limit = TOLERANCE * min(cost for cost, _ in same)
-    return next(tiling for cost, tiling in same if cost <= limit)
+    def __str__(self) -> str:
+        return f"{self.method}, tile {self.rows}x{self.columns}, group {self.group}"
 
 
 @cache
-def winograd_candidates(layer: Layer, threads: int) -> list[tuple[float, WinogradTiling]]:
-    """(estimate, tiling) for every method and register tile that suits the layer, each with its best group."""
-    candidates = []
+def rank_methods(layer: Layer) -> tuple[Candidate[Method | None], ...]:
+    """The methods of a convolution on one thread, cheapest first; None is direct convolution."""
+    found: list[Candidate[Method | None]] = [Candidate(None, "direct", WORTH_IT * direct_cost(layer))]
     for method in methods(layer.kernel, layer.strides):
-        tiles_y, tiles_x = -(-layer.height // method.vertical.outputs), -(-layer.width // method.horizontal.outputs)
-        tiles = layer.batch * tiles_y * tiles_x
-        for rows, columns in winograd_shapes():
-            if columns > min(layer.out_blocks, 4) or rows > tiles:
-                continue
-            tilings = [
-                WinogradTiling(method, rows, columns, group, tiles_x, tiles_y)
-                for group in _groups(tiles, rows)
-                if group <= rows or scratch_bytes(method, layer.in_blocks, layer.out_blocks, group) <= SCRATCH_LIMIT
-            ]
-            rated = [(_cost(layer, tiling, threads), tiling) for tiling in tilings]
-            candidates.append(min(rated, key=lambda pair: pair[0]))
-    return candidates
+        found.append(Candidate(method, str(method), rank_winograd(layer, method, 1)[0].cost))
+    return tuple(sorted(found, key=lambda one: one.cost))
+
+
+@cache
+def rank_winograd(layer: Layer, method: Method, threads: int) -> tuple[Candidate[WinogradTiling], ...]:
+    """The tilings of a method, each register tile with its best groups; the cheapest first."""
+    tiles_y, tiles_x = -(-layer.height // method.vertical.outputs), -(-layer.width // method.horizontal.outputs)
+    tiles = layer.batch * tiles_y * tiles_x
+    found: list[Candidate[WinogradTiling]] = []
+    for rows, columns in winograd_shapes():
+        if columns > min(layer.out_blocks, 4) or rows > tiles:
+            continue
+        tilings = [
+            WinogradTiling(method, rows, columns, group, tiles_x, tiles_y)
+            for group in _groups(tiles, rows)
+            if group <= rows or scratch_bytes(method, layer.in_blocks, layer.out_blocks, group) <= SCRATCH_LIMIT
+        ]
+        rated = [Candidate(tiling, str(tiling), _cost(layer, tiling, threads)) for tiling in tilings]
+        found += sorted(rated, key=lambda one: one.cost)[:GROUPS]
+    limit = TOLERANCE * min(one.cost for one in found)
+    favourite = next(one for one in found if one.cost <= limit)
+    return tuple(sorted(found, key=lambda one: (one is not favourite, one.cost)))
 
 
 @cache

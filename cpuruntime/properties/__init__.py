@@ -24,6 +24,13 @@ inference_num_threads = Property(
 enable_profiling = Property(
     "PERF_COUNT", Boolean(), False, doc="Whether each step of an inference is timed for `profiling_info`."
 )
+tuning_budget = Property(
+    "TUNING_BUDGET_MS",
+    Integer(0),
+    2000,
+    doc="How long measuring may take in one compilation where estimates of kernels are close, in milliseconds. 0: "
+    "estimates decide, and nothing measured earlier is used.",
+)
 supported_properties = Property(
     "SUPPORTED_PROPERTIES", Fact("dict of str to str"), mutability="RO", doc="Each property's name with RO, RW or WO."
 )

@@ -86,8 +86,8 @@ def test_the_explanation_is_a_table_and_decisions() -> None:
     assert str(explanation).split("\n") == [
         "FAKE: 1 steps, 0 of them fallbacks",
         "threads: one, enough for a test",
-        "op        kernel  layout  nodes  notes",
-        "Identity  copy            copy",
+        "op        kernel  nodes",
+        "Identity  copy    copy",
     ]
     reference = ov.Core().compile_model(two_inputs(), "REFERENCE").explain()
     assert [row.nodes for row in reference.fallbacks] == [("add",), ("relu",)]

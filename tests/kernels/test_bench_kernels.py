@@ -12,21 +12,22 @@ import pytest
 from onnx import helper, numpy_helper
 from support.convolutions import FAMILIES, Case
 from support.kernels import LANES
-from support.programs import NodeProgram, random_array
+from support.programs import NodeProgram, only, random_array
 
 import kernels
 from cpuruntime.ops.tile_shapes import tile_shapes
 from cpuruntime.program import lower_convolution
+from cpuruntime.program.roofs import FmaPeak, ReadRoof
 from cpuruntime.program.tiles import Tiling
+from cpuruntime.program.work import Flops, flops, moved_bytes
 from kernel import report
+from kernel.describe import describe
 from kernel.measure import Timing
-from kernel.roofs import FmaPeak, ReadRoof
-from kernel.work import Flops, describe, flops, moved_bytes
 
 
 def counted(case: Case, monkeypatch: pytest.MonkeyPatch, rows: int = 1, columns: int = 1) -> Flops:
     tiling = Tiling(rows, columns, 100)
-    monkeypatch.setattr(lower_convolution, "choose_tiling", lambda *sizes: tiling)
+    monkeypatch.setattr(lower_convolution, "rank_tilings", lambda *sizes: only(tiling))
     (step,) = NodeProgram(case.node(), watched=FAMILIES).watched
     return flops(step)
 
@@ -164,6 +165,17 @@ def test_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "tile_shapes", lambda: [tile for tile in tile_shapes() if tile == (1, 1)])
     (row,) = run(tmp_path, "--tiles")["tiles"]
     assert row["tile"] == "1x1"
+
+
+def test_choices(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tilings = [*only(Tiling(1, 1, 1)), *only(Tiling(1, 1, 9))]
+    monkeypatch.setattr(lower_convolution, "rank_tilings", lambda *sizes: tilings)
+    found = run(tmp_path, "-m", str(small), "-b", "2", "--choices")["choices"]
+    method = found[0]
+    assert {name for name, _, _ in method["candidates"]} >= {"direct", "F(4x4, 3x3)", "F(2x2, 3x3)"}
+    for row in found:
+        assert row["loss"] >= 0
+        assert all(seconds > 0 for _, _, seconds in row["candidates"])
 
 
 def test_bandwidth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 from support.convolutions import FAMILIES, Case, check, convolve, expected, halo_around
 from support.kernels import LANES
-from support.programs import NodeProgram, activation, same_for_threads
+from support.programs import NodeProgram, activation, only, same_for_threads
 
 from cpuruntime.graph.graph import Node
 from cpuruntime.program import lower_convolution
@@ -32,7 +32,7 @@ def force_tile(monkeypatch: pytest.MonkeyPatch) -> ForceTile:
 
     def force(rows: int = ROWS, columns: int = COLUMNS, chunk: int = EVERYTHING) -> None:
         tiling = Tiling(rows, columns, chunk)
-        monkeypatch.setattr(lower_convolution, "choose_tiling", lambda *sizes: tiling)
+        monkeypatch.setattr(lower_convolution, "rank_tilings", lambda *sizes: only(tiling))
 
     return force
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.kernels import LANES, guarded, holding, run
-from support.programs import NodeProgram, activation, assert_close, random_array, same_for_threads
+from support.programs import NodeProgram, activation, assert_close, only, random_array, same_for_threads
 
 from cpuruntime.graph.graph import Node, Value
 from cpuruntime.ops.matmul import pack_columns, packed_bytes
@@ -30,7 +30,7 @@ def force_tile(monkeypatch: pytest.MonkeyPatch) -> ForceTile:
 
     def force(rows: int = ROWS, columns: int = COLUMNS, chunk: int = EVERYTHING) -> None:
         tiling = Tiling(rows, columns, chunk)
-        monkeypatch.setattr(lower_matmul, "choose_tiling", lambda *sizes: tiling)
+        monkeypatch.setattr(lower_matmul, "rank_tilings", lambda *sizes: only(tiling))
 
     return force
 

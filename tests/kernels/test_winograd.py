@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from support.convolutions import Case, check, expected, halo_around
 from support.kernels import LANES
-from support.programs import NodeProgram, activation, same_for_threads
+from support.programs import NodeProgram, activation, only, same_for_threads
 
 from cpuruntime.graph.graph import Node
 from cpuruntime.ops.winograd_methods import Algorithm, Method
-from cpuruntime.program import lower_convolution
+from cpuruntime.program import lower_convolution, lower_winograd
+from cpuruntime.program.candidate import Candidate
 from cpuruntime.program.planner import Planner
 from cpuruntime.program.winograd_choice import Layer, WinogradTiling
 
@@ -39,14 +40,15 @@ def force_tiling(monkeypatch: pytest.MonkeyPatch) -> ForceTiling:
     """Replaces the choice by a method and register tiles of rows x columns, `turns` row tiles a group."""
 
     def force(method: Method, rows: int = 2, columns: int = 2, turns: int = 1) -> None:
-        def choose(layer: Layer, threads: int) -> WinogradTiling:
+        def rank(layer: Layer, method: Method, threads: int) -> tuple[Candidate[WinogradTiling]]:
             tiles_x, tiles_y = -(-layer.width // method.horizontal.outputs), -(-layer.height // method.vertical.outputs)
             tiles = layer.batch * tiles_x * tiles_y
             tile_rows = min(rows, tiles)
             group = min(turns * tile_rows, tiles)
-            return WinogradTiling(method, tile_rows, min(columns, layer.out_blocks), group, tiles_x, tiles_y)
+            return only(WinogradTiling(method, tile_rows, min(columns, layer.out_blocks), group, tiles_x, tiles_y))
 
-        monkeypatch.setattr(lower_convolution, "choose_winograd", choose)
+        monkeypatch.setattr(lower_convolution, "rank_methods", lambda layer: only(method))
+        monkeypatch.setattr(lower_winograd, "rank_winograd", rank)
 
     return force
 

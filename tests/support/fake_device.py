@@ -96,7 +96,7 @@ class FakeModel(DeviceModel):
             raise Error("The model is closed.")
         return FakeRequest(self)
 
-    def explain(self) -> Explanation:
+    def explain(self, measure: bool = False) -> Explanation:
         return Explanation("FAKE", [Row(("copy",), "Identity", "copy")], ["threads: one, enough for a test"])
 
     def close(self) -> None:

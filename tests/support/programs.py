@@ -15,6 +15,7 @@ from numpy.lib.stride_tricks import as_strided
 from cpuruntime.graph.graph import Graph, Node, Value
 from cpuruntime.graph.types import Type
 from cpuruntime.ops.isa import LANES
+from cpuruntime.program.candidate import Candidate, T
 from cpuruntime.program.lowerings import find
 from cpuruntime.program.planner import Planner, Step
 from cpuruntime.program.program import Program
@@ -126,6 +127,11 @@ class NodeProgram:
                 view = self.planner.blocked(value)
                 floats = np.full(LANES - view.channels % LANES, PAD_LANE, np.float32)
                 self._elements(self._arena.array, view)[:, -1, :, :, -floats.nbytes :] = floats.view(np.uint8)
+
+
+def only(choice: T) -> tuple[Candidate[T]]:
+    """The one candidate there is, in place of those a lowering ranks."""
+    return (Candidate(choice, str(choice), 1.0),)
 
 
 def random_array(shape: Sequence[int], seed: int = 0) -> np.ndarray:

@@ -9,18 +9,21 @@ from collections.abc import Callable
 from typing import Any
 
 from cpuruntime import passes
+from cpuruntime.devices.cpu.explain import MeasuringRequest, explain_steps, measure_steps
+from cpuruntime.devices.cpu.facts import processor_name
 from cpuruntime.devices.cpu.placement import newcomers
 from cpuruntime.devices.cpu.progress import CompileProgress
 from cpuruntime.devices.cpu.request import CpuRequest
-from cpuruntime.devices.interface import DeviceModel, DeviceRequest, Explanation, PortInfo, Row
+from cpuruntime.devices.interface import DeviceModel, DeviceRequest, Explanation, PortInfo
 from cpuruntime.errors import Error
 from cpuruntime.graph.graph import Graph
 from cpuruntime.graph.shapes import PartialShape
 from cpuruntime.hints import StreamPlan
 from cpuruntime.ops import isa
 from cpuruntime.program.memory import check_fits
-from cpuruntime.program.planner import FallbackStep, Planner, Step
-from cpuruntime.program.program import Program, is_small
+from cpuruntime.program.planner import FallbackStep, Planner
+from cpuruntime.program.program import Program
+from cpuruntime.program.tuning import create_tuner
 from cpuruntime.program.weights import WeightStore
 from cpuruntime.properties import Settings
 from cpuruntime.properties.hint import SchedulingCoreType
@@ -70,6 +73,7 @@ class CpuModel(DeviceModel):
         self._planning = threading.Lock()
         self._is_static = all(value.is_static for value in graph.inputs)
         self._weights = weights or WeightStore(planned_once=self._is_static)
+        self._tuner = create_tuner(settings.value("TUNING_BUDGET_MS") / 1000, processor_name(), graph)
         self._graph = None if self._is_static else graph.clone()
         self._closed = False
         super().__init__(PortInfo.inputs_of(graph), PortInfo.outputs_of(graph), self._resolved(settings))
@@ -84,7 +88,8 @@ class CpuModel(DeviceModel):
         plan = self._streams
         names = (
             "PERFORMANCE_HINT", "PERFORMANCE_HINT_NUM_REQUESTS", "EXECUTION_MODE_HINT", "INFERENCE_PRECISION_HINT",
-            "PERF_COUNT", "ENABLE_CPU_RESERVATION", "MODEL_DISTRIBUTION_POLICY", "STREAMS_CALIBRATION_MS",
+            "PERF_COUNT", "TUNING_BUDGET_MS", "ENABLE_CPU_RESERVATION", "MODEL_DISTRIBUTION_POLICY",
+            "STREAMS_CALIBRATION_MS",
         )  # fmt: skip
         return {
             **{name: settings.value(name) for name in names},
@@ -118,7 +123,7 @@ class CpuModel(DeviceModel):
             return list(self._programs.values())
 
     def _plan(self, optimised: Graph) -> Program:
-        planner = Planner(optimised, self._weights, self._streams.threads, self._exact)
+        planner = Planner(optimised, self._weights, self._streams.threads, self._exact, self._tuner)
         planner.plan()
         with CompileProgress() as progress:
             program = Program(planner, progress)
@@ -139,7 +144,7 @@ class CpuModel(DeviceModel):
         if self._closed:
             raise Error(f"Model '{self.name}' on device CPU is closed; compile it again.")
 
-    def explain(self) -> Explanation:
+    def explain(self, measure: bool = False) -> Explanation:
         """The steps of the program used last, and how the streams were chosen."""
         plan = self._streams
         decisions = [f"kernels are compiled for {isa.current().name}", *plan.sentences()]
@@ -150,22 +155,18 @@ class CpuModel(DeviceModel):
         if not programs:
             decisions.append("the model has dynamic shapes: its steps are planned at the first inference")
             return Explanation("CPU", [], decisions)
-        program = programs[-1]
+        program, kept = programs[-1], self._weights.nbytes
         decisions.append(
             f"arena: {program.arena_size / 2**20:.1f} MiB per stream for {program.unshared_size / 2**20:.1f} MiB of "
-            f"values; packed weights: {self._weights.nbytes / 2**20:.1f} MiB shared by all streams"
+            f"values; packed weights: {kept / 2**20:.1f} MiB shared by all streams"
         )
-        return Explanation("CPU", [_row(step, plan.threads) for step in program.planned], decisions)
+        seconds = None
+        if measure:
+            self.check_open()
+            seconds = measure_steps(MeasuringRequest(self, program), program)
+        return Explanation("CPU", explain_steps(program, plan.threads, seconds, kept), decisions)
 
     def close(self) -> None:
         """Let the streams end once the queue is empty."""
         self._closed = True
         self.executor.stop(wait=False)
-
-
-def _row(step: Step | FallbackStep, threads: int) -> Row:
-    node = step.node
-    if isinstance(step, FallbackStep):
-        return Row(tuple(node.origins), node.op_type, "onnx.reference", "plain", step.reason, fallback=True)
-    notes = ", ".join(filter(None, (step.notes, "one thread" if threads > 1 and is_small(step) else "")))
-    return Row(tuple(node.origins), node.op_type, step.kernel.name, step.layout, notes)

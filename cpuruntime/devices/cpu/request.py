@@ -166,6 +166,12 @@ class CpuRequest(Task, QuietRequest):
         self._program = program
         return program
 
+    @property
+    def step_times(self) -> np.ndarray:
+        """Nanoseconds of each step of the last inference, which was timed."""
+        assert self._profile is not None
+        return self._profile[1]
+
     def profiling(self) -> list[ProfilingInfo]:
         """A row for each step of the last inference."""
         if self._profile is None:

@@ -71,8 +71,8 @@ class ReferenceModel(DeviceModel):
         if self.closed:
             raise Error(f"Model '{self.graph.name}' on device REFERENCE is closed; compile it again.")
 
-    def explain(self) -> Explanation:
-        """Every node, as a fallback: none has a kernel here."""
+    def explain(self, measure: bool = False) -> Explanation:
+        """Every node, as a fallback: none has a kernel here, and none is timed."""
         rows = [Row((n.name,), n.op_type, "onnx.reference", "plain", fallback=True) for n in self.graph.nodes]
         return Explanation("REFERENCE", rows, [f"streams: {self.streams}, {self._reason}"])
 

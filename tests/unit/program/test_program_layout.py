@@ -10,15 +10,17 @@ from support.graphs import Builder
 from cpuruntime import passes
 from cpuruntime.graph import Graph, Value
 from cpuruntime.ops.isa import LANES
-from cpuruntime.program.layout import LayoutPlan, choose_layouts, whole_blocks
+from cpuruntime.program.layout import LayoutPlan, whole_blocks
 from cpuruntime.program.lowerings import find
+from cpuruntime.program.planner import Planner
+from cpuruntime.program.weights import WeightStore
 
 
 def planned(b: Builder, *outputs: Value) -> tuple[Graph, LayoutPlan]:
     """The optimised graph and its layouts, convolutions being direct ones."""
     graph = passes.run(b.graph(*outputs))
     assert not any(isinstance(find(node), str) for node in graph.nodes if len(node.outputs[0].static_shape) < 5)
-    return graph, choose_layouts(graph, 1, True)
+    return graph, Planner(graph, WeightStore(), exact=True).layouts
 
 
 def conv(b: Builder, x: Value, channels: int, out: int, kernel: int = 3, **attributes: Any) -> Value:

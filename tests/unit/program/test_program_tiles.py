@@ -16,9 +16,10 @@ from cpuruntime.program.tiles import Tiling
 from cpuruntime.program.winograd_choice import (
     SCRATCH_LIMIT,
     Layer,
-    choose_winograd,
+    WinogradTiling,
     methods,
-    winograd_candidates,
+    rank_methods,
+    rank_winograd,
 )
 
 ISAS = {"avx512", "avx2", "generic", "neon"}
@@ -29,7 +30,7 @@ BLOCKS = (*range(1, 20), 32, 63, 64, 128)
 
 
 def choose(*arguments: int) -> Tiling:
-    return tiles.choose_tiling.__wrapped__(*arguments)
+    return tiles.rank_tilings.__wrapped__(*arguments)[0].choice
 
 
 @pytest.fixture(params=sorted(ISAS))
@@ -96,10 +97,15 @@ LAYERS += [Layer(1, 4, 1, 2, 14, 14, (3, 3)), Layer(3, 2, 8, 8, 9, 5, (5, 5))]
 LAYERS += [Layer(1, 1, 9, 9, 28, 28, (3, 3), (2, 2))]
 
 
+def tilings(layer: Layer, threads: int) -> list[tuple[float, WinogradTiling]]:
+    ranked = (rank_winograd(layer, method, threads) for method in methods(layer.kernel, layer.strides))
+    return [(one.cost, one.choice) for candidates in ranked for one in candidates]
+
+
 def test_winograds_tilings_fit() -> None:
     for layer in LAYERS:
         for threads in (1, 2, 16):
-            for cost, tiling in winograd_candidates(layer, threads):
+            for cost, tiling in tilings(layer, threads):
                 outputs_y, outputs_x = tiling.method.vertical.outputs, tiling.method.horizontal.outputs
                 assert (tiling.tiles_x - 1) * outputs_x < layer.width <= tiling.tiles_x * outputs_x
                 assert (tiling.tiles_y - 1) * outputs_y < layer.height <= tiling.tiles_y * outputs_y
@@ -110,19 +116,18 @@ def test_winograds_tilings_fit() -> None:
                 assert cost > 0
 
 
-def test_the_method_does_not_depend_on_the_number_of_threads() -> None:
-    """Methods differ from each other and from direct convolution in the last bits."""
+def test_the_best_method_comes_first_and_all_are_there() -> None:
     for layer in LAYERS:
-        chosen = [choose_winograd(layer, threads) for threads in (1, 2, 5, 64)]
-        assert len({tiling and tiling.method for tiling in chosen}) == 1
+        ranked = rank_methods(layer)
+        assert {one.choice for one in ranked} == {None, *methods(layer.kernel, layer.strides)}
+        assert ranked[0].cost == min(one.cost for one in ranked)
 
 
 def test_winograd_is_chosen_where_it_does_a_fraction_of_the_work() -> None:
     blocks = 64 // LANES
-    chosen = choose_winograd(Layer(1, 1, blocks, blocks, 56, 56, (3, 3)), 1)
-    assert chosen is not None
-    assert choose_winograd(Layer(1, 2, blocks, blocks, 28, 28, (5, 5)), 1) is not None
-    assert choose_winograd(Layer(1, 1, blocks, blocks, 1, 1, (3, 3)), 1) is None
+    assert rank_methods(Layer(1, 1, blocks, blocks, 56, 56, (3, 3)))[0].choice is not None
+    assert rank_methods(Layer(1, 2, blocks, blocks, 28, 28, (5, 5)))[0].choice is not None
+    assert rank_methods(Layer(1, 1, blocks, blocks, 1, 1, (3, 3)))[0].choice is None
 
 
 @pytest.mark.parametrize(

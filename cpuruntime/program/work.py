@@ -9,17 +9,18 @@ executed  what the kernel's register tiles compute: with padding to the left and
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from cpuruntime.graph.graph import Node
 from cpuruntime.ops.convolution import COLUMN_TILE
 from cpuruntime.ops.isa import LANES
 from cpuruntime.ops.jit import Kernel
 from cpuruntime.program.lower_convolution import Geometry
 from cpuruntime.program.planner import Step
+from cpuruntime.program.roofs import Roofs
+from cpuruntime.program.storage import Address, Place, Storage
 
 TILE = re.compile(r"_(\d+)(?:x(\d+))?(?:_u(\d+))?(?:_s\d+)?(?:_[A-Z]\w*)?$")
 COMPUTE = ("convolution", "depthwise", "matmul", "winograd")
@@ -111,8 +112,8 @@ _PRODUCTS: dict[str, Callable[[Step], int]] = {
 
 def moved_bytes(step: Step) -> int:
     """Bytes of the tensors a step reads and writes, each counted once; halos and lanes without a channel are not."""
-    if _is_conversion(step):
-        return 2 * 4 * prod(_extents(step))
+    if is_conversion(step):
+        return 2 * 4 * prod(conversion_extents(step))
     return sum(_nbytes(value) for value in {*step.node.inputs, *step.node.outputs} if value is not None)
 
 
@@ -120,37 +121,53 @@ def _nbytes(value: Any) -> int:
     return prod(value.static_shape) * value.element_type.to_dtype().itemsize
 
 
-def describe(step: Step) -> str:
-    """The layer in a few words: `3x3/2 128x56x56 -> 128x28x28 +residual`."""
-    if _is_conversion(step):
-        return f"{step.layout} {_spelled(_extents(step))}"
-    node = step.node
-    source, target = (_spelled(values[0].static_shape) for values in (node.inputs, node.outputs))
-    if node.op_type == "FullyConnected":
-        return f"{source} -> {target}{_residual(node)}"
-    if node.op_type != "Conv":
-        return f"{node.op_type} {source} -> {target}"
-    g = Geometry(node)
-    kernel = f"{g.kernel_height}x{g.kernel_width}"
-    stride = "" if (g.stride_height, g.stride_width) == (1, 1) else f"/{g.stride_width}"
-    group = "" if g.group == 1 else f" groups {g.group}"
-    return f"{kernel}{stride}{group} {source} -> {target}{_residual(node)}"
-
-
-def _is_conversion(step: Step) -> bool:
+def is_conversion(step: Step) -> bool:
     """Whether the step brings an input of its node into another layout."""
     return "->" in step.layout and family(step) not in COMPUTE
 
 
-def _extents(step: Step) -> tuple[int, ...]:
+def conversion_extents(step: Step) -> tuple[int, ...]:
+    """(N, C, H, W) of a conversion."""
     return tuple(step.arguments[name] for name in ("batch", "channels", "height", "width"))
 
 
-def _spelled(shape: Sequence[int]) -> str:
-    """The extents, without a batch of one."""
-    shown = shape[1:] if len(shape) > 1 and shape[0] == 1 else shape
-    return "x".join(map(str, shown)) or "scalar"
+def kept_bytes(step: Step) -> int:
+    """Bytes of the constants a step reads, as they are packed."""
+    return sum(storage.size for storage in _storages(step) if storage.place is Place.FIXED)
 
 
-def _residual(node: Node) -> str:
-    return " +residual" if node.input(3) is not None else ""
+def flowing_bytes(step: Step) -> int:
+    """Bytes of the tensors that a step reads and writes, each counted once: at most what its node does in all.
+
+    Not counted for steps that clear a halo, which touch little of their tensor.
+    """
+    if step.layout == "halo":
+        return 0
+    memory = sum(storage.size for storage in _storages(step) if storage.place is not Place.FIXED)
+    values = {value for value in (*step.node.inputs, *step.node.outputs) if value is not None}
+    named = sum(_nbytes(value) for value in values if value.constant is None and value.is_static)
+    return min(memory, 2 * 4 * prod(conversion_extents(step)) if is_conversion(step) else named)
+
+
+def _storages(step: Step) -> set[Storage]:
+    return {argument.storage for argument in step.arguments.values() if isinstance(argument, Address)}
+
+
+def operations(step: Step) -> int:
+    """Floating-point operations of the multiply-adds that a step does: by Winograd's method fewer than nominal."""
+    return min(step.flops, flops(step).executed) if family(step) == "winograd" else step.flops
+
+
+def least_seconds(step: Step, roofs: Roofs, kept: int) -> float:
+    """What the step takes at least when multiply-adds or memory, whichever binds, are at their roof.
+
+    `kept` is the size of all constants of the model, which are read once in an inference.
+    """
+    memory = sum(size / roofs.bandwidth(near) for size, near in _traffic(step, kept) if size)
+    return max(operations(step) / roofs.peak, memory)
+
+
+def _traffic(step: Step, kept: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(bytes, the working set that they are part of) of constants and of tensors."""
+    flowing = flowing_bytes(step)
+    return (kept_bytes(step), kept), (flowing, flowing)

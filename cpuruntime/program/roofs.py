@@ -6,47 +6,18 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 
-from cpuruntime.ops.isa import LANES, VECTOR_BYTES
-from cpuruntime.ops.jit import Kernel, kernel, lazy, record
-from cpuruntime.program.weights import allocate
+from cpuruntime.ops.isa import LANES
+from cpuruntime.ops.roofs import CHAINS, STREAM, multiply_add, read_memory
+from cpuruntime.program.memory import allocate
+from cpuruntime.program.packing import argument_block
 
-register_tile = lazy("register_tile")
-simd = lazy("simd")
-
-CHAINS = 12  # independent multiply-adds in a round of fma_chain
 PEAK_ROUNDS = 100_000
+LARGEST = 2**28  # bytes: more than any cache holds
 READ_BYTES = 100e6  # read by one measurement of a bandwidth, at least
-STREAM = 8 * VECTOR_BYTES
-
-
-@kernel(record(rounds="i8", target="i8"))
-def multiply_add(a, thread, threads):
-    """Nothing but multiply-adds in registers."""
-    simd.store(a.target, register_tile.fma_chain(a.rounds))
-
-
-@kernel(record(source="i8", size="i8", repeats="i8", target="i8"))
-def read_memory(a, thread, threads):
-    """Sums this thread's share of `size` bytes, a multiple of STREAM, into one vector, `repeats` times."""
-    streams = a.size // STREAM
-    begin = a.source + streams * thread // threads * STREAM
-    end = a.source + streams * (thread + 1) // threads * STREAM
-    v = simd.broadcast(0.0)
-    s, t, u, w, x, y, z = v, v, v, v, v, v, v
-    for _ in range(a.repeats):
-        for p in range(begin, end, STREAM):
-            s = s + simd.load(p)
-            t = t + simd.load(p + VECTOR_BYTES)
-            u = u + simd.load(p + 2 * VECTOR_BYTES)
-            v = v + simd.load(p + 3 * VECTOR_BYTES)
-            w = w + simd.load(p + 4 * VECTOR_BYTES)
-            x = x + simd.load(p + 5 * VECTOR_BYTES)
-            y = y + simd.load(p + 6 * VECTOR_BYTES)
-            z = z + simd.load(p + 7 * VECTOR_BYTES)
-    simd.store(a.target + thread * VECTOR_BYTES, s + t + u + v + w + x + y + z)
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -56,19 +27,12 @@ def seconds(call: Callable[[], object]) -> float:
     return (time.perf_counter_ns() - begin) * 1e-9
 
 
-def _block(item: Kernel, **fields: int) -> np.ndarray:
-    block = np.zeros((), item.arguments)
-    for name, value in fields.items():
-        block[name] = value
-    return block
-
-
 class FmaPeak:
     """Measures the multiply-add peak of the core it is called on; each measurement takes a few milliseconds."""
 
     def __init__(self) -> None:
         self._target = np.zeros(LANES, np.float32)
-        self._block = _block(multiply_add, rounds=PEAK_ROUNDS, target=self._target.ctypes.data)
+        self._block = argument_block(multiply_add, rounds=PEAK_ROUNDS, target=self._target.ctypes.data)
         self.measured: list[float] = []
         multiply_add(self._block)
 
@@ -99,7 +63,7 @@ class ReadRoof:
         repeats = max(1, round(READ_BYTES / size))
         target = np.zeros(threads * LANES, np.float32)
         addresses = {"source": self._memory.ctypes.data, "target": target.ctypes.data}
-        block = _block(read_memory, size=size, repeats=repeats, **addresses)
+        block = argument_block(read_memory, size=size, repeats=repeats, **addresses)
         self._read(block, threads)
         return size * repeats / statistics.median(self._read(block, threads) for _ in range(times))
 
@@ -120,3 +84,24 @@ class ReadRoof:
         for other in others:
             other.join()
         return max(durations)
+
+
+class Roofs:
+    """What `threads` threads can do at most: measured when it is asked for, once."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._read = ReadRoof()
+        self._bandwidths: dict[int, float] = {}
+
+    @cached_property
+    def peak(self) -> float:
+        """float32 operations per second."""
+        return self._threads * FmaPeak().measure()
+
+    def bandwidth(self, size: int) -> float:
+        """Bytes per second, read again and again from a working set of about `size` bytes."""
+        rounded = 1 << max(size - 1, 2**14).bit_length()
+        if rounded not in self._bandwidths:
+            self._bandwidths[rounded] = self._read.measure(min(rounded, LARGEST), self._threads, times=3)
+        return self._bandwidths[rounded]

@@ -1,0 +1,63 @@
+"""How good the estimates are: every candidate of every choice of a model, measured as the tuner measures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+from cpuruntime.graph.graph import Graph, Node
+from cpuruntime.program.candidate import Candidate, Chosen, T, estimated
+from cpuruntime.program.planner import Planner
+from cpuruntime.program.trial import Trial, Workbench
+from cpuruntime.program.tuning import alternate, is_far
+from cpuruntime.program.weights import WeightStore
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One choice: `seconds` of each candidate, the estimate's favourite first."""
+
+    node: str
+    sizes: Hashable
+    candidates: Sequence[Candidate]
+    seconds: Sequence[float]
+
+    @property
+    def loss(self) -> float:
+        """What the favourite takes beyond the fastest, in parts of it."""
+        return self.seconds[0] / min(self.seconds) - 1
+
+
+class Judge:
+    """In the place of a tuner: measures all candidates and then goes by the estimate."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._workbench = Workbench(is_far(graph))
+        self.choices: dict[Hashable, Choice] = {}
+
+    def choose(
+        self, node: Node, family: str, sizes: Hashable, candidates: Sequence[Candidate[T]],
+        emit: Callable[[Planner, T], None], threads: int,
+    ) -> Chosen[T]:  # fmt: skip
+        """By the estimate."""
+        key = (family, sizes, tuple(c.name for c in candidates))
+        if key not in self.choices and len(candidates) > 1:
+            trials = [Trial(node, threads) for _ in candidates]
+            for trial, candidate in zip(trials, candidates):
+                emit(trial, candidate.choice)
+            seconds = alternate({i: self._workbench.prepare(trial) for i, trial in enumerate(trials)})
+            self.choices[key] = Choice(node.where, sizes, candidates, [seconds[i] for i in range(len(candidates))])
+        return estimated(candidates)
+
+    def choose_method(
+        self, node: Node, sizes: Hashable, candidates: Sequence[Candidate[T]], emit: Callable[[Planner, T], None]
+    ) -> Chosen[T]:
+        """By the estimate."""
+        return self.choose(node, "method", sizes, candidates, emit, 1)
+
+
+def judge(graph: Graph, threads: int) -> list[Choice]:
+    """The choices of an optimised graph, equal ones once."""
+    tuner = Judge(graph)
+    Planner(graph, WeightStore(), threads, tuner=tuner).plan()
+    return list(tuner.choices.values())

@@ -1,0 +1,117 @@
+"""What `explain` says about the steps of a program, and how it measures them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cpuruntime.devices.cpu.request import CpuRequest
+from cpuruntime.devices.interface import Row
+from cpuruntime.program.candidate import Comparison
+from cpuruntime.program.planner import FallbackStep, Step
+from cpuruntime.program.program import Instance, Program, is_small
+from cpuruntime.program.roofs import Roofs
+from cpuruntime.program.work import flowing_bytes, kept_bytes, least_seconds
+from cpuruntime.streams.job import Job
+from cpuruntime.streams.task import Stream
+
+if TYPE_CHECKING:
+    from cpuruntime.devices.cpu.model import CpuModel
+
+FEWEST, MOST, ENOUGH_SECONDS = 3, 20, 0.5
+"""How many inferences are measured: as many as take half a second, within limits."""
+SHOWN = 4
+"""Candidates named for a choice."""
+
+
+def explain_steps(program: Program, threads: int, seconds: Sequence[float] | None, kept: int) -> list[Row]:
+    """A row for each step of `program` on `threads` threads.
+
+    `seconds` are those of each step, None when only those are known that were measured while choosing. `kept` is the
+    size of all constants of the model, in bytes.
+    """
+    if seconds is None:
+        return [_row(step, threads, _tuned(step)) for step in program.planned]
+    roofs = Roofs(threads)
+    return [_row(step, threads, taken, roofs, kept) for step, taken in zip(program.planned, seconds)]
+
+
+def _row(
+    step: Step | FallbackStep, threads: int, seconds: float | None, roofs: Roofs | None = None, kept: int = 0
+) -> Row:
+    node, taken = step.node, None if seconds is None else seconds * 1e6
+    origins = tuple(node.origins)
+    if isinstance(step, FallbackStep):
+        return Row(origins, node.op_type, "onnx.reference", "plain", step.reason, fallback=True, microseconds=taken)
+    notes = ", ".join(filter(None, (step.notes, "one thread" if threads > 1 and is_small(step) else "")))
+    gflops = gigabytes = roof = None
+    if seconds:
+        gflops = step.flops / seconds * 1e-9 or None
+        moved = kept_bytes(step) + flowing_bytes(step) if flowing_bytes(step) else 0
+        gigabytes = moved / seconds * 1e-9 or None
+        roof = None if roofs is None or not moved else least_seconds(step, roofs, kept) / seconds
+    return Row(
+        origins, node.op_type, step.kernel.name, step.layout, notes, compared=_compared(step), microseconds=taken,
+        gflops=gflops, gigabytes=gigabytes, roof=roof,
+    )  # fmt: skip
+
+
+def _tuned(step: Step | FallbackStep) -> float | None:
+    """Seconds of the step as it was measured when it was chosen."""
+    found = [c.seconds[0] for c in getattr(step, "comparisons", ()) if c.names]
+    return found[-1] if found else None
+
+
+def _compared(step: Step) -> str:
+    return "; ".join(filter(None, map(_spelled, step.comparisons)))
+
+
+def _spelled(comparison: Comparison) -> str:
+    """What was chosen between, with microseconds or by how much more each was expected to take."""
+    if len(comparison.names) < 2:
+        return ""
+    parts = []
+    for name, seconds, cost in list(zip(comparison.names, comparison.seconds, comparison.costs))[:SHOWN]:
+        estimate = f"about {cost / comparison.costs[0]:.2f}"
+        parts.append(f"{name}: {estimate if seconds is None else f'{seconds * 1e6:.1f} us'}")
+    return " | ".join(parts)
+
+
+class MeasuringRequest(CpuRequest):
+    """A request whose inferences of one program are timed step by step, on memory of their own."""
+
+    def __init__(self, model: CpuModel, program: Program) -> None:
+        super().__init__(model)
+        self._timed = Instance(program, timed=True)
+
+    def begin(self, stream: Stream) -> Job | None:
+        """As any request, on an instance that nothing else uses."""
+        program = self._timed.program
+        kept = stream.state.pop(program, None)
+        stream.state[program] = self._timed
+        try:
+            return super().begin(stream)
+        finally:
+            del stream.state[program]
+            if kept is not None:
+                stream.state[program] = kept
+
+
+def measure_steps(request: MeasuringRequest, program: Program) -> list[float]:
+    """Seconds of each step of `program` in inferences on random inputs by one stream: medians."""
+    generator = np.random.default_rng(0)
+    for index, shape in enumerate(program.input_shapes):
+        array = request.input_array(index, shape)
+        if array.dtype.kind == "f":
+            array[...] = generator.standard_normal(shape)
+    request.run()
+    times: list[np.ndarray] = []
+    begin = time.perf_counter()
+    while len(times) < FEWEST or (len(times) < MOST and time.perf_counter() - begin < ENOUGH_SECONDS):
+        request.run()
+        times.append(request.step_times)
+    return [statistics.median(column) * 1e-9 for column in np.array(times).T.tolist()]

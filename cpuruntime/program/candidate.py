@@ -1,0 +1,50 @@
+"""Candidates: ways to do the work of a step, with what each is expected to take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Candidate(Generic[T]):
+    """One way; `name` tells it from the others and is shown to users, `cost` is an estimate in slots (see `tiles`)."""
+
+    choice: T
+    name: str
+    cost: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was chosen between, the chosen one first.
+
+    `seconds` are those measured, None for what was not; `costs` the estimates.
+    """
+
+    names: tuple[str, ...] = ()
+    seconds: tuple[float | None, ...] = ()
+    costs: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Chosen(Generic[T]):
+    """A choice, and what it was made between."""
+
+    choice: T
+    comparison: Comparison = Comparison()
+
+
+def estimated(candidates: Sequence[Candidate[T]]) -> Chosen[T]:
+    """The first candidate, by its estimate."""
+    return Chosen(candidates[0].choice, compared(candidates, 0, (None,) * len(candidates)))
+
+
+def compared(candidates: Sequence[Candidate[T]], chosen: int, seconds: Sequence[float | None]) -> Comparison:
+    """The comparison of candidates of which number `chosen` was chosen."""
+    order = sorted(range(len(candidates)), key=lambda index: index != chosen)
+    names, costs = zip(*((candidates[index].name, candidates[index].cost) for index in order))
+    return Comparison(names, tuple(seconds[index] for index in order), costs)

@@ -1,0 +1,41 @@
+"""Kernels that do nothing but multiply-adds, and nothing but reading: what a core and its memory can do at most."""
+
+from __future__ import annotations
+
+from .isa import VECTOR_BYTES
+from .jit import kernel, lazy, record
+
+register_tile = lazy("register_tile")
+simd = lazy("simd")
+
+CHAINS = 12
+"""Independent multiply-adds in a round of `multiply_add`."""
+STREAM = 8 * VECTOR_BYTES
+"""Bytes that `read_memory` reads at a time."""
+
+
+@kernel(record(rounds="i8", target="i8"))
+def multiply_add(a, thread, threads):
+    """Nothing but multiply-adds in registers."""
+    simd.store(a.target, register_tile.fma_chain(a.rounds))
+
+
+@kernel(record(source="i8", size="i8", repeats="i8", target="i8"))
+def read_memory(a, thread, threads):
+    """Sums this thread's share of `size` bytes, a multiple of STREAM, into one vector, `repeats` times."""
+    streams = a.size // STREAM
+    begin = a.source + streams * thread // threads * STREAM
+    end = a.source + streams * (thread + 1) // threads * STREAM
+    v = simd.broadcast(0.0)
+    s, t, u, w, x, y, z = v, v, v, v, v, v, v
+    for _ in range(a.repeats):
+        for p in range(begin, end, STREAM):
+            s = s + simd.load(p)
+            t = t + simd.load(p + VECTOR_BYTES)
+            u = u + simd.load(p + 2 * VECTOR_BYTES)
+            v = v + simd.load(p + 3 * VECTOR_BYTES)
+            w = w + simd.load(p + 4 * VECTOR_BYTES)
+            x = x + simd.load(p + 5 * VECTOR_BYTES)
+            y = y + simd.load(p + 6 * VECTOR_BYTES)
+            z = z + simd.load(p + 7 * VECTOR_BYTES)
+    simd.store(a.target + thread * VECTOR_BYTES, s + t + u + v + w + x + y + z)

@@ -1,0 +1,24 @@
+"""Sizes of caches that estimates are made for, from what the topology knows."""
+
+from __future__ import annotations
+
+from cpuruntime.program.caches import Caches, caches
+from cpuruntime.streams.processors import Cache
+
+
+def test_the_second_level_and_the_last() -> None:
+    first, second, third = Cache(1, 48 * 2**10, (0,)), Cache(2, 2**20, (0,)), Cache(3, 2**25, (0, 1))
+    assert Caches.of([first, second, third]) == Caches(2**20, 2**25)
+    assert Caches.of([first, Cache(2, 2**22, (0,)), Cache(2, 2**21, (1,)), third]) == Caches(2**21, 2**25)
+
+
+def test_without_a_third_level_the_second_is_the_last() -> None:
+    assert Caches.of([Cache(1, 2**15, (0,)), Cache(2, 2**22, (0, 1))]) == Caches(2**22, 2**22)
+
+
+def test_what_is_unknown_is_guessed() -> None:
+    assert Caches.of([]) == Caches()
+
+
+def test_this_machine() -> None:
+    assert 2**12 <= caches().second <= caches().last

@@ -1,0 +1,189 @@
+"""Tuning with a fake clock and fake timings: what is measured, what is chosen, what is kept, within which budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from cpuruntime.graph.graph import Node
+from cpuruntime.ops.jit import Kernel, record
+from cpuruntime.program.candidate import Candidate
+from cpuruntime.program.decisions import Decisions
+from cpuruntime.program.planner import Planner
+from cpuruntime.program.trial import Trial
+from cpuruntime.program.tuning import CLOSE, CLOSE_METHODS, MOST, ROUNDS, SMALL, Tuner
+
+NODE = Node("Conv", "c", [], [])
+
+
+class Machine:
+    """Times candidates by a table of seconds; the clock moves by what is run and by `overhead` for each preparation."""
+
+    def __init__(self, seconds: dict[str, float | Iterator[float]], overhead: float = 0.0) -> None:
+        self.now = 0.0
+        self.runs: list[str] = []
+        self._seconds = seconds
+        self._overhead = overhead
+
+    def clock(self) -> float:
+        return self.now
+
+    def measure(self, trial: Trial) -> Callable[[], float]:
+        name = trial.graph.name
+        self.now += self._overhead
+
+        def run() -> float:
+            self.runs.append(name)
+            found = self._seconds[name]
+            taken = found if isinstance(found, float) else next(found)
+            self.now += taken
+            return taken
+
+        return run
+
+
+def emit(trial: Planner, choice: str) -> None:
+    trial.graph.name = choice
+
+
+def candidates(*costs: float) -> list[Candidate[str]]:
+    """Candidates a, b, c, ... of these costs relative to one that is worth measuring."""
+    return [Candidate(name, name, cost * SMALL) for name, cost in zip("abcdefghij", costs)]
+
+
+def tuner(machine: Machine, decisions: Decisions | None = None, budget: float = 10.0, far: bool = False) -> Tuner:
+    return Tuner(budget, "processor", far, decisions or Decisions(None), machine.measure, machine.clock)
+
+
+def choose(one: Tuner, among: Sequence[Candidate[str]], sizes: object = 1, threads: int = 1) -> str:
+    return one.choose(NODE, "convolution", sizes, among, emit, threads).choice
+
+
+def test_the_fastest_is_chosen() -> None:
+    machine = Machine({"a": 1e-3, "b": 2e-3, "c": 0.5e-3})
+    chosen = tuner(machine).choose(NODE, "convolution", 1, candidates(1, 1.01, 1.02), emit, 1)
+    assert chosen.choice == "c"
+    assert chosen.comparison.names == ("c", "a", "b")
+    assert chosen.comparison.seconds == (0.5e-3, 1e-3, 2e-3)
+
+
+def test_candidates_alternate() -> None:
+    machine = Machine({"a": 1e-3, "b": 1e-3})
+    choose(tuner(machine), candidates(1, 1))
+    assert machine.runs == ["a", "b"] * (1 + ROUNDS)
+
+
+def test_a_slow_candidate_is_given_up() -> None:
+    machine = Machine({"a": 1e-3, "b": 2e-3, "c": 1e-3})
+    choose(tuner(machine), candidates(1, 1, 1))
+    assert machine.runs.count("b") == 2
+    assert machine.runs.count("a") == 1 + ROUNDS
+
+
+def test_a_margin_is_needed_to_leave_the_estimate() -> None:
+    assert choose(tuner(Machine({"a": 1e-3, "b": 0.98e-3})), candidates(1, 1)) == "a"
+    assert choose(tuner(Machine({"a": 1e-3, "b": 0.96e-3})), candidates(1, 1)) == "b"
+
+
+def test_single_disturbances_do_not_count() -> None:
+    lucky = iter([1.0, 1e-3, 1e-5, 1e-3, 1e-3, 1e-3])
+    disturbed = iter([1.0, 0.9e-3, 0.9e-3, 0.9e-3, 0.9e-3, 0.9e-3])
+    assert choose(tuner(Machine({"a": lucky, "b": disturbed})), candidates(1, 1)) != "a"
+
+
+@pytest.mark.parametrize(
+    "among", [candidates(1, CLOSE + 0.01), candidates(1), [Candidate(n, n, SMALL / 2) for n in "ab"]]
+)
+def test_nothing_is_measured_where_it_would_not_help(among: list[Candidate[str]]) -> None:
+    machine = Machine({})
+    chosen = tuner(machine).choose(NODE, "convolution", 1, among, emit, 1)
+    assert chosen.choice == "a"
+    assert chosen.comparison.seconds[0] is None
+    assert machine.runs == []
+
+
+def test_so_many_are_measured_at_most() -> None:
+    machine = Machine(dict.fromkeys("abcdefghij", 1e-3))
+    choose(tuner(machine), candidates(*[1.0] * 10))
+    assert len(set(machine.runs)) == MOST
+
+
+def test_what_was_measured_is_kept_for_other_tuners_and_processes(tmp_path: Path) -> None:
+    machine = Machine({"a": 2e-3, "b": 1e-3})
+    first = choose(tuner(machine, Decisions(tmp_path)), candidates(1, 1))
+    later = Machine({})
+    assert choose(tuner(later, Decisions(tmp_path)), candidates(1, 1)) == first == "b"
+    assert later.runs == []
+
+
+@pytest.mark.parametrize("change", [{"sizes": 2}, {"threads": 2}, {"among": candidates(1, 1, 1)}])
+def test_what_was_measured_stands_for_itself_only(change: dict) -> None:
+    decisions = Decisions(None)
+    choose(tuner(Machine({"a": 2e-3, "b": 1e-3}), decisions), candidates(1, 1))
+    machine = Machine({"a": 1e-3, "b": 2e-3, "c": 2e-3})
+    assert choose(tuner(machine, decisions), **{"among": candidates(1, 1), **change}) == "a"
+
+
+def test_weights_from_memory_and_from_a_cache_are_told_apart() -> None:
+    decisions = Decisions(None)
+    assert choose(tuner(Machine({"a": 2e-3, "b": 1e-3}), decisions, far=True), candidates(1, 1)) == "b"
+    assert choose(tuner(Machine({"a": 1e-3, "b": 2e-3}), decisions, far=False), candidates(1, 1)) == "a"
+
+
+def test_without_time_the_estimate_decides_until_there_is_time() -> None:
+    decisions, machine = Decisions(None), Machine({"a": 1.0, "b": 0.5})
+    one = tuner(machine, decisions, budget=1.0)
+    assert choose(one, candidates(1, 1), sizes=1) == "b"
+    spent = machine.now
+    assert choose(one, candidates(1, 1), sizes=2) == "a"
+    assert machine.now == spent
+    assert choose(tuner(machine, decisions), candidates(1, 1), sizes=2) == "b"
+
+
+def test_kernels_are_compiled_within_the_budget_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+    monkeypatch.setattr(Kernel, "address", property(lambda self: compiled.append(self.name)))
+    monkeypatch.setattr(Kernel, "is_compiled", property(lambda self: self.name in "ab"))
+
+    def emit_kernel(trial: Planner, choice: str) -> None:
+        emit(trial, choice)
+        trial.emit(Kernel(emit_kernel, record(x="i8"), choice), "plain")
+
+    machine = Machine({"a": 1e-3, "b": 0.9e-3, "c": 0.1e-3})
+    decisions = Decisions(None)
+    one = tuner(machine, decisions, budget=0.2)
+    assert one.choose(NODE, "convolution", 1, candidates(1, 1, 1), emit_kernel, 1).choice == "b"
+    assert "c" not in machine.runs
+    machine.runs.clear()
+    assert one.choose(NODE, "convolution", 1, candidates(1, 1, 1), emit_kernel, 1).choice == "b"
+    assert machine.runs == []
+    rich = tuner(machine, decisions)
+    assert rich.choose(NODE, "convolution", 1, candidates(1, 1, 1), emit_kernel, 1).choice == "c"
+
+
+def method(one: Tuner, sizes: object = 1) -> str:
+    return one.choose_method(NODE, sizes, candidates(1, CLOSE_METHODS - 0.1), emit).choice
+
+
+def test_a_method_is_chosen_once_even_without_time(tmp_path: Path) -> None:
+    machine = Machine({"a": 1.0, "b": 0.5})
+    poor = tuner(machine, Decisions(tmp_path), budget=1.0)
+    assert method(poor, sizes=1) == "b"
+    assert method(poor, sizes=2) == "a"
+    assert method(tuner(machine, Decisions(tmp_path)), sizes=2) == "a"
+
+
+def test_the_first_of_two_that_choose_a_method_decides(tmp_path: Path) -> None:
+    here, there = Decisions(tmp_path), Decisions(tmp_path)
+
+    class Slow(Machine):
+        """While it measures, another process does and is done first."""
+
+        def measure(self, trial: Trial) -> Callable[[], float]:
+            method(tuner(Machine({"a": 1e-3, "b": 2e-3}), there))
+            return super().measure(trial)
+
+    assert method(tuner(Slow({"a": 2e-3, "b": 1e-3}), here)) == "a"
+    assert method(tuner(Machine({}), here)) == "a"
