@@ -15,7 +15,7 @@ from cpuruntime.ops.isa import LANES, VECTOR_BYTES
 from cpuruntime.ops.tile_shapes import depthwise_rows
 from cpuruntime.ops.winograd_methods import Method
 from cpuruntime.program.candidate import Chosen, Comparison
-from cpuruntime.program.elementwise_steps import parameter_fields
+from cpuruntime.program.elementwise_steps import apply_activation, parameter_fields
 from cpuruntime.program.epilogue import clamp_limits, limits, padded_bias
 from cpuruntime.program.lower_winograd import emit_winograd
 from cpuruntime.program.lowering import Layout, lowering
