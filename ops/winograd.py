@@ -67,30 +67,36 @@ def scratch_bytes(method: Method, in_blocks: int, out_blocks: int, group: int) -
 
 
 @inline
-def _place(a, item):
-    """The part of a work item and its first tile: image, row and column."""
+def _first(a, item):
+    """The part of a work item, and its first tile: block, number in the group, image, row and column of tiles."""
     tiles = a.batch * a.tiles_y * a.tiles_x
     groups = (tiles + a.group - 1) // a.group
     first = min(item % groups * a.group, tiles - a.group)
     row = first // a.tiles_x
-    return item // groups, row // a.tiles_y, row % a.tiles_y, first % a.tiles_x
+    return item // groups, (0, 0, row // a.tiles_y, row % a.tiles_y, first % a.tiles_x)
 
 
 @inline
-def _next(a, image, y, x):
-    """The tile after (image, y, x)."""
-    x += 1
+def _next(a, first, tile):
+    """The tile after `tile`; the first one of the next block after the last one of a group."""
+    block, t, image, y, x = tile
+    t, x = t + 1, x + 1
+    if t == a.group:
+        return block + 1, 0, first[2], first[3], first[4]
     if x == a.tiles_x:
         x, y = 0, y + 1
         if y == a.tiles_y:
             y, image = 0, image + 1
-    return image, y, x
+    return block, t, image, y, x
 
 
 @inline
-def _later(a, y, x):
-    """Row and column of the tile AHEAD tiles on; near an image's end, of one that there is not."""
-    return (y, x + AHEAD) if x + AHEAD < a.tiles_x else (y + 1, max(0, x + AHEAD - a.tiles_x))
+def _ahead(a, first):
+    """The tile whose pixels are asked for while the first one is worked on."""
+    tile = first
+    for _ in range(AHEAD):
+        tile = _next(a, first, tile)
+    return tile
 
 
 @inline
@@ -113,23 +119,25 @@ def _input_phase(method: Method) -> Kernel:
 
     @kernel(WINOGRAD, name=f"winograd_input_f32_{LANES}_{method.name}")
     def run(a, item, thread):
-        part, first_image, first_y, first_x = _place(a, item)
+        part, first = _first(a, item)
+        base = a.source + part * a.in_blocks * a.source_block - a.pad_top * a.source_row
         scratch = a.scratch + thread * a.scratch_size
-        for block in range(a.in_blocks):
-            base = a.source + (part * a.in_blocks + block) * a.source_block
-            image, y, x = first_image, first_y, first_x
-            for t in range(a.group):
-                source = base + image * a.source_batch
-                later_y, later_x = _later(a, y, x)
-                fetch(
-                    source + (later_y * step_y - a.pad_top) * a.source_row + later_x * step_x * VECTOR_BYTES + fresh,
-                    a.source_row,
-                )
-                transform(
-                    source + x * step_x * VECTOR_BYTES, a.source_row, y * step_y - a.pad_top, a.in_height, a.zeros,
-                    scratch + (block * a.group + t) * VECTOR_BYTES, a.in_plane,
-                )  # fmt: skip
-                image, y, x = _next(a, image, y, x)
+        tile, later = first, _ahead(a, first)
+        for _ in range(a.in_blocks * a.group):
+            block, _, image, y, x = later
+            fetch(
+                base + image * a.source_batch + block * a.source_block
+                + y * step_y * a.source_row + x * step_x * VECTOR_BYTES + fresh,
+                a.source_row,
+            )  # fmt: skip
+            block, t, image, y, x = tile
+            transform(
+                a.source + image * a.source_batch + (part * a.in_blocks + block) * a.source_block
+                + x * step_x * VECTOR_BYTES,
+                a.source_row, y * step_y - a.pad_top, a.in_height, a.zeros,
+                scratch + (block * a.group + t) * VECTOR_BYTES, a.in_plane,
+            )  # fmt: skip
+            tile, later = _next(a, first, tile), _next(a, first, later)
 
     return run
 
@@ -145,7 +153,7 @@ def _product_phase(rows: int, columns: int) -> Kernel:
         planes_out = planes_in + a.products * a.in_plane
         column_tiles = (a.out_blocks + columns - 1) // columns
         panel = a.in_blocks * LANES * columns * VECTOR_BYTES
-        part = _place(a, item)[0]
+        part = _first(a, item)[0]
         depth = a.group * VECTOR_BYTES
         for p in range(a.products):
             for c in range(column_tiles):
@@ -184,40 +192,44 @@ def _output_phase(method: Method, activation: str) -> Kernel:
 
     @kernel(WINOGRAD, name=f"winograd_output_f32_{LANES}_{method.name}" + (f"_{activation}" if activated else ""))
     def run(a, item, thread):
-        part, first_image, first_y, first_x = _place(a, item)
+        part, first = _first(a, item)
         products = a.scratch + thread * a.scratch_size + a.products * a.in_plane
         corner = products + a.products * a.out_plane
         spare = corner + pixels
-        for b in range(a.out_blocks):
-            block = part * a.out_blocks + b
-            bias = a.bias + block * VECTOR_BYTES
-            image, tile_y, tile_x = first_image, first_y, first_x
-            for t in range(a.group):
-                y, x = tile_y * m_y, tile_x * m_x
-                target = a.target + image * a.target_batch + block * a.target_block
-                place = target + y * a.target_row + x * VECTOR_BYTES
-                residual = a.residual + image * a.residual_batch + block * a.residual_block
-                other = residual + y * a.residual_row + x * VECTOR_BYTES if a.residual != 0 else 0
-                later_y, later_x = _later(a, tile_y, tile_x)
-                fetch(target + later_y * m_y * a.target_row + later_x * m_x * VECTOR_BYTES, a.target_row)
-                rows, columns = min(m_y, a.height - y), min(m_x, a.width - x)
-                whole = rows == m_y and columns == m_x
-                direct = whole and not activated
-                if not whole and other != 0:
-                    _copy(other, a.residual_row, spare, tile_row, rows, columns)
-                    other = spare
-                transform(
-                    products + (b * a.group + t) * VECTOR_BYTES, a.out_plane,
-                    place if direct else corner, a.target_row if direct else tile_row,
-                    other, a.residual_row if whole else tile_row, bias, a.limits,
-                )  # fmt: skip
-                if activated:
-                    for i in range(rows):
-                        for j in range(0, columns * VECTOR_BYTES, VECTOR_BYTES):
-                            finish(a, corner + i * tile_row + j, place + i * a.target_row + j, 0, 0, LANES)
-                elif not whole:
-                    _copy(corner, tile_row, place, a.target_row, rows, columns)
-                image, tile_y, tile_x = _next(a, image, tile_y, tile_x)
+        first_block = part * a.out_blocks
+        base = a.target + first_block * a.target_block
+        tile, later = first, _ahead(a, first)
+        for _ in range(a.out_blocks * a.group):
+            block, _, image, y, x = later
+            fetch(
+                base + image * a.target_batch + block * a.target_block + y * m_y * a.target_row + x * tile_row,
+                a.target_row,
+            )
+            block, t, image, tile_y, tile_x = tile
+            y, x = tile_y * m_y, tile_x * m_x
+            place = base + image * a.target_batch + block * a.target_block + y * a.target_row + x * VECTOR_BYTES
+            other = (
+                a.residual + image * a.residual_batch + (first_block + block) * a.residual_block
+                + y * a.residual_row + x * VECTOR_BYTES
+            ) if a.residual != 0 else 0  # fmt: skip
+            rows, columns = min(m_y, a.height - y), min(m_x, a.width - x)
+            whole = rows == m_y and columns == m_x
+            direct = whole and not activated
+            if not whole and other != 0:
+                _copy(other, a.residual_row, spare, tile_row, rows, columns)
+                other = spare
+            transform(
+                products + (block * a.group + t) * VECTOR_BYTES, a.out_plane,
+                place if direct else corner, a.target_row if direct else tile_row,
+                other, a.residual_row if whole else tile_row, a.bias + (first_block + block) * VECTOR_BYTES, a.limits,
+            )  # fmt: skip
+            if activated:
+                for i in range(rows):
+                    for j in range(0, columns * VECTOR_BYTES, VECTOR_BYTES):
+                        finish(a, corner + i * tile_row + j, place + i * a.target_row + j, 0, 0, LANES)
+            elif not whole:
+                _copy(corner, tile_row, place, a.target_row, rows, columns)
+            tile, later = _next(a, first, tile), _next(a, first, later)
 
     return run
 
