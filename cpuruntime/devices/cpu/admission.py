@@ -39,6 +39,10 @@ EARLY = 0.95
 REPLAYED, REPLAY_EVERY, GAIN = 256, 64, 1.03
 """Settings are compared on so many arrivals, after so many new ones; another takes over when so many times better."""
 
+FORGET = 0.02
+"""The time of an inference in a setting that is not in use goes back to what it was at first by this part of the
+difference, each time that settings are compared."""
+
 PROBE = 100
 """Where nothing is accepted, one is after so many times the time of one, to see whether that has changed."""
 
@@ -209,24 +213,23 @@ class Admission:
     def _compare(self) -> None:
         """Lets the setting take over that would have served the latest arrivals best, of those that hold the target.
 
-        What is known of the active one is applied to the others in proportion to the times first measured.
+        The others are as fast as they were last. What slows one down need not slow others (a thread that is kept from
+        running holds up its whole stream), so what was slow is forgotten, and tried again after a while.
         """
         if len(self.settings) == 1:
             return
         now = self.settings[self.active].service
-        drift = now / self._calibrated[self.active]
         margin, slowness = self.margin, self._margin(self._durations, self._in_time)
         merits = []
         for index, setting in enumerate(self.settings):
             if index != self.active:
-                setting.service = int(self._calibrated[index] * drift)
+                setting.service += int((self._calibrated[index] - setting.service) * FORGET)
             share = setting.service / now
             holds = setting.service + slowness * share <= self.target
             merits.append((holds, replay(self._arrivals, setting, int(margin * share), self.target)))
         best = max(range(len(merits)), key=merits.__getitem__)
         (holds, served), (held, serves) = merits[best], merits[self.active]
         if holds > held or served > GAIN * serves:
-            self._calibrated = [setting.service for setting in self.settings]
             self._services[best] = Window(SERVICES)
             self.active = best
             self.switches += 1
