@@ -180,14 +180,14 @@ class BoundedModel(DeviceModel):
             return self.models[self._admission.active].properties[name]
         return self.properties[name]
 
-    def explain(self) -> Explanation:
+    def explain(self, measure: bool = False) -> Explanation:
         """The active setting's, and what was decided since."""
         with self._mutex:
             admission, counts = self._admission, Counts(**vars(self._admission.counts))
             active, margin = admission.active, admission.margin
             found = [(one.streams, one.threads, one.service / 1e6) for one in admission.settings]
         settings = ", ".join(f"{streams}x{threads} {service:.3g} ms" for streams, threads, service in found)
-        own = self.models[active].explain()
+        own = self.models[active].explain(measure)
         state = (
             f"latency target {admission.target / 1e6:g} ms: of {settings} for one inference (streams x threads), "
             f"{found[active][0]}x{found[active][1]} is in use, with a margin of {margin / 1e6:.3g} ms, after "
