@@ -91,9 +91,9 @@ class Tuner:
         key = self._key(family, (sizes, threads, names))
         found = self._tried.get(key) or self._decisions.find(key, names)
         if found is None:
-            seconds, complete = self._compare(node, close, emit, threads)
+            seconds = self._compare(node, close, emit, threads)
             found = _decide(seconds)
-            if complete:
+            if found.seconds[0] is not None:
                 found = self._decisions.keep(key, names, found)
             self._tried[key] = found
         return _chosen(close, found)
@@ -109,8 +109,7 @@ class Tuner:
         key = self._key("convolution winograd", (sizes, names))
         found = self._decisions.find(key, names)
         if found is None:
-            seconds, _ = self._compare(node, close, emit, 1)
-            found = self._decisions.keep(key, names, _decide(seconds))
+            found = self._decisions.keep(key, names, _decide(self._compare(node, close, emit, 1)))
         return _chosen(close, found)
 
     def _run_of(self, trial: Trial) -> Callable[[], float]:
@@ -123,10 +122,10 @@ class Tuner:
 
     def _compare(
         self, node: Node, candidates: Sequence[Candidate[T]], emit: Callable[[Planner, T], None], threads: int
-    ) -> tuple[list[float | None], bool]:
-        """Seconds of each candidate, None for those there was no time for; and whether there was time for all."""
+    ) -> list[float | None]:
+        """Seconds of each candidate; None for those whose kernels there was no time to compile, or for all."""
         if self._left <= 0:
-            return [None] * len(candidates), False
+            return [None] * len(candidates)
         trials = []
         for candidate in candidates:
             trials.append(Trial(node, threads))
@@ -143,7 +142,7 @@ class Tuner:
         seconds = alternate(runs, self._clock) if len(runs) > 1 else {}
         self._left -= self._clock() - begin
         log.debug("%s: %s", node.where, {candidates[i].name: round(1e6 * s, 1) for i, s in seconds.items()})
-        return [seconds.get(index) for index in range(len(candidates))], len(runs) == len(trials)
+        return [seconds.get(index) for index in range(len(candidates))]
 
 
 def alternate(runs: dict[int, Callable[[], float]], clock: Callable[[], float] = time.perf_counter) -> dict[int, float]:
