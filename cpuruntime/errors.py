@@ -42,6 +42,10 @@ class CancelledError(Error):
     """The inference was cancelled before it finished."""
 
 
+class DeadlineExceededError(Error, TimeoutError):
+    """The inference's deadline passed before it was finished, or it was refused since it could not make it."""
+
+
 class OutOfMemoryError(Error, MemoryError):
     """The machine has not the memory that a model or tensor takes."""
 

@@ -26,7 +26,7 @@ ALLOWED = sorted(os.sched_getaffinity(0))
 SHAPES = [(1, 1), (1, 2), (2, 1), (3, 2)]
 
 
-def stream_threads() -> list[str]:
+def stream_threads(prefix: str = "cpurt-s") -> list[str]:
     """The names of all threads of streams, as the system shows them."""
     names = []
     for task in os.listdir("/proc/self/task"):
@@ -35,7 +35,7 @@ def stream_threads() -> list[str]:
                 names.append(file.read().strip())
         except (FileNotFoundError, ProcessLookupError):
             continue
-    return sorted(name for name in names if name.startswith("cpurt-s"))
+    return sorted(name for name in names if name.startswith(prefix))
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -49,11 +49,11 @@ def until(condition: Callable[[], bool]) -> None:
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
     gc.collect()  # models of other tests, whose threads end with them
-    until(lambda: stream_threads() == [])
+    until(lambda: stream_threads("cpurt-") == [])
     yield
     gc.collect()
-    until(lambda: stream_threads() == [])
-    assert not [t.name for t in threading.enumerate() if t.name.startswith("cpurt-s")]
+    until(lambda: stream_threads("cpurt-") == [])
+    assert not [t.name for t in threading.enumerate() if t.name.startswith("cpurt-")]
 
 
 @pytest.fixture(params=[(0, 1), *SHAPES], ids=lambda shape: f"{shape[0]}x{shape[1]}")
@@ -540,7 +540,7 @@ class TestCancel:
         task = Run(Neighbours(4, 1).job)
         one.submit(task)
         one.cancel(task)
-        assert task.wait(0)
+        assert task.wait(30)
         assert isinstance(task.errors[0], CancelledError)
         assert task.streams == []
         gate.open()
@@ -588,7 +588,7 @@ class TestStop:
         for task in tasks:
             executor.submit(task)
         executor.stop(cancel=True, wait=False)
-        assert all(task.wait(0) for task in tasks)
+        assert all(task.wait(30) for task in tasks)
         gate.open()
         executor.stop()
         assert all(isinstance(task.errors[0], CancelledError) for task in tasks)

@@ -9,7 +9,7 @@ from typing import Any
 
 from cpuruntime import passes
 from cpuruntime.devices.cpu.progress import CompileProgress
-from cpuruntime.devices.cpu.request import CpuRequest
+from cpuruntime.devices.cpu.request import LEVELS, CpuRequest
 from cpuruntime.devices.interface import DeviceModel, DeviceRequest, Explanation, PortInfo, Row
 from cpuruntime.errors import Error
 from cpuruntime.graph.graph import Graph
@@ -53,13 +53,14 @@ class CpuModel(DeviceModel):
             shapes = tuple(value.static_shape for value in graph.inputs)
             self._programs[shapes] = self._plan(graph)
         plan = self._streams
-        self.executor: Executor = create_executor(plan.streams, plan.threads, plan.cpus, plan.pin)
+        level = LEVELS[settings.value("MODEL_PRIORITY")]
+        self.executor: Executor = create_executor(plan.streams, plan.threads, plan.cpus, plan.pin, level)
 
     def _resolved(self, settings: Settings) -> dict[str, Any]:
         plan = self._streams
         names = (
             "PERFORMANCE_HINT", "PERFORMANCE_HINT_NUM_REQUESTS", "EXECUTION_MODE_HINT", "INFERENCE_PRECISION_HINT",
-            "PERF_COUNT",
+            "MODEL_PRIORITY", "PERF_COUNT",
         )  # fmt: skip
         return {
             **{name: settings.value(name) for name in names},
