@@ -3,6 +3,9 @@
 The table, one for the process, has a LINE for each processor. A claim of level n adds 1 to `above[m]` of the lines of
 its processors, for each lower level m; work of level m gives way where `above[m]` of a processor it uses is not 0.
 Claims are made only while there are models of a lower level, as `live` tells.
+
+A step in progress cannot give way. So that it delays others less, threads whose processors may be claimed any time run
+under the system's policy SCHED_IDLE where that can be undone: others take the processor from them at once.
 """
 
 from __future__ import annotations
@@ -14,14 +17,21 @@ system = lazy("system")
 simd = lazy("simd")
 
 LEVELS = 3
-CLAIMS = record(count="i4", sleepers="i4", value="i8", above=f"{LEVELS}i4", live=f"{LEVELS}i4")
+CLAIMS = record(
+    count="i4", sleepers="i4", value="i8", above=f"{LEVELS}i4",
+    live=f"{LEVELS}i4", seen=f"{LEVELS}i8", zero="i4", may_step_back="i4",
+)  # fmt: skip
 """A line of the table: a SIGNAL, which happens when a claim ends, and the claims on a processor.
 
-Line ALL is the sum of all lines (and has `live`, the models of each level), line ANYWHERE is for claims of threads that
-are not pinned, which may run on any processor; the line of processor n is FIRST + n.
+Line ALL is the sum of all lines, and has `live`, the models of each level; `seen`, the clock (ns) at the latest claim
+above a level; `zero`; and whether threads may step back, since the process is allowed to undo that. Line ANYWHERE is
+for claims of threads that are not pinned, which may run on any processor; the line of processor n is FIRST + n.
 """
 
-ABOVE, LIVE = CLAIMS.fields["above"][1], CLAIMS.fields["live"][1]
+ABOVE, LIVE, SEEN, ZERO, MAY_STEP_BACK = (
+    CLAIMS.fields[name][1] for name in ("above", "live", "seen", "zero", "may_step_back")
+)
+RECENT = 10_000_000_000  # nanoseconds from a claim in which another one is likely
 ALL, ANYWHERE, FIRST = 0, LINE, 2 * LINE
 PROCESSORS = 8192
 TABLE_BYTES = FIRST + PROCESSORS * LINE
@@ -79,6 +89,8 @@ def add(line, level, number):
 @inline
 def claim(group):
     """Claims the group's processors."""
+    for lower in range(group.level):
+        simd.store_i64(group.table + SEEN + 8 * lower, system.now())
     add(group.table + ALL, group.level, 1)
     if group.owned == 0:
         add(group.table + ANYWHERE, group.level, 1)
@@ -100,3 +112,22 @@ def release(group):
         end_claim(group.table + ANYWHERE, group.level)
     for i in range(group.owned):
         end_claim(line_of(group.table, simd.load_i64(group.owns + 8 * i)), group.level)
+
+
+@inline
+def step_back(group):
+    """Puts the calling thread behind all others of the system if it may have to give way; returns whether it did."""
+    if group.level == LEVELS - 1 or not system.load(group.table + MAY_STEP_BACK):
+        return False
+    seen = simd.load_i64(group.table + SEEN + 8 * group.level)
+    if seen == 0 or system.now() - seen > RECENT:
+        return False
+    if system.syscall(system.SCHED_GETSCHEDULER, 0, 0, 0, 0) != system.SCHED_OTHER:
+        return False
+    return system.syscall(system.SCHED_SETSCHEDULER, 0, system.SCHED_IDLE, group.table + ZERO, 0) == 0
+
+
+@inline
+def step_up(group):
+    """Ends `step_back`."""
+    system.syscall(system.SCHED_SETSCHEDULER, 0, system.SCHED_OTHER, group.table + ZERO, 0)

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .claims import claim, claimed_line, has_lower, is_claimed, release
+from .claims import claim, claimed_line, has_lower, is_claimed, release, step_back, step_up
 from .jit import inline, kernel, lazy, record
 from .signals import LINE, VALUE, happen, linger_while, sleep, sleep_while, spin_while, yield_while
 
@@ -134,10 +134,24 @@ def barrier(group):
         happen(signal)
     else:
         parked = group.words + PARKED
-        if not spin_while(signal, passed, group.spin, parked) and not yield_while(
-            signal, passed, group.yielding, parked
-        ):
+        if spin_while(signal, passed, group.spin, parked):
+            return
+        if has_lower(group) or not yield_while(signal, passed, group.yielding, parked):
             sleep_while(signal, passed)
+
+
+@inline
+def wait_for_job(group, signal, count):
+    """Waits for a group's next job.
+
+    A thread that offers its core to one that has stepped back does not get it back soon, a sleeper does when it wakes.
+    """
+    if has_lower(group):
+        posted = spin_while(signal, count, group.linger, group.words + PARKED)
+    else:
+        posted = linger_while(signal, count, group.linger)
+    if not posted:
+        sleep_while(signal, count)
 
 
 @inline
@@ -166,9 +180,11 @@ def give_way(group, control):
         count = system.load(line)
         if is_claimed(line, group.level):
             sleep(line, count, GLANCE)
-        if not is_claimed(line, group.level):
+        else:
             system.futex_wait(group.words + PARKED, 1, GRACE)
-        line = claimed_line(group)
+            # A claim made and ended meanwhile has changed the count.
+            if system.load(line) == count:
+                line = claimed_line(group)
     system.store(group.words + PARKED, 0)
 
 
@@ -306,9 +322,13 @@ def run(group, job, asked):
     start = system.now()
     control = simd.load_i64(job + OF_CONTROL)
     ensure_claim(group)
+    behind = False
     if not asked & HOLDS_GIL:
         give_way(group, control)
+        behind = step_back(group)
     completed = 0 if is_late(control) else run_whole(group, job, control, asked)
+    if behind:
+        step_up(group)
     if system.load(group.words + CLAIMED):
         system.store(group.words + CLAIMED, 0)
         release(group)
@@ -340,14 +360,16 @@ def work(group, thread, threads):
     posted = group.words + POSTED
     number, passed = np.int64(0), np.int64(0)
     while True:
-        if not linger_while(posted, number, group.linger):
-            sleep_while(posted, number)
+        wait_for_job(group, posted, number)
         # The next job is not posted before this one ends, and it does not end without this thread.
         number = system.load(posted)
         job = simd.load_i64(posted + VALUE)
         if job == DISMISSAL:
             return
+        behind = step_back(group)
         passed = share_of(group, job, thread, passed)
+        if behind:
+            step_up(group)
 
 
 @inline
@@ -389,8 +411,7 @@ def attend(group, finished, pin):
         land(finished)
     while True:
         heard = simd.load_i64(group.words + HEARD)
-        if not linger_while(bell, heard, group.linger):
-            sleep_while(bell, heard)
+        wait_for_job(group, bell, heard)
         # The count before the job: a ring after this is heard next time.
         simd.store_i64(group.words + HEARD, system.load(bell))
         job = simd.load_i64(bell + VALUE)

@@ -84,7 +84,6 @@ class Caller:
         self.ready: deque[Callable[[], None]] = deque()
         self._duty: Duty | None = None
         self._places: tuple[frozenset[int], frozenset[int]] | None = None
-        self._born = 0
         self._mutex = threading.Lock()
         self._listener = 0
         self._idle = 0
@@ -94,7 +93,7 @@ class Caller:
     def start(self, duty: Duty, pinned: Collection[int]) -> None:
         """Starts the threads unless it has been done. They avoid the processors `pinned` if there are others."""
         with self._mutex:
-            if not self._born:
+            if not self.threads:
                 inherited = allowed_cpus()
                 self._places = (inherited - frozenset(pinned) or inherited, inherited)
                 self._duty = duty
@@ -111,19 +110,33 @@ class Caller:
 
     def join(self, deadline: float | None = None) -> bool:
         """Waits until the threads have ended, which they do when the duty is finished; False at the deadline."""
-        for thread in list(self.threads):
-            thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
-        return not any(thread.is_alive() for thread in self.threads)
+        joined = 0
+        while True:
+            with self._mutex:
+                threads = self.threads[joined:]
+            if not threads:
+                return True
+            for thread in threads:
+                thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+                if thread.is_alive():
+                    return False
+            joined += len(threads)
 
     def _add_thread(self) -> None:
+        """The caller has the mutex."""
         assert self._places is not None
-        name = f"cpurt-cb{self._born}"
-        threading.Thread(target=self._serve, args=(name, *self._places), name=name, daemon=True).start()
-        self._born += 1
+        name = f"cpurt-cb{len(self.threads)}"
+        thread = threading.Thread(target=self._serve, args=(name, *self._places), name=name, daemon=True)
+        self.threads.append(thread)
+        try:
+            thread.start()
+        except BaseException:
+            if thread.ident is None:
+                self.threads.remove(thread)
+            raise
 
     def _serve(self, name: str, cpus: frozenset[int], inherited: frozenset[int]) -> None:
         """A thread's life: in turn it is the listener, makes a slow call, or is idle."""
-        self.threads.append(threading.current_thread())
         enter_caller(name, cpus, inherited)
         was_idle = False
         while not self._dismissed:
@@ -133,7 +146,7 @@ class Caller:
                 if listens:
                     self._numbers[_BUSY] = 0
                     self._listener = threading.get_ident()
-                    if not self._idle and self._born < MOST:
+                    if not self._idle and len(self.threads) < MOST:
                         with suppress(RuntimeError):  # no more threads: it listens without a guard
                             self._add_thread()
                 else:
@@ -164,7 +177,7 @@ class Caller:
     def _makes_room(self) -> bool:
         """Gives the listener's part to another thread, if there is one or may be one more."""
         with self._mutex:
-            if not self._idle and self._born >= MOST:
+            if not self._idle and len(self.threads) >= MOST:
                 return False
             self._listener = 0
             if not self._idle:

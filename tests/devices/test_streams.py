@@ -9,11 +9,22 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from support.stream_tasks import Call, Delay, Neighbours, Quiet, Run, program, where_am_i
+from support.stream_tasks import (
+    Call,
+    Delay,
+    Gate,
+    Neighbours,
+    Quiet,
+    Run,
+    program,
+    stream_threads,
+    until,
+    where_am_i,
+)
 
 from cpuruntime.errors import CancelledError, Error, InvalidArgumentError
 from cpuruntime.streams.executor import StreamExecutor, create_executor
@@ -24,26 +35,6 @@ from cpuruntime.streams.topology import Topology
 
 ALLOWED = sorted(os.sched_getaffinity(0))
 SHAPES = [(1, 1), (1, 2), (2, 1), (3, 2)]
-
-
-def stream_threads(prefix: str = "cpurt-s") -> list[str]:
-    """The names of all threads of streams, as the system shows them."""
-    names = []
-    for task in os.listdir("/proc/self/task"):
-        try:
-            with open(f"/proc/self/task/{task}/comm") as file:
-                names.append(file.read().strip())
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return sorted(name for name in names if name.startswith(prefix))
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Waits for something that another thread does at once."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        os.sched_yield()
 
 
 @pytest.fixture(autouse=True)
@@ -69,24 +60,6 @@ def one() -> Iterator[StreamExecutor]:
     executor = StreamExecutor(1, cpus=ALLOWED[:1])
     yield executor
     executor.stop()
-
-
-class Gate:
-    """A task that keeps its stream until the gate is opened."""
-
-    def __init__(self, executor: StreamExecutor):
-        self._open = threading.Event()
-        self.entered = threading.Event()
-        self.task = Call(self._pass)
-        executor.submit(self.task)
-        assert self.entered.wait(30)
-
-    def _pass(self, stream: Stream) -> None:
-        self.entered.set()
-        assert self._open.wait(30)
-
-    def open(self) -> None:
-        self._open.set()
 
 
 class TestWork:
