@@ -4,8 +4,8 @@ The table, one for the process, has a LINE for each processor. A claim of level 
 its processors, for each lower level m; work of level m gives way where `above[m]` of a processor it uses is not 0.
 Claims are made only while there are models of a lower level, as `live` tells.
 
-A step in progress cannot give way. So that it delays others less, threads whose processors may be claimed any time run
-under the system's policy SCHED_IDLE where that can be undone: others take the processor from them at once.
+A step in progress cannot give way. So that it delays others less, threads that lately had to give way run steps under
+the system's policy SCHED_IDLE where that can be undone: others take the processor from them at once.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ for claims of threads that are not pinned, which may run on any processor; the l
 ABOVE, LIVE, SEEN, ZERO, MAY_STEP_BACK = (
     CLAIMS.fields[name][1] for name in ("above", "live", "seen", "zero", "may_step_back")
 )
-RECENT = 10_000_000_000  # nanoseconds from a claim in which another one is likely
+RECENT = 100_000_000  # nanoseconds from a claim in which another one is expected
 ALL, ANYWHERE, FIRST = 0, LINE, 2 * LINE
 PROCESSORS = 8192
 TABLE_BYTES = FIRST + PROCESSORS * LINE
@@ -115,19 +115,29 @@ def release(group):
 
 
 @inline
-def step_back(group):
-    """Puts the calling thread behind all others of the system if it may have to give way; returns whether it did."""
+def is_expected(group):
+    """Whether the group may have to give way any moment, since it had to lately."""
     if group.level == LEVELS - 1 or not system.load(group.table + MAY_STEP_BACK):
         return False
     seen = simd.load_i64(group.table + SEEN + 8 * group.level)
-    if seen == 0 or system.now() - seen > RECENT:
+    return seen != 0 and system.now() - seen < RECENT
+
+
+@inline
+def keep_place(group, behind):
+    """Puts the calling thread behind all others of the system while a claim is expected, and back in its place then.
+
+    Takes and returns whether it is behind; a thread that the user gave another policy is left alone.
+    """
+    expected = is_expected(group)
+    if expected and not behind and system.syscall(system.SCHED_GETSCHEDULER, 0, 0, 0, 0) == system.SCHED_OTHER:
+        return system.syscall(system.SCHED_SETSCHEDULER, 0, system.SCHED_IDLE, group.table + ZERO, 0) == 0
+    if behind and not expected:
+        step_up(group)
         return False
-    if system.syscall(system.SCHED_GETSCHEDULER, 0, 0, 0, 0) != system.SCHED_OTHER:
-        return False
-    return system.syscall(system.SCHED_SETSCHEDULER, 0, system.SCHED_IDLE, group.table + ZERO, 0) == 0
+    return behind
 
 
 @inline
 def step_up(group):
-    """Ends `step_back`."""
     system.syscall(system.SCHED_SETSCHEDULER, 0, system.SCHED_OTHER, group.table + ZERO, 0)

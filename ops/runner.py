@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .claims import claim, claimed_line, has_lower, is_claimed, release, step_back, step_up
+from .claims import claim, claimed_line, has_lower, is_claimed, keep_place, release, step_up
 from .jit import inline, kernel, lazy, record
 from .signals import LINE, VALUE, happen, linger_while, sleep, sleep_while, spin_while, yield_while
 
@@ -213,7 +213,9 @@ def share_of(group, job, thread, passed):
     """A worker's part of a job; takes and returns the number of barriers passed."""
     step = simd.load_i64(job + PROGRAM)
     end = step + STEP_BYTES * simd.load_i64(job + SHARED)
+    behind = False
     while step < end:
+        behind = keep_place(group, behind)
         alone = is_alone(step)
         if not alone:
             system.call(simd.load_i64(step), simd.load_i64(step + 8), thread, group.threads)
@@ -221,8 +223,10 @@ def share_of(group, job, thread, passed):
             barrier(group)
             passed += 1
             if simd.load_i64(over_at(group, passed)) == passed:
-                return passed
+                break
         step += STEP_BYTES
+    if behind:
+        step_up(group)
     return passed
 
 
@@ -248,7 +252,10 @@ def leaders_share(group, job, control, polite):
     passed = simd.load_i64(group.words + PASSED)
     if timing:
         simd.store_i64(timing, system.now())
+    behind = False
     for i in range(steps):
+        if polite:
+            behind = keep_place(group, behind)
         step = program + STEP_BYTES * i
         alone = is_alone(step)
         run_step(step, alone, group.threads)
@@ -265,6 +272,8 @@ def leaders_share(group, job, control, polite):
         if ends_here:
             steps = i + 1
             break
+    if behind:
+        step_up(group)
     simd.store_i64(group.words + PASSED, passed)
     return steps
 
@@ -322,13 +331,9 @@ def run(group, job, asked):
     start = system.now()
     control = simd.load_i64(job + OF_CONTROL)
     ensure_claim(group)
-    behind = False
     if not asked & HOLDS_GIL:
         give_way(group, control)
-        behind = step_back(group)
     completed = 0 if is_late(control) else run_whole(group, job, control, asked)
-    if behind:
-        step_up(group)
     if system.load(group.words + CLAIMED):
         system.store(group.words + CLAIMED, 0)
         release(group)
@@ -366,10 +371,7 @@ def work(group, thread, threads):
         job = simd.load_i64(posted + VALUE)
         if job == DISMISSAL:
             return
-        behind = step_back(group)
         passed = share_of(group, job, thread, passed)
-        if behind:
-            step_up(group)
 
 
 @inline
