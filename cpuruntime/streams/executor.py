@@ -29,8 +29,8 @@ def create_executor(
     threads_per_stream: int | Sequence[int] = 1,
     cpus: Sequence[int] | None = None,
     pin: bool = True,
-    ended: Callable[[], None] | None = None,
     level: int = claims.MEDIUM,
+    ended: Callable[[], None] | None = None,
 ) -> Executor:
     """An executor with `num_streams` streams of `threads_per_stream` threads each, or of as many as its items say.
 
@@ -38,7 +38,7 @@ def create_executor(
     """
     if num_streams == 0:
         return InlineExecutor(level)
-    return StreamExecutor(num_streams, threads_per_stream, cpus, pin, ended, level)
+    return StreamExecutor(num_streams, threads_per_stream, cpus, pin, level, ended)
 
 
 class StreamExecutor(Executor):
@@ -49,9 +49,9 @@ class StreamExecutor(Executor):
     them only, those of the first stream on the first ones, and no two threads share a processor; if there are too few
     processors no thread is pinned, since a pinned stream could wait for a busy processor while another is idle.
     `unpinned` tells.
-    ended: called once the streams have nothing left to do for good, on any thread, also in a finaliser.
     level: the priority among the executors of the process, one of `claims`. Between the steps of their jobs threads
     give way on processors where work of a higher level runs; all of them, if that is not pinned.
+    ended: called once the streams have nothing left to do for good, on any thread, also in a finaliser.
 
     Threads are named cpurt-s0t0, cpurt-s0t1..., and cpurt-cb0... those that call done(). The executor stops when it is
     dropped, and at the end of the process.
@@ -63,8 +63,8 @@ class StreamExecutor(Executor):
         threads_per_stream: int | Sequence[int] = 1,
         cpus: Sequence[int] | None = None,
         pin: bool = True,
-        ended: Callable[[], None] | None = None,
         level: int = claims.MEDIUM,
+        ended: Callable[[], None] | None = None,
     ):
         sizes = [threads_per_stream] * num_streams if isinstance(threads_per_stream, int) else list(threads_per_stream)
         if num_streams < 1 or len(sizes) != num_streams or min(sizes) < 1:

@@ -83,7 +83,7 @@ class CpuModel(DeviceModel):
         shares = plan.shares
         sizes, cpus = [len(share) for share in shares], [cpu for share in shares for cpu in share]
         level = LEVELS[settings.value("MODEL_PRIORITY")]
-        self.executor: Executor = create_executor(len(shares), sizes, cpus, plan.pin, given_back, level)
+        self.executor: Executor = create_executor(len(shares), sizes, cpus, plan.pin, level, given_back)
 
     def _resolved(self, settings: Settings) -> dict[str, Any]:
         plan = self._streams
