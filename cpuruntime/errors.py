@@ -46,6 +46,10 @@ class OverloadedError(Error):
     """The inference was refused: among those that run and wait it would miss the latency target."""
 
 
+class DeadlineExceededError(Error, TimeoutError):
+    """The inference's deadline passed before it was finished, or it was refused since it could not make it."""
+
+
 class OutOfMemoryError(Error, MemoryError):
     """The machine has not the memory that a model or tensor takes."""
 

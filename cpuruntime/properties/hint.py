@@ -35,6 +35,14 @@ class ModelDistributionPolicy(Word):
     PIPELINE_PARALLEL = "PIPELINE_PARALLEL"
 
 
+class Priority(Word):
+    """What goes first."""
+
+    LOW = "LOW"
+    MEDIUM = "MEDIUM"
+    HIGH = "HIGH"
+
+
 performance_mode = Property(
     "PERFORMANCE_HINT",
     Choice(PerformanceMode),
@@ -58,6 +66,12 @@ execution_mode = Property(
     Choice(ExecutionMode),
     ExecutionMode.PERFORMANCE,
     doc="Whether speed may cost accuracy (PERFORMANCE) or not (ACCURACY).",
+)
+model_priority = Property(
+    "MODEL_PRIORITY",
+    Choice(Priority),
+    Priority.MEDIUM,
+    doc="Which of the models that run in a process at a time go first where they share processors.",
 )
 enable_cpu_pinning = Property(
     "ENABLE_CPU_PINNING",

@@ -16,7 +16,7 @@ from cpuruntime.devices.cpu.calibration import all_at_once
 from cpuruntime.devices.cpu.model import CpuModel
 from cpuruntime.devices.cpu.placement import place
 from cpuruntime.devices.cpu.request import CpuRequest
-from cpuruntime.devices.interface import DeviceModel, DeviceRequest, Done, Explanation, ProfilingInfo
+from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, Done, Explanation, ProfilingInfo, Terms
 from cpuruntime.errors import OverloadedError
 from cpuruntime.graph.graph import Graph
 from cpuruntime.hints import Chosen, StreamPlan, plan_streams
@@ -251,7 +251,7 @@ class BoundedRequest(DeviceRequest):
             self._model.end(ticket, error)
             del error
 
-    def start(self, done: Done) -> None:
+    def start(self, done: Done, terms: Terms = TERMS) -> None:
         """Queue one inference, unless it is refused."""
         part, ticket = self._admit()
 
@@ -260,7 +260,7 @@ class BoundedRequest(DeviceRequest):
             done(error)
 
         try:
-            part.start(over)
+            part.start(over, terms)
         except BaseException as error:
             # An interrupt may have struck after it was queued.
             if isinstance(error, Exception) or not part.cancel():
@@ -276,6 +276,10 @@ class BoundedRequest(DeviceRequest):
     def cancel(self) -> bool:
         """End the inference at the next step."""
         return self._last.cancel()
+
+    def moments(self) -> tuple[int, int, int]:
+        """When the last inference was taken from the queue, began and ended."""
+        return self._last.moments()
 
     def profiling(self) -> list[ProfilingInfo]:
         """A row for each step of the last inference."""
