@@ -1,4 +1,4 @@
-"""Depthwise convolution on the blocked layout: every channel has a kernel of its own.
+"""Convolution of groups within a vector, on the blocked layout: depthwise, with a multiplier, or of few channels.
 
 Rows above and below the image are skipped; to the left and right the source needs a halo as wide as the padding.
 """
@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from functools import cache
 
-from .isa import LANES, VECTOR_BYTES
-from .jit import Kernel, kernel, made, record
+from .finish import make_buffer, make_finish
+from .isa import LANES, LINE, VECTOR_BYTES
+from .jit import Kernel, kernel, lazy, made, record
 from .window import taps_before
+
+simd = lazy("simd")
 
 ARGUMENTS = record(
     source="i8", source_batch="i8", source_block="i8", source_row="i8",
@@ -18,47 +21,78 @@ ARGUMENTS = record(
     weights="i8", bias="i8",
     batch="i8", blocks="i8", in_height="i8", height="i8", width="i8",
     kernel_height="i8", kernel_width="i8", stride_height="i8", source_step="i8",
-    dilation_height="i8", source_column="i8", pad_top="i8",
-    limits="i8",
+    dilation_height="i8", source_run="i8", pad_top="i8",
+    limits="i8", alpha="f4", beta="f4",
 )  # fmt: skip
 
 
 @cache
-def depthwise(rows: int) -> Kernel:
-    """Depthwise convolution by tiles of `rows` pixels (at most the width); weights lie [block][height][width][LANES].
+def depthwise(rows: int, taps: int, stride: int | None, inputs: int, outputs: int, activation: str = "") -> Kernel:
+    """Convolution of groups of `inputs` channels to `outputs` by lane tiles of `rows` pixels (at most the width).
 
-    Source points at the pixel of the first output pixel's first kernel column, in image row 0.
+    The kernel's columns are runs of `taps`, see `make_lane_tile`; weights lie [block][height][run][input][taps][LANES].
+    `source_step` is the byte distance of the source pixels of successive output pixels, `source_run` that of runs.
+    Source points at the pixel of the first output pixel's first kernel column, in image row 0. `activation` is as in
+    `convolution`.
     """
-    tile = made("register_tile", "make_depthwise_tile", rows)
+    tile = made("lane_tile", "make_lane_tile", rows, taps, stride, inputs, outputs)
+    parts = outputs // inputs
+    groups = "" if outputs == 1 else f"_{inputs}to{outputs}"
+    steps = "" if stride is None else f"_s{stride}"
 
-    @kernel(ARGUMENTS, name=f"depthwise_f32_{LANES}_{rows}")
+    activated = activation != ""
+    buffer, finish = make_buffer(rows, 1, activation), make_finish(rows, 1, activation)
+    name = f"depthwise_f32_{LANES}_{rows}_k{taps}{steps}{groups}" + (f"_{activation}" if activated else "")
+
+    @kernel(ARGUMENTS, name=name)
     def run(a, thread, threads):
+        scratch = buffer()
         items = a.batch * a.blocks * a.height
-        weight_row = a.kernel_width * VECTOR_BYTES
-        for item in range(items * thread // threads, items * (thread + 1) // threads):
-            y, block, image = item % a.height, item // a.height % a.blocks, item // a.height // a.blocks
-            source = a.source + image * a.source_batch + block * a.source_block
-            target = a.target + image * a.target_batch + block * a.target_block + y * a.target_row
-            residual = a.residual + image * a.residual_batch + block * a.residual_block + y * a.residual_row
-            top = y * a.stride_height - a.pad_top
-            first = taps_before(0, top, a.dilation_height, a.kernel_height)
-            last = taps_before(a.in_height, top, a.dilation_height, a.kernel_height)
-            for x in range(0, a.width, rows):
-                left = min(x, a.width - rows)
-                tile(
-                    source + (top + first * a.dilation_height) * a.source_row + left * a.source_step,
-                    a.source_step,
-                    a.weights + (block * a.kernel_height + first) * weight_row,
-                    (
-                        1, last - first, a.kernel_width, 1,
-                        0, a.dilation_height * a.source_row, a.source_column,
-                        0, weight_row, 0, 0,
-                    ),
-                    (
-                        target + left * VECTOR_BYTES, a.target_block, VECTOR_BYTES,
-                        residual + left * VECTOR_BYTES if a.residual != 0 else 0, a.residual_block, VECTOR_BYTES,
-                        a.bias + block * VECTOR_BYTES, a.limits, LANES,
-                    ),
-                )  # fmt: skip
+        item, end = items * thread // threads, items * (thread + 1) // threads
+        y, block, image = item % a.height, item // a.height % a.blocks, item // a.height // a.blocks
+        runs = a.kernel_width // taps
+        weight_row = runs * inputs * taps * VECTOR_BYTES
+        reach = (a.kernel_height - 1) * a.dilation_height
+        fetch = (a.kernel_height * weight_row // LINE + a.height) // a.height * LINE
+        while item < end:
+            source = a.source + image * a.source_batch
+            source += block // parts * a.source_block + block % parts * (VECTOR_BYTES // parts)
+            target = a.target + image * a.target_batch + block * a.target_block
+            residual = a.residual + image * a.residual_batch + block * a.residual_block
+            weights = a.weights + block * a.kernel_height * weight_row
+            last_row = min(a.height, y + end - item)
+            item += last_row - y
+            while y < last_row:
+                top = y * a.stride_height - a.pad_top
+                first, last = 0, a.kernel_height
+                if top < 0 or top + reach >= a.in_height:
+                    first = taps_before(0, top, a.dilation_height, a.kernel_height)
+                    last = taps_before(a.in_height, top, a.dilation_height, a.kernel_height)
+                # A part of the next block's weights: they come from far away when the images are small.
+                for fetched in range(weights + fetch * y, weights + fetch * y + fetch, LINE):
+                    simd.prefetch(fetched + a.kernel_height * weight_row)
+                line = source + (top + first * a.dilation_height) * a.source_row
+                x = 0
+                while x < a.width:
+                    left = min(x, a.width - rows)
+                    place = target + y * a.target_row + left * VECTOR_BYTES
+                    tile(
+                        line + left * a.source_step,
+                        a.source_step,
+                        weights + first * weight_row,
+                        (last - first, runs, a.dilation_height * a.source_row, a.source_run, weight_row),
+                        (
+                            scratch if activated else place, 0, VECTOR_BYTES,
+                            residual + y * a.residual_row + left * VECTOR_BYTES if a.residual != 0 else 0,
+                            0, VECTOR_BYTES,
+                            a.bias + block * VECTOR_BYTES, a.limits, LANES,
+                        ),
+                    )  # fmt: skip
+                    finish(a, scratch, place, VECTOR_BYTES, 0, LANES)
+                    x += rows
+                y += 1
+            y, block = 0, block + 1
+            if block == a.blocks:
+                block, image = 0, image + 1
 
     return run

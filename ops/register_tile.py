@@ -62,7 +62,7 @@ class Epilogue(NamedTuple):
     tail: Any
 
 
-class _Emitter:
+class Emitter:
     """Emits one tile. `step` is the byte distance of rows in the source, None when it is a run-time argument."""
 
     def __init__(self, builder: ir.IRBuilder, rows: int, columns: int, unroll: int, step: int | None, lines: int = 0):
@@ -103,11 +103,11 @@ class _Emitter:
         builder, unroll, stride = self.builder, self.unroll, self.columns * VECTOR_BYTES
         row_step = self.step if self.step is not None else step
         ahead_at = cgutils.alloca_once_value(builder, walk.ahead)
-        with _loops(builder, walk.blocks, walk.height) as (block, y):
+        with loops(builder, walk.blocks, walk.height) as (block, y):
             line = self.offset(source, (block, walk.source_block), (y, walk.source_row))
             weight_at = cgutils.alloca_once(builder, I64)
             builder.store(self.offset(weights, (block, walk.weight_block), (y, walk.weight_row)), weight_at)
-            with _loops(builder, walk.width, walk.steps) as (x, position):
+            with loops(builder, walk.width, walk.steps) as (x, position):
                 at = self.offset(line, (x, walk.source_column), (position, 4 * unroll))
                 w = builder.load(weight_at)
                 self.fetch_ahead(ahead_at, walk.ahead_step)
@@ -173,7 +173,7 @@ class _Emitter:
 
 
 @contextmanager
-def _loops(builder: ir.IRBuilder, outer: ir.Value, inner: ir.Value) -> Iterator[tuple[ir.Value, ir.Value]]:
+def loops(builder: ir.IRBuilder, outer: ir.Value, inner: ir.Value) -> Iterator[tuple[ir.Value, ir.Value]]:
     with cgutils.for_range(builder, outer) as a, cgutils.for_range(builder, inner) as b:
         yield a.index, b.index
 
@@ -192,7 +192,7 @@ def make_tile(rows: int, columns: int, unroll: int, step: int | None, plain: boo
     def tile(typingctx, source, row_step, weights, remainder, walk, epilogue):
         def codegen(context, builder, sig, args):
             source, row_step, weights, remainder = args[:4]
-            emitter = _Emitter(builder, rows, columns, unroll, step, lines)
+            emitter = Emitter(builder, rows, columns, unroll, step, lines)
             w = Walk(*cgutils.unpack_tuple(builder, args[4]))
             e = Epilogue(*cgutils.unpack_tuple(builder, args[5]))
             emitter.start(e.bias)
@@ -205,41 +205,6 @@ def make_tile(rows: int, columns: int, unroll: int, step: int | None, plain: boo
 
         shapes = types.Tuple([types.int64] * 11), types.Tuple([types.int64] * 9)
         return types.void(*[types.int64] * 4, *shapes), codegen
-
-    return tile
-
-
-@cache
-def make_depthwise_tile(rows: int) -> Any:
-    """`rows` output pixels of one channel block, each the lane-wise sum of height x width source vectors times weights.
-
-    `tile(source, step, weights, walk, epilogue)` uses the tile's records; weights lie [height][width][LANES].
-    """
-
-    @intrinsic
-    def tile(typingctx, source, row_step, weights, walk, epilogue):
-        def codegen(context, builder, sig, args):
-            source, row_step, weights = args[:3]
-            emitter = _Emitter(builder, rows, 1, 1, None)
-            w = Walk(*cgutils.unpack_tuple(builder, args[3]))
-            e = Epilogue(*cgutils.unpack_tuple(builder, args[4]))
-            emitter.start(e.bias)
-            with _loops(builder, w.height, w.width) as (y, x):
-                at = emitter.offset(source, (y, w.source_row), (x, w.source_column))
-                factor_at = emitter.offset(weights, (y, w.weight_row), (x, VECTOR_BYTES))
-                factor = builder.load(pointer(builder, factor_at, FLOATS), align=4)
-                for r in range(rows):
-                    value = builder.load(pointer(builder, emitter.offset(at, (r, row_step)), FLOATS), align=4)
-                    slot = emitter.accumulators[r, 0]
-                    operands = [value, factor, builder.load(slot)]
-                    builder.store(call_llvm(builder, f"llvm.fmuladd.v{LANES}f32", FLOATS, operands), slot)
-            emitter.add_residual(e, None)
-            emitter.clamp(e)
-            emitter.write(e, None)
-            return context.get_dummy_value()
-
-        shapes = types.Tuple([types.int64] * 11), types.Tuple([types.int64] * 9)
-        return types.void(*[types.int64] * 3, *shapes), codegen
 
     return tile
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from .isa import current
 
 _WIDE = (
-    (8, 2), (7, 2), (8, 3), (7, 3), (6, 4), (4, 4), (4, 2), (2, 4), (2, 2), (1, 8), (1, 4), (1, 2),
-    (12, 1), (7, 1), (4, 1), (2, 1), (1, 1),
+    (8, 2), (7, 2), (8, 3), (7, 3), (6, 4), (5, 5), (4, 4), (4, 2), (2, 4), (2, 2), (1, 8), (1, 4), (1, 2),
+    (14, 1), (12, 1), (7, 1), (4, 1), (2, 1), (1, 1),
 )  # fmt: skip
 
 _BY_ISA: dict[str, tuple[tuple[int, int], ...]] = {
@@ -30,8 +30,12 @@ _BY_ISA: dict[str, tuple[tuple[int, int], ...]] = {
 # tiles takes what divides it.
 _TALL = ((12, 2), (10, 2), (9, 2))
 
-# Rows of the depthwise tiles, largest first; 8 spill on 16 registers without multiply-adds.
-_DEPTHWISE_ROWS = (8, 7, 4, 2, 1)
+# Rows of lane tiles: 14 and 7 divide the images of ImageNet's networks.
+_LANE_ROWS = (14, 10, 8, 7, 4, 2, 1)
+# Registers beside accumulators and weights. Without multiply-adds products take more of them.
+_SPARE = {"avx512": 2, "neon": 2, "avx2": 2, "generic": 4}
+_MOVES = 5  # more of them where inputs change lanes
+_MOST_LANE_ROWS = {"avx512": 14, "neon": 14, "avx2": 10, "generic": 7}
 
 
 def tile_shapes() -> tuple[tuple[int, int], ...]:
@@ -44,6 +48,12 @@ def winograd_shapes() -> tuple[tuple[int, int], ...]:
     return tile_shapes() + (_TALL if current().registers >= 32 else ())
 
 
-def depthwise_rows() -> tuple[int, ...]:
-    """Rows of the depthwise tiles for the instruction set in use, largest first."""
-    return _DEPTHWISE_ROWS[1:] if current().name == "generic" else _DEPTHWISE_ROWS
+def lane_rows(taps: int, moved: bool = False) -> tuple[int, ...]:
+    """Rows of the lane tiles that slide over `taps` kernel columns, largest first: those that fit the registers.
+
+    `moved`: inputs are moved to the lanes of their group's outputs.
+    """
+    isa = current()
+    spare = _SPARE[isa.name] + (_MOVES if moved else 0)
+    most = min(_MOST_LANE_ROWS[isa.name], isa.registers - taps - spare)
+    return tuple(rows for rows in _LANE_ROWS if rows <= most)

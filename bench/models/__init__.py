@@ -21,6 +21,7 @@ from models.images import deeplabv3, style_transfer, super_resolution
 from models.llama import llama
 from models.mobilenet import mobilenet_v2, mobilenet_v3_large
 from models.recurrent import crnn, lstm_classifier
+from models.resnext import regnet_y_400mf, resnext50
 from models.shufflenet import shufflenet_v2
 from models.simple import mlp, resnet18
 from models.swin import swin_tiny
@@ -36,6 +37,8 @@ _BUILDERS: tuple[Callable[..., onnx.ModelProto], ...] = (
     mobilenet_v3_large,
     efficientnet_b0,
     shufflenet_v2,
+    resnext50,
+    regnet_y_400mf,
     convnext_tiny,
     yolov8n,
     unet,

@@ -1,8 +1,8 @@
-"""Convolutions: dense and grouped ones by register tiles, depthwise ones by lanes, first layers from pixels."""
+"""Convolutions: the choice of the way to compute them, dense ones by register tiles, first layers from pixels."""
 
 from __future__ import annotations
 
-from math import gcd, lcm
+from math import gcd, lcm, prod
 from typing import Any
 
 import numpy as np
@@ -10,16 +10,16 @@ import numpy as np
 from cpuruntime.graph.graph import Node
 from cpuruntime.graph.types import Type
 from cpuruntime.ops.convolution import COLUMN_TILE, UNROLL, convolution
-from cpuruntime.ops.depthwise import depthwise
 from cpuruntime.ops.isa import LANES, VECTOR_BYTES
-from cpuruntime.ops.tile_shapes import depthwise_rows
 from cpuruntime.ops.winograd_methods import Method
 from cpuruntime.program.candidate import Chosen, Comparison
 from cpuruntime.program.elementwise_steps import apply_activation, parameter_fields
 from cpuruntime.program.epilogue import clamp_limits, limits, padded_bias
+from cpuruntime.program.lower_depthwise import emit_depthwise
+from cpuruntime.program.lower_grouped import emit_grouped
 from cpuruntime.program.lower_winograd import emit_winograd
 from cpuruntime.program.lowering import Layout, lowering
-from cpuruntime.program.panels import fill_panel, input_ranges, tile_starts
+from cpuruntime.program.panels import fill_panel, tile_starts
 from cpuruntime.program.planner import Planner
 from cpuruntime.program.storage import Address, Blocked, blocked_view, image_shape
 from cpuruntime.program.tiles import Tiling, rank_tilings
@@ -27,6 +27,7 @@ from cpuruntime.program.winograd_choice import Layer, rank_methods
 
 DOMAIN = "cpuruntime"
 FEW_CHANNELS = 4
+MOST_NARROW = 8
 
 # Source, target and residual.
 Views = tuple[Blocked, Blocked, "Blocked | None"]
@@ -61,8 +62,15 @@ class Geometry:
         return max(0, reach - self.pad_left - self.in_width)
 
     @property
-    def is_depthwise(self) -> bool:
-        return self.group > 1 and self.group == self.in_channels == self.channels
+    def has_narrow_groups(self) -> bool:
+        """Whether no group of outputs lies in two vectors, and those in one vector read one vector at most."""
+        inputs, outputs = self.in_channels // self.group, self.channels // self.group
+        return self.group > 1 and LANES % outputs == 0 and outputs % inputs == 0 and inputs <= MOST_NARROW
+
+    def output_blocks(self, group: int) -> tuple[int, int]:
+        """The blocks [first, last) that the outputs of a group lie in."""
+        outputs = self.channels // self.group
+        return group * outputs // LANES, -(-(group + 1) * outputs // LANES)
 
     @property
     def is_pointwise(self) -> bool:
@@ -114,7 +122,9 @@ def _parts(g: Geometry) -> int:
 def _layer(g: Geometry) -> Layer | None:
     """The convolution as Winograd's method sees it; None when it does not apply."""
     parts = _parts(g)
-    if g.is_depthwise or g.in_channels <= FEW_CHANNELS or not parts or (g.dilation_height, g.dilation_width) != (1, 1):
+    if g.has_narrow_groups or g.in_channels <= FEW_CHANNELS or not parts:
+        return None
+    if (g.dilation_height, g.dilation_width) != (1, 1):
         return None
     in_blocks, out_blocks = (-(-channels // LANES) // parts for channels in (g.in_channels, g.channels))
     kernel, strides = (g.kernel_height, g.kernel_width), (g.stride_height, g.stride_width)
@@ -158,7 +168,7 @@ def _emit_alone(trial: Planner, node: Node, g: Geometry, method: Method | None) 
 
 @lowering("Conv", domain=DOMAIN, layout=Layout.BLOCKED, check=_check, halo=_halo)
 def lower_convolution(planner: Planner, node: Node) -> None:
-    """Emits a convolution, and the activation of a depthwise one when the kernel cannot apply it."""
+    """Emits a convolution, and the activation of one in groups when the kernel cannot apply it."""
     g = Geometry(node)
     x, residual_value = node.inputs[0], node.input(3)
     assert x is not None
@@ -173,17 +183,25 @@ def lower_convolution(planner: Planner, node: Node) -> None:
 
 def _emit(planner: Planner, node: Node, g: Geometry, method: Chosen[Method | None], views: Views) -> None:
     """The step by a method, between blocked views."""
-    if g.is_depthwise:
-        _emit_depthwise(planner, node, g, views)
-    elif method.choice is None:
+    layer = _layer(g)
+    if method.choice is None and g.group == 1:
         _emit_tiles(planner, node, g, views, method.comparison)
+        return
+    source, target, residual = views
+    common, activation = _common(planner, node, g)
+    fields = {**common, **_residual_fields(residual), "source": _shift(source, g.pad_left)}
+    if g.has_narrow_groups:
+        emit_depthwise(planner, g, _weights(node), source, target, fields, activation)
+    elif method.choice is None:
+        fields = {name: value for name, value in fields.items() if name not in ("alpha", "beta")}
+        fields |= _image(g, views)
+        emit_grouped(planner, g, _weights(node), source, target, fields, method.comparison)
+        if activation:
+            apply_activation(planner, node, target)
     else:
-        source, target, residual = views
-        layer = _layer(g)
         assert layer is not None
-        common, activation = _common(planner, node, g)
-        fields = {name: value for name, value in common.items() if name not in g.window_fields()}
-        fields |= {"pad_top": g.pad_top, "source": _shift(source, g.pad_left), **_residual_fields(residual)}
+        fields = {name: value for name, value in fields.items() if name not in g.window_fields()}
+        fields["pad_top"] = g.pad_top
         emit_winograd(
             planner, method.choice, layer, g, _weights(node), source, target, fields, activation, g.flops,
             method.comparison,
@@ -221,84 +239,58 @@ def _shift(view: Blocked, pixels: int) -> Address:
     return view.address + -pixels * VECTOR_BYTES
 
 
-def _emit_depthwise(planner: Planner, node: Node, g: Geometry, views: Views) -> None:
-    source, target, residual = views
-    weights, (common, activation) = _weights(node), _common(planner, node, g)
-
-    def fill(memory: np.ndarray) -> None:
-        packed = memory.view(np.float32).reshape(source.blocks, g.kernel_height * g.kernel_width, LANES)
-        flat = weights.reshape(g.channels, -1)
-        for block in range(source.blocks):
-            part = flat[block * LANES : (block + 1) * LANES]
-            packed[block, :, : len(part)] = part.T
-
-    size = source.blocks * g.kernel_height * g.kernel_width * VECTOR_BYTES
-    rows = next(r for r in depthwise_rows() if r <= g.width)
-    fields = {**source.fields("source"), **target.fields("target"), **_residual_fields(residual), **common}
-    fields["source"] = _shift(source, g.pad_left)
-    fields = {name: value for name, value in fields.items() if name not in ("alpha", "beta")}
-    planner.emit(
-        depthwise(rows), "blocked", flops=g.flops, notes=f"tile {rows}x1",
-        **fields, weights=planner.weights.pack((planner.weights.identity(weights), "depthwise"), size, fill),
-        batch=g.batch, blocks=source.blocks, in_height=g.in_height, height=g.height, width=g.width,
-        source_step=g.stride_width * VECTOR_BYTES, source_column=g.dilation_width * VECTOR_BYTES,
-    )  # fmt: skip
-    if activation:
-        apply_activation(planner, node, target)
+def _image(g: Geometry, views: Views) -> dict[str, int]:
+    """The sizes of the image: one long row where every output pixel reads the input pixel at its place."""
+    if g.is_pointwise and all(v is None or v.has_whole_rows for v in views):
+        return {"in_height": 1, "height": 1, "width": g.height * g.width}
+    return {"in_height": g.in_height, "height": g.height, "width": g.width}
 
 
 def _emit_tiles(planner: Planner, node: Node, g: Geometry, views: Views, method: Comparison) -> None:
     weights, (common, activation) = _weights(node), _common(planner, node, g)
     source, target, residual = views
-    flat = g.is_pointwise and all(v is None or v.has_whole_rows for v in views)
-    lines, pixels = (1, g.height * g.width) if flat else (g.height, g.width)
-    widest = max(last - first for first, last in input_ranges(g, target.blocks, 1))
-    inner = widest * LANES * g.kernel_height * g.kernel_width
-    source_bytes = source.blocks * source.block_stride // g.group
+    image = _image(g, views)
+    inner = source.blocks * LANES * g.kernel_height * g.kernel_width
+    source_bytes = source.blocks * source.block_stride
     fields = {**source.fields("source"), **target.fields("target"), **_residual_fields(residual), **common}
     fields["source"] = _shift(source, g.pad_left)
     step = g.stride_width * VECTOR_BYTES
 
     def emit(planner: Planner, tiling: Tiling, comparisons: tuple[Comparison, ...] = ()) -> None:
-        ranges = input_ranges(g, target.blocks, tiling.columns)
-        key = (planner.weights.identity(weights), "tiles", tiling.columns, g.group)
-        table, packed = _pack_tiles(planner, key, g, weights, tiling.columns, ranges, source.block_stride)
+        starts = tile_starts(target.blocks, tiling.columns)
+        table, packed = _pack_tiles(planner, g, weights, tiling.columns, starts)
         planner.emit(
             convolution(tiling.rows, tiling.columns, UNROLL, step, activation), "blocked", flops=g.flops,
             notes=str(tiling), comparisons=comparisons,
-            **fields, weights=packed, column_tiles=table, column_tile_count=len(ranges), batch=g.batch,
-            in_height=1 if flat else g.in_height, height=lines, width=pixels, source_step=step,
+            **fields, weights=packed, column_tiles=table, column_tile_count=len(starts), batch=g.batch,
+            **image, source_step=step,
             source_column=g.dilation_width * VECTOR_BYTES, steps=LANES // UNROLL, chunk=tiling.chunk,
         )  # fmt: skip
 
-    grid = (lines, pixels, target.blocks, inner, source_bytes)
-    sizes = (grid, g.batch, g.group, residual is not None, activation, step, *_window(g))
+    grid = (image["height"], image["width"], target.blocks, inner, source_bytes)
+    sizes = (grid, g.batch, residual is not None, activation, step, *_window(g))
     tiling = planner.choose("convolution", sizes, rank_tilings(*grid, planner.threads), emit)
     emit(planner, tiling.choice, (method, tiling.comparison))
 
 
 def _pack_tiles(
-    planner: Planner, key: tuple, g: Geometry, weights: np.ndarray, columns: int, ranges: list[tuple[int, int]],
-    block_stride: int,
-) -> tuple[Address, Address]:  # fmt: skip
+    planner: Planner, g: Geometry, weights: np.ndarray, columns: int, starts: list[int]
+) -> tuple[Address, Address]:
     """The column tile table and the packed weights [tile][block][height][width][channel][columns][LANES]."""
-    blocks = -(-g.channels // LANES)
-    starts = tile_starts(blocks, columns)
-    kernel = g.kernel_height * g.kernel_width
-    sizes = [(last - first) * kernel * LANES * columns * VECTOR_BYTES for first, last in ranges]
-    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    shape = (-(-g.in_channels // LANES), g.kernel_height * g.kernel_width, LANES, columns, LANES)
+    size = prod(shape) * 4
     table = np.zeros(len(starts), COLUMN_TILE)
-    for row, start, (first, last), offset in zip(table, starts, ranges, offsets):
-        row["source"], row["blocks"], row["weights"], row["block"] = first * block_stride, last - first, offset, start
+    for index, (row, start) in enumerate(zip(table, starts)):
+        row["blocks"], row["weights"], row["block"] = shape[0], index * size, start
 
     def fill(memory: np.ndarray) -> None:
-        for start, (first, last), offset, size in zip(starts, ranges, offsets, sizes):
-            panel = memory[offset : offset + size].view(np.float32)
-            shape = (last - first, kernel, LANES, columns, LANES)
-            fill_panel(g, weights, panel.reshape(shape), start, first)
+        for index, start in enumerate(starts):
+            panel = memory[index * size : (index + 1) * size].view(np.float32)
+            fill_panel(g, weights, panel.reshape(shape), start, 0)
 
-    table_address = planner.weights.constant((key, "table", block_stride), table)
-    return table_address, planner.weights.pack(key, int(offsets[-1]), fill)
+    key = (planner.weights.identity(weights), "tiles", columns)
+    packed = planner.weights.pack(key, size * len(starts), fill)
+    return planner.weights.constant((key, "table"), table), packed
 
 
 def _emit_interleaved(planner: Planner, node: Node, g: Geometry, residual: Blocked | None) -> None:

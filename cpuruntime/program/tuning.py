@@ -106,7 +106,7 @@ class Tuner:
         if len(close) == 1 or close[0].cost < SMALL:
             return estimated(candidates)
         names = [candidate.name for candidate in close]
-        key = self._key("convolution winograd", (sizes, names))
+        key = self._key("convolution grouped_convolution winograd", (sizes, names))
         found = self._decisions.find(key, names)
         if found is None:
             found = self._decisions.keep(key, names, _decide(self._compare(node, close, emit, 1)))

@@ -22,8 +22,8 @@ from cpuruntime.program.planner import Step
 from cpuruntime.program.roofs import Roofs
 from cpuruntime.program.storage import Address, Place, Storage
 
-TILE = re.compile(r"_(\d+)(?:x(\d+))?(?:_u(\d+))?(?:_s\d+)?(?:_[A-Z]\w*)?$")
-COMPUTE = ("convolution", "depthwise", "matmul", "winograd")
+TILE = re.compile(r"_(\d+)(?:x(\d+))?(?:_u(\d+))?(?:_k\d+)?(?:_s\d+)?(?:_\d+to\d+)?(?:_[A-Z]\w*)?$")
+COMPUTE = ("convolution", "depthwise", "grouped", "matmul", "winograd")
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,20 @@ def _convolution_products(step: Step) -> int:
     return a["batch"] * pixels * _kernel_rows(a) * per_pixel
 
 
+def _grouped_products(step: Step) -> int:
+    a, g = step.arguments, Geometry(step.node)
+    rows, columns, _ = _tile(step.kernel)
+    pixels = -(-a["width"] // rows) * rows
+    per_pixel = a["tile_count"] * columns * LANES * a["kernel_width"] * g.in_channels // g.group
+    return a["batch"] * pixels * _kernel_rows(a) * per_pixel
+
+
 def _depthwise_products(step: Step) -> int:
-    a = step.arguments
+    a, g = step.arguments, Geometry(step.node)
     rows = _tile(step.kernel)[0]
     pixels = -(-a["width"] // rows) * rows
-    return a["batch"] * a["blocks"] * LANES * pixels * _kernel_rows(a) * a["kernel_width"]
+    per_pixel = a["blocks"] * LANES * a["kernel_width"] * g.in_channels // g.group
+    return a["batch"] * pixels * _kernel_rows(a) * per_pixel
 
 
 def _matmul_products(step: Step) -> int:
@@ -105,6 +114,7 @@ def _winograd_products(step: Step) -> int:
 _PRODUCTS: dict[str, Callable[[Step], int]] = {
     "convolution": _convolution_products,
     "depthwise": _depthwise_products,
+    "grouped": _grouped_products,
     "matmul": _matmul_products,
     "winograd": _winograd_products,
 }

@@ -16,7 +16,7 @@ from support.programs import NodeProgram, only, random_array
 
 import kernels
 from cpuruntime.ops.tile_shapes import tile_shapes
-from cpuruntime.program import lower_convolution
+from cpuruntime.program import lower_convolution, lower_grouped
 from cpuruntime.program.roofs import FmaPeak, ReadRoof
 from cpuruntime.program.tiles import Tiling
 from cpuruntime.program.work import Flops, flops, moved_bytes
@@ -27,7 +27,8 @@ from kernel.measure import Timing
 
 def counted(case: Case, monkeypatch: pytest.MonkeyPatch, rows: int = 1, columns: int = 1) -> Flops:
     tiling = Tiling(rows, columns, 100)
-    monkeypatch.setattr(lower_convolution, "rank_tilings", lambda *sizes: only(tiling))
+    for module in (lower_convolution, lower_grouped):
+        monkeypatch.setattr(module, "rank_tilings", lambda *sizes: only(tiling))
     (step,) = NodeProgram(case.node(), watched=FAMILIES).watched
     return flops(step)
 
@@ -67,6 +68,13 @@ def test_executed_work(monkeypatch: pytest.MonkeyPatch) -> None:
     # 5 pixels are two tiles of 4; 3 blocks are two tiles of 2.
     wide = Case((2, LANES, 1, 5), 3 * LANES, (1, 1), (0, 0, 0, 0))
     assert counted(wide, monkeypatch, 4, 2).executed == 2 * 2 * 8 * 4 * LANES * LANES
+    # Groups of half a vector multiply whole vectors of weights by each of their inputs.
+    narrow = Case((1, 2 * LANES, 1, 4), 2 * LANES, (1, 1), (0, 0, 0, 0), group=LANES)
+    assert counted(narrow, monkeypatch).executed == 2 * 2 * LANES * 4 * 2
+    # Two groups of one and a half vectors are worked on as two vectors each.
+    half = LANES + LANES // 2
+    apart = Case((1, 2 * half, 1, 1), 2 * half, (1, 1), (0, 0, 0, 0), group=2)
+    assert counted(apart, monkeypatch).executed == 2 * 4 * LANES * half
     # Every lane of the block works, whatever channels there are.
     few = Case((1, 5, 1, 1), 3, (1, 1), (0, 0, 0, 0))
     assert counted(few, monkeypatch).executed == 2 * LANES * LANES

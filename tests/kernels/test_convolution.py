@@ -13,7 +13,8 @@ from support.kernels import LANES
 from support.programs import NodeProgram, activation, only, same_for_threads
 
 from cpuruntime.graph.graph import Node
-from cpuruntime.program import lower_convolution
+from cpuruntime.program import lower_convolution, lower_grouped
+from cpuruntime.program.candidate import Candidate
 from cpuruntime.program.planner import Planner
 from cpuruntime.program.tiles import Tiling
 from cpuruntime.program.weights import WeightStore
@@ -33,6 +34,11 @@ def force_tile(monkeypatch: pytest.MonkeyPatch) -> ForceTile:
     def force(rows: int = ROWS, columns: int = COLUMNS, chunk: int = EVERYTHING) -> None:
         tiling = Tiling(rows, columns, chunk)
         monkeypatch.setattr(lower_convolution, "rank_tilings", lambda *sizes: only(tiling))
+
+        def for_group(lines: int, pixels: int, vectors: int, *sizes: int) -> list[Candidate[Tiling]]:
+            return only(Tiling(rows, min(columns, vectors), chunk))
+
+        monkeypatch.setattr(lower_grouped, "rank_tilings", for_group)
 
     return force
 
@@ -132,12 +138,59 @@ def test_dilations(
         (6 * (LANES + 1), 6 * (LANES - 1), 6),
         (LANES, 3 * LANES, LANES),  # three results of each channel
         (10, 4 * LANES, 2),  # more results in a group than fit a tile
+        (4 * (2 * LANES + 2), 4 * (2 * LANES + 2), 4),  # neither begins nor ends with a vector
+        (4 * (LANES + 4), 2 * (2 * LANES + 1), 2),
     ],
 )
-@pytest.mark.parametrize("columns", [1, 2])
+@pytest.mark.parametrize("columns", [1, 2, 3])
 def test_groups(inputs: int, channels: int, group: int, columns: int, force_tile: ForceTile) -> None:
     force_tile(columns=columns)
     check(Case((2, inputs, 3, 5), channels, group=group))
+
+
+@pytest.mark.parametrize("halo", [(), ("x",), ("y",)])
+def test_groups_of_a_pointwise_convolution(halo: tuple[str, ...], force_tile: ForceTile) -> None:
+    force_tile()
+    width = 2 * LANES + 2
+    case = Case((2, 4 * width, 3, 4), 4 * width, (1, 1), (0, 0, 0, 0), group=4, residual=True, activation="Relu")
+    check(case, prepare=halo_around(*halo))
+
+
+def test_activations_of_groups_follow_in_a_step(force_tile: ForceTile) -> None:
+    force_tile()
+    case = Case((1, 3 * (LANES + 2), 3, 5), 3 * (LANES + 1), group=3, activation="Sigmoid")
+    actual = same_for_threads(NodeProgram(case.node(), watched=FAMILIES), *case.inputs)
+    y = expected(case, case.inputs)
+    np.testing.assert_allclose(actual, 1 / (1 + np.exp(-y)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("inputs", [1, 2, LANES + 1, 3 * LANES])
+def test_groups_with_strides_and_dilations(inputs: int, force_tile: ForceTile) -> None:
+    force_tile()
+    case = Case((1, 3 * inputs, 9, 13), 3 * (LANES + 3), (3, 2), (2, 1, 0, 3), (2, 3), (1, 2), group=3)
+    check(case)
+
+
+def test_every_tile_computes_the_same_bits_in_groups(force_tile: ForceTile) -> None:
+    case = Case((1, 3 * (LANES + 2), 3, 9), 3 * (3 * LANES + 2), group=3)
+    results = set()
+    for rows, columns in ((1, 1), (2, 2), (4, 2), (8, 3)):
+        force_tile(rows, columns)
+        results.add(check(case).run(*case.inputs).tobytes())
+    assert len(results) == 1
+
+
+@pytest.mark.parametrize("width", [LANES // 4, LANES // 2, LANES - 1, LANES + 2])
+def test_an_infinity_stays_in_its_group(width: int, force_tile: ForceTile) -> None:
+    force_tile()
+    case = Case((1, 4 * width, 4, 5), 4 * width, (1, 1), (0, 0, 0, 0), group=4)
+    x = case.inputs[0]
+    x[0, width, 1, 2] = np.inf
+    actual = same_for_threads(NodeProgram(case.node(), watched=FAMILIES), x)
+    places = np.zeros(actual.shape, bool)
+    places[0, width : 2 * width, 1, 2] = True
+    np.testing.assert_array_equal(np.isfinite(actual), ~places)
+    assert not np.isnan(actual).any()
 
 
 def test_one_array_of_weights_for_two_numbers_of_groups() -> None:

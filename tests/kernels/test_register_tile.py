@@ -5,18 +5,26 @@ from __future__ import annotations
 import pytest
 from support.spills import Variant, count_spills, spills_in
 
-from cpuruntime.ops.isa import VECTOR_BYTES, current
-from cpuruntime.ops.tile_shapes import depthwise_rows, tile_shapes, winograd_shapes
+from cpuruntime.ops.isa import LANES, VECTOR_BYTES, current
+from cpuruntime.ops.tile_shapes import lane_rows, tile_shapes, winograd_shapes
+from cpuruntime.program.lower_depthwise import MOST_TAPS
 
 UNROLL = 4
 CONVOLUTIONS: list[Variant] = [("convolution", (*shape, UNROLL, VECTOR_BYTES)) for shape in tile_shapes()]
 PRODUCTS: list[Variant] = [("matmul", shape) for shape in tile_shapes()]
-DEPTHWISE: list[Variant] = [("depthwise", (rows,)) for rows in depthwise_rows()]
+# The largest lane tiles for every number of kernel columns that they slide over.
+DEPTHWISE: list[Variant] = [("depthwise", (lane_rows(1)[0], 1, None, 1, 1))]
+DEPTHWISE += [("depthwise", (lane_rows(t)[0], t, stride, 1, 1)) for t in range(2, MOST_TAPS + 1) for stride in (1, 2)]
+# Groups within a vector have their inputs moved to the lanes of their outputs.
+MOST_ROWS = lane_rows(3, moved=True)[0]
+DEPTHWISE += [("depthwise", (MOST_ROWS, 3, stride, i, 4)) for stride in (1, 2) for i in (1, 2, 4)]
+DEPTHWISE += [("depthwise", (MOST_ROWS, 3, 2, 8, 8))] if LANES >= 8 else []
+GROUPED: list[Variant] = [("grouped_convolution", (*shape, UNROLL, VECTOR_BYTES)) for shape in tile_shapes()]
 # First layers read pixels of three floats; strides move the constants in the addresses.
 FIRST = tile_shapes()[0]
 OTHERS: list[Variant] = [("convolution", (*FIRST, 3, 2 * 12)), ("convolution", (*FIRST, UNROLL, 2 * VECTOR_BYTES))]
 WINOGRAD: list[Variant] = [("winograd_product", shape) for shape in winograd_shapes()]
-VARIANTS = [*CONVOLUTIONS, *PRODUCTS, *DEPTHWISE, *OTHERS, *WINOGRAD]
+VARIANTS = [*CONVOLUTIONS, *PRODUCTS, *DEPTHWISE, *GROUPED, *OTHERS, *WINOGRAD]
 # More accumulators than registers.
 TOO_LARGE: Variant = ("convolution", (current().registers, 2, UNROLL, VECTOR_BYTES))
 

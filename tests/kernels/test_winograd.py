@@ -101,8 +101,8 @@ def test_signals(length: int, force_tiling: ForceTiling) -> None:
     [
         (2, 2 * LANES, 4 * LANES),
         (3, 6 * LANES, 3 * LANES),
-        (LANES // 2, 2 * LANES, 2 * LANES),
-        (LANES, 2 * LANES, 4 * LANES),
+        (8, 6 * LANES, 6 * LANES),  # four groups in three vectors
+        (4, 3 * LANES, 6 * LANES),
     ],
 )
 @pytest.mark.parametrize("method", [LARGE, WHOLE_IMAGE[-1]], ids=str)

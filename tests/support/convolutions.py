@@ -12,7 +12,7 @@ from cpuruntime.program.planner import Planner
 
 from .programs import NodeProgram, Prepare, activation, assert_close, random_array, same_for_threads
 
-FAMILIES = ("convolution", "depthwise")  # of kernels that compute directly
+FAMILIES = ("convolution", "depthwise", "grouped")  # of kernels that compute directly
 WINOGRAD_SLACK = 10.0  # its transforms cost a digit
 
 

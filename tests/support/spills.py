@@ -10,6 +10,7 @@ from multiprocessing import get_context
 
 from cpuruntime.ops.convolution import convolution
 from cpuruntime.ops.depthwise import depthwise
+from cpuruntime.ops.grouped_convolution import grouped_convolution
 from cpuruntime.ops.jit import Kernel
 from cpuruntime.ops.matmul import matmul
 from cpuruntime.ops.winograd import phases
@@ -21,7 +22,8 @@ def winograd_product(rows: int, columns: int) -> Kernel:
     return phases(Method(Algorithm(4, 3), Algorithm(4, 3)), rows, columns, "")["product_phase"]
 
 
-FAMILIES: dict[str, Callable[..., Kernel]] = {f.__name__: f for f in (convolution, depthwise, matmul, winograd_product)}
+_FACTORIES = (convolution, depthwise, grouped_convolution, matmul, winograd_product)
+FAMILIES: dict[str, Callable[..., Kernel]] = {f.__name__: f for f in _FACTORIES}
 Variant = tuple[str, tuple[int, ...]]
 """The name of a kernel's factory and its arguments."""
 

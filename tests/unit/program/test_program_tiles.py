@@ -9,9 +9,10 @@ import pytest
 
 from cpuruntime.ops import tile_shapes
 from cpuruntime.ops.isa import LANES
-from cpuruntime.ops.tile_shapes import depthwise_rows
+from cpuruntime.ops.tile_shapes import lane_rows
 from cpuruntime.ops.winograd import scratch_bytes
 from cpuruntime.program import tiles
+from cpuruntime.program.lower_depthwise import MOST_TAPS, choose_rows
 from cpuruntime.program.tiles import Tiling
 from cpuruntime.program.winograd_choice import (
     SCRATCH_LIMIT,
@@ -83,10 +84,17 @@ def test_there_is_a_tile_for_a_single_row_and_column(isa: str) -> None:
     assert (1, 1) in tile_shapes._BY_ISA[isa]
 
 
-def test_depthwise_rows_end_with_one() -> None:
-    rows = depthwise_rows()
-    assert rows[-1] == 1
-    assert list(rows) == sorted(rows, reverse=True)
+@pytest.mark.parametrize("taps", range(1, MOST_TAPS + 1))
+def test_lane_tiles_fit(taps: int) -> None:
+    assert list(lane_rows(taps)) == sorted(lane_rows(taps), reverse=True)
+    for width in range(1, 60):
+        assert choose_rows(width, taps) <= width
+
+
+def test_lane_tiles_are_as_wide_as_the_image_when_they_can() -> None:
+    for rows in lane_rows(3):
+        assert choose_rows(rows, 3) == rows
+        assert choose_rows(2 * rows, 3) >= rows
 
 
 SIZES = list(product((1, 3), (1, 2, 9, 32), (1, 5, 32), (1, 2, 3, 7, 14), (1, 2, 7, 33)))
