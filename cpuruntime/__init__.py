@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cpuruntime.errors import (
     BusyError,
     CancelledError,
+    DeadlineExceededError,
     DeviceUnavailableError,
     Error,
     InternalError,
@@ -28,6 +29,7 @@ from cpuruntime.errors import (
 
 if TYPE_CHECKING:
     from cpuruntime import properties
+    from cpuruntime.anatomy import LatencyAnatomy
     from cpuruntime.async_infer_queue import AsyncInferQueue
     from cpuruntime.compiled_model import CompiledModel
     from cpuruntime.core import Core, Version, compile_model
@@ -52,6 +54,7 @@ _HOMES = {
     "Dimension": "graph.shapes",
     "Explanation": "devices.interface",
     "InferRequest": "infer_request",
+    "LatencyAnatomy": "anatomy",
     "Model": "model",
     "Output": "port",
     "PartialShape": "graph.shapes",
@@ -73,6 +76,7 @@ __all__ = [
     "CompiledModel",
     "ConstOutput",
     "Core",
+    "DeadlineExceededError",
     "DeviceUnavailableError",
     "Dimension",
     "Error",
@@ -80,6 +84,7 @@ __all__ = [
     "InferRequest",
     "InternalError",
     "InvalidArgumentError",
+    "LatencyAnatomy",
     "Model",
     "ModelError",
     "ModelNotFoundError",

@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from threading import get_ident
+from time import perf_counter_ns
 from typing import Any
 
 from cpuruntime.bindings import InferenceRun
+from cpuruntime.callbacks import Callback
 from cpuruntime.compiled_model import CompiledModel
-from cpuruntime.devices.interface import Watch
-from cpuruntime.errors import BusyError, InvalidArgumentError
+from cpuruntime.devices.interface import TERMS, Watch
+from cpuruntime.errors import BusyError, DeadlineExceededError, InvalidArgumentError
 from cpuruntime.infer_request import InferRequest
-
-Callback = Callable[[InferRequest, Any], None]
+from cpuruntime.request_terms import parse_terms
 
 
 class _State:
@@ -80,13 +81,18 @@ class _State:
                     self.errors += (run.error,)
                 self.idle += (index,)
 
-    def wait_idle(self, requests: Sequence[InferRequest]) -> int | None:
-        """Wait until a request is idle, raise a kept error, and return the next one's index; None if it was taken."""
+    def wait_idle(self, requests: Sequence[InferRequest], deadline: int = 0) -> int | None:
+        """Wait until a request is idle, raise a kept error, and return the next one's index; None if it was taken.
+
+        DeadlineExceededError when the clock of perf_counter_ns has passed a `deadline` that is not 0.
+        """
         while not self.idle:
             self.land(requests)
             if not self.idle:
                 self.check_may_wait()
-                self.wait(requests)
+                if 0 < deadline <= perf_counter_ns():
+                    raise DeadlineExceededError("The inference's deadline passed before a request was idle.")
+                self.wait(requests, deadline)
         if self.errors:
             raise self.errors[0]
         try:
@@ -94,21 +100,22 @@ class _State:
         except IndexError:
             return None
 
-    def wait(self, requests: Sequence[InferRequest]) -> None:
-        """Wait until a request may have become idle."""
+    def wait(self, requests: Sequence[InferRequest], deadline: int) -> None:
+        """Wait until a request may have become idle, or for a deadline that is not 0."""
         gate = threading.Lock()
         gate.acquire()
         if self.watch is None or not self.flying:
             self.waiters.append(gate)
             if not self.idle and not self.flying:
-                gate.acquire()
+                seconds = (deadline - perf_counter_ns()) / 1e9
+                gate.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX) if deadline else -1)
             return
         self.watchers.append(gate)
         try:
             count = self.watch.count
             self.land(requests)
             if not self.idle:
-                self.watch.wait(count)
+                self.watch.wait(count, deadline and max(0, deadline - perf_counter_ns()))
         finally:
             with suppress(ValueError):
                 self.watchers.remove(gate)
@@ -143,17 +150,27 @@ class AsyncInferQueue:
         self._state = _State(jobs, quiet[0].watch(quiet) if len(quiet) == jobs else None)
         self._hooks = tuple(partial(self._state.over, index) for index in range(jobs))
 
-    def start_async(self, inputs: Any = None, userdata: Any = None, share_inputs: bool = False) -> None:
+    def start_async(
+        self,
+        inputs: Any = None,
+        userdata: Any = None,
+        share_inputs: bool = False,
+        *,
+        priority: Any = None,
+        deadline_ms: float | None = None,
+    ) -> None:
         """Start an inference in the next idle request, as `InferRequest.start_async`; waits until there is one.
 
-        The request is the one that `get_idle_request_id` returns. Wrong inputs raise here.
+        The request is the one that `get_idle_request_id` returns. Wrong inputs raise here, and DeadlineExceededError
+        if the deadline passes before a request is idle; one that passes later is an error of the inference.
         """
+        terms = TERMS if priority is None and deadline_ms is None else parse_terms(priority, deadline_ms)
         state = self._state
         index = None
         try:
             while index is None:
                 if state.errors or not state.idle:
-                    state.wait_idle(self._requests)
+                    state.wait_idle(self._requests, terms.deadline)
                 try:
                     index = state.idle[0]
                     state.idle.remove(index)
@@ -162,9 +179,9 @@ class AsyncInferQueue:
             state.userdata[index] = userdata
             request = self._requests[index]
             if state.watch is None or state.callback is not None:
-                request.start(inputs, userdata, share_inputs, self._hooks[index])
+                request.start(inputs, userdata, share_inputs, self._hooks[index], terms=terms)
             else:
-                state.fly(index, request.start(inputs, userdata, share_inputs, quietly=True))
+                state.fly(index, request.start(inputs, userdata, share_inputs, quietly=True, terms=terms))
         except BaseException:
             if index is not None and index not in state.idle and index not in state.flying:
                 self._recover(index)
@@ -207,16 +224,14 @@ class AsyncInferQueue:
             finally:
                 del self, request, error  # the error's traceback refers to this frame
 
-    def set_callback(self, callback: Callback) -> None:
+    def set_callback(self, callback: Callable[[InferRequest, Any], None]) -> None:
         """Call `callback(request, userdata)` after each inference started from now on that succeeds.
 
         It runs on threads of the runtime, for several requests at the same time, so it must be thread-safe; a request
         is idle for `start_async` when it has returned. It may start the next inference while a request is idle; it may
         not wait for one, nor call `wait_all` (BusyError).
         """
-        if not callable(callback):
-            raise InvalidArgumentError(f"The callback must be callable, not {type(callback).__name__}.")
-        self._state.callback = callback
+        self._state.callback = Callback(callback)
 
     @property
     def userdata(self) -> list[Any]:

@@ -23,20 +23,21 @@ class InferenceRun:
 
     Attributes:
         started: when it did, on the clock of perf_counter_ns.
+        returned: when its callback had returned, 0 if there was none.
         quiet: whether the device tells nobody when it is over; whoever looks takes note of it (`Bindings.look`).
         error: what it ended with.
         finished: whether it is over and its callback has returned.
         thread: the thread in which the callback runs.
     """
 
-    started = 0
+    started = returned = 0
     quiet = False
     callback: Callable[[Any], None] | None = None
     hook: Callable[[Any, BaseException | None], None] | None = None
     error: BaseException | None = None
     finished = False
     thread = 0
-    waiters: Sequence[threading.Lock] = ()
+    waiters: Sequence[threading.Lock | _Bell] = ()
 
     def wait(self, seconds: float = -1) -> bool:
         """Wait until it is finished, or for so long: whether it is. In its own callback it counts as finished.
@@ -50,11 +51,24 @@ class InferenceRun:
         self.__dict__.setdefault("waiters", []).append(gate)
         return self.finished or gate.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
 
+    def call_when_finished(self, function: Callable[[], None]) -> None:
+        """Call a function, once or twice, when it is finished or if it is already."""
+        self.__dict__.setdefault("waiters", []).append(_Bell(function))
+        if self.finished:
+            function()
+
     def finish(self) -> None:
         """Let the waiters go on."""
         self.finished = True
         for gate in self.waiters:
             gate.release()
+
+
+class _Bell:
+    """A waiter that is no thread."""
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self.release = function
 
 
 Place = tuple[str, int]

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from threading import get_ident
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cpuruntime.anatomy import LatencyAnatomy
+from cpuruntime.awaiting import wait_in_loop
 from cpuruntime.bindings import RUN, Bindings, InferenceRun
-from cpuruntime.devices.interface import DeviceModel, DeviceRequest, ProfilingInfo, QuietRequest
+from cpuruntime.callbacks import Callback
+from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, ProfilingInfo, QuietRequest, Terms
 from cpuruntime.errors import InvalidArgumentError, UnsupportedError
 from cpuruntime.graph.types import Type
 from cpuruntime.port import ConstOutput, Ports, describe_all, position
+from cpuruntime.request_terms import parse_terms
 from cpuruntime.results import Results
 from cpuruntime.tensor import Tensor
 
@@ -40,6 +44,9 @@ class InferRequest:
     but `wait`, `wait_for`, `cancel`, `userdata` and `latency` raises BusyError. When the callback runs, the request is
     idle again and may be started from there. Different requests may be used from different threads at the same time;
     one request is for one thread at a time.
+
+    `await` waits in an event loop of asyncio for the inference started last: after `request.start_async(inputs)`,
+    `results = await request`. It raises what `wait` raises. If the waiting task is cancelled so is the inference.
     """
 
     __slots__ = (
@@ -56,7 +63,7 @@ class InferRequest:
         self._shared = shared
         self._device: DeviceRequest = shared.device.create_request()
         self._bindings = Bindings(shared.ports, self._device)
-        self._callback: Callable[[Any], None] | None = None
+        self._callback: Callback | None = None
         self._run: InferenceRun | None = None
         self._userdata: Any = None
 
@@ -95,9 +102,11 @@ class InferRequest:
             if bindings.followed or bindings.unset:
                 bindings.prepare()
             self._run = run
-            begin = perf_counter_ns()
-            self._device.run()
-            bindings.nanoseconds = perf_counter_ns() - begin
+            begin = run.started = perf_counter_ns()
+            try:
+                self._device.run()
+            finally:
+                bindings.nanoseconds = perf_counter_ns() - begin
             if ports.dynamic_outputs:
                 bindings.collect()
             arrays = []
@@ -113,16 +122,38 @@ class InferRequest:
             arrays = [_encoded(array) for array in arrays]
         return Results(arrays, ports)
 
-    def start_async(self, inputs: Any = None, userdata: Any = None, share_inputs: bool = False) -> None:
+    def start_async(
+        self,
+        inputs: Any = None,
+        userdata: Any = None,
+        share_inputs: bool = False,
+        *,
+        priority: Any = None,
+        deadline_ms: float | None = None,
+    ) -> None:
         """Start an inference and return at once; arguments as for `infer`.
 
         `userdata`, unless None, replaces what the callback is given. Wrong inputs raise here, other errors in `wait`.
         With `share_inputs` the arrays must keep their content until the inference is over.
+
+        Args:
+            priority: "LOW", "MEDIUM" or "HIGH". Among the requests of the compiled model that wait for a stream, those
+                of the highest priority begin first; of these the one whose deadline is next; else the one started
+                first. Those of lower priority or without a deadline wait as long as there are others.
+            deadline_ms: within how many milliseconds from now the inference has to be finished. Else it ends with
+                DeadlineExceededError: at once while it waits for a stream, at its next step while it runs.
         """
-        self.start(inputs, userdata, share_inputs)
+        terms = TERMS if priority is None and deadline_ms is None else parse_terms(priority, deadline_ms)
+        self.start(inputs, userdata, share_inputs, terms=terms)
 
     def start(
-        self, inputs: Any, userdata: Any, share_inputs: bool, hook: Hook | None = None, quietly: bool = False
+        self,
+        inputs: Any,
+        userdata: Any,
+        share_inputs: bool,
+        hook: Hook | None = None,
+        quietly: bool = False,
+        terms: Terms = TERMS,
     ) -> InferenceRun:
         """`start_async`; `hook`, where given, is called in place of the callback, and `quietly` nobody is called."""
         bindings = self._bindings
@@ -141,13 +172,13 @@ class InferRequest:
                 bindings.prepare()
             run.started = perf_counter_ns()
             if quiet is not None and (quietly or (hook is None and self._callback is None)):
-                quiet.start_quietly()
+                quiet.start_quietly(terms)
                 run.quiet = True  # not earlier, since the device would say that the inference before is over
                 self._run = run
             else:
                 run.callback, run.hook = self._callback, hook
                 self._run = run
-                self._device.start(self._finish)
+                self._device.start(self._finish, terms)
         except BaseException as error:
             # an interrupt may have struck after the inference was queued; then it is cancelled, and still to finish
             pending = self._is(run) and not isinstance(error, Exception) and self._device.cancel()
@@ -168,7 +199,8 @@ class InferRequest:
     def _finish(self, error: BaseException | None) -> None:
         """The device's `done`: the inference is over."""
         run = self._bindings.running[RUN]
-        self._bindings.nanoseconds = perf_counter_ns() - run.started
+        moments = self._device.moments()
+        self._bindings.nanoseconds = max(0, (moments[2] if moments else perf_counter_ns()) - run.started)
         if error is None and self._shared.ports.dynamic_outputs:
             try:
                 self._bindings.collect()
@@ -184,6 +216,8 @@ class InferRequest:
                 run.callback(self._userdata)
         except BaseException as raised:
             run.error = raised
+        if run.hook is not None or run.callback is not None:
+            run.returned = perf_counter_ns()
         run.thread = 0
         run.finish()
         del self, run, error  # the traceback of a callback's error refers to this frame
@@ -203,6 +237,18 @@ class InferRequest:
                 raise run.error
             finally:
                 del self, run  # the error's traceback refers to this frame
+
+    def __await__(self) -> Generator[Any, None, Results]:
+        run, quiet = self._run, self._bindings.quiet
+        if run is not None:
+            calls = quiet.call_when_over if run.quiet and quiet is not None else run.call_when_finished
+            yield from wait_in_loop(lambda: run.finished or self._wait(run, 0), calls, self.cancel)
+            if run.error is not None:
+                try:
+                    raise run.error
+                finally:
+                    del self, run  # the error's traceback refers to this frame
+        return self.results
 
     def _wait(self, run: InferenceRun, seconds: float | None = None) -> bool:
         """Wait until `run` is over, or for so long: whether it is."""
@@ -254,9 +300,7 @@ class InferRequest:
         It runs on a thread of the runtime, which does nothing else meanwhile. What it raises surfaces in `wait`.
         """
         self._bindings.check_idle()
-        if not callable(callback):
-            raise InvalidArgumentError(f"The callback must be callable, not {type(callback).__name__}.")
-        self._callback = callback
+        self._callback = Callback(callback)
         self._userdata = userdata
 
     def get_tensor(self, name_or_port: str | ConstOutput) -> Tensor:
@@ -327,6 +371,20 @@ class InferRequest:
         """How long the last inference took, in milliseconds, waiting for a stream included; 0.0 before the first."""
         self._bindings.look()
         return self._bindings.nanoseconds / 1e6
+
+    @property
+    def latency_anatomy(self) -> LatencyAnatomy:
+        """Where the time of the last inference went: waiting, binding, executing, calling back; zeros before the first.
+
+        The first three parts are its `latency`. While its callback runs the last part is 0.
+        """
+        self._bindings.check_idle()
+        run = self._run
+        if run is None:
+            return LatencyAnatomy()
+        over = run.started + self._bindings.nanoseconds
+        taken, began, ended = self._device.moments() or (0, run.started, over)
+        return LatencyAnatomy.of(run.started, taken, began, ended, run.returned or over)
 
     @property
     def userdata(self) -> Any:

@@ -10,6 +10,9 @@ kernel.
 A leader's own thread returns to the interpreter after a job, unless the job names a task: then its landing is told
 from here, and the thread waits for the next job.
 
+Between steps a leader gives way: it waits while work of a higher priority claims a processor of its group, see
+`claims`. A run ends early, between steps, when it is cancelled or its deadline passes.
+
 The entries are compiled like kernels; what their three arguments mean is theirs. Their callers guarantee: one leader of
 a group at a time; `work` entered once by each thread 1..threads-1; the memory of groups, jobs and signals outlives the
 calls.
@@ -19,26 +22,39 @@ from __future__ import annotations
 
 import numpy as np
 
+from .claims import claim, claimed_line, has_lower, is_claimed, keep_place, release, step_up
 from .jit import inline, kernel, lazy, record
+from .signals import LINE, VALUE, happen, linger_while, sleep, sleep_while, spin_while, yield_while
 
 simd = lazy("simd")
 system = lazy("system")
 
-SIGNAL = record(count="i4", sleepers="i4", value="i8")
-"""Something to wait for: `count` changes when it happens, `value` comes with it, `sleepers` wait in the kernel.
-
-It has a cache line to itself wherever it lies.
-"""
-
-TASK = record(count="i4", sleepers="i4", value="i8", also="i8", completed="i8", ended="i8")
+TASK = record(
+    count="i4", sleepers="i4", value="i8", also="i8", completed="i8", caller="i8",
+    watched="i4", unused="i4", landed="i4",
+)  # fmt: skip
 """What is told when a job's task is over: a SIGNAL, whose `count` goes up by 1 each time, and what came of the job.
 
 also       address of another SIGNAL to let happen, or 0
 completed  steps of the job that all threads finished
-ended      the clock (ns) when it was over
+caller     address of the SIGNAL that happens in place of these if the job is to be TOLD, and besides if `watched` is
+           not 0
+landed     set to 1 when a job to be TOLD is over
 """
 
-GROUP = record(words="i8", threads="i8", cpu="i8", mask="i8", saved_mask="i8", spin="i8", yielding="i8", linger="i8")
+CONTROL = record(cancel="i4", deadline="i8", began="i8", ended="i8")
+"""What a run listens to, and when it was.
+
+cancel    once it is not 0, the run ends at the next step boundary
+deadline  0, or the clock (ns) from which on it does so
+began     the clock when the latest run began
+ended     the clock when it was over
+"""
+
+GROUP = record(
+    words="i8", threads="i8", cpu="i8", mask="i8", saved_mask="i8", spin="i8", yielding="i8", linger="i8",
+    level="i8", table="i8", owns="i8", owned="i8",
+)  # fmt: skip
 """What a group is; constant while it lives.
 
 words       address of the words below: WORDS_BYTES, zeroed, 128-byte aligned
@@ -49,10 +65,13 @@ saved_mask  address of MASK_BYTES of scratch, where a leader that pins itself ke
 spin        nanoseconds a thread spins at a barrier before it offers its core to others
 yielding    nanoseconds it then goes on offering before it sleeps
 linger      nanoseconds a thread spins for its next job before it sleeps
+level       its priority, 0 (low) to claims.LEVELS - 1
+table       address of the process's table of claims
+owns        address of int64[owned]: the CPUs its threads are pinned to; owned is 0 when they are not
 """
 
 JOB = record(
-    program="i8", steps="i8", shared="i8", timing="i8", cancel="i8", task="i8", completed="i8", elapsed="i8"
+    program="i8", steps="i8", shared="i8", timing="i8", control="i8", task="i8", completed="i8", elapsed="i8"
 )  # fmt: skip
 """One program to run; the last two fields are the runner's, the others are constant while it runs.
 
@@ -60,27 +79,33 @@ program    address of int64[steps][2]: kernel, argument block + ALONE or 0
 steps      number of steps, at least 1
 shared     number of steps up to the last one that is not ALONE, 0 when all are
 timing     0, or address of int64[steps + 1]: the clock (ns) at the start and after each step
-cancel     0, or address of an int32 word: once it is not 0, the run ends at the next step boundary
-task       address of the TASK that is over with this job, 0 when the interpreter has to go on with it
+control    0, or address of a CONTROL
+task       address of the TASK that is over with this job, plus TOLD or 0; 0 when the interpreter has to go on with it
 completed  steps of the last run that all threads finished
 elapsed    nanoseconds the last run took, 0 before the first
 """
 
-SLEEPERS, VALUE = (SIGNAL.fields[name][1] for name in ("sleepers", "value"))
-ALSO, TASK_COMPLETED, ENDED = (TASK.fields[name][1] for name in ("also", "completed", "ended"))
-PROGRAM, STEPS, SHARED, TIMING, CANCEL, OF_TASK, COMPLETED, ELAPSED = (JOB.fields[name][1] for name in JOB.names)
+ALSO, TASK_COMPLETED, CALLER, WATCHED, LANDED_AT = (
+    TASK.fields[name][1] for name in ("also", "completed", "caller", "watched", "landed")
+)
+CANCEL, DEADLINE, BEGAN, ENDED = (CONTROL.fields[name][1] for name in CONTROL.names)
+PROGRAM, STEPS, SHARED, TIMING, OF_CONTROL, OF_TASK, COMPLETED, ELAPSED = (JOB.fields[name][1] for name in JOB.names)
 STEP_BYTES = 16
-ALONE = 1
+ALONE = TOLD = 1
 MASK_BYTES = 1024
-SHORT_JOB, OTHERS_RAN, HOUR = 500_000, 10_000, 3_600_000_000_000  # nanoseconds
+# Nanoseconds. Work that gives way goes on when nothing has claimed its processors for GRACE, since the next inference
+# of a loop follows at once, and at the latest after PATIENCE; it looks for a cancellation every GLANCE.
+SHORT_JOB, GRACE, GLANCE, PATIENCE = 500_000, 200_000, 5_000_000, 1_000_000_000
+# What `lead` may be asked for: to pin the calling thread, and not to give way, as the caller holds the GIL.
+PIN, HOLDS_GIL = 1, 2
 
-# A group's words. Those written by different threads lie 128 bytes apart, since processors fetch lines in pairs.
-LINE = 128
+# A group's words. Those written by different threads lie a LINE apart.
 POSTED = 0  # a SIGNAL to the workers, its value the job's address or DISMISSAL
 BELL = LINE  # a SIGNAL to the leader's thread, its value the job's address or 0
 FLIGHT = LINE + 16  # int32, one of the states below
 BARRIER = 2 * LINE  # a SIGNAL, its count the barriers passed so far
 OVER = 2 * LINE + 16  # int64[2], the latest even and odd numbered barriers at which a run ended early
+PARKED = 2 * LINE + 32  # int32, whether the leader gives way to others
 ARRIVED = 3 * LINE  # int32, threads that reached the current barrier
 INTERRUPT = 4 * LINE  # int32, set by anyone, for good: every run ends early
 UNPINNED = 4 * LINE + 4  # int32, set by a leader that could not pin itself
@@ -88,78 +113,11 @@ LED = 4 * LINE + 8  # int64, the job that `attend` ran before it returned, RECAL
 HEARD = 4 * LINE + 16  # int64, the rings of the bell that `attend` has dealt with
 PASSED = 4 * LINE + 24  # int64, the leader's count of barriers passed
 CLOSED = 4 * LINE + 32  # int32, set by anyone, for good: `attend` returns after each job
+CLAIMED = 4 * LINE + 36  # int32, whether the group claims its CPUs; written by whoever has the stream
 WORDS_BYTES = 5 * LINE
 DISMISSAL = RECALLED = -1
 # A job that names a task is in flight from before its ring until it landed; one called back then ends `attend`.
 LANDED, FLYING, CALLED = 0, 1, 2
-
-
-@inline
-def happen(signal):
-    """Lets a signal happen; what was written before is visible to those who waited."""
-    system.fetch_add(signal, 1)
-    if system.load(signal + SLEEPERS) > 0:
-        system.syscall(system.FUTEX, signal, system.FUTEX_WAKE_PRIVATE, system.EVERY_SLEEPER, 0)
-
-
-@inline
-def sleep(signal, count, timeout):
-    """Sleeps until the signal's count is no longer `count`, for at most `timeout` nanoseconds; may wake earlier.
-
-    No wake-up is lost: `happen` changes the count and then reads `sleepers`, a sleeper counts itself there and then
-    lets the kernel compare the count, so at least one of the two sees the other.
-    """
-    system.fetch_add(signal + SLEEPERS, 1)
-    system.futex_wait(signal, count, timeout)
-    system.fetch_add(signal + SLEEPERS, -1)
-
-
-@inline
-def sleep_while(signal, count):
-    while system.load(signal) == count:
-        sleep(signal, count, HOUR)
-
-
-@inline
-def spin_while(signal, count, duration):
-    """Spins for `duration` ns; returns whether the signal's count is no longer `count`."""
-    start = system.now()
-    while system.now() - start < duration:
-        for _ in range(32):
-            if system.load(signal) != count:
-                return True
-            system.pause()
-    return False
-
-
-@inline
-def yield_while(signal, count, duration):
-    """Offers the core to others for `duration` ns; returns whether the signal's count is no longer `count`."""
-    start = system.now()
-    while system.now() - start < duration:
-        if system.load(signal) != count:
-            return True
-        system.syscall(system.SCHED_YIELD, 0, 0, 0, 0)
-    return False
-
-
-@inline
-def linger_while(signal, count, duration):
-    """Spins for `duration` ns, offering the core to others; returns whether the count is no longer `count`.
-
-    When others do want the core it returns early: a sleeper's wake-up is then faster than a spinning thread's turn.
-    """
-    start = system.now()
-    moment, before = start, start
-    while moment - start < duration and moment - before < OTHERS_RAN:
-        for _ in range(16):
-            if system.load(signal) != count:
-                return True
-            system.pause()
-        system.syscall(system.SCHED_YIELD, 0, 0, 0, 0)
-        before = moment
-        moment = system.now()
-    return system.load(signal) != count
 
 
 @inline
@@ -174,13 +132,60 @@ def barrier(group):
     if system.fetch_add(group.words + ARRIVED, 1) == group.threads - 1:
         system.store(group.words + ARRIVED, 0)
         happen(signal)
-    elif not spin_while(signal, passed, group.spin) and not yield_while(signal, passed, group.yielding):
-        sleep_while(signal, passed)
+    else:
+        parked = group.words + PARKED
+        if spin_while(signal, passed, group.spin, parked):
+            return
+        if has_lower(group) or not yield_while(signal, passed, group.yielding, parked):
+            sleep_while(signal, passed)
 
 
 @inline
-def interrupted(words, cancel):
-    return system.load(words + INTERRUPT) != 0 or (cancel != 0 and system.load(cancel) != 0)
+def wait_for_job(group, signal, count):
+    """Waits for a group's next job.
+
+    A thread that offers its core to one that has stepped back does not get it back soon, a sleeper does when it wakes.
+    """
+    if has_lower(group):
+        posted = spin_while(signal, count, group.linger, group.words + PARKED)
+    else:
+        posted = linger_while(signal, count, group.linger)
+    if not posted:
+        sleep_while(signal, count)
+
+
+@inline
+def is_late(control):
+    """Whether the deadline has passed."""
+    deadline = simd.load_i64(control + DEADLINE) if control else 0
+    return deadline != 0 and system.now() >= deadline
+
+
+@inline
+def interrupted(words, control):
+    if system.load(words + INTERRUPT) != 0:
+        return True
+    return control != 0 and (system.load(control + CANCEL) != 0 or is_late(control))
+
+
+@inline
+def give_way(group, control):
+    """Waits while work of a higher priority claims the group's processors."""
+    if not claimed_line(group):
+        return
+    system.store(group.words + PARKED, 1)
+    start = system.now()
+    line = claimed_line(group)
+    while line and system.now() - start < PATIENCE and not interrupted(group.words, control):
+        count = system.load(line)
+        if is_claimed(line, group.level):
+            sleep(line, count, GLANCE)
+        else:
+            system.futex_wait(group.words + PARKED, 1, GRACE)
+            # A claim made and ended meanwhile has changed the count.
+            if system.load(line) == count:
+                line = claimed_line(group)
+    system.store(group.words + PARKED, 0)
 
 
 @inline
@@ -208,7 +213,9 @@ def share_of(group, job, thread, passed):
     """A worker's part of a job; takes and returns the number of barriers passed."""
     step = simd.load_i64(job + PROGRAM)
     end = step + STEP_BYTES * simd.load_i64(job + SHARED)
+    behind = False
     while step < end:
+        behind = keep_place(group, behind)
         alone = is_alone(step)
         if not alone:
             system.call(simd.load_i64(step), simd.load_i64(step + 8), thread, group.threads)
@@ -216,8 +223,10 @@ def share_of(group, job, thread, passed):
             barrier(group)
             passed += 1
             if simd.load_i64(over_at(group, passed)) == passed:
-                return passed
+                break
         step += STEP_BYTES
+    if behind:
+        step_up(group)
     return passed
 
 
@@ -231,23 +240,28 @@ def run_step(step, alone, threads):
 
 
 @inline
-def leaders_share(group, job):
-    """The leader's part of a job; returns the number of steps completed.
+def leaders_share(group, job, control, polite):
+    """The leader's part of a job, giving way if it is `polite`; returns the number of steps completed.
 
     Only the leader looks at the cancel words. It tells the others before it arrives at the barrier, so that all leave
     at the same step.
     """
     program, steps = simd.load_i64(job + PROGRAM), simd.load_i64(job + STEPS)
-    timing, cancel = simd.load_i64(job + TIMING), simd.load_i64(job + CANCEL)
+    timing = simd.load_i64(job + TIMING)
     shared = simd.load_i64(job + SHARED) if group.threads > 1 else 0
     passed = simd.load_i64(group.words + PASSED)
     if timing:
         simd.store_i64(timing, system.now())
+    behind = False
     for i in range(steps):
+        if polite:
+            behind = keep_place(group, behind)
         step = program + STEP_BYTES * i
         alone = is_alone(step)
         run_step(step, alone, group.threads)
-        ends_here = i + 1 < steps and interrupted(group.words, cancel)
+        if polite and i + 1 < steps:
+            give_way(group, control)
+        ends_here = i + 1 < steps and interrupted(group.words, control)
         if i < shared and (ends_here or is_met(step, alone)):
             passed += 1
             if ends_here:
@@ -258,6 +272,8 @@ def leaders_share(group, job):
         if ends_here:
             steps = i + 1
             break
+    if behind:
+        step_up(group)
     simd.store_i64(group.words + PASSED, passed)
     return steps
 
@@ -288,24 +304,59 @@ def pin_caller(group):
 
 
 @inline
-def run(group, job, pin):
-    start = system.now()
+def run_whole(group, job, control, asked):
+    """Runs a job; returns the number of steps completed."""
     if group.threads > 1 and simd.load_i64(job + SHARED):
         simd.store_i64(group.words + POSTED + VALUE, job)
         happen(group.words + POSTED)
     pinned = 0
-    if pin and not stays_put(group, job):
+    if asked & PIN and not stays_put(group, job):
         pinned = pin_caller(group)
-    simd.store_i64(job + COMPLETED, leaders_share(group, job))
+    completed = leaders_share(group, job, control, not asked & HOLDS_GIL)
     if pinned > 0:
         system.syscall(system.SCHED_SETAFFINITY, 0, pinned, group.saved_mask, 0)
-    simd.store_i64(job + ELAPSED, system.now() - start)
+    return completed
+
+
+@inline
+def ensure_claim(group):
+    """Claims the group's processors if anybody would have to give way."""
+    if not system.load(group.words + CLAIMED) and has_lower(group):
+        system.store(group.words + CLAIMED, 1)
+        claim(group)
+
+
+@inline
+def run(group, job, asked):
+    start = system.now()
+    control = simd.load_i64(job + OF_CONTROL)
+    ensure_claim(group)
+    if not asked & HOLDS_GIL:
+        give_way(group, control)
+    completed = 0 if is_late(control) else run_whole(group, job, control, asked)
+    if system.load(group.words + CLAIMED):
+        system.store(group.words + CLAIMED, 0)
+        release(group)
+    end = system.now()
+    simd.store_i64(job + COMPLETED, completed)
+    simd.store_i64(job + ELAPSED, end - start)
+    if control:
+        simd.store_i64(control + BEGAN, start)
+        simd.store_i64(control + ENDED, end)
 
 
 @kernel(GROUP)
-def lead(group, job, pin):
-    """Runs the job at address `job` with the calling thread as thread 0; with `pin` on the group's own CPU."""
-    run(group, job, pin)
+def lead(group, job, asked):
+    """Runs the job at address `job` with the calling thread as thread 0; `asked` is 0 or a sum of PIN, HOLDS_GIL."""
+    run(group, job, asked)
+
+
+@kernel(GROUP)
+def summon(group, job, unused):
+    """Rings for the leader to run a job; it claims the group's processors already now."""
+    ensure_claim(group)
+    simd.store_i64(group.words + BELL + VALUE, job)
+    happen(group.words + BELL)
 
 
 @kernel(GROUP)
@@ -314,8 +365,7 @@ def work(group, thread, threads):
     posted = group.words + POSTED
     number, passed = np.int64(0), np.int64(0)
     while True:
-        if not linger_while(posted, number, group.linger):
-            sleep_while(posted, number)
+        wait_for_job(group, posted, number)
         # The next job is not posted before this one ends, and it does not end without this thread.
         number = system.load(posted)
         job = simd.load_i64(posted + VALUE)
@@ -328,14 +378,28 @@ def work(group, thread, threads):
 def land(task):
     """Tells that a task is over."""
     also = simd.load_i64(task + ALSO)
+    caller = simd.load_i64(task + CALLER)
     happen(task)
     if also:
         happen(also)
+    # Whoever sets `watched` looks at the count afterwards, so at least one of the two sees the other.
+    if system.load(task + WATCHED) and caller:
+        happen(caller)
+
+
+@inline
+def land_told(task):
+    """Tells the caller that a task's job is over."""
+    caller = simd.load_i64(task + CALLER)
+    system.store(task + LANDED_AT, 1)
+    happen(caller)
 
 
 @kernel(GROUP)
 def attend(group, finished, pin):
     """A leader's own thread: tells that the task at `finished` (if any) is over, waits for the bell, leads its job.
+
+    `finished` may also be the address of a SIGNAL that is to happen, plus TOLD.
 
     It goes on with the next job when that names a task, unless it was called back meanwhile; LED then is RECALLED.
 
@@ -343,12 +407,13 @@ def attend(group, finished, pin):
     is taken once, and LED says which one was.
     """
     bell, flight = group.words + BELL, group.words + FLIGHT
-    if finished:
+    if finished & TOLD:
+        happen(finished - TOLD)
+    elif finished:
         land(finished)
     while True:
         heard = simd.load_i64(group.words + HEARD)
-        if not linger_while(bell, heard, group.linger):
-            sleep_while(bell, heard)
+        wait_for_job(group, bell, heard)
         # The count before the job: a ring after this is heard next time.
         simd.store_i64(group.words + HEARD, system.load(bell))
         job = simd.load_i64(bell + VALUE)
@@ -361,11 +426,15 @@ def attend(group, finished, pin):
         run(group, job, pin)
         if task == 0:
             return
+        told = task & TOLD
+        task -= told
         simd.store_i64(task + TASK_COMPLETED, simd.load_i64(job + COMPLETED))
-        simd.store_i64(task + ENDED, system.now())
         # Landed before it is told, so that whoever is told finds the stream free; the job may then be another task's.
         called = system.replace(flight, FLYING, LANDED) == CALLED
-        land(task)
+        if told:
+            land_told(task)
+        else:
+            land(task)
         if called:
             simd.store_i64(group.words + LED, RECALLED)
             return
@@ -378,24 +447,3 @@ def attend(group, finished, pin):
 def recall(group, unused, unused_too):
     """Has the leader's thread return after the job in flight, if there is one: FLIGHT then is CALLED."""
     system.replace(group.words + FLIGHT, FLYING, CALLED)
-
-
-@kernel(SIGNAL)
-def notify(signal, value, unused):
-    """Lets a signal happen, with a `value` unless that is 0."""
-    address = system.address_of(signal)
-    if value:
-        simd.store_i64(address + VALUE, value)
-    happen(address)
-
-
-@kernel(SIGNAL)
-def wait(signal, count, timeout):
-    """Waits until the signal's count is no longer `count`, for about `timeout` nanoseconds; may return earlier.
-
-    It spins for as many nanoseconds as the signal's value says, then sleeps. It returns when the process gets a signal
-    of the other kind, so that the interpreter can handle Ctrl-C.
-    """
-    address = system.address_of(signal)
-    if not linger_while(address, count, signal.value):
-        sleep(address, count, timeout)

@@ -15,10 +15,13 @@ from numba.extending import intrinsic
 
 from .simd import I32, I64, call_llvm, pointer
 
-# Linux system call numbers by machine: (futex, sched_yield, sched_setaffinity, sched_getaffinity).
-_CALLS = {"x86_64": (202, 24, 203, 204), "aarch64": (98, 124, 122, 123)}
+# Linux system call numbers by machine, in the order of the names below.
+_CALLS = {"x86_64": (202, 24, 203, 204, 144, 145), "aarch64": (98, 124, 122, 123, 119, 120)}
 MACHINE = platform.machine()
-FUTEX, SCHED_YIELD, SCHED_SETAFFINITY, SCHED_GETAFFINITY = _CALLS.get(MACHINE, (0, 0, 0, 0))
+FUTEX, SCHED_YIELD, SCHED_SETAFFINITY, SCHED_GETAFFINITY, SCHED_SETSCHEDULER, SCHED_GETSCHEDULER = _CALLS.get(
+    MACHINE, (0,) * 6
+)
+SCHED_OTHER, SCHED_IDLE = 0, 5
 FUTEX_WAIT_PRIVATE, FUTEX_WAKE_PRIVATE = 128, 129
 EVERY_SLEEPER = 0x7FFFFFFF
 _CLOCK_MONOTONIC = 1

@@ -32,9 +32,29 @@ from cpuruntime.graph.shapes import PartialShape
 from cpuruntime.graph.types import Type
 from cpuruntime.hints import StreamPlan
 from cpuruntime.properties import Property, Settings, declared, from_environment
+from cpuruntime.properties.hint import Priority
 from cpuruntime.streams.topology import Topology
 
 Done = Callable[[BaseException | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On what terms an inference is to be run.
+
+    Attributes:
+        priority: those of a higher one begin first, of the requests of a model that wait for a stream; of these the one
+            with the earliest deadline, else the one started first. A device without such a queue may ignore it.
+        deadline: when it has to be over, on the clock of perf_counter_ns in nanoseconds, or 0. Once that has passed it
+            ends with DeadlineExceededError: at once if it waits, at its next step if it runs.
+    """
+
+    priority: Priority = Priority.MEDIUM
+    deadline: int = 0
+
+
+TERMS = Terms()
+"""The terms of an inference for which none are set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,14 +219,14 @@ class DeviceRequest(ABC):
         """
 
     @abstractmethod
-    def start(self, done: Done) -> None:
+    def start(self, done: Done, terms: Terms = TERMS) -> None:
         """Queue one inference and return at once.
 
         Unless `start` itself raises, `done` is called exactly once, from one of the device's threads, after the
         inference is over: with None, or with the error (CancelledError after a `cancel` that had effect). `done` does
-        not raise, may take as long as the user's callback takes, and may itself call anything of this interface on
-        this request or others, so the device calls it holding no lock. The device drops `done` once it was called:
-        it refers to the public request, which keeps the model open.
+        not raise, may take as long as the user's callback takes, which should not keep other inferences waiting, and
+        may itself call anything of this interface on this request or others, so the device calls it holding no lock.
+        The device drops `done` once it was called: it refers to the public request, which keeps the model open.
 
         When `start` raises, nothing was queued, with one exception: KeyboardInterrupt may strike in any line, so after
         it the caller asks `cancel` whether `done` is still to come.
@@ -221,6 +241,13 @@ class DeviceRequest(ABC):
         the next one.
         """
 
+    def moments(self) -> tuple[int, int, int] | None:
+        """When the last inference was taken from the queue, began and ended, on the clock of perf_counter_ns.
+
+        Moments that never came are 0 or lie before its start. None where the device does not know.
+        """
+        return None
+
     @abstractmethod
     def profiling(self) -> list[ProfilingInfo]:
         """Times of the last inference, a row for each step; NOT_RUN rows without PERF_COUNT or before the first."""
@@ -233,8 +260,11 @@ class Watch(Protocol):
     def count(self) -> int:
         """How often it has gone up."""
 
-    def wait(self, count: int) -> None:
-        """Wait until the count is no longer `count`; it may return earlier. From any thread; Ctrl-C interrupts it."""
+    def wait(self, count: int, nanoseconds: int = 0) -> None:
+        """Wait until the count is no longer `count`, at most so many nanoseconds if not 0; it may return earlier.
+
+        From any thread; Ctrl-C interrupts it.
+        """
 
     def tell(self) -> None:
         """Make the count go up."""
@@ -244,7 +274,7 @@ class QuietRequest(DeviceRequest):
     """A request that can also run an inference without calling anybody at its end, which is cheaper: optional."""
 
     @abstractmethod
-    def start_quietly(self) -> None:
+    def start_quietly(self, terms: Terms = TERMS) -> None:
         """As `start`, but the caller finds out by `is_over` or `wait` when the inference is over, and how by `result`.
 
         After a KeyboardInterrupt the caller asks `cancel` whether the inference was queued and is not over.
@@ -258,6 +288,13 @@ class QuietRequest(DeviceRequest):
     @abstractmethod
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until `is_over`, at most for so many seconds: whether it is. From any thread; Ctrl-C interrupts it."""
+
+    @abstractmethod
+    def call_when_over(self, function: Callable[[], None]) -> None:
+        """Call a function, which does not raise, from one of the device's threads once a quiet inference is over.
+
+        Any time, this call included, if it is already.
+        """
 
     @abstractmethod
     def result(self) -> tuple[BaseException | None, int]:

@@ -20,6 +20,14 @@ class ExecutionMode(Word):
     ACCURACY = "ACCURACY"
 
 
+class Priority(Word):
+    """What goes first."""
+
+    LOW = "LOW"
+    MEDIUM = "MEDIUM"
+    HIGH = "HIGH"
+
+
 class SchedulingCoreType(Word):
     """Which cores of a processor that has fast (P) and slow (E) ones inference may use."""
 
@@ -58,6 +66,12 @@ execution_mode = Property(
     Choice(ExecutionMode),
     ExecutionMode.PERFORMANCE,
     doc="Whether speed may cost accuracy (PERFORMANCE) or not (ACCURACY).",
+)
+model_priority = Property(
+    "MODEL_PRIORITY",
+    Choice(Priority),
+    Priority.MEDIUM,
+    doc="Which of the models that run in a process at a time go first where they share processors.",
 )
 enable_cpu_pinning = Property(
     "ENABLE_CPU_PINNING",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Collection
+from contextlib import suppress
 
 _this_thread = threading.local()
 
@@ -12,7 +13,7 @@ _this_thread = threading.local()
 def allowed_cpus() -> frozenset[int]:
     """The processors the calling thread may use, as the user decided: a stream's pinning does not count.
 
-    On a thread that a stream owns (a callback runs there) it is the mask of the thread that made the stream.
+    On a thread of a stream's or for its callbacks it is the mask of the thread that made the stream.
     """
     inherited: frozenset[int] | None = getattr(_this_thread, "inherited", None)
     if inherited is not None:
@@ -23,7 +24,7 @@ def allowed_cpus() -> frozenset[int]:
 
 
 def is_stream_thread() -> bool:
-    """Whether a stream owns the calling thread."""
+    """Whether the calling thread is a stream's or for its callbacks."""
     return hasattr(_this_thread, "inherited")
 
 
@@ -39,6 +40,14 @@ def enter_stream(name: str, cpu: int | None, inherited: frozenset[int]) -> str:
     except (OSError, AttributeError) as error:
         return "" if cpu is None else f"thread {name} could not be pinned to CPU {cpu}: {error}"
     return ""
+
+
+def enter_caller(name: str, cpus: frozenset[int], inherited: frozenset[int]) -> None:
+    """Names the calling thread, which now calls back for streams, and lets it run on `cpus` if that can be."""
+    _this_thread.inherited = inherited
+    _name_thread(name)
+    with suppress(OSError, AttributeError):
+        os.sched_setaffinity(0, cpus)
 
 
 def _name_thread(name: str) -> None:

@@ -8,9 +8,10 @@ import os
 import time
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from . import claims
 from . import task as tasks
 from .task import Stream, Task
 
@@ -32,7 +33,7 @@ class Executor(ABC):
 
     @abstractmethod
     def submit(self, task: Task) -> None:
-        """Has the task executed, in the order of submission, and its done() called.
+        """Has the task executed, in the order that Task says, and its done() called.
 
         Error when the executor is stopped.
         """
@@ -54,11 +55,18 @@ class Executor(ABC):
         """
 
     @abstractmethod
+    def watch(self, task: Task, function: Callable[[], None]) -> None:
+        """Calls a function, which does not raise, once the quiet task's submission is over: any time if it is already.
+
+        On a thread for callbacks. One function for a submission.
+        """
+
+    @abstractmethod
     def stop(self, cancel: bool = False, wait: bool = True) -> None:
         """Takes no more tasks, executes the queued ones, and ends all threads.
 
         With `cancel` queued tasks get CancelledError instead of being executed. Returns when everything is over; at
-        once if `wait` is False or if it is called on a stream's thread. Stopping again is allowed.
+        once if `wait` is False or if it is called from a callback. Stopping again is allowed.
         """
 
 
@@ -91,6 +99,7 @@ def _at_exit() -> None:
 
 def _in_child() -> None:
     tasks.forked()
+    claims.forked()
     for lifetime in list(alive):
         lifetime.forked()
     alive.clear()

@@ -11,8 +11,10 @@ from queue import SimpleQueue
 
 from cpuruntime.errors import InvalidArgumentError
 
+from . import claims
 from .affinity import allowed_cpus, is_stream_thread
 from .base import Executor, alive
+from .caller import Watch
 from .inline import InlineExecutor
 from .job import Job
 from .leader import Core, LedStream, lead
@@ -28,18 +30,19 @@ def create_executor(
     cpus: Sequence[int] | None = None,
     pin: bool = True,
     ended: Callable[[], None] | None = None,
+    level: int = claims.MEDIUM,
 ) -> Executor:
     """An executor with `num_streams` streams of `threads_per_stream` threads each, or of as many as its items say.
 
     No stream means that everything happens on the caller's thread. See StreamExecutor for the other arguments.
     """
     if num_streams == 0:
-        return InlineExecutor()
-    return StreamExecutor(num_streams, threads_per_stream, cpus, pin, ended)
+        return InlineExecutor(level)
+    return StreamExecutor(num_streams, threads_per_stream, cpus, pin, ended, level)
 
 
 class StreamExecutor(Executor):
-    """`num_streams` groups of `threads_per_stream` threads; each executes one task at a time, in order of submission.
+    """`num_streams` groups of `threads_per_stream` threads; each executes one task at a time.
 
     threads_per_stream: a number for all of them, or one for each.
     cpus: the processors to use, best first; the allowed ones by default. With `pin` each thread runs on one of
@@ -47,8 +50,11 @@ class StreamExecutor(Executor):
     processors no thread is pinned, since a pinned stream could wait for a busy processor while another is idle.
     `unpinned` tells.
     ended: called once the streams have nothing left to do for good, on any thread, also in a finaliser.
+    level: the priority among the executors of the process, one of `claims`. Between the steps of their jobs threads
+    give way on processors where work of a higher level runs; all of them, if that is not pinned.
 
-    Threads are named cpurt-s0t0, cpurt-s0t1... The executor stops when it is dropped, and at the end of the process.
+    Threads are named cpurt-s0t0, cpurt-s0t1..., and cpurt-cb0... those that call done(). The executor stops when it is
+    dropped, and at the end of the process.
     """
 
     def __init__(
@@ -58,6 +64,7 @@ class StreamExecutor(Executor):
         cpus: Sequence[int] | None = None,
         pin: bool = True,
         ended: Callable[[], None] | None = None,
+        level: int = claims.MEDIUM,
     ):
         sizes = [threads_per_stream] * num_streams if isinstance(threads_per_stream, int) else list(threads_per_stream)
         if num_streams < 1 or len(sizes) != num_streams or min(sizes) < 1:
@@ -75,9 +82,11 @@ class StreamExecutor(Executor):
         alive.add(core)
         try:
             for index, (threads, share) in enumerate(zip(sizes, shares)):
-                group = ThreadGroup(threads, share, f"cpurt-s{index}", crowded)
+                group = ThreadGroup(threads, share, f"cpurt-s{index}", crowded, level)
                 self.unpinned += group.unpinned
                 self._start(LedStream(index, group))
+            claims.enter(level)
+            core.level = level
         except BaseException:
             self.stop()
             raise
@@ -108,6 +117,8 @@ class StreamExecutor(Executor):
     def submit(self, task: Task) -> None:
         core = self._core
         before = task._pending
+        if not task.quiet or task.deadline:
+            self._start_caller()
         try:
             # From here to the end of the try no Ctrl-C can lose a stream or a task: CPython delivers it when a call
             # returns or a function begins, never between plain statements.
@@ -115,8 +126,7 @@ class StreamExecutor(Executor):
                 core.check()
                 task._submitted()
                 if core.queue or not core.lend(task):
-                    task.placed = True
-                    core.queue.append(task)
+                    core.enqueue(task)
             stream = task._stream
             if stream is not None:
                 task._begin(stream)
@@ -134,13 +144,9 @@ class StreamExecutor(Executor):
 
     def run(self, task: Task) -> None:
         core = self._core
-        task.cancellation.word[0] = 0
-        own = core.serving.get(threading.get_ident()) if core.serving else None
-        if own is not None:
-            # Task.done on a leader's thread: that task is over, so the stream is free for this one.
-            task._execute(own)
-            return
+        task.control.switch[0] = 0
         task._stream = None
+        task.taken = 0
         try:
             # As in submit.
             with core.mutex:
@@ -172,11 +178,24 @@ class StreamExecutor(Executor):
             if not self._core.withdraw(errand):
                 errand.wait()
             raise
-        if errand.error is not None:
-            raise errand.error
+        task.taken = errand.taken
+        error = errand.error or errand.outcome
+        if error is not None:
+            raise error
 
     def cancel(self, task: Task) -> None:
         self._core.cancel(task)
+
+    def watch(self, task: Task, function: Callable[[], None]) -> None:
+        self._start_caller()
+        caller = self._core.caller
+        caller.flying.append(Watch(task._watch(caller.address), function))
+        caller.notify()
+
+    def _start_caller(self) -> None:
+        core = self._core
+        if not core.caller.threads:
+            core.caller.start(core, [cpu for stream in core.streams for cpu in stream.cpus or ()])
 
     def stop(self, cancel: bool = False, wait: bool = True) -> None:
         self._core.close(cancel)
@@ -187,14 +206,18 @@ class StreamExecutor(Executor):
 class _Errand(Task):
     """Another task, executed by a stream's thread while the caller waits."""
 
+    quiet = True
+
     def __init__(self, task: Task):
         super().__init__()
         self.task = task
-        self.cancellation = task.cancellation
+        self.control = task.control
         self.error: BaseException | None = None
 
     def begin(self, stream: Stream) -> Job | None:
-        return self.task.begin(stream)
+        job = self.task.begin(stream)
+        self.whole = self.task.whole
+        return job
 
     def resume(self, stream: Stream) -> Job | None:
         return self.task.resume(stream)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
+from collections.abc import Callable
 
+from . import claims
 from .base import Executor, alive
 from .task import Stream, Task, not_accepting
 from .thread_group import ThreadGroup
@@ -16,11 +19,13 @@ class InlineExecutor(Executor):
     `submit` returns when the task is executed and its done() was called.
     """
 
-    def __init__(self) -> None:
-        self.streams = [Stream(0, ThreadGroup(1))]
+    def __init__(self, level: int = claims.MEDIUM) -> None:
+        self.streams = [Stream(0, ThreadGroup(1, level=level))]
         self.unpinned = ()
         self._turn = threading.Lock()
         self._closed = False
+        claims.enter(level)
+        weakref.finalize(self, claims.leave, level).atexit = False
         alive.add(self)
 
     def submit(self, task: Task) -> None:
@@ -29,17 +34,20 @@ class InlineExecutor(Executor):
         task._submitted()
         try:
             with self._turn:
+                task.taken = time.perf_counter_ns()
+                task.control.check(task.taken)
                 task._execute(self.streams[0])
         except BaseException as raised:
             error = raised
-        task._over(error)
-        task._release()
+            task.control.ended = time.perf_counter_ns()
+        task.call_back(error)
         if error is not None and not isinstance(error, Exception):
             raise error
 
     def run(self, task: Task) -> None:
         self._check()
-        task.cancellation.clear()
+        task.control.clear()
+        task.taken = 0
         with self._turn:
             task._execute(self.streams[0])
 
@@ -48,7 +56,10 @@ class InlineExecutor(Executor):
             raise not_accepting(forked=False)
 
     def cancel(self, task: Task) -> None:
-        task.cancellation.set()
+        task.control.cancel()
+
+    def watch(self, task: Task, function: Callable[[], None]) -> None:
+        function()
 
     def stop(self, cancel: bool = False, wait: bool = True) -> None:
         self._closed = True

@@ -1,33 +1,76 @@
-"""A native program as the runner takes it, and the word that cancels it."""
+"""A native program as the runner takes it, and what ends it early."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from cpuruntime.errors import CancelledError, InvalidArgumentError
+from cpuruntime.errors import CancelledError, DeadlineExceededError, Error, InvalidArgumentError
 from cpuruntime.ops import runner
 
-COMPLETED, _CANCEL, _TIMING, _TASK, ELAPSED = (
-    offset // 8 for offset in (runner.COMPLETED, runner.CANCEL, runner.TIMING, runner.OF_TASK, runner.ELAPSED)
+COMPLETED, _CONTROL, _TIMING, _TASK, ELAPSED = (
+    offset // 8 for offset in (runner.COMPLETED, runner.OF_CONTROL, runner.TIMING, runner.OF_TASK, runner.ELAPSED)
 )
+_DEADLINE, _BEGAN, _ENDED = (offset // 8 for offset in (runner.DEADLINE, runner.BEGAN, runner.ENDED))
 
 
-class Cancellation:
-    """A switch that ends runs at their next step boundary. Any thread may turn it; it stays until cleared."""
+class Control:
+    """What ends a run at its next step boundary, and when the latest run was.
+
+    Any thread may cancel; it stays so until cleared. Times are nanoseconds on the clock of time.perf_counter_ns.
+    """
 
     def __init__(self) -> None:
-        memory = np.zeros(1, np.int32)
-        self.word = memory.data
+        memory = np.zeros(1, runner.CONTROL)
+        self.switch = memory.view(np.int32).data
+        self._words = memory.view(np.int64).data
         self.address: int = memory.ctypes.data
 
-    def set(self) -> None:
-        self.word[0] = 1
+    def cancel(self) -> None:
+        self.switch[0] = 1
 
     def clear(self) -> None:
-        self.word[0] = 0
+        self.switch[0] = 0
 
-    def is_set(self) -> bool:
-        return self.word[0] != 0
+    @property
+    def is_cancelled(self) -> bool:
+        return self.switch[0] != 0
+
+    @property
+    def deadline(self) -> int:
+        """When the run has to be over, 0 for no matter when."""
+        return self._words[_DEADLINE]
+
+    @deadline.setter
+    def deadline(self, moment: int) -> None:
+        self._words[_DEADLINE] = moment
+
+    @property
+    def began(self) -> int:
+        """When the latest run began."""
+        return self._words[_BEGAN]
+
+    @property
+    def ended(self) -> int:
+        """When the latest run was over, or the work that it was part of."""
+        return self._words[_ENDED]
+
+    @ended.setter
+    def ended(self, moment: int) -> None:
+        self._words[_ENDED] = moment
+
+    def check(self, now: int) -> None:
+        """The error of work that has not begun and is not to any more."""
+        if self.is_cancelled:
+            raise CancelledError("The inference was cancelled before it began.")
+        if 0 < self.deadline <= now:
+            raise DeadlineExceededError("The inference's deadline passed before it began.")
+
+    def error(self, completed: int, steps: int) -> Error:
+        """The error of a run that ended early."""
+        if 0 < self.deadline <= self.ended and not self.is_cancelled:
+            when = f"after {completed} of {steps} steps" if completed else "before it began"
+            return DeadlineExceededError(f"The inference's deadline passed {when}.")
+        return CancelledError(f"The inference was cancelled after {completed} of {steps} steps.")
 
 
 class Job:
@@ -52,8 +95,8 @@ class Job:
         self.fields: memoryview = self._record.view(np.int64).data
         """The record, a runner.JOB, as words."""
         self._clock: np.ndarray | None = None
-        self.cancellation: Cancellation | None = None
-        """The switch that it listens to."""
+        self.control: Control | None = None
+        """What it listens to."""
         self.address: int = self._record.ctypes.data
         self.steps = len(program)
 
@@ -80,9 +123,10 @@ class Job:
         return self.fields[COMPLETED]
 
     def check_completed(self) -> None:
-        """CancelledError when the last run was ended early."""
-        if self.fields[COMPLETED] < self.steps:
-            raise CancelledError(f"The inference was cancelled after {self.completed} of {self.steps} steps.")
+        """CancelledError or DeadlineExceededError when the last run was ended early."""
+        completed = self.fields[COMPLETED]
+        if completed < self.steps:
+            raise (self.control or Control()).error(completed, self.steps)
 
     @property
     def elapsed(self) -> int:
@@ -90,10 +134,11 @@ class Job:
         return self.fields[ELAPSED]
 
     def belong_to(self, task: int) -> None:
-        """Makes the next run one that ends the task whose runner.TASK is at this address; 0: the interpreter does."""
+        """Makes the next run one that ends the task whose runner.TASK is at this address, plus runner.TOLD if it is to
+        be told; 0: the interpreter goes on with it."""
         self.fields[_TASK] = task
 
-    def listen_to(self, cancellation: Cancellation | None) -> None:
-        """Makes the next run listen to this switch only; not while it runs."""
-        self.fields[_CANCEL] = cancellation.address if cancellation is not None else 0
-        self.cancellation = cancellation
+    def listen_to(self, control: Control | None) -> None:
+        """Makes the next run listen to `control` only; not while it runs."""
+        self.fields[_CONTROL] = control.address if control is not None else 0
+        self.control = control

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from bisect import insort
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
+from itertools import count
 from queue import SimpleQueue
 
 import numpy as np
 
-from cpuruntime.errors import CancelledError
+from cpuruntime.errors import CancelledError, DeadlineExceededError, Error
 from cpuruntime.ops import runner
 
+from . import claims
 from .affinity import enter_stream
-from .native import notifier, recaller
+from .caller import Caller
+from .native import holding_the_gil, notifier
 from .task import Stream, Task, happen, not_accepting
 from .thread_group import ThreadGroup
 
@@ -26,11 +31,24 @@ class LedStream(Stream):
     `task` is what the stream has been given to do; `lent` is the task of another thread that has the stream, to execute
     it in the leader's place or to begin it before the leader takes it over.
 
-    A quiet task flies: the leader runs its job and tells that it is over without the interpreter, and nobody refers to
-    the task. `flight` says whether that is so.
+    A task whose job is all there is to do flies: the leader runs the job and tells that it is over without the
+    interpreter. Nobody refers to a quiet task meanwhile, and the caller to others. `flight` says whether that is so.
     """
 
-    __slots__ = ("_attend", "_bell", "_closed", "_led", "_ring", "_signals", "flight", "leader", "lent", "task")
+    __slots__ = (
+        "_attend",
+        "_bell",
+        "_closed",
+        "_led",
+        "_recall",
+        "_ring",
+        "_signals",
+        "_summon",
+        "flight",
+        "leader",
+        "lent",
+        "task",
+    )
 
     def __init__(self, index: int, group: ThreadGroup):
         super().__init__(index, group)
@@ -39,6 +57,8 @@ class LedStream(Stream):
         self.task: Task | None = None
         self._attend = runner.attend.entry
         self._ring = notifier()
+        self._summon = holding_the_gil(runner.summon)
+        self._recall = holding_the_gil(runner.recall)
         self._bell = group.address_of(runner.BELL)
         self._led = group.word(runner.LED, 8)
         self._closed = group.word(runner.CLOSED)
@@ -61,25 +81,30 @@ class LedStream(Stream):
 
     def recall(self) -> None:
         """Makes the leader come back to the interpreter when what flies has landed."""
-        recaller()(self._group.address, 0, 0)
+        self._recall(self._group.address, 0, 0)
 
     def hand_over(self, task: Task, core: Core) -> None:
         """Gives the leader a task that was begun on this thread. Its job starts without waiting for the interpreter."""
         job = task._job
-        flies = job is not None and task.quiet and task.whole
+        flies = job is not None and task.whole
         if job is not None:
-            job.belong_to(task._address if flies else 0)
+            job.belong_to(0 if not flies else task._address if task.quiet else task._fly(core.caller.address))
         # From here to the end as in StreamExecutor.submit: no Ctrl-C can come in between.
         if job is not None and flies:
             task._steps = job.steps
             self._signals = (task._signals, self._signals[0])
             self.flight[0] = runner.FLYING
             core.idle += (self,)
+            if not task.quiet:
+                core.caller.flying += (task,)
         else:
             self.task = task
         task.placed = True
         self.lent = None
-        self._ring(self._bell, 0 if job is None else job.address, 0)
+        if job is None:
+            self._ring(self._bell, 0, 0)
+        else:
+            self._summon(self._group.address, job.address, 0)
 
     def take(self) -> Task | None:
         """The task handed over, its first job run; None if there is none, or if its ring is still to come."""
@@ -102,18 +127,27 @@ class Core:
     it, or it is lent; `idle` lists also those in flight, which are idle from their landing on unless they were called
     back. While a stream is idle the queue is empty, or about to be dispatched. `closed` never becomes False again.
     `ended` is called when there is nothing left to do for good, at the latest when the last leader ends.
+
+    Attributes:
+        queue: (order, deadline, number, task), the first to begin first.
+        alarm: when the caller has to look for tasks that waited too long, 0 for never.
+        leading: how many leaders there are.
+        level: the priority of the streams among all of the process, once they count.
     """
 
     def __init__(self, ended: Callable[[], None] | None = None) -> None:
         self.mutex = threading.Lock()
-        self.queue: deque[Task] = deque()
+        self.queue: list[tuple[int, float, int, Task]] = []
         self.idle: list[LedStream] = []
         self.streams: list[LedStream] = []
-        self.serving: dict[int, LedStream] = {}
+        self.caller = Caller()
+        self.alarm = 0
+        self.leading = 0
+        self.level: int | None = None
         self.closed = False
         self.is_forked = False
         self._ended = [ended] if ended is not None else []
-        self._leading = 0
+        self._numbers = count()
 
     def check(self) -> None:
         if self.closed or self.is_forked:
@@ -123,7 +157,59 @@ class Core:
         with self.mutex:
             self.streams.append(stream)
             self.idle.append(stream)
-            self._leading += 1
+            self.leading += 1
+
+    def enqueue(self, task: Task) -> None:
+        """Puts a task in the queue. The caller has the mutex."""
+        deadline = task.deadline
+        entry = (-task.priority, deadline or math.inf, next(self._numbers), task)
+        if deadline and not 0 < self.alarm <= deadline:
+            self.alarm = deadline
+            self.caller.notify()
+        # As in StreamExecutor.submit.
+        task.placed = True
+        insort(self.queue, entry)
+
+    def expire(self) -> int:
+        """Ends the tasks in the queue whose deadline has passed; returns the alarm."""
+        now = time.perf_counter_ns()
+        if not 0 < self.alarm <= now:
+            return self.alarm
+        with self.mutex:
+            late = [entry for entry in self.queue if entry[1] <= now]
+            self.queue[:] = [entry for entry in self.queue if entry[1] > now]
+            self.alarm = min((int(entry[1]) for entry in self.queue if entry[1] < math.inf), default=0)
+            text = "The inference's deadline passed before it began."
+            quiet = self._refuse((entry[3] for entry in late), DeadlineExceededError, text)
+        for call_back in quiet:
+            call_back()
+        return self.alarm
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether no task is over any more."""
+        return self.closed and not self.leading
+
+    def _refuse(self, tasks: Iterable[Task], kind: type[Error], text: str) -> list[partial[None]]:
+        """Ends tasks that were in the queue; returns what to call without the mutex, which the caller has."""
+        quiet = []
+        for task in tasks:
+            task.taken = task.control.ended = time.perf_counter_ns()
+            call_back = partial(task.call_back, kind(text))
+            if task.quiet:
+                quiet.append(call_back)
+            else:
+                self.caller.call(call_back)
+        return quiet
+
+    def over(self, task: Task, error: BaseException | None) -> None:
+        """What follows a task that a leader served, but that nobody is told yet."""
+        if error is not None:
+            task.control.ended = time.perf_counter_ns()
+        if task.quiet:
+            task._over(error)
+        else:
+            self.caller.ready.append(partial(task.call_back, error))
 
     def lend(self, task: Task) -> bool:
         """Lends an idle stream, the one used last, to the thread that brings the task; whether there was one.
@@ -150,7 +236,7 @@ class Core:
                 stream.recall()
                 if self.queue and stream.flight[0] == runner.LANDED:
                     # The leader begins it.
-                    stream.task = self.queue[0]
+                    stream.task = self.queue[0][3]
                     del self.queue[0]
                     del self.idle[index]
                     stream.ring()
@@ -159,7 +245,7 @@ class Core:
         """The next task for a leader; None makes its stream idle."""
         with self.mutex:
             if self.queue:
-                return self.queue.popleft()
+                return self.queue.pop(0)[3]
             self.idle.append(stream)
             return None
 
@@ -194,9 +280,12 @@ class Core:
     def leave(self) -> None:
         """A leader ends, and the threads of its stream have ended."""
         with self.mutex:
-            self._leading -= 1
-            is_last = self._leading == 0
+            self.leading -= 1
+            is_last = self.leading == 0
         if is_last:
+            self.caller.notify()
+            if self.level is not None:
+                claims.leave(self.level)
             self._end()
 
     def _end(self) -> None:
@@ -208,20 +297,23 @@ class Core:
     def withdraw(self, task: Task) -> bool:
         """Takes a task out of the queue; False when it has begun. True also for one that never got there."""
         with self.mutex:
-            if task in self.queue:
-                self.queue.remove(task)
+            return self._withdraw(task) or not task.placed
+
+    def _withdraw(self, task: Task) -> bool:
+        for index, entry in enumerate(self.queue):
+            if entry[3] is task:
+                del self.queue[index]
                 return True
-            return not task.placed
+        return False
 
     def cancel(self, task: Task) -> None:
-        task.cancellation.set()
+        task.control.cancel()
+        quiet: Sequence[partial[None]] = ()
         with self.mutex:
-            queued = task in self.queue
-            if queued:
-                self.queue.remove(task)
-        if queued:
-            task._over(CancelledError("The inference was cancelled before it began."))
-            task._release()
+            if self._withdraw(task):
+                quiet = self._refuse([task], CancelledError, "The inference was cancelled before it began.")
+        for call_back in quiet:
+            call_back()
 
     def abandon(self) -> None:
         """Lets the leaders end when the queue is empty. Takes no lock: the garbage collector calls it, at any point."""
@@ -230,6 +322,7 @@ class Core:
             stream.close()
         if self._ended and self._is_over():
             self._end()
+        self.caller.notify()
 
     def _is_over(self) -> bool:
         """Whether all that is left to the leaders is to end; sure only where no work can come."""
@@ -237,24 +330,25 @@ class Core:
         return not self.queue and not working and len(self.idle) == len(self.streams)
 
     def close(self, cancel: bool) -> None:
-        cancelled: list[Task] = []
+        quiet: Sequence[partial[None]] = ()
         with self.mutex:
             if cancel:
-                cancelled += self.queue
+                tasks = [entry[3] for entry in self.queue]
                 self.queue.clear()
+                text = "The compiled model was released before this inference began."
+                quiet = self._refuse(tasks, CancelledError, text)
             self.abandon()
-        for task in cancelled:
-            task._over(CancelledError("The compiled model was released before this inference began."))
-            task._release()
+        for call_back in quiet:
+            call_back()
 
     def join(self, deadline: float | None = None) -> bool:
-        """Waits for the leaders, and they for their workers; False when some are left at the deadline."""
+        """Waits for the leaders, they for their workers, and for callbacks; False when some are left in the end."""
         if self.is_forked:
             return True
         leaders = [stream.leader for stream in self.streams if stream.leader is not None]
         for leader in leaders:
             leader.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
-        return not any(leader.is_alive() for leader in leaders)
+        return self.caller.join(deadline) and not any(leader.is_alive() for leader in leaders)
 
     def interrupt(self) -> None:
         self.close(cancel=True)
@@ -280,28 +374,27 @@ def lead(core: Core, stream: LedStream, place: tuple[str, int | None, frozenset[
         finished = nothing
         task = core.recalled(stream) if stream.was_recalled else stream.take()
         while task is not None:
-            _serve(core, stream, task)
+            core.over(task, _outcome(stream, task))
             following = core.next(stream)
             if following is None and not core.closed:
-                finished = task._address, task._signals
-            else:
+                finished = (task._address, task._signals) if task.quiet else (core.caller.address + runner.TOLD, ())
+            elif task.quiet:
                 task._release()
+            else:
+                core.caller.notify()
             task = following
         if core.closed and core.retire(stream):
             happen(finished[1])
+            core.caller.notify()
             stream._group.stop()
             core.leave()
             return
 
 
-def _serve(core: Core, stream: LedStream, task: Task) -> None:
-    """Executes what is left of a task and calls its done()."""
-    error: BaseException | None = None
+def _outcome(stream: LedStream, task: Task) -> BaseException | None:
+    """Executes what is left of a task; returns what it raised."""
     try:
         task._finish(stream)
-    except BaseException as raised:
-        error = raised
-    identity = threading.get_ident()
-    core.serving[identity] = stream
-    task._over(error)
-    del core.serving[identity], error
+    except BaseException as error:
+        return error
+    return None

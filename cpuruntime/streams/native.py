@@ -8,43 +8,32 @@ from functools import cache
 
 import numpy as np
 
-from cpuruntime.ops import runner
+from cpuruntime.ops import runner, signals
 from cpuruntime.ops.jit import Kernel
 
 
 def aligned_bytes(size: int) -> np.ndarray:
     """`size` zero bytes that begin a cache line; nothing else lies on their lines."""
-    space = np.zeros(-(-size // runner.LINE) * runner.LINE + runner.LINE, np.uint8)
-    start = -space.ctypes.data % runner.LINE
+    space = np.zeros(-(-size // signals.LINE) * signals.LINE + signals.LINE, np.uint8)
+    start = -space.ctypes.data % signals.LINE
     return space[start : start + size]
 
 
-@cache
 def notifier() -> Callable[[int, int, int], None]:
-    """runner.notify, called with the GIL held: it neither waits nor takes long, and is safe in a finaliser."""
-    return _holding_the_gil(runner.notify)
+    """signals.notify, called with the GIL held: it is safe in a finaliser."""
+    return holding_the_gil(signals.notify)
 
 
 @cache
-def recaller() -> Callable[[int, int, int], None]:
-    """runner.recall, likewise."""
-    return _holding_the_gil(runner.recall)
-
-
-@cache
-def quick_lead() -> Callable[[int, int, int], None]:
-    """runner.lead, likewise, for jobs of one thread that take less than a change of the GIL's owner."""
-    return _holding_the_gil(runner.lead)
+def holding_the_gil(entry: Kernel) -> Callable[[int, int, int], None]:
+    """An entry that neither waits nor takes long, as a function that keeps the GIL."""
+    return ctypes.PYFUNCTYPE(None, *_WORDS)(entry.address)
 
 
 @cache
 def lead() -> Callable[[int, int, int], None]:
     """runner.lead without the GIL."""
     return ctypes.CFUNCTYPE(None, *_WORDS)(runner.lead.address)
-
-
-def _holding_the_gil(entry: Kernel) -> Callable[[int, int, int], None]:
-    return ctypes.PYFUNCTYPE(None, *_WORDS)(entry.address)
 
 
 # Words of 64 bits like int64, which ctypes takes twice as long to convert.

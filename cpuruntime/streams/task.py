@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from cpuruntime.errors import CancelledError, Error
-from cpuruntime.ops import runner
+from cpuruntime.errors import Error
+from cpuruntime.ops import runner, signals
 
-from .job import Cancellation, Job
+from .claims import MEDIUM
+from .job import Control, Job
 from .native import aligned_bytes, notifier
 from .thread_group import ThreadGroup
 
@@ -24,9 +25,10 @@ _GLANCE = 50_000_000
 # How long a thread spins for the end of an inference that took less than that the last time; nanoseconds.
 _QUICK = 100_000
 
-_SPIN, _COMPLETED, _ENDED, _ALSO = (
-    offset // 8 for offset in (runner.VALUE, runner.TASK_COMPLETED, runner.ENDED, runner.ALSO)
+_SPIN, _COMPLETED, _ALSO, _CALLER = (
+    offset // 8 for offset in (signals.VALUE, runner.TASK_COMPLETED, runner.ALSO, runner.CALLER)
 )
+_WATCHED, _LANDED = runner.WATCHED // 4, runner.LANDED_AT // 4
 
 _forks = 0
 
@@ -48,19 +50,22 @@ class Stream:
         self._group = group
         self._pin_caller = False
 
-    def run(self, job: Job, cancellation: Cancellation | None = None) -> None:
+    def run(self, job: Job, control: Control | None = None) -> None:
         """Runs a job by all threads of the stream, the calling one being thread 0, without the GIL.
 
-        CancelledError when it was ended early.
+        CancelledError or DeadlineExceededError when it was ended early.
         """
-        self._group.run(job, cancellation, self._pin_caller)
+        self._group.run(job, control, self._pin_caller)
 
 
 class Task(ABC):
     """Work for a stream: native jobs with the interpreter between them. It can be submitted again when it is over.
 
-    `cancellation` ends the native job in progress; a submission clears it. `placed` becomes True when a stream or the
-    queue has the task, so that the submission is certain to be over some time, and False at its beginning.
+    `control` ends the native job in progress; a submission clears its cancellation. `deadline` is 0 or the clock of
+    time.perf_counter_ns from which on the task is not to be executed any more; `agree` sets it. Of the tasks that wait
+    those of the highest `priority` begin first, of these the one with the earliest deadline, else the one submitted
+    first. `placed` becomes True when a stream or the queue has the task, so that the submission is certain to be over
+    some time, and False at its beginning.
 
     begin() says whether the task is `whole`, that is, its job is all there is to do: resume() may then be left out. One
     that is also `quiet` when it is submitted may be over without the interpreter: then done() is not called, and
@@ -69,9 +74,11 @@ class Task(ABC):
 
     quiet = False
     whole = False
+    priority = MEDIUM
+    deadline = 0
 
     def __init__(self) -> None:
-        self.cancellation = Cancellation()
+        self.control = Control()
         memory = aligned_bytes(runner.TASK.itemsize)
         self._address: int = memory.ctypes.data
         self._words = memory.view(np.int64).data
@@ -80,14 +87,20 @@ class Task(ABC):
         # The signal's count while the latest submission is not over. A count that differs means that it is.
         self._pending = -1
         self._forks = _forks
-        self._wait = runner.wait.entry
+        self._wait = signals.wait.entry
+        self._notify = notifier()
         # The executor's, of the latest submission: the stream it was lent, what begin() returned or raised, whether it
-        # was called, the steps of a job that ends it without the interpreter.
+        # was called, the steps of a job that ends it without the interpreter, when a stream took it from the queue.
         self._stream: Stream | None = None
         self._job: Job | None = None
         self._error: Exception | None = None
         self._begun = self.placed = False
-        self._steps = 0
+        self._steps = self.taken = 0
+
+    def agree(self, priority: int, deadline: int) -> None:
+        """Sets `priority` and `deadline` for the following submissions."""
+        self.priority, self.deadline = priority, deadline
+        self.control.deadline = deadline
 
     @property
     def is_over(self) -> bool:
@@ -98,14 +111,17 @@ class Task(ABC):
     def outcome(self) -> BaseException | None:
         """The result of a submission that was over without the interpreter; None for others."""
         completed: int = self._words[_COMPLETED]
-        if completed < self._steps:
-            return CancelledError(f"The inference was cancelled after {completed} of {self._steps} steps.")
-        return None
+        return self.control.error(completed, self._steps) if completed < self._steps else None
 
     @property
     def ended(self) -> int:
-        """When the latest submission ended, or its done() was called, on the clock of time.perf_counter_ns."""
-        return self._words[_ENDED]
+        """When the latest submission ended, before its done() was called, on the clock of time.perf_counter_ns."""
+        return self.control.ended
+
+    @property
+    def has_landed(self) -> bool:
+        """Whether the job of a task in flight that is to be told is over."""
+        return self._count[_LANDED] != 0
 
     @abstractmethod
     def begin(self, stream: Stream) -> Job | None:
@@ -126,8 +142,8 @@ class Task(ABC):
     def done(self, error: BaseException | None) -> None:
         """Called once for a submission when it is over. What it raises is logged.
 
-        On a stream's thread, or on the thread that cancels the task or stops the executor before it began. The task
-        may be submitted again from here.
+        On a thread for callbacks; if the task is quiet on a stream's, or the one that cancels the task or stops the
+        executor before it began. The task may be submitted again from here.
         """
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -150,10 +166,10 @@ class Task(ABC):
 
     def _submitted(self) -> None:
         """Begins a submission."""
-        self.cancellation.clear()
+        self.control.clear()
         self._stream = self._job = self._error = None
         self.placed = self._begun = False
-        self._steps = 0
+        self._steps = self.taken = 0
         self._forks = _forks
         self._pending = self._count[0]
 
@@ -163,7 +179,7 @@ class Task(ABC):
         try:
             job = self.begin(stream)
             if job is not None:
-                job.listen_to(self.cancellation)
+                job.listen_to(self.control)
                 self._words[_SPIN] = _QUICK // 2 if job.elapsed < _QUICK else 0
             self._job = job
         except Exception as error:
@@ -173,17 +189,17 @@ class Task(ABC):
         """Runs the task from beginning to end on the calling thread."""
         job = self.begin(stream)
         if job is not None:
-            stream.run(job, self.cancellation)
+            stream.run(job, self.control)
             if self.whole:
                 return
         while (job := self.resume(stream)) is not None:
-            stream.run(job, self.cancellation)
+            stream.run(job, self.control)
 
     def _finish(self, stream: Stream) -> None:
         """What a leader does with a task: the rest, if it was begun and its first job run, else all of it."""
         if not self._begun:
-            if self.cancellation.is_set():
-                raise CancelledError("The inference was cancelled before it began.")
+            self.taken = time.perf_counter_ns()
+            self.control.check(self.taken)
             self._execute(stream)
             return
         if self._error is not None:
@@ -191,22 +207,43 @@ class Task(ABC):
         if self._job is not None:
             self._job.check_completed()
         while (job := self.resume(stream)) is not None:
-            stream.run(job, self.cancellation)
+            stream.run(job, self.control)
+
+    def _fly(self, caller: int) -> int:
+        """What the job of a task in flight belongs to if it is not quiet: the signal at `caller` is told."""
+        self._count[_LANDED] = 0
+        self._words[_CALLER] = caller
+        return self._address + runner.TOLD
+
+    def _watch(self, caller: int) -> Callable[[], bool]:
+        """Has the signal at `caller` told, too, when the submission is over; returns what then is True."""
+        pending = self._pending
+        self._words[_CALLER] = caller
+        notifier()(self._address + runner.WATCHED, 0, 0)
+        return lambda: self._count[0] != pending
 
     def _over(self, error: BaseException | None) -> None:
         """Calls done()."""
-        self._words[_ENDED] = time.perf_counter_ns()
         try:
             self.done(error)
         except BaseException:
             log.exception("the callback of an inference raised")
 
+    def call_back(self, error: BaseException | None = None) -> None:
+        """What follows the end of a task that is not quiet or waited in vain: done(), and those who wait are woken."""
+        if error is None and self._steps:
+            error = self.outcome
+        self._over(error)
+        self._release()
+
     def _release(self) -> None:
         """Wakes those who wait for the submission."""
-        notifier()(self._address, 0, 0)
+        self._notify(self._address, 0, 0)
         also: int = self._words[_ALSO]
         if also:
-            notifier()(also, 0, 0)
+            self._notify(also, 0, 0)
+        if self._count[_WATCHED]:
+            self._notify(self._words[_CALLER], 0, 0)
 
 
 class Signal:
@@ -216,12 +253,12 @@ class Signal:
     """
 
     def __init__(self, tasks: Sequence[Task]) -> None:
-        self._memory = aligned_bytes(runner.SIGNAL.itemsize)
+        self._memory = aligned_bytes(signals.SIGNAL.itemsize)
         self._address: int = self._memory.ctypes.data
         self._count = self._memory.view(np.int32).data
-        self._spin = self._memory.view(np.int64).data[runner.VALUE // 8 :]
+        self._spin = self._memory.view(np.int64).data[signals.VALUE // 8 :]
         self._like = tasks[0]
-        self._wait = runner.wait.entry
+        self._wait = signals.wait.entry
         self._forks = _forks
         for task in tasks:
             task._signals = (*task._signals[:1], self._memory)
@@ -232,15 +269,15 @@ class Signal:
         """How often it has happened so far, modulo 2**32."""
         return self._count[0]
 
-    def wait(self, count: int) -> None:
-        """Waits until the count is no longer `count`; may return earlier.
+    def wait(self, count: int, nanoseconds: int = 0) -> None:
+        """Waits until the count is no longer `count`, at most so many nanoseconds if not 0; may return earlier.
 
         Any thread; Ctrl-C interrupts it. Error in a forked child.
         """
         if self._forks != _forks:
             raise not_accepting(forked=True)
         self._spin[0] = self._like._words[_SPIN]
-        self._wait(self._address, count, _GLANCE)
+        self._wait(self._address, count, min(nanoseconds or _GLANCE, _GLANCE))
 
     def tell(self) -> None:
         """Lets it happen."""

@@ -14,8 +14,9 @@ from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.ops import runner
 
 from .affinity import allowed_cpus, enter_stream, mask_bytes
-from .job import COMPLETED, ELAPSED, Cancellation, Job
-from .native import aligned_bytes, lead, notifier, quick_lead
+from .claims import MEDIUM, TABLE
+from .job import COMPLETED, ELAPSED, Control, Job
+from .native import aligned_bytes, holding_the_gil, lead, notifier
 
 log = logging.getLogger("cpuruntime")
 
@@ -28,7 +29,8 @@ QUICK = 10_000
 class _Memory:
     """The records and atomic words of a group; workers hold on to it for as long as they run."""
 
-    def __init__(self, threads: int, cpu: int | None, crowded: bool):
+    def __init__(self, threads: int, cpus: Sequence[int] | None, crowded: bool, level: int):
+        cpu = None if cpus is None else cpus[0]
         self.words = aligned_bytes(runner.WORDS_BYTES + 2 * runner.MASK_BYTES)
         address: int = self.words.ctypes.data
         mask = runner.WORDS_BYTES
@@ -41,6 +43,9 @@ class _Memory:
         # With fewer cores than threads a spinning thread keeps the core from the one it waits for.
         self.group["spin"] = 0 if crowded else BARRIER_SPIN
         self.group["yielding"], self.group["linger"] = BARRIER_YIELD, 0 if crowded else LINGER
+        self.owns = np.array(sorted(set(cpus or ())), np.int64)
+        self.group["level"], self.group["table"] = level, TABLE
+        self.group["owns"], self.group["owned"] = self.owns.ctypes.data, len(self.owns)
         self.address: int = self.group.ctypes.data
 
 
@@ -48,12 +53,19 @@ class ThreadGroup:
     """`threads` threads that run jobs together; all but thread 0 are started here and idle without using any CPU.
 
     cpus: one processor for each thread, to which it is pinned, or None to leave all of them where the system puts
-    them. crowded: other groups share these processors, so do not spin. Threads that cannot be pinned run all the same;
-    `unpinned` says why. Thread names are `name` + "t1", "t2"... One `run` at a time. The workers end with `stop` or
-    with the last reference to the group.
+    them. crowded: other groups share these processors, so do not spin. level: the priority, see `claims`. Threads that
+    cannot be pinned run all the same; `unpinned` says why. Thread names are `name` + "t1", "t2"... One `run` at a time.
+    The workers end with `stop` or with the last reference to the group.
     """
 
-    def __init__(self, threads: int, cpus: Sequence[int] | None = None, name: str = "cpurt-", crowded: bool = False):
+    def __init__(
+        self,
+        threads: int,
+        cpus: Sequence[int] | None = None,
+        name: str = "cpurt-",
+        crowded: bool = False,
+        level: int = MEDIUM,
+    ):
         if threads < 1 or (cpus is not None and len(cpus) != threads):
             raise InvalidArgumentError(f"A group has one thread or more and a CPU for each: {threads} threads, {cpus}.")
         self.threads = threads
@@ -61,11 +73,11 @@ class ThreadGroup:
         self.unpinned: list[str] = []
         processors = set(self.cpus) if self.cpus is not None else allowed_cpus()
         crowded = crowded or threads > len(processors)
-        self._memory = _Memory(threads, None if self.cpus is None else self.cpus[0], crowded)
+        self._memory = _Memory(threads, self.cpus, crowded, level)
         self.address = self._memory.address
         """Where the native record of the group is, a runner.GROUP."""
         self._lead = lead()
-        self._quick_lead = quick_lead()
+        self._quick_lead = holding_the_gil(runner.lead)
         self._workers: list[threading.Thread] = []
         if threads > 1:
             self._dismissal = (self.address_of(runner.POSTED), runner.DISMISSAL, 0)
@@ -91,22 +103,25 @@ class ThreadGroup:
         for reason in self.unpinned:
             log.warning("%s", reason)
 
-    def run(self, job: Job, cancellation: Cancellation | None = None, pin_caller: bool = False) -> None:
+    def run(self, job: Job, control: Control | None = None, pin_caller: bool = False) -> None:
         """Runs all steps of `job`, the calling thread being thread 0; returns when all are done.
 
         Without the GIL, unless the job is for one thread and took less the last time than it takes to get the GIL back
         from another thread.
 
         With `pin_caller` and pinned workers the calling thread moves to the group's first CPU for the duration; a
-        thread that runs there already is left alone when the job is short. Raises CancelledError when the run was
-        ended early, by `cancellation` or by `interrupt`; some steps have then not been run.
+        thread that runs there already is left alone when the job is short. Raises CancelledError or
+        DeadlineExceededError when the run was ended early, by `control` or by `interrupt`; some steps have then not
+        been run.
         """
-        if job.cancellation is not cancellation:
-            job.listen_to(cancellation)
+        if job.control is not control:
+            job.listen_to(control)
         fields = job.fields
-        holds = 0 < fields[ELAPSED] < QUICK and (self.threads == 1 or not job.shared)
-        lead = self._quick_lead if holds else self._lead
-        lead(self.address, job.address, pin_caller and self.cpus is not None)
+        asked = runner.PIN if pin_caller and self.cpus is not None else 0
+        if 0 < fields[ELAPSED] < QUICK and (self.threads == 1 or not job.shared):
+            self._quick_lead(self.address, job.address, asked + runner.HOLDS_GIL)
+        else:
+            self._lead(self.address, job.address, asked)
         if fields[COMPLETED] < job.steps:
             job.check_completed()
 

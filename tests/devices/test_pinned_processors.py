@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support import onnx_models
+from support.stream_tasks import Gate
 
 import cpuruntime as ov
 from cpuruntime.devices.cpu.placement import around, place
@@ -164,19 +165,12 @@ def test_a_closed_model_keeps_its_processors_until_its_inferences_are_over() -> 
     before = set(threading.enumerate())
     model = compiled(**ONE)
     request = model.create_infer_request()
-    entered, go = threading.Event(), threading.Event()
-
-    def callback(_: object) -> None:
-        entered.set()
-        go.wait()
-
-    request.set_callback(callback, None)
+    gate = Gate(model._shared.device.executor)  # type: ignore[attr-defined]
     request.start_async([np.zeros(model.input().shape, np.float32)])
-    entered.wait()
     with model:
         pass
     assert len(leased()) == 1
-    go.set()
+    gate.open()
     request.wait()
     for thread in set(threading.enumerate()) - before:
         thread.join()

@@ -9,11 +9,22 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from support.stream_tasks import Call, Delay, Neighbours, Quiet, Run, program, where_am_i
+from support.stream_tasks import (
+    Call,
+    Delay,
+    Gate,
+    Neighbours,
+    Quiet,
+    Run,
+    program,
+    stream_threads,
+    until,
+    where_am_i,
+)
 
 from cpuruntime.errors import CancelledError, Error, InvalidArgumentError
 from cpuruntime.streams.executor import StreamExecutor, create_executor
@@ -26,34 +37,14 @@ ALLOWED = sorted(os.sched_getaffinity(0))
 SHAPES = [(1, 1), (1, 2), (2, 1), (3, 2)]
 
 
-def stream_threads() -> list[str]:
-    """The names of all threads of streams, as the system shows them."""
-    names = []
-    for task in os.listdir("/proc/self/task"):
-        try:
-            with open(f"/proc/self/task/{task}/comm") as file:
-                names.append(file.read().strip())
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return sorted(name for name in names if name.startswith("cpurt-s"))
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Waits for something that another thread does at once."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        os.sched_yield()
-
-
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
     gc.collect()  # models of other tests, whose threads end with them
-    until(lambda: stream_threads() == [])
+    until(lambda: stream_threads("cpurt-") == [])
     yield
     gc.collect()
-    until(lambda: stream_threads() == [])
-    assert not [t.name for t in threading.enumerate() if t.name.startswith("cpurt-s")]
+    until(lambda: stream_threads("cpurt-") == [])
+    assert not [t.name for t in threading.enumerate() if t.name.startswith("cpurt-")]
 
 
 @pytest.fixture(params=[(0, 1), *SHAPES], ids=lambda shape: f"{shape[0]}x{shape[1]}")
@@ -69,24 +60,6 @@ def one() -> Iterator[StreamExecutor]:
     executor = StreamExecutor(1, cpus=ALLOWED[:1])
     yield executor
     executor.stop()
-
-
-class Gate:
-    """A task that keeps its stream until the gate is opened."""
-
-    def __init__(self, executor: StreamExecutor):
-        self._open = threading.Event()
-        self.entered = threading.Event()
-        self.task = Call(self._pass)
-        executor.submit(self.task)
-        assert self.entered.wait(30)
-
-    def _pass(self, stream: Stream) -> None:
-        self.entered.set()
-        assert self._open.wait(30)
-
-    def open(self) -> None:
-        self._open.set()
 
 
 class TestWork:
@@ -578,7 +551,7 @@ class TestCancel:
         task = Run(Neighbours(4, 1).job)
         one.submit(task)
         one.cancel(task)
-        assert task.wait(0)
+        assert task.wait(30)
         assert isinstance(task.errors[0], CancelledError)
         assert task.streams == []
         gate.open()
@@ -626,7 +599,7 @@ class TestStop:
         for task in tasks:
             executor.submit(task)
         executor.stop(cancel=True, wait=False)
-        assert all(task.wait(0) for task in tasks)
+        assert all(task.wait(30) for task in tasks)
         gate.open()
         executor.stop()
         assert all(isinstance(task.errors[0], CancelledError) for task in tasks)

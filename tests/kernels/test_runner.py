@@ -13,7 +13,7 @@ import pytest
 from support.stream_tasks import Delay, Neighbours, delay, program, where_am_i
 
 from cpuruntime.errors import CancelledError, InvalidArgumentError
-from cpuruntime.streams.job import Cancellation, Job
+from cpuruntime.streams.job import Control, Job
 from cpuruntime.streams.thread_group import ThreadGroup
 
 ALLOWED = sorted(os.sched_getaffinity(0))
@@ -122,12 +122,12 @@ def test_steps_of_one_thread_among_shared_ones(group: ThreadGroup, which: str) -
 def test_a_cancelled_run_with_steps_of_one_thread(group: ThreadGroup, which: str) -> None:
     cancelled = [Neighbours(16, steps, ALONE[which]) for steps in (40, 39, 12, 2)]
     work = Neighbours(count=16, steps=3)
-    cancellation = Cancellation()
-    cancellation.set()
+    control = Control()
+    control.cancel()
     for seed in range(50):
         for one in cancelled:
             with pytest.raises(CancelledError):
-                group.run(one.job, cancellation)
+                group.run(one.job, control)
             assert one.job.completed == 1
         expected = work.fill(seed)
         group.run(work.job)
@@ -138,25 +138,25 @@ def test_a_cancelled_run_with_steps_of_one_thread(group: ThreadGroup, which: str
 def test_a_run_cancelled_at_any_step(which: str) -> None:
     group = ThreadGroup(2)
     work = Delay(milliseconds=0.05, steps=41, alone=ALONE[which])
-    cancellation = Cancellation()
+    control = Control()
     for delay_by in range(0, 40, 3):
-        runner = threading.Thread(target=_run_or_cancel, args=(group, work.job, cancellation))
+        runner = threading.Thread(target=_run_or_cancel, args=(group, work.job, control))
         before = work.begun
         runner.start()
         while work.begun - before < delay_by and runner.is_alive():
             os.sched_yield()
-        cancellation.set()
+        control.cancel()
         runner.join(30)
         assert not runner.is_alive()
         completed = work.job.completed
         assert work.begun - before == sum(1 if ALONE[which](i) else 2 for i in range(completed))
-        cancellation.clear()
+        control.clear()
     group.stop()
 
 
-def _run_or_cancel(group: ThreadGroup, job: Job, cancellation: Cancellation) -> None:
+def _run_or_cancel(group: ThreadGroup, job: Job, control: Control) -> None:
     with suppress(CancelledError):
-        group.run(job, cancellation)
+        group.run(job, control)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -164,12 +164,12 @@ def test_a_cancelled_run_ends_at_a_step_boundary(threads: int) -> None:
     group = ThreadGroup(threads)
     work = Delay(milliseconds=5, steps=1_000)
     work.job.time_steps()
-    cancellation = Cancellation()
+    control = Control()
     errors: list[BaseException] = []
 
     def run() -> None:
         try:
-            group.run(work.job, cancellation)
+            group.run(work.job, control)
         except CancelledError as error:
             errors.append(error)
 
@@ -177,7 +177,7 @@ def test_a_cancelled_run_ends_at_a_step_boundary(threads: int) -> None:
     runner.start()
     while not work.begun:
         os.sched_yield()
-    cancellation.set()
+    control.cancel()
     runner.join()
     completed = work.job.completed
     assert 1 <= completed < 1_000
@@ -200,11 +200,11 @@ def test_a_run_after_a_cancelled_one_is_whole(threads: int) -> None:
     """Workers that leave a cancelled run late do not take part in the next one's steps as if it were the old one."""
     group = ThreadGroup(threads)
     cancelled, work = Neighbours(count=16, steps=50), Neighbours(count=16, steps=3)
-    cancellation = Cancellation()
-    cancellation.set()
+    control = Control()
+    control.cancel()
     for seed in range(300):
         with pytest.raises(CancelledError):
-            group.run(cancelled.job, cancellation)
+            group.run(cancelled.job, control)
         assert cancelled.job.completed == 1
         expected = work.fill(seed)
         group.run(work.job)

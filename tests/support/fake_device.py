@@ -9,7 +9,17 @@ from collections.abc import Callable
 import numpy as np
 
 from cpuruntime.compiled_model import CompiledModel
-from cpuruntime.devices.interface import DeviceModel, DeviceRequest, Done, Explanation, PortInfo, ProfilingInfo, Row
+from cpuruntime.devices.interface import (
+    TERMS,
+    DeviceModel,
+    DeviceRequest,
+    Done,
+    Explanation,
+    PortInfo,
+    ProfilingInfo,
+    Row,
+    Terms,
+)
 from cpuruntime.devices.memory import aligned_zeros
 from cpuruntime.errors import CancelledError, Error
 from cpuruntime.graph import PartialShape, Type
@@ -48,7 +58,8 @@ class FakeRequest(DeviceRequest):
             raise CancelledError("The inference was cancelled.")
         self.target[...] = self.source
 
-    def start(self, done: Done) -> None:
+    def start(self, done: Done, terms: Terms = TERMS) -> None:
+        self.terms = terms
         if self.model.refusal is not None:
             raise self.model.refusal
         self.pending += 1

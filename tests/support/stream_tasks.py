@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,11 +12,32 @@ import numpy as np
 
 from cpuruntime.ops import runner
 from cpuruntime.ops.jit import Kernel, kernel, lazy, record
+from cpuruntime.streams.base import Executor
 from cpuruntime.streams.job import Job
 from cpuruntime.streams.task import Stream, Task
 
 simd = lazy("simd")
 system = lazy("system")
+
+
+def stream_threads(prefix: str = "cpurt-s") -> list[str]:
+    """The names of all threads of streams, as the system shows them."""
+    names = []
+    for task in os.listdir("/proc/self/task"):
+        try:
+            with open(f"/proc/self/task/{task}/comm") as file:
+                names.append(file.read().strip())
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return sorted(name for name in names if name.startswith(prefix))
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Waits for something that another thread does at once."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        os.sched_yield()
 
 
 @kernel(record(target="i8"))
@@ -135,3 +159,21 @@ class Call(Task):
         self.errors.append(error)
         if self.after is not None:
             self.after()
+
+
+class Gate:
+    """A task that keeps its stream until the gate is opened."""
+
+    def __init__(self, executor: Executor):
+        self._open = threading.Event()
+        self.entered = threading.Event()
+        self.task = Call(self._pass)
+        executor.submit(self.task)
+        assert self.entered.wait(30)
+
+    def _pass(self, stream: Stream) -> None:
+        self.entered.set()
+        assert self._open.wait(30)
+
+    def open(self) -> None:
+        self._open.set()

@@ -16,7 +16,7 @@ from cpuruntime.devices.cpu.calibration import all_at_once
 from cpuruntime.devices.cpu.model import CpuModel
 from cpuruntime.devices.cpu.placement import place
 from cpuruntime.devices.cpu.request import CpuRequest
-from cpuruntime.devices.interface import DeviceModel, DeviceRequest, Done, Explanation, ProfilingInfo
+from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, Done, Explanation, ProfilingInfo, Terms
 from cpuruntime.errors import OverloadedError
 from cpuruntime.graph.graph import Graph
 from cpuruntime.hints import Chosen, StreamPlan, plan_streams
@@ -157,11 +157,10 @@ class BoundedModel(DeviceModel):
             f"{self._admission.target / 1e6:g} would be missed."
         )
 
-    def end(self, ticket: Ticket, error: BaseException | None) -> None:
-        """It is over."""
-        now = perf_counter_ns()
+    def end(self, ticket: Ticket, error: BaseException | None, moment: int) -> None:
+        """It was over at a moment on the clock of perf_counter_ns."""
         with self._mutex:
-            self._admission.end(ticket, now, error is None)
+            self._admission.end(ticket, moment, error is None)
 
     @property
     def counts(self) -> Counts:
@@ -248,23 +247,23 @@ class BoundedRequest(DeviceRequest):
             error = raised
             raise
         finally:
-            self._model.end(ticket, error)
+            self._model.end(ticket, error, part.ended)
             del error
 
-    def start(self, done: Done) -> None:
+    def start(self, done: Done, terms: Terms = TERMS) -> None:
         """Queue one inference, unless it is refused."""
         part, ticket = self._admit()
 
         def over(error: BaseException | None) -> None:
-            self._model.end(ticket, error)
+            self._model.end(ticket, error, part.ended)
             done(error)
 
         try:
-            part.start(over)
+            part.start(over, terms)
         except BaseException as error:
             # An interrupt may have struck after it was queued.
             if isinstance(error, Exception) or not part.cancel():
-                self._model.end(ticket, error)
+                self._model.end(ticket, error, part.ended)
             raise
 
     def _admit(self) -> tuple[_Part, Ticket]:
@@ -276,6 +275,10 @@ class BoundedRequest(DeviceRequest):
     def cancel(self) -> bool:
         """End the inference at the next step."""
         return self._last.cancel()
+
+    def moments(self) -> tuple[int, int, int]:
+        """When the last inference was taken from the queue, began and ended."""
+        return self._last.moments()
 
     def profiling(self) -> list[ProfilingInfo]:
         """A row for each step of the last inference."""

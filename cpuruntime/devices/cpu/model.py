@@ -13,7 +13,7 @@ from cpuruntime.devices.cpu.explain import MeasuringRequest, explain_steps, meas
 from cpuruntime.devices.cpu.facts import processor_name
 from cpuruntime.devices.cpu.placement import newcomers
 from cpuruntime.devices.cpu.progress import CompileProgress
-from cpuruntime.devices.cpu.request import CpuRequest
+from cpuruntime.devices.cpu.request import LEVELS, CpuRequest
 from cpuruntime.devices.interface import DeviceModel, DeviceRequest, Explanation, PortInfo
 from cpuruntime.errors import Error
 from cpuruntime.graph.graph import Graph
@@ -82,14 +82,15 @@ class CpuModel(DeviceModel):
             self._programs[shapes] = self._plan(optimised or passes.run(graph))
         shares = plan.shares
         sizes, cpus = [len(share) for share in shares], [cpu for share in shares for cpu in share]
-        self.executor: Executor = create_executor(len(shares), sizes, cpus, plan.pin, given_back)
+        level = LEVELS[settings.value("MODEL_PRIORITY")]
+        self.executor: Executor = create_executor(len(shares), sizes, cpus, plan.pin, given_back, level)
 
     def _resolved(self, settings: Settings) -> dict[str, Any]:
         plan = self._streams
         names = (
             "PERFORMANCE_HINT", "PERFORMANCE_HINT_NUM_REQUESTS", "EXECUTION_MODE_HINT", "INFERENCE_PRECISION_HINT",
             "PERF_COUNT", "TUNING_BUDGET_MS", "ENABLE_CPU_RESERVATION", "MODEL_DISTRIBUTION_POLICY",
-            "STREAMS_CALIBRATION_MS",
+            "STREAMS_CALIBRATION_MS", "MODEL_PRIORITY",
         )  # fmt: skip
         return {
             **{name: settings.value(name) for name in names},

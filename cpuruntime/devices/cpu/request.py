@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from cpuruntime.devices.interface import Done, ProfilingInfo, QuietRequest
+from cpuruntime.devices.interface import TERMS, Done, ProfilingInfo, QuietRequest, Terms
 from cpuruntime.devices.memory import aligned_zeros
 from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.program.planner import FallbackStep
 from cpuruntime.program.program import Instance, Program
 from cpuruntime.program.storage import Place
+from cpuruntime.streams import claims
 from cpuruntime.streams.job import Job
 from cpuruntime.streams.task import Signal, Stream, Task
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 INSTANCES_KEPT = 8
 """How many programs of a dynamic model keep an arena in each stream; arbitrary."""
+
+LEVELS = {"LOW": claims.LOW, "MEDIUM": claims.MEDIUM, "HIGH": claims.HIGH}
+"""Priorities as streams have them."""
 
 
 class CpuRequest(Task, QuietRequest):
@@ -44,6 +49,9 @@ class CpuRequest(Task, QuietRequest):
         self._callback: Done | None = None
         self._failure: BaseException | None = None
         self._profile: tuple[Program, np.ndarray] | None = None
+        self._terms = TERMS
+        # When an inference of several parts began.
+        self._began = 0
         for index, info in enumerate(model.inputs):
             if info.partial_shape.is_static:
                 self.input_array(index, tuple(info.partial_shape.to_shape()))
@@ -79,20 +87,38 @@ class CpuRequest(Task, QuietRequest):
 
     def run(self) -> None:
         """Run one inference by an idle stream and this thread, or wait for a stream."""
+        if self._terms is not TERMS:
+            self._accept(TERMS)
         self._model.executor.run(self)
 
-    def start(self, done: Done) -> None:
+    def start(self, done: Done, terms: Terms = TERMS) -> None:
         """Queue one inference."""
+        if self._terms is not terms:
+            self._accept(terms)
         self.quiet = self.placed = False
         self._callback = done
         self._model.executor.submit(self)
 
-    def start_quietly(self) -> None:
+    def start_quietly(self, terms: Terms = TERMS) -> None:
         """Queue one inference of which nobody is told."""
+        if self._terms is not terms:
+            self._accept(terms)
         self.placed = False
         self.quiet = True
         self._failure = None
         self._model.executor.submit(self)
+
+    def _accept(self, terms: Terms) -> None:
+        self._terms = terms
+        self.agree(LEVELS[terms.priority], terms.deadline)
+
+    def call_when_over(self, function: Callable[[], None]) -> None:
+        """Call a function once a quiet inference is over."""
+        self._model.executor.watch(self, function)
+
+    def moments(self) -> tuple[int, int, int]:
+        """When the last inference was taken from the queue, began and ended."""
+        return self.taken, self.control.began if self.whole else self._began, self.control.ended
 
     def result(self) -> tuple[BaseException | None, int]:
         """The error of a quiet inference, and when it ended."""
@@ -125,6 +151,7 @@ class CpuRequest(Task, QuietRequest):
             return instance.whole
         self.whole = False
         self._instance = instance
+        self._began = time.perf_counter_ns()
         return instance.begin(self._inputs, self._outputs)
 
     def resume(self, stream: Stream) -> Job | None:
@@ -133,6 +160,8 @@ class CpuRequest(Task, QuietRequest):
             return None
         assert self._instance is not None
         job = self._instance.resume()
+        if job is None:
+            self.control.ended = time.perf_counter_ns()
         if job is None and self._instance.timed:
             self._profile = (self._instance.program, self._instance.times.copy())
         return job

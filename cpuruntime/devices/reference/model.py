@@ -12,9 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from cpuruntime.devices.interface import DeviceModel, DeviceRequest, Done, Explanation, PortInfo, ProfilingInfo, Row
+from cpuruntime.devices.interface import (
+    TERMS,
+    DeviceModel,
+    DeviceRequest,
+    Done,
+    Explanation,
+    PortInfo,
+    ProfilingInfo,
+    Row,
+    Terms,
+)
 from cpuruntime.devices.memory import aligned_zeros
-from cpuruntime.errors import CancelledError, Error, InvalidArgumentError
+from cpuruntime.errors import CancelledError, DeadlineExceededError, Error, InvalidArgumentError
 from cpuruntime.graph.graph import Graph, Node, Value
 from cpuruntime.properties import Settings
 from cpuruntime.shape_inference import evaluate
@@ -87,13 +97,14 @@ class ReferenceModel(DeviceModel):
 class _Job:
     """One inference in the queue. Whoever locks `claim` runs it, so that queuing it twice is harmless."""
 
-    __slots__ = ("cancelled", "claim", "done", "over", "request")
+    __slots__ = ("cancelled", "claim", "deadline", "done", "over", "request")
 
-    def __init__(self, request: ReferenceRequest, done: Done) -> None:
+    def __init__(self, request: ReferenceRequest, done: Done, deadline: int = 0) -> None:
         self.request = request
         self.done = done
         self.claim = threading.Lock()
         self.cancelled = False
+        self.deadline = deadline
         self.over = False
 
     def run(self) -> None:
@@ -101,10 +112,12 @@ class _Job:
         if not self.claim.acquire(blocking=False):
             return
         error: BaseException | None = None
+        self.request.note_begin()
         try:
             self.request.interpret(self)
         except BaseException as raised:
             error = raised
+        self.request.note_end()
         self.done(error)
         self.over = True
         del self.done, self.request
@@ -127,6 +140,7 @@ class ReferenceRequest(DeviceRequest):
         self._outputs = [self._first_output(info) for info in model.outputs]
         self._times: list[timedelta | None] = [None] * len(model.graph.nodes)
         self._job: _Job | None = None
+        self._began = self._ended = 0
         for index, info in enumerate(model.inputs):
             if info.partial_shape.is_static:
                 self.input_array(index, tuple(info.partial_shape.to_shape()))
@@ -190,10 +204,10 @@ class ReferenceRequest(DeviceRequest):
         if interrupt is not None:
             raise interrupt
 
-    def start(self, done: Done) -> None:
+    def start(self, done: Done, terms: Terms = TERMS) -> None:
         """Queue one inference."""
         self._model.check_open()
-        job = self._job = _Job(self, done)
+        job = self._job = _Job(self, done, terms.deadline)
         self._model.queue(job)
         if self._model.closed and job.claim.acquire(blocking=False):
             self._job = None
@@ -207,6 +221,18 @@ class ReferenceRequest(DeviceRequest):
         job.cancelled = True
         self._model.queue(job)  # an interrupt may have struck `start` before it queued the job
         return True
+
+    def note_begin(self) -> None:
+        """An inference begins."""
+        self._began = time.perf_counter_ns()
+
+    def note_end(self) -> None:
+        """It is over."""
+        self._ended = time.perf_counter_ns()
+
+    def moments(self) -> tuple[int, int, int]:
+        """When the last inference was taken from the queue, began and ended."""
+        return self._began, self._began, self._ended
 
     def profiling(self) -> list[ProfilingInfo]:
         """A row for each node."""
@@ -225,6 +251,8 @@ class ReferenceRequest(DeviceRequest):
             if job.cancelled:
                 raise CancelledError(f"The inference of model '{graph.name}' was cancelled.")
             begin = time.perf_counter_ns()
+            if 0 < job.deadline <= begin:
+                raise DeadlineExceededError(f"The deadline passed before node {index} of model '{graph.name}'.")
             arrays.update(_evaluate(node, arrays))
             if self._model.profiled:
                 self._times[index] = timedelta(microseconds=(time.perf_counter_ns() - begin) / 1000)

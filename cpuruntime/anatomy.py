@@ -1,0 +1,38 @@
+"""Where the time of an inference went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyAnatomy:
+    """The parts of an inference's time, in milliseconds, one after the other.
+
+    Attributes:
+        queued: from its start until a stream had time for it.
+        bound: from then until its first step began: its memory was bound to the program, the stream's threads woken.
+        executed: from the first step to the end of the last one.
+        called_back: from then until its callback had returned, or, of `infer`, until the results were handed over;
+            0 for one without a callback.
+    """
+
+    queued: float = 0.0
+    bound: float = 0.0
+    executed: float = 0.0
+    called_back: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """The whole time."""
+        return self.queued + self.bound + self.executed + self.called_back
+
+    @staticmethod
+    def of(started: int, taken: int, began: int, ended: int, returned: int) -> LatencyAnatomy:
+        """From the moments between the parts, in nanoseconds; one that lies before the one before it never came."""
+        taken = max(started, taken)
+        ended = max(taken, ended)
+        began = began if taken <= began <= ended else ended
+        moments = started, taken, began, ended, max(ended, returned)
+        return LatencyAnatomy(*((after - before) / 1e6 for before, after in pairwise(moments)))

@@ -1,0 +1,45 @@
+"""Calling users' callbacks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from time import perf_counter_ns
+from typing import Any
+
+from cpuruntime.errors import InvalidArgumentError
+
+log = logging.getLogger("cpuruntime")
+
+SLOW = 20_000_000
+"""Nanoseconds from which on a callback is called slow; arbitrary."""
+
+
+class Callback:
+    """A user's callback. A slow call is logged: the first, and each that takes twice as long as those before."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        if not callable(function):
+            raise InvalidArgumentError(f"The callback must be callable, not {type(function).__name__}.")
+        self._function = function
+        self._limit = SLOW
+
+    def __call__(self, *arguments: Any) -> None:
+        """Call it; raises what it raises."""
+        begin = perf_counter_ns()
+        try:
+            self._function(*arguments)
+        finally:
+            taken = perf_counter_ns() - begin
+            if taken >= self._limit:
+                self._limit = 2 * taken
+                log.warning("callback '%s' took %.0f ms", _name(self._function), taken / 1e6)
+            del self, arguments  # the traceback of its error refers to this frame
+
+
+def _name(callback: Callable[..., Any]) -> str:
+    """How a callback is called in its module."""
+    function = getattr(callback, "func", callback)  # functools.partial
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    module = getattr(function, "__module__", None)
+    return f"{module}.{name}" if module else name

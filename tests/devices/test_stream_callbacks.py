@@ -1,0 +1,283 @@
+"""The threads that call back for streams: no callback keeps a stream or the other callbacks waiting."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from support.stream_tasks import Call, Delay, Gate, Neighbours, Quiet, Run, stream_threads, until
+
+from cpuruntime.errors import CancelledError
+from cpuruntime.streams import caller
+from cpuruntime.streams.affinity import allowed_cpus
+from cpuruntime.streams.executor import StreamExecutor
+from cpuruntime.streams.task import Stream
+
+ALLOWED = sorted(os.sched_getaffinity(0))
+
+
+class Told(Run):
+    """Runs one job, of which the end needs no interpreter but is told."""
+
+    whole = True
+
+
+@pytest.fixture(params=[Run, Told])
+def kind(request: pytest.FixtureRequest) -> type[Run]:
+    """Both ways in which a task comes to its callback."""
+    return request.param
+
+
+@pytest.fixture
+def one() -> Iterator[StreamExecutor]:
+    """One stream of one thread."""
+    executor = StreamExecutor(1, cpus=ALLOWED[:1])
+    yield executor
+    executor.stop()
+
+
+def test_they_are_not_the_streams(one: StreamExecutor, kind: type[Run]) -> None:
+    seen: list[tuple[str, frozenset[int], set[int]]] = []
+
+    def look() -> None:
+        seen.append((threading.current_thread().name, allowed_cpus(), os.sched_getaffinity(0)))
+
+    for _ in range(3):
+        task = kind(Neighbours(4, 2).job, after=look)
+        one.submit(task)
+        assert task.wait(30)
+    for name, allowed, mask in seen:
+        assert name.startswith("cpurt-cb")
+        assert sorted(allowed) == ALLOWED
+        assert sorted(mask) == (ALLOWED[1:] or ALLOWED)
+
+
+def test_without_callbacks_there_are_none(one: StreamExecutor) -> None:
+    one.submit(task := Quiet(Neighbours(4, 2).job))
+    assert task.wait(30)
+    one.run(Run(Neighbours(4, 2).job))
+    assert stream_threads("cpurt-cb") == []
+
+
+def test_a_job_lands_without_the_interpreter(one: StreamExecutor) -> None:
+    """The submitting thread keeps the GIL until the stream has done two jobs."""
+    works = [Neighbours(count=8, steps=4) for _ in range(2)]
+    tasks = [Told(work.job) for work in works]
+    one.submit(tasks[0])
+    assert tasks[0].wait(30)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1000)
+    try:
+        for task, work in zip(tasks, works):
+            expected = work.fill(2)
+            one.submit(task)
+            end = time.perf_counter() + 30
+            while not task.has_landed:
+                assert time.perf_counter() < end
+            assert work.result.tolist() == expected.tolist()
+            assert not task.is_over
+    finally:
+        sys.setswitchinterval(interval)
+    assert all(task.wait(30) for task in tasks)
+    assert [task.errors for task in tasks] == [[None, None], [None]]
+
+
+def test_a_stuck_callback_stops_nothing_else(one: StreamExecutor, kind: type[Run]) -> None:
+    release, stuck = threading.Event(), threading.Event()
+
+    def stick() -> None:
+        stuck.set()
+        assert release.wait(30)
+
+    first = kind(Neighbours(4, 2).job, after=stick)
+    one.submit(first)
+    assert stuck.wait(30)
+    for _ in range(50):
+        one.submit(task := kind(Neighbours(4, 2).job))
+        assert task.wait(30)
+        one.run(kind(Neighbours(4, 2).job))
+    assert not first.is_over
+    release.set()
+    assert first.wait(30)
+
+
+def test_slow_callbacks_are_called_together(one: StreamExecutor, kind: type[Run]) -> None:
+    """They wait for each other, again and again."""
+    together = threading.Barrier(10)
+    tasks = [kind(Neighbours(4, 2).job, after=lambda: together.wait(30)) for _ in range(10)]
+    for turn in range(5):
+        for task in tasks:
+            one.submit(task)
+        assert all(task.wait(30) for task in tasks)
+        assert [len(task.errors) for task in tasks] == [turn + 1] * 10
+    assert not together.broken
+
+
+def test_there_are_not_more_than_32(one: StreamExecutor, kind: type[Run]) -> None:
+    release = threading.Event()
+    entered = threading.Semaphore(0)
+
+    def stick() -> None:
+        entered.release()
+        assert release.wait(30)
+
+    tasks = [kind(Neighbours(4, 2).job, after=stick) for _ in range(caller.MOST + 5)]
+    for task in tasks:
+        one.submit(task)
+    for _ in range(caller.MOST):
+        assert entered.acquire(timeout=30)
+    one.run(kind(Neighbours(4, 2).job))
+    assert len(stream_threads("cpurt-cb")) == caller.MOST
+    assert not entered.acquire(blocking=False)
+    release.set()
+    assert all(task.wait(30) for task in tasks)
+
+
+def test_a_callback_may_wait_for_another_inference(one: StreamExecutor, kind: type[Run]) -> None:
+    inner = kind(Neighbours(4, 2).job)
+
+    def start_and_wait() -> None:
+        one.submit(inner)
+        assert inner.wait(30)
+
+    one.submit(outer := kind(Neighbours(4, 2).job, after=start_and_wait))
+    assert outer.wait(30)
+    assert inner.errors == outer.errors == [None]
+
+
+def test_errors_are_told(one: StreamExecutor) -> None:
+    work = Delay(milliseconds=1, steps=20_000)
+    one.submit(running := Told(work.job))
+    one.submit(waiting := Told(Neighbours(4, 2).job))
+    until(lambda: work.begun > 0)
+    one.cancel(running)
+    one.cancel(waiting)
+    assert running.wait(30)
+    assert waiting.wait(30)
+    assert [type(task.errors[0]) for task in (running, waiting)] == [CancelledError] * 2
+    one.submit(waiting)
+    assert waiting.wait(30)
+    assert waiting.errors[1:] == [None]
+
+
+def test_stop_waits_for_callbacks(kind: type[Run]) -> None:
+    executor = StreamExecutor(2, pin=False)
+    called: list[int] = []
+
+    def call(number: int) -> None:
+        time.sleep(0.002)  # so that some are still to come when the streams have ended; right without it, too
+        called.append(number)
+
+    tasks = [kind(Neighbours(4, 2).job, after=lambda i=i: call(i)) for i in range(40)]
+    for task in tasks:
+        executor.submit(task)
+    executor.stop()
+    assert sorted(called) == list(range(40))
+    until(lambda: stream_threads("cpurt-") == [])  # the system takes a moment longer than Python
+
+
+@pytest.mark.parametrize("wait", [False, True])
+def test_cancelled_by_stop_all_are_called(wait: bool, kind: type[Run]) -> None:
+    executor = StreamExecutor(1)
+    gate = Gate(executor)
+    tasks = [kind(Neighbours(4, 2).job) for _ in range(20)]
+    for task in tasks:
+        executor.submit(task)
+    executor.stop(cancel=True, wait=False)
+    gate.open()
+    executor.stop(wait=wait)
+    assert all(task.wait(30) for task in tasks)
+    assert [type(error) for task in tasks for error in task.errors] == [CancelledError] * 20
+
+
+def test_dropped_with_callbacks_to_come(kind: type[Run]) -> None:
+    executor = StreamExecutor(2, pin=False)
+    release, over = threading.Event(), threading.Semaphore(0)
+
+    def call() -> None:
+        assert release.wait(30)
+        over.release()
+
+    for _ in range(10):
+        executor.submit(kind(Neighbours(4, 2).job, after=call))
+    del executor
+    release.set()
+    for _ in range(10):
+        assert over.acquire(timeout=30)
+    until(lambda: stream_threads("cpurt-") == [])
+
+
+def test_watching_a_quiet_task(one: StreamExecutor) -> None:
+    work = Delay(milliseconds=1, steps=20_000)
+    calls: list[bool] = []
+    called = threading.Event()
+    task = Quiet(work.job)
+
+    def call() -> None:
+        calls.append(task.is_over)
+        called.set()
+
+    one.submit(task)
+    one.watch(task, call)
+    until(lambda: work.begun > 5)
+    assert calls == []
+    one.cancel(task)
+    assert called.wait(30)
+    assert calls == [True]
+    assert task.errors == []
+    called.clear()
+    one.watch(task, call)  # it is over already
+    assert called.wait(30)
+
+
+def test_watching_a_task_in_the_queue(one: StreamExecutor) -> None:
+    gate = Gate(one)
+    called = threading.Event()
+    one.submit(task := Quiet(Neighbours(4, 2).job))
+    one.watch(task, called.set)
+    assert not called.is_set()
+    gate.open()
+    assert called.wait(30)
+    assert task.is_over
+
+
+def test_callbacks_of_many_threads(kind: type[Run]) -> None:
+    executor = StreamExecutor(2, pin=False)
+    slow = threading.Event()
+    wrong: list[object] = []
+
+    def client(number: int) -> None:
+        work = Neighbours(count=16, steps=4)
+        task = kind(work.job)
+        for turn in range(600):
+            # Slow for a while, then quick again: threads take over from each other, and give up doing so.
+            task.after = (lambda: slow.wait(0.001)) if turn % 100 < 3 else None
+            expected = work.fill(turn)
+            executor.submit(task)
+            if not task.wait(60) or work.result.tolist() != expected.tolist():
+                wrong.append((number, turn))
+        if task.errors != [None] * 600:
+            wrong.append(task.errors)
+
+    clients = [threading.Thread(target=client, args=(i,)) for i in range(6)]
+    for thread in clients:
+        thread.start()
+    for thread in clients:
+        thread.join()
+    executor.stop()
+    assert wrong == []
+
+
+def test_python_between_jobs_stays_on_the_stream(one: StreamExecutor) -> None:
+    names: list[str] = []
+
+    def note(stream: Stream) -> None:
+        names.append(threading.current_thread().name)
+
+    one.submit(task := Call(note))
+    assert task.wait(30)
+    assert names == ["cpurt-s0t0"]
