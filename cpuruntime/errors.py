@@ -42,12 +42,12 @@ class CancelledError(Error):
     """The inference was cancelled before it finished."""
 
 
+class DeadlineExceededError(Error, TimeoutError):
+    """The inference's deadline passed before it was finished."""
+
+
 class OverloadedError(Error):
     """The inference was refused: among those that run and wait it would miss the latency target."""
-
-
-class DeadlineExceededError(Error, TimeoutError):
-    """The inference's deadline passed before it was finished, or it was refused since it could not make it."""
 
 
 class OutOfMemoryError(Error, MemoryError):

@@ -20,6 +20,14 @@ class ExecutionMode(Word):
     ACCURACY = "ACCURACY"
 
 
+class Priority(Word):
+    """What goes first."""
+
+    LOW = "LOW"
+    MEDIUM = "MEDIUM"
+    HIGH = "HIGH"
+
+
 class SchedulingCoreType(Word):
     """Which cores of a processor that has fast (P) and slow (E) ones inference may use."""
 
@@ -33,14 +41,6 @@ class ModelDistributionPolicy(Word):
 
     TENSOR_PARALLEL = "TENSOR_PARALLEL"
     PIPELINE_PARALLEL = "PIPELINE_PARALLEL"
-
-
-class Priority(Word):
-    """What goes first."""
-
-    LOW = "LOW"
-    MEDIUM = "MEDIUM"
-    HIGH = "HIGH"
 
 
 performance_mode = Property(

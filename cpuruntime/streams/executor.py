@@ -29,16 +29,16 @@ def create_executor(
     threads_per_stream: int | Sequence[int] = 1,
     cpus: Sequence[int] | None = None,
     pin: bool = True,
-    level: int = claims.MEDIUM,
     ended: Callable[[], None] | None = None,
+    level: int = claims.MEDIUM,
 ) -> Executor:
     """An executor with `num_streams` streams of `threads_per_stream` threads each, or of as many as its items say.
 
-    No stream means that everything happens on the caller's thread. See StreamExecutor for the others.
+    No stream means that everything happens on the caller's thread. See StreamExecutor for the other arguments.
     """
     if num_streams == 0:
         return InlineExecutor(level)
-    return StreamExecutor(num_streams, threads_per_stream, cpus, pin, level, ended)
+    return StreamExecutor(num_streams, threads_per_stream, cpus, pin, ended, level)
 
 
 class StreamExecutor(Executor):
@@ -49,9 +49,9 @@ class StreamExecutor(Executor):
     them only, those of the first stream on the first ones, and no two threads share a processor; if there are too few
     processors no thread is pinned, since a pinned stream could wait for a busy processor while another is idle.
     `unpinned` tells.
+    ended: called once the streams have nothing left to do for good, on any thread, also in a finaliser.
     level: the priority among the executors of the process, one of `claims`. Between the steps of their jobs threads
     give way on processors where work of a higher level runs; all of them, if that is not pinned.
-    ended: called once the streams have nothing left to do for good, on any thread, also in a finaliser.
 
     Threads are named cpurt-s0t0, cpurt-s0t1..., and cpurt-cb0... those that call done(). The executor stops when it is
     dropped, and at the end of the process.
@@ -63,8 +63,8 @@ class StreamExecutor(Executor):
         threads_per_stream: int | Sequence[int] = 1,
         cpus: Sequence[int] | None = None,
         pin: bool = True,
-        level: int = claims.MEDIUM,
         ended: Callable[[], None] | None = None,
+        level: int = claims.MEDIUM,
     ):
         sizes = [threads_per_stream] * num_streams if isinstance(threads_per_stream, int) else list(threads_per_stream)
         if num_streams < 1 or len(sizes) != num_streams or min(sizes) < 1:
@@ -125,7 +125,7 @@ class StreamExecutor(Executor):
             with core.mutex:
                 core.check()
                 task._submitted()
-                if not core.lend(task):
+                if core.queue or not core.lend(task):
                     core.enqueue(task)
             stream = task._stream
             if stream is not None:
@@ -144,14 +144,16 @@ class StreamExecutor(Executor):
 
     def run(self, task: Task) -> None:
         core = self._core
-        task.control.clear()
+        task.control.switch[0] = 0
         task._stream = None
         task.taken = 0
         try:
             # As in submit.
             with core.mutex:
-                core.check()
-                core.lend(task)
+                if core.closed or core.is_forked:
+                    core.check()
+                if not core.queue:
+                    core.lend(task)
             stream = task._stream
             if stream is not None:
                 stream._pin_caller = True

@@ -7,7 +7,7 @@ import numpy as np
 from cpuruntime.errors import CancelledError, DeadlineExceededError, Error, InvalidArgumentError
 from cpuruntime.ops import runner
 
-_COMPLETED, _CONTROL, _TIMING, _TASK, _ELAPSED = (
+COMPLETED, _CONTROL, _TIMING, _TASK, ELAPSED = (
     offset // 8 for offset in (runner.COMPLETED, runner.OF_CONTROL, runner.TIMING, runner.OF_TASK, runner.ELAPSED)
 )
 _DEADLINE, _BEGAN, _ENDED = (offset // 8 for offset in (runner.DEADLINE, runner.BEGAN, runner.ENDED))
@@ -21,19 +21,19 @@ class Control:
 
     def __init__(self) -> None:
         memory = np.zeros(1, runner.CONTROL)
-        self._switch = memory.view(np.int32).data
+        self.switch = memory.view(np.int32).data
         self._words = memory.view(np.int64).data
         self.address: int = memory.ctypes.data
 
     def cancel(self) -> None:
-        self._switch[0] = 1
+        self.switch[0] = 1
 
     def clear(self) -> None:
-        self._switch[0] = 0
+        self.switch[0] = 0
 
     @property
     def is_cancelled(self) -> bool:
-        return self._switch[0] != 0
+        return self.switch[0] != 0
 
     @property
     def deadline(self) -> int:
@@ -92,16 +92,18 @@ class Job:
         self._record["program"], self._record["steps"] = self.program.ctypes.data, len(program)
         self.shared: int = max(np.flatnonzero(~self.program[:, 1] & runner.ALONE).tolist(), default=-1) + 1
         self._record["shared"] = self.shared
-        self._fields = self._record.view(np.int64).data
+        self.fields: memoryview = self._record.view(np.int64).data
+        """The record, a runner.JOB, as words."""
         self._clock: np.ndarray | None = None
-        self._control: Control | None = None
+        self.control: Control | None = None
+        """What it listens to."""
         self.address: int = self._record.ctypes.data
         self.steps = len(program)
 
     def time_steps(self, on: bool = True) -> None:
         """Whether runs from now on measure each step; not while it runs."""
         self._clock = np.zeros(self.steps + 1, np.int64) if on else None
-        self._fields[_TIMING] = self._clock.ctypes.data if self._clock is not None else 0
+        self.fields[_TIMING] = self._clock.ctypes.data if self._clock is not None else 0
 
     @property
     def step_times(self) -> np.ndarray | None:
@@ -118,26 +120,25 @@ class Job:
     @property
     def completed(self) -> int:
         """How many steps of the last run were finished; less than `steps` when it was cancelled."""
-        return self._fields[_COMPLETED]
+        return self.fields[COMPLETED]
 
     def check_completed(self) -> None:
         """CancelledError or DeadlineExceededError when the last run was ended early."""
-        completed = self._fields[_COMPLETED]
+        completed = self.fields[COMPLETED]
         if completed < self.steps:
-            raise (self._control or Control()).error(completed, self.steps)
+            raise (self.control or Control()).error(completed, self.steps)
 
     @property
     def elapsed(self) -> int:
         """Nanoseconds the last run took; 0 before the first."""
-        return self._fields[_ELAPSED]
+        return self.fields[ELAPSED]
 
     def belong_to(self, task: int) -> None:
         """Makes the next run one that ends the task whose runner.TASK is at this address, plus runner.TOLD if it is to
         be told; 0: the interpreter goes on with it."""
-        self._fields[_TASK] = task
+        self.fields[_TASK] = task
 
     def listen_to(self, control: Control | None) -> None:
         """Makes the next run listen to `control` only; not while it runs."""
-        if control is not self._control:
-            self._fields[_CONTROL] = control.address if control is not None else 0
-            self._control = control
+        self.fields[_CONTROL] = control.address if control is not None else 0
+        self.control = control

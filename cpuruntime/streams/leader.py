@@ -123,10 +123,10 @@ class LedStream(Stream):
 class Core:
     """What leaders share with the executor; they hold this and not the executor, so that it can be dropped.
 
-    `mutex` guards everything else. A stream is idle, or a task has it, or it is lent; `idle` lists also those in
-    flight, which are idle from their landing on unless they were called back. While a stream is idle the queue is
-    empty. `closed` never becomes False again. `ended` is called when there is nothing left to do for good, at the
-    latest when the last leader ends.
+    `mutex` guards everything else, except that streams are added to `idle` without it. A stream is idle, or a task has
+    it, or it is lent; `idle` lists also those in flight, which are idle from their landing on unless they were called
+    back. While a stream is idle the queue is empty, or about to be dispatched. `closed` never becomes False again.
+    `ended` is called when there is nothing left to do for good, at the latest when the last leader ends.
 
     Attributes:
         queue: (order, deadline, number, task), the first to begin first.
@@ -146,9 +146,8 @@ class Core:
         self.level: int | None = None
         self.closed = False
         self.is_forked = False
-        self._numbers = count()
         self._ended = [ended] if ended is not None else []
-        self._present = 0
+        self._numbers = count()
 
     def check(self) -> None:
         if self.closed or self.is_forked:
@@ -159,7 +158,6 @@ class Core:
             self.streams.append(stream)
             self.idle.append(stream)
             self.leading += 1
-            self._present += 1
 
     def enqueue(self, task: Task) -> None:
         """Puts a task in the queue. The caller has the mutex."""
@@ -260,21 +258,16 @@ class Core:
 
     def give_back(self, stream: LedStream, task: Task) -> None:
         """Ends the loan of a stream to a task. Called again after an interrupt, does what is left."""
-        with self.mutex:
-            if stream.lent is not task:
-                return
+        if stream.lent is task:
+            # From here to the end of the block as in StreamExecutor.submit: no Ctrl-C can come in between.
             stream._pin_caller = False
-            if self.queue:
-                # The leader begins it.
-                stream.task = self.queue[0][3]
-                del self.queue[0]
-                stream.lent = None
-                stream.ring()
-                return
-            if self.closed:
-                stream.ring()
             stream.lent = None
-            self.idle.append(stream)
+            self.idle += (stream,)
+        # Not before: what is queued, or closes the executor, while the stream is not idle is left to this thread.
+        if self.queue:
+            self.dispatch()
+        if self.closed:
+            stream.ring()
 
     def retire(self, stream: LedStream) -> bool:
         """Whether the leader ends here: nothing is queued, nobody has the stream, and no task can come."""
@@ -282,19 +275,17 @@ class Core:
             if not self.closed or stream not in self.idle or stream.flight[0] != runner.LANDED:
                 return False
             self.idle.remove(stream)
-            self.leading -= 1
-            if not self.leading:
-                self.caller.notify()
-                if self.level is not None:
-                    claims.leave(self.level)
             return True
 
     def leave(self) -> None:
         """A leader ends, and the threads of its stream have ended."""
         with self.mutex:
-            self._present -= 1
-            is_last = self._present == 0
+            self.leading -= 1
+            is_last = self.leading == 0
         if is_last:
+            self.caller.notify()
+            if self.level is not None:
+                claims.leave(self.level)
             self._end()
 
     def _end(self) -> None:
@@ -329,9 +320,9 @@ class Core:
         self.closed = True
         for stream in self.streams:
             stream.close()
-        self.caller.notify()
         if self._ended and self._is_over():
             self._end()
+        self.caller.notify()
 
     def _is_over(self) -> bool:
         """Whether all that is left to the leaders is to end; sure only where no work can come."""

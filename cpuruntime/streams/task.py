@@ -6,6 +6,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +46,7 @@ class Stream:
         self.index = index
         self.threads = group.threads
         self.cpus = group.cpus
-        self.state: dict[object, object] = {}
+        self.state: dict[Any, Any] = {}
         self._group = group
         self._pin_caller = False
 
@@ -66,9 +67,9 @@ class Task(ABC):
     first. `placed` becomes True when a stream or the queue has the task, so that the submission is certain to be over
     some time, and False at its beginning.
 
-    A task that is `quiet` when it is submitted, and whose begin() says that it is `whole` because its job is all there
-    is to do, may be over without the interpreter: then done() is not called, and `outcome` is the result. In that case
-    the stream refers to the job and not to the task.
+    begin() says whether the task is `whole`, that is, its job is all there is to do: resume() may then be left out. One
+    that is also `quiet` when it is submitted may be over without the interpreter: then done() is not called, and
+    `outcome` is the result. In that case the stream refers to the job and not to the task.
     """
 
     quiet = False

@@ -15,7 +15,7 @@ from cpuruntime.ops import runner
 
 from .affinity import allowed_cpus, enter_stream, mask_bytes
 from .claims import MEDIUM, TABLE
-from .job import Control, Job
+from .job import COMPLETED, ELAPSED, Control, Job
 from .native import aligned_bytes, holding_the_gil, lead, notifier
 
 log = logging.getLogger("cpuruntime")
@@ -114,13 +114,16 @@ class ThreadGroup:
         DeadlineExceededError when the run was ended early, by `control` or by `interrupt`; some steps have then not
         been run.
         """
-        job.listen_to(control)
+        if job.control is not control:
+            job.listen_to(control)
+        fields = job.fields
         asked = runner.PIN if pin_caller and self.cpus is not None else 0
-        if 0 < job.elapsed < QUICK and (self.threads == 1 or not job.shared):
-            self._quick_lead(self.address, job.address, asked | runner.HOLDS_GIL)
+        if 0 < fields[ELAPSED] < QUICK and (self.threads == 1 or not job.shared):
+            self._quick_lead(self.address, job.address, asked + runner.HOLDS_GIL)
         else:
             self._lead(self.address, job.address, asked)
-        job.check_completed()
+        if fields[COMPLETED] < job.steps:
+            job.check_completed()
 
     def interrupt(self) -> None:
         """Ends the run in progress at its next step boundary, and every later one after its first step. Any thread."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.onnx_models import one_input
-from support.stream_tasks import Call
+from support.stream_tasks import Gate
 
 import cpuruntime as ov
 from cpuruntime.devices.cpu.bounded import BoundedModel, BoundedRequest
@@ -109,24 +108,15 @@ def test_the_queue_of_requests_raises_too_and_goes_on(compiled: ov.CompiledModel
 def test_one_whose_turn_comes_too_late_is_refused_then() -> None:
     model = ov.compile_model(one_input(), "CPU", {**BOUND, "NUM_STREAMS": 1})
     request = model.create_infer_request()
-    entered, go = threading.Event(), threading.Event()
-
-    def hold(_: object) -> None:
-        entered.set()
-        go.wait()
-
-    admission, held = bounded(model)._admission, Call(hold)
-    bounded(model).models[0].executor.submit(held)
-    entered.wait()
-    # The stream is held by what is no inference, and the request waits for it.
+    admission = bounded(model)._admission
+    gate = Gate(bounded(model).models[0].executor)
     request.start_async()
     (ticket,) = admission._waiting
-    ticket.expected = ticket.arrived + 1
+    ticket.expected = ticket.arrived + 1  # it does not know what keeps the stream
     admission.target = 0
-    go.set()
+    gate.open()
     with pytest.raises(OverloadedError, match="ms for a stream, longer than expected, and LATENCY_TARGET_MS 0 would"):
         request.wait()
-    held.wait()
     assert bounded(model).counts.given_up == 1
 
 

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support import onnx_models
-from support.stream_tasks import Call
+from support.stream_tasks import Gate
 
 import cpuruntime as ov
 from cpuruntime.devices.cpu.placement import around, place
@@ -163,20 +164,14 @@ def test_closed_models_give_their_processors_back() -> None:
 def test_a_closed_model_keeps_its_processors_until_its_inferences_are_over() -> None:
     before = set(threading.enumerate())
     model = compiled(**ONE)
-    entered, go = threading.Event(), threading.Event()
-
-    def hold(_: object) -> None:
-        entered.set()
-        go.wait()
-
-    held = Call(hold)
-    model._shared.device.executor.submit(held)
-    entered.wait()
+    request = model.create_infer_request()
+    gate = Gate(model._shared.device.executor)  # type: ignore[attr-defined]
+    request.start_async([np.zeros(model.input().shape, np.float32)])
     with model:
         pass
     assert len(leased()) == 1
-    go.set()
-    held.wait()
+    gate.open()
+    request.wait()
     for thread in set(threading.enumerate()) - before:
         thread.join()
     assert leased() == []

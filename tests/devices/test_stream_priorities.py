@@ -34,7 +34,7 @@ class Busy:
     """An executor of a level with a job in progress that only ends when it is cancelled."""
 
     def __init__(self, level: int, threads: int = 1, cpus: list[int] | None = None, pin: bool = True) -> None:
-        self.executor = create_executor(1, threads, cpus or [HERE], pin, level)
+        self.executor = create_executor(1, threads, cpus or [HERE], pin, level=level)
         self.work = Delay(milliseconds=0.2, steps=LONG)
         self.task = Quiet(self.work.job)
 

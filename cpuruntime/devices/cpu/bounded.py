@@ -157,11 +157,10 @@ class BoundedModel(DeviceModel):
             f"{self._admission.target / 1e6:g} would be missed."
         )
 
-    def end(self, ticket: Ticket, error: BaseException | None) -> None:
-        """It is over."""
-        now = perf_counter_ns()
+    def end(self, ticket: Ticket, error: BaseException | None, moment: int) -> None:
+        """It was over at a moment on the clock of perf_counter_ns."""
         with self._mutex:
-            self._admission.end(ticket, now, error is None)
+            self._admission.end(ticket, moment, error is None)
 
     @property
     def counts(self) -> Counts:
@@ -248,7 +247,7 @@ class BoundedRequest(DeviceRequest):
             error = raised
             raise
         finally:
-            self._model.end(ticket, error)
+            self._model.end(ticket, error, part.ended)
             del error
 
     def start(self, done: Done, terms: Terms = TERMS) -> None:
@@ -256,7 +255,7 @@ class BoundedRequest(DeviceRequest):
         part, ticket = self._admit()
 
         def over(error: BaseException | None) -> None:
-            self._model.end(ticket, error)
+            self._model.end(ticket, error, part.ended)
             done(error)
 
         try:
@@ -264,7 +263,7 @@ class BoundedRequest(DeviceRequest):
         except BaseException as error:
             # An interrupt may have struck after it was queued.
             if isinstance(error, Exception) or not part.cancel():
-                self._model.end(ticket, error)
+                self._model.end(ticket, error, part.ended)
             raise
 
     def _admit(self) -> tuple[_Part, Ticket]:

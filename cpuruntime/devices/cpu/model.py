@@ -83,14 +83,14 @@ class CpuModel(DeviceModel):
         shares = plan.shares
         sizes, cpus = [len(share) for share in shares], [cpu for share in shares for cpu in share]
         level = LEVELS[settings.value("MODEL_PRIORITY")]
-        self.executor: Executor = create_executor(len(shares), sizes, cpus, plan.pin, level, given_back)
+        self.executor: Executor = create_executor(len(shares), sizes, cpus, plan.pin, given_back, level)
 
     def _resolved(self, settings: Settings) -> dict[str, Any]:
         plan = self._streams
         names = (
             "PERFORMANCE_HINT", "PERFORMANCE_HINT_NUM_REQUESTS", "EXECUTION_MODE_HINT", "INFERENCE_PRECISION_HINT",
-            "MODEL_PRIORITY", "PERF_COUNT", "TUNING_BUDGET_MS", "ENABLE_CPU_RESERVATION", "MODEL_DISTRIBUTION_POLICY",
-            "STREAMS_CALIBRATION_MS",
+            "PERF_COUNT", "TUNING_BUDGET_MS", "ENABLE_CPU_RESERVATION", "MODEL_DISTRIBUTION_POLICY",
+            "STREAMS_CALIBRATION_MS", "MODEL_PRIORITY",
         )  # fmt: skip
         return {
             **{name: settings.value(name) for name in names},

@@ -118,7 +118,7 @@ class CpuRequest(Task, QuietRequest):
 
     def moments(self) -> tuple[int, int, int]:
         """When the last inference was taken from the queue, began and ended."""
-        return self.taken, self._began or self.control.began, self.control.ended
+        return self.taken, self.control.began if self.whole else self._began, self.control.ended
 
     def result(self) -> tuple[BaseException | None, int]:
         """The error of a quiet inference, and when it ended."""
@@ -148,11 +148,10 @@ class CpuRequest(Task, QuietRequest):
             instance.owner = self._bound
         if instance.whole is not None:
             self.whole = True
-            self._began = 0
             return instance.whole
         self.whole = False
-        self._began = time.perf_counter_ns()
         self._instance = instance
+        self._began = time.perf_counter_ns()
         return instance.begin(self._inputs, self._outputs)
 
     def resume(self, stream: Stream) -> Job | None:
