@@ -195,12 +195,14 @@ class Caller:
         assert duty is not None
         while True:
             heard = self._numbers[0]
+            # Before looking what there is: nothing is added once it is finished.
+            is_finished = duty.is_finished
             if not self.ready:
                 self._collect()
             alarm = duty.alarm and duty.expire()
             if self.ready:
                 return self.ready.popleft()
-            if duty.is_finished and not self.flying:
+            if is_finished and not self.flying:
                 return None
             nap = _LONG if not alarm else max(0, alarm - time.perf_counter_ns())
             signals.wait.entry(self.address, heard, nap)
