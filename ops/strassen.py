@@ -76,7 +76,8 @@ def strassen_sums(a, thread, threads):
 def strassen(rows: int, columns: int, activation: str = "") -> Kernel:
     """The product by tiles of `rows` x `columns`; halves have at least as many rows and vectors of columns.
 
-    `chunk` row tiles are worked on before the next column tile is taken. `activation` as in `matmul`.
+    Each of the products is computed for `chunk` row tiles by `group` column tiles, then these are put together, so that
+    the sums of the source are read once for a group of columns. `activation` as in `matmul`.
     """
     tile = made("register_tile", "make_tile", rows, columns, UNROLL, None, False, LINES)
     finish = _finish(rows, columns, activation)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from cpuruntime.graph.graph import Node
@@ -31,6 +33,14 @@ def limits(planner: Planner, node: Node) -> Address | int:
         return 0
     array = np.array(clamp, np.float32)
     return planner.weights.constant(planner.weights.identity(array), array)
+
+
+def with_limits(planner: Planner, fields: dict[str, Any]) -> dict[str, Any]:
+    """`fields` for a kernel that always clamps: `limits` points at infinities where there is nothing to clamp."""
+    if fields["limits"]:
+        return fields
+    array = np.array([-INFINITY, INFINITY], np.float32)
+    return fields | {"limits": planner.weights.constant(planner.weights.identity(array), array)}
 
 
 def padded_bias(bias: np.ndarray | None, channels: int, lanes: int) -> np.ndarray:

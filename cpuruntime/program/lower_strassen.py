@@ -11,7 +11,7 @@ import numpy as np
 from cpuruntime.ops.isa import LANES
 from cpuruntime.ops.matmul import pack_columns, packed_bytes
 from cpuruntime.ops.strassen import PRODUCTS, scratch_bytes, strassen, strassen_sums, sums_row_bytes
-from cpuruntime.program.lower_winograd import UNBOUNDED
+from cpuruntime.program.epilogue import with_limits
 from cpuruntime.program.packing import run_kernel
 from cpuruntime.program.planner import Planner
 from cpuruntime.program.storage import Address
@@ -67,8 +67,6 @@ def emit_strassen(
     )  # fmt: skip
     size = scratch_bytes(tiling.rows, tiling.columns, tiling.chunk, tiling.group)
     zeros = np.zeros(tiling.columns * LANES, np.float32)
-    if not fields["limits"]:
-        fields = fields | {"limits": planner.weights.constant(planner.weights.identity(UNBOUNDED), UNBOUNDED)}
     planner.emit(
         strassen(tiling.rows, tiling.columns, activation), "plain", flops=8 * rows * inner * columns,
         notes=f"Strassen, tile {tiling.rows}x{tiling.columns}, chunk {tiling.chunk} by {tiling.group}",
@@ -77,7 +75,7 @@ def emit_strassen(
         weights_plane=packed_bytes(inner, columns, tiling.columns),
         zeros=planner.weights.constant(planner.weights.identity(zeros), zeros),
         rows=half, low=rows - half, inner=inner, blocks=columns // LANES, chunk=tiling.chunk, group=tiling.group,
-        scratch=Address(planner.scratch(planner.threads * size)), scratch_size=size, **fields,
+        scratch=Address(planner.scratch(planner.threads * size)), scratch_size=size, **with_limits(planner, fields),
     )  # fmt: skip
 
 

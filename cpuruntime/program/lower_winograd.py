@@ -11,13 +11,12 @@ from cpuruntime.ops.isa import LANES
 from cpuruntime.ops.winograd import ZEROS, phases, plane_bytes, scratch_bytes, winograd, winograd_weights
 from cpuruntime.ops.winograd_methods import Method
 from cpuruntime.program.candidate import Comparison
+from cpuruntime.program.epilogue import with_limits
 from cpuruntime.program.packing import run_kernel
 from cpuruntime.program.panels import Channels, fill_panel, tile_starts
 from cpuruntime.program.planner import Planner
 from cpuruntime.program.storage import Address, Blocked
 from cpuruntime.program.winograd_choice import Layer, WinogradTiling, rank_winograd
-
-UNBOUNDED = np.array([-np.inf, np.inf], np.float32)
 
 
 def emit_winograd(
@@ -29,9 +28,7 @@ def emit_winograd(
     `fields` has the place of the first output's input, the padding above, residual, bias, limits and the activation's
     parameters.
     """
-    if not fields["limits"]:
-        fields = fields | {"limits": _constant(planner, UNBOUNDED)}
-    fields = source.fields("source") | target.fields("target") | fields
+    fields = source.fields("source") | target.fields("target") | with_limits(planner, fields)
     parts, in_blocks, out_blocks = sizes = layer.parts, layer.in_blocks, layer.out_blocks
 
     def emit(planner: Planner, tiling: WinogradTiling, comparisons: tuple[Comparison, ...] = ()) -> None:
