@@ -15,11 +15,12 @@ from cpuruntime.ops import callers, signals
 
 from .affinity import allowed_cpus, enter_caller
 from .native import aligned_bytes, holding_the_gil, notifier
+from .turns import SHORT, take_turns_of
 
 MOST = 32
 """Threads that call back for an executor; while all of them are in callbacks further ones wait. Arbitrary."""
 
-_LINGER = 50_000  # nanoseconds the listener spins for the next landing, as long as a stream does for its next job
+_LINGER = 50_000  # nanoseconds a listener with a processor of its own spins for the next landing
 _LONG = 60_000_000_000  # nanoseconds
 _BUSY = callers.BUSY // 4
 
@@ -78,7 +79,6 @@ class Caller:
         self._words = aligned_bytes(callers.WORDS_BYTES)
         self.address: int = self._words.ctypes.data
         self._numbers = self._words.view(np.int32).data
-        self._words.view(np.int64)[signals.VALUE // 8] = _LINGER
         self.flying: deque[Flyer] = deque()
         self.threads: list[threading.Thread] = []
         self.ready: deque[Callable[[], None]] = deque()
@@ -90,12 +90,17 @@ class Caller:
         self._slow = self._dismissed = False
         self._begin_call = holding_the_gil(callers.begin_call)
 
-    def start(self, duty: Duty, pinned: Collection[int]) -> None:
-        """Starts the threads unless it has been done. They avoid the processors `pinned` if there are others."""
+    def start(self, duty: Duty, pinned: Collection[int], threads: int) -> None:
+        """Starts the threads unless it has been done, for streams of so many `threads` in all.
+
+        They avoid the processors `pinned` if there are others.
+        """
         with self._mutex:
             if not self.threads:
                 inherited = allowed_cpus()
                 self._places = (inherited - frozenset(pinned) or inherited, inherited)
+                # Where streams run a listener that spins has had its share when something lands, and waits its turn.
+                self._words.view(np.int64)[signals.VALUE // 8] = _LINGER if threads < len(inherited) else 0
                 self._duty = duty
                 self._add_thread()
 
@@ -138,6 +143,7 @@ class Caller:
     def _serve(self, name: str, cpus: frozenset[int], inherited: frozenset[int]) -> None:
         """A thread's life: in turn it is the listener, makes a slow call, or is idle."""
         enter_caller(name, cpus, inherited)
+        take_turns_of(SHORT)
         was_idle = False
         while not self._dismissed:
             with self._mutex:

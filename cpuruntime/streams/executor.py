@@ -195,7 +195,8 @@ class StreamExecutor(Executor):
     def _start_caller(self) -> None:
         core = self._core
         if not core.caller.threads:
-            core.caller.start(core, [cpu for stream in core.streams for cpu in stream.cpus or ()])
+            pinned = [cpu for stream in core.streams for cpu in stream.cpus or ()]
+            core.caller.start(core, pinned, sum(stream.threads for stream in core.streams))
 
     def stop(self, cancel: bool = False, wait: bool = True) -> None:
         self._core.close(cancel)

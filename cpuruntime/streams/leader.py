@@ -23,6 +23,7 @@ from .caller import Caller
 from .native import holding_the_gil, notifier
 from .task import Stream, Task, happen, not_accepting
 from .thread_group import ThreadGroup
+from .turns import OF_LEVEL, take_turns_of
 
 
 class LedStream(Stream):
@@ -366,6 +367,7 @@ def lead(core: Core, stream: LedStream, place: tuple[str, int | None, frozenset[
     Those who wait for a task are woken when the leader is back in native code, so that they find the GIL free; until
     then `finished` keeps the memory of the task's signal.
     """
+    take_turns_of(OF_LEVEL[stream._group.level])
     ready.put(enter_stream(*place))
     nothing: tuple[int, Sequence[np.ndarray]] = (0, ())
     finished = nothing

@@ -17,6 +17,7 @@ from .affinity import allowed_cpus, enter_stream, mask_bytes
 from .claims import MEDIUM, TABLE
 from .job import COMPLETED, ELAPSED, Control, Job
 from .native import aligned_bytes, holding_the_gil, lead, notifier
+from .turns import OF_LEVEL, take_turns_of
 
 log = logging.getLogger("cpuruntime")
 
@@ -69,6 +70,7 @@ class ThreadGroup:
         if threads < 1 or (cpus is not None and len(cpus) != threads):
             raise InvalidArgumentError(f"A group has one thread or more and a CPU for each: {threads} threads, {cpus}.")
         self.threads = threads
+        self.level = level
         self.cpus = None if cpus is None else tuple(cpus)
         self.unpinned: list[str] = []
         processors = set(self.cpus) if self.cpus is not None else allowed_cpus()
@@ -156,5 +158,6 @@ def _work(
     memory: _Memory, index: int, threads: int, place: tuple[str, int | None, frozenset[int]], ready: SimpleQueue[str]
 ) -> None:
     """A worker's life; it refers to the group's memory, not to the group, so that the group can be dropped."""
+    take_turns_of(OF_LEVEL[int(memory.group["level"][0])])
     ready.put(enter_stream(*place))
     runner.work.entry(memory.address, index, threads)

@@ -165,19 +165,22 @@ class Admission:
         self._running[ticket] = None
         return True
 
-    def end(self, ticket: Ticket, now: int, served: bool = True) -> None:
-        """An accepted inference is over; `served` unless it failed, was cancelled or refused."""
+    def end(self, ticket: Ticket, ended: int, told: int, served: bool = True) -> None:
+        """An accepted inference is over: its stream was free again when it `ended`, the caller was `told` later.
+
+        `served` unless it failed, was cancelled or refused.
+        """
         self._waiting.pop(ticket, None)
         self._running.pop(ticket, None)
         if not served:
             return
-        if now - ticket.arrived <= self.target:
+        if told - ticket.arrived <= self.target:
             self.counts.on_time += 1
         else:
             self.counts.late += 1
         window = self._services[ticket.setting]
-        window.add(now - ticket.began)
-        self._durations.add(now - ticket.began - self.settings[ticket.setting].service)
+        window.add(ended - ticket.began)
+        self._durations.add(told - ticket.began - self.settings[ticket.setting].service)
         if len(window) >= ENOUGH:
             self.settings[ticket.setting].service = window.quantile(0.5)
 

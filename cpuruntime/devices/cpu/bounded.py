@@ -157,10 +157,11 @@ class BoundedModel(DeviceModel):
             f"{self._admission.target / 1e6:g} would be missed."
         )
 
-    def end(self, ticket: Ticket, error: BaseException | None, moment: int) -> None:
-        """It was over at a moment on the clock of perf_counter_ns."""
+    def end(self, ticket: Ticket, error: BaseException | None, ended: int) -> None:
+        """It ended at a moment on the clock of perf_counter_ns, and the caller is about to be told."""
+        told = perf_counter_ns()
         with self._mutex:
-            self._admission.end(ticket, moment, error is None)
+            self._admission.end(ticket, ended, told, error is None)
 
     @property
     def counts(self) -> Counts:
