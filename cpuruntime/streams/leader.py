@@ -250,6 +250,17 @@ class Core:
             self.idle.append(stream)
             return None
 
+    def take_along(self, most: int, choose: Callable[[Sequence[Task]], int]) -> list[Task]:
+        """See Executor."""
+        with self.mutex:
+            first = [entry[3] for entry in self.queue[:most]]
+            count = choose(first) if first else 0
+            del self.queue[:count]
+        now = time.perf_counter_ns()
+        for task in first[:count]:
+            task.taken = now
+        return first[:count]
+
     def recalled(self, stream: LedStream) -> Task | None:
         """`next` for a leader that was called back."""
         with self.mutex:

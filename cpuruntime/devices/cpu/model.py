@@ -79,7 +79,7 @@ class CpuModel(DeviceModel):
         super().__init__(PortInfo.inputs_of(graph), PortInfo.outputs_of(graph), self._resolved(settings))
         if self._is_static:
             shapes = tuple(value.static_shape for value in graph.inputs)
-            self._programs[shapes] = self._plan(optimised or passes.run(graph))
+            self._programs[shapes] = self.plan(optimised or passes.run(graph))
         shares = plan.shares
         sizes, cpus = [len(share) for share in shares], [cpu for share in shares for cpu in share]
         level = LEVELS[settings.value("MODEL_PRIORITY")]
@@ -112,7 +112,7 @@ class CpuModel(DeviceModel):
             if found is None:
                 assert self._graph is not None
                 bound = {value.name: PartialShape(list(s)) for value, s in zip(self._graph.inputs, shapes)}
-                found = self._programs[shapes] = self._plan(passes.run(reshape(self._graph, bound)))
+                found = self._programs[shapes] = self.plan(passes.run(reshape(self._graph, bound)))
                 while len(self._programs) > PROGRAMS_KEPT:
                     self._programs.popitem(last=False)
             self._programs.move_to_end(shapes)
@@ -123,7 +123,8 @@ class CpuModel(DeviceModel):
         with self._planning:
             return list(self._programs.values())
 
-    def _plan(self, optimised: Graph) -> Program:
+    def plan(self, optimised: Graph) -> Program:
+        """A new program with the model's weights, of a graph after the passes, for the model's streams."""
         planner = Planner(optimised, self._weights, self._streams.threads, self._exact, self._tuner)
         planner.plan()
         with CompileProgress() as progress:
