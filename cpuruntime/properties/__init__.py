@@ -19,7 +19,10 @@ ENVIRONMENT_PREFIX = "CPURUNTIME_"
 
 num_streams = streams.num
 inference_num_threads = Property(
-    "INFERENCE_NUM_THREADS", Integer(0), 0, doc="How many threads inference may use in all streams together. 0: all."
+    "INFERENCE_NUM_THREADS",
+    Integer(0, maximum=streams.MOST),
+    0,
+    doc="How many threads inference may use in all streams together. 0: all.",
 )
 enable_profiling = Property(
     "PERF_COUNT", Boolean(), False, doc="Whether each step of an inference is timed for `profiling_info`."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -66,45 +66,60 @@ class Boolean(Values):
         return "YES" if value else "NO"
 
 
-class Integer(Values):
-    """An integer from `minimum` up, or one of `words`, each of which stands for an integer."""
+LARGEST = 1_000_000
+"""The largest number that properties take, unless they say otherwise; arbitrary, beyond all that makes sense."""
 
-    def __init__(self, minimum: int, words: Mapping[str, int] | None = None) -> None:
-        self.minimum = minimum
+
+class Integer(Values):
+    """An integer from `minimum` to `maximum`, or one of `words`, each of which stands for an integer."""
+
+    _TEXT = re.compile("-?[0-9]+")
+
+    def __init__(self, minimum: int, words: Mapping[str, int] | None = None, maximum: int = LARGEST) -> None:
+        self.minimum, self.maximum = minimum, maximum
         self.words = dict(words or {})
         self.names = tuple(self.words)
-        named = "".join(f" or {word} ({number})" for word, number in self.words.items())
-        self.rule = f"an integer >= {minimum}{named}"
+        named = " or ".join(f"{word} ({number})" for word, number in self.words.items())
+        self.rule = f"an integer >= {minimum} and <= {maximum} in digits 0-9{named and f', or {named}'}"
 
     def parse(self, value: Any) -> int:
         """Parse an integer (NumPy's too), its decimal text, or a word."""
         if isinstance(value, str):
             number = self.words.get(value.upper())
-            number = int(value) if number is None else number
+            number = int(_matched(self._TEXT, value)) if number is None else number
         elif isinstance(value, bool) or not hasattr(value, "__index__"):
             raise ValueError(value)
         else:
             number = value.__index__()
-        if number < self.minimum and number not in self.words.values():
+        if not self.minimum <= number <= self.maximum and number not in self.words.values():
             raise ValueError(value)
         return number
 
 
 class Number(Values):
-    """A finite number of at least `minimum` and, where given, below `limit`."""
+    """A number of at least `minimum` and below `limit`."""
 
-    def __init__(self, minimum: float, limit: float = math.inf) -> None:
+    _TEXT = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
+    def __init__(self, minimum: float, limit: float = LARGEST) -> None:
         self.minimum, self.limit = minimum, limit
-        self.rule = f"a number >= {minimum:g}" + (f" and < {limit:g}" if limit < math.inf else "")
+        self.rule = f"a number >= {minimum:.15g} and < {limit:.15g} in digits 0-9"
 
     def parse(self, value: Any) -> float:
         """Parse a number (NumPy's too) or its text."""
         if isinstance(value, bool) or not (isinstance(value, str) or hasattr(value, "__float__")):
             raise ValueError(value)
-        number = float(value)
+        number = float(_matched(self._TEXT, value) if isinstance(value, str) else value)
         if not self.minimum <= number < self.limit:
             raise ValueError(value)
         return number
+
+
+def _matched(pattern: re.Pattern[str], text: str) -> str:
+    """The text, which the pattern matches. Python itself takes spaces, underscores and digits of other scripts, too."""
+    if not pattern.fullmatch(text):
+        raise ValueError(text)
+    return text
 
 
 class Choice(Values):
@@ -232,9 +247,17 @@ class Property(str):
             return self.values.parse(value)
         except UnsupportedError as error:
             raise UnsupportedError(f"{where}: {error}") from None
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             hint = nearest(value, self.values.names) if isinstance(value, str) else ""
-            raise InvalidArgumentError(f"{where}: {value!r} is not {self.values.rule}.{hint}") from None
+            raise InvalidArgumentError(f"{where}: {_shown(value)} is not {self.values.rule}.{hint}") from None
+
+
+def _shown(value: Any) -> str:
+    """A value for a message; Python writes no integers of thousands of digits."""
+    try:
+        return repr(value)
+    except ValueError:
+        return f"a value of type {type(value).__name__}"
 
 
 def declared(name: Any, known: Mapping[str, Property], owner: str) -> Property:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import cpuruntime.properties.streams as streams
 from cpuruntime.errors import InvalidArgumentError, UnsupportedError
 from cpuruntime.graph import Type
 from cpuruntime.properties import PROPERTIES, Settings, from_environment, parse, select
-from cpuruntime.properties.declaration import declared
+from cpuruntime.properties.declaration import Integer, Number, declared
 
 
 @pytest.mark.parametrize("declaration", PROPERTIES.values(), ids=str)
@@ -63,12 +64,12 @@ def test_values_are_taken_as_objects_and_as_text(name: str, given: Any, expected
         ("PERFORMANCE_HINT", "THROUGPUT", ["'THROUGPUT'", "one of LATENCY", "Did you mean 'THROUGHPUT'?"]),
         ("PERFORMANCE_HINT", hints.ExecutionMode.ACCURACY, ["PERFORMANCE_HINT", "one of LATENCY"]),
         ("PERFORMANCE_HINT", 1, ["1 is not one of"]),
-        ("NUM_STREAMS", -3, ["-3 is not an integer >= 0 or AUTO (-1) or NUMA (-2)"]),
+        ("NUM_STREAMS", -3, ["-3 is not an integer >= 0 and <= 8192 in digits 0-9, or AUTO (-1) or NUMA (-2)"]),
         ("NUM_STREAMS", 2.5, ["2.5 is not an integer"]),
         ("NUM_STREAMS", True, ["True is not an integer"]),
         ("NUM_STREAMS", "many", ["'many' is not an integer"]),
         ("NUM_STREAMS", "ATUO", ["Did you mean 'AUTO'?"]),
-        ("INFERENCE_NUM_THREADS", -1, ["INFERENCE_NUM_THREADS: -1 is not an integer >= 0."]),
+        ("INFERENCE_NUM_THREADS", -1, ["INFERENCE_NUM_THREADS: -1 is not an integer >= 0 and <= 8192 in"]),
         ("PERF_COUNT", "maybe", ["True or False"]),
         ("PERF_COUNT", 1, ["1 is not True or False"]),
         ("INFERENCE_PRECISION_HINT", "i8", ["'i8' is not one of f32"]),
@@ -81,6 +82,40 @@ def test_wrong_values_are_refused_with_value_and_rule(name: str, given: Any, par
         PROPERTIES[name].parse(given)
     for part in parts:
         assert part in str(caught.value)
+
+
+NOT_PLAIN = ["1_0", "\u0663", "\uff13", " 3", "3\n", "+3", "0x3", "3.", "1e1", "", "--3"]
+
+
+@pytest.mark.parametrize("given", NOT_PLAIN)
+@pytest.mark.parametrize("name", [name for name, one in PROPERTIES.items() if isinstance(one.values, Integer)])
+def test_integers_as_text_are_plain_digits(name: str, given: str) -> None:
+    message = rf"{name}: {re.escape(repr(given))} is not an integer .* digits 0-9"
+    with pytest.raises(InvalidArgumentError, match=message):
+        PROPERTIES[name].parse(given)
+
+
+@pytest.mark.parametrize("given", ["1_0", "\u0663", " 3", "3 ", "nan", "inf", "0x3", "1e", ".", ""])
+def test_numbers_as_text_are_plain_digits(given: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"is not a number >= 0 and < 1000000 in digits 0-9"):
+        hints.latency_target_ms.parse(given)
+    plain = {"20": 20, "2.5": 2.5, ".5": 0.5, "5.": 5, "1e-3": 1e-3}
+    assert {text: hints.latency_target_ms.parse(text) for text in plain} == plain
+
+
+@pytest.mark.parametrize("name", [name for name, one in PROPERTIES.items() if isinstance(one.values, Integer | Number)])
+@pytest.mark.parametrize("size", [10**7, 10**30, 10**400, 10**5000], ids=["7", "30", "400", "5000"])
+def test_absurd_sizes_are_refused_with_the_rule(name: str, size: int) -> None:
+    for given in (size, "9" * 30):
+        with pytest.raises(InvalidArgumentError, match=rf"{name}: .* is not {re.escape(PROPERTIES[name].values.rule)}"):
+            PROPERTIES[name].parse(given)
+
+
+@pytest.mark.parametrize(("name", "largest"), [("NUM_STREAMS", 8192), ("TUNING_BUDGET_MS", 1_000_000)])
+def test_the_largest_size_is_taken(name: str, largest: int) -> None:
+    assert PROPERTIES[name].parse(largest) == PROPERTIES[name].parse(str(largest)) == largest
+    with pytest.raises(InvalidArgumentError, match=f"{largest + 1} is not an integer >= 0 and <= {largest}"):
+        PROPERTIES[name].parse(largest + 1)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "f16", "dynamic", Type.bf16])
