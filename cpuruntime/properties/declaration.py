@@ -114,6 +114,10 @@ class Number(Values):
             raise ValueError(value)
         return number
 
+    def text(self, value: float) -> str:
+        """The shortest digits, "99" and "99.5"."""
+        return str(value).removesuffix(".0")
+
 
 def _matched(pattern: re.Pattern[str], text: str) -> str:
     """The text, which the pattern matches. Python itself takes spaces, underscores and digits of other scripts, too."""
@@ -198,22 +202,30 @@ class Property(str):
         default: the value while nobody sets one.
         mutability: "RO" (read only), "RW", or "WO" (write only).
         doc: one sentence for users.
+        unset: what holds while nobody sets one, in words, where a device decides that rather than taking `default`.
     """
 
     values: Values
     default: Any
     mutability: Mutability
     doc: str
+    unset: str
 
     def __new__(
-        cls, name: str, values: Values, default: Any = None, mutability: Mutability = "RW", doc: str = ""
+        cls,
+        name: str,
+        values: Values,
+        default: Any = None,
+        mutability: Mutability = "RW",
+        doc: str = "",
+        unset: str = "",
     ) -> Property:
         self = super().__new__(cls, name)
-        self.values, self.default, self.mutability, self.doc = values, default, mutability, doc
+        self.values, self.default, self.mutability, self.doc, self.unset = values, default, mutability, doc, unset
         return self
 
     def __getnewargs__(self) -> tuple[Any, ...]:
-        return str(self), self.values, self.default, self.mutability, self.doc
+        return str(self), self.values, self.default, self.mutability, self.doc, self.unset
 
     def __call__(self, *value: Any) -> Any:
         """Without a value the name; with one the pair (name, parsed value) that `set_property` takes."""
@@ -228,9 +240,17 @@ class Property(str):
         return self.mutability != "RO"
 
     def replace(self, **changes: Any) -> Property:
-        """A copy with other values, default, mutability or doc: for a device that differs from the declaration."""
+        """A copy with other values, default, mutability or doc: for a device that differs from the declaration.
+
+        Another default is what holds while nobody sets a value, so the copy then has no `unset` unless one is given.
+        """
         fields = {"values": self.values, "default": self.default, "mutability": self.mutability, "doc": self.doc}
+        fields["unset"] = "" if "default" in changes else self.unset
         return Property(str(self), **{**fields, **changes})
+
+    def default_text(self) -> str:
+        """What holds while nobody sets a value, for users."""
+        return self.unset or self.values.text(self.default) or "empty"
 
     def parse(self, value: Any, source: str = "") -> Any:
         """The canonical form of `value`.

@@ -29,6 +29,7 @@ num = Property(
     Integer(0, {"AUTO": -1, "NUMA": -2}, MOST),
     1,
     doc="How many inferences run at a time. 0: each runs in the thread that asks for it. Overrides the hint's choice.",
+    unset="by the hint",
 )
 calibration_ms = Property(
     "STREAMS_CALIBRATION_MS",

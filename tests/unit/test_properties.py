@@ -185,9 +185,12 @@ def test_properties_survive_copying_and_pickling() -> None:
     assert copy.deepcopy(config) == config
     again = pickle.loads(pickle.dumps(hints.performance_mode))
     assert (again, again.doc, again.default) == ("PERFORMANCE_HINT", hints.performance_mode.doc, "LATENCY")
+    assert pickle.loads(pickle.dumps(props.num_streams)).unset == "by the hint"
 
 
 def test_a_device_may_differ_from_the_declaration() -> None:
     changed = props.num_streams.replace(default=8)
     assert (changed, changed.default, changed.doc) == ("NUM_STREAMS", 8, props.num_streams.doc)
     assert props.num_streams.default == 1
+    assert changed.default_text() == "8"
+    assert props.num_streams.replace(doc="Other.").default_text() == "by the hint"
