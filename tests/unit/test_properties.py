@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import pickle
 import re
@@ -9,14 +10,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.repo_map import ROOT
 
 import cpuruntime.properties as props
 import cpuruntime.properties.hint as hints
 import cpuruntime.properties.streams as streams
 from cpuruntime.errors import InvalidArgumentError, UnsupportedError
 from cpuruntime.graph import Type
-from cpuruntime.properties import PROPERTIES, Settings, from_environment, parse, select
+from cpuruntime.properties import (
+    OTHER_VARIABLES,
+    PROPERTIES,
+    Settings,
+    check_environment,
+    from_environment,
+    parse,
+    select,
+)
 from cpuruntime.properties.declaration import Integer, Number, declared
+
+_VARIABLE = re.compile("CPURUNTIME_[A-Z_]+")
 
 
 @pytest.mark.parametrize("declaration", PROPERTIES.values(), ids=str)
@@ -155,7 +167,7 @@ def test_the_environment_sets_writable_properties() -> None:
             "CPURUNTIME_NUM_STREAMS": "NUMA",
             "CPURUNTIME_PERFORMANCE_HINT": "THROUGHPUT",
             "CPURUNTIME_PERF_COUNT": "",
-            "CPURUNTIME_FULL_DEVICE_NAME": "ignored: read only",
+            "CPURUNTIME_ISA": "no property",
             "NUM_STREAMS": "7",
         },
     )
@@ -167,6 +179,53 @@ def test_a_bad_environment_value_names_the_variable() -> None:
         from_environment(PROPERTIES, {"CPURUNTIME_NUM_STREAMS": "lots"})
     with pytest.raises(UnsupportedError, match="variable CPURUNTIME_INFERENCE_PRECISION_HINT"):
         from_environment(PROPERTIES, {"CPURUNTIME_INFERENCE_PRECISION_HINT": "bf16"})
+
+
+@pytest.mark.parametrize(
+    ("variable", "parts"),
+    [
+        ("NUM_STREAM", ["there is no property NUM_STREAM. Did you mean 'NUM_STREAMS'? After CPURUNTIME_ comes"]),
+        ("PERFORMANCE_HNT", ["Did you mean 'PERFORMANCE_HINT'?"]),
+        ("num_streams", ["Did you mean 'NUM_STREAMS'?"]),
+        ("CACHE_DIRS", ["Did you mean 'CACHE_DIR'?", "or one of CACHE_DIR, DUMP_AFTER, ISA, LEDGER_DIR."]),
+        ("RANGE_FOR_STREEMS", ["no property RANGE_FOR_STREEMS. After"]),
+        ("X", ["no property X. After"]),
+        ("", ["Environment variable CPURUNTIME_ is not used"]),
+        ("RANGE_FOR_STREAMS", [": property RANGE_FOR_STREAMS is read only and was given '3'."]),
+        ("PINNED_CPUS", [": property PINNED_CPUS is read only and was given '3'."]),
+    ],
+)
+def test_variables_without_effect_are_refused(variable: str, parts: list[str]) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        check_environment(PROPERTIES, {"HOME": "/", f"CPURUNTIME_{variable}": "3"})
+    assert str(caught.value).startswith(f"Environment variable CPURUNTIME_{variable}")
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_variables_with_an_effect_are_not_refused() -> None:
+    names = [*OTHER_VARIABLES, *(name for name, one in PROPERTIES.items() if one.writable)]
+    check_environment(PROPERTIES, {f"CPURUNTIME_{name}": "?" for name in names} | {"CPURUNTIMES_X": "3", "CPU": "3"})
+    check_environment(PROPERTIES, {"CPURUNTIME_NUM_STREAM": ""})
+    assert check_environment(PROPERTIES) is None, "those of this process, which runs the tests"
+
+
+def test_the_read_only_properties_of_a_device_take_no_variable() -> None:
+    with pytest.raises(InvalidArgumentError, match="FULL_DEVICE_NAME: property FULL_DEVICE_NAME is read only"):
+        from_environment(PROPERTIES, {"CPURUNTIME_FULL_DEVICE_NAME": "x"})
+
+
+def test_the_other_variables_are_those_that_the_sources_read() -> None:
+    found = set()
+    for path in [*(ROOT / "cpuruntime").rglob("*.py"), *(ROOT / "ops").rglob("*.py"), *(ROOT / "bench").rglob("*.py")]:
+        nodes = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant))
+        found |= {node.value for node in nodes if isinstance(node.value, str) if _VARIABLE.fullmatch(node.value)}
+    assert found == {f"CPURUNTIME_{name}" for name in OTHER_VARIABLES}
+
+
+def test_the_readme_lists_the_other_variables() -> None:
+    listed = re.findall(r"^\| `CPURUNTIME_([A-Z_]+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(OTHER_VARIABLES)
 
 
 def test_properties_are_used_as_in_openvino() -> None:
