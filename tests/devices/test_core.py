@@ -119,6 +119,13 @@ def test_every_property_of_a_device_can_be_read(device: str) -> None:
     assert core.get_property(device, props.supported_properties) == supported
 
 
+def test_every_setting_of_a_device_is_a_property_of_its_compiled_models(device: str) -> None:
+    supported = ov.Core().get_property(device, "SUPPORTED_PROPERTIES")
+    compiled = ov.compile_model(one_input(), device)
+    for name in (name for name, mutability in supported.items() if mutability == "RW"):
+        assert compiled.get_property(name) is not None
+
+
 def test_settings_are_kept_per_core_and_device(device: str) -> None:
     core = ov.Core()
     core.set_property(device, {props.num_streams: 2, hints.performance_mode: "THROUGHPUT"})

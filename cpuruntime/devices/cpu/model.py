@@ -90,7 +90,7 @@ class CpuModel(DeviceModel):
         names = (
             "PERFORMANCE_HINT", "PERFORMANCE_HINT_NUM_REQUESTS", "EXECUTION_MODE_HINT", "INFERENCE_PRECISION_HINT",
             "PERF_COUNT", "TUNING_BUDGET_MS", "ENABLE_CPU_RESERVATION", "MODEL_DISTRIBUTION_POLICY",
-            "STREAMS_CALIBRATION_MS", "MODEL_PRIORITY",
+            "STREAMS_CALIBRATION_MS", "MODEL_PRIORITY", "LATENCY_TARGET_MS", "LATENCY_PERCENTILE",
         )  # fmt: skip
         return {
             **{name: settings.value(name) for name in names},
