@@ -224,7 +224,7 @@ class _Errand(Task):
 
     def begin(self, stream: Stream) -> Job | None:
         job = self.task.begin(stream)
-        self.whole = self.task.whole
+        self.whole, self.memory = self.task.whole, self.task.memory
         return job
 
     def resume(self, stream: Stream) -> Job | None:

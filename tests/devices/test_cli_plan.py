@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import onnx
 import pytest
 from support.machines import machine
 from support.onnx_models import one_input
+from support.repo_map import ROOT
 
 import cpuruntime as ov
 from cpuruntime.cli.main import main
@@ -118,5 +120,25 @@ def test_every_property_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     for name, declaration in PROPERTIES.items():
         assert f"\n{name}  {declaration.mutability}  " in text
         assert declaration.doc.split(".")[0].split()[-1] in text
-    assert "ENABLE_CPU_PINNING  RW  True or False, or YES, NO, TRUE, FALSE as text; default YES\n" in text
+    assert "ENABLE_CPU_RESERVATION  RW  True or False, or YES, NO, TRUE, FALSE as text; default NO\n" in text
     assert main(["properties", "-x"]) == 2
+
+
+def test_defaults_that_a_device_decides_are_listed_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["properties"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for name, words in (
+        ("NUM_STREAMS", "by the hint"),
+        ("ENABLE_HYPER_THREADING", "by the hint"),
+        ("ENABLE_CPU_PINNING", "YES except for one stream on P and E cores"),
+    ):
+        declaration = PROPERTIES[name]
+        assert f" {name} RW {declaration.values.rule}; default {words} {declaration.doc}" in text
+
+
+def test_the_readme_has_the_declared_properties_with_their_defaults_first() -> None:
+    cells = [line.split("|") for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `")]
+    rows = {row[1].strip(" `"): row[2].replace("`", "").strip() for row in cells}
+    for name, declaration in PROPERTIES.items():
+        if declaration.writable:
+            assert re.match(rf"{re.escape(declaration.default_text())}\b", rows[name]), name

@@ -134,8 +134,7 @@ class BoundedModel(DeviceModel):
         first = models[0]
         target, settings = admission.target, admission.settings
         most = max(one.streams * one.most * max(1, target // one.time(one.most)) for one in settings)
-        changed = {"OPTIMAL_NUMBER_OF_INFER_REQUESTS": min(most + 1, MOST_REQUESTS), "LATENCY_TARGET_MS": target / 1e6}
-        changed["LATENCY_PERCENTILE"] = admission.percentile
+        changed = {"OPTIMAL_NUMBER_OF_INFER_REQUESTS": min(most + 1, MOST_REQUESTS)}
         super().__init__(first.inputs, first.outputs, {**first.properties, **changed})
         self.models = tuple(models)
         self.batches = tuple(batches)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cpuruntime import passes
+from cpuruntime.devices.cpu import effects
 from cpuruntime.devices.cpu.explain import MeasuringRequest, explain_steps, measure_steps
 from cpuruntime.devices.cpu.facts import processor_name
 from cpuruntime.devices.cpu.placement import newcomers
@@ -67,6 +68,7 @@ class CpuModel(DeviceModel):
         self.name = graph.name
         self.profiled: bool = settings.value("PERF_COUNT")
         self._exact: bool = settings.value("EXECUTION_MODE_HINT") == "ACCURACY"
+        self._settings = settings
         self._streams = plan
         self._lease = lease
         self._programs: OrderedDict[Shapes, Program] = OrderedDict()
@@ -90,7 +92,7 @@ class CpuModel(DeviceModel):
         names = (
             "PERFORMANCE_HINT", "PERFORMANCE_HINT_NUM_REQUESTS", "EXECUTION_MODE_HINT", "INFERENCE_PRECISION_HINT",
             "PERF_COUNT", "TUNING_BUDGET_MS", "ENABLE_CPU_RESERVATION", "MODEL_DISTRIBUTION_POLICY",
-            "STREAMS_CALIBRATION_MS", "MODEL_PRIORITY",
+            "STREAMS_CALIBRATION_MS", "MODEL_PRIORITY", "LATENCY_TARGET_MS", "LATENCY_PERCENTILE",
         )  # fmt: skip
         return {
             **{name: settings.value(name) for name in names},
@@ -153,6 +155,7 @@ class CpuModel(DeviceModel):
         decisions += self.executor.unpinned
         if self._lease is not None and self._lease.is_held:
             decisions += newcomers(self._lease, Ledger().holders())
+        decisions += effects.sentences(self._settings, self._is_static)
         programs = self.programs()
         if not programs:
             decisions.append("the model has dynamic shapes: its steps are planned at the first inference")

@@ -10,6 +10,7 @@ from cpuruntime import passes
 from cpuruntime.demand import demand_of
 from cpuruntime.devices.cpu.bounded import compile_bounded
 from cpuruntime.devices.cpu.calibration import Trials, calibrate
+from cpuruntime.devices.cpu.effects import why_not_calibrated
 from cpuruntime.devices.cpu.facts import processor_name
 from cpuruntime.devices.cpu.model import CpuModel
 from cpuruntime.devices.cpu.placement import place, unreserved
@@ -106,7 +107,8 @@ class CpuPlugin(Plugin):
         if settings.value("LATENCY_TARGET_MS"):
             return compile_bounded(graph, optimised, settings, topology, demand)
         weights = chosen = None
-        if optimised is not None and settings.value("STREAMS_CALIBRATION_MS"):
+        if settings.value("STREAMS_CALIBRATION_MS") and not why_not_calibrated(settings, optimised is not None):
+            assert optimised is not None
             weights = WeightStore()
             left, _ = unreserved(topology, Ledger().holders())
             chosen = calibrate(Trials(graph, optimised, weights, settings, left, demand))
