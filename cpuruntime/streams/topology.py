@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import description, sysfs
@@ -58,6 +58,17 @@ class Topology:
     def usable(self) -> int:
         """How many processors may work at a time: allowed ones, less those that the quota withholds."""
         return min(len(self.cpus), self.quota or len(self.cpus))
+
+    def restricted(self, allowed: Collection[int]) -> Topology:
+        """The topology for a part of its processors; caches keep their size and lose the other ones' numbers.
+
+        Where the caller's node has none of them, `node` is the first one that has.
+        """
+        cpus = tuple(cpu for cpu in self.cpus if cpu.index in allowed)
+        nodes = {cpu.node for cpu in cpus}
+        shared = (replace(cache, cpus=tuple(cpu for cpu in cache.cpus if cpu in allowed)) for cache in self.caches)
+        caches = tuple(cache for cache in shared if cache.cpus)
+        return replace(self, cpus=cpus, caches=caches, node=self.node if self.node in nodes else min(nodes, default=0))
 
     def order(self) -> list[int]:
         """The numbers of all allowed processors in the order of use: one of each core first, siblings after them."""

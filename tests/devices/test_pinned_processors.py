@@ -211,6 +211,42 @@ def test_reserved_processors_are_left_to_their_model() -> None:
     assert len(cpus(compiled())) == len(os.sched_getaffinity(0))
 
 
+HINTS = [
+    {"PERFORMANCE_HINT": "LATENCY"},
+    {"PERFORMANCE_HINT": "THROUGHPUT"},
+    {"PERFORMANCE_HINT": "CUMULATIVE_THROUGHPUT"},
+    {"PERFORMANCE_HINT": "THROUGHPUT", "STREAMS_CALIBRATION_MS": 1},
+    {"PERFORMANCE_HINT": "LATENCY", "STREAMS_CALIBRATION_MS": 1},
+    {"PERFORMANCE_HINT": "THROUGHPUT", "LATENCY_TARGET_MS": 1000},
+]
+
+
+@several
+@pytest.mark.parametrize("config", HINTS)
+def test_every_hint_plans_beside_reserved_processors(
+    config: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cpuruntime.devices.cpu.kept.cache_folder", lambda: None)
+    reserved = compiled(ENABLE_CPU_RESERVATION=True, **ONE)
+    left = os.sched_getaffinity(0) - set(cpus(reserved))
+    assert set(cpus(compiled(**config))) <= left
+
+
+@several
+def test_throughput_beside_processors_that_another_process_has_reserved() -> None:
+    script = """
+with Ledger().open() as page:
+    lease = page.lease([Wish((0,), 1)], exclusive=True)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+    with process(script) as child:
+        line(child)
+        model = compiled(PERFORMANCE_HINT="THROUGHPUT")
+        assert set(cpus(model)) == os.sched_getaffinity(0) - {0}
+        assert f"reserved by process {child.pid}" in str(model.explain())
+
+
 def test_a_reservation_needs_pinned_threads() -> None:
     for config in ({"ENABLE_CPU_PINNING": False}, {"NUM_STREAMS": 0}):
         with pytest.raises(InvalidArgumentError, match="ENABLE_CPU_RESERVATION needs pinned threads"):

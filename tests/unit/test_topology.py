@@ -188,6 +188,19 @@ def test_caches_are_listed_once_with_their_sharers(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
+def test_a_part_of_a_machine() -> None:
+    cpus = tuple(Cpu(i, i % 4, node=i % 4 // 2) for i in range(8))
+    caches = (Cache(2, 10, (0, 4)), Cache(2, 10, (2, 6)), Cache(3, 50, tuple(range(8))))
+    whole = Topology(cpus, 3, caches, node=1)
+    assert whole.restricted(range(8)) == whole
+    part = whole.restricted({0, 2, 3, 4, 99})
+    assert part.cpus == (cpus[0], cpus[2], cpus[3], cpus[4])
+    assert part.caches == (Cache(2, 10, (0, 4)), Cache(2, 10, (2,)), Cache(3, 50, (0, 2, 3, 4)))
+    assert (part.quota, part.node) == (3, 1)
+    assert Topology.from_json(whole.restricted({0, 5}).to_json()).node == 0, "the caller's node has none of them"
+    assert whole.restricted({0}).caches == (Cache(2, 10, (0,)), Cache(3, 50, (0,)))
+
+
 @pytest.mark.parametrize(("text", "numbers"), [("", []), ("3\n", [3]), ("0-2,7,9-10\n", [0, 1, 2, 7, 9, 10])])
 def test_cpu_lists(text: str, numbers: list[int]) -> None:
     assert parse_cpu_list(text) == numbers

@@ -61,8 +61,7 @@ def unreserved(topology: Topology, holders: Sequence[Holder]) -> tuple[Topology,
             f"{listed(lost)} all that this process may use, and reserved by {who(lost, holders)}. "
             "Release those models, or let this process use other processors."
         )
-    left = tuple(cpu for cpu in topology.cpus if cpu.index not in lost)
-    return replace(topology, cpus=left), [f"{listed(lost)} reserved by {who(lost, holders)} and not used"]
+    return topology.restricted(allowed - lost), [f"{listed(lost)} reserved by {who(lost, holders)} and not used"]
 
 
 def around(plan: StreamPlan, settings: Settings, topology: Topology, holders: Sequence[Holder]) -> StreamPlan:
