@@ -128,6 +128,10 @@ class Core:
         """
         plugin = self._usable("CPU" if device_name is None else device_name)
         settings = self._settings(plugin, config)
+        if not isinstance(topology, Topology | None):
+            raise InvalidArgumentError(
+                f"plan_streams: topology is {topology!r:.60}; it must be a Topology, as of Topology.from_json(text)."
+            )
         source = model if isinstance(model, Model) else self.read_model(model)
         return plugin.plan(source.graph, settings, topology)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -110,6 +111,12 @@ def test_a_model_of_open_shapes(capsys: pytest.CaptureFixture[str], hybrid: str,
 def test_a_device_without_streams_has_no_plan(model: str) -> None:
     with pytest.raises(ov.UnsupportedError, match="device REFERENCE has no streams"):
         ov.Core().plan_streams(model, "REFERENCE")
+
+
+@pytest.mark.parametrize("topology", ["x", {}, 3])
+def test_a_topology_of_another_type(model: str, topology: Any) -> None:
+    with pytest.raises(ov.InvalidArgumentError, match=r"plan_streams: topology is .*; it must be a Topology"):
+        ov.Core().plan_streams(model, "CPU", {}, topology)
 
 
 def test_every_property_is_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -205,3 +205,9 @@ def test_a_part_of_a_machine() -> None:
 def test_cpu_lists(text: str, numbers: list[int]) -> None:
     assert parse_cpu_list(text) == numbers
     assert cpu_list(reversed(numbers)) == text.strip()
+
+
+@pytest.mark.parametrize("text", ["3-0", "3-0,5", "5,3-0", "x", "1-2-3"])
+def test_what_is_no_cpu_list(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_cpu_list(text)
