@@ -79,6 +79,26 @@ class TestQuota:
         write(root, {"proc/self/mountinfo": mounts, "sys/fs/cgroup/unified/cpu.max": "300000 100000"})
         assert cpu_quota(root) == 3
 
+    @pytest.mark.parametrize("line", ["", "nonsense", "0:", "1:cpu", ":", "\0", "0::\0", "²:cpu:/x"])
+    def test_a_line_of_groups_that_is_none_limits_nothing(self, tmp_path: Path, line: str) -> None:
+        root = v2(tmp_path, "/app", {"app/": "200000 100000"})
+        assert cpu_quota(write(root, {"proc/self/cgroup": f"{line}\n0::/app"})) == 2
+        assert cpu_quota(write(root, {"proc/self/cgroup": line})) is None
+
+    @pytest.mark.parametrize(
+        "line",
+        ["", "nonsense", " - ", "31 23 0:28 - cgroup2 cgroup2 rw", "31 23 0:28 / /sys/fs/cgroup rw",
+         "31 23 0:28 / /sys/fs/cgroup rw - cgroup2", "31 23 0:28 / /sys\\000 rw - cgroup2 cgroup2 rw"],
+    )  # fmt: skip
+    def test_a_line_of_mounts_that_is_none_limits_nothing(self, tmp_path: Path, line: str) -> None:
+        root = v2(tmp_path, "/app", {"app/": "200000 100000"}, f"{line}\n{V2_MOUNT}")
+        assert cpu_quota(root) == 2
+        assert cpu_quota(write(root, {"proc/self/mountinfo": line})) is None
+
+    @pytest.mark.parametrize("text", ["", "1", "² 100000", "-1 100000", f"{'9' * 5000} 100000", "100000 0", "x y z"])
+    def test_a_quota_that_is_none(self, tmp_path: Path, text: str) -> None:
+        assert cpu_quota(v2(tmp_path, "/app", {"app/": text})) is None
+
 
 CPUS = "sys/devices/system/cpu"
 
