@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 _COUNT = re.compile("[0-9]{1,18}")
 """Microseconds; 2**63 and more is not what Linux writes."""
 
 
-def cpu_quota(root: Path = Path("/")) -> float | None:
-    """How many CPUs' worth of time the process may use, None when nothing limits it.
+@dataclass(frozen=True)
+class Quota:
+    """How many CPUs' worth of time the processes of a control group may use together.
+
+    `group` tells the groups of a machine apart, in every container; 0 when it is not known.
+    """
+
+    cpus: float
+    group: int = 0
+
+
+def cpu_quota(root: Path = Path("/")) -> Quota | None:
+    """How much CPU time the process may use, None when nothing limits it.
 
     The smallest quota on the way from the process's group to the top, in either version of control groups. `root`
     stands for the file system's root; what cannot be read, or is not as Linux writes it, limits nothing.
     """
     groups = list(_groups(root))
     quotas = [quota for mount, group in groups for level in _levels(mount, group) if (quota := _quota(level))]
-    return min(quotas, default=None)
+    return min(quotas, key=lambda quota: quota.cpus, default=None)
 
 
 def _read(path: Path) -> str:
@@ -66,8 +79,8 @@ def _levels(mount: Path, group: Path) -> Iterator[Path]:
         yield group
 
 
-def _quota(folder: Path) -> float | None:
-    """The quota that one level sets, in CPUs."""
+def _quota(folder: Path) -> Quota | None:
+    """The quota that one level sets."""
     words = _read(folder / "cpu.max").split() or [
         *_read(folder / "cpu.cfs_quota_us").split(),
         *_read(folder / "cpu.cfs_period_us").split(),
@@ -75,4 +88,7 @@ def _quota(folder: Path) -> float | None:
     if len(words) != 2 or not all(_COUNT.fullmatch(word) for word in words):
         return None
     quota, period = map(int, words)
-    return quota / period if quota and period else None
+    group = 0
+    with suppress(OSError):
+        group = folder.stat().st_ino
+    return Quota(quota / period, group) if quota and period else None

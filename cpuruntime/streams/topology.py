@@ -21,12 +21,15 @@ class Topology:
         quota: the control group's CPU quota rounded down, at least 1; None without one.
         caches: data and unified caches; empty where they are not known.
         node: the NUMA node that the caller runs on, which plans prefer.
+        group: tells the control group that sets the quota from others of this machine; 0 when it is not known. It is
+            not part of a description.
     """
 
     cpus: tuple[Cpu, ...]
     quota: int | None = None
     caches: tuple[Cache, ...] = ()
     node: int = 0
+    group: int = 0
 
     @classmethod
     def read(cls, root: Path = Path("/"), allowed: Collection[int] | None = None) -> Topology:
@@ -38,8 +41,8 @@ class Topology:
         quota = cpu_quota(root)
         allowed = allowed_cpus() if allowed is None else allowed
         cpus = sysfs.read_cpus(root, allowed)
-        whole = None if quota is None else max(1, int(quota))
-        return cls(cpus, whole, sysfs.read_caches(root, allowed), sysfs.caller_node(cpus, root))
+        whole, group = (None, 0) if quota is None else (max(1, int(quota.cpus)), quota.group)
+        return cls(cpus, whole, sysfs.read_caches(root, allowed), sysfs.caller_node(cpus, root), group)
 
     @classmethod
     def from_json(cls, text: str) -> Topology:

@@ -8,7 +8,8 @@ from dataclasses import replace
 from cpuruntime.errors import DeviceUnavailableError, InvalidArgumentError
 from cpuruntime.hints.plan import Part, Stream, StreamPlan
 from cpuruntime.properties import Settings
-from cpuruntime.streams.ledger import Holder, Lease, Ledger, Wish, choose, listed, reserved, who
+from cpuruntime.streams.cgroup import Quota
+from cpuruntime.streams.ledger import Holder, Lease, Ledger, Wish, choose, listed, reserved, under_quota, who
 from cpuruntime.streams.topology import Topology
 
 Planner = Callable[[Topology], StreamPlan]
@@ -40,35 +41,42 @@ def place(
                 )
             notes += ["threads that are not pinned run on reserved processors all the same"] if notes else []
             return replace(made, reasons=(*made.reasons, *notes)), None
-        lease = page.lease(_wishes(made, settings, left), name, exclusive, _cores(left))
+        lease = page.lease(_wishes(made, settings, left), name, exclusive, _cores(left), _quota(left))
     if exclusive:
         notes.append(f"{listed(lease.holder.cpus)} reserved: no other model of this user gets a thread there")
     return _moved(made, lease.cpus, left, (*lease.reasons, *notes)), lease
 
 
 def unreserved(topology: Topology, holders: Sequence[Holder]) -> tuple[Topology, list[str]]:
-    """The processors that nobody has reserved, and what there is to say of the others.
+    """The processors and the part of the CPU quota that nobody has reserved, and what there is to say of the rest.
 
     Raises:
         DeviceUnavailableError: all are reserved.
     """
     allowed = {cpu.index for cpu in topology.cpus}
-    lost = allowed & reserved(holders)
-    if not lost:
-        return topology, []
+    gone = reserved(holders)
+    lost = allowed & gone
+    notes = [f"{listed(lost)} reserved by {who(lost, holders)} and not used"] if lost else []
     if lost == allowed:
         raise DeviceUnavailableError(
             f"{listed(lost)} all that this process may use, and reserved by {who(lost, holders)}. "
             "Release those models, or let this process use other processors."
         )
-    return topology.restricted(allowed - lost), [f"{listed(lost)} reserved by {who(lost, holders)} and not used"]
+    left = topology.restricted(allowed - lost)
+    spent = gone & under_quota(_quota(topology), holders)
+    if spent and left.quota is not None:
+        rest = max(1, left.quota - len(spent))
+        if rest < len(left.cpus):
+            notes.append(f"reserved processors take {len(spent)} of the control group's CPU quota of {left.quota}")
+        left = replace(left, quota=rest)
+    return left, notes
 
 
 def around(plan: StreamPlan, settings: Settings, topology: Topology, holders: Sequence[Holder]) -> StreamPlan:
     """The plan on the processors that `place` would choose beside these leases."""
     if not plan.pin:
         return plan
-    choice = choose(_wishes(plan, settings, topology), holders, cores=_cores(topology))
+    choice = choose(_wishes(plan, settings, topology), holders, cores=_cores(topology), quota=_quota(topology))
     return _moved(plan, choice.cpus, topology, choice.reasons)
 
 
@@ -84,6 +92,10 @@ def newcomers(lease: Lease, holders: Iterable[Holder]) -> list[str]:
 
 def _cores(topology: Topology) -> dict[int, int]:
     return {cpu.index: cpu.core for cpu in topology.cpus}
+
+
+def _quota(topology: Topology) -> Quota | None:
+    return None if topology.quota is None else Quota(topology.quota, topology.group)
 
 
 def _kinds(topology: Topology) -> dict[int, tuple[str, int, int]]:
