@@ -118,9 +118,12 @@ class Core:
     ) -> StreamPlan:
         """The streams that `compile_model` would make, with a reason for each decision; nothing is compiled.
 
+        What only measuring shows, for STREAMS_CALIBRATION_MS and LATENCY_TARGET_MS, is left out, and said to be.
+
         Args:
             model, device_name, config: as in `compile_model`.
-            topology: the machine to plan for, by default this one as it is now.
+            topology: another machine to plan for, with nothing else on it, as of `Topology.from_json`; by default this
+                one as it is now: models here have processors, and calibrations may have been kept.
 
         Raises:
             UnsupportedError: the device has no streams to plan.

@@ -147,6 +147,17 @@ class Page:
         self._folder = folder
         self._descriptor = descriptor
 
+    def choose(
+        self,
+        wishes: Sequence[Wish],
+        exclusive: bool = False,
+        cores: Mapping[int, int] | None = None,
+        quota: Quota | None = None,
+    ) -> Choice:
+        """What `lease` would lease."""
+        choice = choose(wishes, self.holders, exclusive, cores, quota)
+        return _alone(choice, exclusive, self.problem) if self.problem else choice
+
     def lease(
         self,
         wishes: Sequence[Wish],
@@ -156,24 +167,31 @@ class Page:
         quota: Quota | None = None,
     ) -> Lease:
         """Leases processors as `choose` finds them, for the model called `name`."""
-        choice = choose(wishes, self.holders, exclusive, cores, quota)
+        choice = self.choose(wishes, exclusive, cores, quota)
         key = f"{_machine()}-{os.getpid()}-{os.urandom(6).hex()}"
         cpus = tuple(cpu for share in choice.cpus for cpu in share)
         holder = Holder(os.getpid(), name, cpus, exclusive, key, quota.group if quota else 0, is_own=True)
-        file, problem = None, self.problem
+        file = None
         if self._descriptor is not None:
             try:
                 file = _write(holder, self._descriptor)
             except OSError as error:
-                problem = f"{self._folder} cannot be written: {error.strerror}"
-        if problem and exclusive:
-            raise DeviceUnavailableError(f"ENABLE_CPU_RESERVATION needs a folder where others can see it: {problem}.")
-        if problem:
-            reason = f"processors that other processes have pinned are not known: {problem}"
-            choice = Choice(choice.cpus, (*choice.reasons, reason))
+                choice = _alone(choice, exclusive, f"{self._folder} cannot be written: {error.strerror}")
         lease = Lease(holder, choice, self.holders, file, self._folder / key)
         _leases.add(lease)
         return lease
+
+
+NOBODY = Page(Path(), None, (), "")
+"""The page of a machine where nothing is leased."""
+
+
+def _alone(choice: Choice, exclusive: bool, problem: str) -> Choice:
+    """The choice where other processes and this one do not know of each other."""
+    if exclusive:
+        raise DeviceUnavailableError(f"ENABLE_CPU_RESERVATION needs a folder where others can see it: {problem}.")
+    reason = f"processors that other processes have pinned are not known: {problem}"
+    return Choice(choice.cpus, (*choice.reasons, reason))
 
 
 class Ledger:

@@ -9,7 +9,7 @@ from cpuruntime.errors import DeviceUnavailableError, InvalidArgumentError
 from cpuruntime.hints.plan import Part, Stream, StreamPlan
 from cpuruntime.properties import Settings
 from cpuruntime.streams.cgroup import Quota
-from cpuruntime.streams.ledger import Holder, Lease, Ledger, Wish, choose, listed, reserved, under_quota, who
+from cpuruntime.streams.ledger import Holder, Lease, Ledger, Page, Wish, choose, listed, reserved, under_quota, who
 from cpuruntime.streams.topology import Topology
 
 Planner = Callable[[Topology], StreamPlan]
@@ -32,19 +32,38 @@ def place(
     """
     exclusive = settings.value("ENABLE_CPU_RESERVATION")
     with (ledger or Ledger()).open() as page:
-        left, notes = unreserved(topology, page.holders)
-        made = plan(left)
+        made, left, notes = _on_what_is_left(plan, settings, topology, page.holders)
         if not made.pin:
-            if exclusive:
-                raise InvalidArgumentError(
-                    "ENABLE_CPU_RESERVATION needs pinned threads: ENABLE_CPU_PINNING must not be NO, nor NUM_STREAMS 0."
-                )
-            notes += ["threads that are not pinned run on reserved processors all the same"] if notes else []
             return replace(made, reasons=(*made.reasons, *notes)), None
         lease = page.lease(_wishes(made, settings, left), name, exclusive, _cores(left), _quota(left))
     if exclusive:
         notes.append(f"{listed(lease.holder.cpus)} reserved: no other model of this user gets a thread there")
     return _moved(made, lease.cpus, left, (*lease.reasons, *notes)), lease
+
+
+def foresee(plan: Planner, settings: Settings, topology: Topology, page: Page) -> StreamPlan:
+    """The plan that `place` would make with this page of the ledger; nothing is leased. It raises the same errors."""
+    made, left, notes = _on_what_is_left(plan, settings, topology, page.holders)
+    if not made.pin:
+        return replace(made, reasons=(*made.reasons, *notes))
+    exclusive = settings.value("ENABLE_CPU_RESERVATION")
+    choice = page.choose(_wishes(made, settings, left), exclusive, _cores(left), _quota(left))
+    return _moved(made, choice.cpus, left, (*choice.reasons, *notes))
+
+
+def _on_what_is_left(
+    plan: Planner, settings: Settings, topology: Topology, holders: Sequence[Holder]
+) -> tuple[StreamPlan, Topology, list[str]]:
+    """The plan for the processors that nobody has reserved, these, and what there is to say of the others."""
+    left, notes = unreserved(topology, holders)
+    made = plan(left)
+    if not made.pin and settings.value("ENABLE_CPU_RESERVATION"):
+        raise InvalidArgumentError(
+            "ENABLE_CPU_RESERVATION needs pinned threads: ENABLE_CPU_PINNING must not be NO, nor NUM_STREAMS 0."
+        )
+    if not made.pin and notes:
+        notes.append("threads that are not pinned run on reserved processors all the same")
+    return made, left, notes
 
 
 def unreserved(topology: Topology, holders: Sequence[Holder]) -> tuple[Topology, list[str]]:
