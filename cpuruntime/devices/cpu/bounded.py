@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from time import perf_counter_ns
 from typing import Any
 
@@ -66,7 +65,7 @@ def compile_bounded(
 def _others(plan: StreamPlan, settings: Settings, topology: Topology, demand: Demand) -> Iterator[StreamPlan]:
     """Plans of streams of 1, 2, 4 ... threads on the same processors."""
     cpus = {cpu for share in plan.shares for cpu in share}
-    within = replace(topology, cpus=tuple(cpu for cpu in topology.cpus if cpu.index in cpus))
+    within = topology.restricted(cpus)
     seen = {tuple(map(len, plan.shares))}
     sizes = {min(2**power, len(cpus)) for power in range(len(cpus).bit_length() + 1)}
     for threads in sorted(sizes):

@@ -12,6 +12,7 @@ from cpuruntime.devices.cpu.bounded import compile_bounded
 from cpuruntime.devices.cpu.calibration import Trials, calibrate
 from cpuruntime.devices.cpu.effects import why_not_calibrated
 from cpuruntime.devices.cpu.facts import processor_name
+from cpuruntime.devices.cpu.forecast import forecast
 from cpuruntime.devices.cpu.model import CpuModel
 from cpuruntime.devices.cpu.placement import place, unreserved
 from cpuruntime.devices.interface import DeviceModel, Plugin
@@ -95,9 +96,8 @@ class CpuPlugin(Plugin):
         return {node.name for node in graph.nodes} - slow
 
     def plan(self, graph: Graph, settings: Settings, topology: Topology | None = None) -> StreamPlan:
-        """The streams of a compilation on a machine, by default this one. Nothing is measured."""
-        demand = demand_of(passes.run(graph) if _is_static(graph) else graph)
-        return plan_streams(settings, topology or Topology.read(), demand)
+        """The streams of a compilation on a machine, by default this one as it is now. Nothing is measured."""
+        return forecast(graph, passes.run(graph) if _is_static(graph) else None, settings, topology)
 
     def compile(self, graph: Graph, settings: Settings) -> DeviceModel:
         """Choose the streams, plan the model's program, and start them."""
