@@ -12,6 +12,13 @@ VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Co
 """Operators that move no data."""
 
 
+BALANCE = 8
+"""Floating-point operations that a core does while memory delivers a byte: of one order on today's processors."""
+
+SHARE = 0.25
+"""What part of an inference, by BALANCE, is a large one."""
+
+
 @dataclass(frozen=True)
 class NodeDemand:
     """One node: floating-point operations (a multiply-add is two), bytes of values and of constants it works on."""
@@ -49,6 +56,12 @@ class Demand:
     def activations(self) -> int:
         """Bytes of values that one inference reads and writes."""
         return sum(node.activations for node in self.nodes)
+
+    @property
+    def is_for_weights(self) -> bool:
+        """Whether reading weights, which a batch does once, takes a large part of the time."""
+        bound = BALANCE * sum(node.weights for node in self.nodes if node.flops < BALANCE * node.weights)
+        return bound >= SHARE * (bound + sum(node.flops for node in self.nodes if node.flops >= BALANCE * node.weights))
 
     @property
     def largest(self) -> NodeDemand | None:

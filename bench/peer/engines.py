@@ -183,7 +183,7 @@ def load(name: str, path: Path, mode: Mode, inputs: Mapping[str, np.ndarray], de
 def _flops(compiled: Any) -> int:
     """What the steps of cpuruntime's program do."""
     programs = getattr(getattr(getattr(compiled, "_shared", None), "device", None), "programs", list)()
-    return sum(getattr(step, "flops", 0) for program in programs[-1:] for step in program.planned)
+    return sum(getattr(step, "flops", 0) * program.repeats for program in programs[-1:] for step in program.planned)
 
 
 def _plain(value: Any) -> Any:

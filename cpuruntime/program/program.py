@@ -14,6 +14,7 @@ from math import prod
 import numpy as np
 
 from cpuruntime.errors import InvalidArgumentError
+from cpuruntime.graph.graph import Value
 from cpuruntime.ops import runner
 from cpuruntime.ops.jit import Kernel
 from cpuruntime.passes import evaluate
@@ -42,14 +43,23 @@ class Program:
     Args:
         planner: one that has planned its graph.
         compiling: called before each kernel whose code is needed, with (how many are done, how many there are).
+        repeats: how often the steps are done in one inference, each time for the rows of inputs and outputs that follow
+            in memory; with fallback steps once only. A row is all that the graph takes and makes.
     """
 
-    def __init__(self, planner: Planner, compiling: Callable[[int, int], None] = lambda done, total: None) -> None:
+    def __init__(
+        self,
+        planner: Planner,
+        compiling: Callable[[int, int], None] = lambda done, total: None,
+        repeats: int = 1,
+    ) -> None:
         self.planned: Sequence[Step | FallbackStep] = planner.steps
         self.steps = [s for s in planner.steps if isinstance(s, Step)]
-        self.input_shapes = tuple(v.static_shape for v in planner.graph.inputs)
-        self.output_shapes = tuple(v.static_shape for v in planner.graph.outputs)
-        self.segments = _segments(planner.steps)
+        self.repeats = repeats
+        ports = planner.graph.inputs, planner.graph.outputs
+        self.input_shapes, self.output_shapes = (tuple(_repeated(v, repeats) for v in values) for values in ports)
+        self._rows = dict(zip((Place.INPUT, Place.OUTPUT), ([_nbytes(v) for v in values] for values in ports)))
+        self.segments = _segments(planner.steps) if repeats == 1 else [Segment(0, repeats * len(self.steps))]
         self.faults = planner.faults
         storages = _live_storages(planner.steps)
         self.arena_size = plan_arena(storages)
@@ -62,14 +72,21 @@ class Program:
 
     def _lay_out_arguments(self) -> None:
         """Writes the argument blocks and notes every word that holds an address to be filled in."""
-        offsets, size = [], 0
-        for step in self.steps:
-            offsets.append(size)
-            size += -(-step.kernel.arguments.itemsize // ALIGNMENT) * ALIGNMENT
+        blocks: list[tuple[Step, int, int]] = []
+        offsets: list[int] = []
+        size = 0
+        for row in range(self.repeats):
+            for index, step in enumerate(self.steps):
+                if row and not _has_rows(step):
+                    offsets.append(offsets[index])
+                    continue
+                blocks.append((step, size, row))
+                offsets.append(size)
+                size += -(-step.kernel.arguments.itemsize // ALIGNMENT) * ALIGNMENT
         template = np.zeros(size, np.uint8)
         arena: list[tuple[int, int]] = []
         self.bindings: dict[tuple[Place, int], list[tuple[int, int]]] = {}
-        for step, offset in zip(self.steps, offsets):
+        for step, offset, row in blocks:
             dtype = step.kernel.arguments
             block = template[offset : offset + dtype.itemsize].view(dtype)
             for name, argument in step.arguments.items():
@@ -86,17 +103,33 @@ class Program:
                 elif place is Place.ARENA:
                     arena.append((word, storage.offset + argument.offset))
                 else:
-                    self.bindings.setdefault((place, storage.index), []).append((word, argument.offset))
+                    first = row * self._rows[place][storage.index] if place in self._rows else 0
+                    self.bindings.setdefault((place, storage.index), []).append((word, first + argument.offset))
         self.template = template.view(np.int64)
         self.arena_words = np.array([w for w, _ in arena], np.int64)
         self.arena_offsets = np.array([o for _, o in arena], np.int64)
         self.block_offsets = np.array(offsets, np.int64)
-        self.addresses = np.array([s.kernel.address for s in self.steps], np.int64)
-        self.alone = np.array([runner.ALONE * is_small(s) for s in self.steps], np.int64)
+        self.addresses = np.tile(np.array([s.kernel.address for s in self.steps], np.int64), self.repeats)
+        self.alone = np.tile(np.array([runner.ALONE * is_small(s) for s in self.steps], np.int64), self.repeats)
 
     def instantiate(self) -> Instance:
         """A copy with memory of its own."""
         return Instance(self)
+
+
+def _repeated(value: Value, repeats: int) -> tuple[int, ...]:
+    shape = value.static_shape
+    return shape if repeats == 1 else (repeats * shape[0], *shape[1:])
+
+
+def _nbytes(value: Value) -> int:
+    return prod(value.static_shape) * value.element_type.size
+
+
+def _has_rows(step: Step) -> bool:
+    """Whether a step reads inputs or writes outputs, which are elsewhere for each row."""
+    places = (a.storage.place for a in step.arguments.values() if isinstance(a, Address))
+    return any(place in (Place.INPUT, Place.OUTPUT) for place in places)
 
 
 def is_small(step: Step) -> bool:
@@ -160,7 +193,7 @@ class Instance:
         self.arguments = raw[start : start + program.template.size]
         self.arguments[:] = program.template
         self.arguments[program.arena_words] = self.arena.ctypes.data + program.arena_offsets
-        table = np.empty((len(program.steps), 2), np.int64)
+        table = np.empty((len(program.addresses), 2), np.int64)
         table[:, 0] = program.addresses
         table[:, 1] = self.arguments.ctypes.data + program.block_offsets + program.alone
         self._parts: list[Job | FallbackStep] = []
@@ -209,7 +242,8 @@ class Instance:
         job = self._parts[self._position]
         assert isinstance(job, Job)
         if self.timed:
-            self.times[self._planned : self._planned + job.steps] = job.step_times
+            times = job.step_times.reshape(self.program.repeats, -1).sum(axis=0)
+            self.times[self._planned : self._planned + len(times)] = times
         self._planned += job.steps
         self._position += 1
         return self._next_job()

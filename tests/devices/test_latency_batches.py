@@ -15,9 +15,9 @@ from support.onnx_models import make_model
 from support.stream_tasks import Gate
 
 import cpuruntime as ov
-from cpuruntime.demand import Demand, NodeDemand
-from cpuruntime.devices.cpu import batches, bounded
-from cpuruntime.devices.cpu.batches import Batch, may_gain
+from cpuruntime.demand import Demand
+from cpuruntime.devices.cpu import batches
+from cpuruntime.devices.cpu.batches import Batch
 from cpuruntime.errors import CancelledError, DeadlineExceededError
 
 BOUND = {"PERFORMANCE_HINT": "THROUGHPUT", "LATENCY_TARGET_MS": 60_000, "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1}
@@ -31,7 +31,7 @@ def always(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(batches, "GAIN", 1e6)
     monkeypatch.setattr(batches, "SHORTEST", 0)
     monkeypatch.setattr(batches, "LARGEST", 2)
-    monkeypatch.setattr(bounded, "may_gain", lambda demand: True)
+    monkeypatch.setattr(Demand, "is_for_weights", True)
 
 
 def product(rows: int = 1) -> onnx.ModelProto:
@@ -294,12 +294,3 @@ def test_what_batches_take_is_explained() -> None:
 def test_profiling_does_without() -> None:
     compiled = ov.compile_model(product(), "CPU", {**BOUND, "PERF_COUNT": True})
     assert compiled._shared.device.batches[0].most == 1
-
-
-def test_a_few_large_weights_are_worth_a_try_and_many_operations_are_not() -> None:
-    layer = NodeDemand("fc", "Gemm", flops=2_000_000, activations=8_000, weights=4_000_000)
-    convolution = NodeDemand("conv", "Conv", flops=200_000_000, activations=800_000, weights=100_000)
-    assert may_gain(Demand((layer,)))
-    assert not may_gain(Demand((convolution,)))
-    assert not may_gain(Demand((convolution, layer)))
-    assert may_gain(Demand((convolution, layer, layer, layer)))

@@ -84,3 +84,12 @@ def test_the_whole_model() -> None:
 
 def test_nothing() -> None:
     assert (Demand().flops, Demand().weights, Demand().activations, Demand().largest) == (0, 0, 0, None)
+
+
+def test_a_few_large_weights_are_worth_a_try_and_many_operations_are_not() -> None:
+    layer = NodeDemand("fc", "Gemm", flops=2_000_000, activations=8_000, weights=4_000_000)
+    convolution = NodeDemand("conv", "Conv", flops=200_000_000, activations=800_000, weights=100_000)
+    assert Demand((layer,)).is_for_weights
+    assert not Demand((convolution,)).is_for_weights
+    assert not Demand((convolution, layer)).is_for_weights
+    assert Demand((convolution, layer, layer, layer)).is_for_weights

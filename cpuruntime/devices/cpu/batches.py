@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from cpuruntime import passes
-from cpuruntime.demand import Demand
 from cpuruntime.devices.cpu.calibration import all_at_once
 from cpuruntime.devices.cpu.model import CpuModel
 from cpuruntime.devices.cpu.request import CpuRequest
@@ -17,12 +16,6 @@ from cpuruntime.graph.graph import Graph
 from cpuruntime.graph.shapes import PartialShape
 from cpuruntime.program.program import Program
 from cpuruntime.shape_inference import reshape
-
-BALANCE = 8
-"""Floating-point operations that a core does while memory delivers a byte: of one order on today's processors."""
-
-SHARE = 0.25
-"""Batches are tried where reading weights, which they share, takes this part of an inference at least, by BALANCE."""
 
 SHORTEST = 100_000
 """Nanoseconds of an inference below which gathering would take too large a part."""
@@ -116,12 +109,6 @@ class Batches:
     def give(self, batch: Batch) -> None:
         """Takes memory back."""
         self._idle[batch.count.bit_length() - 2].append(batch)
-
-
-def may_gain(demand: Demand) -> bool:
-    """Whether reading weights, which a batch does once, takes so large a part that batches are worth a try."""
-    bound = BALANCE * sum(node.weights for node in demand.nodes if node.flops < BALANCE * node.weights)
-    return bound >= SHARE * (bound + sum(node.flops for node in demand.nodes if node.flops >= BALANCE * node.weights))
 
 
 def plan_batches(model: CpuModel, graph: Graph, service: int, target: int) -> Batches:

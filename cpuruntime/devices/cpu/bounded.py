@@ -9,7 +9,7 @@ from typing import Any
 
 from cpuruntime.demand import Demand
 from cpuruntime.devices.cpu.admission import Admission, Counts, Setting, Ticket
-from cpuruntime.devices.cpu.batches import Batches, may_gain, plan_batches
+from cpuruntime.devices.cpu.batches import Batches, plan_batches
 from cpuruntime.devices.cpu.bounded_request import BoundedRequest, TakeAlong
 from cpuruntime.devices.cpu.calibration import all_at_once
 from cpuruntime.devices.cpu.effects import tries_other_streams
@@ -107,7 +107,7 @@ def _measured(
     batches = []
     for index in kept:
         own = Batches(models[index])
-        if optimised is not None and may_gain(demand) and not settings.value("PERF_COUNT"):
+        if optimised is not None and demand.is_for_weights and not settings.value("PERF_COUNT"):
             own = plan_batches(models[index], graph, found[index].service, int(target * 1e6))
         found[index].batches = own.times
         batches.append(own)

@@ -36,13 +36,19 @@ def explain_steps(program: Program, threads: int, seconds: Sequence[float] | Non
     """
     if seconds is None:
         return [_row(step, threads, _tuned(step)) for step in program.planned]
-    roofs = Roofs(threads)
-    return [_row(step, threads, taken, roofs, kept) for step, taken in zip(program.planned, seconds)]
+    roofs, times = Roofs(threads), program.repeats
+    return [_row(step, threads, taken, roofs, kept, times) for step, taken in zip(program.planned, seconds)]
 
 
 def _row(
-    step: Step | FallbackStep, threads: int, seconds: float | None, roofs: Roofs | None = None, kept: int = 0
+    step: Step | FallbackStep,
+    threads: int,
+    seconds: float | None,
+    roofs: Roofs | None = None,
+    kept: int = 0,
+    times: int = 1,
 ) -> Row:
+    """The row of a step that takes so many seconds for being done so many `times`."""
     node, taken = step.node, None if seconds is None else seconds * 1e6
     origins = tuple(node.origins)
     if isinstance(step, FallbackStep):
@@ -50,6 +56,7 @@ def _row(
     notes = ", ".join(filter(None, (step.notes, "one thread" if threads > 1 and is_small(step) else "")))
     gflops = gigabytes = roof = None
     if seconds:
+        seconds /= times
         gflops = step.flops / seconds * 1e-9 or None
         moved = kept_bytes(step) + flowing_bytes(step) if flowing_bytes(step) else 0
         gigabytes = moved / seconds * 1e-9 or None

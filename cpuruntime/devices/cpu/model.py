@@ -15,6 +15,7 @@ from cpuruntime.devices.cpu.facts import processor_name
 from cpuruntime.devices.cpu.placement import newcomers
 from cpuruntime.devices.cpu.progress import CompileProgress
 from cpuruntime.devices.cpu.request import LEVELS, CpuRequest
+from cpuruntime.devices.cpu.rows import by_sample
 from cpuruntime.devices.interface import DeviceModel, DeviceRequest, Explanation, PortInfo
 from cpuruntime.errors import Error
 from cpuruntime.graph.graph import Graph
@@ -81,7 +82,7 @@ class CpuModel(DeviceModel):
         super().__init__(PortInfo.inputs_of(graph), PortInfo.outputs_of(graph), self._resolved(settings))
         if self._is_static:
             shapes = tuple(value.static_shape for value in graph.inputs)
-            self._programs[shapes] = self.plan(optimised or passes.run(graph))
+            self._programs[shapes] = self._plan(graph, optimised or passes.run(graph))
         shares = plan.shares
         sizes, cpus = [len(share) for share in shares], [cpu for share in shares for cpu in share]
         level = LEVELS[settings.value("MODEL_PRIORITY")]
@@ -114,7 +115,8 @@ class CpuModel(DeviceModel):
             if found is None:
                 assert self._graph is not None
                 bound = {value.name: PartialShape(list(s)) for value, s in zip(self._graph.inputs, shapes)}
-                found = self._programs[shapes] = self.plan(passes.run(reshape(self._graph, bound)))
+                graph = reshape(self._graph, bound)
+                found = self._programs[shapes] = self._plan(graph, passes.run(graph))
                 while len(self._programs) > PROGRAMS_KEPT:
                     self._programs.popitem(last=False)
             self._programs.move_to_end(shapes)
@@ -125,12 +127,20 @@ class CpuModel(DeviceModel):
         with self._planning:
             return list(self._programs.values())
 
-    def plan(self, optimised: Graph) -> Program:
-        """A new program with the model's weights, of a graph after the passes, for the model's streams."""
+    def _plan(self, graph: Graph, optimised: Graph) -> Program:
+        """The program of a graph of static shapes, given before and after the passes."""
+        split = by_sample(graph, optimised)
+        return self.plan(optimised) if split is None else self.plan(*split)
+
+    def plan(self, optimised: Graph, samples: int = 1) -> Program:
+        """A new program with the model's weights, of a graph after the passes, for the model's streams.
+
+        It does what the graph says for each of so many samples.
+        """
         planner = Planner(optimised, self._weights, self._streams.threads, self._exact, self._tuner)
         planner.plan()
         with CompileProgress() as progress:
-            program = Program(planner, progress)
+            program = Program(planner, progress, samples)
         for step in program.planned:
             if isinstance(step, FallbackStep):
                 log.warning("%s runs in the reference evaluator, slowly: %s", step.node.where, step.reason)
@@ -161,6 +171,11 @@ class CpuModel(DeviceModel):
             decisions.append("the model has dynamic shapes: its steps are planned at the first inference")
             return Explanation("CPU", [], decisions)
         program, kept = programs[-1], self._weights.nbytes
+        if program.repeats > 1:
+            decisions.append(
+                f"each of the {program.repeats} samples of a batch goes through all steps before the next one, so that "
+                "values stay in the cache"
+            )
         decisions.append(
             f"arena: {program.arena_size / 2**20:.1f} MiB per stream for {program.unshared_size / 2**20:.1f} MiB of "
             f"values; packed weights: {kept / 2**20:.1f} MiB shared by all streams"
