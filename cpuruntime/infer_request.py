@@ -15,10 +15,10 @@ from cpuruntime.awaiting import wait_in_loop
 from cpuruntime.bindings import RUN, Bindings, InferenceRun
 from cpuruntime.callbacks import Callback
 from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, ProfilingInfo, QuietRequest, Terms
-from cpuruntime.errors import InvalidArgumentError, UnsupportedError
+from cpuruntime.errors import UnsupportedError
 from cpuruntime.graph.types import Type
 from cpuruntime.port import ConstOutput, Ports, describe_all, position
-from cpuruntime.request_terms import parse_terms
+from cpuruntime.request_terms import parse_terms, parse_timeout
 from cpuruntime.results import Results
 from cpuruntime.tensor import Tensor
 
@@ -260,12 +260,14 @@ class InferRequest:
         self._bindings.settle(run)
         return True
 
-    def wait_for(self, timeout: int) -> bool:
-        """`wait`, for `timeout` milliseconds at most: whether the inference is over. False if none was started."""
-        if timeout < 0:
-            raise InvalidArgumentError(f"Timeout {timeout} ms is negative.")
+    def wait_for(self, timeout: float) -> bool:
+        """`wait`, for `timeout` milliseconds at most: whether the inference is over. False if none was started.
+
+        Raises what `wait` raises, and InvalidArgumentError when `timeout` is not a finite number >= 0.
+        """
+        seconds = parse_timeout(timeout)
         run = self._run
-        if run is None or not self._wait(run, timeout / 1000):
+        if run is None or not self._wait(run, seconds):
             return False
         self.wait()
         return True
