@@ -16,8 +16,10 @@ from cpuruntime.callbacks import Callback
 from cpuruntime.compiled_model import CompiledModel
 from cpuruntime.devices.interface import TERMS, Watch
 from cpuruntime.errors import BusyError, CancelledError, DeadlineExceededError, InvalidArgumentError, OverloadedError
+from cpuruntime.forks import alive
 from cpuruntime.infer_request import InferRequest
 from cpuruntime.request_terms import parse_terms
+from cpuruntime.streams.task import not_accepting
 
 _REFUSALS = (CancelledError, DeadlineExceededError, OverloadedError)
 """What becomes of single inferences though nothing is wrong: starting others goes on."""
@@ -169,6 +171,7 @@ class AsyncInferQueue:
         quiet = [request.quiet for request in self._requests if request.quiet is not None]
         self._state = _State(jobs, quiet[0].watch(quiet) if len(quiet) == jobs else None)
         self._hooks = tuple(partial(self._state.over, index) for index in range(jobs))
+        alive.add(self)
 
     def start_async(
         self,
@@ -221,6 +224,15 @@ class AsyncInferQueue:
             self._state.give_back(index)
         elif request.run is not None and request.run.quiet:
             self._state.fly(index, request.run)
+
+    def forked(self) -> None:
+        """In a forked child: the requests that other threads were to give back are idle, and that is an error."""
+        state = self._state
+        state.callers &= {get_ident()}
+        for index, request in enumerate(self._requests):
+            if index not in state.idle and index not in state.flying and not request.calls_back_here:
+                state.errors.append(not_accepting(forked=True))
+                state.give_back(index)
 
     def get_idle_request_id(self) -> int:
         """The index of the request that the next `start_async` takes; waits until one is idle."""

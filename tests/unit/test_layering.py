@@ -34,6 +34,7 @@ FLOORS = {
     "cpuruntime.anatomy": 6,
     "cpuruntime.awaiting": 6,
     "cpuruntime.callbacks": 6,
+    "cpuruntime.forks": 6,
     "cpuruntime.request_terms": 6,
     "cpuruntime.port": 6,
     "cpuruntime.tensor": 6,
