@@ -199,6 +199,34 @@ queue.wait_all()
     assert lines == ["request told", "request None", "queue told", "queue None"]
 
 
+def test_a_long_callback_in_the_child_is_logged() -> None:
+    lines = run("""
+import logging
+from cpuruntime.streams import calls
+calls.LONG = 0.02
+noticed = threading.Event()
+class Listener(logging.Handler):
+    def emit(self, record):
+        if "has not returned for" in record.getMessage():
+            noticed.set()
+calls.log.addHandler(Listener())
+calls.log.propagate = False
+entered, leave = threading.Event(), threading.Event()
+compiled = compile_model(NUM_STREAMS=0)
+request, other = compiled.create_infer_request(), compile_model().create_infer_request()
+other.set_callback(lambda _: (entered.set(), leave.wait(30)), None)
+other.start_async(x)
+entered.wait(30)
+noticed.wait(30)
+noticed.clear()
+request.set_callback(lambda _: say("noticed", noticed.wait(10), list(calls.going_on) == [max(calls.going_on)]), None)
+in_child(("start", request.start_async, x), ("wait", request.wait))
+leave.set()
+other.wait()
+""")
+    assert lines == ["noticed True True", "start None", "wait None"]
+
+
 def test_the_reference_device() -> None:
     lines = run("""
 from cpuruntime.devices.reference import model as reference
