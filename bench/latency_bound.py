@@ -1,6 +1,9 @@
 """Holds a latency target under open-loop load, and compares with every static setting.
 
     python bench/latency_bound.py -m light:squeezenet --load 1.3 --plot bound.png
+    python bench/latency_bound.py -m light:bvlc_alexnet --load 2 --target 60
+
+In the second model an inference spends most of its time reading weights, so those that wait are served in batches.
 
 Requests arrive as a Poisson process, whether earlier ones are over or not, at `--load` times what the machine can do;
 latency counts from the scheduled arrival, so a stall is not hidden by requests that were never sent. The static

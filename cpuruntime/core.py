@@ -118,9 +118,12 @@ class Core:
     ) -> StreamPlan:
         """The streams that `compile_model` would make, with a reason for each decision; nothing is compiled.
 
+        What only measuring shows, for STREAMS_CALIBRATION_MS and LATENCY_TARGET_MS, is left out, and said to be.
+
         Args:
             model, device_name, config: as in `compile_model`.
-            topology: the machine to plan for, by default this one as it is now.
+            topology: another machine to plan for, with nothing else on it, as of `Topology.from_json`; by default this
+                one as it is now: models here have processors, and calibrations may have been kept.
 
         Raises:
             UnsupportedError: the device has no streams to plan.
@@ -128,6 +131,10 @@ class Core:
         """
         plugin = self._usable("CPU" if device_name is None else device_name)
         settings = self._settings(plugin, config)
+        if not isinstance(topology, Topology | None):
+            raise InvalidArgumentError(
+                f"plan_streams: topology is {topology!r:.60}; it must be a Topology, as of Topology.from_json(text)."
+            )
         source = model if isinstance(model, Model) else self.read_model(model)
         return plugin.plan(source.graph, settings, topology)
 

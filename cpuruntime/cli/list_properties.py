@@ -29,9 +29,8 @@ def run(options: argparse.Namespace) -> None:
 
 def described(declaration: Property) -> list[str]:
     """The lines about one property."""
-    values = declaration.values
-    head = f"{declaration}  {declaration.mutability}  {values.rule}"
+    head = f"{declaration}  {declaration.mutability}  {declaration.values.rule}"
     if declaration.writable:
-        head += f"; default {values.text(declaration.default) or 'empty'}"
+        head += f"; default {declaration.default_text()}"
     return ["", *textwrap.wrap(head, WIDTH, subsequent_indent=INDENT),
             *textwrap.wrap(declaration.doc, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)]  # fmt: skip

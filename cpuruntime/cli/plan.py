@@ -16,8 +16,9 @@ from cpuruntime.cli.model_options import (
     source_of,
     stream_settings,
 )
-from cpuruntime.cli.parser import Parser
+from cpuruntime.cli.parser import Parser, boolean
 from cpuruntime.errors import InvalidArgumentError
+from cpuruntime.properties.hint import SchedulingCoreType
 
 DEVICE = "CPU"
 
@@ -26,12 +27,19 @@ def parser() -> argparse.ArgumentParser:
     """The command's options: those about models and streams are the benchmark's."""
     options = Parser(
         prog="cpuruntime plan",
-        description="Show the streams that compiling a model would make, and why.",
-        epilog="Properties without an option come from the environment: CPURUNTIME_ENABLE_HYPER_THREADING=NO.",
+        description="Show the streams that compiling a model would make, and why. On this machine that depends on\n"
+        "which processors other models have now.",
+        epilog="Properties without an option come from the environment: CPURUNTIME_LATENCY_TARGET_MS=20.",
     )
     add = options.add_argument
     add_model_options(add)
     add_stream_options(add, "the device's default, latency")
+    add("-core_type", "--scheduling_core_type", choices=[str(kind) for kind in SchedulingCoreType], default=None,
+        help="which cores to use where there are fast and slow ones")
+    add("-ht", "--enable_hyper_threading", type=boolean, default=None, metavar="YES|NO",
+        help="use several threads of a core")
+    add("-reserve", "--enable_cpu_reservation", type=boolean, default=None, metavar="YES|NO",
+        help="keep the cores from other models")
     add_shape_options(add)
     add("--topology", type=Path, default=None, metavar="FILE",
         help="plan for the machine described in FILE (default: this machine)")
@@ -52,6 +60,9 @@ def run(options: argparse.Namespace) -> None:
         config["PERFORMANCE_HINT"] = HINTS[options.perf_hint]
     if options.number_infer_requests is not None:
         config["PERFORMANCE_HINT_NUM_REQUESTS"] = options.number_infer_requests
+    for name in ("SCHEDULING_CORE_TYPE", "ENABLE_HYPER_THREADING", "ENABLE_CPU_RESERVATION"):
+        if (value := getattr(options, name.lower())) is not None:
+            config[name] = value
     core = ov.Core()
     model = core.read_model(source_of(options.path_to_model))
     if shapes := requested_shapes(options, model):

@@ -364,7 +364,8 @@ class Plugin(ABC):
     methods may be called from several threads at the same time.
 
     Raises:
-        InvalidArgumentError: from the constructor, when an environment variable holds a bad value for a property.
+        InvalidArgumentError: from the constructor, when an environment variable holds a bad value for a property,
+            or is for a read-only one.
     """
 
     name: ClassVar[str]

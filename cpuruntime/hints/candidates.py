@@ -81,7 +81,7 @@ def candidates(settings: Settings, topology: Topology, is_latency: bool) -> Cand
     left = sum(row.count() for row in rows)
     usable = min(left, topology.quota or left)
     if usable < left:
-        reasons.append(f"{usable} of them work at a time: the control group's CPU quota is {topology.quota}")
+        reasons.append(f"{usable} of them work at a time, as many as the control group's CPU quota allows")
     return Candidates(tuple(rows), usable, hyper_threading, core_type, tuple(reasons))
 
 

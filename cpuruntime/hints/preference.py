@@ -46,14 +46,18 @@ def for_latency(found: Candidates) -> Preference:
     """The cores that make one inference faster: E cores take part when they outnumber what they hold up.
 
     A step is shared out evenly, so it takes as long as its slowest core: E cores add more than they cost from SLOWER
-    times as many as P cores on.
+    times as many as P cores on. Only those count that the quota leaves beside the P cores.
     """
     fast, slow = found.count(P), found.count(E)
     if not found.is_hybrid:
         return Preference(fast or slow, "latency: every core helps")
+    slow = min(slow, found.usable - fast)
+    if slow <= 0:
+        return Preference(fast, "latency: the quota leaves no E core beside the P cores")
+    few, many = counted(slow, "E core"), counted(fast, "P core")
     if fast * SLOWER <= slow:
-        return Preference(fast + slow, f"latency: {slow} E cores help {counted(fast, 'P core')}")
-    return Preference(fast, f"latency: {slow} E cores would hold up {counted(fast, 'P core')} more than they add")
+        return Preference(fast + slow, f"latency: {few} help {many}")
+    return Preference(fast, f"latency: {few} would hold up {many} more than {'it adds' if slow == 1 else 'they add'}")
 
 
 def for_throughput(found: Candidates, topology: Topology, demand: Demand) -> Preference:

@@ -2,7 +2,7 @@
 
 Each is a string equal to its name, so `{properties.num_streams: 2}` and `{"NUM_STREAMS": 2}` are the same dict, and
 calling one makes the pair that `set_property` takes. A writable property may also come from the environment, as
-CPURUNTIME_ and its name: `CPURUNTIME_NUM_STREAMS=2`.
+CPURUNTIME_ and its name: `CPURUNTIME_NUM_STREAMS=2`. Other variables that begin so are refused.
 """
 
 from __future__ import annotations
@@ -11,15 +11,20 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from cpuruntime.errors import InvalidArgumentError
+from cpuruntime.errors import InvalidArgumentError, nearest
 from cpuruntime.properties import device, hint, streams
 from cpuruntime.properties.declaration import Boolean, Fact, Integer, Property, declared
 
 ENVIRONMENT_PREFIX = "CPURUNTIME_"
+OTHER_VARIABLES = ("CACHE_DIR", "DUMP_AFTER", "ISA", "LEDGER_DIR")
+"""What may follow ENVIRONMENT_PREFIX beside properties; tests compare it with what the sources read and README says."""
 
 num_streams = streams.num
 inference_num_threads = Property(
-    "INFERENCE_NUM_THREADS", Integer(0), 0, doc="How many threads inference may use in all streams together. 0: all."
+    "INFERENCE_NUM_THREADS",
+    Integer(0, maximum=streams.MOST),
+    0,
+    doc="How many threads inference may use in all streams together. 0: all.",
 )
 enable_profiling = Property(
     "PERF_COUNT", Boolean(), False, doc="Whether each step of an inference is timed for `profiling_info`."
@@ -112,13 +117,47 @@ def from_environment(known: Mapping[str, Property], environment: Mapping[str, st
     """The settings that environment variables make; an empty variable sets nothing.
 
     Raises:
-        InvalidArgumentError: a variable's value breaks its property's rule; the message names the variable.
+        InvalidArgumentError: a variable's value breaks its property's rule, or the property is read only; the message
+            names the variable.
         UnsupportedError: a legal value that is not implemented.
     """
-    environment = os.environ if environment is None else environment
     settings = Settings(known)
-    for name, declaration in known.items():
-        variable = ENVIRONMENT_PREFIX + name
-        if declaration.writable and environment.get(variable):
-            settings[name] = declaration.parse(environment[variable], f"Environment variable {variable}")
+    for name, value in _variables(environment).items():
+        if name in known:
+            settings[name] = known[name].parse(value, _variable(name))
     return settings
+
+
+def unknown_variables(known: Mapping[str, Property], environment: Mapping[str, str] | None = None) -> list[str]:
+    """What follows ENVIRONMENT_PREFIX in the variables that are neither of `known` nor OTHER_VARIABLES."""
+    return [name for name in _variables(environment) if name not in known and name not in OTHER_VARIABLES]
+
+
+def check_environment(known: Mapping[str, Property], environment: Mapping[str, str] | None = None) -> None:
+    """Refuse variables that would have no effect, whatever their value; `known` are the properties of all devices.
+
+    Raises:
+        InvalidArgumentError: a variable is of no property, or of a read-only one; the message names the variable.
+    """
+    for name in unknown_variables(known, environment):
+        hint = nearest(name, [*OTHER_VARIABLES, *(one for one in known if known[one].writable)])
+        raise InvalidArgumentError(
+            f"{_variable(name)} is not used: there is no property {name}.{hint} After {ENVIRONMENT_PREFIX} comes a "
+            f"property that can be set, as `cpuruntime properties` lists, or one of {', '.join(OTHER_VARIABLES)}."
+        )
+    read_only = {name: declaration for name, declaration in known.items() if not declaration.writable}
+    from_environment(read_only, environment)
+
+
+def _variables(environment: Mapping[str, str] | None) -> dict[str, str]:
+    """The values of the variables that begin with ENVIRONMENT_PREFIX and are not empty, by the rest of their name."""
+    environment = os.environ if environment is None else environment
+    return {
+        variable.removeprefix(ENVIRONMENT_PREFIX): value
+        for variable, value in environment.items()
+        if value and variable.startswith(ENVIRONMENT_PREFIX)
+    }
+
+
+def _variable(name: str) -> str:
+    return f"Environment variable {ENVIRONMENT_PREFIX}{name}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -66,45 +66,64 @@ class Boolean(Values):
         return "YES" if value else "NO"
 
 
-class Integer(Values):
-    """An integer from `minimum` up, or one of `words`, each of which stands for an integer."""
+LARGEST = 1_000_000
+"""The largest number that properties take, unless they say otherwise; arbitrary, beyond all that makes sense."""
 
-    def __init__(self, minimum: int, words: Mapping[str, int] | None = None) -> None:
-        self.minimum = minimum
+
+class Integer(Values):
+    """An integer from `minimum` to `maximum`, or one of `words`, each of which stands for an integer."""
+
+    _TEXT = re.compile("-?[0-9]+")
+
+    def __init__(self, minimum: int, words: Mapping[str, int] | None = None, maximum: int = LARGEST) -> None:
+        self.minimum, self.maximum = minimum, maximum
         self.words = dict(words or {})
         self.names = tuple(self.words)
-        named = "".join(f" or {word} ({number})" for word, number in self.words.items())
-        self.rule = f"an integer >= {minimum}{named}"
+        named = " or ".join(f"{word} ({number})" for word, number in self.words.items())
+        self.rule = f"an integer >= {minimum} and <= {maximum} in digits 0-9{named and f', or {named}'}"
 
     def parse(self, value: Any) -> int:
         """Parse an integer (NumPy's too), its decimal text, or a word."""
         if isinstance(value, str):
             number = self.words.get(value.upper())
-            number = int(value) if number is None else number
+            number = int(_matched(self._TEXT, value)) if number is None else number
         elif isinstance(value, bool) or not hasattr(value, "__index__"):
             raise ValueError(value)
         else:
             number = value.__index__()
-        if number < self.minimum and number not in self.words.values():
+        if not self.minimum <= number <= self.maximum and number not in self.words.values():
             raise ValueError(value)
         return number
 
 
 class Number(Values):
-    """A finite number of at least `minimum` and, where given, below `limit`."""
+    """A number of at least `minimum` and below `limit`."""
 
-    def __init__(self, minimum: float, limit: float = math.inf) -> None:
+    _TEXT = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
+    def __init__(self, minimum: float, limit: float = LARGEST) -> None:
         self.minimum, self.limit = minimum, limit
-        self.rule = f"a number >= {minimum:g}" + (f" and < {limit:g}" if limit < math.inf else "")
+        self.rule = f"a number >= {minimum:.15g} and < {limit:.15g} in digits 0-9"
 
     def parse(self, value: Any) -> float:
         """Parse a number (NumPy's too) or its text."""
         if isinstance(value, bool) or not (isinstance(value, str) or hasattr(value, "__float__")):
             raise ValueError(value)
-        number = float(value)
+        number = float(_matched(self._TEXT, value) if isinstance(value, str) else value)
         if not self.minimum <= number < self.limit:
             raise ValueError(value)
         return number
+
+    def text(self, value: float) -> str:
+        """The shortest digits, "99" and "99.5"."""
+        return str(value).removesuffix(".0")
+
+
+def _matched(pattern: re.Pattern[str], text: str) -> str:
+    """The text, which the pattern matches. Python itself takes spaces, underscores and digits of other scripts, too."""
+    if not pattern.fullmatch(text):
+        raise ValueError(text)
+    return text
 
 
 class Choice(Values):
@@ -183,22 +202,30 @@ class Property(str):
         default: the value while nobody sets one.
         mutability: "RO" (read only), "RW", or "WO" (write only).
         doc: one sentence for users.
+        unset: what holds while nobody sets one, in words, where a device decides that rather than taking `default`.
     """
 
     values: Values
     default: Any
     mutability: Mutability
     doc: str
+    unset: str
 
     def __new__(
-        cls, name: str, values: Values, default: Any = None, mutability: Mutability = "RW", doc: str = ""
+        cls,
+        name: str,
+        values: Values,
+        default: Any = None,
+        mutability: Mutability = "RW",
+        doc: str = "",
+        unset: str = "",
     ) -> Property:
         self = super().__new__(cls, name)
-        self.values, self.default, self.mutability, self.doc = values, default, mutability, doc
+        self.values, self.default, self.mutability, self.doc, self.unset = values, default, mutability, doc, unset
         return self
 
     def __getnewargs__(self) -> tuple[Any, ...]:
-        return str(self), self.values, self.default, self.mutability, self.doc
+        return str(self), self.values, self.default, self.mutability, self.doc, self.unset
 
     def __call__(self, *value: Any) -> Any:
         """Without a value the name; with one the pair (name, parsed value) that `set_property` takes."""
@@ -213,9 +240,17 @@ class Property(str):
         return self.mutability != "RO"
 
     def replace(self, **changes: Any) -> Property:
-        """A copy with other values, default, mutability or doc: for a device that differs from the declaration."""
+        """A copy with other values, default, mutability or doc: for a device that differs from the declaration.
+
+        Another default is what holds while nobody sets a value, so the copy then has no `unset` unless one is given.
+        """
         fields = {"values": self.values, "default": self.default, "mutability": self.mutability, "doc": self.doc}
+        fields["unset"] = "" if "default" in changes else self.unset
         return Property(str(self), **{**fields, **changes})
+
+    def default_text(self) -> str:
+        """What holds while nobody sets a value, for users."""
+        return self.unset or self.values.text(self.default) or "empty"
 
     def parse(self, value: Any, source: str = "") -> Any:
         """The canonical form of `value`.
@@ -232,9 +267,17 @@ class Property(str):
             return self.values.parse(value)
         except UnsupportedError as error:
             raise UnsupportedError(f"{where}: {error}") from None
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             hint = nearest(value, self.values.names) if isinstance(value, str) else ""
-            raise InvalidArgumentError(f"{where}: {value!r} is not {self.values.rule}.{hint}") from None
+            raise InvalidArgumentError(f"{where}: {_shown(value)} is not {self.values.rule}.{hint}") from None
+
+
+def _shown(value: Any) -> str:
+    """A value for a message; Python writes no integers of thousands of digits."""
+    try:
+        return repr(value)
+    except ValueError:
+        return f"a value of type {type(value).__name__}"
 
 
 def declared(name: Any, known: Mapping[str, Property], owner: str) -> Property:

@@ -78,6 +78,7 @@ enable_cpu_pinning = Property(
     Boolean(),
     True,
     doc="Whether each inference thread is bound to one processor.",
+    unset="YES except for one stream on P and E cores",
 )
 scheduling_core_type = Property(
     "SCHEDULING_CORE_TYPE",
@@ -90,6 +91,7 @@ enable_hyper_threading = Property(
     Boolean(),
     True,
     doc="Whether inference may use more than one thread of a core; by default for throughput on one NUMA node only.",
+    unset="by the hint",
 )
 model_distribution_policy = Property(
     "MODEL_DISTRIBUTION_POLICY",

@@ -21,11 +21,15 @@ class Num(int):
 Num.AUTO = Num(-1)
 Num.NUMA = Num(-2)
 
+MOST = 8192
+"""As many processors as Linux knows: more streams and threads are never of use."""
+
 num = Property(
     "NUM_STREAMS",
-    Integer(0, {"AUTO": -1, "NUMA": -2}),
+    Integer(0, {"AUTO": -1, "NUMA": -2}, MOST),
     1,
     doc="How many inferences run at a time. 0: each runs in the thread that asks for it. Overrides the hint's choice.",
+    unset="by the hint",
 )
 calibration_ms = Property(
     "STREAMS_CALIBRATION_MS",

@@ -54,6 +54,20 @@ class Executor(ABC):
         finished before that. Nothing happens to a task that is over.
         """
 
+    def take_along(self, most: int, choose: Callable[[Sequence[Task]], int]) -> list[Task]:
+        """Takes tasks out of the queue that end with another one, which is about to run.
+
+        choose: given those whose turn comes next, at most `most`, says how many of them, from the first on. It is
+        called under a lock and calls nothing of the executor.
+
+        The tasks end when they are handed to `tell`.
+        """
+        return []
+
+    @abstractmethod
+    def tell(self, task: Task, error: BaseException | None) -> None:
+        """Has done() called for a task that was taken along."""
+
     @abstractmethod
     def watch(self, task: Task, function: Callable[[], None]) -> None:
         """Calls a function, which does not raise, once the quiet task's submission is over: any time if it is already.

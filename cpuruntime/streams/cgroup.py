@@ -4,24 +4,40 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+_COUNT = re.compile("[0-9]{1,18}")
+"""Microseconds; 2**63 and more is not what Linux writes."""
 
-def cpu_quota(root: Path = Path("/")) -> float | None:
-    """How many CPUs' worth of time the process may use, None when nothing limits it.
+
+@dataclass(frozen=True)
+class Quota:
+    """How many CPUs' worth of time the processes of a control group may use together.
+
+    `group` tells the groups of a machine apart, in every container; 0 when it is not known.
+    """
+
+    cpus: float
+    group: int = 0
+
+
+def cpu_quota(root: Path = Path("/")) -> Quota | None:
+    """How much CPU time the process may use, None when nothing limits it.
 
     The smallest quota on the way from the process's group to the top, in either version of control groups. `root`
-    stands for the file system's root; what cannot be read limits nothing.
+    stands for the file system's root; what cannot be read, or is not as Linux writes it, limits nothing.
     """
     groups = list(_groups(root))
     quotas = [quota for mount, group in groups for level in _levels(mount, group) if (quota := _quota(level))]
-    return min(quotas, default=None)
+    return min(quotas, key=lambda quota: quota.cpus, default=None)
 
 
 def _read(path: Path) -> str:
     try:
         return path.read_text()
-    except (OSError, UnicodeDecodeError):
+    except (OSError, ValueError):
         return ""
 
 
@@ -29,15 +45,17 @@ def _groups(root: Path) -> Iterator[tuple[Path, Path]]:
     """(mount point, folder of this process's group below it) of every hierarchy that may limit CPU time."""
     paths = {}
     for line in _read(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if not controllers or "cpu" in controllers.split(","):
-            paths[controllers == ""] = PurePosixPath(path)
+        fields = line.split(":", 2)
+        if len(fields) == 3 and (not fields[1] or "cpu" in fields[1].split(",")):
+            paths[fields[1] == ""] = PurePosixPath(fields[2])
     for line in _read(root / "proc/self/mountinfo").splitlines():
         place, _, kind = line.partition(" - ")
-        mounted_root, mount_point = (_unescaped(text) for text in place.split()[3:5])
-        file_system, _, options = kind.split(maxsplit=2)
-        unified = file_system == "cgroup2"
-        if unified in paths and (unified or (file_system == "cgroup" and "cpu" in options.split(","))):
+        places, kinds = place.split(), kind.split()
+        if len(places) < 5 or len(kinds) < 2:
+            continue
+        mounted_root, mount_point = map(_unescaped, places[3:5])
+        unified = kinds[0] == "cgroup2"
+        if unified in paths and (unified or (kinds[0] == "cgroup" and "cpu" in kinds[-1].split(","))):
             mount = root / mount_point.lstrip("/")
             yield mount, mount / _below(paths[unified], PurePosixPath(mounted_root))
 
@@ -61,13 +79,16 @@ def _levels(mount: Path, group: Path) -> Iterator[Path]:
         yield group
 
 
-def _quota(folder: Path) -> float | None:
-    """The quota that one level sets, in CPUs."""
+def _quota(folder: Path) -> Quota | None:
+    """The quota that one level sets."""
     words = _read(folder / "cpu.max").split() or [
         *_read(folder / "cpu.cfs_quota_us").split(),
         *_read(folder / "cpu.cfs_period_us").split(),
     ]
-    if len(words) != 2 or not all(word.isdigit() for word in words):
+    if len(words) != 2 or not all(_COUNT.fullmatch(word) for word in words):
         return None
     quota, period = map(int, words)
-    return quota / period if quota and period else None
+    group = 0
+    with suppress(OSError):
+        group = folder.stat().st_ino
+    return Quota(quota / period, group) if quota and period else None

@@ -64,8 +64,12 @@ def parse(text: str) -> tuple[tuple[Cpu, ...], int | None, tuple[Cache, ...], in
     Raises:
         InvalidArgumentError: the message names the field, its value and the rule.
     """
+    if not isinstance(text, str):
+        raise InvalidArgumentError(f"The topology is {text!r:.60}; it must be the text of a JSON description.")
     try:
-        document = json.loads(text)
+        document = json.loads(text, object_pairs_hook=_object)
+    except InvalidArgumentError:
+        raise
     except (ValueError, RecursionError) as error:
         raise InvalidArgumentError(f"The topology is not JSON: {error}.") from None
     _check_fields(document, "the topology", ("cores",), ("quota", "node", "caches"))
@@ -122,11 +126,23 @@ def _lists(texts: Any, where: str) -> Iterator[tuple[str, list[int]]]:
         raise _wrong(where, texts, 'a list of strings as ["0,4", "1,5"]')
     for position, text in enumerate(texts):
         field = f"{where}[{position}]"
-        is_list = isinstance(text, str) and _CPU_LIST.fullmatch(text)
-        numbers = parse_cpu_list(text) if is_list else []
+        try:
+            numbers = parse_cpu_list(text) if isinstance(text, str) and _CPU_LIST.fullmatch(text) else []
+        except ValueError:
+            numbers = []
         if not numbers or max(numbers) >= MOST:
-            raise _wrong(field, text, f'processors below {MOST} as "0-3,8"')
+            raise _wrong(field, text, f'processors below {MOST} as "0-3,8", each range from its lower to its upper end')
         yield field, numbers
+
+
+def _object(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose names are all different."""
+    found: dict[str, Any] = {}
+    for name, value in fields:
+        if name in found:
+            raise InvalidArgumentError(f"Topology: an object has the field '{name}' a second time.")
+        found[name] = value
+    return found
 
 
 def _check_fields(value: Any, where: str, needed: Iterable[str], optional: Iterable[str]) -> None:

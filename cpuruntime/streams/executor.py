@@ -6,6 +6,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import accumulate
 from queue import SimpleQueue
 
@@ -186,6 +187,12 @@ class StreamExecutor(Executor):
     def cancel(self, task: Task) -> None:
         self._core.cancel(task)
 
+    def take_along(self, most: int, choose: Callable[[Sequence[Task]], int]) -> list[Task]:
+        return self._core.take_along(most, choose)
+
+    def tell(self, task: Task, error: BaseException | None) -> None:
+        self._core.caller.call(partial(task.call_back, error))
+
     def watch(self, task: Task, function: Callable[[], None]) -> None:
         self._start_caller()
         caller = self._core.caller
@@ -217,7 +224,7 @@ class _Errand(Task):
 
     def begin(self, stream: Stream) -> Job | None:
         job = self.task.begin(stream)
-        self.whole = self.task.whole
+        self.whole, self.memory = self.task.whole, self.task.memory
         return job
 
     def resume(self, stream: Stream) -> Job | None:

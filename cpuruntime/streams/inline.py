@@ -58,6 +58,9 @@ class InlineExecutor(Executor):
     def cancel(self, task: Task) -> None:
         task.control.cancel()
 
+    def tell(self, task: Task, error: BaseException | None) -> None:
+        task.call_back(error)
+
     def watch(self, task: Task, function: Callable[[], None]) -> None:
         function()
 

@@ -46,8 +46,12 @@ class Control:
 
     @property
     def began(self) -> int:
-        """When the latest run began."""
+        """When the latest run began, or the work that it was part of."""
         return self._words[_BEGAN]
+
+    @began.setter
+    def began(self, moment: int) -> None:
+        self._words[_BEGAN] = moment
 
     @property
     def ended(self) -> int:

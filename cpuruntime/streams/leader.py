@@ -40,10 +40,10 @@ class LedStream(Stream):
         "_attend",
         "_bell",
         "_closed",
+        "_kept",
         "_led",
         "_recall",
         "_ring",
-        "_signals",
         "_summon",
         "flight",
         "leader",
@@ -64,8 +64,8 @@ class LedStream(Stream):
         self._led = group.word(runner.LED, 8)
         self._closed = group.word(runner.CLOSED)
         self.flight = group.word(runner.FLIGHT)
-        # What the leader may still write to when the next task has the stream: the latest two tasks' signals.
-        self._signals: tuple[object, object] = (None, None)
+        # What the leader may still write to when the next task has the stream: the latest two tasks' memory.
+        self._kept: tuple[object, object] = (None, None)
 
     def attend(self, finished: int) -> None:
         """Waits for the bell without the GIL and runs the job that it brings; see runner.attend."""
@@ -93,7 +93,7 @@ class LedStream(Stream):
         # From here to the end as in StreamExecutor.submit: no Ctrl-C can come in between.
         if job is not None and flies:
             task._steps = job.steps
-            self._signals = (task._signals, self._signals[0])
+            self._kept = ((task._signals, task.memory), self._kept[0])
             self.flight[0] = runner.FLYING
             core.idle += (self,)
             if not task.quiet:
@@ -249,6 +249,17 @@ class Core:
                 return self.queue.pop(0)[3]
             self.idle.append(stream)
             return None
+
+    def take_along(self, most: int, choose: Callable[[Sequence[Task]], int]) -> list[Task]:
+        """See Executor."""
+        with self.mutex:
+            first = [entry[3] for entry in self.queue[:most]]
+            count = choose(first) if first else 0
+            del self.queue[:count]
+        now = time.perf_counter_ns()
+        for task in first[:count]:
+            task.taken = now
+        return first[:count]
 
     def recalled(self, stream: LedStream) -> Task | None:
         """`next` for a leader that was called back."""

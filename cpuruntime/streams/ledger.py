@@ -24,11 +24,13 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 from cpuruntime.errors import DeviceUnavailableError
 
+from .cgroup import Quota
 from .processors import cpu_list
 
 PATIENCE = 2.0
@@ -49,7 +51,8 @@ class Wish:
 class Holder:
     """A lease as others see it: the process, the name of its model, and the processors it has pinned threads to.
 
-    `key` tells leases apart.
+    `key` tells leases apart, `group` is that of the CPU quota they are under (0: not known), and `is_own` whether it is
+    this process's.
     """
 
     pid: int
@@ -57,6 +60,8 @@ class Holder:
     cpus: tuple[int, ...]
     exclusive: bool = False
     key: str = ""
+    group: int = 0
+    is_own: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
         process = "this process" if self.pid == os.getpid() else f"process {self.pid}"
@@ -142,31 +147,51 @@ class Page:
         self._folder = folder
         self._descriptor = descriptor
 
+    def choose(
+        self,
+        wishes: Sequence[Wish],
+        exclusive: bool = False,
+        cores: Mapping[int, int] | None = None,
+        quota: Quota | None = None,
+    ) -> Choice:
+        """What `lease` would lease."""
+        choice = choose(wishes, self.holders, exclusive, cores, quota)
+        return _alone(choice, exclusive, self.problem) if self.problem else choice
+
     def lease(
         self,
         wishes: Sequence[Wish],
         name: str = "",
         exclusive: bool = False,
         cores: Mapping[int, int] | None = None,
+        quota: Quota | None = None,
     ) -> Lease:
         """Leases processors as `choose` finds them, for the model called `name`."""
-        choice = choose(wishes, self.holders, exclusive, cores)
+        choice = self.choose(wishes, exclusive, cores, quota)
         key = f"{_machine()}-{os.getpid()}-{os.urandom(6).hex()}"
-        holder = Holder(os.getpid(), name, tuple(cpu for share in choice.cpus for cpu in share), exclusive, key)
-        file, problem = None, self.problem
+        cpus = tuple(cpu for share in choice.cpus for cpu in share)
+        holder = Holder(os.getpid(), name, cpus, exclusive, key, quota.group if quota else 0, is_own=True)
+        file = None
         if self._descriptor is not None:
             try:
                 file = _write(holder, self._descriptor)
             except OSError as error:
-                problem = f"{self._folder} cannot be written: {error.strerror}"
-        if problem and exclusive:
-            raise DeviceUnavailableError(f"ENABLE_CPU_RESERVATION needs a folder where others can see it: {problem}.")
-        if problem:
-            reason = f"processors that other processes have pinned are not known: {problem}"
-            choice = Choice(choice.cpus, (*choice.reasons, reason))
+                choice = _alone(choice, exclusive, f"{self._folder} cannot be written: {error.strerror}")
         lease = Lease(holder, choice, self.holders, file, self._folder / key)
         _leases.add(lease)
         return lease
+
+
+NOBODY = Page(Path(), None, (), "")
+"""The page of a machine where nothing is leased."""
+
+
+def _alone(choice: Choice, exclusive: bool, problem: str) -> Choice:
+    """The choice where other processes and this one do not know of each other."""
+    if exclusive:
+        raise DeviceUnavailableError(f"ENABLE_CPU_RESERVATION needs a folder where others can see it: {problem}.")
+    reason = f"processors that other processes have pinned are not known: {problem}"
+    return Choice(choice.cpus, (*choice.reasons, reason))
 
 
 class Ledger:
@@ -216,16 +241,19 @@ def choose(
     holders: Sequence[Holder] = (),
     exclusive: bool = False,
     cores: Mapping[int, int] | None = None,
+    quota: Quota | None = None,
 ) -> Choice:
     """Processors for each stream, all different: those with the fewest leases, then those on the least leased core.
 
-    Ties go by the order of the candidates. Pure.
+    Ties go by the order of the candidates. Where leases under the quota have as many processors as it allows to be
+    busy, these come before all others. Pure.
 
     Args:
         wishes: what each stream wants.
         holders: the leases there are.
         exclusive: whether only processors without any lease will do.
         cores: the physical core of each processor; each is one of its own by default.
+        quota: what reserved processors leave of the process's CPU quota.
 
     Raises:
         DeviceUnavailableError: a stream gets too few, because of exclusive leases or for an exclusive one.
@@ -234,8 +262,11 @@ def choose(
     users = Counter(cpu for holder in holders for cpu in holder.cpus)
     crowd = Counter(cores.get(cpu, cpu) for cpu in users.elements())
     barred = set(users) if exclusive else reserved(holders)
+    leased = under_quota(quota, holders) - reserved(holders)
+    spare = inf if quota is None else quota.cpus - len(leased)
     taken: set[int] = set()
     planned: set[int] = set()
+    confined: set[int] = set()
     shares = []
     for wish in wishes:
         planned.update([cpu for cpu in wish.candidates if cpu not in planned][: wish.count])
@@ -244,27 +275,58 @@ def choose(
         if len(free) < wish.count:
             raise _none_left(wishes, holders, barred, exclusive)
         while len(share) < wish.count:
-            best = min(free, key=lambda cpu: (users[cpu], crowd[cores.get(cpu, cpu)]))
+            best = min(free, key=lambda cpu: (spare < 1 and cpu not in leased, users[cpu], crowd[cores.get(cpu, cpu)]))
+            if users[best] > min(users[cpu] for cpu in free):
+                confined.add(best)
+            spare -= best not in leased
             free.remove(best)
             share.append(best)
             crowd[cores.get(best, best)] += 1
         share.sort(key=wish.candidates.index)
         taken.update(share)
         shares.append(tuple(share))
-    return Choice(tuple(shares), tuple(_reasons(planned, taken, users, holders, cores)))
+    reasons = [*_moves(planned, taken - confined, holders, cores), *_shared(taken, confined, users, holders)]
+    if spare < 0:
+        reasons.append(f"models have {len(leased | taken)} processors, more than the control group's CPU quota allows")
+    return Choice(tuple(shares), tuple(reasons))
 
 
-def _reasons(
-    planned: set[int], taken: set[int], users: Mapping[int, int], holders: Sequence[Holder], cores: Mapping[int, int]
+def _moves(
+    planned: set[int], taken: set[int], holders: Sequence[Holder], cores: Mapping[int, int]
 ) -> Iterator[str]:
     left, instead = planned - taken, taken - planned
-    if left:
-        which = {cores.get(cpu, cpu) for cpu in left}
-        near = {cpu for cpu in users if cpu in left or cores.get(cpu, cpu) in which}
-        yield f"{listed(left)} pinned by {who(near, holders)}; taking {cpu_list(instead)} instead"
-    shared = {cpu for cpu in taken if users[cpu]}
+    if not instead:
+        return
+    users = {cpu for holder in holders for cpu in holder.cpus}
+    busy = {cores.get(cpu, cpu) for cpu in users}
+    avoided = {cpu for cpu in left if cores.get(cpu, cpu) in busy}
+    if avoided:
+        which = {cores.get(cpu, cpu) for cpu in avoided}
+        near = {cpu for cpu in users if cores.get(cpu, cpu) in which}
+        yield f"{listed(avoided)} pinned by {who(near, holders)}; taking {cpu_list(instead)} instead"
+    else:
+        yield f"{listed(instead)} taken instead of {cpu_list(left)}: their cores have fewer threads of this model"
+
+
+def _shared(
+    taken: set[int], confined: set[int], users: Mapping[int, int], holders: Sequence[Holder]
+) -> Iterator[str]:
+    shared = {cpu for cpu in taken - confined if users[cpu]}
     if shared:
         yield f"{listed(shared)} shared with {who(shared, holders)}: no other allowed processor has fewer threads"
+    if confined:
+        yield (
+            f"{listed(confined)} shared with {who(confined, holders)}: "
+            "models use no more processors than the control group's CPU quota allows"
+        )
+
+
+def under_quota(quota: Quota | None, holders: Iterable[Holder]) -> set[int]:
+    """The processors leased under this quota: by this process, and by others of the group that it is set for."""
+    if quota is None:
+        return set()
+    found = (holder for holder in holders if holder.is_own or (quota.group and holder.group == quota.group))
+    return {cpu for holder in found for cpu in holder.cpus}
 
 
 def _none_left(
@@ -336,8 +398,8 @@ def _write(holder: Holder, folder: int) -> io.FileIO:
     file = _open(holder.key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, folder)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        entry = {"pid": holder.pid, "name": holder.name, "cpus": holder.cpus, "exclusive": holder.exclusive}
-        file.write(json.dumps(entry).encode())
+        names = ("pid", "name", "cpus", "exclusive", "group")
+        file.write(json.dumps({name: getattr(holder, name) for name in names}).encode())
     except OSError:
         os.unlink(holder.key, dir_fd=folder)
         file.close()
@@ -360,6 +422,7 @@ def _wait_for(mutex: io.FileIO) -> None:
 def _read(folder: int) -> Iterator[Holder]:
     """The leases that are held; files of others are removed."""
     prefix = _machine() + "-"
+    own = {lease.holder.key for lease in list(_leases) if lease.is_held}
     for name in os.listdir(folder):
         if not name.startswith(prefix):
             continue
@@ -370,7 +433,8 @@ def _read(folder: int) -> Iterator[Holder]:
                 with suppress(ValueError, KeyError, TypeError):
                     entry = json.loads(file.read())
                     cpus = tuple(int(cpu) for cpu in entry["cpus"])
-                    yield Holder(int(entry["pid"]), str(entry["name"]), cpus, bool(entry["exclusive"]), name)
+                    pid, group = int(entry["pid"]), int(entry.get("group", 0))
+                    yield Holder(pid, str(entry["name"]), cpus, bool(entry["exclusive"]), name, group, name in own)
             else:
                 os.unlink(name, dir_fd=folder)
 

@@ -43,7 +43,10 @@ def parse_cpu_list(text: str) -> list[int]:
     numbers: list[int] = []
     for part in filter(None, text.strip().split(",")):
         first, _, last = part.partition("-")
-        numbers += range(int(first), int(last or first) + 1)
+        found = range(int(first), int(last or first) + 1)
+        if not found:
+            raise ValueError(f"{part} ends before it begins")
+        numbers += found
     return numbers
 
 

@@ -69,13 +69,15 @@ class Task(ABC):
 
     begin() says whether the task is `whole`, that is, its job is all there is to do: resume() may then be left out. One
     that is also `quiet` when it is submitted may be over without the interpreter: then done() is not called, and
-    `outcome` is the result. In that case the stream refers to the job and not to the task.
+    `outcome` is the result. In that case the stream refers to the job and not to the task; `memory` owns what
+    the job works on and the task alone refers to.
     """
 
     quiet = False
     whole = False
     priority = MEDIUM
     deadline = 0
+    memory: object = None
 
     def __init__(self) -> None:
         self.control = Control()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import description, sysfs
@@ -21,12 +21,15 @@ class Topology:
         quota: the control group's CPU quota rounded down, at least 1; None without one.
         caches: data and unified caches; empty where they are not known.
         node: the NUMA node that the caller runs on, which plans prefer.
+        group: tells the control group that sets the quota from others of this machine; 0 when it is not known. It is
+            not part of a description.
     """
 
     cpus: tuple[Cpu, ...]
     quota: int | None = None
     caches: tuple[Cache, ...] = ()
     node: int = 0
+    group: int = 0
 
     @classmethod
     def read(cls, root: Path = Path("/"), allowed: Collection[int] | None = None) -> Topology:
@@ -38,8 +41,8 @@ class Topology:
         quota = cpu_quota(root)
         allowed = allowed_cpus() if allowed is None else allowed
         cpus = sysfs.read_cpus(root, allowed)
-        whole = None if quota is None else max(1, int(quota))
-        return cls(cpus, whole, sysfs.read_caches(root, allowed), sysfs.caller_node(cpus, root))
+        whole, group = (None, 0) if quota is None else (max(1, int(quota.cpus)), quota.group)
+        return cls(cpus, whole, sysfs.read_caches(root, allowed), sysfs.caller_node(cpus, root), group)
 
     @classmethod
     def from_json(cls, text: str) -> Topology:
@@ -58,6 +61,17 @@ class Topology:
     def usable(self) -> int:
         """How many processors may work at a time: allowed ones, less those that the quota withholds."""
         return min(len(self.cpus), self.quota or len(self.cpus))
+
+    def restricted(self, allowed: Collection[int]) -> Topology:
+        """The topology for a part of its processors; caches keep their size and lose the other ones' numbers.
+
+        Where the caller's node has none of them, `node` is the first one that has.
+        """
+        cpus = tuple(cpu for cpu in self.cpus if cpu.index in allowed)
+        nodes = {cpu.node for cpu in cpus}
+        shared = (replace(cache, cpus=tuple(cpu for cpu in cache.cpus if cpu in allowed)) for cache in self.caches)
+        caches = tuple(cache for cache in shared if cache.cpus)
+        return replace(self, cpus=cpus, caches=caches, node=self.node if self.node in nodes else min(nodes, default=0))
 
     def order(self) -> list[int]:
         """The numbers of all allowed processors in the order of use: one of each core first, siblings after them."""

@@ -62,6 +62,7 @@ def test_real_measurements(folder: Path, hint: str) -> None:
     assert len(figures) >= 2
     assert all(rate > 0 for rate in figures.values())
     assert "measured in 20 ms" in reason(compiled)
+    assert not any("has no effect" in text for text in compiled.explain().decisions)
     x = np.ones((2, 3), np.float32)
     np.testing.assert_array_equal(compiled([x, x])["sum"], 2 * x)
 
@@ -110,16 +111,22 @@ def test_other_settings_and_machines_are_measured_anew(
 
 
 def test_nothing_is_measured_where_nothing_is_to_choose(rates: dict[tuple[int, int], float], folder: Path) -> None:
-    for config in ({"NUM_STREAMS": 0}, {"INFERENCE_NUM_THREADS": 1}):
-        decisions = compile_measured(**config).explain().decisions
-        assert any("no other streams were worth measuring" in text for text in decisions) or "NUM_STREAMS" in config
+    for config, reason in (
+        ({"INFERENCE_NUM_THREADS": 1}, "no other streams were worth measuring"),
+        ({"NUM_STREAMS": 0}, "STREAMS_CALIBRATION_MS is 20 and has no effect: NUM_STREAMS is 0, so"),
+        ({"LATENCY_TARGET_MS": 10_000}, "has no effect: models with LATENCY_TARGET_MS are not calibrated"),
+        ({"model": one_input(("n", 3))}, "has no effect: the model has dynamic shapes, so"),
+    ):
+        (found,) = (text for text in compile_measured(**config).explain().decisions if reason in text)
+        assert ("has no effect" in found) == ("STREAMS_CALIBRATION_MS is 20" in found)
     assert not list(folder.iterdir())
 
 
 def test_without_the_property_nothing_is_measured(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(calibration, "_measure")
-    compiled = compile_measured(STREAMS_CALIBRATION_MS=0)
-    assert not any("measured" in text for text in compiled.explain().decisions)
+    for config in ({}, {"NUM_STREAMS": 0}):
+        compiled = compile_measured(STREAMS_CALIBRATION_MS=0, **config)
+        assert not any("measured" in text or "CALIBRATION" in text for text in compiled.explain().decisions)
     assert not list(folder.iterdir())
 
 

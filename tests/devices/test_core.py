@@ -28,6 +28,18 @@ class Absent(ReferencePlugin):
         return "there is no such hardware; plug it in."
 
 
+_TURBO = props.Property("TURBO", props.enable_profiling.values, False, doc="Whether it is faster.")
+
+
+class Turbo(ReferencePlugin):
+    """A device with a property of its own."""
+
+    name = "TURBO"
+
+    def properties(self) -> dict[str, props.Property]:
+        return {**super().properties(), "TURBO": _TURBO}
+
+
 @pytest.fixture
 def absent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Registers ABSENT, which is not available, and BROKEN, which cannot be imported."""
@@ -107,6 +119,13 @@ def test_every_property_of_a_device_can_be_read(device: str) -> None:
     assert core.get_property(device, props.supported_properties) == supported
 
 
+def test_every_setting_of_a_device_is_a_property_of_its_compiled_models(device: str) -> None:
+    supported = ov.Core().get_property(device, "SUPPORTED_PROPERTIES")
+    compiled = ov.compile_model(one_input(), device)
+    for name in (name for name, mutability in supported.items() if mutability == "RW"):
+        assert compiled.get_property(name) is not None
+
+
 def test_settings_are_kept_per_core_and_device(device: str) -> None:
     core = ov.Core()
     core.set_property(device, {props.num_streams: 2, hints.performance_mode: "THROUGHPUT"})
@@ -168,6 +187,51 @@ def test_a_bad_environment_value_is_an_error(device: str, monkeypatch: pytest.Mo
     monkeypatch.setenv("CPURUNTIME_PERFORMANCE_HINT", "LATENCI")
     with pytest.raises(InvalidArgumentError, match=r"CPURUNTIME_PERFORMANCE_HINT: .*Did you mean 'LATENCY'\?"):
         ov.Core().compile_model(one_input(), device)
+
+
+@pytest.mark.parametrize(
+    ("variable", "message"),
+    [
+        ("CPURUNTIME_NUM_STREAM", r"there is no property NUM_STREAM\. Did you mean 'NUM_STREAMS'\?"),
+        ("CPURUNTIME_RANGE_FOR_STREAMS", "property RANGE_FOR_STREAMS is read only and was given '3'"),
+        ("CPURUNTIME_PINNED_CPUS", "property PINNED_CPUS is read only and was given '3'"),
+    ],
+)
+def test_a_variable_without_effect_is_an_error(
+    device: str, monkeypatch: pytest.MonkeyPatch, variable: str, message: str
+) -> None:
+    monkeypatch.setenv(variable, "3")
+    core = ov.Core()
+    for use in (
+        lambda: core.compile_model(one_input(), device),
+        lambda: core.set_property(device, {"NUM_STREAMS": 1}),
+        lambda: core.get_property(device, "NUM_STREAMS"),
+        lambda: core.available_devices,
+    ):
+        with pytest.raises(InvalidArgumentError, match=f"variable {variable}.* {message}"):
+            use()
+
+
+def test_variables_may_be_of_another_device(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of this package's, whatever their value, and of other distributions'."""
+    monkeypatch.setenv("CPURUNTIME_PERF_COUNT", "YES")
+    monkeypatch.setenv("CPURUNTIME_TURBO", "YES")
+    with pytest.raises(InvalidArgumentError, match="there is no property TURBO"):
+        ov.Core().compile_model(one_input(), device)
+    entries = [SimpleNamespace(name="TURBO", value=f"{__name__}:Turbo")]
+    monkeypatch.setattr(registry, "entry_points", lambda group: entries)
+    assert ov.Core().compile_model(one_input(), device).get_property("PERF_COUNT") is True
+    assert ov.Core().get_property("TURBO", "TURBO") is True
+    monkeypatch.setenv("CPURUNTIME_TURBOS", "YES")
+    with pytest.raises(InvalidArgumentError, match=r"no property TURBOS\. Did you mean 'TURBO'\?"):
+        ov.Core().compile_model(one_input(), device)
+    entries.append(SimpleNamespace(name="BROKEN", value="no_such_module:Plugin"))
+    assert ov.Core().compile_model(one_input(), device), "TURBOS may be a property of BROKEN"
+    monkeypatch.delenv("CPURUNTIME_TURBOS")
+    monkeypatch.setenv("CPURUNTIME_TURBO", "perhaps")
+    assert ov.Core().compile_model(one_input(), device), "the value matters where TURBO is used"
+    with pytest.raises(InvalidArgumentError, match="variable CPURUNTIME_TURBO: property TURBO: 'perhaps' is not"):
+        ov.Core().get_property("TURBO", "TURBO")
 
 
 @pytest.mark.parametrize("precision", ["f32", ov.Type.f32])

@@ -200,6 +200,14 @@ def test_the_processors_are_leased_once_and_given_back() -> None:
     assert Ledger().holders() == []
 
 
+def test_a_model_with_a_target_has_the_properties_of_one_without(compiled: ov.CompiledModel) -> None:
+    without = ov.compile_model(one_input(), "CPU")
+    assert without.get_property("SUPPORTED_PROPERTIES") == compiled.get_property("SUPPORTED_PROPERTIES")
+    for name in ("LATENCY_TARGET_MS", "LATENCY_PERCENTILE"):
+        assert without.get_property(name) == ov.Core().get_property("CPU", name)
+    assert (without.get_property("LATENCY_TARGET_MS"), compiled.get_property("LATENCY_TARGET_MS")) == (0, 10_000)
+
+
 def test_bad_values_are_refused() -> None:
     for config in ({"LATENCY_TARGET_MS": -1}, {"LATENCY_TARGET_MS": "soon"}, {"LATENCY_TARGET_MS": float("nan")},
                    {"LATENCY_PERCENTILE": 100}, {"LATENCY_PERCENTILE": 10}, {"LATENCY_TARGET_MS": True}):  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,9 +18,11 @@ import numpy as np
 import psutil
 import pytest
 from support.fake_device import compile_fake
-from support.onnx_models import one_input
+from support.onnx_models import chain, one_input
+from support.stream_tasks import until
 
 import cpuruntime as ov
+from cpuruntime.ops import runner
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -90,6 +94,26 @@ def test_ten_thousand_inferences_over_eight_requests_from_four_threads(
     after = burst(1125)
     assert not errors
     assert after - before < 8 << 20
+
+
+def test_a_request_dropped_in_flight_leaves_its_memory_to_the_inference() -> None:
+    compiled = ov.compile_model(chain(1000, 256), "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+    (stream,) = compiled._shared.device.executor.streams
+    request = compiled.create_infer_request()
+    arrays = [weakref.ref(array) for array in (request._device.output_array(0), request.get_input_tensor().data)]
+    gc.collect()
+    request.start_async()
+    del request
+    alive = [array() is not None for array in arrays]
+    assert stream.flight[0] == runner.FLYING
+    assert alive == [True, True]
+    until(lambda: stream.flight[0] == runner.LANDED)
+    for _ in range(2):
+        other = compiled.create_infer_request()
+        other.start_async()
+        other.wait()
+    gc.collect()
+    assert [array() is not None for array in arrays] == [False, False]
 
 
 @pytest.mark.parametrize(

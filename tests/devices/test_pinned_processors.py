@@ -22,6 +22,7 @@ from cpuruntime.devices.cpu.plugin import CpuPlugin
 from cpuruntime.errors import DeviceUnavailableError, InvalidArgumentError
 from cpuruntime.hints import StreamPlan, plan_streams
 from cpuruntime.properties import Settings
+from cpuruntime.streams.cgroup import Quota
 from cpuruntime.streams.ledger import Holder, Lease, Ledger
 from cpuruntime.streams.processors import Cpu
 from cpuruntime.streams.topology import Topology
@@ -209,6 +210,84 @@ def test_reserved_processors_are_left_to_their_model() -> None:
         compiled()
     del rest, reserved
     assert len(cpus(compiled())) == len(os.sched_getaffinity(0))
+
+
+HINTS = [
+    {"PERFORMANCE_HINT": "LATENCY"},
+    {"PERFORMANCE_HINT": "THROUGHPUT"},
+    {"PERFORMANCE_HINT": "CUMULATIVE_THROUGHPUT"},
+    {"PERFORMANCE_HINT": "THROUGHPUT", "STREAMS_CALIBRATION_MS": 1},
+    {"PERFORMANCE_HINT": "LATENCY", "STREAMS_CALIBRATION_MS": 1},
+    {"PERFORMANCE_HINT": "THROUGHPUT", "LATENCY_TARGET_MS": 1000},
+]
+
+
+@several
+@pytest.mark.parametrize("config", HINTS)
+def test_every_hint_plans_beside_reserved_processors(
+    config: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cpuruntime.devices.cpu.kept.cache_folder", lambda: None)
+    reserved = compiled(ENABLE_CPU_RESERVATION=True, **ONE)
+    left = os.sched_getaffinity(0) - set(cpus(reserved))
+    assert set(cpus(compiled(**config))) <= left
+
+
+@several
+def test_throughput_beside_processors_that_another_process_has_reserved() -> None:
+    script = """
+with Ledger().open() as page:
+    lease = page.lease([Wish((0,), 1)], exclusive=True)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+    with process(script) as child:
+        line(child)
+        model = compiled(PERFORMANCE_HINT="THROUGHPUT")
+        assert set(cpus(model)) == os.sched_getaffinity(0) - {0}
+        assert f"reserved by process {child.pid}" in str(model.explain())
+
+
+@several
+def test_models_of_a_process_use_no_more_processors_than_its_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cpuruntime.streams.topology.cpu_quota", lambda root: Quota(1.5, 77))
+    models = [compiled(), compiled(), compiled(PERFORMANCE_HINT="THROUGHPUT")]
+    assert len({tuple(cpus(model)) for model in models}) == 1
+    assert "models use no more processors than the control group's CPU quota allows" in str(models[1].explain())
+    assert "quota allows" not in " ".join(text for text in models[0].explain().decisions if "shared" in text)
+    assert {holder.group for holder in Ledger().holders()} == {77}
+
+
+@several
+def test_reserved_processors_count_against_the_quota() -> None:
+    four = Topology(tuple(Cpu(i, i) for i in range(4)), 3, group=77)
+    plan, lease = placed(four, ENABLE_CPU_RESERVATION=True, INFERENCE_NUM_THREADS=1)
+    assert plan.shares == ((0,),)
+    plan, other = placed(four)
+    assert plan.shares == ((1, 2),)
+    assert "reserved processors take 1 of the control group's CPU quota of 3" in plan.reasons
+    plan, third = placed(four, INFERENCE_NUM_THREADS=1)
+    assert plan.shares == ((1,),)
+    assert (lease is None, other is None, third is None) == (False, False, False)
+
+
+def test_processes_of_a_control_group_share_its_quota() -> None:
+    script = """
+from cpuruntime.streams.cgroup import Quota
+with Ledger().open() as page:
+    lease = page.lease([Wish((2,), 1)], 'other', quota=Quota(1, 77))
+print("ready", flush=True)
+sys.stdin.read()
+"""
+    machine = [Topology(tuple(Cpu(i, i) for i in range(4)), 1, group=group) for group in (77, 78)]
+    with process(script) as child:
+        line(child)
+        plan, lease = placed(machine[0])
+        assert plan.shares == ((2,),)
+        assert f"CPU 2 is shared with process {child.pid} (model 'other'): models use no more" in plan.reasons[-1]
+        del lease
+        plan, lease = placed(machine[1])
+        assert (plan.shares, lease is None) == (((0,),), False)
 
 
 def test_a_reservation_needs_pinned_threads() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from cpuruntime.errors import DeviceUnavailableError
 from cpuruntime.streams import ledger
+from cpuruntime.streams.cgroup import Quota
 from cpuruntime.streams.ledger import Holder, Lease, Ledger, Wish, choose
 
 
@@ -95,12 +96,71 @@ def test_a_reservation_takes_only_what_nobody_has() -> None:
         choose([Wish((0, 1), 1), Wish((0, 1), 1)], [held(7, 1)], exclusive=True)
 
 
+def test_no_more_processors_are_leased_than_the_quota_allows() -> None:
+    own = Holder(7, "m", (1,), is_own=True)
+    chosen = choose([Wish((0, 1, 2), 1)], [own], quota=Quota(1))
+    assert chosen.cpus == ((1,),)
+    assert chosen.reasons == (
+        "CPU 1 is shared with process 7 (model 'm'): models use no more processors than the control group's CPU quota "
+        "allows",
+    )
+    assert choose([Wish((0, 1, 2), 1)], [own], quota=Quota(2)).cpus == ((0,),), "one more may be busy"
+    assert choose([Wish((0, 1, 2), 1)], [own]).cpus == ((0,),)
+    assert choose([Wish((0, 1, 2), 1)], [held(7, 1)], quota=Quota(1)).cpus == ((0,),), "a process of another group"
+    assert choose([Wish((1, 0, 2), 1), Wish((1, 0, 2), 1)], [own], quota=Quota(2)).cpus == ((0,), (1,))
+    assert choose([Wish((0, 1, 2, 3), 3)], [own], quota=Quota(3)).cpus == ((0, 1, 2),)
+
+
+def test_the_quota_is_that_of_a_group_of_processes() -> None:
+    def lease(*cpus: int, group: int) -> Holder:
+        return Holder(7, "m", cpus, group=group)
+
+    assert choose([Wish((0, 1), 1)], [lease(1, group=5)], quota=Quota(1, 5)).cpus == ((1,),)
+    assert choose([Wish((0, 1), 1)], [lease(1, group=6)], quota=Quota(1, 5)).cpus == ((0,),)
+    assert choose([Wish((0, 1), 1)], [lease(1, group=0)], quota=Quota(1, 0)).cpus == ((0,),), "not known"
+
+
+def test_what_the_quota_cannot_hold_is_said() -> None:
+    own = Holder(7, "m", (0,), is_own=True)
+    for chosen in (
+        choose([Wish((1, 2), 1)], [own], quota=Quota(1)),
+        choose([Wish((0, 1), 1)], [own], exclusive=True, quota=Quota(1)),
+    ):
+        assert chosen.cpus == ((1,),)
+        assert chosen.reasons[-1] == "models have 2 processors, more than the control group's CPU quota allows"
+
+
+def test_no_choice_goes_beyond_the_quota_or_takes_more_than_it_must() -> None:
+    chance = random.Random(5)
+    for _ in range(500):
+        cpus = chance.sample(range(12), chance.randint(2, 12))
+        number = chance.randint(1, len(cpus))
+        holders = [Holder(1, "", tuple(chance.sample(cpus, chance.randint(1, number))), is_own=True)]
+        holders += [held(2, *chance.sample(cpus, chance.randint(1, 2))) for _ in range(chance.randint(0, 3))]
+        wishes, left = [], number
+        while left:
+            wishes.append(Wish(tuple(chance.sample(cpus, len(cpus))), chance.randint(1, left)))
+            left -= wishes[-1].count
+        chosen = choose(wishes, holders, quota=Quota(number))
+        taken = {cpu for share in chosen.cpus for cpu in share}
+        assert len(taken) == number
+        assert len(taken | set(holders[0].cpus)) == number
+        assert not any("more than the control" in reason for reason in chosen.reasons)
+
+
+def test_streams_that_keep_off_each_other_s_cores_say_so() -> None:
+    chosen = choose([Wish((0, 1), 1), Wish((2, 1), 1)], cores={0: 0, 1: 1, 2: 0})
+    assert chosen.cpus == ((0,), (1,))
+    assert chosen.reasons == ("CPU 1 is taken instead of 2: their cores have fewer threads of this model",)
+
+
 def test_leases_are_seen_and_given_back(folder: Path) -> None:
     first, second = take(folder, 0, 1), take(folder, 0, 1)
     assert (first.cpus, second.cpus) == (((0,),), ((1,),))
     assert {h.key: (h.pid, h.name, h.cpus) for h in Ledger(folder).holders()} == {
         lease.holder.key: (os.getpid(), "m", lease.holder.cpus) for lease in (first, second)
     }
+    assert [holder.is_own for holder in Ledger(folder).holders()] == [True, True]
     first.release()
     first.release()
     assert not first.is_held

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import pickle
+import re
 from typing import Any
 
 import numpy as np
 import pytest
+from support.repo_map import ROOT
 
 import cpuruntime.properties as props
 import cpuruntime.properties.hint as hints
 import cpuruntime.properties.streams as streams
 from cpuruntime.errors import InvalidArgumentError, UnsupportedError
 from cpuruntime.graph import Type
-from cpuruntime.properties import PROPERTIES, Settings, from_environment, parse, select
-from cpuruntime.properties.declaration import declared
+from cpuruntime.properties import (
+    OTHER_VARIABLES,
+    PROPERTIES,
+    Settings,
+    check_environment,
+    from_environment,
+    parse,
+    select,
+)
+from cpuruntime.properties.declaration import Integer, Number, declared
+
+_VARIABLE = re.compile("CPURUNTIME_[A-Z_]+")
 
 
 @pytest.mark.parametrize("declaration", PROPERTIES.values(), ids=str)
@@ -63,12 +76,12 @@ def test_values_are_taken_as_objects_and_as_text(name: str, given: Any, expected
         ("PERFORMANCE_HINT", "THROUGPUT", ["'THROUGPUT'", "one of LATENCY", "Did you mean 'THROUGHPUT'?"]),
         ("PERFORMANCE_HINT", hints.ExecutionMode.ACCURACY, ["PERFORMANCE_HINT", "one of LATENCY"]),
         ("PERFORMANCE_HINT", 1, ["1 is not one of"]),
-        ("NUM_STREAMS", -3, ["-3 is not an integer >= 0 or AUTO (-1) or NUMA (-2)"]),
+        ("NUM_STREAMS", -3, ["-3 is not an integer >= 0 and <= 8192 in digits 0-9, or AUTO (-1) or NUMA (-2)"]),
         ("NUM_STREAMS", 2.5, ["2.5 is not an integer"]),
         ("NUM_STREAMS", True, ["True is not an integer"]),
         ("NUM_STREAMS", "many", ["'many' is not an integer"]),
         ("NUM_STREAMS", "ATUO", ["Did you mean 'AUTO'?"]),
-        ("INFERENCE_NUM_THREADS", -1, ["INFERENCE_NUM_THREADS: -1 is not an integer >= 0."]),
+        ("INFERENCE_NUM_THREADS", -1, ["INFERENCE_NUM_THREADS: -1 is not an integer >= 0 and <= 8192 in"]),
         ("PERF_COUNT", "maybe", ["True or False"]),
         ("PERF_COUNT", 1, ["1 is not True or False"]),
         ("INFERENCE_PRECISION_HINT", "i8", ["'i8' is not one of f32"]),
@@ -81,6 +94,40 @@ def test_wrong_values_are_refused_with_value_and_rule(name: str, given: Any, par
         PROPERTIES[name].parse(given)
     for part in parts:
         assert part in str(caught.value)
+
+
+NOT_PLAIN = ["1_0", "\u0663", "\uff13", " 3", "3\n", "+3", "0x3", "3.", "1e1", "", "--3"]
+
+
+@pytest.mark.parametrize("given", NOT_PLAIN)
+@pytest.mark.parametrize("name", [name for name, one in PROPERTIES.items() if isinstance(one.values, Integer)])
+def test_integers_as_text_are_plain_digits(name: str, given: str) -> None:
+    message = rf"{name}: {re.escape(repr(given))} is not an integer .* digits 0-9"
+    with pytest.raises(InvalidArgumentError, match=message):
+        PROPERTIES[name].parse(given)
+
+
+@pytest.mark.parametrize("given", ["1_0", "\u0663", " 3", "3 ", "nan", "inf", "0x3", "1e", ".", ""])
+def test_numbers_as_text_are_plain_digits(given: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"is not a number >= 0 and < 1000000 in digits 0-9"):
+        hints.latency_target_ms.parse(given)
+    plain = {"20": 20, "2.5": 2.5, ".5": 0.5, "5.": 5, "1e-3": 1e-3}
+    assert {text: hints.latency_target_ms.parse(text) for text in plain} == plain
+
+
+@pytest.mark.parametrize("name", [name for name, one in PROPERTIES.items() if isinstance(one.values, Integer | Number)])
+@pytest.mark.parametrize("size", [10**7, 10**30, 10**400, 10**5000], ids=["7", "30", "400", "5000"])
+def test_absurd_sizes_are_refused_with_the_rule(name: str, size: int) -> None:
+    for given in (size, "9" * 30):
+        with pytest.raises(InvalidArgumentError, match=rf"{name}: .* is not {re.escape(PROPERTIES[name].values.rule)}"):
+            PROPERTIES[name].parse(given)
+
+
+@pytest.mark.parametrize(("name", "largest"), [("NUM_STREAMS", 8192), ("TUNING_BUDGET_MS", 1_000_000)])
+def test_the_largest_size_is_taken(name: str, largest: int) -> None:
+    assert PROPERTIES[name].parse(largest) == PROPERTIES[name].parse(str(largest)) == largest
+    with pytest.raises(InvalidArgumentError, match=f"{largest + 1} is not an integer >= 0 and <= {largest}"):
+        PROPERTIES[name].parse(largest + 1)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "f16", "dynamic", Type.bf16])
@@ -120,7 +167,7 @@ def test_the_environment_sets_writable_properties() -> None:
             "CPURUNTIME_NUM_STREAMS": "NUMA",
             "CPURUNTIME_PERFORMANCE_HINT": "THROUGHPUT",
             "CPURUNTIME_PERF_COUNT": "",
-            "CPURUNTIME_FULL_DEVICE_NAME": "ignored: read only",
+            "CPURUNTIME_ISA": "no property",
             "NUM_STREAMS": "7",
         },
     )
@@ -132,6 +179,53 @@ def test_a_bad_environment_value_names_the_variable() -> None:
         from_environment(PROPERTIES, {"CPURUNTIME_NUM_STREAMS": "lots"})
     with pytest.raises(UnsupportedError, match="variable CPURUNTIME_INFERENCE_PRECISION_HINT"):
         from_environment(PROPERTIES, {"CPURUNTIME_INFERENCE_PRECISION_HINT": "bf16"})
+
+
+@pytest.mark.parametrize(
+    ("variable", "parts"),
+    [
+        ("NUM_STREAM", ["there is no property NUM_STREAM. Did you mean 'NUM_STREAMS'? After CPURUNTIME_ comes"]),
+        ("PERFORMANCE_HNT", ["Did you mean 'PERFORMANCE_HINT'?"]),
+        ("num_streams", ["Did you mean 'NUM_STREAMS'?"]),
+        ("CACHE_DIRS", ["Did you mean 'CACHE_DIR'?", "or one of CACHE_DIR, DUMP_AFTER, ISA, LEDGER_DIR."]),
+        ("RANGE_FOR_STREEMS", ["no property RANGE_FOR_STREEMS. After"]),
+        ("X", ["no property X. After"]),
+        ("", ["Environment variable CPURUNTIME_ is not used"]),
+        ("RANGE_FOR_STREAMS", [": property RANGE_FOR_STREAMS is read only and was given '3'."]),
+        ("PINNED_CPUS", [": property PINNED_CPUS is read only and was given '3'."]),
+    ],
+)
+def test_variables_without_effect_are_refused(variable: str, parts: list[str]) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        check_environment(PROPERTIES, {"HOME": "/", f"CPURUNTIME_{variable}": "3"})
+    assert str(caught.value).startswith(f"Environment variable CPURUNTIME_{variable}")
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_variables_with_an_effect_are_not_refused() -> None:
+    names = [*OTHER_VARIABLES, *(name for name, one in PROPERTIES.items() if one.writable)]
+    check_environment(PROPERTIES, {f"CPURUNTIME_{name}": "?" for name in names} | {"CPURUNTIMES_X": "3", "CPU": "3"})
+    check_environment(PROPERTIES, {"CPURUNTIME_NUM_STREAM": ""})
+    assert check_environment(PROPERTIES) is None, "those of this process, which runs the tests"
+
+
+def test_the_read_only_properties_of_a_device_take_no_variable() -> None:
+    with pytest.raises(InvalidArgumentError, match="FULL_DEVICE_NAME: property FULL_DEVICE_NAME is read only"):
+        from_environment(PROPERTIES, {"CPURUNTIME_FULL_DEVICE_NAME": "x"})
+
+
+def test_the_other_variables_are_those_that_the_sources_read() -> None:
+    found = set()
+    for path in [*(ROOT / "cpuruntime").rglob("*.py"), *(ROOT / "ops").rglob("*.py"), *(ROOT / "bench").rglob("*.py")]:
+        nodes = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant))
+        found |= {node.value for node in nodes if isinstance(node.value, str) if _VARIABLE.fullmatch(node.value)}
+    assert found == {f"CPURUNTIME_{name}" for name in OTHER_VARIABLES}
+
+
+def test_the_readme_lists_the_other_variables() -> None:
+    listed = re.findall(r"^\| `CPURUNTIME_([A-Z_]+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(OTHER_VARIABLES)
 
 
 def test_properties_are_used_as_in_openvino() -> None:
@@ -150,9 +244,12 @@ def test_properties_survive_copying_and_pickling() -> None:
     assert copy.deepcopy(config) == config
     again = pickle.loads(pickle.dumps(hints.performance_mode))
     assert (again, again.doc, again.default) == ("PERFORMANCE_HINT", hints.performance_mode.doc, "LATENCY")
+    assert pickle.loads(pickle.dumps(props.num_streams)).unset == "by the hint"
 
 
 def test_a_device_may_differ_from_the_declaration() -> None:
     changed = props.num_streams.replace(default=8)
     assert (changed, changed.default, changed.doc) == ("NUM_STREAMS", 8, props.num_streams.doc)
     assert props.num_streams.default == 1
+    assert changed.default_text() == "8"
+    assert props.num_streams.replace(doc="Other.").default_text() == "by the hint"

@@ -39,45 +39,82 @@ def v1(root: Path, group: str, quotas: dict[str, int], mount_root: str = "/") ->
     return write(root, files)
 
 
+def cpus_of(root: Path) -> float | None:
+    """The CPUs of the quota."""
+    found = cpu_quota(root)
+    return None if found is None else found.cpus
+
+
 class TestQuota:
     def test_nothing_readable_is_no_quota(self, tmp_path: Path) -> None:
-        assert cpu_quota(tmp_path) is None
+        assert cpus_of(tmp_path) is None
 
     @pytest.mark.parametrize(("text", "quota"), [("max 100000", None), ("150000 100000", 1.5), ("400000 100000", 4.0)])
     def test_version_2(self, tmp_path: Path, text: str, quota: float | None) -> None:
-        assert cpu_quota(v2(tmp_path, "/app", {"app/": text})) == quota
+        assert cpus_of(v2(tmp_path, "/app", {"app/": text})) == quota
 
     def test_the_smallest_on_the_way_up_counts(self, tmp_path: Path) -> None:
         maxima = {"a/b/c/": "max 100000", "a/b/": "800000 100000", "a/": "200000 100000", "x/": "100000 100000"}
-        assert cpu_quota(v2(tmp_path, "/a/b/c", maxima)) == 2
+        assert cpus_of(v2(tmp_path, "/a/b/c", maxima)) == 2
 
     def test_version_2_mounted_from_a_group_as_in_a_container(self, tmp_path: Path) -> None:
         mount = V2_MOUNT.replace(" / /sys", " /docker/1f /sys")
         maxima = {"": "300000 100000", "inner/": "max 100000"}
-        assert cpu_quota(v2(tmp_path, "/docker/1f/inner", maxima, mount)) == 3
+        assert cpus_of(v2(tmp_path, "/docker/1f/inner", maxima, mount)) == 3
 
     @pytest.mark.parametrize("group", ["/elsewhere", "/../outside"])
     def test_a_group_outside_of_the_mount_counts_as_its_top(self, tmp_path: Path, group: str) -> None:
         mount = V2_MOUNT.replace(" / /sys", " /docker/1f /sys")
-        assert cpu_quota(v2(tmp_path, group, {"": "300000 100000"}, mount)) == 3
+        assert cpus_of(v2(tmp_path, group, {"": "300000 100000"}, mount)) == 3
 
     def test_a_mount_point_with_a_blank(self, tmp_path: Path) -> None:
         files = {"proc/self/cgroup": "0::/g", "my groups/g/cpu.max": "500000 100000"}
         files["proc/self/mountinfo"] = "31 23 0:28 / /my\\040groups rw - cgroup2 none rw"
-        assert cpu_quota(write(tmp_path, files)) == 5
+        assert cpus_of(write(tmp_path, files)) == 5
 
     @pytest.mark.parametrize(("quota", "expected"), [(-1, None), (250_000, 2.5)])
     def test_version_1(self, tmp_path: Path, quota: int, expected: float | None) -> None:
-        assert cpu_quota(v1(tmp_path, "/pod", {"pod/": quota})) == expected
+        assert cpus_of(v1(tmp_path, "/pod", {"pod/": quota})) == expected
 
     def test_version_1_in_a_container(self, tmp_path: Path) -> None:
-        assert cpu_quota(v1(tmp_path, "/docker/1f", {"": 150_000}, mount_root="/docker/1f")) == 1.5
+        assert cpus_of(v1(tmp_path, "/docker/1f", {"": 150_000}, mount_root="/docker/1f")) == 1.5
 
     def test_both_versions_mounted(self, tmp_path: Path) -> None:
         root = v1(tmp_path, "/pod", {"pod/": 400_000, "": -1})
         mounts = (root / "proc/self/mountinfo").read_text() + V2_MOUNT.replace("/cgroup rw", "/cgroup/unified rw")
         write(root, {"proc/self/mountinfo": mounts, "sys/fs/cgroup/unified/cpu.max": "300000 100000"})
-        assert cpu_quota(root) == 3
+        assert cpus_of(root) == 3
+
+    def test_the_group_that_sets_the_quota_is_told_apart_from_others(self, tmp_path: Path) -> None:
+        maxima = {"a/": "200000 100000", "a/b/": "max 100000", "a/c/": "400000 100000", "x/": "200000 100000"}
+        groups = []
+        for group in ("/a", "/a/b", "/a/c", "/x"):
+            found = cpu_quota(v2(tmp_path, group, maxima))
+            assert found is not None
+            groups.append(found.group)
+            assert Topology.read(tmp_path, range(4)).group == found.group
+        assert groups[0] == groups[1] == groups[2] != groups[3]
+        assert all(groups)
+
+    @pytest.mark.parametrize("line", ["", "nonsense", "0:", "1:cpu", ":", "\0", "0::\0", "²:cpu:/x"])
+    def test_a_line_of_groups_that_is_none_limits_nothing(self, tmp_path: Path, line: str) -> None:
+        root = v2(tmp_path, "/app", {"app/": "200000 100000"})
+        assert cpus_of(write(root, {"proc/self/cgroup": f"{line}\n0::/app"})) == 2
+        assert cpus_of(write(root, {"proc/self/cgroup": line})) is None
+
+    @pytest.mark.parametrize(
+        "line",
+        ["", "nonsense", " - ", "31 23 0:28 - cgroup2 cgroup2 rw", "31 23 0:28 / /sys/fs/cgroup rw",
+         "31 23 0:28 / /sys/fs/cgroup rw - cgroup2", "31 23 0:28 / /sys\\000 rw - cgroup2 cgroup2 rw"],
+    )  # fmt: skip
+    def test_a_line_of_mounts_that_is_none_limits_nothing(self, tmp_path: Path, line: str) -> None:
+        root = v2(tmp_path, "/app", {"app/": "200000 100000"}, f"{line}\n{V2_MOUNT}")
+        assert cpus_of(root) == 2
+        assert cpus_of(write(root, {"proc/self/mountinfo": line})) is None
+
+    @pytest.mark.parametrize("text", ["", "1", "² 100000", "-1 100000", f"{'9' * 5000} 100000", "100000 0", "x y z"])
+    def test_a_quota_that_is_none(self, tmp_path: Path, text: str) -> None:
+        assert cpus_of(v2(tmp_path, "/app", {"app/": text})) is None
 
 
 CPUS = "sys/devices/system/cpu"
@@ -188,7 +225,26 @@ def test_caches_are_listed_once_with_their_sharers(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
+def test_a_part_of_a_machine() -> None:
+    cpus = tuple(Cpu(i, i % 4, node=i % 4 // 2) for i in range(8))
+    caches = (Cache(2, 10, (0, 4)), Cache(2, 10, (2, 6)), Cache(3, 50, tuple(range(8))))
+    whole = Topology(cpus, 3, caches, node=1)
+    assert whole.restricted(range(8)) == whole
+    part = whole.restricted({0, 2, 3, 4, 99})
+    assert part.cpus == (cpus[0], cpus[2], cpus[3], cpus[4])
+    assert part.caches == (Cache(2, 10, (0, 4)), Cache(2, 10, (2,)), Cache(3, 50, (0, 2, 3, 4)))
+    assert (part.quota, part.node) == (3, 1)
+    assert Topology.from_json(whole.restricted({0, 5}).to_json()).node == 0, "the caller's node has none of them"
+    assert whole.restricted({0}).caches == (Cache(2, 10, (0,)), Cache(3, 50, (0,)))
+
+
 @pytest.mark.parametrize(("text", "numbers"), [("", []), ("3\n", [3]), ("0-2,7,9-10\n", [0, 1, 2, 7, 9, 10])])
 def test_cpu_lists(text: str, numbers: list[int]) -> None:
     assert parse_cpu_list(text) == numbers
     assert cpu_list(reversed(numbers)) == text.strip()
+
+
+@pytest.mark.parametrize("text", ["3-0", "3-0,5", "5,3-0", "x", "1-2-3"])
+def test_what_is_no_cpu_list(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_cpu_list(text)

@@ -85,6 +85,9 @@ def cache(**changes: Any) -> dict[str, Any]:
         (core(cpus=[0]), "cores[0].cpus[0] is 0; it must be processors below 8192"),
         (core(cpus=["0", ""]), 'cores[0].cpus[1] is ""'),
         (core(cpus=["0", "3-1"]), 'cores[0].cpus[1] is "3-1"'),
+        (core(cpus=["3-0,5"]), 'cores[0].cpus[0] is "3-0,5"; it must be processors below 8192 as "0-3,8", each range'),
+        (core(cpus=["3-0"]), 'cores[0].cpus[0] is "3-0"; it must be processors below 8192 as "0-3,8", each range'),
+        (cache(cpus=["0,2-1"]), 'caches[0].cpus[0] is "0,2-1"'),
         (core(cpus=["0", "1,,2"]), 'cores[0].cpus[1] is "1,,2"'),
         (core(cpus=["-1"]), 'cores[0].cpus[0] is "-1"'),
         (core(cpus=["²"]), "cores[0].cpus[0] is"),
@@ -103,6 +106,25 @@ def test_what_is_wrong_is_named(document: Any, complaint: str) -> None:
         Topology.from_json(json.dumps(document))
     assert complaint in str(caught.value)
     assert str(caught.value).startswith("Topology: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('{"cores": [{"cpus": ["0"]}], "quota": 1, "quota": 8}', "quota"),
+        ('{"cores": [{"cpus": ["0"]}], "cores": [{"cpus": ["1"]}]}', "cores"),
+        ('{"cores": [{"cpus": ["0"], "node": 0, "node": 0}]}', "node"),
+    ],
+)
+def test_a_field_that_is_there_twice_is_refused(text: str, name: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"Topology: an object has the field '{name}' a second time"):
+        Topology.from_json(text)
+
+
+@pytest.mark.parametrize("text", [None, 3, b"{}", {"cores": [{"cpus": ["0"]}]}])
+def test_what_is_no_text_is_refused(text: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"The topology is .*; it must be the text of a JSON description"):
+        Topology.from_json(text)
 
 
 @pytest.mark.parametrize("text", ["", "{", "\x00", "[" * 100_000])

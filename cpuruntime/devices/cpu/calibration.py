@@ -47,6 +47,9 @@ _KEYS = (
     "ENABLE_HYPER_THREADING", "SCHEDULING_CORE_TYPE", "MODEL_DISTRIBUTION_POLICY", "EXECUTION_MODE_HINT",
 )  # fmt: skip
 
+Found = Sequence[tuple[Chosen, StreamPlan]]
+"""What may be measured, the rules' plan first."""
+
 
 @dataclass(frozen=True)
 class Trials:
@@ -77,18 +80,36 @@ def calibrate(trials: Trials) -> Chosen:
 
     Its `streams` are 0 when those of the rules are best.
     """
-    budget = trials.settings.value("STREAMS_CALIBRATION_MS") / 1000
+    budget = trials.settings.value("STREAMS_CALIBRATION_MS")
     found = alternatives(trials.settings, trials.topology, trials.demand)
+    chosen = _recalled(trials, found)
+    if chosen is not None:
+        return chosen
+    rates = _measure(trials, [plan for _, plan in found], budget / 1000)
+    write_kept(trials.key, dict(zip(_names(found), rates)))
+    return _chosen(found, rates, f"in {budget} ms")
+
+
+def recall(trials: Trials) -> Chosen | None:
+    """What `calibrate` finds without measuring; None where it has to measure."""
+    return _recalled(trials, alternatives(trials.settings, trials.topology, trials.demand))
+
+
+def _recalled(trials: Trials, found: Found) -> Chosen | None:
     if len(found) == 1:
         return replace(found[0][0], reason="no other streams were worth measuring")
-    names = [f"{chosen.streams}x{chosen.threads}" for chosen, _ in found]
-    kept = read_kept(trials.key, names)
-    rates = kept or _measure(trials, [plan for _, plan in found], budget)
-    if kept is None:
-        write_kept(trials.key, dict(zip(names, rates)))
+    rates = read_kept(trials.key, _names(found))
+    return None if rates is None else _chosen(found, rates, "before")
+
+
+def _names(found: Found) -> list[str]:
+    return [f"{chosen.streams}x{chosen.threads}" for chosen, _ in found]
+
+
+def _chosen(found: Found, rates: Sequence[float], source: str) -> Chosen:
+    """The best of what was found; `source` says when the rates were measured."""
     best, why = _best(rates)
     figures = ", ".join(f"{_shape(plan)} {rate:.4g}" for (_, plan), rate in zip(found, rates))
-    source = "before" if kept else f"in {budget * 1000:.0f} ms"
     return replace(found[best][0], reason=f"{_shape(found[best][1])} {why}, measured {source}: inferences/s {figures}")
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cpuruntime import passes
+from cpuruntime.devices.cpu import effects
 from cpuruntime.devices.cpu.explain import MeasuringRequest, explain_steps, measure_steps
 from cpuruntime.devices.cpu.facts import processor_name
 from cpuruntime.devices.cpu.placement import newcomers
@@ -67,6 +68,7 @@ class CpuModel(DeviceModel):
         self.name = graph.name
         self.profiled: bool = settings.value("PERF_COUNT")
         self._exact: bool = settings.value("EXECUTION_MODE_HINT") == "ACCURACY"
+        self._settings = settings
         self._streams = plan
         self._lease = lease
         self._programs: OrderedDict[Shapes, Program] = OrderedDict()
@@ -79,7 +81,7 @@ class CpuModel(DeviceModel):
         super().__init__(PortInfo.inputs_of(graph), PortInfo.outputs_of(graph), self._resolved(settings))
         if self._is_static:
             shapes = tuple(value.static_shape for value in graph.inputs)
-            self._programs[shapes] = self._plan(optimised or passes.run(graph))
+            self._programs[shapes] = self.plan(optimised or passes.run(graph))
         shares = plan.shares
         sizes, cpus = [len(share) for share in shares], [cpu for share in shares for cpu in share]
         level = LEVELS[settings.value("MODEL_PRIORITY")]
@@ -90,7 +92,7 @@ class CpuModel(DeviceModel):
         names = (
             "PERFORMANCE_HINT", "PERFORMANCE_HINT_NUM_REQUESTS", "EXECUTION_MODE_HINT", "INFERENCE_PRECISION_HINT",
             "PERF_COUNT", "TUNING_BUDGET_MS", "ENABLE_CPU_RESERVATION", "MODEL_DISTRIBUTION_POLICY",
-            "STREAMS_CALIBRATION_MS", "MODEL_PRIORITY",
+            "STREAMS_CALIBRATION_MS", "MODEL_PRIORITY", "LATENCY_TARGET_MS", "LATENCY_PERCENTILE",
         )  # fmt: skip
         return {
             **{name: settings.value(name) for name in names},
@@ -112,7 +114,7 @@ class CpuModel(DeviceModel):
             if found is None:
                 assert self._graph is not None
                 bound = {value.name: PartialShape(list(s)) for value, s in zip(self._graph.inputs, shapes)}
-                found = self._programs[shapes] = self._plan(passes.run(reshape(self._graph, bound)))
+                found = self._programs[shapes] = self.plan(passes.run(reshape(self._graph, bound)))
                 while len(self._programs) > PROGRAMS_KEPT:
                     self._programs.popitem(last=False)
             self._programs.move_to_end(shapes)
@@ -123,7 +125,8 @@ class CpuModel(DeviceModel):
         with self._planning:
             return list(self._programs.values())
 
-    def _plan(self, optimised: Graph) -> Program:
+    def plan(self, optimised: Graph) -> Program:
+        """A new program with the model's weights, of a graph after the passes, for the model's streams."""
         planner = Planner(optimised, self._weights, self._streams.threads, self._exact, self._tuner)
         planner.plan()
         with CompileProgress() as progress:
@@ -152,6 +155,7 @@ class CpuModel(DeviceModel):
         decisions += self.executor.unpinned
         if self._lease is not None and self._lease.is_held:
             decisions += newcomers(self._lease, Ledger().holders())
+        decisions += effects.sentences(self._settings, self._is_static)
         programs = self.programs()
         if not programs:
             decisions.append("the model has dynamic shapes: its steps are planned at the first inference")

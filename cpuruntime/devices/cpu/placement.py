@@ -8,7 +8,8 @@ from dataclasses import replace
 from cpuruntime.errors import DeviceUnavailableError, InvalidArgumentError
 from cpuruntime.hints.plan import Part, Stream, StreamPlan
 from cpuruntime.properties import Settings
-from cpuruntime.streams.ledger import Holder, Lease, Ledger, Wish, choose, listed, reserved, who
+from cpuruntime.streams.cgroup import Quota
+from cpuruntime.streams.ledger import Holder, Lease, Ledger, Page, Wish, choose, listed, reserved, under_quota, who
 from cpuruntime.streams.topology import Topology
 
 Planner = Callable[[Topology], StreamPlan]
@@ -31,45 +32,70 @@ def place(
     """
     exclusive = settings.value("ENABLE_CPU_RESERVATION")
     with (ledger or Ledger()).open() as page:
-        left, notes = unreserved(topology, page.holders)
-        made = plan(left)
+        made, left, notes = _on_what_is_left(plan, settings, topology, page.holders)
         if not made.pin:
-            if exclusive:
-                raise InvalidArgumentError(
-                    "ENABLE_CPU_RESERVATION needs pinned threads: ENABLE_CPU_PINNING must not be NO, nor NUM_STREAMS 0."
-                )
-            notes += ["threads that are not pinned run on reserved processors all the same"] if notes else []
             return replace(made, reasons=(*made.reasons, *notes)), None
-        lease = page.lease(_wishes(made, settings, left), name, exclusive, _cores(left))
+        lease = page.lease(_wishes(made, settings, left), name, exclusive, _cores(left), _quota(left))
     if exclusive:
         notes.append(f"{listed(lease.holder.cpus)} reserved: no other model of this user gets a thread there")
     return _moved(made, lease.cpus, left, (*lease.reasons, *notes)), lease
 
 
+def foresee(plan: Planner, settings: Settings, topology: Topology, page: Page) -> StreamPlan:
+    """The plan that `place` would make with this page of the ledger; nothing is leased. It raises the same errors."""
+    made, left, notes = _on_what_is_left(plan, settings, topology, page.holders)
+    if not made.pin:
+        return replace(made, reasons=(*made.reasons, *notes))
+    exclusive = settings.value("ENABLE_CPU_RESERVATION")
+    choice = page.choose(_wishes(made, settings, left), exclusive, _cores(left), _quota(left))
+    return _moved(made, choice.cpus, left, (*choice.reasons, *notes))
+
+
+def _on_what_is_left(
+    plan: Planner, settings: Settings, topology: Topology, holders: Sequence[Holder]
+) -> tuple[StreamPlan, Topology, list[str]]:
+    """The plan for the processors that nobody has reserved, these, and what there is to say of the others."""
+    left, notes = unreserved(topology, holders)
+    made = plan(left)
+    if not made.pin and settings.value("ENABLE_CPU_RESERVATION"):
+        raise InvalidArgumentError(
+            "ENABLE_CPU_RESERVATION needs pinned threads: ENABLE_CPU_PINNING must not be NO, nor NUM_STREAMS 0."
+        )
+    if not made.pin and notes:
+        notes.append("threads that are not pinned run on reserved processors all the same")
+    return made, left, notes
+
+
 def unreserved(topology: Topology, holders: Sequence[Holder]) -> tuple[Topology, list[str]]:
-    """The processors that nobody has reserved, and what there is to say of the others.
+    """The processors and the part of the CPU quota that nobody has reserved, and what there is to say of the rest.
 
     Raises:
         DeviceUnavailableError: all are reserved.
     """
     allowed = {cpu.index for cpu in topology.cpus}
-    lost = allowed & reserved(holders)
-    if not lost:
-        return topology, []
+    gone = reserved(holders)
+    lost = allowed & gone
+    notes = [f"{listed(lost)} reserved by {who(lost, holders)} and not used"] if lost else []
     if lost == allowed:
         raise DeviceUnavailableError(
             f"{listed(lost)} all that this process may use, and reserved by {who(lost, holders)}. "
             "Release those models, or let this process use other processors."
         )
-    left = tuple(cpu for cpu in topology.cpus if cpu.index not in lost)
-    return replace(topology, cpus=left), [f"{listed(lost)} reserved by {who(lost, holders)} and not used"]
+    left = topology.restricted(allowed - lost)
+    spent = gone & under_quota(_quota(topology), holders)
+    if spent and left.quota is not None:
+        rest = max(1, left.quota - len(spent))
+        if rest < len(left.cpus):
+            notes.append(f"reserved processors take {len(spent)} of the control group's CPU quota of {left.quota}")
+        left = replace(left, quota=rest)
+    return left, notes
 
 
 def around(plan: StreamPlan, settings: Settings, topology: Topology, holders: Sequence[Holder]) -> StreamPlan:
     """The plan on the processors that `place` would choose beside these leases."""
     if not plan.pin:
         return plan
-    choice = choose(_wishes(plan, settings, topology), holders, cores=_cores(topology))
+    choice = choose(_wishes(plan, settings, topology), holders, cores=_cores(topology), quota=_quota(topology))
     return _moved(plan, choice.cpus, topology, choice.reasons)
 
 
@@ -85,6 +111,10 @@ def newcomers(lease: Lease, holders: Iterable[Holder]) -> list[str]:
 
 def _cores(topology: Topology) -> dict[int, int]:
     return {cpu.index: cpu.core for cpu in topology.cpus}
+
+
+def _quota(topology: Topology) -> Quota | None:
+    return None if topology.quota is None else Quota(topology.quota, topology.group)
 
 
 def _kinds(topology: Topology) -> dict[int, tuple[str, int, int]]:

@@ -10,7 +10,9 @@ from cpuruntime import passes
 from cpuruntime.demand import demand_of
 from cpuruntime.devices.cpu.bounded import compile_bounded
 from cpuruntime.devices.cpu.calibration import Trials, calibrate
+from cpuruntime.devices.cpu.effects import why_not_calibrated
 from cpuruntime.devices.cpu.facts import processor_name
+from cpuruntime.devices.cpu.forecast import forecast
 from cpuruntime.devices.cpu.model import CpuModel
 from cpuruntime.devices.cpu.placement import place, unreserved
 from cpuruntime.devices.interface import DeviceModel, Plugin
@@ -94,9 +96,8 @@ class CpuPlugin(Plugin):
         return {node.name for node in graph.nodes} - slow
 
     def plan(self, graph: Graph, settings: Settings, topology: Topology | None = None) -> StreamPlan:
-        """The streams of a compilation on a machine, by default this one. Nothing is measured."""
-        demand = demand_of(passes.run(graph) if _is_static(graph) else graph)
-        return plan_streams(settings, topology or Topology.read(), demand)
+        """The streams of a compilation on a machine, by default this one as it is now. Nothing is measured."""
+        return forecast(graph, passes.run(graph) if _is_static(graph) else None, settings, topology)
 
     def compile(self, graph: Graph, settings: Settings) -> DeviceModel:
         """Choose the streams, plan the model's program, and start them."""
@@ -106,7 +107,8 @@ class CpuPlugin(Plugin):
         if settings.value("LATENCY_TARGET_MS"):
             return compile_bounded(graph, optimised, settings, topology, demand)
         weights = chosen = None
-        if optimised is not None and settings.value("STREAMS_CALIBRATION_MS"):
+        if settings.value("STREAMS_CALIBRATION_MS") and not why_not_calibrated(settings, optimised is not None):
+            assert optimised is not None
             weights = WeightStore()
             left, _ = unreserved(topology, Ledger().holders())
             chosen = calibrate(Trials(graph, optimised, weights, settings, left, demand))

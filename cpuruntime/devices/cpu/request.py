@@ -40,6 +40,7 @@ class CpuRequest(Task, QuietRequest):
         self._outputs = [
             aligned_zeros(info.partial_shape.get_min_shape(), info.element_type.to_dtype()) for info in model.outputs
         ]
+        self.memory = (self._inputs, self._outputs)
         self._input_addresses = [0] * len(model.inputs)
         self._output_addresses = [array.ctypes.data for array in self._outputs]
         self._users = [False] * len(model.outputs)

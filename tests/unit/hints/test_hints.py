@@ -101,6 +101,23 @@ def test_latency_on_fast_and_slow_cores() -> None:
     assert rows_of(found.streams) == [[1, "ALL", 10, 0, 0], [0, "P", 2, 0, 0], [0, "E", 8, 0, 0]]
 
 
+@pytest.mark.parametrize(
+    ("quota", "expected", "why"),
+    [
+        (1, [[1, "P", 1, 0, 0]], "leaves no E core"),
+        (2, [[1, "P", 2, 0, 0]], "leaves no E core"),
+        (3, [[1, "P", 2, 0, 0]], "1 E core would hold up 2 P cores more than it adds"),
+        (5, [[1, "P", 2, 0, 0]], "3 E cores would hold up 2 P cores more than they add"),
+        (6, [[1, "ALL", 6, 0, 0], [0, "P", 2, 0, 0], [0, "E", 4, 0, 0]], "4 E cores help 2 P cores"),
+    ],
+)
+def test_slow_cores_that_the_quota_withholds_do_not_help(quota: int, expected: list[Any], why: str) -> None:
+    found = plan(machine([[10, 2, 8, 0, 0, 0]], quota))
+    assert rows_of(found.streams) == expected
+    assert any(why in reason for reason in found.reasons)
+    assert found.pin == (quota < 6)
+
+
 def test_pinning() -> None:
     assert plan(PLAIN).pin
     assert not plan(PLAIN, ENABLE_CPU_PINNING="NO").pin

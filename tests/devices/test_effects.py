@@ -1,0 +1,61 @@
+"""What `explain` says of settings that act only under conditions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.onnx_models import one_input
+
+import cpuruntime as ov
+from cpuruntime.devices.cpu import CpuPlugin, effects
+from cpuruntime.properties import Settings, parse
+
+
+def settings(**config: Any) -> Settings:
+    return parse(config, CpuPlugin().properties(), "device CPU")
+
+
+def about(name: str, decisions: Any) -> list[str]:
+    return [text for text in decisions if text.startswith(name)]
+
+
+@pytest.mark.parametrize("target", [{}, {"LATENCY_TARGET_MS": 0}])
+def test_a_percentile_without_a_target(target: dict[str, Any]) -> None:
+    compiled = ov.compile_model(one_input(), "CPU", {"LATENCY_PERCENTILE": 95.5, **target})
+    assert about("LATENCY_PERCENTILE", compiled.explain().decisions) == [
+        "LATENCY_PERCENTILE is 95.5 and has no effect: there is no LATENCY_TARGET_MS"
+    ]
+
+
+@pytest.mark.parametrize("config", [{}, {"LATENCY_TARGET_MS": 10_000, "LATENCY_PERCENTILE": 95}])
+def test_a_percentile_with_a_target_and_none_at_all(config: dict[str, Any]) -> None:
+    compiled = ov.compile_model(one_input(), "CPU", config)
+    assert not about("LATENCY_PERCENTILE", compiled.explain().decisions)
+
+
+@pytest.mark.parametrize(
+    ("priority", "meaning"),
+    [
+        ("LOW", "it waits for models of higher priority between its steps"),
+        ("MEDIUM", "it waits for HIGH models between its steps, and LOW ones for it"),
+        ("HIGH", "models of lower priority wait for it between their steps"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("privileged", "steps"), [(True, "as well"), (False, "only with CAP_SYS_NICE, which the process lacks")]
+)
+def test_priorities_with_and_without_the_privilege(
+    monkeypatch: pytest.MonkeyPatch, priority: str, meaning: str, privileged: bool, steps: str
+) -> None:
+    monkeypatch.setattr(effects.claims, "can_step_back", lambda: privileged)
+    (found,) = about("MODEL_PRIORITY", effects.sentences(settings(MODEL_PRIORITY=priority), True))
+    assert found == (
+        f"MODEL_PRIORITY is {priority}: {meaning}, where they share cores; steps in progress step back {steps}"
+    )
+
+
+@pytest.mark.parametrize("config", [{}, {"MODEL_PRIORITY": "HIGH"}, {"NUM_STREAMS": 0}, {"LATENCY_TARGET_MS": 10_000}])
+def test_every_model_tells_its_priority_once(config: dict[str, Any]) -> None:
+    (found,) = about("MODEL_PRIORITY", ov.compile_model(one_input(), "CPU", config).explain().decisions)
+    assert found.startswith(f"MODEL_PRIORITY is {config.get('MODEL_PRIORITY', 'MEDIUM')}: ")
