@@ -16,10 +16,9 @@ from cpuruntime.callbacks import Callback
 from cpuruntime.compiled_model import CompiledModel
 from cpuruntime.devices.interface import TERMS, Watch
 from cpuruntime.errors import BusyError, CancelledError, DeadlineExceededError, InvalidArgumentError, OverloadedError
-from cpuruntime.forks import alive
+from cpuruntime.forks import alive, threads_are_gone
 from cpuruntime.infer_request import InferRequest
 from cpuruntime.request_terms import parse_terms
-from cpuruntime.streams.task import not_accepting
 
 _REFUSALS = (CancelledError, DeadlineExceededError, OverloadedError)
 """What becomes of single inferences though nothing is wrong: starting others goes on."""
@@ -231,7 +230,7 @@ class AsyncInferQueue:
         state.callers &= {get_ident()}
         for index, request in enumerate(self._requests):
             if index not in state.idle and index not in state.flying and not request.calls_back_here:
-                state.errors.append(not_accepting(forked=True))
+                state.errors.append(threads_are_gone())
                 state.give_back(index)
 
     def get_idle_request_id(self) -> int:

@@ -6,6 +6,8 @@ import os
 import weakref
 from typing import Protocol
 
+from cpuruntime.errors import Error
+
 
 class Forked(Protocol):
     """What other threads may be about to finish."""
@@ -19,6 +21,14 @@ class Forked(Protocol):
 
 alive: weakref.WeakSet[Forked] = weakref.WeakSet()
 """Who is told."""
+
+
+def threads_are_gone() -> Error:
+    """The error of what they were to do, and of what they are given to do in the child."""
+    return Error(
+        "This compiled model was made before the process forked, and its threads exist only in the parent. "
+        "Compile the model in the child, or start the child with the 'spawn' method of multiprocessing."
+    )
 
 
 def _in_child() -> None:

@@ -16,12 +16,11 @@ from cpuruntime.bindings import RUN, Bindings, InferenceRun
 from cpuruntime.callbacks import Callback
 from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, ProfilingInfo, QuietRequest, Terms
 from cpuruntime.errors import UnsupportedError
-from cpuruntime.forks import alive
+from cpuruntime.forks import alive, threads_are_gone
 from cpuruntime.graph.types import Type
 from cpuruntime.port import ConstOutput, Ports, describe_all, position
 from cpuruntime.request_terms import parse_terms, parse_timeout
 from cpuruntime.results import Results
-from cpuruntime.streams.task import not_accepting
 from cpuruntime.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -306,7 +305,7 @@ class InferRequest:
         self._bindings.look()
         self._bindings.running.clear()
         if run is not None and not run.finished and not self.calls_back_here:
-            run.error = not_accepting(forked=True)
+            run.error = threads_are_gone()
             run.finish()
 
     def cancel(self) -> None:

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FLOORS = {
     "cpuruntime.ops": 0,
     "cpuruntime.errors": 0,
+    "cpuruntime.forks": 0,
     "cpuruntime.properties": 0,
     "cpuruntime.graph": 1,
     "cpuruntime.streams": 1,
@@ -34,7 +35,6 @@ FLOORS = {
     "cpuruntime.anatomy": 6,
     "cpuruntime.awaiting": 6,
     "cpuruntime.callbacks": 6,
-    "cpuruntime.forks": 6,
     "cpuruntime.request_terms": 6,
     "cpuruntime.port": 6,
     "cpuruntime.tensor": 6,
@@ -57,7 +57,14 @@ ONLY = {
     "cpuruntime.errors": set(),
     "cpuruntime.properties": {"cpuruntime.errors", "cpuruntime.properties"},
     "cpuruntime.graph": {"cpuruntime.errors", "cpuruntime.graph"},
-    "cpuruntime.streams": {"cpuruntime.ops", "cpuruntime.errors", "cpuruntime.properties", "cpuruntime.streams"},
+    "cpuruntime.forks": {"cpuruntime.errors"},
+    "cpuruntime.streams": {
+        "cpuruntime.ops",
+        "cpuruntime.errors",
+        "cpuruntime.forks",
+        "cpuruntime.properties",
+        "cpuruntime.streams",
+    },
     "cpuruntime.demand": {"cpuruntime.graph"},
     "cpuruntime.hints": {
         "cpuruntime.errors",

@@ -25,10 +25,10 @@ from cpuruntime.devices.interface import (
 )
 from cpuruntime.devices.memory import aligned_zeros
 from cpuruntime.errors import CancelledError, DeadlineExceededError, Error, InvalidArgumentError
+from cpuruntime.forks import threads_are_gone
 from cpuruntime.graph.graph import Graph, Node, Value
 from cpuruntime.properties import Settings
 from cpuruntime.shape_inference import evaluate
-from cpuruntime.streams.task import not_accepting
 
 _SETTINGS = ("PERFORMANCE_HINT", "PERFORMANCE_HINT_NUM_REQUESTS", "PERF_COUNT", "INFERENCE_PRECISION_HINT")
 
@@ -91,7 +91,7 @@ class ReferenceModel(DeviceModel):
     def check_threads(self) -> None:
         """Raise Error in a forked child, which has none."""
         if os.getpid() != self._process:
-            raise not_accepting(forked=True)
+            raise threads_are_gone()
 
     def close(self) -> None:
         """Let each thread end when it comes to the end of the queue. `SimpleQueue.put` is safe in finalizers."""
