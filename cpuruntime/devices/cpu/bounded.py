@@ -12,6 +12,7 @@ from cpuruntime.devices.cpu.admission import Admission, Counts, Setting, Ticket
 from cpuruntime.devices.cpu.batches import Batches, may_gain, plan_batches
 from cpuruntime.devices.cpu.bounded_request import BoundedRequest, TakeAlong
 from cpuruntime.devices.cpu.calibration import all_at_once
+from cpuruntime.devices.cpu.effects import tries_other_streams
 from cpuruntime.devices.cpu.model import CpuModel
 from cpuruntime.devices.cpu.placement import place
 from cpuruntime.devices.cpu.request import CpuRequest
@@ -20,7 +21,6 @@ from cpuruntime.errors import OverloadedError
 from cpuruntime.graph.graph import Graph
 from cpuruntime.hints import Chosen, StreamPlan, plan_streams
 from cpuruntime.hints.plan import counted
-from cpuruntime.hints.resolver import has_one_stream
 from cpuruntime.program.weights import WeightStore
 from cpuruntime.properties import Settings
 from cpuruntime.streams.ledger import Lease
@@ -53,7 +53,7 @@ def compile_bounded(
     plan, lease = place(planner, settings, topology, graph.name)
     try:
         plans = [plan]
-        if optimised is not None and settings.get("NUM_STREAMS", -1) == -1 and not has_one_stream(settings):
+        if tries_other_streams(settings, optimised is not None):
             plans += _others(plan, settings, topology, demand)
         return _measured(graph, optimised, settings, demand, plans, lease)
     except BaseException:
