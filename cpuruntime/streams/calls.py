@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any
 
+from .affinity import name_thread
+
 log = logging.getLogger("cpuruntime")
 
 LONG = 1.0
@@ -70,6 +72,7 @@ class _Watcher:
             self.awake = True
 
     def _watch(self) -> None:
+        name_thread("cpuruntime")  # not that of the thread for callbacks that started it
         known: set[int] = set()
         while True:
             time.sleep(LONG / 2)

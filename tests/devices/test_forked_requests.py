@@ -11,9 +11,10 @@ import pytest
 TESTS = Path(__file__).resolve().parents[1]
 
 PREAMBLE = f"""
-import asyncio, os, signal, sys, threading, warnings
+import asyncio, logging, os, signal, sys, threading, warnings
 sys.path[:0] = [{str(TESTS)!r}, {str(TESTS.parent)!r}]
 warnings.simplefilter("ignore", DeprecationWarning)  # a fork with threads
+logging.disable()  # callbacks are slow on a busy machine
 import numpy as np
 import cpuruntime as ov
 from support.onnx_models import one_input
@@ -245,3 +246,26 @@ request.wait()
 say("parent", float(request.results[0][0, 0]))
 """)
     assert lines == ["wait told", "start told", "infer told", "parent -1.0"]
+
+
+def test_a_latency_target_is_no_excuse() -> None:
+    """What the parent was about to do with its admission, and how full that was, does not matter in the child."""
+    lines = run("""
+compiled = compile_model(LATENCY_TARGET_MS=10_000)
+request = compiled.create_infer_request()
+device = compiled._shared.device
+held, go = threading.Event(), threading.Event()
+def hold_mutex():
+    with device.mutex:
+        for setting in device._admission.settings:
+            setting.service = 10**12
+        held.set()
+        go.wait(60)
+thread = threading.Thread(target=hold_mutex)
+thread.start()
+held.wait()
+in_child(("infer", request.infer), ("start", request.start_async), ("explain", lambda: len(compiled.explain().rows)))
+go.set()
+thread.join()
+""")
+    assert lines == ["infer told", "start told", "explain 1"]
