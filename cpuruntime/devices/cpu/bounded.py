@@ -18,6 +18,7 @@ from cpuruntime.devices.cpu.placement import place
 from cpuruntime.devices.cpu.request import CpuRequest
 from cpuruntime.devices.interface import DeviceModel, DeviceRequest, Explanation
 from cpuruntime.errors import OverloadedError
+from cpuruntime.forks import alive, threads_are_gone
 from cpuruntime.graph.graph import Graph
 from cpuruntime.hints import Chosen, StreamPlan, plan_streams
 from cpuruntime.hints.plan import counted
@@ -140,9 +141,18 @@ class BoundedModel(DeviceModel):
         self._admission = admission
         self.mutex = threading.Lock()
         """Guards the admission, and what becomes a batch."""
+        self._is_forked = False
+        alive.add(self)
+
+    def forked(self) -> None:
+        """Called in a forked child: whoever had the mutex is not there, and nothing is served any more."""
+        self.mutex = threading.Lock()
+        self._is_forked = True
 
     def arrive(self) -> Ticket:
-        """A ticket for an inference that starts now; OverloadedError when it would be late."""
+        """A ticket for an inference that starts now; OverloadedError when it would be late, Error in a forked child."""
+        if self._is_forked:
+            raise threads_are_gone()
         now = perf_counter_ns()
         with self.mutex:
             admission = self._admission
