@@ -28,6 +28,7 @@ FLOORS = {
     "cpuruntime.shape_inference": 2,
     "cpuruntime.light_models": 2,
     "cpuruntime.demand": 2,
+    "cpuruntime.samples": 2,
     "cpuruntime.hints": 2,
     "cpuruntime.passes": 3,
     "cpuruntime.program": 4,
