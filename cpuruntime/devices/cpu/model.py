@@ -160,7 +160,8 @@ class CpuModel(DeviceModel):
         if not programs:
             decisions.append("the model has dynamic shapes: its steps are planned at the first inference")
             return Explanation("CPU", [], decisions)
-        program, kept = programs[-1], self._weights.nbytes
+        with self._planning:
+            program, kept = programs[-1], self._weights.nbytes
         decisions.append(
             f"arena: {program.arena_size / 2**20:.1f} MiB per stream for {program.unshared_size / 2**20:.1f} MiB of "
             f"values; packed weights: {kept / 2**20:.1f} MiB shared by all streams"

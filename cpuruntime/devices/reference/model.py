@@ -206,6 +206,7 @@ class ReferenceRequest(DeviceRequest):
 
     def start(self, done: Done, terms: Terms = TERMS) -> None:
         """Queue one inference."""
+        self._job = None
         self._model.check_open()
         job = self._job = _Job(self, done, terms.deadline)
         self._model.queue(job)
