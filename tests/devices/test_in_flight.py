@@ -240,8 +240,8 @@ def test_an_interrupt_while_memory_is_measured_leaves_no_thread_and_no_dead_memo
 def test_the_process_ends_cleanly_before_a_long_step_does() -> None:
     script = f"""
 import sys, time
-sys.path[:0] = [{str(TESTS)!r}, {str(TESTS.parent)!r}]
 import numpy as np
+sys.path[:0] = [{str(TESTS)!r}, {str(TESTS.parent)!r}]
 from cpuruntime.streams import base
 from cpuruntime.streams.executor import create_executor
 from support.stream_tasks import Delay, Quiet
@@ -251,8 +251,7 @@ class Slow:
         self.sleep = time.sleep
     def __del__(self):
         self.sleep(1)
-import llvmlite.binding
-np.slow, llvmlite.binding.slow, base.slow = Slow(), Slow(), Slow()
+np.slow = Slow()  # goes after the modules of cpuruntime
 executor = create_executor(1, 2, pin=False)
 work = Delay(700, 20)
 executor.submit(task := Quiet(work.job))
