@@ -14,13 +14,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.onnx_models import chain, one_input
+from support.onnx_models import chain, one_input, two_inputs
 from support.stream_tasks import Delay, Gate, Neighbours, Quiet, Run, until
 
 import cpuruntime as ov
 from cpuruntime.devices.cpu.model import CpuModel
+from cpuruntime.devices.cpu.request import CpuRequest
 from cpuruntime.ops import runner
 from cpuruntime.program import roofs
+from cpuruntime.program.program import Instance
 from cpuruntime.program.weights import WeightStore
 from cpuruntime.streams.executor import StreamExecutor
 from cpuruntime.streams.leader import LedStream
@@ -227,14 +229,57 @@ def test_an_interrupt_while_memory_is_measured_leaves_no_thread_and_no_dead_memo
 
     monkeypatch.setattr(roofs, "seconds", struck)
     monkeypatch.setattr(roofs.np, "zeros", noted)
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with pytest.raises(KeyboardInterrupt):
         roof.measure(1 << 16, threads=2)
     monkeypatch.setattr(roofs.np, "zeros", zeros)
     go.set()
-    until(lambda: threading.active_count() == before)
+    until(lambda: before.issuperset(threading.enumerate()))
     assert alive
     assert all(alive)
+
+
+def test_interrupts_leave_no_addresses_of_other_memory() -> None:
+    compiled = ov.compile_model(two_inputs(("n", 300)), "CPU", {"NUM_STREAMS": 0, "TUNING_BUDGET_MS": 0})
+    request = compiled.create_infer_request()
+    device: Any = request._device
+    (stream,) = compiled._shared.device.executor.streams
+    rows = [np.full((n, 300), n, np.float32) for n in (1, 7)]
+    code = {f.__code__ for f in (CpuRequest.set_input, CpuRequest._bind_output, CpuRequest._choose_program)}
+    code |= {Instance.bind.__code__, CpuRequest.begin.__code__}
+    for large in rows:
+        request.infer([large, large])
+    events = 0
+
+    def strike(frame: Any, event: str, _: object) -> None:
+        nonlocal events
+        within = frame.f_code in code or (frame.f_back is not None and frame.f_back.f_code in code)
+        if within and event in ("call", "c_return", "return"):
+            events -= 1
+            if events == 0:
+                raise KeyboardInterrupt
+
+    struck = True
+    last = 0
+    while struck:
+        small, large = rows
+        request.infer([small, small], share_inputs=last % 2 == 0)
+        struck, last = False, last + 1
+        events = last
+        sys.setprofile(strike)
+        try:
+            request.infer([large.copy(), large.copy()], share_inputs=True)
+        except KeyboardInterrupt:
+            struck = True
+        finally:
+            sys.setprofile(None)
+        assert device._input_addresses == [array.ctypes.data for array in device._inputs]
+        assert device._output_addresses == [array.ctypes.data for array in device._outputs]
+        for instance in stream.state.values():
+            for key, address in instance._bound.items():
+                words = instance.program.bindings.get(key, ())
+                assert not address or all(instance.arguments[word] == address + at for word, at in words)
+    assert last > 20
 
 
 def test_the_process_ends_cleanly_before_a_long_step_does() -> None:
