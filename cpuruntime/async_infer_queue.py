@@ -15,15 +15,23 @@ from cpuruntime.bindings import InferenceRun
 from cpuruntime.callbacks import Callback
 from cpuruntime.compiled_model import CompiledModel
 from cpuruntime.devices.interface import TERMS, Watch
-from cpuruntime.errors import BusyError, DeadlineExceededError, InvalidArgumentError
+from cpuruntime.errors import BusyError, CancelledError, DeadlineExceededError, InvalidArgumentError, OverloadedError
+from cpuruntime.forks import alive, threads_are_gone
 from cpuruntime.infer_request import InferRequest
 from cpuruntime.request_terms import parse_terms
+
+_REFUSALS = (CancelledError, DeadlineExceededError, OverloadedError)
+"""What becomes of single inferences though nothing is wrong: starting others goes on."""
 
 
 class _State:
     """What requests in flight report to. It refers to no request, so a dropped queue is gone at once.
 
     There is no lock, which an interrupt could leave locked: each step is one operation of a deque or set.
+
+    Attributes:
+        errors: what `start_async` and `wait_all` raise.
+        refusals: the first refusal, which only `wait_all` raises.
     """
 
     def __init__(self, jobs: int, watch: Watch | None) -> None:
@@ -34,22 +42,32 @@ class _State:
         self.watchers: deque[threading.Lock] = deque()
         self.userdata: list[Any] = [None] * jobs
         self.callback: Callback | None = None
+        self.on_error: Callback | None = None
         self.errors: deque[BaseException] = deque()
+        self.refusals: deque[BaseException] = deque()
         self.callers: set[int] = set()
 
     def over(self, index: int, request: InferRequest, error: BaseException | None) -> None:
         """An inference of the request at `index` is over."""
-        if error is None and self.callback is not None:
+        callback = self.callback if error is None else self.on_error
+        if callback is not None:
             self.callers.add(get_ident())
             try:
-                self.callback(request, self.userdata[index])
+                callback(request, self.userdata[index])
+                error = None
             except BaseException as raised:
                 error = raised
             self.callers.discard(get_ident())
         if error is not None:
-            self.errors.append(error)
+            self.place_of(error).append(error)
         self.give_back(index)
         del self, request, error  # the traceback of a callback's error refers to this frame
+
+    def place_of(self, error: BaseException | None) -> deque[BaseException]:
+        """Where an error is kept, if it is: of refusals, of which there may be any number, the first."""
+        if not isinstance(error, _REFUSALS):
+            return self.errors
+        return deque(maxlen=0) if self.refusals else self.refusals
 
     def give_back(self, index: int) -> None:
         """The request at `index` is idle: let all who wait for one try."""
@@ -75,10 +93,11 @@ class _State:
         for index, run in list(self.flying.items()):
             if not run.finished and requests[index].is_busy():
                 continue
+            place = self.place_of(run.error)
             if index in self.flying and self.flying[index] is run:  # no call from here on: nothing comes in between
                 del self.flying[index]
                 if run.error is not None:
-                    self.errors += (run.error,)
+                    place += (run.error,)
                 self.idle += (index,)
 
     def wait_idle(self, requests: Sequence[InferRequest], deadline: int = 0) -> int | None:
@@ -132,9 +151,11 @@ class _State:
 class AsyncInferQueue:
     """A pool of `jobs` infer requests, each started when it is idle; safe to use from several threads.
 
-    Which request finishes first is not determined. An error, of an inference or of the callback, is kept until
-    `wait_all` raises the first one; until then `start_async` and `get_idle_request_id` raise it too, so that a loop
-    that only starts inferences does not go on unaware.
+    Which request finishes first is not determined. The first error, of an inference or of a callback, is kept until
+    `wait_all` raises it. Until then `start_async` and `get_idle_request_id` raise it too, so that a loop that only
+    starts inferences does not go on unaware; but not a DeadlineExceededError, OverloadedError or CancelledError, which
+    say nothing about other inferences: raised by `start_async` they are about the inference to be started. To hear of
+    each inference that fails, give `set_callback` an `on_error`.
 
     Args:
         model: the compiled model.
@@ -149,6 +170,7 @@ class AsyncInferQueue:
         quiet = [request.quiet for request in self._requests if request.quiet is not None]
         self._state = _State(jobs, quiet[0].watch(quiet) if len(quiet) == jobs else None)
         self._hooks = tuple(partial(self._state.over, index) for index in range(jobs))
+        alive.add(self)
 
     def start_async(
         self,
@@ -161,8 +183,15 @@ class AsyncInferQueue:
     ) -> None:
         """Start an inference in the next idle request, as `InferRequest.start_async`; waits until there is one.
 
-        The request is the one that `get_idle_request_id` returns. Wrong inputs raise here, and DeadlineExceededError
-        if the deadline passes before a request is idle; one that passes later is an error of the inference.
+        The request is the one that `get_idle_request_id` returns.
+
+        Raises:
+            InvalidArgumentError: an input has a wrong name, dtype or shape.
+            DeadlineExceededError: the deadline passed before a request was idle. One that passes later is an error of
+                the inference.
+            OverloadedError: the inference was refused at once, as it would miss LATENCY_TARGET_MS.
+            BusyError: called in a callback of this queue while no request is idle.
+            Exception: what an earlier inference or its callback raised, as said above. Nothing was started.
         """
         terms = TERMS if priority is None and deadline_ms is None else parse_terms(priority, deadline_ms)
         state = self._state
@@ -195,6 +224,15 @@ class AsyncInferQueue:
         elif request.run is not None and request.run.quiet:
             self._state.fly(index, request.run)
 
+    def forked(self) -> None:
+        """In a forked child: the requests that other threads were to give back are idle, and that is an error."""
+        state = self._state
+        state.callers &= {get_ident()}
+        for index, request in enumerate(self._requests):
+            if index not in state.idle and index not in state.flying and not request.calls_back_here:
+                state.errors.append(threads_are_gone())
+                state.give_back(index)
+
     def get_idle_request_id(self) -> int:
         """The index of the request that the next `start_async` takes; waits until one is idle."""
         index = None
@@ -210,28 +248,42 @@ class AsyncInferQueue:
     def wait_all(self) -> None:
         """Wait until all inferences are over and their callbacks have returned.
 
-        Raises the first error of any, as it was raised, and forgets the others: the queue can be used again.
+        Raises the first error, as it was raised, and forgets the others: the queue can be used again. A
+        DeadlineExceededError, OverloadedError or CancelledError is raised only if there are no others.
         """
         self._state.check_may_wait()
         for request in self._requests:
             request.wait_over()
         self._state.land(self._requests)
-        if self._state.errors:
-            error = self._state.errors.popleft()
+        if self._state.errors or self._state.refusals:
+            error = (self._state.errors or self._state.refusals)[0]
             self._state.errors.clear()
+            self._state.refusals.clear()
             try:
                 raise error
             finally:
                 del self, request, error  # the error's traceback refers to this frame
 
-    def set_callback(self, callback: Callable[[InferRequest, Any], None]) -> None:
-        """Call `callback(request, userdata)` after each inference started from now on that succeeds.
+    def set_callback(
+        self,
+        callback: Callable[[InferRequest, Any], None],
+        *,
+        on_error: Callable[[InferRequest, Any], None] | None = None,
+    ) -> None:
+        """Call a function after each inference started from now on, on threads of the runtime.
 
-        It runs on threads of the runtime, for several requests at the same time, so it must be thread-safe; a request
-        is idle for `start_async` when it has returned. It may start the next inference while a request is idle; it may
-        not wait for one, nor call `wait_all` (BusyError).
+        Several calls may be made at the same time, so the functions must be thread-safe. A request is idle for
+        `start_async` when they have returned. They may start the next inference while a request is idle; they may not
+        wait for one, nor call `wait_all` (BusyError). What they raise is kept as an error of the queue.
+
+        Args:
+            callback: called as `callback(request, userdata)` after an inference that succeeds.
+            on_error: called likewise in its place after one that fails, whose error `request.wait()` raises there. If
+                it returns, that error is dealt with and not kept. Without it nothing is called.
         """
-        self._state.callback = Callback(callback)
+        function, on_error = Callback(callback), None if on_error is None else Callback(on_error)
+        self._state.on_error = on_error
+        self._state.callback = function
 
     @property
     def userdata(self) -> list[Any]:

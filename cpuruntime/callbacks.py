@@ -8,6 +8,7 @@ from time import perf_counter_ns
 from typing import Any
 
 from cpuruntime.errors import InvalidArgumentError
+from cpuruntime.streams.calls import going_on, name_of, watcher
 
 log = logging.getLogger("cpuruntime")
 
@@ -16,7 +17,10 @@ SLOW = 20_000_000
 
 
 class Callback:
-    """A user's callback. A slow call is logged: the first, and each that takes twice as long as those before."""
+    """A user's callback. A slow call is logged: the first, and each that takes twice as long as those before.
+
+    One that takes very long is logged before it is over, too; see `streams.calls`.
+    """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         if not callable(function):
@@ -28,18 +32,14 @@ class Callback:
         """Call it; raises what it raises."""
         begin = perf_counter_ns()
         try:
+            going_on[begin] = self._function
+            if not watcher.awake:
+                watcher.wake()
             self._function(*arguments)
         finally:
+            going_on.pop(begin, None)
             taken = perf_counter_ns() - begin
             if taken >= self._limit:
                 self._limit = 2 * taken
-                log.warning("callback '%s' took %.0f ms", _name(self._function), taken / 1e6)
+                log.warning("callback '%s' took %.0f ms", name_of(self._function), taken / 1e6)
             del self, arguments  # the traceback of its error refers to this frame
-
-
-def _name(callback: Callable[..., Any]) -> str:
-    """How a callback is called in its module."""
-    function = getattr(callback, "func", callback)  # functools.partial
-    name = getattr(function, "__qualname__", None) or type(function).__qualname__
-    module = getattr(function, "__module__", None)
-    return f"{module}.{name}" if module else name

@@ -15,10 +15,11 @@ from cpuruntime.awaiting import wait_in_loop
 from cpuruntime.bindings import RUN, Bindings, InferenceRun
 from cpuruntime.callbacks import Callback
 from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, ProfilingInfo, QuietRequest, Terms
-from cpuruntime.errors import InvalidArgumentError, UnsupportedError
+from cpuruntime.errors import UnsupportedError
+from cpuruntime.forks import alive, threads_are_gone
 from cpuruntime.graph.types import Type
 from cpuruntime.port import ConstOutput, Ports, describe_all, position
-from cpuruntime.request_terms import parse_terms
+from cpuruntime.request_terms import parse_terms, parse_timeout
 from cpuruntime.results import Results
 from cpuruntime.tensor import Tensor
 
@@ -66,6 +67,7 @@ class InferRequest:
         self._callback: Callback | None = None
         self._run: InferenceRun | None = None
         self._userdata: Any = None
+        alive.add(self)
 
     def infer(
         self,
@@ -260,12 +262,14 @@ class InferRequest:
         self._bindings.settle(run)
         return True
 
-    def wait_for(self, timeout: int) -> bool:
-        """`wait`, for `timeout` milliseconds at most: whether the inference is over. False if none was started."""
-        if timeout < 0:
-            raise InvalidArgumentError(f"Timeout {timeout} ms is negative.")
+    def wait_for(self, timeout: float) -> bool:
+        """`wait`, for `timeout` milliseconds at most: whether the inference is over. False if none was started.
+
+        Raises what `wait` raises, and InvalidArgumentError when `timeout` is not a finite number >= 0.
+        """
+        seconds = parse_timeout(timeout)
         run = self._run
-        if run is None or not self._wait(run, timeout / 1000):
+        if run is None or not (run.finished or self._wait(run, seconds)):
             return False
         self.wait()
         return True
@@ -277,7 +281,7 @@ class InferRequest:
     def wait_over(self) -> None:
         """`wait` without raising the inference's error."""
         run = self._run
-        if run is not None:
+        if run is not None and not run.finished:
             self._wait(run)
 
     @property
@@ -289,6 +293,20 @@ class InferRequest:
     def quiet(self) -> QuietRequest | None:
         """The device's request, if inferences without a callback are quiet."""
         return self._bindings.quiet
+
+    @property
+    def calls_back_here(self) -> bool:
+        """Whether the calling thread is in the callback of the last inference."""
+        return self._run is not None and self._run.thread == get_ident()
+
+    def forked(self) -> None:
+        """In a forked child: the inference ends with an error, and calls nobody back, unless it was over before."""
+        run = self._run
+        self._bindings.look()
+        self._bindings.running.clear()
+        if run is not None and not run.finished and not self.calls_back_here:
+            run.error = threads_are_gone()
+            run.finish()
 
     def cancel(self) -> None:
         """Ask the running inference to end early; `wait` then raises CancelledError, unless it ended normally."""

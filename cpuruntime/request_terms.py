@@ -1,4 +1,4 @@
-"""Priority and deadline of an inference, as users state them."""
+"""Priority, deadline and timeout of an inference, as users state them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from cpuruntime.properties.declaration import Choice
 from cpuruntime.properties.hint import Priority
 
 _PRIORITIES = Choice(Priority)
+_LONGEST = 1e12  # milliseconds; longer ones would overflow
 
 
 def parse_terms(priority: Any, deadline_ms: Any) -> Terms:
@@ -40,10 +41,36 @@ def _priority(value: Any) -> Priority:
 def _deadline(milliseconds: Any) -> int:
     if milliseconds is None:
         return 0
-    try:
-        span = -1.0 if isinstance(milliseconds, (bool, str)) else float(milliseconds)
-    except (TypeError, ValueError):
-        span = -1.0
+    span = _number(milliseconds)
     if not 0 < span < math.inf:
-        raise InvalidArgumentError(f"deadline_ms: {milliseconds!r} is not a number of milliseconds > 0.")
-    return perf_counter_ns() + round(min(span, 1e12) * 1e6)
+        hint = " None means no deadline." if span == math.inf else ""
+        raise InvalidArgumentError(f"deadline_ms: {milliseconds!r} is not a finite number of milliseconds > 0.{hint}")
+    return perf_counter_ns() + round(min(span, _LONGEST) * 1e6)
+
+
+def parse_timeout(milliseconds: Any) -> float:
+    """A timeout in seconds.
+
+    Args:
+        milliseconds: how long to wait at most.
+
+    Raises:
+        InvalidArgumentError: it is not a finite number >= 0.
+    """
+    span = _number(milliseconds)
+    if not 0 <= span < math.inf:
+        hint = " wait() waits without a limit." if span == math.inf else ""
+        raise InvalidArgumentError(f"timeout: {milliseconds!r} is not a finite number of milliseconds >= 0.{hint}")
+    return min(span, _LONGEST) / 1000
+
+
+def _number(value: Any) -> float:
+    """The value as a float; nan where it is no number."""
+    if isinstance(value, (bool, str, bytes)):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+    except (TypeError, ValueError):
+        return math.nan

@@ -34,7 +34,7 @@ def enter_stream(name: str, cpu: int | None, inherited: frozenset[int]) -> str:
     Returns why it could not be pinned, "" when all is as wanted. `name` has at most 15 characters.
     """
     _this_thread.inherited = inherited
-    _name_thread(name)
+    name_thread(name)
     try:
         os.sched_setaffinity(0, inherited if cpu is None else {cpu})
     except (OSError, AttributeError) as error:
@@ -45,12 +45,12 @@ def enter_stream(name: str, cpu: int | None, inherited: frozenset[int]) -> str:
 def enter_caller(name: str, cpus: frozenset[int], inherited: frozenset[int]) -> None:
     """Names the calling thread, which now calls back for streams, and lets it run on `cpus` if that can be."""
     _this_thread.inherited = inherited
-    _name_thread(name)
+    name_thread(name)
     with suppress(OSError, AttributeError):
         os.sched_setaffinity(0, cpus)
 
 
-def _name_thread(name: str) -> None:
+def name_thread(name: str) -> None:
     """Sets the name that ps and top show; a system that refuses it loses nothing else."""
     try:
         with open(f"/proc/self/task/{threading.get_native_id()}/comm", "w") as file:

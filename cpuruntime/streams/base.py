@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from . import claims
+from . import calls, claims
 from . import task as tasks
 from .task import Stream, Task
 
@@ -90,8 +90,8 @@ class Lifetime(Protocol):
     def interrupt(self) -> None:
         """Cancels everything queued and running; does not wait."""
 
-    def join(self, deadline: float) -> bool:
-        """Waits for all threads until the deadline (time.monotonic); False when some are left."""
+    def join(self, deadline: float) -> str:
+        """Waits for all threads until the deadline (time.monotonic); "streams" or "callbacks" when some are left."""
 
     def forked(self) -> None:
         """Called in a forked child, where the threads do not exist."""
@@ -107,12 +107,17 @@ def _at_exit() -> None:
     for lifetime in lifetimes:
         lifetime.interrupt()
     deadline = time.monotonic() + EXIT_PATIENCE
-    if not min([lifetime.join(deadline) for lifetime in lifetimes], default=True):
+    left = {lifetime.join(deadline) for lifetime in lifetimes}
+    if "streams" in left:
         log.warning("streams were still busy %g seconds after the end of the program", EXIT_PATIENCE)
+    if "callbacks" in left:
+        text = "callbacks had not returned %g seconds after the end of the program: %s"
+        log.warning(text, EXIT_PATIENCE, calls.names() or "unknown")
 
 
 def _in_child() -> None:
     tasks.forked()
+    calls.forked()
     claims.forked()
     for lifetime in list(alive):
         lifetime.forked()

@@ -74,11 +74,11 @@ class InlineExecutor(Executor):
         self._closed = True
         self.streams[0]._group.interrupt()
 
-    def join(self, deadline: float) -> bool:
-        over = self._turn.acquire(timeout=max(0.0, deadline - time.monotonic()))
-        if over:
-            self._turn.release()
-        return over
+    def join(self, deadline: float) -> str:
+        if not self._turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            return "streams"
+        self._turn.release()
+        return ""
 
     def forked(self) -> None:
         self._turn = threading.Lock()

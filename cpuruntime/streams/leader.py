@@ -357,14 +357,16 @@ class Core:
         for call_back in quiet:
             call_back()
 
-    def join(self, deadline: float | None = None) -> bool:
-        """Waits for the leaders, they for their workers, and for callbacks; False when some are left in the end."""
+    def join(self, deadline: float | None = None) -> str:
+        """Waits for the leaders, they for their workers, and for callbacks; says which are left at the deadline."""
         if self.is_forked:
-            return True
+            return ""
         leaders = [stream.leader for stream in self.streams if stream.leader is not None]
         for leader in leaders:
             leader.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
-        return self.caller.join(deadline) and not any(leader.is_alive() for leader in leaders)
+        if any(leader.is_alive() for leader in leaders):
+            return "streams"
+        return "" if self.caller.join(deadline) else "callbacks"
 
     def interrupt(self) -> None:
         self.close(cancel=True)

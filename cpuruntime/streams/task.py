@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cpuruntime.errors import Error
+from cpuruntime.forks import threads_are_gone
 from cpuruntime.ops import runner, signals
 
 from .claims import MEDIUM
@@ -300,10 +301,7 @@ def happen(signals: Sequence[np.ndarray]) -> None:
 def not_accepting(forked: bool) -> Error:
     """The error of work given to streams that cannot do it."""
     if forked:
-        return Error(
-            "This compiled model was made before the process forked, and its threads exist only in the parent. "
-            "Compile the model in the child, or start the child with the 'spawn' method of multiprocessing."
-        )
+        return threads_are_gone()
     return Error("This compiled model is released and takes no more inferences.")
 
 

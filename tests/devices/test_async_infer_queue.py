@@ -149,9 +149,114 @@ def test_errors_of_inferences_surface_and_skip_the_callback() -> None:
     assert seen == ["fine"]
 
 
+REFUSALS = [ov.CancelledError("1"), ov.DeadlineExceededError("1"), ov.OverloadedError("1")]
+
+
+def fail(queue: AsyncInferQueue, model: FakeModel, error: Exception) -> None:
+    """An inference of the queue ends with an error."""
+
+    def work() -> None:
+        raise error
+
+    for request in queue:
+        request.wait_over()
+    model.work = work
+    index = queue.get_idle_request_id()
+    queue.start_async(ROW, str(error))
+    with pytest.raises(type(error), match=str(error)):
+        queue[index].wait()
+    model.work = lambda: None
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+@pytest.mark.parametrize("callback", [False, True])
+def test_after_a_refusal_others_start(refusal: Exception, callback: bool) -> None:
+    compiled, model = compile_fake()
+    queue = AsyncInferQueue(compiled, 2)
+    seen: list[Any] = []
+    if callback:
+        queue.set_callback(lambda request, tag: seen.append(tag))
+    for turn in range(10):
+        fail(queue, model, refusal)
+        queue.start_async(ROW, turn)
+        assert queue.get_idle_request_id() in (0, 1)
+    with pytest.raises(type(refusal), match="1"):
+        queue.wait_all()
+    queue.wait_all()
+    assert seen == list(range(10)) * callback
+
+
+def test_one_refusal_is_kept_and_an_error_comes_before_it() -> None:
+    compiled, model = compile_fake()
+    queue = AsyncInferQueue(compiled, 2)
+    for number in range(100):
+        fail(queue, model, ov.OverloadedError(f"refusal {number}"))
+    assert len(queue._state.refusals) == 1
+    fail(queue, model, ov.ModelError("Conv 'c' cannot."))
+    for call in (queue.start_async, queue.get_idle_request_id, queue.wait_all):
+        with pytest.raises(ov.ModelError, match="Conv 'c' cannot"):
+            call()
+    queue.wait_all()
+    fail(queue, model, ov.OverloadedError("a new one"))
+    with pytest.raises(ov.OverloadedError, match="a new one"):
+        queue.wait_all()
+
+
+@pytest.mark.parametrize("error", [*REFUSALS, ov.ModelError("1")])
+def test_each_failure_is_told_to_who_wants_to_know(error: Exception) -> None:
+    compiled, model = compile_fake()
+    queue = AsyncInferQueue(compiled, 2)
+    seen: list[Any] = []
+
+    def on_error(request: ov.InferRequest, tag: Any) -> None:
+        assert request in list(queue)
+        with pytest.raises(type(error)) as raised:
+            request.wait()
+        seen.append((tag, raised.value))
+
+    queue.set_callback(lambda request, tag: seen.append((tag, None)), on_error=on_error)
+    for turn in range(3):
+        fail(queue, model, error)
+        queue.start_async(ROW, turn)
+        queue.wait_all()  # there is nothing left to raise
+    assert seen == [("1", error), (0, None), ("1", error), (1, None), ("1", error), (2, None)]
+    queue.set_callback(lambda request, tag: None)
+    fail(queue, model, error)
+    assert len(seen) == 6
+    with pytest.raises(type(error)):
+        queue.wait_all()
+
+
+def test_what_on_error_raises_is_kept() -> None:
+    compiled, model = compile_fake()
+    queue = AsyncInferQueue(compiled, 1)
+    queue.set_callback(lambda request, tag: None, on_error=lambda request, tag: request.wait())
+    fail(queue, model, ov.DeadlineExceededError("late"))
+    queue.get_idle_request_id()
+    with pytest.raises(ov.DeadlineExceededError, match="late"):
+        queue.wait_all()
+    queue.set_callback(lambda request, tag: None, on_error=lambda request, tag: {}[tag])
+    fail(queue, model, ov.DeadlineExceededError("late"))
+    for call in (queue.start_async, queue.wait_all):
+        with pytest.raises(KeyError, match="late"):
+            call()
+
+
+def test_on_error_may_not_wait_for_its_own_queue() -> None:
+    compiled, model = compile_fake()
+    queue = AsyncInferQueue(compiled, 1)
+    queue.set_callback(lambda request, tag: None, on_error=lambda request, tag: queue.wait_all())
+    fail(queue, model, ov.ModelError("1"))
+    with pytest.raises(BusyError, match="cannot wait for its own queue"):
+        queue.wait_all()
+
+
 def test_the_callback_must_be_callable(queue: AsyncInferQueue) -> None:
     with pytest.raises(InvalidArgumentError, match="must be callable"):
         queue.set_callback(None)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentError, match="must be callable"):
+        queue.set_callback(print, on_error=1)  # type: ignore[arg-type]
+    assert queue._state.callback is None
 
 
 def test_a_callback_may_start_more_but_not_wait_for_its_own_queue() -> None:

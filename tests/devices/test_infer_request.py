@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import Any
 
 import numpy as np
 import pytest
 from support.fake_device import FakeModel, Gate, compile_fake
-from support.onnx_models import two_inputs
+from support.onnx_models import one_input, two_inputs
 
 import cpuruntime as ov
 from cpuruntime import BusyError, CancelledError, InvalidArgumentError, Tensor, Type
@@ -86,8 +87,35 @@ def test_waiting_for_what_was_never_started() -> None:
     request.wait()
     assert request.wait_for(1) is False
     assert request.latency == 0.0
-    with pytest.raises(InvalidArgumentError, match="-1 ms is negative"):
-        request.wait_for(-1)
+
+
+@pytest.mark.parametrize("wrong", [-1, float("nan"), float("-inf"), "5", b"5", None, True, [1, 2]])
+@pytest.mark.parametrize("started", [False, True])
+def test_timeouts_that_are_no_numbers(wrong: Any, started: bool) -> None:
+    request = compile_fake()[0].create_infer_request()
+    if started:
+        request.start_async(ROW)
+    text = f"timeout: {wrong!r} is not a finite number of milliseconds >= 0."
+    with pytest.raises(InvalidArgumentError, match=f"^{re.escape(text)}$"):
+        request.wait_for(wrong)
+    request.wait()
+
+
+@pytest.mark.parametrize("endless", [float("inf"), pytest.param(10**400, id="huge")])
+def test_a_timeout_without_end(endless: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"is not a finite .* wait\(\) waits without a limit\.$"):
+        compile_fake()[0].create_infer_request().wait_for(endless)
+
+
+@pytest.mark.parametrize("timeout", [0, 1.5, np.float32(2), np.int64(3), 1.7e308])
+def test_timeouts_that_are_numbers(compile_on: Any, timeout: Any) -> None:
+    request = compile_on(one_input()).create_infer_request()
+    assert request.wait_for(timeout) is False
+    request.start_async()
+    request.wait()
+    assert request.wait_for(timeout) is True
+    request.start_async()
+    assert request.wait_for(max(timeout, 60_000)) is True
 
 
 def test_waiting_in_several_threads(gated: Gated, gate: Gate) -> None:

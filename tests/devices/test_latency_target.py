@@ -105,6 +105,34 @@ def test_the_queue_of_requests_raises_too_and_goes_on(compiled: ov.CompiledModel
     queue.wait_all()
 
 
+@pytest.mark.parametrize("told", [False, True])
+def test_one_that_the_queue_started_is_refused_later_and_others_go_on(told: bool) -> None:
+    model = ov.compile_model(one_input(), "CPU", {**BOUND, "NUM_STREAMS": 1})
+    admission = bounded(model)._admission
+    queue = ov.AsyncInferQueue(model, 2)
+    seen: list[str] = []
+    if told:
+        queue.set_callback(lambda _, tag: seen.append(tag), on_error=lambda _, tag: seen.append(f"refused {tag}"))
+    gate = Gate(bounded(model).models[0].executor)
+    queue.start_async(userdata="first")
+    (ticket,) = admission._waiting
+    ticket.expected = ticket.arrived + 1  # as above
+    target, admission.target = admission.target, 0
+    gate.open()
+    queue[0].wait_over()
+    admission.target = target
+    for _ in range(4):
+        queue.start_async(userdata="later")
+    if told:
+        queue.wait_all()
+        assert sorted(seen) == ["later"] * 4 + ["refused first"]
+    else:
+        with pytest.raises(OverloadedError, match="longer than expected"):
+            queue.wait_all()
+    queue.wait_all()
+    assert (bounded(model).counts.given_up, bounded(model).counts.on_time) == (1, 4)
+
+
 def test_one_whose_turn_comes_too_late_is_refused_then() -> None:
     model = ov.compile_model(one_input(), "CPU", {**BOUND, "NUM_STREAMS": 1})
     request = model.create_infer_request()

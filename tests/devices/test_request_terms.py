@@ -65,10 +65,10 @@ class TestValues:
             (dict(priority="URGENT"), "priority: 'URGENT' is not one of LOW, MEDIUM, HIGH"),
             (dict(priority="HIGHT"), "Did you mean 'HIGH'"),
             (dict(priority=2), "priority: 2 is not one of"),
-            (dict(deadline_ms=0), "deadline_ms: 0 is not a number of milliseconds > 0"),
+            (dict(deadline_ms=0), "deadline_ms: 0 is not a finite number of milliseconds > 0.$"),
             (dict(deadline_ms=-1.5), "deadline_ms: -1.5 is not"),
             (dict(deadline_ms=float("nan")), "deadline_ms: nan is not"),
-            (dict(deadline_ms=float("inf")), "deadline_ms: inf is not"),
+            (dict(deadline_ms=float("inf")), "deadline_ms: inf is not .* None means no deadline"),
             (dict(deadline_ms="5"), "deadline_ms: '5' is not"),
             (dict(deadline_ms=True), "deadline_ms: True is not"),
         ],
@@ -139,6 +139,30 @@ def test_the_queue_hands_it_on_and_raises_it() -> None:
     queue.start_async(userdata=2, deadline_ms=60_000)
     queue.wait_all()
     assert seen == [2]
+
+
+@pytest.mark.parametrize("callback", [False, True])
+def test_a_deadline_that_passed_is_no_error_of_later_starts(callback: bool) -> None:
+    compiled = ov.Core().compile_model(chain(2, 8), "CPU", {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1})
+    queue = AsyncInferQueue(compiled, 2)
+    seen: list[str] = []
+    if callback:
+        queue.set_callback(lambda request, tag: seen.append(tag))
+    gate = StreamGate(compiled._shared.device.executor)  # type: ignore[attr-defined]
+    late = queue.get_idle_request_id()
+    queue.start_async(userdata="late", deadline_ms=1)
+    with pytest.raises(DeadlineExceededError, match="before it began"):
+        queue[late].wait()
+    gate.open()
+    x = np.ones((8, 8), np.float32)
+    for _ in range(5):
+        index = queue.get_idle_request_id()
+        queue.start_async(x, userdata="in time", deadline_ms=60_000)
+        queue[index].wait()
+        np.testing.assert_array_equal(queue[index].results[0], x)
+    with pytest.raises(DeadlineExceededError, match="before it began"):
+        queue.wait_all()
+    assert seen == ["in time"] * 5 * callback
 
 
 def test_a_deadline_passes_while_all_requests_of_a_queue_are_busy(gated: Gated, gate: Gate) -> None:

@@ -148,6 +148,25 @@ print("end", flush=True)
         limit=4,
     )
     assert done.returncode == 0
+    assert done.stderr == "callbacks had not returned 0.2 seconds after the end of the program: unknown\n"
+
+
+def test_a_stream_that_is_busy_for_long_delays_the_exit_only_so_long() -> None:
+    done = run(
+        """
+base.EXIT_PATIENCE = 0.2
+executor = create_executor(1, 1, pin=False)
+entered = threading.Event()
+def forever(stream):
+    entered.set()
+    threading.Event().wait()
+executor.submit(Call(forever))
+entered.wait()
+print("end", flush=True)
+""",
+        limit=4,
+    )
+    assert done.returncode == 0
     assert done.stderr == "streams were still busy 0.2 seconds after the end of the program\n"
 
 

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FLOORS = {
     "cpuruntime.ops": 0,
     "cpuruntime.errors": 0,
+    "cpuruntime.forks": 0,
     "cpuruntime.properties": 0,
     "cpuruntime.graph": 1,
     "cpuruntime.streams": 1,
@@ -56,7 +57,14 @@ ONLY = {
     "cpuruntime.errors": set(),
     "cpuruntime.properties": {"cpuruntime.errors", "cpuruntime.properties"},
     "cpuruntime.graph": {"cpuruntime.errors", "cpuruntime.graph"},
-    "cpuruntime.streams": {"cpuruntime.ops", "cpuruntime.errors", "cpuruntime.properties", "cpuruntime.streams"},
+    "cpuruntime.forks": {"cpuruntime.errors"},
+    "cpuruntime.streams": {
+        "cpuruntime.ops",
+        "cpuruntime.errors",
+        "cpuruntime.forks",
+        "cpuruntime.properties",
+        "cpuruntime.streams",
+    },
     "cpuruntime.demand": {"cpuruntime.graph"},
     "cpuruntime.hints": {
         "cpuruntime.errors",

@@ -12,15 +12,16 @@ from cpuruntime.devices.cpu.admission import Admission, Counts, Setting, Ticket
 from cpuruntime.devices.cpu.batches import Batches, may_gain, plan_batches
 from cpuruntime.devices.cpu.bounded_request import BoundedRequest, TakeAlong
 from cpuruntime.devices.cpu.calibration import all_at_once
+from cpuruntime.devices.cpu.effects import tries_other_streams
 from cpuruntime.devices.cpu.model import CpuModel
 from cpuruntime.devices.cpu.placement import place
 from cpuruntime.devices.cpu.request import CpuRequest
 from cpuruntime.devices.interface import DeviceModel, DeviceRequest, Explanation
 from cpuruntime.errors import OverloadedError
+from cpuruntime.forks import alive, threads_are_gone
 from cpuruntime.graph.graph import Graph
 from cpuruntime.hints import Chosen, StreamPlan, plan_streams
 from cpuruntime.hints.plan import counted
-from cpuruntime.hints.resolver import has_one_stream
 from cpuruntime.program.weights import WeightStore
 from cpuruntime.properties import Settings
 from cpuruntime.streams.ledger import Lease
@@ -53,7 +54,7 @@ def compile_bounded(
     plan, lease = place(planner, settings, topology, graph.name)
     try:
         plans = [plan]
-        if optimised is not None and settings.get("NUM_STREAMS", -1) == -1 and not has_one_stream(settings):
+        if tries_other_streams(settings, optimised is not None):
             plans += _others(plan, settings, topology, demand)
         return _measured(graph, optimised, settings, demand, plans, lease)
     except BaseException:
@@ -140,9 +141,18 @@ class BoundedModel(DeviceModel):
         self._admission = admission
         self.mutex = threading.Lock()
         """Guards the admission, and what becomes a batch."""
+        self._is_forked = False
+        alive.add(self)
+
+    def forked(self) -> None:
+        """Called in a forked child: whoever had the mutex is not there, and nothing is served any more."""
+        self.mutex = threading.Lock()
+        self._is_forked = True
 
     def arrive(self) -> Ticket:
-        """A ticket for an inference that starts now; OverloadedError when it would be late."""
+        """A ticket for an inference that starts now; OverloadedError when it would be late, Error in a forked child."""
+        if self._is_forked:
+            raise threads_are_gone()
         now = perf_counter_ns()
         with self.mutex:
             admission = self._admission

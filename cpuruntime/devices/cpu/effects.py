@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cpuruntime.hints.resolver import AUTO, has_one_stream
 from cpuruntime.properties import Settings
 from cpuruntime.properties.hint import Priority
 from cpuruntime.streams import claims
@@ -22,6 +23,12 @@ def why_not_calibrated(settings: Settings, is_static: bool) -> str:
     if not is_static:
         return "the model has dynamic shapes, so there is nothing to measure yet"
     return ""
+
+
+def tries_other_streams(settings: Settings, is_static: bool) -> bool:
+    """Whether LATENCY_TARGET_MS lets the load choose the size of a model's streams. `is_static`: its shapes are."""
+    asked = settings.get("NUM_STREAMS", AUTO) != AUTO or has_one_stream(settings)
+    return bool(settings.value("LATENCY_TARGET_MS")) and is_static and not asked
 
 
 def sentences(settings: Settings, is_static: bool) -> list[str]:

@@ -7,10 +7,10 @@ from functools import partial
 
 from cpuruntime.demand import demand_of
 from cpuruntime.devices.cpu.calibration import Trials, recall
+from cpuruntime.devices.cpu.effects import tries_other_streams
 from cpuruntime.devices.cpu.placement import foresee, unreserved
 from cpuruntime.graph.graph import Graph
 from cpuruntime.hints import StreamPlan, alternatives, plan_streams
-from cpuruntime.hints.resolver import AUTO, has_one_stream
 from cpuruntime.program.weights import WeightStore
 from cpuruntime.properties import Settings
 from cpuruntime.streams.ledger import NOBODY, Ledger
@@ -47,7 +47,7 @@ def forecast(graph: Graph, optimised: Graph | None, settings: Settings, topology
     unknown = []
     if measured is not None and chosen is None and len(alternatives(settings, left, demand)) > 1:
         unknown.append(f"STREAMS_CALIBRATION_MS is {budget}: compiling measures other streams, too, and takes the best")
-    if target and optimised is not None and settings.get("NUM_STREAMS", AUTO) == AUTO and not has_one_stream(settings):
+    if tries_other_streams(settings, optimised is not None):
         unknown.append(
             f"LATENCY_TARGET_MS is {target:g}: compiling measures streams of other sizes on these processors, too, and "
             "the load decides which are used"

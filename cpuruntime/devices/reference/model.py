@@ -25,6 +25,7 @@ from cpuruntime.devices.interface import (
 )
 from cpuruntime.devices.memory import aligned_zeros
 from cpuruntime.errors import CancelledError, DeadlineExceededError, Error, InvalidArgumentError
+from cpuruntime.forks import threads_are_gone
 from cpuruntime.graph.graph import Graph, Node, Value
 from cpuruntime.properties import Settings
 from cpuruntime.shape_inference import evaluate
@@ -60,6 +61,7 @@ class ReferenceModel(DeviceModel):
         }
         super().__init__(PortInfo.inputs_of(graph), PortInfo.outputs_of(graph), resolved)
         self.closed = False
+        self._process = os.getpid()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._threads = max(self.streams, 1)
         for index in range(self._threads):
@@ -85,6 +87,11 @@ class ReferenceModel(DeviceModel):
         """Every node, as a fallback: none has a kernel here, and none is timed."""
         rows = [Row((n.name,), n.op_type, "onnx.reference", "plain", fallback=True) for n in self.graph.nodes]
         return Explanation("REFERENCE", rows, [f"streams: {self.streams}, {self._reason}"])
+
+    def check_threads(self) -> None:
+        """Raise Error in a forked child, which has none."""
+        if os.getpid() != self._process:
+            raise threads_are_gone()
 
     def close(self) -> None:
         """Let each thread end when it comes to the end of the queue. `SimpleQueue.put` is safe in finalizers."""
@@ -208,6 +215,7 @@ class ReferenceRequest(DeviceRequest):
         """Queue one inference."""
         self._job = None
         self._model.check_open()
+        self._model.check_threads()
         job = self._job = _Job(self, done, terms.deadline)
         self._model.queue(job)
         if self._model.closed and job.claim.acquire(blocking=False):
