@@ -111,6 +111,11 @@ class Task(ABC):
         return self._count[0] != self._pending
 
     @property
+    def is_lost(self) -> bool:
+        """Whether the latest submission was made before the process forked, and is never over here."""
+        return self._forks != _forks
+
+    @property
     def outcome(self) -> BaseException | None:
         """The result of a submission that was over without the interpreter; None for others."""
         completed: int = self._words[_COMPLETED]

@@ -204,7 +204,7 @@ class Companion(Part):
     def cancel(self) -> bool:
         """End the inference at the next step, or with its batch."""
         with self._bounded.mutex:
-            if self._accompanied:
+            if self._accompanied and not self.is_lost:
                 self._dropped = True
                 return True
             return super().cancel()

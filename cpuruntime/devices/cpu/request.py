@@ -139,7 +139,7 @@ class CpuRequest(Task, QuietRequest):
     def cancel(self) -> bool:
         """End the inference at the next step."""
         self._model.executor.cancel(self)
-        return self.placed and not self.is_over
+        return self.placed and not self.is_over and not self.is_lost
 
     def begin(self, stream: Stream) -> Job | None:
         """Bind the memory to the stream's instance of the program for these shapes, and start it."""
