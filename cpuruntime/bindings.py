@@ -294,8 +294,9 @@ class Bindings:
         if not tensor.is_continuous():
             raise InvalidArgumentError(f"Output '{port.name}': the tensor is a part of another and not contiguous.")
         check_shape(tensor.data.shape, port, "Output")
-        self._device.set_output(index, tensor.data)
-        self.outputs[index] = tensor.data
+        array = tensor.data
+        self._device.set_output(index, array)
+        self.outputs[index] = array
         self.followed["output", index] = tensor
 
 

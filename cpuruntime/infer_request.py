@@ -181,9 +181,9 @@ class InferRequest:
                 run.callback, run.hook = self._callback, hook
                 self._run = run
                 self._device.start(self._finish, terms)
-        except BaseException as error:
-            # an interrupt may have struck after the inference was queued; then it is cancelled, and still to finish
-            pending = self._is(run) and not isinstance(error, Exception) and self._device.cancel()
+        except BaseException:
+            # what a signal handler raised may have struck after the inference was queued; then it is still to finish
+            pending = self._is(run) and run.started > 0 and self._device.cancel()
             if pending and self._run is not run:
                 run.quiet = True
                 self._run = run

@@ -217,9 +217,18 @@ def _target_machine() -> llvm.TargetMachine:
     )
 
 
+def keep_for_good(owner: object) -> None:
+    """Never lets go of an object: native threads that are left at the end of the process outlive the interpreter."""
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner))
+
+
 @cache
 def _engine() -> llvm.ExecutionEngine:
-    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())
+    keep_for_good(engine)
+    return engine
 
 
 @cache

@@ -217,9 +217,10 @@ class Instance:
         """Points every argument that names input or output `index` at `address`."""
         key = (place, index)
         if self._bound.get(key) != address:
-            self._bound[key] = address
+            self._bound[key] = 0  # until all is done: an interrupt may come in between
             for word, offset in self.program.bindings.get(key, ()):
                 self.arguments[word] = address + offset
+            self._bound[key] = address
 
     def begin(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> Job | None:
         """Starts an inference on the bound memory, `inputs` and `outputs`: the native job to run first.

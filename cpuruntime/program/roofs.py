@@ -64,23 +64,31 @@ class ReadRoof:
         target = np.zeros(threads * LANES, np.float32)
         addresses = {"source": self._memory.ctypes.data, "target": target.ctypes.data}
         block = argument_block(read_memory, size=size, repeats=repeats, **addresses)
-        self._read(block, threads)
-        return size * repeats / statistics.median(self._read(block, threads) for _ in range(times))
+        owners = (self._memory, target)
+        self._read(block, threads, owners)
+        return size * repeats / statistics.median(self._read(block, threads, owners) for _ in range(times))
 
     @staticmethod
-    def _read(block: np.ndarray, threads: int) -> float:
-        """Seconds until the last of the threads is done, from when all of them are ready."""
+    def _read(block: np.ndarray, threads: int, owners: object) -> float:
+        """Seconds until the last of the threads is done, from when all of them are ready.
+
+        The threads keep the `owners` of the memory: an interrupt ends the wait for them.
+        """
         ready = threading.Barrier(threads)
         durations = [0.0] * threads
 
-        def share(thread: int) -> None:
+        def share(thread: int, owners: object) -> None:
             ready.wait()
             durations[thread] = seconds(lambda: read_memory.entry(block.ctypes.data, thread, threads))
 
-        others = [threading.Thread(target=share, args=(thread,)) for thread in range(1, threads)]
-        for other in others:
-            other.start()
-        share(0)
+        others = [threading.Thread(target=share, args=(thread, owners)) for thread in range(1, threads)]
+        try:
+            for other in others:
+                other.start()
+            share(0, owners)
+        except BaseException:
+            ready.abort()
+            raise
         for other in others:
             other.join()
         return max(durations)

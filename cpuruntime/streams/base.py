@@ -43,7 +43,7 @@ class Executor(ABC):
         """Executes the task before it returns, on the calling thread if a stream is idle; raises what the task raises.
 
         done() is not called. Ctrl-C (KeyboardInterrupt) ends the wait for a busy stream: a task that has not begun
-        never will; one that has is waited for, unless Ctrl-C comes again.
+        never will; one that has is waited for, and Ctrl-C again ends it at its next step.
         """
 
     @abstractmethod
@@ -70,9 +70,9 @@ class Executor(ABC):
 
     @abstractmethod
     def watch(self, task: Task, function: Callable[[], None]) -> None:
-        """Calls a function, which does not raise, once the quiet task's submission is over: any time if it is already.
+        """Calls a function, which does not raise, when the quiet task's submission is over; at once if it is already.
 
-        On a thread for callbacks. One function for a submission.
+        On a thread for callbacks, or this one, or both. One function for a submission.
         """
 
     @abstractmethod

@@ -162,6 +162,10 @@ class Caller:
                 self._listen()
             else:
                 callers.stand_by.entry(self.address, 0, 0)
+        # What a callback left that was still going on when nothing more was to come.
+        while self.ready:
+            with suppress(IndexError):
+                self.ready.popleft()()
 
     def _listen(self) -> None:
         """Calls back until another thread is the listener or nothing more comes."""

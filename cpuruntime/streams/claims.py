@@ -8,12 +8,14 @@ from contextlib import suppress
 from functools import cache
 
 from cpuruntime.ops import claims, signals
+from cpuruntime.ops.jit import keep_for_good
 
 from .native import aligned_bytes, holding_the_gil
 
 LOW, MEDIUM, HIGH = range(claims.LEVELS)
 
 _table = aligned_bytes(claims.TABLE_BYTES)
+keep_for_good(_table)
 TABLE: int = _table.ctypes.data
 """The address of the process's table of claims; it stays for good, so what runs may always write there."""
 

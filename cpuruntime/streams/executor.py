@@ -177,12 +177,20 @@ class StreamExecutor(Executor):
             errand.wait()
         except BaseException:
             if not self._core.withdraw(errand):
-                errand.wait()
+                self._see_out(errand)
             raise
         task.taken = errand.taken
         error = errand.error or errand.outcome
         if error is not None:
             raise error
+
+    def _see_out(self, task: Task) -> None:
+        """Waits for a task that works on its caller's memory; an interrupt ends it at its next step."""
+        while not (task.is_over or self._core.is_forked):
+            try:
+                task.wait()
+            except BaseException:
+                task.control.cancel()
 
     def cancel(self, task: Task) -> None:
         self._core.cancel(task)
@@ -194,10 +202,13 @@ class StreamExecutor(Executor):
         self._core.caller.call(partial(task.call_back, error))
 
     def watch(self, task: Task, function: Callable[[], None]) -> None:
-        self._start_caller()
         caller = self._core.caller
         caller.flying.append(Watch(task._watch(caller.address), function))
+        self._start_caller()
         caller.notify()
+        if task.is_over:
+            # The threads that call back may have ended before they saw the watch.
+            function()
 
     def _start_caller(self) -> None:
         core = self._core

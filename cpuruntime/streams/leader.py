@@ -137,7 +137,8 @@ class Core:
     """
 
     def __init__(self, ended: Callable[[], None] | None = None) -> None:
-        self.mutex = threading.Lock()
+        # One thread may want it twice: in a signal handler, or when the garbage collector closes the model.
+        self.mutex = threading.RLock()
         self.queue: list[tuple[int, float, int, Task]] = []
         self.idle: list[LedStream] = []
         self.streams: list[LedStream] = []
@@ -232,14 +233,17 @@ class Core:
         knowing of the queue. As in StreamExecutor.submit no Ctrl-C loses a task; called again, it does what is left.
         """
         with self.mutex:
-            for index in reversed(range(len(self.idle))):
-                stream = self.idle[index]
+            for index, stream in reversed([*enumerate(self.idle)]):
                 stream.recall()
-                if self.queue and stream.flight[0] == runner.LANDED:
+                # From here to the ring no call: a signal handler, too, may start an inference.
+                is_idle = stream.flight[0] == runner.LANDED and self.idle[index : index + 1] == [stream]
+                if self.queue and is_idle:
                     # The leader begins it.
                     stream.task = self.queue[0][3]
                     del self.queue[0]
                     del self.idle[index]
+                    stream._ring(stream._bell, 0, 0)
+                elif self.closed:
                     stream.ring()
 
     def next(self, stream: LedStream) -> Task | None:
@@ -284,7 +288,7 @@ class Core:
     def retire(self, stream: LedStream) -> bool:
         """Whether the leader ends here: nothing is queued, nobody has the stream, and no task can come."""
         with self.mutex:
-            if not self.closed or stream not in self.idle or stream.flight[0] != runner.LANDED:
+            if not self.closed or self.queue or stream not in self.idle or stream.flight[0] != runner.LANDED:
                 return False
             self.idle.remove(stream)
             return True
@@ -370,7 +374,7 @@ class Core:
             stream._group.interrupt()
 
     def forked(self) -> None:
-        self.mutex = threading.Lock()
+        self.mutex = threading.RLock()
         self.is_forked = True
 
 

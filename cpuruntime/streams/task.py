@@ -111,6 +111,11 @@ class Task(ABC):
         return self._count[0] != self._pending
 
     @property
+    def is_lost(self) -> bool:
+        """Whether the latest submission was made before the process forked, and is never over here."""
+        return self._forks != _forks
+
+    @property
     def outcome(self) -> BaseException | None:
         """The result of a submission that was over without the interpreter; None for others."""
         completed: int = self._words[_COMPLETED]
@@ -174,6 +179,9 @@ class Task(ABC):
         self.placed = self._begun = False
         self._steps = self.taken = 0
         self._forks = _forks
+        if self._count[0] == self._pending:
+            # From its own done(): the submission before is over now, so that its end is not taken for this one's.
+            self._release()
         self._pending = self._count[0]
 
     def _begin(self, stream: Stream) -> None:
@@ -234,10 +242,12 @@ class Task(ABC):
 
     def call_back(self, error: BaseException | None = None) -> None:
         """What follows the end of a task that is not quiet or waited in vain: done(), and those who wait are woken."""
+        pending = self._pending
         if error is None and self._steps:
             error = self.outcome
         self._over(error)
-        self._release()
+        if self._count[0] == pending:
+            self._release()
 
     def _release(self) -> None:
         """Wakes those who wait for the submission."""

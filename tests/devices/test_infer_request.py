@@ -166,11 +166,14 @@ def test_an_error_of_start_leaves_the_request_idle() -> None:
     request.wait()
 
 
-def test_an_interrupt_after_the_inference_was_queued_does_not_lose_it(gated: Gated, gate: Gate) -> None:
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, TimeoutError])
+def test_an_interrupt_after_the_inference_was_queued_does_not_lose_it(
+    gated: Gated, gate: Gate, kind: type[BaseException]
+) -> None:
     compiled, model = gated
     request = compiled.create_infer_request()
-    model.interrupt = KeyboardInterrupt()
-    with pytest.raises(KeyboardInterrupt):
+    model.interrupt = kind()
+    with pytest.raises(kind):
         request.start_async(ROW)
     with pytest.raises(BusyError):
         request.infer()

@@ -294,3 +294,43 @@ def test_what_batches_take_is_explained() -> None:
 def test_profiling_does_without() -> None:
     compiled = ov.compile_model(product(), "CPU", {**BOUND, "PERF_COUNT": True})
     assert compiled._shared.device.batches[0].most == 1
+
+
+def test_interrupts_do_not_end_an_inference_before_it_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = Held()
+    part = held.requests[0]._device._last
+    wait, strikes = part.wait, [KeyboardInterrupt(), KeyboardInterrupt()]
+
+    def struck() -> bool:
+        if strikes:
+            raise strikes.pop()
+        held.let_go()
+        done: bool = wait()
+        return done
+
+    monkeypatch.setattr(part, "wait", struck)
+    with pytest.raises(KeyboardInterrupt):
+        held.requests[0].infer([held.x[0]])
+    assert part.is_over
+
+
+def test_an_error_of_a_signal_handler_after_an_inference_was_queued_does_not_lose_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held = Held()
+    executor = held.device.models[0].executor
+    submit = executor.submit
+
+    def struck(task: Any) -> None:
+        submit(task)
+        raise TimeoutError
+
+    monkeypatch.setattr(executor, "submit", struck)
+    with pytest.raises(TimeoutError):
+        held.requests[0].start_async([held.x[0]])
+    assert held.requests[0].is_busy()
+    assert held.device._admission.waiting == 1
+    held.let_go()
+    with pytest.raises(CancelledError):
+        held.requests[0].wait()
+    assert held.device._admission.waiting == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, cast
 
@@ -89,8 +90,8 @@ class BoundedRequest(DeviceRequest):
         try:
             part.start(over, terms)
         except BaseException as error:
-            # An interrupt may have struck after it was queued.
-            if isinstance(error, Exception) or not part.cancel():
+            # What a signal handler raised may have struck after it was queued.
+            if not part.cancel():
                 self._model.end(ticket, error, part.ended)
             raise
 
@@ -152,8 +153,10 @@ class Companion(Part):
             self.start(outcome.append)
             self.wait()
         except BaseException:
+            # Further interrupts do not end the wait: what is in flight uses the request's memory.
             while not outcome and self.cancel():
-                self.wait()
+                with suppress(BaseException):
+                    self.wait()
             raise
         if outcome[0] is not None:
             raise outcome[0]
@@ -201,7 +204,7 @@ class Companion(Part):
     def cancel(self) -> bool:
         """End the inference at the next step, or with its batch."""
         with self._bounded.mutex:
-            if self._accompanied:
+            if self._accompanied and not self.is_lost:
                 self._dropped = True
                 return True
             return super().cancel()

@@ -170,7 +170,8 @@ class CpuModel(DeviceModel):
         if not programs:
             decisions.append("the model has dynamic shapes: its steps are planned at the first inference")
             return Explanation("CPU", [], decisions)
-        program, kept = programs[-1], self._weights.nbytes
+        with self._planning:
+            program, kept = programs[-1], self._weights.nbytes
         if program.repeats > 1:
             decisions.append(
                 f"each of the {program.repeats} samples of a batch goes through all steps before the next one, so that "

@@ -67,12 +67,14 @@ class CpuRequest(Task, QuietRequest):
 
     def set_input(self, index: int, array: np.ndarray) -> None:
         """Bind memory to an input."""
+        address, bound = array.ctypes.data, object()
+        # From here to the end no call, so that an interrupt leaves no address of memory that is gone.
         old = self._inputs[index]
         if old is None or old.shape != array.shape:
             self._program = None
         self._inputs[index] = array
-        self._input_addresses[index] = array.ctypes.data
-        self._bound = object()
+        self._input_addresses[index] = address
+        self._bound = bound
 
     def output_array(self, index: int) -> np.ndarray:
         """The memory bound to an output."""
@@ -80,11 +82,16 @@ class CpuRequest(Task, QuietRequest):
 
     def set_output(self, index: int, array: np.ndarray) -> None:
         """Bind the user's memory to an output."""
-        self._outputs[index] = array
-        self._output_addresses[index] = array.ctypes.data
+        self._bind_output(index, array)
         self._users[index] = True
-        self._bound = object()
         self._program = None
+
+    def _bind_output(self, index: int, array: np.ndarray) -> None:
+        address, bound = array.ctypes.data, object()
+        # As in set_input.
+        self._outputs[index] = array
+        self._output_addresses[index] = address
+        self._bound = bound
 
     def run(self) -> None:
         """Run one inference by an idle stream and this thread, or wait for a stream."""
@@ -132,7 +139,7 @@ class CpuRequest(Task, QuietRequest):
     def cancel(self) -> bool:
         """End the inference at the next step."""
         self._model.executor.cancel(self)
-        return self.placed and (not self.is_over if self.quiet else self._callback is not None)
+        return self.placed and not self.is_over and not self.is_lost
 
     def begin(self, stream: Stream) -> Job | None:
         """Bind the memory to the stream's instance of the program for these shapes, and start it."""
@@ -190,9 +197,7 @@ class CpuRequest(Task, QuietRequest):
                     f"Output '{self._model.outputs[index].name}' has shape {list(shape)} for these inputs; the array "
                     f"that was set for it has {list(array.shape)}."
                 )
-            self._outputs[index] = aligned_zeros(shape, array.dtype)
-            self._output_addresses[index] = self._outputs[index].ctypes.data
-            self._bound = object()
+            self._bind_output(index, aligned_zeros(shape, array.dtype))
         self._program = program
         return program
 

@@ -213,6 +213,7 @@ class ReferenceRequest(DeviceRequest):
 
     def start(self, done: Done, terms: Terms = TERMS) -> None:
         """Queue one inference."""
+        self._job = None
         self._model.check_open()
         self._model.check_threads()
         job = self._job = _Job(self, done, terms.deadline)
