@@ -122,6 +122,7 @@ def test_threads_that_are_not_pinned_claim_every_processor() -> None:
     until(lambda: low.is_parked)
     high.end()
     low.advances()
+    assert not low.is_parked
     low.end()
 
 
@@ -130,6 +131,7 @@ def test_threads_that_are_not_pinned_give_way_where_they_are() -> None:
     until(lambda: low.is_parked)
     high.end()
     low.advances()
+    assert not low.is_parked
     low.end()
 
 
