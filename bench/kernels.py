@@ -27,14 +27,14 @@ from typing import Any
 import cpuruntime as ov
 from cpuruntime.cli.model_options import batched_shapes
 from cpuruntime.cli.parser import Parser, positive
+from cpuruntime.compiler import isa
 from cpuruntime.errors import Error, UnsupportedError
-from cpuruntime.graph.graph import Graph
-from cpuruntime.ops import isa
-from cpuruntime.ops.tile_shapes import tile_shapes
-from cpuruntime.program.planner import Step
-from cpuruntime.program.roofs import FmaPeak, ReadRoof
-from cpuruntime.program.tiles import Tiling
-from cpuruntime.program.work import COMPUTE, family, flops
+from cpuruntime.graph import Graph
+from cpuruntime.ops.tiles.tile_shapes import tile_shapes
+from cpuruntime.program.plan.planner import Step
+from cpuruntime.program.report.roofs import FmaPeak, ReadRoof
+from cpuruntime.program.report.work import COMPUTE, family, flops
+from cpuruntime.program.tuning.tiles import Tiling
 from kernel import report
 from kernel.choices import Choice, judge
 from kernel.measure import measure_program

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import models
+from cpuruntime.api.core import Core
 from cpuruntime.cli.parser import Parser, positive, positive_seconds
-from cpuruntime.core import Core
 from cpuruntime.streams.thread_group import ThreadGroup
 from kernel.program import Runnable, optimised
 from peer.compare import Plan, compare

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from cpuruntime.cli.parser import Parser, positive, positive_seconds
 from cpuruntime.errors import Error
-from cpuruntime.program.roofs import FmaPeak
+from cpuruntime.program.report.roofs import FmaPeak
 from peer import document
 from peer.compare import Plan, compare
 from peer.engines import ENGINES, installed

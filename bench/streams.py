@@ -20,7 +20,7 @@ from unittest.mock import patch
 
 import cpuruntime as ov
 from cpuruntime.cli.parser import Parser, positive, positive_seconds
-from cpuruntime.devices.cpu import calibration
+from cpuruntime.devices.cpu.streams import calibration
 from cpuruntime.errors import Error
 from peer.models import prepare
 from peer.ratios import rotated

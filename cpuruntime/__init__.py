@@ -26,47 +26,45 @@ from cpuruntime.errors import (
     OverloadedError,
     UnsupportedError,
 )
+from cpuruntime.version import __version__
 
 if TYPE_CHECKING:
     from cpuruntime import properties
-    from cpuruntime.anatomy import LatencyAnatomy
-    from cpuruntime.async_infer_queue import AsyncInferQueue
-    from cpuruntime.compiled_model import CompiledModel
-    from cpuruntime.core import Core, Version, compile_model
+    from cpuruntime.api.async_infer_queue import AsyncInferQueue
+    from cpuruntime.api.compiled_model import CompiledModel
+    from cpuruntime.api.core import Core, Version, compile_model
+    from cpuruntime.api.infer_request import InferRequest
+    from cpuruntime.api.model import Model
+    from cpuruntime.api.ports import ConstOutput, Output
+    from cpuruntime.api.request.latency import LatencyAnatomy
+    from cpuruntime.api.tensor import Tensor
     from cpuruntime.devices.interface import Explanation, ProfilingInfo
-    from cpuruntime.graph.shapes import Dimension, PartialShape, Shape
-    from cpuruntime.graph.types import Type
+    from cpuruntime.frontend.light_models import light_model
+    from cpuruntime.graph import Dimension, PartialShape, Shape, Type
     from cpuruntime.hints import StreamPlan
-    from cpuruntime.infer_request import InferRequest
-    from cpuruntime.light_models import light_model
-    from cpuruntime.model import Model
-    from cpuruntime.port import ConstOutput, Output
-    from cpuruntime.streams.topology import Topology
-    from cpuruntime.tensor import Tensor
-
-__version__ = "0.1.0"
+    from cpuruntime.host.topology import Topology
 
 _HOMES = {
-    "AsyncInferQueue": "async_infer_queue",
-    "CompiledModel": "compiled_model",
-    "ConstOutput": "port",
-    "Core": "core",
-    "Dimension": "graph.shapes",
+    "AsyncInferQueue": "api.async_infer_queue",
+    "CompiledModel": "api.compiled_model",
+    "ConstOutput": "api.ports",
+    "Core": "api.core",
+    "Dimension": "graph",
     "Explanation": "devices.interface",
-    "InferRequest": "infer_request",
-    "LatencyAnatomy": "anatomy",
-    "Model": "model",
-    "Output": "port",
-    "PartialShape": "graph.shapes",
+    "InferRequest": "api.infer_request",
+    "LatencyAnatomy": "api.request.latency",
+    "Model": "api.model",
+    "Output": "api.ports",
+    "PartialShape": "graph",
     "ProfilingInfo": "devices.interface",
-    "Shape": "graph.shapes",
+    "Shape": "graph",
     "StreamPlan": "hints",
-    "Tensor": "tensor",
-    "Topology": "streams.topology",
-    "Type": "graph.types",
-    "Version": "core",
-    "compile_model": "core",
-    "light_model": "light_models",
+    "Tensor": "api.tensor",
+    "Topology": "host.topology",
+    "Type": "graph",
+    "Version": "api.core",
+    "compile_model": "api.core",
+    "light_model": "frontend.light_models",
 }
 
 __all__ = [

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from functools import cache
 
-from .isa import LANES, VECTOR_BYTES
-from .jit import Kernel, inline, kernel, lazy, made, record
-from .tile_shapes import tile_shapes
-from .vector_math import exp_or_zero
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.compiler.jit import Kernel, inline, kernel, lazy, made, record
+from cpuruntime.ops.functions.vector_math import exp_or_zero
+from cpuruntime.ops.tiles.tile_shapes import tile_shapes
 
-simd = lazy("simd")
-shuffle = lazy("shuffle")
+simd = lazy("cpuruntime.compiler.simd")
+shuffle = lazy("cpuruntime.compiler.shuffle")
 
 UNROLL = 4
 ROWS, COLUMNS = tile_shapes()[0]
@@ -72,8 +72,8 @@ def attention(tile_columns: int) -> Kernel:
 
     Threads share blocks of queries.
     """
-    scores_tile = made("register_tile", "make_tile", ROWS, COLUMNS, UNROLL, None, True)
-    results_tile = made("register_tile", "make_tile", ROWS, tile_columns, UNROLL, None, True)
+    scores_tile = made("cpuruntime.ops.tiles.register_tile", "make_tile", ROWS, COLUMNS, UNROLL, None, True)
+    results_tile = made("cpuruntime.ops.tiles.register_tile", "make_tile", ROWS, tile_columns, UNROLL, None, True)
 
     @kernel(ARGUMENTS, name=f"attention_f32_{LANES}_{ROWS}x{COLUMNS}x{tile_columns}")
     def run(a, thread, threads):

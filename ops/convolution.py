@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from functools import cache
 
-from .finish import make_buffer, make_finish
-from .isa import LANES, LINE, VECTOR_BYTES
-from .jit import Kernel, kernel, lazy, made, record
-from .window import taps_before
+from cpuruntime.compiler.isa import LANES, LINE, VECTOR_BYTES
+from cpuruntime.compiler.jit import Kernel, kernel, lazy, made, record
+from cpuruntime.ops.tiles.finish import make_buffer, make_finish
+from cpuruntime.ops.tiles.window import taps_before
 
-simd = lazy("simd")
+simd = lazy("cpuruntime.compiler.simd")
 
 UNROLL = 4
 """Channels in a loop body on blocked sources."""
@@ -48,7 +48,7 @@ def convolution(rows: int, columns: int, unroll: int, step: int, activation: str
     """
     # One line a loop body spreads a panel of two columns over eight tiles: measured, no slower than in a burst.
     lines = 1 if unroll == UNROLL else 0
-    tile = made("register_tile", "make_tile", rows, columns, unroll, step, False, lines)
+    tile = made("cpuruntime.ops.tiles.register_tile", "make_tile", rows, columns, unroll, step, False, lines)
 
     activated = activation != ""
     buffer, finish = make_buffer(rows, columns, activation), make_finish(rows, columns, activation)

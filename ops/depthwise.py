@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from functools import cache
 
-from .finish import make_buffer, make_finish
-from .isa import LANES, LINE, VECTOR_BYTES
-from .jit import Kernel, kernel, lazy, made, record
-from .window import taps_before
+from cpuruntime.compiler.isa import LANES, LINE, VECTOR_BYTES
+from cpuruntime.compiler.jit import Kernel, kernel, lazy, made, record
+from cpuruntime.ops.tiles.finish import make_buffer, make_finish
+from cpuruntime.ops.tiles.window import taps_before
 
-simd = lazy("simd")
+simd = lazy("cpuruntime.compiler.simd")
 
 ARGUMENTS = record(
     source="i8", source_batch="i8", source_block="i8", source_row="i8",
@@ -35,7 +35,7 @@ def depthwise(rows: int, taps: int, stride: int | None, inputs: int, outputs: in
     Source points at the pixel of the first output pixel's first kernel column, in image row 0. `activation` is as in
     `convolution`.
     """
-    tile = made("lane_tile", "make_lane_tile", rows, taps, stride, inputs, outputs)
+    tile = made("cpuruntime.ops.tiles.lane_tile", "make_lane_tile", rows, taps, stride, inputs, outputs)
     parts = outputs // inputs
     groups = "" if outputs == 1 else f"_{inputs}to{outputs}"
     steps = "" if stride is None else f"_s{stride}"

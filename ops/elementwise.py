@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from functools import cache
 
-from .activations import ACTIVATIONS
-from .isa import LANES
-from .jit import Inline, Kernel, inline, lazy
-from .loops import nest_kernel
-from .scalar_functions import BINARY as SCALAR_BINARY
-from .scalar_functions import BOOLEAN_RESULT, SERIAL
-from .scalar_functions import UNARY as SCALAR_UNARY
-from .typed import SIZES, convert, load, store, stored_as
-from .vector_math import power
+from cpuruntime.compiler.isa import LANES
+from cpuruntime.compiler.jit import Inline, Kernel, inline, lazy
+from cpuruntime.compiler.typed import SIZES, convert, load, store, stored_as
+from cpuruntime.ops.functions.activations import ACTIVATIONS
+from cpuruntime.ops.functions.scalar_functions import BINARY as SCALAR_BINARY
+from cpuruntime.ops.functions.scalar_functions import BOOLEAN_RESULT, SERIAL
+from cpuruntime.ops.functions.scalar_functions import UNARY as SCALAR_UNARY
+from cpuruntime.ops.functions.vector_math import power
+from cpuruntime.ops.tiles.loops import nest_kernel
 
-simd = lazy("simd")
+simd = lazy("cpuruntime.compiler.simd")
 
 
 @inline

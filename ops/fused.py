@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
-from .activations import ACTIVATIONS
-from .elementwise import VECTOR_BINARY
-from .jit import Kernel, generate, kernel, record
-from .loops import DIMENSIONS
+from cpuruntime.compiler.jit import Kernel, generate, kernel, record
+from cpuruntime.ops.elementwise import VECTOR_BINARY
+from cpuruntime.ops.functions.activations import ACTIVATIONS
+from cpuruntime.ops.tiles.loops import DIMENSIONS
 
 Instruction = tuple[str, tuple[str, ...]]
 Expression = tuple[Instruction, ...]
@@ -143,7 +143,7 @@ def _source(expression: Expression, still: str) -> str:
         "",
         *_imports(expression),
         "",
-        'simd = lazy("simd")',
+        'simd = lazy("cpuruntime.compiler.simd")',
         "",
         "",
         "def run(g, thread, threads):",
@@ -172,13 +172,17 @@ def _source(expression: Expression, still: str) -> str:
 
 
 def _imports(expression: Expression) -> list[str]:
-    helpers: dict[str, set[str]] = {"elementwise": {"same_everywhere"}}
+    helpers = {
+        "cpuruntime.compiler.isa": {"LANES"},
+        "cpuruntime.compiler.jit": {"lazy"},
+        "cpuruntime.ops.elementwise": {"same_everywhere"},
+        "cpuruntime.ops.tiles.loops": {"piece", "place", "share"},
+    }
     for op, _ in expression:
         function = ACTIVATIONS[op].function if op in ACTIVATIONS else VECTOR_BINARY.get(op)
         if function is not None and "(" in FUNCTIONS[op].text:
-            helpers.setdefault(function.function.__module__.rpartition(".")[2], set()).add(function.function.__name__)
-    helpers |= {"isa": {"LANES"}, "jit": {"lazy"}, "loops": {"piece", "place", "share"}}
-    return [f"from cpuruntime.ops.{m} import {', '.join(sorted(names))}" for m, names in sorted(helpers.items())]
+            helpers.setdefault(function.function.__module__, set()).add(function.function.__name__)
+    return [f"from {module} import {', '.join(sorted(names))}" for module, names in sorted(helpers.items())]
 
 
 def _place(name: str) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 
-from .jit import Inline, Kernel, inline, kernel, lazy, record
+from cpuruntime.compiler.jit import Inline, Kernel, inline, kernel, lazy, record
 
-simd = lazy("simd")
+simd = lazy("cpuruntime.compiler.simd")
 
 ARGUMENTS = record(
     source="i8", grid="i8", target="i8", batch="i8", channels="i8", in_height="i8", in_width="i8", height="i8",

@@ -5,10 +5,10 @@ The result is x * scale + shift with a scale and a shift for each channel of eac
 
 from __future__ import annotations
 
-from .isa import LANES, VECTOR_BYTES
-from .jit import inline, kernel, lazy, record
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.compiler.jit import inline, kernel, lazy, record
 
-simd = lazy("simd")
+simd = lazy("cpuruntime.compiler.simd")
 
 MOMENTS = record(
     source="i8", source_batch="i8", source_block="i8", source_row="i8", moments="i8",

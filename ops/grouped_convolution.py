@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from functools import cache
 
-from .isa import VECTOR_BYTES
-from .jit import Kernel, kernel, lazy, made, record
-from .window import taps_before
+from cpuruntime.compiler.isa import VECTOR_BYTES
+from cpuruntime.compiler.jit import Kernel, kernel, lazy, made, record
+from cpuruntime.ops.tiles.window import taps_before
 
-simd = lazy("simd")
+simd = lazy("cpuruntime.compiler.simd")
 
 # A column tile of a group: byte offset of the group's first input block in the source, its inputs begin .. end counted
 # from that block's first lane, byte offset of its weights, its first output block, and the lanes that belong to the
@@ -38,7 +38,7 @@ def grouped_convolution(rows: int, columns: int, unroll: int, step: int) -> Kern
     `unroll` channels per loop body: it divides the channels of a group and LANES. `step` is the byte distance of the
     source pixels of successive output pixels.
     """
-    tile = made("grouped_tile", "make_grouped_tile", rows, columns, unroll, step)
+    tile = made("cpuruntime.ops.tiles.grouped_tile", "make_grouped_tile", rows, columns, unroll, step)
     size = GROUP_TILE.itemsize
 
     @kernel(ARGUMENTS, name=f"grouped_f32_{VECTOR_BYTES // 4}_{rows}x{columns}_u{unroll}_s{step}")

@@ -11,12 +11,12 @@ from functools import cache
 
 import numpy as np
 
-from .jit import Inline, Kernel, inline, kernel, lazy, record
-from .movement import copy_bytes, copy_element
-from .scalar_functions import BINARY as SCALAR_BINARY
-from .typed import load, store
+from cpuruntime.compiler.jit import Inline, Kernel, inline, kernel, lazy, record
+from cpuruntime.compiler.typed import load, store
+from cpuruntime.ops.functions.scalar_functions import BINARY as SCALAR_BINARY
+from cpuruntime.ops.movement import copy_bytes, copy_element
 
-simd = lazy("simd")
+simd = lazy("cpuruntime.compiler.simd")
 
 AXES = 8
 COORDINATES = f"{AXES}i8"

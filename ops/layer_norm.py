@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from functools import cache
 
-from .isa import LANES, VECTOR_BYTES
-from .jit import Kernel, inline, kernel, lazy, record
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.compiler.jit import Kernel, inline, kernel, lazy, record
 
-simd = lazy("simd")
+simd = lazy("cpuruntime.compiler.simd")
 
 ARGUMENTS = record(source="i8", target="i8", scale="i8", shift="i8", rows="i8", length="i8", epsilon="f4")
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import cache
 
-from .isa import LANES, VECTOR_BYTES
-from .jit import Kernel, inline, kernel, lazy, record
-from .vector_math import exp, log
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.compiler.jit import Kernel, inline, kernel, lazy, record
+from cpuruntime.ops.functions.vector_math import exp, log
 
-shuffle = lazy("shuffle")
-simd = lazy("simd")
+shuffle = lazy("cpuruntime.compiler.shuffle")
+simd = lazy("cpuruntime.compiler.simd")
 
 LRN = record(
     source="i8", source_batch="i8", source_block="i8", source_row="i8",

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from functools import cache
 
-from .finish import make_buffer, make_finish
-from .isa import LANES, LINE, VECTOR_BYTES
-from .jit import Kernel, kernel, lazy, made, record
+from cpuruntime.compiler.isa import LANES, LINE, VECTOR_BYTES
+from cpuruntime.compiler.jit import Kernel, kernel, lazy, made, record
+from cpuruntime.ops.tiles.finish import make_buffer, make_finish
 
-simd = lazy("simd")
+simd = lazy("cpuruntime.compiler.simd")
 
 UNROLL = 4
 
@@ -39,7 +39,7 @@ def matmul(rows: int, columns: int, activation: str = "") -> Kernel:
     activated = activation != ""
     buffer, finish = make_buffer(rows, columns, activation), make_finish(rows, columns, activation)
     name = f"matmul_f32_{LANES}_{rows}x{columns}" + (f"_{activation}" if activated else "")
-    tile = made("register_tile", "make_tile", rows, columns, UNROLL, None, True, UNROLL)
+    tile = made("cpuruntime.ops.tiles.register_tile", "make_tile", rows, columns, UNROLL, None, True, UNROLL)
     panel_row = columns * VECTOR_BYTES
 
     @kernel(ARGUMENTS, name=name)

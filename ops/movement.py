@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .isa import LANES, VECTOR_BYTES
-from .jit import Kernel, inline, kernel, lazy, record
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.compiler.jit import Kernel, inline, kernel, lazy, record
 
-shuffle = lazy("shuffle")
-simd = lazy("simd")
+shuffle = lazy("cpuruntime.compiler.shuffle")
+simd = lazy("cpuruntime.compiler.simd")
 
 MAX_RANK = 8
 PIECE_BYTES = 1 << 14  # a longer contiguous run is split into pieces of this many bytes, for threads to share

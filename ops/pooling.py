@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from functools import cache
 
-from .isa import LANES, VECTOR_BYTES
-from .jit import Inline, Kernel, inline, kernel, lazy, record
-from .window import taps_before
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.compiler.jit import Inline, Kernel, inline, kernel, lazy, record
+from cpuruntime.ops.tiles.window import taps_before
 
-simd = lazy("simd")
+simd = lazy("cpuruntime.compiler.simd")
 
 PIXELS = 4  # output pixels per tile
 START = {True: 0.0, False: float("-inf")}  # by whether it is an average

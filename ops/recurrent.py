@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from functools import cache
 
-from .activations import ACTIVATIONS
-from .isa import LANES, VECTOR_BYTES
-from .jit import Inline, Kernel, inline, kernel, lazy, made, record
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.compiler.jit import Inline, Kernel, inline, kernel, lazy, made, record
+from cpuruntime.ops.functions.activations import ACTIVATIONS
 
-simd = lazy("simd")
+simd = lazy("cpuruntime.compiler.simd")
 
 UNROLL = 4
 
@@ -174,7 +174,7 @@ _STEPS = {"LSTM": _lstm, "GRU": _gru, "GRU reset after": _gru_reset_after, "RNN"
 
 
 def _product(rows: int, columns: int) -> Inline:
-    tile = made("register_tile", "make_tile", rows, columns, UNROLL, None, False)
+    tile = made("cpuruntime.ops.tiles.register_tile", "make_tile", rows, columns, UNROLL, None, False)
 
     @inline
     def product(a, index, groups, state, weights, bias, target, target_row, vectors):

@@ -13,12 +13,12 @@ from math import inf
 
 import numpy as np
 
-from .isa import LANES, VECTOR_BYTES
-from .jit import Inline, Kernel, inline, kernel, lazy, record
-from .typed import INTEGERS, SIZES, as_element, load, store
-from .vector_math import exp_or_zero, log
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.compiler.jit import Inline, Kernel, inline, kernel, lazy, record
+from cpuruntime.compiler.typed import INTEGERS, SIZES, as_element, load, store
+from cpuruntime.ops.functions.vector_math import exp_or_zero, log
 
-simd = lazy("simd")
+simd = lazy("cpuruntime.compiler.simd")
 
 ARGUMENTS = record(source="i8", target="i8", outer="i8", repeats="i8", middle="i8", length="i8", inner="i8")
 

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .isa import LANES, VECTOR_BYTES
-from .jit import inline, kernel, lazy, record
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.compiler.jit import inline, kernel, lazy, record
 
-shuffle = lazy("shuffle")
-simd = lazy("simd")
+shuffle = lazy("cpuruntime.compiler.shuffle")
+simd = lazy("cpuruntime.compiler.simd")
 
 CHUNK = 16 * LANES  # pixels of a row that a thread takes at once
 PIXELS = 4

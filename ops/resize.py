@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from functools import cache
 
-from .isa import LANES, VECTOR_BYTES
-from .jit import Kernel, kernel, lazy, record
-from .movement import copy_bytes
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.compiler.jit import Kernel, kernel, lazy, record
+from cpuruntime.ops.movement import copy_bytes
 
-simd = lazy("simd")
+simd = lazy("cpuruntime.compiler.simd")
 
 PIXELS = 4  # target pixels of a weighted sum that are made at once
 

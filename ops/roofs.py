@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .isa import VECTOR_BYTES
-from .jit import kernel, lazy, record
+from cpuruntime.compiler.isa import VECTOR_BYTES
+from cpuruntime.compiler.jit import kernel, lazy, record
 
-register_tile = lazy("register_tile")
-simd = lazy("simd")
+register_tile = lazy("cpuruntime.ops.tiles.register_tile")
+simd = lazy("cpuruntime.compiler.simd")
 
 CHAINS = 12
 """Independent multiply-adds in a round of `multiply_add`."""

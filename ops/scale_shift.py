@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
-from .activations import ACTIVATIONS
-from .isa import LANES, VECTOR_BYTES
-from .jit import Inline, Kernel, inline, lazy
-from .loops import contiguous, nest, nest_kernel
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.compiler.jit import Inline, Kernel, inline, lazy
+from cpuruntime.ops.functions.activations import ACTIVATIONS
+from cpuruntime.ops.tiles.loops import contiguous, nest, nest_kernel
 
-simd = lazy("simd")
+simd = lazy("cpuruntime.compiler.simd")
 
 
 @cache

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from functools import cache
 
-from .isa import LANES, VECTOR_BYTES
-from .jit import Inline, Kernel, inline, kernel, lazy, record
-from .vector_math import exp_or_zero, log
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.compiler.jit import Inline, Kernel, inline, kernel, lazy, record
+from cpuruntime.ops.functions.vector_math import exp_or_zero, log
 
-simd = lazy("simd")
+simd = lazy("cpuruntime.compiler.simd")
 
 ARGUMENTS = record(source="i8", target="i8", outer="i8", length="i8", inner="i8")
 

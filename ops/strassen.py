@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from functools import cache
 
-from .activations import ACTIVATIONS
-from .isa import LANES, LINE, VECTOR_BYTES
-from .jit import Inline, Kernel, inline, kernel, lazy, made, record
+from cpuruntime.compiler.isa import LANES, LINE, VECTOR_BYTES
+from cpuruntime.compiler.jit import Inline, Kernel, inline, kernel, lazy, made, record
+from cpuruntime.ops.functions.activations import ACTIVATIONS
 
-simd = lazy("simd")
+simd = lazy("cpuruntime.compiler.simd")
 
 UNROLL = 4
 LINES = 2  # of the next weights, asked for in each loop body
@@ -79,7 +79,7 @@ def strassen(rows: int, columns: int, activation: str = "") -> Kernel:
     Each of the products is computed for `chunk` row tiles by `group` column tiles, then these are put together, so that
     the sums of the source are read once for a group of columns. `activation` as in `matmul`.
     """
-    tile = made("register_tile", "make_tile", rows, columns, UNROLL, None, False, LINES)
+    tile = made("cpuruntime.ops.tiles.register_tile", "make_tile", rows, columns, UNROLL, None, False, LINES)
     finish = _finish(rows, columns, activation)
     tile_bytes = rows * columns * VECTOR_BYTES
     name = f"strassen_f32_{LANES}_{rows}x{columns}" + (f"_{activation}" if activation else "")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import cache
 
-from .jit import Inline, Kernel, inline, kernel, lazy, record
-from .movement import copy_element
-from .typed import load
+from cpuruntime.compiler.jit import Inline, Kernel, inline, kernel, lazy, record
+from cpuruntime.compiler.typed import load
+from cpuruntime.ops.movement import copy_element
 
-simd = lazy("simd")
+simd = lazy("cpuruntime.compiler.simd")
 
 ARGUMENTS = record(source="i8", values="i8", places="i8", element="i8", outer="i8", length="i8", inner="i8", count="i8")
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from functools import cache
 
-from .isa import LANES, VECTOR_BYTES
-from .jit import Kernel, kernel, lazy, made, record
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.compiler.jit import Kernel, kernel, lazy, made, record
 
-simd = lazy("simd")
+simd = lazy("cpuruntime.compiler.simd")
 
 UNROLL = 4
 
@@ -44,7 +44,7 @@ def transposed_convolution(rows: int, columns: int) -> Kernel:
     largest of all phases, strides those of the phases' pixels in the target, `dilation_height` and `source_column`
     (bytes) the distances of kernel elements in the source. `chunk` pixel tiles of a phase are worked on at once.
     """
-    tile = made("register_tile", "make_tile", rows, columns, UNROLL, VECTOR_BYTES, False)
+    tile = made("cpuruntime.ops.tiles.register_tile", "make_tile", rows, columns, UNROLL, VECTOR_BYTES, False)
 
     @kernel(ARGUMENTS, name=f"transposed_convolution_f32_{LANES}_{rows}x{columns}")
     def run(a, thread, threads):

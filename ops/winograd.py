@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from functools import cache
 
-from .finish import make_finish
-from .isa import LANES, LINE, VECTOR_BYTES
-from .jit import Kernel, inline, kernel, lazy, made, record
-from .winograd_methods import Method
+from cpuruntime.compiler.isa import LANES, LINE, VECTOR_BYTES
+from cpuruntime.compiler.jit import Kernel, inline, kernel, lazy, made, record
+from cpuruntime.ops.tiles.finish import make_finish
+from cpuruntime.ops.winograd_methods import Method
 
-simd = lazy("simd")
-system = lazy("system")
+simd = lazy("cpuruntime.compiler.simd")
+system = lazy("cpuruntime.streams.native.system")
 
 UNROLL = 4
 ZEROS = 16
@@ -45,7 +45,7 @@ WEIGHTS = record(source="i8", source_row="i8", target="i8", target_plane="i8", v
 @cache
 def winograd_weights(method: Method) -> Kernel:
     """Transforms `vectors` vectors of weights: a row of them for each tap at `source` to a plane for each product."""
-    transform = made("winograd_transforms", "transform_weights", method)
+    transform = made("cpuruntime.ops.winograd_transforms", "transform_weights", method)
 
     @kernel(WEIGHTS, name=f"winograd_weights_f32_{LANES}_{method.name}")
     def run(a, thread, threads):
@@ -110,10 +110,10 @@ def _copy(source, source_row, target, target_row, rows, columns):
 @cache
 def _input_phase(method: Method) -> Kernel:
     """Transforms the input of work item `item` into the scratch memory of `thread`."""
-    transform = made("winograd_transforms", "transform_input", method)
+    transform = made("cpuruntime.ops.winograd_transforms", "transform_input", method)
     v, h = method.vertical, method.horizontal
     step_y, step_x = v.outputs * v.stride, h.outputs * h.stride
-    fetch = made("winograd_transforms", "fetch_pixels", v.inputs, step_x, False)
+    fetch = made("cpuruntime.ops.winograd_transforms", "fetch_pixels", v.inputs, step_x, False)
     # Pixels at the left of a tile's input are those at the right of the tile before it.
     fresh = (h.inputs - step_x) * VECTOR_BYTES
 
@@ -145,7 +145,7 @@ def _input_phase(method: Method) -> Kernel:
 @cache
 def _product_phase(rows: int, columns: int) -> Kernel:
     """Multiplies the transformed input in the scratch memory of `thread` by the weights."""
-    tile = made("register_tile", "make_tile", rows, columns, UNROLL, VECTOR_BYTES, False, UNROLL)
+    tile = made("cpuruntime.ops.tiles.register_tile", "make_tile", rows, columns, UNROLL, VECTOR_BYTES, False, UNROLL)
 
     @kernel(WINOGRAD, name=f"winograd_product_f32_{LANES}_{rows}x{columns}")
     def run(a, item, thread):
@@ -185,9 +185,9 @@ def _output_phase(method: Method, activation: str) -> Kernel:
     """Transforms the products in the scratch memory of `thread` to the pixels of work item `item`."""
     activated = activation != ""
     finish = make_finish(1, 1, activation)
-    transform = made("winograd_transforms", "transform_output", method)
+    transform = made("cpuruntime.ops.winograd_transforms", "transform_output", method)
     m_y, m_x = method.vertical.outputs, method.horizontal.outputs
-    fetch = made("winograd_transforms", "fetch_pixels", m_y, m_x, True)
+    fetch = made("cpuruntime.ops.winograd_transforms", "fetch_pixels", m_y, m_x, True)
     tile_row, pixels = m_x * VECTOR_BYTES, method.outputs * VECTOR_BYTES
 
     @kernel(WINOGRAD, name=f"winograd_output_f32_{LANES}_{method.name}" + (f"_{activation}" if activated else ""))

@@ -11,9 +11,9 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from .isa import LINE
-from .simd import F32, FLOATS, I32, I64, LANES, call_llvm, pointer, splat
-from .winograd_methods import Matrix, Method
+from cpuruntime.compiler.isa import LINE
+from cpuruntime.compiler.simd import F32, FLOATS, I32, I64, LANES, call_llvm, pointer, splat
+from cpuruntime.ops.winograd_methods import Matrix, Method
 
 VECTOR_BYTES = 4 * LANES
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
-from cpuruntime.graph.graph import Graph, Node
-from cpuruntime.program.candidate import Candidate, Chosen, T, estimated
-from cpuruntime.program.planner import Planner
-from cpuruntime.program.trial import Trial, Workbench
-from cpuruntime.program.tuning import alternate, is_far
-from cpuruntime.program.weights import WeightStore
+from cpuruntime.graph import Graph, Node
+from cpuruntime.program.plan.planner import Planner
+from cpuruntime.program.plan.weights import WeightStore
+from cpuruntime.program.tuning.candidate import Candidate, Chosen, T, estimated
+from cpuruntime.program.tuning.trial import Trial, Workbench
+from cpuruntime.program.tuning.tuner import alternate, is_far
 
 
 @dataclass(frozen=True)

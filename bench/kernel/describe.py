@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cpuruntime.graph.graph import Node
-from cpuruntime.program.lower_convolution import Geometry
-from cpuruntime.program.planner import Step
-from cpuruntime.program.work import conversion_extents, is_conversion
+from cpuruntime.graph import Node
+from cpuruntime.program.convolution.direct import Geometry
+from cpuruntime.program.plan.planner import Step
+from cpuruntime.program.report.work import conversion_extents, is_conversion
 
 
 def describe(step: Step) -> str:

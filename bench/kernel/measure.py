@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
-from cpuruntime.program.planner import Step
-from cpuruntime.program.roofs import FmaPeak, seconds
+from cpuruntime.program.plan.planner import Step
+from cpuruntime.program.report.roofs import FmaPeak, seconds
 from kernel.program import Runnable, same_work
 
 SAMPLE_SECONDS = 0.004

@@ -8,17 +8,16 @@ from unittest.mock import patch
 import numpy as np
 
 from cpuruntime import passes
-from cpuruntime.graph.graph import Graph, Node, Value
-from cpuruntime.graph.types import Type
-from cpuruntime.ops.jit import Kernel
-from cpuruntime.program import lower_convolution
-from cpuruntime.program.candidate import Candidate
-from cpuruntime.program.lowerings import find
-from cpuruntime.program.planner import Planner, Step
+from cpuruntime.compiler.jit import Kernel
+from cpuruntime.graph import Graph, Node, Type, Value
+from cpuruntime.program.convolution import direct
+from cpuruntime.program.lowerings.catalogue import find
+from cpuruntime.program.plan.planner import Planner, Step
+from cpuruntime.program.plan.storage import Address, Place
+from cpuruntime.program.plan.weights import WeightStore
 from cpuruntime.program.program import Program
-from cpuruntime.program.storage import Address, Place
-from cpuruntime.program.tiles import Tiling
-from cpuruntime.program.weights import WeightStore
+from cpuruntime.program.tuning.candidate import Candidate
+from cpuruntime.program.tuning.tiles import Tiling
 
 
 class Runnable:
@@ -91,5 +90,5 @@ def one_convolution(channels: int, outputs: int, extent: int, kernel: int, tilin
     }
     node = Node("Conv", "conv", [x, Value.of("w", weights), None, None], [y], attributes, "cpuruntime")
     only = (Candidate(tiling, str(tiling), 1.0),)
-    with patch.object(lower_convolution, "rank_tilings", lambda *sizes: only):
+    with patch.object(direct, "rank_tilings", lambda *sizes: only):
         return Runnable(Graph("one convolution", [x], [y], [node]), exact=True)

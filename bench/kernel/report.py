@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cpuruntime.program.roofs import FmaPeak, ReadRoof
-from cpuruntime.program.work import Flops, flops, moved_bytes
+from cpuruntime.program.report.roofs import FmaPeak, ReadRoof
+from cpuruntime.program.report.work import Flops, flops, moved_bytes
 from kernel.describe import describe
 from kernel.measure import Timing
 

@@ -15,7 +15,7 @@ from cpuruntime.cli.inputs import SEED, random_array
 from cpuruntime.cli.model_options import batched_shapes
 from cpuruntime.cli.parser import parse_shapes
 from cpuruntime.errors import InvalidArgumentError, ModelNotFoundError
-from cpuruntime.light_models import LIGHT_MODELS, full_name
+from cpuruntime.frontend.light_models import LIGHT_MODELS, full_name
 
 BUILT = {"light": ov.light_model, "bench": models.build}
 SETS = {"light": LIGHT_MODELS, "bench": tuple(models.MODELS)}

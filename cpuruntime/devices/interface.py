@@ -27,13 +27,11 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from cpuruntime.errors import InvalidArgumentError, UnsupportedError
-from cpuruntime.graph.graph import Graph, Value
-from cpuruntime.graph.shapes import PartialShape
-from cpuruntime.graph.types import Type
+from cpuruntime.graph import Graph, PartialShape, Type, Value
 from cpuruntime.hints import StreamPlan
+from cpuruntime.host.topology import Topology
 from cpuruntime.properties import Property, Settings, declared, from_environment
 from cpuruntime.properties.hint import Priority
-from cpuruntime.streams.topology import Topology
 
 Done = Callable[[BaseException | None], None]
 

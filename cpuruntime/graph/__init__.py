@@ -1,7 +1,6 @@
 """The graph that models are read into, with element types and (partial) shapes."""
 
-from cpuruntime.graph.graph import Graph, Node, Value
-from cpuruntime.graph.printer import print_graph, print_node
+from cpuruntime.graph.graph import Graph, Node, Value, print_graph, print_node
 from cpuruntime.graph.shapes import Dimension, PartialShape, Shape
 from cpuruntime.graph.types import Type
 from cpuruntime.graph.verify import verify

@@ -6,7 +6,18 @@
 
 from cpuruntime.hints.alternatives import alternatives
 from cpuruntime.hints.candidates import candidates
-from cpuruntime.hints.plan import Chosen, Part, Stream, StreamPlan
-from cpuruntime.hints.resolver import plan_streams
+from cpuruntime.hints.plan import Chosen, Part, Stream, StreamPlan, counted
+from cpuruntime.hints.resolver import AUTO, has_one_stream, plan_streams
 
-__all__ = ["Chosen", "Part", "Stream", "StreamPlan", "alternatives", "candidates", "plan_streams"]
+__all__ = [
+    "AUTO",
+    "Chosen",
+    "Part",
+    "Stream",
+    "StreamPlan",
+    "alternatives",
+    "candidates",
+    "counted",
+    "has_one_stream",
+    "plan_streams",
+]

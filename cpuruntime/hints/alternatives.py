@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from cpuruntime.demand import Demand
 from cpuruntime.hints.candidates import E, P, candidates
 from cpuruntime.hints.plan import Chosen, StreamPlan
 from cpuruntime.hints.resolver import has_one_stream, is_latency, plan_streams
+from cpuruntime.host.topology import Topology
+from cpuruntime.operators.demand import Demand
 from cpuruntime.properties import Settings
-from cpuruntime.streams.topology import Topology
 
 MOST = 6
 """How many are measured; arbitrary."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cpuruntime.hints.plan import counted
+from cpuruntime.host.topology import Topology
 from cpuruntime.properties import Settings
-from cpuruntime.streams.topology import Topology
 
 P, E, HT = TYPES = ("P", "E", "HT")
 """Core types in the order of use: the first processor of each fast core, of each slow core, then the siblings."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import groupby
 
-from cpuruntime.streams.processors import cpu_list
+from cpuruntime.host.processors import cpu_list
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cpuruntime.demand import Demand, NodeDemand
 from cpuruntime.hints.candidates import HT, Candidates, E, P
 from cpuruntime.hints.plan import counted
-from cpuruntime.streams.topology import Topology
+from cpuruntime.host.topology import Topology
+from cpuruntime.operators.demand import Demand, NodeDemand
 
 FLOPS_PER_NS, BYTES_PER_NS, MEETING_NS = 100, 5, 200
 """What a core of a server computes, what it gets from memory while all others want some too, and what it costs threads

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cpuruntime.demand import Demand
 from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.hints.candidates import Candidates, candidates
 from cpuruntime.hints.division import Division, Limits, exactly, many_streams, one_stream
 from cpuruntime.hints.plan import Chosen, StreamPlan, counted
 from cpuruntime.hints.preference import Preference, for_latency, for_throughput
+from cpuruntime.host.topology import Topology
+from cpuruntime.operators.demand import Demand
 from cpuruntime.properties import Settings
-from cpuruntime.streams.topology import Topology
 
 AUTO, NUMA = -1, -2
 

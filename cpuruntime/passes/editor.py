@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from cpuruntime.graph import Graph, Node, Type, Value
-from cpuruntime.passes import dead_code
+from cpuruntime.passes.simplify import dead_code
 
 
 class Editor:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from cpuruntime import shape_inference
 from cpuruntime.errors import InternalError
 from cpuruntime.graph import Node, Type, Value
+from cpuruntime.operators import shape_inference
 from cpuruntime.passes.operators import ACTIVATIONS, DOMAIN
 
 _WINDOW = ("kernel_shape", "strides", "dilations", "pads", "group")

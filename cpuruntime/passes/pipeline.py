@@ -9,38 +9,35 @@ from typing import NamedTuple
 
 from cpuruntime.errors import Error, InternalError, InvalidArgumentError, nearest
 from cpuruntime.graph import Graph, verify
-from cpuruntime.passes import (
-    activations,
-    attention,
-    channel_arithmetic,
-    channel_shuffle,
-    clamps,
+from cpuruntime.passes.canonical import (
     compositions,
-    constant_folding,
     convolution,
     current_forms,
-    dead_code,
     default_attributes,
     einsum,
-    elementwise_chains,
-    epilogues,
     fully_connected,
-    gelu,
     group_norm,
-    merge_projections,
-    merge_views,
-    no_ops,
     normalisation,
-    pad_into_convolution,
     pooling,
     quantisation,
-    relu_placement,
     rows_of_products,
     softmax,
     transposed_convolution,
     variadic,
     views,
     volumes,
+)
+from cpuruntime.passes.fuse import activations, attention, elementwise_chains, epilogues, gelu, merge_projections
+from cpuruntime.passes.simplify import (
+    channel_arithmetic,
+    channel_shuffle,
+    clamps,
+    constant_folding,
+    dead_code,
+    merge_views,
+    no_ops,
+    pad_into_convolution,
+    relu_placement,
 )
 
 DUMP_VARIABLE = "CPURUNTIME_DUMP_AFTER"

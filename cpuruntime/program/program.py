@@ -13,16 +13,16 @@ from math import prod
 
 import numpy as np
 
+from cpuruntime.compiler.jit import Kernel
 from cpuruntime.errors import InvalidArgumentError
-from cpuruntime.graph.graph import Value
-from cpuruntime.ops import runner
-from cpuruntime.ops.jit import Kernel
+from cpuruntime.graph import Value
+from cpuruntime.host.memory import ALIGNMENT, allocate
 from cpuruntime.passes import evaluate
-from cpuruntime.program.arena import plan_arena
-from cpuruntime.program.memory import ALIGNMENT, allocate
-from cpuruntime.program.planner import FallbackStep, Planner, Step
-from cpuruntime.program.storage import Address, Place, Plain, Storage
+from cpuruntime.program.plan.arena import plan_arena
+from cpuruntime.program.plan.planner import FallbackStep, Planner, Step
+from cpuruntime.program.plan.storage import Address, Place, Plain, Storage
 from cpuruntime.streams.job import Job
+from cpuruntime.streams.native import runner
 
 # What one thread achieves at least in small steps, and what a step is worth sharing from; measured, roughly.
 FLOPS_PER_NANOSECOND, BYTES_PER_NANOSECOND, SMALL_NANOSECONDS = 50, 16, 2000

@@ -11,9 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from . import calls, claims
-from . import task as tasks
-from .task import Stream, Task
+from cpuruntime.streams import priorities, slow_callbacks
+from cpuruntime.streams import task as tasks
+from cpuruntime.streams.task import Stream, Task
 
 log = logging.getLogger("cpuruntime")
 
@@ -112,13 +112,13 @@ def _at_exit() -> None:
         log.warning("streams were still busy %g seconds after the end of the program", EXIT_PATIENCE)
     if "callbacks" in left:
         text = "callbacks had not returned %g seconds after the end of the program: %s"
-        log.warning(text, EXIT_PATIENCE, calls.names() or "unknown")
+        log.warning(text, EXIT_PATIENCE, slow_callbacks.names() or "unknown")
 
 
 def _in_child() -> None:
     tasks.forked()
-    calls.forked()
-    claims.forked()
+    slow_callbacks.forked()
+    priorities.forked()
     for lifetime in list(alive):
         lifetime.forked()
     alive.clear()

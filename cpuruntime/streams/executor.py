@@ -11,16 +11,15 @@ from itertools import accumulate
 from queue import SimpleQueue
 
 from cpuruntime.errors import InvalidArgumentError
-
-from . import claims
-from .affinity import allowed_cpus, is_stream_thread
-from .base import Executor, alive
-from .caller import Watch
-from .inline import InlineExecutor
-from .job import Job
-from .leader import Core, LedStream, lead
-from .task import Stream, Task
-from .thread_group import ThreadGroup
+from cpuruntime.host.affinity import allowed_cpus, is_stream_thread
+from cpuruntime.streams import priorities
+from cpuruntime.streams.base import Executor, alive
+from cpuruntime.streams.callback_pool import Watch
+from cpuruntime.streams.inline import InlineExecutor
+from cpuruntime.streams.job import Job
+from cpuruntime.streams.scheduler import Core, LedStream, lead
+from cpuruntime.streams.task import Stream, Task
+from cpuruntime.streams.thread_group import ThreadGroup
 
 log = logging.getLogger("cpuruntime")
 
@@ -31,7 +30,7 @@ def create_executor(
     cpus: Sequence[int] | None = None,
     pin: bool = True,
     ended: Callable[[], None] | None = None,
-    level: int = claims.MEDIUM,
+    level: int = priorities.MEDIUM,
 ) -> Executor:
     """An executor with `num_streams` streams of `threads_per_stream` threads each, or of as many as its items say.
 
@@ -65,7 +64,7 @@ class StreamExecutor(Executor):
         cpus: Sequence[int] | None = None,
         pin: bool = True,
         ended: Callable[[], None] | None = None,
-        level: int = claims.MEDIUM,
+        level: int = priorities.MEDIUM,
     ):
         sizes = [threads_per_stream] * num_streams if isinstance(threads_per_stream, int) else list(threads_per_stream)
         if num_streams < 1 or len(sizes) != num_streams or min(sizes) < 1:
@@ -86,7 +85,7 @@ class StreamExecutor(Executor):
                 group = ThreadGroup(threads, share, f"cpurt-s{index}", crowded, level)
                 self.unpinned += group.unpinned
                 self._start(LedStream(index, group))
-            claims.enter(level)
+            priorities.enter(level)
             core.level = level
         except BaseException:
             self.stop()

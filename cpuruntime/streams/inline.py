@@ -7,10 +7,10 @@ import time
 import weakref
 from collections.abc import Callable
 
-from . import claims
-from .base import Executor, alive
-from .task import Stream, Task, not_accepting
-from .thread_group import ThreadGroup
+from cpuruntime.streams import priorities
+from cpuruntime.streams.base import Executor, alive
+from cpuruntime.streams.task import Stream, Task, not_accepting
+from cpuruntime.streams.thread_group import ThreadGroup
 
 
 class InlineExecutor(Executor):
@@ -19,13 +19,13 @@ class InlineExecutor(Executor):
     `submit` returns when the task is executed and its done() was called.
     """
 
-    def __init__(self, level: int = claims.MEDIUM) -> None:
+    def __init__(self, level: int = priorities.MEDIUM) -> None:
         self.streams = [Stream(0, ThreadGroup(1, level=level))]
         self.unpinned = ()
         self._turn = threading.Lock()
         self._closed = False
-        claims.enter(level)
-        weakref.finalize(self, claims.leave, level).atexit = False
+        priorities.enter(level)
+        weakref.finalize(self, priorities.leave, level).atexit = False
         alive.add(self)
 
     def submit(self, task: Task) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cpuruntime.errors import CancelledError, DeadlineExceededError, Error, InvalidArgumentError
-from cpuruntime.ops import runner
+from cpuruntime.streams.native import runner
 
 COMPLETED, _CONTROL, _TIMING, _TASK, ELAPSED = (
     offset // 8 for offset in (runner.COMPLETED, runner.OF_CONTROL, runner.TIMING, runner.OF_TASK, runner.ELAPSED)

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 
 from cpuruntime.errors import Error
-from cpuruntime.forks import threads_are_gone
-from cpuruntime.ops import runner, signals
-
-from .claims import MEDIUM
-from .job import Control, Job
-from .native import aligned_bytes, notifier
-from .thread_group import ThreadGroup
+from cpuruntime.host.forks import threads_are_gone
+from cpuruntime.streams.job import Control, Job
+from cpuruntime.streams.memory import aligned_bytes, notifier
+from cpuruntime.streams.native import runner, signals
+from cpuruntime.streams.priorities import MEDIUM
+from cpuruntime.streams.thread_group import ThreadGroup
 
 log = logging.getLogger("cpuruntime")
 

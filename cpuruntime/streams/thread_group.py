@@ -11,13 +11,12 @@ from queue import SimpleQueue
 import numpy as np
 
 from cpuruntime.errors import InvalidArgumentError
-from cpuruntime.ops import runner
-
-from .affinity import allowed_cpus, enter_stream, mask_bytes
-from .claims import MEDIUM, TABLE
-from .job import COMPLETED, ELAPSED, Control, Job
-from .native import aligned_bytes, holding_the_gil, lead, notifier
-from .turns import OF_LEVEL, take_turns_of
+from cpuruntime.host.affinity import allowed_cpus, enter_stream, mask_bytes
+from cpuruntime.streams.job import COMPLETED, ELAPSED, Control, Job
+from cpuruntime.streams.memory import aligned_bytes, holding_the_gil, lead, notifier
+from cpuruntime.streams.native import runner
+from cpuruntime.streams.priorities import MEDIUM, TABLE
+from cpuruntime.streams.time_slices import OF_LEVEL, take_turns_of
 
 log = logging.getLogger("cpuruntime")
 

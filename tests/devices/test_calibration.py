@@ -11,9 +11,9 @@ import pytest
 from support.onnx_models import one_input, two_inputs
 
 import cpuruntime as ov
-from cpuruntime.devices.cpu import calibration, kept
-from cpuruntime.devices.cpu.kept import read_kept, write_kept
-from cpuruntime.ops import jit
+from cpuruntime.compiler import jit
+from cpuruntime.devices.cpu.streams import calibration, kept
+from cpuruntime.devices.cpu.streams.kept import read_kept, write_kept
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from support.repo_map import ROOT
 
 import cpuruntime as ov
 from cpuruntime.cli.main import main
-from cpuruntime.devices.cpu import calibration, kept
+from cpuruntime.devices.cpu.streams import calibration, kept
+from cpuruntime.host.cgroup import Quota
+from cpuruntime.host.processors import Cache
 from cpuruntime.properties import PROPERTIES
-from cpuruntime.streams.cgroup import Quota
-from cpuruntime.streams.processors import Cache
 
 several = pytest.mark.skipif(ov.Topology.read().usable < 2, reason="needs two processors")
 
@@ -141,7 +141,7 @@ def test_a_plan_fails_as_compiling_does(capsys: pytest.CaptureFixture[str], mode
 
 @several
 def test_a_plan_follows_the_quota_that_is_spent(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cpuruntime.streams.topology.cpu_quota", lambda root: Quota(1.0, 77))
+    monkeypatch.setattr("cpuruntime.host.topology.cpu_quota", lambda root: Quota(1.0, 77))
     core = ov.Core()
     other = core.compile_model(model, "CPU")
     plan = core.plan_streams(model, "CPU")

@@ -8,7 +8,8 @@ import pytest
 from support.onnx_models import one_input
 
 import cpuruntime as ov
-from cpuruntime.devices.cpu import CpuPlugin, effects
+from cpuruntime.devices.cpu import CpuPlugin
+from cpuruntime.devices.cpu.streams import effects
 from cpuruntime.properties import Settings, parse
 
 

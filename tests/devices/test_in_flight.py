@@ -20,12 +20,12 @@ from support.stream_tasks import Delay, Gate, Neighbours, Quiet, Run, until
 import cpuruntime as ov
 from cpuruntime.devices.cpu.model import CpuModel
 from cpuruntime.devices.cpu.request import CpuRequest
-from cpuruntime.ops import runner
-from cpuruntime.program import roofs
+from cpuruntime.program.plan.weights import WeightStore
 from cpuruntime.program.program import Instance
-from cpuruntime.program.weights import WeightStore
+from cpuruntime.program.report import roofs
 from cpuruntime.streams.executor import StreamExecutor
-from cpuruntime.streams.leader import LedStream
+from cpuruntime.streams.native import runner
+from cpuruntime.streams.scheduler import LedStream
 
 TESTS = Path(__file__).resolve().parents[1]
 

@@ -13,7 +13,7 @@ from support.onnx_models import chain, one_input
 from support.stream_tasks import Gate as StreamGate
 
 import cpuruntime as ov
-from cpuruntime.anatomy import LatencyAnatomy
+from cpuruntime.api.request.latency import LatencyAnatomy
 
 ROW = np.arange(4, dtype=np.float32)[None]
 CLOSE = 0.005  # milliseconds

@@ -15,10 +15,10 @@ from support.onnx_models import make_model
 from support.stream_tasks import Gate
 
 import cpuruntime as ov
-from cpuruntime.demand import Demand
-from cpuruntime.devices.cpu import batches
-from cpuruntime.devices.cpu.batches import Batch
+from cpuruntime.devices.cpu.latency import batches
+from cpuruntime.devices.cpu.latency.batches import Batch
 from cpuruntime.errors import CancelledError, DeadlineExceededError
+from cpuruntime.operators.demand import Demand
 
 BOUND = {"PERFORMANCE_HINT": "THROUGHPUT", "LATENCY_TARGET_MS": 60_000, "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1}
 WEIGHTS = np.random.default_rng(7).standard_normal((6, 40), dtype=np.float32)

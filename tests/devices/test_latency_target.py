@@ -11,9 +11,9 @@ from support.onnx_models import one_input
 from support.stream_tasks import Gate
 
 import cpuruntime as ov
-from cpuruntime.devices.cpu.bounded import BoundedModel, BoundedRequest
+from cpuruntime.devices.cpu.latency.model import BoundedModel, BoundedRequest
 from cpuruntime.errors import InvalidArgumentError, OverloadedError
-from cpuruntime.streams.ledger import Ledger
+from cpuruntime.host.ledger import Ledger
 
 BOUND = {"PERFORMANCE_HINT": "THROUGHPUT", "LATENCY_TARGET_MS": 10_000}
 

@@ -22,7 +22,7 @@ from support.onnx_models import chain, one_input
 from support.stream_tasks import until
 
 import cpuruntime as ov
-from cpuruntime.ops import runner
+from cpuruntime.streams.native import runner
 
 ROOT = Path(__file__).resolve().parents[2]
 

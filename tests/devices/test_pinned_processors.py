@@ -17,15 +17,15 @@ from support import onnx_models
 from support.stream_tasks import Gate
 
 import cpuruntime as ov
-from cpuruntime.devices.cpu.placement import around, place
 from cpuruntime.devices.cpu.plugin import CpuPlugin
+from cpuruntime.devices.cpu.streams.placement import around, place
 from cpuruntime.errors import DeviceUnavailableError, InvalidArgumentError
 from cpuruntime.hints import StreamPlan, plan_streams
+from cpuruntime.host.cgroup import Quota
+from cpuruntime.host.ledger import Holder, Lease, Ledger
+from cpuruntime.host.processors import Cpu
+from cpuruntime.host.topology import Topology
 from cpuruntime.properties import Settings
-from cpuruntime.streams.cgroup import Quota
-from cpuruntime.streams.ledger import Holder, Lease, Ledger
-from cpuruntime.streams.processors import Cpu
-from cpuruntime.streams.topology import Topology
 
 ROOT = Path(__file__).resolve().parents[2]
 several = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two processors")
@@ -54,7 +54,7 @@ def leased() -> list[tuple[int, ...]]:
 def process(script: str) -> Iterator[subprocess.Popen[str]]:
     """A script that prints when it is ready and then reads its input; killed at the end."""
     preamble = f"import os, sys\nsys.path.insert(0, {str(ROOT)!r})\n"
-    preamble += "from cpuruntime.streams.ledger import Ledger, Wish\n"
+    preamble += "from cpuruntime.host.ledger import Ledger, Wish\n"
     preamble += "def take():\n    with Ledger().open() as page:\n"
     preamble += "        return page.lease([Wish((0, 1), 1)], 'other')\n"
     child = subprocess.Popen(
@@ -227,7 +227,7 @@ HINTS = [
 def test_every_hint_plans_beside_reserved_processors(
     config: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cpuruntime.devices.cpu.kept.cache_folder", lambda: None)
+    monkeypatch.setattr("cpuruntime.devices.cpu.streams.kept.cache_folder", lambda: None)
     reserved = compiled(ENABLE_CPU_RESERVATION=True, **ONE)
     left = os.sched_getaffinity(0) - set(cpus(reserved))
     assert set(cpus(compiled(**config))) <= left
@@ -250,7 +250,7 @@ sys.stdin.read()
 
 @several
 def test_models_of_a_process_use_no_more_processors_than_its_quota(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cpuruntime.streams.topology.cpu_quota", lambda root: Quota(1.5, 77))
+    monkeypatch.setattr("cpuruntime.host.topology.cpu_quota", lambda root: Quota(1.5, 77))
     models = [compiled(), compiled(), compiled(PERFORMANCE_HINT="THROUGHPUT")]
     assert len({tuple(cpus(model)) for model in models}) == 1
     assert "models use no more processors than the control group's CPU quota allows" in str(models[1].explain())
@@ -273,7 +273,7 @@ def test_reserved_processors_count_against_the_quota() -> None:
 
 def test_processes_of_a_control_group_share_its_quota() -> None:
     script = """
-from cpuruntime.streams.cgroup import Quota
+from cpuruntime.host.cgroup import Quota
 with Ledger().open() as page:
     lease = page.lease([Wish((2,), 1)], 'other', quota=Quota(1, 77))
 print("ready", flush=True)

@@ -16,7 +16,7 @@ import cpuruntime as ov
 from cpuruntime import AsyncInferQueue, DeadlineExceededError, InvalidArgumentError
 from cpuruntime.devices.interface import TERMS
 from cpuruntime.properties import hint
-from cpuruntime.streams import claims
+from cpuruntime.streams import priorities
 
 Gated = tuple[ov.CompiledModel, FakeModel]
 
@@ -214,7 +214,7 @@ def test_the_priority_of_a_model(priority: str) -> None:
     core = ov.Core()
     compiled = core.compile_model(chain(2, 8), "CPU", {"MODEL_PRIORITY": priority, "NUM_STREAMS": 1})
     assert compiled.get_property("MODEL_PRIORITY") == priority
-    assert claims.live(["LOW", "MEDIUM", "HIGH"].index(priority)) >= 1
+    assert priorities.live(["LOW", "MEDIUM", "HIGH"].index(priority)) >= 1
     x = np.ones((8, 8), np.float32)
     np.testing.assert_array_equal(compiled(x)[0], x)
     assert core.get_property("CPU", "MODEL_PRIORITY") == "MEDIUM"

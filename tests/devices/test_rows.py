@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
+from support.judge import onnx_runtime
 from support.onnx_models import make_model
 
 import cpuruntime as ov
-from cpuruntime.devices.cpu import rows
+from cpuruntime.devices.cpu import batch_split
 
 RANDOM = np.random.default_rng(5)
 
@@ -21,7 +21,7 @@ RANDOM = np.random.default_rng(5)
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where a whole batch would fit into the cache."""
     for name in ("CACHE", "SMALLEST", "FEWEST"):
-        monkeypatch.setattr(rows, name, 0)
+        monkeypatch.setattr(batch_split, name, 0)
 
 
 def network(count: int | str = 3) -> onnx.ModelProto:
@@ -52,8 +52,7 @@ def data(count: int) -> list[np.ndarray]:
 
 
 def check(model: onnx.ModelProto, inputs: list[np.ndarray], results: Any) -> None:
-    session = onnxruntime.InferenceSession(model.SerializeToString())
-    expected = session.run(None, dict(zip(("image", "facts"), inputs)))
+    expected = onnx_runtime(model, dict(zip(("image", "facts"), inputs)))
     for index, array in enumerate(expected):
         np.testing.assert_allclose(results[index], array, rtol=1e-4, atol=1e-4)
 
@@ -87,7 +86,7 @@ LIMITS = [("CACHE", 1 << 20), ("SMALLEST", 1 << 16), ("FEWEST", 4), ("WEIGHTS", 
 
 @pytest.mark.parametrize(("limit", "value"), LIMITS)
 def test_where_a_whole_batch_is_better(limit: str, value: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, limit, value)
+    monkeypatch.setattr(batch_split, limit, value)
     assert repeats(network(3)) == 1
 
 
@@ -132,5 +131,5 @@ def test_a_node_without_a_kernel_makes_it_a_whole_batch() -> None:
     compiled = ov.compile_model(model, "CPU")
     assert any(row.fallback for row in compiled.explain().rows)
     x = np.abs(RANDOM.standard_normal((3, 2, 4, 4), dtype=np.float32))
-    y = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})[0]
+    y = onnx_runtime(model, {"x": x})[0]
     np.testing.assert_allclose(compiled([x])[0], y, rtol=1e-5)

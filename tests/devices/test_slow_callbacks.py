@@ -17,9 +17,9 @@ import pytest
 from support.onnx_models import one_input
 
 import cpuruntime as ov
-from cpuruntime import callbacks
-from cpuruntime.callbacks import Callback
-from cpuruntime.streams import calls
+from cpuruntime.api import callback as module
+from cpuruntime.api.callback import Callback
+from cpuruntime.streams import slow_callbacks
 
 TESTS = Path(__file__).resolve().parents[1]
 X = np.ones((2, 3), np.float32)
@@ -69,7 +69,7 @@ class Clock:
 def test_names(
     function: Any, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(callbacks, "perf_counter_ns", Clock(25))
+    monkeypatch.setattr(module, "perf_counter_ns", Clock(25))
     Callback(function)()
     assert [(r.levelno, r.message) for r in caplog.records] == [(logging.WARNING, f"callback '{name}' took 25 ms")]
 
@@ -78,7 +78,7 @@ def test_each_time_it_gets_twice_as_slow(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     times = (1, 19, 21, 30, 40, 43, 80, 90, 85)
-    monkeypatch.setattr(callbacks, "perf_counter_ns", Clock(*times))
+    monkeypatch.setattr(module, "perf_counter_ns", Clock(*times))
     callback = Callback(save_frame)
     for _ in times:
         callback()
@@ -86,7 +86,7 @@ def test_each_time_it_gets_twice_as_slow(
 
 
 def test_one_that_raises_is_logged_too(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(callbacks, "perf_counter_ns", Clock(25))
+    monkeypatch.setattr(module, "perf_counter_ns", Clock(25))
     with pytest.raises(ZeroDivisionError):
         Callback(lambda: 1 // 0)()
     assert "took 25 ms" in caplog.text
@@ -96,7 +96,7 @@ def test_one_that_raises_is_logged_too(monkeypatch: pytest.MonkeyPatch, caplog: 
 def test_of_requests_and_queues(
     compiled: ov.CompiledModel, kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(callbacks, "SLOW", 0)
+    monkeypatch.setattr(module, "SLOW", 0)
     if kind == "request":
         request = compiled.create_infer_request()
         request.set_callback(save_frame, None)
@@ -124,27 +124,27 @@ class TestLongCalls:
                     event.set()
 
         listener = Listener()
-        calls.log.addHandler(listener)
-        monkeypatch.setattr(calls, "LONG", 0.02)
+        slow_callbacks.log.addHandler(listener)
+        monkeypatch.setattr(slow_callbacks, "LONG", 0.02)
         yield event
-        calls.log.removeHandler(listener)
+        slow_callbacks.log.removeHandler(listener)
 
     def test_what_is_logged_and_when(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         def look() -> None:
-            assert calls.log_long(999_999_999, ()) == set()
+            assert slow_callbacks.log_long(999_999_999, ()) == set()
             assert caplog.messages == []
-            assert calls.log_long(1_200_000_000, ()) == {0}
-            assert calls.log_long(5_000_000_000, {0}) == {0}
-            assert calls.names() == f"'test_slow_callbacks.{look.__qualname__}'"
+            assert slow_callbacks.log_long(1_200_000_000, ()) == {0}
+            assert slow_callbacks.log_long(5_000_000_000, {0}) == {0}
+            assert slow_callbacks.names() == f"'test_slow_callbacks.{look.__qualname__}'"
 
-        monkeypatch.setattr(callbacks, "perf_counter_ns", Clock(0))
+        monkeypatch.setattr(module, "perf_counter_ns", Clock(0))
         Callback(look)()
         name = f"test_slow_callbacks.{look.__qualname__}"
         assert caplog.messages == [f"callback '{name}' has not returned for 1.2 s"]
         assert caplog.records[0].levelno == logging.WARNING
-        assert calls.going_on == {}
+        assert slow_callbacks.going_on == {}
 
     def test_several_of_one_function_are_logged_together(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -153,11 +153,11 @@ class TestLongCalls:
             if depth:
                 Callback(save)(depth - 1)
             else:
-                assert len(calls.log_long(3_000_000_000, ())) == 3
+                assert len(slow_callbacks.log_long(3_000_000_000, ())) == 3
 
         clock = Clock()
         clock.steps = [0, 500, 500, 0, 0, 0]
-        monkeypatch.setattr(callbacks, "perf_counter_ns", clock)
+        monkeypatch.setattr(module, "perf_counter_ns", clock)
         Callback(save)(2)
         assert [text.split("' ")[1] for text in caplog.messages] == ["has not returned for 3.0 s (3 calls)"] + [
             f"took {taken} ms" for taken in (500, 1000)
@@ -166,7 +166,7 @@ class TestLongCalls:
     def test_one_that_raised_does_not_go_on(self) -> None:
         with pytest.raises(ZeroDivisionError):
             Callback(lambda: 1 // 0)()
-        assert calls.going_on == {}
+        assert slow_callbacks.going_on == {}
 
     @pytest.mark.parametrize("device", ["REFERENCE", "CPU", "no stream"])
     @pytest.mark.parametrize("kind", ["request", "queue", "on_error"])

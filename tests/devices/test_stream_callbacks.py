@@ -12,8 +12,8 @@ import pytest
 from support.stream_tasks import Call, Delay, Gate, Neighbours, Quiet, Run, stream_threads, until
 
 from cpuruntime.errors import CancelledError
-from cpuruntime.streams import caller
-from cpuruntime.streams.affinity import allowed_cpus
+from cpuruntime.host.affinity import allowed_cpus
+from cpuruntime.streams import callback_pool
 from cpuruntime.streams.executor import StreamExecutor
 from cpuruntime.streams.task import Stream
 
@@ -125,13 +125,13 @@ def test_there_are_not_more_than_32(one: StreamExecutor, kind: type[Run]) -> Non
         entered.release()
         assert release.wait(30)
 
-    tasks = [kind(Neighbours(4, 2).job, after=stick) for _ in range(caller.MOST + 5)]
+    tasks = [kind(Neighbours(4, 2).job, after=stick) for _ in range(callback_pool.MOST + 5)]
     for task in tasks:
         one.submit(task)
-    for _ in range(caller.MOST):
+    for _ in range(callback_pool.MOST):
         assert entered.acquire(timeout=30)
     one.run(kind(Neighbours(4, 2).job))
-    assert len(stream_threads("cpurt-cb")) == caller.MOST
+    assert len(stream_threads("cpurt-cb")) == callback_pool.MOST
     assert not entered.acquire(blocking=False)
     release.set()
     assert all(task.wait(30) for task in tasks)

@@ -11,11 +11,11 @@ import pytest
 from support.stream_tasks import Delay, Neighbours, Quiet, Run, until
 
 from cpuruntime.errors import CancelledError, DeadlineExceededError
-from cpuruntime.ops import runner
-from cpuruntime.streams import claims
+from cpuruntime.streams import priorities
 from cpuruntime.streams.base import Executor
-from cpuruntime.streams.claims import HIGH, LOW, MEDIUM
 from cpuruntime.streams.executor import create_executor
+from cpuruntime.streams.native import runner
+from cpuruntime.streams.priorities import HIGH, LOW, MEDIUM
 
 ALLOWED = sorted(os.sched_getaffinity(0))
 HERE = ALLOWED[0]
@@ -26,8 +26,8 @@ LONG = 30_000  # steps; seconds of them
 def _no_claim_is_left() -> Iterator[None]:
     yield
     gc.collect()
-    until(lambda: [claims.live(level) for level in (LOW, MEDIUM, HIGH)] == [0, 0, 0])
-    assert not any(claims.is_claimed(cpu, level) for cpu in ALLOWED for level in (LOW, MEDIUM))
+    until(lambda: [priorities.live(level) for level in (LOW, MEDIUM, HIGH)] == [0, 0, 0])
+    assert not any(priorities.is_claimed(cpu, level) for cpu in ALLOWED for level in (LOW, MEDIUM))
 
 
 class Busy:
@@ -72,12 +72,12 @@ def test_the_lower_one_waits_between_steps(lower: int, higher: int, threads: int
     low.advances()
     high.start()
     until(lambda: low.is_parked)
-    assert all(claims.is_claimed(cpu, lower) for cpu in cpus)
+    assert all(priorities.is_claimed(cpu, lower) for cpu in cpus)
     begun = low.work.begun
     high.advances(20)
     assert low.work.begun <= begun + threads  # a step at most, if that takes longer than the lower one's patience
     high.end()
-    assert not any(claims.is_claimed(cpu, lower) for cpu in cpus)
+    assert not any(priorities.is_claimed(cpu, lower) for cpu in cpus)
     low.advances()
     low.end()
 
@@ -96,10 +96,10 @@ def test_equals_do_not_wait_for_each_other() -> None:
 
 def test_nothing_is_claimed_without_a_lower_model() -> None:
     high = Busy(HIGH).start()
-    assert not claims.is_claimed(HERE, LOW)
+    assert not priorities.is_claimed(HERE, LOW)
     high.end()
     medium, high = Busy(MEDIUM).start(), Busy(HIGH).start()
-    assert claims.is_claimed(HERE, MEDIUM)
+    assert priorities.is_claimed(HERE, MEDIUM)
     high.end()
     medium.end()
 
@@ -107,8 +107,8 @@ def test_nothing_is_claimed_without_a_lower_model() -> None:
 @pytest.mark.skipif(len(ALLOWED) < 2, reason="needs two processors")
 def test_other_processors_are_left_alone() -> None:
     low, high = Busy(LOW, cpus=ALLOWED[1:2]).start(), Busy(HIGH, cpus=ALLOWED[:1]).start()
-    assert claims.is_claimed(ALLOWED[0], LOW)
-    assert not claims.is_claimed(ALLOWED[1], LOW)
+    assert priorities.is_claimed(ALLOWED[0], LOW)
+    assert not priorities.is_claimed(ALLOWED[1], LOW)
     for _ in range(3):
         high.advances()
         low.advances()
@@ -159,7 +159,7 @@ def test_it_does_not_wait_for_ever() -> None:
     low, high = Busy(LOW).start(), Busy(HIGH).start()
     until(lambda: low.is_parked)
     low.advances(1)
-    assert claims.is_claimed(HERE, LOW)
+    assert priorities.is_claimed(HERE, LOW)
     high.end()
     low.end()
 
@@ -198,12 +198,12 @@ def test_results_are_right_however_often_it_waits(shape: tuple[int, int], pin: b
 
 def test_models_are_counted_as_long_as_they_live() -> None:
     executors = [create_executor(count, 1, pin=False, level=LOW) for count in (0, 1, 2)]
-    assert claims.live(LOW) == 3
+    assert priorities.live(LOW) == 3
     executors[1].stop()
-    assert claims.live(LOW) == 2
+    assert priorities.live(LOW) == 2
     executors.clear()
     gc.collect()
-    until(lambda: claims.live(LOW) == 0)
+    until(lambda: priorities.live(LOW) == 0)
 
 
 def test_a_failed_start_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,13 +216,13 @@ def test_a_failed_start_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
             raise RuntimeError("can't start new thread")
         real(self)
 
-    claims.can_step_back()
+    priorities.can_step_back()
     monkeypatch.setattr(threading.Thread, "start", start)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         create_executor(3, 1, pin=False, level=LOW)
 
 
-@pytest.mark.skipif(not claims.can_step_back(), reason="needs the privilege to undo it")
+@pytest.mark.skipif(not priorities.can_step_back(), reason="needs the privilege to undo it")
 def test_threads_step_back_in_native_code_only() -> None:
     """Once something has claimed processors, what runs steps back; a thread in the interpreter never has."""
     low, high = Busy(LOW, pin=False), Busy(HIGH)

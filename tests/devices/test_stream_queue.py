@@ -11,8 +11,8 @@ import pytest
 from support.stream_tasks import Call, Delay, Gate, Neighbours, Quiet, Run, until
 
 from cpuruntime.errors import CancelledError, DeadlineExceededError
-from cpuruntime.streams.claims import HIGH, LOW, MEDIUM
 from cpuruntime.streams.executor import StreamExecutor, create_executor
+from cpuruntime.streams.priorities import HIGH, LOW, MEDIUM
 from cpuruntime.streams.task import Task
 
 SOON, LATER = 10**12, 10**15  # nanoseconds, both far in the future

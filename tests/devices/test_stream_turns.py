@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from support.stream_tasks import Neighbours, Run
 
-from cpuruntime.ops import turns as layout
-from cpuruntime.streams.claims import HIGH, LOW, MEDIUM
 from cpuruntime.streams.executor import StreamExecutor
-from cpuruntime.streams.turns import LONG, SHORT, take_turns_of
+from cpuruntime.streams.native import time_slices as layout
+from cpuruntime.streams.priorities import HIGH, LOW, MEDIUM
+from cpuruntime.streams.time_slices import LONG, SHORT, take_turns_of
 
 _SCHED_GETATTR = {"x86_64": 315, "aarch64": 275}
 _LINUX = tuple(int("".join(filter(str.isdigit, part)) or 0) for part in platform.release().split(".")[:2])

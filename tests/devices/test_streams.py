@@ -27,11 +27,11 @@ from support.stream_tasks import (
 )
 
 from cpuruntime.errors import CancelledError, Error, InvalidArgumentError
+from cpuruntime.host.topology import Topology
 from cpuruntime.streams.executor import StreamExecutor, create_executor
 from cpuruntime.streams.inline import InlineExecutor
 from cpuruntime.streams.job import Job
 from cpuruntime.streams.task import Signal, Stream
-from cpuruntime.streams.topology import Topology
 
 ALLOWED = sorted(os.sched_getaffinity(0))
 SHAPES = [(1, 1), (1, 2), (2, 1), (3, 2)]

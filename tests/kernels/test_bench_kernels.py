@@ -15,11 +15,11 @@ from support.kernels import LANES
 from support.programs import NodeProgram, only, random_array
 
 import kernels
-from cpuruntime.ops.tile_shapes import tile_shapes
-from cpuruntime.program import lower_convolution, lower_grouped
-from cpuruntime.program.roofs import FmaPeak, ReadRoof
-from cpuruntime.program.tiles import Tiling
-from cpuruntime.program.work import Flops, flops, moved_bytes
+from cpuruntime.ops.tiles.tile_shapes import tile_shapes
+from cpuruntime.program.convolution import direct, grouped
+from cpuruntime.program.report.roofs import FmaPeak, ReadRoof
+from cpuruntime.program.report.work import Flops, flops, moved_bytes
+from cpuruntime.program.tuning.tiles import Tiling
 from kernel import report
 from kernel.describe import describe
 from kernel.measure import Timing
@@ -27,7 +27,7 @@ from kernel.measure import Timing
 
 def counted(case: Case, monkeypatch: pytest.MonkeyPatch, rows: int = 1, columns: int = 1) -> Flops:
     tiling = Tiling(rows, columns, 100)
-    for module in (lower_convolution, lower_grouped):
+    for module in (direct, grouped):
         monkeypatch.setattr(module, "rank_tilings", lambda *sizes: only(tiling))
     (step,) = NodeProgram(case.node(), watched=FAMILIES).watched
     return flops(step)
@@ -177,7 +177,7 @@ def test_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_choices(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tilings = [*only(Tiling(1, 1, 1)), *only(Tiling(1, 1, 9))]
-    monkeypatch.setattr(lower_convolution, "rank_tilings", lambda *sizes: tilings)
+    monkeypatch.setattr(direct, "rank_tilings", lambda *sizes: tilings)
     found = run(tmp_path, "-m", str(small), "-b", "2", "--choices")["choices"]
     method = found[0]
     assert {name for name, _, _ in method["candidates"]} >= {"direct", "F(4x4, 3x3)", "F(2x2, 3x3)"}

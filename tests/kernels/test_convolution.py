@@ -12,12 +12,12 @@ from support.convolutions import FAMILIES, Case, check, convolve, expected, halo
 from support.kernels import LANES
 from support.programs import NodeProgram, activation, only, same_for_threads
 
-from cpuruntime.graph.graph import Node
-from cpuruntime.program import lower_convolution, lower_grouped
-from cpuruntime.program.candidate import Candidate
-from cpuruntime.program.planner import Planner
-from cpuruntime.program.tiles import Tiling
-from cpuruntime.program.weights import WeightStore
+from cpuruntime.graph import Node
+from cpuruntime.program.convolution import direct, grouped
+from cpuruntime.program.plan.planner import Planner
+from cpuruntime.program.plan.weights import WeightStore
+from cpuruntime.program.tuning.candidate import Candidate
+from cpuruntime.program.tuning.tiles import Tiling
 
 pytestmark = pytest.mark.every_isa
 
@@ -33,12 +33,12 @@ def force_tile(monkeypatch: pytest.MonkeyPatch) -> ForceTile:
 
     def force(rows: int = ROWS, columns: int = COLUMNS, chunk: int = EVERYTHING) -> None:
         tiling = Tiling(rows, columns, chunk)
-        monkeypatch.setattr(lower_convolution, "rank_tilings", lambda *sizes: only(tiling))
+        monkeypatch.setattr(direct, "rank_tilings", lambda *sizes: only(tiling))
 
         def for_group(lines: int, pixels: int, vectors: int, *sizes: int) -> list[Candidate[Tiling]]:
             return only(Tiling(rows, min(columns, vectors), chunk))
 
-        monkeypatch.setattr(lower_grouped, "rank_tilings", for_group)
+        monkeypatch.setattr(grouped, "rank_tilings", for_group)
 
     return force
 

@@ -10,10 +10,10 @@ from support.convolutions import FAMILIES, Case, check, expected, halo_around
 from support.kernels import LANES
 from support.programs import NodeProgram, same_for_threads
 
-from cpuruntime.ops.tile_shapes import lane_rows
-from cpuruntime.program import lower_depthwise
-from cpuruntime.program.lower_convolution import MOST_NARROW
-from cpuruntime.program.lower_depthwise import choose_rows
+from cpuruntime.ops.tiles.tile_shapes import lane_rows
+from cpuruntime.program.convolution import depthwise as lowering
+from cpuruntime.program.convolution.depthwise import choose_rows
+from cpuruntime.program.convolution.direct import MOST_NARROW
 
 pytestmark = pytest.mark.every_isa
 
@@ -69,7 +69,7 @@ def test_every_tile_computes_the_same_bits(kernel: int, monkeypatch: pytest.Monk
     case = depthwise((1, LANES, 7, 29), (kernel, kernel), (1, kernel // 2, 1, kernel // 2), residual=True)
     results = set()
     for rows in lane_rows(kernel):
-        monkeypatch.setattr(lower_depthwise, "choose_rows", lambda *sizes, rows=rows: rows)
+        monkeypatch.setattr(lowering, "choose_rows", lambda *sizes, rows=rows: rows)
         results.add(check(case).run(*case.inputs).tobytes())
     assert len(results) == 1
 

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from support.kernels import LANES, VECTOR_BYTES, blocked, blocked_holding, edge_sizes, guarded, holding, run_nest
 
-from cpuruntime.ops import elementwise, loops
-from cpuruntime.ops.activations import ACTIVATIONS
+from cpuruntime.ops import elementwise
 from cpuruntime.ops.elementwise import binary_kernel, cast_kernel, unary_kernel, where_kernel
+from cpuruntime.ops.functions.activations import ACTIVATIONS
+from cpuruntime.ops.tiles import loops
 
 Reference = Callable[..., np.ndarray]
 ROOT = Path(__file__).resolve().parents[2]

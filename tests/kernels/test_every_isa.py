@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cpuruntime.ops import isa
+from cpuruntime.compiler import isa
 
 SMALLER = [other.name for other in isa.supported() if other.lanes < isa.current().lanes]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.kernels import edge_sizes, guarded, holding, run
 
-from cpuruntime.ops.extreme import arg_extreme
+from cpuruntime.ops.argmax import arg_extreme
 
 pytestmark = pytest.mark.every_isa
 

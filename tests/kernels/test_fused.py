@@ -11,8 +11,8 @@ import pytest
 from support.interpreter import instruction
 from support.kernels import LANES, VECTOR_BYTES, Guarded, blocked, blocked_holding, edge_sizes, guarded, holding, run
 
-from cpuruntime.ops import jit, loops
-from cpuruntime.ops.activations import ACTIVATIONS
+from cpuruntime.compiler import jit
+from cpuruntime.ops.functions.activations import ACTIVATIONS
 from cpuruntime.ops.fused import (
     FLOAT,
     FUNCTIONS,
@@ -25,6 +25,7 @@ from cpuruntime.ops.fused import (
     result_type,
     text,
 )
+from cpuruntime.ops.tiles import loops
 
 GATE: Expression = (("Mul", ("a", "p0")), ("Sigmoid", ("t0",)), ("Mul", ("t1", "b")), ("Add", ("t2", "t0")))
 

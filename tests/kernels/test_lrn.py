@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import helper
+from support.judge import onnx_runtime
 from support.kernels import LANES, blocked, blocked_holding, run
 
 from cpuruntime.ops.lrn import lrn
@@ -72,6 +72,5 @@ def test_like_onnx_runtime(size: int, alpha: float, beta: float, bias: float) ->
     graph = helper.make_graph([node], "lrn", ports[:1], ports[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=10)
     x = data(2, 21, 4, 3)
-    session = onnxruntime.InferenceSession(model.SerializeToString())
-    theirs = session.run(None, {"x": x})[0]
+    theirs = onnx_runtime(model, {"x": x})[0]
     np.testing.assert_allclose(normalise(x, size, alpha, beta, bias), theirs, rtol=2e-6)

@@ -11,10 +11,10 @@ import pytest
 from support.kernels import LANES, guarded, holding, run
 from support.programs import NodeProgram, activation, assert_close, only, random_array, same_for_threads
 
-from cpuruntime.graph.graph import Node, Value
+from cpuruntime.graph import Node, Value
 from cpuruntime.ops.matmul import pack_columns, packed_bytes
-from cpuruntime.program import lower_matmul
-from cpuruntime.program.tiles import Tiling
+from cpuruntime.program.lowerings import matmul
+from cpuruntime.program.tuning.tiles import Tiling
 
 pytestmark = pytest.mark.every_isa
 
@@ -30,7 +30,7 @@ def force_tile(monkeypatch: pytest.MonkeyPatch) -> ForceTile:
 
     def force(rows: int = ROWS, columns: int = COLUMNS, chunk: int = EVERYTHING) -> None:
         tiling = Tiling(rows, columns, chunk)
-        monkeypatch.setattr(lower_matmul, "rank_tilings", lambda *sizes: only(tiling))
+        monkeypatch.setattr(matmul, "rank_tilings", lambda *sizes: only(tiling))
 
     return force
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
+from support.judge import onnx_runtime_session
 from support.kernels import LANES, Blocked, block, blocked, blocked_holding, run
 
 from cpuruntime.ops import pooling
@@ -30,8 +30,7 @@ def reference(operator: str, x: np.ndarray, **attributes: Any) -> np.ndarray:
 
 
 def onnx_runtime(operator: str, x: np.ndarray, **attributes: Any) -> np.ndarray:
-    session = onnxruntime.InferenceSession(model(operator, attributes).SerializeToString())
-    return session.run(None, {"x": x})[0]
+    return onnx_runtime_session(model(operator, attributes)).run(None, {"x": x})[0]
 
 
 def pool(

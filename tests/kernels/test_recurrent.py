@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.programs import NodeProgram, activation, random_array, same_for_threads
 
-from cpuruntime.graph.graph import Node, Value
+from cpuruntime.graph import Node, Value
 
 pytestmark = pytest.mark.every_isa
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from support.spills import Variant, count_spills, spills_in
 
-from cpuruntime.ops.isa import LANES, VECTOR_BYTES, current
-from cpuruntime.ops.tile_shapes import lane_rows, tile_shapes, winograd_shapes
-from cpuruntime.program.lower_depthwise import MOST_TAPS
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES, current
+from cpuruntime.ops.tiles.tile_shapes import lane_rows, tile_shapes, winograd_shapes
+from cpuruntime.program.convolution.depthwise import MOST_TAPS
 
 UNROLL = 4
 CONVOLUTIONS: list[Variant] = [("convolution", (*shape, UNROLL, VECTOR_BYTES)) for shape in tile_shapes()]

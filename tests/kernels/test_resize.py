@@ -7,7 +7,7 @@ import pytest
 from support.kernels import VECTOR_BYTES, Guarded, blocked, blocked_holding, guarded, holding, run
 
 from cpuruntime.ops.resize import resize_nearest, resize_plain, resize_weighted
-from cpuruntime.program.resize_tables import ROUNDINGS, Taps, cubic, linear, nearest, positions
+from cpuruntime.program.lowerings.resize_tables import ROUNDINGS, Taps, cubic, linear, nearest, positions
 
 pytestmark = pytest.mark.every_isa
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from support.programs import NodeProgram, random_array, same_for_threads
 
-from cpuruntime.graph.graph import Node, Value
-from cpuruntime.graph.types import Type
+from cpuruntime.graph import Node, Type, Value
 
 
 def program(

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from support.kernels import LANES, block, guarded, holding
 
-from cpuruntime.ops.jit import Kernel, kernel, lazy, record
+from cpuruntime.compiler.jit import Kernel, kernel, lazy, record
 
-simd = lazy("simd")
+simd = lazy("cpuruntime.compiler.simd")
 ARGUMENTS = record(a="i8", b="i8", target="i8")
 COMPARISONS = [operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne]
 BINARY = [operator.add, operator.sub, operator.mul, operator.truediv]

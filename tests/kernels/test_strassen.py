@@ -9,9 +9,15 @@ import pytest
 from support.kernels import LANES
 from support.programs import NodeProgram, activation, assert_close, random_array, same_for_threads
 
-from cpuruntime.graph.graph import Node, Value
-from cpuruntime.program import lower_matmul, lower_strassen
-from cpuruntime.program.lower_strassen import FEWEST_COLUMNS, FEWEST_ROWS, LEAST_INNER, StrassenTiling, choose_strassen
+from cpuruntime.graph import Node, Value
+from cpuruntime.program.lowerings import matmul, strassen
+from cpuruntime.program.lowerings.strassen import (
+    FEWEST_COLUMNS,
+    FEWEST_ROWS,
+    LEAST_INNER,
+    StrassenTiling,
+    choose_strassen,
+)
 
 pytestmark = pytest.mark.every_isa
 
@@ -26,7 +32,7 @@ def force_tiling(monkeypatch: pytest.MonkeyPatch) -> ForceTiling:
 
     def force(chunk: int = 2, group: int = 2) -> None:
         tiling = StrassenTiling(ROWS, COLUMNS, chunk, group)
-        monkeypatch.setattr(lower_matmul, "choose_strassen", lambda *sizes: tiling)
+        monkeypatch.setattr(matmul, "choose_strassen", lambda *sizes: tiling)
 
     return force
 
@@ -92,7 +98,7 @@ def test_a_large_product_is_made_of_seven_and_an_exact_one_is_not() -> None:
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_the_method_does_not_depend_on_the_number_of_threads(threads: int) -> None:
-    lower_strassen.choose_strassen.cache_clear()
+    strassen.choose_strassen.cache_clear()
     assert choose_strassen(FEWEST_ROWS, LEAST_INNER, FEWEST_COLUMNS, threads) is not None
     assert choose_strassen(FEWEST_ROWS - 1, LEAST_INNER, FEWEST_COLUMNS, threads) is None
     assert choose_strassen(FEWEST_ROWS, LEAST_INNER - 2 * LANES, FEWEST_COLUMNS, threads) is None

@@ -10,12 +10,12 @@ from support.convolutions import Case, check, expected, halo_around
 from support.kernels import LANES
 from support.programs import NodeProgram, activation, only, same_for_threads
 
-from cpuruntime.graph.graph import Node
+from cpuruntime.graph import Node
 from cpuruntime.ops.winograd_methods import Algorithm, Method
-from cpuruntime.program import lower_convolution, lower_winograd
-from cpuruntime.program.candidate import Candidate
-from cpuruntime.program.planner import Planner
-from cpuruntime.program.winograd_choice import Layer, WinogradTiling
+from cpuruntime.program.convolution import direct, winograd
+from cpuruntime.program.convolution.winograd_choice import Layer, WinogradTiling
+from cpuruntime.program.plan.planner import Planner
+from cpuruntime.program.tuning.candidate import Candidate
 
 pytestmark = pytest.mark.every_isa
 
@@ -47,8 +47,8 @@ def force_tiling(monkeypatch: pytest.MonkeyPatch) -> ForceTiling:
             group = min(turns * tile_rows, tiles)
             return only(WinogradTiling(method, tile_rows, min(columns, layer.out_blocks), group, tiles_x, tiles_y))
 
-        monkeypatch.setattr(lower_convolution, "rank_methods", lambda layer: only(method))
-        monkeypatch.setattr(lower_winograd, "rank_winograd", rank)
+        monkeypatch.setattr(direct, "rank_methods", lambda layer: only(method))
+        monkeypatch.setattr(winograd, "rank_winograd", rank)
 
     return force
 

@@ -15,7 +15,7 @@ import pytest
 from support.judge import onnx_runtime_session
 
 import cpuruntime as ov
-from cpuruntime.light_models import LIGHT_MODELS, light_model
+from cpuruntime.frontend.light_models import LIGHT_MODELS, light_model
 
 ONE_STREAM = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 2}
 TWO_STREAMS = {"NUM_STREAMS": 2, "INFERENCE_NUM_THREADS": 2}

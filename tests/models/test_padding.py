@@ -9,7 +9,7 @@ import pytest
 from support.judge import Net, compare
 
 from cpuruntime.graph import Node, Type, Value
-from cpuruntime.program.lowerings import find
+from cpuruntime.program.lowerings.catalogue import find
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, np.bool_, np.int8])

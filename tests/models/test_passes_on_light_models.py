@@ -6,16 +6,16 @@ from collections import Counter
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from support.graphs import kind
 from support.interpreter import interpret
+from support.judge import onnx_runtime
 
 from cpuruntime import passes
+from cpuruntime.frontend.light_models import LIGHT_MODELS, light_model
+from cpuruntime.frontend.reader import read
 from cpuruntime.graph import Graph
-from cpuruntime.light_models import LIGHT_MODELS, light_model
-from cpuruntime.onnx_reader import read
-from cpuruntime.shape_inference import reshape
+from cpuruntime.operators.shape_inference import reshape
 
 END = {"+Reshape": 1, "+FullyConnected": 1, "Softmax": 1}
 TWO_MORE = {"+FullyConnected>Relu": 2}
@@ -84,13 +84,10 @@ def test_the_logits_are_those_of_onnx_runtime(name: str, size: int) -> None:
     graph = read(model)
     graph = reshape(graph, {graph.inputs[0].name: [1, 3, size, size]})
     x = np.random.default_rng(1).standard_normal((1, 3, size, size), np.float32)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
     for extent in model.graph.input[0].type.tensor_type.shape.dim[2:]:
         extent.dim_value = size
     model.graph.output[0].type.tensor_type.ClearField("shape")
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
-    expected = session.run(None, {graph.inputs[0].name: x})[0]
+    expected = onnx_runtime(model, {graph.inputs[0].name: x})[0]
     found = interpret(passes.run(graph), {graph.inputs[0].name: x}, fast=True)[graph.outputs[0].name]
     assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
     assert np.abs(expected).std() > 1e-3 * np.abs(expected).max()

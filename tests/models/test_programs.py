@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 import cpuruntime as ov
-from cpuruntime.light_models import light_model
-from cpuruntime.program.planner import Step
+from cpuruntime.frontend.light_models import light_model
+from cpuruntime.program.plan.planner import Step
+from cpuruntime.program.plan.storage import Address, Place, Storage
 from cpuruntime.program.program import Program
-from cpuruntime.program.storage import Address, Place, Storage
 
 
 @pytest.fixture(scope="module", params=["squeezenet", "densenet121", "inception_v2", "shufflenet"])

@@ -13,11 +13,11 @@ from onnx import helper, numpy_helper
 
 import cpuruntime as ov
 from cpuruntime import passes
-from cpuruntime.program import tuning
-from cpuruntime.program.decisions import Decisions
-from cpuruntime.program.planner import Planner
-from cpuruntime.program.trial import Trial, Workbench
-from cpuruntime.program.weights import WeightStore
+from cpuruntime.program.plan.planner import Planner
+from cpuruntime.program.plan.weights import WeightStore
+from cpuruntime.program.tuning import tuner
+from cpuruntime.program.tuning.decisions import Decisions
+from cpuruntime.program.tuning.trial import Trial, Workbench
 
 CHANNELS, SIZE = 64, 40
 
@@ -62,8 +62,8 @@ def by_chance(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[int]
 
         decisions = Decisions(tmp_path / str(seed))
         (tmp_path / str(seed)).mkdir()
-        monkeypatch.setattr(tuning, "Workbench", Chance)
-        monkeypatch.setattr(tuning, "decisions", lambda: decisions)
+        monkeypatch.setattr(tuner, "Workbench", Chance)
+        monkeypatch.setattr(tuner, "decisions", lambda: decisions)
 
     return begin
 
@@ -112,8 +112,8 @@ def test_trials_run_the_steps_on_scratch_memory(model: onnx.ModelProto) -> None:
                 return run
 
         graph = passes.run(ov.Core().read_model(model.SerializeToString()).graph)
-        tuner = tuning.Tuner(100.0, "processor", far, Decisions(None), Watched(far).prepare)
-        Planner(graph, WeightStore(), 2, tuner=tuner).plan()
+        chooser = tuner.Tuner(100.0, "processor", far, Decisions(None), Watched(far).prepare)
+        Planner(graph, WeightStore(), 2, tuner=chooser).plan()
         assert len(taken) >= 8
         assert all(seconds > 0 for seconds in taken)
         taken.clear()

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cpuruntime.graph.graph import Node, Value
-from cpuruntime.program.planner import Planner
+from cpuruntime.graph import Node, Value
+from cpuruntime.program.plan.planner import Planner
 
 from .programs import NodeProgram, Prepare, activation, assert_close, random_array, same_for_threads
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cpuruntime.compiled_model import CompiledModel
+from cpuruntime.api.compiled_model import CompiledModel
+from cpuruntime.api.infer_request import Shared
 from cpuruntime.devices.interface import (
     TERMS,
     DeviceModel,
@@ -20,10 +21,9 @@ from cpuruntime.devices.interface import (
     Row,
     Terms,
 )
-from cpuruntime.devices.memory import aligned_zeros
 from cpuruntime.errors import CancelledError, Error
 from cpuruntime.graph import PartialShape, Type
-from cpuruntime.infer_request import Shared
+from cpuruntime.host.memory import aligned_zeros
 
 PORT = PartialShape([1, 4])
 

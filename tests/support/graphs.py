@@ -10,7 +10,7 @@ from support.interpreter import interpret
 
 from cpuruntime import passes
 from cpuruntime.graph import Graph, Node, Type, Value, verify
-from cpuruntime.shape_inference import infer_shapes
+from cpuruntime.operators.shape_inference import infer_shapes
 
 
 class Builder:

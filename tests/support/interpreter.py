@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
 from cpuruntime.graph import Graph, Node, Value
-from cpuruntime.shape_inference import evaluate
+from cpuruntime.operators.shape_inference import evaluate
 
 Array = np.ndarray
 Operators = dict[tuple[str, str], Callable[..., np.ndarray]]

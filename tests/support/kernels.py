@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from cpuruntime.ops import loops
-from cpuruntime.ops.isa import LANES, VECTOR_BYTES
-from cpuruntime.ops.jit import Kernel
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.compiler.jit import Kernel
+from cpuruntime.ops.tiles import loops
 
 GUARD_BYTES = 256
 GUARD = 0xA5

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from cpuruntime.hints import Stream
-from cpuruntime.streams.processors import Cache, Cpu
-from cpuruntime.streams.topology import Topology
+from cpuruntime.host.processors import Cache, Cpu
+from cpuruntime.host.topology import Topology
 
 
 def machine(rows: Sequence[Sequence[int]], quota: int | None = None, caches: tuple[Cache, ...] = ()) -> Topology:

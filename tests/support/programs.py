@@ -12,15 +12,14 @@ from math import prod
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from cpuruntime.graph.graph import Graph, Node, Value
-from cpuruntime.graph.types import Type
-from cpuruntime.ops.isa import LANES
-from cpuruntime.program.candidate import Candidate, T
-from cpuruntime.program.lowerings import find
-from cpuruntime.program.planner import Planner, Step
+from cpuruntime.compiler.isa import LANES
+from cpuruntime.graph import Graph, Node, Type, Value
+from cpuruntime.program.lowerings.catalogue import find
+from cpuruntime.program.plan.planner import Planner, Step
+from cpuruntime.program.plan.storage import Blocked, Place
+from cpuruntime.program.plan.weights import WeightStore
 from cpuruntime.program.program import Program
-from cpuruntime.program.storage import Blocked, Place
-from cpuruntime.program.weights import WeightStore
+from cpuruntime.program.tuning.candidate import Candidate, T
 
 from .kernels import UNWRITTEN, guarded, holding
 

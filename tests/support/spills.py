@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
+from cpuruntime.compiler.jit import Kernel
 from cpuruntime.ops.convolution import convolution
 from cpuruntime.ops.depthwise import depthwise
 from cpuruntime.ops.grouped_convolution import grouped_convolution
-from cpuruntime.ops.jit import Kernel
 from cpuruntime.ops.matmul import matmul
 from cpuruntime.ops.winograd import phases
 from cpuruntime.ops.winograd_methods import Algorithm, Method

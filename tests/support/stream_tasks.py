@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from cpuruntime.ops import runner
-from cpuruntime.ops.jit import Kernel, kernel, lazy, record
+from cpuruntime.compiler.jit import Kernel, kernel, lazy, record
 from cpuruntime.streams.base import Executor
 from cpuruntime.streams.job import Job
+from cpuruntime.streams.native import runner
 from cpuruntime.streams.task import Stream, Task
 
-simd = lazy("simd")
-system = lazy("system")
+simd = lazy("cpuruntime.compiler.simd")
+system = lazy("cpuruntime.streams.native.system")
 
 
 def stream_threads(prefix: str = "cpurt-s") -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from cpuruntime.devices.cpu.admission import PROBE, REPLAY_EVERY, Admission, Setting, Ticket, Window, replay
+from cpuruntime.devices.cpu.latency.admission import PROBE, REPLAY_EVERY, Admission, Setting, Ticket, Window, replay
 
 MS = 1_000_000
 Duration = Callable[[int, int, int], int]

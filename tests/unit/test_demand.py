@@ -7,9 +7,8 @@ import pytest
 
 import cpuruntime as ov
 from cpuruntime import passes
-from cpuruntime.demand import Demand, NodeDemand, demand_of
-from cpuruntime.graph.graph import Graph, Node, Value
-from cpuruntime.graph.types import Type
+from cpuruntime.graph import Graph, Node, Type, Value
+from cpuruntime.operators.demand import Demand, NodeDemand, demand_of
 
 
 def value(name: str, *shape: int | None) -> Value:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from cpuruntime.errors import DeviceUnavailableError
-from cpuruntime.streams import ledger
-from cpuruntime.streams.cgroup import Quota
-from cpuruntime.streams.ledger import Holder, Lease, Ledger, Wish, choose
+from cpuruntime.host import ledger
+from cpuruntime.host.cgroup import Quota
+from cpuruntime.host.ledger import Holder, Lease, Ledger, Wish, choose
 
 
 def held(pid: int, *cpus: int, exclusive: bool = False) -> Holder:

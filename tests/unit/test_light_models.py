@@ -6,11 +6,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from support.judge import onnx_runtime_session
 
 from cpuruntime.errors import InvalidArgumentError
+from cpuruntime.frontend.light_models import LIGHT_MODELS, full_name, light_model
+from cpuruntime.frontend.reader import read
 from cpuruntime.graph import verify
-from cpuruntime.light_models import LIGHT_MODELS, full_name, light_model
-from cpuruntime.onnx_reader import read
 
 LARGE = ("bvlc_alexnet", "vgg19", "zfnet512")  # up to 575 MB of weights: one is enough
 RUN = [name for name in LIGHT_MODELS if name not in LARGE]
@@ -23,16 +24,13 @@ def weights_of(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("name", RUN)
 def test_logits_are_of_sensible_size(name):
-    onnxruntime = pytest.importorskip("onnxruntime")
     model = light_model(name)
     last = model.graph.node[-1]
     logits = last.output[0]
     if last.op_type == "Softmax":
         logits = last.input[0]
         model.graph.output.append(onnx.helper.make_tensor_value_info(logits, onnx.TensorProto.FLOAT, None))
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 2
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnx_runtime_session(model)
     x = np.random.default_rng(1).standard_normal((1, 3, 224, 224), np.float32)
     (found,) = session.run([logits], {session.get_inputs()[0].name: x})
     assert np.isfinite(found).all()

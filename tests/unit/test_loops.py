@@ -7,8 +7,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from cpuruntime.ops.isa import LANES, VECTOR_BYTES
-from cpuruntime.ops.loops import REPEAT, broadcast, collapse, contiguous, nest
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.ops.tiles.loops import REPEAT, broadcast, collapse, contiguous, nest
 
 
 def offsets(sizes: list[int], strides: list[int]) -> list[int]:

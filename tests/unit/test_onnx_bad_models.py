@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from support.reader_models import FLOAT, dense_model, model_of, one_node
 
 from cpuruntime.errors import Error, ModelError, ModelNotFoundError, UnsupportedError
-from cpuruntime.onnx_reader import read
+from cpuruntime.frontend.reader import read
 
 
 def test_a_missing_file(tmp_path):

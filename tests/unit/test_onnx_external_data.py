@@ -12,7 +12,7 @@ from onnx import TensorProto, numpy_helper
 from support.reader_models import dense_model, model_of
 
 from cpuruntime.errors import ModelError
-from cpuruntime.onnx_reader import read
+from cpuruntime.frontend.reader import read
 
 SECRET = np.arange(12, dtype=np.float32).reshape(4, 3)
 

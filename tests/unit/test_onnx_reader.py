@@ -14,9 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 from support.reader_models import FLOAT, dense_model, model_of
 
 from cpuruntime.errors import InvalidArgumentError, ModelError, UnsupportedError
+from cpuruntime.frontend.reader import read
 from cpuruntime.graph import PartialShape, Type, verify
-from cpuruntime.onnx_reader import read
-from cpuruntime.shape_inference import evaluate
+from cpuruntime.operators.shape_inference import evaluate
 
 
 def test_a_model_becomes_a_graph():

@@ -17,7 +17,7 @@ from support.onnx_models import make_model
 import models
 import peers
 from cpuruntime.errors import InvalidArgumentError, ModelNotFoundError
-from cpuruntime.light_models import LIGHT_MODELS
+from cpuruntime.frontend.light_models import LIGHT_MODELS
 from peer import document, engines
 from peer.chart import rows_of
 from peer.compare import Plan

@@ -9,13 +9,14 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from support.judge import onnx_runtime
 from support.reader_models import dense_model, model_of, one_node
 
 from cpuruntime.errors import InvalidArgumentError, ModelError, UnsupportedError
+from cpuruntime.frontend.reader import read
 from cpuruntime.graph import Dimension, Graph, Node, PartialShape, Type, Value, verify
-from cpuruntime.onnx_reader import read
-from cpuruntime.reshape_targets import groups, new_shape, to_target
-from cpuruntime.shape_inference import evaluate, infer_shapes, reshape
+from cpuruntime.operators.reshape_targets import groups, new_shape, to_target
+from cpuruntime.operators.shape_inference import evaluate, infer_shapes, reshape
 
 make = helper.make_node
 
@@ -152,7 +153,7 @@ def test_large_constants_are_not_computed():
 def test_weights_made_by_constant_of_shape_cost_no_call_into_onnx(monkeypatch):
     nodes = [make("ConstantOfShape", ["k"], [f"w{i}"]) for i in range(9)]
     graph = read(model_of(nodes, {}, ["w0"], {"k": np.array([64, 64, 3, 3])}))
-    monkeypatch.delattr("cpuruntime.shape_inference.infer_node_outputs")
+    monkeypatch.delattr("cpuruntime.operators.shape_inference.infer_node_outputs")
     infer_shapes(graph)
     assert all(value.shape == (64, 64, 3, 3) for node in graph.nodes for value in node.outputs)
 
@@ -375,12 +376,10 @@ CHANNEL = np.random.default_rng(6).random((4, 5), np.float32) + np.float32(0.5)
     ],
 )
 def test_evaluate_where_onnx_reference_errs_or_might(op_type, opset, attributes, arrays):
-    onnxruntime = pytest.importorskip("onnxruntime")
     shapes = {f"i{index}": array.shape for index, array in enumerate(arrays)}
     model = one_node(op_type, shapes, opset, **attributes)
     model.ir_version = 8
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    (expected,) = session.run(None, dict(zip(shapes, arrays)))
+    (expected,) = onnx_runtime(model, dict(zip(shapes, arrays)))
     graph = read(model)
     (found,) = evaluate(graph.nodes[0], arrays)
     assert found.dtype == expected.dtype

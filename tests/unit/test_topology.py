@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cpuruntime.streams.cgroup import cpu_quota
-from cpuruntime.streams.processors import Cache, Cpu, cpu_list, parse_cpu_list
-from cpuruntime.streams.topology import Topology
+from cpuruntime.host.cgroup import cpu_quota
+from cpuruntime.host.processors import Cache, Cpu, cpu_list, parse_cpu_list
+from cpuruntime.host.topology import Topology
 
 V2_MOUNT = "31 23 0:28 / /sys/fs/cgroup rw,relatime shared:4 - cgroup2 cgroup2 rw,nsdelegate"
 V1_MOUNT = "32 31 0:29 {root} /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct"

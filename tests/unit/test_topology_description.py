@@ -10,9 +10,9 @@ import pytest
 from support.machines import machine
 
 from cpuruntime.errors import InvalidArgumentError
-from cpuruntime.streams.description import MOST
-from cpuruntime.streams.processors import Cache, Cpu
-from cpuruntime.streams.topology import Topology
+from cpuruntime.host.description import MOST
+from cpuruntime.host.processors import Cache, Cpu
+from cpuruntime.host.topology import Topology
 
 MACHINES = {
     "plain": machine([[4, 4, 0, 0, 0, 0]]),

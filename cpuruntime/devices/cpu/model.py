@@ -9,30 +9,29 @@ from collections.abc import Callable
 from typing import Any
 
 from cpuruntime import passes
-from cpuruntime.devices.cpu import effects
+from cpuruntime.compiler import isa
+from cpuruntime.devices.cpu.batch_split import by_sample
 from cpuruntime.devices.cpu.explain import MeasuringRequest, explain_steps, measure_steps
-from cpuruntime.devices.cpu.facts import processor_name
-from cpuruntime.devices.cpu.placement import newcomers
 from cpuruntime.devices.cpu.progress import CompileProgress
 from cpuruntime.devices.cpu.request import LEVELS, CpuRequest
-from cpuruntime.devices.cpu.rows import by_sample
+from cpuruntime.devices.cpu.streams import effects
+from cpuruntime.devices.cpu.streams.placement import newcomers
 from cpuruntime.devices.interface import DeviceModel, DeviceRequest, Explanation, PortInfo
 from cpuruntime.errors import Error
-from cpuruntime.graph.graph import Graph
-from cpuruntime.graph.shapes import PartialShape
+from cpuruntime.graph import Graph, PartialShape
 from cpuruntime.hints import StreamPlan
-from cpuruntime.ops import isa
-from cpuruntime.program.memory import check_fits
-from cpuruntime.program.planner import FallbackStep, Planner
+from cpuruntime.host.ledger import Lease, Ledger
+from cpuruntime.host.memory import check_fits
+from cpuruntime.host.processor import processor_name
+from cpuruntime.operators.shape_inference import reshape
+from cpuruntime.program.plan.planner import FallbackStep, Planner
+from cpuruntime.program.plan.weights import WeightStore
 from cpuruntime.program.program import Program
-from cpuruntime.program.tuning import create_tuner
-from cpuruntime.program.weights import WeightStore
+from cpuruntime.program.tuning.tuner import create_tuner
 from cpuruntime.properties import Settings
 from cpuruntime.properties.hint import SchedulingCoreType
-from cpuruntime.shape_inference import reshape
 from cpuruntime.streams.base import Executor
 from cpuruntime.streams.executor import create_executor
-from cpuruntime.streams.ledger import Lease, Ledger
 
 log = logging.getLogger("cpuruntime")
 

@@ -7,24 +7,24 @@ from functools import partial
 from typing import Any, ClassVar
 
 from cpuruntime import passes
-from cpuruntime.demand import demand_of
-from cpuruntime.devices.cpu.bounded import compile_bounded
-from cpuruntime.devices.cpu.calibration import Trials, calibrate
-from cpuruntime.devices.cpu.effects import why_not_calibrated
-from cpuruntime.devices.cpu.facts import processor_name
-from cpuruntime.devices.cpu.forecast import forecast
+from cpuruntime.compiler import isa
+from cpuruntime.devices.cpu.latency.model import compile_bounded
 from cpuruntime.devices.cpu.model import CpuModel
-from cpuruntime.devices.cpu.placement import place, unreserved
+from cpuruntime.devices.cpu.streams.calibration import Trials, calibrate
+from cpuruntime.devices.cpu.streams.dry_run import forecast
+from cpuruntime.devices.cpu.streams.effects import why_not_calibrated
+from cpuruntime.devices.cpu.streams.placement import place, unreserved
 from cpuruntime.devices.interface import DeviceModel, Plugin
 from cpuruntime.errors import InvalidArgumentError
-from cpuruntime.graph.graph import Graph
+from cpuruntime.graph import Graph
 from cpuruntime.hints import StreamPlan, plan_streams
-from cpuruntime.ops import isa
-from cpuruntime.program.lowerings import find
-from cpuruntime.program.weights import WeightStore
+from cpuruntime.host.ledger import Ledger
+from cpuruntime.host.processor import processor_name
+from cpuruntime.host.topology import Topology
+from cpuruntime.operators.demand import demand_of
+from cpuruntime.program.lowerings.catalogue import find
+from cpuruntime.program.plan.weights import WeightStore
 from cpuruntime.properties import Property, Settings, select
-from cpuruntime.streams.ledger import Ledger
-from cpuruntime.streams.topology import Topology
 
 _PROPERTIES = select(
     "SUPPORTED_PROPERTIES",

@@ -6,7 +6,7 @@ import sys
 import time
 from types import TracebackType
 
-from cpuruntime.ops import isa, jit
+from cpuruntime.compiler import isa, jit
 
 PATIENCE = 1.0
 """Seconds before the first word."""

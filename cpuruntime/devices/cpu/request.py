@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from cpuruntime.devices.interface import TERMS, Done, ProfilingInfo, QuietRequest, Terms
-from cpuruntime.devices.memory import aligned_zeros
 from cpuruntime.errors import InvalidArgumentError
-from cpuruntime.program.planner import FallbackStep
+from cpuruntime.host.memory import aligned_zeros
+from cpuruntime.program.plan.planner import FallbackStep
+from cpuruntime.program.plan.storage import Place
 from cpuruntime.program.program import Instance, Program
-from cpuruntime.program.storage import Place
-from cpuruntime.streams import claims
+from cpuruntime.streams import priorities
 from cpuruntime.streams.job import Job
 from cpuruntime.streams.task import Signal, Stream, Task
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 INSTANCES_KEPT = 8
 """How many programs of a dynamic model keep an arena in each stream; arbitrary."""
 
-LEVELS = {"LOW": claims.LOW, "MEDIUM": claims.MEDIUM, "HIGH": claims.HIGH}
+LEVELS = {"LOW": priorities.LOW, "MEDIUM": priorities.MEDIUM, "HIGH": priorities.HIGH}
 """Priorities as streams have them."""
 
 

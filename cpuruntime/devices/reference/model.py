@@ -23,12 +23,12 @@ from cpuruntime.devices.interface import (
     Row,
     Terms,
 )
-from cpuruntime.devices.memory import aligned_zeros
 from cpuruntime.errors import CancelledError, DeadlineExceededError, Error, InvalidArgumentError
-from cpuruntime.forks import threads_are_gone
-from cpuruntime.graph.graph import Graph, Node, Value
+from cpuruntime.graph import Graph, Node, Value
+from cpuruntime.host.forks import threads_are_gone
+from cpuruntime.host.memory import aligned_zeros
+from cpuruntime.operators.shape_inference import evaluate
 from cpuruntime.properties import Settings
-from cpuruntime.shape_inference import evaluate
 
 _SETTINGS = ("PERFORMANCE_HINT", "PERFORMANCE_HINT_NUM_REQUESTS", "PERF_COUNT", "INFERENCE_PRECISION_HINT")
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from cpuruntime.devices.interface import DeviceModel, Plugin
 from cpuruntime.devices.reference.model import ReferenceModel
-from cpuruntime.graph.graph import Graph
+from cpuruntime.graph import Graph
 from cpuruntime.properties import Property, Settings, select
 
 _PROPERTIES = select(

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from support.machines import machine, rows_of
 
-from cpuruntime.demand import Demand, NodeDemand
 from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.hints import Chosen, StreamPlan, alternatives, plan_streams
+from cpuruntime.host.processors import Cache
+from cpuruntime.host.topology import Topology
+from cpuruntime.operators.demand import Demand, NodeDemand
 from cpuruntime.properties import PROPERTIES, parse
-from cpuruntime.streams.processors import Cache
-from cpuruntime.streams.topology import Topology
 
 PLAIN = machine([[2, 2, 0, 0, 0, 0]])
 SMT = machine([[12, 6, 0, 6, 0, 0]])

@@ -9,7 +9,7 @@ import pytest
 from support.graphs import Builder, kinds, optimise
 
 from cpuruntime.graph import Value
-from cpuruntime.passes.clamps import clip_bounds
+from cpuruntime.passes.simplify.clamps import clip_bounds
 
 NAME = "clamps"
 

@@ -9,7 +9,7 @@ from support.graphs import Builder, kinds, optimise
 from cpuruntime import passes
 from cpuruntime.errors import ModelError
 from cpuruntime.graph import Graph, Type, Value
-from cpuruntime.passes import constant_folding
+from cpuruntime.passes.simplify import constant_folding
 
 NAME = "constant_folding"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from support.graphs import Builder, kinds, optimise
 
-from cpuruntime.passes import dead_code
+from cpuruntime.passes.simplify import dead_code
 
 
 def test_nodes_that_reach_no_output_go() -> None:

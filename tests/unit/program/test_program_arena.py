@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cpuruntime.program.arena import plan_arena
-from cpuruntime.program.memory import ALIGNMENT
-from cpuruntime.program.storage import Place, Storage
+from cpuruntime.host.memory import ALIGNMENT
+from cpuruntime.program.plan.arena import plan_arena
+from cpuruntime.program.plan.storage import Place, Storage
 
 
 def storage(size: int, first: int, last: int) -> Storage:

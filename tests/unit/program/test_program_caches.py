@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cpuruntime.program.caches import Caches, caches
-from cpuruntime.streams.processors import Cache
+from cpuruntime.host.caches import Caches, caches
+from cpuruntime.host.processors import Cache
 
 
 def test_the_second_level_and_the_last() -> None:

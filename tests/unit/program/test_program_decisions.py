@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cpuruntime.program.decisions import Decision, Decisions
+from cpuruntime.program.tuning.decisions import Decision, Decisions
 
 NAMES = ["tile 8x2", "tile 7x2"]
 DECISION = Decision(1, (2e-3, None))

@@ -8,12 +8,12 @@ import pytest
 from support.graphs import Builder
 
 from cpuruntime import passes
+from cpuruntime.compiler.isa import LANES
 from cpuruntime.graph import Graph, Value
-from cpuruntime.ops.isa import LANES
-from cpuruntime.program.layout import LayoutPlan, whole_blocks
-from cpuruntime.program.lowerings import find
-from cpuruntime.program.planner import Planner
-from cpuruntime.program.weights import WeightStore
+from cpuruntime.program.lowerings.catalogue import find
+from cpuruntime.program.plan.layout import LayoutPlan, whole_blocks
+from cpuruntime.program.plan.planner import Planner
+from cpuruntime.program.plan.weights import WeightStore
 
 
 def planned(b: Builder, *outputs: Value) -> tuple[Graph, LayoutPlan]:

@@ -7,16 +7,16 @@ import pytest
 from support.graphs import Builder
 
 from cpuruntime import passes
+from cpuruntime.compiler.isa import LANES
 from cpuruntime.errors import InternalError, UnsupportedError
 from cpuruntime.graph import Graph, Node, Type, Value
-from cpuruntime.ops.isa import LANES
 from cpuruntime.ops.movement import copy_runs
 from cpuruntime.passes import operators
-from cpuruntime.program.lowering import TABLE, lowering
-from cpuruntime.program.lowerings import find
-from cpuruntime.program.planner import FallbackStep, Planner, Step
-from cpuruntime.program.storage import Address, Place
-from cpuruntime.program.weights import WeightStore
+from cpuruntime.program.lowerings.catalogue import find
+from cpuruntime.program.plan.lowering import TABLE, lowering
+from cpuruntime.program.plan.planner import FallbackStep, Planner, Step
+from cpuruntime.program.plan.storage import Address, Place
+from cpuruntime.program.plan.weights import WeightStore
 
 POOL = dict(kernel_shape=[2, 2])
 

@@ -7,14 +7,12 @@ from math import ceil
 
 import pytest
 
-from cpuruntime.ops import tile_shapes
-from cpuruntime.ops.isa import LANES
-from cpuruntime.ops.tile_shapes import lane_rows
+from cpuruntime.compiler.isa import LANES
+from cpuruntime.ops.tiles import tile_shapes
+from cpuruntime.ops.tiles.tile_shapes import lane_rows
 from cpuruntime.ops.winograd import scratch_bytes
-from cpuruntime.program import tiles
-from cpuruntime.program.lower_depthwise import MOST_TAPS, choose_rows
-from cpuruntime.program.tiles import Tiling
-from cpuruntime.program.winograd_choice import (
+from cpuruntime.program.convolution.depthwise import MOST_TAPS, choose_rows
+from cpuruntime.program.convolution.winograd_choice import (
     SCRATCH_LIMIT,
     Layer,
     WinogradTiling,
@@ -22,6 +20,8 @@ from cpuruntime.program.winograd_choice import (
     rank_methods,
     rank_winograd,
 )
+from cpuruntime.program.tuning import tiles
+from cpuruntime.program.tuning.tiles import Tiling
 
 ISAS = {"avx512", "avx2", "generic", "neon"}
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from cpuruntime.graph.graph import Node
-from cpuruntime.ops.jit import Kernel, record
-from cpuruntime.program.candidate import Candidate
-from cpuruntime.program.decisions import Decisions
-from cpuruntime.program.planner import Planner
-from cpuruntime.program.trial import Trial
-from cpuruntime.program.tuning import CLOSE, CLOSE_METHODS, MOST, ROUNDS, SMALL, Tuner
+from cpuruntime.compiler.jit import Kernel, record
+from cpuruntime.graph import Node
+from cpuruntime.program.plan.planner import Planner
+from cpuruntime.program.tuning.candidate import Candidate
+from cpuruntime.program.tuning.decisions import Decisions
+from cpuruntime.program.tuning.trial import Trial
+from cpuruntime.program.tuning.tuner import CLOSE, CLOSE_METHODS, MOST, ROUNDS, SMALL, Tuner
 
 NODE = Node("Conv", "c", [], [])
 

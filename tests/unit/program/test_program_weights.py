@@ -7,9 +7,9 @@ import gc
 import numpy as np
 import pytest
 
-from cpuruntime.program.memory import ALIGNMENT, HUGE_PAGE, allocate
-from cpuruntime.program.storage import Address
-from cpuruntime.program.weights import SMALL, WeightStore
+from cpuruntime.host.memory import ALIGNMENT, HUGE_PAGE, allocate
+from cpuruntime.program.plan.storage import Address
+from cpuruntime.program.plan.weights import SMALL, WeightStore
 
 
 def contents(address: Address, dtype: type, count: int) -> np.ndarray:

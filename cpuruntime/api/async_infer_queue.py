@@ -1,0 +1,306 @@
+"""A pool of infer requests that share the work."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from threading import get_ident
+from time import perf_counter_ns
+from typing import Any
+
+from cpuruntime.api.callback import Callback
+from cpuruntime.api.compiled_model import CompiledModel
+from cpuruntime.api.infer_request import InferRequest
+from cpuruntime.api.request.bindings import InferenceRun
+from cpuruntime.api.request.terms import parse_terms
+from cpuruntime.devices.interface import TERMS, Watch
+from cpuruntime.errors import BusyError, CancelledError, DeadlineExceededError, InvalidArgumentError, OverloadedError
+from cpuruntime.host.forks import alive, threads_are_gone
+
+_REFUSALS = (CancelledError, DeadlineExceededError, OverloadedError)
+"""What becomes of single inferences though nothing is wrong: starting others goes on."""
+
+
+class _State:
+    """What requests in flight report to. It refers to no request, so a dropped queue is gone at once.
+
+    There is no lock, which an interrupt could leave locked: each step is one operation of a deque or set.
+
+    Attributes:
+        errors: what `start_async` and `wait_all` raise.
+        refusals: the first refusal, which only `wait_all` raises.
+    """
+
+    def __init__(self, jobs: int, watch: Watch | None) -> None:
+        self.idle = deque(range(jobs))
+        self.flying: dict[int, InferenceRun] = {}
+        self.watch = watch
+        self.waiters: deque[threading.Lock] = deque()
+        self.watchers: deque[threading.Lock] = deque()
+        self.userdata: list[Any] = [None] * jobs
+        self.callback: Callback | None = None
+        self.on_error: Callback | None = None
+        self.errors: deque[BaseException] = deque()
+        self.refusals: deque[BaseException] = deque()
+        self.callers: set[int] = set()
+
+    def over(self, index: int, request: InferRequest, error: BaseException | None) -> None:
+        """An inference of the request at `index` is over."""
+        callback = self.callback if error is None else self.on_error
+        if callback is not None:
+            self.callers.add(get_ident())
+            try:
+                callback(request, self.userdata[index])
+                error = None
+            except BaseException as raised:
+                error = raised
+            self.callers.discard(get_ident())
+        if error is not None:
+            self.place_of(error).append(error)
+        self.give_back(index)
+        del self, request, error  # the traceback of a callback's error refers to this frame
+
+    def place_of(self, error: BaseException | None) -> deque[BaseException]:
+        """Where an error is kept, if it is: of refusals, of which there may be any number, the first."""
+        if not isinstance(error, _REFUSALS):
+            return self.errors
+        return deque(maxlen=0) if self.refusals else self.refusals
+
+    def give_back(self, index: int) -> None:
+        """The request at `index` is idle: let all who wait for one try."""
+        self.idle.append(index)
+        self.wake()
+
+    def wake(self) -> None:
+        """Let those who wait look again."""
+        if self.watch is not None and self.watchers:
+            self.watch.tell()
+        while self.waiters:
+            with suppress(IndexError):
+                self.waiters.popleft().release()
+
+    def fly(self, index: int, run: InferenceRun) -> None:
+        """The request at `index` has started an inference that calls nobody when it is over."""
+        self.flying[index] = run
+        if self.waiters or self.watchers:
+            self.wake()
+
+    def land(self, requests: Sequence[InferRequest]) -> None:
+        """Take note of such inferences that are over."""
+        for index, run in list(self.flying.items()):
+            if not run.finished and requests[index].is_busy():
+                continue
+            place = self.place_of(run.error)
+            if index in self.flying and self.flying[index] is run:  # no call from here on: nothing comes in between
+                del self.flying[index]
+                if run.error is not None:
+                    place += (run.error,)
+                self.idle += (index,)
+
+    def wait_idle(self, requests: Sequence[InferRequest], deadline: int = 0) -> int | None:
+        """Wait until a request is idle, raise a kept error, and return the next one's index; None if it was taken.
+
+        DeadlineExceededError when the clock of perf_counter_ns has passed a `deadline` that is not 0.
+        """
+        while not self.idle:
+            self.land(requests)
+            if not self.idle:
+                self.check_may_wait()
+                if 0 < deadline <= perf_counter_ns():
+                    raise DeadlineExceededError("The inference's deadline passed before a request was idle.")
+                self.wait(requests, deadline)
+        if self.errors:
+            raise self.errors[0]
+        try:
+            return self.idle[0]
+        except IndexError:
+            return None
+
+    def wait(self, requests: Sequence[InferRequest], deadline: int) -> None:
+        """Wait until a request may have become idle, or for a deadline that is not 0."""
+        gate = threading.Lock()
+        gate.acquire()
+        if self.watch is None or not self.flying:
+            self.waiters.append(gate)
+            if not self.idle and not self.flying:
+                seconds = (deadline - perf_counter_ns()) / 1e9
+                gate.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX) if deadline else -1)
+            return
+        self.watchers.append(gate)
+        try:
+            count = self.watch.count
+            self.land(requests)
+            if not self.idle:
+                self.watch.wait(count, deadline and max(0, deadline - perf_counter_ns()))
+        finally:
+            with suppress(ValueError):
+                self.watchers.remove(gate)
+
+    def check_may_wait(self) -> None:
+        """Raise BusyError in a callback."""
+        if get_ident() in self.callers:
+            raise BusyError(
+                "A callback cannot wait for its own queue, whose requests may be waiting for this very callback. "
+                "Start the next inference from elsewhere, or let the queue have more jobs."
+            )
+
+
+class AsyncInferQueue:
+    """A pool of `jobs` infer requests, each started when it is idle; safe to use from several threads.
+
+    Which request finishes first is not determined. The first error, of an inference or of a callback, is kept until
+    `wait_all` raises it. Until then `start_async` and `get_idle_request_id` raise it too, so that a loop that only
+    starts inferences does not go on unaware; but not a DeadlineExceededError, OverloadedError or CancelledError, which
+    say nothing about other inferences: raised by `start_async` they are about the inference to be started. To hear of
+    each inference that fails, give `set_callback` an `on_error`.
+
+    Args:
+        model: the compiled model.
+        jobs: the number of requests; 0 for OPTIMAL_NUMBER_OF_INFER_REQUESTS.
+    """
+
+    def __init__(self, model: CompiledModel, jobs: int = 0) -> None:
+        if isinstance(jobs, bool) or not hasattr(jobs, "__index__") or jobs < 0:
+            raise InvalidArgumentError(f"The number of jobs must be an integer >= 0, not {jobs!r}.")
+        jobs = int(jobs) or model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        self._requests = tuple(model.create_infer_request() for _ in range(jobs))
+        quiet = [request.quiet for request in self._requests if request.quiet is not None]
+        self._state = _State(jobs, quiet[0].watch(quiet) if len(quiet) == jobs else None)
+        self._hooks = tuple(partial(self._state.over, index) for index in range(jobs))
+        alive.add(self)
+
+    def start_async(
+        self,
+        inputs: Any = None,
+        userdata: Any = None,
+        share_inputs: bool = False,
+        *,
+        priority: Any = None,
+        deadline_ms: float | None = None,
+    ) -> None:
+        """Start an inference in the next idle request, as `InferRequest.start_async`; waits until there is one.
+
+        The request is the one that `get_idle_request_id` returns.
+
+        Raises:
+            InvalidArgumentError: an input has a wrong name, dtype or shape.
+            DeadlineExceededError: the deadline passed before a request was idle. One that passes later is an error of
+                the inference.
+            OverloadedError: the inference was refused at once, as it would miss LATENCY_TARGET_MS.
+            BusyError: called in a callback of this queue while no request is idle.
+            Exception: what an earlier inference or its callback raised, as said above. Nothing was started.
+        """
+        terms = TERMS if priority is None and deadline_ms is None else parse_terms(priority, deadline_ms)
+        state = self._state
+        index = None
+        try:
+            while index is None:
+                if state.errors or not state.idle:
+                    state.wait_idle(self._requests, terms.deadline)
+                try:
+                    index = state.idle[0]
+                    state.idle.remove(index)
+                except (IndexError, ValueError):  # another thread was faster
+                    index = None
+            state.userdata[index] = userdata
+            request = self._requests[index]
+            if state.watch is None or state.callback is not None:
+                request.start(inputs, userdata, share_inputs, self._hooks[index], terms=terms)
+            else:
+                state.fly(index, request.start(inputs, userdata, share_inputs, quietly=True, terms=terms))
+        except BaseException:
+            if index is not None and index not in state.idle and index not in state.flying:
+                self._recover(index)
+            raise
+
+    def _recover(self, index: int) -> None:
+        """After an interrupted start: find out what the request does."""
+        request = self._requests[index]
+        if not request.is_busy():
+            self._state.give_back(index)
+        elif request.run is not None and request.run.quiet:
+            self._state.fly(index, request.run)
+
+    def forked(self) -> None:
+        """In a forked child: the requests that other threads were to give back are idle, and that is an error."""
+        state = self._state
+        state.callers &= {get_ident()}
+        for index, request in enumerate(self._requests):
+            if index not in state.idle and index not in state.flying and not request.calls_back_here:
+                state.errors.append(threads_are_gone())
+                state.give_back(index)
+
+    def get_idle_request_id(self) -> int:
+        """The index of the request that the next `start_async` takes; waits until one is idle."""
+        index = None
+        while index is None:
+            index = self._state.wait_idle(self._requests)
+        return index
+
+    def is_ready(self) -> bool:
+        """Whether a request is idle, so that `start_async` would not wait."""
+        self._state.land(self._requests)
+        return bool(self._state.idle)
+
+    def wait_all(self) -> None:
+        """Wait until all inferences are over and their callbacks have returned.
+
+        Raises the first error, as it was raised, and forgets the others: the queue can be used again. A
+        DeadlineExceededError, OverloadedError or CancelledError is raised only if there are no others.
+        """
+        self._state.check_may_wait()
+        for request in self._requests:
+            request.wait_over()
+        self._state.land(self._requests)
+        if self._state.errors or self._state.refusals:
+            error = (self._state.errors or self._state.refusals)[0]
+            self._state.errors.clear()
+            self._state.refusals.clear()
+            try:
+                raise error
+            finally:
+                del self, request, error  # the error's traceback refers to this frame
+
+    def set_callback(
+        self,
+        callback: Callable[[InferRequest, Any], None],
+        *,
+        on_error: Callable[[InferRequest, Any], None] | None = None,
+    ) -> None:
+        """Call a function after each inference started from now on, on threads of the runtime.
+
+        Several calls may be made at the same time, so the functions must be thread-safe. A request is idle for
+        `start_async` when they have returned. They may start the next inference while a request is idle; they may not
+        wait for one, nor call `wait_all` (BusyError). What they raise is kept as an error of the queue.
+
+        Args:
+            callback: called as `callback(request, userdata)` after an inference that succeeds.
+            on_error: called likewise in its place after one that fails, whose error `request.wait()` raises there. If
+                it returns, that error is dealt with and not kept. Without it nothing is called.
+        """
+        function, on_error = Callback(callback), None if on_error is None else Callback(on_error)
+        self._state.on_error = on_error
+        self._state.callback = function
+
+    @property
+    def userdata(self) -> list[Any]:
+        """What was last passed to `start_async` for each request."""
+        return list(self._state.userdata)
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def __iter__(self) -> Iterator[InferRequest]:
+        return iter(self._requests)
+
+    def __getitem__(self, index: int) -> InferRequest:
+        try:
+            return self._requests[index]
+        except (IndexError, TypeError):
+            raise IndexError(f"No request {index!r}: indexes go from 0 to {len(self) - 1}.") from None
+
+    def __repr__(self) -> str:
+        return f"<AsyncInferQueue: {len(self)} jobs>"

@@ -1,0 +1,45 @@
+"""Calling users' callbacks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from time import perf_counter_ns
+from typing import Any
+
+from cpuruntime.errors import InvalidArgumentError
+from cpuruntime.streams.slow_callbacks import going_on, name_of, watcher
+
+log = logging.getLogger("cpuruntime")
+
+SLOW = 20_000_000
+"""Nanoseconds from which on a callback is called slow; arbitrary."""
+
+
+class Callback:
+    """A user's callback. A slow call is logged: the first, and each that takes twice as long as those before.
+
+    One that takes very long is logged before it is over, too; see `streams.calls`.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        if not callable(function):
+            raise InvalidArgumentError(f"The callback must be callable, not {type(function).__name__}.")
+        self._function = function
+        self._limit = SLOW
+
+    def __call__(self, *arguments: Any) -> None:
+        """Call it; raises what it raises."""
+        begin = perf_counter_ns()
+        try:
+            going_on[begin] = self._function
+            if not watcher.awake:
+                watcher.wake()
+            self._function(*arguments)
+        finally:
+            going_on.pop(begin, None)
+            taken = perf_counter_ns() - begin
+            if taken >= self._limit:
+                self._limit = 2 * taken
+                log.warning("callback '%s' took %.0f ms", name_of(self._function), taken / 1e6)
+            del self, arguments  # the traceback of its error refers to this frame

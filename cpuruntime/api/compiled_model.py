@@ -1,0 +1,113 @@
+"""Compiled models."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import Any
+
+from cpuruntime.api.infer_request import InferRequest, Shared
+from cpuruntime.api.ports import ConstOutput, describe_all, position
+from cpuruntime.api.results import Results
+from cpuruntime.devices.interface import Explanation
+from cpuruntime.errors import InvalidArgumentError, UnsupportedError, nearest
+from cpuruntime.graph import Type
+
+
+class CompiledModel:
+    """A model ready to run on a device. Made by `Core.compile_model`; may be used from several threads.
+
+    The device's threads and memory are given back when the compiled model and all its requests are gone; inferences
+    that are running then finish first. Used in a `with` statement it is closed at the end of it: requests finish what
+    they run and start nothing more.
+    """
+
+    __slots__ = ("__weakref__", "_callers", "_shared")
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._callers = threading.local()
+
+    @property
+    def inputs(self) -> list[ConstOutput]:
+        """The inputs, in the model's order."""
+        return list(self._shared.ports.inputs)
+
+    @property
+    def outputs(self) -> list[ConstOutput]:
+        """The outputs, in the model's order."""
+        return list(self._shared.ports.outputs)
+
+    def input(self, index: int | str | None = None) -> ConstOutput:
+        """The input with this index or name; without one, the only input."""
+        ports = self._shared.ports
+        return ports.inputs[position(index, ports.input_positions, "input", default=True)]
+
+    def output(self, index: int | str | None = None) -> ConstOutput:
+        """The output with this index or name; without one, the only output."""
+        ports = self._shared.ports
+        return ports.outputs[position(index, ports.output_positions, "output", default=True)]
+
+    def create_infer_request(self) -> InferRequest:
+        """A new, idle infer request. Any number may exist; those that are more than the streams wait for one."""
+        return InferRequest(self._shared)
+
+    def __call__(
+        self, inputs: Any = None, share_inputs: bool = True, share_outputs: bool = False, *, decode_strings: bool = True
+    ) -> Results:
+        """Run one inference in a request that the compiled model keeps for each calling thread.
+
+        Arguments, result and errors as for `InferRequest.infer`, except that inputs are read in place by default.
+        """
+        try:
+            request: InferRequest = self._callers.request
+        except AttributeError:
+            request = self._callers.request = InferRequest(self._shared)
+        return request.infer(inputs, share_inputs, share_outputs, decode_strings=decode_strings)
+
+    def infer_new_request(self, inputs: Any = None) -> Results:
+        """Run one inference in a new request."""
+        return InferRequest(self._shared).infer(inputs, share_outputs=True)
+
+    def get_property(self, property: str) -> Any:
+        """The value that a property has in this compiled model, such as the number of streams a hint was turned into.
+
+        Raises InvalidArgumentError for a property it does not have.
+        """
+        device = self._shared.device
+        if property not in device.properties:
+            known = sorted(device.properties)
+            hint = nearest(property, known) if isinstance(property, str) else ""
+            raise InvalidArgumentError(
+                f"Unknown property {property!r} of a compiled model.{hint} It has: {', '.join(known)}."
+            )
+        value = device.get_property(property)
+        return Type(value) if property == "INFERENCE_PRECISION_HINT" else value
+
+    def set_property(self, properties: Any) -> None:
+        """Raises UnsupportedError: properties of a compiled model are fixed."""
+        raise UnsupportedError("The properties of a compiled model are fixed; pass them to Core.compile_model.")
+
+    def explain(self, measure: bool = False) -> Explanation:
+        """Which kernels run which nodes of the model, which nodes have none, and what was decided and why.
+
+        Steps that were timed when their kernels were chosen have figures. With `measure` all have: inferences on random
+        inputs are run, one at a time, for about half a second, and the processor's roofs are measured; other work on
+        the machine shows in the figures.
+        """
+        return self._shared.device.explain(measure)
+
+    def release_memory(self) -> None:
+        """Give back memory that idle requests can do without; they take it again when they run."""
+        self._shared.device.release_memory()
+
+    def __enter__(self) -> CompiledModel:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._shared.close()
+
+    def __repr__(self) -> str:
+        return describe_all("CompiledModel:", self._shared.ports.inputs, self._shared.ports.outputs)

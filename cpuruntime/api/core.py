@@ -1,0 +1,230 @@
+"""The entry: devices, models, compilation, properties."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from os import PathLike
+from typing import Any, BinaryIO, NamedTuple
+
+import onnx
+
+from cpuruntime import properties
+from cpuruntime.api.compiled_model import CompiledModel
+from cpuruntime.api.infer_request import Shared
+from cpuruntime.api.model import Model
+from cpuruntime.devices import registry
+from cpuruntime.devices.interface import Plugin
+from cpuruntime.errors import DeviceUnavailableError, InvalidArgumentError
+from cpuruntime.frontend.reader import read
+from cpuruntime.graph import Type
+from cpuruntime.hints import StreamPlan
+from cpuruntime.host.topology import Topology
+from cpuruntime.version import __version__
+
+ModelSource = str | PathLike[str] | bytes | BinaryIO | onnx.ModelProto
+"""Where a model comes from: a file's path, its bytes, an open binary file, or the message itself."""
+
+
+class Version(NamedTuple):
+    """The version of a device's code."""
+
+    build_number: str
+    description: str
+
+
+class Core:
+    """Devices with their settings. May be used from several threads; cores do not share settings.
+
+    Raises nothing: a device is looked at when it is first asked for.
+    """
+
+    def __init__(self) -> None:
+        self._plugins: dict[str, Plugin] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def available_devices(self) -> list[str]:
+        """The names of the devices that can be used here."""
+        return [name for name in registry.registered() if self._reason(name) is None]
+
+    def get_available_devices(self) -> list[str]:
+        """The same as `available_devices`."""
+        return self.available_devices
+
+    @property
+    def unavailable_devices(self) -> dict[str, str]:
+        """The devices that cannot be used here, with the reason for each."""
+        reasons = {name: self._reason(name) for name in registry.registered()}
+        return {name: reason for name, reason in reasons.items() if reason is not None}
+
+    def read_model(self, model: ModelSource, weights: None = None, config: Mapping[str, Any] | None = None) -> Model:
+        """Read an ONNX model.
+
+        Args:
+            model: a path, the file's bytes, an open binary file, or an onnx.ModelProto.
+            weights: None; an ONNX model names the files of its weights itself.
+            config: None or empty; reading has no properties.
+
+        Raises:
+            ModelNotFoundError: there is no such file.
+            ModelError: it is no ONNX model, or a wrong one.
+            UnsupportedError: its version, an operator or a type is not supported.
+        """
+        if config:
+            properties.parse(config, {}, "reading a model")
+        return Model(read(model, weights))
+
+    def compile_model(
+        self,
+        model: Model | ModelSource,
+        device_name: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        *,
+        weights: None = None,
+    ) -> CompiledModel:
+        """Compile a model for a device.
+
+        Args:
+            model: a model, or where to read one from.
+            device_name: the device's name in upper case; None for "CPU".
+            config: values by property for this compilation; they override `set_property` and the environment.
+            weights: as in `read_model`.
+
+        Raises:
+            InvalidArgumentError: unknown device or property, or a wrong value.
+            UnsupportedError: a property's value, or something in the model, is not implemented.
+            DeviceUnavailableError: the device cannot be used here; the message says why.
+            ModelError: the model is wrong.
+        """
+        plugin = self._usable("CPU" if device_name is None else device_name)
+        settings = self._settings(plugin, config)
+        source = model if isinstance(model, Model) else self.read_model(model, weights)
+        return CompiledModel(Shared(plugin.compile(source.graph, settings)))
+
+    def query_model(
+        self, model: Model, device_name: str, properties: Mapping[str, Any] | None = None
+    ) -> dict[str, str]:
+        """The nodes that a device runs on kernels of its own: the device's name by node name."""
+        plugin = self._usable(device_name)
+        native = plugin.query(model.graph, self._settings(plugin, properties))
+        return {node.name: plugin.name for node in model.graph.nodes if node.name in native}
+
+    def plan_streams(
+        self,
+        model: Model | ModelSource,
+        device_name: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        topology: Topology | None = None,
+    ) -> StreamPlan:
+        """The streams that `compile_model` would make, with a reason for each decision; nothing is compiled.
+
+        What only measuring shows, for STREAMS_CALIBRATION_MS and LATENCY_TARGET_MS, is left out, and said to be.
+
+        Args:
+            model, device_name, config: as in `compile_model`.
+            topology: another machine to plan for, with nothing else on it, as of `Topology.from_json`; by default this
+                one as it is now: models here have processors, and calibrations may have been kept.
+
+        Raises:
+            UnsupportedError: the device has no streams to plan.
+            InvalidArgumentError, DeviceUnavailableError, ModelError: as in `compile_model`.
+        """
+        plugin = self._usable("CPU" if device_name is None else device_name)
+        settings = self._settings(plugin, config)
+        if not isinstance(topology, Topology | None):
+            raise InvalidArgumentError(
+                f"plan_streams: topology is {topology!r:.60}; it must be a Topology, as of Topology.from_json(text)."
+            )
+        source = model if isinstance(model, Model) else self.read_model(model)
+        return plugin.plan(source.graph, settings, topology)
+
+    def set_property(self, *arguments: Any) -> None:
+        """`set_property(device_name, properties)` for one device, `set_property(properties)` for all.
+
+        `properties` is a dict of value by property, or one (property, value) pair. They hold for later compilations.
+        Without a device name each device takes those it has, and one must have it.
+
+        Raises:
+            InvalidArgumentError: unknown device or property, read-only property, or a wrong value; nothing was set.
+            UnsupportedError: a value that is not implemented.
+        """
+        if not 1 <= len(arguments) <= 2:
+            raise InvalidArgumentError("set_property takes a device name and properties, or properties alone.")
+        config = arguments[-1]
+        if isinstance(config, tuple) and len(config) == 2:
+            config = dict([config])
+        if len(arguments) == 2:
+            plugin = self._plugin(arguments[0])
+            plugin.set_property(properties.parse(config, plugin.properties(), plugin.label))
+            return
+        self._set_everywhere(config)
+
+    def _set_everywhere(self, config: Any) -> None:
+        plugins = [self._plugins[name] for name in self.available_devices]
+        known = {name: one for plugin in plugins for name, one in plugin.properties().items()}
+        properties.parse(config, known, "any device")
+        own = [
+            properties.parse(
+                {k: v for k, v in config.items() if k in plugin.properties()}, plugin.properties(), plugin.label
+            )
+            for plugin in plugins
+        ]
+        for plugin, settings in zip(plugins, own):
+            plugin.set_property(settings)
+
+    def get_property(self, *arguments: str) -> Any:
+        """`get_property(device_name, property)`: a device's fact, or the setting that compilations get.
+
+        `get_property("AVAILABLE_DEVICES")` lists the devices; other properties need a device name. Raises
+        InvalidArgumentError for an unknown device or property.
+        """
+        if len(arguments) == 1:
+            if arguments[0] == "AVAILABLE_DEVICES":
+                return self.available_devices
+            properties.declared(arguments[0], properties.PROPERTIES, "any device")
+            raise InvalidArgumentError(f"Property {arguments[0]} belongs to a device: get_property('CPU', ...).")
+        if len(arguments) != 2:
+            raise InvalidArgumentError("get_property takes a device name and a property.")
+        value = self._plugin(arguments[0]).get_property(arguments[1])
+        return Type(value) if arguments[1] == "INFERENCE_PRECISION_HINT" else value
+
+    def get_versions(self, device_name: str) -> dict[str, Version]:
+        """The version of a device's code, by the device's name."""
+        plugin = self._plugin(device_name)
+        return {plugin.name: Version(__version__, f"{type(plugin).__module__}.{type(plugin).__qualname__}")}
+
+    def _settings(self, plugin: Plugin, config: Mapping[str, Any] | None) -> properties.Settings:
+        return plugin.settings(properties.parse(config or {}, plugin.properties(), plugin.label))
+
+    def _plugin(self, name: str) -> Plugin:
+        found = self._plugins.get(name) if isinstance(name, str) else None
+        if found is not None:
+            return found
+        with self._lock:
+            if name not in self._plugins:
+                self._plugins[name] = registry.load(name)
+            return self._plugins[name]
+
+    def _reason(self, name: str) -> str | None:
+        try:
+            return self._plugin(name).unavailable_reason()
+        except DeviceUnavailableError as error:
+            return str(error)
+
+    def _usable(self, name: str) -> Plugin:
+        plugin = self._plugin(name)
+        reason = plugin.unavailable_reason()
+        if reason is not None:
+            raise DeviceUnavailableError(f"Device {name} is not available: {reason}")
+        return plugin
+
+    def __repr__(self) -> str:
+        return f"<Core: {', '.join(registry.registered())}>"
+
+
+def compile_model(
+    model: Model | ModelSource, device_name: str = "CPU", config: Mapping[str, Any] | None = None
+) -> CompiledModel:
+    """`Core().compile_model(model, device_name, config)`."""
+    return Core().compile_model(model, device_name, config)

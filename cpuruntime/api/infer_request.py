@@ -1,0 +1,454 @@
+"""Infer requests: the inputs, outputs and state of one inference at a time."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Generator, Mapping
+from threading import get_ident
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cpuruntime.api.callback import Callback
+from cpuruntime.api.ports import ConstOutput, Ports, describe_all, position
+from cpuruntime.api.request.awaiting import wait_in_loop
+from cpuruntime.api.request.bindings import RUN, Bindings, InferenceRun
+from cpuruntime.api.request.latency import LatencyAnatomy
+from cpuruntime.api.request.terms import parse_terms, parse_timeout
+from cpuruntime.api.results import Results
+from cpuruntime.api.tensor import Tensor
+from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, ProfilingInfo, QuietRequest, Terms
+from cpuruntime.errors import UnsupportedError
+from cpuruntime.graph import Type
+from cpuruntime.host.forks import alive, threads_are_gone
+
+if TYPE_CHECKING:
+    from cpuruntime.api.compiled_model import CompiledModel
+
+Hook = Callable[["InferRequest", "BaseException | None"], None]
+
+
+class Shared:
+    """What a compiled model and all its requests share; when the last of them is gone, the device's model is closed."""
+
+    def __init__(self, device: DeviceModel) -> None:
+        self.device = device
+        self.ports = Ports(device.inputs, device.outputs)
+        self.close = weakref.finalize(self, device.close)
+
+
+class InferRequest:
+    """One inference at a time: bind inputs, run, read outputs. Made by `CompiledModel.create_infer_request`.
+
+    A request is idle or busy. While it is busy, from `infer` or `start_async` until the inference is over, everything
+    but `wait`, `wait_for`, `cancel`, `userdata` and `latency` raises BusyError. When the callback runs, the request is
+    idle again and may be started from there. Different requests may be used from different threads at the same time;
+    one request is for one thread at a time.
+
+    `await` waits in an event loop of asyncio for the inference started last: after `request.start_async(inputs)`,
+    `results = await request`. It raises what `wait` raises. If the waiting task is cancelled so is the inference.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_bindings",
+        "_callback",
+        "_device",
+        "_run",
+        "_shared",
+        "_userdata",
+    )
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._device: DeviceRequest = shared.device.create_request()
+        self._bindings = Bindings(shared.ports, self._device)
+        self._callback: Callback | None = None
+        self._run: InferenceRun | None = None
+        self._userdata: Any = None
+        alive.add(self)
+
+    def infer(
+        self,
+        inputs: Any = None,
+        share_inputs: bool = False,
+        share_outputs: bool = False,
+        *,
+        decode_strings: bool = True,
+    ) -> Results:
+        """Run one inference and return its outputs.
+
+        Args:
+            inputs: a dict of array by port, name or index; a list of arrays by position; one array for the only input;
+                None for what the inputs hold already. Inputs that are not mentioned keep their data. Arrays (and
+                `Tensor`s) must have the port's dtype and shape; numbers and lists of numbers are converted.
+            share_inputs: read arrays in place where they are C-contiguous, and go on reading them until others are
+                given; otherwise, and with False, they are copied first.
+            share_outputs: return views of the request's memory, which the next inference overwrites; with False copies.
+            decode_strings: return strings as str; with False as bytes in UTF-8.
+
+        Raises:
+            BusyError: the request is running.
+            InvalidArgumentError: an input has a wrong name, dtype or shape; nothing was run.
+            Error: what the device raised.
+        """
+        bindings, ports = self._bindings, self._shared.ports
+        running = bindings.running
+        run = InferenceRun()
+        try:
+            if running.setdefault(RUN, run) is not run:
+                bindings.claim(run)
+            if inputs is not None:
+                bindings.bind(inputs, share_inputs)
+            if bindings.followed or bindings.unset:
+                bindings.prepare()
+            self._run = run
+            begin = run.started = perf_counter_ns()
+            try:
+                self._device.run()
+            finally:
+                bindings.nanoseconds = perf_counter_ns() - begin
+            if ports.dynamic_outputs:
+                bindings.collect()
+            arrays = []
+            for array in bindings.outputs:  # not a comprehension, which costs a frame
+                arrays.append(array if share_outputs else array.copy())
+        finally:  # no call before the request is idle again: an interrupt strikes only in calls
+            if RUN in running and running[RUN] is run:
+                del running[RUN]
+            run.finished = True
+            if run.waiters:
+                run.finish()
+        if not decode_strings:
+            arrays = [_encoded(array) for array in arrays]
+        return Results(arrays, ports)
+
+    def start_async(
+        self,
+        inputs: Any = None,
+        userdata: Any = None,
+        share_inputs: bool = False,
+        *,
+        priority: Any = None,
+        deadline_ms: float | None = None,
+    ) -> None:
+        """Start an inference and return at once; arguments as for `infer`.
+
+        `userdata`, unless None, replaces what the callback is given. Wrong inputs raise here, other errors in `wait`.
+        With `share_inputs` the arrays must keep their content until the inference is over.
+
+        Args:
+            priority: "LOW", "MEDIUM" or "HIGH". Among the requests of the compiled model that wait for a stream, those
+                of the highest priority begin first; of these the one whose deadline is next; else the one started
+                first. Those of lower priority or without a deadline wait as long as there are others.
+            deadline_ms: within how many milliseconds from now the inference has to be finished. Else it ends with
+                DeadlineExceededError: at once while it waits for a stream, at its next step while it runs.
+        """
+        terms = TERMS if priority is None and deadline_ms is None else parse_terms(priority, deadline_ms)
+        self.start(inputs, userdata, share_inputs, terms=terms)
+
+    def start(
+        self,
+        inputs: Any,
+        userdata: Any,
+        share_inputs: bool,
+        hook: Hook | None = None,
+        quietly: bool = False,
+        terms: Terms = TERMS,
+    ) -> InferenceRun:
+        """`start_async`; `hook`, where given, is called in place of the callback, and `quietly` nobody is called."""
+        bindings = self._bindings
+        running = bindings.running
+        quiet = bindings.quiet
+        previous = self._run
+        run = InferenceRun()
+        try:
+            if running.setdefault(RUN, run) is not run:
+                bindings.claim(run)
+            if userdata is not None:
+                self._userdata = userdata
+            if inputs is not None:
+                bindings.bind(inputs, share_inputs)
+            if bindings.followed or bindings.unset:
+                bindings.prepare()
+            run.started = perf_counter_ns()
+            if quiet is not None and (quietly or (hook is None and self._callback is None)):
+                quiet.start_quietly(terms)
+                run.quiet = True  # not earlier, since the device would say that the inference before is over
+                self._run = run
+            else:
+                run.callback, run.hook = self._callback, hook
+                self._run = run
+                self._device.start(self._finish, terms)
+        except BaseException:
+            # what a signal handler raised may have struck after the inference was queued; then it is still to finish
+            pending = self._is(run) and run.started > 0 and self._device.cancel()
+            if pending and self._run is not run:
+                run.quiet = True
+                self._run = run
+            if self._is(run) and not pending:
+                self._run = previous
+                del running[RUN]
+                run.finish()
+            raise
+        return run
+
+    def _is(self, run: InferenceRun) -> bool:
+        """Whether `run` is the inference that runs."""
+        return self._bindings.running.get(RUN) is run
+
+    def _finish(self, error: BaseException | None) -> None:
+        """The device's `done`: the inference is over."""
+        run = self._bindings.running[RUN]
+        moments = self._device.moments()
+        self._bindings.nanoseconds = max(0, (moments[2] if moments else perf_counter_ns()) - run.started)
+        if error is None and self._shared.ports.dynamic_outputs:
+            try:
+                self._bindings.collect()
+            except Exception as raised:
+                error = raised
+        run.error = error
+        run.thread = get_ident()
+        del self._bindings.running[RUN]
+        try:
+            if run.hook is not None:
+                run.hook(self, error)
+            elif run.callback is not None:
+                run.callback(self._userdata)
+        except BaseException as raised:
+            run.error = raised
+        if run.hook is not None or run.callback is not None:
+            run.returned = perf_counter_ns()
+        run.thread = 0
+        run.finish()
+        del self, run, error  # the traceback of a callback's error refers to this frame
+
+    def wait(self) -> None:
+        """Wait until the inference is over and its callback has returned; at once if none was started.
+
+        Raises what the inference, its callback or a `cancel` (CancelledError) raised; every time, until the next start.
+        """
+        run = self._run
+        if run is None:
+            return
+        if not run.finished:
+            self._wait(run)
+        if run.error is not None:
+            try:
+                raise run.error
+            finally:
+                del self, run  # the error's traceback refers to this frame
+
+    def __await__(self) -> Generator[Any, None, Results]:
+        run, quiet = self._run, self._bindings.quiet
+        if run is not None:
+            calls = quiet.call_when_over if run.quiet and quiet is not None else run.call_when_finished
+            yield from wait_in_loop(lambda: run.finished or self._wait(run, 0), calls, self.cancel)
+            if run.error is not None:
+                try:
+                    raise run.error
+                finally:
+                    del self, run  # the error's traceback refers to this frame
+        return self.results
+
+    def _wait(self, run: InferenceRun, seconds: float | None = None) -> bool:
+        """Wait until `run` is over, or for so long: whether it is."""
+        quiet = self._bindings.quiet
+        if not run.quiet or quiet is None:
+            return run.wait(-1 if seconds is None else seconds)
+        if not quiet.wait(seconds):
+            return False
+        self._bindings.settle(run)
+        return True
+
+    def wait_for(self, timeout: float) -> bool:
+        """`wait`, for `timeout` milliseconds at most: whether the inference is over. False if none was started.
+
+        Raises what `wait` raises, and InvalidArgumentError when `timeout` is not a finite number >= 0.
+        """
+        seconds = parse_timeout(timeout)
+        run = self._run
+        if run is None or not (run.finished or self._wait(run, seconds)):
+            return False
+        self.wait()
+        return True
+
+    def is_busy(self) -> bool:
+        """Whether an inference runs."""
+        return bool(self._bindings.running) and self._bindings.look()
+
+    def wait_over(self) -> None:
+        """`wait` without raising the inference's error."""
+        run = self._run
+        if run is not None and not run.finished:
+            self._wait(run)
+
+    @property
+    def run(self) -> InferenceRun | None:
+        """The inference started last."""
+        return self._run
+
+    @property
+    def quiet(self) -> QuietRequest | None:
+        """The device's request, if inferences without a callback are quiet."""
+        return self._bindings.quiet
+
+    @property
+    def calls_back_here(self) -> bool:
+        """Whether the calling thread is in the callback of the last inference."""
+        return self._run is not None and self._run.thread == get_ident()
+
+    def forked(self) -> None:
+        """In a forked child: the inference ends with an error, and calls nobody back, unless it was over before."""
+        run = self._run
+        self._bindings.look()
+        self._bindings.running.clear()
+        if run is not None and not run.finished and not self.calls_back_here:
+            run.error = threads_are_gone()
+            run.finish()
+
+    def cancel(self) -> None:
+        """Ask the running inference to end early; `wait` then raises CancelledError, unless it ended normally."""
+        self._device.cancel()
+
+    def set_callback(self, callback: Callable[[Any], None], userdata: Any) -> None:
+        """Call `callback(userdata)` after each inference that `start_async` starts, failed ones included.
+
+        It runs on a thread of the runtime, which does nothing else meanwhile. What it raises surfaces in `wait`.
+        """
+        self._bindings.check_idle()
+        self._callback = Callback(callback)
+        self._userdata = userdata
+
+    def get_tensor(self, name_or_port: str | ConstOutput) -> Tensor:
+        """The tensor of the input or output with this name or port: the memory that inference reads or writes."""
+        return self._bindings.get(*self._bindings.place(name_or_port))
+
+    def get_input_tensor(self, index: int | None = None) -> Tensor:
+        """The tensor of the input at `index`; without one, of the only input."""
+        return self._bindings.get("input", position(index, self._shared.ports.input_positions, "input", default=True))
+
+    def get_output_tensor(self, index: int | None = None) -> Tensor:
+        """The tensor of the output at `index`; without one, of the only output."""
+        return self._bindings.get(
+            "output", position(index, self._shared.ports.output_positions, "output", default=True)
+        )
+
+    def set_tensor(self, name_or_port: str | ConstOutput, tensor: Tensor) -> None:
+        """Let inference read or write this tensor's memory, for the input or output with this name or port.
+
+        The request keeps the tensor alive and follows it when its shape changes. An output of dynamic shape is copied
+        into the tensor, which takes on its shape.
+        """
+        self._bindings.set(*self._bindings.place(name_or_port), tensor)
+
+    def set_input_tensor(self, index: int | Tensor | None = None, tensor: Tensor | None = None) -> None:
+        """`set_input_tensor(index, tensor)`, or `set_input_tensor(tensor)` for the only input; else as `set_tensor`."""
+        key, bound = _only(index, tensor)
+        self._bindings.set("input", position(key, self._shared.ports.input_positions, "input", default=True), bound)
+
+    def set_output_tensor(self, index: int | Tensor | None = None, tensor: Tensor | None = None) -> None:
+        """`set_output_tensor(index, tensor)`, or `set_output_tensor(tensor)` for the only output."""
+        key, bound = _only(index, tensor)
+        self._bindings.set("output", position(key, self._shared.ports.output_positions, "output", default=True), bound)
+
+    def set_tensors(self, inputs: Mapping[Any, Tensor]) -> None:
+        """`set_tensor` for each item of a dict of tensor by name or port."""
+        for key, tensor in inputs.items():
+            self.set_tensor(key, tensor)
+
+    def set_input_tensors(self, inputs: Mapping[Any, Tensor]) -> None:
+        """`set_input_tensor` for each item of a dict of tensor by index, name or port."""
+        for key, tensor in _mapping(inputs).items():
+            self._bindings.set("input", position(key, self._shared.ports.input_positions, "input"), tensor)
+
+    def set_output_tensors(self, outputs: Mapping[Any, Tensor]) -> None:
+        """`set_output_tensor` for each item of a dict of tensor by index, name or port."""
+        for key, tensor in _mapping(outputs).items():
+            self._bindings.set("output", position(key, self._shared.ports.output_positions, "output"), tensor)
+
+    @property
+    def input_tensors(self) -> list[Tensor]:
+        """The tensors of all inputs."""
+        return [self._bindings.get("input", index) for index in range(len(self._shared.ports.inputs))]
+
+    @property
+    def output_tensors(self) -> list[Tensor]:
+        """The tensors of all outputs."""
+        return [self._bindings.get("output", index) for index in range(len(self._shared.ports.outputs))]
+
+    @property
+    def results(self) -> Results:
+        """The outputs of the last inference: views of the request's memory."""
+        self._bindings.check_idle()
+        return Results(list(self._bindings.outputs), self._shared.ports)
+
+    @property
+    def latency(self) -> float:
+        """How long the last inference took, in milliseconds, waiting for a stream included; 0.0 before the first."""
+        self._bindings.look()
+        return self._bindings.nanoseconds / 1e6
+
+    @property
+    def latency_anatomy(self) -> LatencyAnatomy:
+        """Where the time of the last inference went: waiting, binding, executing, calling back; zeros before the first.
+
+        The first three parts are its `latency`. While its callback runs the last part is 0.
+        """
+        self._bindings.check_idle()
+        run = self._run
+        if run is None:
+            return LatencyAnatomy()
+        over = run.started + self._bindings.nanoseconds
+        taken, began, ended = self._device.moments() or (0, run.started, over)
+        return LatencyAnatomy.of(run.started, taken, began, ended, run.returned or over)
+
+    @property
+    def userdata(self) -> Any:
+        """What the callback is given."""
+        return self._userdata
+
+    @property
+    def profiling_info(self) -> list[ProfilingInfo]:
+        """How long each step of the last inference took; compile with PERF_COUNT, or the rows say NOT_RUN."""
+        self._bindings.check_idle()
+        return self._device.profiling()
+
+    def get_profiling_info(self) -> list[ProfilingInfo]:
+        """The same as `profiling_info`."""
+        return self.profiling_info
+
+    @property
+    def model_inputs(self) -> list[ConstOutput]:
+        """The inputs of the compiled model."""
+        return list(self._shared.ports.inputs)
+
+    @property
+    def model_outputs(self) -> list[ConstOutput]:
+        """The outputs of the compiled model."""
+        return list(self._shared.ports.outputs)
+
+    def get_compiled_model(self) -> CompiledModel:
+        """The compiled model the request belongs to."""
+        from cpuruntime.api.compiled_model import CompiledModel
+
+        return CompiledModel(self._shared)
+
+    def __repr__(self) -> str:
+        return describe_all("InferRequest:", self._shared.ports.inputs, self._shared.ports.outputs)
+
+
+def _only(index: Any, tensor: Any) -> tuple[Any, Any]:
+    """The arguments of `set_input_tensor` where the first may be a tensor for the only port."""
+    return (None, index) if tensor is None else (index, tensor)
+
+
+def _mapping(tensors: Any) -> Mapping[Any, Tensor]:
+    if not isinstance(tensors, Mapping):
+        raise UnsupportedError("Give a dict of tensors; a batch as a list of tensors is not supported.")
+    return tensors
+
+
+def _encoded(array: np.ndarray) -> np.ndarray:
+    return Tensor(array).bytes_data if Type(array.dtype) is Type.string else array

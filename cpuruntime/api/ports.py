@@ -1,0 +1,180 @@
+"""Ports: the inputs and outputs of models and of compiled models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cpuruntime.devices.interface import PortInfo
+from cpuruntime.errors import InvalidArgumentError, nearest
+from cpuruntime.graph import PartialShape, Shape, Type
+
+if TYPE_CHECKING:
+    from cpuruntime.api.model import Model
+
+
+class ConstOutput:
+    """An input or output of a compiled model. Compared and hashed by identity; a model has one object for each port."""
+
+    __slots__ = ("__weakref__", "_index", "_port")
+
+    def __init__(self, port: PortInfo, index: int) -> None:
+        self._port = port
+        self._index = index
+
+    @property
+    def info(self) -> PortInfo:
+        """Name, type and shape."""
+        return self._port
+
+    @property
+    def any_name(self) -> str:
+        """The tensor's name."""
+        return self.info.name
+
+    @property
+    def names(self) -> set[str]:
+        """All names of the tensor: in ONNX there is one."""
+        return {self.info.name}
+
+    @property
+    def element_type(self) -> Type:
+        """The type of the tensor's elements."""
+        return self.info.element_type
+
+    @property
+    def partial_shape(self) -> PartialShape:
+        """The shape, which may be dynamic; a copy."""
+        return PartialShape(self.info.partial_shape)
+
+    @property
+    def shape(self) -> Shape:
+        """The shape. Raises InvalidArgumentError where it is dynamic; `partial_shape` is always there."""
+        info = self.info
+        if info.partial_shape.is_dynamic:
+            raise InvalidArgumentError(
+                f"Port '{info.name}' has no single shape but {info.partial_shape}; use partial_shape or reshape."
+            )
+        return info.partial_shape.to_shape()
+
+    @property
+    def index(self) -> int:
+        """The position among the model's inputs, or among its outputs."""
+        return self._index
+
+    def get_any_name(self) -> str:
+        """The same as `any_name`."""
+        return self.any_name
+
+    def get_names(self) -> set[str]:
+        """The same as `names`."""
+        return self.names
+
+    def get_element_type(self) -> Type:
+        """The same as `element_type`."""
+        return self.element_type
+
+    def get_partial_shape(self) -> PartialShape:
+        """The same as `partial_shape`."""
+        return self.partial_shape
+
+    def get_shape(self) -> Shape:
+        """The same as `shape`."""
+        return self.shape
+
+    def get_index(self) -> int:
+        """The same as `index`."""
+        return self._index
+
+    def __repr__(self) -> str:
+        return describe(self.info, type(self).__name__)
+
+
+class Output(ConstOutput):
+    """An input or output of a model: shows what a reshape made of it. Otherwise as `ConstOutput`."""
+
+    __slots__ = ("_model", "_side")
+
+    def __init__(self, model: Model, side: str, index: int) -> None:
+        self._model = model
+        self._side = side
+        self._index = index
+
+    @property
+    def info(self) -> PortInfo:
+        """Name, type and shape."""
+        return self._model.port_info(self._side, self._index)
+
+
+def describe(info: PortInfo, kind: str = "ConstOutput") -> str:
+    """One line about a port, as OpenVINO writes it."""
+    return f"<{kind}: names[{info.name}] shape{info.partial_shape} type: {info.element_type.get_type_name()}>"
+
+
+def describe_all(title: str, inputs: Sequence[ConstOutput], outputs: Sequence[ConstOutput]) -> str:
+    """The representation of an object that has inputs and outputs, as OpenVINO writes it."""
+    sides = [",\n".join(describe(port.info) for port in ports) for ports in (inputs, outputs)]
+    return f"<{title}\ninputs[\n{sides[0]}\n]\noutputs[\n{sides[1]}\n]>"
+
+
+def keys(ports: Sequence[ConstOutput]) -> dict[Any, int]:
+    """The position of each port, by the port itself, by position and by name."""
+    found: dict[Any, int] = {port: index for index, port in enumerate(ports)}
+    found.update((index, index) for index in range(len(ports)))
+    found.update((port.any_name, index) for index, port in enumerate(ports))
+    return found
+
+
+class Ports:
+    """The inputs and outputs of a compiled model, and what binding arrays to them needs to know."""
+
+    __slots__ = (
+        "dtypes",
+        "dynamic_outputs",
+        "input_positions",
+        "inputs",
+        "output_positions",
+        "outputs",
+        "shapes",
+    )
+
+    def __init__(self, inputs: Sequence[PortInfo], outputs: Sequence[PortInfo]) -> None:
+        self.inputs = tuple(ConstOutput(port, index) for index, port in enumerate(inputs))
+        self.outputs = tuple(ConstOutput(port, index) for index, port in enumerate(outputs))
+        self.input_positions = keys(self.inputs)
+        self.output_positions = keys(self.outputs)
+        self.dtypes = tuple(port.element_type.to_dtype() for port in inputs)
+        self.shapes = tuple(None if p.partial_shape.is_dynamic else tuple(p.partial_shape.to_shape()) for p in inputs)
+        self.dynamic_outputs = tuple(i for i, port in enumerate(outputs) if port.partial_shape.is_dynamic)
+
+
+def position(key: Any, positions: Mapping[Any, int], side: str, default: bool = False) -> int:
+    """The position of the port that `key` means: a port (of another model: one of the same name), position or name.
+
+    Args:
+        positions: what `keys` made.
+        side: "input" or "output", for messages.
+        default: whether None means the only port.
+
+    Raises:
+        InvalidArgumentError: there is no such port.
+    """
+    found = positions.get(key) if isinstance(key, (ConstOutput, int, str)) and not isinstance(key, bool) else None
+    if found is None and isinstance(key, ConstOutput):
+        found = positions.get(key.any_name)
+    if found is not None:
+        return found
+    names = [name for name in positions if isinstance(name, str)]
+    count = sum(isinstance(name, int) for name in positions)
+    listed = f"The model has: {', '.join(map(repr, names))}."
+    if key is None and default:
+        if count == 1:
+            return 0
+        raise InvalidArgumentError(f"Which {side}? {listed}")
+    if isinstance(key, ConstOutput):
+        key = key.any_name
+    if isinstance(key, str):
+        raise InvalidArgumentError(f"No {side} is named {key!r}.{nearest(key, names)} {listed}")
+    if isinstance(key, int) and not isinstance(key, bool):
+        raise InvalidArgumentError(f"No {side} has index {key}: indexes go from 0 to {count - 1}. {listed}")
+    raise InvalidArgumentError(f"{key!r} names no {side}: give its index, name or port. {listed}")

@@ -1,0 +1,1 @@
+"""What an infer request is made of: bound memory, terms, waiting, and where its time went."""

@@ -1,0 +1,308 @@
+"""What is bound to the inputs and outputs of an infer request."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from threading import get_ident
+from typing import Any
+
+import numpy as np
+
+from cpuruntime.api.ports import ConstOutput, Ports, position
+from cpuruntime.api.request.conversion import check_shape, pairs, to_array
+from cpuruntime.api.tensor import Tensor
+from cpuruntime.devices.interface import DeviceRequest, PortInfo, QuietRequest
+from cpuruntime.errors import BusyError, InvalidArgumentError
+
+RUN = "run"
+
+
+class InferenceRun:
+    """One inference of a request, from its start until its callback has returned.
+
+    Attributes:
+        started: when it did, on the clock of perf_counter_ns.
+        returned: when its callback had returned, 0 if there was none.
+        quiet: whether the device tells nobody when it is over; whoever looks takes note of it (`Bindings.look`).
+        error: what it ended with.
+        finished: whether it is over and its callback has returned.
+        thread: the thread in which the callback runs.
+    """
+
+    started = returned = 0
+    quiet = False
+    callback: Callable[[Any], None] | None = None
+    hook: Callable[[Any, BaseException | None], None] | None = None
+    error: BaseException | None = None
+    finished = False
+    thread = 0
+    waiters: Sequence[threading.Lock | _Bell] = ()
+
+    def wait(self, seconds: float = -1) -> bool:
+        """Wait until it is finished, or for so long: whether it is. In its own callback it counts as finished.
+
+        Each waiter has a lock of its own, so that an interrupt, which may strike in any line, harms no other.
+        """
+        if self.finished or self.thread == get_ident():
+            return True
+        gate = threading.Lock()
+        gate.acquire()
+        self.__dict__.setdefault("waiters", []).append(gate)
+        return self.finished or gate.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
+
+    def call_when_finished(self, function: Callable[[], None]) -> None:
+        """Call a function, once or twice, when it is finished or if it is already."""
+        self.__dict__.setdefault("waiters", []).append(_Bell(function))
+        if self.finished:
+            function()
+
+    def finish(self) -> None:
+        """Let the waiters go on."""
+        self.finished = True
+        for gate in self.waiters:
+            gate.release()
+
+
+class _Bell:
+    """A waiter that is no thread."""
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self.release = function
+
+
+Place = tuple[str, int]
+"""A side, "input" or "output", and the position there."""
+
+
+class Bindings:
+    """The arrays that a request's inferences read and write.
+
+    Attributes:
+        running: holds the inference that runs, under the key RUN, though it may be over (`look`); then nothing here may
+            be called but what says so. A dict because `setdefault` claims it in one step, and tells who has it even
+            after an interrupt.
+        outputs: the array of each output; of a dynamic one, the last inference's.
+        followed: tensors of the user's to look after before an inference, as their memory may have moved.
+        unset: the inputs of dynamic shape that have no data yet.
+        quiet: the device's request if inferences may be quiet; those of dynamic outputs may not.
+        nanoseconds: how long the last inference took.
+    """
+
+    __slots__ = (
+        "_bound",
+        "_device",
+        "_late",
+        "_owned",
+        "_ports",
+        "followed",
+        "nanoseconds",
+        "outputs",
+        "quiet",
+        "running",
+        "unset",
+    )
+
+    def __init__(self, ports: Ports, device: DeviceRequest) -> None:
+        self._ports = ports
+        self._device = device
+        self._owned = [None if shape is None else device.input_array(i, shape) for i, shape in enumerate(ports.shapes)]
+        self._bound: list[np.ndarray | None] = list(self._owned)
+        self._late: dict[int, Tensor] = {}
+        self.running: dict[str, InferenceRun] = {}
+        self.quiet = device if isinstance(device, QuietRequest) and not ports.dynamic_outputs else None
+        self.nanoseconds = 0
+        self.outputs = [device.output_array(index) for index in range(len(ports.outputs))]
+        self.followed: dict[Place, Tensor] = {}
+        self.unset = {index for index, shape in enumerate(ports.shapes) if shape is None}
+
+    def check_idle(self) -> None:
+        """Raise BusyError while an inference runs."""
+        if self.running and self.look():
+            raise BusyError("Infer Request is busy: wait() for the inference it is running, or use another request.")
+
+    def look(self) -> bool:
+        """Whether an inference runs. Takes note of a quiet one that is over."""
+        run = self.running.get(RUN)
+        if run is None:
+            return False
+        if not run.quiet or self.quiet is None or not self.quiet.is_over:
+            return True
+        self.settle(run)
+        return False
+
+    def settle(self, run: InferenceRun) -> None:
+        """Take note that a quiet inference is over; some thread may have done so before."""
+        assert self.quiet is not None
+        error, ended = self.quiet.result()
+        running = self.running
+        if RUN in running and running[RUN] is run:  # no call from here on: nothing strikes or comes in between
+            run.error = error
+            self.nanoseconds = ended - run.started
+            del running[RUN]
+            run.finished = True
+
+    def claim(self, run: InferenceRun) -> None:
+        """Make the request busy with `run`; BusyError where another inference is not over."""
+        while self.running.setdefault(RUN, run) is not run:
+            self.check_idle()
+
+    def bind(self, inputs: Any, share: bool) -> None:
+        """Bind what a user passed as inputs; with `share` in place where possible, else copied."""
+        ports = self._ports
+        positions = ports.input_positions
+        if type(inputs) is dict:
+            items: Iterable[tuple[Any, Any]] = inputs.items()
+        elif type(inputs) is np.ndarray:
+            items = ((0 if len(ports.inputs) == 1 else None, inputs),)
+        else:
+            items = pairs(inputs, len(ports.inputs))
+        for key, value in items:
+            try:
+                index = positions[key]
+            except (KeyError, TypeError):
+                index = position(key, positions, "input", default=True)
+            if (
+                type(value) is not np.ndarray
+                or value.shape != ports.shapes[index]
+                or value.dtype is not ports.dtypes[index]
+            ):
+                if isinstance(value, Tensor):
+                    self._set_input(index, value)
+                    continue
+                value = self._fitting(index, value)
+            bound = self._bound[index]
+            if share and value.flags.c_contiguous:
+                if value is not bound:
+                    self._device.set_input(index, value)
+                    self._bound[index] = value
+            elif bound is self._owned[index] and bound is not None and bound.shape == value.shape:
+                bound[...] = value
+            else:
+                self._own(index, value.shape)[...] = value
+            if self.followed or self.unset:
+                self._forget(index)
+
+    def prepare(self) -> None:
+        """Before an inference: follow the users' tensors to the memory they have now; see that all inputs have data."""
+        for (side, index), tensor in self.followed.items():
+            array = tensor.data
+            if side == "output":
+                if array is not self.outputs[index]:
+                    self._set_output(index, tensor)
+            elif array is not self._bound[index] or not array.flags.c_contiguous:
+                self._bind_tensor(index, tensor)
+        if self.unset:
+            missing = [repr(self._ports.inputs[index].any_name) for index in sorted(self.unset)]
+            raise InvalidArgumentError(f"No data for the input of dynamic shape {', '.join(missing)}.")
+
+    def collect(self) -> None:
+        """After an inference: take over the outputs of dynamic shape."""
+        for index in self._ports.dynamic_outputs:
+            array = self.outputs[index] = self._device.output_array(index)
+            tensor = self._late.get(index)
+            if tensor is not None:
+                tensor.shape = array.shape  # type: ignore[assignment]
+                tensor.data[...] = array
+
+    def get(self, side: str, index: int) -> Tensor:
+        """The tensor at a place: the user's own, or one on the request's memory."""
+        self.check_idle()
+        tensor = self.followed.get((side, index)) or (self._late.get(index) if side == "output" else None)
+        if tensor is not None:
+            return tensor
+        if side == "output":
+            return Tensor.of_request(self.outputs[index], None)
+        array = self._bound[index]
+        if array is None:
+            port = self._ports.inputs[index].info
+            array = np.zeros(port.partial_shape.get_min_shape(), port.element_type.to_dtype())
+        return Tensor.of_request(array, lambda shape: self._resize_input(index, shape))
+
+    def set(self, side: str, index: int, tensor: Tensor) -> None:
+        """Bind the user's tensor at a place."""
+        self.check_idle()
+        if side == "input":
+            self._set_input(index, tensor)
+        else:
+            self._set_output(index, tensor)
+
+    def place(self, key: Any) -> Place:
+        """The place that a name or port means."""
+        if not isinstance(key, (str, ConstOutput)):
+            raise InvalidArgumentError(f"{key!r} is no name or port; get_input_tensor takes an index.")
+        sides = (("input", self._ports.input_positions), ("output", self._ports.output_positions))
+        for one in (key, key if isinstance(key, str) else key.any_name):
+            for side, positions in sides:
+                if one in positions:
+                    return side, positions[one]
+        every = {**self._ports.input_positions, **self._ports.output_positions}
+        return "output", position(one, every, "input or output")
+
+    def _fitting(self, index: int, value: Any) -> np.ndarray:
+        """`value` as an array that the input takes."""
+        port = self._ports.inputs[index].info
+        array = to_array(value, port)
+        shape = self._ports.shapes[index]
+        if array.ndim == 0 and shape is not None and all(extent == 1 for extent in shape):
+            return array.reshape(shape)
+        check_shape(array.shape, port)
+        return array
+
+    def _own(self, index: int, shape: tuple[int, ...]) -> np.ndarray:
+        """The request's own memory for an input, bound."""
+        own = self._owned[index]
+        if own is None or own is not self._bound[index] or own.shape != shape:
+            own = self._device.input_array(index, shape)
+            self._owned[index] = self._bound[index] = own
+        return own
+
+    def _forget(self, index: int) -> None:
+        """The input is bound to other memory than a tensor of the user's."""
+        self.followed.pop(("input", index), None)
+        self.unset.discard(index)
+
+    def _resize_input(self, index: int, shape: tuple[int, ...]) -> np.ndarray:
+        self.check_idle()
+        check_shape(shape, self._ports.inputs[index].info)
+        self._forget(index)
+        return self._own(index, shape)
+
+    def _set_input(self, index: int, tensor: Tensor) -> None:
+        _check_tensor(tensor, self._ports.inputs[index].info, "Input")
+        self._bind_tensor(index, tensor)
+        self.unset.discard(index)
+        self.followed["input", index] = tensor
+
+    def _bind_tensor(self, index: int, tensor: Tensor) -> None:
+        array = tensor.data
+        check_shape(array.shape, self._ports.inputs[index].info)
+        if array.flags.c_contiguous:
+            self._device.set_input(index, array)
+            self._bound[index] = array
+        else:
+            self._own(index, array.shape)[...] = array
+
+    def _set_output(self, index: int, tensor: Tensor) -> None:
+        port = self._ports.outputs[index].info
+        _check_tensor(tensor, port, "Output")
+        if not tensor.data.flags.writeable:
+            raise InvalidArgumentError(f"Output '{port.name}': the tensor's memory is read only.")
+        if port.partial_shape.is_dynamic:
+            self._late[index] = tensor
+            return
+        if not tensor.is_continuous():
+            raise InvalidArgumentError(f"Output '{port.name}': the tensor is a part of another and not contiguous.")
+        check_shape(tensor.data.shape, port, "Output")
+        array = tensor.data
+        self._device.set_output(index, array)
+        self.outputs[index] = array
+        self.followed["output", index] = tensor
+
+
+def _check_tensor(tensor: Tensor, port: PortInfo, side: str) -> None:
+    if not isinstance(tensor, Tensor):
+        raise InvalidArgumentError(f"{side} '{port.name}': a Tensor is needed, not {type(tensor).__name__}.")
+    if tensor.element_type is not port.element_type:
+        names = tensor.element_type.get_type_name(), port.element_type.get_type_name()
+        raise InvalidArgumentError(f"{side} '{port.name}': a tensor of type {names[0]} given, {names[1]} needed.")

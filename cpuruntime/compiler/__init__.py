@@ -1,0 +1,1 @@
+"""From a Python function to machine code: the target, the vector type, kernels and their cache."""

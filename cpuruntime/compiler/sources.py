@@ -1,0 +1,80 @@
+"""The sources that a kernel's machine code depends on, and their digest.
+
+A module's imports are read from its bytecode, which Python keeps: the names of imported modules, and the strings that
+name modules of the package, as `lazy` and `made` take them. Parsing all sources anew would take half a second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import CodeType
+
+_PACKAGE = __name__.partition(".")[0]
+_ROOT = Path(__file__).parents[1]
+# These decide nothing about machine code, and every kernel's module reaches them.
+_IRRELEVANT = ("cpuruntime.store", "cpuruntime.errors", "cpuruntime.version")
+_generated: dict[Path, tuple[str, CodeType]] = {}
+
+
+def add_generated(path: Path, source: str, code: CodeType) -> None:
+    """Makes the text of a generated module known by the path that its functions name."""
+    _generated[path] = source, code
+
+
+@cache
+def source_digest(path: Path) -> bytes:
+    """Digest of the source at `path` and of all modules of the package that it imports, directly or not."""
+    digest = hashlib.sha256()
+    for file in sorted(reached(path)):
+        digest.update(file.name.encode() + b"\0" + _module(file)[0].encode() + b"\0")
+    return digest.digest()
+
+
+def reached(path: Path) -> set[Path]:
+    """The file itself, and those of the package's modules that it imports, directly or not."""
+    pending, seen = [path], set()
+    while pending:
+        file = pending.pop()
+        if file not in seen:
+            seen.add(file)
+            pending += _imports(file)
+    return seen
+
+
+@cache
+def _imports(path: Path) -> set[Path]:
+    """The files of the package's modules that a file imports, at any depth, or names in a string."""
+    words = _words(_module(path)[1])
+    modules = {word for word in words if word.startswith(f"{_PACKAGE}.") and not word.startswith(_IRRELEVANT)}
+    packages = [name for name in modules if (file := module_file(name)) and file.name == "__init__.py"]
+    members = {f"{package}.{word}" for package in packages for word in words if word.isidentifier()}
+    return {file for name in modules | members if (file := module_file(name))}
+
+
+def module_file(name: str) -> Path | None:
+    """The file of a module of the package; None where there is none."""
+    path = _ROOT.joinpath(*name.split(".")[1:])
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.exists()), None)
+
+
+@cache
+def _module(path: Path) -> tuple[str, CodeType]:
+    """The text of a module and its bytecode."""
+    if path in _generated:
+        return _generated[path]
+    loader = SourceFileLoader(path.stem, str(path))
+    return path.read_text(), loader.get_code(path.stem)
+
+
+def _words(code: CodeType) -> set[str]:
+    """Names and strings in the code and in the functions nested in it."""
+    found = set(code.co_names)
+    for value in code.co_consts:
+        if isinstance(value, CodeType):
+            found |= _words(value)
+        elif isinstance(value, str):
+            found.add(value)
+    return found

@@ -1,0 +1,157 @@
+"""Batches of a model's inferences: whether they are of use, their programs, and the memory they are gathered in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cpuruntime import passes
+from cpuruntime.devices.cpu.model import CpuModel
+from cpuruntime.devices.cpu.request import CpuRequest
+from cpuruntime.devices.cpu.streams.calibration import all_at_once
+from cpuruntime.errors import InvalidArgumentError
+from cpuruntime.graph import Graph, PartialShape
+from cpuruntime.host.memory import aligned_zeros
+from cpuruntime.operators.batch_axis import one_sample
+from cpuruntime.operators.shape_inference import reshape
+from cpuruntime.program.program import Program
+
+SHORTEST = 100_000
+"""Nanoseconds of an inference below which gathering would take too large a part."""
+
+LARGEST = 5
+"""Batches are of 2**LARGEST inferences at most; arbitrary."""
+
+GAIN = 0.92
+"""A batch twice as large is of use where it takes this part of the time for an inference, or less."""
+
+MEASURED_SECONDS = 0.05
+"""The best of three such moments counts, since noise only ever slows down."""
+
+
+class Batch(CpuRequest):
+    """Memory for the inputs and outputs of several inferences, one after the other, and the program that does them.
+
+    Args:
+        model: the one whose inferences they are.
+        program: for the shapes of all of them together.
+        count: how many they are.
+    """
+
+    def __init__(self, model: CpuModel, program: Program, count: int) -> None:
+        super().__init__(model)
+        self.count = count
+        for index, shape in enumerate(program.input_shapes):
+            self.input_array(index, shape)
+        for index, shape in enumerate(program.output_shapes):
+            self.set_output(index, aligned_zeros(shape, self._outputs[index].dtype))
+        self._program = program
+
+    @property
+    def inputs(self) -> list[np.ndarray]:
+        """[count, ...] for each input: a row is an inference's."""
+        return [self._rows(array) for array in self._inputs if array is not None]
+
+    @property
+    def outputs(self) -> list[np.ndarray]:
+        """Likewise for each output."""
+        return [self._rows(array) for array in self._outputs]
+
+    def gather(self, requests: Sequence[CpuRequest]) -> None:
+        """Copies the inputs of at most `count` requests to here."""
+        for index, rows in enumerate(self.inputs):
+            for row, request in zip(rows, requests):
+                row[...] = request._inputs[index]
+
+    def hand_out(self, requests: Sequence[CpuRequest]) -> None:
+        """Copies the results to the requests."""
+        for index, rows in enumerate(self.outputs):
+            for row, request in zip(rows, requests):
+                request.output_array(index)[...] = row
+
+    def _rows(self, array: np.ndarray) -> np.ndarray:
+        return array.reshape(self.count, array.shape[0] // self.count, *array.shape[1:])
+
+
+class Batches:
+    """The programs of a model for 2, 4, 8... inferences at once.
+
+    Attributes:
+        times: nanoseconds of each with all streams busy.
+    """
+
+    def __init__(self, model: CpuModel) -> None:
+        self.times: list[int] = []
+        self._model = model
+        self._programs: list[Program] = []
+        self._idle: list[list[Batch]] = []
+
+    @property
+    def most(self) -> int:
+        """Inferences in the largest one."""
+        return 1 << len(self._programs)
+
+    def add(self, program: Program, time: int, idle: list[Batch]) -> None:
+        """The next larger one, with memory for some."""
+        self._programs.append(program)
+        self._idle.append(idle)
+        self.times.append(time)
+
+    def take(self, count: int) -> Batch:
+        """Memory for so many inferences, 2 or more; it may have room for more of them."""
+        size = (count - 1).bit_length() - 1
+        try:
+            return self._idle[size].pop()
+        except IndexError:
+            return Batch(self._model, self._programs[size], 2 << size)
+
+    def give(self, batch: Batch) -> None:
+        """Takes memory back."""
+        self._idle[batch.count.bit_length() - 2].append(batch)
+
+
+def plan_batches(model: CpuModel, graph: Graph, service: int, target: int) -> Batches:
+    """The batches that make inferences cheaper, of a model of which no result depends on the others of its batch.
+
+    Args:
+        model: of static shapes, idle.
+        graph: before the passes.
+        service: nanoseconds of one inference with all streams busy.
+        target: none takes longer than half of so many nanoseconds, since what arrives meanwhile waits for its end.
+    """
+    found = Batches(model)
+    time = service
+    while service >= SHORTEST and time <= target / 2 and len(found.times) < LARGEST:
+        count = 2 * found.most
+        larger = _enlarged(graph, count)
+        if larger is None or one_sample(larger) is None:
+            break
+        program = model.plan(passes.run(larger))
+        batches = [Batch(model, program, count) for _ in model.executor.streams]
+        all_at_once(batches, 0)
+        if not batches[0].whole:
+            break
+        doubled = int(1e9 * len(batches) / max(all_at_once(batches, MEASURED_SECONDS) for _ in range(3)))
+        if doubled > min(2 * GAIN * time, target / 2):
+            break
+        found.add(program, doubled, batches)
+        time = doubled
+    return found
+
+
+def _enlarged(graph: Graph, count: int) -> Graph | None:
+    """The graph for inputs `count` times as long in their first dimension, if its outputs then are so, too."""
+    ports = [*graph.inputs, *graph.outputs]
+    if not graph.inputs or not all(value.static_shape[:1] != () and value.static_shape[0] for value in ports):
+        return None
+
+    def enlarged(shape: tuple[int, ...]) -> tuple[int, ...]:
+        return count * shape[0], *shape[1:]
+
+    try:
+        larger = reshape(graph, {v.name: PartialShape(list(enlarged(v.static_shape))) for v in graph.inputs})
+    except InvalidArgumentError:
+        return None
+    as_wanted = (new.shape == enlarged(old.static_shape) for old, new in zip(graph.outputs, larger.outputs))
+    return larger if all(as_wanted) else None

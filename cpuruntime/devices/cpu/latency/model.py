@@ -1,0 +1,234 @@
+"""A model under a latency target: one model for each setting of streams, and admission in front of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from time import perf_counter_ns
+from typing import Any
+
+from cpuruntime.devices.cpu.latency.admission import Admission, Counts, Setting, Ticket
+from cpuruntime.devices.cpu.latency.batches import Batches, plan_batches
+from cpuruntime.devices.cpu.latency.request import BoundedRequest, TakeAlong
+from cpuruntime.devices.cpu.model import CpuModel
+from cpuruntime.devices.cpu.request import CpuRequest
+from cpuruntime.devices.cpu.streams.calibration import all_at_once
+from cpuruntime.devices.cpu.streams.effects import tries_other_streams
+from cpuruntime.devices.cpu.streams.placement import place
+from cpuruntime.devices.interface import DeviceModel, DeviceRequest, Explanation
+from cpuruntime.errors import OverloadedError
+from cpuruntime.graph import Graph
+from cpuruntime.hints import Chosen, StreamPlan, counted, plan_streams
+from cpuruntime.host.forks import alive, threads_are_gone
+from cpuruntime.host.ledger import Lease
+from cpuruntime.host.topology import Topology
+from cpuruntime.operators.demand import Demand
+from cpuruntime.program.plan.weights import WeightStore
+from cpuruntime.properties import Settings
+
+MEASURED_SECONDS = 0.2
+"""For so long each setting runs, to see what one inference takes; and for one inference of each stream at least."""
+
+CLEARLY = 1.1
+MOST_REQUESTS = 256
+"""How many requests in flight a model asks for at most, however many could wait within its target; arbitrary."""
+
+
+def compile_bounded(
+    graph: Graph, optimised: Graph | None, settings: Settings, topology: Topology, demand: Demand
+) -> BoundedModel:
+    """The model with every setting of streams that may be of use for its LATENCY_TARGET_MS, measured.
+
+    Args:
+        graph: the model.
+        optimised: of a model of static shapes the graph after the passes; other models have one setting only.
+        settings: parsed; streams that they ask for are the only setting.
+        topology: the processors that the process may use.
+        demand: what the model asks of the machine.
+    """
+
+    def planner(left: Topology) -> StreamPlan:
+        return plan_streams(settings, left, demand)
+
+    plan, lease = place(planner, settings, topology, graph.name)
+    try:
+        plans = [plan]
+        if tries_other_streams(settings, optimised is not None):
+            plans += _others(plan, settings, topology, demand)
+        return _measured(graph, optimised, settings, demand, plans, lease)
+    except BaseException:
+        if lease is not None:
+            lease.release()
+        raise
+
+
+def _others(plan: StreamPlan, settings: Settings, topology: Topology, demand: Demand) -> Iterator[StreamPlan]:
+    """Plans of streams of 1, 2, 4 ... threads on the same processors."""
+    cpus = {cpu for share in plan.shares for cpu in share}
+    within = topology.restricted(cpus)
+    seen = {tuple(map(len, plan.shares))}
+    sizes = {min(2**power, len(cpus)) for power in range(len(cpus).bit_length() + 1)}
+    for threads in sorted(sizes):
+        chosen = Chosen(len(cpus) // threads, threads, "streams of another size, for a latency target")
+        other = plan_streams(settings, within, demand, chosen)
+        if tuple(map(len, other.shares)) not in seen:
+            seen.add(tuple(map(len, other.shares)))
+            yield other
+
+
+def _measured(
+    graph: Graph,
+    optimised: Graph | None,
+    settings: Settings,
+    demand: Demand,
+    plans: Sequence[StreamPlan],
+    lease: Lease | None,
+) -> BoundedModel:
+    """Models for these plans, without those that are of no use: slower to serve and to end than another one."""
+    weights = WeightStore()
+    given_back = None if lease is None else lease.after(len(plans))
+    models = [
+        CpuModel(graph, settings, plan, optimised and optimised.clone(), weights, lease, given_back) for plan in plans
+    ]
+    target = settings.value("LATENCY_TARGET_MS")
+    found = []
+    for model in models:
+        sizes = [stream.threads for stream in model.executor.streams]
+        service = int(target * 1e6 / 2)
+        if optimised is not None:
+            requests = [CpuRequest(model) for _ in sizes]
+            all_at_once(requests, 0)
+            service = int(1e9 * len(sizes) / all_at_once(requests, MEASURED_SECONDS))
+        found.append(Setting(len(sizes), max(sizes), service))
+    kept = [index for index, one in enumerate(found) if not any(_beats(other, one) for other in found)]
+    for index, model in enumerate(models):
+        if index not in kept:
+            model.close()
+    batches = []
+    for index in kept:
+        own = Batches(models[index])
+        if optimised is not None and demand.is_for_weights and not settings.value("PERF_COUNT"):
+            own = plan_batches(models[index], graph, found[index].service, int(target * 1e6))
+        found[index].batches = own.times
+        batches.append(own)
+    admission = Admission(int(target * 1e6), settings.value("LATENCY_PERCENTILE"), [found[index] for index in kept])
+    return BoundedModel([models[index] for index in kept], batches, admission)
+
+
+def _beats(one: Setting, other: Setting) -> bool:
+    """Whether a setting takes less for one inference and clearly serves more, so that no load suits the other."""
+    return one.service < other.service and one.streams / one.service > CLEARLY * other.streams / other.service
+
+
+class BoundedModel(DeviceModel):
+    """The same graph with different streams on the same processors, of which one setting at a time gets new work.
+
+    Args:
+        models: one for each of the admission's settings; their packed weights are shared.
+        batches: the batches of each.
+        admission: what decides.
+    """
+
+    def __init__(self, models: Sequence[CpuModel], batches: Sequence[Batches], admission: Admission) -> None:
+        first = models[0]
+        target, settings = admission.target, admission.settings
+        most = max(one.streams * one.most * max(1, target // one.time(one.most)) for one in settings)
+        changed = {"OPTIMAL_NUMBER_OF_INFER_REQUESTS": min(most + 1, MOST_REQUESTS)}
+        super().__init__(first.inputs, first.outputs, {**first.properties, **changed})
+        self.models = tuple(models)
+        self.batches = tuple(batches)
+        self._admission = admission
+        self.mutex = threading.Lock()
+        """Guards the admission, and what becomes a batch."""
+        self._is_forked = False
+        alive.add(self)
+
+    def forked(self) -> None:
+        """Called in a forked child: whoever had the mutex is not there, and nothing is served any more."""
+        self.mutex = threading.Lock()
+        self._is_forked = True
+
+    def arrive(self) -> Ticket:
+        """A ticket for an inference that starts now; OverloadedError when it would be late, Error in a forked child."""
+        if self._is_forked:
+            raise threads_are_gone()
+        now = perf_counter_ns()
+        with self.mutex:
+            admission = self._admission
+            ticket = admission.arrive(now)
+            if ticket is not None:
+                return ticket
+            counts, service = admission.counts, admission.settings[admission.active].time(1)
+        raise OverloadedError(
+            f"Inference refused: {counted(admission.waiting, 'other')} wait for a stream and one takes "
+            f"{service / 1e6:.3g} ms, so LATENCY_TARGET_MS {admission.target / 1e6:g} would be missed; "
+            f"{counts.refused + counts.given_up} refused so far. Send less, or let the target be longer."
+        )
+
+    def begin(self, ticket: Ticket, take_along: TakeAlong) -> None:
+        """Its turn has come, together with those that are taken along; OverloadedError when that is too late."""
+        now = perf_counter_ns()
+        with self.mutex:
+            others = take_along(lambda tickets: self._admission.together(tickets, now))
+            if self._admission.begin(ticket, now, others):
+                return
+        waited = (now - ticket.arrived) / 1e6
+        raise OverloadedError(
+            f"Inference refused: it waited {waited:.3g} ms for a stream, longer than expected, and LATENCY_TARGET_MS "
+            f"{self._admission.target / 1e6:g} would be missed."
+        )
+
+    def end(self, ticket: Ticket, error: BaseException | None, ended: int) -> None:
+        """It ended at a moment on the clock of perf_counter_ns, and the caller is about to be told."""
+        told = perf_counter_ns()
+        with self.mutex:
+            self._admission.end(ticket, ended, told, error is None)
+
+    @property
+    def counts(self) -> Counts:
+        """What became of the inferences so far."""
+        with self.mutex:
+            return Counts(**vars(self._admission.counts))
+
+    def create_request(self) -> DeviceRequest:
+        """A new request."""
+        self.models[0].check_open()
+        return BoundedRequest(self)
+
+    def get_property(self, name: str) -> Any:
+        """The value of one of `properties`; those of streams are the active setting's."""
+        if name in ("NUM_STREAMS", "INFERENCE_NUM_THREADS", "PINNED_CPUS"):
+            return self.models[self._admission.active].properties[name]
+        return self.properties[name]
+
+    def explain(self, measure: bool = False) -> Explanation:
+        """The active setting's, and what was decided since."""
+        with self.mutex:
+            admission, counts = self._admission, Counts(**vars(self._admission.counts))
+            active, margin = admission.active, admission.margin
+            found = [
+                (f"{one.streams}x{one.threads}", [one.time(1 << size) for size in range(1 + len(one.batches))])
+                for one in admission.settings
+            ]
+        settings = ", ".join(_sentence(*one) for one in found)
+        own = self.models[active].explain(measure)
+        state = (
+            f"latency target {admission.target / 1e6:g} ms: of {settings} for one inference (streams x threads), "
+            f"{found[active][0]} is in use, with a margin of {margin / 1e6:.3g} ms, after "
+            f"{counted(admission.switches, 'change')}",
+            f"inferences so far: {counts.on_time} on time, {counts.late} late, {counts.refused} refused on arrival, "
+            f"{counts.given_up} when their turn came",
+        )
+        return Explanation(own.device, own.rows, (*own.decisions, *state))
+
+    def close(self) -> None:
+        """Let the streams end once their queues are empty."""
+        for model in self.models:
+            model.close()
+
+
+def _sentence(streams: str, times: Sequence[int]) -> str:
+    """What a setting takes for one inference, for two, four..."""
+    alone, *batches = (f"{time / 1e6:.3g} ms" for time in times)
+    larger = ", ".join(f"{2 << size} in {time}" for size, time in enumerate(batches))
+    return f"{streams} {alone}{larger and f' ({larger})'}"

@@ -1,0 +1,1 @@
+"""The streams of a CPU model: planned, placed on processors, measured."""

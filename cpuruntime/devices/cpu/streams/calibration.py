@@ -1,0 +1,223 @@
+"""Streams chosen by measuring: a few candidates run the model for a moment each, and the best is kept for next time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from statistics import median
+
+from cpuruntime.compiler import isa
+from cpuruntime.devices.cpu.model import CpuModel
+from cpuruntime.devices.cpu.request import CpuRequest
+from cpuruntime.devices.cpu.streams.kept import read_kept, write_kept
+from cpuruntime.devices.cpu.streams.placement import around
+from cpuruntime.graph import Graph
+from cpuruntime.hints import Chosen, StreamPlan, alternatives, has_one_stream
+from cpuruntime.host.ledger import Ledger
+from cpuruntime.host.processor import processor_name
+from cpuruntime.host.topology import Topology
+from cpuruntime.operators.demand import Demand
+from cpuruntime.program.plan.weights import WeightStore
+from cpuruntime.properties import Settings
+
+ROUNDS = 8
+"""In how many slices each candidate is measured, in turns with the others, while it may still be the best."""
+
+SHORTEST = 0.005
+"""Seconds of a slice, at least; and at least one inference of each stream."""
+
+HOPELESS = 0.85
+"""A candidate below this share of the best one is not measured again."""
+
+MARGIN = 1.02
+"""How much faster than the rules' streams others must be to be chosen: smaller differences come and go from one run of
+a program to the next."""
+
+FASTEST = 50_000
+"""Inferences per second above which the caller's interpreter decides the rate, and not the streams."""
+
+_KEYS = (
+    "PERFORMANCE_HINT", "PERFORMANCE_HINT_NUM_REQUESTS", "NUM_STREAMS", "INFERENCE_NUM_THREADS", "ENABLE_CPU_PINNING",
+    "ENABLE_HYPER_THREADING", "SCHEDULING_CORE_TYPE", "MODEL_DISTRIBUTION_POLICY", "EXECUTION_MODE_HINT",
+)  # fmt: skip
+
+Found = Sequence[tuple[Chosen, StreamPlan]]
+"""What may be measured, the rules' plan first."""
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What is measured: a model of static shapes, with its graph after the passes, on a machine."""
+
+    graph: Graph
+    optimised: Graph
+    weights: WeightStore
+    settings: Settings
+    topology: Topology
+    demand: Demand
+
+    @property
+    def key(self) -> str:
+        """A digest of all that the best streams depend on: the model but for its weights' values, machine, settings."""
+        nodes = [
+            [node.op_type, *(str(v.static_shape) + str(v.element_type) for v in (*node.inputs, *node.outputs) if v)]
+            for node in self.optimised.nodes
+        ]
+        machine = replace(self.topology, node=self.topology.cpus[0].node).to_json()
+        asked = {name: str(self.settings.get(name)) for name in _KEYS}
+        facts = [version("cpuruntime"), isa.current().name, processor_name(), machine, asked, nodes]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:40]
+
+
+def calibrate(trials: Trials) -> Chosen:
+    """The best streams, measured now or before; planning and compiling the candidates comes on top of the budget.
+
+    Its `streams` are 0 when those of the rules are best.
+    """
+    budget = trials.settings.value("STREAMS_CALIBRATION_MS")
+    found = alternatives(trials.settings, trials.topology, trials.demand)
+    chosen = _recalled(trials, found)
+    if chosen is not None:
+        return chosen
+    rates = _measure(trials, [plan for _, plan in found], budget / 1000)
+    write_kept(trials.key, dict(zip(_names(found), rates)))
+    return _chosen(found, rates, f"in {budget} ms")
+
+
+def recall(trials: Trials) -> Chosen | None:
+    """What `calibrate` finds without measuring; None where it has to measure."""
+    return _recalled(trials, alternatives(trials.settings, trials.topology, trials.demand))
+
+
+def _recalled(trials: Trials, found: Found) -> Chosen | None:
+    if len(found) == 1:
+        return replace(found[0][0], reason="no other streams were worth measuring")
+    rates = read_kept(trials.key, _names(found))
+    return None if rates is None else _chosen(found, rates, "before")
+
+
+def _names(found: Found) -> list[str]:
+    return [f"{chosen.streams}x{chosen.threads}" for chosen, _ in found]
+
+
+def _chosen(found: Found, rates: Sequence[float], source: str) -> Chosen:
+    """The best of what was found; `source` says when the rates were measured."""
+    best, why = _best(rates)
+    figures = ", ".join(f"{_shape(plan)} {rate:.4g}" for (_, plan), rate in zip(found, rates))
+    return replace(found[best][0], reason=f"{_shape(found[best][1])} {why}, measured {source}: inferences/s {figures}")
+
+
+def _best(rates: Sequence[float]) -> tuple[int, str]:
+    """The position of the best rate, the first being that of the rules, and why it is taken."""
+    best = max(range(len(rates)), key=rates.__getitem__)
+    if not best:
+        return 0, "is the best"
+    if rates[0] > FASTEST:
+        return 0, "is kept, since inferences are over before the next one can be started"
+    if rates[best] < MARGIN * rates[0]:
+        return 0, f"is kept, since nothing is more than {MARGIN - 1:.0%} better"
+    return best, "is the best"
+
+
+def _shape(plan: StreamPlan) -> str:
+    """Streams by threads, as "2x4"; "12x1-2" where they differ."""
+    sizes = sorted({len(share) for share in plan.shares})
+    return f"{len(plan.shares)}x{'-'.join(map(str, sizes))}"
+
+
+def _measure(trials: Trials, plans: Sequence[StreamPlan], budget: float) -> list[float]:
+    """Inferences per second of each plan, the median of its slices."""
+    slices: list[list[float]] = [[] for _ in plans]
+    slice_seconds = max(SHORTEST, budget / ROUNDS / len(plans))
+    holders = Ledger().holders()
+    with ExitStack() as stack:
+        models = []
+        for plan in (around(plan, trials.settings, trials.topology, holders) for plan in plans):
+            model = CpuModel(trials.graph, trials.settings, plan, trials.optimised.clone(), trials.weights)
+            stack.callback(model.executor.stop)
+            models.append(model)
+        requests = [[CpuRequest(model) for _ in model.executor.streams] for model in models]
+        infer = _one_by_one if has_one_stream(trials.settings) else all_at_once
+        for own in requests:
+            all_at_once(own, 0)
+        end = time.perf_counter() + budget
+        for turn in range(ROUNDS):
+            if turn and time.perf_counter() >= end:
+                break
+            rates = [median(own) if own else 0.0 for own in slices]
+            for own, rate, found in zip(requests, rates, slices):
+                if rate >= HOPELESS * max(rates):
+                    found.append(infer(own, slice_seconds))
+    return [median(own) for own in slices]
+
+
+def _one_by_one(requests: Sequence[CpuRequest], seconds: float) -> float:
+    """Inferences per second of one caller."""
+    count = 0
+    begin = now = time.perf_counter()
+    while not count or now < begin + seconds:
+        requests[0].run()
+        count += 1
+        now = time.perf_counter()
+    return count / (now - begin)
+
+
+def all_at_once(requests: Sequence[CpuRequest], seconds: float) -> float:
+    """Inferences per second with every request in flight: the sum of what each got done until its last one ended.
+
+    Streams that wait for others at the end of the slice so do not count as idle. The requests start one after the
+    other over the time that an inference takes: streams in step would share the weights that one of them fetched into
+    the cache, and they do not stay in step.
+    """
+    requests[0].run()
+    begin = time.perf_counter()
+    requests[0].run()
+    apart = (time.perf_counter() - begin) / len(requests)
+    watch = requests[0].watch(requests)
+    runs: dict[CpuRequest, _Run] = {}
+    for request in requests:
+        if runs:
+            time.sleep(apart)
+        runs[request] = _Run(time.perf_counter_ns())
+        request.start_quietly()
+    deadline = time.perf_counter_ns() + int(seconds * 1e9)
+    running = list(requests)
+    while running:
+        seen = watch.count
+        for request in list(running):
+            if not request.is_over:
+                continue
+            error, end = request.result()
+            if error is not None:
+                raise error
+            runs[request].add(end)
+            if end < deadline:
+                request.start_quietly()
+            else:
+                running.remove(request)
+        if running:
+            watch.wait(seen)
+    return sum(run.rate for run in runs.values())
+
+
+@dataclass
+class _Run:
+    """What one request got done: inferences, and nanoseconds from the first one's start to the last one's end."""
+
+    begin: int
+    end: int = 0
+    count: int = 0
+
+    def add(self, end: int) -> None:
+        self.end = end
+        self.count += 1
+
+    @property
+    def rate(self) -> float:
+        """Inferences per second."""
+        return self.count * 1e9 / (self.end - self.begin)

@@ -1,0 +1,162 @@
+"""Where a model's streams go: the processors of its plan, or others where somebody has pinned threads to those."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from cpuruntime.errors import DeviceUnavailableError, InvalidArgumentError
+from cpuruntime.hints import Part, Stream, StreamPlan
+from cpuruntime.host.cgroup import Quota
+from cpuruntime.host.ledger import Holder, Lease, Ledger, Page, Wish, choose, listed, reserved, under_quota, who
+from cpuruntime.host.topology import Topology
+from cpuruntime.properties import Settings
+
+Planner = Callable[[Topology], StreamPlan]
+
+
+def place(
+    plan: Planner, settings: Settings, topology: Topology, name: str, ledger: Ledger | None = None
+) -> tuple[StreamPlan, Lease | None]:
+    """The plan with the processors that its threads get, and the lease of them; no lease when nothing is pinned.
+
+    Args:
+        plan: makes the plan for the processors that nobody has reserved.
+        settings: whether the model reserves its processors, and whether it may use siblings of a core's first one.
+        topology: the processors that the process may use.
+        name: the model's name, for others to read.
+        ledger: the user's, by default.
+
+    Raises:
+        DeviceUnavailableError: the processors are reserved for other models, or cannot be for this one.
+    """
+    exclusive = settings.value("ENABLE_CPU_RESERVATION")
+    with (ledger or Ledger()).open() as page:
+        made, left, notes = _on_what_is_left(plan, settings, topology, page.holders)
+        if not made.pin:
+            return replace(made, reasons=(*made.reasons, *notes)), None
+        lease = page.lease(_wishes(made, settings, left), name, exclusive, _cores(left), _quota(left))
+    if exclusive:
+        notes.append(f"{listed(lease.holder.cpus)} reserved: no other model of this user gets a thread there")
+    return _moved(made, lease.cpus, left, (*lease.reasons, *notes)), lease
+
+
+def foresee(plan: Planner, settings: Settings, topology: Topology, page: Page) -> StreamPlan:
+    """The plan that `place` would make with this page of the ledger; nothing is leased. It raises the same errors."""
+    made, left, notes = _on_what_is_left(plan, settings, topology, page.holders)
+    if not made.pin:
+        return replace(made, reasons=(*made.reasons, *notes))
+    exclusive = settings.value("ENABLE_CPU_RESERVATION")
+    choice = page.choose(_wishes(made, settings, left), exclusive, _cores(left), _quota(left))
+    return _moved(made, choice.cpus, left, (*choice.reasons, *notes))
+
+
+def _on_what_is_left(
+    plan: Planner, settings: Settings, topology: Topology, holders: Sequence[Holder]
+) -> tuple[StreamPlan, Topology, list[str]]:
+    """The plan for the processors that nobody has reserved, these, and what there is to say of the others."""
+    left, notes = unreserved(topology, holders)
+    made = plan(left)
+    if not made.pin and settings.value("ENABLE_CPU_RESERVATION"):
+        raise InvalidArgumentError(
+            "ENABLE_CPU_RESERVATION needs pinned threads: ENABLE_CPU_PINNING must not be NO, nor NUM_STREAMS 0."
+        )
+    if not made.pin and notes:
+        notes.append("threads that are not pinned run on reserved processors all the same")
+    return made, left, notes
+
+
+def unreserved(topology: Topology, holders: Sequence[Holder]) -> tuple[Topology, list[str]]:
+    """The processors and the part of the CPU quota that nobody has reserved, and what there is to say of the rest.
+
+    Raises:
+        DeviceUnavailableError: all are reserved.
+    """
+    allowed = {cpu.index for cpu in topology.cpus}
+    gone = reserved(holders)
+    lost = allowed & gone
+    notes = [f"{listed(lost)} reserved by {who(lost, holders)} and not used"] if lost else []
+    if lost == allowed:
+        raise DeviceUnavailableError(
+            f"{listed(lost)} all that this process may use, and reserved by {who(lost, holders)}. "
+            "Release those models, or let this process use other processors."
+        )
+    left = topology.restricted(allowed - lost)
+    spent = gone & under_quota(_quota(topology), holders)
+    if spent and left.quota is not None:
+        rest = max(1, left.quota - len(spent))
+        if rest < len(left.cpus):
+            notes.append(f"reserved processors take {len(spent)} of the control group's CPU quota of {left.quota}")
+        left = replace(left, quota=rest)
+    return left, notes
+
+
+def around(plan: StreamPlan, settings: Settings, topology: Topology, holders: Sequence[Holder]) -> StreamPlan:
+    """The plan on the processors that `place` would choose beside these leases."""
+    if not plan.pin:
+        return plan
+    choice = choose(_wishes(plan, settings, topology), holders, cores=_cores(topology), quota=_quota(topology))
+    return _moved(plan, choice.cpus, topology, choice.reasons)
+
+
+def newcomers(lease: Lease, holders: Iterable[Holder]) -> list[str]:
+    """A sentence for each lease made since that has processors in common with this one."""
+    own = set(lease.holder.cpus)
+    return [
+        f"{listed(own.intersection(holder.cpus))} pinned by {holder} too by now"
+        for holder in holders
+        if holder != lease.holder and holder not in lease.seen and own.intersection(holder.cpus)
+    ]
+
+
+def _cores(topology: Topology) -> dict[int, int]:
+    return {cpu.index: cpu.core for cpu in topology.cpus}
+
+
+def _quota(topology: Topology) -> Quota | None:
+    return None if topology.quota is None else Quota(topology.quota, topology.group)
+
+
+def _kinds(topology: Topology) -> dict[int, tuple[str, int, int]]:
+    """Type, NUMA node and socket of each processor, as a plan's parts have them."""
+    ranks = topology.ranks()
+    return {cpu.index: ("HT" if ranks[cpu.index] else cpu.type, cpu.node, cpu.socket) for cpu in topology.cpus}
+
+
+def _wishes(plan: StreamPlan, settings: Settings, topology: Topology) -> list[Wish]:
+    """What each stream wants: its processors of the plan, or others that the settings allow, the most alike first.
+
+    Siblings are among them also where the plan does without: better a thread on each than two on one.
+    """
+    kinds = _kinds(topology)
+    types = {"PCORE_ONLY": {"P", "HT"}, "ECORE_ONLY": {"E"}}.get(plan.core_type, {"P", "E", "HT"})
+    if settings.get("ENABLE_HYPER_THREADING") is False:
+        types = types - {"HT"}
+    others = [cpu for cpu in topology.order() if kinds[cpu][0] in types]
+    wishes = []
+    for share in plan.shares:
+        own = {kinds[cpu] for cpu in share}
+        same = {kind[0] for kind in own}
+        alike = [cpu for cpu in others if kinds[cpu] in own]
+        like = [cpu for cpu in others if kinds[cpu][0] in same]
+        wishes.append(Wish(tuple(dict.fromkeys((*share, *alike, *like, *others))), len(share)))
+    return wishes
+
+
+def _moved(
+    plan: StreamPlan, shares: Sequence[tuple[int, ...]], topology: Topology, reasons: tuple[str, ...]
+) -> StreamPlan:
+    """The plan with other processors, and reasons for them."""
+    kinds = _kinds(topology)
+    streams = []
+    for stream, share in zip(plan.streams, shares):
+        if set(share) != set(stream.cpus):
+            found = dict.fromkeys(kinds[cpu] for cpu in share)
+            parts = tuple(
+                Part(kind[0], tuple(cpu for cpu in share if kinds[cpu] == kind), *kind[1:]) for kind in found
+            )
+            nodes, sockets = {part.node for part in parts}, {part.socket for part in parts}
+            node, socket = (places.pop() if len(places) == 1 else -1 for places in (nodes, sockets))
+            stream = Stream(parts, node, socket)
+        streams.append(stream)
+    return replace(plan, streams=tuple(streams), reasons=(*plan.reasons, *reasons))

@@ -1,0 +1,1 @@
+"""The machine: processors, affinity, quota, caches, memory, pinned cores of other processes, forks."""

@@ -1,0 +1,66 @@
+"""Memory for programs and tensors, and whether the machine has as much as they ask for."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterable
+from functools import cache
+from math import prod
+
+import numpy as np
+
+from cpuruntime.errors import OutOfMemoryError
+
+ALIGNMENT = 64
+"""Bytes: a cache line, and the widest vector register."""
+
+HUGE_PAGE = 2 * 2**20
+
+
+@cache
+def machine_memory() -> int:
+    """Bytes of memory that the machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def check_fits(size: int, what: str) -> None:
+    """OutOfMemoryError when `what`, a plural, takes more bytes than the machine has.
+
+    The system grants much more than there is, and kills the process that uses it.
+    """
+    if size > machine_memory():
+        needed, there = size / 2**30, machine_memory() / 2**30
+        raise OutOfMemoryError(f"{what} need {needed:.1f} GiB; this machine has {there:.1f} GiB of memory.")
+
+
+def allocate(size: int) -> np.ndarray:
+    """`size` zeroed bytes, aligned; from 2 MiB on in whole huge pages where the system gives them. OutOfMemoryError."""
+    if size < HUGE_PAGE:
+        raw = np.zeros(size + ALIGNMENT, np.uint8)
+        start = -raw.ctypes.data % ALIGNMENT
+        return raw[start : start + size]
+    check_fits(size, "the model's values or weights")
+    try:
+        pages = mmap.mmap(-1, size + 2 * HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise OutOfMemoryError(f"the system refuses {size / 2**30:.1f} GiB of memory: {error.strerror}.") from error
+    pages.madvise(mmap.MADV_HUGEPAGE)
+    raw = np.frombuffer(pages, np.uint8)
+    start = -raw.ctypes.data % HUGE_PAGE
+    return raw[start : start + size]
+
+
+def aligned_zeros(shape: Iterable[int], dtype: np.dtype) -> np.ndarray:
+    """A C-contiguous array of zeros (empty strings where `dtype` is object), its first element 64-byte aligned.
+
+    Raises OutOfMemoryError for more than the machine has.
+    """
+    shape = tuple(shape)
+    check_fits(prod(shape) * dtype.itemsize, f"the elements of a tensor of shape {list(shape)}")
+    if dtype.hasobject:
+        return np.full(shape, "", dtype)
+    size = prod(shape) * dtype.itemsize
+    raw = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size].view(dtype).reshape(shape)

@@ -1,0 +1,1 @@
+"""What operators mean, whichever device runs them: rules, shapes, evaluation, demand, batch axis."""

@@ -1,0 +1,153 @@
+"""What a model asks of a machine: arithmetic, bytes and working set, node by node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+
+from cpuruntime.graph import Graph, Node, Value
+
+VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Constant", "Shape"})
+"""Operators that move no data."""
+
+
+BALANCE = 8
+"""Floating-point operations that a core does while memory delivers a byte: of one order on today's processors."""
+
+SHARE = 0.25
+"""What part of an inference, by BALANCE, is a large one."""
+
+
+@dataclass(frozen=True)
+class NodeDemand:
+    """One node: floating-point operations (a multiply-add is two), bytes of values and of constants it works on."""
+
+    name: str
+    op_type: str
+    flops: int
+    activations: int
+    weights: int
+
+    @property
+    def working_set(self) -> int:
+        """Bytes that a cache must hold for the node to touch memory once."""
+        return self.activations + self.weights
+
+
+@dataclass(frozen=True)
+class Demand:
+    """One inference of a model. `unknown` counts the nodes whose shapes are open, which are not in `nodes`."""
+
+    nodes: tuple[NodeDemand, ...] = ()
+    unknown: int = 0
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of one inference."""
+        return sum(node.flops for node in self.nodes)
+
+    @property
+    def weights(self) -> int:
+        """Bytes of all constants."""
+        return sum(node.weights for node in self.nodes)
+
+    @property
+    def activations(self) -> int:
+        """Bytes of values that one inference reads and writes."""
+        return sum(node.activations for node in self.nodes)
+
+    @property
+    def is_for_weights(self) -> bool:
+        """Whether reading weights, which a batch does once, takes a large part of the time."""
+        bound = BALANCE * sum(node.weights for node in self.nodes if node.flops < BALANCE * node.weights)
+        return bound >= SHARE * (bound + sum(node.flops for node in self.nodes if node.flops >= BALANCE * node.weights))
+
+    @property
+    def largest(self) -> NodeDemand | None:
+        """The node with the largest working set."""
+        return max(self.nodes, key=lambda node: node.working_set, default=None)
+
+
+def demand_of(graph: Graph) -> Demand:
+    """The demand of a graph, before or after the passes."""
+    found: list[NodeDemand] = []
+    unknown = 0
+    for node in graph.nodes:
+        if node.op_type in VIEWS:
+            continue
+        values = [value for value in (*node.inputs, *node.outputs) if value is not None and value.name]
+        if not all(value.is_static for value in values):
+            unknown += 1
+            continue
+        moved = {value: _nbytes(value) for value in values}
+        weights = sum(size for value, size in moved.items() if value.constant is not None)
+        found.append(NodeDemand(node.name, node.op_type, _flops(node), sum(moved.values()) - weights, weights))
+    return Demand(tuple(found), unknown)
+
+
+def _nbytes(value: Value) -> int:
+    # Strings and types without a fixed size are small where they occur.
+    return prod(value.static_shape) * (value.element_type.size or 1)
+
+
+def _flops(node: Node) -> int:
+    count = _PRODUCTS.get(node.op_type)
+    if count is not None:
+        return 2 * count(node)
+    return sum(prod(value.static_shape) for value in node.outputs if value.name)
+
+
+def _shape(node: Node, position: int) -> tuple[int, ...]:
+    value = node.input(position)
+    return () if value is None else value.static_shape
+
+
+def _convolution(node: Node) -> int:
+    """Each output element reads the kernel and the channels of its group: the weights are [out, in / group, ...]."""
+    return prod(node.outputs[0].static_shape) * prod(_shape(node, 1)[1:])
+
+
+def _transposed_convolution(node: Node) -> int:
+    """Each input element is multiplied with the kernels of its channel: the weights are [in, out / group, ...]."""
+    return prod(_shape(node, 0)) * prod(_shape(node, 1)[1:])
+
+
+def _product(node: Node) -> int:
+    return prod(node.outputs[0].static_shape) * (_shape(node, 0)[-1:] or (1,))[0]
+
+
+def _general_product(node: Node) -> int:
+    rows = _shape(node, 0)
+    return prod(node.outputs[0].static_shape) * rows[0 if node.attributes.get("transA", 0) else -1]
+
+
+def _fully_connected(node: Node) -> int:
+    return prod(node.outputs[0].static_shape) * _shape(node, 1)[0]
+
+
+def _attention(node: Node) -> int:
+    """Scores, and their product with the values; the attributes are those of the node that the passes make."""
+    a = node.attributes
+    if "queries" not in a:
+        return prod(node.outputs[0].static_shape)
+    products: int = a["batch"] * a["heads"] * a["queries"] * a["keys"] * (a["depth"] + a["width"])
+    return products
+
+
+def _recurrent(node: Node) -> int:
+    """Every step multiplies its row with both matrices; the input is [steps, batch, width] in either order."""
+    return prod(_shape(node, 0)[:2]) * (prod(_shape(node, 1)) + prod(_shape(node, 2)))
+
+
+_PRODUCTS: dict[str, Callable[[Node], int]] = {
+    "Conv": _convolution,
+    "ConvTranspose": _transposed_convolution,
+    "MatMul": _product,
+    "FullyConnected": _fully_connected,
+    "Gemm": _general_product,
+    "Attention": _attention,
+    "LSTM": _recurrent,
+    "GRU": _recurrent,
+    "RNN": _recurrent,
+}

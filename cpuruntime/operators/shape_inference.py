@@ -1,0 +1,324 @@
+"""Element types and shapes of all values of a graph, from those of its inputs.
+
+ONNX's own inference does each node. What it cannot see is added here: small integers computed from shapes are followed
+through the graph, so that the target of a Reshape is known wherever the shapes it is made from are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx.shape_inference import infer_node_outputs
+
+from cpuruntime.errors import Error, InvalidArgumentError, ModelError, UnsupportedError, nearest
+from cpuruntime.graph import Graph, Node, PartialShape, Type, Value
+from cpuruntime.operators.evaluation import DIRECT, evaluate, input_names, output_names, to_proto
+from cpuruntime.operators.reshape_targets import new_shape, to_target
+from cpuruntime.operators.schema import (
+    Operator,
+    check_axes,
+    check_input_shapes,
+    check_reshape,
+    check_types,
+    get_operator,
+    output_type,
+)
+
+__all__ = ["evaluate", "infer_shapes", "reshape"]
+
+_OWN_DOMAIN = "cpuruntime"  # of operators that passes make, with their outputs' types and shapes
+# attributes of a Reshape that follows its input: the shapes it has seen
+_FROM, _TO = "reshaped_from", "reshaped_to"
+_MOST_KNOWN = 1024
+_MOST_KNOWN_FLOATS = 16
+_LIMIT = 2**63 - 1
+# what only moves integers, and so may move some that are not known
+_MOVES = ("Cast", "Concat", "Gather", "Identity", "Squeeze", "Unsqueeze")
+# whose outputs have the shape of the first input, which ONNX's inference does not say
+_LIKE_INPUT = ("Dropout", "GroupNormalization", "MeanVarianceNormalization")
+# what shapes are computed with; anything else stays unknown until the model runs
+_FOLDED = frozenset((
+    "Abs", "Add", "And", "Cast", "Ceil", "Concat", "ConstantOfShape", "CumSum", "Div", "Equal", "Expand", "Flatten",
+    "Floor", "Gather", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul",
+    "Neg", "NonZero", "Not", "Or", "Range", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Round",
+    "ScatterND", "Sign", "Size", "Slice", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where",
+))  # fmt: skip
+
+
+def infer_shapes(graph: Graph) -> dict[Value, np.ndarray]:
+    """Set `element_type` and `shape` of every value that a node makes, from the graph's inputs and constants.
+
+    Returns the small values that are known already although a node makes them, such as the shape of a value with
+    static shape. Raises ModelError, naming the node, when types or shapes contradict each other, and
+    UnsupportedError for an unknown operator and for outputs that are no tensors.
+    """
+    return _Inference(graph).run()
+
+
+def reshape(graph: Graph, shapes: Mapping[str, Any]) -> Graph:
+    """A copy of the graph for other shapes of some of its inputs, by name, with everything inferred again.
+
+    A shape is a PartialShape or what PartialShape takes. Constant targets of Reshape nodes follow the new shapes where
+    the old ones do not fit them. Raises InvalidArgumentError for an unknown name and for shapes that the model cannot
+    take.
+    """
+    result = graph.clone()
+    inputs = {value.name: value for value in result.inputs}
+    for name, given in shapes.items():
+        if name not in inputs:
+            raise InvalidArgumentError(
+                f"the model has no input '{name}'.{nearest(name, inputs)} Inputs: {', '.join(inputs) or 'none'}."
+            )
+        shape = PartialShape(given)
+        result.input_bounds[name] = shape
+        dims = None if shape.rank.is_dynamic else [d.get_length() if d.is_static else None for d in shape]
+        inputs[name].shape = None if dims is None else tuple(dims)
+    opened = any(before.is_static and not after.is_static for before, after in zip(graph.inputs, result.inputs))
+    try:
+        if not opened:
+            try:
+                infer_shapes(result)
+                return result
+            except ModelError:
+                pass
+        for old, new in zip(graph.nodes, result.nodes):
+            _let_follow(old, new)
+        infer_shapes(result)
+    except ModelError as error:
+        wanted = ", ".join(f"'{name}' with shape {PartialShape(shape)}" for name, shape in shapes.items())
+        raise InvalidArgumentError(f"the model does not take {wanted}: {error}") from error
+    return result
+
+
+def _let_follow(old: Node, new: Node) -> None:
+    """Let a Reshape with a constant target do to other shapes what it does to those of the old graph."""
+    if old.op_type != "Reshape" or old.domain or old.attributes.get("allowzero", 0) or _FROM in old.attributes:
+        return
+    data, target, output = old.inputs[0], old.input(1), old.outputs[0]
+    if data is None or target is None or target.constant is None or not data.is_static or not output.is_static:
+        return
+    new.attributes[_FROM], new.attributes[_TO] = list(data.static_shape), list(output.static_shape)
+
+
+def _follow(node: Node) -> bool:
+    """Infer a Reshape that follows its input's shape, and give it a target for that; false when it cannot."""
+    data, target = node.inputs[0], node.inputs[1]
+    if data is None or target is None or data.shape is None:
+        return False
+    before, after = node.attributes[_FROM], node.attributes[_TO]
+    shape = new_shape(before, after, data.shape)
+    if shape is None:
+        return False
+    fitting = to_target(before, after, shape)
+    if fitting is not None:
+        node.inputs[1] = Value.of(target.name, np.array(fitting, np.int64))
+    node.outputs[0].element_type, node.outputs[0].shape = data.element_type, tuple(shape)
+    return True
+
+
+class _Inference:
+    """One walk through a graph."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._known: dict[Value, np.ndarray] = {}
+        self._opsets = [onnx.OperatorSetIdProto(domain=d, version=v) for d, v in graph.opsets.items()]
+
+    def run(self) -> dict[Value, np.ndarray]:
+        for node in self._graph.nodes:
+            if node.domain != _OWN_DOMAIN:
+                self._infer(node)
+        return {value: array for value, array in self._known.items() if array.dtype != object}
+
+    def _find(self, value: Value | None) -> np.ndarray | None:
+        """The value's data when they are known and few; an array of objects when only some are."""
+        if value is None:
+            return None
+        array = value.constant
+        if array is None:
+            return self._known.get(value)
+        return array if array.size <= _MOST_KNOWN else None
+
+    def _infer(self, node: Node) -> None:
+        operator = get_operator(node.op_type, node.domain, node.version, node.where)
+        captures = len(node.attributes.get("captures", ()))
+        check_types(node, operator, captures)
+        check_axes(node)
+        check_input_shapes(node)
+        known = [self._find(value) for value in node.inputs]
+        if node.op_type == "ConstantOfShape" and not node.domain and _is_whole(known[0]):
+            _infer_constant_of_shape(node, known[0])
+        elif _FROM not in node.attributes or not _follow(node):
+            self._infer_by_onnx(node, operator, known)
+        if node.op_type == "Reshape" and not node.domain:
+            if not node.outputs[0].is_static and _FROM not in node.attributes:
+                _infer_partial_reshape(node, self._find(node.input(1)))
+            check_reshape(node)
+        for value in node.outputs:
+            _check_extents(node, value)
+        self._remember(node, known)
+
+    def _infer_by_onnx(self, node: Node, operator: Operator, known: list[np.ndarray | None]) -> None:
+        types: dict[str, onnx.TypeProto] = {}
+        data: dict[str, onnx.TensorProto] = {}
+        names = input_names(node)
+        complete = True
+        for name, value, array in zip(names, node.inputs, known):
+            if value is None:
+                continue
+            complete = complete and value.element_type.is_static()
+            types[name] = _to_type(value)
+            if _is_whole(array) and array is not None:
+                data[name] = onnx.numpy_helper.from_array(array)
+        found: dict[str, onnx.TypeProto] = {}
+        if operator.infers and complete:
+            try:
+                found = infer_node_outputs(operator.schema, to_proto(node), types, data, None, self._opsets)
+            except (Exception, MemoryError) as error:  # whatever ONNX's inference raises for wrong nodes
+                raise ModelError(f"{node.where}: {_clean(str(error))} Inputs: {_inputs(node)}.") from None
+        for index, (name, value) in enumerate(zip(output_names(node), node.outputs)):
+            _set_type(node, value, found.get(name))
+            if value.element_type.is_dynamic():
+                value.element_type = output_type(node, operator, index)
+            if value.shape is None and node.op_type in _LIKE_INPUT and node.inputs[0] is not None:
+                value.shape = node.inputs[0].shape
+
+    def _remember(self, node: Node, known: list[np.ndarray | None]) -> None:
+        """Compute the node's value when it is a small one whose inputs are known."""
+        if len(node.outputs) != 1 or node.domain:
+            return
+        output = node.outputs[0]
+        if node.op_type == "Shape" and node.inputs[0] is not None:
+            shape = node.inputs[0].shape
+            if shape is not None:
+                extents = np.array(shape, object if None in shape else np.int64)
+                self._known[output] = extents[node.attributes.get("start", 0) : node.attributes.get("end")]
+            return
+        arrays = [array for array in known if array is not None]
+        if (
+            node.op_type not in _FOLDED
+            or not arrays
+            or len(arrays) != sum(value is not None for value in node.inputs)
+            or not _is_small(output)
+        ):
+            return
+        if all(map(_is_whole, arrays)):
+            result = _try_evaluate(node, known)
+        elif node.op_type in _MOVES:
+            result = _try_move(node, known)
+        else:
+            return
+        if result is not None and result.shape == output.shape:
+            self._known[output] = result
+
+
+def _is_whole(array: np.ndarray | None) -> bool:
+    return array is not None and array.dtype != object
+
+
+def _is_small(value: Value) -> bool:
+    if not value.is_static:
+        return False
+    limit = _MOST_KNOWN if value.element_type.is_integral() else _MOST_KNOWN_FLOATS
+    return math.prod(value.static_shape) <= limit and value.element_type is not Type.string
+
+
+def _try_evaluate(node: Node, arrays: list[np.ndarray | None]) -> np.ndarray | None:
+    try:
+        result = evaluate(node, arrays)[0]
+    except Error:
+        return None  # a mistake that matters shows when the model runs
+    return result if result.dtype == node.outputs[0].element_type.to_dtype() else None
+
+
+def _try_move(node: Node, arrays: list[np.ndarray | None]) -> np.ndarray | None:
+    try:
+        result = np.array(DIRECT[node.op_type](node, arrays), object)
+    except (ValueError, IndexError, TypeError):
+        return None
+    return result if None in result.ravel().tolist() else result.astype(node.outputs[0].element_type.to_dtype())
+
+
+def _infer_constant_of_shape(node: Node, shape: np.ndarray | None) -> None:
+    assert shape is not None
+    if shape.ndim != 1 or np.any(shape < 0):
+        raise ModelError(f"{node.where}: the shape {shape.tolist()} must be a list of extents >= 0.")
+    value = node.attributes.get("value")
+    output = node.outputs[0]
+    output.element_type = Type.f32 if value is None else Type(value.dtype)
+    output.shape = tuple(map(int, shape))
+
+
+def _infer_partial_reshape(node: Node, target: np.ndarray | None) -> None:
+    """The output's shape when some extents of the input or of the target are not known."""
+    data, output = node.inputs[0], node.outputs[0]
+    shape = node.inputs[1].shape if len(node.inputs) > 1 and node.inputs[1] is not None else None
+    if target is None or target.ndim != 1 or data is None:
+        if output.shape is None and shape is not None and len(shape) == 1 and shape[0] is not None:
+            output.shape = (None,) * shape[0] if shape[0] <= 64 else None
+        return
+    keeps = not node.attributes.get("allowzero", 0)
+    dims: list[int | None] = []
+    for index, extent in enumerate(target.tolist()):
+        if extent == 0 and keeps:
+            extent = data.shape[index] if data.shape is not None and index < len(data.shape) else None
+        elif extent == -1:
+            extent = None
+        dims.append(extent)
+    if dims.count(None) == 1 and data.is_static:
+        rest, size = math.prod(d for d in dims if d is not None), math.prod(data.static_shape)
+        if rest and size % rest == 0:
+            dims[dims.index(None)] = size // rest
+    output.shape = tuple(dims)
+
+
+def _to_type(value: Value) -> onnx.TypeProto:
+    proto = onnx.TypeProto()
+    tensor = proto.tensor_type
+    tensor.elem_type = value.element_type.to_onnx()
+    if value.shape is not None:
+        dims = tensor.shape.dim
+        for extent in value.shape:
+            dim = dims.add()
+            if extent is not None:
+                dim.dim_value = extent
+        if not value.shape:
+            tensor.shape.SetInParent()
+    return proto
+
+
+def _set_type(node: Node, value: Value, proto: onnx.TypeProto | None) -> None:
+    value.element_type, value.shape = Type.dynamic, None
+    kind = None if proto is None else proto.WhichOneof("value")
+    if proto is None or kind is None:
+        return
+    if kind != "tensor_type":
+        raise UnsupportedError(f"{node.where}: it gives a {kind.removesuffix('_type')}; only tensors are supported.")
+    tensor = proto.tensor_type
+    value.element_type = Type.from_onnx(tensor.elem_type)
+    if tensor.HasField("shape"):
+        value.shape = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim)
+
+
+def _check_extents(node: Node, value: Value) -> None:
+    extents = [extent for extent in value.shape or () if extent is not None]
+    if any(extent < 0 for extent in extents):
+        shape = list(value.shape or ())
+        raise ModelError(f"{node.where}: its output would have the shape {shape}. Inputs: {_inputs(node)}.")
+    if math.prod(extent or 1 for extent in extents) * max(value.element_type.size, 1) > _LIMIT:
+        raise ModelError(f"{node.where}: its output of shape {list(value.shape or ())} overflows 64 bits.")
+
+
+def _inputs(node: Node) -> str:
+    return ", ".join(str(value) for value in node.inputs if value is not None)
+
+
+def _clean(message: str) -> str:
+    """The message of ONNX's inference without its own prefixes."""
+    for mark in ("[ShapeInferenceError]", "[TypeInferenceError]"):
+        message = message.replace(mark, "")
+    return " ".join(message.split()).rstrip(".") + "."

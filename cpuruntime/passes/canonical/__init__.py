@@ -1,0 +1,1 @@
+"""Rewrites that leave one form of each operator."""

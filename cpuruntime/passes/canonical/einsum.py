@@ -1,0 +1,112 @@
+"""Einsum becomes transposes, reductions and a matrix product."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cpuruntime.graph import Graph, Value
+from cpuruntime.passes.canonical.compositions import Writer
+from cpuruntime.passes.editor import Editor
+from cpuruntime.passes.operators import all_f32, is_onnx
+
+
+def run(graph: Graph) -> bool:
+    """Einsum of one or two f32 inputs without repeated letters or dots in one of them."""
+    editor = Editor(graph)
+    for node in editor.nodes():
+        static = all(value is not None and value.is_static for value in (*node.inputs, *node.outputs))
+        if is_onnx(node, "Einsum") and static and len(node.inputs) <= 2 and all_f32(*node.inputs):
+            terms, result = _parsed(node.attributes["equation"], [len(value.static_shape) for value in node.inputs])
+            if result is not None:
+                _write(Writer(editor, node), terms, result)
+    return editor.finish()
+
+
+def _parsed(equation: str, ranks: list[int]) -> tuple[list[str], str | None]:
+    """The letters of each input and of the result; None for what is not supported."""
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    spare = [chr(code) for code in range(ord("\u0391"), ord("\u03a9"))]  # letters no equation has, for the dots
+    for index, rank in enumerate(ranks):
+        dots = rank - len(terms[index].replace("...", "")) if "..." in terms[index] else 0
+        if dots < 0 or dots > len(spare):
+            return terms, None
+        terms[index] = terms[index].replace("...", "".join(spare[len(spare) - dots :]))
+    known = "".join(terms)
+    most = "".join(letter for letter in spare if letter in known)
+    if not arrow:
+        right = "..." + "".join(letter for letter in sorted(set(known) - set(spare)) if known.count(letter) == 1)
+    result = right.replace("...", most)
+    fits = len(terms) == len(ranks) and all(len(term) == rank for term, rank in zip(terms, ranks))
+    distinct = all(len(set(text)) == len(text) for text in (*terms, result)) and set(result) <= set(known)
+    return terms, result if fits and distinct else None
+
+
+def _write(write: Writer, terms: list[str], result: str) -> None:
+    node = write.node
+    extents: dict[str, int] = {}
+    for value, term in zip(node.inputs, terms):
+        for letter, extent in zip(term, value.static_shape):
+            extents[letter] = max(extents.get(letter, 1), extent)
+    values = []
+    for index, (value, term) in enumerate(zip(node.inputs, terms)):
+        others = result + "".join(terms[:index] + terms[index + 1 :])
+        values.append(_summed(write, value, term, [letter for letter in term if letter not in others]))
+    if len(values) == 1:
+        x, term = values[0]
+        _arranged(write, x, term, result, [extents[letter] for letter in result])
+    else:
+        _product(write, values, result, extents)
+    write.finish()
+
+
+def _summed(write: Writer, value: Value, term: str, letters: list[str]) -> tuple[Value, str]:
+    """Sums over axes that nothing else has."""
+    if not letters:
+        return value, term
+    axes = [term.index(letter) for letter in letters]
+    shape = tuple(extent for axis, extent in enumerate(value.static_shape) if axis not in axes)
+    value = write("ReduceSum", value, write.constant(axes), shape=shape, keepdims=0)
+    return value, "".join(letter for letter in term if letter not in letters)
+
+
+def _arranged(write: Writer, value: Value, term: str, order: str, shape: list[int]) -> Value:
+    """The axes of `value` in another order, then in another shape."""
+    perm = [term.index(letter) for letter in order]
+    moved = tuple(value.static_shape[axis] for axis in perm)
+    value = write("Transpose", value, shape=moved, perm=perm)
+    return value if moved == tuple(shape) else write("Reshape", value, write.constant(shape), shape=tuple(shape))
+
+
+def _repeated(write: Writer, value: Value, term: str, letters: list[str], extents: dict[str, int]) -> Value:
+    """The value with its extents of 1 along summed axes repeated."""
+    shape = tuple(extents[letter] if letter in letters else n for letter, n in zip(term, value.static_shape))
+    return value if shape == value.static_shape else write("Expand", value, write.constant(shape), shape=shape)
+
+
+def _product(write: Writer, values: list[tuple[Value, str]], result: str, extents: dict[str, int]) -> None:
+    """A matrix product over the axes that are summed, for each index of the axes that all three have."""
+    left, right = (term for _, term in values)
+    batch = [letter for letter in result if letter in left and letter in right]
+    inner = [letter for letter in left if letter in right and letter not in result]
+    rows = [letter for letter in result if letter in left and letter not in right]
+    columns = [letter for letter in result if letter in right and letter not in left]
+
+    def size(letters: list[str]) -> int:
+        return int(np.prod([extents[letter] for letter in letters], initial=1))
+
+    def extents_in(value: Value, term: str, letters: list[str]) -> list[int]:
+        return [value.static_shape[term.index(letter)] for letter in letters]
+
+    x, y = (_repeated(write, value, term, inner, extents) for value, term in values)
+    x = _arranged(write, x, left, "".join(batch + rows + inner), [*extents_in(x, left, batch), size(rows), size(inner)])
+    y = _arranged(
+        write, y, right, "".join(batch + inner + columns), [*extents_in(y, right, batch), size(inner), size(columns)]
+    )
+    shape = [extents[letter] for letter in batch]
+    product = write("MatMul", x, y, shape=(*shape, size(rows), size(columns)))
+    order = "".join(batch + rows + columns)
+    full = tuple(extents[letter] for letter in order)
+    product = write("Reshape", product, write.constant(full), shape=full)
+    perm = [order.index(letter) for letter in result]
+    write("Transpose", product, shape=tuple(full[axis] for axis in perm), perm=perm)

@@ -1,0 +1,200 @@
+"""Quantised operators in float32: integers travel as the floats that they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from cpuruntime.graph import Graph, Node, Type, Value
+from cpuruntime.passes.canonical.compositions import Writer
+from cpuruntime.passes.editor import Editor
+from cpuruntime.passes.operators import is_onnx
+
+_TYPES = (Type.u8, Type.i8, Type.u16, Type.i16, Type.i32)
+_F32, _ONNX = Type.f32, {Type.u8: 2, Type.i8: 3, Type.u16: 4, Type.i16: 5, Type.i32: 6}
+
+
+def run(graph: Graph) -> bool:
+    """QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear, MatMulInteger, QLinearConv, QLinearMatMul -> arithmetic,
+    rounding and operators of float32. Sums of products may differ from those of integers in their last bits."""
+    editor = Editor(graph)
+    floats: dict[Value, Value] = {}
+    for node in editor.nodes():
+        write = _WRITTEN.get(node.op_type) if is_onnx(node, node.op_type) else None
+        present = [value for value in (*node.inputs, *node.outputs) if value is not None and value.name]
+        if write is not None and all(value.is_static for value in present):
+            write(_Quantised(editor, node, floats))
+    return editor.finish()
+
+
+class _Quantised(Writer):
+    """Writes float32 operators in the place of one on integers; `floats` are the integers that are known as floats."""
+
+    def __init__(self, editor: Editor, node: Node, floats: dict[Value, Value]) -> None:
+        super().__init__(editor, node)
+        self.floats = floats
+
+    def binary(self, op_type: str, x: Value, y: Value) -> Value:
+        """Broadcasting arithmetic."""
+        return self(op_type, x, y, shape=np.broadcast_shapes(x.static_shape, y.static_shape))
+
+    def number(self, data: Any) -> Value:
+        """A float32 constant."""
+        return self.constant(data, np.float32)
+
+    def as_float(self, value: Value) -> Value:
+        """The numbers of an integer tensor."""
+        if value.constant is not None:
+            return self.number(value.constant)
+        return self.floats.get(value) or self("Cast", value, shape=value.static_shape, type_=_F32, to=1)
+
+    def along(self, value: Value, axis: int, rank: int) -> Value:
+        """A parameter for each element of an axis, or one for all, in a form that broadcasts."""
+        count = int(np.prod(value.static_shape))
+        shape = [1] * (rank - axis - 1)
+        if value.constant is not None:
+            return self.number(value.constant.reshape([count, *shape] if count > 1 else []))
+        if count == 1 or rank - axis == 1:
+            return value
+        return self.internal("Reshape", value, shape=(count, *shape))
+
+    def dequantised(self, x: Value, scale: Value, zero: Value | None, axis: int = 1) -> Value:
+        """(x - zero) * scale."""
+        rank, numbers = len(x.static_shape), self.as_float(x)
+        if zero is not None and (zero.constant is None or zero.constant.any()):
+            numbers = self.binary("Sub", numbers, self.along(self.as_float(zero), axis, rank))
+        return self.binary("Mul", numbers, self.along(scale, axis, rank))
+
+    def quantised(self, x: Value, scale: Value, zero: Value | None, type_: Type, output: Value, axis: int = 1) -> None:
+        """round(x / scale) + zero within the limits of the type, as `output`."""
+        rank = len(x.static_shape)
+        numbers = self.binary("Div", x, self.along(scale, axis, rank))
+        numbers = self("Round", numbers, shape=x.static_shape)
+        if zero is not None and (zero.constant is None or zero.constant.any()):
+            numbers = self.binary("Add", numbers, self.along(self.as_float(zero), axis, rank))
+        self.limited(numbers, type_, output)
+
+    def limited(self, numbers: Value, type_: Type, output: Value) -> None:
+        """Whole numbers within the limits of the type, as `output`."""
+        limits = np.iinfo(type_.to_dtype())
+        numbers = self("Clip", numbers, self.number(limits.min), self.number(limits.max), shape=numbers.static_shape)
+        self.give(output, self("Cast", numbers, shape=numbers.static_shape, type_=type_, to=_ONNX[type_]))
+        self.floats[output] = numbers
+
+    def give(self, output: Value, value: Value) -> None:
+        """The node that makes `value` makes `output` instead."""
+        maker = value.producer
+        assert maker is not None
+        maker.outputs, output.producer = [output], maker
+
+    def finish(self) -> None:
+        """Puts the nodes written where the one was."""
+        self.editor.replace(self.node, *self._nodes)
+
+
+def _quantize(write: _Quantised) -> None:
+    node = write.node
+    x, scale, zero = node.inputs[0], node.inputs[1], node.input(2)
+    type_ = node.outputs[0].element_type
+    if x.element_type is not _F32 or type_ not in _TYPES or node.attributes.get("block_size", 0):
+        return
+    write.quantised(x, scale, zero, type_, node.outputs[0], _axis(node, x))
+    write.finish()
+
+
+def _dequantize(write: _Quantised) -> None:
+    node = write.node
+    x, scale, zero = node.inputs[0], node.inputs[1], node.input(2)
+    if x.element_type not in _TYPES or scale.element_type is not _F32 or node.attributes.get("block_size", 0):
+        return
+    write.give(node.outputs[0], write.dequantised(x, scale, zero, _axis(node, x)))
+    write.finish()
+
+
+def _axis(node: Node, x: Value) -> int:
+    return int(node.attributes.get("axis", 1) % max(len(x.static_shape), 1))
+
+
+def _dynamic(write: _Quantised) -> None:
+    """Limits and zero from the data; 255 steps from the smallest number, or 0, to the largest, or 0."""
+    node, x = write.node, write.node.inputs[0]
+    zero, steps = write.number(0), write.number(255)
+    top = write.binary("Max", write("ReduceMax", x, shape=(), keepdims=0), zero)
+    bottom = write.binary("Min", write("ReduceMin", x, shape=(), keepdims=0), zero)
+    scale = node.outputs[1]
+    write.give(scale, write.binary("Div", write.binary("Sub", top, bottom), steps))
+    start = write("Round", write.binary("Div", write.binary("Sub", zero, bottom), scale), shape=())
+    write.limited(start, Type.u8, node.outputs[2])
+    write.quantised(x, scale, node.outputs[2], Type.u8, node.outputs[0])
+    write.finish()
+
+
+def _matmul_integer(write: _Quantised) -> None:
+    """Where floats are wanted next, as dynamically quantised models do."""
+    node, output = write.node, write.node.outputs[0]
+    users = write.editor.users(output)
+    if write.editor.is_kept(output) or not all(is_onnx(user, "Cast") and user.attributes["to"] == 1 for user in users):
+        return
+    x, y = (write.as_float(value) for value in node.inputs[:2])
+    for index, lead in ((2, 2), (3, 1)):
+        zero = node.input(index)
+        if zero is not None and (zero.constant is None or zero.constant.any()):
+            value = write.as_float(zero)
+            rows = lead == 2 and len(value.static_shape) == 1 and value.static_shape[0] > 1
+            value = write.internal("Reshape", value, shape=(*value.static_shape, 1)) if rows else value
+            x, y = (write.binary("Sub", x, value), y) if lead == 2 else (x, write.binary("Sub", y, value))
+    product = write("MatMul", x, y, shape=output.static_shape)
+    write.floats[output] = product
+    write.give(output, write("Cast", product, shape=output.static_shape, type_=Type.i32, to=6))
+    write.finish()
+
+
+def _cast(write: _Quantised) -> None:
+    node = write.node
+    known = write.floats.get(node.inputs[0])
+    if known is not None and node.attributes["to"] == 1:
+        write.editor.bypass(node, known)
+
+
+def _linear_matmul(write: _Quantised) -> None:
+    node = write.node
+    a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = node.inputs
+    x = write.dequantised(a, a_scale, a_zero, max(len(a.static_shape) - 2, 0))
+    y = write.dequantised(b, b_scale, b_zero, len(b.static_shape) - 1)
+    product = write("MatMul", x, y, shape=node.outputs[0].static_shape)
+    write.quantised(product, y_scale, y_zero, node.outputs[0].element_type, node.outputs[0])
+    write.finish()
+
+
+def _linear_convolution(write: _Quantised) -> None:
+    node = write.node
+    x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero = node.inputs[:8]
+    if any(value.constant is None for value in (w, w_scale, w_zero, x_scale)):
+        return
+
+    def filters(value: Value) -> np.ndarray:
+        return value.constant.astype(np.float32).reshape([-1, *[1] * (w.constant.ndim - 1)])
+
+    weights = (w.constant.astype(np.float32) - filters(w_zero)) * filters(w_scale)
+    inputs = [write.dequantised(x, x_scale, x_zero), write.number(weights)]
+    bias = node.input(8)
+    if bias is not None:
+        if bias.constant is None:
+            return
+        inputs.append(write.number(bias.constant * (x_scale.constant.reshape(()) * w_scale.constant.reshape(-1))))
+    result = write("Conv", *inputs, shape=node.outputs[0].static_shape, **node.attributes)
+    write.quantised(result, y_scale, y_zero, node.outputs[0].element_type, node.outputs[0])
+    write.finish()
+
+
+_WRITTEN: dict[str, Callable[[_Quantised], None]] = {
+    "Cast": _cast,
+    "DequantizeLinear": _dequantize,
+    "DynamicQuantizeLinear": _dynamic,
+    "MatMulInteger": _matmul_integer,
+    "QLinearConv": _linear_convolution,
+    "QLinearMatMul": _linear_matmul,
+    "QuantizeLinear": _quantize,
+}

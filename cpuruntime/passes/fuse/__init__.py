@@ -1,0 +1,1 @@
+"""Rewrites that merge several nodes into one that a kernel of the CPU computes."""

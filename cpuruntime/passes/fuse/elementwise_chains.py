@@ -1,0 +1,273 @@
+"""Elementwise operators that feed each other become one, which computes an expression in one pass over memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from cpuruntime.compiler.isa import LANES
+from cpuruntime.graph import Graph, Node, Value
+from cpuruntime.ops.fused import INPUTS, NUMBERS, Expression, Instruction
+from cpuruntime.ops.tiles import loops
+from cpuruntime.passes.editor import Editor
+from cpuruntime.passes.fuse.expressions import Earlier, Operand, Spelling, spell
+from cpuruntime.passes.fuse.strided_views import Step, find_view, reshaped
+from cpuruntime.passes.operators import internal, is_internal, merge_origins
+
+# A kernel takes a fraction of a second to compile; shorter loops are only worth it where several steps go.
+INSTRUCTIONS, SHORT, SHORT_STEPS = 32, 1024, 3
+# Elements that an input needs to have side by side, for reading them in place to be better than a copy.
+RUN = 2 * LANES
+
+
+def run(graph: Graph) -> bool:
+    """Join operators whose values nobody else needs; read transposed, sliced and broadcast inputs where they lie."""
+    editor = Editor(graph)
+    order = {node: index for index, node in enumerate(graph.nodes)}
+    done: set[Node] = set()
+    for node in reversed(graph.nodes):
+        if node not in done and (spelling := spell(node)) is not None:
+            group = _Group(editor, order, node, spelling)
+            group.grow(done)
+            done.update(group.members)
+            fused = group.fused()
+            if fused is not None:
+                for member in group.members:
+                    if member is not node:
+                        editor.remove(member)
+                editor.replace(node, fused)
+    return editor.finish()
+
+
+@dataclass
+class _Member:
+    """An operator of the group; `views` lead from the shape of its result to that of the group's."""
+
+    spelling: Spelling
+    views: list[Step]
+
+
+@dataclass
+class _Input:
+    """What the kernel reads: offset and strides in elements, or None where the shape tells them."""
+
+    value: Value
+    view: list[int] | None
+
+
+class _Group:
+    """Operators that end in `root`, each read by others of the group only."""
+
+    def __init__(self, editor: Editor, order: dict[Node, int], root: Node, spelling: Spelling) -> None:
+        self.editor, self.order, self.root = editor, order, root
+        self.shape = root.outputs[0].static_shape
+        self.members = {root: _Member(spelling, [])}
+
+    def grow(self, taken: set[Node]) -> None:
+        """Take in every operator that can be, the last ones first, while the kernel stays within its limits."""
+        refused: set[Node] = set()
+        while True:
+            found = self._next(taken | refused)
+            if found is None:
+                return
+            node, member = found
+            self.members[node] = member
+            if self._expression() is None:
+                del self.members[node]
+                refused.add(node)
+
+    def _next(self, excluded: set[Node]) -> tuple[Node, _Member] | None:
+        """An operator that a member reads, through a Reshape or not, and that nobody outside of the group does."""
+        for reader in reversed(self._sorted()):
+            for value in reader.inputs:
+                if value is None or value.shape != reader.outputs[0].shape or not self._is_own(value):
+                    continue
+                views = self.members[reader].views
+                if is_internal(value.producer, "Reshape"):
+                    views = [reshaped(value.static_shape), *views]
+                    value = value.producer.inputs[0]
+                    if self.editor.sole_user(value) is None:
+                        continue
+                node = value.producer
+                if node is None or node in excluded or node in self.members:
+                    continue
+                spelling = spell(node)
+                if spelling is not None:
+                    return node, _Member(spelling, views)
+        return None
+
+    def _is_own(self, value: Value) -> bool:
+        """Whether nobody outside of the group reads `value`, and those in it see the same shape."""
+        users = set(self.editor.users(value))
+        if self.editor.is_kept(value) or not users <= self.members.keys():
+            return False
+        return len(users) == 1 or not any(self.members[user].views for user in users)
+
+    def fused(self) -> Node | None:
+        """The one operator; None when it would not be better than what there is."""
+        found = self._expression()
+        if found is None:
+            return None
+        expression, inputs, numbers = found
+        saved = self._steps() - 1 + sum(is_input.view is not None for is_input in inputs)
+        if not prod(self.shape) or saved < (1 if prod(self.shape) >= SHORT else SHORT_STEPS - 1):
+            return None
+        attributes: dict[str, Any] = {
+            "expression": expression, "numbers": numbers, "views": [each.view for each in inputs]
+        }  # fmt: skip
+        node = internal("Elementwise", self.root, self._values(inputs), self.root.outputs, attributes)
+        node.origins = merge_origins(*self._sorted())
+        return node
+
+    def _steps(self) -> int:
+        """How many steps the operators are on their own."""
+        return len(self.members) + sum(
+            is_internal(node, "Add") and node.attributes["activation"] not in ("", "Relu", "Clip")
+            for node in self.members
+        )
+
+    def _sorted(self) -> list[Node]:
+        return sorted(self.members, key=self.order.__getitem__)
+
+    def _expression(self) -> tuple[Expression, list[_Input], list[float]] | None:
+        """The instructions, what they read and their numbers; None when a kernel cannot have so many."""
+        writer = _Writer(self.shape, self._is_own)
+        for node in self._sorted():
+            member = self.members[node]
+            for op, operands in member.spelling:
+                writer.instruction(op, operands, node, member.views)
+            writer.results[node.outputs[0]] = writer.last()
+        return writer.finished()
+
+    def _values(self, inputs: list[_Input]) -> list[Value]:
+        """The inputs as values of the graph; new constants get their names."""
+        return [
+            self.editor.constant(f"{self.root.name}/factor", each.value.constant) if not each.value.name else each.value
+            for each in inputs
+        ]
+
+
+@dataclass
+class _Writer:
+    """Writes the expression of a group."""
+
+    shape: tuple[int, ...]
+    is_own: Callable[[Value], bool]
+    instructions: list[Instruction] = field(default_factory=list)
+    inputs: list[_Input] = field(default_factory=list)
+    numbers: list[float] = field(default_factory=list)
+    results: dict[Value, str] = field(default_factory=dict)
+    extended: dict[Value, Value] = field(default_factory=dict)
+    fits: bool = True
+
+    def last(self) -> str:
+        """The operand that is the result of the instruction written last."""
+        return f"t{len(self.instructions) - 1}"
+
+    def instruction(self, op: str, operands: list[Operand], node: Node, views: list[Step]) -> None:
+        """Adds an instruction of `node`."""
+        names = []
+        for operand in operands:
+            if isinstance(operand, Earlier):
+                names.append(f"t{len(self.instructions) + operand.index}")
+            elif isinstance(operand, float | int):
+                names.append(self._number(float(operand)))
+            else:
+                value = operand if isinstance(operand, Value) else Value.of("", operand)
+                names.append(self._result(value) or self._input(value, node, views))
+        self.instructions.append((op, tuple(names)))
+
+    def _number(self, number: float) -> str:
+        number = float(np.float32(number))
+        if number not in self.numbers:
+            self.numbers.append(number)
+        return f"p{self.numbers.index(number)}"
+
+    def _result(self, value: Value) -> str | None:
+        while value not in self.results and is_internal(value.producer, "Reshape"):
+            value = value.producer.inputs[0]
+        return self.results.get(value)
+
+    def _input(self, value: Value, node: Node, views: list[Step]) -> str:
+        found = self._place(value, node.outputs[0].static_shape, views)
+        self.fits &= found is not None
+        if found is None:
+            return ""
+        for index, known in enumerate(self.inputs):
+            if known.value is found.value and known.view == found.view:
+                return INPUTS[index]
+        self.inputs.append(found)
+        return (INPUTS + "?" * len(self.inputs))[len(self.inputs) - 1]
+
+    def _place(self, value: Value, own: tuple[int, ...], views: list[Step]) -> _Input | None:
+        """How an operand of an operator with a result of the shape `own` is read; None when that takes a copy."""
+
+        def spread(array: np.ndarray) -> np.ndarray | None:
+            wide: np.ndarray | None = np.broadcast_to(array, own)
+            for view in views:
+                wide = None if wide is None else view(wide)
+            return wide
+
+        if self.is_own(value):
+            found = find_view(value, spread, lambda strides: _is_readable(self.shape, strides))
+            if found is not None and _moves(value, found.base):
+                return _Input(found.base, found.numbers())
+        if own == self.shape:
+            return _Input(self._of_full_rank(value), None)
+        view = spread(np.empty(value.static_shape, np.int8))
+        if view is None:
+            return None
+        return _Input(value, [0, *(0 if size == 1 else stride for size, stride in zip(view.shape, view.strides))])
+
+    def _of_full_rank(self, value: Value) -> Value:
+        """A constant with all axes of the result, which can be read in blocks of channels too."""
+        array = value.constant
+        if array is None or array.ndim == len(self.shape):
+            return value
+        if value not in self.extended:
+            missing = (1,) * (len(self.shape) - array.ndim)
+            self.extended[value] = Value.of("", array.reshape(missing + array.shape))
+        return self.extended[value]
+
+    def finished(self) -> tuple[Expression, list[_Input], list[float]] | None:
+        """The expression, unless a kernel cannot have so many parts or dimensions."""
+        few = len(self.inputs) <= len(INPUTS) and len(self.numbers) <= NUMBERS
+        if not self.fits or not self.inputs or not few or len(self.instructions) > INSTRUCTIONS:
+            return None
+        walks = [each.view[1:] if each.view else _broadcast(each.value, self.shape) for each in self.inputs]
+        loop, _ = loops.collapse(self.shape, loops.contiguous(self.shape, 1), *walks)
+        if len(loop) > loops.DIMENSIONS:
+            return None
+        return tuple(self.instructions), self.inputs, self.numbers
+
+
+def _broadcast(value: Value, shape: tuple[int, ...]) -> tuple[int, ...]:
+    own = value.static_shape
+    return loops.broadcast(own, loops.contiguous(own, 1), shape)
+
+
+def _moves(value: Value, base: Value) -> bool:
+    """Whether something between `base` and `value` is more than another shape of the same memory."""
+    while value is not base:
+        node = value.producer
+        assert node is not None
+        if not is_internal(node, "Reshape"):
+            return True
+        value = node.inputs[0]
+    return False
+
+
+def _is_readable(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    """Whether elements lie side by side: along the rows of the result, or as the channels of an image in blocks."""
+    if len(shape) in (3, 4) and strides[1] == 1 and shape[1] % LANES == 0:
+        return True
+    length = 1
+    for size, stride in zip(reversed(shape), reversed(strides)):
+        if size > 1 and stride != length:
+            break
+        length *= size
+    return length >= RUN or (bool(shape) and shape[-1] >= RUN and strides[-1] == 0)

@@ -1,0 +1,1 @@
+"""Rewrites that remove or shorten work."""

@@ -1,0 +1,163 @@
+"""Computes what does not depend on the inputs of the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+import numpy as np
+import onnx
+
+from cpuruntime.errors import UnsupportedError
+from cpuruntime.graph import Graph, Node, Type, Value
+from cpuruntime.operators.shape_inference import evaluate, infer_shapes
+from cpuruntime.passes.editor import Editor
+
+# A result larger than this is computed at run time, unless it is no larger than what it is made of.
+LARGEST_RESULT = 64 << 20
+# A constant of one repeated element takes no memory at any size; no more than these bytes of it are read.
+LARGEST_VIEW = 1 << 30
+
+_NEVER = {
+    "Bernoulli",
+    "Dropout",
+    "If",
+    "Loop",
+    "Multinomial",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+    "Scan",
+    "SequenceMap",
+}
+
+# Their results may be far larger than their inputs, so that their size must be known before they are computed.
+_GROWING = {"CenterCropPad", "Expand", "OneHot", "Pad", "Range", "Resize", "Tile", "Upsample"}
+
+
+def run(graph: Graph) -> bool:
+    """Replace the results of nodes that read only constants, and the shapes of values with static shapes."""
+    changed = _fold(graph)
+    again = changed
+    while again and _has_unknown_shapes(graph):
+        infer_shapes(graph)
+        again = _fold(graph)
+    return changed
+
+
+def _has_unknown_shapes(graph: Graph) -> bool:
+    return any(not value.is_static for node in graph.nodes for value in node.outputs if value.name)
+
+
+def _fold(graph: Graph) -> bool:
+    editor = Editor(graph)
+    with np.errstate(all="ignore"):
+        for node in editor.nodes():
+            results = _results(node)
+            if results is not None:
+                editor.remove(node)
+                for value, array in zip(node.outputs, results):
+                    editor.become_constant(value, array)
+    return editor.finish()
+
+
+def _results(node: Node) -> list[np.ndarray] | None:
+    """What `node` always computes; None when that is not known or better left to the run."""
+    if node.domain != "":
+        return None
+    known = _SHAPES.get(node.op_type)
+    if known is not None:
+        array = known(node)
+        if array is not None:
+            return [array]
+    arrays = []
+    for value in node.inputs:
+        if value is not None and value.constant is None:
+            return None
+        arrays.append(None if value is None else value.constant)
+    if node.op_type in _NEVER or _is_too_large(node) or _has_subgraph(node):
+        return None
+    results = _compute(node, arrays)
+    return results if results is not None and _agree(node.outputs, results) else None
+
+
+def _has_subgraph(node: Node) -> bool:
+    return any(isinstance(attribute, onnx.GraphProto) for attribute in node.attributes.values())
+
+
+def _is_too_large(node: Node) -> bool:
+    if node.op_type == "ConstantOfShape":
+        return False
+    if any(not value.is_static for value in node.outputs if value.name):
+        return node.op_type in _GROWING
+    made = sum(_bytes(value) for value in node.outputs if value.name)
+    return made > LARGEST_RESULT and made > sum(_bytes(value) for value in node.inputs if value is not None)
+
+
+def _bytes(value: Value) -> int:
+    return value.element_type.size * prod(value.static_shape)
+
+
+def _agree(outputs: list[Value], results: list[np.ndarray]) -> bool:
+    """Whether the results are arrays of the types that the graph states."""
+    return len(outputs) == len(results) and all(
+        value.element_type.compatible(Type(array.dtype)) for value, array in zip(outputs, results)
+    )
+
+
+def _compute(node: Node, arrays: list[np.ndarray | None]) -> list[np.ndarray] | None:
+    view = _VIEWS.get(node.op_type)
+    array = None if view is None else view(node, arrays)
+    if array is None and any(a is not None and a.nbytes > LARGEST_VIEW and 0 in a.strides for a in arrays):
+        return None
+    try:
+        return [np.asarray(result) for result in evaluate(node, arrays)] if array is None else [array]
+    except UnsupportedError:
+        return None
+
+
+def _shape(node: Node) -> np.ndarray | None:
+    value = node.inputs[0]
+    if value is None or value.shape is None:
+        return None
+    part = value.shape[slice(node.attributes.get("start"), node.attributes.get("end"))]
+    return None if None in part else np.array(part, np.int64)
+
+
+def _size(node: Node) -> np.ndarray | None:
+    value = node.inputs[0]
+    if value is None or not value.is_static:
+        return None
+    return np.array(np.prod(value.static_shape, dtype=np.int64))
+
+
+def _constant_of_shape(node: Node, arrays: list[np.ndarray | None]) -> np.ndarray | None:
+    """A read-only view of one element: models without their weights fold in no time and no memory."""
+    value, shape = node.attributes.get("value", np.zeros(1, np.float32)), arrays[0]
+    if value.size != 1 or (shape < 0).any():
+        return None
+    return np.broadcast_to(value.reshape(()), tuple(shape.tolist()))
+
+
+def _view(node: Node, arrays: list[np.ndarray | None]) -> np.ndarray | None:
+    output = node.outputs[0]
+    fits = output.is_static and prod(output.static_shape) == arrays[0].size
+    return arrays[0].reshape(output.static_shape) if fits else None
+
+
+def _transpose(node: Node, arrays: list[np.ndarray | None]) -> np.ndarray | None:
+    perm = node.attributes.get("perm")
+    fits = perm is None or sorted(perm) == list(range(arrays[0].ndim))
+    return np.transpose(arrays[0], perm) if fits else None
+
+
+_SHAPES: dict[str, Callable[[Node], np.ndarray | None]] = {"Shape": _shape, "Size": _size}
+
+# What needs no copy; each gives None for what it leaves to the evaluator, which words the errors.
+_VIEWS: dict[str, Callable[[Node, list[np.ndarray | None]], np.ndarray | None]] = {
+    "ConstantOfShape": _constant_of_shape,
+    "Flatten": _view,
+    "Reshape": _view,
+    "Transpose": _transpose,
+}

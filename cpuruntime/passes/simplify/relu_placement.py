@@ -1,0 +1,91 @@
+"""Removes Relu where nothing is negative, and moves Relu from behind a Concat to the operators before it."""
+
+from __future__ import annotations
+
+from cpuruntime.graph import Graph, Node, Value
+from cpuruntime.passes.editor import Editor
+from cpuruntime.passes.operators import DOMAIN, all_f32, is_internal, is_onnx, merge_origins
+from cpuruntime.passes.simplify.clamps import clip_bounds
+
+_NEVER_NEGATIVE = {"Abs", "Exp", "HardSigmoid", "Relu", "Sigmoid", "Softmax", "Softplus", "Sqrt"}
+_KEEPS_SIGN = {
+    "AveragePool",
+    "ChannelShuffle",
+    "Concat",
+    "Gather",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "Reshape",
+    "Slice",
+    "Split",
+    "Transpose",
+}
+
+
+def run(graph: Graph) -> bool:
+    """A Relu behind a Concat moves when each input of the Concat is never negative or comes from an operator that
+    applies activations for nothing."""
+    editor = Editor(graph)
+    positive: set[Value] = set()
+    for node in editor.nodes():
+        if node.domain not in ("", DOMAIN):
+            continue
+        if is_onnx(node, "Relu") and all_f32(*node.inputs):
+            source = node.inputs[0]
+            if source in positive:
+                positive.update(node.outputs)
+                editor.bypass(node, source)
+                continue
+            _move(editor, node, positive)
+        if _is_never_negative(node, positive):
+            positive.update(node.outputs)
+    return editor.finish()
+
+
+def _is_never_negative(node: Node, positive: set[Value]) -> bool:
+    if node.op_type in _NEVER_NEGATIVE:
+        return True
+    if is_onnx(node, "Clip"):
+        bounds = clip_bounds(node)
+        return bounds is not None and min(bounds) >= 0
+    if node.op_type == "MaxPool":
+        return node.inputs[0] in positive and _window_touches_data(node)
+    if node.op_type == "Concat":
+        return all(value in positive for value in node.inputs)
+    return node.op_type in _KEEPS_SIGN and node.inputs[0] in positive
+
+
+def _window_touches_data(pool: Node) -> bool:
+    """Whether no window lies in the padding alone, where the result is the lowest number."""
+    kernel = pool.attributes["kernel_shape"]
+    pads = pool.attributes.get("pads", [])
+    return max(pool.attributes.get("dilations", [1])) == 1 and all(p < k for p, k in zip(pads, kernel + kernel))
+
+
+def _move(editor: Editor, relu: Node, positive: set[Value]) -> None:
+    concat = relu.inputs[0].producer
+    if not is_onnx(concat, "Concat") or editor.sole_user(relu.inputs[0]) is not relu:
+        return
+    negative = [value for value in concat.inputs if value not in positive]
+    if not all(_applies_activations(editor, value) for value in negative):
+        return
+    relus: list[Node] = []
+    inputs: list[Value | None] = []
+    for value in concat.inputs:
+        if value in positive:
+            inputs.append(value)
+            continue
+        result = editor.value(f"{value.name}/relu", value.element_type, value.shape)
+        relus.append(Node("Relu", f"{relu.name}/{len(relus) + 1}", [value], [result], {}, "", 14, relu.origins))
+        inputs.append(result)
+    joined = Node("Concat", concat.name, inputs, relu.outputs, concat.attributes, "", concat.version)
+    joined.origins = merge_origins(concat, relu)
+    editor.remove(concat)
+    editor.replace(relu, *relus, joined)
+
+
+def _applies_activations(editor: Editor, value: Value) -> bool:
+    maker = value.producer
+    if not is_internal(maker, "Conv", "FullyConnected", "ScaleShift") or editor.sole_user(value) is None:
+        return False
+    return not maker.attributes["activation"]

@@ -1,0 +1,1 @@
+"""Lowerings of convolutions: one file a method, and the choice between them."""

@@ -1,0 +1,166 @@
+"""Whether a convolution runs by Winograd's method, and with which tiles; an estimate decides.
+
+Estimates count the multiply-adds of vectors that a core does meanwhile, at its peak.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.ops.tiles.tile_shapes import winograd_shapes
+from cpuruntime.ops.winograd import scratch_bytes
+from cpuruntime.ops.winograd_methods import Algorithm, Method
+from cpuruntime.program.tuning.candidate import Candidate
+
+# What a thread's scratch may take, if more than one row tile needs: a share of the third-level cache.
+SCRATCH_LIMIT = 8 * 2**20
+# Weights of a column tile up to this size stay in the first-level cache while the rows go by.
+FIRST_LEVEL = 16 * 2**10
+# What of the second-level cache a group's planes and its weights may take to stay there.
+SECOND_LEVEL = 768 * 2**10
+# Weights of a layer up to this size are still in the third-level cache when the next group needs them.
+THIRD_LEVEL = 12 * 2**20
+FEW_GROUPS = 40
+# Groups listed for each register tile.
+GROUPS = 3
+
+# The other figures are fitted to measurements on Zen 5. Bytes that arrive during a multiply-add: from memory, which two
+# cores share, and from the third-level cache; what products are held up meanwhile, as a share of the time of arrival.
+MEMORY_BYTES, THIRD_LEVEL_BYTES = 2.8, 11.0
+ARRIVAL_SHARE = 0.1
+# A vector read or written by a transform, up to this size of the scratch and beyond; the first tiles of a block, whose
+# pixels nobody has asked for.
+NEAR_VECTOR, NEAR_SCRATCH, FAR_VECTOR = 5.0, 2 * 2**20, 7.5
+BLOCK_OVERHEAD = 500.0
+# Multiply-adds that a core does until the result of one can be added to.
+LATENCY = 8
+# A register tile beside its multiply-adds: start, epilogue, loop control.
+TILE_OVERHEAD = 40.0
+PRODUCT_OVERHEAD = 1.03
+DIRECT_OVERHEAD = 1.05
+# More weights and less accuracy have to pay.
+WORTH_IT = 0.95
+
+# A tiling that is as good within this factor is as good: the first one listed is taken, so that kernels are few.
+TOLERANCE = 1.02
+
+# Outputs along one axis, by (taps, stride) of the kernel; larger ones are faster or lose too many digits.
+OUTPUTS = {(3, 1): (4, 3, 2), (5, 1): (2,), (7, 1): (3,), (3, 2): (3, 2), (5, 2): (2,)}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution: `parts` of in_blocks and out_blocks that do not mix; kernel and strides are (down, across)."""
+
+    batch: int
+    parts: int
+    in_blocks: int
+    out_blocks: int
+    height: int
+    width: int
+    kernel: tuple[int, int]
+    strides: tuple[int, int] = (1, 1)
+
+
+@dataclass(frozen=True)
+class WinogradTiling:
+    """Tiles of a method, `group` of them at a time, multiplied by register tiles of rows x columns."""
+
+    method: Method
+    rows: int
+    columns: int
+    group: int
+    tiles_x: int
+    tiles_y: int
+
+    def __str__(self) -> str:
+        return f"{self.method}, tile {self.rows}x{self.columns}, group {self.group}"
+
+
+@cache
+def rank_methods(layer: Layer) -> tuple[Candidate[Method | None], ...]:
+    """The methods of a convolution on one thread, cheapest first; None is direct convolution."""
+    found: list[Candidate[Method | None]] = [Candidate(None, "direct", WORTH_IT * direct_cost(layer))]
+    for method in methods(layer.kernel, layer.strides):
+        found.append(Candidate(method, str(method), rank_winograd(layer, method, 1)[0].cost))
+    return tuple(sorted(found, key=lambda one: one.cost))
+
+
+@cache
+def rank_winograd(layer: Layer, method: Method, threads: int) -> tuple[Candidate[WinogradTiling], ...]:
+    """The tilings of a method, each register tile with its best groups; the cheapest first."""
+    tiles_y, tiles_x = -(-layer.height // method.vertical.outputs), -(-layer.width // method.horizontal.outputs)
+    tiles = layer.batch * tiles_y * tiles_x
+    found: list[Candidate[WinogradTiling]] = []
+    for rows, columns in winograd_shapes():
+        if columns > min(layer.out_blocks, 4) or rows > tiles:
+            continue
+        tilings = [
+            WinogradTiling(method, rows, columns, group, tiles_x, tiles_y)
+            for group in _groups(tiles, rows)
+            if group <= rows or scratch_bytes(method, layer.in_blocks, layer.out_blocks, group) <= SCRATCH_LIMIT
+        ]
+        rated = [Candidate(tiling, str(tiling), _cost(layer, tiling, threads)) for tiling in tilings]
+        found += sorted(rated, key=lambda one: one.cost)[:GROUPS]
+    limit = TOLERANCE * min(one.cost for one in found)
+    favourite = next(one for one in found if one.cost <= limit)
+    return tuple(sorted(found, key=lambda one: (one is not favourite, one.cost)))
+
+
+@cache
+def methods(kernel: tuple[int, int], strides: tuple[int, int]) -> list[Method]:
+    """The methods for a kernel: along an axis of one tap every pixel stands for itself."""
+    options = [[1] if axis == (1, 1) else OUTPUTS.get(axis, ()) for axis in zip(kernel, strides)]
+    vertical, horizontal = ([Algorithm(m, *axis) for m in sizes] for sizes, axis in zip(options, zip(kernel, strides)))
+    pairs = [Method(v, h) for v in vertical for h in horizontal if v.outputs == h.outputs or 1 in (v.taps, h.taps)]
+    return [method for method in pairs if method.products < method.multiplications]
+
+
+def direct_cost(layer: Layer) -> float:
+    """The estimate for direct convolution."""
+    pixels = layer.batch * layer.height * layer.width
+    taps = layer.kernel[0] * layer.kernel[1]
+    products = pixels * taps * layer.parts * layer.in_blocks * LANES * layer.out_blocks
+    return _while(products * DIRECT_OVERHEAD, products / pixels * VECTOR_BYTES / MEMORY_BYTES)
+
+
+def _groups(tiles: int, rows: int) -> list[int]:
+    """Sizes of groups: a few register tiles, or what shares all tiles evenly among few groups."""
+    shares = {-(-tiles // pieces) for pieces in range(1, FEW_GROUPS + 1)}
+    whole = {-(-share // rows) * rows for share in shares}
+    few = {rows * turns for turns in (1, 2, 3, 4, 6)}
+    return sorted((group for group in shares | whole | few if rows <= group <= tiles), reverse=True)
+
+
+def _cost(layer: Layer, tiling: WinogradTiling, threads: int) -> float:
+    method, in_channels = tiling.method, layer.in_blocks * LANES
+    groups = -(-layer.batch * tiling.tiles_x * tiling.tiles_y // tiling.group)
+    column_tiles = -(-layer.out_blocks // tiling.columns)
+    # A load takes a multiply-add; a vector of weights that the first-level cache does not keep takes four of them, and
+    # a quarter beside them.
+    near = in_channels * tiling.columns * VECTOR_BYTES <= FIRST_LEVEL
+    loads = max(tiling.rows + tiling.columns, tiling.columns * (1 if near else 4))
+    body = max(tiling.rows * tiling.columns, loads, LATENCY)
+    body += 0 if near else tiling.columns / 4
+    tiles = method.products * -(-tiling.group // tiling.rows) * column_tiles
+    products = tiles * (in_channels * body * PRODUCT_OVERHEAD + TILE_OVERHEAD)
+    weights = method.products * in_channels * column_tiles * tiling.columns * VECTOR_BYTES
+    scratch = scratch_bytes(method, layer.in_blocks, layer.out_blocks, tiling.group)
+    vectors = layer.in_blocks * (method.vertical.inputs * method.horizontal.inputs + method.products)
+    vectors += layer.out_blocks * (method.products + method.outputs)
+    transforms = tiling.group * vectors * (NEAR_VECTOR if scratch <= NEAR_SCRATCH else FAR_VECTOR)
+    transforms += (layer.in_blocks + layer.out_blocks) * BLOCK_OVERHEAD
+    # Weights come from memory once; the groups after the first find them nearer.
+    far = weights / (THIRD_LEVEL_BYTES if weights * layer.parts <= THIRD_LEVEL else MEMORY_BYTES)
+    mine = -(-groups * layer.parts // threads)
+    loads = min(mine, layer.parts)
+    first = _while(products, weights / MEMORY_BYTES)
+    others = products if weights + scratch <= SECOND_LEVEL else _while(products, far)
+    return loads * first + (mine - loads) * others + mine * transforms
+
+
+def _while(products: float, arrival: float) -> float:
+    """The time of products whose weights arrive meanwhile."""
+    return max(products + ARRIVAL_SHARE * arrival, arrival)

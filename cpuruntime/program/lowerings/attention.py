@@ -1,0 +1,45 @@
+"""Attention: strides from the views that the pass found, and scratch memory for each thread."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cpuruntime.graph import Node
+from cpuruntime.ops.attention import ROWS, ZEROS, attention, scratch_layout, value_columns
+from cpuruntime.program.plan.lowering import lowering, only_float32
+from cpuruntime.program.plan.planner import Planner
+from cpuruntime.program.plan.storage import Address
+
+BLOCK = 4 * ROWS
+"""Queries whose scores are kept at a time: the fewest that make packed keys and values worth their reading."""
+SIZES = ("batch", "heads", "queries", "keys", "depth", "width", "causal", "offset", "scale")
+
+
+@lowering("Attention", domain="cpuruntime", check=only_float32)
+def lower_attention(planner: Planner, node: Node) -> None:
+    """One step for all heads."""
+    a = node.attributes
+    fields: dict[str, Any] = {name: a[name] for name in SIZES}
+    for name, value in zip(("query", "key", "value", "mask"), node.inputs):
+        if value is not None:
+            fields |= _strided(name, planner.plain(value).address, a[name])
+    fields |= _strided("target", planner.new_plain(node.outputs[0]).address, a["target"])
+    zeros = np.zeros(ZEROS, np.float32)
+    fields["zeros"] = planner.weights.constant(planner.weights.identity(zeros), zeros)
+    block = min(BLOCK, -(-a["queries"] // ROWS) * ROWS)
+    layout = scratch_layout(a["keys"], a["depth"], a["width"], block)
+    products = a["batch"] * a["heads"] * a["queries"] * a["keys"] * (a["depth"] + a["width"])
+    planner.emit(
+        attention(value_columns(a["width"])), "plain", flops=2 * products, notes=f"{block} queries at a time",
+        **fields, **layout, group=1, block=block,
+        scratch=Address(planner.scratch(layout["scratch_size"] * planner.threads)),
+    )  # fmt: skip
+
+
+def _strided(name: str, address: Address, view: list[int]) -> dict[str, Any]:
+    """The fields of an operand; keys and masks have a stride along their last axis too."""
+    offset, batch, head, row, column = (4 * number for number in view)
+    fields = {name: address + offset, f"{name}_batch": batch, f"{name}_head": head, f"{name}_row": row}
+    return fields | ({f"{name}_column": column} if name in ("key", "mask") else {})

@@ -1,0 +1,84 @@
+"""DepthToSpace and SpaceToDepth: strided copies, of whole pixels where channels fall on whole blocks."""
+
+from __future__ import annotations
+
+from math import prod
+
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.graph import Node
+from cpuruntime.program.plan.lowering import Layout, lowering, only_float32
+from cpuruntime.program.plan.planner import Planner
+from cpuruntime.program.plan.storage import Blocked, Plain
+
+Strides = tuple[int, ...]
+
+
+def _shapes(node: Node) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    """The shapes with few and with many channels, and how often the side of one goes into that of the other."""
+    value = node.inputs[0]
+    assert value is not None
+    shapes = value.static_shape, node.outputs[0].static_shape
+    few, many = shapes if node.op_type == "SpaceToDepth" else shapes[::-1]
+    return few, many, node.attributes["blocksize"]
+
+
+def _check(node: Node) -> str | None:
+    few, many, size = _shapes(node)
+    batch, channels, height, width = few if len(few) == 4 else (0, 0, 0, 0)
+    if many != (batch, channels * size * size, height // size, width // size) or height % size or width % size:
+        return f"{node.op_type} has a kernel for images whose extents {size} divides"
+    return only_float32(node)
+
+
+def _moves_pixels(node: Node) -> bool:
+    """Whether channels that stay together in the blocked layout also do so in the result."""
+    few, _, _ = _shapes(node)
+    return few[1] % LANES == 0 and node.attributes.get("mode", "DCR") == "DCR"
+
+
+@lowering("DepthToSpace", "SpaceToDepth", layout=Layout.FOLLOW, check=_check, follows=_moves_pixels)
+def lower_depth(planner: Planner, node: Node) -> None:
+    """One copy over batch, place in the square, channels, rows and columns of squares."""
+    few, many, size = _shapes(node)
+    value, output = node.inputs[0], node.outputs[0]
+    assert value is not None
+    to_depth = node.op_type == "SpaceToDepth"
+    if planner.is_blocked(output):
+        views = planner.blocked(value), planner.new_blocked(output)
+        wide, deep = views if to_depth else views[::-1]
+        shape = (few[0], size, size, wide.blocks, many[2], many[3], LANES)
+        walks = [_in_blocked_image(wide, size), _in_blocked_depth(deep, size, wide.blocks)]
+        layout, source, target = "blocked", views[0].address, views[1].address
+    else:
+        plain = planner.plain(value), planner.new_plain(output)
+        wide_plain, deep_plain = plain if to_depth else plain[::-1]
+        shape = (few[0], size, size, few[1], many[2], many[3])
+        channels_last = node.attributes.get("mode", "DCR") == "DCR"
+        walks = [_in_image(wide_plain, size), _in_depth(deep_plain, size, few[1], channels_last)]
+        layout, source, target = "plain", plain[0].address, plain[1].address
+    if prod(shape):
+        first, second = walks if to_depth else walks[::-1]
+        planner.copy(source, target, shape, first, second, 4, layout)
+
+
+def _in_blocked_image(view: Blocked, size: int) -> Strides:
+    row, pixel = view.row_stride, VECTOR_BYTES
+    return (view.batch_stride, row, pixel, view.block_stride, size * row, size * pixel, 4)
+
+
+def _in_blocked_depth(view: Blocked, size: int, blocks: int) -> Strides:
+    place = blocks * view.block_stride
+    return (view.batch_stride, size * place, place, view.block_stride, view.row_stride, VECTOR_BYTES, 4)
+
+
+def _in_image(view: Plain, size: int) -> Strides:
+    batch, channel, row, pixel = view.strides()
+    return (batch, row, pixel, channel, size * row, size * pixel)
+
+
+def _in_depth(view: Plain, size: int, channels: int, channels_last: bool) -> Strides:
+    """With `channels_last` a channel is (row in square, column in square, channel), else the last comes first."""
+    batch, channel, row, pixel = view.strides()
+    if channels_last:
+        return (batch, size * channels * channel, channels * channel, channel, row, pixel)
+    return (batch, size * channel, channel, size * size * channel, row, pixel)

@@ -1,0 +1,190 @@
+"""Elementwise operators: unary, binary with broadcasting, Where, Cast."""
+
+from __future__ import annotations
+
+from math import inf
+
+from cpuruntime.compiler.isa import LANES
+from cpuruntime.compiler.typed import SIZES
+from cpuruntime.graph import Node, Type, Value
+from cpuruntime.ops.elementwise import BINARY, UNARY, binary_kernel, cast_kernel, unary_kernel, where_kernel
+from cpuruntime.ops.functions.activations import ACTIVATIONS
+from cpuruntime.ops.tiles import loops
+from cpuruntime.program.lowerings.elementwise_steps import (
+    apply_activation,
+    blocked_shape,
+    blocked_walk,
+    emit_nest,
+    operand_walk,
+    parameter_fields,
+    plain_walk,
+)
+from cpuruntime.program.plan.epilogue import clamp_limits
+from cpuruntime.program.plan.lowering import Layout, lowering
+from cpuruntime.program.plan.planner import Planner
+
+# Operators that turn the zeros in unused lanes into numbers; others may make them infinite or NaN.
+FINITE_AT_ZERO = {
+    "Abs", "Add", "Asinh", "Atan", "Ceil", "Celu", "Clip", "Cos", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid",
+    "HardSwish", "LeakyRelu", "Max", "Min", "Mish", "Mul", "Neg", "PRelu", "Relu", "Round", "Selu", "Shrink", "Sigmoid",
+    "Sign", "Silu", "Sin", "Softplus", "Softsign", "Sqrt", "Sub", "Swish", "Tanh", "ThresholdedRelu",
+}  # fmt: skip
+BINARY_OPERATORS = sorted({op for op, _ in BINARY} - {"FMod"})
+UNARY_OPERATORS = sorted({op for op, _ in UNARY} - {"GeluTanh", "Silu", "Square"})
+
+
+def _dtype(value: Value) -> str:
+    return value.element_type.to_dtype().name
+
+
+def _first(node: Node) -> Value:
+    value = node.inputs[0]
+    assert value is not None
+    return value
+
+
+def _kernel_name(node: Node) -> str:
+    """The kernel's name for an operator; variants of one operator have names of their own."""
+    if node.op_type == "Gelu" and node.attributes.get("approximate", "none") == "tanh":
+        return "GeluTanh"
+    if node.op_type == "Mod" and node.attributes.get("fmod", 0):
+        return "FMod"
+    return node.op_type
+
+
+def _clip_bounds(node: Node) -> list[float] | None:
+    """The constant bounds of a Clip; None when one of them is not constant."""
+    bounds = [-inf, inf]
+    for index in (0, 1):
+        value = node.input(index + 1)
+        if value is not None:
+            if value.constant is None or value.constant.size != 1:
+                return None
+            bounds[index] = float(value.constant.reshape(-1)[0])
+    return bounds
+
+
+def _follows(node: Node) -> bool:
+    channels = node.outputs[0].static_shape[1]
+    return _first(node).element_type == Type.f32 and (node.op_type in FINITE_AT_ZERO or channels % LANES == 0)
+
+
+def _check_unary(node: Node) -> str | None:
+    value = _first(node)
+    if (_kernel_name(node), _dtype(value)) not in UNARY:
+        return f"{node.op_type} has no kernel for {value.element_type.get_type_name()}"
+    if node.op_type == "Clip" and _clip_bounds(node) is None:
+        return "Clip has a kernel for constant bounds only"
+    return None
+
+
+def _parameters(node: Node) -> dict[str, float]:
+    name = _kernel_name(node)
+    if node.op_type == "Clip":
+        bounds = _clip_bounds(node)
+        assert bounds is not None
+        return parameter_fields(name, bounds)
+    if name not in ACTIVATIONS:
+        return {}
+    defaults = ACTIVATIONS[name].parameters
+    return parameter_fields(name, [float(node.attributes.get(key, default)) for key, default in defaults.items()])
+
+
+@lowering(*UNARY_OPERATORS, layout=Layout.FOLLOW, check=_check_unary, follows=_follows)
+@lowering("Silu", domain="cpuruntime", layout=Layout.FOLLOW, check=_check_unary, follows=_follows)
+def lower_unary(planner: Planner, node: Node) -> None:
+    """One input, one output of its shape."""
+    value, output = _first(node), node.outputs[0]
+    kernel = unary_kernel(_kernel_name(node), _dtype(value))
+    if planner.is_blocked(output):
+        source, target = planner.blocked(value), planner.new_blocked(output)
+        walks = blocked_walk(target), [blocked_walk(source)]
+        emit_nest(planner, kernel, "blocked", blocked_shape(target), *walks, **_parameters(node))
+        return
+    source_plain, target_plain = planner.plain(value), planner.new_plain(output)
+    walks = plain_walk(target_plain, target_plain.shape), [plain_walk(source_plain, target_plain.shape)]
+    emit_nest(planner, kernel, "plain", target_plain.shape, *walks, **_parameters(node))
+
+
+def _too_scattered(node: Node) -> str | None:
+    """A check: the broadcast can be walked by the loops there are."""
+    shape = node.outputs[0].static_shape
+    walks = [loops.contiguous(shape, 1)]
+    for value in node.inputs:
+        assert value is not None
+        walks.append(loops.broadcast(value.static_shape, loops.contiguous(value.static_shape, 1), shape))
+    loop_shape, _ = loops.collapse(shape, *walks)
+    if len(loop_shape) > loops.DIMENSIONS:
+        return f"{node.op_type} has a kernel for {loops.DIMENSIONS} separate dimensions, not for {len(loop_shape)}"
+    return None
+
+
+def _check_binary(node: Node) -> str | None:
+    value = _first(node)
+    if (_kernel_name(node), _dtype(value)) not in BINARY or any(
+        v is None or v.element_type != value.element_type for v in node.inputs
+    ):
+        return f"{node.op_type} has no kernel for {value.element_type.get_type_name()}"
+    if len(node.inputs) != 2:
+        return f"{node.op_type} has a kernel for two inputs, not for {len(node.inputs)}"
+    return _too_scattered(node)
+
+
+@lowering(*BINARY_OPERATORS, layout=Layout.FOLLOW, check=_check_binary, follows=_follows)
+@lowering("Add", domain="cpuruntime", layout=Layout.FOLLOW, check=_check_binary, follows=_follows)
+def lower_binary(planner: Planner, node: Node) -> None:
+    """Two inputs that broadcast to the output; Add may carry an activation."""
+    output = node.outputs[0]
+    kernel = binary_kernel(_kernel_name(node), _dtype(_first(node)))
+    clamp = clamp_limits(node)
+    fields: dict[str, float] = {}
+    if clamp not in (None, (-inf, inf)):
+        fields = dict(clamp=1, low=clamp[0], high=clamp[1])
+    values = [v for v in node.inputs if v is not None]
+    if planner.is_blocked(output):
+        target = planner.new_blocked(output)
+        operands = [operand_walk(planner, v, target) for v in values]
+        emit_nest(
+            planner, kernel, "blocked", blocked_shape(target), blocked_walk(target), operands, repeat=True, **fields
+        )
+    else:
+        plain = planner.new_plain(output)
+        operands = [plain_walk(planner.plain(v), plain.shape) for v in values]
+        emit_nest(planner, kernel, "plain", plain.shape, plain_walk(plain, plain.shape), operands, **fields)
+    if clamp is None:
+        apply_activation(planner, node, target if planner.is_blocked(output) else plain)
+
+
+def _check_where(node: Node) -> str | None:
+    size = node.outputs[0].element_type.to_dtype().itemsize
+    if node.outputs[0].element_type == Type.string or size not in (1, 2, 4, 8):
+        return f"Where has no kernel for {node.outputs[0].element_type.get_type_name()}"
+    return _too_scattered(node)
+
+
+@lowering("Where", check=_check_where)
+def lower_where(planner: Planner, node: Node) -> None:
+    """Elements of the second input where the first is true, of the third elsewhere."""
+    target = planner.new_plain(node.outputs[0])
+    operands = [plain_walk(planner.plain(v), target.shape) for v in node.inputs if v is not None]
+    kernel = where_kernel(target.dtype.itemsize)
+    emit_nest(planner, kernel, "plain", target.shape, plain_walk(target, target.shape), operands)
+
+
+def _check_cast(node: Node) -> str | None:
+    names = [_dtype(_first(node)), _dtype(node.outputs[0])]
+    if not all(name in SIZES for name in names):
+        return f"Cast has no kernel from {names[0]} to {names[1]}"
+    return None
+
+
+@lowering("Cast", check=_check_cast)
+def lower_cast(planner: Planner, node: Node) -> None:
+    """Another element type."""
+    value, target = _first(node), planner.new_plain(node.outputs[0])
+    source = planner.plain(value)
+    kernel = cast_kernel(source.dtype.name, target.dtype.name)
+    walks = plain_walk(target, target.shape), [plain_walk(source, target.shape)]
+    emit_nest(planner, kernel, "plain", target.shape, *walks)
+
+

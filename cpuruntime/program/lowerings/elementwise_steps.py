@@ -1,0 +1,85 @@
+"""Steps over the loop nest, for plain and blocked operands alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.compiler.jit import Kernel
+from cpuruntime.graph import Node, Value
+from cpuruntime.ops.elementwise import unary_kernel
+from cpuruntime.ops.functions.activations import ACTIVATIONS
+from cpuruntime.ops.tiles import loops
+from cpuruntime.program.plan.planner import Planner
+from cpuruntime.program.plan.storage import Address, Blocked, Plain
+
+OPERANDS = ("first", "second", "third")
+
+Walk = tuple[Address, Sequence[int]]
+"""Where an operand starts, and its byte strides over the dimensions of the result."""
+
+
+def blocked_shape(view: Blocked) -> tuple[int, ...]:
+    """The dimensions of a loop over a blocked tensor."""
+    return (view.batch, view.blocks, view.height, view.width, LANES)
+
+
+def blocked_walk(view: Blocked) -> Walk:
+    """Every element of a blocked tensor, unused lanes included."""
+    return view.address, (view.batch_stride, view.block_stride, view.row_stride, VECTOR_BYTES, 4)
+
+
+def plain_walk(view: Plain, result: Sequence[int]) -> Walk:
+    """A plain tensor broadcast to the shape `result`."""
+    return view.address, loops.broadcast(view.shape, view.strides(), result)
+
+
+def operand_walk(planner: Planner, value: Value, result: Blocked) -> Walk:
+    """An operand of a blocked result: a scalar, or an image that may have extents of 1."""
+    shape = value.static_shape
+    if all(extent == 1 for extent in shape):
+        return planner.plain(value).address, (0,) * 5
+    if shape[1] == 1 and result.channels > 1:
+        view = planner.plain(value)
+        n, _, *spatial = (0 if extent == 1 else stride for extent, stride in zip(shape, view.strides()))
+        height, width = spatial if len(spatial) == 2 else (0, spatial[0])
+        return view.address, (n, 0, height, width, 0)
+    view = planner.blocked(value)
+    address, strides = blocked_walk(view)
+    extents = (view.batch, view.blocks, view.height, view.width, LANES)
+    return address, tuple(
+        0 if extent == 1 and wanted > 1 else stride
+        for extent, wanted, stride in zip(extents, blocked_shape(result), strides)
+    )
+
+
+def emit_nest(
+    planner: Planner, kernel: Kernel, layout: str, shape: Sequence[int], target: Walk, operands: Sequence[Walk],
+    *, repeat: bool = False, **fields: float,
+) -> None:  # fmt: skip
+    """A step of an elementwise kernel; nothing for an empty result."""
+    if 0 in shape:
+        return
+    walks = dict(zip(("target", *OPERANDS), (target, *operands)))
+    nest = loops.nest(shape, repeat, **{name: strides for name, (_, strides) in walks.items()})
+    addresses = {name: address for name, (address, _) in walks.items()}
+    planner.emit(kernel, layout, **nest, **addresses, **fields)
+
+
+def parameter_fields(op: str, arguments: Sequence[float]) -> dict[str, float]:
+    """The kernel fields of an activation's arguments, which are in the order of `ACTIVATIONS`."""
+    values = list(arguments) or list(ACTIVATIONS[op].parameters.values())
+    return dict(zip(("alpha", "beta"), values))
+
+
+def apply_activation(planner: Planner, node: Node, view: Blocked | Plain) -> None:
+    """The activation of a fused node, in place on its result."""
+    op: str = node.attributes["activation"]
+    fields = parameter_fields(op, node.attributes["activation_arguments"])
+    if isinstance(view, Blocked):
+        walk, shape, layout = blocked_walk(view), blocked_shape(view), "blocked"
+    else:
+        walk, shape, layout = plain_walk(view, view.shape), view.shape, "plain"
+    emit_nest(planner, unary_kernel(op), layout, shape, walk, [walk], **fields)
+
+

@@ -1,0 +1,101 @@
+"""Chains of elementwise operators as one generated kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.graph import Node, Type, Value
+from cpuruntime.ops.fused import BOOL, INPUTS, Expression, fused_kernel, input_types
+from cpuruntime.ops.tiles import loops
+from cpuruntime.program.lowerings.elementwise import FINITE_AT_ZERO
+from cpuruntime.program.lowerings.elementwise_steps import Walk, blocked_shape, blocked_walk, operand_walk, plain_walk
+from cpuruntime.program.plan.layout import fits_blocked
+from cpuruntime.program.plan.lowering import Layout, lowering
+from cpuruntime.program.plan.planner import Planner
+from cpuruntime.program.plan.storage import Address, Blocked
+
+
+def _follows(node: Node) -> bool:
+    """Whether the operands can be read in blocks, and the unused lanes stay numbers."""
+    output = node.outputs[0]
+    whole = output.static_shape[1] % LANES == 0
+    if not whole and not all(op in FINITE_AT_ZERO for op, _ in node.attributes["expression"]):
+        return False
+    return all(
+        fits_blocked(value, output) if view is None else whole and view[2] == 1 and value.element_type == Type.f32
+        for value, view in zip(node.inputs, node.attributes["views"])
+    )
+
+
+@lowering("Elementwise", domain="cpuruntime", layout=Layout.FOLLOW, follows=_follows, operands=0)
+def lower_fused(planner: Planner, node: Node) -> None:
+    """One pass over memory."""
+    output, views = node.outputs[0], node.attributes["views"]
+    values = [value for value in node.inputs if value is not None]
+    if planner.is_blocked(output):
+        target = planner.new_blocked(output)
+        walks = [_blocked_operand(planner, value, view, target) for value, view in zip(values, views)]
+        _emit(planner, node, "blocked", blocked_shape(target), [blocked_walk(target), *walks])
+        return
+    plain = planner.new_plain(output)
+    walks = [_plain_operand(planner, value, view, plain.shape) for value, view in zip(values, views)]
+    walks = _side_by_side(planner, plain.shape, [plain_walk(plain, plain.shape), *walks], values)
+    _emit(planner, node, "plain", plain.shape, walks)
+
+
+def _emit(planner: Planner, node: Node, layout: str, shape: Sequence[int], walks: Sequence[Walk]) -> None:
+    expression: Expression = node.attributes["expression"]
+    names = ("target", *INPUTS[: len(walks) - 1])
+    repeat = BOOL not in input_types(expression)
+    nest = loops.nest(shape, repeat, **{name: strides for name, (_, strides) in zip(names, walks)})
+    still = "".join(name for name in names[1:] if nest.get(f"{name}5", 0) <= 0)
+    kernel = fused_kernel(expression, still)
+    numbers = {f"p{index}": number for index, number in enumerate(node.attributes["numbers"])}
+    addresses = {name: address for name, (address, _) in zip(names, walks)}
+    source = f"source {Path(kernel.function.__code__.co_filename).name}"
+    planner.emit(kernel, layout, notes=source, **nest, **addresses, **numbers)
+
+
+def _plain_operand(planner: Planner, value: Value, view: list[int] | None, shape: Sequence[int]) -> Walk:
+    plain = planner.plain(value)
+    if view is None:
+        return plain_walk(plain, shape)
+    offset, *strides = (number * plain.dtype.itemsize for number in view)
+    return plain.address + offset, strides
+
+
+def _side_by_side(planner: Planner, shape: Sequence[int], walks: list[Walk], values: Sequence[Value]) -> list[Walk]:
+    """The walks with copies of those operands whose elements do not follow each other along the rows."""
+    _, collapsed = loops.collapse(shape, *(strides for _, strides in walks))
+    for index, (value, strides) in enumerate(zip(values, collapsed[1:]), start=1):
+        size = value.element_type.to_dtype().itemsize
+        if strides and strides[-1] not in (0, size):
+            address, old = walks[index]
+            extents = [1 if stride == 0 else extent for extent, stride in zip(shape, old)]
+            new = loops.contiguous(extents, size)
+            copy = Address(planner.scratch(size * int(np.prod(extents))))
+            planner.copy(address, copy, extents, old, new, size)
+            walks[index] = copy, [0 if extent == 1 else stride for extent, stride in zip(extents, new)]
+    return walks
+
+
+def _blocked_operand(planner: Planner, value: Value, view: list[int] | None, target: Blocked) -> Walk:
+    if view is not None:
+        batch, channel, *spatial = view[1:]
+        row, pixel = spatial if len(spatial) == 2 else (0, spatial[0])
+        steps = (batch, LANES * channel, row, pixel, channel)
+        return planner.plain(value).address + 4 * view[0], tuple(4 * step for step in steps)
+    if value.constant is not None and value.constant.size == value.static_shape[1] > 1:
+        return _per_channel(planner, value.constant.reshape(-1))
+    return operand_walk(planner, value, target)
+
+
+def _per_channel(planner: Planner, numbers: np.ndarray) -> Walk:
+    """A constant with one number for each channel; zeros in the unused lanes."""
+    padded = np.zeros(-(-numbers.size // LANES) * LANES, np.float32)
+    padded[: numbers.size] = numbers
+    return planner.weights.constant(planner.weights.identity(padded), padded), (0, VECTOR_BYTES, 0, 0, 4)

@@ -1,0 +1,261 @@
+"""LSTM, GRU and RNN: one matrix product for all inputs, then one step for all of time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.errors import ModelError
+from cpuruntime.graph import Node, Type, Value
+from cpuruntime.ops.functions.activations import ACTIVATIONS
+from cpuruntime.ops.recurrent import GATES, UNROLL, Chosen, items, recurrent, scratch_bytes
+from cpuruntime.ops.tiles.tile_shapes import tile_shapes
+from cpuruntime.program.lowerings.matmul import lower_fully_connected
+from cpuruntime.program.plan.lowering import lowering
+from cpuruntime.program.plan.packing import copy_into
+from cpuruntime.program.plan.planner import Planner
+from cpuruntime.program.plan.storage import Address
+
+DEFAULTS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
+SUPPORTED = {"Elu", "HardSigmoid", "LeakyRelu", "Relu", "Sigmoid", "Softplus", "Softsign", "Tanh", "ThresholdedRelu"}
+DIRECTIONS = ("forward", "reverse", "bidirectional")
+
+
+def _cell(node: Node) -> str:
+    """The cell's name in GATES."""
+    resets_after = node.op_type == "GRU" and node.attributes.get("linear_before_reset", 0)
+    return "GRU reset after" if resets_after else node.op_type
+
+
+def _activations(node: Node) -> tuple[Chosen, ...] | str:
+    """The activations of one direction; a reason when there is no kernel for them."""
+    names = node.attributes.get("activations") or list(DEFAULTS[node.op_type])
+    names = [next((known for known in SUPPORTED if known.lower() == name.lower()), name) for name in names]
+    count = len(DEFAULTS[node.op_type])
+    if not set(names) <= SUPPORTED or len(names) % count or any(n != names[i % count] for i, n in enumerate(names)):
+        return f"{node.op_type} has no kernel for the activations {', '.join(names)}"
+    if node.attributes.get("activation_alpha") or node.attributes.get("activation_beta"):
+        return f"{node.op_type} has kernels for the default parameters of activations"
+    return tuple((name, *_parameters(name)) for name in names[:count])
+
+
+def _parameters(name: str) -> tuple[float, float]:
+    alpha, beta, *_ = *ACTIVATIONS[name].parameters.values(), 0.0, 0.0
+    return alpha, beta
+
+
+def _check(node: Node) -> str | None:
+    op, attributes = node.op_type, node.attributes
+    for index in (1, 2, 3):
+        value = node.input(index)
+        if value is not None and value.constant is None:
+            return f"{op} has kernels for constant weights and bias"
+    if attributes.get("clip", 0) or attributes.get("input_forget", 0) or node.input(7) is not None:
+        return f"{op} has no kernel for clipped cells, coupled gates or peepholes"
+    chosen = _activations(node)
+    if isinstance(chosen, str):
+        return chosen
+    lengths, x = node.input(4), node.inputs[0]
+    assert x is not None
+    if len(x.static_shape) != 3:
+        return f"{op} has kernels for inputs of rank 3, not {len(x.static_shape)}"
+    steps = x.static_shape[1 if attributes.get("layout", 0) else 0]
+    if lengths is not None and (lengths.constant is None or (lengths.constant != steps).any()):
+        return f"{op} has kernels for sequences of one length"
+    if 0 in x.static_shape or attributes.get("hidden_size", 1) < 1:
+        return f"{op} has no kernel for empty tensors"
+    values = [v for i, v in enumerate(node.inputs) if i != 4]
+    for value in (*values, *node.outputs):
+        if value is not None and value.name and value.element_type != Type.f32:
+            return f"{op} has a kernel for f32, not for {value.element_type.get_type_name()}"
+    _check_shapes(node)
+    return None
+
+
+def _check_shapes(node: Node) -> None:
+    """Raises ModelError when weights, states or results do not have the extents that hidden_size and the input give."""
+    x, _, r = (v.static_shape if v is not None else () for v in node.inputs[:3])
+    directions = 2 if node.attributes.get("direction", "forward") == "bidirectional" else 1
+    gates = GATES[_cell(node)][0]
+    units = node.attributes.get("hidden_size", r[-1] if r else 0)
+    by_batch = bool(node.attributes.get("layout", 0))
+    batch, steps = x[:2] if by_batch else x[1::-1]
+    state = (batch, directions, units) if by_batch else (directions, batch, units)
+    every = (batch, steps, directions, units) if by_batch else (steps, directions, batch, units)
+    wanted = [x, (directions, gates * units, x[2]), (directions, gates * units, units), (directions, 2 * gates * units)]
+    wanted += [(batch,), state, state]
+    pairs = [*zip(node.inputs, wanted), *zip(node.outputs, [every, state, state])]
+    for value, shape in pairs:
+        if value is not None and value.name and value.static_shape != shape:
+            raise ModelError(
+                f"{node.where}: '{value.name}' has the shape {list(value.static_shape)}; hidden_size {units}, "
+                f"{directions} directions and an input of shape {list(x)} need {list(shape)}."
+            )
+
+
+class Layer:
+    """The sizes of a recurrent layer and its weights, with every gate's units in whole vectors."""
+
+    def __init__(self, node: Node):
+        x, w, r = node.inputs[:3]
+        assert x is not None
+        assert w is not None
+        assert r is not None
+        self.node, self.cell = node, _cell(node)
+        self.batch_first = bool(node.attributes.get("layout", 0))
+        first, second, self.inputs = x.static_shape
+        self.batch, self.steps = (first, second) if self.batch_first else (second, first)
+        self.directions, _, self.units = r.static_shape
+        self.blocks = -(-self.units // LANES)
+        self.gates, self.first_gates = GATES[self.cell]
+        assert w.constant is not None
+        assert r.constant is not None
+        self.input_weights, self.state_weights = w.constant, r.constant
+        bias = node.input(3)
+        shape = (self.directions, 2, self.gates, self.units)
+        given = None if bias is None else bias.constant
+        self.bias = np.zeros(shape, np.float32) if given is None else given.reshape(shape)
+
+    @property
+    def width(self) -> int:
+        """Floats of a gate."""
+        return self.blocks * LANES
+
+    def spread(self, array: np.ndarray) -> np.ndarray:
+        """[..., units] as [..., width]."""
+        spread = np.zeros((*array.shape[:-1], self.width), np.float32)
+        spread[..., : self.units] = array
+        return spread
+
+    def biases(self) -> tuple[np.ndarray, np.ndarray]:
+        """What is added to the projection and to the products of the state, [directions, gates, width] each."""
+        inputs, states = self.spread(self.bias[:, 0]), self.spread(self.bias[:, 1])
+        if self.cell == "GRU reset after":
+            return inputs, states
+        return inputs + states, np.zeros_like(states)
+
+    def projection_weights(self) -> np.ndarray:
+        """The right side of the product of all inputs, [inputs, directions * gates * width]."""
+        shape = (self.inputs, self.directions, self.gates, self.width)
+        weights = np.zeros(shape, np.float32)
+        part = self.input_weights.reshape(self.directions, self.gates, self.units, self.inputs)
+        copy_into(weights[..., : self.units], part.transpose(3, 0, 1, 2))
+        return weights.reshape(self.inputs, -1)
+
+    def packed_size(self, gates: int, columns: int) -> int:
+        """Bytes of the recurrent weights of `gates` gates of one direction."""
+        inner = -(-self.units // UNROLL) * UNROLL
+        return -(-gates * self.blocks // columns) * inner * columns * VECTOR_BYTES
+
+    def pack(self, memory: np.ndarray, direction: int, gates: slice, columns: int) -> None:
+        """Writes the recurrent weights of some gates, tile by tile."""
+        weights = self.state_weights[direction].reshape(-1, self.units, self.units)[gates]
+        inner = -(-self.units // UNROLL) * UNROLL
+        dense = np.zeros((inner, len(weights), self.width), np.float32)
+        copy_into(dense[: self.units, :, : self.units], weights.transpose(2, 0, 1))
+        vectors = len(weights) * self.blocks
+        dense = dense.reshape(inner, vectors, LANES)
+        tiles = memory.view(np.float32).reshape(-1, inner, columns, LANES)
+        for index, tile in enumerate(tiles):
+            first = min(index * columns, vectors - columns)
+            tile[...] = dense[:, first : first + columns]
+
+
+def _choose_tile(layer: Layer, threads: int) -> tuple[int, int]:
+    """A tile that keeps enough sums going and fits the products; several sequences share what is loaded of weights."""
+    most = min(layer.batch, max(1, layer.batch * layer.directions // threads))
+    narrowest = layer.blocks * (1 if layer.cell == "GRU" else layer.first_gates)
+    shapes = [s for s in tile_shapes() if s[0] <= most and s[1] <= narrowest]
+    return max(shapes, key=lambda s: (s[0] * s[1], s[0]))
+
+
+@lowering("LSTM", "GRU", "RNN", check=_check)
+def lower_recurrent(planner: Planner, node: Node) -> None:
+    """Emits the projection of all inputs and the recurrence."""
+    layer = Layer(node)
+    rows, columns = _choose_tile(layer, planner.threads)
+    input_bias, state_bias = layer.biases()
+    projection = _project(planner, layer, input_bias)
+    weights, stride, second = _pack(planner, layer, columns)
+    row = layer.directions * layer.gates * layer.width * 4
+    batch, steps = layer.batch, layer.steps
+    size = scratch_bytes(layer.cell, layer.blocks, rows)
+    chosen = _activations(node)
+    assert not isinstance(chosen, str)
+    planner.emit(
+        recurrent(layer.cell, chosen, rows, columns), "plain",
+        flops=2 * steps * batch * layer.directions * layer.gates * layer.units**2, notes=f"tile {rows}x{columns}",
+        projection=projection, projection_direction=layer.gates * layer.width * 4,
+        projection_time=row if layer.batch_first else batch * row,
+        projection_batch=steps * row if layer.batch_first else row,
+        weights=weights, weights_direction=stride, reset_weights=weights + second,
+        bias=planner.weights.constant(planner.weights.identity(state_bias), state_bias),
+        bias_direction=state_bias[0].nbytes, **_states(planner, layer), **_results(planner, layer),
+        steps=steps, batch=batch, directions=layer.directions, units=layer.units, blocks=layer.blocks,
+        reversed=1 - DIRECTIONS.index(node.attributes.get("direction", "forward")) % 2,
+        scratch=Address(planner.scratch(size * items(layer.directions, batch, rows))), scratch_size=size,
+    )  # fmt: skip
+
+
+def _project(planner: Planner, layer: Layer, bias: np.ndarray) -> Address:
+    """The contribution of all inputs to the gates, [.., directions, gates, width] for each of them."""
+    x, w = layer.node.inputs[:2]
+    assert x is not None
+    assert w is not None
+    name = f"{layer.node.name}/projection"
+    weights = Value.of(f"{name}/weights", layer.projection_weights())
+    bias_value = Value.of(f"{name}/bias", bias.reshape(-1))
+    result = Value(name, Type.f32, (*x.static_shape[:2], bias.size))
+    attributes: dict[str, Any] = {"activation": "", "activation_arguments": []}
+    inputs = [x, weights, bias_value, None]
+    lower_fully_connected(planner, Node("FullyConnected", name, inputs, [result], attributes, "cpuruntime", 1))
+    return planner.plain(result).address
+
+
+def _pack(planner: Planner, layer: Layer, columns: int) -> tuple[Address, int, int]:
+    """The packed recurrent weights, the bytes of one direction, and where in it those of the reset state begin."""
+    first = layer.packed_size(layer.first_gates, columns)
+    second = layer.packed_size(layer.gates - layer.first_gates, columns)
+
+    def fill(memory: np.ndarray) -> None:
+        for direction in range(layer.directions):
+            at = direction * (first + second)
+            layer.pack(memory[at : at + first], direction, slice(0, layer.first_gates), columns)
+            if second:
+                layer.pack(memory[at + first : at + first + second], direction, slice(layer.first_gates, None), columns)
+
+    key = (planner.weights.identity(layer.state_weights), layer.cell, columns)
+    return planner.weights.pack(key, layer.directions * (first + second), fill), first + second, first
+
+
+def _states(planner: Planner, layer: Layer) -> dict[str, Any]:
+    """The fields of the states before the first step and after the last."""
+    unit = layer.units * 4
+    fields: dict[str, Any] = {
+        "state_direction": unit if layer.batch_first else layer.batch * unit,
+        "state_batch": layer.directions * unit if layer.batch_first else unit,
+    }
+    for index, name in ((5, "hidden"), (6, "cell")):
+        value = layer.node.input(index)
+        if value is not None:
+            fields[f"initial_{name}"] = planner.plain(value).address
+    for output, name in zip(layer.node.outputs[1:], ("hidden", "cell")):
+        if output.name:
+            fields[f"last_{name}"] = planner.new_plain(output).address
+    return fields
+
+
+def _results(planner: Planner, layer: Layer) -> dict[str, Any]:
+    """The fields of every step's hidden state: [steps, directions, batch, units], or the batch first."""
+    output = layer.node.outputs[0]
+    if not output.name:
+        return {}
+    unit = layer.units * 4
+    target, step = planner.new_plain(output).address, layer.directions * unit
+    if layer.batch_first:
+        strides = {"target_time": step, "target_direction": unit, "target_batch": layer.steps * step}
+    else:
+        strides = {"target_time": layer.batch * step, "target_direction": layer.batch * unit, "target_batch": unit}
+    return {"target": target, **strides}

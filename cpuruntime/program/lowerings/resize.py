@@ -1,0 +1,126 @@
+"""Resize: tables of source pixels and weights made at compile time, and the kernel that reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.graph import Node, Value
+from cpuruntime.ops.resize import resize_nearest, resize_plain, resize_weighted
+from cpuruntime.program.lowerings.resize_tables import POSITIONS, ROUNDINGS, Taps, cubic, linear, nearest, positions
+from cpuruntime.program.plan.lowering import Layout, lowering, only_float32
+from cpuruntime.program.plan.planner import Planner
+from cpuruntime.program.plan.storage import Address, image_shape
+
+
+def _source(node: Node) -> Value:
+    value = node.inputs[0]
+    assert value is not None
+    return value
+
+
+def _scales(node: Node) -> list[float] | str:
+    """The scale of each axis; a reason when it cannot be known at compile time."""
+    source, target = _source(node).static_shape, node.outputs[0].static_shape
+    axes = node.attributes.get("axes") or range(len(source))
+    axes = [axis % len(source) for axis in axes]
+    result = [t / s for s, t in zip(source, target)]
+    scales, sizes = node.input(2), node.input(3)
+    if scales is not None and 0 not in scales.static_shape:
+        if scales.constant is None:
+            return "Resize has a kernel for constant scales"
+        for axis, scale in zip(axes, scales.constant.tolist()):
+            result[axis] = scale
+    elif node.attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch":
+        if sizes is None or sizes.constant is None:
+            return "Resize has a kernel for constant sizes"
+        each = [size / source[axis] for axis, size in zip(axes, sizes.constant.tolist())]
+        policy = node.attributes["keep_aspect_ratio_policy"]
+        common = min(each) if policy == "not_larger" else max(each)
+        result = [common if axis in axes else scale for axis, scale in enumerate(result)]
+    return result
+
+
+def _check(node: Node) -> str | None:
+    source, target = _source(node).static_shape, node.outputs[0].static_shape
+    attributes = node.attributes
+    if len(source) not in (3, 4):
+        return f"Resize has kernels for 1 and 2 spatial dimensions, not for {len(source) - 2}"
+    if 0 in (*source, *target):
+        return "Resize has no kernel for empty tensors"
+    scales = _scales(node)
+    if isinstance(scales, str):
+        return scales
+    if source[:2] != target[:2] or scales[:2] != [1, 1]:
+        return "Resize has kernels for spatial dimensions, not for batch and channels"
+    mode, position = attributes.get("mode", "nearest"), attributes.get("coordinate_transformation_mode", "half_pixel")
+    if position not in POSITIONS:
+        return f"Resize has no kernel for coordinate_transformation_mode {position}"
+    if mode not in ("nearest", "linear", "cubic") or attributes.get("nearest_mode", "floor") not in ROUNDINGS:
+        return f"Resize has no kernel for mode {mode}"
+    if attributes.get("antialias", 0) and mode != "nearest":
+        return "Resize has no kernel for antialias"
+    return only_float32(_float_part(node))
+
+
+def _float_part(node: Node) -> Node:
+    return Node(node.op_type, node.name, node.inputs[:1], [])
+
+
+def _taps(node: Node, scale: float, source: int, target: int) -> Taps:
+    attributes = node.attributes
+    at = positions(attributes.get("coordinate_transformation_mode", "half_pixel"), scale, source, target)
+    mode = attributes.get("mode", "nearest")
+    if mode == "nearest":
+        return nearest(at, attributes.get("nearest_mode", "round_prefer_floor"), source)
+    if mode == "linear":
+        return linear(at, source)
+    return cubic(at, source, attributes.get("cubic_coeff_a", -0.75), bool(attributes.get("exclude_outside", 0)))
+
+
+def _fills_blocks(node: Node) -> bool:
+    """Images of very few channels are resized without the unused lanes."""
+    return _source(node).static_shape[1] > LANES // 4
+
+
+@lowering("Resize", layout=Layout.FOLLOW, check=_check, follows=_fills_blocks, operands=1)
+def lower_resize(planner: Planner, node: Node) -> None:
+    """Nearest, linear and cubic resizing of the spatial dimensions."""
+    value, output = _source(node), node.outputs[0]
+    scales = _scales(node)
+    assert not isinstance(scales, str)
+    batch, channels, in_height, in_width = image_shape(value.static_shape)
+    _, _, height, width = image_shape(output.static_shape)
+    rows = _taps(node, scales[2] if len(scales) == 4 else 1, in_height, height)
+    columns = _taps(node, scales[-1], in_width, width)
+    taps = columns.indices.shape[1]
+    if not planner.is_blocked(output):
+        source, target = planner.plain(value), planner.new_plain(output)
+        planner.emit(
+            resize_plain, "plain", source=source.address, source_image=in_height * in_width * 4,
+            target=target.address, images=batch * channels, in_width=in_width, height=height, width=width, taps=taps,
+            scratch=Address(planner.scratch(in_width * 4 * planner.threads)), scratch_size=in_width * 4,
+            **_tables(planner, rows, columns, in_width * 4, 4),
+        )  # fmt: skip
+        return
+    blocked, view = planner.blocked(value), planner.new_blocked(output)
+    fields: dict[str, Any] = {**blocked.fields("source"), **view.fields("target")}
+    row = fields.pop("source_row")
+    fields.update(batch=batch, blocks=blocked.blocks, height=height, width=width)
+    tables = _tables(planner, rows, columns, row, VECTOR_BYTES)
+    if taps == 1:
+        planner.emit(resize_nearest, "blocked", **fields, rows=tables["rows"], columns=tables["columns"])
+        return
+    line = in_width * VECTOR_BYTES
+    scratch = Address(planner.scratch(line * planner.threads))
+    planner.emit(resize_weighted(taps), "blocked", **fields, **tables, scratch=scratch, scratch_size=line)
+
+
+def _tables(planner: Planner, rows: Taps, columns: Taps, row: int, pixel: int) -> dict[str, Address]:
+    arrays = {
+        "rows": rows.indices * row,
+        "row_weights": rows.weights,
+        "columns": columns.indices * pixel,
+        "column_weights": columns.weights,
+    }
+    return {name: planner.weights.constant(planner.weights.identity(a), a) for name, a in arrays.items()}

@@ -1,0 +1,99 @@
+"""Matrix products by Strassen's method: whether it pays, the sums of weights, and the steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from cpuruntime.compiler.isa import LANES
+from cpuruntime.ops.matmul import pack_columns, packed_bytes
+from cpuruntime.ops.strassen import PRODUCTS, scratch_bytes, strassen, strassen_sums, sums_row_bytes
+from cpuruntime.program.plan.epilogue import with_limits
+from cpuruntime.program.plan.packing import run_kernel
+from cpuruntime.program.plan.planner import Planner
+from cpuruntime.program.plan.storage import Address
+from cpuruntime.program.tuning.tiles import rank_tilings
+
+# Below these extents the sums, the reading of 7/4 of the weights and the putting together cost what is saved. Measured
+# on Zen 5.
+FEWEST_ROWS, LEAST_INNER, FEWEST_COLUMNS = 48, 512, 512
+# Products of so many tiles stay in the second-level cache beside the sums they are made of.
+PRODUCT_BYTES = 512 * 1024
+MOST_ROW_TILES = 32
+
+
+@dataclass(frozen=True)
+class StrassenTiling:
+    """Tiles of rows x columns; `chunk` row tiles by `group` column tiles of each quarter are put together at a time."""
+
+    rows: int
+    columns: int
+    chunk: int
+    group: int
+
+
+@cache
+def choose_strassen(rows: int, inner: int, columns: int, threads: int) -> StrassenTiling | None:
+    """The tiling of a [rows, inner] @ [inner, columns] product, None where an ordinary product is faster."""
+    if rows < FEWEST_ROWS or inner < LEAST_INNER or columns < FEWEST_COLUMNS:
+        return None
+    if inner % (2 * LANES) or columns % (2 * LANES):
+        return None
+    half, blocks = (rows + 1) // 2, columns // (2 * LANES)
+    tile = rank_tilings(1, half, blocks, inner // 2, 0, 1)[0].choice
+    row_tiles, column_tiles = -(-half // tile.rows), -(-blocks // tile.columns)
+    # Weights are read once for each chunk of rows, and the sums of a chunk once for each group of columns.
+    chunk = -(-row_tiles // -(-row_tiles // MOST_ROW_TILES))
+    groups = -(-column_tiles // max(1, PRODUCT_BYTES // scratch_bytes(tile.rows, tile.columns, chunk, 1)))
+    while groups < column_tiles and groups * -(-row_tiles // chunk) % threads:
+        groups += 1
+    return StrassenTiling(tile.rows, tile.columns, chunk, -(-column_tiles // groups))
+
+
+def emit_strassen(
+    planner: Planner, tiling: StrassenTiling, weights: np.ndarray, rows: int, source: Address, activation: str,
+    fields: dict[str, Any],
+) -> None:  # fmt: skip
+    """The two steps of source[rows, K] @ weights[K, N]; `fields` has target, residual, bias, limits and parameters."""
+    inner, columns = weights.shape[0] // 2, weights.shape[1] // 2
+    half, row_bytes = (rows + 1) // 2, sums_row_bytes(inner)
+    sums = Address(planner.scratch(PRODUCTS * half * row_bytes))
+    planner.emit(
+        strassen_sums, "plain", source=source, source_row=8 * inner, target=sums, target_plane=half * row_bytes,
+        target_row=row_bytes, rows=half, low=rows - half, inner=inner,
+    )  # fmt: skip
+    size = scratch_bytes(tiling.rows, tiling.columns, tiling.chunk, tiling.group)
+    zeros = np.zeros(tiling.columns * LANES, np.float32)
+    planner.emit(
+        strassen(tiling.rows, tiling.columns, activation), "plain", flops=8 * rows * inner * columns,
+        notes=f"Strassen, tile {tiling.rows}x{tiling.columns}, chunk {tiling.chunk} by {tiling.group}",
+        sums=sums, sums_plane=half * row_bytes, sums_row=row_bytes,
+        weights=_pack_sums(planner, weights, tiling.columns),
+        weights_plane=packed_bytes(inner, columns, tiling.columns),
+        zeros=planner.weights.constant(planner.weights.identity(zeros), zeros),
+        rows=half, low=rows - half, inner=inner, blocks=columns // LANES, chunk=tiling.chunk, group=tiling.group,
+        scratch=Address(planner.scratch(planner.threads * size)), scratch_size=size, **with_limits(planner, fields),
+    )  # fmt: skip
+
+
+def _pack_sums(planner: Planner, weights: np.ndarray, tile_columns: int) -> Address:
+    """The right sides of the seven products, each packed as for an ordinary one."""
+    inner, columns = weights.shape[0] // 2, weights.shape[1] // 2
+    size = packed_bytes(inner, columns, tile_columns)
+
+    def fill(memory: np.ndarray) -> None:
+        b11, b12 = weights[:inner, :columns], weights[:inner, columns:]
+        b21, b22 = weights[inner:, :columns], weights[inner:, columns:]
+        sides = (b11 + b22, b11, b12 - b22, b21 - b11, b22, b11 + b12, b21 + b22)
+        for index, side in enumerate(sides):
+            run_kernel(
+                pack_columns, source=side.ctypes.data, target=memory.ctypes.data + index * size,
+                source_row=side.strides[0], source_column=side.strides[1], batch=1, inner=inner, columns=columns,
+                tile_columns=tile_columns,
+            )  # fmt: skip
+
+    key = (planner.weights.identity(weights), "strassen", tile_columns)
+    return planner.weights.pack(key, PRODUCTS * size, fill)

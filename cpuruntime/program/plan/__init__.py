@@ -1,0 +1,1 @@
+"""Planning: layouts, memory and steps of a program."""

@@ -1,0 +1,33 @@
+"""Liveness and the arena: storages that are not alive at the same time share memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cpuruntime.host.memory import ALIGNMENT
+from cpuruntime.program.plan.storage import Storage
+
+
+def plan_arena(storages: Iterable[Storage]) -> int:
+    """Gives each storage its offset in the arena and returns the arena's size in bytes.
+
+    A storage is alive from its first to its last step, both included. Greedy by size: the largest storage first, each
+    at the lowest offset that is free for the whole time it is alive.
+    """
+    placed: list[Storage] = []
+    total = 0
+    for storage in sorted(storages, key=lambda s: (-s.size, s.first_step)):
+        offset = 0
+        for other in placed:
+            apart = storage.last_step < other.first_step or other.last_step < storage.first_step
+            if not apart and offset + storage.size > other.offset and offset < other.offset + other.size:
+                offset = other.offset + _rounded(other.size)
+        storage.offset = offset
+        placed.append(storage)
+        placed.sort(key=lambda s: s.offset)
+        total = max(total, offset + _rounded(storage.size))
+    return total
+
+
+def _rounded(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT

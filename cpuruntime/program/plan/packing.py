@@ -1,0 +1,31 @@
+"""Rearranging constants at compile time by the kernels that move data at run time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cpuruntime.compiler.jit import Kernel
+from cpuruntime.ops.movement import plan_copy
+
+
+def copy_into(target: np.ndarray, source: np.ndarray) -> None:
+    """target[...] = source for arrays of one shape and dtype and any strides; much faster than NumPy on transposes."""
+    assert target.shape == source.shape
+    assert target.dtype == source.dtype
+    kernel, fields = plan_copy(source.shape, source.strides, target.strides, source.itemsize)
+    run_kernel(kernel, source=source.ctypes.data, target=target.ctypes.data, **fields)
+
+
+def argument_block(kernel: Kernel, **fields: Any) -> np.ndarray:
+    """An argument block, int or float by field; fields that are not given are zero."""
+    block = np.zeros((), kernel.arguments)
+    for name, value in fields.items():
+        block[name] = value
+    return block
+
+
+def run_kernel(kernel: Kernel, **fields: Any) -> None:
+    """One call of a kernel on this thread; addresses are given as numbers."""
+    kernel(argument_block(kernel, **fields))

@@ -1,0 +1,136 @@
+"""Where values lie: storages, addresses in them, and the layouts kernels see.
+
+A storage is one piece of memory: of the arena (placed when all steps are known), of an input or output of the request,
+or fixed (packed weights). Views add a layout: `Plain` is row-major; `Blocked` is [N][C/LANES][H][W][LANES] with an
+optional halo of zeros left and right of every row; `Interleaved` is [N][H][W][C] for the few channels of an image.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from math import prod
+
+import numpy as np
+
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+
+
+class Place(enum.Enum):
+    """Which memory a storage is a piece of."""
+
+    ARENA = "arena"
+    INPUT = "input"
+    OUTPUT = "output"
+    FIXED = "fixed"
+    FAULT = "fault"
+
+
+@dataclass(eq=False)
+class Storage:
+    """A piece of memory; `index` numbers inputs, outputs and faults, `address` is set for fixed ones only."""
+
+    place: Place
+    size: int
+    index: int = 0
+    address: int = 0
+    first_step: int = -1
+    last_step: int = -1
+    offset: int = field(default=-1)
+    owner: object = None
+
+
+@dataclass(frozen=True)
+class Address:
+    """A byte position in a storage."""
+
+    storage: Storage
+    offset: int = 0
+
+    def __add__(self, offset: int) -> Address:
+        return Address(self.storage, self.offset + offset)
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A row-major tensor without padding."""
+
+    address: Address
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    def strides(self) -> tuple[int, ...]:
+        """Byte strides."""
+        return tuple(self.dtype.itemsize * prod(self.shape[i + 1 :]) for i in range(len(self.shape)))
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """float32 in blocks of LANES channels; `address` is the first interior element, strides are in bytes."""
+
+    address: Address
+    batch: int
+    channels: int
+    height: int
+    width: int
+    batch_stride: int
+    block_stride: int
+    row_stride: int
+
+    @property
+    def blocks(self) -> int:
+        return -(-self.channels // LANES)
+
+    @property
+    def has_whole_rows(self) -> bool:
+        """Whether rows follow each other without a gap, so that a plane is one long row."""
+        return self.row_stride == self.width * VECTOR_BYTES or self.height == 1
+
+    def fields(self, name: str) -> dict[str, Address | int]:
+        """The argument fields `name`, `name`_batch, `name`_block and `name`_row."""
+        return {
+            name: self.address,
+            f"{name}_batch": self.batch_stride,
+            f"{name}_block": self.block_stride,
+            f"{name}_row": self.row_stride,
+        }
+
+    def slice(self, first_block: int, channels: int) -> Blocked:
+        """The `channels` channels from block `first_block` on."""
+        moved = self.address + first_block * self.block_stride
+        strides = (self.batch_stride, self.block_stride, self.row_stride)
+        return Blocked(moved, self.batch, channels, self.height, self.width, *strides)
+
+
+@dataclass(frozen=True)
+class Interleaved:
+    """float32 pixels of all channels side by side; `address` is the first interior pixel."""
+
+    address: Address
+    channels: int
+    batch_stride: int
+    row_stride: int
+
+
+def image_shape(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """(N, C, H, W) of a rank 3 or 4 shape; a signal of rank 3 is an image of height 1."""
+    n, c, *spatial = shape
+    return (n, c, 1, spatial[0]) if len(spatial) == 1 else (n, c, spatial[0], spatial[1])
+
+
+def blocked_view(storage: Storage, shape: tuple[int, ...], left: int, right: int) -> Blocked:
+    """The blocked layout of a whole storage with a halo of `left` and `right` pixels; sets the storage's size."""
+    batch, channels, height, width = image_shape(shape)
+    row = (left + width + right) * VECTOR_BYTES
+    blocks = -(-channels // LANES)
+    storage.size = batch * blocks * height * row
+    origin = Address(storage, left * VECTOR_BYTES)
+    return Blocked(origin, batch, channels, height, width, blocks * height * row, height * row, row)

@@ -1,0 +1,95 @@
+"""Packed constants: each is laid out for its kernel once and shared by all programs and streams of a compiled model."""
+
+from __future__ import annotations
+
+import hashlib
+import weakref
+from collections.abc import Callable, Hashable
+from itertools import count
+
+import numpy as np
+
+from cpuruntime.host.memory import ALIGNMENT, allocate
+from cpuruntime.program.plan.storage import Address, Place, Storage
+
+SMALL = 64 * 1024
+"""Bytes that are digested in no time."""
+
+LARGEST_SLAB = 32 * 2**20
+
+
+class WeightStore:
+    """The packed constants of one compiled model; filled while programs are planned, under the planner's lock.
+
+    A packed constant lives as long as a program that names its address. Those of a model that is planned once lie one
+    after the other in slabs of memory, on huge pages, in the order in which the steps read them.
+    """
+
+    def __init__(self, planned_once: bool = False) -> None:
+        self._planned_once = planned_once
+        self._packed: weakref.WeakValueDictionary[Hashable, Storage] = weakref.WeakValueDictionary()
+        self._identities: dict[int, tuple[np.ndarray, Hashable]] = {}
+        self._numbers = count()
+        self._slab = np.zeros(0, np.uint8)
+        self._packed_bytes = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return sum(s.size for s in self._packed.values())
+
+    def identity(self, array: np.ndarray) -> Hashable:
+        """A key for the content of `array`.
+
+        Large arrays of a model that is planned once are numbered, others told apart by a digest, so that
+        programs for other shapes find what was packed before.
+        """
+        known = self._identities.get(id(array))
+        if known is None:
+            if self._planned_once and array.nbytes > SMALL:
+                known = (array, ("array", next(self._numbers)))
+            else:
+                content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+                digest = hashlib.sha1(content, usedforsecurity=False).digest()
+                known = (array, (digest, array.shape, array.dtype.str))
+            # The entry holds the array, so that no other can take its place in memory meanwhile.
+            self._identities[id(array)] = known
+        return known[1]
+
+    def release(self, array: np.ndarray) -> None:
+        """Lets go of an array that will not be packed again."""
+        self._identities.pop(id(array), None)
+
+    def forget_sources(self) -> None:
+        """Lets go of all arrays; called when a program has been planned."""
+        self._identities.clear()
+
+    def pack(self, key: Hashable, size: int, fill: Callable[[np.ndarray], None]) -> Address:
+        """The address of `size` bytes that `fill` wrote into (a zeroed uint8 array); filled once per `key`."""
+        storage = self._packed.get(key)
+        if storage is None:
+            array = self._take(max(size, 1))
+            fill(array)
+            storage = Storage(Place.FIXED, size, address=array.ctypes.data, owner=array)
+            self._packed[key] = storage
+        return Address(storage)
+
+    def _take(self, size: int) -> np.ndarray:
+        """Zeroed memory from the slab in use, or from a new one about as large as all those before it."""
+        if not self._planned_once:
+            return allocate(size)
+        whole = -(-size // ALIGNMENT) * ALIGNMENT
+        if whole > self._slab.size:
+            self._slab = allocate(max(whole, min(self._packed_bytes, LARGEST_SLAB)))
+        piece, self._slab = self._slab[:size], self._slab[whole:]
+        self._packed_bytes += whole
+        return piece
+
+    def constant(self, key: Hashable, array: np.ndarray, padding: int = 0) -> Address:
+        """The address of a row-major copy of `array`, followed by `padding` zero bytes."""
+        size = array.nbytes
+
+        def fill(target: np.ndarray) -> None:
+            target[:size] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+        return self.pack(("constant", key, padding), size + padding, fill)

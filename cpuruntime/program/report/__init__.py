@@ -1,0 +1,1 @@
+"""What the steps of a program take at least, and what they took."""

@@ -1,0 +1,1 @@
+"""Choices between kernels: candidates with estimates, and trials that measure close ones."""

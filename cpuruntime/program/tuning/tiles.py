@@ -1,0 +1,90 @@
+"""The choice of register tile and of the order in which a product's tiles are worked on.
+
+Costs are in slots: the time of one multiply-add of a vector when nothing else limits them, half a cycle on Zen 5. The
+constants are fitted to 4500 timings of the convolutions and products of twelve models on Zen 5, with weights coming
+from memory (`python bench/kernels.py --choices` compares estimates and timings); the first choice is 1 % slower than
+the fastest on average.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from cpuruntime.compiler.isa import VECTOR_BYTES
+from cpuruntime.host.caches import caches
+from cpuruntime.ops.tiles.tile_shapes import tile_shapes
+from cpuruntime.program.tuning.candidate import Candidate
+
+# Slots until the sum of a multiply-add can be added to.
+LATENCY = 8
+# Slots of a vector of weights beside its multiply-adds; of a tile's start and end, in all and for each accumulator.
+WEIGHTS_COST, TILE_COST, STORE_COST = 0.15, 4, 2
+# Bytes of weights that arrive in a slot from memory.
+FROM_MEMORY = 4.4
+# A tile that is as good within this factor is as good: the first one listed is taken, so that a model has few kernels.
+TOLERANCE = 1.04
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """A `rows` x `columns` tile; `chunk` row tiles are worked on before the next column tile is taken."""
+
+    rows: int
+    columns: int
+    chunk: int
+
+    def __str__(self) -> str:
+        return f"tile {self.rows}x{self.columns}, chunk {self.chunk}"
+
+
+@cache
+def rank_tilings(
+    lines: int, pixels: int, blocks: int, inner: int, source_bytes: int, threads: int
+) -> tuple[Candidate[Tiling], ...]:
+    """Tiles for `lines` rows of `pixels` pixels by `blocks` output blocks over `inner` products each; cheapest first.
+
+    `source_bytes` is the size of the source that all column tiles read. A tile is listed with a few chunks: the cost
+    says nothing about them, the first is what should suit the caches.
+    """
+    shapes = [s for s in tile_shapes() if s[0] <= pixels and s[1] <= blocks]
+    reading = inner * blocks * VECTOR_BYTES / FROM_MEMORY
+
+    def cost(shape: tuple[int, int]) -> float:
+        rows, columns = shape
+        tiles = lines * -(-pixels // rows) * -(-blocks // columns)
+        body = max(rows * columns, rows + columns, LATENCY) + WEIGHTS_COST * columns
+        return tiles * (inner * body + TILE_COST + STORE_COST * rows * columns) + reading
+
+    limit = TOLERANCE * min(map(cost, shapes))
+    favourite = next(shape for shape in shapes if cost(shape) <= limit)
+    found = []
+    for rows, columns in sorted(shapes, key=lambda shape: (shape != favourite, cost(shape))):
+        tiles = lines * -(-pixels // rows)
+        chunk = _chunk(tiles, columns, blocks, inner, source_bytes, threads)
+        for size in dict.fromkeys((chunk, -(-chunk // 2), _whole(tiles, threads))):
+            tiling = Tiling(rows, columns, size)
+            found.append(Candidate(tiling, str(tiling), cost((rows, columns))))
+    return tuple(found)
+
+
+def _whole(tiles: int, threads: int) -> int:
+    """One chunk for each thread."""
+    return -(-tiles // min(threads, tiles))
+
+
+def _chunk(tiles: int, columns: int, blocks: int, inner: int, source_bytes: int, threads: int) -> int:
+    """All tiles when the source stays in the second-level cache anyway, else as many as keep their part of it there.
+
+    With several threads the grid of chunks and column tiles is made fine enough to share evenly.
+    """
+    share = caches().second // 2
+    column_tiles = -(-blocks // columns)
+    weights = inner * blocks * VECTOR_BYTES
+    chunks = 1
+    if source_bytes > share and weights < source_bytes and column_tiles > 1:
+        chunks = -(-source_bytes // (share // 2))
+    if threads > 1:
+        while chunks * column_tiles % threads and chunks * column_tiles < 16 * threads and chunks < tiles:
+            chunks += 1
+    return -(-tiles // min(chunks, tiles))

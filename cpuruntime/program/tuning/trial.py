@@ -1,0 +1,165 @@
+"""Trials: the steps of a node, planned apart from the node's program, and timed on memory of the real sizes.
+
+What the steps read and write lies in one place and stays in the caches as far as it fits there, as in an inference.
+Packed weights are read from another place in each call, so that they come from as far away as in an inference: from the
+last cache, or from memory when the model's weights are larger. They are random numbers: nothing is packed for a trial.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+
+import numpy as np
+
+from cpuruntime.compiler.jit import Kernel
+from cpuruntime.graph import Graph, Node
+from cpuruntime.host.caches import caches
+from cpuruntime.host.memory import ALIGNMENT, allocate
+from cpuruntime.program.plan.planner import Planner, Step
+from cpuruntime.program.plan.storage import Address, Place, Storage
+from cpuruntime.program.plan.weights import WeightStore
+
+FAR_RING = 2
+"""How many last-level caches of weights are read before the same ones come again."""
+
+LARGEST_RING = 128 * 2**20
+
+
+class TrialWeights(WeightStore):
+    """Keeps constants, which kernels read as tables, and only notes the sizes of packed weights, in `packed`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.packed: list[Storage] = []
+
+    def identity(self, array: np.ndarray) -> Hashable:
+        """Any key: nothing is looked for."""
+        return None
+
+    def pack(self, key: Hashable, size: int, fill: Callable[[np.ndarray], None]) -> Address:
+        """Memory that `Workbench` finds a place for, not filled."""
+        self.packed.append(Storage(Place.ARENA, size))
+        return Address(self.packed[-1])
+
+    def constant(self, key: Hashable, array: np.ndarray, padding: int = 0) -> Address:
+        """The address of a copy of `array`."""
+        memory = allocate(array.nbytes + padding)
+        memory[: array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        return Address(Storage(Place.FIXED, memory.size, address=memory.ctypes.data, owner=memory))
+
+
+class Trial(Planner):
+    """A planner of the steps of one node, whose inputs and outputs need no graph."""
+
+    def __init__(self, node: Node, threads: int) -> None:
+        self.packed = TrialWeights()
+        super().__init__(Graph("trial", [], [], []), self.packed, threads)
+        self._node = node
+
+    @property
+    def kernels(self) -> list[Kernel]:
+        """All that the steps call."""
+        return [kernel for step in self.planned for kernel in step.kernels]
+
+    @property
+    def planned(self) -> list[Step]:
+        """The steps emitted."""
+        return [step for step in self.steps if isinstance(step, Step)]
+
+
+class Workbench:
+    """Memory to run trials in, for one thread to use.
+
+    Args:
+        far: whether weights come from memory, not from the last cache.
+    """
+
+    def __init__(self, far: bool) -> None:
+        self._work = allocate(0)
+        sizes = caches()
+        ring = FAR_RING * sizes.last if far else max(2 * sizes.second, sizes.last // 4)
+        self._ring = _filled(min(ring, LARGEST_RING))
+        self._next = 0
+
+    def prepare(self, trial: Trial) -> Callable[[], float]:
+        """A function that runs the trial as each of its threads in turn and returns the seconds of the slowest one.
+
+        Compiles the kernels. Trials use the same memory one after the other.
+        """
+        weights = trial.packed.packed
+        places: dict[Storage, int] = {}
+        size = 0
+        for step in trial.planned:
+            for storage in (a.storage for a in step.arguments.values() if isinstance(a, Address)):
+                if storage.place is not Place.FIXED and storage not in places and storage not in weights:
+                    places[storage] = size
+                    size += _aligned(storage.size)
+        if self._work.size < size:
+            self._work = _filled(size)
+        if self._ring.size < sum(_aligned(storage.size) for storage in weights):
+            self._ring = _filled(sum(_aligned(storage.size) for storage in weights))
+        calls = [_Call(step) for step in trial.planned]
+
+        def run() -> float:
+            slowest = 0
+            base = self._work.ctypes.data
+            addresses = {storage: base + offset for storage, offset in places.items()}
+            for thread in range(trial.threads):
+                addresses.update((storage, self._take(storage.size)) for storage in weights)
+                for call in calls:
+                    call.bind(addresses)
+                begin = time.perf_counter_ns()
+                for call in calls:
+                    call.entry(call.address, thread, trial.threads)
+                slowest = max(slowest, time.perf_counter_ns() - begin)
+            return slowest * 1e-9
+
+        return run
+
+    def _take(self, size: int) -> int:
+        """The address of the next `size` bytes of the ring."""
+        if self._next + size > self._ring.size:
+            self._next = 0
+        at = self._next
+        self._next += _aligned(size)
+        return self._ring.ctypes.data + at
+
+
+class _Call:
+    """A step's argument block, and where memory is named in it."""
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+        self._block = np.zeros(1, step.kernel.arguments)
+        self._words: list[tuple[str, Storage, int]] = []
+        self.address = self._block.ctypes.data
+        self.entry = step.kernel.entry
+        for name, argument in step.arguments.items():
+            if isinstance(argument, Kernel):
+                self._block[name] = argument.address
+            elif not isinstance(argument, Address):
+                self._block[name] = argument
+            elif argument.storage.place is Place.FIXED:
+                self._block[name] = argument.storage.address + argument.offset
+            else:
+                self._words.append((name, argument.storage, argument.offset))
+
+    def bind(self, addresses: dict[Storage, int]) -> None:
+        """Points the arguments that name memory at it."""
+        for name, storage, offset in self._words:
+            self._block[name] = addresses[storage] + offset
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def _filled(size: int) -> np.ndarray:
+    """`size` bytes of random numbers between -1 and 1."""
+    memory = allocate(_aligned(size))
+    floats = memory.view(np.float32)
+    numbers = np.random.default_rng(0).uniform(-1, 1, 2**14).astype(np.float32)
+    for begin in range(0, floats.size, numbers.size):
+        floats[begin : begin + numbers.size] = numbers[: floats.size - begin]
+    return memory

@@ -1,0 +1,190 @@
+"""Tuning: which of the close candidates is fastest, by running them, within a budget of time.
+
+What was measured is kept beside the compiled kernels, so that the same sizes are measured once on a machine. Steps are
+timed alone on one thread, as each thread of the stream in turn; candidates alternate, so that what else runs on the
+machine slows all of them down, and one has to be faster by a margin than what the estimate prefers.
+
+A choice between methods whose results differ in the last bits is made for one thread and once for a machine: it is kept
+even when there was no time to measure, and of two processes that make it at the same time both take that of the first.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Hashable, Sequence
+
+from cpuruntime.compiler import jit
+from cpuruntime.graph import Graph, Node
+from cpuruntime.host.caches import caches
+from cpuruntime.program.plan.planner import Planner
+from cpuruntime.program.tuning.candidate import Candidate, Chosen, T, compared, estimated
+from cpuruntime.program.tuning.decisions import Decision, Decisions, decisions
+from cpuruntime.program.tuning.trial import Trial, Workbench
+
+CLOSE = 1.15
+"""Candidates are measured when they are estimated to take at most so many times what the first takes."""
+CLOSE_METHODS = 1.6
+"""The same for methods, whose estimates are further from the truth."""
+MOST = 5
+"""How many candidates are measured at most, a few milliseconds each."""
+SMALL = 80_000
+"""Steps of about 10 us are not worth measuring."""
+ROUNDS = 5
+ENOUGH_SECONDS = 0.05
+"""A comparison ends after the second round when it has taken so long."""
+DROPPED = 1.25
+"""A candidate that took so many times what the fastest took is not measured again."""
+MARGIN = 0.97
+"""What another candidate may take of the first one's time to be preferred."""
+COMPILE_SECONDS = 0.3
+"""What compiling a kernel takes, roughly."""
+
+log = logging.getLogger("cpuruntime")
+
+Measure = Callable[[Trial], Callable[[], float]]
+
+
+class Tuner:
+    """Decides for the programs of one model; used by one thread at a time.
+
+    Args:
+        budget: seconds that measuring may take in all, the compilation of kernels that only a trial needs included.
+        processor: the name of the processor, since what was measured on another one is of no use.
+        far: whether the model's weights are read from memory in each inference, not from the last cache.
+        decisions: what was measured before.
+        measure: makes a function that runs a trial and returns seconds; a `Workbench` when it is not given.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        budget: float,
+        processor: str,
+        far: bool,
+        decisions: Decisions,
+        measure: Measure | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._left = budget
+        self._processor = processor
+        self._far = far
+        self._decisions = decisions
+        self._measure = measure
+        self._clock = clock
+        self._tried: dict[str, Decision] = {}
+
+    def choose(
+        self,
+        node: Node,
+        family: str,
+        sizes: Hashable,
+        candidates: Sequence[Candidate[T]],
+        emit: Callable[[Planner, T], None],
+        threads: int,
+    ) -> Chosen[T]:
+        """The fastest of the close candidates, which differ in time only; `family` names the kernels' modules."""
+        close = _close(candidates, CLOSE)
+        if len(close) == 1 or close[0].cost < SMALL:
+            return estimated(candidates)
+        names = [candidate.name for candidate in close]
+        key = self._key(family, (sizes, threads, names))
+        found = self._tried.get(key) or self._decisions.find(key, names)
+        if found is None:
+            seconds = self._compare(node, close, emit, threads)
+            found = _decide(seconds)
+            if found.seconds[0] is not None:
+                found = self._decisions.keep(key, names, found)
+            self._tried[key] = found
+        return _chosen(close, found)
+
+    def choose_method(
+        self, node: Node, sizes: Hashable, candidates: Sequence[Candidate[T]], emit: Callable[[Planner, T], None]
+    ) -> Chosen[T]:
+        """The fastest of close candidates whose results differ in the last bits."""
+        close = _close(candidates, CLOSE_METHODS)
+        if len(close) == 1 or close[0].cost < SMALL:
+            return estimated(candidates)
+        names = [candidate.name for candidate in close]
+        key = self._key("convolution grouped_convolution winograd", (sizes, names))
+        found = self._decisions.find(key, names)
+        if found is None:
+            found = self._decisions.keep(key, names, _decide(self._compare(node, close, emit, 1)))
+        return _chosen(close, found)
+
+    def _run_of(self, trial: Trial) -> Callable[[], float]:
+        if self._measure is None:
+            self._measure = Workbench(self._far).prepare
+        return self._measure(trial)
+
+    def _key(self, modules: str, facts: Hashable) -> str:
+        return jit.digest(modules.split(), repr((self._processor, caches(), self._far, facts)))
+
+    def _compare(
+        self, node: Node, candidates: Sequence[Candidate[T]], emit: Callable[[Planner, T], None], threads: int
+    ) -> list[float | None]:
+        """Seconds of each candidate; None for those whose kernels there was no time to compile, or for all."""
+        if self._left <= 0:
+            return [None] * len(candidates)
+        trials = []
+        for candidate in candidates:
+            trials.append(Trial(node, threads))
+            emit(trials[-1], candidate.choice)
+        # What the first one needs is compiled whether or not there is a comparison.
+        for kernel in trials[0].kernels:
+            _ = kernel.address
+        begin = self._clock()
+        runs: dict[int, Callable[[], float]] = {}
+        for index, trial in enumerate(trials):
+            missing = len({kernel for kernel in trial.kernels if not kernel.is_compiled})
+            if missing * COMPILE_SECONDS <= self._left - (self._clock() - begin):
+                runs[index] = self._run_of(trial)
+        seconds = alternate(runs, self._clock) if len(runs) > 1 else {}
+        self._left -= self._clock() - begin
+        log.debug("%s: %s", node.where, {candidates[i].name: round(1e6 * s, 1) for i, s in seconds.items()})
+        return [seconds.get(index) for index in range(len(candidates))]
+
+
+def alternate(runs: dict[int, Callable[[], float]], clock: Callable[[], float] = time.perf_counter) -> dict[int, float]:
+    """Seconds of each run: the second best of those measured, so that neither luck nor disturbances count."""
+    begin = clock()
+    for run in runs.values():
+        run()  # only brings memory and code
+    samples: dict[int, list[float]] = {index: [] for index in runs}
+    going = list(runs)
+    for turn in range(ROUNDS):
+        for index in going:
+            samples[index].append(runs[index]())
+        fastest = min(min(found) for found in samples.values())
+        going = [index for index in going if min(samples[index]) <= DROPPED * fastest]
+        if turn and (len(going) == 1 or clock() - begin > ENOUGH_SECONDS):
+            break
+    return {index: sorted(found)[:2][-1] for index, found in samples.items()}
+
+
+def create_tuner(budget: float, processor: str, graph: Graph) -> Tuner | None:
+    """A tuner for the programs of a model with so many seconds; None without any."""
+    return Tuner(budget, processor, is_far(graph), decisions()) if budget > 0 else None
+
+
+def is_far(graph: Graph) -> bool:
+    """Whether the weights of a model do not stay in the last cache from one inference to the next."""
+    values = {value for node in graph.nodes for value in node.inputs if value is not None}
+    return sum(value.constant.nbytes for value in values if value.constant is not None) > caches().last // 2
+
+
+def _close(candidates: Sequence[Candidate[T]], factor: float) -> list[Candidate[T]]:
+    return [c for c in candidates if c.cost <= factor * candidates[0].cost][:MOST]
+
+
+def _decide(seconds: Sequence[float | None]) -> Decision:
+    """The first candidate, unless another is faster by the margin."""
+    measured = [(value, index) for index, value in enumerate(seconds) if value is not None]
+    fastest, index = min(measured, default=(0.0, 0))
+    first = seconds[0]
+    return Decision(index if first is not None and fastest < MARGIN * first else 0, tuple(seconds))
+
+
+def _chosen(candidates: Sequence[Candidate[T]], decision: Decision) -> Chosen[T]:
+    """The choice, with what it was compared with."""
+    return Chosen(candidates[decision.chosen].choice, compared(candidates, decision.chosen, decision.seconds))

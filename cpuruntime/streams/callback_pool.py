@@ -1,0 +1,226 @@
+"""The threads that call back: what follows an inference happens here and keeps no stream from the next one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from typing import Protocol
+
+import numpy as np
+
+from cpuruntime.host.affinity import allowed_cpus, enter_caller
+from cpuruntime.streams.memory import aligned_bytes, holding_the_gil, notifier
+from cpuruntime.streams.native import callbacks, signals
+from cpuruntime.streams.time_slices import SHORT, take_turns_of
+
+MOST = 32
+"""Threads that call back for an executor; while all of them are in callbacks further ones wait. Arbitrary."""
+
+_LINGER = 50_000  # nanoseconds a listener with a processor of its own spins for the next landing
+_LONG = 60_000_000_000  # nanoseconds
+_BUSY = callbacks.BUSY // 4
+
+
+class Flyer(Protocol):
+    """What a caller waits for; its landing lets the signal at the caller's address happen."""
+
+    @property
+    def has_landed(self) -> bool:
+        """Whether it is time to call back."""
+
+    def call_back(self) -> None:
+        """Does what follows the landing; it does not raise."""
+
+
+class Duty(Protocol):
+    """What the listener asks before it waits."""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing more comes."""
+
+    alarm: int
+    """When to `expire`, on the clock of perf_counter_ns; 0 for never."""
+
+    def expire(self) -> int:
+        """Ends what has waited too long, if it is time; returns the alarm."""
+
+
+class Watch:
+    """Calls a function when a condition holds."""
+
+    def __init__(self, condition: Callable[[], bool], function: Callable[[], None]) -> None:
+        self._condition = condition
+        self.call_back = function
+
+    @property
+    def has_landed(self) -> bool:
+        return self._condition()
+
+
+class Caller:
+    """Threads of which one, the listener, waits for landings and does what follows them.
+
+    When that takes longer than callers.GRACE another thread becomes the listener; from then on each listener makes room
+    for another before it calls back, until callbacks are quick again. So a slow callback delays others by GRACE at
+    most, unless MOST of them are slow at a time. ops/callers.py has what the threads do meanwhile.
+
+    Attributes:
+        address: of the signal to the listener.
+        flying: what is in flight; put there before it may land.
+        ready: what is to be called and does not raise; put there before the signal happens.
+    """
+
+    def __init__(self) -> None:
+        self._words = aligned_bytes(callbacks.WORDS_BYTES)
+        self.address: int = self._words.ctypes.data
+        self._numbers = self._words.view(np.int32).data
+        self.flying: deque[Flyer] = deque()
+        self.threads: list[threading.Thread] = []
+        self.ready: deque[Callable[[], None]] = deque()
+        self._duty: Duty | None = None
+        self._places: tuple[frozenset[int], frozenset[int]] | None = None
+        self._mutex = threading.Lock()
+        self._listener = 0
+        self._idle = 0
+        self._slow = self._dismissed = False
+        self._begin_call = holding_the_gil(callbacks.begin_call)
+
+    def start(self, duty: Duty, pinned: Collection[int], threads: int) -> None:
+        """Starts the threads unless it has been done, for streams of so many `threads` in all.
+
+        They avoid the processors `pinned` if there are others.
+        """
+        with self._mutex:
+            if not self.threads:
+                inherited = allowed_cpus()
+                self._places = (inherited - frozenset(pinned) or inherited, inherited)
+                # Where streams run a listener that spins has had its share when something lands, and waits its turn.
+                self._words.view(np.int64)[signals.VALUE // 8] = _LINGER if threads < len(inherited) else 0
+                self._duty = duty
+                self._add_thread()
+
+    def notify(self) -> None:
+        """Lets the listener look at the state of affairs. Safe in a finaliser."""
+        notifier()(self.address, 0, 0)
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Has a function called, which does not raise."""
+        self.ready.append(function)
+        self.notify()
+
+    def join(self, deadline: float | None = None) -> bool:
+        """Waits until the threads have ended, which they do when the duty is finished; False at the deadline."""
+        joined = 0
+        while True:
+            with self._mutex:
+                threads = self.threads[joined:]
+            if not threads:
+                return True
+            for thread in threads:
+                thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+                if thread.is_alive():
+                    return False
+            joined += len(threads)
+
+    def _add_thread(self) -> None:
+        """The caller has the mutex."""
+        assert self._places is not None
+        name = f"cpurt-cb{len(self.threads)}"
+        thread = threading.Thread(target=self._serve, args=(name, *self._places), name=name, daemon=True)
+        self.threads.append(thread)
+        try:
+            thread.start()
+        except BaseException:
+            if thread.ident is None:
+                self.threads.remove(thread)
+            raise
+
+    def _serve(self, name: str, cpus: frozenset[int], inherited: frozenset[int]) -> None:
+        """A thread's life: in turn it is the listener, makes a slow call, or is idle."""
+        enter_caller(name, cpus, inherited)
+        take_turns_of(SHORT)
+        was_idle = False
+        while not self._dismissed:
+            with self._mutex:
+                self._idle -= was_idle
+                listens = not self._listener or self._numbers[_BUSY] != 0
+                if listens:
+                    self._numbers[_BUSY] = 0
+                    self._listener = threading.get_ident()
+                    if not self._idle and len(self.threads) < MOST:
+                        with suppress(RuntimeError):  # no more threads: it listens without a guard
+                            self._add_thread()
+                else:
+                    self._idle += 1
+            was_idle = not listens
+            if listens:
+                self._listen()
+            else:
+                callbacks.stand_by.entry(self.address, 0, 0)
+        # What a callback left that was still going on when nothing more was to come.
+        while self.ready:
+            with suppress(IndexError):
+                self.ready.popleft()()
+
+    def _listen(self) -> None:
+        """Calls back until another thread is the listener or nothing more comes."""
+        while (function := self._next()) is not None:
+            stays = not (self._slow and self._makes_room())
+            if stays:
+                self._begin_call(self.address, 0, 0)
+            begin = time.perf_counter_ns()
+            function()
+            del function
+            self._slow = time.perf_counter_ns() - begin > callbacks.GRACE
+            with self._mutex:
+                if self._listener != threading.get_ident():
+                    return
+                self._numbers[_BUSY] = 0
+        self._dismissed = True
+        holding_the_gil(callbacks.offer)(self.address, 1, 0)
+
+    def _makes_room(self) -> bool:
+        """Gives the listener's part to another thread, if there is one or may be one more."""
+        with self._mutex:
+            if not self._idle and len(self.threads) >= MOST:
+                return False
+            self._listener = 0
+            if not self._idle:
+                with suppress(RuntimeError):
+                    self._add_thread()
+                    return True
+                self._listener = threading.get_ident()
+                return False
+        holding_the_gil(callbacks.offer)(self.address, 0, 0)
+        return True
+
+    def _next(self) -> Callable[[], None] | None:
+        """What is to be called next, when it is time; None when nothing more comes. Waits without the GIL."""
+        duty = self._duty
+        assert duty is not None
+        while True:
+            heard = self._numbers[0]
+            # Before looking what there is: nothing is added once it is finished.
+            is_finished = duty.is_finished
+            if not self.ready:
+                self._collect()
+            alarm = duty.alarm and duty.expire()
+            if self.ready:
+                return self.ready.popleft()
+            if is_finished and not self.flying:
+                return None
+            nap = _LONG if not alarm else max(0, alarm - time.perf_counter_ns())
+            signals.wait.entry(self.address, heard, nap)
+
+    def _collect(self) -> None:
+        """Takes note of what has landed."""
+        for _ in range(len(self.flying)):
+            flyer = self.flying.popleft()
+            if flyer.has_landed:
+                self.ready.append(flyer.call_back)
+            else:
+                self.flying.append(flyer)

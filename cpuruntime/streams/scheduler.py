@@ -1,0 +1,418 @@
+"""A stream's own thread, and the state it shares with the executor."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from bisect import insort
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import count
+from queue import SimpleQueue
+
+import numpy as np
+
+from cpuruntime.errors import CancelledError, DeadlineExceededError, Error
+from cpuruntime.host.affinity import enter_stream
+from cpuruntime.streams import priorities
+from cpuruntime.streams.callback_pool import Caller
+from cpuruntime.streams.memory import holding_the_gil, notifier
+from cpuruntime.streams.native import runner
+from cpuruntime.streams.task import Stream, Task, happen, not_accepting
+from cpuruntime.streams.thread_group import ThreadGroup
+from cpuruntime.streams.time_slices import OF_LEVEL, take_turns_of
+
+
+class LedStream(Stream):
+    """A stream with a leader thread, which waits in native code for the bell.
+
+    `task` is what the stream has been given to do; `lent` is the task of another thread that has the stream, to execute
+    it in the leader's place or to begin it before the leader takes it over.
+
+    A task whose job is all there is to do flies: the leader runs the job and tells that it is over without the
+    interpreter. Nobody refers to a quiet task meanwhile, and the caller to others. `flight` says whether that is so.
+    """
+
+    __slots__ = (
+        "_attend",
+        "_bell",
+        "_closed",
+        "_kept",
+        "_led",
+        "_recall",
+        "_ring",
+        "_summon",
+        "flight",
+        "leader",
+        "lent",
+        "task",
+    )
+
+    def __init__(self, index: int, group: ThreadGroup):
+        super().__init__(index, group)
+        self.leader: threading.Thread | None = None
+        self.lent: Task | None = None
+        self.task: Task | None = None
+        self._attend = runner.attend.entry
+        self._ring = notifier()
+        self._summon = holding_the_gil(runner.summon)
+        self._recall = holding_the_gil(runner.recall)
+        self._bell = group.address_of(runner.BELL)
+        self._led = group.word(runner.LED, 8)
+        self._closed = group.word(runner.CLOSED)
+        self.flight = group.word(runner.FLIGHT)
+        # What the leader may still write to when the next task has the stream: the latest two tasks' memory.
+        self._kept: tuple[object, object] = (None, None)
+
+    def attend(self, finished: int) -> None:
+        """Waits for the bell without the GIL and runs the job that it brings; see runner.attend."""
+        self._attend(self._group.address, finished, 0)
+
+    def ring(self) -> None:
+        """Makes the leader look at the state of affairs. Safe in a finaliser."""
+        self._ring(self._bell, 0, 0)
+
+    def close(self) -> None:
+        """Makes the leader look at the state of affairs, now and after each job. Safe in a finaliser."""
+        self._closed[0] = 1
+        self.ring()
+
+    def recall(self) -> None:
+        """Makes the leader come back to the interpreter when what flies has landed."""
+        self._recall(self._group.address, 0, 0)
+
+    def hand_over(self, task: Task, core: Core) -> None:
+        """Gives the leader a task that was begun on this thread. Its job starts without waiting for the interpreter."""
+        job = task._job
+        flies = job is not None and task.whole
+        if job is not None:
+            job.belong_to(0 if not flies else task._address if task.quiet else task._fly(core.caller.address))
+        # From here to the end as in StreamExecutor.submit: no Ctrl-C can come in between.
+        if job is not None and flies:
+            task._steps = job.steps
+            self._kept = ((task._signals, task.memory), self._kept[0])
+            self.flight[0] = runner.FLYING
+            core.idle += (self,)
+            if not task.quiet:
+                core.caller.flying += (task,)
+        else:
+            self.task = task
+        task.placed = True
+        self.lent = None
+        if job is None:
+            self._ring(self._bell, 0, 0)
+        else:
+            self._summon(self._group.address, job.address, 0)
+
+    def take(self) -> Task | None:
+        """The task handed over, its first job run; None if there is none, or if its ring is still to come."""
+        task = self.task
+        if task is None or (task._job is not None and self._led[0] <= 0):
+            return None
+        self.task = None
+        return task
+
+    @property
+    def was_recalled(self) -> bool:
+        """Whether the leader is back because of `recall`; the stream then is neither idle nor in flight."""
+        return self._led[0] == runner.RECALLED
+
+
+class Core:
+    """What leaders share with the executor; they hold this and not the executor, so that it can be dropped.
+
+    `mutex` guards everything else, except that streams are added to `idle` without it. A stream is idle, or a task has
+    it, or it is lent; `idle` lists also those in flight, which are idle from their landing on unless they were called
+    back. While a stream is idle the queue is empty, or about to be dispatched. `closed` never becomes False again.
+    `ended` is called when there is nothing left to do for good, at the latest when the last leader ends.
+
+    Attributes:
+        queue: (order, deadline, number, task), the first to begin first.
+        alarm: when the caller has to look for tasks that waited too long, 0 for never.
+        leading: how many leaders there are.
+        level: the priority of the streams among all of the process, once they count.
+    """
+
+    def __init__(self, ended: Callable[[], None] | None = None) -> None:
+        # One thread may want it twice: in a signal handler, or when the garbage collector closes the model.
+        self.mutex = threading.RLock()
+        self.queue: list[tuple[int, float, int, Task]] = []
+        self.idle: list[LedStream] = []
+        self.streams: list[LedStream] = []
+        self.caller = Caller()
+        self.alarm = 0
+        self.leading = 0
+        self.level: int | None = None
+        self.closed = False
+        self.is_forked = False
+        self._ended = [ended] if ended is not None else []
+        self._numbers = count()
+
+    def check(self) -> None:
+        if self.closed or self.is_forked:
+            raise not_accepting(self.is_forked)
+
+    def add(self, stream: LedStream) -> None:
+        with self.mutex:
+            self.streams.append(stream)
+            self.idle.append(stream)
+            self.leading += 1
+
+    def enqueue(self, task: Task) -> None:
+        """Puts a task in the queue. The caller has the mutex."""
+        deadline = task.deadline
+        entry = (-task.priority, deadline or math.inf, next(self._numbers), task)
+        if deadline and not 0 < self.alarm <= deadline:
+            self.alarm = deadline
+            self.caller.notify()
+        # As in StreamExecutor.submit.
+        task.placed = True
+        insort(self.queue, entry)
+
+    def expire(self) -> int:
+        """Ends the tasks in the queue whose deadline has passed; returns the alarm."""
+        now = time.perf_counter_ns()
+        if not 0 < self.alarm <= now:
+            return self.alarm
+        with self.mutex:
+            late = [entry for entry in self.queue if entry[1] <= now]
+            self.queue[:] = [entry for entry in self.queue if entry[1] > now]
+            self.alarm = min((int(entry[1]) for entry in self.queue if entry[1] < math.inf), default=0)
+            text = "The inference's deadline passed before it began."
+            quiet = self._refuse((entry[3] for entry in late), DeadlineExceededError, text)
+        for call_back in quiet:
+            call_back()
+        return self.alarm
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether no task is over any more."""
+        return self.closed and not self.leading
+
+    def _refuse(self, tasks: Iterable[Task], kind: type[Error], text: str) -> list[partial[None]]:
+        """Ends tasks that were in the queue; returns what to call without the mutex, which the caller has."""
+        quiet = []
+        for task in tasks:
+            task.taken = task.control.ended = time.perf_counter_ns()
+            call_back = partial(task.call_back, kind(text))
+            if task.quiet:
+                quiet.append(call_back)
+            else:
+                self.caller.call(call_back)
+        return quiet
+
+    def over(self, task: Task, error: BaseException | None) -> None:
+        """What follows a task that a leader served, but that nobody is told yet."""
+        if error is not None:
+            task.control.ended = time.perf_counter_ns()
+        if task.quiet:
+            task._over(error)
+        else:
+            self.caller.ready.append(partial(task.call_back, error))
+
+    def lend(self, task: Task) -> bool:
+        """Lends an idle stream, the one used last, to the thread that brings the task; whether there was one.
+
+        The caller has the mutex, and gives back what an interrupt may leave in the task.
+        """
+        for stream in reversed(self.idle):
+            if stream.flight[0] == runner.LANDED:
+                task._stream = stream
+                stream.lent = task
+                self.idle.remove(stream)
+                return True
+        return False
+
+    def dispatch(self) -> None:
+        """Sees to it that a leader looks at the queue.
+
+        Whoever queued a task or let one fly calls it afterwards: a stream may have landed, or be in flight, without
+        knowing of the queue. As in StreamExecutor.submit no Ctrl-C loses a task; called again, it does what is left.
+        """
+        with self.mutex:
+            for index, stream in reversed([*enumerate(self.idle)]):
+                stream.recall()
+                # From here to the ring no call: a signal handler, too, may start an inference.
+                is_idle = stream.flight[0] == runner.LANDED and self.idle[index : index + 1] == [stream]
+                if self.queue and is_idle:
+                    # The leader begins it.
+                    stream.task = self.queue[0][3]
+                    del self.queue[0]
+                    del self.idle[index]
+                    stream._ring(stream._bell, 0, 0)
+                elif self.closed:
+                    stream.ring()
+
+    def next(self, stream: LedStream) -> Task | None:
+        """The next task for a leader; None makes its stream idle."""
+        with self.mutex:
+            if self.queue:
+                return self.queue.pop(0)[3]
+            self.idle.append(stream)
+            return None
+
+    def take_along(self, most: int, choose: Callable[[Sequence[Task]], int]) -> list[Task]:
+        """See Executor."""
+        with self.mutex:
+            first = [entry[3] for entry in self.queue[:most]]
+            count = choose(first) if first else 0
+            del self.queue[:count]
+        now = time.perf_counter_ns()
+        for task in first[:count]:
+            task.taken = now
+        return first[:count]
+
+    def recalled(self, stream: LedStream) -> Task | None:
+        """`next` for a leader that was called back."""
+        with self.mutex:
+            self.idle.remove(stream)
+        stream.flight[0] = runner.LANDED
+        return self.next(stream)
+
+    def give_back(self, stream: LedStream, task: Task) -> None:
+        """Ends the loan of a stream to a task. Called again after an interrupt, does what is left."""
+        if stream.lent is task:
+            # From here to the end of the block as in StreamExecutor.submit: no Ctrl-C can come in between.
+            stream._pin_caller = False
+            stream.lent = None
+            self.idle += (stream,)
+        # Not before: what is queued, or closes the executor, while the stream is not idle is left to this thread.
+        if self.queue:
+            self.dispatch()
+        if self.closed:
+            stream.ring()
+
+    def retire(self, stream: LedStream) -> bool:
+        """Whether the leader ends here: nothing is queued, nobody has the stream, and no task can come."""
+        with self.mutex:
+            if not self.closed or self.queue or stream not in self.idle or stream.flight[0] != runner.LANDED:
+                return False
+            self.idle.remove(stream)
+            return True
+
+    def leave(self) -> None:
+        """A leader ends, and the threads of its stream have ended."""
+        with self.mutex:
+            self.leading -= 1
+            is_last = self.leading == 0
+        if is_last:
+            self.caller.notify()
+            if self.level is not None:
+                priorities.leave(self.level)
+            self._end()
+
+    def _end(self) -> None:
+        """Calls `ended`, unless somebody did."""
+        with suppress(IndexError):
+            ended = self._ended.pop()
+            ended()
+
+    def withdraw(self, task: Task) -> bool:
+        """Takes a task out of the queue; False when it has begun. True also for one that never got there."""
+        with self.mutex:
+            return self._withdraw(task) or not task.placed
+
+    def _withdraw(self, task: Task) -> bool:
+        for index, entry in enumerate(self.queue):
+            if entry[3] is task:
+                del self.queue[index]
+                return True
+        return False
+
+    def cancel(self, task: Task) -> None:
+        task.control.cancel()
+        quiet: Sequence[partial[None]] = ()
+        with self.mutex:
+            if self._withdraw(task):
+                quiet = self._refuse([task], CancelledError, "The inference was cancelled before it began.")
+        for call_back in quiet:
+            call_back()
+
+    def abandon(self) -> None:
+        """Lets the leaders end when the queue is empty. Takes no lock: the garbage collector calls it, at any point."""
+        self.closed = True
+        for stream in self.streams:
+            stream.close()
+        if self._ended and self._is_over():
+            self._end()
+        self.caller.notify()
+
+    def _is_over(self) -> bool:
+        """Whether all that is left to the leaders is to end; sure only where no work can come."""
+        working = any(stream.flight[0] != runner.LANDED for stream in self.streams)
+        return not self.queue and not working and len(self.idle) == len(self.streams)
+
+    def close(self, cancel: bool) -> None:
+        quiet: Sequence[partial[None]] = ()
+        with self.mutex:
+            if cancel:
+                tasks = [entry[3] for entry in self.queue]
+                self.queue.clear()
+                text = "The compiled model was released before this inference began."
+                quiet = self._refuse(tasks, CancelledError, text)
+            self.abandon()
+        for call_back in quiet:
+            call_back()
+
+    def join(self, deadline: float | None = None) -> str:
+        """Waits for the leaders, they for their workers, and for callbacks; says which are left at the deadline."""
+        if self.is_forked:
+            return ""
+        leaders = [stream.leader for stream in self.streams if stream.leader is not None]
+        for leader in leaders:
+            leader.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        if any(leader.is_alive() for leader in leaders):
+            return "streams"
+        return "" if self.caller.join(deadline) else "callbacks"
+
+    def interrupt(self) -> None:
+        self.close(cancel=True)
+        for stream in self.streams:
+            stream._group.interrupt()
+
+    def forked(self) -> None:
+        self.mutex = threading.RLock()
+        self.is_forked = True
+
+
+def lead(core: Core, stream: LedStream, place: tuple[str, int | None, frozenset[int]], ready: SimpleQueue[str]) -> None:
+    """A leader's life. While it waits it refers to no task: a task may keep the executor alive.
+
+    Those who wait for a task are woken when the leader is back in native code, so that they find the GIL free; until
+    then `finished` keeps the memory of the task's signal.
+    """
+    take_turns_of(OF_LEVEL[stream._group.level])
+    ready.put(enter_stream(*place))
+    nothing: tuple[int, Sequence[np.ndarray]] = (0, ())
+    finished = nothing
+    while True:
+        stream.attend(finished[0])
+        finished = nothing
+        task = core.recalled(stream) if stream.was_recalled else stream.take()
+        while task is not None:
+            core.over(task, _outcome(stream, task))
+            following = core.next(stream)
+            if following is None and not core.closed:
+                finished = (task._address, task._signals) if task.quiet else (core.caller.address + runner.TOLD, ())
+            elif task.quiet:
+                task._release()
+            else:
+                core.caller.notify()
+            task = following
+        if core.closed and core.retire(stream):
+            happen(finished[1])
+            core.caller.notify()
+            stream._group.stop()
+            core.leave()
+            return
+
+
+def _outcome(stream: LedStream, task: Task) -> BaseException | None:
+    """Executes what is left of a task; returns what it raised."""
+    try:
+        task._finish(stream)
+    except BaseException as error:
+        return error
+    return None

@@ -1,0 +1,1 @@
+"""Elementary functions on vectors and on single values."""

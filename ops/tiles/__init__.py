@@ -1,0 +1,1 @@
+"""Register tiles, loop nests, and what they share."""

@@ -1,0 +1,228 @@
+"""The register tile: `rows` x `columns` vector accumulators that every dense convolution and matrix product is made of.
+
+A tile computes `rows` output pixels (rows of A) times `columns` vectors of output channels (columns of B) and keeps
+all of it in registers while it runs over the reduction. Rows lie `step` bytes apart in the source, so every address in
+the inner loop is a base and a constant. Weights are packed in the order they are read, one stream per tile:
+[blocks][kernel height][kernel width][channel][columns][LANES].
+
+An accumulator spilled to the stack costs a quarter of the speed; `tile_shapes` lists the shapes that never spill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, NamedTuple
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from cpuruntime.compiler.isa import LINE
+from cpuruntime.compiler.simd import F32, FLOATS, I64, LANES, call_llvm, f32s, first_lanes, pointer, splat
+
+VECTOR_BYTES = 4 * LANES
+
+
+class Walk(NamedTuple):
+    """The reduction: loop counts, the strides of each loop in the source, and in the weights (bytes).
+
+    `ahead` is the address of what will be multiplied later: each loop body asks for a few lines from there on, then
+    moves it by `ahead_step` (0 to stay where it is).
+    """
+
+    blocks: Any
+    height: Any
+    width: Any
+    steps: Any
+    source_block: Any
+    source_row: Any
+    source_column: Any
+    weight_block: Any
+    weight_row: Any
+    ahead: Any
+    ahead_step: Any
+
+
+class Epilogue(NamedTuple):
+    """What happens before the store, and where the result goes: residual and limits are addresses or 0.
+
+    Limits point at two float32, low and high: they are read for every tile so that they take no register meanwhile.
+    """
+
+    target: Any
+    target_column: Any
+    target_step: Any
+    residual: Any
+    residual_column: Any
+    residual_step: Any
+    bias: Any
+    limits: Any
+    tail: Any
+
+
+class Emitter:
+    """Emits one tile. `step` is the byte distance of rows in the source, None when it is a run-time argument."""
+
+    def __init__(self, builder: ir.IRBuilder, rows: int, columns: int, unroll: int, step: int | None, lines: int = 0):
+        self.builder, self.rows, self.columns, self.unroll, self.step = builder, rows, columns, unroll, step
+        self.lines = lines
+        self.accumulators: dict[tuple[int, int], ir.Value] = {}
+
+    def offset(self, base: ir.Value, *terms: tuple[Any, Any]) -> ir.Value:
+        """base + the sum of count * stride over `terms`."""
+        for count, stride in terms:
+            a, b = (ir.Constant(I64, t) if isinstance(t, int) else t for t in (count, stride))
+            base = self.builder.add(base, self.builder.mul(a, b))
+        return base
+
+    def start(self, bias: ir.Value) -> None:
+        for c in range(self.columns):
+            first = self.builder.load(pointer(self.builder, self.offset(bias, (c, VECTOR_BYTES)), FLOATS), align=4)
+            for r in range(self.rows):
+                self.accumulators[r, c] = cgutils.alloca_once_value(self.builder, first)
+
+    def multiply(self, rows: list[ir.Value], weights: ir.Value, channels: int) -> None:
+        """Adds the products of `channels` successive channels; `rows` are the addresses of the rows' first channel."""
+        builder = self.builder
+        for k in range(channels):
+            at = [self.offset(weights, ((k * self.columns + c) * VECTOR_BYTES, 1)) for c in range(self.columns)]
+            b = [builder.load(pointer(builder, p, FLOATS), align=4) for p in at]
+            for r, row in enumerate(rows):
+                scalar = builder.load(pointer(builder, self.offset(row, (4 * k, 1)), F32), align=4)
+                a = splat(builder, scalar)
+                for c in range(self.columns):
+                    slot = self.accumulators[r, c]
+                    total = call_llvm(builder, f"llvm.fmuladd.v{LANES}f32", FLOATS, [a, b[c], builder.load(slot)])
+                    builder.store(total, slot)
+
+    def reduce(
+        self, source: ir.Value, step: ir.Value, weights: ir.Value, walk: Walk, remainder: ir.Value | None
+    ) -> None:
+        builder, unroll, stride = self.builder, self.unroll, self.columns * VECTOR_BYTES
+        row_step = self.step if self.step is not None else step
+        ahead_at = cgutils.alloca_once_value(builder, walk.ahead)
+        with loops(builder, walk.blocks, walk.height) as (block, y):
+            line = self.offset(source, (block, walk.source_block), (y, walk.source_row))
+            weight_at = cgutils.alloca_once(builder, I64)
+            builder.store(self.offset(weights, (block, walk.weight_block), (y, walk.weight_row)), weight_at)
+            with loops(builder, walk.width, walk.steps) as (x, position):
+                at = self.offset(line, (x, walk.source_column), (position, 4 * unroll))
+                w = builder.load(weight_at)
+                self.fetch_ahead(ahead_at, walk.ahead_step)
+                self.multiply([self.offset(at, (r, row_step)) for r in range(self.rows)], w, unroll)
+                builder.store(self.offset(w, (unroll, stride)), weight_at)
+            if remainder is not None:
+                at = self.offset(line, (walk.steps, 4 * unroll))
+                with cgutils.for_range(builder, remainder) as k:
+                    w = builder.load(weight_at)
+                    here = self.offset(at, (k.index, 4))
+                    self.multiply([self.offset(here, (r, row_step)) for r in range(self.rows)], w, 1)
+                    builder.store(self.offset(w, (1, stride)), weight_at)
+
+    def fetch_ahead(self, ahead_at: ir.Value, ahead_step: ir.Value) -> None:
+        """Asks for `lines` cache lines to come to the second-level cache."""
+        if self.lines == 0:
+            return
+        builder, i32 = self.builder, ir.IntType(32)
+        ahead = builder.load(ahead_at)
+        for line in range(self.lines):
+            at = pointer(builder, self.offset(ahead, (line, LINE)), ir.IntType(8))
+            arguments = [at, ir.Constant(i32, 0), ir.Constant(i32, 2), ir.Constant(i32, 1)]
+            call_llvm(builder, "llvm.prefetch.p0", ir.VoidType(), arguments)
+        builder.store(builder.add(ahead, ahead_step), ahead_at)
+
+    def each(self) -> Iterator[tuple[int, int, ir.Value]]:
+        for (r, c), slot in self.accumulators.items():
+            yield r, c, slot
+
+    def add_residual(self, e: Epilogue, last: ir.Value | None) -> None:
+        builder = self.builder
+        with builder.if_then(builder.icmp_signed("!=", e.residual, ir.Constant(I64, 0))):
+            for r, c, slot in self.each():
+                at = pointer(builder, self.offset(e.residual, (c, e.residual_column), (r, e.residual_step)), FLOATS)
+                if last is not None and c == self.columns - 1:
+                    arguments = [at, ir.Constant(ir.IntType(32), 4), last, ir.Constant(FLOATS, [0.0] * LANES)]
+                    value = call_llvm(builder, f"llvm.masked.load.v{LANES}f32.p0", FLOATS, arguments)
+                else:
+                    value = builder.load(at, align=4)
+                builder.store(builder.fadd(builder.load(slot), value), slot)
+
+    def clamp(self, e: Epilogue) -> None:
+        """max then min in the order that keeps a NaN of the accumulator."""
+        builder = self.builder
+        with builder.if_then(builder.icmp_signed("!=", e.limits, ir.Constant(I64, 0))):
+            at = (pointer(builder, self.offset(e.limits, (4, i)), F32) for i in range(2))
+            low, high = (splat(builder, builder.load(p, align=4)) for p in at)
+            for _, _, slot in self.each():
+                value = builder.load(slot)
+                value = builder.select(builder.fcmp_ordered(">", low, value), low, value)
+                builder.store(builder.select(builder.fcmp_ordered("<", high, value), high, value), slot)
+
+    def write(self, e: Epilogue, last: ir.Value | None) -> None:
+        builder = self.builder
+        for r, c, slot in self.each():
+            at = pointer(builder, self.offset(e.target, (c, e.target_column), (r, e.target_step)), FLOATS)
+            value = builder.load(slot)
+            if last is not None and c == self.columns - 1:
+                arguments = [value, at, ir.Constant(ir.IntType(32), 4), last]
+                call_llvm(builder, f"llvm.masked.store.v{LANES}f32.p0", ir.VoidType(), arguments)
+            else:
+                builder.store(value, at, align=4)
+
+
+@contextmanager
+def loops(builder: ir.IRBuilder, outer: ir.Value, inner: ir.Value) -> Iterator[tuple[ir.Value, ir.Value]]:
+    with cgutils.for_range(builder, outer) as a, cgutils.for_range(builder, inner) as b:
+        yield a.index, b.index
+
+
+@cache
+def make_tile(rows: int, columns: int, unroll: int, step: int | None, plain: bool, lines: int = 0) -> Any:
+    """The tile as an intrinsic `tile(source, step, weights, remainder, walk, epilogue)`; everything is int64.
+
+    `unroll` channels are taken per loop body. `step` is the byte distance of rows in the source, None to take it from
+    the argument. `plain` tiles write row-major matrices: only the first `tail` lanes of the last column exist in the
+    target, and `remainder` channels (below `unroll`) follow the last full step; other tiles ignore both. `lines` cache
+    lines are fetched ahead in each loop body.
+    """
+
+    @intrinsic
+    def tile(typingctx, source, row_step, weights, remainder, walk, epilogue):
+        def codegen(context, builder, sig, args):
+            source, row_step, weights, remainder = args[:4]
+            emitter = Emitter(builder, rows, columns, unroll, step, lines)
+            w = Walk(*cgutils.unpack_tuple(builder, args[4]))
+            e = Epilogue(*cgutils.unpack_tuple(builder, args[5]))
+            emitter.start(e.bias)
+            emitter.reduce(source, row_step, weights, w, remainder if plain else None)
+            last = first_lanes(builder, e.tail) if plain else None
+            emitter.add_residual(e, last)
+            emitter.clamp(e)
+            emitter.write(e, last)
+            return context.get_dummy_value()
+
+        shapes = types.Tuple([types.int64] * 11), types.Tuple([types.int64] * 9)
+        return types.void(*[types.int64] * 4, *shapes), codegen
+
+    return tile
+
+
+@intrinsic
+def fma_chain(typingctx, count):
+    """`count` rounds of 12 independent multiply-adds that stay in registers: what a core can do at most."""
+
+    def codegen(context, builder, sig, args):
+        name = f"llvm.fmuladd.v{LANES}f32"
+        one, half = (ir.Constant(FLOATS, [v] * LANES) for v in (1.0001, 0.5))
+        totals = [cgutils.alloca_once_value(builder, ir.Constant(FLOATS, [float(i)] * LANES)) for i in range(12)]
+        with cgutils.for_range(builder, args[0]):
+            for total in totals:
+                builder.store(call_llvm(builder, name, FLOATS, [builder.load(total), one, half]), total)
+        result = builder.load(totals[0])
+        for total in totals[1:]:
+            result = builder.fadd(result, builder.load(total))
+        return result
+
+    return f32s(types.int64), codegen

@@ -1,0 +1,59 @@
+"""Which register tiles exist: shapes that keep every accumulator in a register, and no more than make a difference.
+
+`rows` x `columns` accumulators, `columns` weights and a broadcast must fit. With 32 registers LLVM spills 14x2 and 7x4,
+so products stay at 24 or below; "generic" has 16 and needs one more for each product, having no multiply-add. A test
+compiles every shape listed here and holds it at zero spills.
+"""
+
+from __future__ import annotations
+
+from cpuruntime.compiler.isa import current
+
+_WIDE = (
+    (8, 2), (7, 2), (8, 3), (7, 3), (6, 4), (5, 5), (4, 4), (4, 2), (2, 4), (2, 2), (1, 8), (1, 4), (1, 2),
+    (14, 1), (12, 1), (7, 1), (4, 1), (2, 1), (1, 1),
+)  # fmt: skip
+
+_BY_ISA: dict[str, tuple[tuple[int, int], ...]] = {
+    "avx512": _WIDE,
+    "neon": _WIDE,
+    "avx2": (
+        (6, 2), (5, 2), (4, 3), (4, 2), (3, 3), (3, 2), (2, 4), (2, 2), (1, 8), (1, 4), (1, 2),
+        (8, 1), (7, 1), (4, 1), (2, 1), (1, 1),
+    ),
+    "generic": (
+        (3, 2), (2, 4), (2, 2), (1, 8), (1, 4), (1, 2), (7, 1), (4, 1), (2, 1), (1, 1),
+    ),
+}  # fmt: skip
+
+# Tiles of Winograd's method beside these, where there are 32 registers: more rows read fewer weights, and a map of few
+# tiles takes what divides it.
+_TALL = ((12, 2), (10, 2), (9, 2))
+
+# Rows of lane tiles: 14 and 7 divide the images of ImageNet's networks.
+_LANE_ROWS = (14, 10, 8, 7, 4, 2, 1)
+# Registers beside accumulators and weights. Without multiply-adds products take more of them.
+_SPARE = {"avx512": 2, "neon": 2, "avx2": 2, "generic": 4}
+_MOVES = 5  # more of them where inputs change lanes
+_MOST_LANE_ROWS = {"avx512": 14, "neon": 14, "avx2": 10, "generic": 7}
+
+
+def tile_shapes() -> tuple[tuple[int, int], ...]:
+    """(rows, columns) of the tiles for the instruction set in use; among equally cheap ones the first is taken."""
+    return _BY_ISA[current().name]
+
+
+def winograd_shapes() -> tuple[tuple[int, int], ...]:
+    """(rows, columns) of the tiles for the products of Winograd's method."""
+    return tile_shapes() + (_TALL if current().registers >= 32 else ())
+
+
+def lane_rows(taps: int, moved: bool = False) -> tuple[int, ...]:
+    """Rows of the lane tiles that slide over `taps` kernel columns, largest first: those that fit the registers.
+
+    `moved`: inputs are moved to the lanes of their group's outputs.
+    """
+    isa = current()
+    spare = _SPARE[isa.name] + (_MOVES if moved else 0)
+    most = min(_MOST_LANE_ROWS[isa.name], isa.registers - taps - spare)
+    return tuple(rows for rows in _LANE_ROWS if rows <= most)
