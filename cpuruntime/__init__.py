@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from cpuruntime.api.compiled_model import CompiledModel
     from cpuruntime.api.core import Core, Version, compile_model
     from cpuruntime.api.infer_request import InferRequest
-    from cpuruntime.api.model import Model
-    from cpuruntime.api.ports import ConstOutput, Output
+    from cpuruntime.api.model import Model, Output
+    from cpuruntime.api.ports import ConstOutput
     from cpuruntime.api.request.latency import LatencyAnatomy
     from cpuruntime.api.tensor import Tensor
-    from cpuruntime.devices.interface import Explanation, ProfilingInfo
+    from cpuruntime.devices.explanation import Explanation, ProfilingInfo
     from cpuruntime.frontend.light_models import light_model
     from cpuruntime.graph import Dimension, PartialShape, Shape, Type
     from cpuruntime.hints import StreamPlan
@@ -50,13 +50,13 @@ _HOMES = {
     "ConstOutput": "api.ports",
     "Core": "api.core",
     "Dimension": "graph",
-    "Explanation": "devices.interface",
+    "Explanation": "devices.explanation",
     "InferRequest": "api.infer_request",
     "LatencyAnatomy": "api.request.latency",
     "Model": "api.model",
-    "Output": "api.ports",
+    "Output": "api.model",
     "PartialShape": "graph",
-    "ProfilingInfo": "devices.interface",
+    "ProfilingInfo": "devices.explanation",
     "Shape": "graph",
     "StreamPlan": "hints",
     "Tensor": "api.tensor",

@@ -6,10 +6,11 @@ import threading
 from types import TracebackType
 from typing import Any
 
-from cpuruntime.api.infer_request import InferRequest, Shared
+from cpuruntime.api.infer_request import InferRequest
 from cpuruntime.api.ports import ConstOutput, describe_all, position
 from cpuruntime.api.results import Results
-from cpuruntime.devices.interface import Explanation
+from cpuruntime.api.shared import Shared
+from cpuruntime.devices.explanation import Explanation
 from cpuruntime.errors import InvalidArgumentError, UnsupportedError, nearest
 from cpuruntime.graph import Type
 

@@ -11,8 +11,8 @@ import onnx
 
 from cpuruntime import properties
 from cpuruntime.api.compiled_model import CompiledModel
-from cpuruntime.api.infer_request import Shared
 from cpuruntime.api.model import Model
+from cpuruntime.api.shared import Shared
 from cpuruntime.devices import registry
 from cpuruntime.devices.interface import Plugin
 from cpuruntime.errors import DeviceUnavailableError, InvalidArgumentError
@@ -100,7 +100,7 @@ class Core:
         plugin = self._usable("CPU" if device_name is None else device_name)
         settings = self._settings(plugin, config)
         source = model if isinstance(model, Model) else self.read_model(model, weights)
-        return CompiledModel(Shared(plugin.compile(source.graph, settings)))
+        return CompiledModel(Shared(plugin.compile(source.graph, settings), CompiledModel))
 
     def query_model(
         self, model: Model, device_name: str, properties: Mapping[str, Any] | None = None

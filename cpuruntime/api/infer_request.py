@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Generator, Mapping
 from threading import get_ident
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cpuruntime.api.callback import Callback
-from cpuruntime.api.ports import ConstOutput, Ports, describe_all, position
+from cpuruntime.api.ports import ConstOutput, describe_all, position
 from cpuruntime.api.request.awaiting import wait_in_loop
 from cpuruntime.api.request.bindings import RUN, Bindings, InferenceRun
 from cpuruntime.api.request.latency import LatencyAnatomy
 from cpuruntime.api.request.terms import parse_terms, parse_timeout
 from cpuruntime.api.results import Results
+from cpuruntime.api.shared import Shared
 from cpuruntime.api.tensor import Tensor
-from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, ProfilingInfo, QuietRequest, Terms
+from cpuruntime.devices.explanation import ProfilingInfo
+from cpuruntime.devices.interface import TERMS, DeviceRequest, QuietRequest, Terms
 from cpuruntime.errors import UnsupportedError
 from cpuruntime.graph import Type
 from cpuruntime.host.forks import alive, threads_are_gone
 
-if TYPE_CHECKING:
-    from cpuruntime.api.compiled_model import CompiledModel
-
 Hook = Callable[["InferRequest", "BaseException | None"], None]
-
-
-class Shared:
-    """What a compiled model and all its requests share; when the last of them is gone, the device's model is closed."""
-
-    def __init__(self, device: DeviceModel) -> None:
-        self.device = device
-        self.ports = Ports(device.inputs, device.outputs)
-        self.close = weakref.finalize(self, device.close)
 
 
 class InferRequest:
@@ -429,11 +418,9 @@ class InferRequest:
         """The outputs of the compiled model."""
         return list(self._shared.ports.outputs)
 
-    def get_compiled_model(self) -> CompiledModel:
+    def get_compiled_model(self) -> Any:
         """The compiled model the request belongs to."""
-        from cpuruntime.api.compiled_model import CompiledModel
-
-        return CompiledModel(self._shared)
+        return self._shared.compiled_model(self._shared)
 
     def __repr__(self) -> str:
         return describe_all("InferRequest:", self._shared.ports.inputs, self._shared.ports.outputs)

@@ -6,11 +6,27 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-from cpuruntime.api.ports import Output, describe_all, keys, position
-from cpuruntime.devices.interface import PortInfo
+from cpuruntime.api.ports import ConstOutput, describe_all, keys, position
+from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.graph import Graph, PartialShape
 from cpuruntime.operators.shape_inference import reshape
+
+
+class Output(ConstOutput):
+    """An input or output of a model: shows what a reshape made of it. Otherwise as `ConstOutput`."""
+
+    __slots__ = ("_model", "_side")
+
+    def __init__(self, model: Model, side: str, index: int) -> None:
+        self._model = model
+        self._side = side
+        self._index = index
+
+    @property
+    def info(self) -> PortInfo:
+        """Name, type and shape."""
+        return self._model.port_info(self._side, self._index)
 
 
 class Model:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cpuruntime.devices.interface import PortInfo
+from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import InvalidArgumentError, nearest
 from cpuruntime.graph import PartialShape, Shape, Type
-
-if TYPE_CHECKING:
-    from cpuruntime.api.model import Model
 
 
 class ConstOutput:
@@ -88,22 +85,6 @@ class ConstOutput:
 
     def __repr__(self) -> str:
         return describe(self.info, type(self).__name__)
-
-
-class Output(ConstOutput):
-    """An input or output of a model: shows what a reshape made of it. Otherwise as `ConstOutput`."""
-
-    __slots__ = ("_model", "_side")
-
-    def __init__(self, model: Model, side: str, index: int) -> None:
-        self._model = model
-        self._side = side
-        self._index = index
-
-    @property
-    def info(self) -> PortInfo:
-        """Name, type and shape."""
-        return self._model.port_info(self._side, self._index)
 
 
 def describe(info: PortInfo, kind: str = "ConstOutput") -> str:

@@ -12,7 +12,7 @@ from support.onnx_models import one_input, two_inputs
 import cpuruntime as ov
 from cpuruntime import InvalidArgumentError, Tensor, Type, UnsupportedError
 from cpuruntime.api.request.conversion import to_array
-from cpuruntime.devices.interface import PortInfo
+from cpuruntime.devices.ports import PortInfo
 
 X = np.array([[-3, -2, -1], [0, 1, 2]], np.float32)
 Y = np.ones((2, 3), np.float32)

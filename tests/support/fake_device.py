@@ -10,17 +10,9 @@ import numpy as np
 
 from cpuruntime.api.compiled_model import CompiledModel
 from cpuruntime.api.infer_request import Shared
-from cpuruntime.devices.interface import (
-    TERMS,
-    DeviceModel,
-    DeviceRequest,
-    Done,
-    Explanation,
-    PortInfo,
-    ProfilingInfo,
-    Row,
-    Terms,
-)
+from cpuruntime.devices.explanation import Explanation, ProfilingInfo, Row
+from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, Done, Terms
+from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import CancelledError, Error
 from cpuruntime.graph import PartialShape, Type
 from cpuruntime.host.memory import aligned_zeros
@@ -119,7 +111,7 @@ class FakeModel(DeviceModel):
 def compile_fake(work: Callable[[], object] = lambda: None) -> tuple[CompiledModel, FakeModel]:
     """A compiled model on the fake device, and the device's side of it."""
     model = FakeModel(work)
-    return CompiledModel(Shared(model)), model
+    return CompiledModel(Shared(model, CompiledModel)), model
 
 
 class Gate:

@@ -23,7 +23,7 @@ from cpuruntime.cli.measure import Limits, Measurement, measure_async, measure_s
 from cpuruntime.cli.model_options import batched_shapes
 from cpuruntime.cli.parser import boolean, parse_per_device, parse_shapes
 from cpuruntime.cli.report import Progress, Report, profile_rows, profile_table
-from cpuruntime.devices.interface import Row
+from cpuruntime.devices.explanation import Row
 
 
 def parse(line: str) -> argparse.Namespace:

@@ -12,7 +12,8 @@ import numpy as np
 from cpuruntime.api.ports import ConstOutput, Ports, position
 from cpuruntime.api.request.conversion import check_shape, pairs, to_array
 from cpuruntime.api.tensor import Tensor
-from cpuruntime.devices.interface import DeviceRequest, PortInfo, QuietRequest
+from cpuruntime.devices.interface import DeviceRequest, QuietRequest
+from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import BusyError, InvalidArgumentError
 
 RUN = "run"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cpuruntime.api.tensor import Tensor
-from cpuruntime.devices.interface import PortInfo
+from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.graph import Type
 

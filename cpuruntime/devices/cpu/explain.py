@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cpuruntime.devices.cpu.request import CpuRequest
-from cpuruntime.devices.interface import Row
+from cpuruntime.devices.explanation import Row
 from cpuruntime.program.plan.planner import FallbackStep, Step
 from cpuruntime.program.program import Instance, Program, is_small
 from cpuruntime.program.report.roofs import Roofs

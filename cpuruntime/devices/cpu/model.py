@@ -16,7 +16,9 @@ from cpuruntime.devices.cpu.progress import CompileProgress
 from cpuruntime.devices.cpu.request import LEVELS, CpuRequest
 from cpuruntime.devices.cpu.streams import effects
 from cpuruntime.devices.cpu.streams.placement import newcomers
-from cpuruntime.devices.interface import DeviceModel, DeviceRequest, Explanation, PortInfo
+from cpuruntime.devices.explanation import Explanation
+from cpuruntime.devices.interface import DeviceModel, DeviceRequest
+from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import Error
 from cpuruntime.graph import Graph, PartialShape
 from cpuruntime.hints import StreamPlan

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from cpuruntime.devices.interface import TERMS, Done, ProfilingInfo, QuietRequest, Terms
+from cpuruntime.devices.explanation import ProfilingInfo
+from cpuruntime.devices.interface import TERMS, Done, QuietRequest, Terms
 from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.host.memory import aligned_zeros
 from cpuruntime.program.plan.planner import FallbackStep

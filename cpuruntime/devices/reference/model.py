@@ -12,17 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from cpuruntime.devices.interface import (
-    TERMS,
-    DeviceModel,
-    DeviceRequest,
-    Done,
-    Explanation,
-    PortInfo,
-    ProfilingInfo,
-    Row,
-    Terms,
-)
+from cpuruntime.devices.explanation import Explanation, ProfilingInfo, Row
+from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, Done, Terms
+from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import CancelledError, DeadlineExceededError, Error, InvalidArgumentError
 from cpuruntime.graph import Graph, Node, Value
 from cpuruntime.host.forks import threads_are_gone

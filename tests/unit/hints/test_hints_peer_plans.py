@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from support.machines import machine, rows_of
 
-from cpuruntime.hints import candidates, divide, is_latency
+from cpuruntime.hints import candidates
+from cpuruntime.hints.resolver import divide, is_latency
 from cpuruntime.properties import PROPERTIES, Settings, parse
 
 PLANS = json.loads((Path(__file__).parent / "peer_plans.json").read_text())

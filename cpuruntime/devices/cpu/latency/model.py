@@ -15,7 +15,8 @@ from cpuruntime.devices.cpu.request import CpuRequest
 from cpuruntime.devices.cpu.streams.calibration import all_at_once
 from cpuruntime.devices.cpu.streams.effects import tries_other_streams
 from cpuruntime.devices.cpu.streams.placement import place
-from cpuruntime.devices.interface import DeviceModel, DeviceRequest, Explanation
+from cpuruntime.devices.explanation import Explanation
+from cpuruntime.devices.interface import DeviceModel, DeviceRequest
 from cpuruntime.errors import OverloadedError
 from cpuruntime.graph import Graph
 from cpuruntime.hints import Chosen, StreamPlan, counted, plan_streams

@@ -13,7 +13,8 @@ from cpuruntime.devices.cpu.latency.admission import Ticket
 from cpuruntime.devices.cpu.latency.batches import Batch, Batches
 from cpuruntime.devices.cpu.model import CpuModel
 from cpuruntime.devices.cpu.request import CpuRequest
-from cpuruntime.devices.interface import TERMS, DeviceRequest, Done, ProfilingInfo, Terms
+from cpuruntime.devices.explanation import ProfilingInfo
+from cpuruntime.devices.interface import TERMS, DeviceRequest, Done, Terms
 from cpuruntime.errors import CancelledError
 from cpuruntime.streams.job import Job
 from cpuruntime.streams.task import Stream, Task
