@@ -8,9 +8,9 @@ from typing import Any
 
 import onnx
 import pytest
+from support.house import ROOT
 from support.machines import machine
 from support.onnx_models import one_input
-from support.repo_map import ROOT
 
 import cpuruntime as ov
 from cpuruntime.cli.main import main

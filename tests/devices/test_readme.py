@@ -8,8 +8,8 @@ from pathlib import Path
 import onnx
 import pytest
 from onnx import helper
+from support.house import ROOT
 from support.onnx_models import make_model
-from support.repo_map import ROOT
 
 
 def test_the_python_example_runs(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.repo_map import ROOT
+from support.house import ROOT
 
 import cpuruntime.properties as props
 import cpuruntime.properties.hint as hints
