@@ -5,6 +5,7 @@
     python bench/kernels.py -m model.onnx --json F  the same for another model: a file, light:NAME or bench:NAME
     python bench/kernels.py --tiles                 every register tile on a 1x1 and on a 3x3 convolution
     python bench/kernels.py --choices               every candidate of every choice: how good the estimates are
+    python bench/kernels.py --cases pooling         every case of a family in tests/cases, or of all of them
     python bench/kernels.py --bandwidth             how fast memory can be read, by working set
 
 Each kernel is timed alone, again and again on the same memory ("GFLOP/s", "GB/s": median over the rounds; "best": the
@@ -21,6 +22,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ import cpuruntime as ov
 from cpuruntime.cli.model_options import batched_shapes
 from cpuruntime.cli.parser import Parser, positive
 from cpuruntime.compiler import isa
-from cpuruntime.errors import Error, UnsupportedError
+from cpuruntime.errors import Error, InvalidArgumentError, UnsupportedError
 from cpuruntime.graph import Graph
 from cpuruntime.ops.tiles.tile_shapes import tile_shapes
 from cpuruntime.program.plan.planner import Step
@@ -43,6 +45,7 @@ from kernel.report import Column, Row, table
 from peer.models import BUILT
 from peer.report import machine
 
+TESTS = Path(__file__).resolve().parents[1] / "tests"
 # Layers on which tiles are compared: (input channels, output channels, height and width, kernel).
 TILE_LAYERS = ((1024, 256, 14, 1), (256, 256, 14, 3))
 EVERYTHING = 1_000_000  # more row tiles than a layer has
@@ -58,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     add("--exact", action="store_true", help="compute every convolution directly, none by Winograd's method")
     add("--tiles", action="store_true", help="measure every register tile instead of a model")
     add("--choices", action="store_true", help="measure every candidate of every choice in a model")
+    add("--cases", default=None, metavar="FAMILY", help="measure the cases of tests/cases/FAMILY.py, or 'all'")
     add("--bandwidth", action="store_true", help="measure the memory's roofs instead of a model")
     add("--rounds", type=positive, default=15, help="samples of each figure (default: 15)")
     add("--json", type=Path, default=None, metavar="FILE", help="write everything measured to FILE")
@@ -74,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             results = measure_bandwidth(options.rounds)
         elif options.tiles:
             results = measure_tiles(options.rounds)
+        elif options.cases:
+            results = measure_cases(options.cases, options.rounds)
         elif options.choices:
             results = measure_choices(options.model, options.batch_size)
         else:
@@ -91,7 +97,7 @@ def measure_model(name: str, batch: int | None, exact: bool, rounds: int) -> dic
     """Prints and returns the rows of all steps of a model."""
     peak, roof = FmaPeak(), ReadRoof()
     runnable = Runnable(optimised(read(name, batch)), exact)
-    timings = measure_program(runnable, lambda step: step.layout != "halo", rounds, peak)
+    timings = measure_program(runnable, _no_halo, rounds, peak)
     heavy = [t for t in timings if _is_compute(t.step)]
     light = [t for t in timings if not _is_compute(t.step)]
     layers = [report.compute_row(t, peak) for t in heavy]
@@ -138,6 +144,10 @@ def choice_row(choice: Choice) -> Row:
     }  # fmt: skip
 
 
+def _no_halo(step: Step) -> bool:
+    return step.layout != "halo"
+
+
 def _is_compute(step: Step) -> bool:
     """Whether multiply-adds and not memory decide: products of a few rows are read from memory weight by weight."""
     return family(step) in COMPUTE and (family(step) != "matmul" or step.arguments["rows"] >= 8)
@@ -152,6 +162,24 @@ def read(name: str, batch: int | None) -> Graph:
     if any(port.partial_shape.is_dynamic for port in model.inputs):
         raise UnsupportedError(f"'{name}' has open input shapes; give the batch with -b or a model with fixed shapes.")
     return model.graph
+
+
+CASE_COLUMNS = (Column("case", "case"), *report.MEMORY_COLUMNS[:6], Column("gflops", "GFLOP/s", ".1f"))
+
+
+def measure_cases(family: str, rounds: int) -> dict[str, Any]:
+    """Prints and returns the steps of each test case of a family, or of all families, with the work they do."""
+    sys.path.append(str(TESTS))
+    cases = import_module("cases")
+    if family not in (*cases.FAMILIES, "all"):
+        raise InvalidArgumentError(f"there are no cases of '{family}'; choose all, {', '.join(cases.FAMILIES)}.")
+    peak, found = FmaPeak(), []
+    for name in cases.FAMILIES if family == "all" else (family,):
+        for case in cases.rows(name):
+            for timing in measure_program(Runnable(case.graph(), feeds=case.feeds()), _no_halo, rounds, peak):
+                found.append({"family": name, "case": case.name, **report.case_row(timing)})
+    print(table(CASE_COLUMNS, found))
+    return {"peak": peak.measured, "cases": found}
 
 
 def measure_tiles(rounds: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from unittest.mock import patch
 
 import numpy as np
@@ -21,9 +21,12 @@ from cpuruntime.program.tuning.tiles import Tiling
 
 
 class Runnable:
-    """A graph of static shapes as steps for one thread, with random inputs; `exact` does without Winograd's method."""
+    """A graph of static shapes as steps for one thread; `exact` does without Winograd's method.
 
-    def __init__(self, graph: Graph, exact: bool = False) -> None:
+    Its inputs are `feeds` or else random.
+    """
+
+    def __init__(self, graph: Graph, exact: bool = False, feeds: Mapping[str, np.ndarray] | None = None) -> None:
         slow = [node.where for node in graph.nodes if isinstance(find(node), str)]
         assert not slow, f"no kernels for {', '.join(slow)}"
         planner = Planner(graph, WeightStore(), exact=exact)
@@ -32,7 +35,7 @@ class Runnable:
         self.steps: list[Step] = self.program.steps
         self.instance = self.program.instantiate()
         generator = np.random.default_rng(0)
-        self._inputs = [_random(value, generator) for value in graph.inputs]
+        self._inputs = [feeds[v.name] if feeds else _random(v, generator) for v in graph.inputs]
         self._outputs = [np.empty(v.static_shape, v.element_type.to_dtype()) for v in graph.outputs]
         for place, arrays in ((Place.INPUT, self._inputs), (Place.OUTPUT, self._outputs)):
             for index, array in enumerate(arrays):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cpuruntime.program.report.roofs import FmaPeak, ReadRoof
-from cpuruntime.program.report.work import Flops, flops, moved_bytes
+from cpuruntime.program.report.work import COMPUTE, Flops, family, flops, moved_bytes
 from kernel.describe import describe
 from kernel.measure import Timing
 
@@ -127,6 +127,20 @@ def memory_row(timing: Timing, roof: ReadRoof) -> Row:
         "in_program": size / timing.within / 1e9,
         "roof": limit / 1e9,
         "share": size / timing.median / limit,
+    }
+
+
+def case_row(timing: Timing) -> Row:
+    """One kind of step of a test case: both its memory and, where it has such work, its arithmetic."""
+    step, size = timing.step, moved_bytes(timing.step)
+    return {
+        "layer": describe(step),
+        "kernel": step.kernel.name,
+        "count": timing.count,
+        "kilobytes": size / 1e3,
+        "microseconds": timing.median * 1e6,
+        "bandwidth": size / timing.median / 1e9,
+        "gflops": flops(step).nominal / timing.median / 1e9 if family(step) in COMPUTE else None,
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from cases import rows
 from onnx import helper, numpy_helper
 from support.convolutions import FAMILIES, Case
 from support.kernels import LANES
@@ -184,6 +185,14 @@ def test_choices(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for row in found:
         assert row["loss"] >= 0
         assert all(seconds > 0 for _, _, seconds in row["candidates"])
+
+
+def test_cases_of_a_family(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = run(tmp_path, "--cases", "grid_sample")["cases"]
+    assert {row["case"] for row in found} == {case.name for case in rows("grid_sample")}
+    assert all(row["microseconds"] > 0 and row["kernel"].startswith("grid_sample") for row in found)
+    assert kernels.main(["--cases", "grid"]) == 1
+    assert "no cases of 'grid'; choose all, " in capsys.readouterr().err
 
 
 def test_bandwidth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

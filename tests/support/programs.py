@@ -1,4 +1,4 @@
-"""Graphs of one node, planned as in a compiled model and run step by step in guarded memory.
+"""Graphs, planned as in a compiled model and run step by step in guarded memory.
 
 Everything that a program does not write itself is NaN: a halo that was not cleared, or an element that nobody wrote,
 shows in the result.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -32,40 +33,67 @@ def activation(name: str, shape: Sequence[int]) -> Value:
     return Value(name, Type.f32, shape)
 
 
-class NodeProgram:
-    """The program of a graph of one node; `watched` are its steps by the kernel families that a test is about.
-
-    `exact` plans do without Winograd's method. `prepare` may change the planner's layouts before it plans. Each watched
-    step is checked to write all of its target, pad lanes included, and nothing else but its scratch memory.
-    """
+class GuardedProgram:
+    """The program of an optimised graph in guarded memory; `exact` plans do without Winograd's method."""
 
     def __init__(
         self,
-        node: Node,
+        graph: Graph,
         *,
         threads: int = 1,
-        watched: Sequence[str] = (),
-        prepare: Prepare | None = None,
+        prepare: Callable[[Planner], None] | None = None,
         weights: WeightStore | None = None,
         exact: bool = True,
     ) -> None:
-        inputs = [v for v in node.inputs if v is not None and v.constant is None]
-        self.node = node
-        self.planner = Planner(
-            Graph("one node", inputs, node.outputs, [node]), weights or WeightStore(), threads, exact
-        )
+        missing = [found for found in map(find, graph.nodes) if isinstance(found, str)]
+        assert not missing, missing
+        self.graph = graph
+        self.planner = Planner(graph, weights or WeightStore(), threads, exact)
         if prepare:
-            prepare(self.planner, node)
-        found = find(node)
-        assert not isinstance(found, str), found
+            prepare(self.planner)
         self.planner.plan()
         self.program = Program(self.planner)
-        self.watched = [step for step in self.program.steps if step.kernel.name.startswith(tuple(watched))]
-        assert self.watched or not watched
         self._instance = self.program.instantiate()
         self._arena = guarded((self.program.arena_size,), np.uint8)
         addresses = self._arena.address + self.program.arena_offsets
         self._instance.arguments[self.program.arena_words] = addresses
+
+    def run_all(self, *inputs: np.ndarray, threads: int = 1) -> list[np.ndarray]:
+        """All outputs of the graph. The lanes beyond the channels of blocked inputs hold `PAD_LANE`."""
+        self._arena.erase()
+        held = [holding(x) for x in inputs]
+        results = [guarded(value.static_shape, value.element_type.to_dtype()) for value in self.graph.outputs]
+        for place, arrays in ((Place.INPUT, held), (Place.OUTPUT, results)):
+            for index, array in enumerate(arrays):
+                self._instance.bind(place, index, array.address)
+        for step, offset in zip(self.program.steps, self.program.block_offsets):
+            self._run_step(step, self._instance.arguments.ctypes.data + int(offset), threads)
+        for array in (*held, *results):
+            array.check()
+        self._arena.check()
+        return [result.array for result in results]
+
+    def _run_step(self, step: Step, block: int, threads: int) -> None:
+        for thread in range(threads):
+            step.kernel.entry(block, thread, threads)
+
+
+class NodeProgram(GuardedProgram):
+    """The program of a graph of one node; `watched` are its steps by the kernel families that a test is about.
+
+    `prepare` may change the planner's layouts before it plans. Each watched step is checked to write all of its target,
+    pad lanes included, and nothing else but its scratch memory.
+    """
+
+    def __init__(
+        self, node: Node, *, watched: Sequence[str] = (), prepare: Prepare | None = None, **options: Any
+    ) -> None:
+        self.node = node
+        inputs = [v for v in node.inputs if v is not None and v.constant is None]
+        graph = Graph("one node", inputs, node.outputs, [node])
+        super().__init__(graph, prepare=prepare and (lambda planner: prepare(planner, node)), **options)
+        self.watched = [step for step in self.program.steps if step.kernel.name.startswith(tuple(watched))]
+        assert self.watched or not watched
 
     @property
     def kernels(self) -> list[str]:
@@ -73,28 +101,14 @@ class NodeProgram:
         return [step.kernel.name for step in self.watched]
 
     def run(self, *inputs: np.ndarray, threads: int = 1) -> np.ndarray:
-        """The node's first output. The lanes beyond the channels of blocked inputs hold `PAD_LANE`."""
-        self._arena.erase()
-        held = [holding(x) for x in inputs]
-        results = [guarded(value.static_shape, value.element_type.to_dtype()) for value in self.node.outputs]
-        for place, arrays in ((Place.INPUT, held), (Place.OUTPUT, results)):
-            for index, array in enumerate(arrays):
-                self._instance.bind(place, index, array.address)
-        for step, offset in zip(self.program.steps, self.program.block_offsets):
-            block = self._instance.arguments.ctypes.data + int(offset)
-            if any(step is one for one in self.watched) and "target_block" in step.arguments:
-                self._run_watched(step, block, threads)
-            else:
-                self._run(step, block, threads)
-        for array in (*held, *results):
-            array.check()
-        self._arena.check()
-        return results[0].array
+        """The node's first output."""
+        return self.run_all(*inputs, threads=threads)[0]
 
-    @staticmethod
-    def _run(step: Step, block: int, threads: int) -> None:
-        for thread in range(threads):
-            step.kernel.entry(block, thread, threads)
+    def _run_step(self, step: Step, block: int, threads: int) -> None:
+        if any(step is one for one in self.watched) and "target_block" in step.arguments:
+            self._run_watched(step, block, threads)
+        else:
+            super()._run_step(step, block, threads)
 
     def _run_watched(self, step: Step, block: int, threads: int) -> None:
         """Runs a step that writes the node's output in the arena."""
@@ -104,7 +118,7 @@ class NodeProgram:
         self._elements(owned, view)[...] = True
         self._arena.array[owned] = UNWRITTEN
         before = self._arena.array.copy()
-        self._run(step, block, threads)
+        super()._run_step(step, block, threads)
         if "scratch" in step.arguments:
             scratch = step.arguments["scratch"].storage
             owned[scratch.offset : scratch.offset + scratch.size] = True
