@@ -12,7 +12,6 @@ from cpuruntime.api.results import Results
 from cpuruntime.api.shared import Shared
 from cpuruntime.devices.explanation import Explanation
 from cpuruntime.errors import InvalidArgumentError, UnsupportedError, nearest
-from cpuruntime.graph import Type
 
 
 class CompiledModel:
@@ -82,8 +81,7 @@ class CompiledModel:
             raise InvalidArgumentError(
                 f"Unknown property {property!r} of a compiled model.{hint} It has: {', '.join(known)}."
             )
-        value = device.get_property(property)
-        return Type(value) if property == "INFERENCE_PRECISION_HINT" else value
+        return device.get_property(property)
 
     def set_property(self, properties: Any) -> None:
         """Raises UnsupportedError: properties of a compiled model are fixed."""

@@ -17,7 +17,6 @@ from cpuruntime.devices import registry
 from cpuruntime.devices.interface import Plugin
 from cpuruntime.errors import DeviceUnavailableError, InvalidArgumentError
 from cpuruntime.frontend.reader import read
-from cpuruntime.graph import Type
 from cpuruntime.hints import StreamPlan
 from cpuruntime.host.topology import Topology
 from cpuruntime.version import __version__
@@ -186,8 +185,7 @@ class Core:
             raise InvalidArgumentError(f"Property {arguments[0]} belongs to a device: get_property('CPU', ...).")
         if len(arguments) != 2:
             raise InvalidArgumentError("get_property takes a device name and a property.")
-        value = self._plugin(arguments[0]).get_property(arguments[1])
-        return Type(value) if arguments[1] == "INFERENCE_PRECISION_HINT" else value
+        return self._plugin(arguments[0]).get_property(arguments[1])
 
     def get_versions(self, device_name: str) -> dict[str, Version]:
         """The version of a device's code, by the device's name."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from cpuruntime.errors import InvalidArgumentError, nearest
 from cpuruntime.properties import device, hint, streams
-from cpuruntime.properties.declaration import Boolean, Fact, Integer, Property, declared
+from cpuruntime.properties.declaration import Boolean, Fact, Group, Integer, Property, declared
 
 ENVIRONMENT_PREFIX = "CPURUNTIME_"
 OTHER_VARIABLES = ("CACHE_DIR", "DUMP_AFTER", "ISA", "LEDGER_DIR")
@@ -24,40 +24,68 @@ inference_num_threads = Property(
     "INFERENCE_NUM_THREADS",
     Integer(0, maximum=streams.MOST),
     0,
+    group=Group.STREAMS,
+    devices=("CPU",),
+    keyed=True,
     doc="How many threads inference may use in all streams together. 0: all.",
 )
 enable_profiling = Property(
-    "PERF_COUNT", Boolean(), False, doc="Whether each step of an inference is timed for `profiling_info`."
+    "PERF_COUNT",
+    Boolean(),
+    False,
+    group=Group.COMPILING,
+    doc="Whether each step of an inference is timed for `profiling_info`.",
 )
 tuning_budget = Property(
     "TUNING_BUDGET_MS",
     Integer(0),
     2000,
+    group=Group.COMPILING,
+    devices=("CPU",),
+    keyed=True,
     doc="How long measuring may take in one compilation where estimates of kernels are close, in milliseconds. 0: "
     "estimates decide, and nothing measured earlier is used.",
 )
 supported_properties = Property(
-    "SUPPORTED_PROPERTIES", Fact("dict of str to str"), mutability="RO", doc="Each property's name with RO, RW or WO."
+    "SUPPORTED_PROPERTIES",
+    Fact("dict of str to str"),
+    group=Group.DEVICE,
+    mutability="RO",
+    doc="Each property's name with RO, RW or WO.",
 )
 available_devices = Property(
-    "AVAILABLE_DEVICES", Fact("list of str"), mutability="RO", doc="The identifiers of the device's instances."
+    "AVAILABLE_DEVICES",
+    Fact("list of str"),
+    group=Group.DEVICE,
+    mutability="RO",
+    doc="The identifiers of the device's instances.",
 )
 execution_devices = Property(
-    "EXECUTION_DEVICES", Fact("list of str"), mutability="RO", doc="The devices that inference runs on."
+    "EXECUTION_DEVICES",
+    Fact("list of str"),
+    group=Group.MODEL,
+    mutability="RO",
+    doc="The devices that inference runs on.",
 )
-model_name = Property("NETWORK_NAME", Fact("str"), mutability="RO", doc="The compiled model's name.")
+model_name = Property("NETWORK_NAME", Fact("str"), group=Group.MODEL, mutability="RO", doc="The compiled model's name.")
 optimal_number_of_infer_requests = Property(
     "OPTIMAL_NUMBER_OF_INFER_REQUESTS",
     Fact("int"),
+    group=Group.MODEL,
     mutability="RO",
     doc="How many infer requests in flight keep the compiled model busy.",
 )
 range_for_streams = Property(
-    "RANGE_FOR_STREAMS", Fact("(int, int)"), mutability="RO", doc="The least and the most streams that make sense."
+    "RANGE_FOR_STREAMS",
+    Fact("(int, int)"),
+    group=Group.DEVICE,
+    mutability="RO",
+    doc="The least and the most streams that make sense.",
 )
 range_for_async_infer_requests = Property(
     "RANGE_FOR_ASYNC_INFER_REQUESTS",
     Fact("(int, int, int)"),
+    group=Group.DEVICE,
     mutability="RO",
     doc="The least and the most infer requests in flight that make sense, and the step between.",
 )
@@ -70,9 +98,26 @@ PROPERTIES: dict[str, Property] = {
 }
 
 
-def select(*names: str) -> dict[str, Property]:
-    """The declarations of `names`, by name."""
-    return {name: PROPERTIES[name] for name in names}
+def of_device(name: str) -> dict[str, Property]:
+    """The properties of device `name`: those of every device, and those that are declared for it."""
+    return {
+        str(one): one
+        for one in PROPERTIES.values()
+        if one.group != Group.MODEL and (not one.devices or name in one.devices)
+    }
+
+
+def table() -> str:
+    """The properties as Markdown for the documentation, a table for each group."""
+    lines = []
+    for group in Group:
+        lines += [f"## {group}", "", "| property | values | default | devices | |", "|---|---|---|---|---|"]
+        for one in sorted(property for property in PROPERTIES.values() if property.group == group):
+            default = one.default_text() if one.writable else "read only"
+            cells = f"`{one}`", one.values.rule, default, ", ".join(one.devices) or "all", one.doc
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
 
 
 class Settings(dict[str, Any]):
@@ -88,6 +133,15 @@ class Settings(dict[str, Any]):
     def value(self, name: str) -> Any:
         """The value of `name`: the one that was set, else its default."""
         return self[name] if name in self else self.known[name].default
+
+    def resolved(self) -> dict[str, Any]:
+        """The value of each property that can be set, by name."""
+        return {name: self.value(name) for name, declaration in self.known.items() if declaration.writable}
+
+    def key(self) -> dict[str, str]:
+        """What caches have in their keys: the text of each value that somebody set for a property that is `keyed`."""
+        keyed = (declaration for name, declaration in self.known.items() if declaration.keyed and name in self)
+        return {str(declaration): declaration.values.text(self[declaration]) for declaration in keyed}
 
 
 def parse(config: Mapping[Any, Any], known: Mapping[str, Property], owner: str) -> Settings:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from cpuruntime.errors import InvalidArgumentError, UnsupportedError, nearest
+from cpuruntime.graph import Type
 
 Mutability = Literal["RO", "RW", "WO"]
 
@@ -168,30 +169,43 @@ class Choices(Values):
 
 
 class ElementType(Values):
-    """The name of an element type ("f32"); also an object with `get_type_name()`, such as `Type.f32`.
+    """An element type, as `Type.f32`; also its name, "f32", or another object with `get_type_name()`.
 
     Types in `known` that are not in `supported` are refused as unsupported rather than replaced by another.
     """
 
     _ALIASES: Mapping[str, str] = {"fp32": "f32", "fp16": "f16"}
 
-    def __init__(self, known: Iterable[str], supported: Iterable[str]) -> None:
-        self.names = tuple(known)
-        self.supported = tuple(supported)
+    def __init__(self, known: Iterable[Type], supported: Iterable[Type]) -> None:
+        self.names = tuple(one.get_type_name() for one in known)
+        self.supported = tuple(one.get_type_name() for one in supported)
         self.rule = "one of " + ", ".join(self.supported)
 
-    def parse(self, value: Any) -> str:
+    def parse(self, value: Any) -> Type:
         """Parse a type or its name."""
-        if hasattr(value, "get_type_name"):
-            value = value.get_type_name()
-        if not isinstance(value, str):
+        name = value.get_type_name() if hasattr(value, "get_type_name") else value
+        if not isinstance(name, str):
             raise ValueError(value)
-        name = self._ALIASES.get(value.lower(), value.lower())
+        name = self._ALIASES.get(name.lower(), name.lower())
         if name not in self.names:
             raise ValueError(value)
         if name not in self.supported:
-            raise UnsupportedError(f"value {value!r} is not supported here; use {self.rule}.")
-        return name
+            raise UnsupportedError(f"value {name!r} is not supported here; use {self.rule}.")
+        return Type(name)
+
+    def text(self, value: Type) -> str:
+        """Its name."""
+        return value.get_type_name()
+
+
+class Group(Word):
+    """What a property is about; the documentation has a table for each."""
+
+    HINTS = "Hints"
+    STREAMS = "Streams and processors"
+    COMPILING = "Compiling and measuring"
+    DEVICE = "Facts about a device"
+    MODEL = "Facts about a compiled model"
 
 
 class Property(str):
@@ -200,6 +214,9 @@ class Property(str):
     Attributes:
         values: what the property may be.
         default: the value while nobody sets one.
+        group: what it is about.
+        devices: the devices that have it; empty for every device. Those of Group.MODEL only compiled models have.
+        keyed: whether what is planned or measured for a model depends on it, so that keys of caches contain it.
         mutability: "RO" (read only), "RW", or "WO" (write only).
         doc: one sentence for users.
         unset: what holds while nobody sets one, in words, where a device decides that rather than taking `default`.
@@ -207,6 +224,9 @@ class Property(str):
 
     values: Values
     default: Any
+    group: Group
+    devices: tuple[str, ...]
+    keyed: bool
     mutability: Mutability
     doc: str
     unset: str
@@ -216,16 +236,21 @@ class Property(str):
         name: str,
         values: Values,
         default: Any = None,
+        *,
+        group: Group = Group.COMPILING,
+        devices: tuple[str, ...] = (),
+        keyed: bool = False,
         mutability: Mutability = "RW",
         doc: str = "",
         unset: str = "",
     ) -> Property:
         self = super().__new__(cls, name)
         self.values, self.default, self.mutability, self.doc, self.unset = values, default, mutability, doc, unset
+        self.group, self.devices, self.keyed = group, devices, keyed
         return self
 
-    def __getnewargs__(self) -> tuple[Any, ...]:
-        return str(self), self.values, self.default, self.mutability, self.doc, self.unset
+    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, Any]]:
+        return (str(self),), vars(self)
 
     def __call__(self, *value: Any) -> Any:
         """Without a value the name; with one the pair (name, parsed value) that `set_property` takes."""
@@ -244,9 +269,8 @@ class Property(str):
 
         Another default is what holds while nobody sets a value, so the copy then has no `unset` unless one is given.
         """
-        fields = {"values": self.values, "default": self.default, "mutability": self.mutability, "doc": self.doc}
-        fields["unset"] = "" if "default" in changes else self.unset
-        return Property(str(self), **{**fields, **changes})
+        unset = "" if "default" in changes else self.unset
+        return Property(str(self), **{**vars(self), "unset": unset, **changes})
 
     def default_text(self) -> str:
         """What holds while nobody sets a value, for users."""

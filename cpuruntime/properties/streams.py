@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from cpuruntime.properties.declaration import Fact, Integer, Property
+from cpuruntime.properties.declaration import Fact, Group, Integer, Property
 
 
 class Num(int):
@@ -28,6 +28,8 @@ num = Property(
     "NUM_STREAMS",
     Integer(0, {"AUTO": -1, "NUMA": -2}, MOST),
     1,
+    group=Group.STREAMS,
+    keyed=True,
     doc="How many inferences run at a time. 0: each runs in the thread that asks for it. Overrides the hint's choice.",
     unset="by the hint",
 )
@@ -35,17 +37,23 @@ calibration_ms = Property(
     "STREAMS_CALIBRATION_MS",
     Integer(0),
     0,
+    group=Group.COMPILING,
+    devices=("CPU",),
     doc="Milliseconds for compiling to measure which streams are best for the model; the result is kept. 0: none.",
 )
 pinned_cpus = Property(
     "PINNED_CPUS",
     Fact("list of lists of int"),
+    group=Group.MODEL,
+    devices=("CPU",),
     mutability="RO",
     doc="The processors that each stream's threads are pinned to; empty when they are not.",
 )
 cpu_holders = Property(
     "CPU_HOLDERS",
     Fact("dict of int to list of int"),
+    group=Group.DEVICE,
+    devices=("CPU",),
     mutability="RO",
     doc="The processes of this user that have threads pinned to each processor, one for each model.",
 )

@@ -12,8 +12,12 @@ from support.onnx_models import one_input, two_inputs
 
 import cpuruntime as ov
 from cpuruntime.compiler import jit
+from cpuruntime.devices.cpu import CpuPlugin
 from cpuruntime.devices.cpu.streams import calibration, kept
 from cpuruntime.devices.cpu.streams.kept import read_kept, write_kept
+from cpuruntime.operators.demand import Demand
+from cpuruntime.program.plan.weights import WeightStore
+from cpuruntime.properties import Settings
 
 
 @pytest.fixture
@@ -105,9 +109,22 @@ def test_other_settings_and_machines_are_measured_anew(
     compile_measured()
     compile_measured(ENABLE_CPU_PINNING=False)
     assert len(list(folder.glob("*.json"))) == 2
+    compile_measured(PERF_COUNT=True, STREAMS_CALIBRATION_MS=10)
+    assert len(list(folder.glob("*.json"))) == 2, "the programs are the same"
     monkeypatch.setattr(calibration, "processor_name", lambda: "another one")
     compile_measured()
     assert len(list(folder.glob("*.json"))) == 3
+
+
+@pytest.mark.parametrize("name", [name for name, one in CpuPlugin().properties().items() if one.keyed])
+def test_every_keyed_setting_changes_the_key(name: str) -> None:
+    graph = ov.Core().read_model(two_inputs()).graph
+    known = CpuPlugin().properties()
+    one, other = (
+        calibration.Trials(graph, graph, WeightStore(), settings, ov.Topology.read(), Demand()).key
+        for settings in (Settings(known), Settings(known, {name: known[name].default}))
+    )
+    assert one != other
 
 
 def test_nothing_is_measured_where_nothing_is_to_choose(rates: dict[tuple[int, int], float], folder: Path) -> None:

@@ -49,7 +49,7 @@ def test_a_percentile_with_a_target_and_none_at_all(config: dict[str, Any]) -> N
 def test_priorities_with_and_without_the_privilege(
     monkeypatch: pytest.MonkeyPatch, priority: str, meaning: str, privileged: bool, steps: str
 ) -> None:
-    monkeypatch.setattr(effects.claims, "can_step_back", lambda: privileged)
+    monkeypatch.setattr(effects.priorities, "can_step_back", lambda: privileged)
     (found,) = about("MODEL_PRIORITY", effects.sentences(settings(MODEL_PRIORITY=priority), True))
     assert found == (
         f"MODEL_PRIORITY is {priority}: {meaning}, where they share cores; steps in progress step back {steps}"

@@ -19,7 +19,7 @@ ALLOWED: dict[str, str] = {
     "compiler": "",
     "ops": "compiler",
     "graph": "errors",
-    "properties": "errors",
+    "properties": "errors graph",
     "host": "errors properties",
     "operators": "errors graph",
     "streams": "errors host compiler",

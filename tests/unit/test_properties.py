@@ -23,8 +23,8 @@ from cpuruntime.properties import (
     Settings,
     check_environment,
     from_environment,
+    of_device,
     parse,
-    select,
 )
 from cpuruntime.properties.declaration import Integer, Number, declared
 
@@ -59,9 +59,9 @@ def test_every_declaration_is_complete_and_its_default_legal(declaration: props.
         ("PERF_COUNT", "no", False),
         ("PERF_COUNT", "true", True),
         ("PERF_COUNT", False, False),
-        ("INFERENCE_PRECISION_HINT", "f32", "f32"),
-        ("INFERENCE_PRECISION_HINT", "FP32", "f32"),
-        ("INFERENCE_PRECISION_HINT", Type.f32, "f32"),
+        ("INFERENCE_PRECISION_HINT", "f32", Type.f32),
+        ("INFERENCE_PRECISION_HINT", "FP32", Type.f32),
+        ("INFERENCE_PRECISION_HINT", Type.f32, Type.f32),
     ],
 )
 def test_values_are_taken_as_objects_and_as_text(name: str, given: Any, expected: Any) -> None:
@@ -137,7 +137,7 @@ def test_a_precision_that_is_not_there_is_refused_and_never_replaced(precision: 
 
 
 def test_an_unknown_name_suggests_the_nearest_and_lists_all() -> None:
-    known = select("NUM_STREAMS", "PERF_COUNT")
+    known = {name: PROPERTIES[name] for name in ("NUM_STREAMS", "PERF_COUNT")}
     with pytest.raises(InvalidArgumentError, match=r"'NUM_STREAM' of device X. Did you mean 'NUM_STREAMS'\?") as caught:
         parse({"NUM_STREAM": 1}, known, "device X")
     assert "It has: NUM_STREAMS, PERF_COUNT." in str(caught.value)
@@ -158,6 +158,48 @@ def test_settings_know_what_was_chosen_and_what_is_default() -> None:
     assert "NUM_STREAMS" in settings
     assert "PERF_COUNT" not in settings
     assert (settings.value("NUM_STREAMS"), settings.value("PERF_COUNT")) == (4, False)
+
+
+def test_settings_resolve_each_property_that_can_be_set() -> None:
+    resolved = Settings(PROPERTIES, {"NUM_STREAMS": 4}).resolved()
+    assert set(resolved) == {name for name, one in PROPERTIES.items() if one.writable}
+    assert (resolved["NUM_STREAMS"], resolved["PERF_COUNT"]) == (4, False)
+
+
+OTHER_VALUES = {"INFERENCE_PRECISION_HINT": Type.bf16, "MODEL_DISTRIBUTION_POLICY": frozenset(["PIPELINE_PARALLEL"])}
+
+
+@pytest.mark.parametrize("name", [name for name, one in PROPERTIES.items() if one.writable])
+def test_a_cache_key_has_the_values_of_keyed_properties_alone(name: str) -> None:
+    declaration = PROPERTIES[name]
+    others = [OTHER_VALUES[name]] if name in OTHER_VALUES else map(declaration.parse, declaration.values.names or [77])
+    other = next(value for value in others if value != declaration.default)
+    keys = [Settings(PROPERTIES, chosen).key() for chosen in ({}, {name: declaration.default}, {name: other})]
+    assert (keys[0] != keys[1] != keys[2] != keys[0]) == declaration.keyed
+
+
+def test_what_changes_programs_and_streams_is_keyed() -> None:
+    assert {name for name, one in PROPERTIES.items() if one.keyed} == {
+        "ENABLE_CPU_PINNING", "ENABLE_CPU_RESERVATION", "ENABLE_HYPER_THREADING", "EXECUTION_MODE_HINT",
+        "INFERENCE_NUM_THREADS", "INFERENCE_PRECISION_HINT", "LATENCY_TARGET_MS", "MODEL_DISTRIBUTION_POLICY",
+        "NUM_STREAMS", "PERFORMANCE_HINT", "PERFORMANCE_HINT_NUM_REQUESTS", "SCHEDULING_CORE_TYPE", "TUNING_BUDGET_MS",
+    }  # fmt: skip
+
+
+def test_a_device_has_the_properties_of_all_devices_and_its_own() -> None:
+    cpu, other = of_device("CPU"), of_device("OTHER")
+    assert set(other) < set(cpu)
+    assert {"NUM_STREAMS", "FULL_DEVICE_NAME"} <= set(other)
+    assert set(cpu) - set(other) == {name for name, one in cpu.items() if one.devices == ("CPU",)}
+    assert "NETWORK_NAME" not in cpu, "compiled models have it"
+
+
+def test_the_table_has_a_row_for_each_property() -> None:
+    rows = [line.split(" | ") for line in props.table().splitlines() if line.startswith("| `")]
+    assert sorted(row[0].strip("|` ") for row in rows) == sorted(PROPERTIES)
+    assert {len(row) for row in rows} == {5}
+    assert "| `NUM_STREAMS` | an integer >= 0 and <= 8192" in props.table()
+    assert " | by the hint | all | How many inferences run at a time." in props.table()
 
 
 def test_the_environment_sets_writable_properties() -> None:
@@ -244,7 +286,8 @@ def test_properties_survive_copying_and_pickling() -> None:
     assert copy.deepcopy(config) == config
     again = pickle.loads(pickle.dumps(hints.performance_mode))
     assert (again, again.doc, again.default) == ("PERFORMANCE_HINT", hints.performance_mode.doc, "LATENCY")
-    assert pickle.loads(pickle.dumps(props.num_streams)).unset == "by the hint"
+    again = pickle.loads(pickle.dumps(props.inference_num_threads))
+    assert {**vars(again), "values": None} == {**vars(props.inference_num_threads), "values": None}
 
 
 def test_a_device_may_differ_from_the_declaration() -> None:

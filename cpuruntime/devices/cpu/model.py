@@ -91,13 +91,8 @@ class CpuModel(DeviceModel):
 
     def _resolved(self, settings: Settings) -> dict[str, Any]:
         plan = self._streams
-        names = (
-            "PERFORMANCE_HINT", "PERFORMANCE_HINT_NUM_REQUESTS", "EXECUTION_MODE_HINT", "INFERENCE_PRECISION_HINT",
-            "PERF_COUNT", "TUNING_BUDGET_MS", "ENABLE_CPU_RESERVATION", "MODEL_DISTRIBUTION_POLICY",
-            "STREAMS_CALIBRATION_MS", "MODEL_PRIORITY", "LATENCY_TARGET_MS", "LATENCY_PERCENTILE",
-        )  # fmt: skip
         return {
-            **{name: settings.value(name) for name in names},
+            **settings.resolved(),
             "NETWORK_NAME": self.name,
             "NUM_STREAMS": len(plan.streams),
             "INFERENCE_NUM_THREADS": plan.total_threads,

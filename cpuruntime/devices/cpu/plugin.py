@@ -24,35 +24,7 @@ from cpuruntime.host.topology import Topology
 from cpuruntime.operators.demand import demand_of
 from cpuruntime.program.lowerings.catalogue import find
 from cpuruntime.program.plan.weights import WeightStore
-from cpuruntime.properties import Property, Settings, select
-
-_PROPERTIES = select(
-    "SUPPORTED_PROPERTIES",
-    "AVAILABLE_DEVICES",
-    "FULL_DEVICE_NAME",
-    "DEVICE_ARCHITECTURE",
-    "OPTIMIZATION_CAPABILITIES",
-    "RANGE_FOR_STREAMS",
-    "RANGE_FOR_ASYNC_INFER_REQUESTS",
-    "CPU_HOLDERS",
-    "PERFORMANCE_HINT",
-    "PERFORMANCE_HINT_NUM_REQUESTS",
-    "EXECUTION_MODE_HINT",
-    "MODEL_PRIORITY",
-    "NUM_STREAMS",
-    "INFERENCE_NUM_THREADS",
-    "ENABLE_CPU_PINNING",
-    "ENABLE_CPU_RESERVATION",
-    "ENABLE_HYPER_THREADING",
-    "SCHEDULING_CORE_TYPE",
-    "MODEL_DISTRIBUTION_POLICY",
-    "STREAMS_CALIBRATION_MS",
-    "LATENCY_TARGET_MS",
-    "LATENCY_PERCENTILE",
-    "INFERENCE_PRECISION_HINT",
-    "PERF_COUNT",
-    "TUNING_BUDGET_MS",
-)
+from cpuruntime.properties import Property, Settings, of_device
 
 
 class CpuPlugin(Plugin):
@@ -68,7 +40,7 @@ class CpuPlugin(Plugin):
 
     def properties(self) -> dict[str, Property]:
         """Its facts, and the settings that have an effect here."""
-        return _PROPERTIES
+        return of_device(self.name)
 
     def fact(self, name: str) -> Any:
         """The value of a read-only property."""

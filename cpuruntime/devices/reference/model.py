@@ -22,8 +22,6 @@ from cpuruntime.host.memory import aligned_zeros
 from cpuruntime.operators.shape_inference import evaluate
 from cpuruntime.properties import Settings
 
-_SETTINGS = ("PERFORMANCE_HINT", "PERFORMANCE_HINT_NUM_REQUESTS", "PERF_COUNT", "INFERENCE_PRECISION_HINT")
-
 
 def _streams(settings: Settings) -> tuple[int, str]:
     """The number of streams, and the reason for it."""
@@ -45,7 +43,7 @@ class ReferenceModel(DeviceModel):
         self.graph = graph
         self.streams, self._reason = _streams(settings)
         self.profiled: bool = settings.value("PERF_COUNT")
-        resolved = {name: settings.value(name) for name in _SETTINGS} | {
+        resolved = settings.resolved() | {
             "NETWORK_NAME": graph.name,
             "NUM_STREAMS": self.streams,
             "EXECUTION_DEVICES": ["REFERENCE"],

@@ -9,22 +9,7 @@ from typing import Any, ClassVar
 from cpuruntime.devices.interface import DeviceModel, Plugin
 from cpuruntime.devices.reference.model import ReferenceModel
 from cpuruntime.graph import Graph
-from cpuruntime.properties import Property, Settings, select
-
-_PROPERTIES = select(
-    "SUPPORTED_PROPERTIES",
-    "AVAILABLE_DEVICES",
-    "FULL_DEVICE_NAME",
-    "DEVICE_ARCHITECTURE",
-    "OPTIMIZATION_CAPABILITIES",
-    "RANGE_FOR_STREAMS",
-    "RANGE_FOR_ASYNC_INFER_REQUESTS",
-    "PERFORMANCE_HINT",
-    "PERFORMANCE_HINT_NUM_REQUESTS",
-    "NUM_STREAMS",
-    "PERF_COUNT",
-    "INFERENCE_PRECISION_HINT",
-)
+from cpuruntime.properties import Property, Settings, of_device
 
 
 class ReferencePlugin(Plugin):
@@ -38,7 +23,7 @@ class ReferencePlugin(Plugin):
 
     def properties(self) -> dict[str, Property]:
         """Its facts, and the settings that have an effect here."""
-        return _PROPERTIES
+        return of_device(self.name)
 
     def fact(self, name: str) -> Any:
         """The value of a read-only property."""

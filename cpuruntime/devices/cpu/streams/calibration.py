@@ -41,11 +41,6 @@ a program to the next."""
 FASTEST = 50_000
 """Inferences per second above which the caller's interpreter decides the rate, and not the streams."""
 
-_KEYS = (
-    "PERFORMANCE_HINT", "PERFORMANCE_HINT_NUM_REQUESTS", "NUM_STREAMS", "INFERENCE_NUM_THREADS", "ENABLE_CPU_PINNING",
-    "ENABLE_HYPER_THREADING", "SCHEDULING_CORE_TYPE", "MODEL_DISTRIBUTION_POLICY", "EXECUTION_MODE_HINT",
-)  # fmt: skip
-
 Found = Sequence[tuple[Chosen, StreamPlan]]
 """What may be measured, the rules' plan first."""
 
@@ -69,9 +64,8 @@ class Trials:
             for node in self.optimised.nodes
         ]
         machine = replace(self.topology, node=self.topology.cpus[0].node).to_json()
-        asked = {name: str(self.settings.get(name)) for name in _KEYS}
-        facts = [version("cpuruntime"), isa.current().name, processor_name(), machine, asked, nodes]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:40]
+        facts = [version("cpuruntime"), isa.current().name, processor_name(), machine, self.settings.key(), nodes]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:40]
 
 
 def calibrate(trials: Trials) -> Chosen:
