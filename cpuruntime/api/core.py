@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from os import PathLike
 from typing import Any, BinaryIO, NamedTuple
@@ -14,8 +13,8 @@ from cpuruntime.api.compiled_model import CompiledModel
 from cpuruntime.api.model import Model
 from cpuruntime.api.shared import Shared
 from cpuruntime.devices import registry
-from cpuruntime.devices.interface import Plugin
-from cpuruntime.errors import DeviceUnavailableError, InvalidArgumentError
+from cpuruntime.devices.host import Devices, compile_on
+from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.frontend.reader import read
 from cpuruntime.hints import StreamPlan
 from cpuruntime.host.topology import Topology
@@ -39,13 +38,12 @@ class Core:
     """
 
     def __init__(self) -> None:
-        self._plugins: dict[str, Plugin] = {}
-        self._lock = threading.Lock()
+        self._devices = Devices()
 
     @property
     def available_devices(self) -> list[str]:
-        """The names of the devices that can be used here."""
-        return [name for name in registry.registered() if self._reason(name) is None]
+        """The names of the devices that can be used here; of a device with several instances, NAME.ID of each."""
+        return self._devices.devices()
 
     def get_available_devices(self) -> list[str]:
         """The same as `available_devices`."""
@@ -54,8 +52,7 @@ class Core:
     @property
     def unavailable_devices(self) -> dict[str, str]:
         """The devices that cannot be used here, with the reason for each."""
-        reasons = {name: self._reason(name) for name in registry.registered()}
-        return {name: reason for name, reason in reasons.items() if reason is not None}
+        return {name: reason for name, reason in self._devices.unavailable().items() if reason is not None}
 
     def read_model(self, model: ModelSource, weights: None = None, config: Mapping[str, Any] | None = None) -> Model:
         """Read an ONNX model.
@@ -86,7 +83,8 @@ class Core:
 
         Args:
             model: a model, or where to read one from.
-            device_name: the device's name in upper case; None for "CPU".
+            device_name: "CPU", the name of another device, NAME.ID for one of a device's instances, or NAME:ARGUMENTS
+                for a device that runs others ("MULTI:CPU(4),GPU"); None for "CPU".
             config: values by property for this compilation; they override `set_property` and the environment.
             weights: as in `read_model`.
 
@@ -96,18 +94,17 @@ class Core:
             DeviceUnavailableError: the device cannot be used here; the message says why.
             ModelError: the model is wrong.
         """
-        plugin = self._usable("CPU" if device_name is None else device_name)
-        settings = self._settings(plugin, config)
+        plugin = self._devices.usable("CPU" if device_name is None else device_name)
+        settings = plugin.settings(config)
         source = model if isinstance(model, Model) else self.read_model(model, weights)
-        return CompiledModel(Shared(plugin.compile(source.graph, settings), CompiledModel))
+        return CompiledModel(Shared(compile_on(plugin, source.graph, settings), CompiledModel))
 
     def query_model(
         self, model: Model, device_name: str, properties: Mapping[str, Any] | None = None
     ) -> dict[str, str]:
         """The nodes that a device runs on kernels of its own: the device's name by node name."""
-        plugin = self._usable(device_name)
-        native = plugin.query(model.graph, self._settings(plugin, properties))
-        return {node.name: plugin.name for node in model.graph.nodes if node.name in native}
+        native = self._devices.query(model.graph, device_name, properties)
+        return {node.name: device_name for node in model.graph.nodes if node.name in native}
 
     def plan_streams(
         self,
@@ -129,8 +126,8 @@ class Core:
             UnsupportedError: the device has no streams to plan.
             InvalidArgumentError, DeviceUnavailableError, ModelError: as in `compile_model`.
         """
-        plugin = self._usable("CPU" if device_name is None else device_name)
-        settings = self._settings(plugin, config)
+        plugin = self._devices.usable("CPU" if device_name is None else device_name)
+        settings = plugin.settings(config)
         if not isinstance(topology, Topology | None):
             raise InvalidArgumentError(
                 f"plan_streams: topology is {topology!r:.60}; it must be a Topology, as of Topology.from_json(text)."
@@ -154,23 +151,9 @@ class Core:
         if isinstance(config, tuple) and len(config) == 2:
             config = dict([config])
         if len(arguments) == 2:
-            plugin = self._plugin(arguments[0])
-            plugin.set_property(properties.parse(config, plugin.properties(), plugin.label))
-            return
-        self._set_everywhere(config)
-
-    def _set_everywhere(self, config: Any) -> None:
-        plugins = [self._plugins[name] for name in self.available_devices]
-        known = {name: one for plugin in plugins for name, one in plugin.properties().items()}
-        properties.parse(config, known, "any device")
-        own = [
-            properties.parse(
-                {k: v for k, v in config.items() if k in plugin.properties()}, plugin.properties(), plugin.label
-            )
-            for plugin in plugins
-        ]
-        for plugin, settings in zip(plugins, own):
-            plugin.set_property(settings)
+            self._devices.set_property(arguments[0], config)
+        else:
+            self._devices.set_everywhere(config)
 
     def get_property(self, *arguments: str) -> Any:
         """`get_property(device_name, property)`: a device's fact, or the setting that compilations get.
@@ -185,37 +168,12 @@ class Core:
             raise InvalidArgumentError(f"Property {arguments[0]} belongs to a device: get_property('CPU', ...).")
         if len(arguments) != 2:
             raise InvalidArgumentError("get_property takes a device name and a property.")
-        return self._plugin(arguments[0]).get_property(arguments[1])
+        return self._devices.get_property(arguments[0], arguments[1])
 
     def get_versions(self, device_name: str) -> dict[str, Version]:
         """The version of a device's code, by the device's name."""
-        plugin = self._plugin(device_name)
+        plugin = self._devices.plugin(device_name)
         return {plugin.name: Version(__version__, f"{type(plugin).__module__}.{type(plugin).__qualname__}")}
-
-    def _settings(self, plugin: Plugin, config: Mapping[str, Any] | None) -> properties.Settings:
-        return plugin.settings(properties.parse(config or {}, plugin.properties(), plugin.label))
-
-    def _plugin(self, name: str) -> Plugin:
-        found = self._plugins.get(name) if isinstance(name, str) else None
-        if found is not None:
-            return found
-        with self._lock:
-            if name not in self._plugins:
-                self._plugins[name] = registry.load(name)
-            return self._plugins[name]
-
-    def _reason(self, name: str) -> str | None:
-        try:
-            return self._plugin(name).unavailable_reason()
-        except DeviceUnavailableError as error:
-            return str(error)
-
-    def _usable(self, name: str) -> Plugin:
-        plugin = self._plugin(name)
-        reason = plugin.unavailable_reason()
-        if reason is not None:
-            raise DeviceUnavailableError(f"Device {name} is not available: {reason}")
-        return plugin
 
     def __repr__(self) -> str:
         return f"<Core: {', '.join(registry.registered())}>"

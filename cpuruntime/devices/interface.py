@@ -17,6 +17,8 @@ Who guarantees what:
 
 from __future__ import annotations
 
+import os
+import platform
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,12 +27,13 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from cpuruntime.devices.explanation import Explanation, ProfilingInfo
+from cpuruntime.devices.names import DeviceName
 from cpuruntime.devices.ports import PortInfo
-from cpuruntime.errors import InvalidArgumentError, UnsupportedError
+from cpuruntime.errors import InvalidArgumentError, UnsupportedError, nearest
 from cpuruntime.graph import Graph
 from cpuruntime.hints import StreamPlan
 from cpuruntime.host.topology import Topology
-from cpuruntime.properties import Property, Settings, declared, from_environment
+from cpuruntime.properties import Property, Settings, declared, from_environment, of_device, parse
 from cpuruntime.properties.hint import Priority
 
 Done = Callable[[BaseException | None], None]
@@ -243,39 +246,124 @@ class DeviceModel(ABC):
         """
 
 
+class DeviceHost(ABC):
+    """What a plugin is given to reach the other devices of its `Core`: all that a device over devices needs.
+
+    Devices are named as users name them ("GPU.0", "MULTI:CPU,GPU"). All methods may be called from any thread. The
+    caller holds no lock meanwhile that the other device's threads could wait for.
+    """
+
+    @abstractmethod
+    def devices(self) -> list[str]:
+        """The devices that can be used here, as NAME, or as NAME.ID where a device has several instances.
+
+        It asks each plugin for its `unavailable_reason`, so that must not call it.
+        """
+
+    @abstractmethod
+    def get_property(self, device: str, name: str) -> Any:
+        """As `Plugin.get_property`. Raises InvalidArgumentError for an unknown device, too."""
+
+    @abstractmethod
+    def query(self, graph: Graph, device: str, config: Mapping[str, Any] | None = None) -> set[str]:
+        """The names of the nodes that `device` would run on kernels of its own; `config` is as users write it."""
+
+    @abstractmethod
+    def compile(self, graph: Graph, device: str, config: Mapping[str, Any] | None = None) -> DeviceModel:
+        """Compile a graph for another device; the caller closes the model. `config` is as users write it.
+
+        Raises:
+            InvalidArgumentError: unknown device or property, or a wrong value.
+            DeviceUnavailableError: the device cannot be used here.
+            ModelError, UnsupportedError: the model cannot be compiled; the message names the node.
+            InternalError: the device broke a rule of this interface.
+        """
+
+    @abstractmethod
+    def subscribe(self, function: Callable[[str], None]) -> Callable[[], None]:
+        """Have `function` called with a device's name after its settings, availability or instances changed.
+
+        It is called on the thread that made the change, with no lock held; what it raises is logged. Returns a function
+        that ends the subscription: calls that have begun by then may still run.
+        """
+
+    @abstractmethod
+    def announce(self, device: str) -> None:
+        """Call the subscribers: a plugin does so when its availability or its instances have changed."""
+
+
 class Plugin(ABC):
-    """A device as a `Core` sees it; one instance for each core, made when the device is first asked for.
+    """A device as a `Core` sees it; one instance for each core and name ("GPU", "GPU.1"), made when first asked for.
 
     Making one must be cheap and must work where the device cannot (that is what `unavailable_reason` is for). All
-    methods may be called from several threads at the same time.
+    methods may be called from several threads at the same time. Only `compile` must be written.
+
+    Attributes:
+        host: the way to other devices.
+        target: the name as users wrote it, parsed; its `id` and `arguments` were checked.
+        name: the device's name alone, under which it is registered.
 
     Raises:
         InvalidArgumentError: from the constructor, when an environment variable holds a bad value for a property,
             or is for a read-only one.
     """
 
-    name: ClassVar[str]
-    """The device's name in upper case, as users write it."""
+    takes_arguments: ClassVar[bool] = False
+    """Whether users may write NAME:ARGUMENTS."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: DeviceHost, target: DeviceName) -> None:
+        self.host = host
+        self.target = target
+        self.name = target.name
         self._settings = from_environment(self.properties())
 
-    @abstractmethod
+    def at(self, target: DeviceName) -> Plugin:
+        """The plugin of one instance of this device, or of this device with arguments; it begins with these settings.
+
+        Raises:
+            InvalidArgumentError: the device takes no arguments, or has no instance of this ID.
+        """
+        if target.arguments and not self.takes_arguments:
+            raise InvalidArgumentError(f"Device {self.name} takes no arguments: '{target}' should be '{self.name}'.")
+        ids = [one for one in self.fact("AVAILABLE_DEVICES") if one]
+        if target.id and target.id not in ids:
+            known = ", ".join(f"{self.name}.{one}" for one in ids) or f"{self.name} alone"
+            raise InvalidArgumentError(f"Unknown device '{target}'.{nearest(target.id, ids)} There is {known}.")
+        plugin = type(self)(self.host, target)
+        plugin.set_property(self._settings)
+        return plugin
+
     def unavailable_reason(self) -> str | None:
         """None when the device can be used here; else why not and what would help, in a sentence."""
+        return None
 
-    @abstractmethod
     def properties(self) -> dict[str, Property]:
-        """The properties the device has, by name: facts (RO) that `fact` answers, and settings (RW)."""
+        """The properties the device has, by name: facts (RO) that `fact` answers, and settings (RW).
 
-    @abstractmethod
+        By default those that are declared for every device, or for this one by name. Asked often.
+        """
+        return of_device(self.name)
+
     def fact(self, name: str) -> Any:
-        """The value of a read-only property of `properties()`, apart from SUPPORTED_PROPERTIES."""
+        """The value of a read-only property of `properties()`, apart from SUPPORTED_PROPERTIES.
+
+        OPTIMIZATION_CAPABILITIES lists what results are right in: a device without "FP32" there is free to compute
+        nothing.
+        """
+        facts = {
+            "AVAILABLE_DEVICES": [""],
+            "FULL_DEVICE_NAME": self.name,
+            "DEVICE_ARCHITECTURE": platform.machine(),
+            "OPTIMIZATION_CAPABILITIES": ["FP32"],
+            "RANGE_FOR_STREAMS": (1, os.cpu_count() or 1),
+            "RANGE_FOR_ASYNC_INFER_REQUESTS": (1, 1, 1),
+        }
+        return facts[name]
 
     @property
     def label(self) -> str:
         """How error messages call the device."""
-        return f"device {self.name}"
+        return f"device {self.target}"
 
     def get_property(self, name: str) -> Any:
         """The device's value for `name`: a fact, or the setting that a compilation without one of its own would get.
@@ -295,13 +383,23 @@ class Plugin(ABC):
         """Make `values`, already parsed, the settings of later compilations."""
         self._settings = Settings(self.properties(), {**self._settings, **values})
 
-    def settings(self, config: Mapping[str, Any]) -> Settings:
-        """The settings of one compilation: `config`, already parsed, over `set_property`'s over the environment's."""
-        return Settings(self.properties(), {**self._settings, **config})
+    def parse(self, config: Mapping[Any, Any]) -> Settings:
+        """The parsed form of a configuration that a user wrote.
 
-    @abstractmethod
+        Raises:
+            InvalidArgumentError: unknown or read-only property, or a wrong value.
+            UnsupportedError: a value that is not implemented.
+        """
+        return parse(config, self.properties(), self.label)
+
+    def settings(self, config: Mapping[Any, Any] | None) -> Settings:
+        """The settings of one compilation: `config` as of `parse`, over `set_property`'s, over the environment's."""
+        return Settings(self.properties(), {**self._settings, **self.parse(config or {})})
+
     def query(self, graph: Graph, settings: Settings) -> set[str]:
-        """The names of the nodes that would run on the device's own kernels; the graph is not changed."""
+        """The names of the nodes that would run on the device's own kernels, by default all; the graph is not changed.
+        """
+        return {node.name for node in graph.nodes}
 
     @abstractmethod
     def compile(self, graph: Graph, settings: Settings) -> DeviceModel:

@@ -1,72 +1,89 @@
 """Which devices there are, by name.
 
-A device in this repository is a folder and a line in `BUILTIN`. One elsewhere registers in the entry-point group
-`cpuruntime.devices`: `MYDEVICE = "my_package:MyPlugin"`, the entry's name being the device's.
+Devices register in the entry-point group `cpuruntime.devices`: `MYDEVICE = "my_package:MyPlugin"`, the entry's name
+being the device's. This package's own entries stand in `entry_points.txt`, from which pyproject.toml takes them, and
+are read from there: so they are found in a source tree, too, that is not installed or was installed earlier.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable
+from configparser import ConfigParser
+from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
 
-from cpuruntime.devices.interface import Plugin
-from cpuruntime.errors import DeviceUnavailableError, Error, InvalidArgumentError, nearest
+from cpuruntime.devices.interface import DeviceHost, Plugin
+from cpuruntime.devices.names import DeviceName
+from cpuruntime.errors import DeviceUnavailableError, Error, InvalidArgumentError, UnsupportedError, nearest
 from cpuruntime.properties import PROPERTIES, check_environment, unknown_variables
 
-ENTRY_POINTS = "cpuruntime.devices"
+GROUP = "cpuruntime.devices"
 
-BUILTIN: dict[str, str] = {
-    "CPU": "cpuruntime.devices.cpu:CpuPlugin",
-    "REFERENCE": "cpuruntime.devices.reference:ReferencePlugin",
-}
+
+@cache
+def own() -> dict[str, str]:
+    """The plugin class of each device of this package, as "module:class"."""
+    table = ConfigParser(delimiters="=")
+    table.optionxform = str  # type: ignore[assignment,method-assign]  # names keep their capitals
+    table.read_string(Path(__file__).with_name("entry_points.txt").read_text())
+    return dict(table[GROUP])
 
 
 def registered() -> dict[str, str]:
-    """The plugin class of each device, as "module:class"; entry points cannot replace the built-in ones."""
-    found = dict(BUILTIN)
-    for entry in entry_points(group=ENTRY_POINTS):
-        found.setdefault(entry.name, entry.value)
+    """The plugin class of each device, as "module:class". Other distributions cannot replace this package's devices."""
+    found = dict(own())
+    for entry in entry_points(group=GROUP):
+        # what older metadata of this distribution lists is gone
+        if entry.name not in found and (entry.dist is None or entry.dist.name != "cpuruntime"):
+            found[entry.name] = entry.value
     return found
 
 
-def load(name: str) -> Plugin:
+def load(name: str, host: DeviceHost) -> Plugin:
     """A new plugin of the device `name`.
 
     Raises:
         InvalidArgumentError: no device has this name; or an environment variable holds a bad value for one of its
             properties, or begins like those for properties and is for none of any device.
-        DeviceUnavailableError: its plugin cannot be imported; the cause is chained.
+        DeviceUnavailableError: its plugin cannot be imported or made; the cause is chained.
     """
     targets = registered()
-    target = targets.get(name) if isinstance(name, str) else None
-    if target is None:
-        hint = nearest(name, targets) if isinstance(name, str) else ""
-        raise InvalidArgumentError(f"Unknown device {name!r}.{hint} Registered: {', '.join(targets)}.")
-    plugin = _create(name, target)
-    _check_environment(plugin, [(other, targets[other]) for other in targets if other not in (name, *BUILTIN)])
+    if name not in targets:
+        raise InvalidArgumentError(
+            f"Unknown device {name!r}.{nearest(name, targets)} Registered: {', '.join(targets)}."
+        )
+    plugin = _create(name, targets[name], host)
+    others = ((other, target) for other, target in targets.items() if other != name and other not in own())
+    _check_environment(plugin, others, host)
     return plugin
 
 
-def _create(name: str, target: str) -> Plugin:
+def _create(name: str, target: str, host: DeviceHost) -> Plugin:
     module, _, attribute = target.partition(":")
     try:
-        plugin = getattr(importlib.import_module(module), attribute)
+        plugin = getattr(importlib.import_module(module), attribute)(host, DeviceName(name))
+        if not isinstance(plugin, Plugin):
+            raise TypeError(f"it makes a {type(plugin).__name__}, which is no Plugin")
+    except (InvalidArgumentError, UnsupportedError):  # of a variable in the environment
+        raise
     except Exception as error:  # whatever a plugin of another distribution raises must not take the other devices along
+        step = "imported" if isinstance(error, ImportError) else "made"
         raise DeviceUnavailableError(
-            f"Device {name}: its plugin {target} cannot be imported: {type(error).__name__}: {error}."
+            f"Device {name}: its plugin {target} cannot be {step}: {type(error).__name__}: {error}."
         ) from error
-    return plugin()
+    return plugin
 
 
-def _check_environment(plugin: Plugin, others: Iterable[tuple[str, str]]) -> None:
+def _check_environment(plugin: Plugin, others: Iterable[tuple[str, str]], host: DeviceHost) -> None:
     """Refuse variables that no device has a use for. Devices of other distributions are asked only if that decides."""
     known = {**PROPERTIES, **plugin.properties()}
     for name, target in others:
         if not unknown_variables(known):
             break
         try:
-            known |= _create(name, target).properties()
+            known |= _create(name, target, host).properties()
         except Error:  # The variables may be its own; it says itself what is wrong when it is used.
             return
     check_environment(known)

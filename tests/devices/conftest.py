@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoint
 from typing import Any
 
 import onnx
@@ -11,10 +12,12 @@ from support.fake_device import FakeModel, Gate, compile_fake
 from support.onnx_models import one_input, two_inputs
 
 import cpuruntime as ov
+from cpuruntime.devices import registry
 
-DEVICES = ["REFERENCE", "CPU"]
+DEVICES = [*registry.own()]
 
 Compile = Callable[..., ov.CompiledModel]
+Register = Callable[[str, str], None]
 
 
 @pytest.fixture(params=DEVICES)
@@ -43,6 +46,14 @@ def added(compile_on: Compile) -> ov.CompiledModel:
 def negated(compile_on: Compile) -> ov.CompiledModel:
     """y = -x, both [2,3], on the device under test."""
     return compile_on(one_input())
+
+
+@pytest.fixture
+def register(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Registers a device by an entry point, as another distribution would: name and "module:class"."""
+    entries: list[EntryPoint] = []
+    monkeypatch.setattr(registry, "entry_points", lambda group: [one for one in entries if one.group == group])
+    return lambda name, target: entries.append(EntryPoint(name, target, "cpuruntime.devices"))
 
 
 @pytest.fixture

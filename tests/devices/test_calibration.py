@@ -12,12 +12,11 @@ from support.onnx_models import one_input, two_inputs
 
 import cpuruntime as ov
 from cpuruntime.compiler import jit
-from cpuruntime.devices.cpu import CpuPlugin
 from cpuruntime.devices.cpu.streams import calibration, kept
 from cpuruntime.devices.cpu.streams.kept import read_kept, write_kept
 from cpuruntime.operators.demand import Demand
 from cpuruntime.program.plan.weights import WeightStore
-from cpuruntime.properties import Settings
+from cpuruntime.properties import Settings, of_device
 
 
 @pytest.fixture
@@ -116,10 +115,10 @@ def test_other_settings_and_machines_are_measured_anew(
     assert len(list(folder.glob("*.json"))) == 3
 
 
-@pytest.mark.parametrize("name", [name for name, one in CpuPlugin().properties().items() if one.keyed])
+@pytest.mark.parametrize("name", [name for name, one in of_device("CPU").items() if one.keyed])
 def test_every_keyed_setting_changes_the_key(name: str) -> None:
     graph = ov.Core().read_model(two_inputs()).graph
-    known = CpuPlugin().properties()
+    known = of_device("CPU")
     one, other = (
         calibration.Trials(graph, graph, WeightStore(), settings, ov.Topology.read(), Demand()).key
         for settings in (Settings(known), Settings(known, {name: known[name].default}))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,13 @@ import cpuruntime as ov
 import cpuruntime.properties as props
 import cpuruntime.properties.hint as hints
 from cpuruntime import DeviceUnavailableError, InvalidArgumentError, UnsupportedError
-from cpuruntime.devices import registry
 from cpuruntime.devices.reference import ReferencePlugin
+
+Register = Callable[[str, str], None]
 
 
 class Absent(ReferencePlugin):
     """A device that can never be used here."""
-
-    name = "ABSENT"
 
     def unavailable_reason(self) -> str | None:
         return "there is no such hardware; plug it in."
@@ -34,17 +33,15 @@ _TURBO = props.Property("TURBO", props.enable_profiling.values, False, doc="Whet
 class Turbo(ReferencePlugin):
     """A device with a property of its own."""
 
-    name = "TURBO"
-
     def properties(self) -> dict[str, props.Property]:
         return {**super().properties(), "TURBO": _TURBO}
 
 
 @pytest.fixture
-def absent(monkeypatch: pytest.MonkeyPatch) -> None:
+def absent(register: Register) -> None:
     """Registers ABSENT, which is not available, and BROKEN, which cannot be imported."""
-    monkeypatch.setitem(registry.BUILTIN, "ABSENT", f"{__name__}:Absent")
-    monkeypatch.setitem(registry.BUILTIN, "BROKEN", "no_such_module:Plugin")
+    register("ABSENT", f"{__name__}:Absent")
+    register("BROKEN", "no_such_module:Plugin")
 
 
 def test_the_available_devices_are_listed(device: str) -> None:
@@ -65,24 +62,42 @@ def test_unavailable_devices_say_why(absent: None) -> None:
         core.compile_model(one_input(), "BROKEN")
 
 
-def test_a_device_may_come_from_another_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
-    entries = [
-        SimpleNamespace(name="EXTRA", value="cpuruntime.devices.reference:ReferencePlugin"),
-        SimpleNamespace(name="REFERENCE", value="no_such_module:Impostor"),
-    ]
-    monkeypatch.setattr(registry, "entry_points", lambda group: entries if group == "cpuruntime.devices" else [])
+def test_a_device_may_come_from_another_distribution(register: Register) -> None:
+    register("EXTRA", "cpuruntime.devices.reference:ReferencePlugin")
+    register("REFERENCE", "no_such_module:Impostor")
     core = ov.Core()
     assert {"EXTRA", "REFERENCE"} <= set(core.available_devices)
     assert core.compile_model(one_input(), "EXTRA")(np.ones((2, 3), np.float32))[0][0, 0] == -1
 
 
-@pytest.mark.parametrize("name", ["REFERENCES", "reference", "REFERENCE.0", "", None, 3])
-def test_an_unknown_device(name: Any) -> None:
+@pytest.mark.parametrize("name", ["REFERENCES", "reference", "REFERENCES:CPU", "REFERENCES.0"])
+def test_an_unknown_device(name: str) -> None:
     core = ov.Core()
-    with pytest.raises(InvalidArgumentError, match=r"Unknown device .*Registered: CPU, REFERENCE") as caught:
-        core.get_property(name, "FULL_DEVICE_NAME")
-    if isinstance(name, str) and name:
-        assert "Did you mean 'REFERENCE'?" in str(caught.value)
+    message = r"Unknown device .*Did you mean 'REFERENCE'\?.*Registered: CPU, REFERENCE"
+    for use in (
+        lambda: core.get_property(name, "FULL_DEVICE_NAME"),
+        lambda: core.set_property(name, {}),
+        lambda: core.compile_model(one_input(), name),
+        lambda: core.query_model(core.read_model(one_input()), name),
+        lambda: core.plan_streams(one_input(), name),
+        lambda: core.get_versions(name),
+    ):
+        with pytest.raises(InvalidArgumentError, match=message):
+            use()
+
+
+@pytest.mark.parametrize("name", ["", "CPU.", "CPU(4)", "CPU;", None, 3])
+def test_a_name_that_no_device_can_have(name: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"Unknown device .* a device name is NAME, NAME\.ID or"):
+        ov.Core().get_property(name, "FULL_DEVICE_NAME")
+
+
+def test_a_device_of_one_instance_that_takes_no_arguments(device: str) -> None:
+    core = ov.Core()
+    with pytest.raises(InvalidArgumentError, match=rf"Unknown device '{device}\.0'\. There is {device} alone\."):
+        core.compile_model(one_input(), f"{device}.0")
+    with pytest.raises(InvalidArgumentError, match=rf"Device {device} takes no arguments: .* should be '{device}'\."):
+        core.compile_model(one_input(), f"{device}:CPU,-GPU")
 
 
 def test_a_model_is_read_from_path_bytes_file_and_message(tmp_path: Path) -> None:
@@ -212,20 +227,21 @@ def test_a_variable_without_effect_is_an_error(
             use()
 
 
-def test_variables_may_be_of_another_device(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_may_be_of_another_device(
+    device: str, monkeypatch: pytest.MonkeyPatch, register: Register
+) -> None:
     """Of this package's, whatever their value, and of other distributions'."""
     monkeypatch.setenv("CPURUNTIME_PERF_COUNT", "YES")
     monkeypatch.setenv("CPURUNTIME_TURBO", "YES")
     with pytest.raises(InvalidArgumentError, match="there is no property TURBO"):
         ov.Core().compile_model(one_input(), device)
-    entries = [SimpleNamespace(name="TURBO", value=f"{__name__}:Turbo")]
-    monkeypatch.setattr(registry, "entry_points", lambda group: entries)
+    register("TURBO", f"{__name__}:Turbo")
     assert ov.Core().compile_model(one_input(), device).get_property("PERF_COUNT") is True
     assert ov.Core().get_property("TURBO", "TURBO") is True
     monkeypatch.setenv("CPURUNTIME_TURBOS", "YES")
     with pytest.raises(InvalidArgumentError, match=r"no property TURBOS\. Did you mean 'TURBO'\?"):
         ov.Core().compile_model(one_input(), device)
-    entries.append(SimpleNamespace(name="BROKEN", value="no_such_module:Plugin"))
+    register("BROKEN", "no_such_module:Plugin")
     assert ov.Core().compile_model(one_input(), device), "TURBOS may be a property of BROKEN"
     monkeypatch.delenv("CPURUNTIME_TURBOS")
     monkeypatch.setenv("CPURUNTIME_TURBO", "perhaps")

@@ -8,13 +8,12 @@ import pytest
 from support.onnx_models import one_input
 
 import cpuruntime as ov
-from cpuruntime.devices.cpu import CpuPlugin
 from cpuruntime.devices.cpu.streams import effects
-from cpuruntime.properties import Settings, parse
+from cpuruntime.properties import Settings, of_device, parse
 
 
 def settings(**config: Any) -> Settings:
-    return parse(config, CpuPlugin().properties(), "device CPU")
+    return parse(config, of_device("CPU"), "device CPU")
 
 
 def about(name: str, decisions: Any) -> list[str]:

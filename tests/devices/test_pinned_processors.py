@@ -17,7 +17,6 @@ from support import onnx_models
 from support.stream_tasks import Gate
 
 import cpuruntime as ov
-from cpuruntime.devices.cpu.plugin import CpuPlugin
 from cpuruntime.devices.cpu.streams.placement import around, place
 from cpuruntime.errors import DeviceUnavailableError, InvalidArgumentError
 from cpuruntime.hints import StreamPlan, plan_streams
@@ -25,7 +24,7 @@ from cpuruntime.host.cgroup import Quota
 from cpuruntime.host.ledger import Holder, Lease, Ledger
 from cpuruntime.host.processors import Cpu
 from cpuruntime.host.topology import Topology
-from cpuruntime.properties import Settings
+from cpuruntime.properties import Settings, of_device
 
 ROOT = Path(__file__).resolve().parents[2]
 several = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two processors")
@@ -310,7 +309,7 @@ def processors(plan: StreamPlan) -> list[int]:
 
 
 def placed(topology: Topology, **config: object) -> tuple[StreamPlan, Lease | None]:
-    settings = Settings(CpuPlugin().properties(), config)
+    settings = Settings(of_device("CPU"), config)
     return place(partial(plan_streams, settings), settings, topology, "recorded")
 
 
@@ -378,7 +377,7 @@ def test_a_reservation_on_a_recorded_machine_shrinks_the_next_plan() -> None:
 
 
 def test_plans_that_are_only_measured_avoid_others_too() -> None:
-    settings = Settings(CpuPlugin().properties(), {"INFERENCE_NUM_THREADS": 1})
+    settings = Settings(of_device("CPU"), {"INFERENCE_NUM_THREADS": 1})
     plan = plan_streams(settings, SMT)
     assert around(plan, settings, SMT, [Holder(1, "", (0,))]).shares == ((1,),)
     assert around(plan, settings, SMT, []) == plan

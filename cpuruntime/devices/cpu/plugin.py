@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 from cpuruntime import passes
 from cpuruntime.compiler import isa
@@ -24,23 +24,17 @@ from cpuruntime.host.topology import Topology
 from cpuruntime.operators.demand import demand_of
 from cpuruntime.program.lowerings.catalogue import find
 from cpuruntime.program.plan.weights import WeightStore
-from cpuruntime.properties import Property, Settings, of_device
+from cpuruntime.properties import Settings
 
 
 class CpuPlugin(Plugin):
     """The processor this process runs on."""
-
-    name: ClassVar[str] = "CPU"
 
     def unavailable_reason(self) -> str | None:
         """None where kernels can be compiled for the processor."""
         if platform.system() != "Linux":
             return f"CPU streams need Linux (futex, sched_setaffinity); this is {platform.system()}."
         return None
-
-    def properties(self) -> dict[str, Property]:
-        """Its facts, and the settings that have an effect here."""
-        return of_device(self.name)
 
     def fact(self, name: str) -> Any:
         """The value of a read-only property."""
@@ -50,14 +44,9 @@ class CpuPlugin(Plugin):
             holders = Ledger().holders()
             leased = sorted({cpu for holder in holders for cpu in holder.cpus})
             return {cpu: [holder.pid for holder in holders if cpu in holder.cpus] for cpu in leased}
-        facts = {
-            "AVAILABLE_DEVICES": [""],
-            "FULL_DEVICE_NAME": f"{processor_name()} ({isa.current().name})",
-            "DEVICE_ARCHITECTURE": platform.machine(),
-            "OPTIMIZATION_CAPABILITIES": ["FP32"],
-            "RANGE_FOR_ASYNC_INFER_REQUESTS": (1, 1, 1),
-        }
-        return facts[name]
+        if name == "FULL_DEVICE_NAME":
+            return f"{processor_name()} ({isa.current().name})"
+        return super().fact(name)
 
     def query(self, graph: Graph, settings: Settings) -> set[str]:
         """The nodes that run on kernels; of a graph with dynamic shapes none is known yet."""

@@ -1,0 +1,169 @@
+"""The devices of one `Core`: their plugins by name, and what plugins may ask of each other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cpuruntime import properties
+from cpuruntime.devices import names, registry
+from cpuruntime.devices.interface import DeviceHost, DeviceModel, Plugin
+from cpuruntime.devices.names import DeviceName
+from cpuruntime.devices.ports import PortInfo
+from cpuruntime.errors import DeviceUnavailableError, Error, InternalError
+from cpuruntime.graph import Graph
+from cpuruntime.properties import Settings
+
+log = logging.getLogger("cpuruntime")
+
+_NEEDED = {"NETWORK_NAME", "EXECUTION_DEVICES", "OPTIMAL_NUMBER_OF_INFER_REQUESTS"}
+
+
+class Devices(DeviceHost):
+    """The plugins of one `Core`, each made when its device is first asked for. May be used from several threads."""
+
+    def __init__(self) -> None:
+        self._plugins: dict[str, Plugin] = {}
+        self._subscribers: dict[object, Callable[[str], None]] = {}
+
+    def plugin(self, device: Any) -> Plugin:
+        """The plugin of a device name.
+
+        Raises:
+            InvalidArgumentError: it is no name of a device; or the device has no such instance or takes no arguments.
+            DeviceUnavailableError: its plugin cannot be imported or made.
+        """
+        found = self._plugins.get(device) if isinstance(device, str) else None
+        return found or self._load(names.parse(device))
+
+    def _load(self, target: DeviceName) -> Plugin:
+        alone = target == DeviceName(target.name)
+        plugin = registry.load(target.name, self) if alone else self.plugin(target.name).at(target)
+        return self._plugins.setdefault(str(target), plugin)  # another thread may have been faster
+
+    def usable(self, device: Any) -> Plugin:
+        """As `plugin`; raises DeviceUnavailableError also where the device cannot be used here."""
+        plugin = self.plugin(device)
+        reason = _reason(plugin)
+        if reason is not None:
+            raise DeviceUnavailableError(f"Device {device} is not available: {reason}")
+        return plugin
+
+    def unavailable(self) -> dict[str, str | None]:
+        """Why each registered device cannot be used here, or None where it can."""
+        return {name: self._why_not(name) for name in registry.registered()}
+
+    def _why_not(self, name: str) -> str | None:
+        try:
+            return _reason(self.plugin(name))
+        except DeviceUnavailableError as error:
+            return str(error)
+
+    def devices(self) -> list[str]:
+        """The devices that can be used here, one name an instance."""
+        found = []
+        for name, reason in self.unavailable().items():
+            if reason is None:
+                ids = self.plugin(name).fact("AVAILABLE_DEVICES")
+                found += [f"{name}.{one}" for one in ids] if len(ids) > 1 else [name]
+        return found
+
+    def get_property(self, device: str, name: str) -> Any:
+        """A device's value for a property."""
+        return self.plugin(device).get_property(name)
+
+    def set_property(self, device: str, config: Any) -> None:
+        """Set properties of a device, and with NAME alone those of its instances that were asked for already."""
+        plugin = self.plugin(device)
+        self._set(plugin, plugin.parse(config))
+
+    def set_everywhere(self, config: Any) -> None:
+        """Set properties of every available device that has them; one must have each."""
+        plugins = [self.plugin(name) for name, reason in self.unavailable().items() if reason is None]
+        known = {name: one for plugin in plugins for name, one in plugin.properties().items()}
+        properties.parse(config, known, "any device")
+        own = [plugin.parse({k: v for k, v in config.items() if k in plugin.properties()}) for plugin in plugins]
+        for plugin, settings in zip(plugins, own):
+            self._set(plugin, settings)
+
+    def _set(self, plugin: Plugin, settings: Settings) -> None:
+        alone = plugin.target == DeviceName(plugin.name)
+        for one in [*self._plugins.values()]:
+            if one is plugin or (alone and one.name == plugin.name):
+                one.set_property(settings)
+        self.announce(str(plugin.target))
+
+    def query(self, graph: Graph, device: str, config: Mapping[str, Any] | None = None) -> set[str]:
+        """The names of the nodes that a device would run on kernels of its own."""
+        plugin = self.usable(device)
+        return plugin.query(graph, plugin.settings(config))
+
+    def compile(self, graph: Graph, device: str, config: Mapping[str, Any] | None = None) -> DeviceModel:
+        """Compile a graph for a device."""
+        plugin = self.usable(device)
+        return compile_on(plugin, graph, plugin.settings(config))
+
+    def subscribe(self, function: Callable[[str], None]) -> Callable[[], None]:
+        """Have a function called after a device has changed."""
+        key = object()
+        self._subscribers[key] = function
+        return lambda: (self._subscribers.pop(key, None), None)[1]
+
+    def announce(self, device: str) -> None:
+        """Call the subscribers."""
+        for function in [*self._subscribers.values()]:
+            try:
+                function(device)
+            except Exception:
+                log.exception("A subscriber to changes of devices failed for device %s.", device)
+
+
+def compile_on(plugin: Plugin, graph: Graph, settings: Settings) -> DeviceModel:
+    """Let a plugin compile a graph, and check that what it gives back can be used.
+
+    Raises:
+        InternalError: it raised what is no `Error`, or its model breaks the rules of the interface.
+        Error: what it raised.
+    """
+    device = f"Device {plugin.target}"
+    try:
+        model = plugin.compile(graph, settings)
+    except (Error, MemoryError):
+        raise
+    except Exception as error:
+        raise InternalError(
+            f"{device} failed to compile model '{graph.name}': {type(error).__name__}: {error}."
+        ) from error
+    if not isinstance(model, DeviceModel):
+        raise InternalError(f"{device} compiled model '{graph.name}' to a {type(model).__name__}, not a DeviceModel.")
+    problem = _problem(model, graph)
+    if problem:
+        model.close()
+        raise InternalError(f"{device} compiled model '{graph.name}' wrongly: {problem}.")
+    return model
+
+
+def _problem(model: DeviceModel, graph: Graph) -> str:
+    """Which rule a compiled model breaks; empty where it breaks none."""
+    for side, found, needed in (
+        ("inputs", model.inputs, PortInfo.inputs_of(graph)),
+        ("outputs", model.outputs, PortInfo.outputs_of(graph)),
+    ):
+        if list(found) != needed:
+            return f"its {side} are {_described(found)}; the graph has {_described(needed)}"
+    missing = sorted(_NEEDED - model.properties.keys())
+    return f"it has no property {', '.join(missing)}" if missing else ""
+
+
+def _described(ports: Any) -> str:
+    return ", ".join(f"'{port.name}' {port.element_type} {port.partial_shape}" for port in ports) or "none"
+
+
+def _reason(plugin: Plugin) -> str | None:
+    try:
+        reason = plugin.unavailable_reason()
+        plugin.fact("AVAILABLE_DEVICES")  # asked for only when another device is, it could take that along
+    except Exception as error:
+        return f"its plugin fails when asked whether it is available: {type(error).__name__}: {error}."
+    return reason
