@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import heapq
 import random
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 
 import pytest
 
@@ -136,20 +138,37 @@ def settings() -> list[Setting]:
     return [Setting(2, 1, 10 * MS), Setting(1, 2, 6 * MS)]
 
 
+SECONDS, BEGIN, WINDOW = 40, 5_000 * MS, 2_000 * MS
+
+
+@cache
+def static(load: float, setting: int, limit: int) -> Results:
+    """Of the arrivals that the test makes, too; the same for all targets."""
+    return simulate(Static(setting, settings(), limit), poisson(200 * load, SECONDS), noisy(10 * MS, 6 * MS))
+
+
+def best_static(load: float, target: int) -> int:
+    """The most that a static setting serves in time which holds the target, over all settings and limits.
+
+    Longer queues serve more and hold the target less: the longest that still holds it is the best.
+    """
+    best = 0
+    for setting in range(2):
+        limits = range(1, 2 + 2 * target // 6)
+        results = partial(static, load, setting)
+        longest = bisect_left(limits, True, key=lambda n: results(n).held(target * MS, 99, WINDOW, BEGIN) < 0.95)
+        if longest:
+            best = max(best, results(limits[longest - 1]).goodput(target * MS, BEGIN))
+    return best
+
+
 @pytest.mark.parametrize("load", [0.5, 0.9, 1.3, 2.5])
 @pytest.mark.parametrize("target", [11, 15, 30, 80])
 def test_it_holds_the_target_and_serves_about_as_much_as_the_best_static_setting(load: float, target: int) -> None:
-    arrivals = poisson(200 * load, 60)
-    begin = 5_000 * MS
+    arrivals = poisson(200 * load, SECONDS)
     bounded = simulate(Admission(target * MS, 99, settings()), arrivals, noisy(10 * MS, 6 * MS))
-    assert bounded.held(target * MS, 99, 2_000 * MS, begin) >= 0.95
-    best = 0
-    for setting in range(2):
-        for limit in range(1, 2 + 2 * target // 6):
-            static = simulate(Static(setting, settings(), limit), arrivals, noisy(10 * MS, 6 * MS))
-            if static.held(target * MS, 99, 2_000 * MS, begin) >= 0.95:
-                best = max(best, static.goodput(target * MS, begin))
-    assert bounded.goodput(target * MS, begin) >= 0.9 * best
+    assert bounded.held(target * MS, 99, WINDOW, BEGIN) >= 0.95
+    assert bounded.goodput(target * MS, BEGIN) >= 0.9 * best_static(load, target) > 0
     assert len(bounded.served) + bounded.refused == len(arrivals)
 
 
@@ -255,7 +274,7 @@ def test_streams_change_with_the_load_and_do_not_flutter() -> None:
     admission = Admission(12_500_000, 99, [Setting(4, 1, 10 * MS), Setting(1, 4, 3 * MS)])
     active = []
     for part, load in enumerate((200, 3000, 200)):
-        arrivals = [moment + part * 30_000 * MS for moment in poisson(load, 29, seed=part)]
+        arrivals = [moment + part * 12_000 * MS for moment in poisson(load, 11, seed=part)]
         simulate(admission, arrivals, noisy(10 * MS, 3 * MS, seed=part, hiccups=0))
         active.append(admission.active)
     assert active == [1, 0, 1]

@@ -113,7 +113,9 @@ def test_opsets(opset):
 
 @pytest.mark.parametrize("ir_version", [3, 4, 8, onnx.IR_VERSION])
 def test_ir_versions(ir_version):
-    read(model_of([helper.make_node("Relu", ["x"], ["y"])], ir_version=ir_version))
+    model = model_of([helper.make_node("Relu", ["x"], ["y"])], ir_version=ir_version)
+    assert model.ir_version == ir_version
+    assert [node.op_type for node in read(model).nodes] == ["Relu"]
 
 
 @pytest.mark.parametrize("opset", [1, 6, onnx.defs.onnx_opset_version() + 1])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from itertools import product
 from math import ceil
+from typing import Any
 
 import pytest
 
@@ -28,6 +31,14 @@ ISAS = {"avx512", "avx2", "generic", "neon"}
 LINES = (1, 7, 112)
 PIXELS = (*range(1, 40), 49, 56, 196, 784, 3136, 50176)
 BLOCKS = (*range(1, 20), 32, 63, 64, 128)
+WORK = ((1, 0), (147, 10**5), (4608, 10**8))  # products in one result, bytes of the source
+
+
+def sampled(*axes: Sequence[Any], count: int) -> list[tuple[Any, ...]]:
+    """Points of the grid, the same in every run; both ends of each axis are among them."""
+    chosen = random.Random(0)
+    ends = product(*((axis[0], axis[-1]) for axis in axes))
+    return [*ends, *(tuple(chosen.choice(axis) for axis in axes) for _ in range(count))]
 
 
 def choose(*arguments: int) -> Tiling:
@@ -45,17 +56,16 @@ def shapes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_tile_fits_and_its_chunks_cover_everything(shapes: set[tuple[int, int]], threads: int) -> None:
-    for lines, pixels, blocks in product(LINES, PIXELS, BLOCKS):
-        for inner, source_bytes in ((1, 0), (147, 10**5), (4608, 10**8)):
-            tiling = choose(lines, pixels, blocks, inner, source_bytes, threads)
-            assert (tiling.rows, tiling.columns) in shapes
-            assert tiling.rows <= pixels
-            assert tiling.columns <= blocks
-            assert 1 <= tiling.chunk <= lines * -(-pixels // tiling.rows)
+    for lines, pixels, blocks, (inner, source_bytes) in sampled(LINES, PIXELS, BLOCKS, WORK, count=400):
+        tiling = choose(lines, pixels, blocks, inner, source_bytes, threads)
+        assert (tiling.rows, tiling.columns) in shapes
+        assert tiling.rows <= pixels
+        assert tiling.columns <= blocks
+        assert 1 <= tiling.chunk <= lines * -(-pixels // tiling.rows)
 
 
 def test_the_tile_does_not_depend_on_the_number_of_threads(shapes: set[tuple[int, int]]) -> None:
-    for pixels, blocks in product(PIXELS, BLOCKS):
+    for pixels, blocks in sampled(PIXELS, BLOCKS, count=100):
         chosen = {(t.rows, t.columns) for t in (choose(1, pixels, blocks, 576, 10**6, n) for n in (1, 2, 3, 16, 100))}
         assert len(chosen) == 1
 
@@ -97,10 +107,8 @@ def test_lane_tiles_are_as_wide_as_the_image_when_they_can() -> None:
         assert choose_rows(2 * rows, 3) >= rows
 
 
-SIZES = list(product((1, 3), (1, 2, 9, 32), (1, 5, 32), (1, 2, 3, 7, 14), (1, 2, 7, 33)))
-
-
-LAYERS = [Layer(batch, 1, *sizes, kernel) for batch, *sizes in SIZES for kernel in ((3, 3), (5, 5), (1, 3))]
+EXTENTS = ((1, 3), (1, 2, 9, 32), (1, 5, 32), (1, 2, 3, 7, 14), (1, 2, 7, 33), ((3, 3), (5, 5), (1, 3)))
+LAYERS = [Layer(batch, 1, *sizes) for batch, *sizes in sampled(*EXTENTS, count=60)]
 LAYERS += [Layer(1, 4, 1, 2, 14, 14, (3, 3)), Layer(3, 2, 8, 8, 9, 5, (5, 5))]
 LAYERS += [Layer(1, 1, 9, 9, 28, 28, (3, 3), (2, 2))]
 
