@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 Arrows = dict[str, set[str]]
 
 
+@cache
 def modules() -> dict[str, Path]:
     """Every module of the package, by its import name. ops/ is reached through the link cpuruntime/ops."""
     found = {}
