@@ -256,8 +256,8 @@ request = compiled.create_infer_request()
 device = compiled._shared.device
 held, go = threading.Event(), threading.Event()
 def hold_mutex():
-    with device.mutex:
-        for setting in device._admission.settings:
+    with device.gate.lock:
+        for setting in device.gate.admission.settings:
             setting.service = 10**12
         held.set()
         go.wait(60)

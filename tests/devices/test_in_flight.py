@@ -196,8 +196,8 @@ def test_explaining_a_model_keeps_others_from_planning_meanwhile(monkeypatch: py
     compiled = ov.compile_model(one_input((2, 3)), "CPU")
     device: Any = compiled._shared.device
     assert isinstance(device, CpuModel)
-    locked = []
-    monkeypatch.setattr(WeightStore, "nbytes", property(lambda self: locked.append(device._planning.locked()) or 0))
+    lock, locked = device.programs._lock, []
+    monkeypatch.setattr(WeightStore, "nbytes", property(lambda self: locked.append(lock.locked()) or 0))
     compiled.explain()
     assert locked == [True]
 

@@ -83,7 +83,7 @@ def test_those_that_wait_are_served_together_and_get_their_own_results(rows: int
         held.let_go()
         held.check(range(7))
     assert held.device.batches[0].most == 4
-    assert held.device.counts.on_time == 21
+    assert held.device.gate.counts.on_time == 21
 
 
 def test_a_batch_takes_as_many_as_wait_up_to_the_largest() -> None:
@@ -139,7 +139,7 @@ def test_the_callers_of_infer_share_batches() -> None:
     ]
     for thread in threads:
         thread.start()
-    while held.device._admission.waiting < 7:
+    while held.device.gate.admission.waiting < 7:
         threading.Event().wait(0.001)
     held.let_go()
     for thread in threads:
@@ -216,7 +216,7 @@ def test_an_error_reaches_the_whole_batch_and_the_next_one_goes_on(monkeypatch: 
     held.check([4, 5, 6])
     held.start()
     held.check(range(7))
-    assert held.device._admission.waiting == len(held.device._admission._running) == 0
+    assert held.device.gate.admission.waiting == len(held.device.gate.admission._running) == 0
 
 
 def test_a_closed_model_leaves_nobody_waiting() -> None:
@@ -329,8 +329,8 @@ def test_an_error_of_a_signal_handler_after_an_inference_was_queued_does_not_los
     with pytest.raises(TimeoutError):
         held.requests[0].start_async([held.x[0]])
     assert held.requests[0].is_busy()
-    assert held.device._admission.waiting == 1
+    assert held.device.gate.admission.waiting == 1
     held.let_go()
     with pytest.raises(CancelledError):
         held.requests[0].wait()
-    assert held.device._admission.waiting == 0
+    assert held.device.gate.admission.waiting == 0

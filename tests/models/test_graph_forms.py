@@ -168,8 +168,8 @@ def test_many_shapes_do_not_pile_up() -> None:
         for size in range(3, 43):
             request.infer(np.ones((1, 3, size, 40), np.float32))
         gc.collect()
-        packed.append(device._weights.nbytes)
-    assert len(device.programs()) == 16
+        packed.append(device.programs._weights.nbytes)
+    assert len(device.programs.cached()) == 16
     assert packed[0] == packed[1] == packed[2]
 
 
@@ -180,8 +180,8 @@ def test_weights_are_shared_by_the_programs_of_all_shapes() -> None:
     device = compiled._shared.device
     for batch in range(1, 17):
         compiled(np.ones((batch, 640), np.float32))
-    products = {step.kernel for program in device.programs() for step in program.steps}
-    assert device._weights.nbytes < (len(products) + 0.1) * 640 * 640 * 4
+    products = {step.kernel for program in device.programs.cached() for step in program.steps}
+    assert device.programs._weights.nbytes < (len(products) + 0.1) * 640 * 640 * 4
     assert len(products) < 8
 
 

@@ -14,7 +14,7 @@ from cpuruntime.program.program import Program
 @pytest.fixture(scope="module", params=["squeezenet", "densenet121", "inception_v2", "shufflenet"])
 def program(request: pytest.FixtureRequest) -> Program:
     compiled = ov.Core().compile_model(light_model(request.param), "CPU")
-    return compiled._shared.device.programs()[0]
+    return compiled._shared.device.programs.cached()[0]
 
 
 def uses(program: Program) -> dict[Storage, list[int]]:

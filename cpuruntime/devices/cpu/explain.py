@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cpuruntime.devices.cpu.programs import Programs
 from cpuruntime.devices.cpu.request import CpuRequest
 from cpuruntime.devices.explanation import Row
 from cpuruntime.program.plan.planner import FallbackStep, Step
@@ -16,11 +16,9 @@ from cpuruntime.program.program import Instance, Program, is_small
 from cpuruntime.program.report.roofs import Roofs
 from cpuruntime.program.report.work import flowing_bytes, kept_bytes, least_seconds
 from cpuruntime.program.tuning.candidate import Comparison
+from cpuruntime.streams.base import Executor
 from cpuruntime.streams.job import Job
 from cpuruntime.streams.task import Stream
-
-if TYPE_CHECKING:
-    from cpuruntime.devices.cpu.model import CpuModel
 
 FEWEST, MOST, ENOUGH_SECONDS = 3, 20, 0.5
 """How many inferences are measured: as many as take half a second, within limits."""
@@ -91,8 +89,8 @@ def _spelled(comparison: Comparison) -> str:
 class MeasuringRequest(CpuRequest):
     """A request whose inferences of one program are timed step by step, on memory of their own."""
 
-    def __init__(self, model: CpuModel, program: Program) -> None:
-        super().__init__(model)
+    def __init__(self, programs: Programs, executor: Executor, program: Program) -> None:
+        super().__init__(programs, executor)
         self._timed = Instance(program, timed=True)
 
     def begin(self, stream: Stream) -> Job | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from cpuruntime import passes
 from cpuruntime.compiler import isa
-from cpuruntime.devices.cpu.latency.model import compile_bounded
+from cpuruntime.devices.cpu.latency.model import compile_for_target
 from cpuruntime.devices.cpu.model import CpuModel
 from cpuruntime.devices.cpu.streams.calibration import Trials, calibrate
 from cpuruntime.devices.cpu.streams.dry_run import forecast
@@ -66,7 +66,7 @@ class CpuPlugin(Plugin):
         demand = demand_of(optimised or graph)
         topology = Topology.read()
         if settings.value("LATENCY_TARGET_MS"):
-            return compile_bounded(graph, optimised, settings, topology, demand)
+            return compile_for_target(graph, optimised, settings, topology, demand)
         weights = chosen = None
         if settings.value("STREAMS_CALIBRATION_MS") and not why_not_calibrated(settings, optimised is not None):
             assert optimised is not None

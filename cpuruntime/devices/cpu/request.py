@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 
+from cpuruntime.devices.cpu.programs import Programs
 from cpuruntime.devices.explanation import ProfilingInfo
 from cpuruntime.devices.interface import TERMS, Done, QuietRequest, Terms
 from cpuruntime.errors import InvalidArgumentError
@@ -17,11 +18,9 @@ from cpuruntime.program.plan.planner import FallbackStep
 from cpuruntime.program.plan.storage import Place
 from cpuruntime.program.program import Instance, Program
 from cpuruntime.streams import priorities
+from cpuruntime.streams.base import Executor
 from cpuruntime.streams.job import Job
 from cpuruntime.streams.task import Signal, Stream, Task
-
-if TYPE_CHECKING:
-    from cpuruntime.devices.cpu.model import CpuModel
 
 INSTANCES_KEPT = 8
 """How many programs of a dynamic model keep an arena in each stream; arbitrary."""
@@ -33,18 +32,19 @@ LEVELS = {"LOW": priorities.LOW, "MEDIUM": priorities.MEDIUM, "HIGH": priorities
 class CpuRequest(Task, QuietRequest):
     """The arrays of one inference at a time, and what a stream executes for it."""
 
-    def __init__(self, model: CpuModel) -> None:
+    def __init__(self, programs: Programs, executor: Executor) -> None:
         super().__init__()
-        self._model = model
-        self._own: list[np.ndarray | None] = [None] * len(model.inputs)
-        self._inputs: list[np.ndarray | None] = [None] * len(model.inputs)
+        self._programs = programs
+        self._executor = executor
+        self._own: list[np.ndarray | None] = [None] * len(programs.inputs)
+        self._inputs: list[np.ndarray | None] = [None] * len(programs.inputs)
         self._outputs = [
-            aligned_zeros(info.partial_shape.get_min_shape(), info.element_type.to_dtype()) for info in model.outputs
+            aligned_zeros(info.partial_shape.get_min_shape(), info.element_type.to_dtype()) for info in programs.outputs
         ]
         self.memory = (self._inputs, self._outputs)
-        self._input_addresses = [0] * len(model.inputs)
+        self._input_addresses = [0] * len(programs.inputs)
         self._output_addresses = [array.ctypes.data for array in self._outputs]
-        self._users = [False] * len(model.outputs)
+        self._users = [False] * len(programs.outputs)
         self._bound = object()
         self._program: Program | None = None
         self._instance: Instance | None = None
@@ -54,7 +54,7 @@ class CpuRequest(Task, QuietRequest):
         self._terms = TERMS
         # When an inference of several parts began.
         self._began = 0
-        for index, info in enumerate(model.inputs):
+        for index, info in enumerate(programs.inputs):
             if info.partial_shape.is_static:
                 self.input_array(index, tuple(info.partial_shape.to_shape()))
 
@@ -62,7 +62,7 @@ class CpuRequest(Task, QuietRequest):
         """Memory of the request's own for an input, bound."""
         own = self._own[index]
         if own is None or own.shape != shape:
-            own = self._own[index] = aligned_zeros(shape, self._model.inputs[index].element_type.to_dtype())
+            own = self._own[index] = aligned_zeros(shape, self._programs.inputs[index].element_type.to_dtype())
         self.set_input(index, own)
         return own
 
@@ -98,7 +98,7 @@ class CpuRequest(Task, QuietRequest):
         """Run one inference by an idle stream and this thread, or wait for a stream."""
         if self._terms is not TERMS:
             self._accept(TERMS)
-        self._model.executor.run(self)
+        self._executor.run(self)
 
     def start(self, done: Done, terms: Terms = TERMS) -> None:
         """Queue one inference."""
@@ -106,7 +106,7 @@ class CpuRequest(Task, QuietRequest):
             self._accept(terms)
         self.quiet = self.placed = False
         self._callback = done
-        self._model.executor.submit(self)
+        self._executor.submit(self)
 
     def start_quietly(self, terms: Terms = TERMS) -> None:
         """Queue one inference of which nobody is told."""
@@ -115,7 +115,7 @@ class CpuRequest(Task, QuietRequest):
         self.placed = False
         self.quiet = True
         self._failure = None
-        self._model.executor.submit(self)
+        self._executor.submit(self)
 
     def _accept(self, terms: Terms) -> None:
         self._terms = terms
@@ -123,7 +123,7 @@ class CpuRequest(Task, QuietRequest):
 
     def call_when_over(self, function: Callable[[], None]) -> None:
         """Call a function once a quiet inference is over."""
-        self._model.executor.watch(self, function)
+        self._executor.watch(self, function)
 
     def moments(self) -> tuple[int, int, int]:
         """When the last inference was taken from the queue, began and ended."""
@@ -139,7 +139,7 @@ class CpuRequest(Task, QuietRequest):
 
     def cancel(self) -> bool:
         """End the inference at the next step."""
-        self._model.executor.cancel(self)
+        self._executor.cancel(self)
         return self.placed and not self.is_over and not self.is_lost
 
     def begin(self, stream: Stream) -> Job | None:
@@ -147,7 +147,7 @@ class CpuRequest(Task, QuietRequest):
         program = self._program or self._choose_program()
         instance = stream.state.get(program)
         if instance is None:
-            instance = _new_instance(stream, program, self._model.profiled)
+            instance = _new_instance(stream, program, self._programs.profiled)
         if instance.owner is not self._bound:
             instance.owner = None
             for index, address in enumerate(self._input_addresses):
@@ -185,18 +185,18 @@ class CpuRequest(Task, QuietRequest):
         callback(error)
 
     def _choose_program(self) -> Program:
-        for info, array in zip(self._model.inputs, self._inputs):
+        for info, array in zip(self._programs.inputs, self._inputs):
             if array is None:
                 raise InvalidArgumentError(f"Input '{info.name}' {info.partial_shape} has no data yet.")
-        program = self._model.program(tuple(array.shape for array in self._inputs if array is not None))
+        program = self._programs.of(tuple(array.shape for array in self._inputs if array is not None))
         for index, shape in enumerate(program.output_shapes):
             array = self._outputs[index]
             if array.shape == shape:
                 continue
             if self._users[index]:
                 raise InvalidArgumentError(
-                    f"Output '{self._model.outputs[index].name}' has shape {list(shape)} for these inputs; the array "
-                    f"that was set for it has {list(array.shape)}."
+                    f"Output '{self._programs.outputs[index].name}' has shape {list(shape)} for these inputs; the "
+                    f"array that was set for it has {list(array.shape)}."
                 )
             self._bind_output(index, aligned_zeros(shape, array.dtype))
         self._program = program
@@ -211,7 +211,7 @@ class CpuRequest(Task, QuietRequest):
     def profiling(self) -> list[ProfilingInfo]:
         """A row for each step of the last inference."""
         if self._profile is None:
-            program = self._program or next(reversed(self._model.programs()), None)
+            program = self._program or next(reversed(self._programs.cached()), None)
             times = np.zeros(len(program.planned) if program else 0, np.int64)
             status = ProfilingInfo.NOT_RUN
         else:

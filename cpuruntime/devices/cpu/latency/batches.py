@@ -40,7 +40,7 @@ class Batch(CpuRequest):
     """
 
     def __init__(self, model: CpuModel, program: Program, count: int) -> None:
-        super().__init__(model)
+        super().__init__(model.programs, model.executor)
         self.count = count
         for index, shape in enumerate(program.input_shapes):
             self.input_array(index, shape)
@@ -127,7 +127,7 @@ def plan_batches(model: CpuModel, graph: Graph, service: int, target: int) -> Ba
         larger = _enlarged(graph, count)
         if larger is None or one_sample(larger) is None:
             break
-        program = model.plan(passes.run(larger))
+        program = model.programs.plan(passes.run(larger))
         batches = [Batch(model, program, count) for _ in model.executor.streams]
         all_at_once(batches, 0)
         if not batches[0].whole:

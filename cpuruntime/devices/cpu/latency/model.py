@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
-from time import perf_counter_ns
 from typing import Any
 
-from cpuruntime.devices.cpu.latency.admission import Admission, Counts, Setting, Ticket
+from cpuruntime.devices.cpu.latency.admission import Admission, Setting
 from cpuruntime.devices.cpu.latency.batches import Batches, plan_batches
-from cpuruntime.devices.cpu.latency.request import BoundedRequest, TakeAlong
+from cpuruntime.devices.cpu.latency.gate import Gate
+from cpuruntime.devices.cpu.latency.request import BoundedRequest
 from cpuruntime.devices.cpu.model import CpuModel
-from cpuruntime.devices.cpu.request import CpuRequest
 from cpuruntime.devices.cpu.streams.calibration import all_at_once
 from cpuruntime.devices.cpu.streams.effects import tries_other_streams
 from cpuruntime.devices.cpu.streams.placement import place
 from cpuruntime.devices.explanation import Explanation
 from cpuruntime.devices.interface import DeviceModel, DeviceRequest
-from cpuruntime.errors import OverloadedError
 from cpuruntime.graph import Graph
 from cpuruntime.hints import Chosen, StreamPlan, counted, plan_streams
-from cpuruntime.host.forks import alive, threads_are_gone
 from cpuruntime.host.ledger import Lease
 from cpuruntime.host.topology import Topology
 from cpuruntime.operators.demand import Demand
@@ -35,9 +31,9 @@ MOST_REQUESTS = 256
 """How many requests in flight a model asks for at most, however many could wait within its target; arbitrary."""
 
 
-def compile_bounded(
+def compile_for_target(
     graph: Graph, optimised: Graph | None, settings: Settings, topology: Topology, demand: Demand
-) -> BoundedModel:
+) -> LatencyTargetModel:
     """The model with every setting of streams that may be of use for its LATENCY_TARGET_MS, measured.
 
     Args:
@@ -84,7 +80,7 @@ def _measured(
     demand: Demand,
     plans: Sequence[StreamPlan],
     lease: Lease | None,
-) -> BoundedModel:
+) -> LatencyTargetModel:
     """Models for these plans, without those that are of no use: slower to serve and to end than another one."""
     weights = WeightStore()
     given_back = None if lease is None else lease.after(len(plans))
@@ -97,7 +93,7 @@ def _measured(
         sizes = [stream.threads for stream in model.executor.streams]
         service = int(target * 1e6 / 2)
         if optimised is not None:
-            requests = [CpuRequest(model) for _ in sizes]
+            requests = [model.create_request() for _ in sizes]
             all_at_once(requests, 0)
             service = int(1e9 * len(sizes) / all_at_once(requests, MEASURED_SECONDS))
         found.append(Setting(len(sizes), max(sizes), service))
@@ -113,7 +109,7 @@ def _measured(
         found[index].batches = own.times
         batches.append(own)
     admission = Admission(int(target * 1e6), settings.value("LATENCY_PERCENTILE"), [found[index] for index in kept])
-    return BoundedModel([models[index] for index in kept], batches, admission)
+    return LatencyTargetModel([models[index] for index in kept], batches, admission)
 
 
 def _beats(one: Setting, other: Setting) -> bool:
@@ -121,7 +117,7 @@ def _beats(one: Setting, other: Setting) -> bool:
     return one.service < other.service and one.streams / one.service > CLEARLY * other.streams / other.service
 
 
-class BoundedModel(DeviceModel):
+class LatencyTargetModel(DeviceModel):
     """The same graph with different streams on the same processors, of which one setting at a time gets new work.
 
     Args:
@@ -138,74 +134,24 @@ class BoundedModel(DeviceModel):
         super().__init__(first.inputs, first.outputs, {**first.properties, **changed})
         self.models = tuple(models)
         self.batches = tuple(batches)
-        self._admission = admission
-        self.mutex = threading.Lock()
-        """Guards the admission, and what becomes a batch."""
-        self._is_forked = False
-        alive.add(self)
-
-    def forked(self) -> None:
-        """Called in a forked child: whoever had the mutex is not there, and nothing is served any more."""
-        self.mutex = threading.Lock()
-        self._is_forked = True
-
-    def arrive(self) -> Ticket:
-        """A ticket for an inference that starts now; OverloadedError when it would be late, Error in a forked child."""
-        if self._is_forked:
-            raise threads_are_gone()
-        now = perf_counter_ns()
-        with self.mutex:
-            admission = self._admission
-            ticket = admission.arrive(now)
-            if ticket is not None:
-                return ticket
-            counts, service = admission.counts, admission.settings[admission.active].time(1)
-        raise OverloadedError(
-            f"Inference refused: {counted(admission.waiting, 'other')} wait for a stream and one takes "
-            f"{service / 1e6:.3g} ms, so LATENCY_TARGET_MS {admission.target / 1e6:g} would be missed; "
-            f"{counts.refused + counts.given_up} refused so far. Send less, or let the target be longer."
-        )
-
-    def begin(self, ticket: Ticket, take_along: TakeAlong) -> None:
-        """Its turn has come, together with those that are taken along; OverloadedError when that is too late."""
-        now = perf_counter_ns()
-        with self.mutex:
-            others = take_along(lambda tickets: self._admission.together(tickets, now))
-            if self._admission.begin(ticket, now, others):
-                return
-        waited = (now - ticket.arrived) / 1e6
-        raise OverloadedError(
-            f"Inference refused: it waited {waited:.3g} ms for a stream, longer than expected, and LATENCY_TARGET_MS "
-            f"{self._admission.target / 1e6:g} would be missed."
-        )
-
-    def end(self, ticket: Ticket, error: BaseException | None, ended: int) -> None:
-        """It ended at a moment on the clock of perf_counter_ns, and the caller is about to be told."""
-        told = perf_counter_ns()
-        with self.mutex:
-            self._admission.end(ticket, ended, told, error is None)
-
-    @property
-    def counts(self) -> Counts:
-        """What became of the inferences so far."""
-        with self.mutex:
-            return Counts(**vars(self._admission.counts))
+        self.gate = Gate(admission)
 
     def create_request(self) -> DeviceRequest:
         """A new request."""
         self.models[0].check_open()
-        return BoundedRequest(self)
+        return BoundedRequest(self.gate, self.models, self.batches)
 
     def get_property(self, name: str) -> Any:
         """The value of one of `properties`; those of streams are the active setting's."""
         if name in ("NUM_STREAMS", "INFERENCE_NUM_THREADS", "PINNED_CPUS"):
-            return self.models[self._admission.active].properties[name]
+            return self.models[self.gate.admission.active].properties[name]
         return self.properties[name]
 
     def explain(self, measure: bool = False) -> Explanation:
         """The active setting's, and what was decided since."""
-        with self.mutex:
-            admission, counts = self._admission, Counts(**vars(self._admission.counts))
+        counts = self.gate.counts
+        with self.gate.lock:
+            admission = self.gate.admission
             active, margin = admission.active, admission.margin
             found = [
                 (f"{one.streams}x{one.threads}", [one.time(1 << size) for size in range(1 + len(one.batches))])

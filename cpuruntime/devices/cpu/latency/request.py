@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 
 from cpuruntime.devices.cpu.latency.admission import Ticket
 from cpuruntime.devices.cpu.latency.batches import Batch, Batches
+from cpuruntime.devices.cpu.latency.gate import BatchSize, Gate
 from cpuruntime.devices.cpu.model import CpuModel
 from cpuruntime.devices.cpu.request import CpuRequest
 from cpuruntime.devices.explanation import ProfilingInfo
@@ -19,31 +20,21 @@ from cpuruntime.errors import CancelledError
 from cpuruntime.streams.job import Job
 from cpuruntime.streams.task import Stream, Task
 
-if TYPE_CHECKING:
-    from cpuruntime.devices.cpu.latency.model import BoundedModel
-
-Together = Callable[[Sequence[Ticket]], int]
-"""How many of some tickets whose turn comes, from the first on, are best served together."""
-
-TakeAlong = Callable[[Together], Sequence[Ticket]]
-"""Takes from the queue what is to be served together with an inference whose turn has come."""
-
 
 class BoundedRequest(DeviceRequest):
     """A request of each setting's model, all on the same memory."""
 
-    def __init__(self, model: BoundedModel) -> None:
-        self._model = model
+    def __init__(self, gate: Gate, models: Sequence[CpuModel], batches: Sequence[Batches]) -> None:
+        self._gate = gate
         self._parts = [
-            Companion(model, one, batches) if batches.times else Part(model, one)
-            for one, batches in zip(model.models, model.batches)
+            Companion(gate, model, own) if own.times else Part(gate, model) for model, own in zip(models, batches)
         ]
         self._last = self._parts[0]
-        for index, info in enumerate(model.inputs):
+        for index, info in enumerate(models[0].inputs):
             if info.partial_shape.is_static:
                 self.input_array(index, tuple(info.partial_shape.to_shape()))
         if len(self._parts) > 1:
-            for index in range(len(model.outputs)):
+            for index in range(len(models[0].outputs)):
                 self.set_output(index, self.output_array(index))
 
     def input_array(self, index: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -77,7 +68,7 @@ class BoundedRequest(DeviceRequest):
             error = raised
             raise
         finally:
-            self._model.end(ticket, error, part.ended)
+            self._gate.end(ticket, error, part.ended)
             del error
 
     def start(self, done: Done, terms: Terms = TERMS) -> None:
@@ -85,7 +76,7 @@ class BoundedRequest(DeviceRequest):
         part, ticket = self._admit()
 
         def over(error: BaseException | None) -> None:
-            self._model.end(ticket, error, part.ended)
+            self._gate.end(ticket, error, part.ended)
             done(error)
 
         try:
@@ -93,11 +84,11 @@ class BoundedRequest(DeviceRequest):
         except BaseException as error:
             # What a signal handler raised may have struck after it was queued.
             if not part.cancel():
-                self._model.end(ticket, error, part.ended)
+                self._gate.end(ticket, error, part.ended)
             raise
 
     def _admit(self) -> tuple[Part, Ticket]:
-        ticket = self._model.arrive()
+        ticket = self._gate.arrive()
         part = self._last = self._parts[ticket.setting]
         part.ticket = ticket
         return part, ticket
@@ -118,18 +109,18 @@ class BoundedRequest(DeviceRequest):
 class Part(CpuRequest):
     """The request of one setting; it tells when an inference begins."""
 
-    def __init__(self, bounded: BoundedModel, model: CpuModel) -> None:
-        super().__init__(model)
-        self._bounded = bounded
+    def __init__(self, gate: Gate, model: CpuModel) -> None:
+        super().__init__(model.programs, model.executor)
+        self._gate = gate
         self.ticket: Ticket | None = None
 
     def begin(self, stream: Stream) -> Job | None:
         """Start the inference, or refuse it now."""
         assert self.ticket is not None
-        self._bounded.begin(self.ticket, self._take_along)
+        self._gate.begin(self.ticket, self._take_along)
         return super().begin(stream)
 
-    def _take_along(self, together: Together) -> Sequence[Ticket]:
+    def _take_along(self, together: BatchSize) -> Sequence[Ticket]:
         return ()
 
 
@@ -139,8 +130,8 @@ class Companion(Part):
     Its deadline counts until it begins. Cancelled in a batch it ends with that, and its results are dropped.
     """
 
-    def __init__(self, bounded: BoundedModel, model: CpuModel, batches: Batches) -> None:
-        super().__init__(bounded, model)
+    def __init__(self, gate: Gate, model: CpuModel, batches: Batches) -> None:
+        super().__init__(gate, model)
         self._batches = batches
         self._batch: Batch | None = None
         self._others: list[Companion] = []
@@ -171,7 +162,7 @@ class Companion(Part):
     def begin(self, stream: Stream) -> Job | None:
         """Start the batch."""
         assert self.ticket is not None
-        self._bounded.begin(self.ticket, self._take_along)
+        self._gate.begin(self.ticket, self._take_along)
         if not self._others:
             return CpuRequest.begin(self, stream)
         members = [self, *self._others]
@@ -182,7 +173,7 @@ class Companion(Part):
         self.whole = True
         return job
 
-    def _take_along(self, together: Together) -> Sequence[Ticket]:
+    def _take_along(self, together: BatchSize) -> Sequence[Ticket]:
         """Called under the model's lock, as `cancel` is: what is cancelled before has no others, nor is it one."""
 
         def choose(tasks: Sequence[Task]) -> int:
@@ -196,7 +187,7 @@ class Companion(Part):
         self._others = []
         if not self.control.is_cancelled:
             now = perf_counter_ns()
-            found = self._model.executor.take_along(self._batches.most - 1, choose)
+            found = self._executor.take_along(self._batches.most - 1, choose)
             self._others = cast("list[Companion]", found)
         for member in (self, *self._others):
             member._accompanied = bool(self._others)
@@ -204,7 +195,7 @@ class Companion(Part):
 
     def cancel(self) -> bool:
         """End the inference at the next step, or with its batch."""
-        with self._bounded.mutex:
+        with self._gate.lock:
             if self._accompanied and not self.is_lost:
                 self._dropped = True
                 return True
@@ -221,7 +212,7 @@ class Companion(Part):
         for other in others:
             other.whole = True
             other.control.began, other.control.ended = self.control.began, self.control.ended
-            self._model.executor.tell(other, error)
+            self._executor.tell(other, error)
         self._accompanied = False
         if self._dropped and error is None:
             error = CancelledError("The inference was cancelled while it ran in a batch.")

@@ -135,7 +135,7 @@ def _measure(trials: Trials, plans: Sequence[StreamPlan], budget: float) -> list
             model = CpuModel(trials.graph, trials.settings, plan, trials.optimised.clone(), trials.weights)
             stack.callback(model.executor.stop)
             models.append(model)
-        requests = [[CpuRequest(model) for _ in model.executor.streams] for model in models]
+        requests = [[model.create_request() for _ in model.executor.streams] for model in models]
         infer = _one_by_one if has_one_stream(trials.settings) else all_at_once
         for own in requests:
             all_at_once(own, 0)

@@ -1,0 +1,117 @@
+"""The programs of a CPU model: planned for the shapes of its inputs, cached, with packed weights that all share."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+
+from cpuruntime import passes
+from cpuruntime.devices.cpu.batch_split import by_sample
+from cpuruntime.devices.cpu.progress import CompileProgress
+from cpuruntime.devices.ports import PortInfo
+from cpuruntime.graph import Graph, PartialShape
+from cpuruntime.hints import StreamPlan
+from cpuruntime.host.memory import check_fits
+from cpuruntime.host.processor import processor_name
+from cpuruntime.operators.shape_inference import reshape
+from cpuruntime.program.plan.planner import FallbackStep, Planner
+from cpuruntime.program.plan.weights import WeightStore
+from cpuruntime.program.program import Program
+from cpuruntime.program.tuning.tuner import create_tuner
+from cpuruntime.properties import Settings
+
+log = logging.getLogger("cpuruntime")
+
+Shapes = tuple[tuple[int, ...], ...]
+
+MOST = 16
+"""How many input shapes of a dynamic model stay planned; arbitrary."""
+
+
+class Programs:
+    """Plans programs and caches them; may be used from several threads.
+
+    Args:
+        graph: the model; one of static shapes is planned at once.
+        settings: parsed.
+        plan: the streams.
+        optimised: of a model of static shapes the graph after the passes, which loses its constants here.
+        weights: packed constants that other programs of the same constants share, by default the model's own.
+
+    Attributes:
+        name: the model's name.
+        inputs: the ports of the model, as `outputs`.
+        is_static: whether the shapes of all inputs are known, so that there is one program.
+        profiled: whether each step of an inference is timed.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        settings: Settings,
+        plan: StreamPlan,
+        optimised: Graph | None = None,
+        weights: WeightStore | None = None,
+    ) -> None:
+        self.name = graph.name
+        self.inputs, self.outputs = PortInfo.inputs_of(graph), PortInfo.outputs_of(graph)
+        self.is_static = all(value.is_static for value in graph.inputs)
+        self.profiled: bool = settings.value("PERF_COUNT")
+        self._exact: bool = settings.value("EXECUTION_MODE_HINT") == "ACCURACY"
+        self._streams = plan
+        self._weights = weights or WeightStore(planned_once=self.is_static)
+        self._tuner = create_tuner(settings.value("TUNING_BUDGET_MS") / 1000, processor_name(), graph)
+        self._graph = None if self.is_static else graph.clone()
+        self._cached: OrderedDict[Shapes, Program] = OrderedDict()
+        self._lock = threading.Lock()
+        if self.is_static:
+            shapes = tuple(value.static_shape for value in graph.inputs)
+            self._cached[shapes] = self._planned(graph, optimised or passes.run(graph))
+
+    def of(self, shapes: Shapes) -> Program:
+        """The program for inputs of these shapes, planned when they are new; the least recently used is evicted."""
+        with self._lock:
+            found = self._cached.get(shapes)
+            if found is None:
+                assert self._graph is not None
+                bound = {value.name: PartialShape(list(s)) for value, s in zip(self._graph.inputs, shapes)}
+                graph = reshape(self._graph, bound)
+                found = self._cached[shapes] = self._planned(graph, passes.run(graph))
+                while len(self._cached) > MOST:
+                    self._cached.popitem(last=False)
+            self._cached.move_to_end(shapes)
+            return found
+
+    def cached(self) -> list[Program]:
+        """The programs in the cache, the one used last at the end."""
+        with self._lock:
+            return list(self._cached.values())
+
+    def weights_nbytes(self) -> int:
+        """Bytes of the packed weights; waits while a program is planned."""
+        with self._lock:
+            return self._weights.nbytes
+
+    def _planned(self, graph: Graph, optimised: Graph) -> Program:
+        """The program of a graph of static shapes, given before and after the passes."""
+        split = by_sample(graph, optimised)
+        return self.plan(optimised) if split is None else self.plan(*split)
+
+    def plan(self, optimised: Graph, samples: int = 1) -> Program:
+        """A new program with the model's weights for the model's streams; it is not cached.
+
+        Args:
+            optimised: a graph after the passes, of static shapes.
+            samples: the program does what the graph says for each of so many samples.
+        """
+        planner = Planner(optimised, self._weights, self._streams.threads, self._exact, self._tuner)
+        planner.plan()
+        with CompileProgress() as progress:
+            program = Program(planner, progress, samples)
+        for step in program.planned:
+            if isinstance(step, FallbackStep):
+                log.warning("%s runs in the reference evaluator, slowly: %s", step.node.where, step.reason)
+        self._weights.forget_sources()
+        check_fits(program.arena_size * max(1, len(self._streams.streams)), f"the streams of model '{self.name}'")
+        return program
