@@ -1,22 +1,21 @@
-"""The devices that the conformance tests run on, and compiled models to run them with."""
+"""The devices that tests of the public objects run on, and compiled models to run them with."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint
-from typing import Any
 
-import onnx
 import pytest
 from support.fake_device import FakeModel, Gate, compile_fake
-from support.onnx_models import one_input, two_inputs
 
 import cpuruntime as ov
 from cpuruntime.devices import registry
+from cpuruntime.testing.conformance.fixtures import added, check, compile_on, negated
 
-DEVICES = [*registry.own()]
+__all__ = ["added", "check", "compile_on", "negated"]
 
-Compile = Callable[..., ov.CompiledModel]
+DEVICES = ["REFERENCE", "CPU"]
+
 Register = Callable[[str, str], None]
 
 
@@ -24,28 +23,6 @@ Register = Callable[[str, str], None]
 def device(request: pytest.FixtureRequest) -> str:
     """The name of a device; a test that asks for it runs on each."""
     return request.param
-
-
-@pytest.fixture
-def compile_on(device: str) -> Compile:
-    """Compiles a model on the device under test."""
-
-    def compile_it(model: onnx.ModelProto | ov.Model, config: dict[str, Any] | None = None) -> ov.CompiledModel:
-        return ov.Core().compile_model(model, device, config)
-
-    return compile_it
-
-
-@pytest.fixture
-def added(compile_on: Compile) -> ov.CompiledModel:
-    """sum = x + y, result = relu(sum), all [2,3], on the device under test."""
-    return compile_on(two_inputs())
-
-
-@pytest.fixture
-def negated(compile_on: Compile) -> ov.CompiledModel:
-    """y = -x, both [2,3], on the device under test."""
-    return compile_on(one_input())
 
 
 @pytest.fixture

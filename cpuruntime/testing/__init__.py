@@ -1,0 +1,1 @@
+"""For tests: the conformance suite of devices. Needs pytest, which the package itself does not."""
