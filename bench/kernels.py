@@ -35,7 +35,7 @@ from cpuruntime.graph import Graph
 from cpuruntime.ops.tiles.tile_shapes import tile_shapes
 from cpuruntime.program.plan.planner import Step
 from cpuruntime.program.report.roofs import FmaPeak, ReadRoof
-from cpuruntime.program.report.work import COMPUTE, family, flops
+from cpuruntime.program.report.work import COMPUTE, flops
 from cpuruntime.program.tuning.tiles import Tiling
 from kernel import report
 from kernel.choices import Choice, judge
@@ -150,7 +150,7 @@ def _no_halo(step: Step) -> bool:
 
 def _is_compute(step: Step) -> bool:
     """Whether multiply-adds and not memory decide: products of a few rows are read from memory weight by weight."""
-    return family(step) in COMPUTE and (family(step) != "matmul" or step.arguments["rows"] >= 8)
+    return step.kernel.family in COMPUTE and (step.kernel.family != "matmul" or step.arguments["rows"] >= 8)
 
 
 def read(name: str, batch: int | None) -> Graph:

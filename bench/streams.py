@@ -22,6 +22,7 @@ import cpuruntime as ov
 from cpuruntime.cli.parser import Parser, positive, positive_seconds
 from cpuruntime.devices.cpu.streams import calibration
 from cpuruntime.errors import Error
+from cpuruntime.store import Folder
 from peer.models import prepare
 from peer.ratios import rotated
 
@@ -72,8 +73,8 @@ def _chosen(path: Path, hint: str, budget: int) -> tuple[Shape, float]:
     """What calibration chooses, and the seconds that compiling took."""
     config = {"PERFORMANCE_HINT": hint, "STREAMS_CALIBRATION_MS": budget}
     begin = time.perf_counter()
-    # A choice that was kept would be no measurement.
-    with patch.object(calibration, "read_kept", return_value=None):
+    # A choice from the cache would be no measurement.
+    with patch.object(calibration, "cache_folder", return_value=Folder(None)):
         compiled = ov.Core().compile_model(path, "CPU", config)
     with compiled:
         seconds = time.perf_counter() - begin

@@ -1,7 +1,7 @@
 """The kernels: Python functions compiled by Numba for the processor they run on.
 
-Nothing here knows of graphs, devices or properties. One family per file; `kernel.py` compiles and caches,
-`simd.py` is the vector type, `isa.py` says what the processor offers.
+Nothing here knows of graphs, devices or properties. One family per file. How they are compiled and cached stands in
+`cpuruntime.compiler`.
 """
 
 if __name__ != "cpuruntime.ops":

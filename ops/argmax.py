@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES
-from cpuruntime.compiler.jit import Kernel, kernel, lazy, record
+from cpuruntime.compiler.kernel import Kernel, kernel, lazy, record
 
 simd = lazy("cpuruntime.compiler.simd")
 wide_words = lazy("cpuruntime.compiler.wide_words")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.compiler.jit import Kernel, inline, kernel, lazy, made, record
+from cpuruntime.compiler.kernel import Kernel, inline, kernel, lazy, made, record
 from cpuruntime.ops.functions.vector_math import exp_or_zero
 from cpuruntime.ops.tiles.tile_shapes import tile_shapes
 
@@ -75,7 +75,7 @@ def attention(tile_columns: int) -> Kernel:
     scores_tile = made("cpuruntime.ops.tiles.register_tile", "make_tile", ROWS, COLUMNS, UNROLL, None, True)
     results_tile = made("cpuruntime.ops.tiles.register_tile", "make_tile", ROWS, tile_columns, UNROLL, None, True)
 
-    @kernel(ARGUMENTS, name=f"attention_f32_{LANES}_{ROWS}x{COLUMNS}x{tile_columns}")
+    @kernel(ARGUMENTS, name=f"attention_f32_{LANES}_{ROWS}x{COLUMNS}x{tile_columns}", tile=(ROWS, COLUMNS))
     def run(a, thread, threads):
         blocks = (a.queries + a.block - 1) // a.block
         items = a.batch * a.heads * blocks

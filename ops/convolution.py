@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES, LINE, VECTOR_BYTES
-from cpuruntime.compiler.jit import Kernel, kernel, lazy, made, record
+from cpuruntime.compiler.kernel import Kernel, kernel, lazy, made, record
 from cpuruntime.ops.tiles.finish import make_buffer, make_finish
 from cpuruntime.ops.tiles.window import taps_before
 
@@ -54,7 +54,7 @@ def convolution(rows: int, columns: int, unroll: int, step: int, activation: str
     buffer, finish = make_buffer(rows, columns, activation), make_finish(rows, columns, activation)
     name = f"convolution_f32_{LANES}_{rows}x{columns}_u{unroll}_s{step}" + (f"_{activation}" if activated else "")
 
-    @kernel(ARGUMENTS, name=name)
+    @kernel(ARGUMENTS, name=name, tile=(rows, columns, unroll))
     def run(a, thread, threads):
         scratch = buffer()
         tiles_x = (a.width + rows - 1) // rows

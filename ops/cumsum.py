@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from cpuruntime.compiler.jit import Kernel, kernel, record
+from cpuruntime.compiler.kernel import Kernel, kernel, record
 from cpuruntime.compiler.typed import as_element, load, store
 from cpuruntime.ops.movement import copy_element
 

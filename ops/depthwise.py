@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES, LINE, VECTOR_BYTES
-from cpuruntime.compiler.jit import Kernel, kernel, lazy, made, record
+from cpuruntime.compiler.kernel import Kernel, kernel, lazy, made, record
 from cpuruntime.ops.tiles.finish import make_buffer, make_finish
 from cpuruntime.ops.tiles.window import taps_before
 
@@ -44,7 +44,7 @@ def depthwise(rows: int, taps: int, stride: int | None, inputs: int, outputs: in
     buffer, finish = make_buffer(rows, 1, activation), make_finish(rows, 1, activation)
     name = f"depthwise_f32_{LANES}_{rows}_k{taps}{steps}{groups}" + (f"_{activation}" if activated else "")
 
-    @kernel(ARGUMENTS, name=name)
+    @kernel(ARGUMENTS, name=name, tile=(rows, 1))
     def run(a, thread, threads):
         scratch = buffer()
         items = a.batch * a.blocks * a.height

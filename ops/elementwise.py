@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES
-from cpuruntime.compiler.jit import Inline, Kernel, inline, lazy
+from cpuruntime.compiler.kernel import Inline, Kernel, inline, lazy
 from cpuruntime.compiler.typed import SIZES, convert, load, store, stored_as
 from cpuruntime.ops.functions.activations import ACTIVATIONS
 from cpuruntime.ops.functions.scalar_functions import BINARY as SCALAR_BINARY

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
-from cpuruntime.compiler.jit import Kernel, generate, kernel, record
+from cpuruntime.compiler.build import generate
+from cpuruntime.compiler.kernel import Kernel, kernel, record
 from cpuruntime.ops.elementwise import VECTOR_BINARY
 from cpuruntime.ops.functions.activations import ACTIVATIONS
 from cpuruntime.ops.tiles.loops import DIMENSIONS
@@ -127,7 +128,7 @@ def fused_kernel(expression: Expression, still: str) -> Kernel:
     source = _source(expression, still)
     name = f"fused_{hashlib.sha256(source.encode()).hexdigest()[:16]}"
     described = text(expression) + (f" [one {', '.join(still)} for each row]" if still else "")
-    return kernel(FUSED, name=described)(generate(name, source).run)
+    return kernel(FUSED, name=described, family="fused")(generate(name, source).run)
 
 
 def _source(expression: Expression, still: str) -> str:
@@ -174,7 +175,7 @@ def _source(expression: Expression, still: str) -> str:
 def _imports(expression: Expression) -> list[str]:
     helpers = {
         "cpuruntime.compiler.isa": {"LANES"},
-        "cpuruntime.compiler.jit": {"lazy"},
+        "cpuruntime.compiler.kernel": {"lazy"},
         "cpuruntime.ops.elementwise": {"same_everywhere"},
         "cpuruntime.ops.tiles.loops": {"piece", "place", "share"},
     }

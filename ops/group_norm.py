@@ -6,7 +6,7 @@ The result is x * scale + shift with a scale and a shift for each channel of eac
 from __future__ import annotations
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.compiler.jit import inline, kernel, lazy, record
+from cpuruntime.compiler.kernel import inline, kernel, lazy, record
 
 simd = lazy("cpuruntime.compiler.simd")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import VECTOR_BYTES
-from cpuruntime.compiler.jit import Kernel, kernel, lazy, made, record
+from cpuruntime.compiler.kernel import Kernel, kernel, lazy, made, record
 from cpuruntime.ops.tiles.window import taps_before
 
 simd = lazy("cpuruntime.compiler.simd")
@@ -41,7 +41,9 @@ def grouped_convolution(rows: int, columns: int, unroll: int, step: int) -> Kern
     tile = made("cpuruntime.ops.tiles.grouped_tile", "make_grouped_tile", rows, columns, unroll, step)
     size = GROUP_TILE.itemsize
 
-    @kernel(ARGUMENTS, name=f"grouped_f32_{VECTOR_BYTES // 4}_{rows}x{columns}_u{unroll}_s{step}")
+    name = f"grouped_f32_{VECTOR_BYTES // 4}_{rows}x{columns}_u{unroll}_s{step}"
+
+    @kernel(ARGUMENTS, name=name, tile=(rows, columns, unroll))
     def run(a, thread, threads):
         tiles_x = (a.width + rows - 1) // rows
         tiles = a.height * tiles_x

@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 
-from cpuruntime.compiler.jit import Inline, Kernel, inline, kernel, lazy, record
+from cpuruntime.compiler.kernel import Inline, Kernel, inline, kernel, lazy, record
 from cpuruntime.compiler.typed import load, store
 from cpuruntime.ops.functions.scalar_functions import BINARY as SCALAR_BINARY
 from cpuruntime.ops.movement import copy_bytes, copy_element

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.compiler.jit import Kernel, inline, kernel, lazy, record
+from cpuruntime.compiler.kernel import Kernel, inline, kernel, lazy, record
 from cpuruntime.ops.functions.vector_math import exp, log
 
 shuffle = lazy("cpuruntime.compiler.shuffle")

@@ -12,7 +12,7 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES, LINE, VECTOR_BYTES
-from cpuruntime.compiler.jit import Kernel, kernel, lazy, made, record
+from cpuruntime.compiler.kernel import Kernel, kernel, lazy, made, record
 from cpuruntime.ops.tiles.finish import make_buffer, make_finish
 
 simd = lazy("cpuruntime.compiler.simd")
@@ -42,7 +42,7 @@ def matmul(rows: int, columns: int, activation: str = "") -> Kernel:
     tile = made("cpuruntime.ops.tiles.register_tile", "make_tile", rows, columns, UNROLL, None, True, UNROLL)
     panel_row = columns * VECTOR_BYTES
 
-    @kernel(ARGUMENTS, name=name)
+    @kernel(ARGUMENTS, name=name, tile=(rows, columns))
     def run(a, thread, threads):
         scratch = buffer()
         blocks = (a.columns + LANES - 1) // LANES

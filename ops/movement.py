@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.compiler.jit import Kernel, inline, kernel, lazy, record
+from cpuruntime.compiler.kernel import Kernel, inline, kernel, lazy, record
 
 shuffle = lazy("cpuruntime.compiler.shuffle")
 simd = lazy("cpuruntime.compiler.simd")

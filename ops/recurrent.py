@@ -13,7 +13,7 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.compiler.jit import Inline, Kernel, inline, kernel, lazy, made, record
+from cpuruntime.compiler.kernel import Inline, Kernel, inline, kernel, lazy, made, record
 from cpuruntime.ops.functions.activations import ACTIVATIONS
 
 simd = lazy("cpuruntime.compiler.simd")
@@ -260,7 +260,7 @@ def recurrent(cell: str, activations: tuple[Chosen, ...], rows: int, columns: in
             place = target + sequence * a.target_batch if a.target != 0 else 0
             step(a, here, results + own + gates * at, memory + own + at, cells + own + at, place)
 
-    @kernel(ARGUMENTS, name=f"recurrent_f32_{LANES}_{cell}_{spelled}_{rows}x{columns}")
+    @kernel(ARGUMENTS, name=f"recurrent_f32_{LANES}_{cell}_{spelled}_{rows}x{columns}", tile=(rows, columns))
     def run(a, thread, threads):
         each = (a.batch + rows - 1) // rows
         total = a.directions * each

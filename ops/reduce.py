@@ -14,7 +14,7 @@ from math import inf
 import numpy as np
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.compiler.jit import Inline, Kernel, inline, kernel, lazy, record
+from cpuruntime.compiler.kernel import Inline, Kernel, inline, kernel, lazy, record
 from cpuruntime.compiler.typed import INTEGERS, SIZES, as_element, load, store
 from cpuruntime.ops.functions.vector_math import exp_or_zero, log
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.compiler.jit import inline, kernel, lazy, record
+from cpuruntime.compiler.kernel import inline, kernel, lazy, record
 
 shuffle = lazy("cpuruntime.compiler.shuffle")
 simd = lazy("cpuruntime.compiler.simd")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.compiler.jit import Kernel, kernel, lazy, record
+from cpuruntime.compiler.kernel import Kernel, kernel, lazy, record
 from cpuruntime.ops.movement import copy_bytes
 
 simd = lazy("cpuruntime.compiler.simd")

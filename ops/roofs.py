@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cpuruntime.compiler.isa import VECTOR_BYTES
-from cpuruntime.compiler.jit import kernel, lazy, record
+from cpuruntime.compiler.kernel import kernel, lazy, record
 
 register_tile = lazy("cpuruntime.ops.tiles.register_tile")
 simd = lazy("cpuruntime.compiler.simd")

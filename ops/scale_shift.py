@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.compiler.jit import Inline, Kernel, inline, lazy
+from cpuruntime.compiler.kernel import Inline, Kernel, inline, lazy
 from cpuruntime.ops.functions.activations import ACTIVATIONS
 from cpuruntime.ops.tiles.loops import contiguous, nest, nest_kernel
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.compiler.jit import Inline, Kernel, inline, kernel, lazy, record
+from cpuruntime.compiler.kernel import Inline, Kernel, inline, kernel, lazy, record
 from cpuruntime.ops.functions.vector_math import exp_or_zero, log
 
 simd = lazy("cpuruntime.compiler.simd")

@@ -16,7 +16,7 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES, LINE, VECTOR_BYTES
-from cpuruntime.compiler.jit import Inline, Kernel, inline, kernel, lazy, made, record
+from cpuruntime.compiler.kernel import Inline, Kernel, inline, kernel, lazy, made, record
 from cpuruntime.ops.functions.activations import ACTIVATIONS
 
 simd = lazy("cpuruntime.compiler.simd")
@@ -84,7 +84,7 @@ def strassen(rows: int, columns: int, activation: str = "") -> Kernel:
     tile_bytes = rows * columns * VECTOR_BYTES
     name = f"strassen_f32_{LANES}_{rows}x{columns}" + (f"_{activation}" if activation else "")
 
-    @kernel(ARGUMENTS, name=name)
+    @kernel(ARGUMENTS, name=name, tile=(rows, columns))
     def run(a, thread, threads):
         column_tiles = (a.blocks + columns - 1) // columns
         row_tiles = (a.rows + rows - 1) // rows

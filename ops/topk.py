@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from cpuruntime.compiler.jit import Inline, Kernel, inline, kernel, lazy, record
+from cpuruntime.compiler.kernel import Inline, Kernel, inline, kernel, lazy, record
 from cpuruntime.compiler.typed import load
 from cpuruntime.ops.movement import copy_element
 

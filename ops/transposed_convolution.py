@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.compiler.jit import Kernel, kernel, lazy, made, record
+from cpuruntime.compiler.kernel import Kernel, kernel, lazy, made, record
 
 simd = lazy("cpuruntime.compiler.simd")
 
@@ -46,7 +46,7 @@ def transposed_convolution(rows: int, columns: int) -> Kernel:
     """
     tile = made("cpuruntime.ops.tiles.register_tile", "make_tile", rows, columns, UNROLL, VECTOR_BYTES, False)
 
-    @kernel(ARGUMENTS, name=f"transposed_convolution_f32_{LANES}_{rows}x{columns}")
+    @kernel(ARGUMENTS, name=f"transposed_convolution_f32_{LANES}_{rows}x{columns}", tile=(rows, columns))
     def run(a, thread, threads):
         tiles_x = (a.width + rows - 1) // rows
         tiles = a.height * tiles_x

@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES, LINE, VECTOR_BYTES
-from cpuruntime.compiler.jit import Kernel, inline, kernel, lazy, made, record
+from cpuruntime.compiler.kernel import Kernel, inline, kernel, lazy, made, record
 from cpuruntime.ops.tiles.finish import make_finish
 from cpuruntime.ops.winograd_methods import Method
 
@@ -147,7 +147,7 @@ def _product_phase(rows: int, columns: int) -> Kernel:
     """Multiplies the transformed input in the scratch memory of `thread` by the weights."""
     tile = made("cpuruntime.ops.tiles.register_tile", "make_tile", rows, columns, UNROLL, VECTOR_BYTES, False, UNROLL)
 
-    @kernel(WINOGRAD, name=f"winograd_product_f32_{LANES}_{rows}x{columns}")
+    @kernel(WINOGRAD, name=f"winograd_product_f32_{LANES}_{rows}x{columns}", tile=(rows, columns))
     def run(a, item, thread):
         planes_in = a.scratch + thread * a.scratch_size
         planes_out = planes_in + a.products * a.in_plane

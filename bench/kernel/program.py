@@ -8,7 +8,7 @@ from unittest.mock import patch
 import numpy as np
 
 from cpuruntime import passes
-from cpuruntime.compiler.jit import Kernel
+from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.graph import Graph, Node, Type, Value
 from cpuruntime.program.convolution import direct
 from cpuruntime.program.lowerings.catalogue import find

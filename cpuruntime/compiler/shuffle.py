@@ -1,6 +1,6 @@
 """Moves between and within vectors: tile transposes, interleaving, lane shifts and permutes, unaligned copies.
 
-Loads the compiler; kernels reach it through `jit.lazy("shuffle")`.
+Loads the compiler; kernels reach it through `lazy("cpuruntime.compiler.shuffle")`.
 """
 
 from __future__ import annotations

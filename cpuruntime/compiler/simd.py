@@ -2,7 +2,7 @@
 
 `load`, `store` and the rest take byte addresses as int64. +, -, *, / and comparisons work lane by lane, with scalars
 broadcast; each lowers to one machine instruction. Vectors have `isa.LANES` lanes; kernels reach this module through
-`jit.lazy("simd")`, because importing it loads the compiler.
+`lazy("cpuruntime.compiler.simd")`, because importing it loads the compiler.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cpuruntime.compiler.jit import Inline, inline, lazy, made
+from cpuruntime.compiler.kernel import Inline, inline, lazy, made
 
 scalars = lazy("cpuruntime.compiler.scalars")
 

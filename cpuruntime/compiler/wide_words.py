@@ -1,6 +1,6 @@
 """Stores of int32 lanes as int64, which is what indices are in models.
 
-Loads the compiler; kernels reach it through `jit.lazy("wide_words")`.
+Loads the compiler; kernels reach it through `lazy("cpuruntime.compiler.wide_words")`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from math import prod
 
 import numpy as np
 
-from cpuruntime.compiler.jit import Kernel
+from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.graph import Value
 from cpuruntime.host.memory import ALIGNMENT, allocate

@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 
-from cpuruntime.compiler.jit import Kernel
+from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.streams.native import runner, signals
 
 

@@ -7,14 +7,14 @@ import threading
 from contextlib import suppress
 from functools import cache
 
-from cpuruntime.compiler.jit import keep_for_good
+from cpuruntime.compiler.build import never_free
 from cpuruntime.streams.memory import aligned_bytes, holding_the_gil
 from cpuruntime.streams.native import priorities, signals
 
 LOW, MEDIUM, HIGH = range(priorities.LEVELS)
 
 _table = aligned_bytes(priorities.TABLE_BYTES)
-keep_for_good(_table)
+never_free(_table)
 TABLE: int = _table.ctypes.data
 """The address of the process's table of claims; it stays for good, so what runs may always write there."""
 

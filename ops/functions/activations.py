@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cpuruntime.compiler.jit import Inline, inline, lazy
+from cpuruntime.compiler.kernel import Inline, inline, lazy
 from cpuruntime.ops.functions.trigonometry import (
     arccosine,
     arcsine,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cpuruntime.compiler.jit import Inline, inline, lazy
+from cpuruntime.compiler.kernel import Inline, inline, lazy
 from cpuruntime.compiler.typed import FLOATS, INTEGERS, SIGNED
 
 scalars = lazy("cpuruntime.compiler.scalars")

@@ -6,7 +6,7 @@ size are reduced exactly enough. The polynomials are those of Cephes (S. Moshier
 
 from __future__ import annotations
 
-from cpuruntime.compiler.jit import inline, lazy
+from cpuruntime.compiler.kernel import inline, lazy
 from cpuruntime.ops.functions.vector_math import ROUNDER, ROUNDER_BITS, copy_sign, exp, expm1, log
 
 simd = lazy("cpuruntime.compiler.simd")

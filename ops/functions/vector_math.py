@@ -9,7 +9,7 @@ were rounded to float32 one after another, the rest fitted again each time. Rang
 from __future__ import annotations
 
 from cpuruntime.compiler.isa import current
-from cpuruntime.compiler.jit import Inline, inline, lazy
+from cpuruntime.compiler.kernel import Inline, inline, lazy
 
 simd = lazy("cpuruntime.compiler.simd")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.compiler.jit import Inline, inline, lazy, made
+from cpuruntime.compiler.kernel import Inline, inline, lazy, made
 from cpuruntime.ops.functions.activations import ACTIVATIONS
 
 simd = lazy("cpuruntime.compiler.simd")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.compiler.jit import Inline, Kernel, inline, kernel, record
+from cpuruntime.compiler.kernel import Inline, Kernel, inline, kernel, record
 
 DIMENSIONS = 6
 OPERANDS = ("target", "first", "second", "third")
@@ -145,7 +145,7 @@ def nest_kernel(name: str, span: Inline) -> Kernel:
     `span` works on `count` elements from the given addresses on, by the strides of dimension 5.
     """
 
-    @kernel(NEST, name=name)
+    @kernel(NEST, name=name, family="elementwise")
     def run(a, thread, threads):
         item, end = share(a, thread, threads)
         while item < end:

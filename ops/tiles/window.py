@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cpuruntime.compiler.jit import inline
+from cpuruntime.compiler.kernel import inline
 
 
 @inline

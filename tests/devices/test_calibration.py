@@ -1,4 +1,4 @@
-"""Measured streams: candidates are tried on the model, the best is taken, and what was found is kept."""
+"""Measured streams: candidates are tried on the model, the best is taken, and what was measured is cached."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ import pytest
 from support.onnx_models import one_input, two_inputs
 
 import cpuruntime as ov
-from cpuruntime.compiler import jit
-from cpuruntime.devices.cpu.streams import calibration, kept
-from cpuruntime.devices.cpu.streams.kept import read_kept, write_kept
+from cpuruntime.devices.cpu.streams import calibration
 from cpuruntime.operators.demand import Demand
 from cpuruntime.program.plan.weights import WeightStore
 from cpuruntime.properties import Settings, of_device
+from cpuruntime.store import Folder
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of what is kept, empty."""
-    monkeypatch.setattr(kept, "cache_folder", lambda: tmp_path)
+    """The folder of measurements, empty."""
+    monkeypatch.setattr(calibration, "cache_folder", lambda: Folder(tmp_path))
     return tmp_path
 
 
@@ -61,9 +60,9 @@ def test_real_measurements(folder: Path, hint: str) -> None:
     compiled = compile_measured(PERFORMANCE_HINT=hint)
     assert compiled.get_property("STREAMS_CALIBRATION_MS") == 20
     (file,) = folder.glob("*.json")
-    figures = json.loads(file.read_text())
+    figures = json.loads(Folder(folder).read(file.name) or b"")
     assert len(figures) >= 2
-    assert all(rate > 0 for rate in figures.values())
+    assert all(rate > 0 for rate in figures)
     assert "measured in 20 ms" in reason(compiled)
     assert not any("has no effect" in text for text in compiled.explain().decisions)
     x = np.ones((2, 3), np.float32)
@@ -78,7 +77,7 @@ def test_the_best_is_taken(rates: dict[tuple[int, int], float]) -> None:
     assert streams(compile_measured(**config)) == (2, 2)
     rates.update({(2, 1): 3.0, (1, 2): 4.0})
     again = compile_measured(**config)
-    assert streams(again) == (2, 2), "it was kept"
+    assert streams(again) == (2, 2), "from the cache"
     assert "measured before" in reason(again)
     other = compile_measured(one_input(), **config)
     assert streams(other) == (1, 2), "another model is measured anew"
@@ -157,33 +156,20 @@ def test_an_error_of_the_model_is_the_compilation_s(folder: Path, monkeypatch: p
     assert not list(folder.iterdir())
 
 
-class TestKept:
-    def test_what_is_written_is_read(self, folder: Path) -> None:
-        write_kept("k", {"a": 1.5, "b": 2.0})
-        assert read_kept("k", ["b", "a"]) == [2.0, 1.5]
-        assert [path.name for path in folder.iterdir()] == ["streams-k.json"]
-        assert read_kept("other", ["a", "b"]) is None
+@two_cores
+@pytest.mark.parametrize("content", [b"", b"[1.0, 2.0]"])
+def test_a_damaged_file_is_measured_anew(rates: dict[tuple[int, int], float], folder: Path, content: bytes) -> None:
+    compile_measured()
+    (file,) = folder.glob("*.json")
+    file.write_bytes(content)
+    assert "measured in 20 ms" in reason(compile_measured())
+    assert "measured before" in reason(compile_measured())
 
-    @pytest.mark.parametrize(
-        "text",
-        ["", "[]", "{}", '{"a": 1.5}', '{"a": 1.5, "b": "2"}', '{"a": 1.5, "b": NaN}', '{"a": 1.5, "b": 1e999}',
-         '{"a": 1.5, "b": -1.0}', '{"a": 1.5, "b": null}', '{"a": 1.5, "b": 2.0, "c": 3.0}', "[" * 100_000, "\udcff"],
-    )  # fmt: skip
-    def test_what_is_damaged_is_as_if_there_was_nothing(self, folder: Path, text: str) -> None:
-        (folder / "streams-k.json").write_bytes(text.encode(errors="surrogateescape"))
-        assert read_kept("k", ["a", "b"]) is None
 
-    def test_without_a_folder_nothing_is_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(kept, "cache_folder", lambda: None)
-        write_kept("k", {"a": 1.0})
-        assert read_kept("k", ["a"]) is None
-
-    def test_a_folder_that_cannot_be_written(
-        self, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        monkeypatch.setattr(kept, "cache_folder", lambda: folder / "gone")
-        write_kept("k", {"a": 1.0})
-        assert "could not be kept" in caplog.text
-
-    def test_the_folder_is_the_kernels(self) -> None:
-        assert kept.cache_folder is jit.cache_folder
+@two_cores
+def test_without_a_folder_it_is_measured_every_time(
+    rates: dict[tuple[int, int], float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "cache_folder", lambda: Folder(None))
+    for _ in range(2):
+        assert "measured in 20 ms" in reason(compile_measured())

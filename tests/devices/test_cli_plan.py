@@ -14,10 +14,11 @@ from support.onnx_models import one_input
 
 import cpuruntime as ov
 from cpuruntime.cli.main import main
-from cpuruntime.devices.cpu.streams import calibration, kept
+from cpuruntime.devices.cpu.streams import calibration
 from cpuruntime.host.cgroup import Quota
 from cpuruntime.host.processors import Cache
 from cpuruntime.properties import PROPERTIES
+from cpuruntime.store import Folder
 
 several = pytest.mark.skipif(ov.Topology.read().usable < 2, reason="needs two processors")
 
@@ -39,9 +40,9 @@ def model(tmp_path: Path) -> str:
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of what is kept; the ledger has one of its own."""
+    """The folder of measurements; the ledger has one of its own."""
     monkeypatch.setenv("CPURUNTIME_LEDGER_DIR", str(tmp_path / "ledger"))
-    monkeypatch.setattr(kept, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(calibration, "cache_folder", lambda: Folder(tmp_path))
     return tmp_path
 
 

@@ -25,6 +25,7 @@ from cpuruntime.host.ledger import Holder, Lease, Ledger
 from cpuruntime.host.processors import Cpu
 from cpuruntime.host.topology import Topology
 from cpuruntime.properties import Settings, of_device
+from cpuruntime.store import Folder
 
 ROOT = Path(__file__).resolve().parents[2]
 several = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two processors")
@@ -226,7 +227,7 @@ HINTS = [
 def test_every_hint_plans_beside_reserved_processors(
     config: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cpuruntime.devices.cpu.streams.kept.cache_folder", lambda: None)
+    monkeypatch.setattr("cpuruntime.devices.cpu.streams.calibration.cache_folder", lambda: Folder(None))
     reserved = compiled(ENABLE_CPU_RESERVATION=True, **ONE)
     left = os.sched_getaffinity(0) - set(cpus(reserved))
     assert set(cpus(compiled(**config))) <= left

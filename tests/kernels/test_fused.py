@@ -11,7 +11,7 @@ import pytest
 from support.interpreter import instruction
 from support.kernels import LANES, VECTOR_BYTES, Guarded, blocked, blocked_holding, edge_sizes, guarded, holding, run
 
-from cpuruntime.compiler import jit
+from cpuruntime.compiler import build
 from cpuruntime.ops.functions.activations import ACTIVATIONS
 from cpuruntime.ops.fused import (
     FLOAT,
@@ -26,6 +26,7 @@ from cpuruntime.ops.fused import (
     text,
 )
 from cpuruntime.ops.tiles import loops
+from cpuruntime.store import Folder
 
 GATE: Expression = (("Mul", ("a", "p0")), ("Sigmoid", ("t0",)), ("Mul", ("t1", "b")), ("Add", ("t2", "t0")))
 
@@ -147,7 +148,7 @@ def test_what_is_known_of_an_expression() -> None:
 
 
 def test_the_source_is_left_for_people_and_never_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jit, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(build, "cache_folder", lambda: Folder(tmp_path))
     fused_kernel.cache_clear()
     kernel = fused_kernel(GATE, "")
     (source,) = tmp_path.glob("*.py")
@@ -162,7 +163,7 @@ def test_the_source_is_left_for_people_and_never_read_back(tmp_path: Path, monke
 
 
 def test_kernels_work_without_a_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jit, "cache_folder", lambda: None)
+    monkeypatch.setattr(build, "cache_folder", lambda: Folder(None))
     fused_kernel.cache_clear()
     check(GATE, [random(FLOAT, 40), random(FLOAT, 40, seed=1)], [0.7])
     fused_kernel.cache_clear()

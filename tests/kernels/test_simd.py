@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from support.kernels import LANES, block, guarded, holding
 
-from cpuruntime.compiler.jit import Kernel, kernel, lazy, record
+from cpuruntime.compiler.kernel import Kernel, kernel, lazy, record
 
 simd = lazy("cpuruntime.compiler.simd")
 ARGUMENTS = record(a="i8", b="i8", target="i8")

@@ -18,6 +18,7 @@ from cpuruntime.program.plan.weights import WeightStore
 from cpuruntime.program.tuning import tuner
 from cpuruntime.program.tuning.decisions import Decisions
 from cpuruntime.program.tuning.trial import Trial, Workbench
+from cpuruntime.store import Folder
 
 CHANNELS, SIZE = 64, 40
 
@@ -60,8 +61,7 @@ def by_chance(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[int]
                 seconds = generator.uniform(1e-3, 2e-3)
                 return lambda: seconds
 
-        decisions = Decisions(tmp_path / str(seed))
-        (tmp_path / str(seed)).mkdir()
+        decisions = Decisions(Folder(tmp_path / str(seed)))
         monkeypatch.setattr(tuner, "Workbench", Chance)
         monkeypatch.setattr(tuner, "decisions", lambda: decisions)
 
@@ -112,7 +112,7 @@ def test_trials_run_the_steps_on_scratch_memory(model: onnx.ModelProto) -> None:
                 return run
 
         graph = passes.run(ov.Core().read_model(model.SerializeToString()).graph)
-        chooser = tuner.Tuner(100.0, "processor", far, Decisions(None), Watched(far).prepare)
+        chooser = tuner.Tuner(100.0, "processor", far, Decisions(Folder(None)), Watched(far).prepare)
         Planner(graph, WeightStore(), 2, tuner=chooser).plan()
         assert len(taken) >= 8
         assert all(seconds > 0 for seconds in taken)

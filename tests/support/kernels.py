@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.compiler.jit import Kernel
+from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.ops.tiles import loops
 
 GUARD_BYTES = 256

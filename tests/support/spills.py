@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-from cpuruntime.compiler.jit import Kernel
+from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.ops.convolution import convolution
 from cpuruntime.ops.depthwise import depthwise
 from cpuruntime.ops.grouped_convolution import grouped_convolution

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cpuruntime.compiler.jit import Kernel, kernel, lazy, record
+from cpuruntime.compiler.kernel import Kernel, kernel, lazy, record
 from cpuruntime.streams.base import Executor
 from cpuruntime.streams.job import Job
 from cpuruntime.streams.native import runner

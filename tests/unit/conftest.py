@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cpuruntime.compiler.jit import loaded_kernels
+from cpuruntime.compiler.build import loaded_kernels
 
 
 @pytest.fixture(autouse=True, scope="module")

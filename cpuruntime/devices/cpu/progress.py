@@ -6,7 +6,7 @@ import sys
 import time
 from types import TracebackType
 
-from cpuruntime.compiler import isa, jit
+from cpuruntime.compiler import build, isa
 
 PATIENCE = 1.0
 """Seconds before the first word."""
@@ -24,13 +24,13 @@ class CompileProgress:
         self._compiling = self._spoken = False
 
     def __enter__(self) -> CompileProgress:
-        jit.on_compile.append(self._on_compile)
+        build.on_compile.append(self._on_compile)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        jit.on_compile.remove(self._on_compile)
+        build.on_compile.remove(self._on_compile)
         if self._spoken and sys.stderr.isatty():
             sys.stderr.write("\r\033[K")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.compiler.jit import Kernel
+from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.graph import Node, Value
 from cpuruntime.ops.elementwise import unary_kernel
 from cpuruntime.ops.functions.activations import ACTIVATIONS

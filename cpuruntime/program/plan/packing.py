@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cpuruntime.compiler.jit import Kernel
+from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.ops.movement import plan_copy
 
 

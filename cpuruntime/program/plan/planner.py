@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.compiler.jit import Kernel
+from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.errors import InternalError, UnsupportedError
 from cpuruntime.graph import Graph, Node, Type, Value
 from cpuruntime.host.memory import ALIGNMENT, check_fits

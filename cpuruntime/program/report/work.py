@@ -8,22 +8,19 @@ executed  what the kernel's register tiles compute: with padding to the left and
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 from cpuruntime.compiler.isa import LANES
-from cpuruntime.compiler.jit import Kernel
 from cpuruntime.ops.convolution import COLUMN_TILE
 from cpuruntime.program.convolution.direct import Geometry
 from cpuruntime.program.plan.planner import Step
 from cpuruntime.program.plan.storage import Address, Place, Storage
 from cpuruntime.program.report.roofs import Roofs
 
-TILE = re.compile(r"_(\d+)(?:x(\d+))?(?:_u(\d+))?(?:_k\d+)?(?:_s\d+)?(?:_\d+to\d+)?(?:_[A-Z]\w*)?$")
-COMPUTE = ("convolution", "depthwise", "grouped", "matmul", "winograd")
+COMPUTE = ("convolution", "depthwise", "grouped_convolution", "matmul", "winograd")
 
 
 @dataclass(frozen=True)
@@ -37,19 +34,14 @@ class Flops:
 
 def flops(step: Step) -> Flops:
     """The work of a convolution or product."""
-    executed = 2 * _PRODUCTS[family(step)](step)
-    if family(step) == "matmul":
+    executed = 2 * _PRODUCTS[step.kernel.family](step)
+    if step.kernel.family == "matmul":
         return Flops(step.flops, step.flops, executed)
     g = Geometry(step.node)
     rows = _inside(g.height, g.kernel_height, g.stride_height, g.dilation_height, g.pad_top, g.in_height)
     columns = _inside(g.width, g.kernel_width, g.stride_width, g.dilation_width, g.pad_left, g.in_width)
     useful = 2 * g.batch * g.channels * (g.in_channels // g.group) * rows * columns
     return Flops(g.flops, useful, executed)
-
-
-def family(step: Step) -> str:
-    """The first word of the kernel's name."""
-    return step.kernel.name.partition("_")[0]
 
 
 def _inside(outputs: int, kernel: int, stride: int, dilation: int, pad: int, extent: int) -> int:
@@ -63,16 +55,9 @@ def _kernel_rows(a: dict[str, Any]) -> int:
     return _inside(a["height"], *window, a["in_height"])
 
 
-def _tile(kernel: Kernel) -> list[int]:
-    """Rows, columns and unrolled channels in a kernel's name."""
-    match = TILE.search(kernel.name)
-    assert match is not None
-    return [int(number or 1) for number in match.groups()]
-
-
 def _convolution_products(step: Step) -> int:
     a = step.arguments
-    rows, columns, unroll = _tile(step.kernel)
+    rows, columns, unroll = step.kernel.tile
     table = a["column_tiles"].storage.owner.view(COLUMN_TILE)
     pixels = -(-a["width"] // rows) * rows
     per_pixel = int(table["blocks"].sum()) * columns * LANES * a["kernel_width"] * a["steps"] * unroll
@@ -81,7 +66,7 @@ def _convolution_products(step: Step) -> int:
 
 def _grouped_products(step: Step) -> int:
     a, g = step.arguments, Geometry(step.node)
-    rows, columns, _ = _tile(step.kernel)
+    rows, columns, _ = step.kernel.tile
     pixels = -(-a["width"] // rows) * rows
     per_pixel = a["tile_count"] * columns * LANES * a["kernel_width"] * g.in_channels // g.group
     return a["batch"] * pixels * _kernel_rows(a) * per_pixel
@@ -89,7 +74,7 @@ def _grouped_products(step: Step) -> int:
 
 def _depthwise_products(step: Step) -> int:
     a, g = step.arguments, Geometry(step.node)
-    rows = _tile(step.kernel)[0]
+    rows = step.kernel.tile[0]
     pixels = -(-a["width"] // rows) * rows
     per_pixel = a["blocks"] * LANES * a["kernel_width"] * g.in_channels // g.group
     return a["batch"] * pixels * _kernel_rows(a) * per_pixel
@@ -97,7 +82,7 @@ def _depthwise_products(step: Step) -> int:
 
 def _matmul_products(step: Step) -> int:
     a = step.arguments
-    rows, columns, _ = _tile(step.kernel)
+    rows, columns = step.kernel.tile
     blocks = -(-a["columns"] // LANES)
     tiles = -(-a["rows"] // rows) * -(-blocks // columns)
     return a["batch"] * tiles * rows * columns * LANES * a["inner"]
@@ -105,7 +90,7 @@ def _matmul_products(step: Step) -> int:
 
 def _winograd_products(step: Step) -> int:
     a = step.arguments
-    columns = _tile(a["product_phase"])[1]
+    columns = a["product_phase"].tile[1]
     rows = -(-a["batch"] * a["tiles_x"] * a["tiles_y"] // a["group"]) * a["group"]
     outputs = -(-a["out_blocks"] // columns) * columns * LANES
     return a["parts"] * a["products"] * rows * a["in_blocks"] * LANES * outputs
@@ -114,7 +99,7 @@ def _winograd_products(step: Step) -> int:
 _PRODUCTS: dict[str, Callable[[Step], int]] = {
     "convolution": _convolution_products,
     "depthwise": _depthwise_products,
-    "grouped": _grouped_products,
+    "grouped_convolution": _grouped_products,
     "matmul": _matmul_products,
     "winograd": _winograd_products,
 }
@@ -133,7 +118,7 @@ def _nbytes(value: Any) -> int:
 
 def is_conversion(step: Step) -> bool:
     """Whether the step brings an input of its node into another layout."""
-    return "->" in step.layout and family(step) not in COMPUTE
+    return "->" in step.layout and step.kernel.family not in COMPUTE
 
 
 def conversion_extents(step: Step) -> tuple[int, ...]:
@@ -165,7 +150,7 @@ def _storages(step: Step) -> set[Storage]:
 
 def operations(step: Step) -> int:
     """Floating-point operations of the multiply-adds that a step does: by Winograd's method fewer than nominal."""
-    return min(step.flops, flops(step).executed) if family(step) == "winograd" else step.flops
+    return min(step.flops, flops(step).executed) if step.kernel.family == "winograd" else step.flops
 
 
 def least_seconds(step: Step, roofs: Roofs, kept: int) -> float:

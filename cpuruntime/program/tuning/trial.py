@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable
 
 import numpy as np
 
-from cpuruntime.compiler.jit import Kernel
+from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.graph import Graph, Node
 from cpuruntime.host.caches import caches
 from cpuruntime.host.memory import ALIGNMENT, allocate

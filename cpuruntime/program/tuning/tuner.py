@@ -14,7 +14,7 @@ import logging
 import time
 from collections.abc import Callable, Hashable, Sequence
 
-from cpuruntime.compiler import jit
+from cpuruntime.compiler import build
 from cpuruntime.graph import Graph, Node
 from cpuruntime.host.caches import caches
 from cpuruntime.program.plan.planner import Planner
@@ -94,7 +94,7 @@ class Tuner:
             seconds = self._compare(node, close, emit, threads)
             found = _decide(seconds)
             if found.seconds[0] is not None:
-                found = self._decisions.keep(key, names, found)
+                found = self._decisions.publish(key, names, found)
             self._tried[key] = found
         return _chosen(close, found)
 
@@ -109,7 +109,7 @@ class Tuner:
         key = self._key("convolution grouped_convolution winograd", (sizes, names))
         found = self._decisions.find(key, names)
         if found is None:
-            found = self._decisions.keep(key, names, _decide(self._compare(node, close, emit, 1)))
+            found = self._decisions.publish(key, names, _decide(self._compare(node, close, emit, 1)))
         return _chosen(close, found)
 
     def _run_of(self, trial: Trial) -> Callable[[], float]:
@@ -118,7 +118,7 @@ class Tuner:
         return self._measure(trial)
 
     def _key(self, modules: str, facts: Hashable) -> str:
-        return jit.digest(modules.split(), repr((self._processor, caches(), self._far, facts)))
+        return build.digest(modules.split(), repr((self._processor, caches(), self._far, facts)))
 
     def _compare(
         self, node: Node, candidates: Sequence[Candidate[T]], emit: Callable[[Planner, T], None], threads: int

@@ -6,7 +6,7 @@ whether the same callback is still going on, and sleeps while there are none. No
 
 from __future__ import annotations
 
-from cpuruntime.compiler.jit import inline, kernel, lazy
+from cpuruntime.compiler.kernel import inline, kernel, lazy
 from cpuruntime.streams.native.signals import HOUR, LINE, SIGNAL, SLEEPERS, sleep
 
 system = lazy("cpuruntime.streams.native.system")

@@ -10,7 +10,7 @@ the system's policy SCHED_IDLE where that can be undone: others take the process
 
 from __future__ import annotations
 
-from cpuruntime.compiler.jit import inline, lazy, record
+from cpuruntime.compiler.kernel import inline, lazy, record
 from cpuruntime.streams.native.signals import LINE, happen
 
 system = lazy("cpuruntime.streams.native.system")

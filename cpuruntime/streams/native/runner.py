@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cpuruntime.compiler.jit import inline, kernel, lazy, record
+from cpuruntime.compiler.kernel import inline, kernel, lazy, record
 from cpuruntime.streams.native.priorities import (
     claim,
     claimed_line,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cpuruntime.compiler.jit import inline, kernel, lazy, record
+from cpuruntime.compiler.kernel import inline, kernel, lazy, record
 
 simd = lazy("cpuruntime.compiler.simd")
 system = lazy("cpuruntime.streams.native.system")

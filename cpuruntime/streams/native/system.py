@@ -1,7 +1,7 @@
 """What the runner asks of the processor and the operating system, as Numba intrinsics.
 
 Atomic words are 32 bits wide, because that is what the kernel's futex waits on; they travel as int64. Runners reach
-this module through `jit.lazy("system")`, because importing it loads the compiler.
+this module through `lazy("cpuruntime.streams.native.system")`, because importing it loads the compiler.
 """
 
 from __future__ import annotations

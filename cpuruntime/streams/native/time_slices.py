@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cpuruntime.compiler.jit import kernel, lazy, record
+from cpuruntime.compiler.kernel import kernel, lazy, record
 
 system = lazy("cpuruntime.streams.native.system")
 

@@ -1,4 +1,4 @@
-"""Decisions on disk: kept, found, and ignored when they are damaged or about something else."""
+"""Decisions on disk: published, found, and ignored when they are damaged or about something else."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cpuruntime.program.tuning.decisions import Decision, Decisions
+from cpuruntime.store import Folder
 
 NAMES = ["tile 8x2", "tile 7x2"]
 DECISION = Decision(1, (2e-3, None))
@@ -19,10 +20,10 @@ def only_file(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("folder", [True, False])
-def test_what_is_kept_is_found(tmp_path: Path, folder: bool) -> None:
-    decisions = Decisions(tmp_path if folder else None)
+def test_what_is_published_is_found(tmp_path: Path, folder: bool) -> None:
+    decisions = Decisions(Folder(tmp_path if folder else None))
     assert decisions.find("key", NAMES) is None
-    assert decisions.keep("key", NAMES, DECISION) == DECISION
+    assert decisions.publish("key", NAMES, DECISION) == DECISION
     assert decisions.find("key", NAMES) == DECISION
     assert decisions.find("other", NAMES) is None
     assert decisions.find("key", [*NAMES, "tile 1x1"]) is None
@@ -30,15 +31,15 @@ def test_what_is_kept_is_found(tmp_path: Path, folder: bool) -> None:
 
 
 def test_another_process_finds_it(tmp_path: Path) -> None:
-    Decisions(tmp_path).keep("key", NAMES, DECISION)
-    assert Decisions(tmp_path).find("key", NAMES) == DECISION
+    Decisions(Folder(tmp_path)).publish("key", NAMES, DECISION)
+    assert Decisions(Folder(tmp_path)).find("key", NAMES) == DECISION
 
 
-def test_the_first_that_is_kept_stays(tmp_path: Path) -> None:
-    first, second = Decisions(tmp_path), Decisions(tmp_path)
+def test_the_first_decision_stays(tmp_path: Path) -> None:
+    first, second = Decisions(Folder(tmp_path)), Decisions(Folder(tmp_path))
     assert second.find("key", NAMES) is None
-    first.keep("key", NAMES, DECISION)
-    assert second.keep("key", NAMES, Decision(0, (1e-3, 2e-3))) == DECISION
+    first.publish("key", NAMES, DECISION)
+    assert second.publish("key", NAMES, Decision(0, (1e-3, 2e-3))) == DECISION
     assert second.find("key", NAMES) == DECISION
 
 
@@ -56,14 +57,15 @@ VALID = {"names": NAMES, "chosen": 1, "seconds": [2e-3, None]}
     ],
 )  # fmt: skip
 def test_damaged_files_are_as_good_as_none(tmp_path: Path, content: str) -> None:
-    Decisions(tmp_path).keep("key", NAMES, DECISION)
+    Decisions(Folder(tmp_path)).publish("key", NAMES, DECISION)
     only_file(tmp_path).write_text(content)
-    assert Decisions(tmp_path).find("key", NAMES) is None
-    assert Decisions(tmp_path).keep("key", NAMES, DECISION) == DECISION
-    assert Decisions(tmp_path).find("key", NAMES) == DECISION
+    assert Decisions(Folder(tmp_path)).find("key", NAMES) is None
+    assert Decisions(Folder(tmp_path)).publish("key", NAMES, DECISION) == DECISION
+    assert Decisions(Folder(tmp_path)).find("key", NAMES) == DECISION
 
 
 def test_a_folder_that_cannot_be_written_to_costs_nothing_but_time(tmp_path: Path) -> None:
-    decisions = Decisions(tmp_path / "missing")
-    assert decisions.keep("key", NAMES, DECISION) == DECISION
+    (tmp_path / "file").touch()
+    decisions = Decisions(Folder(tmp_path / "file"))
+    assert decisions.publish("key", NAMES, DECISION) == DECISION
     assert decisions.find("key", NAMES) == DECISION

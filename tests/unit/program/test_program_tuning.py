@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from cpuruntime.compiler.jit import Kernel, record
+from cpuruntime.compiler.kernel import Kernel, record
 from cpuruntime.graph import Node
 from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.tuning.candidate import Candidate
 from cpuruntime.program.tuning.decisions import Decisions
 from cpuruntime.program.tuning.trial import Trial
 from cpuruntime.program.tuning.tuner import CLOSE, CLOSE_METHODS, MOST, ROUNDS, SMALL, Tuner
+from cpuruntime.store import Folder
 
 NODE = Node("Conv", "c", [], [])
 
@@ -54,7 +55,7 @@ def candidates(*costs: float) -> list[Candidate[str]]:
 
 
 def tuner(machine: Machine, decisions: Decisions | None = None, budget: float = 10.0, far: bool = False) -> Tuner:
-    return Tuner(budget, "processor", far, decisions or Decisions(None), machine.measure, machine.clock)
+    return Tuner(budget, "processor", far, decisions or Decisions(Folder(None)), machine.measure, machine.clock)
 
 
 def choose(one: Tuner, among: Sequence[Candidate[str]], sizes: object = 1, threads: int = 1) -> str:
@@ -112,28 +113,28 @@ def test_so_many_are_measured_at_most() -> None:
 
 def test_what_was_measured_is_kept_for_other_tuners_and_processes(tmp_path: Path) -> None:
     machine = Machine({"a": 2e-3, "b": 1e-3})
-    first = choose(tuner(machine, Decisions(tmp_path)), candidates(1, 1))
+    first = choose(tuner(machine, Decisions(Folder(tmp_path))), candidates(1, 1))
     later = Machine({})
-    assert choose(tuner(later, Decisions(tmp_path)), candidates(1, 1)) == first == "b"
+    assert choose(tuner(later, Decisions(Folder(tmp_path))), candidates(1, 1)) == first == "b"
     assert later.runs == []
 
 
 @pytest.mark.parametrize("change", [{"sizes": 2}, {"threads": 2}, {"among": candidates(1, 1, 1)}])
 def test_what_was_measured_stands_for_itself_only(change: dict) -> None:
-    decisions = Decisions(None)
+    decisions = Decisions(Folder(None))
     choose(tuner(Machine({"a": 2e-3, "b": 1e-3}), decisions), candidates(1, 1))
     machine = Machine({"a": 1e-3, "b": 2e-3, "c": 2e-3})
     assert choose(tuner(machine, decisions), **{"among": candidates(1, 1), **change}) == "a"
 
 
 def test_weights_from_memory_and_from_a_cache_are_told_apart() -> None:
-    decisions = Decisions(None)
+    decisions = Decisions(Folder(None))
     assert choose(tuner(Machine({"a": 2e-3, "b": 1e-3}), decisions, far=True), candidates(1, 1)) == "b"
     assert choose(tuner(Machine({"a": 1e-3, "b": 2e-3}), decisions, far=False), candidates(1, 1)) == "a"
 
 
 def test_without_time_the_estimate_decides_until_there_is_time() -> None:
-    decisions, machine = Decisions(None), Machine({"a": 1.0, "b": 0.5})
+    decisions, machine = Decisions(Folder(None)), Machine({"a": 1.0, "b": 0.5})
     one = tuner(machine, decisions, budget=1.0)
     assert choose(one, candidates(1, 1), sizes=1) == "b"
     spent = machine.now
@@ -151,7 +152,7 @@ def test_kernels_are_compiled_within_the_budget_only(monkeypatch: pytest.MonkeyP
         trial.emit(Kernel(emit_kernel, record(x="i8"), choice), "plain")
 
     among = candidates(1, 1, 1)
-    machine, decisions = Machine({"a": 1e-3, "b": 0.9e-3, "c": 0.1e-3}), Decisions(None)
+    machine, decisions = Machine({"a": 1e-3, "b": 0.9e-3, "c": 0.1e-3}), Decisions(Folder(None))
     for _ in range(2):
         assert tuner(machine, decisions, budget=0.2).choose(NODE, "convolution", 1, among, emit_kernel, 1).choice == "b"
     assert machine.runs == ["a", "b"] * (1 + ROUNDS)
@@ -166,7 +167,7 @@ def test_what_could_not_be_compared_is_tried_again(monkeypatch: pytest.MonkeyPat
         emit(trial, choice)
         trial.emit(Kernel(emit_kernel, record(x="i8"), choice), "plain")
 
-    machine, decisions = Machine({"a": 1e-3, "b": 0.5e-3}), Decisions(None)
+    machine, decisions = Machine({"a": 1e-3, "b": 0.5e-3}), Decisions(Folder(None))
     poor = tuner(machine, decisions, budget=0.2)
     assert poor.choose(NODE, "convolution", 1, candidates(1, 1), emit_kernel, 1).choice == "a"
     assert machine.runs == []
@@ -179,14 +180,14 @@ def method(one: Tuner, sizes: object = 1) -> str:
 
 def test_a_method_is_chosen_once_even_without_time(tmp_path: Path) -> None:
     machine = Machine({"a": 1.0, "b": 0.5})
-    poor = tuner(machine, Decisions(tmp_path), budget=1.0)
+    poor = tuner(machine, Decisions(Folder(tmp_path)), budget=1.0)
     assert method(poor, sizes=1) == "b"
     assert method(poor, sizes=2) == "a"
-    assert method(tuner(machine, Decisions(tmp_path)), sizes=2) == "a"
+    assert method(tuner(machine, Decisions(Folder(tmp_path))), sizes=2) == "a"
 
 
 def test_the_first_of_two_that_choose_a_method_decides(tmp_path: Path) -> None:
-    here, there = Decisions(tmp_path), Decisions(tmp_path)
+    here, there = Decisions(Folder(tmp_path)), Decisions(Folder(tmp_path))
 
     class Slow(Machine):
         """While it measures, another process does and is done first."""

@@ -14,7 +14,6 @@ from statistics import median
 from cpuruntime.compiler import isa
 from cpuruntime.devices.cpu.model import CpuModel
 from cpuruntime.devices.cpu.request import CpuRequest
-from cpuruntime.devices.cpu.streams.kept import read_kept, write_kept
 from cpuruntime.devices.cpu.streams.placement import around
 from cpuruntime.graph import Graph
 from cpuruntime.hints import Chosen, StreamPlan, alternatives, has_one_stream
@@ -24,6 +23,7 @@ from cpuruntime.host.topology import Topology
 from cpuruntime.operators.demand import Demand
 from cpuruntime.program.plan.weights import WeightStore
 from cpuruntime.properties import Settings
+from cpuruntime.store import cache_folder
 
 ROUNDS = 8
 """In how many slices each candidate is measured, in turns with the others, while it may still be the best."""
@@ -79,7 +79,7 @@ def calibrate(trials: Trials) -> Chosen:
     if chosen is not None:
         return chosen
     rates = _measure(trials, [plan for _, plan in found], budget / 1000)
-    write_kept(trials.key, dict(zip(_names(found), rates)))
+    cache_folder().publish(_file(trials, found), json.dumps(rates).encode())
     return _chosen(found, rates, f"in {budget} ms")
 
 
@@ -91,12 +91,14 @@ def recall(trials: Trials) -> Chosen | None:
 def _recalled(trials: Trials, found: Found) -> Chosen | None:
     if len(found) == 1:
         return replace(found[0][0], reason="no other streams were worth measuring")
-    rates = read_kept(trials.key, _names(found))
-    return None if rates is None else _chosen(found, rates, "before")
+    rates = cache_folder().read(_file(trials, found))
+    return None if rates is None else _chosen(found, json.loads(rates), "before")
 
 
-def _names(found: Found) -> list[str]:
-    return [f"{chosen.streams}x{chosen.threads}" for chosen, _ in found]
+def _file(trials: Trials, found: Found) -> str:
+    """The file of the rates that were measured for these candidates."""
+    facts = trials.key, *((chosen.streams, chosen.threads) for chosen, _ in found)
+    return f"streams_{hashlib.sha256(repr(facts).encode()).hexdigest()[:40]}.json"
 
 
 def _chosen(found: Found, rates: Sequence[float], source: str) -> Chosen:
