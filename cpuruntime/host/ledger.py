@@ -1,14 +1,14 @@
-"""The ledger of pinned processors: which processes of this user have pinned threads where, so that others avoid them.
+"""The ledger: leases of the processors that this user's processes have pinned threads to, so that others avoid them.
 
 Each lease is a file in a folder of the user's own, locked by the process that holds it. The kernel drops the lock when
-the process ends, however it ends, and what is not locked is not a lease: there is nothing to repair after a crash and
-nobody to ask. Whoever chooses processors holds the folder's lock meanwhile, so that two never choose the same.
+the process ends, however it ends, and a file without a lock is no lease: nothing has to be repaired after a crash. A
+process holds the folder's lock while it chooses processors, so that two never choose the same.
 
 The folder is /tmp/cpuruntime-UID, or CPURUNTIME_LEDGER_DIR. It is not below XDG_RUNTIME_DIR, which services and cron
 jobs of the same user do not have: they would not see the others. systemd-tmpfiles leaves locked files alone.
-A folder that is not the user's alone is not used, nor is one behind a symbolic link: then this process knows only its
-own leases, and says so. Leases made under another kernel (a virtual machine that shares the folder) are ignored, since
-they number other processors; containers of one kernel that share the folder see each other.
+A folder that other users can write is not used, nor is one behind a symbolic link: then this process knows only its
+own leases, and explains so. Leases made under another kernel (a virtual machine that shares the folder) are ignored,
+since their numbers are those of other processors; containers of one kernel that share the folder see each other.
 """
 
 from __future__ import annotations
@@ -21,58 +21,18 @@ import stat
 import threading
 import time
 import weakref
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from math import inf
 from pathlib import Path
 
 from cpuruntime.errors import DeviceUnavailableError
+from cpuruntime.host.assignment import Assignment, Holder, ProcessorRequest, assign
 from cpuruntime.host.cgroup import Quota
-from cpuruntime.host.processors import cpu_list
 
 PATIENCE = 2.0
-"""Seconds to wait for another process that is choosing processors, which takes well below a millisecond."""
+"""Seconds to wait for the folder's lock; a process holds it for well below a millisecond."""
 
 _LOCK = "lock"
-
-
-@dataclass(frozen=True)
-class Wish:
-    """`count` processors for one stream, out of `candidates`, best first."""
-
-    candidates: tuple[int, ...]
-    count: int
-
-
-@dataclass(frozen=True)
-class Holder:
-    """A lease as others see it: the process, the name of its model, and the processors it has pinned threads to.
-
-    `key` tells leases apart, `group` is that of the CPU quota they are under (0: not known), and `is_own` whether it is
-    this process's.
-    """
-
-    pid: int
-    name: str
-    cpus: tuple[int, ...]
-    exclusive: bool = False
-    key: str = ""
-    group: int = 0
-    is_own: bool = field(default=False, compare=False)
-
-    def __str__(self) -> str:
-        process = "this process" if self.pid == os.getpid() else f"process {self.pid}"
-        return f"{process} (model '{self.name}')" if self.name else process
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The processors of each stream, and a sentence for each thing that is not as in the plan."""
-
-    cpus: tuple[tuple[int, ...], ...]
-    reasons: tuple[str, ...] = ()
 
 
 class Lease:
@@ -80,28 +40,28 @@ class Lease:
 
     Attributes:
         cpus: the processors of each stream.
-        reasons: what is not as in the plan, and why; a sentence each.
-        seen: the leases there were before.
+        reasons: a sentence for each difference from the plan.
+        seen: the leases that were held before.
     """
 
     def __init__(
-        self, holder: Holder, choice: Choice, seen: Sequence[Holder], file: io.FileIO | None, path: Path
+        self, holder: Holder, assignment: Assignment, seen: Sequence[Holder], file: io.FileIO | None, path: Path
     ) -> None:
         self.holder = holder
         self.seen = tuple(seen)
-        self.cpus = choice.cpus
-        self.reasons = choice.reasons
+        self.cpus = assignment.cpus
+        self.reasons = assignment.reasons
         self._file = file
-        self._given_back = weakref.finalize(self, _give_back, file, path)
+        self._release = weakref.finalize(self, _unlock, file, path)
 
     @property
     def is_held(self) -> bool:
         """Whether it was not released."""
-        return self._given_back.alive
+        return self._release.alive
 
     def release(self) -> None:
-        """Gives the processors back. Any thread, a finaliser too: it takes no lock. Again does nothing."""
-        self._given_back()
+        """Release the processors; from any thread or finaliser, since it takes no lock. A second call does nothing."""
+        self._release()
 
     def after(self, count: int) -> Callable[[], None]:
         """A function that releases when it is called for the last of `count` times."""
@@ -116,12 +76,12 @@ class Lease:
         return release
 
     def _forked(self) -> None:
-        self._given_back.detach()
+        self._release.detach()
         if self._file is not None:
             self._file.close()
 
 
-def _give_back(file: io.FileIO | None, path: Path) -> None:
+def _unlock(file: io.FileIO | None, path: Path) -> None:
     if file is None:
         return
     with suppress(OSError):
@@ -132,8 +92,8 @@ def _give_back(file: io.FileIO | None, path: Path) -> None:
     file.close()
 
 
-class Page:
-    """The ledger while nobody else can change it: who holds what, and the means to hold more.
+class Snapshot:
+    """The leases while the folder's lock is held: no other process or thread makes one.
 
     Attributes:
         holders: all leases, those of this process included.
@@ -146,65 +106,69 @@ class Page:
         self._folder = folder
         self._descriptor = descriptor
 
-    def choose(
+    def assign(
         self,
-        wishes: Sequence[Wish],
+        requests: Sequence[ProcessorRequest],
         exclusive: bool = False,
         cores: Mapping[int, int] | None = None,
         quota: Quota | None = None,
-    ) -> Choice:
-        """What `lease` would lease."""
-        choice = choose(wishes, self.holders, exclusive, cores, quota)
-        return _alone(choice, exclusive, self.problem) if self.problem else choice
+    ) -> Assignment:
+        """The processors that `lease` would lease; it raises the same errors."""
+        assignment = assign(requests, self.holders, exclusive, cores, quota)
+        return _alone(assignment, exclusive, self.problem) if self.problem else assignment
 
     def lease(
         self,
-        wishes: Sequence[Wish],
+        requests: Sequence[ProcessorRequest],
         name: str = "",
         exclusive: bool = False,
         cores: Mapping[int, int] | None = None,
         quota: Quota | None = None,
     ) -> Lease:
-        """Leases processors as `choose` finds them, for the model called `name`."""
-        choice = self.choose(wishes, exclusive, cores, quota)
+        """Lease processors for the model called `name`; arguments and errors are those of `assignment.assign`.
+
+        Raises:
+            DeviceUnavailableError: also an exclusive lease where other processes could not see it.
+        """
+        assignment = self.assign(requests, exclusive, cores, quota)
         key = f"{_machine()}-{os.getpid()}-{os.urandom(6).hex()}"
-        cpus = tuple(cpu for share in choice.cpus for cpu in share)
+        cpus = tuple(cpu for share in assignment.cpus for cpu in share)
         holder = Holder(os.getpid(), name, cpus, exclusive, key, quota.group if quota else 0, is_own=True)
         file = None
         if self._descriptor is not None:
             try:
                 file = _write(holder, self._descriptor)
             except OSError as error:
-                choice = _alone(choice, exclusive, f"{self._folder} cannot be written: {error.strerror}")
-        lease = Lease(holder, choice, self.holders, file, self._folder / key)
+                assignment = _alone(assignment, exclusive, f"{self._folder} cannot be written: {error.strerror}")
+        lease = Lease(holder, assignment, self.holders, file, self._folder / key)
         _leases.add(lease)
         return lease
 
 
-NOBODY = Page(Path(), None, (), "")
-"""The page of a machine where nothing is leased."""
+EMPTY = Snapshot(Path(), None, (), "")
+"""The snapshot of a machine where nothing is leased."""
 
 
-def _alone(choice: Choice, exclusive: bool, problem: str) -> Choice:
-    """The choice where other processes and this one do not know of each other."""
+def _alone(assignment: Assignment, exclusive: bool, problem: str) -> Assignment:
+    """The assignment where this process and others do not see each other's leases."""
     if exclusive:
         raise DeviceUnavailableError(f"ENABLE_CPU_RESERVATION needs a folder where others can see it: {problem}.")
     reason = f"processors that other processes have pinned are not known: {problem}"
-    return Choice(choice.cpus, (*choice.reasons, reason))
+    return Assignment(assignment.cpus, (*assignment.reasons, reason))
 
 
 class Ledger:
-    """The ledger in `folder`; the user's by default. Any thread; many may exist of one folder."""
+    """The ledger in `folder`, by default the user's; may be used from several threads."""
 
     def __init__(self, folder: Path | None = None) -> None:
         chosen = os.environ.get("CPURUNTIME_LEDGER_DIR")
         self.folder = folder or Path(chosen or f"/tmp/cpuruntime-{os.geteuid()}").absolute()
 
     @contextmanager
-    def open(self) -> Iterator[Page]:
-        """The ledger as it is, kept from changing until the end of the `with`: be quick.
+    def open(self) -> Iterator[Snapshot]:
+        """Lock the folder and read its leases; other processes wait until the end of the `with`.
 
-        Processes wait for each other here. Where the folder cannot be used the page has this process's leases alone.
+        Where the folder cannot be used the snapshot has this process's leases alone.
         """
         with _lock:
             descriptor = None
@@ -220,7 +184,7 @@ class Ledger:
                     problem = f"{self.folder} {error if error.errno is None else f'cannot be used: {error.strerror}'}"
                 if problem:
                     holders = [lease.holder for lease in list(_leases) if lease.is_held]
-                yield Page(self.folder, None if problem else descriptor, holders, problem)
+                yield Snapshot(self.folder, None if problem else descriptor, holders, problem)
             finally:
                 if mutex is not None:
                     with suppress(OSError):
@@ -231,138 +195,12 @@ class Ledger:
 
     def holders(self) -> list[Holder]:
         """All leases at this moment, by process."""
-        with self.open() as page:
-            return sorted(page.holders, key=lambda holder: (holder.pid, holder.cpus))
-
-
-def choose(
-    wishes: Sequence[Wish],
-    holders: Sequence[Holder] = (),
-    exclusive: bool = False,
-    cores: Mapping[int, int] | None = None,
-    quota: Quota | None = None,
-) -> Choice:
-    """Processors for each stream, all different: those with the fewest leases, then those on the least leased core.
-
-    Ties go by the order of the candidates. Where leases under the quota have as many processors as it allows to be
-    busy, these come before all others. Pure.
-
-    Args:
-        wishes: what each stream wants.
-        holders: the leases there are.
-        exclusive: whether only processors without any lease will do.
-        cores: the physical core of each processor; each is one of its own by default.
-        quota: what reserved processors leave of the process's CPU quota.
-
-    Raises:
-        DeviceUnavailableError: a stream gets too few, because of exclusive leases or for an exclusive one.
-    """
-    cores = cores or {}
-    users = Counter(cpu for holder in holders for cpu in holder.cpus)
-    crowd = Counter(cores.get(cpu, cpu) for cpu in users.elements())
-    barred = set(users) if exclusive else reserved(holders)
-    leased = under_quota(quota, holders) - reserved(holders)
-    spare = inf if quota is None else quota.cpus - len(leased)
-    taken: set[int] = set()
-    planned: set[int] = set()
-    confined: set[int] = set()
-    shares = []
-    for wish in wishes:
-        planned.update([cpu for cpu in wish.candidates if cpu not in planned][: wish.count])
-        share: list[int] = []
-        free = [cpu for cpu in dict.fromkeys(wish.candidates) if cpu not in taken and cpu not in barred]
-        if len(free) < wish.count:
-            raise _none_left(wishes, holders, barred, exclusive)
-        while len(share) < wish.count:
-            best = min(free, key=lambda cpu: (spare < 1 and cpu not in leased, users[cpu], crowd[cores.get(cpu, cpu)]))
-            if users[best] > min(users[cpu] for cpu in free):
-                confined.add(best)
-            spare -= best not in leased
-            free.remove(best)
-            share.append(best)
-            crowd[cores.get(best, best)] += 1
-        share.sort(key=wish.candidates.index)
-        taken.update(share)
-        shares.append(tuple(share))
-    reasons = [*_moves(planned, taken - confined, holders, cores), *_shared(taken, confined, users, holders)]
-    if spare < 0:
-        reasons.append(f"models have {len(leased | taken)} processors, more than the control group's CPU quota allows")
-    return Choice(tuple(shares), tuple(reasons))
-
-
-def _moves(
-    planned: set[int], taken: set[int], holders: Sequence[Holder], cores: Mapping[int, int]
-) -> Iterator[str]:
-    left, instead = planned - taken, taken - planned
-    if not instead:
-        return
-    users = {cpu for holder in holders for cpu in holder.cpus}
-    busy = {cores.get(cpu, cpu) for cpu in users}
-    avoided = {cpu for cpu in left if cores.get(cpu, cpu) in busy}
-    if avoided:
-        which = {cores.get(cpu, cpu) for cpu in avoided}
-        near = {cpu for cpu in users if cores.get(cpu, cpu) in which}
-        yield f"{listed(avoided)} pinned by {who(near, holders)}; taking {cpu_list(instead)} instead"
-    else:
-        yield f"{listed(instead)} taken instead of {cpu_list(left)}: their cores have fewer threads of this model"
-
-
-def _shared(
-    taken: set[int], confined: set[int], users: Mapping[int, int], holders: Sequence[Holder]
-) -> Iterator[str]:
-    shared = {cpu for cpu in taken - confined if users[cpu]}
-    if shared:
-        yield f"{listed(shared)} shared with {who(shared, holders)}: no other allowed processor has fewer threads"
-    if confined:
-        yield (
-            f"{listed(confined)} shared with {who(confined, holders)}: "
-            "models use no more processors than the control group's CPU quota allows"
-        )
-
-
-def under_quota(quota: Quota | None, holders: Iterable[Holder]) -> set[int]:
-    """The processors leased under this quota: by this process, and by others of the group that it is set for."""
-    if quota is None:
-        return set()
-    found = (holder for holder in holders if holder.is_own or (quota.group and holder.group == quota.group))
-    return {cpu for holder in found for cpu in holder.cpus}
-
-
-def _none_left(
-    wishes: Sequence[Wish], holders: Sequence[Holder], barred: set[int], exclusive: bool
-) -> DeviceUnavailableError:
-    wanted = sum(wish.count for wish in wishes)
-    allowed = {cpu for wish in wishes for cpu in wish.candidates}
-    lost = allowed & barred
-    kind, remedy = "reserved", "ask for fewer threads"
-    if exclusive:
-        kind, remedy = "pinned", "compile without ENABLE_CPU_RESERVATION"
-    return DeviceUnavailableError(
-        f"{wanted} of the processors {cpu_list(allowed)} are wanted and {len(allowed - lost)} can be had: "
-        f"{listed(lost)} {kind} by {who(lost, holders)}. Release those models, or {remedy}."
-    )
-
-
-def reserved(holders: Iterable[Holder]) -> set[int]:
-    """The processors that nobody else may pin threads to."""
-    return {cpu for holder in holders if holder.exclusive for cpu in holder.cpus}
-
-
-def who(cpus: Iterable[int], holders: Iterable[Holder]) -> str:
-    """Those who have pinned threads to any of these processors, in words."""
-    wanted = set(cpus)
-    found = list(dict.fromkeys(str(holder) for holder in holders if wanted.intersection(holder.cpus)))
-    return ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
-
-
-def listed(cpus: Iterable[int]) -> str:
-    """ "CPU 3 is" or "CPUs 0-3,6 are"."""
-    cpus = set(cpus)
-    return f"CPU {cpu_list(cpus)} is" if len(cpus) == 1 else f"CPUs {cpu_list(cpus)} are"
+        with self.open() as snapshot:
+            return sorted(snapshot.holders, key=lambda holder: (holder.pid, holder.cpus))
 
 
 def _open(name: str, flags: int, folder: int) -> io.FileIO:
-    """A file in the folder, closed in children that other programs run in, and in forked ones."""
+    """A file in the folder; it is closed on exec, and in forked children."""
     mode = {os.O_RDONLY: "r", os.O_WRONLY: "w", os.O_RDWR: "r+"}[flags & os.O_ACCMODE]
     file = io.FileIO(name, mode, opener=lambda path, _: os.open(path, flags | _SAFELY, 0o600, dir_fd=folder))
     _files.add(file)
@@ -373,7 +211,7 @@ _SAFELY = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 def _open_folder(path: Path) -> int:
-    """The folder, made if it is not there. OSError when it is not one that only this user can write."""
+    """The folder, made if it does not exist. OSError unless this user alone can write it."""
     try:
         with suppress(FileExistsError):
             os.mkdir(path, 0o700)
@@ -419,7 +257,7 @@ def _wait_for(mutex: io.FileIO) -> None:
 
 
 def _read(folder: int) -> Iterator[Holder]:
-    """The leases that are held; files of others are removed."""
+    """The leases that are held; files without a lock are removed."""
     prefix = _machine() + "-"
     own = {lease.holder.key for lease in list(_leases) if lease.is_held}
     for name in os.listdir(folder):
@@ -439,7 +277,7 @@ def _read(folder: int) -> Iterator[Holder]:
 
 
 def _machine() -> str:
-    """What tells kernels apart; within one, processors have the same numbers everywhere."""
+    """The identity of the running kernel; under one kernel processors have the same numbers everywhere."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
     except OSError:

@@ -20,8 +20,9 @@ import cpuruntime as ov
 from cpuruntime.devices.cpu.streams.placement import around, place
 from cpuruntime.errors import DeviceUnavailableError, InvalidArgumentError
 from cpuruntime.hints import StreamPlan, plan_streams
+from cpuruntime.host.assignment import Holder
 from cpuruntime.host.cgroup import Quota
-from cpuruntime.host.ledger import Holder, Lease, Ledger
+from cpuruntime.host.ledger import Lease, Ledger
 from cpuruntime.host.processors import Cpu
 from cpuruntime.host.topology import Topology
 from cpuruntime.properties import Settings, of_device
@@ -54,9 +55,9 @@ def leased() -> list[tuple[int, ...]]:
 def process(script: str) -> Iterator[subprocess.Popen[str]]:
     """A script that prints when it is ready and then reads its input; killed at the end."""
     preamble = f"import os, sys\nsys.path.insert(0, {str(ROOT)!r})\n"
-    preamble += "from cpuruntime.host.ledger import Ledger, Wish\n"
-    preamble += "def take():\n    with Ledger().open() as page:\n"
-    preamble += "        return page.lease([Wish((0, 1), 1)], 'other')\n"
+    preamble += "from cpuruntime.host.ledger import Ledger\nfrom cpuruntime.host.assignment import ProcessorRequest\n"
+    preamble += "def take():\n    with Ledger().open() as snapshot:\n"
+    preamble += "        return snapshot.lease([ProcessorRequest((0, 1), 1)], 'other')\n"
     child = subprocess.Popen(
         [sys.executable, "-c", preamble + script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -85,8 +86,8 @@ def test_a_killed_process_holds_nothing() -> None:
 def test_processes_that_choose_at_the_same_time_choose_differently(folder: Path) -> None:
     script = """
 sys.stdin.readline()
-with Ledger().open() as page:
-    lease = page.lease([Wish(tuple(range(4)), 1)])
+with Ledger().open() as snapshot:
+    lease = snapshot.lease([ProcessorRequest(tuple(range(4)), 1)])
 print(lease.cpus[0][0], flush=True)
 sys.stdin.read()
 """
@@ -236,8 +237,8 @@ def test_every_hint_plans_beside_reserved_processors(
 @several
 def test_throughput_beside_processors_that_another_process_has_reserved() -> None:
     script = """
-with Ledger().open() as page:
-    lease = page.lease([Wish((0,), 1)], exclusive=True)
+with Ledger().open() as snapshot:
+    lease = snapshot.lease([ProcessorRequest((0,), 1)], exclusive=True)
 print("ready", flush=True)
 sys.stdin.read()
 """
@@ -274,8 +275,8 @@ def test_reserved_processors_count_against_the_quota() -> None:
 def test_processes_of_a_control_group_share_its_quota() -> None:
     script = """
 from cpuruntime.host.cgroup import Quota
-with Ledger().open() as page:
-    lease = page.lease([Wish((2,), 1)], 'other', quota=Quota(1, 77))
+with Ledger().open() as snapshot:
+    lease = snapshot.lease([ProcessorRequest((2,), 1)], 'other', quota=Quota(1, 77))
 print("ready", flush=True)
 sys.stdin.read()
 """

@@ -12,8 +12,10 @@ import pytest
 
 from cpuruntime.errors import DeviceUnavailableError
 from cpuruntime.host import ledger
+from cpuruntime.host.assignment import Holder, assign
+from cpuruntime.host.assignment import ProcessorRequest as Wanted
 from cpuruntime.host.cgroup import Quota
-from cpuruntime.host.ledger import Holder, Lease, Ledger, Wish, choose
+from cpuruntime.host.ledger import Lease, Ledger
 
 
 def held(pid: int, *cpus: int, exclusive: bool = False) -> Holder:
@@ -26,28 +28,28 @@ def folder(tmp_path: Path) -> Path:
 
 
 def take(folder: Path, *candidates: int, count: int = 1, exclusive: bool = False) -> Lease:
-    with Ledger(folder).open() as page:
-        return page.lease([Wish(candidates, count)], "m", exclusive)
+    with Ledger(folder).open() as snapshot:
+        return snapshot.lease([Wanted(candidates, count)], "m", exclusive)
 
 
 def test_a_free_machine_gets_the_plan() -> None:
-    chosen = choose([Wish((4, 0, 2), 1), Wish((0, 4, 2), 2)])
+    chosen = assign([Wanted((4, 0, 2), 1), Wanted((0, 4, 2), 2)])
     assert (chosen.cpus, chosen.reasons) == (((4,), (0, 2)), ())
 
 
 def test_the_least_leased_processor_comes_first_then_the_order_of_the_plan() -> None:
-    chosen = choose([Wish((0, 1, 2, 3), 2)], [held(7, 0), held(8, 0, 2)])
+    chosen = assign([Wanted((0, 1, 2, 3), 2)], [held(7, 0), held(8, 0, 2)])
     assert chosen.cpus == ((1, 3),)
     assert chosen.reasons == ("CPU 0 is pinned by process 7 (model 'm'), process 8 (model 'm'); taking 3 instead",)
 
 
 def test_what_cannot_be_avoided_is_shared_and_said() -> None:
-    chosen = choose([Wish((0, 1), 2)], [held(7, 0)])
+    chosen = assign([Wanted((0, 1), 2)], [held(7, 0)])
     assert chosen.cpus == ((0, 1),)
     assert chosen.reasons == (
         "CPU 0 is shared with process 7 (model 'm'): no other allowed processor has fewer threads",
     )
-    assert choose([Wish((0, 1), 1)], [held(7, 0), held(7, 0, 1)]).cpus == ((1,),)
+    assert assign([Wanted((0, 1), 1)], [held(7, 0), held(7, 0, 1)]).cpus == ((1,),)
 
 
 def test_this_process_is_called_so() -> None:
@@ -57,12 +59,12 @@ def test_this_process_is_called_so() -> None:
 
 def test_a_sibling_of_a_leased_processor_comes_after_idle_cores() -> None:
     cores = {0: 0, 1: 1, 2: 0, 3: 1}
-    assert choose([Wish((0, 1, 2, 3), 1)], [held(7, 0)], cores=cores).cpus == ((1,),)
-    assert choose([Wish((0, 2, 1, 3), 1)], [held(7, 0)], cores=cores).cpus == ((1,),)
-    assert choose([Wish((0, 1, 2, 3), 3)], [held(7, 0)], cores=cores).cpus == ((1, 2, 3),)
-    assert choose([Wish((0, 1, 2, 3), 2)], [held(7, 0, 1)], cores=cores).cpus == ((2, 3),)
+    assert assign([Wanted((0, 1, 2, 3), 1)], [held(7, 0)], cores=cores).cpus == ((1,),)
+    assert assign([Wanted((0, 2, 1, 3), 1)], [held(7, 0)], cores=cores).cpus == ((1,),)
+    assert assign([Wanted((0, 1, 2, 3), 3)], [held(7, 0)], cores=cores).cpus == ((1, 2, 3),)
+    assert assign([Wanted((0, 1, 2, 3), 2)], [held(7, 0, 1)], cores=cores).cpus == ((2, 3),)
     # one of its own streams counts as well
-    assert choose([Wish((0, 2, 1, 3), 1), Wish((0, 2, 1, 3), 1)], cores=cores).cpus == ((0,), (1,))
+    assert assign([Wanted((0, 2, 1, 3), 1), Wanted((0, 2, 1, 3), 1)], cores=cores).cpus == ((0,), (1,))
 
 
 def test_no_choice_is_better_than_the_one_made() -> None:
@@ -70,12 +72,12 @@ def test_no_choice_is_better_than_the_one_made() -> None:
     for _ in range(500):
         cpus = chance.sample(range(16), chance.randint(1, 12))
         holders = [held(pid, *chance.sample(range(16), chance.randint(1, 6))) for pid in range(chance.randint(0, 5))]
-        wishes, left = [], len(cpus)
-        while left and len(wishes) < 4:
-            wishes.append(Wish(tuple(chance.sample(cpus, len(cpus))), chance.randint(1, left)))
-            left -= wishes[-1].count
-        shares = choose(wishes, holders).cpus
-        assert [len(share) for share in shares] == [wish.count for wish in wishes]
+        requests, left = [], len(cpus)
+        while left and len(requests) < 4:
+            requests.append(Wanted(tuple(chance.sample(cpus, len(cpus))), chance.randint(1, left)))
+            left -= requests[-1].count
+        shares = assign(requests, holders).cpus
+        assert [len(share) for share in shares] == [request.count for request in requests]
         taken = {cpu for share in shares for cpu in share}
         assert len(taken) == sum(map(len, shares))
         users = {cpu: sum(cpu in holder.cpus for holder in holders) for cpu in cpus}
@@ -85,46 +87,46 @@ def test_no_choice_is_better_than_the_one_made() -> None:
 
 def test_reserved_processors_are_not_given_to_anybody() -> None:
     holders = [held(7, 0, exclusive=True)]
-    assert choose([Wish((0, 1), 1)], holders).cpus == ((1,),)
+    assert assign([Wanted((0, 1), 1)], holders).cpus == ((1,),)
     with pytest.raises(DeviceUnavailableError, match=r"2 of .* 0-1 .* 1 can be had: CPU 0 is reserved by process 7"):
-        choose([Wish((0, 1), 2)], holders)
+        assign([Wanted((0, 1), 2)], holders)
 
 
 def test_a_reservation_takes_only_what_nobody_has() -> None:
-    assert choose([Wish((0, 1, 2), 2)], [held(7, 1)], exclusive=True).cpus == ((0, 2),)
+    assert assign([Wanted((0, 1, 2), 2)], [held(7, 1)], exclusive=True).cpus == ((0, 2),)
     with pytest.raises(DeviceUnavailableError, match=r"CPU 1 is pinned by process 7.* without ENABLE_CPU_RESERVATION"):
-        choose([Wish((0, 1), 1), Wish((0, 1), 1)], [held(7, 1)], exclusive=True)
+        assign([Wanted((0, 1), 1), Wanted((0, 1), 1)], [held(7, 1)], exclusive=True)
 
 
 def test_no_more_processors_are_leased_than_the_quota_allows() -> None:
     own = Holder(7, "m", (1,), is_own=True)
-    chosen = choose([Wish((0, 1, 2), 1)], [own], quota=Quota(1))
+    chosen = assign([Wanted((0, 1, 2), 1)], [own], quota=Quota(1))
     assert chosen.cpus == ((1,),)
     assert chosen.reasons == (
         "CPU 1 is shared with process 7 (model 'm'): models use no more processors than the control group's CPU quota "
         "allows",
     )
-    assert choose([Wish((0, 1, 2), 1)], [own], quota=Quota(2)).cpus == ((0,),), "one more may be busy"
-    assert choose([Wish((0, 1, 2), 1)], [own]).cpus == ((0,),)
-    assert choose([Wish((0, 1, 2), 1)], [held(7, 1)], quota=Quota(1)).cpus == ((0,),), "a process of another group"
-    assert choose([Wish((1, 0, 2), 1), Wish((1, 0, 2), 1)], [own], quota=Quota(2)).cpus == ((0,), (1,))
-    assert choose([Wish((0, 1, 2, 3), 3)], [own], quota=Quota(3)).cpus == ((0, 1, 2),)
+    assert assign([Wanted((0, 1, 2), 1)], [own], quota=Quota(2)).cpus == ((0,),), "one more may be busy"
+    assert assign([Wanted((0, 1, 2), 1)], [own]).cpus == ((0,),)
+    assert assign([Wanted((0, 1, 2), 1)], [held(7, 1)], quota=Quota(1)).cpus == ((0,),), "a process of another group"
+    assert assign([Wanted((1, 0, 2), 1), Wanted((1, 0, 2), 1)], [own], quota=Quota(2)).cpus == ((0,), (1,))
+    assert assign([Wanted((0, 1, 2, 3), 3)], [own], quota=Quota(3)).cpus == ((0, 1, 2),)
 
 
 def test_the_quota_is_that_of_a_group_of_processes() -> None:
     def lease(*cpus: int, group: int) -> Holder:
         return Holder(7, "m", cpus, group=group)
 
-    assert choose([Wish((0, 1), 1)], [lease(1, group=5)], quota=Quota(1, 5)).cpus == ((1,),)
-    assert choose([Wish((0, 1), 1)], [lease(1, group=6)], quota=Quota(1, 5)).cpus == ((0,),)
-    assert choose([Wish((0, 1), 1)], [lease(1, group=0)], quota=Quota(1, 0)).cpus == ((0,),), "not known"
+    assert assign([Wanted((0, 1), 1)], [lease(1, group=5)], quota=Quota(1, 5)).cpus == ((1,),)
+    assert assign([Wanted((0, 1), 1)], [lease(1, group=6)], quota=Quota(1, 5)).cpus == ((0,),)
+    assert assign([Wanted((0, 1), 1)], [lease(1, group=0)], quota=Quota(1, 0)).cpus == ((0,),), "not known"
 
 
 def test_what_the_quota_cannot_hold_is_said() -> None:
     own = Holder(7, "m", (0,), is_own=True)
     for chosen in (
-        choose([Wish((1, 2), 1)], [own], quota=Quota(1)),
-        choose([Wish((0, 1), 1)], [own], exclusive=True, quota=Quota(1)),
+        assign([Wanted((1, 2), 1)], [own], quota=Quota(1)),
+        assign([Wanted((0, 1), 1)], [own], exclusive=True, quota=Quota(1)),
     ):
         assert chosen.cpus == ((1,),)
         assert chosen.reasons[-1] == "models have 2 processors, more than the control group's CPU quota allows"
@@ -137,11 +139,11 @@ def test_no_choice_goes_beyond_the_quota_or_takes_more_than_it_must() -> None:
         number = chance.randint(1, len(cpus))
         holders = [Holder(1, "", tuple(chance.sample(cpus, chance.randint(1, number))), is_own=True)]
         holders += [held(2, *chance.sample(cpus, chance.randint(1, 2))) for _ in range(chance.randint(0, 3))]
-        wishes, left = [], number
+        requests, left = [], number
         while left:
-            wishes.append(Wish(tuple(chance.sample(cpus, len(cpus))), chance.randint(1, left)))
-            left -= wishes[-1].count
-        chosen = choose(wishes, holders, quota=Quota(number))
+            requests.append(Wanted(tuple(chance.sample(cpus, len(cpus))), chance.randint(1, left)))
+            left -= requests[-1].count
+        chosen = assign(requests, holders, quota=Quota(number))
         taken = {cpu for share in chosen.cpus for cpu in share}
         assert len(taken) == number
         assert len(taken | set(holders[0].cpus)) == number
@@ -149,7 +151,7 @@ def test_no_choice_goes_beyond_the_quota_or_takes_more_than_it_must() -> None:
 
 
 def test_streams_that_keep_off_each_other_s_cores_say_so() -> None:
-    chosen = choose([Wish((0, 1), 1), Wish((2, 1), 1)], cores={0: 0, 1: 1, 2: 0})
+    chosen = assign([Wanted((0, 1), 1), Wanted((2, 1), 1)], cores={0: 0, 1: 1, 2: 0})
     assert chosen.cpus == ((0,), (1,))
     assert chosen.reasons == ("CPU 1 is taken instead of 2: their cores have fewer threads of this model",)
 
@@ -204,8 +206,8 @@ def test_the_lease_survives_what_was_written_by_nobody(folder: Path) -> None:
 
 def alone(folder: Path) -> str:
     """What is said when the folder cannot be used; leases of this process still avoid each other."""
-    with Ledger(folder).open() as page:
-        offset = 1000 + len(page.holders)  # other tests may hold leases
+    with Ledger(folder).open() as snapshot:
+        offset = 1000 + len(snapshot.holders)  # other tests may hold leases
     first, second = take(folder, offset, offset + 1), take(folder, offset, offset + 1)
     assert (first.cpus, second.cpus) == (((offset,),), ((offset + 1,),))
     first.release()

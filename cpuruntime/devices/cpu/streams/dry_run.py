@@ -10,7 +10,7 @@ from cpuruntime.devices.cpu.streams.effects import tries_other_streams
 from cpuruntime.devices.cpu.streams.placement import foresee, unreserved
 from cpuruntime.graph import Graph
 from cpuruntime.hints import StreamPlan, alternatives, plan_streams
-from cpuruntime.host.ledger import NOBODY, Ledger
+from cpuruntime.host.ledger import EMPTY, Ledger
 from cpuruntime.host.topology import Topology
 from cpuruntime.operators.demand import demand_of
 from cpuruntime.program.plan.weights import WeightStore
@@ -40,10 +40,10 @@ def forecast(graph: Graph, optimised: Graph | None, settings: Settings, topology
         chosen = recall(Trials(graph, measured, WeightStore(), settings, left, demand))
     planner = partial(plan_streams, settings, demand=demand, chosen=chosen)
     if topology is None:
-        with Ledger().open() as page:
-            plan = foresee(planner, settings, here, page)
+        with Ledger().open() as snapshot:
+            plan = foresee(planner, settings, here, snapshot)
     else:
-        plan = foresee(planner, settings, here, NOBODY)
+        plan = foresee(planner, settings, here, EMPTY)
     unknown = []
     if measured is not None and chosen is None and len(alternatives(settings, left, demand)) > 1:
         unknown.append(f"STREAMS_CALIBRATION_MS is {budget}: compiling measures other streams, too, and takes the best")

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from cpuruntime.errors import DeviceUnavailableError, InvalidArgumentError
 from cpuruntime.hints import Part, Stream, StreamPlan
+from cpuruntime.host.assignment import Holder, ProcessorRequest, assign, listed, reserved, under_quota, who
 from cpuruntime.host.cgroup import Quota
-from cpuruntime.host.ledger import Holder, Lease, Ledger, Page, Wish, choose, listed, reserved, under_quota, who
+from cpuruntime.host.ledger import Lease, Ledger, Snapshot
 from cpuruntime.host.topology import Topology
 from cpuruntime.properties import Settings
 
@@ -31,24 +32,24 @@ def place(
         DeviceUnavailableError: the processors are reserved for other models, or cannot be for this one.
     """
     exclusive = settings.value("ENABLE_CPU_RESERVATION")
-    with (ledger or Ledger()).open() as page:
-        made, left, notes = _on_what_is_left(plan, settings, topology, page.holders)
+    with (ledger or Ledger()).open() as snapshot:
+        made, left, notes = _on_what_is_left(plan, settings, topology, snapshot.holders)
         if not made.pin:
             return replace(made, reasons=(*made.reasons, *notes)), None
-        lease = page.lease(_wishes(made, settings, left), name, exclusive, _cores(left), _quota(left))
+        lease = snapshot.lease(_requests(made, settings, left), name, exclusive, _cores(left), _quota(left))
     if exclusive:
         notes.append(f"{listed(lease.holder.cpus)} reserved: no other model of this user gets a thread there")
     return _moved(made, lease.cpus, left, (*lease.reasons, *notes)), lease
 
 
-def foresee(plan: Planner, settings: Settings, topology: Topology, page: Page) -> StreamPlan:
-    """The plan that `place` would make with this page of the ledger; nothing is leased. It raises the same errors."""
-    made, left, notes = _on_what_is_left(plan, settings, topology, page.holders)
+def foresee(plan: Planner, settings: Settings, topology: Topology, snapshot: Snapshot) -> StreamPlan:
+    """The plan that `place` would make with this snapshot of the ledger; nothing is leased. It raises the same."""
+    made, left, notes = _on_what_is_left(plan, settings, topology, snapshot.holders)
     if not made.pin:
         return replace(made, reasons=(*made.reasons, *notes))
     exclusive = settings.value("ENABLE_CPU_RESERVATION")
-    choice = page.choose(_wishes(made, settings, left), exclusive, _cores(left), _quota(left))
-    return _moved(made, choice.cpus, left, (*choice.reasons, *notes))
+    assignment = snapshot.assign(_requests(made, settings, left), exclusive, _cores(left), _quota(left))
+    return _moved(made, assignment.cpus, left, (*assignment.reasons, *notes))
 
 
 def _on_what_is_left(
@@ -92,11 +93,11 @@ def unreserved(topology: Topology, holders: Sequence[Holder]) -> tuple[Topology,
 
 
 def around(plan: StreamPlan, settings: Settings, topology: Topology, holders: Sequence[Holder]) -> StreamPlan:
-    """The plan on the processors that `place` would choose beside these leases."""
+    """The plan on the processors that `place` would assign beside these leases."""
     if not plan.pin:
         return plan
-    choice = choose(_wishes(plan, settings, topology), holders, cores=_cores(topology), quota=_quota(topology))
-    return _moved(plan, choice.cpus, topology, choice.reasons)
+    assignment = assign(_requests(plan, settings, topology), holders, cores=_cores(topology), quota=_quota(topology))
+    return _moved(plan, assignment.cpus, topology, assignment.reasons)
 
 
 def newcomers(lease: Lease, holders: Iterable[Holder]) -> list[str]:
@@ -123,7 +124,7 @@ def _kinds(topology: Topology) -> dict[int, tuple[str, int, int]]:
     return {cpu.index: ("HT" if ranks[cpu.index] else cpu.type, cpu.node, cpu.socket) for cpu in topology.cpus}
 
 
-def _wishes(plan: StreamPlan, settings: Settings, topology: Topology) -> list[Wish]:
+def _requests(plan: StreamPlan, settings: Settings, topology: Topology) -> list[ProcessorRequest]:
     """What each stream wants: its processors of the plan, or others that the settings allow, the most alike first.
 
     Siblings are among them also where the plan does without: better a thread on each than two on one.
@@ -133,14 +134,14 @@ def _wishes(plan: StreamPlan, settings: Settings, topology: Topology) -> list[Wi
     if settings.get("ENABLE_HYPER_THREADING") is False:
         types = types - {"HT"}
     others = [cpu for cpu in topology.order() if kinds[cpu][0] in types]
-    wishes = []
+    requests = []
     for share in plan.shares:
         own = {kinds[cpu] for cpu in share}
         same = {kind[0] for kind in own}
         alike = [cpu for cpu in others if kinds[cpu] in own]
         like = [cpu for cpu in others if kinds[cpu][0] in same]
-        wishes.append(Wish(tuple(dict.fromkeys((*share, *alike, *like, *others))), len(share)))
-    return wishes
+        requests.append(ProcessorRequest(tuple(dict.fromkeys((*share, *alike, *like, *others))), len(share)))
+    return requests
 
 
 def _moved(
