@@ -6,15 +6,15 @@
 
 from cpuruntime.hints.alternatives import alternatives
 from cpuruntime.hints.candidates import candidates
-from cpuruntime.hints.plan import Chosen, Part, Stream, StreamPlan, counted
+from cpuruntime.hints.plan import CoreGroup, PlannedStream, StreamPlan, StreamSizes, counted
 from cpuruntime.hints.resolver import AUTO, has_one_stream, plan_streams
 
 __all__ = [
     "AUTO",
-    "Chosen",
-    "Part",
-    "Stream",
+    "CoreGroup",
+    "PlannedStream",
     "StreamPlan",
+    "StreamSizes",
     "alternatives",
     "candidates",
     "counted",

@@ -1,31 +1,31 @@
-"""Which other streams are worth measuring beside those that the rules make."""
+"""Candidates for calibration: other streams beside those that the rules make."""
 
 from __future__ import annotations
 
 from cpuruntime.hints.candidates import E, P, candidates
-from cpuruntime.hints.plan import Chosen, StreamPlan
+from cpuruntime.hints.plan import StreamPlan, StreamSizes
 from cpuruntime.hints.resolver import has_one_stream, is_latency, plan_streams
 from cpuruntime.host.topology import Topology
 from cpuruntime.operators.demand import Demand
 from cpuruntime.properties import Settings
 
 MOST = 6
-"""How many are measured; arbitrary."""
+"""Plans to measure at most; arbitrary."""
 
 
-def alternatives(settings: Settings, topology: Topology, demand: Demand) -> list[tuple[Chosen, StreamPlan]]:
-    """The plan of the rules (whose `Chosen` has no streams), then others that the settings allow, closest ones first.
+def alternatives(settings: Settings, topology: Topology, demand: Demand) -> list[tuple[StreamSizes, StreamPlan]]:
+    """The plan of the rules, with `StreamSizes` of 0 streams, then others that the settings allow, closest ones first.
 
     For latency fewer threads, or more where the rules leave cores out; for throughput smaller and larger streams, with
-    and without siblings of cores. None but the first when the settings leave nothing to choose.
+    and without siblings of cores. Only the first when the settings leave nothing to choose.
     """
     first = plan_streams(settings, topology, demand)
-    found = {first.shares: (Chosen(0, 0, ""), first)}
+    found = {first.shares: (StreamSizes(0, 0, ""), first)}
     if first.streams:
         for streams, threads in _pairs(settings, topology, first):
-            chosen = Chosen(streams, threads, "")
-            plan = plan_streams(settings, topology, demand, chosen)
-            found.setdefault(plan.shares, (chosen, plan))
+            sizes = StreamSizes(streams, threads, "")
+            plan = plan_streams(settings, topology, demand, sizes)
+            found.setdefault(plan.shares, (sizes, plan))
     return list(found.values())[:MOST]
 
 

@@ -1,4 +1,4 @@
-"""Which processors a model's streams may use: the rows of NUMA nodes that the rest of the plan works on."""
+"""Which processors a model's streams may use, by NUMA node and core type."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ P, E, HT = TYPES = ("P", "E", "HT")
 
 
 @dataclass(frozen=True)
-class Row:
+class NodeCores:
     """The processors of one NUMA node of one socket, by type."""
 
     node: int
@@ -28,9 +28,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Candidates:
-    """What a model may use: rows, the caller's node first, and how many threads may work at a time in all."""
+    """The processors a model may use, `rows` with the caller's node first, and how many may be busy at a time."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[NodeCores, ...]
     usable: int
     hyper_threading: bool
     core_type: str
@@ -46,7 +46,7 @@ class Candidates:
         return self.count(P) > 0 and self.count(E) > 0
 
     @property
-    def socket_rows(self) -> list[Row]:
+    def socket_rows(self) -> list[NodeCores]:
         """The rows of the caller's socket."""
         return [row for row in self.rows if row.socket == self.rows[0].socket]
 
@@ -55,7 +55,7 @@ def candidates(settings: Settings, topology: Topology, is_latency: bool) -> Cand
     """The processors that the settings leave, and why.
 
     SCHEDULING_CORE_TYPE drops one type of cores, unless there would be none left. Siblings are dropped when
-    ENABLE_HYPER_THREADING is NO, and where nobody set it for latency and for more than one NUMA node.
+    ENABLE_HYPER_THREADING is NO, and while it is not set also for latency and for more than one NUMA node.
     """
     rows = _rows(topology)
     total = len(topology.cpus)
@@ -76,7 +76,7 @@ def candidates(settings: Settings, topology: Topology, is_latency: bool) -> Cand
             why = "there are cores on several NUMA nodes" if many else "throughput may gain from them"
         reasons.append(f"{siblings} siblings of cores are {'used' if hyper_threading else 'left out'}: {why}")
     if not hyper_threading:
-        rows = [Row(row.node, row.socket, {**row.cpus, HT: ()}) for row in rows]
+        rows = [NodeCores(row.node, row.socket, {**row.cpus, HT: ()}) for row in rows]
     rows = [row for row in rows if row.count()]
     left = sum(row.count() for row in rows)
     usable = min(left, topology.quota or left)
@@ -85,7 +85,7 @@ def candidates(settings: Settings, topology: Topology, is_latency: bool) -> Cand
     return Candidates(tuple(rows), usable, hyper_threading, core_type, tuple(reasons))
 
 
-def _rows(topology: Topology) -> list[Row]:
+def _rows(topology: Topology) -> list[NodeCores]:
     ranks = topology.ranks()
     found: dict[tuple[int, int], dict[str, list[int]]] = {}
     for cpu in topology.cpus:
@@ -94,12 +94,12 @@ def _rows(topology: Topology) -> list[Row]:
     places = sorted(found)
     first = next((i for i, (node, _) in enumerate(places) if node == topology.node), 0)
     return [
-        Row(node, socket, {type: tuple(cpus) for type, cpus in found[node, socket].items()})
+        NodeCores(node, socket, {type: tuple(cpus) for type, cpus in found[node, socket].items()})
         for node, socket in places[first:] + places[:first]
     ]
 
 
-def _of_type(rows: list[Row], core_type: str, reasons: list[str]) -> tuple[list[Row], str]:
+def _of_type(rows: list[NodeCores], core_type: str, reasons: list[str]) -> tuple[list[NodeCores], str]:
     """The rows without the cores that SCHEDULING_CORE_TYPE leaves out; what it became."""
     kept = {"PCORE_ONLY": (P, HT), "ECORE_ONLY": (E,)}.get(core_type)
     if kept is None:
@@ -108,10 +108,10 @@ def _of_type(rows: list[Row], core_type: str, reasons: list[str]) -> tuple[list[
         reasons.append(f"SCHEDULING_CORE_TYPE is {core_type}, and there is no such core: any core is used")
         return rows, "ANY_CORE"
     reasons.append(f"only {kept[0]} cores are used: SCHEDULING_CORE_TYPE is {core_type}")
-    return [Row(r.node, r.socket, {t: r.cpus[t] if t in kept else () for t in TYPES}) for r in rows], core_type
+    return [NodeCores(r.node, r.socket, {t: r.cpus[t] if t in kept else () for t in TYPES}) for r in rows], core_type
 
 
-def _described(rows: Sequence[Row]) -> str:
+def _described(rows: Sequence[NodeCores]) -> str:
     hybrid = any(row.count(E) for row in rows)
     words = {P: "P core" if hybrid else "core", E: "E core", HT: "sibling"}
     counts = [(sum(row.count(type) for row in rows), type) for type in TYPES]

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cpuruntime.hints.candidates import HT, TYPES, Candidates, E, P
-from cpuruntime.hints.placement import fill, fill_evenly, place
-from cpuruntime.hints.plan import Stream, counted
+from cpuruntime.hints.placement import fill, fill_evenly, fill_streams
+from cpuruntime.hints.plan import PlannedStream, counted
 
 PARALLEL_CORES = 32
 """Cores of a socket that one inference is spread over when it may use several sockets."""
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What the user set: threads of all streams, streams, and requests in flight; 0 where nothing."""
+class StreamLimits:
+    """The user's limits: threads of all streams, streams, and requests in flight; 0 for none."""
 
     threads: int = 0
     streams: int = 0
@@ -23,13 +23,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Division:
-    """Streams with their processors, and why so."""
+    """Streams with their processors, and the reasons."""
 
-    streams: tuple[Stream, ...]
+    streams: tuple[PlannedStream, ...]
     reasons: tuple[str, ...]
 
 
-def one_stream(found: Candidates, prefer: int, limits: Limits, across_sockets: bool = False) -> Division:
+def one_stream(found: Candidates, prefer: int, limits: StreamLimits, across_sockets: bool = False) -> Division:
     """The latency path: all threads work on one inference.
 
     Args:
@@ -59,7 +59,7 @@ def one_stream(found: Candidates, prefer: int, limits: Limits, across_sockets: b
     return _division([fill(found.rows, found.usable, types)], why)
 
 
-def many_streams(found: Candidates, prefer: int, limits: Limits) -> Division:
+def many_streams(found: Candidates, prefer: int, limits: StreamLimits) -> Division:
     """The throughput path: several inferences at a time.
 
     Args:
@@ -76,17 +76,17 @@ def many_streams(found: Candidates, prefer: int, limits: Limits) -> Division:
         return _one_fast_or_two_slow(found, total, limits.requests)
     else:
         streams, threads, why = _preferred(found, total, prefer, limits.requests)
-    return _division(place(found.rows, streams, dict.fromkeys(TYPES, threads), total), why)
+    return _division(fill_streams(found.rows, streams, dict.fromkeys(TYPES, threads), total), why)
 
 
-def exactly(found: Candidates, streams: int, threads: int) -> list[Stream]:
+def exactly(found: Candidates, streams: int, threads: int) -> list[PlannedStream]:
     """`streams` streams of `threads` threads, as far as there are processors."""
     if streams == 1:
         return [fill(found.rows, min(threads, found.usable))]
-    return place(found.rows, streams, dict.fromkeys(TYPES, threads), found.usable)
+    return fill_streams(found.rows, streams, dict.fromkeys(TYPES, threads), found.usable)
 
 
-def _division(streams: list[Stream], why: str) -> Division:
+def _division(streams: list[PlannedStream], why: str) -> Division:
     total = sum(len(stream.cpus) for stream in streams)
     sizes = sorted({len(stream.cpus) for stream in streams})
     each = " or ".join(map(str, sizes))
@@ -94,7 +94,7 @@ def _division(streams: list[Stream], why: str) -> Division:
     return Division(tuple(streams), (f"{spread}, {counted(total, 'thread')} in all: {why}",))
 
 
-def _explicit(found: Candidates, total: int, limits: Limits) -> tuple[int, int, str]:
+def _explicit(found: Candidates, total: int, limits: StreamLimits) -> tuple[int, int, str]:
     streams = min(limits.streams, limits.requests or limits.streams)
     why = f"NUM_STREAMS is {limits.streams}"
     if streams < limits.streams:
@@ -104,7 +104,7 @@ def _explicit(found: Candidates, total: int, limits: Limits) -> tuple[int, int, 
     return streams, _fitting(found, streams, min(total // streams, found.count(P) or found.count(E))), why
 
 
-def _even(found: Candidates, total: int, limits: Limits) -> tuple[int, int, str]:
+def _even(found: Candidates, total: int, limits: StreamLimits) -> tuple[int, int, str]:
     type = P if found.count(P) else E
     base = min(total, max(row.count(type) for row in found.rows))
     threads = next((number for number in (4, 5, 3) if base % number == 0), 0)
@@ -130,7 +130,7 @@ def _one_fast_or_two_slow(found: Candidates, total: int, requests: int) -> Divis
     why = "two slow cores keep up with a fast one"
     if requests and requests < streams:
         streams, why = requests, _requests(requests)
-    return _division(place(found.rows, streams, {P: 1, E: 2, HT: 1}, total), why)
+    return _division(fill_streams(found.rows, streams, {P: 1, E: 2, HT: 1}, total), why)
 
 
 def _preferred(found: Candidates, total: int, prefer: int, requests: int) -> tuple[int, int, str]:

@@ -1,4 +1,4 @@
-"""Whose cores each stream gets: core types and NUMA nodes are not mixed unless it cannot be helped.
+"""Placing streams on processors: core types and NUMA nodes are mixed only where nothing else fits.
 
 The rules are OpenVINO's, as its users know them from its plans.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cpuruntime.hints.candidates import TYPES, P, Row
-from cpuruntime.hints.plan import Part, Stream
+from cpuruntime.hints.candidates import TYPES, NodeCores, P
+from cpuruntime.hints.plan import CoreGroup, PlannedStream
 
 
 @dataclass
@@ -21,32 +21,32 @@ class _Bin:
     socket: int
     cpus: tuple[int, ...]
 
-    def take(self, count: int) -> Part:
+    def take(self, count: int) -> CoreGroup:
         """The next `count` processors, or those that are left."""
         taken, self.cpus = self.cpus[:count], self.cpus[count:]
-        return Part(self.type, taken, self.node, self.socket)
+        return CoreGroup(self.type, taken, self.node, self.socket)
 
 
-def fill(rows: Sequence[Row], threads: int, types: Iterable[str] = TYPES) -> Stream:
+def fill(rows: Sequence[NodeCores], threads: int, types: Iterable[str] = TYPES) -> PlannedStream:
     """One stream of up to `threads` threads on cores of `types`: socket by socket, there type by type."""
     bins = _bins(rows, types)
     return _stream(_gather([one for socket in _sockets(rows) for one in bins if one.socket == socket], threads))
 
 
-def fill_evenly(rows: Sequence[Row], most: int) -> Stream:
+def fill_evenly(rows: Sequence[NodeCores], most: int) -> PlannedStream:
     """One stream with up to `most` P cores of each socket."""
     sockets = [[row for row in rows if row.socket == socket] for socket in _sockets(rows)]
     return _stream([part for own in sockets for part in _gather(_bins(own, (P,)), most)])
 
 
-def place(rows: Sequence[Row], streams: int, threads: Mapping[str, int], most: int) -> list[Stream]:
+def fill_streams(rows: Sequence[NodeCores], streams: int, threads: Mapping[str, int], most: int) -> list[PlannedStream]:
     """Up to `streams` streams of `threads[type]` threads, with at most `most` threads in all.
 
     First whole streams on cores of one type and node. If there is no room for any, one on each socket that has enough
     of all types together. What is missing then gets what is left, wherever it is.
     """
     bins = _bins(rows, TYPES)
-    placed: list[Stream] = []
+    placed: list[PlannedStream] = []
 
     def due(wanted: int) -> int:
         """The threads of the next stream; 0 when there is none to come."""
@@ -63,22 +63,22 @@ def place(rows: Sequence[Row], streams: int, threads: Mapping[str, int], most: i
                 placed.append(_stream(_gather(own, due(threads[P]))))
     while parts := _gather(bins, due(threads[P])):
         stream = _stream(parts)
-        placed.append(stream if stream.node >= 0 else Stream(stream.parts, -1, -1))
+        placed.append(stream if stream.node >= 0 else PlannedStream(stream.parts, -1, -1))
     return placed
 
 
-def _sockets(rows: Sequence[Row]) -> list[int]:
+def _sockets(rows: Sequence[NodeCores]) -> list[int]:
     return list(dict.fromkeys(row.socket for row in rows))
 
 
-def _bins(rows: Sequence[Row], types: Iterable[str]) -> list[_Bin]:
+def _bins(rows: Sequence[NodeCores], types: Iterable[str]) -> list[_Bin]:
     """Type by type, and for each the rows in their order."""
     return [_Bin(type, row.node, row.socket, row.cpus[type]) for type in types for row in rows]
 
 
-def _gather(bins: Iterable[_Bin], count: int) -> list[Part]:
+def _gather(bins: Iterable[_Bin], count: int) -> list[CoreGroup]:
     """Processors from these bins in their order: `count`, or as many as there are."""
-    parts: list[Part] = []
+    parts: list[CoreGroup] = []
     for one in bins:
         if count > 0 and one.cpus:
             parts.append(one.take(count))
@@ -86,6 +86,6 @@ def _gather(bins: Iterable[_Bin], count: int) -> list[Part]:
     return parts
 
 
-def _stream(parts: Sequence[Part]) -> Stream:
+def _stream(parts: Sequence[CoreGroup]) -> PlannedStream:
     nodes, sockets = ({getattr(part, name) for part in parts} for name in ("node", "socket"))
-    return Stream(tuple(parts), *(places.pop() if len(places) == 1 else -1 for places in (nodes, sockets)))
+    return PlannedStream(tuple(parts), *(places.pop() if len(places) == 1 else -1 for places in (nodes, sockets)))

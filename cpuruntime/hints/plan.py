@@ -1,4 +1,4 @@
-"""What comes out of the hints: the plan of a model's streams."""
+"""The plan of a model's streams, which hints are resolved to."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from cpuruntime.host.processors import cpu_list
 
 
 @dataclass(frozen=True)
-class Part:
-    """Threads of one stream on cores of one type and NUMA node, one for each of `cpus`.
+class CoreGroup:
+    """Processors of one stream on cores of one type and NUMA node; each of `cpus` runs one thread.
 
     `type` is P or E for the first processor of a core of that type, HT for the other ones of a core.
     """
@@ -22,10 +22,10 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Stream:
+class PlannedStream:
     """One stream: its threads, and the NUMA node and the socket it is confined to, -1 where it is not."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[CoreGroup, ...]
     node: int
     socket: int
 
@@ -41,8 +41,8 @@ class Stream:
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """Streams and threads of each that were measured to be best; 0 streams: those that the rules make.
+class StreamSizes:
+    """How many streams of how many threads to plan, in place of the rules' choice; with 0 streams the rules choose.
 
     `reason` is the decision in words.
     """
@@ -57,14 +57,14 @@ class StreamPlan:
     """The streams of a compiled model. `print` it.
 
     Attributes:
-        streams: one for each inference at a time; none when inferences run in the caller's thread.
-        pin: whether each thread keeps to its processor.
+        streams: each runs one inference at a time; none when inferences run in the caller's thread.
+        pin: whether each thread is pinned to its processor.
         hyper_threading: whether siblings of a core's first processor may be used.
         core_type: the cores that may be used: ANY_CORE, PCORE_ONLY or ECORE_ONLY.
         reasons: a sentence for each decision.
     """
 
-    streams: tuple[Stream, ...]
+    streams: tuple[PlannedStream, ...]
     pin: bool
     hyper_threading: bool
     core_type: str
@@ -121,6 +121,6 @@ def counted(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
-def _kind(stream: Stream) -> tuple[str, str, str, str]:
+def _kind(stream: PlannedStream) -> tuple[str, str, str, str]:
     places = ("any" if place < 0 else str(place) for place in (stream.node, stream.socket))
     return (stream.type, str(len(stream.cpus)), *places)

@@ -1,8 +1,8 @@
 """How many threads of one stream suit a model: from its demand and the machine's caches. An estimate, not measured.
 
-For latency the question is only which cores help. For throughput a stream of one thread wastes nothing on threads that
-wait for each other; but every stream has values of its own, and where those of all streams together outgrow the cache
-that they share, fewer and larger streams keep them there. The estimate charges both.
+For latency the question is only which cores help. For throughput a stream of one thread needs no barriers; but every
+stream has values of its own, and where those of all streams together outgrow the shared cache, fewer and larger streams
+keep them there. The estimate charges both.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from cpuruntime.hints.plan import counted
 from cpuruntime.host.topology import Topology
 from cpuruntime.operators.demand import Demand, NodeDemand
 
-FLOPS_PER_NS, BYTES_PER_NS, MEETING_NS = 100, 5, 200
-"""What a core of a server computes, what it gets from memory while all others want some too, and what it costs threads
-to meet at the end of a step. Only their ratios count, and those are similar on all machines that were looked at."""
+FLOPS_PER_NS, BYTES_PER_NS, BARRIER_NS = 100, 5, 200
+"""Compute of a typical server core (FLOP/ns), its memory bandwidth under load (B/ns), and the cost of a barrier (ns),
+for each doubling of threads. Only their ratios count, and those are similar on all machines that were looked at."""
 
 SLOWER = 2
 """How much slower an E core computes float32 than a P core."""
 
 TOLERANCE = 1.05
-"""Costs that differ by less than the estimate is good for."""
+"""Costs within this factor are equal: the estimate is no more accurate."""
 
 
 @dataclass(frozen=True)
 class Preference:
-    """`threads` of a stream: 0 leaves it to what divides the machine's cores evenly; and why."""
+    """The preferred threads of a stream, 0 for a number that divides the machine's cores evenly, and the reason."""
 
     threads: int
     reason: str
 
 
 @dataclass(frozen=True)
-class _Caches:
-    """Bytes: what a core has to itself, and the last level with the number of cores that share it."""
+class _CacheSizes:
+    """Bytes of a core's own cache and of the last level, and the number of cores that share the last level."""
 
     own: int
     shared: int
@@ -43,10 +43,10 @@ class _Caches:
 
 
 def for_latency(found: Candidates) -> Preference:
-    """The cores that make one inference faster: E cores take part when they outnumber what they hold up.
+    """The cores that make one inference faster: E cores are used from SLOWER times as many as P cores on.
 
-    A step is shared out evenly, so it takes as long as its slowest core: E cores add more than they cost from SLOWER
-    times as many as P cores on. Only those count that the quota leaves beside the P cores.
+    The work of a step is split evenly, so it takes as long as its slowest core; fewer E cores would cost more than they
+    add. Only the E cores that the quota leaves beside the P cores count.
     """
     fast, slow = found.count(P), found.count(E)
     if not found.is_hybrid:
@@ -61,7 +61,7 @@ def for_latency(found: Candidates) -> Preference:
 
 
 def for_throughput(found: Candidates, topology: Topology, demand: Demand) -> Preference:
-    """The threads of a stream at which the cores together get most inferences done."""
+    """The threads of a stream with the highest estimated throughput of all cores together."""
     cores = found.count(P) or found.count(E)
     if not any(node.flops for node in demand.nodes):
         return Preference(0, "throughput: the model's shapes are open, so its demand is not known")
@@ -80,33 +80,33 @@ def for_throughput(found: Candidates, topology: Topology, demand: Demand) -> Pre
     return Preference(1, reason)
 
 
-def _caches(topology: Topology) -> _Caches:
+def _caches(topology: Topology) -> _CacheSizes:
     cores = {cpu.index: cpu.core for cpu in topology.cpus}
     levels = {cache.level for cache in topology.caches}
     if not levels:
-        return _Caches(2**20, 3 * 2**19 * len(set(cores.values())), len(set(cores.values())))
+        return _CacheSizes(2**20, 3 * 2**19 * len(set(cores.values())), len(set(cores.values())))
     last = max((cache for cache in topology.caches if cache.level == max(levels)), key=lambda cache: len(cache.cpus))
     sharers = {cores[cpu] for cpu in last.cpus}
     own = [c for c in topology.caches if c.level == 2 and max(levels) > 2]
-    return _Caches(
+    return _CacheSizes(
         min((c.size // len({cores[cpu] for cpu in c.cpus}) for c in own), default=0), last.size, len(sharers)
     )
 
 
-def _cost(demand: Demand, caches: _Caches, threads: int) -> float:
-    """Core-nanoseconds of one inference by a stream of `threads` threads while all cores are at work."""
+def _cost(demand: Demand, caches: _CacheSizes, threads: int) -> float:
+    """Core-nanoseconds of one inference by a stream of `threads` threads while all cores are busy."""
     streams = max(1, caches.sharers // threads)
-    meeting = MEETING_NS * threads * (threads.bit_length() - 1) * len(demand.nodes)
+    barriers = BARRIER_NS * threads * (threads.bit_length() - 1) * len(demand.nodes)
     work = sum(
         node.flops / FLOPS_PER_NS + _spilled(node, demand.weights, caches, threads, streams) / BYTES_PER_NS
         for node in demand.nodes
     )
-    return work + meeting
+    return work + barriers
 
 
-def _spilled(node: NodeDemand, weights: int, caches: _Caches, threads: int, streams: int) -> int:
-    """Bytes that the node gets from memory: its values when those of all streams outgrow the shared cache, and its
-    weights when the whole model's do so with them."""
+def _spilled(node: NodeDemand, weights: int, caches: _CacheSizes, threads: int, streams: int) -> int:
+    """Bytes that the node reads from memory: its values when those of all streams outgrow the shared cache, and its
+    weights when the whole model's weights and these values do."""
     values = streams * node.activations
     spilled = node.weights if weights + values > caches.shared else 0
     if node.activations > threads * caches.own and node.weights + values > caches.shared:
@@ -114,7 +114,7 @@ def _spilled(node: NodeDemand, weights: int, caches: _Caches, threads: int, stre
     return spilled
 
 
-def _described(demand: Demand, caches: _Caches) -> str:
+def _described(demand: Demand, caches: _CacheSizes) -> str:
     largest = demand.largest
     assert largest is not None
     text = f"{demand.flops / 1e9:.2f} GFLOP and {demand.weights / 2**20:.1f} MiB of weights, "

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.hints.candidates import Candidates, candidates
-from cpuruntime.hints.division import Division, Limits, exactly, many_streams, one_stream
-from cpuruntime.hints.plan import Chosen, StreamPlan, counted
+from cpuruntime.hints.division import Division, StreamLimits, exactly, many_streams, one_stream
+from cpuruntime.hints.plan import StreamPlan, StreamSizes, counted
 from cpuruntime.hints.preference import Preference, for_latency, for_throughput
 from cpuruntime.host.topology import Topology
 from cpuruntime.operators.demand import Demand
@@ -17,7 +17,7 @@ AUTO, NUMA = -1, -2
 
 
 def plan_streams(
-    settings: Settings, topology: Topology, demand: Demand | None = None, chosen: Chosen | None = None
+    settings: Settings, topology: Topology, demand: Demand | None = None, sizes: StreamSizes | None = None
 ) -> StreamPlan:
     """The streams for a model.
 
@@ -26,10 +26,10 @@ def plan_streams(
     PERFORMANCE_HINT_NUM_REQUESTS the streams.
 
     Args:
-        settings: what the user wants.
-        topology: the processors there are for this model; those of a plan are among them.
-        demand: what the model asks of the machine.
-        chosen: streams that were measured to be best, in place of what the rules make of the demand.
+        settings: parsed.
+        topology: the processors to plan for.
+        demand: the model's operations and bytes.
+        sizes: streams that were measured to be best, in place of the rules' choice.
 
     Raises:
         InvalidArgumentError: the topology has no processor.
@@ -40,12 +40,12 @@ def plan_streams(
     if settings.get("NUM_STREAMS") == 0:
         reason = "NUM_STREAMS is 0: each inference runs in the thread that asks for it, which is not pinned"
         return StreamPlan((), False, found.hyper_threading, found.core_type, (reason,))
-    if chosen is not None and chosen.streams:
-        division = Division(tuple(exactly(found, chosen.streams, chosen.threads)), ())
+    if sizes is not None and sizes.streams:
+        division = Division(tuple(exactly(found, sizes.streams, sizes.threads)), ())
     else:
         division = _divide(settings, found, _preference(settings, found, topology, demand or Demand()))
     pin, why = _pinning(settings, division)
-    measured = (chosen.reason,) if chosen is not None else ()
+    measured = (sizes.reason,) if sizes is not None else ()
     reasons = (*found.reasons, *division.reasons, *measured, why)
     return StreamPlan(division.streams, pin, found.hyper_threading, found.core_type, reasons)
 
@@ -65,8 +65,8 @@ def has_one_stream(settings: Settings) -> bool:
 
 
 def divide(settings: Settings, found: Candidates, prefer: int) -> Division:
-    """The streams for a model that `prefer` threads suit."""
-    limits = Limits(
+    """The streams for a model for which streams of `prefer` threads are best."""
+    limits = StreamLimits(
         settings.value("INFERENCE_NUM_THREADS"),
         max(0, settings.get("NUM_STREAMS") or 0),
         settings.value("PERFORMANCE_HINT_NUM_REQUESTS"),

@@ -12,7 +12,7 @@ from support.stream_tasks import Neighbours, Run, program, where_am_i
 import cpuruntime as ov
 from cpuruntime.devices.cpu.model import CpuModel
 from cpuruntime.errors import InvalidArgumentError
-from cpuruntime.hints import Part, Stream, StreamPlan
+from cpuruntime.hints import CoreGroup, PlannedStream, StreamPlan
 from cpuruntime.properties import PROPERTIES, parse
 from cpuruntime.streams.executor import StreamExecutor, create_executor
 
@@ -77,7 +77,7 @@ def test_sizes_that_make_no_streams(sizes: list[int]) -> None:
 
 def test_a_model_gives_the_same_bits_on_every_stream() -> None:
     graph = ov.Core().read_model(ov.light_model("squeezenet", 0)).graph
-    streams = tuple(Stream((Part("P", cpus, 0, 0),), 0, 0) for cpus in ((0, 1, 2), (0,), (0, 1)))
+    streams = tuple(PlannedStream((CoreGroup("P", cpus, 0, 0),), 0, 0) for cpus in ((0, 1, 2), (0,), (0, 1)))
     plan = StreamPlan(streams, False, False, "ANY_CORE", ())
     model = CpuModel(graph, parse({}, PROPERTIES, "tests"), plan)
     try:

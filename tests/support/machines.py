@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from cpuruntime.hints import Stream
+from cpuruntime.hints import PlannedStream
 from cpuruntime.host.processors import Cache, Cpu
 from cpuruntime.host.topology import Topology
 
@@ -30,7 +30,7 @@ def machine(rows: Sequence[Sequence[int]], quota: int | None = None, caches: tup
     return Topology((*cpus, *siblings), quota, caches, nodes[0][4])
 
 
-def rows_of(streams: Sequence[Stream], is_parallel: bool = False) -> list[list[int | str]]:
+def rows_of(streams: Sequence[PlannedStream], is_parallel: bool = False) -> list[list[int | str]]:
     """The plan as OpenVINO writes it; `is_parallel`: its parts are called sub-streams."""
     rows: list[list[int | str]] = []
     for (node, socket, parts), run in groupby(streams, key=lambda s: (s.node, s.socket, _parts(s))):
@@ -45,5 +45,5 @@ def rows_of(streams: Sequence[Stream], is_parallel: bool = False) -> list[list[i
     return rows
 
 
-def _parts(stream: Stream) -> tuple[tuple[str | int, ...], ...]:
+def _parts(stream: PlannedStream) -> tuple[tuple[str | int, ...], ...]:
     return tuple((part.type, len(part.cpus), part.node, part.socket) for part in stream.parts)

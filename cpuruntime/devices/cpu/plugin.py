@@ -73,7 +73,7 @@ class CpuPlugin(Plugin):
             weights = WeightStore()
             left, _ = unreserved(topology, Ledger().holders())
             chosen = calibrate(Trials(graph, optimised, weights, settings, left, demand))
-        planner = partial(plan_streams, settings, demand=demand, chosen=chosen)
+        planner = partial(plan_streams, settings, demand=demand, sizes=chosen)
         plan, lease = place(planner, settings, topology, graph.name)
         try:
             given_back = None if lease is None else lease.release

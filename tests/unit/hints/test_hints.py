@@ -9,7 +9,7 @@ import pytest
 from support.machines import machine, rows_of
 
 from cpuruntime.errors import InvalidArgumentError
-from cpuruntime.hints import Chosen, StreamPlan, alternatives, plan_streams
+from cpuruntime.hints import StreamPlan, StreamSizes, alternatives, plan_streams
 from cpuruntime.host.processors import Cache
 from cpuruntime.host.topology import Topology
 from cpuruntime.operators.demand import Demand, NodeDemand
@@ -26,9 +26,9 @@ COMPUTE = Demand((NodeDemand("conv", "Conv", 10**9, 2**18, 2**20),))
 
 
 def plan(
-    topology: Topology, demand: Demand | None = COMPUTE, chosen: Chosen | None = None, **config: Any
+    topology: Topology, demand: Demand | None = COMPUTE, sizes: StreamSizes | None = None, **config: Any
 ) -> StreamPlan:
-    return plan_streams(parse(config, PROPERTIES, "tests"), topology, demand, chosen)
+    return plan_streams(parse(config, PROPERTIES, "tests"), topology, demand, sizes)
 
 
 def rows(topology: Topology, **config: Any) -> list[list[int | str]]:
@@ -171,10 +171,10 @@ def test_a_demand_decides_how_large_streams_are() -> None:
 
 
 def test_what_was_measured_overrules_the_estimate() -> None:
-    found = plan(SMT, chosen=Chosen(3, 4, "measured"), PERFORMANCE_HINT="THROUGHPUT")
+    found = plan(SMT, sizes=StreamSizes(3, 4, "measured"), PERFORMANCE_HINT="THROUGHPUT")
     assert [len(share) for share in found.shares] == [4, 4, 4]
     assert "measured" in found.reasons
-    kept = plan(SMT, chosen=Chosen(0, 0, "measured"), PERFORMANCE_HINT="THROUGHPUT")
+    kept = plan(SMT, sizes=StreamSizes(0, 0, "measured"), PERFORMANCE_HINT="THROUGHPUT")
     assert kept.shares == plan(SMT, PERFORMANCE_HINT="THROUGHPUT").shares
     assert "measured" in kept.reasons
 

@@ -16,7 +16,7 @@ from cpuruntime.devices.cpu.streams.placement import place
 from cpuruntime.devices.explanation import Explanation
 from cpuruntime.devices.interface import DeviceModel, DeviceRequest
 from cpuruntime.graph import Graph
-from cpuruntime.hints import Chosen, StreamPlan, counted, plan_streams
+from cpuruntime.hints import StreamPlan, StreamSizes, counted, plan_streams
 from cpuruntime.host.ledger import Lease
 from cpuruntime.host.topology import Topology
 from cpuruntime.operators.demand import Demand
@@ -66,7 +66,7 @@ def _others(plan: StreamPlan, settings: Settings, topology: Topology, demand: De
     seen = {tuple(map(len, plan.shares))}
     sizes = {min(2**power, len(cpus)) for power in range(len(cpus).bit_length() + 1)}
     for threads in sorted(sizes):
-        chosen = Chosen(len(cpus) // threads, threads, "streams of another size, for a latency target")
+        chosen = StreamSizes(len(cpus) // threads, threads, "streams of another size, for a latency target")
         other = plan_streams(settings, within, demand, chosen)
         if tuple(map(len, other.shares)) not in seen:
             seen.add(tuple(map(len, other.shares)))

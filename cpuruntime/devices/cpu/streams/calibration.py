@@ -16,7 +16,7 @@ from cpuruntime.devices.cpu.model import CpuModel
 from cpuruntime.devices.cpu.request import CpuRequest
 from cpuruntime.devices.cpu.streams.placement import around
 from cpuruntime.graph import Graph
-from cpuruntime.hints import Chosen, StreamPlan, alternatives, has_one_stream
+from cpuruntime.hints import StreamPlan, StreamSizes, alternatives, has_one_stream
 from cpuruntime.host.ledger import Ledger
 from cpuruntime.host.processor import processor_name
 from cpuruntime.host.topology import Topology
@@ -41,7 +41,7 @@ a program to the next."""
 FASTEST = 50_000
 """Inferences per second above which the caller's interpreter decides the rate, and not the streams."""
 
-Found = Sequence[tuple[Chosen, StreamPlan]]
+Found = Sequence[tuple[StreamSizes, StreamPlan]]
 """What may be measured, the rules' plan first."""
 
 
@@ -68,7 +68,7 @@ class Trials:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:40]
 
 
-def calibrate(trials: Trials) -> Chosen:
+def calibrate(trials: Trials) -> StreamSizes:
     """The best streams, measured now or before; planning and compiling the candidates comes on top of the budget.
 
     Its `streams` are 0 when those of the rules are best.
@@ -83,12 +83,12 @@ def calibrate(trials: Trials) -> Chosen:
     return _chosen(found, rates, f"in {budget} ms")
 
 
-def recall(trials: Trials) -> Chosen | None:
+def recall(trials: Trials) -> StreamSizes | None:
     """What `calibrate` finds without measuring; None where it has to measure."""
     return _recalled(trials, alternatives(trials.settings, trials.topology, trials.demand))
 
 
-def _recalled(trials: Trials, found: Found) -> Chosen | None:
+def _recalled(trials: Trials, found: Found) -> StreamSizes | None:
     if len(found) == 1:
         return replace(found[0][0], reason="no other streams were worth measuring")
     rates = cache_folder().read(_file(trials, found))
@@ -101,7 +101,7 @@ def _file(trials: Trials, found: Found) -> str:
     return f"streams_{hashlib.sha256(repr(facts).encode()).hexdigest()[:40]}.json"
 
 
-def _chosen(found: Found, rates: Sequence[float], source: str) -> Chosen:
+def _chosen(found: Found, rates: Sequence[float], source: str) -> StreamSizes:
     """The best of what was found; `source` says when the rates were measured."""
     best, why = _best(rates)
     figures = ", ".join(f"{_shape(plan)} {rate:.4g}" for (_, plan), rate in zip(found, rates))

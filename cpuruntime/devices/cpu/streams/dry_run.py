@@ -38,7 +38,7 @@ def forecast(graph: Graph, optimised: Graph | None, settings: Settings, topology
     if measured is not None and topology is None:
         left, _ = unreserved(here, Ledger().holders())
         chosen = recall(Trials(graph, measured, WeightStore(), settings, left, demand))
-    planner = partial(plan_streams, settings, demand=demand, chosen=chosen)
+    planner = partial(plan_streams, settings, demand=demand, sizes=chosen)
     if topology is None:
         with Ledger().open() as snapshot:
             plan = foresee(planner, settings, here, snapshot)

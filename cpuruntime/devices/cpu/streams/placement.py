@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from cpuruntime.errors import DeviceUnavailableError, InvalidArgumentError
-from cpuruntime.hints import Part, Stream, StreamPlan
+from cpuruntime.hints import CoreGroup, PlannedStream, StreamPlan
 from cpuruntime.host.assignment import Holder, ProcessorRequest, assign, listed, reserved, under_quota, who
 from cpuruntime.host.cgroup import Quota
 from cpuruntime.host.ledger import Lease, Ledger, Snapshot
@@ -154,10 +154,10 @@ def _moved(
         if set(share) != set(stream.cpus):
             found = dict.fromkeys(kinds[cpu] for cpu in share)
             parts = tuple(
-                Part(kind[0], tuple(cpu for cpu in share if kinds[cpu] == kind), *kind[1:]) for kind in found
+                CoreGroup(kind[0], tuple(cpu for cpu in share if kinds[cpu] == kind), *kind[1:]) for kind in found
             )
             nodes, sockets = {part.node for part in parts}, {part.socket for part in parts}
             node, socket = (places.pop() if len(places) == 1 else -1 for places in (nodes, sockets))
-            stream = Stream(parts, node, socket)
+            stream = PlannedStream(parts, node, socket)
         streams.append(stream)
     return replace(plan, streams=tuple(streams), reasons=(*plan.reasons, *reasons))
