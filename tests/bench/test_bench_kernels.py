@@ -10,8 +10,9 @@ import numpy as np
 import onnx
 import pytest
 from cases import rows
+from cases.convolution import Convolution
 from onnx import helper, numpy_helper
-from support.convolutions import FAMILIES, Case
+from support.convolutions import FAMILIES
 from support.kernels import LANES
 from support.programs import NodeProgram, only, random_array
 
@@ -26,7 +27,7 @@ from kernel.describe import describe
 from kernel.measure import Timing
 
 
-def counted(case: Case, monkeypatch: pytest.MonkeyPatch, rows: int = 1, columns: int = 1) -> Flops:
+def counted(case: Convolution, monkeypatch: pytest.MonkeyPatch, rows: int = 1, columns: int = 1) -> Flops:
     tiling = Tiling(rows, columns, 100)
     for module in (direct, grouped):
         monkeypatch.setattr(module, "rank_tilings", lambda *sizes: only(tiling))
@@ -34,7 +35,7 @@ def counted(case: Case, monkeypatch: pytest.MonkeyPatch, rows: int = 1, columns:
     return flops(step)
 
 
-def ones_under_the_kernel(case: Case) -> int:
+def ones_under_the_kernel(case: Convolution) -> int:
     """How many products with pixels of the image there are in one output channel of one group."""
     image = np.pad(np.ones(case.x[2:]), [(case.pads[i], case.pads[2 + i]) for i in range(2)])
     total, (height, width) = 0, case.output_shape[2:]
@@ -49,14 +50,14 @@ def ones_under_the_kernel(case: Case) -> int:
 @pytest.mark.parametrize(
     "case",
     [
-        Case((1, LANES, 7, 7), LANES),
-        Case((1, LANES, 8, 5), 2 * LANES, (3, 2), (1, 2, 0, 1), (2, 1), (1, 2)),
-        Case((1, LANES, 3, 4), LANES, (1, 1), (0, 0, 0, 0)),
-        Case((1, LANES, 4, 4), LANES, pads=(1, 1, 1, 1), group=LANES),
-        Case((1, 3, 9, 8), LANES, (5, 5), (2, 2, 2, 2), (2, 2)),
+        Convolution((1, LANES, 7, 7), LANES),
+        Convolution((1, LANES, 8, 5), 2 * LANES, (3, 2), (1, 2, 0, 1), (2, 1), (1, 2)),
+        Convolution((1, LANES, 3, 4), LANES, (1, 1), (0, 0, 0, 0)),
+        Convolution((1, LANES, 4, 4), LANES, pads=(1, 1, 1, 1), group=LANES),
+        Convolution((1, 3, 9, 8), LANES, (5, 5), (2, 2, 2, 2), (2, 2)),
     ],
 )
-def test_useful_work_is_what_falls_on_the_image(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_useful_work_is_what_falls_on_the_image(case: Convolution, monkeypatch: pytest.MonkeyPatch) -> None:
     work = counted(case, monkeypatch)
     channels = case.channels * case.x[1] // case.group
     assert work.useful == 2 * channels * ones_under_the_kernel(case)
@@ -65,24 +66,24 @@ def test_useful_work_is_what_falls_on_the_image(case: Case, monkeypatch: pytest.
 
 def test_executed_work(monkeypatch: pytest.MonkeyPatch) -> None:
     # Rows above and below the image are skipped, columns are not: 19 rows of kernels of 3 for 7 rows of 7 pixels.
-    assert counted(Case((1, LANES, 7, 7), LANES), monkeypatch).executed == 2 * 19 * 7 * 3 * LANES * LANES
+    assert counted(Convolution((1, LANES, 7, 7), LANES), monkeypatch).executed == 2 * 19 * 7 * 3 * LANES * LANES
     # 5 pixels are two tiles of 4; 3 blocks are two tiles of 2.
-    wide = Case((2, LANES, 1, 5), 3 * LANES, (1, 1), (0, 0, 0, 0))
+    wide = Convolution((2, LANES, 1, 5), 3 * LANES, (1, 1), (0, 0, 0, 0))
     assert counted(wide, monkeypatch, 4, 2).executed == 2 * 2 * 8 * 4 * LANES * LANES
     # Groups of half a vector multiply whole vectors of weights by each of their inputs.
-    narrow = Case((1, 2 * LANES, 1, 4), 2 * LANES, (1, 1), (0, 0, 0, 0), group=LANES)
+    narrow = Convolution((1, 2 * LANES, 1, 4), 2 * LANES, (1, 1), (0, 0, 0, 0), group=LANES)
     assert counted(narrow, monkeypatch).executed == 2 * 2 * LANES * 4 * 2
     # Two groups of one and a half vectors are worked on as two vectors each.
     half = LANES + LANES // 2
-    apart = Case((1, 2 * half, 1, 1), 2 * half, (1, 1), (0, 0, 0, 0), group=2)
+    apart = Convolution((1, 2 * half, 1, 1), 2 * half, (1, 1), (0, 0, 0, 0), group=2)
     assert counted(apart, monkeypatch).executed == 2 * 4 * LANES * half
     # Every lane of the block works, whatever channels there are.
-    few = Case((1, 5, 1, 1), 3, (1, 1), (0, 0, 0, 0))
+    few = Convolution((1, 5, 1, 1), 3, (1, 1), (0, 0, 0, 0))
     assert counted(few, monkeypatch).executed == 2 * LANES * LANES
 
 
 def test_steps_are_described_and_their_bytes_counted() -> None:
-    case = Case((1, LANES, 6, 6), 2 * LANES, strides=(2, 2), residual=True)
+    case = Convolution((1, LANES, 6, 6), 2 * LANES, strides=(2, 2), residual=True)
     planned = NodeProgram(case.node(), watched=FAMILIES)
     (step,) = planned.watched
     assert describe(step) == f"3x3/2 {LANES}x6x6 -> {2 * LANES}x3x3 +residual"
@@ -95,7 +96,7 @@ def test_steps_are_described_and_their_bytes_counted() -> None:
 
 
 def test_rows_follow_from_medians() -> None:
-    case = Case((1, LANES, 4, 4), LANES, (1, 1), (0, 0, 0, 0))
+    case = Convolution((1, LANES, 4, 4), LANES, (1, 1), (0, 0, 0, 0))
     (step,) = NodeProgram(case.node(), watched=FAMILIES).watched
     work = flops(step).nominal
     peak = FmaPeak()
@@ -163,7 +164,7 @@ def test_a_model(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_winograds_method_executes_less() -> None:
-    case = Case((1, 4 * LANES, 28, 28), 4 * LANES)
+    case = Convolution((1, 4 * LANES, 28, 28), 4 * LANES)
     (step,) = NodeProgram(case.node(), watched=["winograd"], exact=False).watched
     work = flops(step)
     assert work.nominal * 36 / (16 * 9) <= work.executed < work.nominal / 2

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from support.convolutions import Case, check, expected, halo_around
+from cases.convolution import Convolution
+from support.convolutions import check, expected, halo_around
 from support.kernels import LANES
 from support.programs import NodeProgram, activation, only, same_for_threads
 
@@ -61,7 +62,7 @@ def strides_of(method: Method) -> tuple[int, int]:
     return method.vertical.stride, method.horizontal.stride
 
 
-def check_winograd(case: Case, prepare: Callable[[Planner, Node], None] | None = None) -> None:
+def check_winograd(case: Convolution, prepare: Callable[[Planner, Node], None] | None = None) -> None:
     check(case, threads=THREADS, prepare=prepare, winograd=True)
 
 
@@ -70,7 +71,7 @@ def check_winograd(case: Case, prepare: Callable[[Planner, Node], None] | None =
 def test_extents_around_the_tile(method: Method, shape: tuple[int, int], force_tiling: ForceTiling) -> None:
     force_tiling(method)
     pads = (method.vertical.taps // 2,) * 4
-    check_winograd(Case((2, 2 * LANES, *shape), 2 * LANES, kernel_of(method), pads))
+    check_winograd(Convolution((2, 2 * LANES, *shape), 2 * LANES, kernel_of(method), pads))
 
 
 @pytest.mark.parametrize("method", STRIDED, ids=str)
@@ -78,7 +79,7 @@ def test_extents_around_the_tile(method: Method, shape: tuple[int, int], force_t
 @pytest.mark.parametrize("shape", [(2, 2), (5, 6), (7, 13), (12, 9)])
 def test_strides(method: Method, pads: tuple[int, ...], shape: tuple[int, int], force_tiling: ForceTiling) -> None:
     force_tiling(method)
-    case = Case((2, 2 * LANES, *shape), 2 * LANES, kernel_of(method), pads, strides_of(method), residual=True)
+    case = Convolution((2, 2 * LANES, *shape), 2 * LANES, kernel_of(method), pads, strides_of(method), residual=True)
     check_winograd(case)
 
 
@@ -87,13 +88,13 @@ def test_strides(method: Method, pads: tuple[int, ...], shape: tuple[int, int], 
 def test_kernels_along_one_axis(method: Method, shape: tuple[int, int], force_tiling: ForceTiling) -> None:
     force_tiling(method)
     pads = (method.vertical.taps // 2, method.horizontal.taps // 2) * 2
-    check_winograd(Case((2, 2 * LANES, *shape), 2 * LANES, kernel_of(method), pads, strides_of(method)))
+    check_winograd(Convolution((2, 2 * LANES, *shape), 2 * LANES, kernel_of(method), pads, strides_of(method)))
 
 
 @pytest.mark.parametrize("length", [3, 4, 17])
 def test_signals(length: int, force_tiling: ForceTiling) -> None:
     force_tiling(Method(Algorithm(1, 1), Algorithm(4, 3)))
-    check_winograd(Case((2, 2 * LANES, length), 2 * LANES, (3,), (1, 1), (1,), (1,)))
+    check_winograd(Convolution((2, 2 * LANES, length), 2 * LANES, (3,), (1, 1), (1,), (1,)))
 
 
 @pytest.mark.parametrize(
@@ -106,19 +107,17 @@ def test_signals(length: int, force_tiling: ForceTiling) -> None:
     ],
 )
 @pytest.mark.parametrize("method", [LARGE, WHOLE_IMAGE[-1]], ids=str)
-def test_groups_of_channels(
-    method: Method, group: int, inputs: int, channels: int, force_tiling: ForceTiling
-) -> None:
+def test_groups_of_channels(method: Method, group: int, inputs: int, channels: int, force_tiling: ForceTiling) -> None:
     force_tiling(method)
     pads = (method.vertical.taps // 2,) * 4
-    check_winograd(Case((2, inputs, 9, 6), channels, kernel_of(method), pads, group=group))
+    check_winograd(Convolution((2, inputs, 9, 6), channels, kernel_of(method), pads, group=group))
 
 
 @pytest.mark.parametrize("method", [SMALL, LARGE], ids=str)
 @pytest.mark.parametrize("turns", [1, 2, 3, 100])
 def test_groups_of_tiles(method: Method, turns: int, force_tiling: ForceTiling) -> None:
     force_tiling(method, turns=turns)
-    check_winograd(Case((2, 2 * LANES, 9, 11), 3 * LANES, residual=True))
+    check_winograd(Convolution((2, 2 * LANES, 9, 11), 3 * LANES, residual=True))
 
 
 @pytest.mark.parametrize(
@@ -126,14 +125,14 @@ def test_groups_of_tiles(method: Method, turns: int, force_tiling: ForceTiling) 
 )
 def test_channels_around_the_vector(inputs: int, channels: int, force_tiling: ForceTiling) -> None:
     force_tiling(LARGE)
-    check_winograd(Case((1, inputs, 6, 6), channels))
+    check_winograd(Convolution((1, inputs, 6, 6), channels))
 
 
 @pytest.mark.parametrize("method", [SMALL, LARGE], ids=str)
 @pytest.mark.parametrize("pads", [(0, 0, 0, 0), (1, 0, 0, 0), (0, 2, 1, 0), (2, 2, 2, 2), (5, 4, 6, 3)])
 def test_paddings(method: Method, pads: tuple[int, ...], force_tiling: ForceTiling) -> None:
     force_tiling(method)
-    check_winograd(Case((1, 2 * LANES, 5, 6), 2 * LANES, pads=pads))
+    check_winograd(Convolution((1, 2 * LANES, 5, 6), 2 * LANES, pads=pads))
 
 
 @pytest.mark.parametrize("method", [SMALL, LARGE], ids=str)
@@ -146,14 +145,16 @@ def test_epilogues(
     method: Method, residual: bool, function: str, arguments: tuple[float, ...], bias: bool, force_tiling: ForceTiling
 ) -> None:
     force_tiling(method)
-    case = Case((1, 2 * LANES, 5, 7), 2 * LANES, bias=bias, residual=residual, activation=function, arguments=arguments)
+    case = Convolution(
+        (1, 2 * LANES, 5, 7), 2 * LANES, bias=bias, residual=residual, activation=function, arguments=arguments
+    )
     check_winograd(case)
 
 
 @pytest.mark.parametrize("names", [("y",), ("residual",), ("x", "y", "residual")])
 def test_halos_of_other_readers_are_left_alone(names: tuple[str, ...], force_tiling: ForceTiling) -> None:
     force_tiling(LARGE)
-    check_winograd(Case((2, 2 * LANES, 5, 6), 2 * LANES, residual=True), halo_around(*names, right=7))
+    check_winograd(Convolution((2, 2 * LANES, 5, 6), 2 * LANES, residual=True), halo_around(*names, right=7))
 
 
 def test_result_is_written_into_a_concatenation(force_tiling: ForceTiling) -> None:
@@ -162,13 +163,13 @@ def test_result_is_written_into_a_concatenation(force_tiling: ForceTiling) -> No
     def prepare(planner: Planner, node: Node) -> None:
         planner.layouts.slices[node.outputs[0]] = (activation("whole", (3, 6 * LANES, 5, 6)), 2 * LANES)
 
-    check_winograd(Case((3, 2 * LANES, 5, 6), 3 * LANES), prepare)
+    check_winograd(Convolution((3, 2 * LANES, 5, 6), 3 * LANES), prepare)
 
 
 @pytest.mark.parametrize("method", [SMALL, LARGE], ids=str)
 def test_not_a_number_reaches_every_pixel_it_should(method: Method, force_tiling: ForceTiling) -> None:
     force_tiling(method)
-    case = Case((1, 2 * LANES, 9, 9), 2 * LANES, activation="Relu")
+    case = Convolution((1, 2 * LANES, 9, 9), 2 * LANES, activation="Relu")
     x = case.inputs[0]
     x[0, 3, 4, 5] = np.nan
     planned = NodeProgram(case.node(), threads=THREADS, watched=["winograd"], exact=False)
@@ -181,4 +182,4 @@ def test_not_a_number_reaches_every_pixel_it_should(method: Method, force_tiling
 
 @pytest.mark.parametrize("extent", [13, 14, 28])
 def test_the_planners_own_tiles(extent: int) -> None:
-    check_winograd(Case((1, 4 * LANES, extent, extent), 4 * LANES, activation="Relu"))
+    check_winograd(Convolution((1, 4 * LANES, extent, extent), 4 * LANES, activation="Relu"))

@@ -1,81 +1,20 @@
-"""Convolutions to test: a case as the node that the planner lowers, and its result in float64."""
+"""Convolutions to test: the program of a case, and its result in float64."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
+from cases.convolution import Convolution
 
-from cpuruntime.graph import Node, Value
+from cpuruntime.graph import Node
 from cpuruntime.program.plan.planner import Planner
 
-from .programs import NodeProgram, Prepare, activation, assert_close, random_array, same_for_threads
+from .programs import NodeProgram, Prepare, assert_close, random_array, same_for_threads
 
 FAMILIES = ("convolution", "depthwise", "grouped")  # of kernels that compute directly
 WINOGRAD_SLACK = 10.0  # its transforms cost a digit
 
 
-@dataclass(frozen=True)
-class Case:
-    """One convolution; `x` is [N, C, H, W] or [N, C, W], `pads` are begins, then ends."""
-
-    x: tuple[int, ...]
-    channels: int
-    kernel: tuple[int, ...] = (3, 3)
-    pads: tuple[int, ...] = (1, 1, 1, 1)
-    strides: tuple[int, ...] = (1, 1)
-    dilations: tuple[int, ...] = (1, 1)
-    group: int = 1
-    bias: bool = True
-    residual: bool = False
-    activation: str = ""
-    arguments: tuple[float, ...] = ()
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        rank, spatial = len(self.kernel), []
-        for i, extent in enumerate(self.x[2:]):
-            room = extent + self.pads[i] + self.pads[rank + i] - (self.kernel[i] - 1) * self.dilations[i] - 1
-            spatial.append(room // self.strides[i] + 1)
-        return (self.x[0], self.channels, *spatial)
-
-    @property
-    def terms(self) -> int:
-        """Products in one element of the result."""
-        return int(np.prod(self.kernel)) * self.x[1] // self.group
-
-    @property
-    def inputs(self) -> list[np.ndarray]:
-        """x, and the residual if there is one."""
-        residual = [random_array(self.output_shape, 3)] if self.residual else []
-        return [random_array(self.x), *residual]
-
-    @property
-    def weights(self) -> np.ndarray:
-        return random_array((self.channels, self.x[1] // self.group, *self.kernel), 1)
-
-    def node(self) -> Node:
-        y = activation("y", self.output_shape)
-        inputs = [
-            activation("x", self.x),
-            Value.of("w", self.weights),
-            Value.of("b", random_array((self.channels,), 2)) if self.bias else None,
-            activation("residual", self.output_shape) if self.residual else None,
-        ]
-        attributes: dict[str, Any] = {
-            "kernel_shape": list(self.kernel),
-            "strides": list(self.strides),
-            "dilations": list(self.dilations),
-            "pads": list(self.pads),
-            "group": self.group,
-            "activation": self.activation,
-            "activation_arguments": list(self.arguments),
-        }
-        return Node("Conv", "c", inputs, [y], attributes, "cpuruntime")
-
-
-def convolve(case: Case, x: np.ndarray) -> np.ndarray:
+def convolve(case: Convolution, x: np.ndarray) -> np.ndarray:
     """The sums of products in float64, image by image shifted under each element of the kernel."""
     rank = len(case.kernel)
     image = np.pad(x.astype(np.float64), [(0, 0), (0, 0), *((case.pads[i], case.pads[rank + i]) for i in range(rank))])
@@ -94,7 +33,7 @@ def convolve(case: Case, x: np.ndarray) -> np.ndarray:
     return y
 
 
-def expected(case: Case, inputs: list[np.ndarray]) -> np.ndarray:
+def expected(case: Convolution, inputs: list[np.ndarray]) -> np.ndarray:
     """The result in float64."""
     y = convolve(case, inputs[0])
     if case.bias:
@@ -108,7 +47,9 @@ def expected(case: Case, inputs: list[np.ndarray]) -> np.ndarray:
     return np.clip(y, *case.arguments) if case.activation == "Clip" else y
 
 
-def check(case: Case, *, threads: int = 1, prepare: Prepare | None = None, winograd: bool = False) -> NodeProgram:
+def check(
+    case: Convolution, *, threads: int = 1, prepare: Prepare | None = None, winograd: bool = False
+) -> NodeProgram:
     """Plans the case for `threads` threads and compares what 1, 2 and 3 of them compute."""
     watched = ("winograd",) if winograd else FAMILIES
     planned = NodeProgram(case.node(), threads=threads, watched=watched, prepare=prepare, exact=not winograd)
