@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from threading import get_ident
 from time import perf_counter_ns
@@ -16,12 +14,12 @@ from cpuruntime.api.compiled_model import CompiledModel
 from cpuruntime.api.infer_request import InferRequest
 from cpuruntime.api.request.bindings import InferenceRun
 from cpuruntime.api.request.terms import parse_terms
-from cpuruntime.devices.interface import TERMS, Watch
+from cpuruntime.devices.interface import TERMS
 from cpuruntime.errors import BusyError, CancelledError, DeadlineExceededError, InvalidArgumentError, OverloadedError
 from cpuruntime.host.forks import alive, threads_are_gone
 
 _REFUSALS = (CancelledError, DeadlineExceededError, OverloadedError)
-"""What becomes of single inferences though nothing is wrong: starting others goes on."""
+"""Errors of single inferences that say nothing about others: starting others goes on."""
 
 
 class _State:
@@ -34,13 +32,13 @@ class _State:
         refusals: the first refusal, which only `wait_all` raises.
     """
 
-    def __init__(self, jobs: int, watch: Watch | None) -> None:
-        self.idle = deque(range(jobs))
-        self.flying: dict[int, InferenceRun] = {}
-        self.watch = watch
-        self.waiters: deque[threading.Lock] = deque()
-        self.watchers: deque[threading.Lock] = deque()
-        self.userdata: list[Any] = [None] * jobs
+    def __init__(self, requests: Sequence[InferRequest]) -> None:
+        devices = [request.device for request in requests]
+        self.idle = deque(range(len(requests)))
+        self.in_flight: dict[int, InferenceRun] = {}
+        self.any_completion = devices[0].any_completion(devices)
+        self.waiting: deque[int] = deque()
+        self.userdata: list[Any] = [None] * len(requests)
         self.callback: Callback | None = None
         self.on_error: Callback | None = None
         self.errors: deque[BaseException] = deque()
@@ -76,37 +74,33 @@ class _State:
 
     def wake(self) -> None:
         """Let those who wait look again."""
-        if self.watch is not None and self.watchers:
-            self.watch.tell()
-        while self.waiters:
-            with suppress(IndexError):
-                self.waiters.popleft().release()
+        if self.waiting:
+            self.any_completion.wake()
 
-    def fly(self, index: int, run: InferenceRun) -> None:
-        """The request at `index` has started an inference that calls nobody when it is over."""
-        self.flying[index] = run
-        if self.waiters or self.watchers:
-            self.wake()
+    def add(self, index: int, run: InferenceRun) -> None:
+        """The request at `index` has started an inference that calls nothing when it is over."""
+        self.in_flight[index] = run
+        self.wake()
 
-    def land(self, requests: Sequence[InferRequest]) -> None:
+    def collect(self, requests: Sequence[InferRequest]) -> None:
         """Take note of such inferences that are over."""
-        for index, run in list(self.flying.items()):
-            if not run.finished and requests[index].is_busy():
+        for index, run in list(self.in_flight.items()):
+            if not run.is_over and requests[index].is_busy():
                 continue
             place = self.place_of(run.error)
-            if index in self.flying and self.flying[index] is run:  # no call from here on: nothing comes in between
-                del self.flying[index]
+            if index in self.in_flight and self.in_flight[index] is run:  # no call from here on: nothing comes between
+                del self.in_flight[index]
                 if run.error is not None:
                     place += (run.error,)
                 self.idle += (index,)
 
     def wait_idle(self, requests: Sequence[InferRequest], deadline: int = 0) -> int | None:
-        """Wait until a request is idle, raise a kept error, and return the next one's index; None if it was taken.
+        """Wait until a request is idle, raise a stored error, and return the next one's index; None if it was taken.
 
         DeadlineExceededError when the clock of perf_counter_ns has passed a `deadline` that is not 0.
         """
         while not self.idle:
-            self.land(requests)
+            self.collect(requests)
             if not self.idle:
                 self.check_may_wait()
                 if 0 < deadline <= perf_counter_ns():
@@ -121,23 +115,16 @@ class _State:
 
     def wait(self, requests: Sequence[InferRequest], deadline: int) -> None:
         """Wait until a request may have become idle, or for a deadline that is not 0."""
-        gate = threading.Lock()
-        gate.acquire()
-        if self.watch is None or not self.flying:
-            self.waiters.append(gate)
-            if not self.idle and not self.flying:
-                seconds = (deadline - perf_counter_ns()) / 1e9
-                gate.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX) if deadline else -1)
-            return
-        self.watchers.append(gate)
+        thread = get_ident()
+        self.waiting.append(thread)
         try:
-            count = self.watch.count
-            self.land(requests)
+            count = self.any_completion.count
+            self.collect(requests)
             if not self.idle:
-                self.watch.wait(count, deadline and max(0, deadline - perf_counter_ns()))
+                timeout = max(0.0, (deadline - perf_counter_ns()) / 1e9) if deadline else None
+                self.any_completion.wait(count, (requests[index].device for index in list(self.in_flight)), timeout)
         finally:
-            with suppress(ValueError):
-                self.watchers.remove(gate)
+            self.waiting.remove(thread)
 
     def check_may_wait(self) -> None:
         """Raise BusyError in a callback."""
@@ -167,8 +154,8 @@ class AsyncInferQueue:
             raise InvalidArgumentError(f"The number of jobs must be an integer >= 0, not {jobs!r}.")
         jobs = int(jobs) or model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self._requests = tuple(model.create_infer_request() for _ in range(jobs))
-        quiet = [request.quiet for request in self._requests if request.quiet is not None]
-        self._state = _State(jobs, quiet[0].watch(quiet) if len(quiet) == jobs else None)
+        self._state = _State(self._requests)
+        self._is_static = all(port.partial_shape.is_static for port in model.outputs)
         self._hooks = tuple(partial(self._state.over, index) for index in range(jobs))
         alive.add(self)
 
@@ -207,12 +194,12 @@ class AsyncInferQueue:
                     index = None
             state.userdata[index] = userdata
             request = self._requests[index]
-            if state.watch is None or state.callback is not None:
-                request.start(inputs, userdata, share_inputs, self._hooks[index], terms=terms)
-            else:
-                state.fly(index, request.start(inputs, userdata, share_inputs, quietly=True, terms=terms))
+            hook = None if state.callback is None and self._is_static else self._hooks[index]
+            run = request.start(inputs, userdata, share_inputs, terms, hook)
+            if hook is None:
+                state.add(index, run)
         except BaseException:
-            if index is not None and index not in state.idle and index not in state.flying:
+            if index is not None and index not in state.idle and index not in state.in_flight:
                 self._recover(index)
             raise
 
@@ -221,20 +208,21 @@ class AsyncInferQueue:
         request = self._requests[index]
         if not request.is_busy():
             self._state.give_back(index)
-        elif request.run is not None and request.run.quiet:
-            self._state.fly(index, request.run)
+        elif request.run is not None and request.run.polled:
+            self._state.add(index, request.run)
 
     def forked(self) -> None:
         """In a forked child: the requests that other threads were to give back are idle, and that is an error."""
         state = self._state
         state.callers &= {get_ident()}
         for index, request in enumerate(self._requests):
-            if index not in state.idle and index not in state.flying and not request.calls_back_here:
+            if index not in state.idle and index not in state.in_flight and not request.calls_back_here:
                 state.errors.append(threads_are_gone())
                 state.give_back(index)
 
     def get_idle_request_id(self) -> int:
         """The index of the request that the next `start_async` takes; waits until one is idle."""
+        self._state.collect(self._requests)
         index = None
         while index is None:
             index = self._state.wait_idle(self._requests)
@@ -242,7 +230,7 @@ class AsyncInferQueue:
 
     def is_ready(self) -> bool:
         """Whether a request is idle, so that `start_async` would not wait."""
-        self._state.land(self._requests)
+        self._state.collect(self._requests)
         return bool(self._state.idle)
 
     def wait_all(self) -> None:
@@ -254,7 +242,7 @@ class AsyncInferQueue:
         self._state.check_may_wait()
         for request in self._requests:
             request.wait_over()
-        self._state.land(self._requests)
+        self._state.collect(self._requests)
         if self._state.errors or self._state.refusals:
             error = (self._state.errors or self._state.refusals)[0]
             self._state.errors.clear()

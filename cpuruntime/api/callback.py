@@ -28,6 +28,10 @@ class Callback:
         self._function = function
         self._limit = SLOW
 
+    def after(self, request: Any, error: BaseException | None) -> None:
+        """Call it at the end of a request's inference."""
+        self(request.userdata)
+
     def __call__(self, *arguments: Any) -> None:
         """Call it; raises what it raises."""
         begin = perf_counter_ns()

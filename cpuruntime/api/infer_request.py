@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from functools import partial
 from threading import get_ident
 from time import perf_counter_ns
 from typing import Any
@@ -12,19 +13,17 @@ import numpy as np
 from cpuruntime.api.callback import Callback
 from cpuruntime.api.ports import ConstOutput, describe_all, position
 from cpuruntime.api.request.awaiting import wait_in_loop
-from cpuruntime.api.request.bindings import RUN, Bindings, InferenceRun
+from cpuruntime.api.request.bindings import RUN, Bindings, Hook, InferenceRun
 from cpuruntime.api.request.latency import LatencyAnatomy
 from cpuruntime.api.request.terms import parse_terms, parse_timeout
 from cpuruntime.api.results import Results
 from cpuruntime.api.shared import Shared
 from cpuruntime.api.tensor import Tensor
 from cpuruntime.devices.explanation import ProfilingInfo
-from cpuruntime.devices.interface import TERMS, DeviceRequest, QuietRequest, Terms
+from cpuruntime.devices.interface import TERMS, DeviceRequest, Terms
 from cpuruntime.errors import UnsupportedError
 from cpuruntime.graph import Type
 from cpuruntime.host.forks import alive, threads_are_gone
-
-Hook = Callable[["InferRequest", "BaseException | None"], None]
 
 
 class InferRequest:
@@ -106,9 +105,9 @@ class InferRequest:
         finally:  # no call before the request is idle again: an interrupt strikes only in calls
             if RUN in running and running[RUN] is run:
                 del running[RUN]
-            run.finished = True
-            if run.waiters:
-                run.finish()
+            run.is_over = True
+            if run._functions:
+                run.announce()
         if not decode_strings:
             arrays = [_encoded(array) for array in arrays]
         return Results(arrays, ports)
@@ -135,21 +134,14 @@ class InferRequest:
                 DeadlineExceededError: at once while it waits for a stream, at its next step while it runs.
         """
         terms = TERMS if priority is None and deadline_ms is None else parse_terms(priority, deadline_ms)
-        self.start(inputs, userdata, share_inputs, terms=terms)
+        self.start(inputs, userdata, share_inputs, terms)
 
     def start(
-        self,
-        inputs: Any,
-        userdata: Any,
-        share_inputs: bool,
-        hook: Hook | None = None,
-        quietly: bool = False,
-        terms: Terms = TERMS,
+        self, inputs: Any, userdata: Any, share_inputs: bool, terms: Terms = TERMS, hook: Hook | None = None
     ) -> InferenceRun:
-        """`start_async`; `hook`, where given, is called in place of the callback, and `quietly` nobody is called."""
+        """`start_async`; `hook`, where given, is called in place of the callback."""
         bindings = self._bindings
         running = bindings.running
-        quiet = bindings.quiet
         previous = self._run
         run = InferenceRun()
         try:
@@ -161,57 +153,54 @@ class InferRequest:
                 bindings.bind(inputs, share_inputs)
             if bindings.followed or bindings.unset:
                 bindings.prepare()
+            if hook is None and self._callback is not None:
+                hook = self._callback.after
+            run.hook = hook
+            run.polled = hook is None and not self._shared.ports.dynamic_outputs
             run.started = perf_counter_ns()
-            if quiet is not None and (quietly or (hook is None and self._callback is None)):
-                quiet.start_quietly(terms)
-                run.quiet = True  # not earlier, since the device would say that the inference before is over
-                self._run = run
-            else:
-                run.callback, run.hook = self._callback, hook
-                self._run = run
-                self._device.start(self._finish, terms)
+            self._device.start(terms)
+            run.queued = True  # not earlier, since the device would say that the inference before is over
+            self._run = run
+            if not run.polled:
+                self._device.notify(partial(self._finish, run))
         except BaseException:
-            # what a signal handler raised may have struck after the inference was queued; then it is still to finish
-            pending = self._is(run) and run.started > 0 and self._device.cancel()
-            if pending and self._run is not run:
-                run.quiet = True
-                self._run = run
-            if self._is(run) and not pending:
-                self._run = previous
-                del running[RUN]
-                run.finish()
+            self._withdraw(run, previous)
             raise
         return run
+
+    def _withdraw(self, run: InferenceRun, previous: InferenceRun | None) -> None:
+        """After an error in `start`: what a signal handler raised may have struck after the inference was queued."""
+        if not self._is(run):
+            return
+        if run.started and self._device.cancel():
+            run.queued = True
+            self._run = run
+            if not run.polled:
+                self._device.notify(partial(self._finish, run))  # perhaps for the second time
+        elif run.claim_end():
+            self._run = previous
+            del self._bindings.running[RUN]
+            run.announce()
 
     def _is(self, run: InferenceRun) -> bool:
         """Whether `run` is the inference that runs."""
         return self._bindings.running.get(RUN) is run
 
-    def _finish(self, error: BaseException | None) -> None:
-        """The device's `done`: the inference is over."""
-        run = self._bindings.running[RUN]
-        moments = self._device.moments()
-        self._bindings.nanoseconds = max(0, (moments[2] if moments else perf_counter_ns()) - run.started)
-        if error is None and self._shared.ports.dynamic_outputs:
-            try:
-                self._bindings.collect()
-            except Exception as raised:
-                error = raised
-        run.error = error
+    def _finish(self, run: InferenceRun) -> None:
+        """The device is done with an inference: call back, unless that was done."""
+        if not run.claim_end():
+            return
         run.thread = get_ident()
-        del self._bindings.running[RUN]
-        try:
-            if run.hook is not None:
-                run.hook(self, error)
-            elif run.callback is not None:
-                run.callback(self._userdata)
-        except BaseException as raised:
-            run.error = raised
-        if run.hook is not None or run.callback is not None:
+        self._bindings.settle(run)
+        if run.hook is not None:
+            try:
+                run.hook(self, run.error)
+            except BaseException as raised:
+                run.error = raised
             run.returned = perf_counter_ns()
         run.thread = 0
-        run.finish()
-        del self, run, error  # the traceback of a callback's error refers to this frame
+        run.announce()
+        del self, run  # the traceback of a callback's error refers to this frame
 
     def wait(self) -> None:
         """Wait until the inference is over and its callback has returned; at once if none was started.
@@ -221,7 +210,7 @@ class InferRequest:
         run = self._run
         if run is None:
             return
-        if not run.finished:
+        if not run.is_over:
             self._wait(run)
         if run.error is not None:
             try:
@@ -230,10 +219,10 @@ class InferRequest:
                 del self, run  # the error's traceback refers to this frame
 
     def __await__(self) -> Generator[Any, None, Results]:
-        run, quiet = self._run, self._bindings.quiet
+        run = self._run
         if run is not None:
-            calls = quiet.call_when_over if run.quiet and quiet is not None else run.call_when_finished
-            yield from wait_in_loop(lambda: run.finished or self._wait(run, 0), calls, self.cancel)
+            notify = self._device.notify if run.polled else run.notify
+            yield from wait_in_loop(lambda: run.is_over or self._wait(run, 0), notify, self.cancel)
             if run.error is not None:
                 try:
                     raise run.error
@@ -243,10 +232,9 @@ class InferRequest:
 
     def _wait(self, run: InferenceRun, seconds: float | None = None) -> bool:
         """Wait until `run` is over, or for so long: whether it is."""
-        quiet = self._bindings.quiet
-        if not run.quiet or quiet is None:
-            return run.wait(-1 if seconds is None else seconds)
-        if not quiet.wait(seconds):
+        if not run.polled:
+            return run.wait(seconds)
+        if not self._device.wait(seconds):
             return False
         self._bindings.settle(run)
         return True
@@ -258,19 +246,19 @@ class InferRequest:
         """
         seconds = parse_timeout(timeout)
         run = self._run
-        if run is None or not (run.finished or self._wait(run, seconds)):
+        if run is None or not (run.is_over or self._wait(run, seconds)):
             return False
         self.wait()
         return True
 
     def is_busy(self) -> bool:
         """Whether an inference runs."""
-        return bool(self._bindings.running) and self._bindings.look()
+        return bool(self._bindings.running) and self._bindings.is_busy()
 
     def wait_over(self) -> None:
         """`wait` without raising the inference's error."""
         run = self._run
-        if run is not None and not run.finished:
+        if run is not None and not run.is_over:
             self._wait(run)
 
     @property
@@ -279,9 +267,9 @@ class InferRequest:
         return self._run
 
     @property
-    def quiet(self) -> QuietRequest | None:
-        """The device's request, if inferences without a callback are quiet."""
-        return self._bindings.quiet
+    def device(self) -> DeviceRequest:
+        """The device's request."""
+        return self._device
 
     @property
     def calls_back_here(self) -> bool:
@@ -291,11 +279,11 @@ class InferRequest:
     def forked(self) -> None:
         """In a forked child: the inference ends with an error, and calls nobody back, unless it was over before."""
         run = self._run
-        self._bindings.look()
+        self._bindings.is_busy()
         self._bindings.running.clear()
-        if run is not None and not run.finished and not self.calls_back_here:
+        if run is not None and not run.is_over and not self.calls_back_here:
             run.error = threads_are_gone()
-            run.finish()
+            run.announce()
 
     def cancel(self) -> None:
         """Ask the running inference to end early; `wait` then raises CancelledError, unless it ended normally."""
@@ -376,7 +364,7 @@ class InferRequest:
     @property
     def latency(self) -> float:
         """How long the last inference took, in milliseconds, waiting for a stream included; 0.0 before the first."""
-        self._bindings.look()
+        self._bindings.is_busy()
         return self._bindings.nanoseconds / 1e6
 
     @property

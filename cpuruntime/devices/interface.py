@@ -21,11 +21,13 @@ import os
 import platform
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
+from cpuruntime.devices.completion import AnyCompletion, AnyNotified
 from cpuruntime.devices.explanation import Explanation, ProfilingInfo
 from cpuruntime.devices.names import DeviceName
 from cpuruntime.devices.ports import PortInfo
@@ -35,8 +37,6 @@ from cpuruntime.hints import StreamPlan
 from cpuruntime.host.topology import Topology
 from cpuruntime.properties import Property, Settings, declared, from_environment, of_device, parse
 from cpuruntime.properties.hint import Priority
-
-Done = Callable[[BaseException | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,35 +99,73 @@ class DeviceRequest(ABC):
         dynamic the caller copies from `output_array`.
         """
 
-    @abstractmethod
     def run(self) -> None:
         """Run one inference and return when it is over; it may run in the caller's thread or in one of the device's.
 
-        Whatever it raises, KeyboardInterrupt included, the inference is over by then: the device holds an interrupt
-        back until the memory is no longer in use. CancelledError after a `cancel` that had effect.
+        Whatever it raises, KeyboardInterrupt included, the inference is over by then: an interrupt is held back until
+        the memory is no longer in use. CancelledError after a `cancel` that had effect.
         """
+        try:
+            self.start()
+            self.wait()
+        except BaseException:
+            while self.cancel():
+                with suppress(BaseException):  # further interrupts do not end the wait
+                    self.wait()
+            raise
+        error, _ = self.result()
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del self, error  # the error's traceback refers to this frame
 
     @abstractmethod
-    def start(self, done: Done, terms: Terms = TERMS) -> None:
+    def start(self, terms: Terms = TERMS) -> None:
         """Queue one inference and return at once.
 
-        Unless `start` itself raises, `done` is called exactly once, from one of the device's threads, after the
-        inference is over: with None, or with the error (CancelledError after a `cancel` that had effect). `done` does
-        not raise, may take as long as the user's callback takes, which should not keep other inferences waiting, and
-        may itself call anything of this interface on this request or others, so the device calls it holding no lock.
-        The device drops `done` once it was called: it refers to the public request, which keeps the model open.
-
-        When `start` raises, nothing was queued, with one exception: KeyboardInterrupt may strike in any line, so after
-        it the caller asks `cancel` whether `done` is still to come.
+        When it raises, nothing was queued, with one exception: KeyboardInterrupt may strike in any line, so after it
+        the caller asks `cancel` whether an inference was queued and is not over.
         """
+
+    @property
+    @abstractmethod
+    def is_over(self) -> bool:
+        """Whether the inference started last is over; True before the first. From any thread."""
+
+    @abstractmethod
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until `is_over`, at most for so many seconds: whether it is. From any thread; Ctrl-C interrupts it."""
+
+    @abstractmethod
+    def result(self) -> tuple[BaseException | None, int]:
+        """How the inference started last, which is over, ended: its error or None (CancelledError after a `cancel` that
+        had effect), and when, on the clock of perf_counter_ns."""
+
+    @abstractmethod
+    def notify(self, function: Callable[[], None]) -> None:
+        """Call a function once, after the inference started last is over, or now if it is over already.
+
+        It is called on one of the device's threads, or on this one if the inference is over. It does not raise, may
+        take as long as a user's callback takes, which should not keep other inferences waiting, and may itself call
+        anything of this interface on this request or others, so the device calls it holding no lock. The device drops
+        it once it was called: it may refer to the public request, which keeps the model open. Several functions may
+        wait for the end of one inference.
+        """
+
+    def any_completion(self, requests: Sequence[DeviceRequest]) -> AnyCompletion:
+        """Something to wait for: an inference of any of these idle requests of the same model, this one among them.
+
+        A request has the latest one that it was asked for only.
+        """
+        return AnyNotified()
 
     @abstractmethod
     def cancel(self) -> bool:
         """Ask that the queued or running inference end early; from any thread, without waiting.
 
         Best effort: one that is already computing may finish as if nothing had been asked. Returns whether there was
-        one, that is, whether `done` is still to be called or being called. Without one it does nothing, also not to
-        the next one.
+        one, that is, whether one was queued and is not over. Without one it does nothing, also not to the next one.
         """
 
     def moments(self) -> tuple[int, int, int] | None:
@@ -137,64 +175,9 @@ class DeviceRequest(ABC):
         """
         return None
 
-    @abstractmethod
     def profiling(self) -> list[ProfilingInfo]:
         """Times of the last inference, a row for each step; NOT_RUN rows without PERF_COUNT or before the first."""
-
-
-class Watch(Protocol):
-    """Something to wait for: `count` goes up, modulo 2**32, whenever an inference of some requests is over."""
-
-    @property
-    def count(self) -> int:
-        """How often it has gone up."""
-
-    def wait(self, count: int, nanoseconds: int = 0) -> None:
-        """Wait until the count is no longer `count`, at most so many nanoseconds if not 0; it may return earlier.
-
-        From any thread; Ctrl-C interrupts it.
-        """
-
-    def tell(self) -> None:
-        """Make the count go up."""
-
-
-class QuietRequest(DeviceRequest):
-    """A request that can also run an inference without calling anybody at its end, which is cheaper: optional."""
-
-    @abstractmethod
-    def start_quietly(self, terms: Terms = TERMS) -> None:
-        """As `start`, but the caller finds out by `is_over` or `wait` when the inference is over, and how by `result`.
-
-        After a KeyboardInterrupt the caller asks `cancel` whether the inference was queued and is not over.
-        """
-
-    @property
-    @abstractmethod
-    def is_over(self) -> bool:
-        """Whether the inference started last is over; from any thread."""
-
-    @abstractmethod
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until `is_over`, at most for so many seconds: whether it is. From any thread; Ctrl-C interrupts it."""
-
-    @abstractmethod
-    def call_when_over(self, function: Callable[[], None]) -> None:
-        """Call a function, which does not raise, from one of the device's threads once a quiet inference is over.
-
-        Any time, this call included, if it is already.
-        """
-
-    @abstractmethod
-    def result(self) -> tuple[BaseException | None, int]:
-        """The error of a quiet inference that is over, or None, and when it ended, on the clock of perf_counter_ns."""
-
-    @abstractmethod
-    def watch(self, requests: Sequence[QuietRequest]) -> Watch:
-        """Something that tells whenever an inference of one of these idle requests of the same model is over.
-
-        It tells after `done` has returned, too. A request has the latest one that it was asked for only.
-        """
+        return []
 
 
 class DeviceModel(ABC):

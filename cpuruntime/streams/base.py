@@ -66,13 +66,13 @@ class Executor(ABC):
 
     @abstractmethod
     def tell(self, task: Task, error: BaseException | None) -> None:
-        """Has done() called for a task that was taken along."""
+        """Ends a task that was taken along."""
 
     @abstractmethod
     def watch(self, task: Task, function: Callable[[], None]) -> None:
-        """Calls a function, which does not raise, when the quiet task's submission is over; at once if it is already.
+        """Calls a function, which does not raise, once when the quiet task's submission is over.
 
-        On a thread for callbacks, or this one, or both. One function for a submission.
+        On a thread for callbacks; on this one if they have ended.
         """
 
     @abstractmethod

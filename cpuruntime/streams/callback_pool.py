@@ -71,6 +71,7 @@ class Caller:
     Attributes:
         address: of the signal to the listener.
         flying: what is in flight; put there before it may land.
+        has_ended: whether no thread looks for what has landed any more.
         ready: what is to be called and does not raise; put there before the signal happens.
     """
 
@@ -86,7 +87,7 @@ class Caller:
         self._mutex = threading.Lock()
         self._listener = 0
         self._idle = 0
-        self._slow = self._dismissed = False
+        self._slow = self.has_ended = False
         self._begin_call = holding_the_gil(callbacks.begin_call)
 
     def start(self, duty: Duty, pinned: Collection[int], threads: int) -> None:
@@ -144,7 +145,7 @@ class Caller:
         enter_caller(name, cpus, inherited)
         take_turns_of(SHORT)
         was_idle = False
-        while not self._dismissed:
+        while not self.has_ended:
             with self._mutex:
                 self._idle -= was_idle
                 listens = not self._listener or self._numbers[_BUSY] != 0
@@ -161,10 +162,17 @@ class Caller:
                 self._listen()
             else:
                 callbacks.stand_by.entry(self.address, 0, 0)
-        # What a callback left that was still going on when nothing more was to come.
+        self.call_rest()
+
+    def call_rest(self) -> None:
+        """Calls what was added when nothing more was to come; everything has landed then."""
+        self._collect()
         while self.ready:
-            with suppress(IndexError):
-                self.ready.popleft()()
+            try:
+                function = self.ready.popleft()
+            except IndexError:  # another thread was faster
+                return
+            function()
 
     def _listen(self) -> None:
         """Calls back until another thread is the listener or nothing more comes."""
@@ -180,7 +188,7 @@ class Caller:
                 if self._listener != threading.get_ident():
                     return
                 self._numbers[_BUSY] = 0
-        self._dismissed = True
+        self.has_ended = True
         holding_the_gil(callbacks.offer)(self.address, 1, 0)
 
     def _makes_room(self) -> bool:
@@ -219,7 +227,10 @@ class Caller:
     def _collect(self) -> None:
         """Takes note of what has landed."""
         for _ in range(len(self.flying)):
-            flyer = self.flying.popleft()
+            try:
+                flyer = self.flying.popleft()
+            except IndexError:  # another thread was faster
+                return
             if flyer.has_landed:
                 self.ready.append(flyer.call_back)
             else:

@@ -6,7 +6,6 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import accumulate
 from queue import SimpleQueue
 
@@ -198,16 +197,15 @@ class StreamExecutor(Executor):
         return self._core.take_along(most, choose)
 
     def tell(self, task: Task, error: BaseException | None) -> None:
-        self._core.caller.call(partial(task.call_back, error))
+        task.call_back(error)
 
     def watch(self, task: Task, function: Callable[[], None]) -> None:
         caller = self._core.caller
         caller.flying.append(Watch(task._watch(caller.address), function))
         self._start_caller()
         caller.notify()
-        if task.is_over:
-            # The threads that call back may have ended before they saw the watch.
-            function()
+        if caller.has_ended:
+            caller.call_rest()
 
     def _start_caller(self) -> None:
         core = self._core

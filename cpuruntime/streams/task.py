@@ -281,18 +281,18 @@ class Signal:
         """How often it has happened so far, modulo 2**32."""
         return self._count[0]
 
-    def wait(self, count: int, nanoseconds: int = 0) -> None:
-        """Waits until the count is no longer `count`, at most so many nanoseconds if not 0; may return earlier.
+    def wait(self, count: int, in_flight: object = (), timeout: float | None = None) -> None:
+        """Waits until the count is no longer `count`, at most `timeout` seconds; may return earlier.
 
-        Any thread; Ctrl-C interrupts it. Error in a forked child.
+        Any thread; Ctrl-C interrupts it. Error in a forked child. Which tasks are `in_flight` does not matter.
         """
         if self._forks != _forks:
             raise not_accepting(forked=True)
         self._spin[0] = self._like._words[_SPIN]
-        self._wait(self._address, count, min(nanoseconds or _GLANCE, _GLANCE))
+        self._wait(self._address, count, _GLANCE if timeout is None else min(int(timeout * 1e9), _GLANCE))
 
-    def tell(self) -> None:
-        """Lets it happen."""
+    def wake(self) -> None:
+        """Makes the count go up."""
         happen((self._memory,))
 
 

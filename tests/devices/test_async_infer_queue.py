@@ -193,7 +193,7 @@ def test_one_refusal_is_kept_and_an_error_comes_before_it() -> None:
         fail(queue, model, ov.OverloadedError(f"refusal {number}"))
     assert len(queue._state.refusals) == 1
     fail(queue, model, ov.ModelError("Conv 'c' cannot."))
-    for call in (queue.start_async, queue.get_idle_request_id, queue.wait_all):
+    for call in (queue.get_idle_request_id, queue.start_async, queue.wait_all):
         with pytest.raises(ov.ModelError, match="Conv 'c' cannot"):
             call()
     queue.wait_all()

@@ -184,7 +184,7 @@ def test_what_a_slow_callback_has_called_is_called_after_the_end(one: StreamExec
     called = threading.Event()
 
     def after() -> None:
-        until(lambda: caller._dismissed)
+        until(lambda: caller.has_ended)
         caller.call(called.set)
 
     one.submit(Run(Neighbours(4, 1).job, after))

@@ -325,11 +325,15 @@ def test_an_error_of_a_signal_handler_after_an_inference_was_queued_does_not_los
         submit(task)
         raise TimeoutError
 
-    monkeypatch.setattr(executor, "submit", struck)
-    with pytest.raises(TimeoutError):
-        held.requests[0].start_async([held.x[0]])
-    assert held.requests[0].is_busy()
-    assert held.device.gate.admission.waiting == 1
+    for ends_early in (True, False):
+        with monkeypatch.context() as patch:
+            patch.setattr(executor, "submit", struck)
+            if not ends_early:
+                patch.setattr(executor, "cancel", lambda task: None)
+            with pytest.raises(TimeoutError):
+                held.requests[0].start_async([held.x[0]])
+        assert held.requests[0].is_busy() != ends_early
+        assert held.device.gate.admission.waiting == (0 if ends_early else 1)
     held.let_go()
     with pytest.raises(CancelledError):
         held.requests[0].wait()

@@ -86,7 +86,7 @@ def test_a_model_gives_the_same_bits_on_every_stream() -> None:
         image = np.random.default_rng(1).random((1, 3, 224, 224), np.float32)
         for request in requests:
             request.input_array(0, image.shape)[...] = image
-            request.start_quietly()
+            request.start()
         for request in requests:
             assert request.wait(60)
             assert request.result()[0] is None

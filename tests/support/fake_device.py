@@ -10,8 +10,9 @@ import numpy as np
 
 from cpuruntime.api.compiled_model import CompiledModel
 from cpuruntime.api.infer_request import Shared
-from cpuruntime.devices.explanation import Explanation, ProfilingInfo, Row
-from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, Done, Terms
+from cpuruntime.devices.completion import Completion
+from cpuruntime.devices.explanation import Explanation, Row
+from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, Terms
 from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import CancelledError, Error
 from cpuruntime.graph import PartialShape, Type
@@ -28,7 +29,8 @@ class FakeRequest(DeviceRequest):
         self.source = self.own = aligned_zeros((1, 4), np.dtype(np.float32))
         self.target = aligned_zeros((1, 4), np.dtype(np.float32))
         self.cancelled = False
-        self.pending = 0
+        self.completion = Completion()
+        self.completion.announce()
 
     def input_array(self, index: int, shape: tuple[int, ...]) -> np.ndarray:
         self.source = self.own
@@ -50,21 +52,31 @@ class FakeRequest(DeviceRequest):
             raise CancelledError("The inference was cancelled.")
         self.target[...] = self.source
 
-    def start(self, done: Done, terms: Terms = TERMS) -> None:
+    def start(self, terms: Terms = TERMS) -> None:
         self.terms = terms
         if self.model.refusal is not None:
             raise self.model.refusal
-        self.pending += 1
-        self.model.jobs.put((self, done))
+        self.completion = Completion()
+        self.model.jobs.put((self, self.completion))
         if self.model.interrupt is not None:
             raise self.model.interrupt
 
-    def cancel(self) -> bool:
-        self.cancelled = bool(self.pending)
-        return self.cancelled
+    @property
+    def is_over(self) -> bool:
+        return self.completion.is_over
 
-    def profiling(self) -> list[ProfilingInfo]:
-        return []
+    def wait(self, timeout: float | None = None) -> bool:
+        return self.completion.wait(timeout)
+
+    def result(self) -> tuple[BaseException | None, int]:
+        return self.completion.error, self.completion.ended
+
+    def notify(self, function: Callable[[], None]) -> None:
+        self.completion.notify(function)
+
+    def cancel(self) -> bool:
+        self.cancelled = not self.is_over
+        return self.cancelled
 
 
 class FakeModel(DeviceModel):
@@ -78,21 +90,20 @@ class FakeModel(DeviceModel):
         self.refusal: Exception | None = None
         self.interrupt: BaseException | None = None
         self.closed = threading.Event()
-        self.jobs: queue.SimpleQueue[tuple[FakeRequest, Done] | None] = queue.SimpleQueue()
+        self.jobs: queue.SimpleQueue[tuple[FakeRequest, Completion] | None] = queue.SimpleQueue()
         self.thread = threading.Thread(target=self._serve, name="fake", daemon=True)
         self.thread.start()
 
     def _serve(self) -> None:
         while (job := self.jobs.get()) is not None:
-            request, done = job
+            request, completion = job
             error: BaseException | None = None
             try:
                 request.run()
             except BaseException as raised:
                 error = raised
-            request.pending -= 1
-            done(error)
-            del job, request, done, error
+            completion.complete(error)
+            del job, request, completion, error
 
     def create_request(self) -> FakeRequest:
         if self.closed.is_set():

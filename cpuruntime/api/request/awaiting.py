@@ -1,4 +1,4 @@
-"""Waiting in an event loop for what happens on other threads."""
+"""Waiting in an event loop for the end of an inference."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 
 def wait_in_loop(
-    is_over: Callable[[], bool], call_when_over: Callable[[Callable[[], None]], None], cancel: Callable[[], None]
+    is_over: Callable[[], bool], notify: Callable[[Callable[[], None]], None], cancel: Callable[[], None]
 ) -> Generator[Any, None, None]:
     """What `__await__` yields from: waits in the running event loop of asyncio, without blocking it, until `is_over`.
 
     Args:
         is_over: whether it is over.
-        call_when_over: has a function called, from any thread and at least once, when it is over or if it is already.
+        notify: has a function called, from any thread, when it is over or if it is already.
         cancel: asks that it be over soon. When the waiting task is cancelled this is done, and the wait goes on: once
             it has ended nothing is in use any more. Cancelled again the task ends at once.
     """
@@ -33,7 +33,7 @@ def wait_in_loop(
             with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(wake)
 
-        call_when_over(wake_soon)
+        notify(wake_soon)
         try:
             yield from future
         except CancelledError as error:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from threading import get_ident
 from typing import Any
 
@@ -12,64 +11,42 @@ import numpy as np
 from cpuruntime.api.ports import ConstOutput, Ports, position
 from cpuruntime.api.request.conversion import check_shape, pairs, to_array
 from cpuruntime.api.tensor import Tensor
-from cpuruntime.devices.interface import DeviceRequest, QuietRequest
+from cpuruntime.devices.completion import Completion
+from cpuruntime.devices.interface import DeviceRequest
 from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import BusyError, InvalidArgumentError
 
 RUN = "run"
 
+Hook = Callable[[Any, BaseException | None], None]
+"""Called with the public request and the error of its inference."""
 
-class InferenceRun:
-    """One inference of a request, from its start until its callback has returned.
+
+class InferenceRun(Completion):
+    """One inference of a request, from its start until its callback has returned: then `is_over`.
 
     Attributes:
         started: when it did, on the clock of perf_counter_ns.
         returned: when its callback had returned, 0 if there was none.
-        quiet: whether the device tells nobody when it is over; whoever looks takes note of it (`Bindings.look`).
-        error: what it ended with.
-        finished: whether it is over and its callback has returned.
+        queued: whether the device has it.
+        polled: whether the device notifies nothing of its end, so that a look takes note of it (`Bindings.is_busy`).
+        hook: what is called at its end.
         thread: the thread in which the callback runs.
     """
 
     started = returned = 0
-    quiet = False
-    callback: Callable[[Any], None] | None = None
-    hook: Callable[[Any, BaseException | None], None] | None = None
-    error: BaseException | None = None
-    finished = False
+    queued = polled = False
+    hook: Hook | None = None
     thread = 0
-    waiters: Sequence[threading.Lock | _Bell] = ()
 
-    def wait(self, seconds: float = -1) -> bool:
-        """Wait until it is finished, or for so long: whether it is. In its own callback it counts as finished.
+    def claim_end(self) -> bool:
+        """Whether the caller is the first to ask, and so the one that ends the inference."""
+        token = object()
+        return self.__dict__.setdefault("_end", token) is token
 
-        Each waiter has a lock of its own, so that an interrupt, which may strike in any line, harms no other.
-        """
-        if self.finished or self.thread == get_ident():
-            return True
-        gate = threading.Lock()
-        gate.acquire()
-        self.__dict__.setdefault("waiters", []).append(gate)
-        return self.finished or gate.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
-
-    def call_when_finished(self, function: Callable[[], None]) -> None:
-        """Call a function, once or twice, when it is finished or if it is already."""
-        self.__dict__.setdefault("waiters", []).append(_Bell(function))
-        if self.finished:
-            function()
-
-    def finish(self) -> None:
-        """Let the waiters go on."""
-        self.finished = True
-        for gate in self.waiters:
-            gate.release()
-
-
-class _Bell:
-    """A waiter that is no thread."""
-
-    def __init__(self, function: Callable[[], None]) -> None:
-        self.release = function
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is over, or for so many seconds: whether it is. In its own callback it counts as over."""
+        return self.thread == get_ident() or super().wait(timeout)
 
 
 Place = tuple[str, int]
@@ -80,13 +57,12 @@ class Bindings:
     """The arrays that a request's inferences read and write.
 
     Attributes:
-        running: holds the inference that runs, under the key RUN, though it may be over (`look`); then nothing here may
-            be called but what says so. A dict because `setdefault` claims it in one step, and tells who has it even
-            after an interrupt.
+        running: holds the inference that runs, under the key RUN, though it may be over (`is_busy`); then nothing here
+            may be called but what says so. A dict because `setdefault` claims it in one step, and says which one has it
+            even after an interrupt.
         outputs: the array of each output; of a dynamic one, the last inference's.
         followed: tensors of the user's to look after before an inference, as their memory may have moved.
         unset: the inputs of dynamic shape that have no data yet.
-        quiet: the device's request if inferences may be quiet; those of dynamic outputs may not.
         nanoseconds: how long the last inference took.
     """
 
@@ -99,7 +75,6 @@ class Bindings:
         "followed",
         "nanoseconds",
         "outputs",
-        "quiet",
         "running",
         "unset",
     )
@@ -111,7 +86,6 @@ class Bindings:
         self._bound: list[np.ndarray | None] = list(self._owned)
         self._late: dict[int, Tensor] = {}
         self.running: dict[str, InferenceRun] = {}
-        self.quiet = device if isinstance(device, QuietRequest) and not ports.dynamic_outputs else None
         self.nanoseconds = 0
         self.outputs = [device.output_array(index) for index in range(len(ports.outputs))]
         self.followed: dict[Place, Tensor] = {}
@@ -119,29 +93,33 @@ class Bindings:
 
     def check_idle(self) -> None:
         """Raise BusyError while an inference runs."""
-        if self.running and self.look():
+        if self.running and self.is_busy():
             raise BusyError("Infer Request is busy: wait() for the inference it is running, or use another request.")
 
-    def look(self) -> bool:
-        """Whether an inference runs. Takes note of a quiet one that is over."""
+    def is_busy(self) -> bool:
+        """Whether an inference runs. Takes note of a polled one that is over."""
         run = self.running.get(RUN)
         if run is None:
             return False
-        if not run.quiet or self.quiet is None or not self.quiet.is_over:
+        if not (run.queued and run.polled and self._device.is_over):
             return True
         self.settle(run)
         return False
 
     def settle(self, run: InferenceRun) -> None:
-        """Take note that a quiet inference is over; some thread may have done so before."""
-        assert self.quiet is not None
-        error, ended = self.quiet.result()
+        """Take note that the device is done with an inference; some thread may have done so before."""
+        error, ended = self._device.result()
+        if error is None and self._ports.dynamic_outputs:
+            try:
+                self.collect()
+            except Exception as raised:
+                error = raised
         running = self.running
         if RUN in running and running[RUN] is run:  # no call from here on: nothing strikes or comes in between
             run.error = error
             self.nanoseconds = ended - run.started
             del running[RUN]
-            run.finished = True
+            run.is_over = run.polled
 
     def claim(self, run: InferenceRun) -> None:
         """Make the request busy with `run`; BusyError where another inference is not over."""

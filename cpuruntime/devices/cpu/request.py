@@ -11,7 +11,7 @@ import numpy as np
 
 from cpuruntime.devices.cpu.programs import Programs
 from cpuruntime.devices.explanation import ProfilingInfo
-from cpuruntime.devices.interface import TERMS, Done, QuietRequest, Terms
+from cpuruntime.devices.interface import TERMS, DeviceRequest, Terms
 from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.host.memory import aligned_zeros
 from cpuruntime.program.plan.planner import FallbackStep
@@ -29,8 +29,10 @@ LEVELS = {"LOW": priorities.LOW, "MEDIUM": priorities.MEDIUM, "HIGH": priorities
 """Priorities as streams have them."""
 
 
-class CpuRequest(Task, QuietRequest):
+class CpuRequest(Task, DeviceRequest):
     """The arrays of one inference at a time, and what a stream executes for it."""
+
+    quiet = True
 
     def __init__(self, programs: Programs, executor: Executor) -> None:
         super().__init__()
@@ -48,7 +50,6 @@ class CpuRequest(Task, QuietRequest):
         self._bound = object()
         self._program: Program | None = None
         self._instance: Instance | None = None
-        self._callback: Done | None = None
         self._failure: BaseException | None = None
         self._profile: tuple[Program, np.ndarray] | None = None
         self._terms = TERMS
@@ -100,20 +101,11 @@ class CpuRequest(Task, QuietRequest):
             self._accept(TERMS)
         self._executor.run(self)
 
-    def start(self, done: Done, terms: Terms = TERMS) -> None:
+    def start(self, terms: Terms = TERMS) -> None:
         """Queue one inference."""
         if self._terms is not terms:
             self._accept(terms)
-        self.quiet = self.placed = False
-        self._callback = done
-        self._executor.submit(self)
-
-    def start_quietly(self, terms: Terms = TERMS) -> None:
-        """Queue one inference of which nobody is told."""
-        if self._terms is not terms:
-            self._accept(terms)
         self.placed = False
-        self.quiet = True
         self._failure = None
         self._executor.submit(self)
 
@@ -121,25 +113,30 @@ class CpuRequest(Task, QuietRequest):
         self._terms = terms
         self.agree(LEVELS[terms.priority], terms.deadline)
 
-    def call_when_over(self, function: Callable[[], None]) -> None:
-        """Call a function once a quiet inference is over."""
+    def notify(self, function: Callable[[], None]) -> None:
+        """Call a function once the inference is over."""
         self._executor.watch(self, function)
 
     def moments(self) -> tuple[int, int, int]:
         """When the last inference was taken from the queue, began and ended."""
-        return self.taken, self.control.began if self.whole else self._began, self.control.ended
+        return self.taken, self.control.began if self._instance is None else self._began, self.control.ended
 
     def result(self) -> tuple[BaseException | None, int]:
-        """The error of a quiet inference, and when it ended."""
+        """The error of the inference, and when it ended."""
         return self._failure or self.outcome, self.ended
 
-    def watch(self, requests: Sequence[QuietRequest]) -> Signal:
-        """What tells whenever an inference of one of these requests is over."""
+    def any_completion(self, requests: Sequence[DeviceRequest]) -> Signal:
+        """A signal that streams give at the end of an inference, without the interpreter."""
         return Signal(cast("Sequence[CpuRequest]", requests))
 
     def cancel(self) -> bool:
         """End the inference at the next step."""
         self._executor.cancel(self)
+        return self.is_in_flight
+
+    @property
+    def is_in_flight(self) -> bool:
+        """Whether an inference was queued and is not over."""
         return self.placed and not self.is_over and not self.is_lost
 
     def begin(self, stream: Stream) -> Job | None:
@@ -155,19 +152,17 @@ class CpuRequest(Task, QuietRequest):
             for index, address in enumerate(self._output_addresses):
                 instance.bind(Place.OUTPUT, index, address)
             instance.owner = self._bound
-        if instance.whole is not None:
-            self.whole = True
+        self.whole = instance.whole is not None
+        self._instance = None if self.whole else instance
+        if self.whole:
             return instance.whole
-        self.whole = False
-        self._instance = instance
         self._began = time.perf_counter_ns()
         return instance.begin(self._inputs, self._outputs)
 
     def resume(self, stream: Stream) -> Job | None:
         """The next part of the program."""
-        if self.whole:
+        if self._instance is None:
             return None
-        assert self._instance is not None
         job = self._instance.resume()
         if job is None:
             self.control.ended = time.perf_counter_ns()
@@ -176,13 +171,8 @@ class CpuRequest(Task, QuietRequest):
         return job
 
     def done(self, error: BaseException | None) -> None:
-        """Tell the public request, or keep the error for it to ask."""
-        if self.quiet:
-            self._failure = error
-            return
-        callback, self._callback = self._callback, None
-        assert callback is not None
-        callback(error)
+        """Keep the error for `result`."""
+        self._failure = error
 
     def _choose_program(self) -> Program:
         for info, array in zip(self._programs.inputs, self._inputs):

@@ -6,14 +6,15 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 import numpy as np
 
+from cpuruntime.devices.completion import Completion
 from cpuruntime.devices.explanation import Explanation, ProfilingInfo, Row
-from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, Done, Terms
+from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, Terms
 from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import CancelledError, DeadlineExceededError, Error, InvalidArgumentError
 from cpuruntime.graph import Graph, Node, Value
@@ -91,33 +92,28 @@ class ReferenceModel(DeviceModel):
                 self._jobs.put(None)
 
 
-class _Job:
-    """One inference in the queue. Whoever locks `claim` runs it, so that queuing it twice is harmless."""
+class _Job(Completion):
+    """One inference in the queue. The thread that locks `claim` runs it, so that queuing it twice is harmless."""
 
-    __slots__ = ("cancelled", "claim", "deadline", "done", "over", "request")
-
-    def __init__(self, request: ReferenceRequest, done: Done, deadline: int = 0) -> None:
+    def __init__(self, request: ReferenceRequest, deadline: int = 0) -> None:
         self.request = request
-        self.done = done
         self.claim = threading.Lock()
         self.cancelled = False
         self.deadline = deadline
-        self.over = False
+        self.began = 0
 
     def run(self) -> None:
         """Run it, unless another stream did."""
         if not self.claim.acquire(blocking=False):
             return
         error: BaseException | None = None
-        self.request.note_begin()
+        self.began = time.perf_counter_ns()
         try:
             self.request.interpret(self)
         except BaseException as raised:
             error = raised
-        self.request.note_end()
-        self.done(error)
-        self.over = True
-        del self.done, self.request
+        del self.request
+        self.complete(error)
 
 
 def _work(jobs: queue.SimpleQueue[_Job | None]) -> None:
@@ -125,6 +121,10 @@ def _work(jobs: queue.SimpleQueue[_Job | None]) -> None:
     while (job := jobs.get()) is not None:
         job.run()
         del job
+
+
+_NONE = Completion()
+_NONE.announce()
 
 
 class ReferenceRequest(DeviceRequest):
@@ -136,8 +136,7 @@ class ReferenceRequest(DeviceRequest):
         self._inputs: list[np.ndarray | None] = [None] * len(model.inputs)
         self._outputs = [self._first_output(info) for info in model.outputs]
         self._times: list[timedelta | None] = [None] * len(model.graph.nodes)
-        self._job: _Job | None = None
-        self._began = self._ended = 0
+        self._job: Completion = _NONE
         for index, info in enumerate(model.inputs):
             if info.partial_shape.is_static:
                 self.input_array(index, tuple(info.partial_shape.to_shape()))
@@ -168,70 +167,56 @@ class ReferenceRequest(DeviceRequest):
 
     def run(self) -> None:
         """Run in a stream's thread and wait; with NUM_STREAMS 0 in the caller's."""
-        over = threading.Lock()
-        over.acquire()
-        errors: list[BaseException | None] = []
-
-        def done(error: BaseException | None) -> None:
-            errors.append(error)
-            over.release()
-
         if self._model.streams:
-            self._start_and_wait(done, over, errors)
-        else:
-            self._model.check_open()
-            self._job = _Job(self, done)
-            self._job.run()
-        if errors[0] is not None:
-            raise errors[0]
+            super().run()
+            return
+        self._model.check_open()
+        job = self._job = _Job(self)
+        job.run()
+        if job.error is not None:
+            raise job.error
 
-    def _start_and_wait(self, done: Done, over: threading.Lock, errors: list[BaseException | None]) -> None:
-        interrupt: KeyboardInterrupt | None = None
-        try:
-            self.start(done)
-        except KeyboardInterrupt as struck:
-            if not self.cancel():
-                raise
-            interrupt = struck
-        while not errors:
-            try:
-                over.acquire()
-            except KeyboardInterrupt as struck:
-                interrupt = struck
-        if interrupt is not None:
-            raise interrupt
-
-    def start(self, done: Done, terms: Terms = TERMS) -> None:
+    def start(self, terms: Terms = TERMS) -> None:
         """Queue one inference."""
-        self._job = None
+        self._job = _NONE
         self._model.check_open()
         self._model.check_threads()
-        job = self._job = _Job(self, done, terms.deadline)
+        job = self._job = _Job(self, terms.deadline)
         self._model.queue(job)
         if self._model.closed and job.claim.acquire(blocking=False):
-            self._job = None
+            self._job = _NONE
             self._model.check_open()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the inference started last is over."""
+        return self._job.is_over
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the inference started last."""
+        return self._job.wait(timeout)
+
+    def result(self) -> tuple[BaseException | None, int]:
+        """The error of the inference, and when it ended."""
+        return self._job.error, self._job.ended
+
+    def notify(self, function: Callable[[], None]) -> None:
+        """Call a function once the inference is over."""
+        self._job.notify(function)
 
     def cancel(self) -> bool:
         """End the inference at the next node."""
         job = self._job
-        if job is None or job.over:
+        if not isinstance(job, _Job) or job.is_over:
             return False
         job.cancelled = True
         self._model.queue(job)  # an interrupt may have struck `start` before it queued the job
         return True
 
-    def note_begin(self) -> None:
-        """An inference begins."""
-        self._began = time.perf_counter_ns()
-
-    def note_end(self) -> None:
-        """It is over."""
-        self._ended = time.perf_counter_ns()
-
     def moments(self) -> tuple[int, int, int]:
         """When the last inference was taken from the queue, began and ended."""
-        return self._began, self._began, self._ended
+        began = self._job.began if isinstance(self._job, _Job) else 0
+        return began, began, self._job.ended
 
     def profiling(self) -> list[ProfilingInfo]:
         """A row for each node."""

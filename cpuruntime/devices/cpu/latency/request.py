@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from time import perf_counter_ns
 from typing import cast
 
@@ -15,7 +14,7 @@ from cpuruntime.devices.cpu.latency.gate import BatchSize, Gate
 from cpuruntime.devices.cpu.model import CpuModel
 from cpuruntime.devices.cpu.request import CpuRequest
 from cpuruntime.devices.explanation import ProfilingInfo
-from cpuruntime.devices.interface import TERMS, DeviceRequest, Done, Terms
+from cpuruntime.devices.interface import TERMS, DeviceRequest, Terms
 from cpuruntime.errors import CancelledError
 from cpuruntime.streams.job import Job
 from cpuruntime.streams.task import Stream, Task
@@ -60,38 +59,34 @@ class BoundedRequest(DeviceRequest):
 
     def run(self) -> None:
         """Run one inference, unless it is refused."""
-        part, ticket = self._admit()
-        error: BaseException | None = None
-        try:
-            part.run()
-        except BaseException as raised:
-            error = raised
-            raise
-        finally:
-            self._gate.end(ticket, error, part.ended)
-            del error
+        self._admit().run()
 
-    def start(self, done: Done, terms: Terms = TERMS) -> None:
+    def start(self, terms: Terms = TERMS) -> None:
         """Queue one inference, unless it is refused."""
-        part, ticket = self._admit()
+        self._admit().start(terms)
 
-        def over(error: BaseException | None) -> None:
-            self._gate.end(ticket, error, part.ended)
-            done(error)
-
-        try:
-            part.start(over, terms)
-        except BaseException as error:
-            # What a signal handler raised may have struck after it was queued.
-            if not part.cancel():
-                self._gate.end(ticket, error, part.ended)
-            raise
-
-    def _admit(self) -> tuple[Part, Ticket]:
+    def _admit(self) -> Part:
         ticket = self._gate.arrive()
         part = self._last = self._parts[ticket.setting]
-        part.ticket = ticket
-        return part, ticket
+        part.ticket, part.is_open = ticket, True
+        return part
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the inference started last is over."""
+        return self._last.is_over
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the inference started last."""
+        return self._last.wait(timeout)
+
+    def result(self) -> tuple[BaseException | None, int]:
+        """The error of the inference, and when it ended."""
+        return self._last.result()
+
+    def notify(self, function: Callable[[], None]) -> None:
+        """Call a function once the inference is over."""
+        self._last.notify(function)
 
     def cancel(self) -> bool:
         """End the inference at the next step."""
@@ -107,21 +102,62 @@ class BoundedRequest(DeviceRequest):
 
 
 class Part(CpuRequest):
-    """The request of one setting; it tells when an inference begins."""
+    """The request of one setting; the model learns when an inference begins and ends.
+
+    Attributes:
+        ticket: of the inference started last.
+        is_open: whether the model has yet to learn of its end.
+    """
 
     def __init__(self, gate: Gate, model: CpuModel) -> None:
         super().__init__(model.programs, model.executor)
         self._gate = gate
         self.ticket: Ticket | None = None
+        self.is_open = False
+
+    def run(self) -> None:
+        """Run one inference."""
+        error: BaseException | None = None
+        try:
+            super().run()
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            self._end(error)
+            del error
+
+    def start(self, terms: Terms = TERMS) -> None:
+        """Queue one inference."""
+        try:
+            super().start(terms)
+        except BaseException as error:
+            # What a signal handler raised may have struck after it was queued.
+            if not self.is_in_flight:
+                self._end(error)
+            raise
 
     def begin(self, stream: Stream) -> Job | None:
         """Start the inference, or refuse it now."""
         assert self.ticket is not None
         self._gate.begin(self.ticket, self._take_along)
-        return super().begin(stream)
+        job = super().begin(stream)
+        self.whole = False
+        return job
 
     def _take_along(self, together: BatchSize) -> Sequence[Ticket]:
         return ()
+
+    def done(self, error: BaseException | None) -> None:
+        """The inference has ended."""
+        self._end(error)
+        super().done(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        if self.is_open:
+            assert self.ticket is not None
+            self.is_open = False
+            self._gate.end(self.ticket, error, self.ended)
 
 
 class Companion(Part):
@@ -140,38 +176,29 @@ class Companion(Part):
 
     def run(self) -> None:
         """Run one inference, with others or alone."""
-        outcome: list[BaseException | None] = []
-        try:
-            self.start(outcome.append)
-            self.wait()
-        except BaseException:
-            # Further interrupts do not end the wait: what is in flight uses the request's memory.
-            while not outcome and self.cancel():
-                with suppress(BaseException):
-                    self.wait()
-            raise
-        if outcome[0] is not None:
-            raise outcome[0]
+        DeviceRequest.run(self)
 
-    def start(self, done: Done, terms: Terms = TERMS) -> None:
+    def start(self, terms: Terms = TERMS) -> None:
         """Queue one inference."""
         self._dropped = False
         self.control.deadline = terms.deadline
-        super().start(done, terms)
+        super().start(terms)
 
     def begin(self, stream: Stream) -> Job | None:
         """Start the batch."""
         assert self.ticket is not None
         self._gate.begin(self.ticket, self._take_along)
+        self.whole = False
         if not self._others:
-            return CpuRequest.begin(self, stream)
+            job = CpuRequest.begin(self, stream)
+            self.whole = False
+            return job
         members = [self, *self._others]
         self.control.deadline = 0
         self._batch = self._batches.take(len(members))
         self._batch.gather(members)
-        job = self._batch.begin(stream)
-        self.whole = True
-        return job
+        self._instance = None
+        return self._batch.begin(stream)
 
     def _take_along(self, together: BatchSize) -> Sequence[Ticket]:
         """Called under the model's lock, as `cancel` is: what is cancelled before has no others, nor is it one."""
@@ -199,10 +226,11 @@ class Companion(Part):
             if self._accompanied and not self.is_lost:
                 self._dropped = True
                 return True
-            return super().cancel()
+            self.control.cancel()
+        return super().cancel()
 
     def done(self, error: BaseException | None) -> None:
-        """Tell the public request, and have the others of the batch told."""
+        """The inference has ended, and so have the others of its batch."""
         batch, self._batch = self._batch, None
         others, self._others = self._others, []
         if batch is not None:
@@ -210,7 +238,7 @@ class Companion(Part):
                 batch.hand_out([self, *others])
             self._batches.give(batch)
         for other in others:
-            other.whole = True
+            other._instance = None
             other.control.began, other.control.ended = self.control.began, self.control.ended
             self._executor.tell(other, error)
         self._accompanied = False

@@ -174,17 +174,17 @@ def all_at_once(requests: Sequence[CpuRequest], seconds: float) -> float:
     begin = time.perf_counter()
     requests[0].run()
     apart = (time.perf_counter() - begin) / len(requests)
-    watch = requests[0].watch(requests)
+    any_completion = requests[0].any_completion(requests)
     runs: dict[CpuRequest, _Run] = {}
     for request in requests:
         if runs:
             time.sleep(apart)
         runs[request] = _Run(time.perf_counter_ns())
-        request.start_quietly()
+        request.start()
     deadline = time.perf_counter_ns() + int(seconds * 1e9)
     running = list(requests)
     while running:
-        seen = watch.count
+        seen = any_completion.count
         for request in list(running):
             if not request.is_over:
                 continue
@@ -193,11 +193,11 @@ def all_at_once(requests: Sequence[CpuRequest], seconds: float) -> float:
                 raise error
             runs[request].add(end)
             if end < deadline:
-                request.start_quietly()
+                request.start()
             else:
                 running.remove(request)
         if running:
-            watch.wait(seen)
+            any_completion.wait(seen)
     return sum(run.rate for run in runs.values())
 
 

@@ -1,0 +1,124 @@
+"""The end of inferences: for devices that have no faster means, as they implement what `DeviceRequest` promises."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from itertools import count
+from time import perf_counter_ns
+from typing import Any, Protocol
+
+
+class Completion:
+    """The end of one inference. Any thread may wait for it, and be interrupted: there is no lock that it could leave
+    locked.
+
+    Attributes:
+        is_over: whether the inference is over.
+        error: what it ended with, None if it succeeded.
+        ended: when it ended, on the clock of perf_counter_ns.
+    """
+
+    is_over = False
+    error: BaseException | None = None
+    ended = 0
+    _functions: deque[Callable[[], object]] | tuple[()] = ()
+
+    def complete(self, error: BaseException | None = None) -> None:
+        """The inference is over: let the waiters go on and call the functions."""
+        self.error = error
+        self.ended = perf_counter_ns()
+        self.announce()
+
+    def announce(self) -> None:
+        """`complete` for an inference of which `error` and `ended` are known."""
+        self.is_over = True
+        while self._functions:
+            try:
+                function = self._functions.popleft()
+            except IndexError:  # another thread was faster
+                return
+            function()
+
+    def notify(self, function: Callable[[], object]) -> None:
+        """Call a function, which does not raise, once when the inference is over; now if it is already."""
+        self.__dict__.setdefault("_functions", deque()).append(function)
+        if self.is_over:
+            self.announce()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the inference is over, at most for so many seconds: whether it is."""
+        if self.is_over:
+            return True
+        gate = threading.Lock()
+        gate.acquire()
+        try:
+            self.notify(gate.release)
+            gate.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+        finally:
+            with suppress(ValueError):
+                self._functions.remove(gate.release)  # type: ignore[union-attr]
+        return self.is_over
+
+
+class AnyCompletion(Protocol):
+    """Wakes threads that wait for an inference of any of some requests.
+
+    Attributes:
+        count: changes whenever an inference of one of the requests is over, and with `wake`.
+    """
+
+    @property
+    def count(self) -> int: ...
+
+    def wait(self, count: int, in_flight: Iterable[Any] = (), timeout: float | None = None) -> None:
+        """Wait until the count is no longer `count`; it may return earlier. From any thread; Ctrl-C interrupts it.
+
+        Args:
+            count: what it was before the caller looked whether an inference is over.
+            in_flight: the requests with an inference to wait for.
+            timeout: seconds to wait at most.
+        """
+
+    def wake(self) -> None:
+        """Change the count."""
+
+
+class AnyNotified:
+    """An AnyCompletion for any requests, by their `notify`."""
+
+    def __init__(self) -> None:
+        self._numbers = count(1)
+        self.count = 0
+        self._gates: deque[threading.Lock] = deque()
+        self._asked: set[Any] = set()
+
+    def wait(self, count: int, in_flight: Iterable[Any] = (), timeout: float | None = None) -> None:
+        """Wait until the count is no longer `count`."""
+        for request in in_flight:
+            if request not in self._asked:
+                self._asked.add(request)
+                request.notify(partial(self._over, request))
+        gate = threading.Lock()
+        gate.acquire()
+        self._gates.append(gate)
+        try:
+            if self.count == count:
+                gate.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+        finally:
+            with suppress(ValueError):
+                self._gates.remove(gate)
+
+    def _over(self, request: Any) -> None:
+        self._asked.discard(request)
+        self.wake()
+
+    def wake(self) -> None:
+        """Change the count."""
+        self.count = next(self._numbers)
+        while self._gates:
+            with suppress(IndexError):
+                self._gates.popleft().release()
