@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
 from cpuruntime.graph import Graph, Node, Value
-
-VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Constant", "Shape"})
-"""Operators that move no data."""
-
+from cpuruntime.operators.traits import traits_of
 
 BALANCE = 8
 """Floating-point operations that a core does while memory delivers a byte: of one order on today's processors."""
@@ -74,7 +70,7 @@ def demand_of(graph: Graph) -> Demand:
     found: list[NodeDemand] = []
     unknown = 0
     for node in graph.nodes:
-        if node.op_type in VIEWS:
+        if traits_of(node).view:
             continue
         values = [value for value in (*node.inputs, *node.outputs) if value is not None and value.name]
         if not all(value.is_static for value in values):
@@ -92,62 +88,7 @@ def _nbytes(value: Value) -> int:
 
 
 def _flops(node: Node) -> int:
-    count = _PRODUCTS.get(node.op_type)
+    count = traits_of(node).multiply_adds
     if count is not None:
         return 2 * count(node)
     return sum(prod(value.static_shape) for value in node.outputs if value.name)
-
-
-def _shape(node: Node, position: int) -> tuple[int, ...]:
-    value = node.input(position)
-    return () if value is None else value.static_shape
-
-
-def _convolution(node: Node) -> int:
-    """Each output element reads the kernel and the channels of its group: the weights are [out, in / group, ...]."""
-    return prod(node.outputs[0].static_shape) * prod(_shape(node, 1)[1:])
-
-
-def _transposed_convolution(node: Node) -> int:
-    """Each input element is multiplied with the kernels of its channel: the weights are [in, out / group, ...]."""
-    return prod(_shape(node, 0)) * prod(_shape(node, 1)[1:])
-
-
-def _product(node: Node) -> int:
-    return prod(node.outputs[0].static_shape) * (_shape(node, 0)[-1:] or (1,))[0]
-
-
-def _general_product(node: Node) -> int:
-    rows = _shape(node, 0)
-    return prod(node.outputs[0].static_shape) * rows[0 if node.attributes.get("transA", 0) else -1]
-
-
-def _fully_connected(node: Node) -> int:
-    return prod(node.outputs[0].static_shape) * _shape(node, 1)[0]
-
-
-def _attention(node: Node) -> int:
-    """Scores, and their product with the values; the attributes are those of the node that the passes make."""
-    a = node.attributes
-    if "queries" not in a:
-        return prod(node.outputs[0].static_shape)
-    products: int = a["batch"] * a["heads"] * a["queries"] * a["keys"] * (a["depth"] + a["width"])
-    return products
-
-
-def _recurrent(node: Node) -> int:
-    """Every step multiplies its row with both matrices; the input is [steps, batch, width] in either order."""
-    return prod(_shape(node, 0)[:2]) * (prod(_shape(node, 1)) + prod(_shape(node, 2)))
-
-
-_PRODUCTS: dict[str, Callable[[Node], int]] = {
-    "Conv": _convolution,
-    "ConvTranspose": _transposed_convolution,
-    "MatMul": _product,
-    "FullyConnected": _fully_connected,
-    "Gemm": _general_product,
-    "Attention": _attention,
-    "LSTM": _recurrent,
-    "GRU": _recurrent,
-    "RNN": _recurrent,
-}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -14,6 +13,7 @@ from onnx import defs
 
 from cpuruntime.errors import ModelError, UnsupportedError, nearest
 from cpuruntime.graph import Node, Type
+from cpuruntime.operators.traits import AxisRange, traits_of
 
 FIRST_OPSET = 7
 _INT32_LIMIT = 2**31 - 1
@@ -143,7 +143,7 @@ def check_node(node: Node, operator: Operator, captures: int = 0) -> None:
         if required and name not in node.attributes:
             raise ModelError(f"{node.where}: the attribute '{name}' is missing; the operator requires it.")
     for name, data in node.attributes.items():
-        if name in _RANGES and node.op_type not in _EXEMPT.get(name, ()):
+        if name in _RANGES and not (name == "pads" and traits_of(node).crops):
             _check_range(node, name, data)
         elif name != "value":
             _check_finite(node, name, data)
@@ -183,8 +183,6 @@ _RANGES = {
     "output_width": 1,
     "pooled_shape": 1,
 }
-# Pad crops with negative pads; MaxUnpool and the transposed convolution take pads of any sign in practice.
-_EXEMPT = {"pads": ("Pad", "ConvTranspose", "MaxUnpool")}
 _AUTO_PADS = ("", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 
 
@@ -220,21 +218,16 @@ def check_axes(node: Node) -> None:
     first = node.input(0)
     if first is None or first.shape is None:
         return
-    rank = len(first.shape)
-    for name in ("axis", "axes"):
+    rank, axis_range = len(first.shape), traits_of(node).axis
+    for name in ("axis", "axes") if axis_range is not AxisRange.ELSEWHERE else ():
         data = node.attributes.get(name, [])
         for axis in data if isinstance(data, list) else [data]:
-            last = rank if node.op_type in _AXIS_BEHIND else rank - 1
-            if node.op_type not in _AXIS_ELSEWHERE and not -last - 1 <= axis <= last:
+            last = rank if axis_range is AxisRange.BEHIND else rank - 1
+            if not -last - 1 <= axis <= last:
                 raise ModelError(
                     f"{node.where}: attribute '{name}' is {shorten(data)}; the input '{first.name}' has {rank} "
                     f"dimensions, so it must be between {-last - 1} and {last}."
                 )
-
-
-# whose axis may point behind the last dimension, or into something else than the first input
-_AXIS_BEHIND = ("Flatten", "OneHot")
-_AXIS_ELSEWHERE = ("ConcatFromSequence", "SplitToSequence", "Unsqueeze")
 
 
 def check_types(node: Node, operator: Operator, captures: int = 0) -> None:
@@ -288,56 +281,6 @@ def _short(name: str) -> str:
     return _BY_NAME[name].get_type_name() if name in _BY_NAME else name
 
 
-def _check_convolution(node: Node) -> None:
-    data, weights = node.inputs[0], node.inputs[1]
-    if data is None or weights is None or weights.shape is None or len(weights.shape) < 3:
-        return
-    group = node.attributes.get("group", 1)
-    kernel = node.attributes.get("kernel_shape")
-    if kernel is not None and not _agree(tuple(kernel), weights.shape[2:]):
-        raise ModelError(f"{node.where}: kernel_shape {kernel} is not the weights' {list(weights.shape[2:])}.")
-    transposed = node.op_type == "ConvTranspose"
-    channels = data.shape[1] if data.shape is not None and len(data.shape) > 1 else None
-    if transposed:
-        if channels is not None and weights.shape[0] not in (None, channels):
-            raise ModelError(f"{node.where}: weight channels {weights.shape[0]} != input channels {channels}.")
-    elif channels is not None and weights.shape[1] is not None and weights.shape[1] * group != channels:
-        raise ModelError(
-            f"{node.where}: weight channels {weights.shape[1]} != input channels {channels} / groups {group}."
-        )
-    if weights.shape[0] is not None and weights.shape[0] % group:
-        raise ModelError(f"{node.where}: {weights.shape[0]} channels are no multiple of {group} groups.")
-    outputs = weights.shape[1] and weights.shape[1] * group if transposed else weights.shape[0]
-    bias = node.input(2) if node.op_type != "ConvInteger" else None
-    if bias is not None and bias.shape is not None and not _agree(bias.shape, (outputs,)):
-        raise ModelError(f"{node.where}: the bias has shape {list(bias.shape)}, not [{outputs}].")
-
-
-def _check_batch_normalization(node: Node) -> None:
-    data = node.inputs[0]
-    spatial = node.attributes.get("spatial", 1)
-    if data is None or data.shape is None or len(data.shape) < 2 or not spatial:
-        return
-    for value in node.inputs[1:]:
-        if value is not None and value.shape is not None and not _agree(value.shape, (data.shape[1],)):
-            raise ModelError(
-                f"{node.where}: '{value.name}' has shape {list(value.shape)}, not the channels [{data.shape[1]}]."
-            )
-
-
-def _check_gemm(node: Node) -> None:
-    a, b, c = (value.shape if value is not None else None for value in (node.input(0), node.input(1), node.input(2)))
-    if a is None or b is None or len(a) != 2 or len(b) != 2:
-        return
-    rows, inner = a[::-1] if node.attributes.get("transA", 0) else a
-    length, columns = b[::-1] if node.attributes.get("transB", 0) else b
-    if None not in (inner, length) and inner != length:
-        raise ModelError(f"{node.where}: the first matrix has {inner} columns, the second {length} rows.")
-    for extent, whole in zip(reversed(c or ()), (columns, rows)):
-        if None not in (extent, whole) and extent not in (1, whole):
-            raise ModelError(f"{node.where}: the bias of shape {list(c or ())} does not fit [{rows}, {columns}].")
-
-
 def check_reshape(node: Node) -> None:
     """ModelError when a Reshape would change the number of elements."""
     data, output = node.inputs[0], node.outputs[0]
@@ -345,26 +288,6 @@ def check_reshape(node: Node) -> None:
         return
     if math.prod(data.static_shape) != math.prod(output.static_shape):
         raise ModelError(f"{node.where}: {data} cannot take the shape {list(output.static_shape)}: the sizes differ.")
-
-
-def _agree(a: tuple[int | None, ...], b: tuple[int | None, ...]) -> bool:
-    return len(a) == len(b) and all(x is None or y is None or x == y for x, y in zip(a, b))
-
-
-_SHAPE_CHECKS: dict[str, Callable[[Node], None]] = {
-    "Conv": _check_convolution,
-    "ConvTranspose": _check_convolution,
-    "ConvInteger": _check_convolution,
-    "BatchNormalization": _check_batch_normalization,
-    "Gemm": _check_gemm,
-}
-
-
-def check_input_shapes(node: Node) -> None:
-    """ModelError when the inputs' shapes break a rule that ONNX's own shape inference does not check."""
-    check = _SHAPE_CHECKS.get(node.op_type)
-    if check is not None and node.domain == "":
-        check(node)
 
 
 def shorten(data: Any) -> str:

@@ -21,32 +21,20 @@ from cpuruntime.operators.reshape_targets import new_shape, to_target
 from cpuruntime.operators.schema import (
     Operator,
     check_axes,
-    check_input_shapes,
     check_reshape,
     check_types,
     get_operator,
     output_type,
 )
+from cpuruntime.operators.traits import DOMAIN, Folded, traits_of
 
 __all__ = ["evaluate", "infer_shapes", "reshape"]
 
-_OWN_DOMAIN = "cpuruntime"  # of operators that passes make, with their outputs' types and shapes
 # attributes of a Reshape that follows its input: the shapes it has seen
 _FROM, _TO = "reshaped_from", "reshaped_to"
 _MOST_KNOWN = 1024
 _MOST_KNOWN_FLOATS = 16
 _LIMIT = 2**63 - 1
-# what only moves integers, and so may move some that are not known
-_MOVES = ("Cast", "Concat", "Gather", "Identity", "Squeeze", "Unsqueeze")
-# whose outputs have the shape of the first input, which ONNX's inference does not say
-_LIKE_INPUT = ("Dropout", "GroupNormalization", "MeanVarianceNormalization")
-# what shapes are computed with; anything else stays unknown until the model runs
-_FOLDED = frozenset((
-    "Abs", "Add", "And", "Cast", "Ceil", "Concat", "ConstantOfShape", "CumSum", "Div", "Equal", "Expand", "Flatten",
-    "Floor", "Gather", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul",
-    "Neg", "NonZero", "Not", "Or", "Range", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Round",
-    "ScatterND", "Sign", "Size", "Slice", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where",
-))  # fmt: skip
 
 
 def infer_shapes(graph: Graph) -> dict[Value, np.ndarray]:
@@ -130,7 +118,7 @@ class _Inference:
 
     def run(self) -> dict[Value, np.ndarray]:
         for node in self._graph.nodes:
-            if node.domain != _OWN_DOMAIN:
+            if node.domain != DOMAIN:  # passes make outputs with types and shapes
                 self._infer(node)
         return {value: array for value, array in self._known.items() if array.dtype != object}
 
@@ -148,7 +136,9 @@ class _Inference:
         captures = len(node.attributes.get("captures", ()))
         check_types(node, operator, captures)
         check_axes(node)
-        check_input_shapes(node)
+        rule = traits_of(node).inputs
+        if rule is not None:
+            rule(node)
         known = [self._find(value) for value in node.inputs]
         if node.op_type == "ConstantOfShape" and not node.domain and _is_whole(known[0]):
             _infer_constant_of_shape(node, known[0])
@@ -184,7 +174,7 @@ class _Inference:
             _set_type(node, value, found.get(name))
             if value.element_type.is_dynamic():
                 value.element_type = output_type(node, operator, index)
-            if value.shape is None and node.op_type in _LIKE_INPUT and node.inputs[0] is not None:
+            if value.shape is None and traits_of(node).shape_of_first and node.inputs[0] is not None:
                 value.shape = node.inputs[0].shape
 
     def _remember(self, node: Node, known: list[np.ndarray | None]) -> None:
@@ -199,8 +189,9 @@ class _Inference:
                 self._known[output] = extents[node.attributes.get("start", 0) : node.attributes.get("end")]
             return
         arrays = [array for array in known if array is not None]
+        folded = traits_of(node).folded
         if (
-            node.op_type not in _FOLDED
+            folded < Folded.SHAPES
             or not arrays
             or len(arrays) != sum(value is not None for value in node.inputs)
             or not _is_small(output)
@@ -208,7 +199,7 @@ class _Inference:
             return
         if all(map(_is_whole, arrays)):
             result = _try_evaluate(node, known)
-        elif node.op_type in _MOVES:
+        elif folded is Folded.PARTLY:
             result = _try_move(node, known)
         else:
             return

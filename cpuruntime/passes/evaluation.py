@@ -10,7 +10,7 @@ from numpy.lib.stride_tricks import as_strided
 from cpuruntime.errors import InternalError
 from cpuruntime.graph import Node, Type, Value
 from cpuruntime.operators import shape_inference
-from cpuruntime.passes.operators import ACTIVATIONS, DOMAIN
+from cpuruntime.operators.traits import DOMAIN, function_traits
 
 _WINDOW = ("kernel_shape", "strides", "dilations", "pads", "group")
 
@@ -113,7 +113,7 @@ def _activate(node: Node, result: np.ndarray) -> np.ndarray:
         return _onnx("Gelu", 20, [result], approximate="tanh" if activation == "GeluTanh" else "none")
     if activation == "Clip":
         return np.clip(result, *np.array(arguments, np.float32))
-    named = dict(zip(ACTIVATIONS[activation], arguments))
+    named = dict(zip(function_traits(activation).epilogue or (), arguments))
     return _onnx(activation, 16, [result], **named)
 
 

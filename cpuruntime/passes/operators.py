@@ -18,9 +18,9 @@ Their values are f32, except Reshape's, which may have any type. Convolutional d
 | Elementwise | a, b, ... | `expression` of the inputs, element by element |
 | Reshape | x | the same elements in the shape of the output |
 
-Those before Silu have the attributes `activation` ("" or a key of ACTIVATIONS) and `activation_arguments` (floats). A
-residual has exactly the shape of the output and is added before the activation. w and bias may be any array views:
-transposed, or with strides of zero.
+Those before Silu have the attributes `activation` ("" or a function whose row in `operators.traits` has an `epilogue`)
+and `activation_arguments` (floats). A residual has exactly the shape of the output and is added before the activation.
+w and bias may be any array views: transposed, or with strides of zero.
 
 Elementwise has an expression of `ops.fused`, whose numbers are `numbers`. `views` has an entry for each input: None
 where the input broadcasts to the output's shape, else offset and strides, counted in elements, along the output's axes.
@@ -37,23 +37,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from cpuruntime.graph import Node, Type, Value
-
-DOMAIN = "cpuruntime"
-
-# Activations that the operators above apply to their result, and the names of their arguments, in order.
-ACTIVATIONS: dict[str, tuple[str, ...]] = {
-    "Relu": (),
-    "Clip": ("low", "high"),
-    "LeakyRelu": ("alpha",),
-    "Sigmoid": (),
-    "HardSigmoid": ("alpha", "beta"),
-    "HardSwish": (),
-    "Tanh": (),
-    "Silu": (),
-    "Swish": ("alpha",),
-    "Gelu": (),
-    "GeluTanh": (),
-}
+from cpuruntime.operators.traits import DOMAIN as DOMAIN
 
 # Operators with weights, a bias and a residual; those and others apply an activation.
 WEIGHTED = ("Conv", "ConvTranspose", "FullyConnected")

@@ -36,6 +36,17 @@ def test_operators_that_make_no_numbers_of_unused_lanes_leave_the_blocks() -> No
     compare(n.model())
 
 
+@pytest.mark.parametrize("size", [6, 20])
+@pytest.mark.parametrize("op_type", ["Sqrt", "Exp"])
+def test_lanes_without_a_channel_may_hold_what_a_function_has_no_number_for(op_type: str, size: int) -> None:
+    """About 50 and e in each channel, sqrt(-50) and exp(100) in the lanes, which no weight may meet."""
+    n = Net()
+    y = n("Abs", n("Add", n.conv(n.input(1, 3, size, size), 3, 5), n.constant(np.full((5, 1, 1), 100))))
+    z = n("Sub", y, n.constant(50)) if op_type == "Sqrt" else n("Sub", n.constant(100), y)
+    n.output(n.conv(n(op_type, z), 5, 8))
+    compare(n.model(), tolerance=1e-4)  # the difference of numbers near 100 cancels digits
+
+
 def test_channels_last_joins_a_residual_in_blocks() -> None:
     n = Net()
     y = n.conv(n.input(2, 4, 8, 6), 4, 32)

@@ -9,6 +9,7 @@ import cpuruntime as ov
 from cpuruntime import passes
 from cpuruntime.graph import Graph, Node, Type, Value
 from cpuruntime.operators.demand import Demand, NodeDemand, demand_of
+from cpuruntime.operators.traits import DOMAIN, TRAITS
 
 
 def value(name: str, *shape: int | None) -> Value:
@@ -20,7 +21,8 @@ def constant(name: str, *shape: int) -> Value:
 
 
 def demand(op_type: str, inputs: list[Value | None], outputs: list[Value], **attributes: object) -> NodeDemand:
-    node = Node(op_type, "n", inputs, outputs, attributes)  # type: ignore[arg-type]
+    domain = "" if op_type in TRAITS[""] else DOMAIN
+    node = Node(op_type, "n", inputs, outputs, attributes, domain)  # type: ignore[arg-type]
     (found,) = demand_of(Graph("g", [v for v in inputs if v and v.constant is None], outputs, [node])).nodes
     return found
 
@@ -45,6 +47,19 @@ def test_products(op_type: str, inputs: list[Value | None], output: tuple[int, .
     assert found.activations == 4 * elements
     assert found.weights == sum(v.constant.nbytes for v in inputs if v and v.constant is not None)
     assert found.working_set == found.activations + found.weights
+
+
+def test_the_passes_transposed_convolution_has_its_outputs_first() -> None:
+    inputs: list[Value | None] = [value("x", 1, 4, 5, 5), constant("w", 6, 2, 2, 2)]
+    node = Node("ConvTranspose", "n", inputs, [value("y", 1, 6, 10, 10)], {"group": 2}, DOMAIN)
+    (found,) = demand_of(Graph("g", inputs[:1], node.outputs, [node])).nodes  # type: ignore[arg-type]
+    assert found.flops == 2 * 100 * 3 * 4
+
+
+@pytest.mark.parametrize(("equation", "multiply_adds"), [("bij,jk->bik", 2 * 3 * 4 * 5), ("b..., ...->b", 2 * 3 * 5)])
+def test_einsum(equation: str, multiply_adds: int) -> None:
+    inputs: list[Value | None] = [value("x", 2, 3, 4), value("y", 4, 5)]
+    assert demand("Einsum", inputs, [value("z", 2, 3, 5)], equation=equation).flops == 2 * multiply_adds
 
 
 def test_a_transposed_operand_of_gemm() -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from cpuruntime.graph import Graph, Node, Value
+from cpuruntime.operators.traits import traits_of
 from cpuruntime.passes.editor import Editor
 from cpuruntime.passes.operators import (
     ACTIVATED,
-    ACTIVATIONS,
     DOMAIN,
     WEIGHTED,
     all_f32,
@@ -33,15 +33,16 @@ def run(graph: Graph) -> bool:
 
 
 def activation_of(node: Node) -> tuple[str, list[float]] | None:
-    """The activation that `node` applies to its first input, by its name and arguments in ACTIVATIONS."""
-    if node.op_type not in ACTIVATIONS or node.domain not in ("", DOMAIN) or not all_f32(*node.inputs):
+    """The activation that `node` applies to its first input, by its name, and its arguments."""
+    arguments = traits_of(node).epilogue
+    if arguments is None or not all_f32(*node.inputs):
         return None
     if node.op_type == "Gelu":
         return ("GeluTanh" if node.attributes.get("approximate", "none") == "tanh" else "Gelu"), []
     if node.op_type == "Clip":
         bounds = clip_bounds(node)
         return None if bounds is None else ("Clip", bounds)
-    return node.op_type, [float(node.attributes[name]) for name in ACTIVATIONS[node.op_type]]
+    return node.op_type, [float(node.attributes[name]) for name in arguments]
 
 
 def _take_activation(editor: Editor, node: Node) -> None:

@@ -9,8 +9,10 @@ from math import frexp
 import numpy as np
 
 from cpuruntime.graph import Node, Type, Value
+from cpuruntime.operators.traits import traits_of
 from cpuruntime.ops.functions.activations import ACTIVATIONS
-from cpuruntime.passes.operators import DOMAIN, all_f32, is_internal, is_onnx, scalar
+from cpuruntime.ops.fused import BOOL, FLOAT, FUNCTIONS
+from cpuruntime.passes.operators import all_f32, is_internal, is_onnx, scalar
 from cpuruntime.passes.simplify.clamps import clip_bounds
 
 
@@ -27,9 +29,7 @@ Operand = Value | np.ndarray | float | Earlier
 Spelling = list[tuple[str, list[Operand]]]
 """Instructions by the names of `ops.fused.FUNCTIONS`; the last one's result is the operator's."""
 
-_ARITHMETIC = ("Add", "Div", "Max", "Min", "Mul", "PRelu", "Pow", "Sub")
-_COMPARISONS = ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")
-_LOGIC = ("And", "Or", "Xor", "Not")
+_KINDS = {Type.f32: FLOAT, Type.boolean: BOOL}
 
 
 def spell(node: Node) -> Spelling | None:
@@ -38,23 +38,17 @@ def spell(node: Node) -> Spelling | None:
         return None
     if is_internal(node, "Add", "ScaleShift"):
         return _SPECIAL[node.op_type](node) + _activation(node)
-    if node.domain not in ("", DOMAIN):
+    if not traits_of(node).elementwise:
         return None
     if node.op_type in ACTIVATIONS and all_f32(*node.inputs):
         return _unary(node)
-    if is_onnx(node, *_ARITHMETIC, *_COMPARISONS) and len(node.inputs) == 2 and all_f32(*node.inputs):
+    if node.op_type in FUNCTIONS and [_kind(value) for value in node.inputs] == list(FUNCTIONS[node.op_type].takes):
         return _SPECIAL.get(node.op_type, _plain)(node)
-    if is_onnx(node, "IsNaN") and all_f32(*node.inputs):
-        return _plain(node)
-    if is_onnx(node, *_LOGIC) and _all_bool(*node.inputs):
-        return _plain(node)
-    if is_onnx(node, "Where") and all_f32(*node.inputs[1:]):
-        return _plain(node)
     return _cast(node) if is_onnx(node, "Cast") else None
 
 
-def _all_bool(*values: Value | None) -> bool:
-    return all(value is not None and value.element_type is Type.boolean for value in values)
+def _kind(value: Value | None) -> str | None:
+    return None if value is None else _KINDS.get(value.element_type)
 
 
 def _operand(value: Value | None) -> Operand:

@@ -11,29 +11,13 @@ import onnx
 from cpuruntime.errors import UnsupportedError
 from cpuruntime.graph import Graph, Node, Type, Value
 from cpuruntime.operators.shape_inference import evaluate, infer_shapes
+from cpuruntime.operators.traits import Folded, traits_of
 from cpuruntime.passes.editor import Editor
 
 # A result larger than this is computed at run time, unless it is no larger than what it is made of.
 LARGEST_RESULT = 64 << 20
 # A constant of one repeated element takes no memory at any size; no more than these bytes of it are read.
 LARGEST_VIEW = 1 << 30
-
-_NEVER = {
-    "Bernoulli",
-    "Dropout",
-    "If",
-    "Loop",
-    "Multinomial",
-    "RandomNormal",
-    "RandomNormalLike",
-    "RandomUniform",
-    "RandomUniformLike",
-    "Scan",
-    "SequenceMap",
-}
-
-# Their results may be far larger than their inputs, so that their size must be known before they are computed.
-_GROWING = {"CenterCropPad", "Expand", "OneHot", "Pad", "Range", "Resize", "Tile", "Upsample"}
 
 
 def run(graph: Graph) -> bool:
@@ -76,7 +60,7 @@ def _results(node: Node) -> list[np.ndarray] | None:
         if value is not None and value.constant is None:
             return None
         arrays.append(None if value is None else value.constant)
-    if node.op_type in _NEVER or _is_too_large(node) or _has_subgraph(node):
+    if traits_of(node).folded is Folded.NEVER or _is_too_large(node) or _has_subgraph(node):
         return None
     results = _compute(node, arrays)
     return results if results is not None and _agree(node.outputs, results) else None
@@ -90,7 +74,7 @@ def _is_too_large(node: Node) -> bool:
     if node.op_type == "ConstantOfShape":
         return False
     if any(not value.is_static for value in node.outputs if value.name):
-        return node.op_type in _GROWING
+        return traits_of(node).grows
     made = sum(_bytes(value) for value in node.outputs if value.name)
     return made > LARGEST_RESULT and made > sum(_bytes(value) for value in node.inputs if value is not None)
 

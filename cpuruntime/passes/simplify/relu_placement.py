@@ -3,23 +3,9 @@
 from __future__ import annotations
 
 from cpuruntime.graph import Graph, Node, Value
+from cpuruntime.operators.traits import traits_of
 from cpuruntime.passes.editor import Editor
-from cpuruntime.passes.operators import DOMAIN, all_f32, is_internal, is_onnx, merge_origins
-from cpuruntime.passes.simplify.clamps import clip_bounds
-
-_NEVER_NEGATIVE = {"Abs", "Exp", "HardSigmoid", "Relu", "Sigmoid", "Softmax", "Softplus", "Sqrt"}
-_KEEPS_SIGN = {
-    "AveragePool",
-    "ChannelShuffle",
-    "Concat",
-    "Gather",
-    "GlobalAveragePool",
-    "GlobalMaxPool",
-    "Reshape",
-    "Slice",
-    "Split",
-    "Transpose",
-}
+from cpuruntime.passes.operators import all_f32, is_internal, is_onnx, merge_origins
 
 
 def run(graph: Graph) -> bool:
@@ -28,8 +14,6 @@ def run(graph: Graph) -> bool:
     editor = Editor(graph)
     positive: set[Value] = set()
     for node in editor.nodes():
-        if node.domain not in ("", DOMAIN):
-            continue
         if is_onnx(node, "Relu") and all_f32(*node.inputs):
             source = node.inputs[0]
             if source in positive:
@@ -43,23 +27,8 @@ def run(graph: Graph) -> bool:
 
 
 def _is_never_negative(node: Node, positive: set[Value]) -> bool:
-    if node.op_type in _NEVER_NEGATIVE:
-        return True
-    if is_onnx(node, "Clip"):
-        bounds = clip_bounds(node)
-        return bounds is not None and min(bounds) >= 0
-    if node.op_type == "MaxPool":
-        return node.inputs[0] in positive and _window_touches_data(node)
-    if node.op_type == "Concat":
-        return all(value in positive for value in node.inputs)
-    return node.op_type in _KEEPS_SIGN and node.inputs[0] in positive
-
-
-def _window_touches_data(pool: Node) -> bool:
-    """Whether no window lies in the padding alone, where the result is the lowest number."""
-    kernel = pool.attributes["kernel_shape"]
-    pads = pool.attributes.get("pads", [])
-    return max(pool.attributes.get("dilations", [1])) == 1 and all(p < k for p, k in zip(pads, kernel + kernel))
+    rule = traits_of(node).sign
+    return rule is not None and rule(node, [value in positive for value in node.inputs])
 
 
 def _move(editor: Editor, relu: Node, positive: set[Value]) -> None:

@@ -7,6 +7,7 @@ from math import inf
 from cpuruntime.compiler.isa import LANES
 from cpuruntime.compiler.typed import SIZES
 from cpuruntime.graph import Node, Type, Value
+from cpuruntime.operators.traits import traits_of
 from cpuruntime.ops.elementwise import BINARY, UNARY, binary_kernel, cast_kernel, unary_kernel, where_kernel
 from cpuruntime.ops.functions.activations import ACTIVATIONS
 from cpuruntime.ops.tiles import loops
@@ -23,12 +24,6 @@ from cpuruntime.program.plan.epilogue import clamp_limits
 from cpuruntime.program.plan.lowering import Layout, lowering
 from cpuruntime.program.plan.planner import Planner
 
-# Operators that turn the zeros in unused lanes into numbers; others may make them infinite or NaN.
-FINITE_AT_ZERO = {
-    "Abs", "Add", "Asinh", "Atan", "Ceil", "Celu", "Clip", "Cos", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid",
-    "HardSwish", "LeakyRelu", "Max", "Min", "Mish", "Mul", "Neg", "PRelu", "Relu", "Round", "Selu", "Shrink", "Sigmoid",
-    "Sign", "Silu", "Sin", "Softplus", "Softsign", "Sqrt", "Sub", "Swish", "Tanh", "ThresholdedRelu",
-}  # fmt: skip
 BINARY_OPERATORS = sorted({op for op, _ in BINARY} - {"FMod"})
 UNARY_OPERATORS = sorted({op for op, _ in UNARY} - {"GeluTanh", "Silu", "Square"})
 
@@ -66,7 +61,7 @@ def _clip_bounds(node: Node) -> list[float] | None:
 
 def _follows(node: Node) -> bool:
     channels = node.outputs[0].static_shape[1]
-    return _first(node).element_type == Type.f32 and (node.op_type in FINITE_AT_ZERO or channels % LANES == 0)
+    return _first(node).element_type == Type.f32 and (traits_of(node).finite or channels % LANES == 0)
 
 
 def _check_unary(node: Node) -> str | None:

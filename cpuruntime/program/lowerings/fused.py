@@ -9,9 +9,9 @@ import numpy as np
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.graph import Node, Type, Value
+from cpuruntime.operators.traits import function_traits
 from cpuruntime.ops.fused import BOOL, INPUTS, Expression, fused_kernel, input_types
 from cpuruntime.ops.tiles import loops
-from cpuruntime.program.lowerings.elementwise import FINITE_AT_ZERO
 from cpuruntime.program.lowerings.elementwise_steps import Walk, blocked_shape, blocked_walk, operand_walk, plain_walk
 from cpuruntime.program.plan.layout import fits_blocked
 from cpuruntime.program.plan.lowering import Layout, lowering
@@ -23,7 +23,7 @@ def _follows(node: Node) -> bool:
     """Whether the operands can be read in blocks, and the unused lanes stay numbers."""
     output = node.outputs[0]
     whole = output.static_shape[1] % LANES == 0
-    if not whole and not all(op in FINITE_AT_ZERO for op, _ in node.attributes["expression"]):
+    if not whole and not all(function_traits(op).finite for op, _ in node.attributes["expression"]):
         return False
     return all(
         fits_blocked(value, output) if view is None else whole and view[2] == 1 and value.element_type == Type.f32

@@ -47,6 +47,7 @@ class Lowering:
 
 
 TABLE: dict[tuple[str, str], Lowering] = {}
+"""The lowerings by domain and operator."""
 
 
 def _no_check(node: Node) -> str | None:

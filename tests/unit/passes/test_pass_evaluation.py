@@ -8,10 +8,10 @@ from support.interpreter import OPERATORS, run_node
 
 from cpuruntime.errors import InternalError
 from cpuruntime.graph import Node, Type, Value
+from cpuruntime.operators.traits import DOMAIN, TRAITS
 from cpuruntime.passes import evaluate
-from cpuruntime.passes.operators import ACTIVATIONS, DOMAIN
 
-ARGUMENTS = {"low": -0.5, "high": 0.75, "alpha": 0.3, "beta": 0.4}
+ARGUMENTS = {"min": -0.5, "max": 0.75, "alpha": 0.3, "beta": 0.4}
 
 
 def internal(op_type: str, *shapes: tuple[int, ...] | None, **attributes: object) -> tuple[Node, list]:
@@ -30,9 +30,12 @@ def check(op_type: str, *shapes: tuple[int, ...] | None, **attributes: object) -
     np.testing.assert_allclose(found, expected, 1e-5, 1e-5)
 
 
-@pytest.mark.parametrize("activation", ["", *ACTIVATIONS])
+EPILOGUES = {name: row.epilogue for rows in TRAITS.values() for name, row in rows.items() if row.epilogue is not None}
+
+
+@pytest.mark.parametrize("activation", ["", *EPILOGUES])
 def test_every_activation(activation: str) -> None:
-    arguments = [ARGUMENTS[name] for name in ACTIVATIONS.get(activation, ())]
+    arguments = [ARGUMENTS[name] for name in EPILOGUES.get(activation, ())]
     check("Add", (2, 3, 4), (3, 1), activation=activation, activation_arguments=arguments)
 
 
