@@ -11,9 +11,8 @@ import pytest
 from support.onnx_models import one_input, two_inputs
 
 import cpuruntime as ov
+from cpuruntime.devices.cpu.compilation import Compilation
 from cpuruntime.devices.cpu.streams import calibration
-from cpuruntime.operators.demand import Demand
-from cpuruntime.program.plan.weights import WeightStore
 from cpuruntime.properties import Settings, of_device
 from cpuruntime.store import Folder
 
@@ -30,7 +29,7 @@ def rates(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[tuple[int, int]
     """What the measurement finds, by streams and threads; entries are made and changed by tests."""
     found: dict[tuple[int, int], float] = {}
 
-    def measure(trials: Any, plans: Any, budget: float) -> list[float]:
+    def measure(compilation: Any, plans: Any, budget: float) -> list[float]:
         return [found.get((len(plan.shares), plan.threads), 1.0) for plan in plans]
 
     monkeypatch.setattr(calibration, "_measure", measure)
@@ -119,7 +118,7 @@ def test_every_keyed_setting_changes_the_key(name: str) -> None:
     graph = ov.Core().read_model(two_inputs()).graph
     known = of_device("CPU")
     one, other = (
-        calibration.Trials(graph, graph, WeightStore(), settings, ov.Topology.read(), Demand()).key
+        calibration.key(Compilation.of(graph, settings))
         for settings in (Settings(known), Settings(known, {name: known[name].default}))
     )
     assert one != other

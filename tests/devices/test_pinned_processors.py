@@ -312,7 +312,8 @@ def processors(plan: StreamPlan) -> list[int]:
 
 def placed(topology: Topology, **config: object) -> tuple[StreamPlan, Lease | None]:
     settings = Settings(of_device("CPU"), config)
-    return place(partial(plan_streams, settings), settings, topology, "recorded")
+    with Ledger().open() as snapshot:
+        return place(partial(plan_streams, settings), settings, topology, snapshot, "recorded")
 
 
 SMT = Topology(tuple(Cpu(i, i % 4, i % 4 // 2) for i in range(8)))

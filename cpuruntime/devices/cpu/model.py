@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from cpuruntime.compiler import isa
+from cpuruntime.devices.cpu.compilation import Compilation
 from cpuruntime.devices.cpu.explain import MeasuringRequest, explain_steps, measure_steps
 from cpuruntime.devices.cpu.programs import Programs
 from cpuruntime.devices.cpu.request import LEVELS, CpuRequest
-from cpuruntime.devices.cpu.streams import effects
+from cpuruntime.devices.cpu.streams import ignored
 from cpuruntime.devices.cpu.streams.placement import newcomers
+from cpuruntime.devices.cpu.streams.setup import StreamSetup
 from cpuruntime.devices.explanation import Explanation
 from cpuruntime.devices.interface import DeviceModel
 from cpuruntime.errors import Error
-from cpuruntime.graph import Graph
-from cpuruntime.hints import StreamPlan
-from cpuruntime.host.ledger import Lease, Ledger
-from cpuruntime.program.plan.weights import WeightStore
+from cpuruntime.host.ledger import Ledger
 from cpuruntime.properties import Settings
 from cpuruntime.properties.hint import SchedulingCoreType
 from cpuruntime.streams.base import Executor
@@ -27,40 +25,21 @@ from cpuruntime.streams.executor import create_executor
 class CpuModel(DeviceModel):
     """A graph, its programs, and one executor. Requests of any thread share it."""
 
-    def __init__(
-        self,
-        graph: Graph,
-        settings: Settings,
-        plan: StreamPlan,
-        optimised: Graph | None = None,
-        weights: WeightStore | None = None,
-        lease: Lease | None = None,
-        given_back: Callable[[], None] | None = None,
-    ) -> None:
-        """Plan the program and start the streams.
-
-        Args:
-            graph: the model.
-            settings: parsed.
-            plan: the streams.
-            optimised: of a model of static shapes the graph after the passes, which loses its constants here.
-            weights: packed constants that other programs of the same constants share, by default the model's own.
-            lease: that of the streams' processors.
-            given_back: called when the streams have ended.
-        """
-        self.programs = Programs(graph, settings, plan, optimised, weights)
+    def __init__(self, compilation: Compilation, setup: StreamSetup) -> None:
+        """Plan the program and start the streams."""
+        settings, plan = compilation.settings, setup.plan
+        self.programs = Programs(compilation, plan)
         self._settings = settings
-        self._streams = plan
-        self._lease = lease
+        self._setup = setup
         self._closed = False
         super().__init__(self.programs.inputs, self.programs.outputs, self._resolved(settings))
         shares = plan.shares
         sizes, cpus = [len(share) for share in shares], [cpu for share in shares for cpu in share]
         level = LEVELS[settings.value("MODEL_PRIORITY")]
-        self.executor: Executor = create_executor(len(shares), sizes, cpus, plan.pin, given_back, level)
+        self.executor: Executor = create_executor(len(shares), sizes, cpus, plan.pin, setup.on_end, level)
 
     def _resolved(self, settings: Settings) -> dict[str, Any]:
-        plan = self._streams
+        plan = self._setup.plan
         return {
             **settings.resolved(),
             "NETWORK_NAME": self.programs.name,
@@ -86,12 +65,13 @@ class CpuModel(DeviceModel):
 
     def explain(self, measure: bool = False) -> Explanation:
         """The steps of the program used last, and how the streams were chosen."""
-        plan = self._streams
+        plan = self._setup.plan
         decisions = [f"kernels are compiled for {isa.current().name}", *plan.sentences()]
         decisions += self.executor.unpinned
-        if self._lease is not None and self._lease.is_held:
-            decisions += newcomers(self._lease, Ledger().holders())
-        decisions += effects.sentences(self._settings, self.programs.is_static)
+        lease = self._setup.lease
+        if lease is not None and lease.is_held:
+            decisions += newcomers(lease, Ledger().holders())
+        decisions += ignored.sentences(self._settings, self.programs.is_static)
         programs = self.programs.cached()
         if not programs:
             decisions.append("the model has dynamic shapes: its steps are planned at the first inference")

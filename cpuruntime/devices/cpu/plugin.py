@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import platform
-from functools import partial
 from typing import Any
 
 from cpuruntime import passes
 from cpuruntime.compiler import isa
+from cpuruntime.devices.cpu.compilation import Compilation
 from cpuruntime.devices.cpu.latency.model import compile_for_target
 from cpuruntime.devices.cpu.model import CpuModel
-from cpuruntime.devices.cpu.streams.calibration import Trials, calibrate
-from cpuruntime.devices.cpu.streams.dry_run import forecast
-from cpuruntime.devices.cpu.streams.effects import why_not_calibrated
-from cpuruntime.devices.cpu.streams.placement import place, unreserved
+from cpuruntime.devices.cpu.streams.calibration import calibrate
+from cpuruntime.devices.cpu.streams.dry_run import dry_run
+from cpuruntime.devices.cpu.streams.setup import set_up_streams
 from cpuruntime.devices.interface import DeviceModel, Plugin
 from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.graph import Graph
-from cpuruntime.hints import StreamPlan, plan_streams
+from cpuruntime.hints import StreamPlan
 from cpuruntime.host.ledger import Ledger
 from cpuruntime.host.processor import processor_name
 from cpuruntime.host.topology import Topology
-from cpuruntime.operators.demand import demand_of
 from cpuruntime.program.lowerings.catalogue import find
-from cpuruntime.program.plan.weights import WeightStore
 from cpuruntime.properties import Settings
 
 
@@ -50,7 +47,7 @@ class CpuPlugin(Plugin):
 
     def query(self, graph: Graph, settings: Settings) -> set[str]:
         """The nodes that run on kernels; of a graph with dynamic shapes none is known yet."""
-        if not _is_static(graph):
+        if not all(value.is_static for value in graph.inputs):
             raise InvalidArgumentError("query_model needs static input shapes; reshape the model first.")
         optimised = passes.run(graph)
         slow = {origin for node in optimised.nodes if isinstance(find(node), str) for origin in node.origins}
@@ -58,31 +55,16 @@ class CpuPlugin(Plugin):
 
     def plan(self, graph: Graph, settings: Settings, topology: Topology | None = None) -> StreamPlan:
         """The streams of a compilation on a machine, by default this one as it is now. Nothing is measured."""
-        return forecast(graph, passes.run(graph) if _is_static(graph) else None, settings, topology)
+        return dry_run(Compilation.of(graph, settings, topology), Ledger() if topology is None else None)
 
     def compile(self, graph: Graph, settings: Settings) -> DeviceModel:
         """Choose the streams, plan the model's program, and start them."""
-        optimised = passes.run(graph) if _is_static(graph) else None
-        demand = demand_of(optimised or graph)
-        topology = Topology.read()
-        if settings.value("LATENCY_TARGET_MS"):
-            return compile_for_target(graph, optimised, settings, topology, demand)
-        weights = chosen = None
-        if settings.value("STREAMS_CALIBRATION_MS") and not why_not_calibrated(settings, optimised is not None):
-            assert optimised is not None
-            weights = WeightStore()
-            left, _ = unreserved(topology, Ledger().holders())
-            chosen = calibrate(Trials(graph, optimised, weights, settings, left, demand))
-        planner = partial(plan_streams, settings, demand=demand, sizes=chosen)
-        plan, lease = place(planner, settings, topology, graph.name)
+        compilation = Compilation.of(graph, settings)
+        setup = set_up_streams(compilation, calibrate, Ledger())
         try:
-            given_back = None if lease is None else lease.release
-            return CpuModel(graph, settings, plan, optimised, weights, lease, given_back)
+            if settings.value("LATENCY_TARGET_MS"):
+                return compile_for_target(compilation, setup)
+            return CpuModel(compilation, setup)
         except BaseException:
-            if lease is not None:
-                lease.release()
+            setup.release()
             raise
-
-
-def _is_static(graph: Graph) -> bool:
-    return all(value.is_static for value in graph.inputs)

@@ -8,6 +8,7 @@ from collections import OrderedDict
 
 from cpuruntime import passes
 from cpuruntime.devices.cpu.batch_split import by_sample
+from cpuruntime.devices.cpu.compilation import Compilation
 from cpuruntime.devices.cpu.progress import CompileProgress
 from cpuruntime.devices.ports import PortInfo
 from cpuruntime.graph import Graph, PartialShape
@@ -16,10 +17,8 @@ from cpuruntime.host.memory import check_fits
 from cpuruntime.host.processor import processor_name
 from cpuruntime.operators.shape_inference import reshape
 from cpuruntime.program.plan.planner import FallbackStep, Planner
-from cpuruntime.program.plan.weights import WeightStore
 from cpuruntime.program.program import Program
 from cpuruntime.program.tuning.tuner import create_tuner
-from cpuruntime.properties import Settings
 
 log = logging.getLogger("cpuruntime")
 
@@ -33,11 +32,8 @@ class Programs:
     """Plans programs and caches them; may be used from several threads.
 
     Args:
-        graph: the model; one of static shapes is planned at once.
-        settings: parsed.
+        compilation: the model; one of static shapes is planned at once, and its optimised graph loses its constants.
         plan: the streams.
-        optimised: of a model of static shapes the graph after the passes, which loses its constants here.
-        weights: packed constants that other programs of the same constants share, by default the model's own.
 
     Attributes:
         name: the model's name.
@@ -46,28 +42,22 @@ class Programs:
         profiled: whether each step of an inference is timed.
     """
 
-    def __init__(
-        self,
-        graph: Graph,
-        settings: Settings,
-        plan: StreamPlan,
-        optimised: Graph | None = None,
-        weights: WeightStore | None = None,
-    ) -> None:
+    def __init__(self, compilation: Compilation, plan: StreamPlan) -> None:
+        graph, settings = compilation.graph, compilation.settings
         self.name = graph.name
         self.inputs, self.outputs = PortInfo.inputs_of(graph), PortInfo.outputs_of(graph)
-        self.is_static = all(value.is_static for value in graph.inputs)
+        self.is_static = compilation.is_static
         self.profiled: bool = settings.value("PERF_COUNT")
         self._exact: bool = settings.value("EXECUTION_MODE_HINT") == "ACCURACY"
         self._streams = plan
-        self._weights = weights or WeightStore(planned_once=self.is_static)
+        self._weights = compilation.weights
         self._tuner = create_tuner(settings.value("TUNING_BUDGET_MS") / 1000, processor_name(), graph)
         self._graph = None if self.is_static else graph.clone()
         self._cached: OrderedDict[Shapes, Program] = OrderedDict()
         self._lock = threading.Lock()
-        if self.is_static:
+        if compilation.optimised is not None:
             shapes = tuple(value.static_shape for value in graph.inputs)
-            self._cached[shapes] = self._planned(graph, optimised or passes.run(graph))
+            self._cached[shapes] = self._planned(graph, compilation.optimised)
 
     def of(self, shapes: Shapes) -> Program:
         """The program for inputs of these shapes, planned when they are new; the least recently used is evicted."""

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
+from cpuruntime.devices.cpu.compilation import Compilation
 from cpuruntime.devices.cpu.latency.admission import Admission, Setting
 from cpuruntime.devices.cpu.latency.batches import Batches, plan_batches
 from cpuruntime.devices.cpu.latency.gate import Gate
 from cpuruntime.devices.cpu.latency.request import BoundedRequest
 from cpuruntime.devices.cpu.model import CpuModel
 from cpuruntime.devices.cpu.streams.calibration import all_at_once
-from cpuruntime.devices.cpu.streams.effects import tries_other_streams
-from cpuruntime.devices.cpu.streams.placement import place
+from cpuruntime.devices.cpu.streams.ignored import tries_other_streams
+from cpuruntime.devices.cpu.streams.setup import StreamSetup
 from cpuruntime.devices.explanation import Explanation
 from cpuruntime.devices.interface import DeviceModel, DeviceRequest
-from cpuruntime.graph import Graph
 from cpuruntime.hints import StreamPlan, StreamSizes, counted, plan_streams
-from cpuruntime.host.ledger import Lease
-from cpuruntime.host.topology import Topology
-from cpuruntime.operators.demand import Demand
-from cpuruntime.program.plan.weights import WeightStore
-from cpuruntime.properties import Settings
 
 MEASURED_SECONDS = 0.2
 """For so long each setting runs, to see what one inference takes; and for one inference of each stream at least."""
@@ -31,68 +27,43 @@ MOST_REQUESTS = 256
 """How many requests in flight a model asks for at most, however many could wait within its target; arbitrary."""
 
 
-def compile_for_target(
-    graph: Graph, optimised: Graph | None, settings: Settings, topology: Topology, demand: Demand
-) -> LatencyTargetModel:
-    """The model with every setting of streams that may be of use for its LATENCY_TARGET_MS, measured.
+def compile_for_target(compilation: Compilation, setup: StreamSetup) -> LatencyTargetModel:
+    """Compile a model with each variant of streams that may be of use for its LATENCY_TARGET_MS, and measure them.
 
     Args:
-        graph: the model.
-        optimised: of a model of static shapes the graph after the passes; other models have one setting only.
-        settings: parsed; streams that they ask for are the only setting.
-        topology: the processors that the process may use.
-        demand: what the model asks of the machine.
+        compilation: the model; one of dynamic shapes has one variant only, as has one whose settings fix the streams.
+        setup: the streams of the hints; the other variants have the same processors.
     """
-
-    def planner(left: Topology) -> StreamPlan:
-        return plan_streams(settings, left, demand)
-
-    plan, lease = place(planner, settings, topology, graph.name)
-    try:
-        plans = [plan]
-        if tries_other_streams(settings, optimised is not None):
-            plans += _others(plan, settings, topology, demand)
-        return _measured(graph, optimised, settings, demand, plans, lease)
-    except BaseException:
-        if lease is not None:
-            lease.release()
-        raise
+    plans = [setup.plan]
+    if tries_other_streams(compilation.settings, compilation.is_static):
+        plans += _others(setup.plan, compilation)
+    on_end = None if setup.lease is None else setup.lease.after(len(plans))
+    return _measured(compilation, [replace(setup, plan=plan, on_end=on_end) for plan in plans])
 
 
-def _others(plan: StreamPlan, settings: Settings, topology: Topology, demand: Demand) -> Iterator[StreamPlan]:
+def _others(plan: StreamPlan, compilation: Compilation) -> Iterator[StreamPlan]:
     """Plans of streams of 1, 2, 4 ... threads on the same processors."""
     cpus = {cpu for share in plan.shares for cpu in share}
-    within = topology.restricted(cpus)
+    within = compilation.topology.restricted(cpus)
     seen = {tuple(map(len, plan.shares))}
-    sizes = {min(2**power, len(cpus)) for power in range(len(cpus).bit_length() + 1)}
-    for threads in sorted(sizes):
-        chosen = StreamSizes(len(cpus) // threads, threads, "streams of another size, for a latency target")
-        other = plan_streams(settings, within, demand, chosen)
+    for threads in sorted({min(2**power, len(cpus)) for power in range(len(cpus).bit_length() + 1)}):
+        sizes = StreamSizes(len(cpus) // threads, threads, "streams of another size, for a latency target")
+        other = plan_streams(compilation.settings, within, compilation.demand, sizes)
         if tuple(map(len, other.shares)) not in seen:
             seen.add(tuple(map(len, other.shares)))
             yield other
 
 
-def _measured(
-    graph: Graph,
-    optimised: Graph | None,
-    settings: Settings,
-    demand: Demand,
-    plans: Sequence[StreamPlan],
-    lease: Lease | None,
-) -> LatencyTargetModel:
-    """Models for these plans, without those that are of no use: slower to serve and to end than another one."""
-    weights = WeightStore()
-    given_back = None if lease is None else lease.after(len(plans))
-    models = [
-        CpuModel(graph, settings, plan, optimised and optimised.clone(), weights, lease, given_back) for plan in plans
-    ]
+def _measured(compilation: Compilation, setups: Sequence[StreamSetup]) -> LatencyTargetModel:
+    """Models with these streams, without those that take longer for one inference and serve fewer than another."""
+    settings = compilation.settings
+    models = [CpuModel(compilation.clone(), setup) for setup in setups]
     target = settings.value("LATENCY_TARGET_MS")
     found = []
     for model in models:
         sizes = [stream.threads for stream in model.executor.streams]
         service = int(target * 1e6 / 2)
-        if optimised is not None:
+        if compilation.is_static:
             requests = [model.create_request() for _ in sizes]
             all_at_once(requests, 0)
             service = int(1e9 * len(sizes) / all_at_once(requests, MEASURED_SECONDS))
@@ -104,8 +75,8 @@ def _measured(
     batches = []
     for index in kept:
         own = Batches(models[index])
-        if optimised is not None and demand.is_for_weights and not settings.value("PERF_COUNT"):
-            own = plan_batches(models[index], graph, found[index].service, int(target * 1e6))
+        if compilation.is_static and compilation.demand.is_for_weights and not settings.value("PERF_COUNT"):
+            own = plan_batches(models[index], compilation.graph, found[index].service, int(target * 1e6))
         found[index].batches = own.times
         batches.append(own)
     admission = Admission(int(target * 1e6), settings.value("LATENCY_PERCENTILE"), [found[index] for index in kept])

@@ -12,17 +12,14 @@ from importlib.metadata import version
 from statistics import median
 
 from cpuruntime.compiler import isa
+from cpuruntime.devices.cpu.compilation import Compilation
 from cpuruntime.devices.cpu.model import CpuModel
 from cpuruntime.devices.cpu.request import CpuRequest
 from cpuruntime.devices.cpu.streams.placement import around
-from cpuruntime.graph import Graph
+from cpuruntime.devices.cpu.streams.setup import StreamSetup
 from cpuruntime.hints import StreamPlan, StreamSizes, alternatives, has_one_stream
 from cpuruntime.host.ledger import Ledger
 from cpuruntime.host.processor import processor_name
-from cpuruntime.host.topology import Topology
-from cpuruntime.operators.demand import Demand
-from cpuruntime.program.plan.weights import WeightStore
-from cpuruntime.properties import Settings
 from cpuruntime.store import cache_folder
 
 ROUNDS = 8
@@ -45,59 +42,48 @@ Found = Sequence[tuple[StreamSizes, StreamPlan]]
 """What may be measured, the rules' plan first."""
 
 
-@dataclass(frozen=True)
-class Trials:
-    """What is measured: a model of static shapes, with its graph after the passes, on a machine."""
-
-    graph: Graph
-    optimised: Graph
-    weights: WeightStore
-    settings: Settings
-    topology: Topology
-    demand: Demand
-
-    @property
-    def key(self) -> str:
-        """A digest of all that the best streams depend on: the model but for its weights' values, machine, settings."""
-        nodes = [
-            [node.op_type, *(str(v.static_shape) + str(v.element_type) for v in (*node.inputs, *node.outputs) if v)]
-            for node in self.optimised.nodes
-        ]
-        machine = replace(self.topology, node=self.topology.cpus[0].node).to_json()
-        facts = [version("cpuruntime"), isa.current().name, processor_name(), machine, self.settings.key(), nodes]
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:40]
+def key(compilation: Compilation) -> str:
+    """A digest of all that the best streams depend on: the model but for its weights' values, machine, settings."""
+    assert compilation.optimised is not None
+    nodes = [
+        [node.op_type, *(str(v.static_shape) + str(v.element_type) for v in (*node.inputs, *node.outputs) if v)]
+        for node in compilation.optimised.nodes
+    ]
+    machine = replace(compilation.topology, node=compilation.topology.cpus[0].node).to_json()
+    facts = [version("cpuruntime"), isa.current().name, processor_name(), machine, compilation.settings.key(), nodes]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:40]
 
 
-def calibrate(trials: Trials) -> StreamSizes:
+def calibrate(compilation: Compilation) -> StreamSizes:
     """The best streams, measured now or before; planning and compiling the candidates comes on top of the budget.
 
     Its `streams` are 0 when those of the rules are best.
     """
-    budget = trials.settings.value("STREAMS_CALIBRATION_MS")
-    found = alternatives(trials.settings, trials.topology, trials.demand)
-    chosen = _recalled(trials, found)
+    budget = compilation.settings.value("STREAMS_CALIBRATION_MS")
+    found = alternatives(compilation.settings, compilation.topology, compilation.demand)
+    chosen = _recalled(compilation, found)
     if chosen is not None:
         return chosen
-    rates = _measure(trials, [plan for _, plan in found], budget / 1000)
-    cache_folder().publish(_file(trials, found), json.dumps(rates).encode())
+    rates = _measure(compilation, [plan for _, plan in found], budget / 1000)
+    cache_folder().publish(_file(compilation, found), json.dumps(rates).encode())
     return _chosen(found, rates, f"in {budget} ms")
 
 
-def recall(trials: Trials) -> StreamSizes | None:
+def recall(compilation: Compilation) -> StreamSizes | None:
     """What `calibrate` finds without measuring; None where it has to measure."""
-    return _recalled(trials, alternatives(trials.settings, trials.topology, trials.demand))
+    return _recalled(compilation, alternatives(compilation.settings, compilation.topology, compilation.demand))
 
 
-def _recalled(trials: Trials, found: Found) -> StreamSizes | None:
+def _recalled(compilation: Compilation, found: Found) -> StreamSizes | None:
     if len(found) == 1:
         return replace(found[0][0], reason="no other streams were worth measuring")
-    rates = cache_folder().read(_file(trials, found))
+    rates = cache_folder().read(_file(compilation, found))
     return None if rates is None else _chosen(found, json.loads(rates), "before")
 
 
-def _file(trials: Trials, found: Found) -> str:
+def _file(compilation: Compilation, found: Found) -> str:
     """The file of the rates that were measured for these candidates."""
-    facts = trials.key, *((chosen.streams, chosen.threads) for chosen, _ in found)
+    facts = key(compilation), *((chosen.streams, chosen.threads) for chosen, _ in found)
     return f"streams_{hashlib.sha256(repr(facts).encode()).hexdigest()[:40]}.json"
 
 
@@ -126,19 +112,20 @@ def _shape(plan: StreamPlan) -> str:
     return f"{len(plan.shares)}x{'-'.join(map(str, sizes))}"
 
 
-def _measure(trials: Trials, plans: Sequence[StreamPlan], budget: float) -> list[float]:
+def _measure(compilation: Compilation, plans: Sequence[StreamPlan], budget: float) -> list[float]:
     """Inferences per second of each plan, the median of its slices."""
     slices: list[list[float]] = [[] for _ in plans]
     slice_seconds = max(SHORTEST, budget / ROUNDS / len(plans))
     holders = Ledger().holders()
     with ExitStack() as stack:
         models = []
-        for plan in (around(plan, trials.settings, trials.topology, holders) for plan in plans):
-            model = CpuModel(trials.graph, trials.settings, plan, trials.optimised.clone(), trials.weights)
+        for plan in plans:
+            placed = around(plan, compilation.settings, compilation.topology, holders)
+            model = CpuModel(compilation.clone(), StreamSetup(placed))
             stack.callback(model.executor.stop)
             models.append(model)
         requests = [[model.create_request() for _ in model.executor.streams] for model in models]
-        infer = _one_by_one if has_one_stream(trials.settings) else all_at_once
+        infer = _one_by_one if has_one_stream(compilation.settings) else all_at_once
         for own in requests:
             all_at_once(own, 0)
         end = time.perf_counter() + budget

@@ -1,55 +1,37 @@
-"""The streams that compiling a model would make, from what is known without compiling and measuring."""
+"""The dry run of a compilation: the streams it would make, from what is known without compiling and measuring."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
-from cpuruntime.devices.cpu.streams.calibration import Trials, recall
-from cpuruntime.devices.cpu.streams.effects import tries_other_streams
-from cpuruntime.devices.cpu.streams.placement import foresee, unreserved
-from cpuruntime.graph import Graph
-from cpuruntime.hints import StreamPlan, alternatives, plan_streams
-from cpuruntime.host.ledger import EMPTY, Ledger
-from cpuruntime.host.topology import Topology
-from cpuruntime.operators.demand import demand_of
-from cpuruntime.program.plan.weights import WeightStore
-from cpuruntime.properties import Settings
+from cpuruntime.devices.cpu.compilation import Compilation
+from cpuruntime.devices.cpu.streams.calibration import recall
+from cpuruntime.devices.cpu.streams.ignored import tries_other_streams, why_not_calibrated
+from cpuruntime.devices.cpu.streams.setup import set_up_streams
+from cpuruntime.hints import StreamPlan, alternatives
+from cpuruntime.host.ledger import Ledger
 
 
-def forecast(graph: Graph, optimised: Graph | None, settings: Settings, topology: Topology | None) -> StreamPlan:
-    """The plan, with a sentence for each property whose effect is only known after measuring.
+def dry_run(compilation: Compilation, ledger: Ledger | None) -> StreamPlan:
+    """The plan, with a sentence for each setting whose effect is only known after measuring.
 
     Args:
-        graph: the model.
-        optimised: of a model of static shapes the graph after the passes.
-        settings: parsed.
-        topology: another machine, on which nothing else runs; None for this one, with the processors that models have
-            pinned now and what was measured here before.
+        compilation: what the streams are for.
+        ledger: the leases of this machine, whose calibrations are used, too; None for another machine without leases.
 
     Raises:
         DeviceUnavailableError: processors are reserved for other models, or cannot be for this one.
     """
-    demand = demand_of(optimised or graph)
+    settings, is_static = compilation.settings, compilation.is_static
+    setup = set_up_streams(compilation, recall if ledger else None, ledger, leasing=False)
     target, budget = settings.value("LATENCY_TARGET_MS"), settings.value("STREAMS_CALIBRATION_MS")
-    measured = optimised if budget and not target else None
-    left = here = Topology.read() if topology is None else topology
-    chosen = None
-    if measured is not None and topology is None:
-        left, _ = unreserved(here, Ledger().holders())
-        chosen = recall(Trials(graph, measured, WeightStore(), settings, left, demand))
-    planner = partial(plan_streams, settings, demand=demand, sizes=chosen)
-    if topology is None:
-        with Ledger().open() as snapshot:
-            plan = foresee(planner, settings, here, snapshot)
-    else:
-        plan = foresee(planner, settings, here, EMPTY)
     unknown = []
-    if measured is not None and chosen is None and len(alternatives(settings, left, demand)) > 1:
+    is_calibrated = budget and setup.sizes is None and not why_not_calibrated(settings, is_static)
+    if is_calibrated and (ledger or len(alternatives(settings, compilation.topology, compilation.demand)) > 1):
         unknown.append(f"STREAMS_CALIBRATION_MS is {budget}: compiling measures other streams, too, and takes the best")
-    if tries_other_streams(settings, optimised is not None):
+    if tries_other_streams(settings, is_static):
         unknown.append(
             f"LATENCY_TARGET_MS is {target:g}: compiling measures streams of other sizes on these processors, too, and "
             "the load decides which are used"
         )
-    return replace(plan, reasons=(*plan.reasons, *unknown))
+    return replace(setup.plan, reasons=(*setup.plan.reasons, *unknown))

@@ -1,4 +1,4 @@
-"""Where a model's streams go: the processors of its plan, or others where somebody has pinned threads to those."""
+"""Placing streams: on the processors of the plan, or on others where those are leased."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cpuruntime.errors import DeviceUnavailableError, InvalidArgumentError
 from cpuruntime.hints import CoreGroup, PlannedStream, StreamPlan
 from cpuruntime.host.assignment import Holder, ProcessorRequest, assign, listed, reserved, under_quota, who
 from cpuruntime.host.cgroup import Quota
-from cpuruntime.host.ledger import Lease, Ledger, Snapshot
+from cpuruntime.host.ledger import Lease, Snapshot
 from cpuruntime.host.topology import Topology
 from cpuruntime.properties import Settings
 
@@ -17,58 +17,52 @@ Planner = Callable[[Topology], StreamPlan]
 
 
 def place(
-    plan: Planner, settings: Settings, topology: Topology, name: str, ledger: Ledger | None = None
+    planner: Planner, settings: Settings, topology: Topology, snapshot: Snapshot, name: str | None = None
 ) -> tuple[StreamPlan, Lease | None]:
-    """The plan with the processors that its threads get, and the lease of them; no lease when nothing is pinned.
+    """The plan on the processors that its threads get beside other leases, and the lease of them.
 
     Args:
-        plan: makes the plan for the processors that nobody has reserved.
+        planner: makes the plan for the processors that are not reserved.
         settings: whether the model reserves its processors, and whether it may use siblings of a core's first one.
         topology: the processors that the process may use.
-        name: the model's name, for others to read.
-        ledger: the user's, by default.
+        snapshot: the present leases.
+        name: the model's name, for the lease; None leases nothing, nor is there a lease when nothing is pinned.
 
     Raises:
         DeviceUnavailableError: the processors are reserved for other models, or cannot be for this one.
+        InvalidArgumentError: a reservation is asked for and no thread is pinned.
     """
     exclusive = settings.value("ENABLE_CPU_RESERVATION")
-    with (ledger or Ledger()).open() as snapshot:
-        made, left, notes = _on_what_is_left(plan, settings, topology, snapshot.holders)
-        if not made.pin:
-            return replace(made, reasons=(*made.reasons, *notes)), None
-        lease = snapshot.lease(_requests(made, settings, left), name, exclusive, _cores(left), _quota(left))
+    plan, left, notes = _on_what_is_left(planner, settings, topology, snapshot.holders)
+    if not plan.pin:
+        return replace(plan, reasons=(*plan.reasons, *notes)), None
+    requests, cores, quota = _requests(plan, settings, left), _cores(left), _quota(left)
+    if name is None:
+        assignment = snapshot.assign(requests, exclusive, cores, quota)
+        return _moved(plan, assignment.cpus, left, (*assignment.reasons, *notes)), None
+    lease = snapshot.lease(requests, name, exclusive, cores, quota)
     if exclusive:
         notes.append(f"{listed(lease.holder.cpus)} reserved: no other model of this user gets a thread there")
-    return _moved(made, lease.cpus, left, (*lease.reasons, *notes)), lease
-
-
-def foresee(plan: Planner, settings: Settings, topology: Topology, snapshot: Snapshot) -> StreamPlan:
-    """The plan that `place` would make with this snapshot of the ledger; nothing is leased. It raises the same."""
-    made, left, notes = _on_what_is_left(plan, settings, topology, snapshot.holders)
-    if not made.pin:
-        return replace(made, reasons=(*made.reasons, *notes))
-    exclusive = settings.value("ENABLE_CPU_RESERVATION")
-    assignment = snapshot.assign(_requests(made, settings, left), exclusive, _cores(left), _quota(left))
-    return _moved(made, assignment.cpus, left, (*assignment.reasons, *notes))
+    return _moved(plan, lease.cpus, left, (*lease.reasons, *notes)), lease
 
 
 def _on_what_is_left(
-    plan: Planner, settings: Settings, topology: Topology, holders: Sequence[Holder]
+    planner: Planner, settings: Settings, topology: Topology, holders: Sequence[Holder]
 ) -> tuple[StreamPlan, Topology, list[str]]:
-    """The plan for the processors that nobody has reserved, these, and what there is to say of the others."""
+    """The plan for the processors that are not reserved, these processors, and sentences about the others."""
     left, notes = unreserved(topology, holders)
-    made = plan(left)
-    if not made.pin and settings.value("ENABLE_CPU_RESERVATION"):
+    plan = planner(left)
+    if not plan.pin and settings.value("ENABLE_CPU_RESERVATION"):
         raise InvalidArgumentError(
             "ENABLE_CPU_RESERVATION needs pinned threads: ENABLE_CPU_PINNING must not be NO, nor NUM_STREAMS 0."
         )
-    if not made.pin and notes:
+    if not plan.pin and notes:
         notes.append("threads that are not pinned run on reserved processors all the same")
-    return made, left, notes
+    return plan, left, notes
 
 
 def unreserved(topology: Topology, holders: Sequence[Holder]) -> tuple[Topology, list[str]]:
-    """The processors and the part of the CPU quota that nobody has reserved, and what there is to say of the rest.
+    """The processors and the part of the CPU quota that are not reserved, and sentences about the rest.
 
     Raises:
         DeviceUnavailableError: all are reserved.
@@ -101,7 +95,7 @@ def around(plan: StreamPlan, settings: Settings, topology: Topology, holders: Se
 
 
 def newcomers(lease: Lease, holders: Iterable[Holder]) -> list[str]:
-    """A sentence for each lease made since that has processors in common with this one."""
+    """A sentence for each newer lease that has processors in common with this one."""
     own = set(lease.holder.cpus)
     return [
         f"{listed(own.intersection(holder.cpus))} pinned by {holder} too by now"
@@ -125,9 +119,9 @@ def _kinds(topology: Topology) -> dict[int, tuple[str, int, int]]:
 
 
 def _requests(plan: StreamPlan, settings: Settings, topology: Topology) -> list[ProcessorRequest]:
-    """What each stream wants: its processors of the plan, or others that the settings allow, the most alike first.
+    """A request for each stream: its processors of the plan, then others that the settings allow, most similar first.
 
-    Siblings are among them also where the plan does without: better a thread on each than two on one.
+    Siblings are among them even if the plan uses none: two threads are better on two siblings than on one processor.
     """
     kinds = _kinds(topology)
     types = {"PCORE_ONLY": {"P", "HT"}, "ECORE_ONLY": {"E"}}.get(plan.core_type, {"P", "E", "HT"})

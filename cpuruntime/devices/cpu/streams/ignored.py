@@ -1,4 +1,4 @@
-"""What becomes of settings that act only under conditions: on compiling, and in the sentences of `explain`."""
+"""Which settings are ignored, and why: conditions of compiling, and sentences of `explain`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def tries_other_streams(settings: Settings, is_static: bool) -> bool:
 
 
 def sentences(settings: Settings, is_static: bool) -> list[str]:
-    """A decision for each setting that has no effect on a model, and what its priority comes to."""
+    """A sentence for each setting that has no effect on a model, and one about its priority."""
     found = []
     budget, why = settings.value("STREAMS_CALIBRATION_MS"), why_not_calibrated(settings, is_static)
     if budget and why:

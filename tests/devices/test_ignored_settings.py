@@ -8,7 +8,7 @@ import pytest
 from support.onnx_models import one_input
 
 import cpuruntime as ov
-from cpuruntime.devices.cpu.streams import effects
+from cpuruntime.devices.cpu.streams import ignored
 from cpuruntime.properties import Settings, of_device, parse
 
 
@@ -48,8 +48,8 @@ def test_a_percentile_with_a_target_and_none_at_all(config: dict[str, Any]) -> N
 def test_priorities_with_and_without_the_privilege(
     monkeypatch: pytest.MonkeyPatch, priority: str, meaning: str, privileged: bool, steps: str
 ) -> None:
-    monkeypatch.setattr(effects.priorities, "can_step_back", lambda: privileged)
-    (found,) = about("MODEL_PRIORITY", effects.sentences(settings(MODEL_PRIORITY=priority), True))
+    monkeypatch.setattr(ignored.priorities, "can_step_back", lambda: privileged)
+    (found,) = about("MODEL_PRIORITY", ignored.sentences(settings(MODEL_PRIORITY=priority), True))
     assert found == (
         f"MODEL_PRIORITY is {priority}: {meaning}, where they share cores; steps in progress step back {steps}"
     )

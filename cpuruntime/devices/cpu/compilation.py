@@ -1,0 +1,51 @@
+"""What compiling a model starts from, and all that its streams and programs depend on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from cpuruntime import passes
+from cpuruntime.graph import Graph
+from cpuruntime.host.topology import Topology
+from cpuruntime.operators.demand import Demand, demand_of
+from cpuruntime.program.plan.weights import WeightStore
+from cpuruntime.properties import Settings
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """A model to compile.
+
+    Attributes:
+        graph: the model as it was read.
+        optimised: the graph after the passes, which loses its constants when it is planned; None for dynamic shapes.
+        settings: parsed.
+        topology: the processors that may be used.
+        demand: the model's operations and bytes.
+        weights: packed constants, shared by all programs of the model.
+    """
+
+    graph: Graph
+    optimised: Graph | None
+    settings: Settings
+    topology: Topology
+    demand: Demand
+    weights: WeightStore
+
+    @classmethod
+    def of(cls, graph: Graph, settings: Settings, topology: Topology | None = None) -> Compilation:
+        """Run the passes on a graph, for a machine like `topology` or for this one as it is now."""
+        is_static = all(value.is_static for value in graph.inputs)
+        optimised = passes.run(graph) if is_static else None
+        is_measured = settings.value("STREAMS_CALIBRATION_MS") or settings.value("LATENCY_TARGET_MS")
+        weights = WeightStore(planned_once=is_static and not is_measured)
+        return cls(graph, optimised, settings, topology or Topology.read(), demand_of(optimised or graph), weights)
+
+    @property
+    def is_static(self) -> bool:
+        """Whether the shapes of all inputs are known, so that there is one program."""
+        return self.optimised is not None
+
+    def clone(self) -> Compilation:
+        """A compilation to plan besides this one: with constants of its own, and the same packed ones."""
+        return replace(self, optimised=self.optimised and self.optimised.clone())

@@ -1,0 +1,67 @@
+"""How a model's streams are set up: chosen by rules or by calibration, then placed beside those of other models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+
+from cpuruntime.devices.cpu.compilation import Compilation
+from cpuruntime.devices.cpu.streams.ignored import why_not_calibrated
+from cpuruntime.devices.cpu.streams.placement import place, unreserved
+from cpuruntime.hints import StreamPlan, StreamSizes, plan_streams
+from cpuruntime.host.ledger import EMPTY, Lease, Ledger
+
+
+@dataclass(frozen=True)
+class StreamSetup:
+    """The streams of a model.
+
+    Attributes:
+        plan: the streams on their processors, with the reasons.
+        lease: that of their processors; None when no thread is pinned, or when nothing was leased.
+        sizes: what calibration chose; None when the rules did.
+        on_end: called when the streams have ended; it releases the lease.
+    """
+
+    plan: StreamPlan
+    lease: Lease | None = None
+    sizes: StreamSizes | None = None
+    on_end: Callable[[], None] | None = None
+
+    def release(self) -> None:
+        """Release the lease, if there is one: the streams were not started."""
+        if self.lease is not None:
+            self.lease.release()
+
+
+def set_up_streams(
+    compilation: Compilation,
+    calibrate: Callable[[Compilation], StreamSizes | None] | None,
+    ledger: Ledger | None,
+    leasing: bool = True,
+) -> StreamSetup:
+    """Choose the streams of a model, place them, and lease their processors.
+
+    Args:
+        compilation: what the streams are for.
+        calibrate: the best streams by measurement, None where they are not known; called if the settings ask for it,
+            with the processors that are not reserved. None to leave it to the rules.
+        ledger: the present leases; None for a machine without any.
+        leasing: whether to lease; otherwise this is a dry run.
+
+    Raises:
+        DeviceUnavailableError: processors are reserved for other models, or cannot be for this one.
+        InvalidArgumentError: a reservation is asked for and no thread is pinned.
+    """
+    settings, topology = compilation.settings, compilation.topology
+    sizes = None
+    is_asked = settings.value("STREAMS_CALIBRATION_MS") and not why_not_calibrated(settings, compilation.is_static)
+    if calibrate and is_asked:
+        left, _ = unreserved(topology, ledger.holders() if ledger else ())
+        sizes = calibrate(replace(compilation, topology=left))
+    planner = partial(plan_streams, settings, demand=compilation.demand, sizes=sizes)
+    with ledger.open() if ledger else nullcontext(EMPTY) as snapshot:
+        plan, lease = place(planner, settings, topology, snapshot, compilation.graph.name if leasing else None)
+    return StreamSetup(plan, lease, sizes, lease and lease.release)
