@@ -33,7 +33,7 @@ from cpuruntime.compiler import isa
 from cpuruntime.errors import Error, InvalidArgumentError, UnsupportedError
 from cpuruntime.graph import Graph
 from cpuruntime.ops.tiles.tile_shapes import tile_shapes
-from cpuruntime.program.plan.planner import Step
+from cpuruntime.program.plan.step import Step
 from cpuruntime.program.report.roofs import FmaPeak, ReadRoof
 from cpuruntime.program.report.work import COMPUTE, flops
 from cpuruntime.program.tuning.tiles import Tiling
@@ -140,7 +140,7 @@ def choice_row(choice: Choice) -> Row:
     return {
         "node": choice.node, "first": first.name, "microseconds": choice.seconds[0] * 1e6,
         "slots": first.cost / choice.seconds[0] * 1e-9, "loss": choice.loss,
-        "fastest": choice.candidates[fastest].name if fastest else "", "sizes": repr(choice.sizes), "candidates": every,
+        "fastest": choice.candidates[fastest].name if fastest else "", "sizes": repr(choice.query), "candidates": every,
     }  # fmt: skip
 
 

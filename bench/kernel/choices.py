@@ -6,10 +6,11 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 from cpuruntime.graph import Graph, Node
+from cpuruntime.program.plan.candidate import Candidate, Chosen, Query, T, estimated
+from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.weights import WeightStore
-from cpuruntime.program.tuning.candidate import Candidate, Chosen, T, estimated
-from cpuruntime.program.tuning.trial import Trial, Workbench
+from cpuruntime.program.tuning.trial import Workbench, create_trial
 from cpuruntime.program.tuning.tuner import alternate, is_far
 
 
@@ -18,7 +19,7 @@ class Choice:
     """One choice: `seconds` of each candidate, the estimate's favourite first."""
 
     node: str
-    sizes: Hashable
+    query: Query
     candidates: Sequence[Candidate]
     seconds: Sequence[float]
 
@@ -36,24 +37,24 @@ class Judge:
         self.choices: dict[Hashable, Choice] = {}
 
     def choose(
-        self, node: Node, family: str, sizes: Hashable, candidates: Sequence[Candidate[T]],
-        emit: Callable[[Planner, T], None], threads: int,
+        self, node: Node, query: Query, candidates: Sequence[Candidate[T]], emit: Callable[[Emitter, T], None],
+        threads: int,
     ) -> Chosen[T]:  # fmt: skip
         """By the estimate."""
-        key = (family, sizes, tuple(c.name for c in candidates))
+        key = (query, tuple(c.name for c in candidates))
         if key not in self.choices and len(candidates) > 1:
-            trials = [Trial(node, threads) for _ in candidates]
+            trials = [create_trial(node, threads) for _ in candidates]
             for trial, candidate in zip(trials, candidates):
                 emit(trial, candidate.choice)
             seconds = alternate({i: self._workbench.prepare(trial) for i, trial in enumerate(trials)})
-            self.choices[key] = Choice(node.where, sizes, candidates, [seconds[i] for i in range(len(candidates))])
+            self.choices[key] = Choice(node.where, query, candidates, [seconds[i] for i in range(len(candidates))])
         return estimated(candidates)
 
     def choose_method(
-        self, node: Node, sizes: Hashable, candidates: Sequence[Candidate[T]], emit: Callable[[Planner, T], None]
+        self, node: Node, query: Query, candidates: Sequence[Candidate[T]], emit: Callable[[Emitter, T], None]
     ) -> Chosen[T]:
         """By the estimate."""
-        return self.choose(node, "method", sizes, candidates, emit, 1)
+        return self.choose(node, query, candidates, emit, 1)
 
 
 def judge(graph: Graph, threads: int) -> list[Choice]:

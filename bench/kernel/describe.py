@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cpuruntime.graph import Node
-from cpuruntime.program.convolution.direct import Geometry
-from cpuruntime.program.plan.planner import Step
+from cpuruntime.program.convolution.geometry import Geometry
+from cpuruntime.program.plan.step import Step
 from cpuruntime.program.report.work import conversion_extents, is_conversion
 
 
@@ -20,7 +20,7 @@ def describe(step: Step) -> str:
         return f"{source} -> {target}{_residual(node)}"
     if node.op_type != "Conv":
         return f"{node.op_type} {source} -> {target}"
-    g = Geometry(node)
+    g = Geometry.of(node)
     kernel = f"{g.kernel_height}x{g.kernel_width}"
     stride = "" if (g.stride_height, g.stride_width) == (1, 1) else f"/{g.stride_width}"
     group = "" if g.group == 1 else f" groups {g.group}"

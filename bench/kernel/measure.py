@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
-from cpuruntime.program.plan.planner import Step
+from cpuruntime.program.plan.step import Step
 from cpuruntime.program.report.roofs import FmaPeak, seconds
 from kernel.program import Runnable, same_work
 

@@ -11,12 +11,13 @@ from cpuruntime import passes
 from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.graph import Graph, Node, Type, Value
 from cpuruntime.program.convolution import direct
-from cpuruntime.program.lowerings.catalogue import find
-from cpuruntime.program.plan.planner import Planner, Step
+from cpuruntime.program.lowerings.catalogue import find_lowering
+from cpuruntime.program.plan.candidate import Candidate
+from cpuruntime.program.plan.planner import Planner
+from cpuruntime.program.plan.step import Step
 from cpuruntime.program.plan.storage import Address, Place
 from cpuruntime.program.plan.weights import WeightStore
 from cpuruntime.program.program import Program
-from cpuruntime.program.tuning.candidate import Candidate
 from cpuruntime.program.tuning.tiles import Tiling
 
 
@@ -27,7 +28,7 @@ class Runnable:
     """
 
     def __init__(self, graph: Graph, exact: bool = False, feeds: Mapping[str, np.ndarray] | None = None) -> None:
-        slow = [node.where for node in graph.nodes if isinstance(find(node), str)]
+        slow = [node.where for node in graph.nodes if isinstance(find_lowering(node), str)]
         assert not slow, f"no kernels for {', '.join(slow)}"
         planner = Planner(graph, WeightStore(), exact=exact)
         planner.plan()

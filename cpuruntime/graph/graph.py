@@ -56,6 +56,13 @@ class Value:
             raise InternalError(f"the shape of {self} is not static.")
         return cast("tuple[int, ...]", self.shape)
 
+    @property
+    def data(self) -> np.ndarray:
+        """The array of a constant; InternalError for another value."""
+        if self.constant is None:
+            raise InternalError(f"{self} is not a constant.")
+        return self.constant
+
     def __repr__(self) -> str:
         return f"<Value {self}>"
 
@@ -102,6 +109,13 @@ class Node:
     def input(self, index: int) -> Value | None:
         """The input at `index`; None when it is absent or the node has fewer."""
         return self.inputs[index] if index < len(self.inputs) else None
+
+    def require(self, index: int) -> Value:
+        """The input at `index`; InternalError when it is absent."""
+        value = self.input(index)
+        if value is None:
+            raise InternalError(f"{self.where}: input {index} is absent.")
+        return value
 
     @property
     def where(self) -> str:

@@ -19,7 +19,8 @@ from cpuruntime.graph import Value
 from cpuruntime.host.memory import ALIGNMENT, allocate
 from cpuruntime.passes import evaluate
 from cpuruntime.program.plan.arena import plan_arena
-from cpuruntime.program.plan.planner import FallbackStep, Planner, Step
+from cpuruntime.program.plan.planner import Planner
+from cpuruntime.program.plan.step import FallbackStep, Step
 from cpuruntime.program.plan.storage import Address, Place, Plain, Storage
 from cpuruntime.streams.job import Job
 from cpuruntime.streams.native import runner

@@ -8,7 +8,7 @@ from typing import Any
 from support.kernels import LANES
 
 from cases.convolution import DILATIONS, Convolution
-from cpuruntime.program.convolution.direct import MOST_NARROW
+from cpuruntime.program.convolution.geometry import MOST_NARROW
 
 
 def depthwise(

@@ -26,10 +26,10 @@ from support.programs import NodeProgram, activation, only, same_for_threads
 
 from cpuruntime.graph import Node
 from cpuruntime.program.convolution import direct, grouped
+from cpuruntime.program.plan.candidate import Candidate
 from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.weights import WeightStore
-from cpuruntime.program.tuning.candidate import Candidate
-from cpuruntime.program.tuning.tiles import Tiling
+from cpuruntime.program.tuning.tiles import Grid, Tiling
 
 pytestmark = pytest.mark.every_isa
 
@@ -46,8 +46,8 @@ def force_tile(monkeypatch: pytest.MonkeyPatch) -> ForceTile:
         tiling = Tiling(rows, columns, chunk)
         monkeypatch.setattr(direct, "rank_tilings", lambda *sizes: only(tiling))
 
-        def for_group(lines: int, pixels: int, vectors: int, *sizes: int) -> list[Candidate[Tiling]]:
-            return only(Tiling(rows, min(columns, vectors), chunk))
+        def for_group(grid: Grid, threads: int) -> tuple[Candidate[Tiling]]:
+            return only(Tiling(rows, min(columns, grid.blocks), chunk))
 
         monkeypatch.setattr(grouped, "rank_tilings", for_group)
 

@@ -10,13 +10,13 @@ from support.kernels import LANES
 from support.programs import NodeProgram, activation, assert_close, random_array, same_for_threads
 
 from cpuruntime.graph import Node, Value
-from cpuruntime.program.lowerings import matmul, strassen
+from cpuruntime.program.lowerings import matmul
 from cpuruntime.program.lowerings.strassen import (
     FEWEST_COLUMNS,
     FEWEST_ROWS,
     LEAST_INNER,
     StrassenTiling,
-    choose_strassen,
+    strassen_pays,
 )
 
 pytestmark = pytest.mark.every_isa
@@ -32,7 +32,8 @@ def force_tiling(monkeypatch: pytest.MonkeyPatch) -> ForceTiling:
 
     def force(chunk: int = 2, group: int = 2) -> None:
         tiling = StrassenTiling(ROWS, COLUMNS, chunk, group)
-        monkeypatch.setattr(matmul, "choose_strassen", lambda *sizes: tiling)
+        monkeypatch.setattr(matmul, "strassen_pays", lambda *sizes: True)
+        monkeypatch.setattr(matmul, "strassen_tiling", lambda *sizes: tiling)
 
     return force
 
@@ -96,11 +97,9 @@ def test_a_large_product_is_made_of_seven_and_an_exact_one_is_not() -> None:
     product(FEWEST_ROWS, LEAST_INNER, FEWEST_COLUMNS, residual=True, exact=True)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_the_method_does_not_depend_on_the_number_of_threads(threads: int) -> None:
-    strassen.choose_strassen.cache_clear()
-    assert choose_strassen(FEWEST_ROWS, LEAST_INNER, FEWEST_COLUMNS, threads) is not None
-    assert choose_strassen(FEWEST_ROWS - 1, LEAST_INNER, FEWEST_COLUMNS, threads) is None
-    assert choose_strassen(FEWEST_ROWS, LEAST_INNER - 2 * LANES, FEWEST_COLUMNS, threads) is None
-    assert choose_strassen(FEWEST_ROWS, LEAST_INNER, FEWEST_COLUMNS - 2 * LANES, threads) is None
-    assert choose_strassen(FEWEST_ROWS, LEAST_INNER + LANES, FEWEST_COLUMNS, threads) is None
+def test_the_method_pays_for_large_products_of_whole_halves() -> None:
+    assert strassen_pays(FEWEST_ROWS, LEAST_INNER, FEWEST_COLUMNS)
+    assert not strassen_pays(FEWEST_ROWS - 1, LEAST_INNER, FEWEST_COLUMNS)
+    assert not strassen_pays(FEWEST_ROWS, LEAST_INNER - 2 * LANES, FEWEST_COLUMNS)
+    assert not strassen_pays(FEWEST_ROWS, LEAST_INNER, FEWEST_COLUMNS - 2 * LANES)
+    assert not strassen_pays(FEWEST_ROWS, LEAST_INNER + LANES, FEWEST_COLUMNS)

@@ -14,9 +14,9 @@ from support.programs import NodeProgram, activation, only, same_for_threads
 from cpuruntime.graph import Node
 from cpuruntime.ops.winograd_methods import Algorithm, Method
 from cpuruntime.program.convolution import direct, winograd
-from cpuruntime.program.convolution.winograd_choice import Layer, WinogradTiling
+from cpuruntime.program.convolution.winograd_choice import WinogradSizes, WinogradTiling
+from cpuruntime.program.plan.candidate import Candidate
 from cpuruntime.program.plan.planner import Planner
-from cpuruntime.program.tuning.candidate import Candidate
 
 pytestmark = pytest.mark.every_isa
 
@@ -41,7 +41,7 @@ def force_tiling(monkeypatch: pytest.MonkeyPatch) -> ForceTiling:
     """Replaces the choice by a method and register tiles of rows x columns, `turns` row tiles a group."""
 
     def force(method: Method, rows: int = 2, columns: int = 2, turns: int = 1) -> None:
-        def rank(layer: Layer, method: Method, threads: int) -> tuple[Candidate[WinogradTiling]]:
+        def rank(layer: WinogradSizes, method: Method, threads: int) -> tuple[Candidate[WinogradTiling]]:
             tiles_x, tiles_y = -(-layer.width // method.horizontal.outputs), -(-layer.height // method.vertical.outputs)
             tiles = layer.batch * tiles_x * tiles_y
             tile_rows = min(rows, tiles)

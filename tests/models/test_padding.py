@@ -9,7 +9,7 @@ import pytest
 from support.judge import Net, compare
 
 from cpuruntime.graph import Node, Type, Value
-from cpuruntime.program.lowerings.catalogue import find
+from cpuruntime.program.lowerings.catalogue import find_lowering
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, np.bool_, np.int8])
@@ -59,4 +59,4 @@ def test_modes_that_repeat_elements(mode: str, pads: tuple[int, ...]) -> None:
 def test_pads_beyond_the_source_have_no_kernel(mode: str, pads: list[int]) -> None:
     x, y = Value("x", Type.f32, (5,)), Value("y", Type.f32, (5 + sum(pads),))
     node = Node("Pad", "p", [x, Value.of("pads", np.array(pads))], [y], {"mode": mode}, "", 19)
-    assert find(node) == f"Pad has no kernel for pads {pads} of 5 elements in the mode '{mode}'"
+    assert find_lowering(node) == f"Pad has no kernel for pads {pads} of 5 elements in the mode '{mode}'"

@@ -6,7 +6,7 @@ import pytest
 
 import cpuruntime as ov
 from cpuruntime.frontend.light_models import light_model
-from cpuruntime.program.plan.planner import Step
+from cpuruntime.program.plan.step import Step
 from cpuruntime.program.plan.storage import Address, Place, Storage
 from cpuruntime.program.program import Program
 

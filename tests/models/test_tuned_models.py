@@ -13,11 +13,12 @@ from onnx import helper, numpy_helper
 
 import cpuruntime as ov
 from cpuruntime import passes
+from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.weights import WeightStore
 from cpuruntime.program.tuning import tuner
 from cpuruntime.program.tuning.decisions import Decisions
-from cpuruntime.program.tuning.trial import Trial, Workbench
+from cpuruntime.program.tuning.trial import Workbench
 from cpuruntime.store import Folder
 
 CHANNELS, SIZE = 64, 40
@@ -57,7 +58,7 @@ def by_chance(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[int]
             def __init__(self, far: bool) -> None:
                 pass
 
-            def prepare(self, trial: Trial) -> Callable[[], float]:
+            def prepare(self, trial: Emitter) -> Callable[[], float]:
                 seconds = generator.uniform(1e-3, 2e-3)
                 return lambda: seconds
 
@@ -106,7 +107,7 @@ def test_trials_run_the_steps_on_scratch_memory(model: onnx.ModelProto) -> None:
     for far in (False, True):
 
         class Watched(Workbench):
-            def prepare(self, trial: Trial) -> Callable[[], float]:
+            def prepare(self, trial: Emitter) -> Callable[[], float]:
                 run = super().prepare(trial)
                 taken.extend(run() for _ in range(2))
                 return run

@@ -15,12 +15,13 @@ from numpy.lib.stride_tricks import as_strided
 
 from cpuruntime.compiler.isa import LANES
 from cpuruntime.graph import Graph, Node, Type, Value
-from cpuruntime.program.lowerings.catalogue import find
-from cpuruntime.program.plan.planner import Planner, Step
+from cpuruntime.program.lowerings.catalogue import find_lowering
+from cpuruntime.program.plan.candidate import Candidate, T
+from cpuruntime.program.plan.planner import Planner
+from cpuruntime.program.plan.step import Step
 from cpuruntime.program.plan.storage import Blocked, Place
 from cpuruntime.program.plan.weights import WeightStore
 from cpuruntime.program.program import Program
-from cpuruntime.program.tuning.candidate import Candidate, T
 
 from .kernels import UNWRITTEN, guarded, holding
 
@@ -45,10 +46,11 @@ class GuardedProgram:
         weights: WeightStore | None = None,
         exact: bool = True,
     ) -> None:
-        missing = [found for found in map(find, graph.nodes) if isinstance(found, str)]
+        missing = [found for found in map(find_lowering, graph.nodes) if isinstance(found, str)]
         assert not missing, missing
         self.graph = graph
         self.planner = Planner(graph, weights or WeightStore(), threads, exact)
+        self.planner.decide()
         if prepare:
             prepare(self.planner)
         self.planner.plan()

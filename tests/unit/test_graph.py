@@ -36,6 +36,9 @@ def test_values():
     assert str(Value("v")) == "v: dynamic[...]"
     with pytest.raises(InternalError, match="x: f32"):
         _ = x.static_shape
+    assert w.data is w.constant
+    with pytest.raises(InternalError, match=r"x: f32.* not a constant"):
+        _ = x.data
 
 
 def test_absent_inputs():
@@ -43,6 +46,10 @@ def test_absent_inputs():
     assert node.input(1) is None
     assert node.input(2) is None
     assert node.where == "Clip 'c' (opset 13)"
+    assert node.require(0) is node.inputs[0]
+    for index in (1, 2):
+        with pytest.raises(InternalError, match=rf"Clip .c. \(opset 13\): input {index} is absent"):
+            node.require(index)
     assert Node("Foo", "f", [], [], domain="my", version=1).where == "Foo 'f' (my opset 1)"
 
 

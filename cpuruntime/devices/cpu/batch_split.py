@@ -6,7 +6,7 @@ from cpuruntime import passes
 from cpuruntime.graph import Graph
 from cpuruntime.operators.batch_axis import one_sample
 from cpuruntime.operators.demand import Demand, demand_of
-from cpuruntime.program.lowerings.catalogue import find as find_lowering
+from cpuruntime.program.lowerings.catalogue import find_lowering
 
 FEWEST = 4
 """Samples of a batch that is done so: with two of them no model was faster."""

@@ -11,11 +11,11 @@ import numpy as np
 from cpuruntime.devices.cpu.programs import Programs
 from cpuruntime.devices.cpu.request import CpuRequest
 from cpuruntime.devices.explanation import Row
-from cpuruntime.program.plan.planner import FallbackStep, Step
+from cpuruntime.program.plan.candidate import Comparison
+from cpuruntime.program.plan.step import FallbackStep, Step
 from cpuruntime.program.program import Instance, Program, is_small
 from cpuruntime.program.report.roofs import Roofs
 from cpuruntime.program.report.work import flowing_bytes, kept_bytes, least_seconds
-from cpuruntime.program.tuning.candidate import Comparison
 from cpuruntime.streams.base import Executor
 from cpuruntime.streams.job import Job
 from cpuruntime.streams.task import Stream

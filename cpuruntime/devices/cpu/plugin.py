@@ -20,7 +20,7 @@ from cpuruntime.hints import StreamPlan
 from cpuruntime.host.ledger import Ledger
 from cpuruntime.host.processor import processor_name
 from cpuruntime.host.topology import Topology
-from cpuruntime.program.lowerings.catalogue import find
+from cpuruntime.program.lowerings.catalogue import find_lowering
 from cpuruntime.properties import Settings
 
 
@@ -50,7 +50,7 @@ class CpuPlugin(Plugin):
         if not all(value.is_static for value in graph.inputs):
             raise InvalidArgumentError("query_model needs static input shapes; reshape the model first.")
         optimised = passes.run(graph)
-        slow = {origin for node in optimised.nodes if isinstance(find(node), str) for origin in node.origins}
+        slow = {origin for node in optimised.nodes if isinstance(find_lowering(node), str) for origin in node.origins}
         return {node.name for node in graph.nodes} - slow
 
     def plan(self, graph: Graph, settings: Settings, topology: Topology | None = None) -> StreamPlan:

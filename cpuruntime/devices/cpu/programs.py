@@ -16,7 +16,8 @@ from cpuruntime.hints import StreamPlan
 from cpuruntime.host.memory import check_fits
 from cpuruntime.host.processor import processor_name
 from cpuruntime.operators.shape_inference import reshape
-from cpuruntime.program.plan.planner import FallbackStep, Planner
+from cpuruntime.program.plan.planner import Planner
+from cpuruntime.program.plan.step import FallbackStep
 from cpuruntime.program.program import Program
 from cpuruntime.program.tuning.tuner import create_tuner
 

@@ -14,7 +14,7 @@ from cpuruntime.devices.explanation import ProfilingInfo
 from cpuruntime.devices.interface import TERMS, DeviceRequest, Terms
 from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.host.memory import aligned_zeros
-from cpuruntime.program.plan.planner import FallbackStep
+from cpuruntime.program.plan.step import FallbackStep
 from cpuruntime.program.plan.storage import Place
 from cpuruntime.program.program import Instance, Program
 from cpuruntime.streams import priorities

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.ops.depthwise import depthwise
 from cpuruntime.ops.tiles.tile_shapes import lane_rows
-from cpuruntime.program.plan.planner import Planner
+from cpuruntime.program.convolution.geometry import Geometry
+from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.storage import Address, Blocked
-
-if TYPE_CHECKING:
-    from cpuruntime.program.convolution.direct import Geometry
 
 # What a tile costs beside its multiply-adds, in pixels of a 3x3 kernel; measured on Zen 5.
 TILE_OVERHEAD = 3
@@ -21,7 +19,7 @@ MOST_TAPS = 7
 
 
 def emit_depthwise(
-    planner: Planner, g: Geometry, weights: np.ndarray, source: Blocked, target: Blocked, fields: dict[str, Any],
+    emitter: Emitter, g: Geometry, weights: np.ndarray, source: Blocked, target: Blocked, fields: dict[str, Any],
     activation: str,
 ) -> None:  # fmt: skip
     """A convolution of groups within a vector; `fields` has residual, bias, the window and what `activation` reads."""
@@ -29,11 +27,11 @@ def emit_depthwise(
     inputs, outputs = g.in_channels // g.group, g.channels // g.group
     rows = choose_rows(g.width, taps, outputs > 1)
     run = taps * g.dilation_width * VECTOR_BYTES
-    planner.emit(
+    emitter.emit(
         depthwise(rows, taps, stride, inputs, outputs, activation), "blocked", flops=g.flops,
         notes=f"tile {rows}x1",
         **(source.fields("source") | target.fields("target") | fields),
-        weights=_pack(planner, g, weights, taps), batch=g.batch, blocks=target.blocks, in_height=g.in_height,
+        weights=_pack(emitter, g, weights, taps), batch=g.batch, blocks=target.blocks, in_height=g.in_height,
         height=g.height, width=g.width, source_run=run, source_step=g.stride_width * VECTOR_BYTES,
     )  # fmt: skip
 
@@ -51,7 +49,7 @@ def _run(g: Geometry) -> tuple[int, int | None]:
     return (1, None) if taps == 1 else (taps, g.stride_width)
 
 
-def _pack(planner: Planner, g: Geometry, weights: np.ndarray, taps: int) -> Address:
+def _pack(emitter: Emitter, g: Geometry, weights: np.ndarray, taps: int) -> Address:
     """Weights as [block][height][run][input][taps][LANES]."""
     inputs, blocks = g.in_channels // g.group, -(-g.channels // LANES)
     window = g.kernel_height, g.kernel_width // taps, taps
@@ -63,5 +61,5 @@ def _pack(planner: Planner, g: Geometry, weights: np.ndarray, taps: int) -> Addr
         ordered = padded.reshape(blocks, LANES, inputs, *window).transpose(0, 3, 4, 2, 5, 1)
         memory.view(np.float32).reshape(shape)[...] = ordered
 
-    key = (planner.weights.identity(weights), "depthwise", taps)
-    return planner.weights.pack(key, 4 * blocks * inputs * LANES * g.kernel_height * g.kernel_width, fill)
+    key = (emitter.weights.identity(weights), "depthwise", taps)
+    return emitter.weights.pack(key, 4 * blocks * inputs * LANES * g.kernel_height * g.kernel_width, fill)

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import gcd
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.ops.grouped_convolution import GROUP_TILE, grouped_convolution
+from cpuruntime.program.convolution.geometry import Geometry
 from cpuruntime.program.convolution.panels import tile_starts
+from cpuruntime.program.plan.candidate import Comparison, Query
+from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.packing import copy_into
-from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.storage import Address, Blocked
-from cpuruntime.program.tuning.candidate import Comparison
-from cpuruntime.program.tuning.tiles import Tiling, rank_tilings
-
-if TYPE_CHECKING:
-    from cpuruntime.program.convolution.direct import Geometry
+from cpuruntime.program.tuning.tiles import Grid, Tiling, rank_tilings
 
 UNROLL = 4
 
 
 def emit_grouped(
-    planner: Planner, g: Geometry, weights: np.ndarray, source: Blocked, target: Blocked, fields: dict[str, Any],
+    emitter: Emitter, g: Geometry, weights: np.ndarray, source: Blocked, target: Blocked, fields: dict[str, Any],
     method: Comparison,
 ) -> None:  # fmt: skip
     """A convolution in groups; `fields` has residual, bias, limits, the window and the sizes of the image."""
@@ -32,23 +30,22 @@ def emit_grouped(
     vectors = min(last - first for first, last in map(g.output_blocks, range(g.group)))
     step = g.stride_width * VECTOR_BYTES
 
-    def emit(planner: Planner, tiling: Tiling, comparisons: tuple[Comparison, ...] = ()) -> None:
-        table, packed = _pack(planner, g, weights, tiling.columns, source.block_stride)
-        planner.emit(
+    def emit(emitter: Emitter, tiling: Tiling, comparisons: tuple[Comparison, ...] = ()) -> None:
+        table, packed = _pack(emitter, g, weights, tiling.columns, source.block_stride)
+        emitter.emit(
             grouped_convolution(tiling.rows, tiling.columns, gcd(inputs, UNROLL), step), "blocked", flops=g.flops,
             notes=str(tiling), comparisons=comparisons,
             **(source.fields("source") | target.fields("target") | fields), weights=packed,
-            tiles=planner.weights.constant(planner.weights.identity(table), table), tile_count=len(table),
+            tiles=emitter.constant(table), tile_count=len(table),
             batch=g.batch, source_column=g.dilation_width * VECTOR_BYTES, chunk=tiling.chunk,
         )  # fmt: skip
 
     inner = inputs * g.kernel_height * g.kernel_width
-    grid = (fields["height"], fields["width"], vectors, inner, source.blocks * source.block_stride // g.group)
-    window = (g.kernel_height, g.kernel_width, g.stride_height, g.dilation_height, g.dilation_width, g.pad_top)
-    sizes = (grid, g.batch, g.group, g.in_channels, g.channels, "residual" in fields, step, *window)
-    candidates = rank_tilings(*grid, planner.threads)
-    tiling = planner.choose("grouped_convolution", sizes, candidates, emit)
-    emit(planner, tiling.choice, (method, tiling.comparison))
+    source_bytes = source.blocks * source.block_stride // g.group
+    grid = Grid(fields["height"], fields["width"], vectors, inner, source_bytes)
+    query = Query(("grouped_convolution",), g, grid, "residual" in fields)
+    tiling = emitter.choose(query, rank_tilings(grid, emitter.threads), emit)
+    emit(emitter, tiling.choice, (method, tiling.comparison))
 
 
 def _tiles(g: Geometry, columns: int) -> Iterator[tuple[int, int]]:
@@ -60,7 +57,7 @@ def _tiles(g: Geometry, columns: int) -> Iterator[tuple[int, int]]:
 
 
 def _pack(
-    planner: Planner, g: Geometry, weights: np.ndarray, columns: int, block_stride: int
+    emitter: Emitter, g: Geometry, weights: np.ndarray, columns: int, block_stride: int
 ) -> tuple[np.ndarray, Address]:
     """The table of tiles, and the weights [tile][input block][height][width][channel][columns][LANES]."""
     inputs, outputs = g.in_channels // g.group, g.channels // g.group
@@ -80,8 +77,8 @@ def _pack(
         for (group, block), panel in zip(places, memory.view(np.float32).reshape(len(places), -1)):
             _fill(g, weights, panel, columns, group, block)
 
-    key = (planner.weights.identity(weights), "groups", columns, g.group)
-    return table, planner.weights.pack(key, len(places) * size, fill)
+    key = (emitter.weights.identity(weights), "groups", columns, g.group)
+    return table, emitter.weights.pack(key, len(places) * size, fill)
 
 
 def _fill(g: Geometry, weights: np.ndarray, panel: np.ndarray, columns: int, group: int, block: int) -> None:

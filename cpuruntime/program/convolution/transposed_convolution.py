@@ -12,14 +12,12 @@ from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.graph import Node
 from cpuruntime.ops.transposed_convolution import PHASE_TILE, transposed_convolution
 from cpuruntime.program.convolution.panels import fill_panel, input_ranges, tile_starts
-from cpuruntime.program.lowerings.elementwise_steps import apply_activation
-from cpuruntime.program.plan.epilogue import clamp_limits, limits, padded_bias
+from cpuruntime.program.plan.elementwise_steps import apply_activation
+from cpuruntime.program.plan.emitter import Emitter
+from cpuruntime.program.plan.epilogue import clamp_limits, limits, whole_vectors
 from cpuruntime.program.plan.lowering import Layout, lowering
-from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.storage import Address, Blocked, image_shape
-from cpuruntime.program.tuning.tiles import rank_tilings
-
-DOMAIN = "cpuruntime"
+from cpuruntime.program.tuning.tiles import Grid, rank_tilings
 
 
 @dataclass(frozen=True)
@@ -47,12 +45,11 @@ def phases(extent: int, kernel: int, stride: int, dilation: int, pad: int) -> li
     return found
 
 
-class Geometry:
+class TransposedGeometry:
     """The sizes of a 1-D or 2-D transposed convolution as if it were 2-D, and its phases."""
 
     def __init__(self, node: Node):
-        x = node.inputs[0]
-        assert x is not None
+        x = node.require(0)
         self.batch, self.in_channels, self.in_height, self.in_width = image_shape(x.static_shape)
         _, self.channels, self.height, self.width = image_shape(node.outputs[0].static_shape)
         one_dimensional = len(x.static_shape) == 3
@@ -87,47 +84,45 @@ class Geometry:
         return 2 * self.batch * self.channels * self.in_channels // self.group * elements
 
 
-def _halo(node: Node, planner: Planner) -> tuple[int, int]:
-    return Geometry(node).halo
+def _halo(node: Node, method: None) -> tuple[int, int]:
+    return TransposedGeometry(node).halo
 
 
-@lowering("ConvTranspose", domain=DOMAIN, layout=Layout.BLOCKED, halo=_halo)
-def lower_transposed_convolution(planner: Planner, node: Node) -> None:
+@lowering("ConvTranspose", domain="cpuruntime", layout=Layout.BLOCKED, halo=_halo)
+def lower_transposed_convolution(emitter: Emitter, node: Node) -> None:
     """Emits a transposed convolution, and its activation when the kernel cannot apply it."""
-    g = Geometry(node)
-    x, w, bias_value, residual_value = node.inputs
-    assert x is not None
-    assert w is not None
-    assert w.constant is not None
-    source = planner.blocked(x)
-    residual = None if residual_value is None else planner.blocked(residual_value)
-    target = planner.new_blocked(node.outputs[0])
-    bias = padded_bias(None if bias_value is None else bias_value.constant, g.channels, LANES)
+    g = TransposedGeometry(node)
+    bias_value, residual_value = node.inputs[2:]
+    source = emitter.blocked(node.require(0))
+    residual = None if residual_value is None else emitter.blocked(residual_value)
+    target = emitter.new_blocked(node.outputs[0])
+    bias = whole_vectors(None if bias_value is None else bias_value.constant, g.channels)
     height, width = (max(p.count for p in axis) for axis in (g.rows, g.columns))
     narrowest = min(p.count for p in g.columns)
     kernel = -(-g.kernel[0] * g.kernel[1] // (len(g.rows) * len(g.columns)))
     inner = max(last - first for first, last in input_ranges(g, target.blocks, 1)) * LANES * kernel
     source_bytes = source.blocks * source.block_stride // g.group
-    tiling = rank_tilings(height, narrowest, target.blocks, inner, source_bytes, planner.threads)[0].choice
-    table, weights = _pack(planner, g, w.constant, tiling.columns, source)
+    grid = Grid(height, narrowest, target.blocks, inner, source_bytes)
+    tiling = rank_tilings(grid, emitter.threads)[0].choice
+    table, weights = _pack(emitter, g, node.require(1).data, tiling.columns, source)
     fields = source.fields("source") | target.fields("target")
     if residual is not None:
         fields |= residual.fields("residual")
-    planner.emit(
+    emitter.emit(
         transposed_convolution(tiling.rows, tiling.columns), "blocked", flops=g.flops,
         notes=f"{len(g.rows) * len(g.columns)} phases, {tiling}",
-        **fields, weights=weights, bias=planner.weights.constant((planner.weights.identity(bias), "bias"), bias),
-        tiles=planner.weights.constant(planner.weights.identity(table), table), tile_count=len(table), batch=g.batch,
+        **fields, weights=weights, bias=emitter.constant(bias),
+        tiles=emitter.constant(table), tile_count=len(table), batch=g.batch,
         in_height=g.in_height, height=height, width=width, stride_height=g.strides[0], stride_width=g.strides[1],
         dilation_height=g.reach[0], source_column=g.reach[1] * VECTOR_BYTES, chunk=tiling.chunk,
-        limits=limits(planner, node),
+        limits=limits(emitter, node),
     )  # fmt: skip
     if clamp_limits(node) is None:
-        apply_activation(planner, node, target)
+        apply_activation(emitter, node, target)
 
 
 def _pack(
-    planner: Planner, g: Geometry, weights: np.ndarray, columns: int, source: Blocked
+    emitter: Emitter, g: TransposedGeometry, weights: np.ndarray, columns: int, source: Blocked
 ) -> tuple[np.ndarray, Address]:
     """The table of phase tiles and their weights. All phases of a column tile follow each other."""
     blocks = -(-g.channels // LANES)
@@ -152,9 +147,9 @@ def _pack(
                 shape = (last - first, part.shape[2], LANES, columns, LANES)
                 fill_panel(g, part, memory[place].view(np.float32).reshape(shape), start, first)
 
-    key = (planner.weights.identity(weights), "phases", columns, g.group, g.strides, tuple(map(tuple, _elements(g))))
-    return np.array(rows, PHASE_TILE), planner.weights.pack(key, offset, fill)
+    key = (emitter.weights.identity(weights), "phases", columns, g.group, g.strides, tuple(map(tuple, _elements(g))))
+    return np.array(rows, PHASE_TILE), emitter.weights.pack(key, offset, fill)
 
 
-def _elements(g: Geometry) -> list[list[int]]:
+def _elements(g: TransposedGeometry) -> list[list[int]]:
     return [[-1, *p.elements] for axis in (g.rows, g.columns) for p in axis]

@@ -12,7 +12,8 @@ from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.ops.tiles.tile_shapes import winograd_shapes
 from cpuruntime.ops.winograd import scratch_bytes
 from cpuruntime.ops.winograd_methods import Algorithm, Method
-from cpuruntime.program.tuning.candidate import Candidate
+from cpuruntime.program.convolution.geometry import Geometry
+from cpuruntime.program.plan.candidate import Candidate
 
 # What a thread's scratch may take, if more than one row tile needs: a share of the third-level cache.
 SCRATCH_LIMIT = 8 * 2**20
@@ -51,7 +52,7 @@ OUTPUTS = {(3, 1): (4, 3, 2), (5, 1): (2,), (7, 1): (3,), (3, 2): (3, 2), (5, 2)
 
 
 @dataclass(frozen=True)
-class Layer:
+class WinogradSizes:
     """A convolution: `parts` of in_blocks and out_blocks that do not mix; kernel and strides are (down, across)."""
 
     batch: int
@@ -62,6 +63,13 @@ class Layer:
     width: int
     kernel: tuple[int, int]
     strides: tuple[int, int] = (1, 1)
+
+    @classmethod
+    def of(cls, g: Geometry) -> WinogradSizes:
+        """Those of a convolution that falls into parts of whole vectors."""
+        in_blocks, out_blocks = (-(-channels // LANES) // g.parts for channels in (g.in_channels, g.channels))
+        kernel, strides = (g.kernel_height, g.kernel_width), (g.stride_height, g.stride_width)
+        return cls(g.batch, g.parts, in_blocks, out_blocks, g.height, g.width, kernel, strides)
 
 
 @dataclass(frozen=True)
@@ -80,29 +88,29 @@ class WinogradTiling:
 
 
 @cache
-def rank_methods(layer: Layer) -> tuple[Candidate[Method | None], ...]:
+def rank_methods(sizes: WinogradSizes) -> tuple[Candidate[Method | None], ...]:
     """The methods of a convolution on one thread, cheapest first; None is direct convolution."""
-    found: list[Candidate[Method | None]] = [Candidate(None, "direct", WORTH_IT * direct_cost(layer))]
-    for method in methods(layer.kernel, layer.strides):
-        found.append(Candidate(method, str(method), rank_winograd(layer, method, 1)[0].cost))
+    found: list[Candidate[Method | None]] = [Candidate(None, "direct", WORTH_IT * direct_cost(sizes))]
+    for method in methods(sizes.kernel, sizes.strides):
+        found.append(Candidate(method, str(method), rank_winograd(sizes, method, 1)[0].cost))
     return tuple(sorted(found, key=lambda one: one.cost))
 
 
 @cache
-def rank_winograd(layer: Layer, method: Method, threads: int) -> tuple[Candidate[WinogradTiling], ...]:
+def rank_winograd(sizes: WinogradSizes, method: Method, threads: int) -> tuple[Candidate[WinogradTiling], ...]:
     """The tilings of a method, each register tile with its best groups; the cheapest first."""
-    tiles_y, tiles_x = -(-layer.height // method.vertical.outputs), -(-layer.width // method.horizontal.outputs)
-    tiles = layer.batch * tiles_y * tiles_x
+    tiles_y, tiles_x = -(-sizes.height // method.vertical.outputs), -(-sizes.width // method.horizontal.outputs)
+    tiles = sizes.batch * tiles_y * tiles_x
     found: list[Candidate[WinogradTiling]] = []
     for rows, columns in winograd_shapes():
-        if columns > min(layer.out_blocks, 4) or rows > tiles:
+        if columns > min(sizes.out_blocks, 4) or rows > tiles:
             continue
         tilings = [
             WinogradTiling(method, rows, columns, group, tiles_x, tiles_y)
             for group in _groups(tiles, rows)
-            if group <= rows or scratch_bytes(method, layer.in_blocks, layer.out_blocks, group) <= SCRATCH_LIMIT
+            if group <= rows or scratch_bytes(method, sizes.in_blocks, sizes.out_blocks, group) <= SCRATCH_LIMIT
         ]
-        rated = [Candidate(tiling, str(tiling), _cost(layer, tiling, threads)) for tiling in tilings]
+        rated = [Candidate(tiling, str(tiling), _cost(sizes, tiling, threads)) for tiling in tilings]
         found += sorted(rated, key=lambda one: one.cost)[:GROUPS]
     limit = TOLERANCE * min(one.cost for one in found)
     favourite = next(one for one in found if one.cost <= limit)
@@ -118,11 +126,11 @@ def methods(kernel: tuple[int, int], strides: tuple[int, int]) -> list[Method]:
     return [method for method in pairs if method.products < method.multiplications]
 
 
-def direct_cost(layer: Layer) -> float:
+def direct_cost(sizes: WinogradSizes) -> float:
     """The estimate for direct convolution."""
-    pixels = layer.batch * layer.height * layer.width
-    taps = layer.kernel[0] * layer.kernel[1]
-    products = pixels * taps * layer.parts * layer.in_blocks * LANES * layer.out_blocks
+    pixels = sizes.batch * sizes.height * sizes.width
+    taps = sizes.kernel[0] * sizes.kernel[1]
+    products = pixels * taps * sizes.parts * sizes.in_blocks * LANES * sizes.out_blocks
     return _while(products * DIRECT_OVERHEAD, products / pixels * VECTOR_BYTES / MEMORY_BYTES)
 
 
@@ -134,10 +142,10 @@ def _groups(tiles: int, rows: int) -> list[int]:
     return sorted((group for group in shares | whole | few if rows <= group <= tiles), reverse=True)
 
 
-def _cost(layer: Layer, tiling: WinogradTiling, threads: int) -> float:
-    method, in_channels = tiling.method, layer.in_blocks * LANES
-    groups = -(-layer.batch * tiling.tiles_x * tiling.tiles_y // tiling.group)
-    column_tiles = -(-layer.out_blocks // tiling.columns)
+def _cost(sizes: WinogradSizes, tiling: WinogradTiling, threads: int) -> float:
+    method, in_channels = tiling.method, sizes.in_blocks * LANES
+    groups = -(-sizes.batch * tiling.tiles_x * tiling.tiles_y // tiling.group)
+    column_tiles = -(-sizes.out_blocks // tiling.columns)
     # A load takes a multiply-add; a vector of weights that the first-level cache does not keep takes four of them, and
     # a quarter beside them.
     near = in_channels * tiling.columns * VECTOR_BYTES <= FIRST_LEVEL
@@ -147,15 +155,15 @@ def _cost(layer: Layer, tiling: WinogradTiling, threads: int) -> float:
     tiles = method.products * -(-tiling.group // tiling.rows) * column_tiles
     products = tiles * (in_channels * body * PRODUCT_OVERHEAD + TILE_OVERHEAD)
     weights = method.products * in_channels * column_tiles * tiling.columns * VECTOR_BYTES
-    scratch = scratch_bytes(method, layer.in_blocks, layer.out_blocks, tiling.group)
-    vectors = layer.in_blocks * (method.vertical.inputs * method.horizontal.inputs + method.products)
-    vectors += layer.out_blocks * (method.products + method.outputs)
+    scratch = scratch_bytes(method, sizes.in_blocks, sizes.out_blocks, tiling.group)
+    vectors = sizes.in_blocks * (method.vertical.inputs * method.horizontal.inputs + method.products)
+    vectors += sizes.out_blocks * (method.products + method.outputs)
     transforms = tiling.group * vectors * (NEAR_VECTOR if scratch <= NEAR_SCRATCH else FAR_VECTOR)
-    transforms += (layer.in_blocks + layer.out_blocks) * BLOCK_OVERHEAD
+    transforms += (sizes.in_blocks + sizes.out_blocks) * BLOCK_OVERHEAD
     # Weights come from memory once; the groups after the first find them nearer.
-    far = weights / (THIRD_LEVEL_BYTES if weights * layer.parts <= THIRD_LEVEL else MEMORY_BYTES)
-    mine = -(-groups * layer.parts // threads)
-    loads = min(mine, layer.parts)
+    far = weights / (THIRD_LEVEL_BYTES if weights * sizes.parts <= THIRD_LEVEL else MEMORY_BYTES)
+    mine = -(-groups * sizes.parts // threads)
+    loads = min(mine, sizes.parts)
     first = _while(products, weights / MEMORY_BYTES)
     others = products if weights + scratch <= SECOND_LEVEL else _while(products, far)
     return loads * first + (mine - loads) * others + mine * transforms

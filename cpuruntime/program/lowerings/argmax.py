@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from math import prod
-
 from cpuruntime.graph import Node, Type
 from cpuruntime.ops.argmax import arg_extreme
-from cpuruntime.program.plan.lowering import lowering
-from cpuruntime.program.plan.planner import Planner
+from cpuruntime.program.plan.emitter import Emitter
+from cpuruntime.program.plan.lowering import along, axis_of, lowering
 
 
 def _check(node: Node) -> str | None:
-    value = node.inputs[0]
-    assert value is not None
+    value = node.require(0)
     if value.element_type != Type.f32:
         return f"{node.op_type} has a kernel for f32, not for {value.element_type.get_type_name()}"
     if 0 in value.static_shape or not value.static_shape:
@@ -21,14 +18,11 @@ def _check(node: Node) -> str | None:
 
 
 @lowering("ArgMax", "ArgMin", check=_check)
-def lower_extreme(planner: Planner, node: Node) -> None:
+def lower_extreme(emitter: Emitter, node: Node) -> None:
     """The index along an axis."""
-    value = node.inputs[0]
-    assert value is not None
-    source, target = planner.plain(value), planner.new_plain(node.outputs[0])
-    axis = node.attributes.get("axis", 0) % len(source.shape)
+    source, target = emitter.plain(node.require(0)), emitter.new_plain(node.outputs[0])
     last = bool(node.attributes.get("select_last_index", 0))
-    planner.emit(
+    emitter.emit(
         arg_extreme(node.op_type == "ArgMax", last), "plain", source=source.address, target=target.address,
-        outer=prod(source.shape[:axis]), length=source.shape[axis], inner=prod(source.shape[axis + 1 :]),
+        **along(source.shape, axis_of(node, 0, len(source.shape))),
     )  # fmt: skip

@@ -8,8 +8,8 @@ import numpy as np
 
 from cpuruntime.graph import Node
 from cpuruntime.ops.attention import ROWS, ZEROS, attention, scratch_layout, value_columns
+from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.lowering import lowering, only_float32
-from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.storage import Address
 
 BLOCK = 4 * ROWS
@@ -18,23 +18,23 @@ SIZES = ("batch", "heads", "queries", "keys", "depth", "width", "causal", "offse
 
 
 @lowering("Attention", domain="cpuruntime", check=only_float32)
-def lower_attention(planner: Planner, node: Node) -> None:
+def lower_attention(emitter: Emitter, node: Node) -> None:
     """One step for all heads."""
     a = node.attributes
     fields: dict[str, Any] = {name: a[name] for name in SIZES}
     for name, value in zip(("query", "key", "value", "mask"), node.inputs):
         if value is not None:
-            fields |= _strided(name, planner.plain(value).address, a[name])
-    fields |= _strided("target", planner.new_plain(node.outputs[0]).address, a["target"])
+            fields |= _strided(name, emitter.plain(value).address, a[name])
+    fields |= _strided("target", emitter.new_plain(node.outputs[0]).address, a["target"])
     zeros = np.zeros(ZEROS, np.float32)
-    fields["zeros"] = planner.weights.constant(planner.weights.identity(zeros), zeros)
+    fields["zeros"] = emitter.constant(zeros)
     block = min(BLOCK, -(-a["queries"] // ROWS) * ROWS)
     layout = scratch_layout(a["keys"], a["depth"], a["width"], block)
     products = a["batch"] * a["heads"] * a["queries"] * a["keys"] * (a["depth"] + a["width"])
-    planner.emit(
+    emitter.emit(
         attention(value_columns(a["width"])), "plain", flops=2 * products, notes=f"{block} queries at a time",
         **fields, **layout, group=1, block=block,
-        scratch=Address(planner.scratch(layout["scratch_size"] * planner.threads)),
+        scratch=Address(emitter.scratch(layout["scratch_size"] * emitter.threads)),
     )  # fmt: skip
 
 

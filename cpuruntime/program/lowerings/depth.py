@@ -6,8 +6,8 @@ from math import prod
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.graph import Node
+from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.lowering import Layout, lowering, only_float32
-from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.storage import Blocked, Plain
 
 Strides = tuple[int, ...]
@@ -15,9 +15,7 @@ Strides = tuple[int, ...]
 
 def _shapes(node: Node) -> tuple[tuple[int, ...], tuple[int, ...], int]:
     """The shapes with few and with many channels, and how often the side of one goes into that of the other."""
-    value = node.inputs[0]
-    assert value is not None
-    shapes = value.static_shape, node.outputs[0].static_shape
+    shapes = node.require(0).static_shape, node.outputs[0].static_shape
     few, many = shapes if node.op_type == "SpaceToDepth" else shapes[::-1]
     return few, many, node.attributes["blocksize"]
 
@@ -37,20 +35,19 @@ def _moves_pixels(node: Node) -> bool:
 
 
 @lowering("DepthToSpace", "SpaceToDepth", layout=Layout.FOLLOW, check=_check, follows=_moves_pixels)
-def lower_depth(planner: Planner, node: Node) -> None:
+def lower_depth(emitter: Emitter, node: Node) -> None:
     """One copy over batch, place in the square, channels, rows and columns of squares."""
     few, many, size = _shapes(node)
-    value, output = node.inputs[0], node.outputs[0]
-    assert value is not None
+    value, output = node.require(0), node.outputs[0]
     to_depth = node.op_type == "SpaceToDepth"
-    if planner.is_blocked(output):
-        views = planner.blocked(value), planner.new_blocked(output)
+    if emitter.is_blocked(output):
+        views = emitter.blocked(value), emitter.new_blocked(output)
         wide, deep = views if to_depth else views[::-1]
         shape = (few[0], size, size, wide.blocks, many[2], many[3], LANES)
         walks = [_in_blocked_image(wide, size), _in_blocked_depth(deep, size, wide.blocks)]
         layout, source, target = "blocked", views[0].address, views[1].address
     else:
-        plain = planner.plain(value), planner.new_plain(output)
+        plain = emitter.plain(value), emitter.new_plain(output)
         wide_plain, deep_plain = plain if to_depth else plain[::-1]
         shape = (few[0], size, size, few[1], many[2], many[3])
         channels_last = node.attributes.get("mode", "DCR") == "DCR"
@@ -58,7 +55,7 @@ def lower_depth(planner: Planner, node: Node) -> None:
         layout, source, target = "plain", plain[0].address, plain[1].address
     if prod(shape):
         first, second = walks if to_depth else walks[::-1]
-        planner.copy(source, target, shape, first, second, 4, layout)
+        emitter.copy(source, target, shape, first, second, 4, layout)
 
 
 def _in_blocked_image(view: Blocked, size: int) -> Strides:

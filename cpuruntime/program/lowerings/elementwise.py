@@ -6,12 +6,12 @@ from math import inf
 
 from cpuruntime.compiler.isa import LANES
 from cpuruntime.compiler.typed import SIZES
-from cpuruntime.graph import Node, Type, Value
+from cpuruntime.graph import Node, Type
 from cpuruntime.operators.traits import traits_of
 from cpuruntime.ops.elementwise import BINARY, UNARY, binary_kernel, cast_kernel, unary_kernel, where_kernel
 from cpuruntime.ops.functions.activations import ACTIVATIONS
 from cpuruntime.ops.tiles import loops
-from cpuruntime.program.lowerings.elementwise_steps import (
+from cpuruntime.program.plan.elementwise_steps import (
     apply_activation,
     blocked_shape,
     blocked_walk,
@@ -20,22 +20,12 @@ from cpuruntime.program.lowerings.elementwise_steps import (
     parameter_fields,
     plain_walk,
 )
+from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.epilogue import clamp_limits
-from cpuruntime.program.plan.lowering import Layout, lowering
-from cpuruntime.program.plan.planner import Planner
+from cpuruntime.program.plan.lowering import Layout, dtype_name, lowering
 
 BINARY_OPERATORS = sorted({op for op, _ in BINARY} - {"FMod"})
 UNARY_OPERATORS = sorted({op for op, _ in UNARY} - {"GeluTanh", "Silu", "Square"})
-
-
-def _dtype(value: Value) -> str:
-    return value.element_type.to_dtype().name
-
-
-def _first(node: Node) -> Value:
-    value = node.inputs[0]
-    assert value is not None
-    return value
 
 
 def _kernel_name(node: Node) -> str:
@@ -61,12 +51,12 @@ def _clip_bounds(node: Node) -> list[float] | None:
 
 def _follows(node: Node) -> bool:
     channels = node.outputs[0].static_shape[1]
-    return _first(node).element_type == Type.f32 and (traits_of(node).finite or channels % LANES == 0)
+    return node.require(0).element_type == Type.f32 and (traits_of(node).finite or channels % LANES == 0)
 
 
 def _check_unary(node: Node) -> str | None:
-    value = _first(node)
-    if (_kernel_name(node), _dtype(value)) not in UNARY:
+    value = node.require(0)
+    if (_kernel_name(node), dtype_name(value)) not in UNARY:
         return f"{node.op_type} has no kernel for {value.element_type.get_type_name()}"
     if node.op_type == "Clip" and _clip_bounds(node) is None:
         return "Clip has a kernel for constant bounds only"
@@ -87,26 +77,25 @@ def _parameters(node: Node) -> dict[str, float]:
 
 @lowering(*UNARY_OPERATORS, layout=Layout.FOLLOW, check=_check_unary, follows=_follows)
 @lowering("Silu", domain="cpuruntime", layout=Layout.FOLLOW, check=_check_unary, follows=_follows)
-def lower_unary(planner: Planner, node: Node) -> None:
+def lower_unary(emitter: Emitter, node: Node) -> None:
     """One input, one output of its shape."""
-    value, output = _first(node), node.outputs[0]
-    kernel = unary_kernel(_kernel_name(node), _dtype(value))
-    if planner.is_blocked(output):
-        source, target = planner.blocked(value), planner.new_blocked(output)
+    value, output = node.require(0), node.outputs[0]
+    kernel = unary_kernel(_kernel_name(node), dtype_name(value))
+    if emitter.is_blocked(output):
+        source, target = emitter.blocked(value), emitter.new_blocked(output)
         walks = blocked_walk(target), [blocked_walk(source)]
-        emit_nest(planner, kernel, "blocked", blocked_shape(target), *walks, **_parameters(node))
+        emit_nest(emitter, kernel, "blocked", blocked_shape(target), *walks, **_parameters(node))
         return
-    source_plain, target_plain = planner.plain(value), planner.new_plain(output)
+    source_plain, target_plain = emitter.plain(value), emitter.new_plain(output)
     walks = plain_walk(target_plain, target_plain.shape), [plain_walk(source_plain, target_plain.shape)]
-    emit_nest(planner, kernel, "plain", target_plain.shape, *walks, **_parameters(node))
+    emit_nest(emitter, kernel, "plain", target_plain.shape, *walks, **_parameters(node))
 
 
 def _too_scattered(node: Node) -> str | None:
     """A check: the broadcast can be walked by the loops there are."""
     shape = node.outputs[0].static_shape
     walks = [loops.contiguous(shape, 1)]
-    for value in node.inputs:
-        assert value is not None
+    for value in map(node.require, range(len(node.inputs))):
         walks.append(loops.broadcast(value.static_shape, loops.contiguous(value.static_shape, 1), shape))
     loop_shape, _ = loops.collapse(shape, *walks)
     if len(loop_shape) > loops.DIMENSIONS:
@@ -115,8 +104,8 @@ def _too_scattered(node: Node) -> str | None:
 
 
 def _check_binary(node: Node) -> str | None:
-    value = _first(node)
-    if (_kernel_name(node), _dtype(value)) not in BINARY or any(
+    value = node.require(0)
+    if (_kernel_name(node), dtype_name(value)) not in BINARY or any(
         v is None or v.element_type != value.element_type for v in node.inputs
     ):
         return f"{node.op_type} has no kernel for {value.element_type.get_type_name()}"
@@ -127,59 +116,59 @@ def _check_binary(node: Node) -> str | None:
 
 @lowering(*BINARY_OPERATORS, layout=Layout.FOLLOW, check=_check_binary, follows=_follows)
 @lowering("Add", domain="cpuruntime", layout=Layout.FOLLOW, check=_check_binary, follows=_follows)
-def lower_binary(planner: Planner, node: Node) -> None:
+def lower_binary(emitter: Emitter, node: Node) -> None:
     """Two inputs that broadcast to the output; Add may carry an activation."""
     output = node.outputs[0]
-    kernel = binary_kernel(_kernel_name(node), _dtype(_first(node)))
+    kernel = binary_kernel(_kernel_name(node), dtype_name(node.require(0)))
     clamp = clamp_limits(node)
     fields: dict[str, float] = {}
     if clamp not in (None, (-inf, inf)):
         fields = dict(clamp=1, low=clamp[0], high=clamp[1])
     values = [v for v in node.inputs if v is not None]
-    if planner.is_blocked(output):
-        target = planner.new_blocked(output)
-        operands = [operand_walk(planner, v, target) for v in values]
+    if emitter.is_blocked(output):
+        target = emitter.new_blocked(output)
+        operands = [operand_walk(emitter, v, target) for v in values]
         emit_nest(
-            planner, kernel, "blocked", blocked_shape(target), blocked_walk(target), operands, repeat=True, **fields
+            emitter, kernel, "blocked", blocked_shape(target), blocked_walk(target), operands, repeat=True, **fields
         )
     else:
-        plain = planner.new_plain(output)
-        operands = [plain_walk(planner.plain(v), plain.shape) for v in values]
-        emit_nest(planner, kernel, "plain", plain.shape, plain_walk(plain, plain.shape), operands, **fields)
+        plain = emitter.new_plain(output)
+        operands = [plain_walk(emitter.plain(v), plain.shape) for v in values]
+        emit_nest(emitter, kernel, "plain", plain.shape, plain_walk(plain, plain.shape), operands, **fields)
     if clamp is None:
-        apply_activation(planner, node, target if planner.is_blocked(output) else plain)
+        apply_activation(emitter, node, target if emitter.is_blocked(output) else plain)
 
 
 def _check_where(node: Node) -> str | None:
-    size = node.outputs[0].element_type.to_dtype().itemsize
+    size = node.outputs[0].element_type.todtype_name().itemsize
     if node.outputs[0].element_type == Type.string or size not in (1, 2, 4, 8):
         return f"Where has no kernel for {node.outputs[0].element_type.get_type_name()}"
     return _too_scattered(node)
 
 
 @lowering("Where", check=_check_where)
-def lower_where(planner: Planner, node: Node) -> None:
+def lower_where(emitter: Emitter, node: Node) -> None:
     """Elements of the second input where the first is true, of the third elsewhere."""
-    target = planner.new_plain(node.outputs[0])
-    operands = [plain_walk(planner.plain(v), target.shape) for v in node.inputs if v is not None]
+    target = emitter.new_plain(node.outputs[0])
+    operands = [plain_walk(emitter.plain(v), target.shape) for v in node.inputs if v is not None]
     kernel = where_kernel(target.dtype.itemsize)
-    emit_nest(planner, kernel, "plain", target.shape, plain_walk(target, target.shape), operands)
+    emit_nest(emitter, kernel, "plain", target.shape, plain_walk(target, target.shape), operands)
 
 
 def _check_cast(node: Node) -> str | None:
-    names = [_dtype(_first(node)), _dtype(node.outputs[0])]
+    names = [dtype_name(node.require(0)), dtype_name(node.outputs[0])]
     if not all(name in SIZES for name in names):
         return f"Cast has no kernel from {names[0]} to {names[1]}"
     return None
 
 
 @lowering("Cast", check=_check_cast)
-def lower_cast(planner: Planner, node: Node) -> None:
+def lower_cast(emitter: Emitter, node: Node) -> None:
     """Another element type."""
-    value, target = _first(node), planner.new_plain(node.outputs[0])
-    source = planner.plain(value)
+    value, target = node.require(0), emitter.new_plain(node.outputs[0])
+    source = emitter.plain(value)
     kernel = cast_kernel(source.dtype.name, target.dtype.name)
     walks = plain_walk(target, target.shape), [plain_walk(source, target.shape)]
-    emit_nest(planner, kernel, "plain", target.shape, *walks)
+    emit_nest(emitter, kernel, "plain", target.shape, *walks)
 
 

@@ -12,10 +12,11 @@ from cpuruntime.graph import Node, Type, Value
 from cpuruntime.operators.traits import function_traits
 from cpuruntime.ops.fused import BOOL, INPUTS, Expression, fused_kernel, input_types
 from cpuruntime.ops.tiles import loops
-from cpuruntime.program.lowerings.elementwise_steps import Walk, blocked_shape, blocked_walk, operand_walk, plain_walk
+from cpuruntime.program.plan.elementwise_steps import Walk, blocked_shape, blocked_walk, operand_walk, plain_walk
+from cpuruntime.program.plan.emitter import Emitter
+from cpuruntime.program.plan.epilogue import whole_vectors
 from cpuruntime.program.plan.layout import fits_blocked
 from cpuruntime.program.plan.lowering import Layout, lowering
-from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.storage import Address, Blocked
 
 
@@ -32,22 +33,22 @@ def _follows(node: Node) -> bool:
 
 
 @lowering("Elementwise", domain="cpuruntime", layout=Layout.FOLLOW, follows=_follows, operands=0)
-def lower_fused(planner: Planner, node: Node) -> None:
+def lower_fused(emitter: Emitter, node: Node) -> None:
     """One pass over memory."""
     output, views = node.outputs[0], node.attributes["views"]
     values = [value for value in node.inputs if value is not None]
-    if planner.is_blocked(output):
-        target = planner.new_blocked(output)
-        walks = [_blocked_operand(planner, value, view, target) for value, view in zip(values, views)]
-        _emit(planner, node, "blocked", blocked_shape(target), [blocked_walk(target), *walks])
+    if emitter.is_blocked(output):
+        target = emitter.new_blocked(output)
+        walks = [_blocked_operand(emitter, value, view, target) for value, view in zip(values, views)]
+        _emit(emitter, node, "blocked", blocked_shape(target), [blocked_walk(target), *walks])
         return
-    plain = planner.new_plain(output)
-    walks = [_plain_operand(planner, value, view, plain.shape) for value, view in zip(values, views)]
-    walks = _side_by_side(planner, plain.shape, [plain_walk(plain, plain.shape), *walks], values)
-    _emit(planner, node, "plain", plain.shape, walks)
+    plain = emitter.new_plain(output)
+    walks = [_plain_operand(emitter, value, view, plain.shape) for value, view in zip(values, views)]
+    walks = _side_by_side(emitter, plain.shape, [plain_walk(plain, plain.shape), *walks], values)
+    _emit(emitter, node, "plain", plain.shape, walks)
 
 
-def _emit(planner: Planner, node: Node, layout: str, shape: Sequence[int], walks: Sequence[Walk]) -> None:
+def _emit(emitter: Emitter, node: Node, layout: str, shape: Sequence[int], walks: Sequence[Walk]) -> None:
     expression: Expression = node.attributes["expression"]
     names = ("target", *INPUTS[: len(walks) - 1])
     repeat = BOOL not in input_types(expression)
@@ -57,18 +58,18 @@ def _emit(planner: Planner, node: Node, layout: str, shape: Sequence[int], walks
     numbers = {f"p{index}": number for index, number in enumerate(node.attributes["numbers"])}
     addresses = {name: address for name, (address, _) in zip(names, walks)}
     source = f"source {Path(kernel.function.__code__.co_filename).name}"
-    planner.emit(kernel, layout, notes=source, **nest, **addresses, **numbers)
+    emitter.emit(kernel, layout, notes=source, **nest, **addresses, **numbers)
 
 
-def _plain_operand(planner: Planner, value: Value, view: list[int] | None, shape: Sequence[int]) -> Walk:
-    plain = planner.plain(value)
+def _plain_operand(emitter: Emitter, value: Value, view: list[int] | None, shape: Sequence[int]) -> Walk:
+    plain = emitter.plain(value)
     if view is None:
         return plain_walk(plain, shape)
     offset, *strides = (number * plain.dtype.itemsize for number in view)
     return plain.address + offset, strides
 
 
-def _side_by_side(planner: Planner, shape: Sequence[int], walks: list[Walk], values: Sequence[Value]) -> list[Walk]:
+def _side_by_side(emitter: Emitter, shape: Sequence[int], walks: list[Walk], values: Sequence[Value]) -> list[Walk]:
     """The walks with copies of those operands whose elements do not follow each other along the rows."""
     _, collapsed = loops.collapse(shape, *(strides for _, strides in walks))
     for index, (value, strides) in enumerate(zip(values, collapsed[1:]), start=1):
@@ -77,25 +78,19 @@ def _side_by_side(planner: Planner, shape: Sequence[int], walks: list[Walk], val
             address, old = walks[index]
             extents = [1 if stride == 0 else extent for extent, stride in zip(shape, old)]
             new = loops.contiguous(extents, size)
-            copy = Address(planner.scratch(size * int(np.prod(extents))))
-            planner.copy(address, copy, extents, old, new, size)
+            copy = Address(emitter.scratch(size * int(np.prod(extents))))
+            emitter.copy(address, copy, extents, old, new, size)
             walks[index] = copy, [0 if extent == 1 else stride for extent, stride in zip(extents, new)]
     return walks
 
 
-def _blocked_operand(planner: Planner, value: Value, view: list[int] | None, target: Blocked) -> Walk:
+def _blocked_operand(emitter: Emitter, value: Value, view: list[int] | None, target: Blocked) -> Walk:
     if view is not None:
         batch, channel, *spatial = view[1:]
         row, pixel = spatial if len(spatial) == 2 else (0, spatial[0])
         steps = (batch, LANES * channel, row, pixel, channel)
-        return planner.plain(value).address + 4 * view[0], tuple(4 * step for step in steps)
+        return emitter.plain(value).address + 4 * view[0], tuple(4 * step for step in steps)
     if value.constant is not None and value.constant.size == value.static_shape[1] > 1:
-        return _per_channel(planner, value.constant.reshape(-1))
-    return operand_walk(planner, value, target)
-
-
-def _per_channel(planner: Planner, numbers: np.ndarray) -> Walk:
-    """A constant with one number for each channel; zeros in the unused lanes."""
-    padded = np.zeros(-(-numbers.size // LANES) * LANES, np.float32)
-    padded[: numbers.size] = numbers
-    return planner.weights.constant(planner.weights.identity(padded), padded), (0, VECTOR_BYTES, 0, 0, 4)
+        numbers = whole_vectors(value.constant, value.constant.size)
+        return emitter.constant(numbers), (0, VECTOR_BYTES, 0, 0, 4)
+    return operand_walk(emitter, value, target)

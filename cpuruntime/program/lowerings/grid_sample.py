@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from cpuruntime.graph import Node
 from cpuruntime.ops.grid_sample import MODES, PADDINGS, grid_sample
+from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.lowering import lowering, only_float32
-from cpuruntime.program.plan.planner import Planner
 
 _OLD_NAMES = {"bilinear": "linear", "bicubic": "cubic"}
 
@@ -21,9 +21,7 @@ def _padding(node: Node) -> str:
 
 
 def _check(node: Node) -> str | None:
-    source, grid = node.inputs[0], node.inputs[1]
-    assert source is not None
-    assert grid is not None
+    source, grid = node.require(0), node.require(1)
     if len(source.static_shape) != 4:
         return f"GridSample has kernels for 2 spatial dimensions, not for {len(source.static_shape) - 2}"
     if 0 in source.static_shape or grid.static_shape[0] != source.static_shape[0] or grid.static_shape[-1] != 2:
@@ -34,13 +32,13 @@ def _check(node: Node) -> str | None:
 
 
 @lowering("GridSample", check=_check)
-def lower_grid_sample(planner: Planner, node: Node) -> None:
+def lower_grid_sample(emitter: Emitter, node: Node) -> None:
     """One value for each place of the grid and each channel."""
-    source, grid = (planner.plain(value) for value in node.inputs if value is not None)
-    target = planner.new_plain(node.outputs[0])
+    source, grid = (emitter.plain(value) for value in node.inputs if value is not None)
+    target = emitter.new_plain(node.outputs[0])
     batch, channels, in_height, in_width = source.shape
     if target.size:
-        planner.emit(
+        emitter.emit(
             grid_sample(_mode(node), _padding(node)), "plain", source=source.address, grid=grid.address,
             target=target.address, batch=batch, channels=channels, in_height=in_height, in_width=in_width,
             height=grid.shape[1], width=grid.shape[2], aligned=node.attributes.get("align_corners", 0),

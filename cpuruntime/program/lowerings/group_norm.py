@@ -4,36 +4,32 @@ from __future__ import annotations
 
 from math import inf
 
-from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.compiler.isa import VECTOR_BYTES
 from cpuruntime.graph import Node
 from cpuruntime.ops.group_norm import channel_moments, group_factors
 from cpuruntime.ops.scale_shift import scale_shift_kernel
 from cpuruntime.ops.tiles.loops import nest
-from cpuruntime.program.lowerings.elementwise_steps import blocked_shape, blocked_walk, parameter_fields
-from cpuruntime.program.plan.epilogue import clamp_limits, padded_bias
+from cpuruntime.program.plan.elementwise_steps import blocked_shape, blocked_walk, parameter_fields
+from cpuruntime.program.plan.emitter import Emitter
+from cpuruntime.program.plan.epilogue import clamp_limits, whole_vectors
 from cpuruntime.program.plan.lowering import Layout, lowering
-from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.storage import Address
 
 
 @lowering("GroupNorm", domain="cpuruntime", layout=Layout.BLOCKED)
-def lower_group_norm(planner: Planner, node: Node) -> None:
+def lower_group_norm(emitter: Emitter, node: Node) -> None:
     """Emits the moments of channels, the factors of groups, and the scaling."""
-    x, scale_value, shift_value, _ = node.inputs
-    assert x is not None
-    assert scale_value is not None
-    source, target = planner.blocked(x), planner.new_blocked(node.outputs[0])
-    parameters = [padded_bias(v.constant if v is not None else None, source.channels, LANES) for v in
-                  (scale_value, shift_value)]  # fmt: skip
-    weights, bias = (planner.weights.constant(planner.weights.identity(p), p) for p in parameters)
+    source, target = emitter.blocked(node.require(0)), emitter.new_blocked(node.outputs[0])
+    parameters = (whole_vectors(None if v is None else v.constant, source.channels) for v in node.inputs[1:3])
+    weights, bias = (emitter.constant(p) for p in parameters)
     row = source.blocks * VECTOR_BYTES
-    moments, scale, shift = (Address(planner.scratch(source.batch * row * n)) for n in (2, 1, 1))
+    moments, scale, shift = (Address(emitter.scratch(source.batch * row * n)) for n in (2, 1, 1))
     sizes = dict(batch=source.batch, blocks=source.blocks)
-    planner.emit(
+    emitter.emit(
         channel_moments, "blocked", **source.fields("source"), moments=moments, height=source.height,
         width=source.width, **sizes,
     )  # fmt: skip
-    planner.emit(
+    emitter.emit(
         group_factors, "blocked", moments=moments, weights=weights, bias=bias, scale=scale, shift=shift,
         channels=source.channels, groups=node.attributes["groups"], epsilon=node.attributes["epsilon"], **sizes,
     )  # fmt: skip
@@ -43,7 +39,7 @@ def lower_group_norm(planner: Planner, node: Node) -> None:
         blocked_shape(target), repeat=True, target=strides, first=first_strides, second=channel, third=channel
     )
     kernel, fields = _activation(node)
-    planner.emit(
+    emitter.emit(
         scale_shift_kernel(kernel), "blocked", **walk, target=place, first=first, second=scale, third=shift, **fields
     )
 

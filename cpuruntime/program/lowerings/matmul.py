@@ -9,26 +9,20 @@ from typing import Any
 import numpy as np
 
 from cpuruntime.compiler.isa import LANES
-from cpuruntime.graph import Node, Value
+from cpuruntime.graph import Node
 from cpuruntime.ops.matmul import matmul, pack_columns, packed_bytes
-from cpuruntime.program.lowerings.elementwise_steps import parameter_fields
-from cpuruntime.program.lowerings.strassen import choose_strassen, emit_strassen
-from cpuruntime.program.plan.epilogue import clamp_limits, limits, padded_bias
-from cpuruntime.program.plan.lowering import lowering, only_float32
+from cpuruntime.program.lowerings.strassen import emit_strassen, strassen_pays, strassen_tiling
+from cpuruntime.program.plan.candidate import Candidate, Comparison, Query
+from cpuruntime.program.plan.elementwise_steps import parameter_fields
+from cpuruntime.program.plan.emitter import Emitter
+from cpuruntime.program.plan.epilogue import clamp_limits, limits, whole_vectors
+from cpuruntime.program.plan.lowering import Methods, lowering, only_float32
 from cpuruntime.program.plan.packing import run_kernel
-from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.storage import Address, Plain
-from cpuruntime.program.tuning.candidate import Comparison
-from cpuruntime.program.tuning.tiles import Tiling, rank_tilings
+from cpuruntime.program.tuning.tiles import Grid, Tiling, rank_tilings
 
 MOST_STEPS = 256
 """The most steps a MatMul may take."""
-
-
-def _value(node: Node, index: int) -> Value:
-    value = node.inputs[index]
-    assert value is not None
-    return value
 
 
 def _check_fully_connected(node: Node) -> str | None:
@@ -40,39 +34,56 @@ def _check_fully_connected(node: Node) -> str | None:
     return only_float32(node)
 
 
-@lowering("FullyConnected", domain="cpuruntime", check=_check_fully_connected)
-def lower_fully_connected(planner: Planner, node: Node) -> None:
+def fully_connected_methods(rows: int, inner: int, columns: int, exact: bool) -> Methods:
+    """Whether the product of a FullyConnected is computed by Strassen's method."""
+    pays = not exact and strassen_pays(rows, inner, columns)
+    candidate = Candidate(pays, "Strassen" if pays else "direct", 0.0)
+    return Methods(Query(("matmul", "strassen"), (rows, inner, columns)), [candidate])
+
+
+def _methods(node: Node, exact: bool) -> Methods:
+    inner, columns = node.require(1).static_shape
+    return fully_connected_methods(prod(node.require(0).static_shape) // inner, inner, columns, exact)
+
+
+@lowering("FullyConnected", domain="cpuruntime", check=_check_fully_connected, methods=_methods)
+def lower_fully_connected(emitter: Emitter, node: Node) -> None:
     """y[M, N] = x[M, K] @ w[K, N] + bias + residual, then the activation."""
-    x, w, bias, residual_value = _value(node, 0), _value(node, 1), node.input(2), node.input(3)
-    constant = w.constant
-    assert constant is not None
-    inner, columns = w.static_shape
-    source = planner.plain(x)
-    residual = None if residual_value is None else planner.plain(residual_value)
-    target = planner.new_plain(node.outputs[0])
+    emit_fully_connected(emitter, node, emitter.methods[node].choice)
+
+
+def emit_fully_connected(emitter: Emitter, node: Node, by_strassen: bool) -> None:
+    """The product of a node, which need not be one of the graph, by the method chosen for it."""
+    bias, residual_value = node.input(2), node.input(3)
+    constant = node.require(1).data
+    inner, columns = constant.shape
+    source = emitter.plain(node.require(0))
+    residual = None if residual_value is None else emitter.plain(residual_value)
+    target = emitter.new_plain(node.outputs[0])
     rows = source.size // inner
-    strassen = None if planner.exact else choose_strassen(rows, inner, columns, planner.threads)
-    if strassen is not None:
-        activation, fields = _epilogue(planner, node, columns, None if bias is None else bias.constant, residual)
+    if by_strassen:
+        activation, fields = _epilogue(emitter, node, columns, None if bias is None else bias.constant, residual)
         fields.update(target=target.address, target_row=columns * 4)
-        emit_strassen(planner, strassen, constant, rows, source.address, activation, fields)
+        tiling = strassen_tiling(rows, inner, columns, emitter.threads)
+        emit_strassen(emitter, tiling, constant, rows, source.address, activation, fields)
         return
     sizes = dict(batch=1, rows=rows, inner=inner, columns=columns)
 
-    def emit(planner: Planner, tiling: Tiling, comparisons: tuple[Comparison, ...] = ()) -> None:
-        weights = _pack_constant(planner, constant, tiling.columns)
+    def emit(emitter: Emitter, tiling: Tiling, comparisons: tuple[Comparison, ...] = ()) -> None:
+        weights = _pack_constant(emitter, constant, tiling.columns)
         _emit_product(
-            planner, node, tiling, sizes, source.address, target.address, weights, comparisons=comparisons,
+            emitter, node, tiling, sizes, source.address, target.address, weights, comparisons=comparisons,
             bias=None if bias is None else bias.constant, residual=residual, weights_batch=0, source_batch=0,
         )  # fmt: skip
 
-    candidates = rank_tilings(1, rows, -(-columns // LANES), inner, source.nbytes, planner.threads)
-    activation = node.attributes.get("activation", "")
-    tiling = planner.choose("matmul", (*sizes.values(), residual is not None, activation), candidates, emit)
-    emit(planner, tiling.choice, (tiling.comparison,))
+    grid = Grid(1, rows, -(-columns // LANES), inner, source.nbytes)
+    product = _Product((1, rows, inner), (1, inner, columns), 0)
+    query = Query(("matmul",), product, grid, residual is not None, node.attributes.get("activation", ""))
+    tiling = emitter.choose(query, rank_tilings(grid, emitter.threads), emit)
+    emit(emitter, tiling.choice, (tiling.comparison,))
 
 
-def _pack_constant(planner: Planner, weights: np.ndarray, tile_columns: int) -> Address:
+def _pack_constant(emitter: Emitter, weights: np.ndarray, tile_columns: int) -> Address:
     """The packed right side [K, N], by the kernel that packs it at run time too."""
     inner, columns = weights.shape
     size = packed_bytes(inner, columns, tile_columns)
@@ -83,19 +94,19 @@ def _pack_constant(planner: Planner, weights: np.ndarray, tile_columns: int) -> 
             source_column=weights.strides[1], batch=1, inner=inner, columns=columns, tile_columns=tile_columns,
         )  # fmt: skip
 
-    return planner.weights.pack((planner.weights.identity(weights), "columns", tile_columns), size, fill)
+    return emitter.weights.pack((emitter.weights.identity(weights), "columns", tile_columns), size, fill)
 
 
 def _emit_product(
-    planner: Planner, node: Node, tiling: Tiling, sizes: dict[str, int], source: Address, target: Address,
+    emitter: Emitter, node: Node, tiling: Tiling, sizes: dict[str, int], source: Address, target: Address,
     weights: Address, *, bias: np.ndarray | None, residual: Plain | None, weights_batch: int, source_batch: int,
     comparisons: tuple[Comparison, ...],
 ) -> None:  # fmt: skip
     rows, inner, columns, batch = sizes["rows"], sizes["inner"], sizes["columns"], sizes["batch"]
-    activation, fields = _epilogue(planner, node, columns, bias, residual)
+    activation, fields = _epilogue(emitter, node, columns, bias, residual)
     if residual is not None:
         fields.update(residual_batch=rows * columns * 4)
-    planner.emit(
+    emitter.emit(
         matmul(tiling.rows, tiling.columns, activation), "plain", flops=2 * batch * rows * inner * columns,
         notes=str(tiling), comparisons=comparisons,
         source=source, source_batch=source_batch, source_row=inner * 4,
@@ -105,13 +116,13 @@ def _emit_product(
 
 
 def _epilogue(
-    planner: Planner, node: Node, columns: int, bias: np.ndarray | None, residual: Plain | None
+    emitter: Emitter, node: Node, columns: int, bias: np.ndarray | None, residual: Plain | None
 ) -> tuple[str, dict[str, Any]]:
     """What a product's kernel does before its store: the activation that is no clamp, and the fields for the rest."""
-    padded = padded_bias(bias, columns, LANES)
+    padded = whole_vectors(bias, columns)
     fields: dict[str, Any] = dict(
-        limits=limits(planner, node),
-        bias=planner.weights.constant((planner.weights.identity(padded), "bias"), padded),
+        limits=limits(emitter, node),
+        bias=emitter.constant(padded),
     )
     activation = ""
     if clamp_limits(node) is None:
@@ -141,7 +152,7 @@ class _Product:
 
 
 def _product(node: Node) -> _Product:
-    a, b = _value(node, 0).static_shape, _value(node, 1).static_shape
+    a, b = node.require(0).static_shape, node.require(1).static_shape
     a, b = (1, *a) if len(a) == 1 else a, (*b, 1) if len(b) == 1 else b
     rank = max(len(a), len(b))
     a, b = (1,) * (rank - len(a)) + a, (1,) * (rank - len(b)) + b
@@ -152,7 +163,7 @@ def _product(node: Node) -> _Product:
 
 
 def _check_matmul(node: Node) -> str | None:
-    if any(0 in _value(node, index).static_shape for index in (0, 1)):
+    if any(0 in node.require(index).static_shape for index in (0, 1)):
         return "MatMul has no kernel for empty tensors"
     product = _product(node)
     if prod(product.batches[: product.outer]) > MOST_STEPS:
@@ -161,12 +172,12 @@ def _check_matmul(node: Node) -> str | None:
 
 
 @lowering("MatMul", check=_check_matmul)
-def lower_matmul(planner: Planner, node: Node) -> None:
+def lower_matmul(emitter: Emitter, node: Node) -> None:
     """The product of two tensors; a right side that is not constant is packed by a step of its own."""
     product = _product(node)
-    right = _value(node, 1)
-    source, target = planner.plain(_value(node, 0)), planner.new_plain(node.outputs[0])
-    address = planner.plain(right).address if right.constant is None else None
+    right = node.require(1)
+    source, target = emitter.plain(node.require(0)), emitter.new_plain(node.outputs[0])
+    address = emitter.plain(right).address if right.constant is None else None
     (rows, inner), columns = product.a[-2:], product.b[-1]
     batches = prod(product.batches[product.outer :])
     repeats = prod(product.b[product.outer : -2]) == 1
@@ -175,23 +186,23 @@ def lower_matmul(planner: Planner, node: Node) -> None:
     moves = prod(product.a[product.outer : -2]) > 1 and not repeats
     sizes = dict(batch=batches, rows=rows, inner=inner, columns=columns)
 
-    def emit(planner: Planner, tiling: Tiling, comparisons: tuple[Comparison, ...] = ()) -> None:
+    def emit(emitter: Emitter, tiling: Tiling, comparisons: tuple[Comparison, ...] = ()) -> None:
         size = packed_bytes(inner, columns, tiling.columns)
-        packed = _pack_stack(planner, address, right.constant, product.b, tiling.columns)
+        packed = _pack_stack(emitter, address, right.constant, product.b, tiling.columns)
         stack = rows * inner * 4 * (batches if moves else 1), batches * rows * columns * 4, size * batches
         for index, place in enumerate(np.ndindex(product.batches[: product.outer])):
             at_a, at_b = (_stack_index(place, shape[: product.outer]) for shape in (product.a, product.b))
             _emit_product(
-                planner, node, tiling, sizes,
+                emitter, node, tiling, sizes,
                 source.address + at_a * stack[0], target.address + index * stack[1], packed + at_b * stack[2],
                 bias=None, residual=None, weights_batch=0 if repeats else size,
                 source_batch=rows * inner * 4 if moves else 0, comparisons=comparisons,
             )  # fmt: skip
 
-    candidates = rank_tilings(1, rows, -(-columns // LANES), inner, rows * inner * 4, planner.threads)
-    kind = (product.a, product.b, right.constant is not None, node.attributes.get("activation", ""))
-    tiling = planner.choose("matmul", kind, candidates, emit)
-    emit(planner, tiling.choice, (tiling.comparison,))
+    grid = Grid(1, rows, -(-columns // LANES), inner, rows * inner * 4)
+    query = Query(("matmul",), product, grid, activation=node.attributes.get("activation", ""))
+    tiling = emitter.choose(query, rank_tilings(grid, emitter.threads), emit)
+    emit(emitter, tiling.choice, (tiling.comparison,))
 
 
 def _stack_index(place: tuple[int, ...], extents: tuple[int, ...]) -> int:
@@ -203,7 +214,7 @@ def _stack_index(place: tuple[int, ...], extents: tuple[int, ...]) -> int:
 
 
 def _pack_stack(
-    planner: Planner, address: Address | None, constant: np.ndarray | None, shape: tuple[int, ...], tile_columns: int
+    emitter: Emitter, address: Address | None, constant: np.ndarray | None, shape: tuple[int, ...], tile_columns: int
 ) -> Address:
     """All matrices of a right side, packed at compile time when they are constant and not at an address."""
     (inner, columns), batch = shape[-2:], prod(shape[:-2])
@@ -213,13 +224,13 @@ def _pack_stack(
         inner=inner, columns=columns, tile_columns=tile_columns,
     )  # fmt: skip
     if constant is None:
-        packed = Address(planner.scratch(batch * size))
-        planner.emit(pack_columns, "plain", source=address, target=packed, **sizes)
+        packed = Address(emitter.scratch(batch * size))
+        emitter.emit(pack_columns, "plain", source=address, target=packed, **sizes)
         return packed
     array = np.ascontiguousarray(constant)
 
     def fill(memory: np.ndarray) -> None:
         run_kernel(pack_columns, source=array.ctypes.data, target=memory.ctypes.data, **sizes)
 
-    key = (planner.weights.identity(constant), "stack", tile_columns)
-    return planner.weights.pack(key, batch * size, fill)
+    key = (emitter.weights.identity(constant), "stack", tile_columns)
+    return emitter.weights.pack(key, batch * size, fill)

@@ -11,9 +11,9 @@ from cpuruntime.errors import ModelError
 from cpuruntime.graph import Node, Type, Value
 from cpuruntime.ops.movement import MAX_RANK, gather
 from cpuruntime.ops.reorder import channel_table, gather_channels
-from cpuruntime.program.plan.layout import whole_blocks
-from cpuruntime.program.plan.lowering import Layout, lowering, only_float32
-from cpuruntime.program.plan.planner import Planner
+from cpuruntime.program.plan.emitter import Emitter
+from cpuruntime.program.plan.layout import LayoutPlan, whole_blocks
+from cpuruntime.program.plan.lowering import Layout, axis_of, lowering, only_float32
 from cpuruntime.program.plan.storage import Blocked
 
 ELEMENT_SIZES = (1, 2, 4, 8)
@@ -21,8 +21,7 @@ ELEMENT_SIZES = (1, 2, 4, 8)
 
 def _check_copy(node: Node) -> str | None:
     """Elements the copy kernels can move; other inputs (axes, starts) must be constants."""
-    for value in (node.inputs[0], *node.outputs):
-        assert value is not None
+    for value in (node.require(0), *node.outputs):
         if value.element_type == Type.string or value.element_type.to_dtype().itemsize not in ELEMENT_SIZES:
             return f"{node.op_type} has no kernel for {value.element_type.get_type_name()}"
         if len(value.static_shape) > MAX_RANK:
@@ -34,47 +33,39 @@ def _check_copy(node: Node) -> str | None:
     return None
 
 
-def _input(node: Node, index: int = 0) -> Value:
-    value = node.inputs[index]
-    assert value is not None
-    return value
-
-
 @lowering("Reshape", domain="cpuruntime")
 @lowering("Identity")
-def lower_reshape(planner: Planner, node: Node) -> None:
+def lower_reshape(emitter: Emitter, node: Node) -> None:
     """The same memory, for Reshape under another shape."""
-    planner.alias_plain(node.outputs[0], planner.plain(_input(node)))
+    emitter.alias_plain(node.outputs[0], emitter.plain(node.require(0)))
 
 
 @lowering("Transpose", check=_check_copy)
-def lower_transpose(planner: Planner, node: Node) -> None:
+def lower_transpose(emitter: Emitter, node: Node) -> None:
     """A strided copy."""
-    source, target = planner.plain(_input(node)), planner.new_plain(node.outputs[0])
+    source, target = emitter.plain(node.require(0)), emitter.new_plain(node.outputs[0])
     order = node.attributes.get("perm") or list(range(len(source.shape)))[::-1]
     strides = [source.strides()[axis] for axis in order]
-    planner.copy(source.address, target.address, target.shape, strides, target.strides(), source.dtype.itemsize)
+    emitter.copy(source.address, target.address, target.shape, strides, target.strides(), source.dtype.itemsize)
 
 
 @lowering("Expand", check=_check_copy)
-def lower_expand(planner: Planner, node: Node) -> None:
+def lower_expand(emitter: Emitter, node: Node) -> None:
     """A copy that reads broadcast dimensions again and again."""
-    source, target = planner.plain(_input(node)), planner.new_plain(node.outputs[0])
+    source, target = emitter.plain(node.require(0)), emitter.new_plain(node.outputs[0])
     lead = len(target.shape) - len(source.shape)
     strides = [0] * lead + [
         0 if extent == 1 else stride for extent, stride in zip(source.shape, source.strides())
     ]
-    planner.copy(source.address, target.address, target.shape, strides, target.strides(), source.dtype.itemsize)
+    emitter.copy(source.address, target.address, target.shape, strides, target.strides(), source.dtype.itemsize)
 
 
 @lowering("Slice", check=_check_copy)
-def lower_slice(planner: Planner, node: Node) -> None:
+def lower_slice(emitter: Emitter, node: Node) -> None:
     """A copy of every step-th element between the bounds, which may be negative or beyond the axis."""
-    source, target = planner.plain(_input(node)), planner.new_plain(node.outputs[0])
-    arrays = [None if v is None else v.constant for v in node.inputs[1:]] + [None] * 4
-    starts, _, axes, steps = arrays[:4]
-    assert starts is not None
-    rank = len(source.shape)
+    source, target = emitter.plain(node.require(0)), emitter.new_plain(node.outputs[0])
+    starts, rank = node.require(1).data, len(source.shape)
+    axes, steps = (None if v is None else v.constant for v in (node.input(3), node.input(4)))
     axes = np.arange(len(starts)) if axes is None else axes
     steps = np.ones(len(starts), np.int64) if steps is None else steps
     strides, offset = list(source.strides()), 0
@@ -85,20 +76,20 @@ def lower_slice(planner: Planner, node: Node) -> None:
         start = min(max(start, 0), extent if step > 0 else extent - 1)
         offset += start * strides[axis]
         strides[axis] *= step
-    planner.copy(
+    emitter.copy(
         source.address + offset, target.address, target.shape, strides, target.strides(), source.dtype.itemsize
     )
 
 
 @lowering("Split", check=_check_copy)
-def lower_split(planner: Planner, node: Node) -> None:
+def lower_split(emitter: Emitter, node: Node) -> None:
     """One strided copy for each part."""
-    source = planner.plain(_input(node))
-    axis = node.attributes.get("axis", 0) % len(source.shape)
+    source = emitter.plain(node.require(0))
+    axis = axis_of(node, 0, len(source.shape))
     offset = 0
     for value in node.outputs:
-        target = planner.new_plain(value)
-        planner.copy(
+        target = emitter.new_plain(value)
+        emitter.copy(
             source.address + offset, target.address, target.shape, source.strides(), target.strides(),
             source.dtype.itemsize,
         )  # fmt: skip
@@ -106,22 +97,22 @@ def lower_split(planner: Planner, node: Node) -> None:
 
 
 @lowering("Gather", check=_check_copy)
-def lower_gather(planner: Planner, node: Node) -> None:
+def lower_gather(emitter: Emitter, node: Node) -> None:
     """Slices along one axis by int32 or int64 indices."""
-    source, indices = planner.plain(_input(node)), planner.plain(_input(node, 1))
-    target = planner.new_plain(node.outputs[0])
-    axis = node.attributes.get("axis", 0) % len(source.shape)
+    source, indices = emitter.plain(node.require(0)), emitter.plain(node.require(1))
+    target = emitter.new_plain(node.outputs[0])
+    axis = axis_of(node, 0, len(source.shape))
     extent = source.shape[axis]
     if target.size:
         rule = f"must be between {-extent} and {extent - 1}" if extent else "has nothing to refer to"
-        message = f"{node.where}: an index in '{_input(node, 1).name}' is out of range; each {rule}."
+        message = f"{node.where}: an index in '{node.require(1).name}' is out of range; each {rule}."
         if not extent:
             raise ModelError(message)
-        planner.emit(
+        emitter.emit(
             gather, "plain", source=source.address, target=target.address, indices=indices.address,
             index_bytes=indices.dtype.itemsize, outer=prod(source.shape[:axis]), axis=extent,
             count=indices.size, inner_bytes=prod(source.shape[axis + 1 :]) * source.dtype.itemsize,
-            fault=planner.fault(message),
+            fault=emitter.fault(message),
         )  # fmt: skip
 
 
@@ -129,60 +120,78 @@ def _joins_channels(node: Node) -> bool:
     return bool(node.attributes["axis"] % len(node.outputs[0].static_shape) == 1)
 
 
-@lowering("Concat", layout=Layout.FOLLOW, check=_check_copy, follows=_joins_channels)
-def lower_concat(planner: Planner, node: Node) -> None:
+def _join_in_place(node: Node, plan: LayoutPlan) -> None:
+    """Lets the inputs be written straight into the blocked result, or to its staging."""
+    output = node.outputs[0]
+    values = [v for v in node.inputs if v is not None]
+    whole = output
+    if any(v.static_shape[1] % LANES for v in values[:-1]):
+        batch, _, *spatial = output.static_shape
+        padded = sum(whole_blocks(v) for v in values)
+        whole = plan.stagings[output] = Value(f"{output.name}/staging", Type.f32, (batch, padded, *spatial))
+        plan.blocked.add(whole)
+    channel = 0
+    for value in values:
+        produced = value.producer is not None and value.constant is None
+        if value in plan.blocked and value not in plan.slices and produced:
+            plan.slices[value] = (whole, channel)
+        channel += whole_blocks(value)
+
+
+@lowering("Concat", layout=Layout.FOLLOW, check=_check_copy, follows=_joins_channels, join=_join_in_place)
+def lower_concat(emitter: Emitter, node: Node) -> None:
     """Blocked along channels, most inputs are already in place; the rest is copied."""
     values = [v for v in node.inputs if v is not None]
     axis = node.attributes["axis"] % len(node.outputs[0].static_shape)
-    if planner.is_blocked(node.outputs[0]):
-        _concat_blocked(planner, values, node.outputs[0])
+    if emitter.is_blocked(node.outputs[0]):
+        _concat_blocked(emitter, values, node.outputs[0])
         return
-    target = planner.new_plain(node.outputs[0])
+    target = emitter.new_plain(node.outputs[0])
     offset = 0
     for value in values:
-        source = planner.plain(value)
-        planner.copy(
+        source = emitter.plain(value)
+        emitter.copy(
             source.address, target.address + offset, source.shape, source.strides(), target.strides(),
             source.dtype.itemsize,
         )  # fmt: skip
         offset += source.shape[axis] * target.strides()[axis]
 
 
-def _concat_blocked(planner: Planner, values: list[Value], output: Value) -> None:
+def _concat_blocked(emitter: Emitter, values: list[Value], output: Value) -> None:
     """Copies what is not in place; from a staging, one step gathers all channels."""
-    staging = planner.layouts.stagings.get(output)
-    whole = planner.new_blocked(staging or output)
+    staging = emitter.layouts.stagings.get(output)
+    whole = emitter.new_blocked(staging or output)
     channel = 0
     picks: list[int] = []
     for value in values:
-        if planner.layouts.slices.get(value) != (staging or output, channel):
-            source = planner.blocked(value)
+        if emitter.layouts.slices.get(value) != (staging or output, channel):
+            source = emitter.blocked(value)
             part = whole.slice(channel // LANES, source.channels)
             shape = (source.batch, source.blocks, source.height, source.width * LANES)
             strides = [(v.batch_stride, v.block_stride, v.row_stride, 4) for v in (source, part)]
-            planner.copy(source.address, part.address, shape, *strides, element=4, layout="blocked")
+            emitter.copy(source.address, part.address, shape, *strides, element=4, layout="blocked")
         picks += range(channel, channel + value.static_shape[1])
         channel += whole_blocks(value)
     if staging is not None:
-        emit_channel_gather(planner, whole, planner.new_blocked(output), np.array(picks))
+        emit_channel_gather(emitter, whole, emitter.new_blocked(output), np.array(picks))
 
 
 @lowering("ChannelShuffle", domain="cpuruntime", layout=Layout.BLOCKED, check=only_float32)
-def lower_channel_shuffle(planner: Planner, node: Node) -> None:
+def lower_channel_shuffle(emitter: Emitter, node: Node) -> None:
     """Channel c of the result is channel c % group * (C / group) + c // group of the source."""
-    value = _input(node)
-    source, target = planner.blocked(value), planner.new_blocked(node.outputs[0])
+    value = node.require(0)
+    source, target = emitter.blocked(value), emitter.new_blocked(node.outputs[0])
     group = node.attributes["group"]
     order = np.arange(source.channels).reshape(group, -1).T.reshape(-1)
-    emit_channel_gather(planner, source, target, order)
+    emit_channel_gather(emitter, source, target, order)
 
 
-def emit_channel_gather(planner: Planner, source: Blocked, target: Blocked, order: np.ndarray) -> None:
+def emit_channel_gather(emitter: Emitter, source: Blocked, target: Blocked, order: np.ndarray) -> None:
     """target[:, c] = source[:, order[c]]."""
     picks = [(0, int(channel)) for channel in order]
     tables = channel_table(picks, [(0, source.batch_stride, source.block_stride, source.row_stride)])
-    entries, starts = (planner.weights.constant(planner.weights.identity(t), t) for t in tables)
-    planner.emit(
+    entries, starts = map(emitter.constant, tables)
+    emitter.emit(
         gather_channels, "blocked", source=source.address, entries=entries, starts=starts, **target.fields("target"),
         batch=target.batch, blocks=target.blocks, height=target.height, width=target.width,
     )  # fmt: skip

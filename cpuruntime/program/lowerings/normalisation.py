@@ -4,40 +4,30 @@ from __future__ import annotations
 
 from math import inf, prod
 
-import numpy as np
-
-from cpuruntime.compiler.isa import LANES
-from cpuruntime.graph import Node, Value
+from cpuruntime.graph import Node
 from cpuruntime.ops import scale_shift
 from cpuruntime.ops.lrn import lrn
 from cpuruntime.ops.softmax import softmax_kernel
-from cpuruntime.program.lowerings.elementwise_steps import parameter_fields
-from cpuruntime.program.plan.epilogue import clamp_limits
-from cpuruntime.program.plan.lowering import Layout, lowering, only_float32
-from cpuruntime.program.plan.planner import Planner
-from cpuruntime.program.plan.storage import Address
-
-
-def _first(node: Node) -> Value:
-    value = node.inputs[0]
-    assert value is not None
-    return value
+from cpuruntime.program.plan.elementwise_steps import parameter_fields
+from cpuruntime.program.plan.emitter import Emitter
+from cpuruntime.program.plan.epilogue import clamp_limits, whole_vectors
+from cpuruntime.program.plan.lowering import Layout, along, axis_of, lowering, only_float32
 
 
 def _check_image(node: Node) -> str | None:
-    rank = len(_first(node).static_shape)
+    rank = len(node.require(0).static_shape)
     if rank not in (3, 4):
         return f"{node.op_type} has a kernel for 1 and 2 spatial dimensions, not for {rank - 2}"
     return only_float32(node)
 
 
 @lowering("LRN", layout=Layout.BLOCKED, check=_check_image)
-def lower_lrn(planner: Planner, node: Node) -> None:
+def lower_lrn(emitter: Emitter, node: Node) -> None:
     """Local response normalisation."""
     attributes = node.attributes
-    source, target = planner.blocked(_first(node)), planner.new_blocked(node.outputs[0])
+    source, target = emitter.blocked(node.require(0)), emitter.new_blocked(node.outputs[0])
     beta = attributes.get("beta", 0.75)
-    planner.emit(
+    emitter.emit(
         lrn(beta), "blocked", **source.fields("source"), **target.fields("target"),
         batch=source.batch, channels=source.channels, height=source.height, width=source.width,
         size=attributes["size"], alpha=attributes.get("alpha", 1e-4), beta=beta, bias=attributes.get("bias", 1.0),
@@ -45,13 +35,12 @@ def lower_lrn(planner: Planner, node: Node) -> None:
 
 
 @lowering("Softmax", "LogSoftmax", check=only_float32)
-def lower_softmax(planner: Planner, node: Node) -> None:
+def lower_softmax(emitter: Emitter, node: Node) -> None:
     """Softmax along one axis."""
-    source, target = planner.plain(_first(node)), planner.new_plain(node.outputs[0])
-    axis = node.attributes.get("axis", -1) % len(source.shape)
-    planner.emit(
+    source, target = emitter.plain(node.require(0)), emitter.new_plain(node.outputs[0])
+    emitter.emit(
         softmax_kernel(node.op_type == "LogSoftmax"), "plain", source=source.address, target=target.address,
-        outer=prod(source.shape[:axis]), length=source.shape[axis], inner=prod(source.shape[axis + 1 :]),
+        **along(source.shape, axis_of(node, -1, len(source.shape))),
     )  # fmt: skip
 
 
@@ -66,9 +55,9 @@ def _fills_blocks(node: Node) -> bool:
 
 
 @lowering("ScaleShift", domain="cpuruntime", layout=Layout.FOLLOW, check=_check_scale_shift, follows=_fills_blocks)
-def lower_scale_shift(planner: Planner, node: Node) -> None:
+def lower_scale_shift(emitter: Emitter, node: Node) -> None:
     """x * scale + shift for each channel, then the activation."""
-    value, output = _first(node), node.outputs[0]
+    value, output = node.require(0), node.outputs[0]
     activation, fields = node.attributes["activation"], dict[str, float]()
     clamp = clamp_limits(node)
     if clamp is None:
@@ -76,30 +65,21 @@ def lower_scale_shift(planner: Planner, node: Node) -> None:
     elif clamp != (-inf, inf):
         fields |= dict(clamp=1, low=clamp[0], high=clamp[1])
     kernel = scale_shift.scale_shift_kernel("" if clamp is not None else activation)
-    second, third = (_per_channel(planner, node, index) for index in (1, 2))
-    if planner.is_blocked(output):
-        source, target = planner.blocked(value), planner.new_blocked(output)
+    numbers = [node.require(index).data for index in (1, 2)]
+    second, third = (emitter.constant(whole_vectors(array, array.size)) for array in numbers)
+    if emitter.is_blocked(output):
+        source, target = emitter.blocked(value), emitter.new_blocked(output)
         shape = (source.batch, source.blocks, source.height, source.width)
         strides = [(v.batch_stride, v.block_stride, v.row_stride) for v in (source, target)]
         nest = scale_shift.blocked(shape, *strides)
         addresses = source.address, target.address
         layout = "blocked"
     else:
-        source_plain, target_plain = planner.plain(value), planner.new_plain(output)
+        source_plain, target_plain = emitter.plain(value), emitter.new_plain(output)
         outer, channels, *inner = source_plain.shape
         nest = scale_shift.plain(outer, channels, prod(inner))
         addresses = source_plain.address, target_plain.address
         layout = "plain"
-    planner.emit(
+    emitter.emit(
         kernel, layout, **nest, first=addresses[0], target=addresses[1], second=second, third=third, **fields
     )
-
-
-def _per_channel(planner: Planner, node: Node, index: int) -> Address:
-    """A constant with one number for each channel, zeros up to whole vectors."""
-    value = node.inputs[index]
-    assert value is not None
-    assert value.constant is not None
-    padded = np.zeros(-(-value.constant.size // LANES) * LANES, np.float32)
-    padded[: value.constant.size] = value.constant.reshape(-1)
-    return planner.weights.constant(planner.weights.identity(padded), padded)

@@ -8,8 +8,8 @@ import numpy as np
 
 from cpuruntime.graph import Node, Type
 from cpuruntime.ops.movement import MAX_RANK, fill
+from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.lowering import lowering
-from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.storage import Plain
 
 
@@ -31,9 +31,7 @@ def _check_mode(node: Node) -> str | None:
     mode = node.attributes.get("mode", "constant")
     if mode == "constant":
         return None
-    value = node.inputs[0]
-    assert value is not None
-    for extent, *pads in zip(value.static_shape, *_pads(node)):
+    for extent, *pads in zip(node.require(0).static_shape, *_pads(node)):
         if min(pads) < 0 or extent == 0 or max(pads) > {"edge": max(pads), "reflect": extent - 1}.get(mode, extent):
             return f"Pad has no kernel for pads {pads} of {extent} elements in the mode '{mode}'"
     return None
@@ -46,9 +44,7 @@ def _constant(node: Node, index: int) -> np.ndarray | None:
 
 def _pads(node: Node) -> tuple[list[int], list[int]]:
     """The elements added before and after each axis."""
-    assert node.inputs[0] is not None
-    rank, pads, axes = len(node.inputs[0].static_shape), _constant(node, 1), _constant(node, 3)
-    assert pads is not None
+    rank, pads, axes = len(node.require(0).static_shape), node.require(1).data, _constant(node, 3)
     places = range(rank) if axes is None else [int(axis) % rank for axis in axes]
     before, after = [0] * rank, [0] * rank
     for axis, start, end in zip(places, pads[: len(places)].tolist(), pads[len(places) :].tolist()):
@@ -57,32 +53,30 @@ def _pads(node: Node) -> tuple[list[int], list[int]]:
 
 
 @lowering("Pad", check=_check)
-def lower_pad(planner: Planner, node: Node) -> None:
+def lower_pad(emitter: Emitter, node: Node) -> None:
     """The target filled with the value, then the source in it; negative pads cut elements off.
 
     In the other modes the source is copied first, and the pads of each axis from there.
     """
-    value = node.inputs[0]
-    assert value is not None
-    source, target = planner.plain(value), planner.new_plain(node.outputs[0])
+    source, target = emitter.plain(node.require(0)), emitter.new_plain(node.outputs[0])
     before, after = _pads(node)
     constant = node.attributes.get("mode", "constant") == "constant"
     if constant and target.size and any(pad > 0 for pad in (*before, *after)):
         given = _constant(node, 2)
         element = np.zeros(1, target.dtype) if given is None else given.reshape(1)
         pattern = int.from_bytes(element.tobytes() * (8 // target.dtype.itemsize), "little", signed=True)
-        planner.emit(fill, "plain", target=target.address, size=target.nbytes, pattern=pattern)
+        emitter.emit(fill, "plain", target=target.address, size=target.nbytes, pattern=pattern)
     kept = [max(0, n + min(b, 0) + min(a, 0)) for n, b, a in zip(source.shape, before, after)]
     cut = sum(max(-b, 0) * stride for b, stride in zip(before, source.strides()))
     moved = sum(max(b, 0) * stride for b, stride in zip(before, target.strides()))
-    planner.copy(
+    emitter.copy(
         source.address + cut, target.address + moved, kept, source.strides(), target.strides(), source.dtype.itemsize
     )
     if not constant:
-        _repeat(planner, node.attributes["mode"], target, kept, before)
+        _repeat(emitter, node.attributes["mode"], target, kept, before)
 
 
-def _repeat(planner: Planner, mode: str, target: Plain, kept: list[int], before: list[int]) -> None:
+def _repeat(emitter: Emitter, mode: str, target: Plain, kept: list[int], before: list[int]) -> None:
     """Fills the pads of one axis after the other from the `kept` elements that lie between them."""
     shape, starts = list(kept), list(before)
     for axis, (extent, first) in enumerate(zip(kept, before)):
@@ -98,7 +92,7 @@ def _repeat(planner: Planner, mode: str, target: Plain, kept: list[int], before:
             base = sum(start * stride for start, stride in zip(starts, target.strides())) - starts[axis] * step
             strides = list(target.strides())
             strides[axis] = direction * step
-            planner.copy(
+            emitter.copy(
                 target.address + base + origin * step, target.address + base + to * step, shape, strides,
                 target.strides(), target.dtype.itemsize,
             )  # fmt: skip
@@ -106,11 +100,9 @@ def _repeat(planner: Planner, mode: str, target: Plain, kept: list[int], before:
 
 
 @lowering("Tile", check=_check)
-def lower_tile(planner: Planner, node: Node) -> None:
+def lower_tile(emitter: Emitter, node: Node) -> None:
     """A copy that reads each axis as often as it is repeated."""
-    value = node.inputs[0]
-    assert value is not None
-    source, target = planner.plain(value), planner.new_plain(node.outputs[0])
+    source, target = emitter.plain(node.require(0)), emitter.new_plain(node.outputs[0])
     shape: list[int] = []
     strides: tuple[list[int], list[int]] = ([], [])
     for axis, extent in enumerate(source.shape):
@@ -119,4 +111,4 @@ def lower_tile(planner: Planner, node: Node) -> None:
         strides[0].extend((0, source.strides()[axis]))
         strides[1].extend((extent * target.strides()[axis], target.strides()[axis]))
     if prod(shape):
-        planner.copy(source.address, target.address, shape, *strides, source.dtype.itemsize)
+        emitter.copy(source.address, target.address, shape, *strides, source.dtype.itemsize)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from cpuruntime.graph import Node, Value
 from cpuruntime.ops.pooling import global_pool, pool
+from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.lowering import Layout, lowering, only_float32
-from cpuruntime.program.plan.planner import Planner
 
 
 def _check(node: Node) -> str | None:
-    source, target = node.inputs[0], node.outputs[0]
-    assert source is not None
+    source, target = node.require(0), node.outputs[0]
     if len(node.outputs) > 1 and node.outputs[1].name:
         return f"{node.op_type} has no kernel that also gives indices"
     if len(source.static_shape) not in (3, 4):
@@ -33,20 +32,19 @@ def _is_global(node: Node, value: Value) -> bool:
 
 
 @lowering("MaxPool", "AveragePool", layout=Layout.BLOCKED, check=_check)
-def lower_pool(planner: Planner, node: Node) -> None:
+def lower_pool(emitter: Emitter, node: Node) -> None:
     """Emits a windowed pool."""
-    value = node.inputs[0]
-    assert value is not None
+    value = node.require(0)
     if node.op_type == "AveragePool" and _is_global(node, value):
-        lower_global_pool(planner, node)
+        lower_global_pool(emitter, node)
         return
-    source, target = planner.blocked(value), planner.new_blocked(node.outputs[0])
+    source, target = emitter.blocked(value), emitter.new_blocked(node.outputs[0])
     kernel_height, kernel_width = _pair(node, "kernel_shape", value, 1)
     stride_height, stride_width = _pair(node, "strides", value, 1)
     dilation_height, dilation_width = _pair(node, "dilations", value, 1)
     pads = node.attributes["pads"]
     top, left, bottom, right = (0, pads[0], 0, pads[1]) if len(pads) == 2 else pads
-    planner.emit(
+    emitter.emit(
         pool(node.op_type == "AveragePool"), "blocked",
         **source.fields("source"), **target.fields("target"),
         batch=source.batch, blocks=source.blocks, in_height=source.height, in_width=source.width,
@@ -58,14 +56,13 @@ def lower_pool(planner: Planner, node: Node) -> None:
 
 
 @lowering("GlobalAveragePool", "GlobalMaxPool", layout=Layout.BLOCKED, check=_check)
-def lower_global_pool(planner: Planner, node: Node) -> None:
+def lower_global_pool(emitter: Emitter, node: Node) -> None:
     """Emits a pool over whole images, also an average pool whose only window is the image."""
-    value = node.inputs[0]
-    assert value is not None
-    source, target = planner.blocked(value), planner.new_blocked(node.outputs[0])
+    value = node.require(0)
+    source, target = emitter.blocked(value), emitter.new_blocked(node.outputs[0])
     fields = target.fields("target")
     del fields["target_row"]
-    planner.emit(
+    emitter.emit(
         global_pool(node.op_type != "GlobalMaxPool"), "blocked", **source.fields("source"), **fields,
         batch=source.batch, blocks=source.blocks, height=source.height, width=source.width,
     )  # fmt: skip

@@ -12,10 +12,10 @@ from cpuruntime.graph import Node, Type, Value
 from cpuruntime.ops.functions.activations import ACTIVATIONS
 from cpuruntime.ops.recurrent import GATES, UNROLL, Chosen, items, recurrent, scratch_bytes
 from cpuruntime.ops.tiles.tile_shapes import tile_shapes
-from cpuruntime.program.lowerings.matmul import lower_fully_connected
-from cpuruntime.program.plan.lowering import lowering
+from cpuruntime.program.lowerings.matmul import emit_fully_connected, fully_connected_methods
+from cpuruntime.program.plan.emitter import Emitter
+from cpuruntime.program.plan.lowering import Methods, lowering
 from cpuruntime.program.plan.packing import copy_into
-from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.storage import Address
 
 DEFAULTS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
@@ -57,8 +57,7 @@ def _check(node: Node) -> str | None:
     chosen = _activations(node)
     if isinstance(chosen, str):
         return chosen
-    lengths, x = node.input(4), node.inputs[0]
-    assert x is not None
+    lengths, x = node.input(4), node.require(0)
     if len(x.static_shape) != 3:
         return f"{op} has kernels for inputs of rank 3, not {len(x.static_shape)}"
     steps = x.static_shape[1 if attributes.get("layout", 0) else 0]
@@ -99,10 +98,7 @@ class Layer:
     """The sizes of a recurrent layer and its weights, with every gate's units in whole vectors."""
 
     def __init__(self, node: Node):
-        x, w, r = node.inputs[:3]
-        assert x is not None
-        assert w is not None
-        assert r is not None
+        x, w, r = map(node.require, range(3))
         self.node, self.cell = node, _cell(node)
         self.batch_first = bool(node.attributes.get("layout", 0))
         first, second, self.inputs = x.static_shape
@@ -110,9 +106,7 @@ class Layer:
         self.directions, _, self.units = r.static_shape
         self.blocks = -(-self.units // LANES)
         self.gates, self.first_gates = GATES[self.cell]
-        assert w.constant is not None
-        assert r.constant is not None
-        self.input_weights, self.state_weights = w.constant, r.constant
+        self.input_weights, self.state_weights = w.data, r.data
         bias = node.input(3)
         shape = (self.directions, 2, self.gates, self.units)
         given = None if bias is None else bias.constant
@@ -171,50 +165,56 @@ def _choose_tile(layer: Layer, threads: int) -> tuple[int, int]:
     return max(shapes, key=lambda s: (s[0] * s[1], s[0]))
 
 
-@lowering("LSTM", "GRU", "RNN", check=_check)
-def lower_recurrent(planner: Planner, node: Node) -> None:
+def _methods(node: Node, exact: bool) -> Methods:
+    """Those of the projection."""
+    layer = Layer(node)
+    rows = layer.batch * layer.steps
+    return fully_connected_methods(rows, layer.inputs, layer.directions * layer.gates * layer.width, exact)
+
+
+@lowering("LSTM", "GRU", "RNN", check=_check, methods=_methods)
+def lower_recurrent(emitter: Emitter, node: Node) -> None:
     """Emits the projection of all inputs and the recurrence."""
     layer = Layer(node)
-    rows, columns = _choose_tile(layer, planner.threads)
+    rows, columns = _choose_tile(layer, emitter.threads)
     input_bias, state_bias = layer.biases()
-    projection = _project(planner, layer, input_bias)
-    weights, stride, second = _pack(planner, layer, columns)
+    projection = _project(emitter, layer, input_bias)
+    weights, stride, second = _pack(emitter, layer, columns)
     row = layer.directions * layer.gates * layer.width * 4
     batch, steps = layer.batch, layer.steps
     size = scratch_bytes(layer.cell, layer.blocks, rows)
     chosen = _activations(node)
     assert not isinstance(chosen, str)
-    planner.emit(
+    emitter.emit(
         recurrent(layer.cell, chosen, rows, columns), "plain",
         flops=2 * steps * batch * layer.directions * layer.gates * layer.units**2, notes=f"tile {rows}x{columns}",
         projection=projection, projection_direction=layer.gates * layer.width * 4,
         projection_time=row if layer.batch_first else batch * row,
         projection_batch=steps * row if layer.batch_first else row,
         weights=weights, weights_direction=stride, reset_weights=weights + second,
-        bias=planner.weights.constant(planner.weights.identity(state_bias), state_bias),
-        bias_direction=state_bias[0].nbytes, **_states(planner, layer), **_results(planner, layer),
+        bias=emitter.constant(state_bias),
+        bias_direction=state_bias[0].nbytes, **_states(emitter, layer), **_results(emitter, layer),
         steps=steps, batch=batch, directions=layer.directions, units=layer.units, blocks=layer.blocks,
         reversed=1 - DIRECTIONS.index(node.attributes.get("direction", "forward")) % 2,
-        scratch=Address(planner.scratch(size * items(layer.directions, batch, rows))), scratch_size=size,
+        scratch=Address(emitter.scratch(size * items(layer.directions, batch, rows))), scratch_size=size,
     )  # fmt: skip
 
 
-def _project(planner: Planner, layer: Layer, bias: np.ndarray) -> Address:
+def _project(emitter: Emitter, layer: Layer, bias: np.ndarray) -> Address:
     """The contribution of all inputs to the gates, [.., directions, gates, width] for each of them."""
-    x, w = layer.node.inputs[:2]
-    assert x is not None
-    assert w is not None
+    x = layer.node.require(0)
     name = f"{layer.node.name}/projection"
     weights = Value.of(f"{name}/weights", layer.projection_weights())
     bias_value = Value.of(f"{name}/bias", bias.reshape(-1))
     result = Value(name, Type.f32, (*x.static_shape[:2], bias.size))
     attributes: dict[str, Any] = {"activation": "", "activation_arguments": []}
     inputs = [x, weights, bias_value, None]
-    lower_fully_connected(planner, Node("FullyConnected", name, inputs, [result], attributes, "cpuruntime", 1))
-    return planner.plain(result).address
+    node = Node("FullyConnected", name, inputs, [result], attributes, "cpuruntime", 1)
+    emit_fully_connected(emitter, node, emitter.methods[layer.node].choice)
+    return emitter.plain(result).address
 
 
-def _pack(planner: Planner, layer: Layer, columns: int) -> tuple[Address, int, int]:
+def _pack(emitter: Emitter, layer: Layer, columns: int) -> tuple[Address, int, int]:
     """The packed recurrent weights, the bytes of one direction, and where in it those of the reset state begin."""
     first = layer.packed_size(layer.first_gates, columns)
     second = layer.packed_size(layer.gates - layer.first_gates, columns)
@@ -226,11 +226,11 @@ def _pack(planner: Planner, layer: Layer, columns: int) -> tuple[Address, int, i
             if second:
                 layer.pack(memory[at + first : at + first + second], direction, slice(layer.first_gates, None), columns)
 
-    key = (planner.weights.identity(layer.state_weights), layer.cell, columns)
-    return planner.weights.pack(key, layer.directions * (first + second), fill), first + second, first
+    key = (emitter.weights.identity(layer.state_weights), layer.cell, columns)
+    return emitter.weights.pack(key, layer.directions * (first + second), fill), first + second, first
 
 
-def _states(planner: Planner, layer: Layer) -> dict[str, Any]:
+def _states(emitter: Emitter, layer: Layer) -> dict[str, Any]:
     """The fields of the states before the first step and after the last."""
     unit = layer.units * 4
     fields: dict[str, Any] = {
@@ -240,20 +240,20 @@ def _states(planner: Planner, layer: Layer) -> dict[str, Any]:
     for index, name in ((5, "hidden"), (6, "cell")):
         value = layer.node.input(index)
         if value is not None:
-            fields[f"initial_{name}"] = planner.plain(value).address
+            fields[f"initial_{name}"] = emitter.plain(value).address
     for output, name in zip(layer.node.outputs[1:], ("hidden", "cell")):
         if output.name:
-            fields[f"last_{name}"] = planner.new_plain(output).address
+            fields[f"last_{name}"] = emitter.new_plain(output).address
     return fields
 
 
-def _results(planner: Planner, layer: Layer) -> dict[str, Any]:
+def _results(emitter: Emitter, layer: Layer) -> dict[str, Any]:
     """The fields of every step's hidden state: [steps, directions, batch, units], or the batch first."""
     output = layer.node.outputs[0]
     if not output.name:
         return {}
     unit = layer.units * 4
-    target, step = planner.new_plain(output).address, layer.directions * unit
+    target, step = emitter.new_plain(output).address, layer.directions * unit
     if layer.batch_first:
         strides = {"target_time": step, "target_direction": unit, "target_batch": layer.steps * step}
     else:

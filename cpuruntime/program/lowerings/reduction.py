@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from cpuruntime.graph import Node, Value
+from cpuruntime.graph import Node
 from cpuruntime.ops.reduce import REDUCTIONS, reduce_kernel, reduction
-from cpuruntime.program.plan.lowering import lowering
-from cpuruntime.program.plan.planner import Planner
+from cpuruntime.program.plan.emitter import Emitter
+from cpuruntime.program.plan.lowering import dtype_name, lowering
 
 OPERATORS = sorted({op for op, _ in REDUCTIONS})
 
 
-def _first(node: Node) -> Value:
-    value = node.inputs[0]
-    assert value is not None
-    return value
-
-
 def _axes(node: Node) -> list[int] | None:
     """The reduced axes, not negative; None when they are not constant."""
-    rank = len(_first(node).static_shape)
+    rank = len(node.require(0).static_shape)
     given = node.attributes.get("axes")
     value = node.input(1)
     if value is not None:
@@ -31,9 +25,8 @@ def _axes(node: Node) -> list[int] | None:
 
 
 def _check(node: Node) -> str | None:
-    value = _first(node)
-    dtype = value.element_type.to_dtype().name
-    if (node.op_type, dtype) not in REDUCTIONS:
+    value = node.require(0)
+    if (node.op_type, dtype_name(value)) not in REDUCTIONS:
         return f"{node.op_type} has no kernel for {value.element_type.get_type_name()}"
     axes = _axes(node)
     if axes is None:
@@ -48,13 +41,13 @@ def _check(node: Node) -> str | None:
 
 
 @lowering(*OPERATORS, check=_check)
-def lower_reduction(planner: Planner, node: Node) -> None:
+def lower_reduction(emitter: Emitter, node: Node) -> None:
     """Sums, means, extremes and norms over axes."""
-    value = _first(node)
+    value = node.require(0)
     axes = _axes(node)
     assert axes is not None
-    source, target = planner.plain(value), planner.new_plain(node.outputs[0])
-    planner.emit(
+    source, target = emitter.plain(value), emitter.new_plain(node.outputs[0])
+    emitter.emit(
         reduce_kernel(node.op_type, source.dtype.name), "plain", source=source.address, target=target.address,
         **reduction(source.shape, axes),
     )  # fmt: skip

@@ -5,23 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.graph import Node, Value
+from cpuruntime.graph import Node
 from cpuruntime.ops.resize import resize_nearest, resize_plain, resize_weighted
 from cpuruntime.program.lowerings.resize_tables import POSITIONS, ROUNDINGS, Taps, cubic, linear, nearest, positions
+from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.lowering import Layout, lowering, only_float32
-from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.storage import Address, image_shape
-
-
-def _source(node: Node) -> Value:
-    value = node.inputs[0]
-    assert value is not None
-    return value
 
 
 def _scales(node: Node) -> list[float] | str:
     """The scale of each axis; a reason when it cannot be known at compile time."""
-    source, target = _source(node).static_shape, node.outputs[0].static_shape
+    source, target = node.require(0).static_shape, node.outputs[0].static_shape
     axes = node.attributes.get("axes") or range(len(source))
     axes = [axis % len(source) for axis in axes]
     result = [t / s for s, t in zip(source, target)]
@@ -42,7 +36,7 @@ def _scales(node: Node) -> list[float] | str:
 
 
 def _check(node: Node) -> str | None:
-    source, target = _source(node).static_shape, node.outputs[0].static_shape
+    source, target = node.require(0).static_shape, node.outputs[0].static_shape
     attributes = node.attributes
     if len(source) not in (3, 4):
         return f"Resize has kernels for 1 and 2 spatial dimensions, not for {len(source) - 2}"
@@ -80,13 +74,13 @@ def _taps(node: Node, scale: float, source: int, target: int) -> Taps:
 
 def _fills_blocks(node: Node) -> bool:
     """Images of very few channels are resized without the unused lanes."""
-    return _source(node).static_shape[1] > LANES // 4
+    return node.require(0).static_shape[1] > LANES // 4
 
 
 @lowering("Resize", layout=Layout.FOLLOW, check=_check, follows=_fills_blocks, operands=1)
-def lower_resize(planner: Planner, node: Node) -> None:
+def lower_resize(emitter: Emitter, node: Node) -> None:
     """Nearest, linear and cubic resizing of the spatial dimensions."""
-    value, output = _source(node), node.outputs[0]
+    value, output = node.require(0), node.outputs[0]
     scales = _scales(node)
     assert not isinstance(scales, str)
     batch, channels, in_height, in_width = image_shape(value.static_shape)
@@ -94,33 +88,33 @@ def lower_resize(planner: Planner, node: Node) -> None:
     rows = _taps(node, scales[2] if len(scales) == 4 else 1, in_height, height)
     columns = _taps(node, scales[-1], in_width, width)
     taps = columns.indices.shape[1]
-    if not planner.is_blocked(output):
-        source, target = planner.plain(value), planner.new_plain(output)
-        planner.emit(
+    if not emitter.is_blocked(output):
+        source, target = emitter.plain(value), emitter.new_plain(output)
+        emitter.emit(
             resize_plain, "plain", source=source.address, source_image=in_height * in_width * 4,
             target=target.address, images=batch * channels, in_width=in_width, height=height, width=width, taps=taps,
-            scratch=Address(planner.scratch(in_width * 4 * planner.threads)), scratch_size=in_width * 4,
-            **_tables(planner, rows, columns, in_width * 4, 4),
+            scratch=Address(emitter.scratch(in_width * 4 * emitter.threads)), scratch_size=in_width * 4,
+            **_tables(emitter, rows, columns, in_width * 4, 4),
         )  # fmt: skip
         return
-    blocked, view = planner.blocked(value), planner.new_blocked(output)
+    blocked, view = emitter.blocked(value), emitter.new_blocked(output)
     fields: dict[str, Any] = {**blocked.fields("source"), **view.fields("target")}
     row = fields.pop("source_row")
     fields.update(batch=batch, blocks=blocked.blocks, height=height, width=width)
-    tables = _tables(planner, rows, columns, row, VECTOR_BYTES)
+    tables = _tables(emitter, rows, columns, row, VECTOR_BYTES)
     if taps == 1:
-        planner.emit(resize_nearest, "blocked", **fields, rows=tables["rows"], columns=tables["columns"])
+        emitter.emit(resize_nearest, "blocked", **fields, rows=tables["rows"], columns=tables["columns"])
         return
     line = in_width * VECTOR_BYTES
-    scratch = Address(planner.scratch(line * planner.threads))
-    planner.emit(resize_weighted(taps), "blocked", **fields, **tables, scratch=scratch, scratch_size=line)
+    scratch = Address(emitter.scratch(line * emitter.threads))
+    emitter.emit(resize_weighted(taps), "blocked", **fields, **tables, scratch=scratch, scratch_size=line)
 
 
-def _tables(planner: Planner, rows: Taps, columns: Taps, row: int, pixel: int) -> dict[str, Address]:
+def _tables(emitter: Emitter, rows: Taps, columns: Taps, row: int, pixel: int) -> dict[str, Address]:
     arrays = {
         "rows": rows.indices * row,
         "row_weights": rows.weights,
         "columns": columns.indices * pixel,
         "column_weights": columns.weights,
     }
-    return {name: planner.weights.constant(planner.weights.identity(a), a) for name, a in arrays.items()}
+    return {name: emitter.constant(a) for name, a in arrays.items()}

@@ -11,11 +11,11 @@ import numpy as np
 from cpuruntime.compiler.isa import LANES
 from cpuruntime.ops.matmul import pack_columns, packed_bytes
 from cpuruntime.ops.strassen import PRODUCTS, scratch_bytes, strassen, strassen_sums, sums_row_bytes
+from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.epilogue import with_limits
 from cpuruntime.program.plan.packing import run_kernel
-from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.storage import Address
-from cpuruntime.program.tuning.tiles import rank_tilings
+from cpuruntime.program.tuning.tiles import Grid, rank_tilings
 
 # Below these extents the sums, the reading of 7/4 of the weights and the putting together cost what is saved. Measured
 # on Zen 5.
@@ -35,15 +35,17 @@ class StrassenTiling:
     group: int
 
 
+def strassen_pays(rows: int, inner: int, columns: int) -> bool:
+    """Whether a [rows, inner] @ [inner, columns] product is faster by Strassen's method."""
+    large = rows >= FEWEST_ROWS and inner >= LEAST_INNER and columns >= FEWEST_COLUMNS
+    return large and not inner % (2 * LANES) and not columns % (2 * LANES)
+
+
 @cache
-def choose_strassen(rows: int, inner: int, columns: int, threads: int) -> StrassenTiling | None:
-    """The tiling of a [rows, inner] @ [inner, columns] product, None where an ordinary product is faster."""
-    if rows < FEWEST_ROWS or inner < LEAST_INNER or columns < FEWEST_COLUMNS:
-        return None
-    if inner % (2 * LANES) or columns % (2 * LANES):
-        return None
+def strassen_tiling(rows: int, inner: int, columns: int, threads: int) -> StrassenTiling:
+    """The tiling of a product for which the method pays."""
     half, blocks = (rows + 1) // 2, columns // (2 * LANES)
-    tile = rank_tilings(1, half, blocks, inner // 2, 0, 1)[0].choice
+    tile = rank_tilings(Grid(1, half, blocks, inner // 2, source_bytes=0), threads=1)[0].choice
     row_tiles, column_tiles = -(-half // tile.rows), -(-blocks // tile.columns)
     # Weights are read once for each chunk of rows, and the sums of a chunk once for each group of columns.
     chunk = -(-row_tiles // -(-row_tiles // MOST_ROW_TILES))
@@ -54,32 +56,32 @@ def choose_strassen(rows: int, inner: int, columns: int, threads: int) -> Strass
 
 
 def emit_strassen(
-    planner: Planner, tiling: StrassenTiling, weights: np.ndarray, rows: int, source: Address, activation: str,
+    emitter: Emitter, tiling: StrassenTiling, weights: np.ndarray, rows: int, source: Address, activation: str,
     fields: dict[str, Any],
 ) -> None:  # fmt: skip
     """The two steps of source[rows, K] @ weights[K, N]; `fields` has target, residual, bias, limits and parameters."""
     inner, columns = weights.shape[0] // 2, weights.shape[1] // 2
     half, row_bytes = (rows + 1) // 2, sums_row_bytes(inner)
-    sums = Address(planner.scratch(PRODUCTS * half * row_bytes))
-    planner.emit(
+    sums = Address(emitter.scratch(PRODUCTS * half * row_bytes))
+    emitter.emit(
         strassen_sums, "plain", source=source, source_row=8 * inner, target=sums, target_plane=half * row_bytes,
         target_row=row_bytes, rows=half, low=rows - half, inner=inner,
     )  # fmt: skip
     size = scratch_bytes(tiling.rows, tiling.columns, tiling.chunk, tiling.group)
     zeros = np.zeros(tiling.columns * LANES, np.float32)
-    planner.emit(
+    emitter.emit(
         strassen(tiling.rows, tiling.columns, activation), "plain", flops=8 * rows * inner * columns,
         notes=f"Strassen, tile {tiling.rows}x{tiling.columns}, chunk {tiling.chunk} by {tiling.group}",
         sums=sums, sums_plane=half * row_bytes, sums_row=row_bytes,
-        weights=_pack_sums(planner, weights, tiling.columns),
+        weights=_pack_sums(emitter, weights, tiling.columns),
         weights_plane=packed_bytes(inner, columns, tiling.columns),
-        zeros=planner.weights.constant(planner.weights.identity(zeros), zeros),
+        zeros=emitter.constant(zeros),
         rows=half, low=rows - half, inner=inner, blocks=columns // LANES, chunk=tiling.chunk, group=tiling.group,
-        scratch=Address(planner.scratch(planner.threads * size)), scratch_size=size, **with_limits(planner, fields),
+        scratch=Address(emitter.scratch(emitter.threads * size)), scratch_size=size, **with_limits(emitter, fields),
     )  # fmt: skip
 
 
-def _pack_sums(planner: Planner, weights: np.ndarray, tile_columns: int) -> Address:
+def _pack_sums(emitter: Emitter, weights: np.ndarray, tile_columns: int) -> Address:
     """The right sides of the seven products, each packed as for an ordinary one."""
     inner, columns = weights.shape[0] // 2, weights.shape[1] // 2
     size = packed_bytes(inner, columns, tile_columns)
@@ -95,5 +97,5 @@ def _pack_sums(planner: Planner, weights: np.ndarray, tile_columns: int) -> Addr
                 tile_columns=tile_columns,
             )  # fmt: skip
 
-    key = (planner.weights.identity(weights), "strassen", tile_columns)
-    return planner.weights.pack(key, PRODUCTS * size, fill)
+    key = (emitter.weights.identity(weights), "strassen", tile_columns)
+    return emitter.weights.pack(key, PRODUCTS * size, fill)

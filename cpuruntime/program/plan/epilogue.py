@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from cpuruntime.compiler.isa import LANES
 from cpuruntime.graph import Node
-from cpuruntime.program.plan.planner import Planner
+from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.storage import Address
 
 INFINITY = float("inf")
@@ -26,26 +27,26 @@ def clamp_limits(node: Node) -> tuple[float, float] | None:
     return None
 
 
-def limits(planner: Planner, node: Node) -> Address | int:
+def limits(emitter: Emitter, node: Node) -> Address | int:
     """The `limits` argument of a kernel: 0 when there is nothing to clamp in it."""
     clamp = clamp_limits(node)
     if clamp is None or clamp == (-INFINITY, INFINITY):
         return 0
     array = np.array(clamp, np.float32)
-    return planner.weights.constant(planner.weights.identity(array), array)
+    return emitter.constant(array)
 
 
-def with_limits(planner: Planner, fields: dict[str, Any]) -> dict[str, Any]:
+def with_limits(emitter: Emitter, fields: dict[str, Any]) -> dict[str, Any]:
     """`fields` for a kernel that always clamps: `limits` points at infinities where there is nothing to clamp."""
     if fields["limits"]:
         return fields
     array = np.array([-INFINITY, INFINITY], np.float32)
-    return fields | {"limits": planner.weights.constant(planner.weights.identity(array), array)}
+    return fields | {"limits": emitter.constant(array)}
 
 
-def padded_bias(bias: np.ndarray | None, channels: int, lanes: int) -> np.ndarray:
-    """The bias of all channels, zeros for a missing one and up to whole vectors."""
-    padded = np.zeros(-(-channels // lanes) * lanes, np.float32)
-    if bias is not None:
-        padded[:channels] = bias.reshape(-1)
+def whole_vectors(numbers: np.ndarray | None, channels: int) -> np.ndarray:
+    """A number for each channel, such as a bias; zeros up to whole vectors and for missing numbers."""
+    padded = np.zeros(-(-channels // LANES) * LANES, np.float32)
+    if numbers is not None:
+        padded[:channels] = numbers.reshape(-1)
     return padded

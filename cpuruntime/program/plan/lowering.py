@@ -1,25 +1,25 @@
 """The table of lowerings: which operators have kernels, under which conditions, and how their steps are emitted.
 
 A family file declares `@lowering("MaxPool", layout=Layout.BLOCKED, check=...)` on a function that emits the steps of
-one node through the planner. A node whose `check` names a reason runs through the reference evaluator instead.
+one node through an emitter. A node whose `check` names a reason runs through the reference evaluator instead.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from math import prod
+from typing import Any
 
-from cpuruntime.graph import Node, Type
+from cpuruntime.errors import ModelError
+from cpuruntime.graph import Node, Type, Value
+from cpuruntime.program.plan.candidate import Candidate, Query
+from cpuruntime.program.plan.emitter import Emitter
+from cpuruntime.program.plan.layout import LayoutPlan
 
-if TYPE_CHECKING:
-    from cpuruntime.program.plan.planner import Planner
-
-Emit = Callable[["Planner", Node], None]
+Emit = Callable[[Emitter, Node], None]
 Check = Callable[[Node], "str | None"]
-Halo = Callable[[Node, "Planner"], "tuple[int, int]"]
-Follows = Callable[[Node], bool]
 
 
 class Layout(enum.Enum):
@@ -31,18 +31,36 @@ class Layout(enum.Enum):
 
 
 @dataclass(frozen=True)
+class Methods:
+    """The methods by which a node can be computed, cheapest first; their results differ in the last bits.
+
+    `emit` emits the node's step by one of them on memory of its own, to be measured; None where the estimate decides.
+    """
+
+    query: Query
+    candidates: Sequence[Candidate[Any]]
+    emit: Callable[[Emitter, Any], None] | None = None
+
+
+@dataclass(frozen=True)
 class Lowering:
     """One operator's way to kernels.
 
-    `halo` is what its first input needs left and right of each row, by the method that the planner chooses; `follows`
-    whether a node of layout FOLLOW can work on blocked tensors, which its first `operands` inputs have to be.
+    Attributes:
+        methods: those of a node; with True only those as exact as direct computation. None for operators with one.
+        halo: what the first input needs left and right of each row by the chosen method (None without `methods`).
+        join: lets inputs be written straight into a blocked result, by entries in the plan's slices.
+        follows: whether a node of layout FOLLOW can work on blocked tensors.
+        operands: how many of the first inputs have to be blocked for that, by default all.
     """
 
     emit: Emit
-    layout: Layout
-    check: Check
-    halo: Halo | None
-    follows: Follows
+    layout: Layout = Layout.PLAIN
+    check: Check = lambda node: None
+    methods: Callable[[Node, bool], Methods] | None = None
+    halo: Callable[[Node, Any], tuple[int, int]] | None = None
+    join: Callable[[Node, LayoutPlan], None] | None = None
+    follows: Callable[[Node], bool] = lambda node: True
     operands: int | None = None
 
 
@@ -50,31 +68,19 @@ TABLE: dict[tuple[str, str], Lowering] = {}
 """The lowerings by domain and operator."""
 
 
-def _no_check(node: Node) -> str | None:
-    return None
-
-
-def lowering(
-    *op_types: str,
-    domain: str = "",
-    layout: Layout = Layout.PLAIN,
-    check: Check = _no_check,
-    halo: Halo | None = None,
-    follows: Follows = lambda node: True,
-    operands: int | None = None,
-) -> Callable[[Emit], Emit]:
-    """Declares a function as the lowering of `op_types` in `domain`."""
+def lowering(*op_types: str, domain: str = "", **how: Any) -> Callable[[Emit], Emit]:
+    """Declares a function as the lowering of `op_types` in `domain`; `how` are attributes of its `Lowering`."""
 
     def declare(emit: Emit) -> Emit:
         for op_type in op_types:
             assert (domain, op_type) not in TABLE
-            TABLE[domain, op_type] = Lowering(emit, layout, check, halo, follows, operands)
+            TABLE[domain, op_type] = Lowering(emit, **how)
         return emit
 
     return declare
 
 
-def find(node: Node) -> Lowering | str:
+def find_lowering(node: Node) -> Lowering | str:
     """The lowering of a node, or the reason why it has none."""
     entry = TABLE.get((node.domain, node.op_type))
     if entry is None:
@@ -82,6 +88,24 @@ def find(node: Node) -> Lowering | str:
     if not all(value.is_static for value in node.outputs if value.name):
         return "the shape of the result is not known"
     return entry.check(node) or entry
+
+
+def dtype_name(value: Value) -> str:
+    """The name of the value's NumPy dtype, by which kernels are chosen."""
+    return value.element_type.to_dtype().name
+
+
+def axis_of(node: Node, default: int, rank: int) -> int:
+    """The attribute `axis` of a node, from 0 to `rank` - 1; ModelError where there is no such axis."""
+    axis: int = node.attributes.get("axis", default)
+    if not -rank <= axis < rank:
+        raise ModelError(f"{node.where}: axis {axis} of a tensor of {rank} dimensions.")
+    return axis % rank
+
+
+def along(shape: Sequence[int], axis: int) -> dict[str, int]:
+    """The argument fields of kernels along an axis: elements before, along and behind it."""
+    return dict(outer=prod(shape[:axis]), length=shape[axis], inner=prod(shape[axis + 1 :]))
 
 
 def only_float32(node: Node) -> str | None:

@@ -15,8 +15,8 @@ from typing import Any
 
 from cpuruntime.compiler.isa import LANES
 from cpuruntime.ops.convolution import COLUMN_TILE
-from cpuruntime.program.convolution.direct import Geometry
-from cpuruntime.program.plan.planner import Step
+from cpuruntime.program.convolution.geometry import Geometry
+from cpuruntime.program.plan.step import Step
 from cpuruntime.program.plan.storage import Address, Place, Storage
 from cpuruntime.program.report.roofs import Roofs
 
@@ -37,7 +37,7 @@ def flops(step: Step) -> Flops:
     executed = 2 * _PRODUCTS[step.kernel.family](step)
     if step.kernel.family == "matmul":
         return Flops(step.flops, step.flops, executed)
-    g = Geometry(step.node)
+    g = Geometry.of(step.node)
     rows = _inside(g.height, g.kernel_height, g.stride_height, g.dilation_height, g.pad_top, g.in_height)
     columns = _inside(g.width, g.kernel_width, g.stride_width, g.dilation_width, g.pad_left, g.in_width)
     useful = 2 * g.batch * g.channels * (g.in_channels // g.group) * rows * columns
@@ -65,7 +65,7 @@ def _convolution_products(step: Step) -> int:
 
 
 def _grouped_products(step: Step) -> int:
-    a, g = step.arguments, Geometry(step.node)
+    a, g = step.arguments, Geometry.of(step.node)
     rows, columns, _ = step.kernel.tile
     pixels = -(-a["width"] // rows) * rows
     per_pixel = a["tile_count"] * columns * LANES * a["kernel_width"] * g.in_channels // g.group
@@ -73,7 +73,7 @@ def _grouped_products(step: Step) -> int:
 
 
 def _depthwise_products(step: Step) -> int:
-    a, g = step.arguments, Geometry(step.node)
+    a, g = step.arguments, Geometry.of(step.node)
     rows = step.kernel.tile[0]
     pixels = -(-a["width"] // rows) * rows
     per_pixel = a["blocks"] * LANES * a["kernel_width"] * g.in_channels // g.group

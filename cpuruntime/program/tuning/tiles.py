@@ -14,7 +14,7 @@ from functools import cache
 from cpuruntime.compiler.isa import VECTOR_BYTES
 from cpuruntime.host.caches import caches
 from cpuruntime.ops.tiles.tile_shapes import tile_shapes
-from cpuruntime.program.tuning.candidate import Candidate
+from cpuruntime.program.plan.candidate import Candidate
 
 # Slots until the sum of a multiply-add can be added to.
 LATENCY = 8
@@ -38,30 +38,41 @@ class Tiling:
         return f"tile {self.rows}x{self.columns}, chunk {self.chunk}"
 
 
-@cache
-def rank_tilings(
-    lines: int, pixels: int, blocks: int, inner: int, source_bytes: int, threads: int
-) -> tuple[Candidate[Tiling], ...]:
-    """Tiles for `lines` rows of `pixels` pixels by `blocks` output blocks over `inner` products each; cheapest first.
+@dataclass(frozen=True)
+class Grid:
+    """Work for register tiles: `lines` rows of `pixels` pixels by `blocks` output blocks over `inner` products each.
 
-    `source_bytes` is the size of the source that all column tiles read. A tile is listed with a few chunks: the cost
-    says nothing about them, the first is what should suit the caches.
+    `source_bytes` is the size of the source that all column tiles read.
     """
-    shapes = [s for s in tile_shapes() if s[0] <= pixels and s[1] <= blocks]
-    reading = inner * blocks * VECTOR_BYTES / FROM_MEMORY
+
+    lines: int
+    pixels: int
+    blocks: int
+    inner: int
+    source_bytes: int
+
+
+@cache
+def rank_tilings(grid: Grid, threads: int) -> tuple[Candidate[Tiling], ...]:
+    """Tiles for a grid, cheapest first.
+
+    A tile is listed with a few chunks: the cost says nothing about them, the first is what should suit the caches.
+    """
+    shapes = [s for s in tile_shapes() if s[0] <= grid.pixels and s[1] <= grid.blocks]
+    reading = grid.inner * grid.blocks * VECTOR_BYTES / FROM_MEMORY
 
     def cost(shape: tuple[int, int]) -> float:
         rows, columns = shape
-        tiles = lines * -(-pixels // rows) * -(-blocks // columns)
+        tiles = grid.lines * -(-grid.pixels // rows) * -(-grid.blocks // columns)
         body = max(rows * columns, rows + columns, LATENCY) + WEIGHTS_COST * columns
-        return tiles * (inner * body + TILE_COST + STORE_COST * rows * columns) + reading
+        return tiles * (grid.inner * body + TILE_COST + STORE_COST * rows * columns) + reading
 
     limit = TOLERANCE * min(map(cost, shapes))
     favourite = next(shape for shape in shapes if cost(shape) <= limit)
     found = []
     for rows, columns in sorted(shapes, key=lambda shape: (shape != favourite, cost(shape))):
-        tiles = lines * -(-pixels // rows)
-        chunk = _chunk(tiles, columns, blocks, inner, source_bytes, threads)
+        tiles = grid.lines * -(-grid.pixels // rows)
+        chunk = _chunk(grid, tiles, columns, threads)
         for size in dict.fromkeys((chunk, -(-chunk // 2), _whole(tiles, threads))):
             tiling = Tiling(rows, columns, size)
             found.append(Candidate(tiling, str(tiling), cost((rows, columns))))
@@ -73,17 +84,17 @@ def _whole(tiles: int, threads: int) -> int:
     return -(-tiles // min(threads, tiles))
 
 
-def _chunk(tiles: int, columns: int, blocks: int, inner: int, source_bytes: int, threads: int) -> int:
+def _chunk(grid: Grid, tiles: int, columns: int, threads: int) -> int:
     """All tiles when the source stays in the second-level cache anyway, else as many as keep their part of it there.
 
     With several threads the grid of chunks and column tiles is made fine enough to share evenly.
     """
     share = caches().second // 2
-    column_tiles = -(-blocks // columns)
-    weights = inner * blocks * VECTOR_BYTES
+    column_tiles = -(-grid.blocks // columns)
+    weights = grid.inner * grid.blocks * VECTOR_BYTES
     chunks = 1
-    if source_bytes > share and weights < source_bytes and column_tiles > 1:
-        chunks = -(-source_bytes // (share // 2))
+    if grid.source_bytes > share and weights < grid.source_bytes and column_tiles > 1:
+        chunks = -(-grid.source_bytes // (share // 2))
     if threads > 1:
         while chunks * column_tiles % threads and chunks * column_tiles < 16 * threads and chunks < tiles:
             chunks += 1

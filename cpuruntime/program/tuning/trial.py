@@ -13,10 +13,11 @@ from collections.abc import Callable, Hashable
 import numpy as np
 
 from cpuruntime.compiler.kernel import Kernel
-from cpuruntime.graph import Graph, Node
+from cpuruntime.graph import Node
 from cpuruntime.host.caches import caches
 from cpuruntime.host.memory import ALIGNMENT, allocate
-from cpuruntime.program.plan.planner import Planner, Step
+from cpuruntime.program.plan.emitter import Emitter
+from cpuruntime.program.plan.step import Step
 from cpuruntime.program.plan.storage import Address, Place, Storage
 from cpuruntime.program.plan.weights import WeightStore
 
@@ -27,11 +28,7 @@ LARGEST_RING = 128 * 2**20
 
 
 class TrialWeights(WeightStore):
-    """Keeps constants, which kernels read as tables, and only notes the sizes of packed weights, in `packed`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.packed: list[Storage] = []
+    """Keeps constants, which kernels read as tables; packed weights are fixed storages without an address."""
 
     def identity(self, array: np.ndarray) -> Hashable:
         """Any key: nothing is looked for."""
@@ -39,8 +36,7 @@ class TrialWeights(WeightStore):
 
     def pack(self, key: Hashable, size: int, fill: Callable[[np.ndarray], None]) -> Address:
         """Memory that `Workbench` finds a place for, not filled."""
-        self.packed.append(Storage(Place.ARENA, size))
-        return Address(self.packed[-1])
+        return Address(Storage(Place.FIXED, size))
 
     def constant(self, key: Hashable, array: np.ndarray, padding: int = 0) -> Address:
         """The address of a copy of `array`."""
@@ -49,23 +45,18 @@ class TrialWeights(WeightStore):
         return Address(Storage(Place.FIXED, memory.size, address=memory.ctypes.data, owner=memory))
 
 
-class Trial(Planner):
-    """A planner of the steps of one node, whose inputs and outputs need no graph."""
+def create_trial(node: Node, threads: int) -> Emitter:
+    """An emitter of the steps of one node apart from its graph, to be run on a workbench."""
+    return Emitter(TrialWeights(), threads, node=node)
 
-    def __init__(self, node: Node, threads: int) -> None:
-        self.packed = TrialWeights()
-        super().__init__(Graph("trial", [], [], []), self.packed, threads)
-        self._node = node
 
-    @property
-    def kernels(self) -> list[Kernel]:
-        """All that the steps call."""
-        return [kernel for step in self.planned for kernel in step.kernels]
+def kernels_of(trial: Emitter) -> list[Kernel]:
+    """All that the steps call."""
+    return [kernel for step in _steps(trial) for kernel in step.kernels]
 
-    @property
-    def planned(self) -> list[Step]:
-        """The steps emitted."""
-        return [step for step in self.steps if isinstance(step, Step)]
+
+def _steps(trial: Emitter) -> list[Step]:
+    return [step for step in trial.steps if isinstance(step, Step)]
 
 
 class Workbench:
@@ -82,24 +73,25 @@ class Workbench:
         self._ring = _filled(min(ring, LARGEST_RING))
         self._next = 0
 
-    def prepare(self, trial: Trial) -> Callable[[], float]:
+    def prepare(self, trial: Emitter) -> Callable[[], float]:
         """A function that runs the trial as each of its threads in turn and returns the seconds of the slowest one.
 
         Compiles the kernels. Trials use the same memory one after the other.
         """
-        weights = trial.packed.packed
+        calls = [_Call(step) for step in _steps(trial)]
         places: dict[Storage, int] = {}
+        weights: dict[Storage, None] = {}
         size = 0
-        for step in trial.planned:
-            for storage in (a.storage for a in step.arguments.values() if isinstance(a, Address)):
-                if storage.place is not Place.FIXED and storage not in places and storage not in weights:
-                    places[storage] = size
-                    size += _aligned(storage.size)
+        for storage in (storage for call in calls for storage in call.storages):
+            if storage.place is Place.FIXED:
+                weights[storage] = None
+            elif storage not in places:
+                places[storage] = size
+                size += _aligned(storage.size)
         if self._work.size < size:
             self._work = _filled(size)
         if self._ring.size < sum(_aligned(storage.size) for storage in weights):
             self._ring = _filled(sum(_aligned(storage.size) for storage in weights))
-        calls = [_Call(step) for step in trial.planned]
 
         def run() -> float:
             slowest = 0
@@ -130,7 +122,6 @@ class _Call:
     """A step's argument block, and where memory is named in it."""
 
     def __init__(self, step: Step) -> None:
-        self._step = step
         self._block = np.zeros(1, step.kernel.arguments)
         self._words: list[tuple[str, Storage, int]] = []
         self.address = self._block.ctypes.data
@@ -140,10 +131,15 @@ class _Call:
                 self._block[name] = argument.address
             elif not isinstance(argument, Address):
                 self._block[name] = argument
-            elif argument.storage.place is Place.FIXED:
+            elif argument.storage.address:
                 self._block[name] = argument.storage.address + argument.offset
             else:
                 self._words.append((name, argument.storage, argument.offset))
+
+    @property
+    def storages(self) -> list[Storage]:
+        """The memory to be given."""
+        return [storage for _, storage, _ in self._words]
 
     def bind(self, addresses: dict[Storage, int]) -> None:
         """Points the arguments that name memory at it."""

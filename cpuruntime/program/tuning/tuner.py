@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 
 from cpuruntime.compiler import build
 from cpuruntime.graph import Graph, Node
 from cpuruntime.host.caches import caches
-from cpuruntime.program.plan.planner import Planner
-from cpuruntime.program.tuning.candidate import Candidate, Chosen, T, compared, estimated
+from cpuruntime.program.plan.candidate import Candidate, Chosen, Query, T, compared, estimated
+from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.tuning.decisions import Decision, Decisions, decisions
-from cpuruntime.program.tuning.trial import Trial, Workbench
+from cpuruntime.program.tuning.trial import Workbench, create_trial, kernels_of
 
 CLOSE = 1.15
 """Candidates are measured when they are estimated to take at most so many times what the first takes."""
@@ -42,7 +42,7 @@ COMPILE_SECONDS = 0.3
 
 log = logging.getLogger("cpuruntime")
 
-Measure = Callable[[Trial], Callable[[], float]]
+Measure = Callable[[Emitter], Callable[[], float]]
 
 
 class Tuner:
@@ -77,18 +77,17 @@ class Tuner:
     def choose(
         self,
         node: Node,
-        family: str,
-        sizes: Hashable,
+        query: Query,
         candidates: Sequence[Candidate[T]],
-        emit: Callable[[Planner, T], None],
+        emit: Callable[[Emitter, T], None],
         threads: int,
     ) -> Chosen[T]:
-        """The fastest of the close candidates, which differ in time only; `family` names the kernels' modules."""
+        """The fastest of the close candidates, which differ in time only."""
         close = _close(candidates, CLOSE)
         if len(close) == 1 or close[0].cost < SMALL:
             return estimated(candidates)
         names = [candidate.name for candidate in close]
-        key = self._key(family, (sizes, threads, names))
+        key = self._key(query, names, threads)
         found = self._tried.get(key) or self._decisions.find(key, names)
         if found is None:
             seconds = self._compare(node, close, emit, threads)
@@ -99,44 +98,45 @@ class Tuner:
         return _chosen(close, found)
 
     def choose_method(
-        self, node: Node, sizes: Hashable, candidates: Sequence[Candidate[T]], emit: Callable[[Planner, T], None]
+        self, node: Node, query: Query, candidates: Sequence[Candidate[T]], emit: Callable[[Emitter, T], None]
     ) -> Chosen[T]:
         """The fastest of close candidates whose results differ in the last bits."""
         close = _close(candidates, CLOSE_METHODS)
         if len(close) == 1 or close[0].cost < SMALL:
             return estimated(candidates)
         names = [candidate.name for candidate in close]
-        key = self._key("convolution grouped_convolution winograd", (sizes, names))
+        key = self._key(query, names)
         found = self._decisions.find(key, names)
         if found is None:
             found = self._decisions.publish(key, names, _decide(self._compare(node, close, emit, 1)))
         return _chosen(close, found)
 
-    def _run_of(self, trial: Trial) -> Callable[[], float]:
+    def _run_of(self, trial: Emitter) -> Callable[[], float]:
         if self._measure is None:
             self._measure = Workbench(self._far).prepare
         return self._measure(trial)
 
-    def _key(self, modules: str, facts: Hashable) -> str:
-        return build.digest(modules.split(), repr((self._processor, caches(), self._far, facts)))
+    def _key(self, query: Query, names: Sequence[str], threads: int = 1) -> str:
+        facts = (self._processor, caches(), self._far, query, names, threads)
+        return build.digest(query.modules, repr(facts))
 
     def _compare(
-        self, node: Node, candidates: Sequence[Candidate[T]], emit: Callable[[Planner, T], None], threads: int
+        self, node: Node, candidates: Sequence[Candidate[T]], emit: Callable[[Emitter, T], None], threads: int
     ) -> list[float | None]:
         """Seconds of each candidate; None for those whose kernels there was no time to compile, or for all."""
         if self._left <= 0:
             return [None] * len(candidates)
         trials = []
         for candidate in candidates:
-            trials.append(Trial(node, threads))
+            trials.append(create_trial(node, threads))
             emit(trials[-1], candidate.choice)
         # What the first one needs is compiled whether or not there is a comparison.
-        for kernel in trials[0].kernels:
+        for kernel in kernels_of(trials[0]):
             _ = kernel.address
         begin = self._clock()
         runs: dict[int, Callable[[], float]] = {}
         for index, trial in enumerate(trials):
-            missing = len({kernel for kernel in trial.kernels if not kernel.is_compiled})
+            missing = len({kernel for kernel in kernels_of(trial) if not kernel.is_compiled})
             if missing * COMPILE_SECONDS <= self._left - (self._clock() - begin):
                 runs[index] = self._run_of(trial)
         seconds = alternate(runs, self._clock) if len(runs) > 1 else {}

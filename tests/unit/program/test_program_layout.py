@@ -10,17 +10,17 @@ from support.graphs import Builder
 from cpuruntime import passes
 from cpuruntime.compiler.isa import LANES
 from cpuruntime.graph import Graph, Value
-from cpuruntime.program.lowerings.catalogue import find
+from cpuruntime.program.lowerings.catalogue import find_lowering
+from cpuruntime.program.plan.choices import choose_layouts, choose_methods
 from cpuruntime.program.plan.layout import LayoutPlan, whole_blocks
-from cpuruntime.program.plan.planner import Planner
-from cpuruntime.program.plan.weights import WeightStore
 
 
 def planned(b: Builder, *outputs: Value) -> tuple[Graph, LayoutPlan]:
     """The optimised graph and its layouts, convolutions being direct ones."""
     graph = passes.run(b.graph(*outputs))
-    assert not any(isinstance(find(node), str) for node in graph.nodes if len(node.outputs[0].static_shape) < 5)
-    return graph, Planner(graph, WeightStore(), exact=True).layouts
+    images = [node for node in graph.nodes if len(node.outputs[0].static_shape) < 5]
+    assert not any(isinstance(find_lowering(node), str) for node in images)
+    return graph, choose_layouts(graph, choose_methods(graph, exact=True, tuner=None))
 
 
 def conv(b: Builder, x: Value, channels: int, out: int, kernel: int = 3, **attributes: Any) -> Value:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx
 import pytest
 from support.graphs import Builder
@@ -12,11 +14,15 @@ from cpuruntime.errors import InternalError, UnsupportedError
 from cpuruntime.graph import Graph, Node, Type, Value
 from cpuruntime.ops.movement import copy_runs
 from cpuruntime.passes import operators
-from cpuruntime.program.lowerings.catalogue import find
+from cpuruntime.program.convolution import direct
+from cpuruntime.program.lowerings.catalogue import find_lowering
+from cpuruntime.program.plan.candidate import Candidate, Chosen, Query, T, estimated
 from cpuruntime.program.plan.lowering import TABLE, lowering
-from cpuruntime.program.plan.planner import FallbackStep, Planner, Step
+from cpuruntime.program.plan.planner import Planner
+from cpuruntime.program.plan.step import FallbackStep, Step
 from cpuruntime.program.plan.storage import Address, Place
 from cpuruntime.program.plan.weights import WeightStore
+from cpuruntime.program.tuning.trial import TrialWeights
 
 POOL = dict(kernel_shape=[2, 2])
 
@@ -150,6 +156,42 @@ def test_an_argument_that_a_kernel_does_not_have_is_an_internal_error() -> None:
         planner.emit(copy_runs, "plain", colour=3)
 
 
+class Undecided:
+    """A tuner that never answers twice alike: the next candidate each time."""
+
+    def __init__(self) -> None:
+        self.methods: list[str] = []
+
+    def choose(
+        self, node: Node, query: Query, candidates: Sequence[Candidate[T]], emit: object, threads: int
+    ) -> Chosen[T]:
+        return estimated(candidates)
+
+    def choose_method(self, node: Node, query: Query, candidates: Sequence[Candidate[T]], emit: object) -> Chosen[T]:
+        self.methods.append(node.name)
+        return Chosen(candidates[len(self.methods) % len(candidates)].choice)
+
+
+def test_a_method_is_chosen_once_before_layouts_and_not_on_construction() -> None:
+    b = Builder()
+    y = b.input(1, 2 * LANES, 13, 13)
+    for _ in range(5):
+        y = b("Conv", y, b.weights(2 * LANES, 2 * LANES, 3, 3), pads=[1, 1, 1, 1])
+    tuner = Undecided()
+    graph = passes.run(b.graph(b("Softmax", y)))
+    planner = Planner(graph, TrialWeights(), tuner=tuner)
+    assert tuner.methods == []
+    planner.plan()
+    convolutions = [node for node in graph.nodes if node.op_type == "Conv"]
+    assert tuner.methods == [node.name for node in convolutions]
+    chosen = [planner.methods[node].choice for node in convolutions]
+    assert len(set(chosen)) > 1
+    for node, method in zip(convolutions, chosen):
+        (step,) = (s for s in planner.steps if isinstance(s, Step) and s.node is node and s.flops)
+        assert step.kernel.name.startswith("convolution" if method is None else "winograd")
+        assert planner.layouts.halos[node.require(0)] == direct.halo(node, method)
+
+
 NATIVE = [
     "Abs", "Add", "And", "AveragePool", "Cast", "Ceil", "Clip", "Concat", "Div", "Elu", "Equal", "Erf", "Exp",
     "Expand", "Floor", "Gather", "GlobalAveragePool", "GlobalMaxPool", "Greater", "GreaterOrEqual", "HardSigmoid",
@@ -171,10 +213,10 @@ def test_there_is_a_lowering(op_type: str) -> None:
 
 
 def test_the_table_says_why_a_node_has_no_kernel() -> None:
-    assert find(node_of("Det")) == "no kernel for Det"
-    assert find(node_of("Relu", "elsewhere")) == "no kernel for Relu"
-    assert find(node_of("Sigmoid", element_type=Type.bf16)) == "Sigmoid has no kernel for bf16"
-    assert not isinstance(find(node_of("Relu")), str)
+    assert find_lowering(node_of("Det")) == "no kernel for Det"
+    assert find_lowering(node_of("Relu", "elsewhere")) == "no kernel for Relu"
+    assert find_lowering(node_of("Sigmoid", element_type=Type.bf16)) == "Sigmoid has no kernel for bf16"
+    assert not isinstance(find_lowering(node_of("Relu")), str)
 
 
 def test_an_operator_is_declared_once() -> None:

@@ -17,14 +17,14 @@ from cpuruntime.ops.winograd import scratch_bytes
 from cpuruntime.program.convolution.depthwise import MOST_TAPS, choose_rows
 from cpuruntime.program.convolution.winograd_choice import (
     SCRATCH_LIMIT,
-    Layer,
+    WinogradSizes,
     WinogradTiling,
     methods,
     rank_methods,
     rank_winograd,
 )
 from cpuruntime.program.tuning import tiles
-from cpuruntime.program.tuning.tiles import Tiling
+from cpuruntime.program.tuning.tiles import Grid, Tiling
 
 ISAS = {"avx512", "avx2", "generic", "neon"}
 
@@ -42,7 +42,8 @@ def sampled(*axes: Sequence[Any], count: int) -> list[tuple[Any, ...]]:
 
 
 def choose(*arguments: int) -> Tiling:
-    return tiles.rank_tilings.__wrapped__(*arguments)[0].choice
+    *sizes, threads = arguments
+    return tiles.rank_tilings.__wrapped__(Grid(*sizes), threads)[0].choice
 
 
 @pytest.fixture(params=sorted(ISAS))
@@ -108,12 +109,12 @@ def test_lane_tiles_are_as_wide_as_the_image_when_they_can() -> None:
 
 
 EXTENTS = ((1, 3), (1, 2, 9, 32), (1, 5, 32), (1, 2, 3, 7, 14), (1, 2, 7, 33), ((3, 3), (5, 5), (1, 3)))
-LAYERS = [Layer(batch, 1, *sizes) for batch, *sizes in sampled(*EXTENTS, count=60)]
-LAYERS += [Layer(1, 4, 1, 2, 14, 14, (3, 3)), Layer(3, 2, 8, 8, 9, 5, (5, 5))]
-LAYERS += [Layer(1, 1, 9, 9, 28, 28, (3, 3), (2, 2))]
+LAYERS = [WinogradSizes(batch, 1, *sizes) for batch, *sizes in sampled(*EXTENTS, count=60)]
+LAYERS += [WinogradSizes(1, 4, 1, 2, 14, 14, (3, 3)), WinogradSizes(3, 2, 8, 8, 9, 5, (5, 5))]
+LAYERS += [WinogradSizes(1, 1, 9, 9, 28, 28, (3, 3), (2, 2))]
 
 
-def tilings(layer: Layer, threads: int) -> list[tuple[float, WinogradTiling]]:
+def tilings(layer: WinogradSizes, threads: int) -> list[tuple[float, WinogradTiling]]:
     ranked = (rank_winograd(layer, method, threads) for method in methods(layer.kernel, layer.strides))
     return [(one.cost, one.choice) for candidates in ranked for one in candidates]
 
@@ -141,9 +142,9 @@ def test_the_best_method_comes_first_and_all_are_there() -> None:
 
 def test_winograd_is_chosen_where_it_does_a_fraction_of_the_work() -> None:
     blocks = 64 // LANES
-    assert rank_methods(Layer(1, 1, blocks, blocks, 56, 56, (3, 3)))[0].choice is not None
-    assert rank_methods(Layer(1, 2, blocks, blocks, 28, 28, (5, 5)))[0].choice is not None
-    assert rank_methods(Layer(1, 1, blocks, blocks, 1, 1, (3, 3)))[0].choice is None
+    assert rank_methods(WinogradSizes(1, 1, blocks, blocks, 56, 56, (3, 3)))[0].choice is not None
+    assert rank_methods(WinogradSizes(1, 2, blocks, blocks, 28, 28, (5, 5)))[0].choice is not None
+    assert rank_methods(WinogradSizes(1, 1, blocks, blocks, 1, 1, (3, 3)))[0].choice is None
 
 
 @pytest.mark.parametrize(

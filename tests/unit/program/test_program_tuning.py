@@ -9,10 +9,9 @@ import pytest
 
 from cpuruntime.compiler.kernel import Kernel, record
 from cpuruntime.graph import Node
-from cpuruntime.program.plan.planner import Planner
-from cpuruntime.program.tuning.candidate import Candidate
+from cpuruntime.program.plan.candidate import Candidate, Query
+from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.tuning.decisions import Decisions
-from cpuruntime.program.tuning.trial import Trial
 from cpuruntime.program.tuning.tuner import CLOSE, CLOSE_METHODS, MOST, ROUNDS, SMALL, Tuner
 from cpuruntime.store import Folder
 
@@ -31,8 +30,8 @@ class Machine:
     def clock(self) -> float:
         return self.now
 
-    def measure(self, trial: Trial) -> Callable[[], float]:
-        name = trial.graph.name
+    def measure(self, trial: Emitter) -> Callable[[], float]:
+        name = trial.faults[0]
         self.now += self._overhead
 
         def run() -> float:
@@ -45,8 +44,12 @@ class Machine:
         return run
 
 
-def emit(trial: Planner, choice: str) -> None:
-    trial.graph.name = choice
+def emit(trial: Emitter, choice: str) -> None:
+    trial.fault(choice)
+
+
+def query(sizes: int = 1) -> Query:
+    return Query(("convolution",), sizes)
 
 
 def candidates(*costs: float) -> list[Candidate[str]]:
@@ -58,13 +61,13 @@ def tuner(machine: Machine, decisions: Decisions | None = None, budget: float = 
     return Tuner(budget, "processor", far, decisions or Decisions(Folder(None)), machine.measure, machine.clock)
 
 
-def choose(one: Tuner, among: Sequence[Candidate[str]], sizes: object = 1, threads: int = 1) -> str:
-    return one.choose(NODE, "convolution", sizes, among, emit, threads).choice
+def choose(one: Tuner, among: Sequence[Candidate[str]], sizes: int = 1, threads: int = 1) -> str:
+    return one.choose(NODE, query(sizes), among, emit, threads).choice
 
 
 def test_the_fastest_is_chosen() -> None:
     machine = Machine({"a": 1e-3, "b": 2e-3, "c": 0.5e-3})
-    chosen = tuner(machine).choose(NODE, "convolution", 1, candidates(1, 1.01, 1.02), emit, 1)
+    chosen = tuner(machine).choose(NODE, query(), candidates(1, 1.01, 1.02), emit, 1)
     assert chosen.choice == "c"
     assert chosen.comparison.names == ("c", "a", "b")
     assert chosen.comparison.seconds == (0.5e-3, 1e-3, 2e-3)
@@ -99,7 +102,7 @@ def test_single_disturbances_do_not_count() -> None:
 )
 def test_nothing_is_measured_where_it_would_not_help(among: list[Candidate[str]]) -> None:
     machine = Machine({})
-    chosen = tuner(machine).choose(NODE, "convolution", 1, among, emit, 1)
+    chosen = tuner(machine).choose(NODE, query(), among, emit, 1)
     assert chosen.choice == "a"
     assert chosen.comparison.seconds[0] is None
     assert machine.runs == []
@@ -147,35 +150,35 @@ def test_kernels_are_compiled_within_the_budget_only(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Kernel, "address", 0)
     monkeypatch.setattr(Kernel, "is_compiled", property(lambda self: self.name in "ab"))
 
-    def emit_kernel(trial: Planner, choice: str) -> None:
+    def emit_kernel(trial: Emitter, choice: str) -> None:
         emit(trial, choice)
         trial.emit(Kernel(emit_kernel, record(x="i8"), choice), "plain")
 
     among = candidates(1, 1, 1)
     machine, decisions = Machine({"a": 1e-3, "b": 0.9e-3, "c": 0.1e-3}), Decisions(Folder(None))
     for _ in range(2):
-        assert tuner(machine, decisions, budget=0.2).choose(NODE, "convolution", 1, among, emit_kernel, 1).choice == "b"
+        assert tuner(machine, decisions, budget=0.2).choose(NODE, query(), among, emit_kernel, 1).choice == "b"
     assert machine.runs == ["a", "b"] * (1 + ROUNDS)
-    assert tuner(machine).choose(NODE, "convolution", 1, among, emit_kernel, 1).choice == "c"
+    assert tuner(machine).choose(NODE, query(), among, emit_kernel, 1).choice == "c"
 
 
 def test_what_could_not_be_compared_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Kernel, "address", 0)
     monkeypatch.setattr(Kernel, "is_compiled", property(lambda self: self.name == "a"))
 
-    def emit_kernel(trial: Planner, choice: str) -> None:
+    def emit_kernel(trial: Emitter, choice: str) -> None:
         emit(trial, choice)
         trial.emit(Kernel(emit_kernel, record(x="i8"), choice), "plain")
 
     machine, decisions = Machine({"a": 1e-3, "b": 0.5e-3}), Decisions(Folder(None))
     poor = tuner(machine, decisions, budget=0.2)
-    assert poor.choose(NODE, "convolution", 1, candidates(1, 1), emit_kernel, 1).choice == "a"
+    assert poor.choose(NODE, query(), candidates(1, 1), emit_kernel, 1).choice == "a"
     assert machine.runs == []
-    assert tuner(machine, decisions).choose(NODE, "convolution", 1, candidates(1, 1), emit_kernel, 1).choice == "b"
+    assert tuner(machine, decisions).choose(NODE, query(), candidates(1, 1), emit_kernel, 1).choice == "b"
 
 
-def method(one: Tuner, sizes: object = 1) -> str:
-    return one.choose_method(NODE, sizes, candidates(1, CLOSE_METHODS - 0.1), emit).choice
+def method(one: Tuner, sizes: int = 1) -> str:
+    return one.choose_method(NODE, query(sizes), candidates(1, CLOSE_METHODS - 0.1), emit).choice
 
 
 def test_a_method_is_chosen_once_even_without_time(tmp_path: Path) -> None:
@@ -192,7 +195,7 @@ def test_the_first_of_two_that_choose_a_method_decides(tmp_path: Path) -> None:
     class Slow(Machine):
         """While it measures, another process does and is done first."""
 
-        def measure(self, trial: Trial) -> Callable[[], float]:
+        def measure(self, trial: Emitter) -> Callable[[], float]:
             method(tuner(Machine({"a": 1e-3, "b": 2e-3}), there))
             return super().measure(trial)
 

@@ -10,7 +10,7 @@ from cpuruntime.graph import Node, Value
 from cpuruntime.ops.elementwise import unary_kernel
 from cpuruntime.ops.functions.activations import ACTIVATIONS
 from cpuruntime.ops.tiles import loops
-from cpuruntime.program.plan.planner import Planner
+from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.storage import Address, Blocked, Plain
 
 OPERANDS = ("first", "second", "third")
@@ -34,17 +34,17 @@ def plain_walk(view: Plain, result: Sequence[int]) -> Walk:
     return view.address, loops.broadcast(view.shape, view.strides(), result)
 
 
-def operand_walk(planner: Planner, value: Value, result: Blocked) -> Walk:
+def operand_walk(emitter: Emitter, value: Value, result: Blocked) -> Walk:
     """An operand of a blocked result: a scalar, or an image that may have extents of 1."""
     shape = value.static_shape
     if all(extent == 1 for extent in shape):
-        return planner.plain(value).address, (0,) * 5
+        return emitter.plain(value).address, (0,) * 5
     if shape[1] == 1 and result.channels > 1:
-        view = planner.plain(value)
+        view = emitter.plain(value)
         n, _, *spatial = (0 if extent == 1 else stride for extent, stride in zip(shape, view.strides()))
         height, width = spatial if len(spatial) == 2 else (0, spatial[0])
         return view.address, (n, 0, height, width, 0)
-    view = planner.blocked(value)
+    view = emitter.blocked(value)
     address, strides = blocked_walk(view)
     extents = (view.batch, view.blocks, view.height, view.width, LANES)
     return address, tuple(
@@ -54,7 +54,7 @@ def operand_walk(planner: Planner, value: Value, result: Blocked) -> Walk:
 
 
 def emit_nest(
-    planner: Planner, kernel: Kernel, layout: str, shape: Sequence[int], target: Walk, operands: Sequence[Walk],
+    emitter: Emitter, kernel: Kernel, layout: str, shape: Sequence[int], target: Walk, operands: Sequence[Walk],
     *, repeat: bool = False, **fields: float,
 ) -> None:  # fmt: skip
     """A step of an elementwise kernel; nothing for an empty result."""
@@ -63,7 +63,7 @@ def emit_nest(
     walks = dict(zip(("target", *OPERANDS), (target, *operands)))
     nest = loops.nest(shape, repeat, **{name: strides for name, (_, strides) in walks.items()})
     addresses = {name: address for name, (address, _) in walks.items()}
-    planner.emit(kernel, layout, **nest, **addresses, **fields)
+    emitter.emit(kernel, layout, **nest, **addresses, **fields)
 
 
 def parameter_fields(op: str, arguments: Sequence[float]) -> dict[str, float]:
@@ -72,7 +72,7 @@ def parameter_fields(op: str, arguments: Sequence[float]) -> dict[str, float]:
     return dict(zip(("alpha", "beta"), values))
 
 
-def apply_activation(planner: Planner, node: Node, view: Blocked | Plain) -> None:
+def apply_activation(emitter: Emitter, node: Node, view: Blocked | Plain) -> None:
     """The activation of a fused node, in place on its result."""
     op: str = node.attributes["activation"]
     fields = parameter_fields(op, node.attributes["activation_arguments"])
@@ -80,6 +80,6 @@ def apply_activation(planner: Planner, node: Node, view: Blocked | Plain) -> Non
         walk, shape, layout = blocked_walk(view), blocked_shape(view), "blocked"
     else:
         walk, shape, layout = plain_walk(view, view.shape), view.shape, "plain"
-    emit_nest(planner, unary_kernel(op), layout, shape, walk, [walk], **fields)
+    emit_nest(emitter, unary_kernel(op), layout, shape, walk, [walk], **fields)
 
 

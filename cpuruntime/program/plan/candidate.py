@@ -1,12 +1,27 @@
-"""Candidates: ways to do the work of a step, with what each is expected to take."""
+"""Candidates: ways to do the work of a step, with what each is expected to take, and the query they answer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Query:
+    """All that the times of candidates depend on beside machine and threads: the key of what was measured.
+
+    `modules` are those of ops that hold the kernels, `geometry` and `grid` records of the sizes of the node and of the
+    work that tiles are chosen for.
+    """
+
+    modules: tuple[str, ...]
+    geometry: Hashable
+    grid: Hashable = None
+    residual: bool = False
+    activation: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,252 @@
+"""What lowerings see: views of values, memory, constants, choices between kernels, and the steps emitted so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import Any, Protocol
+
+import numpy as np
+
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.compiler.kernel import Kernel
+from cpuruntime.errors import InternalError, UnsupportedError
+from cpuruntime.graph import Node, Type, Value
+from cpuruntime.host.memory import ALIGNMENT, check_fits
+from cpuruntime.ops import reorder
+from cpuruntime.ops.movement import plan_copy
+from cpuruntime.program.plan.candidate import Candidate, Chosen, Comparison, Query, T, estimated
+from cpuruntime.program.plan.layout import LayoutPlan
+from cpuruntime.program.plan.step import FallbackStep, Step
+from cpuruntime.program.plan.storage import (
+    Address,
+    Blocked,
+    Interleaved,
+    Place,
+    Plain,
+    Storage,
+    blocked_view,
+    image_shape,
+)
+from cpuruntime.program.plan.weights import WeightStore
+
+
+class Chooser(Protocol):
+    """What decides where candidates are close: it may emit the steps of each with an emitter of its own, and run them.
+
+    `threads` are those of the stream.
+    """
+
+    def choose(
+        self, node: Node, query: Query, candidates: Sequence[Candidate[T]], emit: Callable[[Emitter, T], None],
+        threads: int,
+    ) -> Chosen[T]:  # fmt: skip
+        """One of the candidates, which come cheapest first: ways to do the same work with the same bits."""
+
+    def choose_method(
+        self, node: Node, query: Query, candidates: Sequence[Candidate[T]], emit: Callable[[Emitter, T], None]
+    ) -> Chosen[T]:
+        """One of the candidates, ways whose results differ in the last bits: the same for any number of threads."""
+
+
+class Emitter:
+    """Emits the steps of nodes for streams of `threads` threads; used by one thread at a time.
+
+    Where candidates are close, `tuner` decides; without one the estimate does. `node` is the one being lowered.
+
+    Attributes:
+        methods: the method of each node that can be computed by several. Memory safety rests on it: the halo of a value
+            and the kernel that reads it are derived from the same entry, so none is ever chosen again.
+        layouts: those of all values.
+        steps: the steps emitted.
+        faults: the messages of the rules that kernels check.
+    """
+
+    def __init__(
+        self, weights: WeightStore, threads: int = 1, tuner: Chooser | None = None, node: Node | None = None
+    ) -> None:
+        self.weights = weights
+        self.threads = threads
+        self.methods: Mapping[Node, Chosen[Any]] = {}
+        self.layouts = LayoutPlan()
+        self.steps: list[Step | FallbackStep] = []
+        self.faults: list[str] = []
+        self._tuner = tuner
+        self._node = node
+        self._blocked: dict[Value, Blocked] = {}
+        self._plain: dict[Value, Plain] = {}
+        self._roots: dict[Value, Blocked] = {}
+        self._outputs: dict[Value, int] = {}
+
+    # Views of inputs. A view in another layout than the value's own is made once, by a conversion step.
+
+    def plain(self, value: Value) -> Plain:
+        """The value row by row."""
+        if value not in self._plain:
+            if value.constant is not None:
+                self._plain[value] = self._constant_view(value, value.constant)
+            else:
+                self._plain[value] = self._blocked_to_plain(value)
+        return self._plain[value]
+
+    def blocked(self, value: Value) -> Blocked:
+        """The value in blocks of channels, with the halo its readers need."""
+        if value not in self._blocked:
+            source = self.plain(value)
+            target = self._new_root(value)
+            self._blocked[value] = target
+            fields = {**_image_fields(source, "source"), **target.fields("target")}
+            self.emit(reorder.to_blocked, "plain -> blocked", **fields, **_sizes(target))
+        return self._blocked[value]
+
+    def is_blocked(self, value: Value) -> bool:
+        """Whether the value's own layout is blocked."""
+        return value in self.layouts.blocked
+
+    def interleaved(self, value: Value, left: int, right: int) -> Interleaved:
+        """An image of few channels, pixel by pixel, with a halo of `left` and `right` pixels."""
+        source = self.plain(value)
+        batch, channels, height, width = image_shape(source.shape)
+        row = (left + width + right) * channels * 4
+        storage = self.scratch(batch * height * row)
+        origin = Address(storage, left * channels * 4)
+        view = Interleaved(origin, channels, height * row, row)
+        self._clear_pixels(Address(storage), batch * height, row, left * channels)
+        self._clear_pixels(origin + width * channels * 4, batch * height, row, right * channels)
+        sizes = dict(batch=batch, channels=channels, height=height, width=width)
+        self.emit(
+            reorder.to_pixels, "plain -> interleaved", **_image_fields(source, "source"), **sizes,
+            target=origin, target_batch=view.batch_stride, target_row=row,
+        )  # fmt: skip
+        return view
+
+    def _clear_pixels(self, start: Address, rows: int, row: int, count: int) -> None:
+        """Zeros in `count` floats of each row."""
+        if count:
+            self.copy(self.constant(np.zeros(1, np.float32)), start, (rows, count), (0, 0), (row, 4), 4, "halo")
+
+    def copy(
+        self, source: Address, target: Address, shape: Sequence[int], source_strides: Sequence[int],
+        target_strides: Sequence[int], element: int, layout: str = "plain",
+    ) -> None:  # fmt: skip
+        """Emits a strided copy of `shape` elements of `element` bytes; nothing for an empty one."""
+        if prod(shape):
+            kernel, fields = plan_copy(shape, source_strides, target_strides, element)
+            self.emit(kernel, layout, source=source, target=target, **fields)
+
+    # Memory for outputs.
+
+    def new_blocked(self, value: Value) -> Blocked:
+        """Where a node writes its blocked result: memory of its own or a slice of the concatenation it ends in."""
+        if value not in self._blocked:
+            root, channel = self.layouts.root(value)
+            channels = image_shape(value.static_shape)[1]
+            self._blocked[value] = self._new_root(root).slice(channel // LANES, channels)
+        return self._blocked[value]
+
+    def new_plain(self, value: Value) -> Plain:
+        """Where a node writes its plain result: the output of the request, or the arena."""
+        dtype = numeric_dtype(value)
+        size = prod(value.static_shape) * dtype.itemsize
+        if value in self._outputs:
+            storage = Storage(Place.OUTPUT, size, index=self._outputs[value])
+        else:
+            storage = self.scratch(size)
+        self._plain[value] = Plain(Address(storage), value.static_shape, dtype)
+        return self._plain[value]
+
+    def alias_plain(self, value: Value, view: Plain) -> None:
+        """`value` is `view`'s memory under another shape."""
+        self._plain[value] = Plain(view.address, value.static_shape, view.dtype)
+
+    def scratch(self, size: int) -> Storage:
+        """Memory of the arena; alive from the first to the last step that names it."""
+        return Storage(Place.ARENA, max(size, ALIGNMENT))
+
+    def fault(self, message: str) -> Address:
+        """An int64 that a kernel sets to 1 when the data break a rule; the inference then ends with `message`."""
+        self.faults.append(message)
+        return Address(Storage(Place.FAULT, 8, index=len(self.faults) - 1))
+
+    # Constants, choices, steps.
+
+    def constant(self, array: np.ndarray) -> Address:
+        """A row-major copy of `array`, shared by all that need one of the same content."""
+        return self.weights.constant(self.weights.identity(array), array)
+
+    def choose(
+        self, query: Query, candidates: Sequence[Candidate[T]], emit: Callable[[Emitter, T], None]
+    ) -> Chosen[T]:
+        """One of the candidates, which come cheapest first: ways to do the same work with the same bits.
+
+        `emit` emits the step by one of them.
+        """
+        if self._tuner is None:
+            return estimated(candidates)
+        return self._tuner.choose(self.node, query, candidates, emit, self.threads)
+
+    def emit(
+        self, kernel: Kernel, layout: str, *, flops: int = 0, notes: str = "",
+        comparisons: tuple[Comparison, ...] = (), **arguments: Any,
+    ) -> None:  # fmt: skip
+        """Appends a step of the node being lowered; fields of the argument block that are not given are zero."""
+        unknown = arguments.keys() - set(kernel.arguments.names or ())
+        if unknown:
+            raise InternalError(f"{kernel.name} has no argument {', '.join(sorted(unknown))}.")
+        self.steps.append(Step(kernel, arguments, self.node, layout, flops, notes, comparisons))
+
+    @property
+    def node(self) -> Node:
+        """The node being lowered."""
+        if self._node is None:
+            raise InternalError("a step is emitted while no node is being lowered.")
+        return self._node
+
+    def _constant_view(self, value: Value, array: np.ndarray) -> Plain:
+        check_fits(array.nbytes, f"the elements of constant '{value.name}'")
+        return Plain(self.constant(array), value.static_shape, numeric_dtype(value))
+
+    def _blocked_to_plain(self, value: Value) -> Plain:
+        source = self._blocked.get(value)
+        if source is None:
+            raise InternalError(f"value '{value.name}' is read before it is written.")
+        if source.height * source.width == 1 and (source.batch == 1 or source.channels % LANES == 0):
+            tight = source.batch == 1 or source.batch_stride == source.channels * 4
+            if source.block_stride == VECTOR_BYTES and tight and value not in self._outputs:
+                return Plain(source.address, value.static_shape, np.dtype(np.float32))
+        target = self.new_plain(value)
+        fields = {**source.fields("source"), **_image_fields(target, "target")}
+        self.emit(reorder.from_blocked, "blocked -> plain", **fields, **_sizes(source))
+        return target
+
+    def _new_root(self, value: Value) -> Blocked:
+        """The blocked memory of a value that is not part of a concatenation; clears its halo."""
+        if value in self._roots:
+            return self._roots[value]
+        left, right = self.layouts.halos.get(value, (0, 0))
+        view = blocked_view(self.scratch(0), value.static_shape, left, right)
+        self._roots[value] = view
+        if left or right:
+            sizes = dict(batch=view.batch, blocks=view.blocks, height=view.height, width=view.width)
+            self.emit(reorder.zero_halo, "halo", left=left, right=right, **view.fields("target"), **sizes)
+        return view
+
+
+def numeric_dtype(value: Value) -> np.dtype:
+    """The value's dtype; UnsupportedError for strings, whose characters lie outside the tensor's memory."""
+    if value.element_type == Type.string:
+        raise UnsupportedError(
+            f"'{value.name}' is a tensor of strings; the CPU device computes with numbers only. Use device REFERENCE."
+        )
+    return np.dtype(value.element_type.to_dtype())
+
+
+def _image_fields(plain: Plain, name: str) -> dict[str, Address | int]:
+    """The fields of a plain image: address and byte strides of images, channels and rows."""
+    _, channels, height, width = image_shape(plain.shape)
+    strides = {"batch": channels * height * width, "channel": height * width, "row": width}
+    return {name: plain.address, **{f"{name}_{key}": 4 * stride for key, stride in strides.items()}}
+
+
+def _sizes(view: Blocked) -> dict[str, int]:
+    return dict(batch=view.batch, channels=view.channels, height=view.height, width=view.width)
