@@ -94,16 +94,21 @@ def measure(high: ov.CompiledModel, low: ov.CompiledModel, rounds: int, seconds:
     print(f"    LOW alone {rate_alone:.1f} inferences/s, beside HIGH {median(rates):.1f}", flush=True)
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    options = argparse.ArgumentParser(description="The tail of a HIGH model beside a saturating LOW model.")
+    options.add_argument("--high", default="light:squeezenet", help="an ONNX file, light:NAME or bench:NAME")
+    options.add_argument("--low", default="light:resnet50", help="the same for the LOW model")
+    options.add_argument("--rounds", type=int, default=5, help="of each alone and beside (default: 5)")
+    options.add_argument("--seconds", type=float, default=2.0, help="of each measurement (default: 2)")
+    options.add_argument("--pause", type=float, default=10.0, help="mean pause of the first HIGH, ms (default: 10)")
+    options.add_argument("--compare", action="store_true", help="measure without priorities, too")
+    return options
+
+
 def main() -> None:
     """Measures with priorities and without."""
-    parser = argparse.ArgumentParser(description="The tail of a HIGH model beside a saturating LOW model.")
-    parser.add_argument("--high", default="light:squeezenet", help="an ONNX file, light:NAME or bench:NAME")
-    parser.add_argument("--low", default="light:resnet50", help="the same for the LOW model")
-    parser.add_argument("--rounds", type=int, default=5, help="of each alone and beside (default: 5)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement (default: 2)")
-    parser.add_argument("--pause", type=float, default=10.0, help="mean pause of the first HIGH, ms (default: 10)")
-    parser.add_argument("--compare", action="store_true", help="measure without priorities, too")
-    arguments = parser.parse_args()
+    arguments = parser().parse_args()
     core = ov.Core()
     with tempfile.TemporaryDirectory() as folder:
         paths = [prepare(name, Path(folder)).path for name in (arguments.high, arguments.low)]

@@ -54,12 +54,17 @@ def measure(engine: str, path: Path, cache: Path) -> dict[str, float]:
     return figures
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    options = argparse.ArgumentParser(description="Compile time and peak memory of fresh processes.")
+    options.add_argument("-m", "--model", default="light:resnet50", help="an ONNX file, light:NAME or bench:NAME")
+    options.add_argument("--runs", type=int, default=5, help="processes of each engine, alternating (default: 5)")
+    return options
+
+
 def main() -> None:
     """Prints a line for each engine and state of the cache."""
-    parser = argparse.ArgumentParser(description="Compile time and peak memory of fresh processes.")
-    parser.add_argument("-m", "--model", default="light:resnet50", help="an ONNX file, light:NAME or bench:NAME")
-    parser.add_argument("--runs", type=int, default=5, help="processes of each engine, alternating (default: 5)")
-    arguments = parser.parse_args()
+    arguments = parser().parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = prepare(arguments.model, Path(folder)).path
         cache = Path(folder) / "cache"

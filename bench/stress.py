@@ -308,13 +308,18 @@ class Stress:
         return faults + ([f"threads are left: {left}"] if left else [])
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    options = argparse.ArgumentParser(description="Requests with everything that may happen to them.")
+    options.add_argument("--requests", type=int, default=1_000_000, help="how many (default: 1000000)")
+    options.add_argument("--drops", type=int, default=300, help="how many compiled models are dropped (default: 300)")
+    options.add_argument("--growth", type=int, default=8, help="MB of growth in the second half (default: 8)")
+    return options
+
+
 def main() -> None:
-    """Runs it with a line of progress now and then, and prints what became of the requests."""
-    parser = argparse.ArgumentParser(description="Requests with everything that may happen to them.")
-    parser.add_argument("--requests", type=int, default=1_000_000, help="how many (default: 1000000)")
-    parser.add_argument("--drops", type=int, default=300, help="how many compiled models are dropped (default: 300)")
-    parser.add_argument("--growth", type=int, default=8, help="MB that memory may grow in the second half (default: 8)")
-    arguments = parser.parse_args()
+    """Runs it with a line of progress now and then, and prints how many requests ended in which way."""
+    arguments = parser().parse_args()
     stress = Stress(arguments.requests, arguments.drops)
     begin = time.perf_counter()
     stress.run(progress=True)

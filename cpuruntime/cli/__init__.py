@@ -1,4 +1,1 @@
-"""The `cpuruntime` command: `benchmark` measures a model, `devices` lists what is available.
-
-Built on the public names only.
-"""
+"""The `cpuruntime` command: one file for each sub-command, built on the public names only."""

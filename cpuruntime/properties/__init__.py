@@ -17,7 +17,7 @@ from cpuruntime.properties.declaration import Boolean, Fact, Group, Integer, Pro
 
 ENVIRONMENT_PREFIX = "CPURUNTIME_"
 OTHER_VARIABLES = ("CACHE_DIR", "DUMP_AFTER", "ISA", "LEDGER_DIR")
-"""What may follow ENVIRONMENT_PREFIX beside properties; tests compare it with what the sources read and README says."""
+"""What may follow ENVIRONMENT_PREFIX beside properties; tests compare it with the sources and the documentation."""
 
 num_streams = streams.num
 inference_num_threads = Property(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
-from support.house import ROOT
 from support.machines import machine
 from support.onnx_models import one_input
 
@@ -254,11 +252,3 @@ def test_defaults_that_a_device_decides_are_listed_in_words(capsys: pytest.Captu
     ):
         declaration = PROPERTIES[name]
         assert f" {name} RW {declaration.values.rule}; default {words} {declaration.doc}" in text
-
-
-def test_the_readme_has_the_declared_properties_with_their_defaults_first() -> None:
-    cells = [line.split("|") for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `")]
-    rows = {row[1].strip(" `"): row[2].replace("`", "").strip() for row in cells}
-    for name, declaration in PROPERTIES.items():
-        if declaration.writable:
-            assert re.match(rf"{re.escape(declaration.default_text())}\b", rows[name]), name

@@ -265,11 +265,6 @@ def test_the_other_variables_are_those_that_the_sources_read() -> None:
     assert found == {f"CPURUNTIME_{name}" for name in OTHER_VARIABLES}
 
 
-def test_the_readme_lists_the_other_variables() -> None:
-    listed = re.findall(r"^\| `CPURUNTIME_([A-Z_]+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert sorted(listed) == sorted(OTHER_VARIABLES)
-
-
 def test_properties_are_used_as_in_openvino() -> None:
     assert hints.performance_mode == "PERFORMANCE_HINT"
     assert hints.performance_mode() == "PERFORMANCE_HINT"
