@@ -208,6 +208,7 @@ _IMAGES = {
     "MaxUnpool": Traits(crops=True),
     "QLinearConv": Traits(batch.images, multiply_adds=work_rules.convolution(weights=3)),
     "Resize": Traits(batch.resized, grows=True),
+    "RoiAlign": Traits(batch.mixes),
     "SpaceToDepth": _move(batch.images),
     "Upsample": Traits(batch.resized, grows=True),
 }

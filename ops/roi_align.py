@@ -1,0 +1,126 @@
+"""Pooling of regions of images by bilinear samples: RoiAlign."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from cpuruntime.compiler.kernel import Kernel, inline, kernel, lazy, record
+
+simd = lazy("cpuruntime.compiler.simd")
+
+ARGUMENTS = record(
+    source="i8", regions="i8", images="i8", target="i8", fault="i8", batch="i8", channels="i8", in_height="i8",
+    in_width="i8", count="i8", height="i8", width="i8", samples="i8", scale="f4", offset="f4", smallest="f4",
+)  # fmt: skip
+MODES = ("avg", "max")
+MOST_SAMPLES = 1 << 10
+"""Samples along one axis of a bin that a caller may ask for."""
+FAR = 1e9  # larger regions have no more samples; those beyond the image take no time
+
+
+@inline
+def _sample_count(extent, wanted):
+    """Samples along one axis of a bin: as wanted, or one for each pixel begun."""
+    if wanted > 0:
+        return wanted
+    if not extent > 0.0:
+        return 0
+    whole = int(min(extent, FAR))
+    return whole + 1 if extent > whole else whole
+
+
+@inline
+def _limited(place, count):
+    """A place among `count` samples as a whole number; NaN is the first."""
+    if not place > 0.0:
+        return 0
+    return count if place >= count else int(place)
+
+
+@inline
+def _inside(base, extent, count, size):
+    """The first sample of a bin and the one behind the last that may lie on an image of `size` pixels."""
+    step = np.float64(extent) / count if count > 0 else 0.0
+    if not step > 0.0:
+        return 0, count
+    first, last = (-1.0 - base) / step, (size - base) / step
+    return _limited(first - 2.0, count), _limited(last + 2.0, count)
+
+
+@inline
+def _pixels(place, size):
+    """The pixels before and behind a place, the weight of the second; the border counts for all beyond it."""
+    low = int(max(place, np.float32(0.0)))
+    if low >= size - 1:
+        return size - 1, size - 1, np.float32(0.0)
+    return low, low + 1, max(place, np.float32(0.0)) - np.float32(low)
+
+
+@cache
+def roi_align(mode: str) -> Kernel:
+    """target[r, c, y, x] = mean or maximum of samples of source[images[r], c] in a bin of regions[r].
+
+    float32 `source` [batch, channels, in_height, in_width], `regions` [count, 4] as (left, top, right, bottom) and
+    `target` [count, channels, height, width]; int64 `images`. Coordinates are multiplied by `scale`, then reduced by
+    `offset`; regions are at least `smallest` long. A bin has `samples` times `samples` samples, with 0 one for each
+    pixel begun. Samples more than a pixel beyond the image count as 0. In mode "max" a sample is the largest of its
+    four weighted pixels, as ONNX defines it. An image out of range counts as the first and sets the int64 at `fault` to
+    1.
+    """
+    takes_largest = mode == "max"
+
+    @kernel(ARGUMENTS, name=f"roi_align_{mode}")
+    def run(a, thread, threads):
+        items = a.count * a.channels
+        for item in range(items * thread // threads, items * (thread + 1) // threads):
+            region, channel = item // a.channels, item % a.channels
+            image = simd.load_i64(a.images + 8 * region)
+            if image < 0 or image >= a.batch:
+                simd.store_i64(a.fault, 1)
+                image = 0
+            plane = a.source + (image * a.channels + channel) * a.in_height * a.in_width * 4
+            place = a.regions + 16 * region
+            left = simd.load_f32(place) * a.scale - a.offset
+            top = simd.load_f32(place + 4) * a.scale - a.offset
+            across = max(simd.load_f32(place + 8) * a.scale - a.offset - left, a.smallest) / np.float32(a.width)
+            down = max(simd.load_f32(place + 12) * a.scale - a.offset - top, a.smallest) / np.float32(a.height)
+            columns, rows = _sample_count(across, a.samples), _sample_count(down, a.samples)
+            for row in range(a.height):
+                above = top + np.float32(row) * down
+                first_row, last_row = _inside(above, down, rows, a.in_height)
+                for column in range(a.width):
+                    before = left + np.float32(column) * across
+                    first_column, last_column = _inside(before, across, columns, a.in_width)
+                    total, largest, found = 0.0, -np.inf, 0
+                    for i in range(first_row, last_row):
+                        y = above + (np.float32(i) + np.float32(0.5)) * down / np.float32(rows)
+                        if not -1.0 <= y <= a.in_height:
+                            continue
+                        y0, y1, lower = _pixels(y, a.in_height)
+                        for j in range(first_column, last_column):
+                            x = before + (np.float32(j) + np.float32(0.5)) * across / np.float32(columns)
+                            if not -1.0 <= x <= a.in_width:
+                                continue
+                            x0, x1, right = _pixels(x, a.in_width)
+                            upper_row, lower_row = plane + y0 * a.in_width * 4, plane + y1 * a.in_width * 4
+                            p = (1 - lower) * (1 - right) * simd.load_f32(upper_row + 4 * x0)
+                            q = (1 - lower) * right * simd.load_f32(upper_row + 4 * x1)
+                            r = lower * (1 - right) * simd.load_f32(lower_row + 4 * x0)
+                            s = lower * right * simd.load_f32(lower_row + 4 * x1)
+                            found += 1
+                            if takes_largest:
+                                largest = max(largest, max(max(p, q), max(r, s)))
+                            else:
+                                total += p + q + r + s
+                    if takes_largest:
+                        if found < rows * columns:
+                            largest = max(largest, 0.0)
+                        total = largest if found > 0 else 0.0
+                    else:
+                        total /= max(rows * columns, 1)
+                    bins = (item * a.height + row) * a.width + column
+                    simd.store_f32(a.target + 4 * bins, total)
+
+    return run
