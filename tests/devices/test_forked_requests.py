@@ -257,8 +257,8 @@ device = compiled._shared.device
 held, go = threading.Event(), threading.Event()
 def hold_mutex():
     with device.gate.lock:
-        for setting in device.gate.admission.settings:
-            setting.service = 10**12
+        for variant in device.gate.admission.variants:
+            variant.service = 10**12
         held.set()
         go.wait(60)
 thread = threading.Thread(target=hold_mutex)

@@ -37,8 +37,8 @@ def bounded(model: ov.CompiledModel) -> LatencyTargetModel:
 def refuse(model: ov.CompiledModel) -> None:
     """As if one inference took longer than the target."""
     admission = bounded(model).gate.admission
-    for setting in admission.settings:
-        setting.service = 10**12
+    for variant in admission.variants:
+        variant.service = 10**12
     admission._accepted = 1 << 62  # no probes
 
 
@@ -66,7 +66,7 @@ def test_each_setting_computes_in_the_same_memory(compiled: ov.CompiledModel) ->
     own = ov.Tensor(np.zeros((2, 3), np.float32), shared_memory=True)
     request.set_input_tensor(ov.Tensor(np.full((2, 3), 4, np.float32), shared_memory=True))
     request.set_output_tensor(own)
-    for index in range(len(admission.settings)):
+    for index in range(len(admission.variants)):
         admission.active = index
         own.data[...] = 0
         request.infer()
@@ -80,13 +80,13 @@ def test_each_setting_computes_in_the_same_memory(compiled: ov.CompiledModel) ->
 def test_a_refused_inference_raises_at_once_and_leaves_the_request_idle(compiled: ov.CompiledModel) -> None:
     request = compiled.create_infer_request()
     admission = bounded(compiled).gate.admission
-    before = [setting.service for setting in admission.settings]
+    before = [variant.service for variant in admission.variants]
     refuse(compiled)
     for call in (request.infer, request.start_async, compiled):
         with pytest.raises(OverloadedError, match=r"so LATENCY_TARGET_MS 10000 would be missed; \d+ refused so far"):
             call()
-    for setting, service in zip(admission.settings, before):
-        setting.service = service
+    for variant, service in zip(admission.variants, before):
+        variant.service = service
     request.infer()
     assert bounded(compiled).gate.counts.refused == 3
 
@@ -94,12 +94,12 @@ def test_a_refused_inference_raises_at_once_and_leaves_the_request_idle(compiled
 def test_the_queue_of_requests_raises_too_and_goes_on(compiled: ov.CompiledModel) -> None:
     queue = ov.AsyncInferQueue(compiled)
     admission = bounded(compiled).gate.admission
-    before = [setting.service for setting in admission.settings]
+    before = [variant.service for variant in admission.variants]
     refuse(compiled)
     with pytest.raises(OverloadedError):
         queue.start_async()
-    for setting, service in zip(admission.settings, before):
-        setting.service = service
+    for variant, service in zip(admission.variants, before):
+        variant.service = service
     for _ in range(2 * len(queue)):
         queue.start_async()
     queue.wait_all()
@@ -166,7 +166,7 @@ def test_what_the_model_tells(compiled: ov.CompiledModel) -> None:
     assert compiled.get_property("LATENCY_PERCENTILE") == 99
     assert compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") > 2
     active = bounded(compiled).gate.admission.active
-    assert compiled.get_property("NUM_STREAMS") == bounded(compiled).gate.admission.settings[active].streams
+    assert compiled.get_property("NUM_STREAMS") == bounded(compiled).gate.admission.variants[active].streams
     compiled()
     assert "latency target 10000 ms" in str(compiled.explain(measure=True))
     text = str(compiled.explain())
@@ -176,9 +176,9 @@ def test_what_the_model_tells(compiled: ov.CompiledModel) -> None:
 
 def test_streams_that_are_asked_for_are_the_only_setting() -> None:
     model = ov.compile_model(one_input(), "CPU", {**BOUND, "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1})
-    assert [(one.streams, one.threads) for one in bounded(model).gate.admission.settings] == [(1, 1)]
+    assert [(one.streams, one.threads) for one in bounded(model).gate.admission.variants] == [(1, 1)]
     model = ov.compile_model(one_input(), "CPU", {"LATENCY_TARGET_MS": 10_000, "PERFORMANCE_HINT": "LATENCY"})
-    assert [one.streams for one in bounded(model).gate.admission.settings] == [1]
+    assert [one.streams for one in bounded(model).gate.admission.variants] == [1]
 
 
 def test_dynamic_shapes_have_one_setting() -> None:

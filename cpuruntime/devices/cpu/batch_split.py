@@ -1,4 +1,4 @@
-"""Batches that are done one sample after the other, so that what a step makes is still in the cache for the next."""
+"""Batch split: a batch runs one sample after the other, so that values stay in the cache from step to step."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from cpuruntime.operators.demand import Demand, demand_of
 from cpuruntime.program.lowerings.catalogue import find_lowering
 
 FEWEST = 4
-"""Samples of a batch that is done so: with two of them no model was faster."""
+"""Samples of a batch, at least: with two no model was faster."""
 
 CACHE = 2**20
-"""Bytes that a step of a whole batch works on, at least: about a core's own cache."""
+"""Bytes of values in the largest step of a whole batch, at least: about a core's own cache."""
 
 SMALLEST = 2**16
-"""Bytes that a step of one sample works on, at least: smaller ones take too little for so many of them."""
+"""Bytes of values in the largest step of one sample, at least; below it the overhead of steps dominates."""
 
 WEIGHTS = 2**26
-"""Bytes of weights, at most, since they are read again for each sample: about what caches hold of them.
+"""Bytes of weights, at most, since each sample reads them again: about the size of caches.
 
 On Zen 5, 8 samples of squeezenet, mobilenet_v2, shufflenet, densenet121 and efficientnet_b0 (5 to 32 MB) took 6 to 22 %
 less time on two threads, and up to 45 % less on two streams; inception_v1 and v2 (28 and 45 MB) took -8 to 4 % more,

@@ -1,4 +1,4 @@
-"""What `explain` says about the steps of a program, and how it measures them."""
+"""The rows of `explain`, one for each step of a program, and how steps are measured."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ SHOWN = 4
 """Candidates named for a choice."""
 
 
-def explain_steps(program: Program, threads: int, seconds: Sequence[float] | None, kept: int) -> list[Row]:
+def explain_steps(program: Program, threads: int, seconds: Sequence[float] | None, packed: int) -> list[Row]:
     """A row for each step of `program` on `threads` threads.
 
-    `seconds` are those of each step, None when only those are known that were measured while choosing. `kept` is the
-    size of all constants of the model, in bytes.
+    `seconds` are those of each step, None when only the times of tuning are known. `packed` is the size of all packed
+    weights of the model, in bytes.
     """
     if seconds is None:
         return [_row(step, threads, _tuned(step)) for step in program.planned]
     roofs, times = Roofs(threads), program.repeats
-    return [_row(step, threads, taken, roofs, kept, times) for step, taken in zip(program.planned, seconds)]
+    return [_row(step, threads, taken, roofs, packed, times) for step, taken in zip(program.planned, seconds)]
 
 
 def _row(
@@ -43,10 +43,10 @@ def _row(
     threads: int,
     seconds: float | None,
     roofs: Roofs | None = None,
-    kept: int = 0,
+    packed: int = 0,
     times: int = 1,
 ) -> Row:
-    """The row of a step that takes so many seconds for being done so many `times`."""
+    """The row of a step that takes `seconds` when it runs `times` times."""
     node, taken = step.node, None if seconds is None else seconds * 1e6
     origins = tuple(node.origins)
     if isinstance(step, FallbackStep):
@@ -58,7 +58,7 @@ def _row(
         gflops = step.flops / seconds * 1e-9 or None
         moved = kept_bytes(step) + flowing_bytes(step) if flowing_bytes(step) else 0
         gigabytes = moved / seconds * 1e-9 or None
-        roof = None if roofs is None or not moved else least_seconds(step, roofs, kept) / seconds
+        roof = None if roofs is None or not moved else least_seconds(step, roofs, packed) / seconds
     return Row(
         origins, node.op_type, step.kernel.name, step.layout, notes, compared=_compared(step), microseconds=taken,
         gflops=gflops, gigabytes=gigabytes, roof=roof,
@@ -66,7 +66,7 @@ def _row(
 
 
 def _tuned(step: Step | FallbackStep) -> float | None:
-    """Seconds of the step as it was measured when it was chosen."""
+    """Seconds of the step as tuning measured them."""
     found = [c.seconds[0] for c in getattr(step, "comparisons", ()) if c.names]
     return found[-1] if found else None
 
@@ -96,14 +96,14 @@ class MeasuringRequest(CpuRequest):
     def begin(self, stream: Stream) -> Job | None:
         """As any request, on an instance that nothing else uses."""
         program = self._timed.program
-        kept = stream.state.pop(program, None)
+        own = stream.state.pop(program, None)
         stream.state[program] = self._timed
         try:
             return super().begin(stream)
         finally:
             del stream.state[program]
-            if kept is not None:
-                stream.state[program] = kept
+            if own is not None:
+                stream.state[program] = own
 
 
 def measure_steps(request: MeasuringRequest, program: Program) -> list[float]:

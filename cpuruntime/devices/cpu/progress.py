@@ -9,7 +9,7 @@ from types import TracebackType
 from cpuruntime.compiler import build, isa
 
 PATIENCE = 1.0
-"""Seconds before the first word."""
+"""Seconds before the first message."""
 
 
 class CompileProgress:
@@ -44,7 +44,7 @@ class CompileProgress:
         terminal = sys.stderr.isatty()
         if terminal or not self._spoken:
             text = (
-                f"cpuruntime: compiling kernels for {isa.current().name}, kept for the next time: "
+                f"cpuruntime: compiling kernels for {isa.current().name}, cached for the next time: "
                 f"{self._done + 1} of {self._total}"
             )
             sys.stderr.write(f"\r{text}\033[K" if terminal else f"{text}\n")

@@ -1,18 +1,18 @@
-"""Latency-bounded throughput: which inferences to accept, by which streams, and how many at once, to hold a target.
+"""Admission control for a latency target: which inferences to accept, on which streams, and in batches of which size.
 
-Pure: times come in as integers of nanoseconds, decisions go out, nothing waits and nothing is measured here.
+Pure: times come in as integers of nanoseconds, decisions go out; nothing waits and nothing is measured here.
 
-An inference is accepted when its predicted end and a margin are within the target. The prediction follows from what is
-known exactly, when the running ones began and how many wait, and from the median time of one. When its turn comes it is
-looked at again, and refused if it would be late by now, which costs nothing; so what keeps one inference waiting longer
-than predicted does not make it late. The margins are percentiles of how far past predictions were off, so they hold
-whatever the errors come from (as in conformal prediction: Vovk et al., Algorithmic Learning in a Random World, 2005).
+An inference is accepted when its predicted end and a margin are within the target. The prediction follows from the
+start times of the running inferences, the number that wait, and the median time of one. The inference is checked again
+when it leaves the queue, and refused if it would be late by now: a wait that was longer than predicted never makes it
+late. The margins are quantiles of past prediction errors, so they hold whatever the errors come from (as in conformal
+prediction: Vovk et al., Algorithmic Learning in a Random World, 2005).
 
-A stream that is free takes those that wait as one batch, if batches serve more: as many as can be, and as leave all of
-them within the target. Nothing waits for a batch to fill.
+An idle stream runs waiting inferences as one batch if batches increase throughput: as large a batch as keeps all of its
+inferences within the target. Nothing waits for a batch to fill.
 
-Which of several settings, many small streams or few large ones, serves best depends on the load: the latest arrivals
-are replayed through each now and then, and the best one takes over.
+Which variant of the streams is best, many small ones or few large ones, depends on the load: the latest arrivals are
+replayed through each variant at intervals, and new inferences go to the best one.
 """
 
 from __future__ import annotations
@@ -25,42 +25,46 @@ from heapq import heapify, heapreplace
 from typing import Generic, TypeVar
 
 PACES, ENOUGH = 33, 5
-"""The pace of a setting is the median of the latest so many works; it is left alone while there are too few."""
+"""The pace of a variant is the median of the latest PACES executions; it is not updated while there are fewer than
+ENOUGH."""
 
 ERRORS = 1024
-"""A margin is a percentile of so many prediction errors."""
+"""A margin is a quantile of so many prediction errors."""
 
 DOUBT = 0.25
-"""A margin as long as there are few errors, as a part of the time of one inference."""
+"""The margin while there are few errors, as a part of the time of one inference."""
 
 CAUTION = 3
-"""Late are to be so many times fewer inferences than the percentile allows: in a short while, chance may treble their
-number."""
+"""Safety factor on the late rate: over short windows sampling noise can triple it."""
 
 EARLY = 0.95
-"""Waits are predicted too short at most for the others of the accepted inferences."""
+"""Quantile of wait-prediction errors used as the margin."""
 
 REPLAYED, REPLAY_EVERY, GAIN, CONVINCED = 256, 64, 1.03, 3
-"""Settings are compared on so many arrivals, after so many new ones; another takes over when it was so many times
-better so often in a row."""
+"""Replay the last REPLAYED arrivals every REPLAY_EVERY; switch to another variant after CONVINCED consecutive wins by
+GAIN."""
 
 FORGET = 0.02
-"""The pace of a setting that is not in use goes back to what it was at first by this part of the difference, each time
-that settings are compared."""
+"""At each replay the pace of a variant that is not in use decays towards its first value by this part of the
+difference."""
 
 PROBE = 100
-"""Where nothing is accepted, one is after so many times the time of one, to see whether that has changed."""
+"""If everything is refused, admit one probe every PROBE service times."""
 
 
 Number = TypeVar("Number", int, float)
 
 
 @dataclass
-class Setting:
-    """Streams of some threads each, and the nanoseconds that their work takes while all of them are busy.
+class Variant:
+    """One way to divide the processors into streams, and its times in nanoseconds while all of its streams are busy.
 
-    `service` is that of one inference, `batches` those of batches of 2, 4, 8..., as they were measured at first; by now
-    they take `pace` times that.
+    Attributes:
+        streams: how many.
+        threads: of the largest stream.
+        service: the time of one inference, as it was measured when the model was compiled.
+        batches: likewise those of batches of 2, 4, 8...
+        pace: the present times as a multiple of the measured ones.
     """
 
     streams: int
@@ -71,28 +75,32 @@ class Setting:
 
     @property
     def most(self) -> int:
-        """Inferences in a batch."""
+        """Inferences in the largest batch."""
         return 1 << len(self.batches)
 
     def time(self, count: int) -> int:
-        """Of so many inferences at once; they take that of the next power of two."""
+        """The time of a batch of `count` inferences, which is that of the next power of two."""
         return int(self.pace * (self.batches[size_of(count) - 1] if count > 1 else self.service))
 
 
 def size_of(count: int) -> int:
-    """The power of two that so many inferences take."""
+    """The exponent of the next power of two."""
     return (count - 1).bit_length()
 
 
 @dataclass(eq=False)
 class Ticket:
-    """An accepted inference: its setting, when it arrived, is expected to begin, and began (0: it has not).
+    """An accepted inference.
 
-    `batch` is how many began with it on its stream, itself included, and `leader` the first of them, None if that is
-    itself. The work is `mixed` when some of another setting's was going on.
+    Attributes:
+        variant: the index of the variant that runs it.
+        arrived, expected, began: when it arrived, is expected to begin, and began (0: it has not), in nanoseconds.
+        batch: how many inferences are in its batch.
+        leader: the first inference of its batch; None for the first itself.
+        mixed: whether another variant was running inferences at the same time.
     """
 
-    setting: int
+    variant: int
     arrived: int
     expected: int
     began: int = 0
@@ -106,8 +114,8 @@ class Ticket:
         return self.expected > self.arrived
 
 
-class Window(Generic[Number]):
-    """The latest values, and their quantiles."""
+class SlidingWindow(Generic[Number]):
+    """The latest `size` values, and their quantiles."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -115,14 +123,14 @@ class Window(Generic[Number]):
         self._sorted: list[Number] = []
 
     def add(self, value: Number) -> None:
-        """Takes a value in, and drops the oldest one that is too many."""
+        """Add a value, and evict the oldest one when there are too many."""
         self._latest.append(value)
         insort(self._sorted, value)
         if len(self._latest) > self._size:
             del self._sorted[bisect_left(self._sorted, self._latest.popleft())]
 
     def quantile(self, part: float) -> Number:
-        """The smallest value that this part of all values does not exceed; there is one."""
+        """The smallest value that this part of all values does not exceed; there must be a value."""
         return self._sorted[min(len(self._sorted) - 1, int(part * len(self._sorted)))]
 
     def __len__(self) -> int:
@@ -131,7 +139,7 @@ class Window(Generic[Number]):
 
 @dataclass
 class Counts:
-    """What became of the inferences so far: refused on arrival, refused when their turn came, on time, and late."""
+    """How many inferences were refused on arrival, given up when they left the queue, on time, and late."""
 
     refused: int = 0
     given_up: int = 0
@@ -144,24 +152,24 @@ class Admission:
 
     Args:
         target: the latency to hold, in nanoseconds.
-        percentile: of the accepted inferences this percentage is to be within it.
-        settings: the streams there are to choose from.
+        percentile: the percentage of accepted inferences that have to be within the target.
+        variants: the streams to choose from.
 
     Attributes:
-        active: the index of the setting that new inferences go to.
+        active: the index of the variant that new inferences go to.
     """
 
-    def __init__(self, target: int, percentile: float, settings: Sequence[Setting]) -> None:
+    def __init__(self, target: int, percentile: float, variants: Sequence[Variant]) -> None:
         self.target = target
         self.percentile = percentile
-        self.settings = list(settings)
+        self.variants = list(variants)
         self.active = 0
         self.counts = Counts()
         self.switches = 0
         self._in_time = 1 - (1 - percentile / 100) / CAUTION
-        self._paces = [Window[float](PACES) for _ in settings]
-        self._waits = Window[int](ERRORS)
-        self._durations = Window[int](ERRORS)
+        self._paces = [SlidingWindow[float](PACES) for _ in variants]
+        self._waits = SlidingWindow[int](ERRORS)
+        self._durations = SlidingWindow[int](ERRORS)
         self._arrivals: deque[int] = deque(maxlen=REPLAYED)
         self._until_replay = REPLAY_EVERY
         self._wins = 0
@@ -170,7 +178,7 @@ class Admission:
         self._accepted = -1 << 62
 
     def arrive(self, now: int) -> Ticket | None:
-        """A ticket for an inference that arrives, or None when it would be late: refuse it."""
+        """A ticket for an inference that arrives; None when it would be late and has to be refused."""
         self._arrivals.append(now)
         self._until_replay -= 1
         if not self._until_replay:
@@ -187,23 +195,23 @@ class Admission:
         return ticket
 
     def together(self, tickets: Sequence[Ticket], now: int) -> int:
-        """How many of these, from the first on, whose turn has come, are best served as one batch; at least 1."""
-        setting, slowness = self.settings[tickets[0].setting], self._margin(self._durations, self._in_time)
-        count = min(len(tickets), setting.most)
+        """How many of these next ones of the queue, from the first on, are best served as one batch; at least 1."""
+        variant, slowness = self.variants[tickets[0].variant], self._margin(self._durations, self._in_time)
+        count = min(len(tickets), variant.most)
         while count > 1:
             earliest = min(ticket.arrived for ticket in tickets[:count])
-            if now + setting.time(count) + slowness <= earliest + self.target:
+            if now + variant.time(count) + slowness <= earliest + self.target:
                 break
             count = 1 << size_of(count) >> 1
         return count
 
     def begin(self, ticket: Ticket, now: int, others: Sequence[Ticket] = ()) -> bool:
-        """The turn of an accepted inference has come, with `others` in its batch that have not begun.
+        """Count an accepted inference that leaves the queue, with `others` in its batch.
 
-        False when it would be late by now: refuse it; the others then still wait.
+        False when it would be late by now and has to be refused; the others then still wait.
         """
         del self._waiting[ticket]
-        time = self.settings[ticket.setting].time(1 + len(others))
+        time = self.variants[ticket.variant].time(1 + len(others))
         if ticket.waits:
             self._waits.add(now - ticket.expected)
             if now + time + self._margin(self._durations, self._in_time) > ticket.arrived + self.target:
@@ -216,34 +224,38 @@ class Admission:
         for one in (ticket, *others):
             one.began, one.batch = now, 1 + len(others)
         for one in self._running:
-            if one.setting != ticket.setting:
+            if one.variant != ticket.variant:
                 one.mixed = ticket.mixed = True
         self._running[ticket] = None
         return True
 
-    def end(self, ticket: Ticket, ended: int, told: int, served: bool = True) -> None:
-        """An accepted inference is over: its stream was free again when it `ended`, the caller was `told` later.
+    def end(self, ticket: Ticket, ended: int, notified: int, served: bool = True) -> None:
+        """Count an accepted inference that is over.
 
-        `served` unless it failed, was cancelled or refused.
+        Args:
+            ticket: the inference's.
+            ended: when its stream was idle again.
+            notified: when the caller was notified.
+            served: whether it succeeded; not if it failed, was cancelled or refused.
         """
         self._waiting.pop(ticket, None)
         self._running.pop(ticket, None)
         if not served:
             return
-        if told - ticket.arrived <= self.target:
+        if notified - ticket.arrived <= self.target:
             self.counts.on_time += 1
         else:
             self.counts.late += 1
         if (ticket.leader or ticket).mixed:
             return
-        setting = self.settings[ticket.setting]
-        time = setting.time(ticket.batch)
-        self._durations.add(told - ticket.began - time)
+        variant = self.variants[ticket.variant]
+        time = variant.time(ticket.batch)
+        self._durations.add(notified - ticket.began - time)
         if not ticket.leader:
-            window = self._paces[ticket.setting]
-            window.add(setting.pace * (ended - ticket.began) / max(1, time))
+            window = self._paces[ticket.variant]
+            window.add(variant.pace * (ended - ticket.began) / max(1, time))
             if len(window) >= ENOUGH:
-                setting.pace = window.quantile(0.5)
+                variant.pace = window.quantile(0.5)
 
     @property
     def waiting(self) -> int:
@@ -255,48 +267,48 @@ class Admission:
         """Nanoseconds by which an inference that waits may end later than predicted."""
         return self._margin(self._waits, EARLY) + self._margin(self._durations, self._in_time)
 
-    def _margin(self, errors: Window[int], part: float) -> int:
+    def _margin(self, errors: SlidingWindow[int], part: float) -> int:
         if len(errors) < PACES:
-            return int(DOUBT * self.settings[self.active].time(1))
+            return int(DOUBT * self.variants[self.active].time(1))
         return max(0, errors.quantile(part))
 
     def _is_probe(self, now: int, service: int) -> bool:
         return not self._running and not self._waiting and now - self._accepted > PROBE * service
 
     def _predict(self, now: int) -> tuple[int, int]:
-        """When an inference that arrives now is expected to begin, and what it takes then, with those of its batch."""
-        settings, active = self.settings, self.settings[self.active]
-        ends = sorted(max(now, one.began + settings[one.setting].time(one.batch)) for one in self._running)
+        """When an inference that arrives now is expected to begin, and the time of its batch."""
+        variants, active = self.variants, self.variants[self.active]
+        ends = sorted(max(now, one.began + variants[one.variant].time(one.batch)) for one in self._running)
         free = [now] * (active.streams - len(ends)) + ends[-active.streams :]
         heapify(free)
         left = 1
         for ticket in self._waiting:
-            if ticket.setting == self.active:
+            if ticket.variant == self.active:
                 left += 1
             else:
-                heapreplace(free, free[0] + settings[ticket.setting].time(1))
+                heapreplace(free, free[0] + variants[ticket.variant].time(1))
         while left > active.most:
             heapreplace(free, free[0] + active.time(active.most))
             left -= active.most
         return free[0], active.time(left)
 
     def _compare(self) -> None:
-        """Lets the setting take over that would have served the latest arrivals best, of those that hold the target.
+        """Replay the latest arrivals through each variant, and switch to the best one of those that hold the target.
 
-        The others are as fast as they were last. What slows one down need not slow others (a thread that is kept from
-        running holds up its whole stream), so what was slow is forgotten, and tried again after a while.
+        The pace of a variant that is not in use is the last one known, and decays: the cause of a slow variant (a
+        thread without a processor holds up its whole stream) need not slow others, so it is tried again after a while.
         """
-        if len(self.settings) == 1:
+        if len(self.variants) == 1:
             return
-        now = self.settings[self.active].time(1)
+        now = self.variants[self.active].time(1)
         margin, slowness = self.margin, self._margin(self._durations, self._in_time)
         merits = []
-        for index, setting in enumerate(self.settings):
+        for index, variant in enumerate(self.variants):
             if index != self.active:
-                setting.pace += (1 - setting.pace) * FORGET
-            share = setting.time(1) / now
-            holds = setting.time(1) + slowness * share <= self.target
-            merits.append((holds, replay(self._arrivals, setting, int(margin * share), self.target)))
+                variant.pace += (1 - variant.pace) * FORGET
+            share = variant.time(1) / now
+            holds = variant.time(1) + slowness * share <= self.target
+            merits.append((holds, replay(self._arrivals, variant, int(margin * share), self.target)))
         best = max(range(len(merits)), key=merits.__getitem__)
         (holds, served), (held, serves) = merits[best], merits[self.active]
         if best == self.active or (holds == held and served <= GAIN * serves):
@@ -305,35 +317,35 @@ class Admission:
         self._wins += 1
         if self._wins == CONVINCED or not held:
             self._wins = 0
-            self._paces[best] = Window[float](PACES)
+            self._paces[best] = SlidingWindow[float](PACES)
             self.active = best
             self.switches += 1
 
 
-def replay(arrivals: Iterable[int], setting: Setting, margin: int, target: int) -> int:
-    """How many of the arrivals a setting would serve in time, if its work took what it does by the median."""
-    free = [0] * setting.streams
+def replay(arrivals: Iterable[int], variant: Variant, margin: int, target: int) -> int:
+    """How many of the arrivals a variant would serve in time if each inference or batch took the median time."""
+    free = [0] * variant.streams
     waiting = served = 0
     for now in arrivals:
         while waiting and free[0] <= now:
-            count = min(waiting, setting.most)
-            heapreplace(free, free[0] + setting.time(count))
+            count = min(waiting, variant.most)
+            heapreplace(free, free[0] + variant.time(count))
             waiting -= count
-        batches, count = divmod(waiting, setting.most)
-        begin = max(now, free[0]) if not batches else _after(free, batches, setting)
-        latency = begin - now + setting.time(count + 1)
+        batches, count = divmod(waiting, variant.most)
+        begin = max(now, free[0]) if not batches else _after(free, batches, variant)
+        latency = begin - now + variant.time(count + 1)
         if latency + (margin if begin > now else 0) <= target:
             served += 1
             if begin > now:
                 waiting += 1
             else:
-                heapreplace(free, now + setting.time(1))
+                heapreplace(free, now + variant.time(1))
     return served
 
 
-def _after(free: Sequence[int], batches: int, setting: Setting) -> int:
-    """When a stream is free once so many full batches have begun."""
+def _after(free: Sequence[int], batches: int, variant: Variant) -> int:
+    """When a stream is idle after so many full batches have begun."""
     ahead = list(free)
     for _ in range(batches):
-        heapreplace(ahead, ahead[0] + setting.time(setting.most))
+        heapreplace(ahead, ahead[0] + variant.time(variant.most))
     return ahead[0]

@@ -1,4 +1,4 @@
-"""Batches of a model's inferences: whether they are of use, their programs, and the memory they are gathered in."""
+"""Batches of a model's inferences: whether they are faster, their programs, and their memory."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from cpuruntime.operators.shape_inference import reshape
 from cpuruntime.program.program import Program
 
 SHORTEST = 100_000
-"""Nanoseconds of an inference below which gathering would take too large a part."""
+"""Nanoseconds of an inference; below it copying inputs and outputs would dominate."""
 
 LARGEST = 5
 """Batches are of 2**LARGEST inferences at most; arbitrary."""
 
 GAIN = 0.92
-"""A batch twice as large is of use where it takes this part of the time for an inference, or less."""
+"""Doubling the batch must cut the time per inference to this fraction."""
 
 MEASURED_SECONDS = 0.05
-"""The best of three such moments counts, since noise only ever slows down."""
+"""Seconds of a measurement; the best of three counts, since noise only slows down."""
 
 
 class Batch(CpuRequest):
-    """Memory for the inputs and outputs of several inferences, one after the other, and the program that does them.
+    """A request for one program that runs several inferences, with memory for all their inputs and outputs.
 
     Args:
-        model: the one whose inferences they are.
-        program: for the shapes of all of them together.
-        count: how many they are.
+        model: the model.
+        program: planned for the shapes of the whole batch.
+        count: how many inferences it runs.
     """
 
     def __init__(self, model: CpuModel, program: Program, count: int) -> None:
@@ -50,7 +50,7 @@ class Batch(CpuRequest):
 
     @property
     def inputs(self) -> list[np.ndarray]:
-        """[count, ...] for each input: a row is an inference's."""
+        """[count, ...] for each input; row i belongs to inference i."""
         return [self._rows(array) for array in self._inputs if array is not None]
 
     @property
@@ -59,13 +59,13 @@ class Batch(CpuRequest):
         return [self._rows(array) for array in self._outputs]
 
     def gather(self, requests: Sequence[CpuRequest]) -> None:
-        """Copies the inputs of at most `count` requests to here."""
+        """Copy the inputs of at most `count` requests into the batch."""
         for index, rows in enumerate(self.inputs):
             for row, request in zip(rows, requests):
                 row[...] = request._inputs[index]
 
     def hand_out(self, requests: Sequence[CpuRequest]) -> None:
-        """Copies the results to the requests."""
+        """Copy the results to the requests."""
         for index, rows in enumerate(self.outputs):
             for row, request in zip(rows, requests):
                 request.output_array(index)[...] = row
@@ -75,10 +75,10 @@ class Batch(CpuRequest):
 
 
 class Batches:
-    """The programs of a model for 2, 4, 8... inferences at once.
+    """The programs of a model for batches of 2, 4, 8... inferences, and their memory.
 
     Attributes:
-        times: nanoseconds of each with all streams busy.
+        times: nanoseconds of a batch of each size with all streams busy.
     """
 
     def __init__(self, model: CpuModel) -> None:
@@ -89,17 +89,17 @@ class Batches:
 
     @property
     def most(self) -> int:
-        """Inferences in the largest one."""
+        """Inferences in the largest batch."""
         return 1 << len(self._programs)
 
     def add(self, program: Program, time: int, idle: list[Batch]) -> None:
-        """The next larger one, with memory for some."""
+        """Add the next larger size, with idle batches."""
         self._programs.append(program)
         self._idle.append(idle)
         self.times.append(time)
 
     def take(self, count: int) -> Batch:
-        """Memory for so many inferences, 2 or more; it may have room for more of them."""
+        """An idle batch for so many inferences, 2 or more; its size is the next power of two."""
         size = (count - 1).bit_length() - 1
         try:
             return self._idle[size].pop()
@@ -107,18 +107,18 @@ class Batches:
             return Batch(self._model, self._programs[size], 2 << size)
 
     def give(self, batch: Batch) -> None:
-        """Takes memory back."""
+        """Return a batch that is idle again."""
         self._idle[batch.count.bit_length() - 2].append(batch)
 
 
 def plan_batches(model: CpuModel, graph: Graph, service: int, target: int) -> Batches:
-    """The batches that make inferences cheaper, of a model of which no result depends on the others of its batch.
+    """The batches that make inferences faster; none unless every result is independent of the rest of its batch.
 
     Args:
         model: of static shapes, idle.
         graph: before the passes.
         service: nanoseconds of one inference with all streams busy.
-        target: none takes longer than half of so many nanoseconds, since what arrives meanwhile waits for its end.
+        target: in nanoseconds; a batch may take half of it, since inferences that arrive meanwhile wait for its end.
     """
     found = Batches(model)
     time = service
@@ -141,7 +141,7 @@ def plan_batches(model: CpuModel, graph: Graph, service: int, target: int) -> Ba
 
 
 def _enlarged(graph: Graph, count: int) -> Graph | None:
-    """The graph for inputs `count` times as long in their first dimension, if its outputs then are so, too."""
+    """The graph with `count` times the first dimension of all inputs; None unless the outputs grow likewise."""
     ports = [*graph.inputs, *graph.outputs]
     if not graph.inputs or not all(value.static_shape[:1] != () and value.static_shape[0] for value in ports):
         return None

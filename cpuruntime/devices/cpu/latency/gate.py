@@ -56,7 +56,7 @@ class Gate:
             ticket = admission.arrive(now)
             if ticket is not None:
                 return ticket
-            counts, service = admission.counts, admission.settings[admission.active].time(1)
+            counts, service = admission.counts, admission.variants[admission.active].time(1)
         raise OverloadedError(
             f"Inference refused: {counted(admission.waiting, 'other')} wait for a stream and one takes "
             f"{service / 1e6:.3g} ms, so LATENCY_TARGET_MS {admission.target / 1e6:g} would be missed; "

@@ -1,4 +1,4 @@
-"""A model under a latency target: one model for each setting of streams, and admission in front of them."""
+"""A model under a latency target: one model for each variant of the streams, and a gate in front of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from cpuruntime.devices.cpu.compilation import Compilation
-from cpuruntime.devices.cpu.latency.admission import Admission, Setting
+from cpuruntime.devices.cpu.latency.admission import Admission, Variant
 from cpuruntime.devices.cpu.latency.batches import Batches, plan_batches
 from cpuruntime.devices.cpu.latency.gate import Gate
 from cpuruntime.devices.cpu.latency.request import BoundedRequest
@@ -20,11 +20,13 @@ from cpuruntime.devices.interface import DeviceModel, DeviceRequest
 from cpuruntime.hints import StreamPlan, StreamSizes, counted, plan_streams
 
 MEASURED_SECONDS = 0.2
-"""For so long each setting runs, to see what one inference takes; and for one inference of each stream at least."""
+"""Each variant runs for so long, and at least for one inference of each stream."""
 
 CLEARLY = 1.1
+"""A variant that serves less than this factor more is no reason to drop another; arbitrary."""
+
 MOST_REQUESTS = 256
-"""How many requests in flight a model asks for at most, however many could wait within its target; arbitrary."""
+"""Upper limit of OPTIMAL_NUMBER_OF_INFER_REQUESTS, however many could wait within the target; arbitrary."""
 
 
 def compile_for_target(compilation: Compilation, setup: StreamSetup) -> LatencyTargetModel:
@@ -55,52 +57,50 @@ def _others(plan: StreamPlan, compilation: Compilation) -> Iterator[StreamPlan]:
 
 
 def _measured(compilation: Compilation, setups: Sequence[StreamSetup]) -> LatencyTargetModel:
-    """Models with these streams, without those that take longer for one inference and serve fewer than another."""
-    settings = compilation.settings
-    models = [CpuModel(compilation.clone(), setup) for setup in setups]
-    target = settings.value("LATENCY_TARGET_MS")
-    found = []
-    for model in models:
+    """The models of these streams that may be of use, each with its measured times."""
+    settings, is_static = compilation.settings, compilation.is_static
+    target = int(settings.value("LATENCY_TARGET_MS") * 1e6)
+    measured = []
+    for model in [CpuModel(compilation.clone(), setup) for setup in setups]:
         sizes = [stream.threads for stream in model.executor.streams]
-        service = int(target * 1e6 / 2)
-        if compilation.is_static:
+        service = target // 2
+        if is_static:
             requests = [model.create_request() for _ in sizes]
             all_at_once(requests, 0)
             service = int(1e9 * len(sizes) / all_at_once(requests, MEASURED_SECONDS))
-        found.append(Setting(len(sizes), max(sizes), service))
-    kept = [index for index, one in enumerate(found) if not any(_beats(other, one) for other in found)]
-    for index, model in enumerate(models):
-        if index not in kept:
+        measured.append((model, Variant(len(sizes), max(sizes), service)))
+    useful = []
+    for model, variant in measured:
+        if any(_beats(other, variant) for _, other in measured):
             model.close()
-    batches = []
-    for index in kept:
-        own = Batches(models[index])
-        if compilation.is_static and compilation.demand.is_for_weights and not settings.value("PERF_COUNT"):
-            own = plan_batches(models[index], compilation.graph, found[index].service, int(target * 1e6))
-        found[index].batches = own.times
-        batches.append(own)
-    admission = Admission(int(target * 1e6), settings.value("LATENCY_PERCENTILE"), [found[index] for index in kept])
-    return LatencyTargetModel([models[index] for index in kept], batches, admission)
+            continue
+        batches = Batches(model)
+        if is_static and compilation.demand.is_for_weights and not settings.value("PERF_COUNT"):
+            batches = plan_batches(model, compilation.graph, variant.service, target)
+        variant.batches = batches.times
+        useful.append((model, batches, variant))
+    models, batches_of, variants = zip(*useful)
+    return LatencyTargetModel(models, batches_of, Admission(target, settings.value("LATENCY_PERCENTILE"), variants))
 
 
-def _beats(one: Setting, other: Setting) -> bool:
-    """Whether a setting takes less for one inference and clearly serves more, so that no load suits the other."""
+def _beats(one: Variant, other: Variant) -> bool:
+    """Whether one takes less time for an inference and clearly serves more, so that the other suits no load."""
     return one.service < other.service and one.streams / one.service > CLEARLY * other.streams / other.service
 
 
 class LatencyTargetModel(DeviceModel):
-    """The same graph with different streams on the same processors, of which one setting at a time gets new work.
+    """The same graph with different streams on the same processors; new inferences go to one variant at a time.
 
     Args:
-        models: one for each of the admission's settings; their packed weights are shared.
+        models: one for each of the admission's variants; their packed weights are shared.
         batches: the batches of each.
-        admission: what decides.
+        admission: decides which inferences are accepted, and the variant in use.
     """
 
     def __init__(self, models: Sequence[CpuModel], batches: Sequence[Batches], admission: Admission) -> None:
         first = models[0]
-        target, settings = admission.target, admission.settings
-        most = max(one.streams * one.most * max(1, target // one.time(one.most)) for one in settings)
+        target, variants = admission.target, admission.variants
+        most = max(one.streams * one.most * max(1, target // one.time(one.most)) for one in variants)
         changed = {"OPTIMAL_NUMBER_OF_INFER_REQUESTS": min(most + 1, MOST_REQUESTS)}
         super().__init__(first.inputs, first.outputs, {**first.properties, **changed})
         self.models = tuple(models)
@@ -113,25 +113,25 @@ class LatencyTargetModel(DeviceModel):
         return BoundedRequest(self.gate, self.models, self.batches)
 
     def get_property(self, name: str) -> Any:
-        """The value of one of `properties`; those of streams are the active setting's."""
+        """The value of one of `properties`; those of streams are the active variant's."""
         if name in ("NUM_STREAMS", "INFERENCE_NUM_THREADS", "PINNED_CPUS"):
             return self.models[self.gate.admission.active].properties[name]
         return self.properties[name]
 
     def explain(self, measure: bool = False) -> Explanation:
-        """The active setting's, and what was decided since."""
+        """The explanation of the active variant, and what was decided so far."""
         counts = self.gate.counts
         with self.gate.lock:
             admission = self.gate.admission
             active, margin = admission.active, admission.margin
             found = [
                 (f"{one.streams}x{one.threads}", [one.time(1 << size) for size in range(1 + len(one.batches))])
-                for one in admission.settings
+                for one in admission.variants
             ]
-        settings = ", ".join(_sentence(*one) for one in found)
+        variants = ", ".join(_sentence(*one) for one in found)
         own = self.models[active].explain(measure)
         state = (
-            f"latency target {admission.target / 1e6:g} ms: of {settings} for one inference (streams x threads), "
+            f"latency target {admission.target / 1e6:g} ms: of {variants} for one inference (streams x threads), "
             f"{found[active][0]} is in use, with a margin of {margin / 1e6:.3g} ms, after "
             f"{counted(admission.switches, 'change')}",
             f"inferences so far: {counts.on_time} on time, {counts.late} late, {counts.refused} refused on arrival, "
@@ -146,7 +146,7 @@ class LatencyTargetModel(DeviceModel):
 
 
 def _sentence(streams: str, times: Sequence[int]) -> str:
-    """What a setting takes for one inference, for two, four..."""
+    """The times of a variant for one inference, for two, four..."""
     alone, *batches = (f"{time / 1e6:.3g} ms" for time in times)
     larger = ", ".join(f"{2 << size} in {time}" for size, time in enumerate(batches))
     return f"{streams} {alone}{larger and f' ({larger})'}"

@@ -67,7 +67,7 @@ class BoundedRequest(DeviceRequest):
 
     def _admit(self) -> Part:
         ticket = self._gate.arrive()
-        part = self._last = self._parts[ticket.setting]
+        part = self._last = self._parts[ticket.variant]
         part.ticket, part.is_open = ticket, True
         return part
 

@@ -1,4 +1,4 @@
-"""Streams chosen by measuring: a few candidates run the model for a moment each, and the best is kept for next time."""
+"""Calibration of streams: a few candidates run the model for a moment each; the rates are stored for the next time."""
 
 from __future__ import annotations
 
@@ -23,23 +23,22 @@ from cpuruntime.host.processor import processor_name
 from cpuruntime.store import cache_folder
 
 ROUNDS = 8
-"""In how many slices each candidate is measured, in turns with the others, while it may still be the best."""
+"""Slices of measurement of each candidate, in turns with the others."""
 
 SHORTEST = 0.005
-"""Seconds of a slice, at least; and at least one inference of each stream."""
+"""Seconds of a slice, at least; a slice also has at least one inference of each stream."""
 
 HOPELESS = 0.85
 """A candidate below this share of the best one is not measured again."""
 
 MARGIN = 1.02
-"""How much faster than the rules' streams others must be to be chosen: smaller differences come and go from one run of
-a program to the next."""
+"""Other streams must be faster than the rules' by this factor: smaller differences vary between runs of a program."""
 
 FASTEST = 50_000
-"""Inferences per second above which the caller's interpreter decides the rate, and not the streams."""
+"""Inferences per second; above it the caller's interpreter limits the rate, not the streams."""
 
 Found = Sequence[tuple[StreamSizes, StreamPlan]]
-"""What may be measured, the rules' plan first."""
+"""The candidates, the rules' plan first."""
 
 
 def key(compilation: Compilation) -> str:
@@ -55,7 +54,7 @@ def key(compilation: Compilation) -> str:
 
 
 def calibrate(compilation: Compilation) -> StreamSizes:
-    """The best streams, measured now or before; planning and compiling the candidates comes on top of the budget.
+    """The best streams, by stored rates or by measuring; planning and compiling the candidates add to the budget.
 
     Its `streams` are 0 when those of the rules are best.
     """
@@ -70,7 +69,7 @@ def calibrate(compilation: Compilation) -> StreamSizes:
 
 
 def recall(compilation: Compilation) -> StreamSizes | None:
-    """What `calibrate` finds without measuring; None where it has to measure."""
+    """The best streams by stored rates; None where `calibrate` would measure."""
     return _recalled(compilation, alternatives(compilation.settings, compilation.topology, compilation.demand))
 
 
@@ -88,14 +87,14 @@ def _file(compilation: Compilation, found: Found) -> str:
 
 
 def _chosen(found: Found, rates: Sequence[float], source: str) -> StreamSizes:
-    """The best of what was found; `source` says when the rates were measured."""
+    """The best candidate; `source` says when the rates were measured."""
     best, why = _best(rates)
     figures = ", ".join(f"{_shape(plan)} {rate:.4g}" for (_, plan), rate in zip(found, rates))
     return replace(found[best][0], reason=f"{_shape(found[best][1])} {why}, measured {source}: inferences/s {figures}")
 
 
 def _best(rates: Sequence[float]) -> tuple[int, str]:
-    """The position of the best rate, the first being that of the rules, and why it is taken."""
+    """The position of the best rate, the first being that of the rules, and the reason."""
     best = max(range(len(rates)), key=rates.__getitem__)
     if not best:
         return 0, "is the best"
@@ -151,11 +150,11 @@ def _one_by_one(requests: Sequence[CpuRequest], seconds: float) -> float:
 
 
 def all_at_once(requests: Sequence[CpuRequest], seconds: float) -> float:
-    """Inferences per second with every request in flight: the sum of what each got done until its last one ended.
+    """Inferences per second with every request in flight: the sum of each request's own rate until its last one ended.
 
-    Streams that wait for others at the end of the slice so do not count as idle. The requests start one after the
-    other over the time that an inference takes: streams in step would share the weights that one of them fetched into
-    the cache, and they do not stay in step.
+    So streams that wait for others at the end of the slice do not count as idle. The starts of the requests are spread
+    over the time of one inference: streams in step would share weights that one of them fetched into the cache, and in
+    practice they do not stay in step.
     """
     requests[0].run()
     begin = time.perf_counter()
@@ -190,7 +189,7 @@ def all_at_once(requests: Sequence[CpuRequest], seconds: float) -> float:
 
 @dataclass
 class _Run:
-    """What one request got done: inferences, and nanoseconds from the first one's start to the last one's end."""
+    """The inferences of one request, and nanoseconds from the first one's start to the last one's end."""
 
     begin: int
     end: int = 0
