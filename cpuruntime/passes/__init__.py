@@ -1,6 +1,6 @@
 """Rewrites of the graph: what every backend would otherwise have to do. One file a rewrite, one list in `pipeline`."""
 
 from cpuruntime.passes.evaluation import evaluate
-from cpuruntime.passes.pipeline import PASSES, Pass, run
+from cpuruntime.passes.pipeline import CANONICAL, FUSE, PASSES, SIMPLIFY, Pass, Pipeline, run
 
-__all__ = ["PASSES", "Pass", "evaluate", "run"]
+__all__ = ["CANONICAL", "FUSE", "PASSES", "SIMPLIFY", "Pass", "Pipeline", "evaluate", "run"]

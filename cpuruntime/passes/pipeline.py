@@ -50,11 +50,13 @@ class Pass(NamedTuple):
     run: Callable[[Graph], bool]
 
 
-PASSES: tuple[Pass, ...] = (
+Pipeline = tuple[Pass, ...]
+"""Passes in the order they run. A device names its own, a concatenation of these or of its own passes."""
+
+CANONICAL: Pipeline = (
     Pass("quantisation", quantisation.run),
     Pass("constant_folding", constant_folding.run),
     Pass("dead_code", dead_code.run),
-    # One spelling for everything.
     Pass("current_forms", current_forms.run),
     Pass("default_attributes", default_attributes.run),
     Pass("normalisation", normalisation.run),
@@ -69,11 +71,19 @@ PASSES: tuple[Pass, ...] = (
     Pass("views", views.run),
     Pass("group_norm", group_norm.run),
     Pass("rows_of_products", rows_of_products.run),
-    # Less of it. Shuffles are recognised before their parts can merge with neighbours.
+)
+"""One spelling for everything."""
+
+SIMPLIFY: Pipeline = (
     Pass("no_ops", no_ops.run),
+    # Before the parts of a shuffle can merge with neighbours.
     Pass("channel_shuffle", channel_shuffle.run),
     Pass("merge_views", merge_views.run),
     Pass("no_ops_after_merge_views", no_ops.run),
+)
+"""Less of it; after CANONICAL."""
+
+FUSE: Pipeline = (
     Pass("gelu", gelu.run),
     Pass("attention", attention.run),
     Pass("pad_into_convolution", pad_into_convolution.run),
@@ -88,26 +98,30 @@ PASSES: tuple[Pass, ...] = (
     Pass("no_ops_after_volumes", no_ops.run),
     Pass("elementwise_chains", elementwise_chains.run),
 )
+"""Several operators in one, for a device with kernels for these, and what is simplified between; after SIMPLIFY."""
+
+PASSES: Pipeline = CANONICAL + SIMPLIFY + FUSE
 
 
-def run(graph: Graph, stop_after: str | None = None) -> Graph:
+def run(graph: Graph, pipeline: Pipeline = PASSES, stop_after: str | None = None) -> Graph:
     """The optimised graph; `graph` itself stays as it is, arrays of constants may be shared.
 
-    Inputs and outputs keep their names, types, shapes and order. With `stop_after`, only the passes up to the one of
-    that name run. CPURUNTIME_DUMP_AFTER in the environment, the name of a pass or "all", prints the graph after it to
-    stderr.
+    The passes of `pipeline` run in its order, with `stop_after` only those up to the one of that name. Inputs and
+    outputs keep their names, types, shapes and order. CPURUNTIME_DUMP_AFTER in the environment, the name of a pass or
+    "all", prints the graph after it to stderr.
 
     Raises ModelError for a model that breaks the rules of an operator, InternalError when a pass is at fault, and
     InvalidArgumentError for the unknown name of a pass.
     """
-    names = [each.name for each in PASSES]
+    names = [each.name for each in pipeline]
     dump = os.environ.get(DUMP_VARIABLE, "")
-    for name in (stop_after, None if dump == "all" else dump):
-        if name and name not in names:
-            raise InvalidArgumentError(f"There is no pass '{name}'.{nearest(name, names)} Passes: {', '.join(names)}.")
+    every = [*dict.fromkeys([*names, *(each.name for each in PASSES)])]
+    for name, known in ((stop_after, names), (None if dump == "all" else dump, every)):
+        if name and name not in known:
+            raise InvalidArgumentError(f"There is no pass '{name}'.{nearest(name, known)} Passes: {', '.join(known)}.")
     graph = graph.clone()
     verify(graph)
-    for each in PASSES:
+    for each in pipeline:
         _run(each, graph)
         if dump in ("all", each.name):
             print(f"# after {each.name}\n{graph}", file=sys.stderr)

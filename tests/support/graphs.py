@@ -82,7 +82,7 @@ def optimise(graph: Graph, stop_after: str | None = None) -> Graph:
     before = str(graph)
     feeds = random_inputs(graph)
     expected = interpret(graph, feeds)
-    optimised = passes.run(graph, stop_after)
+    optimised = passes.run(graph, stop_after=stop_after)
     assert str(graph) == before
     found = interpret(optimised, feeds)
     assert list(found) == list(expected)

@@ -9,7 +9,7 @@ from support.graphs import Builder, kinds, optimise
 from cpuruntime import passes
 from cpuruntime.errors import InternalError, InvalidArgumentError, ModelError
 from cpuruntime.graph import Graph, Node, Type, Value
-from cpuruntime.passes import Pass, pipeline
+from cpuruntime.passes import Pass
 from cpuruntime.passes.editor import Editor
 
 
@@ -19,20 +19,26 @@ def small() -> Graph:
     return b.graph(b("Relu", b("Identity", x)))
 
 
-def with_pass(monkeypatch: pytest.MonkeyPatch, run: object) -> None:
-    monkeypatch.setattr(pipeline, "PASSES", (Pass("faulty", run),))
-
-
 def test_names_are_unique() -> None:
     assert len({each.name for each in passes.PASSES}) == len(passes.PASSES)
 
 
 def test_it_stops_where_it_is_told() -> None:
     graph = small()
-    assert kinds(passes.run(graph, "dead_code")) == ["Conv", "Identity", "Relu"]
-    assert kinds(passes.run(graph, "no_ops")) == ["+Conv", "Relu"]
+    assert kinds(passes.run(graph, stop_after="dead_code")) == ["Conv", "Identity", "Relu"]
+    assert kinds(passes.run(graph, stop_after="no_ops")) == ["+Conv", "Relu"]
     assert kinds(passes.run(graph)) == ["+Conv>Relu"]
     assert kinds(graph) == ["Conv", "Identity", "Relu"]
+
+
+def test_a_device_names_its_pipeline() -> None:
+    graph = small()
+    assert passes.PASSES == passes.CANONICAL + passes.SIMPLIFY + passes.FUSE
+    assert kinds(passes.run(graph, ())) == ["Conv", "Identity", "Relu"]
+    assert kinds(passes.run(graph, passes.SIMPLIFY)) == ["Conv", "Relu"]
+    assert kinds(passes.run(graph, passes.CANONICAL + passes.SIMPLIFY)) == ["+Conv", "Relu"]
+    with pytest.raises(InvalidArgumentError, match="There is no pass 'epilogues'"):
+        passes.run(graph, passes.SIMPLIFY, stop_after="epilogues")
 
 
 def test_it_is_idempotent() -> None:
@@ -42,7 +48,7 @@ def test_it_is_idempotent() -> None:
 
 def test_an_unknown_name_gets_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InvalidArgumentError, match=r"no pass 'no_op'\. Did you mean 'no_ops'"):
-        passes.run(small(), "no_op")
+        passes.run(small(), stop_after="no_op")
     monkeypatch.setenv("CPURUNTIME_DUMP_AFTER", "epilogue")
     with pytest.raises(InvalidArgumentError, match="Did you mean 'epilogues'"):
         passes.run(small())
@@ -70,42 +76,38 @@ def test_a_broken_graph_is_refused_before_the_first_pass() -> None:
         passes.run(graph)
 
 
-def test_a_pass_that_breaks_the_graph_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pass_that_breaks_the_graph_is_named() -> None:
     def reverse(graph: Graph) -> bool:
         graph.nodes.reverse()
         return True
 
-    with_pass(monkeypatch, reverse)
     with pytest.raises(InternalError, match=r"no earlier node makes.*\(found by the pass 'faulty'\)"):
-        passes.run(small())
+        passes.run(small(), (Pass("faulty", reverse),))
 
 
-def test_a_pass_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pass_that_fails_is_named() -> None:
     def fail(graph: Graph) -> bool:
         raise KeyError("oops")
 
-    with_pass(monkeypatch, fail)
     with pytest.raises(InternalError, match="the pass 'faulty' failed: KeyError: 'oops'"):
-        passes.run(small())
+        passes.run(small(), (Pass("faulty", fail),))
 
 
-def test_errors_of_the_model_keep_their_type(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_the_model_keep_their_type() -> None:
     def refuse(graph: Graph) -> bool:
         raise ModelError("bad.")
 
-    with_pass(monkeypatch, refuse)
     with pytest.raises(ModelError, match=r"bad. \(found by the pass 'faulty'\)"):
-        passes.run(small())
+        passes.run(small(), (Pass("faulty", refuse),))
 
 
-def test_a_pass_that_renames_an_output_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pass_that_renames_an_output_is_named() -> None:
     def rename(graph: Graph) -> bool:
         graph.outputs[0].name = "other"
         return True
 
-    with_pass(monkeypatch, rename)
     with pytest.raises(InternalError, match="'faulty' renamed or retyped"):
-        passes.run(small())
+        passes.run(small(), (Pass("faulty", rename),))
 
 
 def test_bounds_of_inputs_stay() -> None:
