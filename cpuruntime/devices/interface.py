@@ -31,10 +31,11 @@ from cpuruntime.devices.completion import AnyCompletion, AnyNotified
 from cpuruntime.devices.explanation import Explanation, ProfilingInfo
 from cpuruntime.devices.names import DeviceName
 from cpuruntime.devices.ports import PortInfo
-from cpuruntime.errors import InvalidArgumentError, UnsupportedError, nearest
+from cpuruntime.errors import Error, InvalidArgumentError, UnsupportedError, nearest
 from cpuruntime.graph import Graph
 from cpuruntime.hints import StreamPlan
 from cpuruntime.host.topology import Topology
+from cpuruntime.passes import Pipeline
 from cpuruntime.properties import Property, Settings, declared, from_environment, of_device, parse
 from cpuruntime.properties.hint import Priority
 
@@ -195,6 +196,7 @@ class DeviceModel(ABC):
         self.outputs = tuple(outputs)
         self.properties: dict[str, Any] = {"SUPPORTED_PROPERTIES": None, **properties}
         self.properties["SUPPORTED_PROPERTIES"] = dict.fromkeys(self.properties, "RO")
+        self.closed = False
 
     @abstractmethod
     def create_request(self) -> DeviceRequest:
@@ -204,12 +206,18 @@ class DeviceModel(ABC):
         """The value of one of `properties`; the caller checked that there is one."""
         return self.properties[name]
 
-    @abstractmethod
+    def check_open(self) -> None:
+        """Raise Error when the model is closed."""
+        if self.closed:
+            name, devices = self.properties["NETWORK_NAME"], ", ".join(self.properties["EXECUTION_DEVICES"])
+            raise Error(f"Model '{name}' on device {devices} is closed; compile it again.")
+
     def explain(self, measure: bool = False) -> Explanation:
         """What the compiled model consists of, and the decisions that led there.
 
         With `measure` each step is timed first, by inferences on random inputs, where the device can do that.
         """
+        return Explanation(", ".join(self.properties["EXECUTION_DEVICES"]))
 
     def release_memory(self) -> None:
         """Give back memory that idle requests can do without; nothing, unless a device has such memory."""
@@ -293,6 +301,9 @@ class Plugin(ABC):
 
     takes_arguments: ClassVar[bool] = False
     """Whether users may write NAME:ARGUMENTS."""
+
+    pipeline: ClassVar[Pipeline] = ()
+    """The passes that `compile` runs, by `passes.run(graph, self.pipeline)`."""
 
     def __init__(self, host: DeviceHost, target: DeviceName) -> None:
         self.host = host

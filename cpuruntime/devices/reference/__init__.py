@@ -1,4 +1,4 @@
-"""REFERENCE: runs every node through `onnx.reference`. Slow and correct; the smallest complete device."""
+"""REFERENCE: runs every node through `onnx.reference`. Slow and correct."""
 
 from cpuruntime.devices.reference.plugin import ReferencePlugin
 

@@ -1,22 +1,42 @@
-"""The REFERENCE device's plugin: what it can do, and how a graph becomes a model."""
+"""The REFERENCE device: it interprets the graph as it was read."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-from cpuruntime.devices.interface import DeviceModel, Plugin
-from cpuruntime.devices.reference.model import ReferenceModel
-from cpuruntime.graph import Graph
+import numpy as np
+
+from cpuruntime.devices.serial import Compute, SerialPlugin
+from cpuruntime.graph import Graph, Value
+from cpuruntime.operators.shape_inference import evaluate
 from cpuruntime.properties import Settings
 
 
-class ReferencePlugin(Plugin):
+class ReferencePlugin(SerialPlugin):
     """Runs models in the Python interpreter."""
+
+    kernel = "onnx.reference"
+    fallback = True
 
     def fact(self, name: str) -> Any:
         """The value of a read-only property."""
         return "ONNX reference implementation in Python" if name == "FULL_DEVICE_NAME" else super().fact(name)
 
-    def compile(self, graph: Graph, settings: Settings) -> DeviceModel:
-        """Keep a clone of the graph; there is nothing to prepare."""
-        return ReferenceModel(graph.clone(), settings)
+    def prepare(self, graph: Graph, settings: Settings) -> Compute:
+        """There is nothing to prepare."""
+        return partial(_interpret, graph)
+
+
+def _interpret(graph: Graph, inputs: Sequence[np.ndarray], begin: Callable[[int], None]) -> list[np.ndarray]:
+    """Run the nodes one after the other."""
+    arrays: dict[Value, np.ndarray] = dict(zip(graph.inputs, inputs))
+
+    def read(value: Value) -> np.ndarray:
+        return arrays[value] if value.constant is None else value.constant
+
+    for index, node in enumerate(graph.nodes):
+        begin(index)
+        arrays.update(zip(node.outputs, evaluate(node, [None if v is None else read(v) for v in node.inputs])))
+    return [read(value) for value in graph.outputs]

@@ -1,0 +1,359 @@
+"""A whole device from one method that computes: `SerialPlugin.prepare`.
+
+Each stream is a thread that computes one inference at a time; a queue orders those that wait by their terms.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import threading
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from heapq import heappop, heappush
+from queue import SimpleQueue
+from time import perf_counter_ns
+from typing import Any, ClassVar
+
+import numpy as np
+
+from cpuruntime import passes
+from cpuruntime.devices.completion import Completion
+from cpuruntime.devices.explanation import Explanation, ProfilingInfo, Row
+from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, Plugin, Terms
+from cpuruntime.devices.ports import PortInfo
+from cpuruntime.errors import CancelledError, DeadlineExceededError, Error, InternalError, InvalidArgumentError
+from cpuruntime.graph import Graph
+from cpuruntime.host.forks import threads_are_gone
+from cpuruntime.host.memory import aligned_zeros
+from cpuruntime.properties import Settings
+from cpuruntime.properties.hint import Priority
+
+Compute = Callable[[Sequence[np.ndarray], Callable[[int], None]], Sequence[Any]]
+"""Computes one inference: `compute(inputs, begin)` returns the outputs, both in the order of the graph's.
+
+It may run in several threads at the same time and does not write to the inputs. It calls `begin(index)` before it
+computes node `index` of the graph, which raises where the inference is cancelled or its deadline has passed, and times
+the nodes. Outputs are copied, so they may share memory with inputs and constants.
+"""
+
+_numbers = itertools.count()
+_RANKS = {"HIGH": 0, "MEDIUM": 1, "LOW": 2}
+
+
+class SerialPlugin(Plugin):
+    """A device of which only `prepare` must be written."""
+
+    kernel: ClassVar[str] = ""
+    """What `explain` and profiling call the way in which nodes are computed."""
+
+    fallback: ClassVar[bool] = False
+    """Whether that is no kernel of the device's own."""
+
+    @abstractmethod
+    def prepare(self, graph: Graph, settings: Settings) -> Compute:
+        """What computes inferences of a graph, which has been through the pipeline and is the model's own.
+
+        Raises ModelError and UnsupportedError, naming the node, for a graph that cannot be computed.
+        """
+
+    def compile(self, graph: Graph, settings: Settings) -> DeviceModel:
+        """Run the passes, prepare the graph, and start the streams."""
+        graph = passes.run(graph, self.pipeline)
+        return SerialModel(self, graph, settings, self.prepare(graph, settings))
+
+
+class SerialModel(DeviceModel):
+    """A graph, what computes it, and the threads that do, one for each stream."""
+
+    def __init__(self, plugin: SerialPlugin, graph: Graph, settings: Settings, compute: Compute) -> None:
+        self.plugin = plugin
+        self.graph = graph
+        self.compute = compute
+        self.streams, self._reason = _streams(settings)
+        self.profiled: bool = settings.value("PERF_COUNT")
+        resolved = settings.resolved() | {
+            "NETWORK_NAME": graph.name,
+            "NUM_STREAMS": self.streams,
+            "EXECUTION_DEVICES": [str(plugin.target)],
+            "OPTIMAL_NUMBER_OF_INFER_REQUESTS": max(self.streams, 1),
+        }
+        super().__init__(PortInfo.inputs_of(graph), PortInfo.outputs_of(graph), resolved)
+        self._process = os.getpid()
+        self.queue = _Queue()
+        self._threads = max(self.streams, 1)
+        for index in range(self._threads):
+            name = f"cpuruntime-{plugin.name.lower()}-{index}"
+            threading.Thread(target=self.queue.serve, name=name, daemon=True).start()
+
+    def create_request(self) -> DeviceRequest:
+        """A new request."""
+        self.check_open()
+        return SerialRequest(self)
+
+    def check_threads(self) -> None:
+        """Raise Error in a forked child, where there are none."""
+        if os.getpid() != self._process:
+            raise threads_are_gone()
+
+    def explain(self, measure: bool = False) -> Explanation:
+        """A row for each node; none is timed."""
+        rows = [
+            Row(tuple(node.origins), node.op_type, self.plugin.kernel, "plain", fallback=self.plugin.fallback)
+            for node in self.graph.nodes
+        ]
+        return Explanation(str(self.plugin.target), rows, [f"streams: {self.streams}, {self._reason}"])
+
+    def close(self) -> None:
+        """Let the threads end when they come to the end of the queue. It takes no lock."""
+        if not self.closed:
+            self.closed = True
+            for _ in range(self._threads):
+                self.queue.end()
+
+
+def _streams(settings: Settings) -> tuple[int, str]:
+    """The number of streams, and the reason for it."""
+    if settings.get("NUM_STREAMS", -1) >= 0:
+        return settings["NUM_STREAMS"], "as NUM_STREAMS says"
+    if settings.get("NUM_STREAMS") != -1 and settings.value("PERFORMANCE_HINT") == "LATENCY":
+        return 1, "for latency"
+    streams = len(os.sched_getaffinity(0))
+    requests = settings.value("PERFORMANCE_HINT_NUM_REQUESTS")
+    if 0 < requests < streams:
+        return requests, "for throughput, as many as PERFORMANCE_HINT_NUM_REQUESTS says"
+    return streams, "for throughput, one for each processor"
+
+
+class _Queue:
+    """The inferences that wait for a stream. Threads refer to it and not to the model, which so can be dropped.
+
+    A stream waits for a turn, then takes the first of the waiting inferences: a turn may find none.
+    """
+
+    def __init__(self) -> None:
+        self._turns: SimpleQueue[bool] = SimpleQueue()  # its `put` is safe in finalizers
+        self._waiting: list[tuple[int, float, int, _Inference]] = []
+        self._lock = threading.Lock()
+
+    def put(self, inference: _Inference) -> None:
+        """Queue an inference; twice is harmless."""
+        with self._lock:
+            heappush(self._waiting, (*inference.order, next(_numbers), inference))
+        self._turns.put(True)
+
+    def end(self) -> None:
+        """Let one thread end after the inferences that were queued before."""
+        self._turns.put(False)
+
+    def serve(self) -> None:
+        """Compute inferences until the end; refer to none while waiting for the next."""
+        while self._turns.get():
+            while (inference := self._take()) is not None and not inference.run():
+                pass  # that one had ended
+            del inference
+
+    def _take(self) -> _Inference | None:
+        with self._lock:
+            return heappop(self._waiting)[-1] if self._waiting else None
+
+
+class _Inference(Completion):
+    """One inference. The thread that locks `claim` ends it."""
+
+    def __init__(self, request: SerialRequest, terms: Terms) -> None:
+        self.request = request
+        self.model = request.model
+        self.claim = threading.Lock()
+        self.cancelled = False
+        self.began = 0
+        self._deadline = terms.deadline
+        self._node = -1
+        self._node_began = 0
+        self._alarm: threading.Timer | None = None
+        self.order = (_RANKS[terms.priority], terms.deadline or math.inf)
+
+    def watch_deadline(self) -> None:
+        """End the inference when its deadline passes while it waits."""
+        if self._deadline:
+            seconds = max(0, self._deadline - perf_counter_ns()) / 1e9
+            alarm = self._alarm = threading.Timer(min(seconds, threading.TIMEOUT_MAX), self._expire)
+            alarm.daemon = True
+            alarm.start()
+
+    def _expire(self) -> None:
+        if self.claim.acquire(blocking=False):
+            self._end(DeadlineExceededError(f"The deadline passed while model '{self.model.graph.name}' was busy."))
+
+    def run(self) -> bool:
+        """Compute it, unless it has ended: whether it had not."""
+        if not self.claim.acquire(blocking=False):
+            return False
+        self.began = self._node_began = perf_counter_ns()
+        error: BaseException | None = None
+        try:
+            self.request.compute(self)
+        except Exception as raised:
+            error = raised if isinstance(raised, Error | MemoryError) else self._wrapped(raised)
+        except BaseException as raised:
+            error = raised
+        self._end(error)
+        return True
+
+    def _wrapped(self, error: Exception) -> InternalError:
+        name, model = self.model.plugin.target, self.model.graph.name
+        wrapped = InternalError(f"Device {name} failed in model '{model}': {type(error).__name__}: {error}.")
+        wrapped.__cause__ = error
+        return wrapped
+
+    def _end(self, error: BaseException | None) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        del self.request  # which keeps the model open
+        self.complete(error)
+
+    def begin(self, index: int) -> None:
+        """Node `index` begins: raise where the inference is to end, and note the time of the node before."""
+        name = self.model.graph.name
+        if self.cancelled:
+            raise CancelledError(f"The inference of model '{name}' was cancelled.")
+        now = perf_counter_ns()
+        if 0 < self._deadline <= now:
+            raise DeadlineExceededError(f"The deadline passed before node {index} of model '{name}'.")
+        self.note(now)
+        self._node, self._node_began = index, now
+
+    def note(self, now: int) -> None:
+        """The node that began last is over."""
+        if self.model.profiled and 0 <= self._node < len(self.request.times):
+            self.request.times[self._node] = timedelta(microseconds=(now - self._node_began) / 1000)
+
+
+_NONE = Completion()
+_NONE.announce()
+
+
+class SerialRequest(DeviceRequest):
+    """The bound arrays of one inference at a time."""
+
+    def __init__(self, model: SerialModel) -> None:
+        self.model = model
+        self.times: list[timedelta | None] = [None] * len(model.graph.nodes)
+        self._own: list[np.ndarray | None] = [None] * len(model.inputs)
+        self._inputs: list[np.ndarray | None] = [None] * len(model.inputs)
+        self._outputs = [
+            aligned_zeros(info.partial_shape.get_min_shape(), info.element_type.to_dtype()) for info in model.outputs
+        ]
+        self._inference: Completion = _NONE
+        for index, info in enumerate(model.inputs):
+            if info.partial_shape.is_static:
+                self.input_array(index, tuple(info.partial_shape.to_shape()))
+
+    def input_array(self, index: int, shape: tuple[int, ...]) -> np.ndarray:
+        """Memory of the request's own for an input, bound."""
+        own = self._own[index]
+        if own is None or own.shape != shape:
+            own = self._own[index] = aligned_zeros(shape, self.model.inputs[index].element_type.to_dtype())
+        self._inputs[index] = own
+        return own
+
+    def set_input(self, index: int, array: np.ndarray) -> None:
+        """Bind the user's memory to an input."""
+        self._inputs[index] = array
+
+    def output_array(self, index: int) -> np.ndarray:
+        """The memory bound to an output."""
+        return self._outputs[index]
+
+    def set_output(self, index: int, array: np.ndarray) -> None:
+        """Bind the user's memory to an output."""
+        self._outputs[index] = array
+
+    def run(self) -> None:
+        """Compute in a stream's thread and wait; with NUM_STREAMS 0 in the caller's."""
+        if self.model.streams:
+            super().run()
+            return
+        self.model.check_open()
+        inference = self._inference = _Inference(self, TERMS)
+        inference.run()
+        if inference.error is not None:
+            raise inference.error
+
+    def start(self, terms: Terms = TERMS) -> None:
+        """Queue one inference."""
+        self._inference = _NONE
+        self.model.check_open()
+        self.model.check_threads()
+        inference = self._inference = _Inference(self, terms)
+        inference.watch_deadline()
+        self.model.queue.put(inference)
+        if self.model.closed and inference.claim.acquire(blocking=False):
+            self._inference = _NONE
+            self.model.check_open()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the inference started last is over."""
+        return self._inference.is_over
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the inference started last."""
+        return self._inference.wait(timeout)
+
+    def result(self) -> tuple[BaseException | None, int]:
+        """The error of the inference, and when it ended."""
+        return self._inference.error, self._inference.ended
+
+    def notify(self, function: Callable[[], None]) -> None:
+        """Call a function once the inference is over."""
+        self._inference.notify(function)
+
+    def cancel(self) -> bool:
+        """End the inference at the next node."""
+        inference = self._inference
+        if not isinstance(inference, _Inference) or inference.is_over:
+            return False
+        inference.cancelled = True
+        self.model.queue.put(inference)  # an interrupt may have struck `start` before it did
+        return True
+
+    def moments(self) -> tuple[int, int, int]:
+        """When the last inference was taken from the queue, began and ended."""
+        began = self._inference.began if isinstance(self._inference, _Inference) else 0
+        return began, began, self._inference.ended
+
+    def profiling(self) -> list[ProfilingInfo]:
+        """A row for each node."""
+        rows = []
+        for node, duration in zip(self.model.graph.nodes, self.times):
+            status = ProfilingInfo.NOT_RUN if duration is None else ProfilingInfo.EXECUTED
+            taken = duration or timedelta()
+            rows.append(ProfilingInfo(status, taken, taken, node.name, node.op_type, self.model.plugin.kernel))
+        return rows
+
+    def compute(self, inference: _Inference) -> None:
+        """Compute the outputs from the bound inputs."""
+        inputs = []
+        for info, array in zip(self.model.inputs, self._inputs):
+            if array is None:
+                raise InvalidArgumentError(f"Input '{info.name}' {info.partial_shape} has no data yet.")
+            inputs.append(array)
+        self.times = [None] * len(self.times)
+        inference.begin(0)
+        results = self.model.compute(inputs, inference.begin)
+        inference.note(perf_counter_ns())
+        for index, (info, result) in enumerate(zip(self.model.outputs, results, strict=True)):
+            self._deliver(index, info, np.asarray(result, info.element_type.to_dtype()))
+
+    def _deliver(self, index: int, info: PortInfo, result: np.ndarray) -> None:
+        if self._outputs[index].shape != result.shape:
+            if info.partial_shape.is_static:
+                raise InternalError(
+                    f"Device {self.model.plugin.target} computed shape {list(result.shape)} for output '{info.name}' "
+                    f"{info.partial_shape} of model '{self.model.graph.name}'."
+                )
+            self._outputs[index] = aligned_zeros(result.shape, result.dtype)
+        self._outputs[index][...] = result
