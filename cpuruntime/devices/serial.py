@@ -29,7 +29,6 @@ from cpuruntime.graph import Graph
 from cpuruntime.host.forks import threads_are_gone
 from cpuruntime.host.memory import aligned_zeros
 from cpuruntime.properties import Settings
-from cpuruntime.properties.hint import Priority
 
 Compute = Callable[[Sequence[np.ndarray], Callable[[int], None]], Sequence[Any]]
 """Computes one inference: `compute(inputs, begin)` returns the outputs, both in the order of the graph's.
@@ -308,8 +307,16 @@ class SerialRequest(DeviceRequest):
         return self._inference.error, self._inference.ended
 
     def notify(self, function: Callable[[], None]) -> None:
-        """Call a function once the inference is over."""
-        self._inference.notify(function)
+        """Call a function once the inference is over, and never on this thread: its caller may hold a lock."""
+        caller = threading.get_ident()
+
+        def call() -> None:
+            if threading.get_ident() == caller:
+                threading.Thread(target=function, name="cpuruntime-notify", daemon=True).start()
+            else:
+                function()
+
+        self._inference.notify(call)
 
     def cancel(self) -> bool:
         """End the inference at the next node."""
