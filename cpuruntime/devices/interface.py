@@ -23,7 +23,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -35,9 +35,11 @@ from cpuruntime.errors import Error, InvalidArgumentError, UnsupportedError, nea
 from cpuruntime.graph import Graph
 from cpuruntime.hints import StreamPlan
 from cpuruntime.host.topology import Topology
-from cpuruntime.passes import Pipeline
 from cpuruntime.properties import Property, Settings, declared, from_environment, of_device, parse
 from cpuruntime.properties.hint import Priority
+
+if TYPE_CHECKING:
+    from cpuruntime.passes import Pipeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +305,7 @@ class Plugin(ABC):
     """Whether users may write NAME:ARGUMENTS."""
 
     pipeline: ClassVar[Pipeline] = ()
-    """The passes that `compile` runs, by `passes.run(graph, self.pipeline)`."""
+    """The passes that `optimise` runs."""
 
     def __init__(self, host: DeviceHost, target: DeviceName) -> None:
         self.host = host
@@ -389,6 +391,14 @@ class Plugin(ABC):
     def settings(self, config: Mapping[Any, Any] | None) -> Settings:
         """The settings of one compilation: `config` as of `parse`, over `set_property`'s, over the environment's."""
         return Settings(self.properties(), {**self._settings, **self.parse(config or {})})
+
+    def optimise(self, graph: Graph) -> Graph:
+        """The graph after the device's passes; a copy, also without any. Raises what `passes.run` raises."""
+        if not self.pipeline:
+            return graph.clone()
+        from cpuruntime import passes  # not above: with them comes the compiler, which not every device needs
+
+        return passes.run(graph, self.pipeline)
 
     def query(self, graph: Graph, settings: Settings) -> set[str]:
         """The names of the nodes that would run on the device's own kernels, by default all; the graph is not changed.

@@ -19,7 +19,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from cpuruntime import passes
 from cpuruntime.devices.completion import Completion
 from cpuruntime.devices.explanation import Explanation, ProfilingInfo, Row
 from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, Plugin, Terms
@@ -60,7 +59,7 @@ class SerialPlugin(Plugin):
 
     def compile(self, graph: Graph, settings: Settings) -> DeviceModel:
         """Run the passes, prepare the graph, and start the streams."""
-        graph = passes.run(graph, self.pipeline)
+        graph = self.optimise(graph)
         return SerialModel(self, graph, settings, self.prepare(graph, settings))
 
 

@@ -230,13 +230,13 @@ other.wait()
 
 def test_the_reference_device() -> None:
     lines = run("""
-from cpuruntime.devices.reference import model as reference
-entered, leave, evaluate = threading.Event(), threading.Event(), reference._evaluate
+from cpuruntime.devices.reference import plugin as reference
+entered, leave, evaluate = threading.Event(), threading.Event(), reference.evaluate
 def held(*arguments):
     entered.set()
     leave.wait(30)
     return evaluate(*arguments)
-reference._evaluate = held
+reference.evaluate = held
 request = ov.Core().compile_model(one_input(), "REFERENCE").create_infer_request()
 request.start_async(x)
 entered.wait(30)

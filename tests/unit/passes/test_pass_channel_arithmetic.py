@@ -202,7 +202,7 @@ def test_other_normalizations_stay(kind: str) -> None:
     attributes = {"training": {"training_mode": 1}, "not spatial": {"spatial": 0}}.get(kind, {})
     count = {"training": 3, "old training": 5}.get(kind, 1)
     graph = b.graph(b.many(count, "BatchNormalization", x, *parameters, **attributes)[0])
-    assert kinds(passes.run(graph, NAME)) == ["BatchNormalization"]
+    assert kinds(passes.run(graph, stop_after=NAME)) == ["BatchNormalization"]
 
 
 def test_the_sums_are_done_in_double_precision() -> None:
@@ -210,5 +210,5 @@ def test_the_sums_are_done_in_double_precision() -> None:
     x = b("Conv", b.input(1, 1, 2, 2), b.constant(np.ones((1, 1, 1, 1))))
     y = b("Add", b("Sub", x, b.constant(1e8)), b.constant(1e8))
     y = b("Add", y, b.constant(0.25))
-    after = passes.run(b.graph(y), NAME)
+    after = passes.run(b.graph(y), stop_after=NAME)
     assert node_of(after, "Conv").inputs[2].constant.tolist() == [0.25]

@@ -69,7 +69,7 @@ def test_shapes_become_known_when_constants_do() -> None:
     target = b("Concat", b("Shape", x), b.integers(1), axis=0)
     graph = b.graph(b("Shape", b("Relu", b("Reshape", x, target))))
     x.shape = (5, 6)
-    after = passes.run(graph, NAME)
+    after = passes.run(graph, stop_after=NAME)
     assert kinds(after) == []
     assert after.outputs[0].constant.tolist() == [5, 6, 1]
 
@@ -77,7 +77,7 @@ def test_shapes_become_known_when_constants_do() -> None:
 def test_constant_of_shape_takes_no_memory() -> None:
     b = Builder()
     filled = b("ConstantOfShape", b.integers(1 << 15, 1 << 15), value=np.array([2.5], np.float32))
-    after = passes.run(b.graph(filled, b("Relu", b.input(1))), NAME)
+    after = passes.run(b.graph(filled, b("Relu", b.input(1))), stop_after=NAME)
     array = after.outputs[0].constant
     assert array.shape == (1 << 15, 1 << 15)
     assert array.strides == (0, 0)
@@ -108,21 +108,21 @@ def test_a_growing_result_of_unknown_size_is_left_to_the_run() -> None:
 def test_random_numbers_are_drawn_at_run_time(op_type: str, count: int, attributes: dict[str, int]) -> None:
     b = Builder(opset=15)
     graph = b.graph(b.many(count, op_type, b.positive(4), **attributes)[0])
-    assert kinds(passes.run(graph, NAME)) == [op_type]
+    assert kinds(passes.run(graph, stop_after=NAME)) == [op_type]
 
 
 def test_nothing_is_folded_into_an_array_of_another_type() -> None:
     b = Builder()
     graph = b.graph(b("Neg", b.weights(3)))
     graph.outputs[0].element_type = Type.f64
-    assert kinds(passes.run(graph, NAME)) == ["Neg"]
+    assert kinds(passes.run(graph, stop_after=NAME)) == ["Neg"]
 
 
 def test_an_operator_without_an_evaluator_stays() -> None:
     b = Builder()
     graph = b.graph(b("Relu", b.weights(3)))
     graph.nodes[0].op_type = "NotAnOperator"
-    assert kinds(passes.run(graph, NAME)) == ["NotAnOperator"]
+    assert kinds(passes.run(graph, stop_after=NAME)) == ["NotAnOperator"]
 
 
 def test_a_node_that_refuses_its_constants_is_named() -> None:

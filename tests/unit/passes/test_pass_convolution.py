@@ -56,7 +56,7 @@ def test_same_padding(auto_pad: str, kernel: int, stride: int, extent: int) -> N
     b = Builder()
     x, w = b.input(1, 2, extent), b.weights(3, 2, kernel)
     graph = b.graph(b("Conv", x, w, auto_pad=auto_pad, strides=[stride]))
-    after = passes.run(graph, NAME)
+    after = passes.run(graph, stop_after=NAME)
     begin, end = attributes_of(after, "Conv", "pads")[0]
     assert graph.outputs[0].shape == (1, 3, -(-extent // stride))
     total = max((-(-extent // stride) - 1) * stride + kernel - extent, 0)
@@ -68,7 +68,7 @@ def test_same_padding(auto_pad: str, kernel: int, stride: int, extent: int) -> N
 def test_same_padding_of_dilated_kernels() -> None:
     b = Builder()
     graph = b.graph(b("Conv", b.input(1, 1, 9), b.weights(1, 1, 3), auto_pad="SAME_UPPER", dilations=[2]))
-    after = passes.run(graph, NAME)
+    after = passes.run(graph, stop_after=NAME)
     assert attributes_of(after, "Conv", "pads", "dilations") == [[2, 2], [2]]
     assert after.outputs[0].shape == (1, 1, 9)
 
@@ -89,7 +89,7 @@ def test_other_types_stay_as_they_are(dtype: type) -> None:
 def test_unknown_extents_stay_where_the_padding_needs_them() -> None:
     b = Builder()
     x, w = b.input(1, 2, None), b.weights(3, 2, 3)
-    after = passes.run(b.graph(b("Conv", x, w, auto_pad="SAME_UPPER"), b("Conv", x, w, pads=[1, 1])), NAME)
+    after = passes.run(b.graph(b("Conv", x, w, auto_pad="SAME_UPPER"), b("Conv", x, w, pads=[1, 1])), stop_after=NAME)
     assert kinds(after) == ["Conv", "+Conv"]
 
 

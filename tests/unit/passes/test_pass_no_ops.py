@@ -78,7 +78,7 @@ def test_what_does_something_stays(make: Make) -> None:
     y = make(b, b("Exp", b.input(2, 3, 4)))
     graph = b.graph(y)
     if any(value.element_type is Type.boolean for value in graph.inputs) or not graph.outputs[0].is_static:
-        assert len(passes.run(graph, NAME).nodes) == 2
+        assert len(passes.run(graph, stop_after=NAME).nodes) == 2
     else:
         assert len(optimise(graph, NAME).nodes) == 2
 
@@ -110,7 +110,7 @@ def test_the_mask_of_dropout_is_all_ones(opset: int, dtype: type) -> None:
     y, mask = b.many(2, "Dropout", b("Exp", b.input(2, 3)))
     graph = b.graph(b("Neg", y), mask)
     mask.element_type = Type(dtype)
-    after = passes.run(graph, NAME)
+    after = passes.run(graph, stop_after=NAME)
     assert kinds(after) == ["Exp", "Neg"]
     assert after.outputs[1].constant.tolist() == np.ones((2, 3), dtype).tolist()
     assert after.outputs[1].constant.dtype == dtype

@@ -44,7 +44,7 @@ def test_every_attribute_is_present(op_type: str, attributes: dict[str, Any], ex
 def test_automatic_padding(op_type: str, auto_pad: str, pads: list[int]) -> None:
     b = Builder()
     graph = b.graph(b(op_type, b.input(1, 2, 7), kernel_shape=[4], strides=[2], auto_pad=auto_pad))
-    after = passes.run(graph, NAME)
+    after = passes.run(graph, stop_after=NAME)
     assert attributes_of(after, op_type, "pads", "ceil_mode") == [pads, 0]
     assert "auto_pad" not in node_of(after, op_type).attributes
     if (op_type, auto_pad) != ("MaxPool", "SAME_LOWER"):  # whose size onnx.reference gets wrong
@@ -54,7 +54,7 @@ def test_automatic_padding(op_type: str, auto_pad: str, pads: list[int]) -> None
 def test_same_padding_needs_no_ceil_mode() -> None:
     b = Builder()
     attributes = {"kernel_shape": [3], "strides": [2], "auto_pad": "SAME_UPPER", "ceil_mode": 1}
-    after = passes.run(b.graph(b("MaxPool", b.input(1, 2, 8), **attributes)), NAME)
+    after = passes.run(b.graph(b("MaxPool", b.input(1, 2, 8), **attributes)), stop_after=NAME)
     assert attributes_of(after, "MaxPool", "ceil_mode", "pads") == [0, [0, 1]]
 
 
@@ -109,6 +109,6 @@ def test_the_interpreter_that_judges_whole_models(
     b = Builder(opset=19)
     op_type, more = extra
     graph = b.graph(b(op_type, b.input(1, 2, 8), kernel_shape=[3], strides=[2], **attributes, **more))
-    node = passes.run(graph, NAME).nodes[0]
+    node = passes.run(graph, stop_after=NAME).nodes[0]
     x = np.random.default_rng(0).standard_normal((1, 2, 8), np.float32)
     np.testing.assert_allclose(pool(node, x), passes.evaluate(node, [x])[0], 1e-5, 1e-6)
