@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cpuruntime.program.report.roofs import FmaPeak, ReadRoof
-from cpuruntime.program.report.work import COMPUTE, Flops, family, flops, moved_bytes
+from cpuruntime.program.report.work import COMPUTE, Flops, flops, moved_bytes
 from kernel.describe import describe
 from kernel.measure import Timing
 
@@ -140,7 +140,7 @@ def case_row(timing: Timing) -> Row:
         "kilobytes": size / 1e3,
         "microseconds": timing.median * 1e6,
         "bandwidth": size / timing.median / 1e9,
-        "gflops": flops(step).nominal / timing.median / 1e9 if family(step) in COMPUTE else None,
+        "gflops": flops(step).nominal / timing.median / 1e9 if step.kernel.family in COMPUTE else None,
     }
 
 
