@@ -17,6 +17,7 @@ ARGUMENTS = record(
 MODES = ("avg", "max")
 MOST_SAMPLES = 1 << 10
 """Samples along one axis of a bin that a caller may ask for."""
+CHANNELS = 16  # that share the places of samples
 FAR = 1e9  # larger regions have no more samples; those beyond the image take no time
 
 
@@ -73,14 +74,18 @@ def roi_align(mode: str) -> Kernel:
 
     @kernel(ARGUMENTS, name=f"roi_align_{mode}")
     def run(a, thread, threads):
-        items = a.count * a.channels
+        groups = (a.channels + CHANNELS - 1) // CHANNELS
+        items = a.count * groups
+        plane, bins = a.in_height * a.in_width * 4, a.height * a.width * 4
         for item in range(items * thread // threads, items * (thread + 1) // threads):
-            region, channel = item // a.channels, item % a.channels
+            region, channel = item // groups, item % groups * CHANNELS
+            channels = min(CHANNELS, a.channels - channel)
             image = simd.load_i64(a.images + 8 * region)
             if image < 0 or image >= a.batch:
                 simd.store_i64(a.fault, 1)
                 image = 0
-            plane = a.source + (image * a.channels + channel) * a.in_height * a.in_width * 4
+            source = a.source + (image * a.channels + channel) * plane
+            target = a.target + (region * a.channels + channel) * bins
             place = a.regions + 16 * region
             left = simd.load_f32(place) * a.scale - a.offset
             top = simd.load_f32(place + 4) * a.scale - a.offset
@@ -93,7 +98,7 @@ def roi_align(mode: str) -> Kernel:
                 for column in range(a.width):
                     before = left + np.float32(column) * across
                     first_column, last_column = _inside(before, across, columns, a.in_width)
-                    total, largest, found = 0.0, -np.inf, 0
+                    found = 0
                     for i in range(first_row, last_row):
                         y = above + (np.float32(i) + np.float32(0.5)) * down / np.float32(rows)
                         if not -1.0 <= y <= a.in_height:
@@ -104,23 +109,23 @@ def roi_align(mode: str) -> Kernel:
                             if not -1.0 <= x <= a.in_width:
                                 continue
                             x0, x1, right = _pixels(x, a.in_width)
-                            upper_row, lower_row = plane + y0 * a.in_width * 4, plane + y1 * a.in_width * 4
-                            p = (1 - lower) * (1 - right) * simd.load_f32(upper_row + 4 * x0)
-                            q = (1 - lower) * right * simd.load_f32(upper_row + 4 * x1)
-                            r = lower * (1 - right) * simd.load_f32(lower_row + 4 * x0)
-                            s = lower * right * simd.load_f32(lower_row + 4 * x1)
+                            upper, under = source + y0 * a.in_width * 4, source + y1 * a.in_width * 4
+                            for c in range(channels):
+                                p = (1 - lower) * (1 - right) * simd.load_f32(upper + 4 * x0 + c * plane)
+                                q = (1 - lower) * right * simd.load_f32(upper + 4 * x1 + c * plane)
+                                r = lower * (1 - right) * simd.load_f32(under + 4 * x0 + c * plane)
+                                s = lower * right * simd.load_f32(under + 4 * x1 + c * plane)
+                                value = max(max(p, q), max(r, s)) if takes_largest else p + q + r + s
+                                if found > 0:
+                                    known = simd.load_f32(target + c * bins)
+                                    value = max(known, value) if takes_largest else known + value
+                                simd.store_f32(target + c * bins, value)
                             found += 1
-                            if takes_largest:
-                                largest = max(largest, max(max(p, q), max(r, s)))
-                            else:
-                                total += p + q + r + s
-                    if takes_largest:
-                        if found < rows * columns:
-                            largest = max(largest, 0.0)
-                        total = largest if found > 0 else 0.0
-                    else:
-                        total /= max(rows * columns, 1)
-                    bins = (item * a.height + row) * a.width + column
-                    simd.store_f32(a.target + 4 * bins, total)
+                    for c in range(channels):
+                        value = simd.load_f32(target + c * bins) if found > 0 else 0.0
+                        if takes_largest and found < rows * columns:
+                            value = max(value, 0.0)
+                        simd.store_f32(target + c * bins, value if takes_largest else value / max(rows * columns, 1))
+                    target += 4
 
     return run
