@@ -41,9 +41,7 @@ class Runnable:
         for place, arrays in ((Place.INPUT, self._inputs), (Place.OUTPUT, self._outputs)):
             for index, array in enumerate(arrays):
                 self.instance.bind(place, index, array.ctypes.data)
-        base = self.instance.arguments.ctypes.data
-        self._blocks = [base + int(offset) for offset in self.program.block_offsets]
-        self.calls = [_call(step.kernel, block) for step, block in zip(self.steps, self._blocks)]
+        self.calls = [_call(step.kernel, block) for step, block in zip(self.steps, self.instance.blocks)]
         self.run()
 
     def run(self) -> None:

@@ -141,11 +141,13 @@ def load(source: Source) -> int:
 
 def find(symbol: str) -> int | None:
     """The address of machine code that is loaded or in the cache. Thread-safe."""
+    if symbol in _addresses:  # without the lock, which is held while another kernel is compiled
+        return _addresses[symbol]
     with _lock:
+        code = cache_folder().read(f"{symbol}.o")
+        if code is None:
+            return None
         if symbol not in _addresses:
-            code = cache_folder().read(f"{symbol}.o")
-            if code is None:
-                return None
             _counts["cached"] += 1
             _add(symbol, code)
         return _addresses[symbol]

@@ -1,7 +1,8 @@
-"""The program: a flat table of (kernel address, argument block address), and its instances that own memory.
+"""The program: a flat table of (kernel, argument block), and its instances that own memory.
 
-A `Program` is immutable and shared by the streams of a compiled model. An `Instance` is one stream's copy: an arena,
-argument blocks that point into it, and the request's inputs and outputs bound just before a run.
+A `Program` is immutable and shared by the streams of a compiled model; its `image` is plain data without addresses. An
+`Instance` is one stream's copy: an arena, argument blocks that point into it, and the request's inputs and outputs
+bound just before a run.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import numpy as np
 from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.graph import Value
-from cpuruntime.host.memory import ALIGNMENT, allocate
+from cpuruntime.host.memory import ALIGNMENT
 from cpuruntime.passes import evaluate
+from cpuruntime.program.link import RELOCATION, Image, Linked
 from cpuruntime.program.plan.arena import plan_arena
 from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.step import FallbackStep, Step
@@ -59,63 +61,97 @@ class Program:
         self.repeats = repeats
         ports = planner.graph.inputs, planner.graph.outputs
         self.input_shapes, self.output_shapes = (tuple(_repeated(v, repeats) for v in values) for values in ports)
-        self._rows = dict(zip((Place.INPUT, Place.OUTPUT), ([_nbytes(v) for v in values] for values in ports)))
         self.segments = _segments(planner.steps) if repeats == 1 else [Segment(0, repeats * len(self.steps))]
-        self.faults = planner.faults
         storages = _live_storages(planner.steps)
-        self.arena_size = plan_arena(storages)
+        arena_size = plan_arena(storages)
         self.unshared_size = sum(s.size for s in storages)
         kernels = list(dict.fromkeys(k for step in self.steps for k in step.kernels))
         for done, item in enumerate(kernels):
             compiling(done, len(kernels))
             _ = item.address
-        self._lay_out_arguments()
+        self.image = self._image(planner, arena_size)
 
-    def _lay_out_arguments(self) -> None:
-        """Writes the argument blocks and notes every word that holds an address to be filled in."""
-        blocks: list[tuple[Step, int, int]] = []
-        offsets: list[int] = []
-        size = 0
+    @property
+    def arena_size(self) -> int:
+        """Bytes of an instance's arena."""
+        return self.image.arena_size
+
+    def _image(self, planner: Planner, arena_size: int) -> Image:
+        inputs, outputs = planner.graph.inputs, planner.graph.outputs
+        strides = {Place.INPUT: [_nbytes(v) for v in inputs], Place.OUTPUT: [_nbytes(v) for v in outputs]}
+        assembled = _Assembly(strides, -(-16 * self.repeats * len(self.steps) // ALIGNMENT) * ALIGNMENT)
+        own: list[int] = []
         for row in range(self.repeats):
             for index, step in enumerate(self.steps):
-                if row and not _has_rows(step):
-                    offsets.append(offsets[index])
-                    continue
-                blocks.append((step, size, row))
-                offsets.append(size)
-                size += -(-step.kernel.arguments.itemsize // ALIGNMENT) * ALIGNMENT
-        template = np.zeros(size, np.uint8)
-        arena: list[tuple[int, int]] = []
-        self.bindings: dict[tuple[Place, int], list[tuple[int, int]]] = {}
-        for step, offset, row in blocks:
-            dtype = step.kernel.arguments
-            block = template[offset : offset + dtype.itemsize].view(dtype)
-            for name, argument in step.arguments.items():
-                if isinstance(argument, Kernel):
-                    block[name] = argument.address
-                    continue
-                if not isinstance(argument, Address):
-                    block[name] = argument
-                    continue
-                word = (offset + dtype.fields[name][1]) // 8
-                storage, place = argument.storage, argument.storage.place
-                if place is Place.FIXED:
-                    block[name] = storage.address + argument.offset
-                elif place is Place.ARENA:
-                    arena.append((word, storage.offset + argument.offset))
-                else:
-                    first = row * self._rows[place][storage.index] if place in self._rows else 0
-                    self.bindings.setdefault((place, storage.index), []).append((word, first + argument.offset))
-        self.template = template.view(np.int64)
-        self.arena_words = np.array([w for w, _ in arena], np.int64)
-        self.arena_offsets = np.array([o for _, o in arena], np.int64)
-        self.block_offsets = np.array(offsets, np.int64)
-        self.addresses = np.tile(np.array([s.kernel.address for s in self.steps], np.int64), self.repeats)
-        self.alone = np.tile(np.array([runner.ALONE * is_small(s) for s in self.steps], np.int64), self.repeats)
+                shared = row and not _has_rows(step)
+                own.append(own[index] if shared else assembled.add_block(step, row))
+                assembled.add_step(len(own) - 1, step, own[-1])
+        return Image(
+            assembled.words(), np.array(assembled.relocations, RELOCATION), len(own),
+            tuple(kernel.symbol for kernel in assembled.kernels),
+            tuple(storage.owner for storage in assembled.weights if storage.owner is not None),
+            arena_size, tuple(planner.faults),
+            tuple((shape, value.element_type.to_dtype()) for shape, value in zip(self.input_shapes, inputs)),
+            tuple((shape, value.element_type.to_dtype()) for shape, value in zip(self.output_shapes, outputs)),
+        )  # fmt: skip
 
     def instantiate(self) -> Instance:
         """A copy with memory of its own."""
         return Instance(self)
+
+
+class _Assembly:
+    """Argument blocks and relocations, step by step. `strides` are the bytes of a row of each input and output."""
+
+    def __init__(self, strides: dict[Place, list[int]], start: int) -> None:
+        self.relocations: list[tuple[int, int, int, int]] = []
+        self.kernels: dict[Kernel, int] = {}
+        self.weights: dict[Storage, int] = {}
+        self._strides = strides
+        self._blocks: list[tuple[int, np.ndarray]] = []
+        self._end = start
+
+    def add_step(self, row: int, step: Step, block: int) -> None:
+        """Row `row` of the table: the step, with its argument block at byte `block`."""
+        self._call(2 * row, step.kernel)
+        self.relocations.append((2 * row + 1, Place.IMAGE, 0, block + runner.ALONE * is_small(step)))
+
+    def add_block(self, step: Step, row: int) -> int:
+        """The argument block of a step that works on row `row` of the inputs and outputs; returns its byte offset."""
+        dtype, start = step.kernel.arguments, self._end
+        block = np.zeros(1, dtype)
+        for name, argument in step.arguments.items():
+            word = (start + dtype.fields[name][1]) // 8
+            if isinstance(argument, Kernel):
+                self._call(word, argument)
+            elif isinstance(argument, Address):
+                self.relocations.append((word, argument.storage.place, *self._target(argument, row)))
+            else:
+                block[name] = argument
+        self._blocks.append((start, block))
+        self._end += -(-dtype.itemsize // ALIGNMENT) * ALIGNMENT
+        return start
+
+    def words(self) -> np.ndarray:
+        """All bytes so far, as int64."""
+        memory = np.zeros(self._end, np.uint8)
+        for start, block in self._blocks:
+            memory[start : start + block.nbytes] = block.view(np.uint8)
+        return memory.view(np.int64)
+
+    def _call(self, word: int, kernel: Kernel) -> None:
+        self.relocations.append((word, Place.KERNEL, self.kernels.setdefault(kernel, len(self.kernels)), 0))
+
+    def _target(self, address: Address, row: int) -> tuple[int, int]:
+        """Symbol and offset."""
+        storage, offset = address.storage, address.offset
+        if storage.place is Place.FIXED:
+            return self.weights.setdefault(storage, len(self.weights)), offset
+        if storage.place is Place.ARENA:
+            return 0, storage.offset + offset
+        if storage.place is Place.FAULT:
+            return 0, 8 * storage.index + offset
+        return storage.index, row * self._strides[storage.place][storage.index] + offset
 
 
 def _repeated(value: Value, repeats: int) -> tuple[int, ...]:
@@ -176,7 +212,7 @@ def _live_storages(planned: Sequence[Step | FallbackStep]) -> list[Storage]:
     return list(found)
 
 
-class Instance:
+class Instance(Linked):
     """One stream's memory for a program; used by one request at a time.
 
     With `timed`, `times` holds the nanoseconds of each planned step of the last run. `whole` is the job that is all
@@ -184,44 +220,23 @@ class Instance:
     `owner` is the caller's: whose memory is bound.
     """
 
-    def __init__(self, program: Program, timed: bool = False) -> None:
+    def __init__(self, program: Program, timed: bool = False, arena: np.ndarray | None = None) -> None:
+        super().__init__(program.image, arena)
         self.program = program
         self.timed = timed
         self.times = np.zeros(len(program.planned), np.int64)
-        self.arena = allocate(max(program.arena_size, ALIGNMENT))
-        raw = np.zeros(program.template.size + ALIGNMENT // 8, np.int64)
-        start = -raw.ctypes.data % ALIGNMENT // 8
-        self.arguments = raw[start : start + program.template.size]
-        self.arguments[:] = program.template
-        self.arguments[program.arena_words] = self.arena.ctypes.data + program.arena_offsets
-        table = np.empty((len(program.addresses), 2), np.int64)
-        table[:, 0] = program.addresses
-        table[:, 1] = self.arguments.ctypes.data + program.block_offsets + program.alone
         self._parts: list[Job | FallbackStep] = []
         for segment in program.segments:
-            part = segment.fallback or Job(table[segment.first : segment.first + segment.count])
+            part = segment.fallback or Job(self.table[segment.first : segment.first + segment.count])
             if timed and isinstance(part, Job):
                 part.time_steps()
             self._parts.append(part)
-        self._bound: dict[tuple[Place, int], int] = {}
         self._inputs: Sequence[np.ndarray] = ()
         self._outputs: Sequence[np.ndarray] = ()
         self._position = self._planned = 0
-        self._faults = np.zeros(len(program.faults), np.int64)
-        for index in range(len(program.faults)):
-            self.bind(Place.FAULT, index, self._faults[index:].ctypes.data)
         self.owner: object = None
-        only = self._parts[0] if len(self._parts) == 1 and not timed and not program.faults else None
+        only = self._parts[0] if len(self._parts) == 1 and not timed and not self.image.faults else None
         self.whole = only if isinstance(only, Job) else None
-
-    def bind(self, place: Place, index: int, address: int) -> None:
-        """Points every argument that names input or output `index` at `address`."""
-        key = (place, index)
-        if self._bound.get(key) != address:
-            self._bound[key] = 0  # until all is done: an interrupt may come in between
-            for word, offset in self.program.bindings.get(key, ()):
-                self.arguments[word] = address + offset
-            self._bound[key] = address
 
     def begin(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> Job | None:
         """Starts an inference on the bound memory, `inputs` and `outputs`: the native job to run first.
@@ -230,8 +245,8 @@ class Instance:
         """
         self._inputs, self._outputs = inputs, outputs
         self._position = self._planned = 0
-        if self.program.faults:
-            self._faults.fill(0)
+        if self.image.faults:
+            self.faults.fill(0)
         return self._next_job()
 
     def resume(self) -> Job | None:
@@ -261,8 +276,8 @@ class Instance:
             self.times[self._planned] = time.perf_counter_ns() - begin
             self._planned += 1
             self._position += 1
-        if self.program.faults and self._faults.any():
-            raise InvalidArgumentError(self.program.faults[int(self._faults.argmax())])
+        if self.image.faults and self.faults.any():
+            raise InvalidArgumentError(self.image.faults[int(self.faults.argmax())])
         return None
 
     def _fall_back(self, step: FallbackStep) -> None:
@@ -278,6 +293,7 @@ class Instance:
             memory, offset = self.arena, offset + storage.offset
         elif storage.place is Place.FIXED:
             memory = storage.owner
+            assert memory is not None
         else:
             bound = self._inputs if storage.place is Place.INPUT else self._outputs
             memory = bound[storage.index].reshape(-1).view(np.uint8)

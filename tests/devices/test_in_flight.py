@@ -277,8 +277,8 @@ def test_interrupts_leave_no_addresses_of_other_memory() -> None:
         assert device._output_addresses == [array.ctypes.data for array in device._outputs]
         for instance in stream.state.values():
             for key, address in instance._bound.items():
-                words = instance.program.bindings.get(key, ())
-                assert not address or all(instance.arguments[word] == address + at for word, at in words)
+                words = instance.image.bindings.get(key, ())
+                assert not address or all(instance.words[word] == address + at for word, at in words)
     assert last > 20
 
 

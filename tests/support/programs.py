@@ -21,7 +21,7 @@ from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.step import Step
 from cpuruntime.program.plan.storage import Blocked, Place
 from cpuruntime.program.plan.weights import WeightStore
-from cpuruntime.program.program import Program
+from cpuruntime.program.program import Instance, Program
 
 from .kernels import UNWRITTEN, guarded, holding
 
@@ -55,10 +55,8 @@ class GuardedProgram:
             prepare(self.planner)
         self.planner.plan()
         self.program = Program(self.planner)
-        self._instance = self.program.instantiate()
         self._arena = guarded((self.program.arena_size,), np.uint8)
-        addresses = self._arena.address + self.program.arena_offsets
-        self._instance.arguments[self.program.arena_words] = addresses
+        self._instance = Instance(self.program, arena=self._arena.array)
 
     def run_all(self, *inputs: np.ndarray, threads: int = 1) -> list[np.ndarray]:
         """All outputs of the graph. The lanes beyond the channels of blocked inputs hold `PAD_LANE`."""
@@ -68,8 +66,8 @@ class GuardedProgram:
         for place, arrays in ((Place.INPUT, held), (Place.OUTPUT, results)):
             for index, array in enumerate(arrays):
                 self._instance.bind(place, index, array.address)
-        for step, offset in zip(self.program.steps, self.program.block_offsets):
-            self._run_step(step, self._instance.arguments.ctypes.data + int(offset), threads)
+        for step, block in zip(self.program.steps, self._instance.blocks):
+            self._run_step(step, block, threads)
         for array in (*held, *results):
             array.check()
         self._arena.check()

@@ -140,7 +140,7 @@ def lower_binary(emitter: Emitter, node: Node) -> None:
 
 
 def _check_where(node: Node) -> str | None:
-    size = node.outputs[0].element_type.todtype_name().itemsize
+    size = node.outputs[0].element_type.to_dtype().itemsize
     if node.outputs[0].element_type == Type.string or size not in (1, 2, 4, 8):
         return f"Where has no kernel for {node.outputs[0].element_type.get_type_name()}"
     return _too_scattered(node)

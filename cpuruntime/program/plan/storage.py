@@ -16,28 +16,29 @@ import numpy as np
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 
 
-class Place(enum.Enum):
-    """Which memory a storage is a piece of."""
+class Place(enum.IntEnum):
+    """Which memory an address lies in. Storages are pieces of the first five; the others are a program's own."""
 
-    ARENA = "arena"
-    INPUT = "input"
-    OUTPUT = "output"
-    FIXED = "fixed"
-    FAULT = "fault"
+    ARENA = 0
+    INPUT = 1
+    OUTPUT = 2
+    FIXED = 3
+    FAULT = 4
+    KERNEL = 5
+    IMAGE = 6
 
 
 @dataclass(eq=False)
 class Storage:
-    """A piece of memory; `index` numbers inputs, outputs and faults, `address` is set for fixed ones only."""
+    """A piece of memory; `index` numbers inputs, outputs and faults, `owner` is the memory of fixed ones."""
 
     place: Place
     size: int
     index: int = 0
-    address: int = 0
     first_step: int = -1
     last_step: int = -1
     offset: int = field(default=-1)
-    owner: object = None
+    owner: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class WeightStore:
         if storage is None:
             array = self._take(max(size, 1))
             fill(array)
-            storage = Storage(Place.FIXED, size, address=array.ctypes.data, owner=array)
+            storage = Storage(Place.FIXED, size, owner=array)
             self._packed[key] = storage
         return Address(storage)
 

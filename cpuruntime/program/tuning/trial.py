@@ -42,7 +42,7 @@ class TrialWeights(WeightStore):
         """The address of a copy of `array`."""
         memory = allocate(array.nbytes + padding)
         memory[: array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        return Address(Storage(Place.FIXED, memory.size, address=memory.ctypes.data, owner=memory))
+        return Address(Storage(Place.FIXED, memory.size, owner=memory))
 
 
 def create_trial(node: Node, threads: int) -> Emitter:
@@ -131,8 +131,8 @@ class _Call:
                 self._block[name] = argument.address
             elif not isinstance(argument, Address):
                 self._block[name] = argument
-            elif argument.storage.address:
-                self._block[name] = argument.storage.address + argument.offset
+            elif argument.storage.owner is not None:
+                self._block[name] = argument.storage.owner.ctypes.data + argument.offset
             else:
                 self._words.append((name, argument.storage, argument.offset))
 

@@ -1,0 +1,111 @@
+"""Link: a program before it has addresses, which is plain data, and the words that it becomes at a place in memory.
+
+An image is one block of words: the table of steps, (kernel, argument block) each, then the argument blocks. Words that
+hold an address are zero in it, and rows of one relocation table say what they will hold: `offset` bytes from the start
+of `symbol`, which numbers the kernels, the weights, the inputs or the outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from cpuruntime.compiler import build
+from cpuruntime.errors import ModelError
+from cpuruntime.host.memory import ALIGNMENT, allocate
+from cpuruntime.program.plan.storage import Place
+from cpuruntime.streams.native import runner
+
+RELOCATION = np.dtype([("where", "i8"), ("kind", "i8"), ("symbol", "i8"), ("offset", "i8")])
+"""`where` is the number of the word, `kind` a `Place`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """A program that can be stored, moved and linked any number of times.
+
+    Attributes:
+        words: int64, with zeros where addresses will be.
+        relocations: the addresses, as records of `RELOCATION`.
+        steps: rows of the table of steps, the first 2 * `steps` words.
+        kernels: symbols of machine code.
+        weights: uint8 memory, each 64-byte aligned.
+        arena_size: bytes.
+        faults: the message of each fault that kernels can report.
+        inputs: (shape, dtype) of each input.
+        outputs: the same of each output.
+    """
+
+    words: np.ndarray
+    relocations: np.ndarray
+    steps: int
+    kernels: tuple[str, ...]
+    weights: tuple[np.ndarray, ...]
+    arena_size: int
+    faults: tuple[str, ...]
+    inputs: tuple[tuple[tuple[int, ...], np.dtype], ...]
+    outputs: tuple[tuple[tuple[int, ...], np.dtype], ...]
+
+    @cached_property
+    def bindings(self) -> dict[tuple[Place, int], list[tuple[int, int]]]:
+        """(word, offset) of each address in an input or output, by place and number: written before an inference."""
+        found: dict[tuple[Place, int], list[tuple[int, int]]] = {}
+        rows = self.relocations[np.isin(self.relocations["kind"], (Place.INPUT, Place.OUTPUT))]
+        for where, kind, symbol, offset in rows.tolist():
+            found.setdefault((Place(kind), symbol), []).append((where, offset))
+        return found
+
+
+class Linked:
+    """An image at a place: its own words, arena and fault words; used by one inference at a time.
+
+    Raises ModelError when the machine code of a kernel is neither loaded nor in the cache.
+    """
+
+    def __init__(self, image: Image, arena: np.ndarray | None = None) -> None:
+        self.image = image
+        self.arena = allocate(max(image.arena_size, ALIGNMENT)) if arena is None else arena
+        self.faults = np.zeros(max(len(image.faults), 1), np.int64)
+        self.words = allocate(image.words.nbytes).view(np.int64)
+        self.words[:] = image.words
+        self._link(Place.KERNEL, [_code(symbol) for symbol in image.kernels])
+        self._link(Place.FIXED, [weights.ctypes.data for weights in image.weights])
+        self._link(Place.ARENA, [self.arena.ctypes.data])
+        self._link(Place.FAULT, [self.faults.ctypes.data])
+        self._link(Place.IMAGE, [self.words.ctypes.data])
+        self._bound: dict[tuple[Place, int], int] = {}
+
+    def _link(self, kind: Place, addresses: Sequence[int]) -> None:
+        rows = self.image.relocations[self.image.relocations["kind"] == kind]
+        self.words[rows["where"]] = np.array(addresses, np.int64)[rows["symbol"]] + rows["offset"]
+
+    @property
+    def table(self) -> np.ndarray:
+        """The steps as a `Job` takes them: int64[steps, 2] of kernel and argument block."""
+        return self.words[: 2 * self.image.steps].reshape(-1, 2)
+
+    @property
+    def blocks(self) -> list[int]:
+        """The address of each step's argument block."""
+        return (self.table[:, 1] & ~runner.ALONE).tolist()
+
+    def bind(self, place: Place, index: int, address: int) -> None:
+        """Points every argument that names input or output `index` at `address`."""
+        key = (place, index)
+        if self._bound.get(key) != address:
+            self._bound[key] = 0  # until all is done: an interrupt may come in between
+            for word, offset in self.image.bindings.get(key, ()):
+                self.words[word] = address + offset
+            self._bound[key] = address
+
+
+def _code(symbol: str) -> int:
+    address = build.find(symbol)
+    if address is None:
+        raise ModelError(
+            f"kernel {symbol} of the program is not in the cache of compiled kernels; compile the model again."
+        )
+    return address
