@@ -22,7 +22,7 @@ EXIT_PATIENCE = 5.0
 
 
 class Executor(ABC):
-    """Executes tasks by streams. All methods may be called from any thread, also from Task.done.
+    """Executes tasks by streams. All methods may be called from any thread, callbacks included.
 
     A task is submitted or run again only after it is over.
     """
@@ -33,7 +33,7 @@ class Executor(ABC):
 
     @abstractmethod
     def submit(self, task: Task) -> None:
-        """Has the task executed, in the order that Task says, and its done() called.
+        """Has the task executed, in the order that Task says.
 
         Error when the executor is stopped.
         """
@@ -42,35 +42,31 @@ class Executor(ABC):
     def run(self, task: Task) -> None:
         """Executes the task before it returns, on the calling thread if a stream is idle; raises what the task raises.
 
-        done() is not called. Ctrl-C (KeyboardInterrupt) ends the wait for a busy stream: a task that has not begun
+        conclude() is not called. Ctrl-C (KeyboardInterrupt) ends the wait for a busy stream: a task that has not begun
         never will; one that has is waited for, and Ctrl-C again ends it at its next step.
         """
 
     @abstractmethod
     def cancel(self, task: Task) -> None:
-        """Ends the task soon if it was submitted; its done() gets CancelledError.
+        """Ends the task soon if it was submitted; its error then is CancelledError.
 
         One that has not begun ends at once, one that runs at the next step boundary of a native job, unless it is
-        finished before that. Nothing happens to a task that is over.
+        finished before that. Does nothing to a task that is over.
         """
 
-    def take_along(self, most: int, choose: Callable[[Sequence[Task]], int]) -> list[Task]:
-        """Takes tasks out of the queue that end with another one, which is about to run.
+    def coalesce(self, most: int, choose: Callable[[Sequence[Task]], int]) -> list[Task]:
+        """Takes tasks out of the queue that are executed together with another one, which is about to run.
 
-        choose: given those whose turn comes next, at most `most`, says how many of them, from the first on. It is
+        choose: given the next tasks of the queue, at most `most`, says how many of them, from the first on. It is
         called under a lock and calls nothing of the executor.
 
-        The tasks end when they are handed to `tell`.
+        The tasks end by their `complete`.
         """
         return []
 
     @abstractmethod
-    def tell(self, task: Task, error: BaseException | None) -> None:
-        """Ends a task that was taken along."""
-
-    @abstractmethod
-    def watch(self, task: Task, function: Callable[[], None]) -> None:
-        """Calls a function, which does not raise, once when the quiet task's submission is over.
+    def notify(self, task: Task, function: Callable[[], None]) -> None:
+        """Calls a function, which does not raise, once when the task's submission is over.
 
         On a thread for callbacks; on this one if they have ended.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -16,73 +17,52 @@ from cpuruntime.streams.memory import aligned_bytes, holding_the_gil, notifier
 from cpuruntime.streams.native import callbacks, signals
 from cpuruntime.streams.time_slices import SHORT, take_turns_of
 
+log = logging.getLogger("cpuruntime")
+
 MOST = 32
 """Threads that call back for an executor; while all of them are in callbacks further ones wait. Arbitrary."""
 
-_LINGER = 50_000  # nanoseconds a listener with a processor of its own spins for the next landing
+_LINGER = 50_000  # nanoseconds a listener with a processor of its own spins for the next end of a task
 _LONG = 60_000_000_000  # nanoseconds
 _BUSY = callbacks.BUSY // 4
 
 
-class Flyer(Protocol):
-    """What a caller waits for; its landing lets the signal at the caller's address happen."""
-
-    @property
-    def has_landed(self) -> bool:
-        """Whether it is time to call back."""
-
-    def call_back(self) -> None:
-        """Does what follows the landing; it does not raise."""
-
-
-class Duty(Protocol):
-    """What the listener asks before it waits."""
+class Queue(Protocol):
+    """The tasks to come, as the listener sees them."""
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing more comes."""
+        """Whether no task is over any more."""
 
     alarm: int
     """When to `expire`, on the clock of perf_counter_ns; 0 for never."""
 
     def expire(self) -> int:
-        """Ends what has waited too long, if it is time; returns the alarm."""
+        """Ends tasks whose deadline has passed; returns the alarm."""
 
 
-class Watch:
-    """Calls a function when a condition holds."""
+class CallbackPool:
+    """Threads of which one, the listener, waits for the end of tasks and calls functions then.
 
-    def __init__(self, condition: Callable[[], bool], function: Callable[[], None]) -> None:
-        self._condition = condition
-        self.call_back = function
-
-    @property
-    def has_landed(self) -> bool:
-        return self._condition()
-
-
-class Caller:
-    """Threads of which one, the listener, waits for landings and does what follows them.
-
-    When that takes longer than callers.GRACE another thread becomes the listener; from then on each listener makes room
-    for another before it calls back, until callbacks are quick again. So a slow callback delays others by GRACE at
-    most, unless MOST of them are slow at a time. ops/callers.py has what the threads do meanwhile.
+    When that takes longer than callbacks.GRACE another thread becomes the listener; from then on each listener makes
+    room for another before it calls back, until callbacks are quick again. So a slow callback delays others by GRACE
+    at most, unless MOST of them are slow at a time. native/callbacks.py has what the threads do meanwhile.
 
     Attributes:
         address: of the signal to the listener.
-        flying: what is in flight; put there before it may land.
-        has_ended: whether no thread looks for what has landed any more.
-        ready: what is to be called and does not raise; put there before the signal happens.
+        waiting: pairs of a condition and what to call when it holds, which does not raise; put there before the signal
+            is notified.
+        has_ended: whether no thread looks at `waiting` any more.
     """
 
     def __init__(self) -> None:
         self._words = aligned_bytes(callbacks.WORDS_BYTES)
         self.address: int = self._words.ctypes.data
         self._numbers = self._words.view(np.int32).data
-        self.flying: deque[Flyer] = deque()
+        self.waiting: deque[tuple[Callable[[], bool], Callable[[], None]]] = deque()
         self.threads: list[threading.Thread] = []
-        self.ready: deque[Callable[[], None]] = deque()
-        self._duty: Duty | None = None
+        self._ready: deque[Callable[[], None]] = deque()
+        self._queue: Queue | None = None
         self._places: tuple[frozenset[int], frozenset[int]] | None = None
         self._mutex = threading.Lock()
         self._listener = 0
@@ -90,7 +70,7 @@ class Caller:
         self._slow = self.has_ended = False
         self._begin_call = holding_the_gil(callbacks.begin_call)
 
-    def start(self, duty: Duty, pinned: Collection[int], threads: int) -> None:
+    def start(self, queue: Queue, pinned: Collection[int], threads: int) -> None:
         """Starts the threads unless it has been done, for streams of so many `threads` in all.
 
         They avoid the processors `pinned` if there are others.
@@ -99,22 +79,17 @@ class Caller:
             if not self.threads:
                 inherited = allowed_cpus()
                 self._places = (inherited - frozenset(pinned) or inherited, inherited)
-                # Where streams run a listener that spins has had its share when something lands, and waits its turn.
+                # Where streams run a listener that spins has had its share when a task ends, and waits its turn.
                 self._words.view(np.int64)[signals.VALUE // 8] = _LINGER if threads < len(inherited) else 0
-                self._duty = duty
+                self._queue = queue
                 self._add_thread()
 
     def notify(self) -> None:
-        """Lets the listener look at the state of affairs. Safe in a finaliser."""
+        """Makes the listener look again. Safe in a finaliser."""
         notifier()(self.address, 0, 0)
 
-    def call(self, function: Callable[[], None]) -> None:
-        """Has a function called, which does not raise."""
-        self.ready.append(function)
-        self.notify()
-
     def join(self, deadline: float | None = None) -> bool:
-        """Waits until the threads have ended, which they do when the duty is finished; False at the deadline."""
+        """Waits until the threads have ended, which they do when the queue is finished; False at the deadline."""
         joined = 0
         while True:
             with self._mutex:
@@ -165,14 +140,14 @@ class Caller:
         self.call_rest()
 
     def call_rest(self) -> None:
-        """Calls what was added when nothing more was to come; everything has landed then."""
+        """Calls what was added when no thread looked any more; all tasks are over then."""
         self._collect()
-        while self.ready:
+        while self._ready:
             try:
-                function = self.ready.popleft()
+                function = self._ready.popleft()
             except IndexError:  # another thread was faster
                 return
-            function()
+            call_back(function)
 
     def _listen(self) -> None:
         """Calls back until another thread is the listener or nothing more comes."""
@@ -181,7 +156,7 @@ class Caller:
             if stays:
                 self._begin_call(self.address, 0, 0)
             begin = time.perf_counter_ns()
-            function()
+            call_back(function)
             del function
             self._slow = time.perf_counter_ns() - begin > callbacks.GRACE
             with self._mutex:
@@ -208,30 +183,38 @@ class Caller:
 
     def _next(self) -> Callable[[], None] | None:
         """What is to be called next, when it is time; None when nothing more comes. Waits without the GIL."""
-        duty = self._duty
-        assert duty is not None
+        queue = self._queue
+        assert queue is not None
         while True:
             heard = self._numbers[0]
             # Before looking what there is: nothing is added once it is finished.
-            is_finished = duty.is_finished
-            if not self.ready:
+            is_finished = queue.is_finished
+            if not self._ready:
                 self._collect()
-            alarm = duty.alarm and duty.expire()
-            if self.ready:
-                return self.ready.popleft()
-            if is_finished and not self.flying:
+            alarm = queue.alarm and queue.expire()
+            if self._ready:
+                return self._ready.popleft()
+            if is_finished and not self.waiting:
                 return None
             nap = _LONG if not alarm else max(0, alarm - time.perf_counter_ns())
             signals.wait.entry(self.address, heard, nap)
 
     def _collect(self) -> None:
-        """Takes note of what has landed."""
-        for _ in range(len(self.flying)):
+        """Takes note of the conditions that hold."""
+        for _ in range(len(self.waiting)):
             try:
-                flyer = self.flying.popleft()
+                condition, function = self.waiting.popleft()
             except IndexError:  # another thread was faster
                 return
-            if flyer.has_landed:
-                self.ready.append(flyer.call_back)
+            if condition():
+                self._ready.append(function)
             else:
-                self.flying.append(flyer)
+                self.waiting.append((condition, function))
+
+
+def call_back(function: Callable[[], None]) -> None:
+    """Calls a function that does not raise; logs it if it does all the same."""
+    try:
+        function()
+    except BaseException:
+        log.exception("the callback of an inference raised")

@@ -13,10 +13,9 @@ from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.host.affinity import allowed_cpus, is_stream_thread
 from cpuruntime.streams import priorities
 from cpuruntime.streams.base import Executor, alive
-from cpuruntime.streams.callback_pool import Watch
 from cpuruntime.streams.inline import InlineExecutor
 from cpuruntime.streams.job import Job
-from cpuruntime.streams.scheduler import Core, LedStream, lead
+from cpuruntime.streams.scheduler import LedStream, Scheduler, lead
 from cpuruntime.streams.task import Stream, Task
 from cpuruntime.streams.thread_group import ThreadGroup
 
@@ -52,7 +51,7 @@ class StreamExecutor(Executor):
     level: the priority among the executors of the process, one of `claims`. Between the steps of their jobs threads
     give way on processors where work of a higher level runs; all of them, if that is not pinned.
 
-    Threads are named cpurt-s0t0, cpurt-s0t1..., and cpurt-cb0... those that call done(). The executor stops when it is
+    Threads are named cpurt-s0t0, cpurt-s0t1..., and cpurt-cb0... those of callbacks. The executor stops when it is
     dropped, and at the end of the process.
     """
 
@@ -74,18 +73,18 @@ class StreamExecutor(Executor):
         processors = list(dict.fromkeys(cpus or sorted(allowed_cpus())))
         crowded = len(processors) < sum(sizes)
         shares = self._shares(sizes, processors, pin)
-        core = self._core = Core(ended)
-        self.streams: Sequence[Stream] = core.streams
-        self._finalizer = weakref.finalize(self, core.abandon)
+        scheduler = self._scheduler = Scheduler(ended)
+        self.streams: Sequence[Stream] = scheduler.streams
+        self._finalizer = weakref.finalize(self, scheduler.abandon)
         self._finalizer.atexit = False
-        alive.add(core)
+        alive.add(scheduler)
         try:
             for index, (threads, share) in enumerate(zip(sizes, shares)):
                 group = ThreadGroup(threads, share, f"cpurt-s{index}", crowded, level)
                 self.unpinned += group.unpinned
                 self._start(LedStream(index, group))
             priorities.enter(level)
-            core.level = level
+            scheduler.level = level
         except BaseException:
             self.stop()
             raise
@@ -105,54 +104,54 @@ class StreamExecutor(Executor):
     def _start(self, stream: LedStream) -> None:
         ready: SimpleQueue[str] = SimpleQueue()
         place = (f"cpurt-s{stream.index}t0", stream.cpus[0] if stream.cpus else None, allowed_cpus())
-        leader = threading.Thread(target=lead, args=(self._core, stream, place, ready), name=place[0], daemon=True)
+        leader = threading.Thread(target=lead, args=(self._scheduler, stream, place, ready), name=place[0], daemon=True)
         leader.start()
         stream.leader = leader
-        self._core.add(stream)
+        self._scheduler.add(stream)
         if reason := ready.get():
             self.unpinned.append(reason)
             log.warning("%s", reason)
 
     def submit(self, task: Task) -> None:
-        core = self._core
+        scheduler = self._scheduler
         before = task._pending
-        if not task.quiet or task.deadline:
-            self._start_caller()
+        if task.deadline:
+            self._start_pool()
         try:
             # From here to the end of the try no Ctrl-C can lose a stream or a task: CPython delivers it when a call
             # returns or a function begins, never between plain statements.
-            with core.mutex:
-                core.check()
+            with scheduler.mutex:
+                scheduler.check()
                 task._submitted()
-                if core.queue or not core.lend(task):
-                    core.enqueue(task)
+                if scheduler.queue or not scheduler.lend(task):
+                    scheduler.enqueue(task)
             stream = task._stream
             if stream is not None:
                 task._begin(stream)
-                stream.hand_over(task, core)
-            if core.queue:
-                core.dispatch()
+                stream.hand_over(task, scheduler)
+            if scheduler.queue:
+                scheduler.dispatch()
         except BaseException:
             if task._pending != before:
                 if task._stream is not None:
-                    core.give_back(task._stream, task)
+                    scheduler.give_back(task._stream, task)
                 if not task.placed:
                     task._release()
-                core.dispatch()
+                scheduler.dispatch()
             raise
 
     def run(self, task: Task) -> None:
-        core = self._core
+        scheduler = self._scheduler
         task.control.switch[0] = 0
         task._stream = None
         task.taken = 0
         try:
             # As in submit.
-            with core.mutex:
-                if core.closed or core.is_forked:
-                    core.check()
-                if not core.queue:
-                    core.lend(task)
+            with scheduler.mutex:
+                if scheduler.closed or scheduler.is_forked:
+                    scheduler.check()
+                if not scheduler.queue:
+                    scheduler.lend(task)
             stream = task._stream
             if stream is not None:
                 stream._pin_caller = True
@@ -161,74 +160,69 @@ class StreamExecutor(Executor):
         finally:
             if task._stream is not None:
                 try:
-                    core.give_back(task._stream, task)
+                    scheduler.give_back(task._stream, task)
                 except BaseException:
-                    core.give_back(task._stream, task)
+                    scheduler.give_back(task._stream, task)
                     raise
         self._run_later(task)
 
     def _run_later(self, task: Task) -> None:
         """Queues the task and waits for it."""
-        errand = _Errand(task)
+        queued = _Queued(task)
         try:
-            self.submit(errand)
-            errand.wait()
+            self.submit(queued)
+            queued.wait()
         except BaseException:
-            if not self._core.withdraw(errand):
-                self._see_out(errand)
+            if not self._scheduler.withdraw(queued):
+                self._finish(queued)
             raise
-        task.taken = errand.taken
-        error = errand.error or errand.outcome
+        task.taken = queued.taken
+        error = queued.error
         if error is not None:
             raise error
 
-    def _see_out(self, task: Task) -> None:
+    def _finish(self, task: Task) -> None:
         """Waits for a task that works on its caller's memory; an interrupt ends it at its next step."""
-        while not (task.is_over or self._core.is_forked):
+        while not (task.is_over or self._scheduler.is_forked):
             try:
                 task.wait()
             except BaseException:
                 task.control.cancel()
 
     def cancel(self, task: Task) -> None:
-        self._core.cancel(task)
+        self._scheduler.cancel(task)
 
-    def take_along(self, most: int, choose: Callable[[Sequence[Task]], int]) -> list[Task]:
-        return self._core.take_along(most, choose)
+    def coalesce(self, most: int, choose: Callable[[Sequence[Task]], int]) -> list[Task]:
+        return self._scheduler.coalesce(most, choose)
 
-    def tell(self, task: Task, error: BaseException | None) -> None:
-        task.call_back(error)
+    def notify(self, task: Task, function: Callable[[], None]) -> None:
+        pool = self._scheduler.pool
+        pool.waiting.append((task._notify_pool(pool.address), function))
+        self._start_pool()
+        if task.is_over:
+            pool.notify()
+            if pool.has_ended:
+                pool.call_rest()
 
-    def watch(self, task: Task, function: Callable[[], None]) -> None:
-        caller = self._core.caller
-        caller.flying.append(Watch(task._watch(caller.address), function))
-        self._start_caller()
-        caller.notify()
-        if caller.has_ended:
-            caller.call_rest()
-
-    def _start_caller(self) -> None:
-        core = self._core
-        if not core.caller.threads:
-            pinned = [cpu for stream in core.streams for cpu in stream.cpus or ()]
-            core.caller.start(core, pinned, sum(stream.threads for stream in core.streams))
+    def _start_pool(self) -> None:
+        scheduler = self._scheduler
+        if not scheduler.pool.threads:
+            pinned = [cpu for stream in scheduler.streams for cpu in stream.cpus or ()]
+            scheduler.pool.start(scheduler, pinned, sum(stream.threads for stream in scheduler.streams))
 
     def stop(self, cancel: bool = False, wait: bool = True) -> None:
-        self._core.close(cancel)
+        self._scheduler.close(cancel)
         if wait and not is_stream_thread():
-            self._core.join()
+            self._scheduler.join()
 
 
-class _Errand(Task):
+class _Queued(Task):
     """Another task, executed by a stream's thread while the caller waits."""
-
-    quiet = True
 
     def __init__(self, task: Task):
         super().__init__()
         self.task = task
         self.control = task.control
-        self.error: BaseException | None = None
 
     def begin(self, stream: Stream) -> Job | None:
         job = self.task.begin(stream)
@@ -237,6 +231,3 @@ class _Errand(Task):
 
     def resume(self, stream: Stream) -> Job | None:
         return self.task.resume(stream)
-
-    def done(self, error: BaseException | None) -> None:
-        self.error = error

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from cpuruntime.streams import priorities
 from cpuruntime.streams.base import Executor, alive
+from cpuruntime.streams.callback_pool import call_back
 from cpuruntime.streams.task import Stream, Task, not_accepting
 from cpuruntime.streams.thread_group import ThreadGroup
 
@@ -16,7 +17,7 @@ from cpuruntime.streams.thread_group import ThreadGroup
 class InlineExecutor(Executor):
     """Executes each task on the thread that brings it, one at a time, unpinned; it has no threads of its own.
 
-    `submit` returns when the task is executed and its done() was called.
+    `submit` returns when the task is over.
     """
 
     def __init__(self, level: int = priorities.MEDIUM) -> None:
@@ -39,8 +40,7 @@ class InlineExecutor(Executor):
                 task._execute(self.streams[0])
         except BaseException as raised:
             error = raised
-            task.control.ended = time.perf_counter_ns()
-        task.call_back(error)
+        task.complete(error)
         if error is not None and not isinstance(error, Exception):
             raise error
 
@@ -58,11 +58,8 @@ class InlineExecutor(Executor):
     def cancel(self, task: Task) -> None:
         task.control.cancel()
 
-    def tell(self, task: Task, error: BaseException | None) -> None:
-        task.call_back(error)
-
-    def watch(self, task: Task, function: Callable[[], None]) -> None:
-        function()
+    def notify(self, task: Task, function: Callable[[], None]) -> None:
+        call_back(function)
 
     def stop(self, cancel: bool = False, wait: bool = True) -> None:
         self._closed = True

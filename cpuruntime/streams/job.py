@@ -138,8 +138,10 @@ class Job:
         return self.fields[ELAPSED]
 
     def belong_to(self, task: int) -> None:
-        """Makes the next run one that ends the task whose runner.TASK is at this address, plus runner.TOLD if it is to
-        be told; 0: the interpreter goes on with it."""
+        """Makes the next run one that completes the task whose runner.TASK is at this address.
+
+        With 0 the interpreter goes on with the task.
+        """
         self.fields[_TASK] = task
 
     def listen_to(self, control: Control | None) -> None:

@@ -6,9 +6,8 @@ import math
 import threading
 import time
 from bisect import insort
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from itertools import count
 from queue import SimpleQueue
 
@@ -17,7 +16,7 @@ import numpy as np
 from cpuruntime.errors import CancelledError, DeadlineExceededError, Error
 from cpuruntime.host.affinity import enter_stream
 from cpuruntime.streams import priorities
-from cpuruntime.streams.callback_pool import Caller
+from cpuruntime.streams.callback_pool import CallbackPool
 from cpuruntime.streams.memory import holding_the_gil, notifier
 from cpuruntime.streams.native import runner
 from cpuruntime.streams.task import Stream, Task, happen, not_accepting
@@ -31,8 +30,8 @@ class LedStream(Stream):
     `task` is what the stream has been given to do; `lent` is the task of another thread that has the stream, to execute
     it in the leader's place or to begin it before the leader takes it over.
 
-    A task whose job is all there is to do flies: the leader runs the job and tells that it is over without the
-    interpreter. Nobody refers to a quiet task meanwhile, and the caller to others. `flight` says whether that is so.
+    A task whose job is all there is to do is in flight: the leader runs the job and completes the task without the
+    interpreter. Nothing refers to the task meanwhile. `flight` says whether that is so.
     """
 
     __slots__ = (
@@ -80,23 +79,20 @@ class LedStream(Stream):
         self.ring()
 
     def recall(self) -> None:
-        """Makes the leader come back to the interpreter when what flies has landed."""
+        """Makes the leader return to the interpreter at the end of the job in flight."""
         self._recall(self._group.address, 0, 0)
 
-    def hand_over(self, task: Task, core: Core) -> None:
+    def hand_over(self, task: Task, scheduler: Scheduler) -> None:
         """Gives the leader a task that was begun on this thread. Its job starts without waiting for the interpreter."""
         job = task._job
-        flies = job is not None and task.whole
         if job is not None:
-            job.belong_to(0 if not flies else task._address if task.quiet else task._fly(core.caller.address))
+            job.belong_to(task._address if task.whole else 0)
         # From here to the end as in StreamExecutor.submit: no Ctrl-C can come in between.
-        if job is not None and flies:
+        if job is not None and task.whole:
             task._steps = job.steps
             self._kept = ((task._signals, task.memory), self._kept[0])
-            self.flight[0] = runner.FLYING
-            core.idle += (self,)
-            if not task.quiet:
-                core.caller.flying += (task,)
+            self.flight[0] = runner.IN_FLIGHT
+            scheduler.idle += (self,)
         else:
             self.task = task
         task.placed = True
@@ -117,10 +113,10 @@ class LedStream(Stream):
     @property
     def was_recalled(self) -> bool:
         """Whether the leader is back because of `recall`; the stream then is neither idle nor in flight."""
-        return self._led[0] == runner.RECALLED
+        return self._led[0] == runner.AFTER_RECALL
 
 
-class Core:
+class Scheduler:
     """What leaders share with the executor; they hold this and not the executor, so that it can be dropped.
 
     `mutex` guards everything else, except that streams are added to `idle` without it. A stream is idle, or a task has
@@ -141,7 +137,7 @@ class Core:
         self.queue: list[tuple[int, float, int, Task]] = []
         self.idle: list[LedStream] = []
         self.streams: list[LedStream] = []
-        self.caller = Caller()
+        self.pool = CallbackPool()
         self.alarm = 0
         self.leading = 0
         self.level: int | None = None
@@ -166,7 +162,7 @@ class Core:
         entry = (-task.priority, deadline or math.inf, next(self._numbers), task)
         if deadline and not 0 < self.alarm <= deadline:
             self.alarm = deadline
-            self.caller.notify()
+            self.pool.notify()
         # As in StreamExecutor.submit.
         task.placed = True
         insort(self.queue, entry)
@@ -180,10 +176,8 @@ class Core:
             late = [entry for entry in self.queue if entry[1] <= now]
             self.queue[:] = [entry for entry in self.queue if entry[1] > now]
             self.alarm = min((int(entry[1]) for entry in self.queue if entry[1] < math.inf), default=0)
-            text = "The inference's deadline passed before it began."
-            quiet = self._refuse((entry[3] for entry in late), DeadlineExceededError, text)
-        for call_back in quiet:
-            call_back()
+        text = "The inference's deadline passed before it began."
+        _refuse([entry[3] for entry in late], DeadlineExceededError, text)
         return self.alarm
 
     @property
@@ -191,34 +185,13 @@ class Core:
         """Whether no task is over any more."""
         return self.closed and not self.leading
 
-    def _refuse(self, tasks: Iterable[Task], kind: type[Error], text: str) -> list[partial[None]]:
-        """Ends tasks that were in the queue; returns what to call without the mutex, which the caller has."""
-        quiet = []
-        for task in tasks:
-            task.taken = task.control.ended = time.perf_counter_ns()
-            call_back = partial(task.call_back, kind(text))
-            if task.quiet:
-                quiet.append(call_back)
-            else:
-                self.caller.call(call_back)
-        return quiet
-
-    def over(self, task: Task, error: BaseException | None) -> None:
-        """What follows a task that a leader served, but that nobody is told yet."""
-        if error is not None:
-            task.control.ended = time.perf_counter_ns()
-        if task.quiet:
-            task._over(error)
-        else:
-            self.caller.ready.append(partial(task.call_back, error))
-
     def lend(self, task: Task) -> bool:
         """Lends an idle stream, the one used last, to the thread that brings the task; whether there was one.
 
         The caller has the mutex, and gives back what an interrupt may leave in the task.
         """
         for stream in reversed(self.idle):
-            if stream.flight[0] == runner.LANDED:
+            if stream.flight[0] == runner.IDLE:
                 task._stream = stream
                 stream.lent = task
                 self.idle.remove(stream)
@@ -228,14 +201,14 @@ class Core:
     def dispatch(self) -> None:
         """Sees to it that a leader looks at the queue.
 
-        Whoever queued a task or let one fly calls it afterwards: a stream may have landed, or be in flight, without
-        knowing of the queue. As in StreamExecutor.submit no Ctrl-C loses a task; called again, it does what is left.
+        Call it after a task was queued or put in flight: a stream may have become idle, or be in flight, without
+        having seen the queue. As in StreamExecutor.submit no Ctrl-C loses a task; called again, it does what is left.
         """
         with self.mutex:
             for index, stream in reversed([*enumerate(self.idle)]):
                 stream.recall()
                 # From here to the ring no call: a signal handler, too, may start an inference.
-                is_idle = stream.flight[0] == runner.LANDED and self.idle[index : index + 1] == [stream]
+                is_idle = stream.flight[0] == runner.IDLE and self.idle[index : index + 1] == [stream]
                 if self.queue and is_idle:
                     # The leader begins it.
                     stream.task = self.queue[0][3]
@@ -253,7 +226,7 @@ class Core:
             self.idle.append(stream)
             return None
 
-    def take_along(self, most: int, choose: Callable[[Sequence[Task]], int]) -> list[Task]:
+    def coalesce(self, most: int, choose: Callable[[Sequence[Task]], int]) -> list[Task]:
         """See Executor."""
         with self.mutex:
             first = [entry[3] for entry in self.queue[:most]]
@@ -268,7 +241,7 @@ class Core:
         """`next` for a leader that was called back."""
         with self.mutex:
             self.idle.remove(stream)
-        stream.flight[0] = runner.LANDED
+        stream.flight[0] = runner.IDLE
         return self.next(stream)
 
     def give_back(self, stream: LedStream, task: Task) -> None:
@@ -287,7 +260,7 @@ class Core:
     def retire(self, stream: LedStream) -> bool:
         """Whether the leader ends here: nothing is queued, nobody has the stream, and no task can come."""
         with self.mutex:
-            if not self.closed or self.queue or stream not in self.idle or stream.flight[0] != runner.LANDED:
+            if not self.closed or self.queue or stream not in self.idle or stream.flight[0] != runner.IDLE:
                 return False
             self.idle.remove(stream)
             return True
@@ -298,7 +271,7 @@ class Core:
             self.leading -= 1
             is_last = self.leading == 0
         if is_last:
-            self.caller.notify()
+            self.pool.notify()
             if self.level is not None:
                 priorities.leave(self.level)
             self._end()
@@ -323,12 +296,10 @@ class Core:
 
     def cancel(self, task: Task) -> None:
         task.control.cancel()
-        quiet: Sequence[partial[None]] = ()
         with self.mutex:
-            if self._withdraw(task):
-                quiet = self._refuse([task], CancelledError, "The inference was cancelled before it began.")
-        for call_back in quiet:
-            call_back()
+            found = self._withdraw(task)
+        if found:
+            _refuse([task], CancelledError, "The inference was cancelled before it began.")
 
     def abandon(self) -> None:
         """Lets the leaders end when the queue is empty. Takes no lock: the garbage collector calls it, at any point."""
@@ -337,24 +308,21 @@ class Core:
             stream.close()
         if self._ended and self._is_over():
             self._end()
-        self.caller.notify()
+        self.pool.notify()
 
     def _is_over(self) -> bool:
         """Whether all that is left to the leaders is to end; sure only where no work can come."""
-        working = any(stream.flight[0] != runner.LANDED for stream in self.streams)
+        working = any(stream.flight[0] != runner.IDLE for stream in self.streams)
         return not self.queue and not working and len(self.idle) == len(self.streams)
 
     def close(self, cancel: bool) -> None:
-        quiet: Sequence[partial[None]] = ()
+        tasks = []
         with self.mutex:
             if cancel:
                 tasks = [entry[3] for entry in self.queue]
                 self.queue.clear()
-                text = "The compiled model was released before this inference began."
-                quiet = self._refuse(tasks, CancelledError, text)
             self.abandon()
-        for call_back in quiet:
-            call_back()
+        _refuse(tasks, CancelledError, "The compiled model was released before this inference began.")
 
     def join(self, deadline: float | None = None) -> str:
         """Waits for the leaders, they for their workers, and for callbacks; says which are left at the deadline."""
@@ -365,7 +333,7 @@ class Core:
             leader.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
         if any(leader.is_alive() for leader in leaders):
             return "streams"
-        return "" if self.caller.join(deadline) else "callbacks"
+        return "" if self.pool.join(deadline) else "callbacks"
 
     def interrupt(self) -> None:
         self.close(cancel=True)
@@ -377,7 +345,9 @@ class Core:
         self.is_forked = True
 
 
-def lead(core: Core, stream: LedStream, place: tuple[str, int | None, frozenset[int]], ready: SimpleQueue[str]) -> None:
+def lead(
+    scheduler: Scheduler, stream: LedStream, place: tuple[str, int | None, frozenset[int]], ready: SimpleQueue[str]
+) -> None:
     """A leader's life. While it waits it refers to no task: a task may keep the executor alive.
 
     Those who wait for a task are woken when the leader is back in native code, so that they find the GIL free; until
@@ -390,23 +360,27 @@ def lead(core: Core, stream: LedStream, place: tuple[str, int | None, frozenset[
     while True:
         stream.attend(finished[0])
         finished = nothing
-        task = core.recalled(stream) if stream.was_recalled else stream.take()
+        task = scheduler.recalled(stream) if stream.was_recalled else stream.take()
         while task is not None:
-            core.over(task, _outcome(stream, task))
-            following = core.next(stream)
-            if following is None and not core.closed:
-                finished = (task._address, task._signals) if task.quiet else (core.caller.address + runner.TOLD, ())
-            elif task.quiet:
-                task._release()
+            task._conclude(_outcome(stream, task))
+            following = scheduler.next(stream)
+            if following is None and not scheduler.closed:
+                finished = (task._address, task._signals)
             else:
-                core.caller.notify()
+                task._release()
             task = following
-        if core.closed and core.retire(stream):
+        if scheduler.closed and scheduler.retire(stream):
             happen(finished[1])
-            core.caller.notify()
+            scheduler.pool.notify()
             stream._group.stop()
-            core.leave()
+            scheduler.leave()
             return
+
+
+def _refuse(tasks: Sequence[Task], kind: type[Error], text: str) -> None:
+    """Ends tasks that were in the queue. Not with the mutex: a task may take locks of its own."""
+    for task in tasks:
+        task.complete(kind(text))
 
 
 def _outcome(stream: LedStream, task: Task) -> BaseException | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -18,17 +17,15 @@ from cpuruntime.streams.native import runner, signals
 from cpuruntime.streams.priorities import MEDIUM
 from cpuruntime.streams.thread_group import ThreadGroup
 
-log = logging.getLogger("cpuruntime")
-
 # A waiting thread looks every so often whether the interpreter has a signal to handle; nanoseconds.
 _GLANCE = 50_000_000
 # How long a thread spins for the end of an inference that took less than that the last time; nanoseconds.
 _QUICK = 100_000
 
-_SPIN, _COMPLETED, _ALSO, _CALLER = (
-    offset // 8 for offset in (signals.VALUE, runner.TASK_COMPLETED, runner.ALSO, runner.CALLER)
+_SPIN, _COMPLETED, _ALSO, _POOL = (
+    offset // 8 for offset in (signals.VALUE, runner.TASK_COMPLETED, runner.ALSO, runner.POOL)
 )
-_WATCHED, _LANDED = runner.WATCHED // 4, runner.LANDED_AT // 4
+_NOTIFIES = runner.NOTIFIES // 4
 
 _forks = 0
 
@@ -67,13 +64,11 @@ class Task(ABC):
     first. `placed` becomes True when a stream or the queue has the task, so that the submission is certain to be over
     some time, and False at its beginning.
 
-    begin() says whether the task is `whole`, that is, its job is all there is to do: resume() may then be left out. One
-    that is also `quiet` when it is submitted may be over without the interpreter: then done() is not called, and
-    `outcome` is the result. In that case the stream refers to the job and not to the task; `memory` owns what
-    the job works on and the task alone refers to.
+    begin() says whether the task is `whole`, that is, its job is all there is to do. It may then be over without the
+    interpreter: resume() and conclude() are left out, and the stream refers to the job and not to the task; `memory`
+    owns what the job works on and the task alone refers to.
     """
 
-    quiet = False
     whole = False
     priority = MEDIUM
     deadline = 0
@@ -96,6 +91,7 @@ class Task(ABC):
         self._stream: Stream | None = None
         self._job: Job | None = None
         self._error: Exception | None = None
+        self._failure: BaseException | None = None
         self._begun = self.placed = False
         self._steps = self.taken = 0
 
@@ -115,20 +111,15 @@ class Task(ABC):
         return self._forks != _forks
 
     @property
-    def outcome(self) -> BaseException | None:
-        """The result of a submission that was over without the interpreter; None for others."""
+    def error(self) -> BaseException | None:
+        """The error of the latest submission, which is over; None if it succeeded."""
         completed: int = self._words[_COMPLETED]
-        return self.control.error(completed, self._steps) if completed < self._steps else None
+        return self._failure or (self.control.error(completed, self._steps) if completed < self._steps else None)
 
     @property
     def ended(self) -> int:
-        """When the latest submission ended, before its done() was called, on the clock of time.perf_counter_ns."""
+        """When the latest submission ended, on the clock of time.perf_counter_ns."""
         return self.control.ended
-
-    @property
-    def has_landed(self) -> bool:
-        """Whether the job of a task in flight that is to be told is over."""
-        return self._count[_LANDED] != 0
 
     @abstractmethod
     def begin(self, stream: Stream) -> Job | None:
@@ -145,13 +136,12 @@ class Task(ABC):
         Returns the next job, None when the task is finished. What it raises is the task's result.
         """
 
-    @abstractmethod
-    def done(self, error: BaseException | None) -> None:
-        """Called once for a submission when it is over. What it raises is logged.
+    def conclude(self, error: BaseException | None) -> BaseException | None:
+        """Called once for a submission before it is over, unless it ends without the interpreter; returns its error.
 
-        On a thread for callbacks; if the task is quiet on a stream's, or the one that cancels the task or stops the
-        executor before it began. The task may be submitted again from here.
+        On a stream's thread, or the one that cancels the task or stops the executor before it began.
         """
+        return error
 
     def wait(self, timeout: float | None = None) -> bool:
         """Waits until the latest submission is over, at most `timeout` seconds; False when it is not.
@@ -174,13 +164,11 @@ class Task(ABC):
     def _submitted(self) -> None:
         """Begins a submission."""
         self.control.clear()
-        self._stream = self._job = self._error = None
+        self._stream = self._job = self._error = self._failure = None
         self.placed = self._begun = False
         self._steps = self.taken = 0
         self._forks = _forks
-        if self._count[0] == self._pending:
-            # From its own done(): the submission before is over now, so that its end is not taken for this one's.
-            self._release()
+        self._count[_NOTIFIES] = 0
         self._pending = self._count[0]
 
     def _begin(self, stream: Stream) -> None:
@@ -219,34 +207,27 @@ class Task(ABC):
         while (job := self.resume(stream)) is not None:
             stream.run(job, self.control)
 
-    def _fly(self, caller: int) -> int:
-        """What the job of a task in flight belongs to if it is not quiet: the signal at `caller` is told."""
-        self._count[_LANDED] = 0
-        self._words[_CALLER] = caller
-        return self._address + runner.TOLD
-
-    def _watch(self, caller: int) -> Callable[[], bool]:
-        """Has the signal at `caller` told, too, when the submission is over; returns what then is True."""
+    def _notify_pool(self, pool: int) -> Callable[[], bool]:
+        """Has the signal at `pool` notified, too, when the submission is over; returns what then is True."""
         pending = self._pending
-        self._words[_CALLER] = caller
-        notifier()(self._address + runner.WATCHED, 0, 0)
+        self._words[_POOL] = pool
+        self._notify(self._address + runner.NOTIFIES, 0, 0)
         return lambda: self._count[0] != pending
 
-    def _over(self, error: BaseException | None) -> None:
-        """Calls done()."""
+    def _conclude(self, error: BaseException | None) -> None:
+        """Takes note of the submission's end through the interpreter."""
+        if error is not None:
+            self.control.ended = time.perf_counter_ns()
+            self.taken = self.taken or self.control.ended
         try:
-            self.done(error)
-        except BaseException:
-            log.exception("the callback of an inference raised")
+            self._failure = self.conclude(error)
+        except BaseException as raised:
+            self._failure = raised
 
-    def call_back(self, error: BaseException | None = None) -> None:
-        """What follows the end of a task that is not quiet or waited in vain: done(), and those who wait are woken."""
-        pending = self._pending
-        if error is None and self._steps:
-            error = self.outcome
-        self._over(error)
-        if self._count[0] == pending:
-            self._release()
+    def complete(self, error: BaseException | None) -> None:
+        """Ends a submission that no stream has."""
+        self._conclude(error)
+        self._release()
 
     def _release(self) -> None:
         """Wakes those who wait for the submission."""
@@ -254,8 +235,8 @@ class Task(ABC):
         also: int = self._words[_ALSO]
         if also:
             self._notify(also, 0, 0)
-        if self._count[_WATCHED]:
-            self._notify(self._words[_CALLER], 0, 0)
+        if self._count[_NOTIFIES]:
+            self._notify(self._words[_POOL], 0, 0)
 
 
 class Signal:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.onnx_models import chain, one_input, two_inputs
-from support.stream_tasks import Delay, Gate, Neighbours, Quiet, Run, until
+from support.stream_tasks import Delay, Gate, Neighbours, Run, Whole, until
 
 import cpuruntime as ov
 from cpuruntime.devices.cpu.model import CpuModel
@@ -61,10 +61,10 @@ def test_an_inference_started_in_its_own_callback_is_not_over_when_that_returns(
     assert again.wait(30)
     until(lambda: not queue._state.callers)
     time.sleep(0.001)
-    assert stream.flight[0] == runner.FLYING
+    assert stream.flight[0] == runner.IN_FLIGHT
     assert queue[0].is_busy()
     queue[0].wait()
-    assert stream.flight[0] == runner.LANDED
+    assert stream.flight[0] == runner.IDLE
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, TimeoutError])
@@ -86,42 +86,42 @@ def test_interrupts_do_not_end_a_run_before_it_has_ended(
         return wait(self, timeout)
 
     task = Run(work.job)
-    monkeypatch.setattr("cpuruntime.streams.executor._Errand.wait", struck)
+    monkeypatch.setattr("cpuruntime.streams.executor._Queued.wait", struck)
     with pytest.raises(kind):
         one.run(task)
     assert 0 < work.job.completed < 2000
-    until(lambda: one._core.idle == one.streams)
+    until(lambda: one._scheduler.idle == one.streams)
     one.submit(after := Run(Neighbours(4, 1).job))
     assert after.wait(30)
-    assert after.errors == [None]
+    assert after.error is None
 
 
 def test_a_model_closed_where_its_streams_are_being_looked_at_is_closed(one: StreamExecutor) -> None:
     def close() -> None:
-        with one._core.mutex:  # as the garbage collector may
+        with one._scheduler.mutex:  # as the garbage collector may
             one.stop(wait=False)
 
     in_thread(close)
     one.stop()
-    assert one._core.is_finished
+    assert one._scheduler.is_finished
 
 
 def test_what_is_queued_while_the_executor_is_closed_is_executed(
     one: StreamExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dispatch = one._core.dispatch
-    flying = Quiet(Delay(20).job)
-    queued = Quiet(Neighbours(4, 1).job)
+    dispatch = one._scheduler.dispatch
+    flying = Whole(Delay(20).job)
+    queued = Whole(Neighbours(4, 1).job)
 
     def late() -> None:
-        monkeypatch.setattr(one._core, "dispatch", dispatch)
+        monkeypatch.setattr(one._scheduler, "dispatch", dispatch)
         one.stop(wait=False)
         flying.wait()
         time.sleep(0.05)  # for the leader to see what there is
         dispatch()
 
     one.submit(flying)
-    monkeypatch.setattr(one._core, "dispatch", late)
+    monkeypatch.setattr(one._scheduler, "dispatch", late)
     one.submit(queued)
     assert queued.wait(10)
     in_thread(one.stop)
@@ -131,11 +131,11 @@ def test_all_leaders_end_when_something_was_queued_while_the_executor_was_closed
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     executor = StreamExecutor(2, pin=False)
-    dispatch = executor._core.dispatch
-    flying = [Quiet(Delay(20).job) for _ in range(2)]
+    dispatch = executor._scheduler.dispatch
+    flying = [Whole(Delay(20).job) for _ in range(2)]
 
     def late() -> None:
-        monkeypatch.setattr(executor._core, "dispatch", dispatch)
+        monkeypatch.setattr(executor._scheduler, "dispatch", dispatch)
         executor.stop(wait=False)
         assert all(task.wait(10) for task in flying)
         time.sleep(0.05)
@@ -143,8 +143,8 @@ def test_all_leaders_end_when_something_was_queued_while_the_executor_was_closed
 
     for task in flying:
         executor.submit(task)
-    monkeypatch.setattr(executor._core, "dispatch", late)
-    executor.submit(queued := Quiet(Neighbours(4, 1).job))
+    monkeypatch.setattr(executor._scheduler, "dispatch", late)
+    executor.submit(queued := Whole(Neighbours(4, 1).job))
     assert queued.wait(10)
     in_thread(executor.stop)
 
@@ -156,38 +156,39 @@ def test_an_interrupt_where_a_stream_gets_a_queued_task_does_not_lose_it(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(LedStream, "ring", struck)
-    monkeypatch.setattr(one._core, "lend", lambda task: False)
-    one.submit(task := Quiet(Neighbours(4, 1).job))
+    monkeypatch.setattr(one._scheduler, "lend", lambda task: False)
+    one.submit(task := Whole(Neighbours(4, 1).job))
     monkeypatch.undo()
     assert task.wait(10)
 
 
-def test_a_watch_is_called_though_the_executor_ends_meanwhile(
+def test_a_function_is_called_though_the_executor_ends_meanwhile(
     one: StreamExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start = one._start_caller
+    start = one._start_pool
 
     def late() -> None:
         start()
         one.stop()
 
-    task = Quiet(Delay(20).job)
+    task = Whole(Delay(20).job)
     one.submit(task)
-    monkeypatch.setattr(one, "_start_caller", late)
+    monkeypatch.setattr(one, "_start_pool", late)
     called = threading.Event()
-    one.watch(task, called.set)
+    one.notify(task, called.set)
     assert called.wait(10)
 
 
-def test_what_a_slow_callback_has_called_is_called_after_the_end(one: StreamExecutor) -> None:
-    caller = one._core.caller
+def test_what_a_slow_callback_adds_is_called_after_the_end(one: StreamExecutor) -> None:
+    pool = one._scheduler.pool
     called = threading.Event()
+    task = Run(Neighbours(4, 1).job)
 
     def after() -> None:
-        until(lambda: caller.has_ended)
-        caller.call(called.set)
+        until(lambda: pool.has_ended)
+        one.notify(task, called.set)
 
-    one.submit(Run(Neighbours(4, 1).job, after))
+    task.start(one, after)
     one.stop(wait=False)
     assert called.wait(10)
 
@@ -289,7 +290,7 @@ import numpy as np
 sys.path[:0] = [{str(TESTS)!r}, {str(TESTS.parent)!r}]
 from cpuruntime.streams import base
 from cpuruntime.streams.executor import create_executor
-from support.stream_tasks import Delay, Quiet
+from support.stream_tasks import Delay, Whole
 base.EXIT_PATIENCE = 0.05
 class Slow:
     def __init__(self):
@@ -299,7 +300,7 @@ class Slow:
 np.slow = Slow()  # goes after the modules of cpuruntime
 executor = create_executor(1, 2, pin=False)
 work = Delay(700, 20)
-executor.submit(task := Quiet(work.job))
+executor.submit(task := Whole(work.job))
 while not work.begun:
     time.sleep(0.001)
 """

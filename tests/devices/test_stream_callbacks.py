@@ -7,9 +7,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
-from support.stream_tasks import Call, Delay, Gate, Neighbours, Quiet, Run, stream_threads, until
+from support.stream_tasks import Call, Delay, Gate, Neighbours, Run, Whole, stream_threads, until
 
 from cpuruntime.errors import CancelledError
 from cpuruntime.host.affinity import allowed_cpus
@@ -20,15 +21,9 @@ from cpuruntime.streams.task import Stream
 ALLOWED = sorted(os.sched_getaffinity(0))
 
 
-class Told(Run):
-    """Runs one job, of which the end needs no interpreter but is told."""
-
-    whole = True
-
-
-@pytest.fixture(params=[Run, Told])
+@pytest.fixture(params=[Run, Whole])
 def kind(request: pytest.FixtureRequest) -> type[Run]:
-    """Both ways in which a task comes to its callback."""
+    """Tasks that end with the interpreter and without it."""
     return request.param
 
 
@@ -47,9 +42,9 @@ def test_they_are_not_the_streams(one: StreamExecutor, kind: type[Run]) -> None:
         seen.append((threading.current_thread().name, allowed_cpus(), os.sched_getaffinity(0)))
 
     for _ in range(3):
-        task = kind(Neighbours(4, 2).job, after=look)
-        one.submit(task)
-        assert task.wait(30)
+        task = kind(Neighbours(4, 2).job)
+        task.start(one, look)
+        assert task.wait_called()
     for name, allowed, mask in seen:
         assert name.startswith("cpurt-cb")
         assert sorted(allowed) == ALLOWED
@@ -57,16 +52,16 @@ def test_they_are_not_the_streams(one: StreamExecutor, kind: type[Run]) -> None:
 
 
 def test_without_callbacks_there_are_none(one: StreamExecutor) -> None:
-    one.submit(task := Quiet(Neighbours(4, 2).job))
+    one.submit(task := Whole(Neighbours(4, 2).job))
     assert task.wait(30)
     one.run(Run(Neighbours(4, 2).job))
     assert stream_threads("cpurt-cb") == []
 
 
-def test_a_job_lands_without_the_interpreter(one: StreamExecutor) -> None:
+def test_a_job_ends_without_the_interpreter(one: StreamExecutor) -> None:
     """The submitting thread keeps the GIL until the stream has done two jobs."""
     works = [Neighbours(count=8, steps=4) for _ in range(2)]
-    tasks = [Told(work.job) for work in works]
+    tasks = [Whole(work.job) for work in works]
     one.submit(tasks[0])
     assert tasks[0].wait(30)
     interval = sys.getswitchinterval()
@@ -76,14 +71,13 @@ def test_a_job_lands_without_the_interpreter(one: StreamExecutor) -> None:
             expected = work.fill(2)
             one.submit(task)
             end = time.perf_counter() + 30
-            while not task.has_landed:
+            while not task.is_over:
                 assert time.perf_counter() < end
             assert work.result.tolist() == expected.tolist()
-            assert not task.is_over
     finally:
         sys.setswitchinterval(interval)
     assert all(task.wait(30) for task in tasks)
-    assert [task.errors for task in tasks] == [[None, None], [None]]
+    assert [task.errors for task in tasks] == [[], []]
 
 
 def test_a_stuck_callback_stops_nothing_else(one: StreamExecutor, kind: type[Run]) -> None:
@@ -93,27 +87,25 @@ def test_a_stuck_callback_stops_nothing_else(one: StreamExecutor, kind: type[Run
         stuck.set()
         assert release.wait(30)
 
-    first = kind(Neighbours(4, 2).job, after=stick)
-    one.submit(first)
+    first = kind(Neighbours(4, 2).job)
+    first.start(one, stick)
     assert stuck.wait(30)
     for _ in range(50):
-        one.submit(task := kind(Neighbours(4, 2).job))
-        assert task.wait(30)
+        (task := kind(Neighbours(4, 2).job)).start(one)
+        assert task.wait_called()
         one.run(kind(Neighbours(4, 2).job))
-    assert not first.is_over
     release.set()
-    assert first.wait(30)
+    assert first.wait_called()
 
 
 def test_slow_callbacks_are_called_together(one: StreamExecutor, kind: type[Run]) -> None:
     """They wait for each other, again and again."""
     together = threading.Barrier(10)
-    tasks = [kind(Neighbours(4, 2).job, after=lambda: together.wait(30)) for _ in range(10)]
-    for turn in range(5):
+    tasks = [kind(Neighbours(4, 2).job) for _ in range(10)]
+    for _ in range(5):
         for task in tasks:
-            one.submit(task)
-        assert all(task.wait(30) for task in tasks)
-        assert [len(task.errors) for task in tasks] == [turn + 1] * 10
+            task.start(one, lambda: together.wait(30))
+        assert all(task.wait_called() for task in tasks)
     assert not together.broken
 
 
@@ -125,16 +117,16 @@ def test_there_are_not_more_than_32(one: StreamExecutor, kind: type[Run]) -> Non
         entered.release()
         assert release.wait(30)
 
-    tasks = [kind(Neighbours(4, 2).job, after=stick) for _ in range(callback_pool.MOST + 5)]
+    tasks = [kind(Neighbours(4, 2).job) for _ in range(callback_pool.MOST + 5)]
     for task in tasks:
-        one.submit(task)
+        task.start(one, stick)
     for _ in range(callback_pool.MOST):
         assert entered.acquire(timeout=30)
     one.run(kind(Neighbours(4, 2).job))
     assert len(stream_threads("cpurt-cb")) == callback_pool.MOST
     assert not entered.acquire(blocking=False)
     release.set()
-    assert all(task.wait(30) for task in tasks)
+    assert all(task.wait_called() for task in tasks)
 
 
 def test_a_callback_may_wait_for_another_inference(one: StreamExecutor, kind: type[Run]) -> None:
@@ -144,24 +136,25 @@ def test_a_callback_may_wait_for_another_inference(one: StreamExecutor, kind: ty
         one.submit(inner)
         assert inner.wait(30)
 
-    one.submit(outer := kind(Neighbours(4, 2).job, after=start_and_wait))
-    assert outer.wait(30)
-    assert inner.errors == outer.errors == [None]
+    (outer := kind(Neighbours(4, 2).job)).start(one, start_and_wait)
+    assert outer.wait_called()
+    assert inner.is_over
+    assert inner.error is outer.error is None
 
 
-def test_errors_are_told(one: StreamExecutor) -> None:
+def test_tasks_have_their_errors(one: StreamExecutor) -> None:
     work = Delay(milliseconds=1, steps=20_000)
-    one.submit(running := Told(work.job))
-    one.submit(waiting := Told(Neighbours(4, 2).job))
+    one.submit(running := Whole(work.job))
+    one.submit(waiting := Whole(Neighbours(4, 2).job))
     until(lambda: work.begun > 0)
     one.cancel(running)
     one.cancel(waiting)
     assert running.wait(30)
     assert waiting.wait(30)
-    assert [type(task.errors[0]) for task in (running, waiting)] == [CancelledError] * 2
+    assert [type(task.error) for task in (running, waiting)] == [CancelledError] * 2
     one.submit(waiting)
     assert waiting.wait(30)
-    assert waiting.errors[1:] == [None]
+    assert waiting.error is None
 
 
 def test_stop_waits_for_callbacks(kind: type[Run]) -> None:
@@ -172,9 +165,9 @@ def test_stop_waits_for_callbacks(kind: type[Run]) -> None:
         time.sleep(0.002)  # so that some are still to come when the streams have ended; right without it, too
         called.append(number)
 
-    tasks = [kind(Neighbours(4, 2).job, after=lambda i=i: call(i)) for i in range(40)]
-    for task in tasks:
-        executor.submit(task)
+    tasks = [kind(Neighbours(4, 2).job) for _ in range(40)]
+    for number, task in enumerate(tasks):
+        task.start(executor, partial(call, number))
     executor.stop()
     assert sorted(called) == list(range(40))
     until(lambda: stream_threads("cpurt-") == [])  # the system takes a moment longer than Python
@@ -186,11 +179,11 @@ def test_cancelled_by_stop_all_are_called(wait: bool, kind: type[Run]) -> None:
     gate = Gate(executor)
     tasks = [kind(Neighbours(4, 2).job) for _ in range(20)]
     for task in tasks:
-        executor.submit(task)
+        task.start(executor)
     executor.stop(cancel=True, wait=False)
     gate.open()
     executor.stop(wait=wait)
-    assert all(task.wait(30) for task in tasks)
+    assert all(task.wait_called() for task in tasks)
     assert [type(error) for task in tasks for error in task.errors] == [CancelledError] * 20
 
 
@@ -203,7 +196,7 @@ def test_dropped_with_callbacks_to_come(kind: type[Run]) -> None:
         over.release()
 
     for _ in range(10):
-        executor.submit(kind(Neighbours(4, 2).job, after=call))
+        kind(Neighbours(4, 2).job).start(executor, call)
     del executor
     release.set()
     for _ in range(10):
@@ -211,18 +204,18 @@ def test_dropped_with_callbacks_to_come(kind: type[Run]) -> None:
     until(lambda: stream_threads("cpurt-") == [])
 
 
-def test_watching_a_quiet_task(one: StreamExecutor) -> None:
+def test_a_function_is_called_once_when_the_task_is_over(one: StreamExecutor) -> None:
     work = Delay(milliseconds=1, steps=20_000)
     calls: list[bool] = []
     called = threading.Event()
-    task = Quiet(work.job)
+    task = Whole(work.job)
 
     def call() -> None:
         calls.append(task.is_over)
         called.set()
 
     one.submit(task)
-    one.watch(task, call)
+    one.notify(task, call)
     until(lambda: work.begun > 5)
     assert calls == []
     one.cancel(task)
@@ -230,15 +223,17 @@ def test_watching_a_quiet_task(one: StreamExecutor) -> None:
     assert calls == [True]
     assert task.errors == []
     called.clear()
-    one.watch(task, call)  # it is over already
+    one.notify(task, call)  # it is over already
     assert called.wait(30)
+    time.sleep(0.01)
+    assert calls == [True, True]
 
 
-def test_watching_a_task_in_the_queue(one: StreamExecutor) -> None:
+def test_a_function_is_called_at_the_end_of_a_task_in_the_queue(one: StreamExecutor) -> None:
     gate = Gate(one)
     called = threading.Event()
-    one.submit(task := Quiet(Neighbours(4, 2).job))
-    one.watch(task, called.set)
+    one.submit(task := Whole(Neighbours(4, 2).job))
+    one.notify(task, called.set)
     assert not called.is_set()
     gate.open()
     assert called.wait(30)
@@ -255,12 +250,11 @@ def test_callbacks_of_many_threads(kind: type[Run]) -> None:
         task = kind(work.job)
         for turn in range(600):
             # Slow for a while, then quick again: threads take over from each other, and give up doing so.
-            task.after = (lambda: slow.wait(0.001)) if turn % 100 < 3 else None
             expected = work.fill(turn)
-            executor.submit(task)
-            if not task.wait(60) or work.result.tolist() != expected.tolist():
+            task.start(executor, (lambda: slow.wait(0.001)) if turn % 100 < 3 else None)
+            if not task.wait_called() or work.result.tolist() != expected.tolist():
                 wrong.append((number, turn))
-        if task.errors != [None] * 600:
+        if any(task.errors) or task.error is not None:
             wrong.append(task.errors)
 
     clients = [threading.Thread(target=client, args=(i,)) for i in range(6)]

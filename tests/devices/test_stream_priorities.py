@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from support.stream_tasks import Delay, Neighbours, Quiet, Run, until
+from support.stream_tasks import Delay, Neighbours, Run, Whole, until
 
 from cpuruntime.errors import CancelledError, DeadlineExceededError
 from cpuruntime.streams import priorities
@@ -36,7 +36,7 @@ class Busy:
     def __init__(self, level: int, threads: int = 1, cpus: list[int] | None = None, pin: bool = True) -> None:
         self.executor = create_executor(1, threads, cpus or [HERE], pin, level=level)
         self.work = Delay(milliseconds=0.2, steps=LONG)
-        self.task = Quiet(self.work.job)
+        self.task = Whole(self.work.job)
 
     def start(self) -> Busy:
         """Starts the job and waits until it runs."""
@@ -58,7 +58,7 @@ class Busy:
         """Ends the job and the executor."""
         self.executor.cancel(self.task)
         assert self.task.wait(30)
-        assert isinstance(self.task.outcome, CancelledError)
+        assert isinstance(self.task.error, CancelledError)
         self.executor.stop()
 
 
@@ -148,7 +148,7 @@ def test_what_waits_can_be_ended(how: str) -> None:
     else:
         low.executor.streams[0]._group.interrupt()
     assert low.task.wait(30)
-    assert isinstance(low.task.outcome, DeadlineExceededError if how == "deadline" else CancelledError)
+    assert isinstance(low.task.error, DeadlineExceededError if how == "deadline" else CancelledError)
     high.advances()
     high.end()
     low.executor.stop()
@@ -181,11 +181,11 @@ def test_results_are_right_however_often_it_waits(shape: tuple[int, int], pin: b
                 executor.run(task)
             if not task.wait(60) or work.result.tolist() != expected.tolist():
                 wrong.append((number, turn))
-        wrong.extend(error for error in (*task.errors, task.outcome) if error)
+        wrong.extend(error for error in (*task.errors, task.error) if error)
 
     clients = [
         threading.Thread(target=client, args=(executor, kind, i))
-        for i, (executor, kind) in enumerate((e, k) for e in executors for k in (Run, Quiet))
+        for i, (executor, kind) in enumerate((e, k) for e in executors for k in (Run, Whole))
     ]
     for thread in clients:
         thread.start()

@@ -79,9 +79,9 @@ def run(script: str, limit: float = 20) -> subprocess.CompletedProcess[str]:
 def test_exit_with_work_in_flight(shape: tuple[int, int]) -> None:
     done = run(f"""
 executor = create_executor(*{shape}, pin=False)
-tasks = [Run(Delay(10, LONG).job, after=lambda: os.write(1, b"callback\\n")) for _ in range(4)]
+tasks = [Run(Delay(10, LONG).job) for _ in range(4)]
 for task in tasks:
-    executor.submit(task)
+    task.start(executor, lambda: os.write(1, b"callback\\n"))
 print("end", flush=True)
 """)
     assert (done.returncode, done.stderr) == (0, "")
@@ -141,7 +141,7 @@ entered = threading.Event()
 def forever():
     entered.set()
     threading.Event().wait()
-executor.submit(Run(Neighbours(4, 1).job, after=forever))
+Run(Neighbours(4, 1).job).start(executor, forever)
 entered.wait()
 print("end", flush=True)
 """,
@@ -317,9 +317,9 @@ def test_an_executor_made_in_a_callback() -> None:
     done = run("""
 executor = create_executor(1, 1)
 made = []
-task = Run(Neighbours(4, 1).job, after=lambda: made.append(create_executor(len(os.sched_getaffinity(os.getpid())))))
-executor.submit(task)
-task.wait()
+task = Run(Neighbours(4, 1).job)
+task.start(executor, lambda: made.append(create_executor(len(os.sched_getaffinity(os.getpid())))))
+task.wait_called()
 print([stream.cpus for stream in made[0].streams] == [(cpu,) for cpu in sorted(os.sched_getaffinity(0))])
 check(made[0])
 print("end", flush=True)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from support.stream_tasks import Call, Delay, Gate, Neighbours, Quiet, Run, until
+from support.stream_tasks import Call, Delay, Gate, Neighbours, Run, Whole, until
 
 from cpuruntime.errors import CancelledError, DeadlineExceededError
 from cpuruntime.streams.executor import StreamExecutor, create_executor
@@ -92,11 +92,11 @@ class TestOrder:
         assert order == ["second", "first"] * 2 + ["first", "second"]
 
 
-@pytest.mark.parametrize("kind", [Run, Quiet])
+@pytest.mark.parametrize("kind", [Run, Whole])
 class TestDeadlines:
     def error(self, task: Run) -> BaseException | None:
         """What the latest submission ended with."""
-        return task.errors[-1] if task.errors else task.outcome
+        return task.error
 
     def test_a_task_that_waits_ends_when_it_passes(self, one: StreamExecutor, kind: type[Run]) -> None:
         """It does not wait for a stream: the only one is taken until the end of the test."""

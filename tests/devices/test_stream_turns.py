@@ -56,9 +56,9 @@ def test_callbacks_interrupt_streams_and_leave_new_streams_their_turns() -> None
         made.stop(wait=False)
 
     executor = StreamExecutor(1, pin=False)
-    task = Run(Neighbours(4, 2).job, after=look)
-    executor.submit(task)
-    assert task.wait(30)
+    task = Run(Neighbours(4, 2).job)
+    task.start(executor, look)
+    assert task.wait_called()
     executor.stop()
     assert seen == [SHORT, {usual}]
 

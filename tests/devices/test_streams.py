@@ -18,8 +18,8 @@ from support.stream_tasks import (
     Delay,
     Gate,
     Neighbours,
-    Quiet,
     Run,
+    Whole,
     program,
     stream_threads,
     until,
@@ -222,7 +222,7 @@ class TestLoans:
         assert order == list(range(20))
 
     def test_a_loan_ends_once_however_often_it_is_said(self, one: StreamExecutor) -> None:
-        core, first, second = one._core, Run(Neighbours(4, 1).job), Run(Neighbours(4, 1).job)
+        core, first, second = one._scheduler, Run(Neighbours(4, 1).job), Run(Neighbours(4, 1).job)
         until(lambda: len(core.idle) == 1)
         (stream,) = core.idle
         for task in (first, second):
@@ -238,11 +238,11 @@ class TestLoans:
             assert stream.lent is None
 
 
-class TestQuietTasks:
+class TestWholeTasks:
     def test_they_are_over_without_the_interpreter(self, one: StreamExecutor) -> None:
         """The submitting thread keeps the GIL from the submission to the end."""
         work = Neighbours(count=8, steps=4)
-        task = Quiet(work.job)
+        task = Whole(work.job)
         interval = sys.getswitchinterval()
         sys.setswitchinterval(1000)
         try:
@@ -253,7 +253,7 @@ class TestQuietTasks:
                 while not task.is_over:
                     assert time.perf_counter_ns() - start < 30e9
                 assert work.result.tolist() == expected.tolist()
-                assert task.outcome is None
+                assert task.error is None
                 assert start < task.ended < time.perf_counter_ns()
         finally:
             sys.setswitchinterval(interval)
@@ -262,14 +262,14 @@ class TestQuietTasks:
 
     def test_they_work_through_the_queue_too(self, executor: StreamExecutor | InlineExecutor) -> None:
         works = [Neighbours(count=33, steps=12) for _ in range(6)]
-        tasks = [(Quiet if i % 3 else Run)(work.job) for i, work in enumerate(works)]
+        tasks = [(Whole if i % 3 else Run)(work.job) for i, work in enumerate(works)]
         for seed in range(300):
             expected = [work.fill(seed + i) for i, work in enumerate(works)]
             for task in tasks:
                 executor.submit(task)
             assert all(task.wait(30) for task in tasks)
             assert [work.result.tolist() for work in works] == [e.tolist() for e in expected]
-            assert [task.outcome for task in tasks] == [None] * 6
+            assert [task.error for task in tasks] == [None] * 6
         assert all(not any(task.errors) for task in tasks)
 
     @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -279,7 +279,7 @@ class TestQuietTasks:
 
         def client(number: int) -> None:
             works = [Neighbours(count=24, steps=6, alone=lambda i: i % 3 == number % 3) for _ in range(2)]
-            tasks = [Quiet(works[0].job), (Run if number % 2 else Quiet)(works[1].job)]
+            tasks = [Whole(works[0].job), (Run if number % 2 else Whole)(works[1].job)]
             for turn in range(1250):
                 expected = [work.fill(number * 10_000 + turn + i) for i, work in enumerate(works)]
                 executor.submit(tasks[0])
@@ -290,7 +290,7 @@ class TestQuietTasks:
                 for task, work, right in zip(tasks, works, expected):
                     if not task.wait(60) or work.result.tolist() != right.tolist():
                         wrong.append((number, turn))
-            wrong.extend(error for task in tasks for error in (*task.errors, task.outcome) if error)
+            wrong.extend(error for task in tasks for error in (*task.errors, task.error) if error)
 
         clients = [threading.Thread(target=client, args=(i,)) for i in range(4)]
         for thread in clients:
@@ -302,16 +302,16 @@ class TestQuietTasks:
 
     def test_a_task_queued_behind_one_in_flight(self, one: StreamExecutor) -> None:
         flying = Delay(milliseconds=20)
-        first, second, third = Quiet(flying.job), Run(Neighbours(4, 1).job), Quiet(Neighbours(4, 1).job)
+        first, second, third = Whole(flying.job), Run(Neighbours(4, 1).job), Whole(Neighbours(4, 1).job)
         one.submit(first)
         one.submit(second)
         one.submit(third)
         assert all(task.wait(30) for task in (second, third))
         assert first.is_over
-        assert (second.errors, third.errors, third.outcome) == ([None], [None], None)
+        assert (second.errors, third.errors, third.error) == ([None], [None], None)
 
     def test_what_begin_raises(self, one: StreamExecutor) -> None:
-        class Bad(Quiet):
+        class Bad(Whole):
             def begin(self, stream: Stream) -> Job | None:
                 raise ValueError("no such shape")
 
@@ -322,26 +322,26 @@ class TestQuietTasks:
 
     def test_cancelled_in_flight(self, one: StreamExecutor) -> None:
         work = Delay(milliseconds=5, steps=2_000)
-        task = Quiet(work.job)
+        task = Whole(work.job)
         one.submit(task)
         until(lambda: work.begun > 0)
         one.cancel(task)
         assert task.wait(30)
-        assert isinstance(task.outcome, CancelledError)
-        again = Quiet(Neighbours(4, 3).job)
+        assert isinstance(task.error, CancelledError)
+        again = Whole(Neighbours(4, 3).job)
         one.submit(again)
         assert again.wait(30)
-        assert again.outcome is None
+        assert again.error is None
 
     @pytest.mark.parametrize("cancel", [False, True])
-    def test_stop_waits_for_what_flies(self, cancel: bool) -> None:
+    def test_stop_waits_for_what_is_in_flight(self, cancel: bool) -> None:
         executor = StreamExecutor(2, pin=False)
         works = [Delay(milliseconds=5, steps=4) for _ in range(2)]
-        tasks = [Quiet(work.job) for work in works]
+        tasks = [Whole(work.job) for work in works]
         for task in tasks:
             executor.submit(task)
         executor.stop(cancel)
-        assert [task.outcome for task in tasks] == [None, None]
+        assert [task.error for task in tasks] == [None, None]
         assert all(task.is_over for task in tasks)
         with pytest.raises(Error, match="takes no more inferences"):
             executor.submit(tasks[0])
@@ -350,7 +350,7 @@ class TestQuietTasks:
     def test_dropped_in_flight(self) -> None:
         executor = StreamExecutor(1)
         work = Delay(milliseconds=5, steps=4)
-        task = Quiet(work.job)
+        task = Whole(work.job)
         executor.submit(task)
         dropped = [weakref.ref(executor), weakref.ref(task)]
         del executor, task
@@ -360,7 +360,7 @@ class TestQuietTasks:
 
     def test_a_signal_of_several(self) -> None:
         executor = StreamExecutor(2, pin=False)
-        fast, slow = Quiet(Neighbours(4, 1).job), Quiet(Delay(milliseconds=5, steps=2_000).job)
+        fast, slow = Whole(Neighbours(4, 1).job), Whole(Delay(milliseconds=5, steps=2_000).job)
         signal = Signal([fast, slow])
         executor.submit(slow)
         for _ in range(5):
@@ -487,10 +487,12 @@ class TestErrors:
         def fail() -> None:
             raise RuntimeError("callback broken")
 
-        task = Run(Neighbours(4, 1).job, after=fail)
+        task = Run(Neighbours(4, 1).job)
         for _ in range(3):
             executor.submit(task)
-            assert task.wait(30)
+            executor.notify(task, fail)
+            task.start(executor)
+            assert task.wait_called()
         assert caplog.text.count("RuntimeError: callback broken") == 3
         executor.run(task)
 
@@ -509,12 +511,12 @@ class TestCallbacks:
         def again() -> None:
             left[0] -= 1
             if left[0]:
-                executor.submit(task)
+                task.start(executor, again)
             else:
                 over.set()
 
-        task = Run(Neighbours(8, 2).job, after=again)
-        executor.submit(task)
+        task = Run(Neighbours(8, 2).job)
+        task.start(executor, again)
         assert over.wait(30)
         assert task.wait(30)
         assert task.errors == [None] * 200
@@ -524,18 +526,18 @@ class TestCallbacks:
         work = Neighbours(count=8, steps=3)
         inner = Run(work.job)
         expected = work.fill(4)
-        outer = Run(Neighbours(4, 1).job, after=lambda: executor.run(inner))
-        executor.submit(outer)
-        assert outer.wait(30)
+        outer = Run(Neighbours(4, 1).job)
+        outer.start(executor, lambda: executor.run(inner))
+        assert outer.wait_called()
         assert outer.errors == [None]
         assert work.result.tolist() == expected.tolist()
 
     def test_stop_within_a_callback(self) -> None:
         executor = StreamExecutor(2, 2, pin=False)
         gate = Gate(executor)
-        task = Run(Neighbours(8, 2).job, after=executor.stop)
-        executor.submit(task)
-        assert task.wait(30)
+        task = Run(Neighbours(8, 2).job)
+        task.start(executor, executor.stop)
+        assert task.wait_called()
         gate.open()
         executor.stop()
         with pytest.raises(Error, match="takes no more inferences"):
@@ -628,7 +630,7 @@ class TestStop:
 
         caller = threading.Thread(target=run)
         caller.start()
-        until(lambda: len(executor._core.queue) == 1)
+        until(lambda: len(executor._scheduler.queue) == 1)
         executor.stop(cancel=True, wait=False)
         caller.join()
         gate.open()

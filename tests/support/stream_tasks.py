@@ -110,14 +110,39 @@ class Delay:
         return int(self._turned[0])
 
 
-class Run(Task):
-    """Runs one job; `errors` has what done() got each time, `after` is called by it."""
+class Noted(Task):
+    """A task of which `errors` has what it ended with each time, through the interpreter."""
 
-    def __init__(self, job: Job, after: Callable[[], None] | None = None):
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors: list[BaseException | None] = []
+        self._called = threading.Semaphore(0)
+
+    def conclude(self, error: BaseException | None) -> BaseException | None:
+        self.errors.append(error)
+        return error
+
+    def start(self, executor: Executor, after: Callable[[], object] | None = None) -> None:
+        """Submits it, and has `after` called when it is over."""
+        executor.submit(self)
+        executor.notify(self, lambda: self._call(after))
+
+    def _call(self, after: Callable[[], object] | None) -> None:
+        if after is not None:
+            after()
+        self._called.release()
+
+    def wait_called(self) -> bool:
+        """Waits until `after` has returned, once for each start."""
+        return self._called.acquire(timeout=30)
+
+
+class Run(Noted):
+    """Runs one job."""
+
+    def __init__(self, job: Job):
         super().__init__()
         self.job = job
-        self.after = after
-        self.errors: list[BaseException | None] = []
         self.streams: list[int] = []
 
     def begin(self, stream: Stream) -> Job | None:
@@ -127,26 +152,19 @@ class Run(Task):
     def resume(self, stream: Stream) -> Job | None:
         return None
 
-    def done(self, error: BaseException | None) -> None:
-        self.errors.append(error)
-        if self.after is not None:
-            self.after()
+
+class Whole(Run):
+    """Runs one job, over without the interpreter if a stream is idle."""
+
+    whole = True
 
 
-class Quiet(Run):
-    """Runs one job, over without the interpreter if a stream is idle; `errors` is for done() in the other case."""
-
-    quiet = whole = True
-
-
-class Call(Task):
+class Call(Noted):
     """Calls a function with the stream, on the stream's thread."""
 
-    def __init__(self, function: Callable[[Stream], None], after: Callable[[], None] | None = None):
+    def __init__(self, function: Callable[[Stream], None]):
         super().__init__()
         self.function = function
-        self.after = after
-        self.errors: list[BaseException | None] = []
 
     def begin(self, stream: Stream) -> Job | None:
         return None
@@ -154,11 +172,6 @@ class Call(Task):
     def resume(self, stream: Stream) -> Job | None:
         self.function(stream)
         return None
-
-    def done(self, error: BaseException | None) -> None:
-        self.errors.append(error)
-        if self.after is not None:
-            self.after()
 
 
 class Gate:

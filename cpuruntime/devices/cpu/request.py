@@ -32,8 +32,6 @@ LEVELS = {"LOW": priorities.LOW, "MEDIUM": priorities.MEDIUM, "HIGH": priorities
 class CpuRequest(Task, DeviceRequest):
     """The arrays of one inference at a time, and what a stream executes for it."""
 
-    quiet = True
-
     def __init__(self, programs: Programs, executor: Executor) -> None:
         super().__init__()
         self._programs = programs
@@ -50,7 +48,6 @@ class CpuRequest(Task, DeviceRequest):
         self._bound = object()
         self._program: Program | None = None
         self._instance: Instance | None = None
-        self._failure: BaseException | None = None
         self._profile: tuple[Program, np.ndarray] | None = None
         self._terms = TERMS
         # When an inference of several parts began.
@@ -106,7 +103,6 @@ class CpuRequest(Task, DeviceRequest):
         if self._terms is not terms:
             self._accept(terms)
         self.placed = False
-        self._failure = None
         self._executor.submit(self)
 
     def _accept(self, terms: Terms) -> None:
@@ -115,7 +111,7 @@ class CpuRequest(Task, DeviceRequest):
 
     def notify(self, function: Callable[[], None]) -> None:
         """Call a function once the inference is over."""
-        self._executor.watch(self, function)
+        self._executor.notify(self, function)
 
     def moments(self) -> tuple[int, int, int]:
         """When the last inference was taken from the queue, began and ended."""
@@ -123,7 +119,7 @@ class CpuRequest(Task, DeviceRequest):
 
     def result(self) -> tuple[BaseException | None, int]:
         """The error of the inference, and when it ended."""
-        return self._failure or self.outcome, self.ended
+        return self.error, self.ended
 
     def any_completion(self, requests: Sequence[DeviceRequest]) -> Signal:
         """A signal that streams give at the end of an inference, without the interpreter."""
@@ -169,10 +165,6 @@ class CpuRequest(Task, DeviceRequest):
         if job is None and self._instance.timed:
             self._profile = (self._instance.program, self._instance.times.copy())
         return job
-
-    def done(self, error: BaseException | None) -> None:
-        """Keep the error for `result`."""
-        self._failure = error
 
     def _choose_program(self) -> Program:
         for info, array in zip(self._programs.inputs, self._inputs):

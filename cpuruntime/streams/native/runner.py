@@ -7,8 +7,8 @@ thread. A step too small to be shared, whose argument block address has ALONE ad
 between two of them, and a job of nothing else is not published. Whoever waits spins for a moment, then sleeps in the
 kernel.
 
-A leader's own thread returns to the interpreter after a job, unless the job names a task: then its landing is told
-from here, and the thread waits for the next job.
+A leader's own thread returns to the interpreter after a job, unless the job names a task: then the task is completed
+here, and the thread waits for the next job.
 
 Between steps a leader gives way: it waits while work of a higher priority claims a processor of its group, see
 `claims`. A run ends early, between steps, when it is cancelled or its deadline passes.
@@ -47,16 +47,13 @@ simd = lazy("cpuruntime.compiler.simd")
 system = lazy("cpuruntime.streams.native.system")
 
 TASK = record(
-    count="i4", sleepers="i4", value="i8", also="i8", completed="i8", caller="i8",
-    watched="i4", unused="i4", landed="i4",
+    count="i4", sleepers="i4", value="i8", also="i8", completed="i8", pool="i8", notifies="i4", unused="i4",
 )  # fmt: skip
-"""What is told when a job's task is over: a SIGNAL, whose `count` goes up by 1 each time, and what came of the job.
+"""The end of a job's task: a SIGNAL, whose `count` goes up by 1 each time, and the result of the job.
 
-also       address of another SIGNAL to let happen, or 0
+also       address of another SIGNAL to notify, or 0
 completed  steps of the job that all threads finished
-caller     address of the SIGNAL that happens in place of these if the job is to be TOLD, and besides if `watched` is
-           not 0
-landed     set to 1 when a job to be TOLD is over
+pool       address of the SIGNAL of the callback pool, notified besides if `notifies` is not 0
 """
 
 CONTROL = record(cancel="i4", deadline="i8", began="i8", ended="i8")
@@ -97,18 +94,16 @@ steps      number of steps, at least 1
 shared     number of steps up to the last one that is not ALONE, 0 when all are
 timing     0, or address of int64[steps + 1]: the clock (ns) at the start and after each step
 control    0, or address of a CONTROL
-task       address of the TASK that is over with this job, plus TOLD or 0; 0 when the interpreter has to go on with it
+task       address of the TASK that is over with this job; 0 when the interpreter has to go on with it
 completed  steps of the last run that all threads finished
 elapsed    nanoseconds the last run took, 0 before the first
 """
 
-ALSO, TASK_COMPLETED, CALLER, WATCHED, LANDED_AT = (
-    TASK.fields[name][1] for name in ("also", "completed", "caller", "watched", "landed")
-)
+ALSO, TASK_COMPLETED, POOL, NOTIFIES = (TASK.fields[name][1] for name in ("also", "completed", "pool", "notifies"))
 CANCEL, DEADLINE, BEGAN, ENDED = (CONTROL.fields[name][1] for name in CONTROL.names)
 PROGRAM, STEPS, SHARED, TIMING, OF_CONTROL, OF_TASK, COMPLETED, ELAPSED = (JOB.fields[name][1] for name in JOB.names)
 STEP_BYTES = 16
-ALONE = TOLD = 1
+ALONE = 1
 MASK_BYTES = 1024
 # Nanoseconds. Work that gives way goes on when nothing has claimed its processors for GRACE, since the next inference
 # of a loop follows at once, and at the latest after PATIENCE; it looks for a cancellation every GLANCE.
@@ -126,15 +121,15 @@ PARKED = 2 * LINE + 32  # int32, whether the leader gives way to others
 ARRIVED = 3 * LINE  # int32, threads that reached the current barrier
 INTERRUPT = 4 * LINE  # int32, set by anyone, for good: every run ends early
 UNPINNED = 4 * LINE + 4  # int32, set by a leader that could not pin itself
-LED = 4 * LINE + 8  # int64, the job that `attend` ran before it returned, RECALLED, or 0
+LED = 4 * LINE + 8  # int64, the job that `attend` ran before it returned, AFTER_RECALL, or 0
 HEARD = 4 * LINE + 16  # int64, the rings of the bell that `attend` has dealt with
 PASSED = 4 * LINE + 24  # int64, the leader's count of barriers passed
 CLOSED = 4 * LINE + 32  # int32, set by anyone, for good: `attend` returns after each job
 CLAIMED = 4 * LINE + 36  # int32, whether the group claims its CPUs; written by whoever has the stream
 WORDS_BYTES = 5 * LINE
-DISMISSAL = RECALLED = -1
-# A job that names a task is in flight from before its ring until it landed; one called back then ends `attend`.
-LANDED, FLYING, CALLED = 0, 1, 2
+DISMISSAL = AFTER_RECALL = -1
+# A job that names a task is in flight from before its ring until it is over; `attend` returns then if it was recalled.
+IDLE, IN_FLIGHT, RECALLED = 0, 1, 2
 
 
 @inline
@@ -392,42 +387,30 @@ def work(group, thread, threads):
 
 
 @inline
-def land(task):
-    """Tells that a task is over."""
+def complete(task):
+    """Notifies of the end of a task."""
     also = simd.load_i64(task + ALSO)
-    caller = simd.load_i64(task + CALLER)
+    pool = simd.load_i64(task + POOL)
     happen(task)
     if also:
         happen(also)
-    # Whoever sets `watched` looks at the count afterwards, so at least one of the two sees the other.
-    if system.load(task + WATCHED) and caller:
-        happen(caller)
-
-
-@inline
-def land_told(task):
-    """Tells the caller that a task's job is over."""
-    caller = simd.load_i64(task + CALLER)
-    system.store(task + LANDED_AT, 1)
-    happen(caller)
+    # A thread that sets `notifies` looks at the count afterwards, so at least one of the two sees the other.
+    if system.load(task + NOTIFIES) and pool:
+        happen(pool)
 
 
 @kernel(GROUP)
 def attend(group, finished, pin):
-    """A leader's own thread: tells that the task at `finished` (if any) is over, waits for the bell, leads its job.
+    """A leader's own thread: completes the task at `finished` (if any), waits for the bell, leads its job.
 
-    `finished` may also be the address of a SIGNAL that is to happen, plus TOLD.
-
-    It goes on with the next job when that names a task, unless it was called back meanwhile; LED then is RECALLED.
+    It goes on with the next job when that names a task, unless it was recalled meanwhile; LED then is AFTER_RECALL.
 
     `pin` is 0: the thread is pinned for good. The bell may ring without a job, and two rings may be heard as one; a job
     is taken once, and LED says which one was.
     """
     bell, flight = group.words + BELL, group.words + FLIGHT
-    if finished & TOLD:
-        happen(finished - TOLD)
-    elif finished:
-        land(finished)
+    if finished:
+        complete(finished)
     while True:
         heard = simd.load_i64(group.words + HEARD)
         wait_for_job(group, bell, heard)
@@ -443,17 +426,12 @@ def attend(group, finished, pin):
         run(group, job, pin)
         if task == 0:
             return
-        told = task & TOLD
-        task -= told
         simd.store_i64(task + TASK_COMPLETED, simd.load_i64(job + COMPLETED))
-        # Landed before it is told, so that whoever is told finds the stream free; the job may then be another task's.
-        called = system.replace(flight, FLYING, LANDED) == CALLED
-        if told:
-            land_told(task)
-        else:
-            land(task)
-        if called:
-            simd.store_i64(group.words + LED, RECALLED)
+        # Idle before the end is notified, so that those who wait find the stream idle; the job may then be another's.
+        recalled = system.replace(flight, IN_FLIGHT, IDLE) == RECALLED
+        complete(task)
+        if recalled:
+            simd.store_i64(group.words + LED, AFTER_RECALL)
             return
         if system.load(group.words + CLOSED):
             simd.store_i64(group.words + LED, 0)
@@ -462,5 +440,5 @@ def attend(group, finished, pin):
 
 @kernel(GROUP)
 def recall(group, unused, unused_too):
-    """Has the leader's thread return after the job in flight, if there is one: FLIGHT then is CALLED."""
-    system.replace(group.words + FLIGHT, FLYING, CALLED)
+    """Has the leader's thread return after the job in flight, if there is one: FLIGHT then is RECALLED."""
+    system.replace(group.words + FLIGHT, IN_FLIGHT, RECALLED)

@@ -26,7 +26,7 @@ class BoundedRequest(DeviceRequest):
     def __init__(self, gate: Gate, models: Sequence[CpuModel], batches: Sequence[Batches]) -> None:
         self._gate = gate
         self._parts = [
-            Companion(gate, model, own) if own.times else Part(gate, model) for model, own in zip(models, batches)
+            CoalescedPart(gate, model, own) if own.times else Part(gate, model) for model, own in zip(models, batches)
         ]
         self._last = self._parts[0]
         for index, info in enumerate(models[0].inputs):
@@ -140,18 +140,18 @@ class Part(CpuRequest):
     def begin(self, stream: Stream) -> Job | None:
         """Start the inference, or refuse it now."""
         assert self.ticket is not None
-        self._gate.begin(self.ticket, self._take_along)
+        self._gate.begin(self.ticket, self._coalesce)
         job = super().begin(stream)
         self.whole = False
         return job
 
-    def _take_along(self, together: BatchSize) -> Sequence[Ticket]:
+    def _coalesce(self, together: BatchSize) -> Sequence[Ticket]:
         return ()
 
-    def done(self, error: BaseException | None) -> None:
+    def conclude(self, error: BaseException | None) -> BaseException | None:
         """The inference has ended."""
         self._end(error)
-        super().done(error)
+        return error
 
     def _end(self, error: BaseException | None) -> None:
         if self.is_open:
@@ -160,7 +160,7 @@ class Part(CpuRequest):
             self._gate.end(self.ticket, error, self.ended)
 
 
-class Companion(Part):
+class CoalescedPart(Part):
     """A request that runs those that wait after it as one batch, or is run in that of another one.
 
     Its deadline counts until it begins. Cancelled in a batch it ends with that, and its results are dropped.
@@ -170,7 +170,7 @@ class Companion(Part):
         super().__init__(gate, model)
         self._batches = batches
         self._batch: Batch | None = None
-        self._others: list[Companion] = []
+        self._others: list[CoalescedPart] = []
         # Whether it began together with others, and was cancelled since.
         self._accompanied = self._dropped = False
 
@@ -187,7 +187,7 @@ class Companion(Part):
     def begin(self, stream: Stream) -> Job | None:
         """Start the batch."""
         assert self.ticket is not None
-        self._gate.begin(self.ticket, self._take_along)
+        self._gate.begin(self.ticket, self._coalesce)
         self.whole = False
         if not self._others:
             job = CpuRequest.begin(self, stream)
@@ -200,12 +200,12 @@ class Companion(Part):
         self._instance = None
         return self._batch.begin(stream)
 
-    def _take_along(self, together: BatchSize) -> Sequence[Ticket]:
+    def _coalesce(self, together: BatchSize) -> Sequence[Ticket]:
         """Called under the model's lock, as `cancel` is: what is cancelled before has no others, nor is it one."""
 
         def choose(tasks: Sequence[Task]) -> int:
             tickets = [self.ticket]
-            for task in cast("Sequence[Companion]", tasks):
+            for task in cast("Sequence[CoalescedPart]", tasks):
                 if task.control.is_cancelled or 0 < task.control.deadline <= now:
                     break
                 tickets.append(task.ticket)
@@ -214,8 +214,8 @@ class Companion(Part):
         self._others = []
         if not self.control.is_cancelled:
             now = perf_counter_ns()
-            found = self._executor.take_along(self._batches.most - 1, choose)
-            self._others = cast("list[Companion]", found)
+            found = self._executor.coalesce(self._batches.most - 1, choose)
+            self._others = cast("list[CoalescedPart]", found)
         for member in (self, *self._others):
             member._accompanied = bool(self._others)
         return [cast("Ticket", other.ticket) for other in self._others]
@@ -229,7 +229,7 @@ class Companion(Part):
             self.control.cancel()
         return super().cancel()
 
-    def done(self, error: BaseException | None) -> None:
+    def conclude(self, error: BaseException | None) -> BaseException | None:
         """The inference has ended, and so have the others of its batch."""
         batch, self._batch = self._batch, None
         others, self._others = self._others, []
@@ -240,8 +240,8 @@ class Companion(Part):
         for other in others:
             other._instance = None
             other.control.began, other.control.ended = self.control.began, self.control.ended
-            self._executor.tell(other, error)
+            other.complete(error)
         self._accompanied = False
         if self._dropped and error is None:
             error = CancelledError("The inference was cancelled while it ran in a batch.")
-        super().done(error)
+        return super().conclude(error)
