@@ -46,7 +46,7 @@ class Folder:
         if self.path is not None:
             try:
                 self._descriptor = _open_folder(self.path)
-                weakref.finalize(self, os.close, self._descriptor)
+                weakref.finalize(self, os.close, self._descriptor).atexit = False  # threads that end use it then
             except OSError as error:
                 log.warning("folder %s cannot be used, nothing is cached there: %s", self.path, error)
 
