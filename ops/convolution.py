@@ -23,6 +23,8 @@ UNROLL = 4
 # One row per column tile of the output: byte offset of its first input block in the source, number of input blocks,
 # byte offset of its weights, its first output block. Groups differ in the first three only.
 COLUMN_TILE = record(source="i8", blocks="i8", weights="i8", block="i8")
+_SOURCE, _BLOCKS, _WEIGHTS, _BLOCK = (8 * i for i in range(4))
+_TILE_BYTES = COLUMN_TILE.itemsize
 
 ARGUMENTS = record(
     source="i8", source_batch="i8", source_block="i8", source_row="i8",
@@ -63,14 +65,14 @@ def convolution(rows: int, columns: int, unroll: int, step: int, activation: str
         items = a.batch * chunks * a.column_tile_count
         weight_row = a.kernel_width * a.steps * unroll * columns * VECTOR_BYTES
         for item in range(items * thread // threads, items * (thread + 1) // threads):
-            column_tile = a.column_tiles + item % a.column_tile_count * 32
+            column_tile = a.column_tiles + item % a.column_tile_count * _TILE_BYTES
             image, chunk = item // a.column_tile_count // chunks, item // a.column_tile_count % chunks
-            block = simd.load_i64(column_tile + 24)
-            blocks = simd.load_i64(column_tile + 8)
-            source = a.source + image * a.source_batch + simd.load_i64(column_tile)
+            block = simd.load_i64(column_tile + _BLOCK)
+            blocks = simd.load_i64(column_tile + _BLOCKS)
+            source = a.source + image * a.source_batch + simd.load_i64(column_tile + _SOURCE)
             target = a.target + image * a.target_batch + block * a.target_block
             residual = a.residual + image * a.residual_batch + block * a.residual_block
-            weights = a.weights + simd.load_i64(column_tile + 16)
+            weights = a.weights + simd.load_i64(column_tile + _WEIGHTS)
             # The next column tile's weights: each of the first tiles asks for a part of them.
             bodies = blocks * a.kernel_height * a.kernel_width * a.steps
             ahead, fetched = weights + bodies * unroll * columns * VECTOR_BYTES, bodies * lines * LINE

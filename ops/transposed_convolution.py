@@ -24,6 +24,10 @@ PHASE_TILE = record(
     source="i8", blocks="i8", weights="i8", block="i8", phase_y="i8", phase_x="i8", top="i8",
     kernel_height="i8", kernel_width="i8", height="i8", width="i8",
 )  # fmt: skip
+(_SOURCE, _BLOCKS, _WEIGHTS, _BLOCK, _PHASE_Y, _PHASE_X, _TOP, _KERNEL_HEIGHT, _KERNEL_WIDTH, _HEIGHT, _WIDTH) = (
+    8 * i for i in range(11)
+)
+_TILE_BYTES = PHASE_TILE.itemsize
 
 ARGUMENTS = record(
     source="i8", source_batch="i8", source_block="i8", source_row="i8",
@@ -54,25 +58,25 @@ def transposed_convolution(rows: int, columns: int) -> Kernel:
         items = a.batch * chunks * a.tile_count
         step = a.stride_width * VECTOR_BYTES
         for item in range(items * thread // threads, items * (thread + 1) // threads):
-            entry = a.tiles + item % a.tile_count * 88
+            entry = a.tiles + item % a.tile_count * _TILE_BYTES
             image, chunk = item // a.tile_count // chunks, item // a.tile_count % chunks
-            blocks, block = simd.load_i64(entry + 8), simd.load_i64(entry + 24)
-            phase_y, phase_x = simd.load_i64(entry + 32), simd.load_i64(entry + 40)
-            kernel_height, kernel_width = simd.load_i64(entry + 56), simd.load_i64(entry + 64)
-            height, width = simd.load_i64(entry + 72), simd.load_i64(entry + 80)
-            source = a.source + image * a.source_batch + simd.load_i64(entry)
+            blocks, block = simd.load_i64(entry + _BLOCKS), simd.load_i64(entry + _BLOCK)
+            phase_y, phase_x = simd.load_i64(entry + _PHASE_Y), simd.load_i64(entry + _PHASE_X)
+            kernel_height, kernel_width = simd.load_i64(entry + _KERNEL_HEIGHT), simd.load_i64(entry + _KERNEL_WIDTH)
+            height, width = simd.load_i64(entry + _HEIGHT), simd.load_i64(entry + _WIDTH)
+            source = a.source + image * a.source_batch + simd.load_i64(entry + _SOURCE)
             target = a.target + image * a.target_batch + block * a.target_block
             target += phase_y * a.target_row + phase_x * VECTOR_BYTES
             residual = a.residual + image * a.residual_batch + block * a.residual_block
             residual += phase_y * a.residual_row + phase_x * VECTOR_BYTES
-            weights = a.weights + simd.load_i64(entry + 16)
+            weights = a.weights + simd.load_i64(entry + _WEIGHTS)
             weight_row = kernel_width * LANES * columns * VECTOR_BYTES
             for t in range(chunk * a.chunk, min(tiles, chunk * a.chunk + a.chunk)):
                 y, x = t // tiles_x, t % tiles_x * rows
                 if y >= height or x >= width:
                     continue
                 left = min(x, width - rows)
-                top = y + simd.load_i64(entry + 48)
+                top = y + simd.load_i64(entry + _TOP)
                 first, last = 0, kernel_height
                 if top < 0:
                     first = min(last, (-top + a.dilation_height - 1) // a.dilation_height)

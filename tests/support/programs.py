@@ -49,7 +49,7 @@ class GuardedProgram:
         missing = [found for found in map(find_lowering, graph.nodes) if isinstance(found, str)]
         assert not missing, missing
         self.graph = graph
-        self.planner = Planner(graph, weights or WeightStore(), threads, exact)
+        self.planner = Planner(graph, weights or WeightStore(), threads, exact, owned=True)
         self.planner.decide()
         if prepare:
             prepare(self.planner)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cpuruntime import passes
 from cpuruntime.graph import Graph
@@ -18,11 +18,12 @@ class Compilation:
 
     Attributes:
         graph: the model as it was read.
-        optimised: the graph after the passes, which loses its constants when it is planned; None for dynamic shapes.
+        optimised: the graph after the passes; None for dynamic shapes.
         settings: parsed.
         topology: the processors that may be used.
         demand: the model's operations and bytes.
         weights: packed constants, shared by all programs of the model.
+        is_shared: whether several models are planned from `optimised`; otherwise it loses its constants when it is.
     """
 
     graph: Graph
@@ -31,6 +32,7 @@ class Compilation:
     topology: Topology
     demand: Demand
     weights: WeightStore
+    is_shared: bool = False
 
     @classmethod
     def of(cls, graph: Graph, settings: Settings, topology: Topology | None = None) -> Compilation:
@@ -45,7 +47,3 @@ class Compilation:
     def is_static(self) -> bool:
         """Whether the shapes of all inputs are known, so that there is one program."""
         return self.optimised is not None
-
-    def clone(self) -> Compilation:
-        """A compilation to plan besides this one: with constants of its own, and the same packed ones."""
-        return replace(self, optimised=self.optimised and self.optimised.clone())

@@ -33,7 +33,7 @@ class Programs:
     """Plans programs and caches them; may be used from several threads.
 
     Args:
-        compilation: the model; one of static shapes is planned at once, and its optimised graph loses its constants.
+        compilation: the model; one of static shapes is planned at once.
         plan: the streams.
 
     Attributes:
@@ -58,7 +58,7 @@ class Programs:
         self._lock = threading.Lock()
         if compilation.optimised is not None:
             shapes = tuple(value.static_shape for value in graph.inputs)
-            self._cached[shapes] = self._planned(graph, compilation.optimised)
+            self._cached[shapes] = self._planned(graph, compilation.optimised, not compilation.is_shared)
 
     def of(self, shapes: Shapes) -> Program:
         """The program for inputs of these shapes, planned when they are new; the least recently used is evicted."""
@@ -84,19 +84,20 @@ class Programs:
         with self._lock:
             return self._weights.nbytes
 
-    def _planned(self, graph: Graph, optimised: Graph) -> Program:
+    def _planned(self, graph: Graph, optimised: Graph, owned: bool = True) -> Program:
         """The program of a graph of static shapes, given before and after the passes."""
         split = by_sample(graph, optimised)
-        return self.plan(optimised) if split is None else self.plan(*split)
+        return self.plan(optimised, owned=owned) if split is None else self.plan(*split)
 
-    def plan(self, optimised: Graph, samples: int = 1) -> Program:
+    def plan(self, optimised: Graph, samples: int = 1, owned: bool = True) -> Program:
         """A new program with the model's weights for the model's streams; it is not cached.
 
         Args:
             optimised: a graph after the passes, of static shapes.
             samples: the program does what the graph says for each of so many samples.
+            owned: whether the graph is used up: it loses its constants.
         """
-        planner = Planner(optimised, self._weights, self._streams.threads, self._exact, self._tuner)
+        planner = Planner(optimised, self._weights, self._streams.threads, self._exact, self._tuner, owned)
         planner.plan()
         with CompileProgress() as progress:
             program = Program(planner, progress, samples)

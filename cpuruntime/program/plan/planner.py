@@ -17,15 +17,23 @@ from cpuruntime.program.plan.weights import WeightStore
 class Planner(Emitter):
     """Plans one graph for streams of `threads` threads.
 
+    The graph stays as it is, and no step refers to the arrays of its constants. With `owned` the planner uses it up
+    instead: each constant is dropped from it after its last reader, so that memory does not hold all of them twice.
     With `exact` results are as exact as by direct computation: methods of Winograd and Strassen are not used. Where
     candidates are close, `tuner` decides; without one the estimate does.
     """
 
     def __init__(
-        self, graph: Graph, weights: WeightStore, threads: int = 1, exact: bool = False, tuner: Chooser | None = None
+        self,
+        graph: Graph,
+        weights: WeightStore,
+        threads: int = 1,
+        exact: bool = False,
+        tuner: Chooser | None = None,
+        owned: bool = False,
     ) -> None:
         super().__init__(weights, threads, tuner)
-        self.graph = graph
+        self.graph = graph = graph if owned else graph.clone()
         self._exact = exact
         self._is_decided = False
         self._outputs = {value: index for index, value in reversed(list(enumerate(graph.outputs)))}
@@ -41,11 +49,7 @@ class Planner(Emitter):
         self._is_decided = True
 
     def plan(self) -> list[Step | FallbackStep]:
-        """Decides unless that is done; emits the steps of all nodes, then copies to outputs not written in place.
-
-        Constants are dropped from the graph after the last node that reads them, so that memory does not hold all of
-        them twice.
-        """
+        """Decides unless that is done; emits the steps of all nodes, then copies to outputs not written in place."""
         if not self._is_decided:
             self.decide()
         last_reader = {value: node for node in self.graph.nodes for value in node.inputs if value is not None}

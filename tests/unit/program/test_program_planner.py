@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+import weakref
+from collections.abc import Hashable, Sequence
 
+import numpy as np
 import onnx
 import pytest
 from support.graphs import Builder
@@ -116,14 +119,65 @@ def test_a_constant_may_be_an_output() -> None:
     assert addresses(planner.steps[1], "source")[0].storage.place is Place.FIXED
 
 
-def test_constants_leave_the_graph_once_they_are_packed() -> None:
-    b = Builder()
-    c = b.weights(4)
-    graph = passes.run(b.graph(b("Add", b("Mul", b.input(3, 4), c), c), c))
-    constants = [v for node in graph.nodes for v in node.inputs if v is not None and v.constant is not None]
-    Planner(graph, WeightStore()).plan()
-    kept = {v.name for v in constants if v.constant is not None}
-    assert kept <= {c.name}
+def sums(outputs: int = 0) -> tuple[Graph, list[weakref.ref[np.ndarray]]]:
+    """A graph that adds a constant three times, returns the first ones, too, and holds the only references to them."""
+    arrays = [np.full(4, number, np.float32) for number in range(3)]
+    x = value = Value("x", Type.f32, (3, 4))
+    constants = [Value.of(f"c{index}", array) for index, array in enumerate(arrays)]
+    nodes = []
+    for constant in constants:
+        total = Value(f"plus {constant.name}", Type.f32, (3, 4))
+        nodes.append(Node("Add", total.name, [value, constant], [total], {}, "", 13))
+        value = total
+    graph = Graph("sums", [x], [value, *constants[:outputs]], nodes)
+    return graph, [weakref.ref(array) for array in arrays]
+
+
+class Watching(WeightStore):
+    """Notes which arrays are in memory whenever one is packed."""
+
+    def __init__(self, arrays: list[weakref.ref[np.ndarray]]) -> None:
+        super().__init__()
+        self.alive: list[list[bool]] = []
+        self._arrays = arrays
+
+    def constant(self, key: Hashable, array: np.ndarray, padding: int = 0) -> Address:
+        self.alive.append([array() is not None for array in self._arrays])
+        return super().constant(key, array, padding)
+
+
+def test_constants_of_a_graph_that_is_used_up_are_released_one_after_the_other() -> None:
+    graph, arrays = sums()
+    weights = Watching(arrays)
+    steps = Planner(graph, weights, owned=True).plan()
+    assert weights.alive == [[True, True, True], [False, True, True], [False, False, True]]
+    assert [array() for array in arrays] == [None] * 3
+    assert len(steps) == len(graph.nodes)
+
+
+def test_constants_that_are_results_stay_in_a_graph_that_is_used_up() -> None:
+    graph, arrays = sums(outputs=1)
+    Planner(graph, weights := WeightStore(), owned=True).plan()
+    weights.forget_sources()
+    assert [array() is not None for array in arrays] == [True, False, False]
+
+
+def test_planning_leaves_the_callers_graph_as_it_is() -> None:
+    graph, arrays = sums()
+    before = str(graph)
+    first, second = (Planner(graph, WeightStore()).plan() for _ in range(2))
+    assert str(graph) == before
+    assert [array() is not None for array in arrays] == [True] * 3
+    assert [step.node.name for step in first] == [step.node.name for step in second]
+
+
+def test_steps_keep_no_constants_in_memory() -> None:
+    graph, arrays = sums()
+    planner = Planner(graph, WeightStore())
+    planner.plan()
+    del graph
+    gc.collect()
+    assert [array() for array in arrays] == [None] * 3
 
 
 def test_a_node_without_a_kernel_falls_back_with_the_reason() -> None:
@@ -179,7 +233,7 @@ def test_a_method_is_chosen_once_before_layouts_and_not_on_construction() -> Non
         y = b("Conv", y, b.weights(2 * LANES, 2 * LANES, 3, 3), pads=[1, 1, 1, 1])
     tuner = Undecided()
     graph = passes.run(b.graph(b("Softmax", y)))
-    planner = Planner(graph, TrialWeights(), tuner=tuner)
+    planner = Planner(graph, TrialWeights(), tuner=tuner, owned=True)
     assert tuner.methods == []
     planner.plan()
     convolutions = [node for node in graph.nodes if node.op_type == "Conv"]

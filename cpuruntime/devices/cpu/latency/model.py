@@ -61,7 +61,8 @@ def _measured(compilation: Compilation, setups: Sequence[StreamSetup]) -> Latenc
     settings, is_static = compilation.settings, compilation.is_static
     target = int(settings.value("LATENCY_TARGET_MS") * 1e6)
     measured = []
-    for model in [CpuModel(compilation.clone(), setup) for setup in setups]:
+    shared = replace(compilation, is_shared=True)
+    for model in [CpuModel(shared, setup) for setup in setups]:
         sizes = [stream.threads for stream in model.executor.streams]
         service = target // 2
         if is_static:

@@ -120,7 +120,7 @@ def _measure(compilation: Compilation, plans: Sequence[StreamPlan], budget: floa
         models = []
         for plan in plans:
             placed = around(plan, compilation.settings, compilation.topology, holders)
-            model = CpuModel(compilation.clone(), StreamSetup(placed))
+            model = CpuModel(compilation, StreamSetup(placed))
             stack.callback(model.executor.stop)
             models.append(model)
         requests = [[model.create_request() for _ in model.executor.streams] for model in models]

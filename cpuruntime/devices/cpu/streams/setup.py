@@ -60,7 +60,7 @@ def set_up_streams(
     is_asked = settings.value("STREAMS_CALIBRATION_MS") and not why_not_calibrated(settings, compilation.is_static)
     if calibrate and is_asked:
         left, _ = unreserved(topology, ledger.holders() if ledger else ())
-        sizes = calibrate(replace(compilation, topology=left))
+        sizes = calibrate(replace(compilation, topology=left, is_shared=True))
     planner = partial(plan_streams, settings, demand=compilation.demand, sizes=sizes)
     with ledger.open() if ledger else nullcontext(EMPTY) as snapshot:
         plan, lease = place(planner, settings, topology, snapshot, compilation.graph.name if leasing else None)
