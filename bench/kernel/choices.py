@@ -11,7 +11,7 @@ from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.weights import WeightStore
 from cpuruntime.program.tuning.trial import Workbench, create_trial
-from cpuruntime.program.tuning.tuner import alternate, is_far
+from cpuruntime.program.tuning.tuner import is_far, time_runs
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Judge:
             trials = [create_trial(node, threads) for _ in candidates]
             for trial, candidate in zip(trials, candidates):
                 emit(trial, candidate.choice)
-            seconds = alternate({i: self._workbench.prepare(trial) for i, trial in enumerate(trials)})
+            seconds = time_runs({i: self._workbench.prepare(trial) for i, trial in enumerate(trials)})
             self.choices[key] = Choice(node.where, query, candidates, [seconds[i] for i in range(len(candidates))])
         return estimated(candidates)
 

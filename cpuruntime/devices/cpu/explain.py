@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from cpuruntime.devices.cpu.programs import Programs
 from cpuruntime.devices.cpu.request import CpuRequest
 from cpuruntime.devices.explanation import Row
+from cpuruntime.host.timing import alternate
 from cpuruntime.program.plan.candidate import Comparison
 from cpuruntime.program.plan.step import FallbackStep, Step
 from cpuruntime.program.program import Instance, Program, is_small
@@ -113,10 +113,14 @@ def measure_steps(request: MeasuringRequest, program: Program) -> list[float]:
         array = request.input_array(index, shape)
         if array.dtype.kind == "f":
             array[...] = generator.standard_normal(shape)
-    request.run()
     times: list[np.ndarray] = []
-    begin = time.perf_counter()
-    while len(times) < FEWEST or (len(times) < MOST and time.perf_counter() - begin < ENOUGH_SECONDS):
+
+    def run() -> float:
         request.run()
         times.append(request.step_times)
+        return float(times[-1].sum())
+
+    run()
+    times.clear()
+    alternate([run], ENOUGH_SECONDS, MOST, FEWEST)
     return [statistics.median(column) * 1e-9 for column in np.array(times).T.tolist()]

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from cpuruntime.compiler import build
 from cpuruntime.graph import Graph, Node
 from cpuruntime.host.caches import caches
+from cpuruntime.host.timing import alternate
 from cpuruntime.program.plan.candidate import Candidate, Chosen, Query, T, compared, estimated
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.tuning.decisions import Decision, Decisions, decisions
@@ -30,9 +31,9 @@ MOST = 5
 """How many candidates are measured at most, a few milliseconds each."""
 SMALL = 80_000
 """Steps of about 10 us are not worth measuring."""
-ROUNDS = 5
+ROUNDS, FEWEST_ROUNDS = 5, 2
 ENOUGH_SECONDS = 0.05
-"""A comparison ends after the second round when it has taken so long."""
+"""A comparison ends after its fewest rounds when it has taken so long."""
 DROPPED = 1.25
 """A candidate that took so many times what the fastest took is not measured again."""
 MARGIN = 0.97
@@ -139,27 +140,20 @@ class Tuner:
             missing = len({kernel for kernel in kernels_of(trial) if not kernel.is_compiled})
             if missing * COMPILE_SECONDS <= self._left - (self._clock() - begin):
                 runs[index] = self._run_of(trial)
-        seconds = alternate(runs, self._clock) if len(runs) > 1 else {}
+        seconds = time_runs(runs, self._clock) if len(runs) > 1 else {}
         self._left -= self._clock() - begin
         log.debug("%s: %s", node.where, {candidates[i].name: round(1e6 * s, 1) for i, s in seconds.items()})
         return [seconds.get(index) for index in range(len(candidates))]
 
 
-def alternate(runs: dict[int, Callable[[], float]], clock: Callable[[], float] = time.perf_counter) -> dict[int, float]:
+def time_runs(
+    runs: dict[int, Callable[[], float]], clock: Callable[[], float] = time.perf_counter
+) -> dict[int, float]:
     """Seconds of each run: the second best of those measured, so that neither luck nor disturbances count."""
-    begin = clock()
     for run in runs.values():
         run()  # only brings memory and code
-    samples: dict[int, list[float]] = {index: [] for index in runs}
-    going = list(runs)
-    for turn in range(ROUNDS):
-        for index in going:
-            samples[index].append(runs[index]())
-        fastest = min(min(found) for found in samples.values())
-        going = [index for index in going if min(samples[index]) <= DROPPED * fastest]
-        if turn and (len(going) == 1 or clock() - begin > ENOUGH_SECONDS):
-            break
-    return {index: sorted(found)[:2][-1] for index, found in samples.items()}
+    samples = alternate(list(runs.values()), ENOUGH_SECONDS, ROUNDS, FEWEST_ROUNDS, DROPPED, clock)
+    return {index: sorted(found)[:2][-1] for index, found in zip(runs, samples)}
 
 
 def create_tuner(budget: float, processor: str, graph: Graph) -> Tuner | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from statistics import median
 
@@ -20,6 +21,7 @@ from cpuruntime.devices.cpu.streams.setup import StreamSetup
 from cpuruntime.hints import StreamPlan, StreamSizes, alternatives, has_one_stream
 from cpuruntime.host.ledger import Ledger
 from cpuruntime.host.processor import processor_name
+from cpuruntime.host.timing import alternate
 from cpuruntime.store import cache_folder
 
 ROUNDS = 8
@@ -28,8 +30,8 @@ ROUNDS = 8
 SHORTEST = 0.005
 """Seconds of a slice, at least; a slice also has at least one inference of each stream."""
 
-HOPELESS = 0.85
-"""A candidate below this share of the best one is not measured again."""
+HOPELESS = 1.18
+"""A candidate that takes so many times what the best one takes for an inference is not measured again."""
 
 MARGIN = 1.02
 """Other streams must be faster than the rules' by this factor: smaller differences vary between runs of a program."""
@@ -113,7 +115,6 @@ def _shape(plan: StreamPlan) -> str:
 
 def _measure(compilation: Compilation, plans: Sequence[StreamPlan], budget: float) -> list[float]:
     """Inferences per second of each plan, the median of its slices."""
-    slices: list[list[float]] = [[] for _ in plans]
     slice_seconds = max(SHORTEST, budget / ROUNDS / len(plans))
     holders = Ledger().holders()
     with ExitStack() as stack:
@@ -127,15 +128,14 @@ def _measure(compilation: Compilation, plans: Sequence[StreamPlan], budget: floa
         infer = _one_by_one if has_one_stream(compilation.settings) else all_at_once
         for own in requests:
             all_at_once(own, 0)
-        end = time.perf_counter() + budget
-        for turn in range(ROUNDS):
-            if turn and time.perf_counter() >= end:
-                break
-            rates = [median(own) if own else 0.0 for own in slices]
-            for own, rate, found in zip(requests, rates, slices):
-                if rate >= HOPELESS * max(rates):
-                    found.append(infer(own, slice_seconds))
-    return [median(own) for own in slices]
+        runs = [partial(seconds_of_one, infer, own, slice_seconds) for own in requests]
+        samples = alternate(runs, budget, ROUNDS, hopeless=HOPELESS)
+    return [1 / median(own) for own in samples]
+
+
+def seconds_of_one(infer: Callable[..., float], requests: Sequence[CpuRequest], seconds: float) -> float:
+    """Seconds that one inference takes of the time of all streams, by a measurement of so many seconds."""
+    return 1 / infer(requests, seconds)
 
 
 def _one_by_one(requests: Sequence[CpuRequest], seconds: float) -> float:
