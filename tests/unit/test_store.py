@@ -53,6 +53,19 @@ def test_what_is_written_is_read(folder: Folder, path: Path) -> None:
     assert mode(path / "a") == 0o600
 
 
+def test_the_folder_is_usable_until_the_process_has_ended(path: Path) -> None:
+    script = f"""
+import atexit
+from pathlib import Path
+from cpuruntime.store import Folder
+made = []
+atexit.register(lambda: made[0].publish("a", b"late"))
+made.append(Folder(Path({str(path)!r})))
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).resolve().parents[2])
+    assert Folder(path).read("a") == b"late"
+
+
 def test_parents_are_private_whatever_the_umask(path: Path) -> None:
     before = os.umask(0)
     try:
