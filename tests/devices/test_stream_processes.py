@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -47,31 +46,18 @@ def check(executor):
     assert all(task.wait(30) for task in tasks)
     assert [task.errors for task in tasks] == [[None]] * len(tasks), [task.errors for task in tasks]
 
-LONG = 2_000  # steps of 10 ms
+LONG = 20_000  # steps of 10 ms: nobody waits for their end
 """
 
 
-def run(script: str, limit: float = 20) -> subprocess.CompletedProcess[str]:
-    """Runs a script; fails when its time after printing "end" exceeds `limit` seconds, to say nothing of a hang."""
-    process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-X", "faulthandler", "-c", PREAMBLE + script],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    guard = threading.Timer(60, process.kill)
+def run(script: str) -> subprocess.CompletedProcess[str]:
+    """Runs a script; kills it when it takes longer than any of them can, but less than LONG."""
+    line = [sys.executable, "-W", "error", "-X", "faulthandler", "-c", PREAMBLE + script]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    guard = threading.Timer(100, process.kill)
     guard.start()
-    with process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        output, end = "", None
-        for line in process.stdout:
-            output += line
-            if line == "end\n":
-                end = time.monotonic()
-        errors = process.stderr.read()
+    output, errors = process.communicate()
     guard.cancel()
-    assert end is None or time.monotonic() - end < limit
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
@@ -133,8 +119,7 @@ tasks[-1].wait()
 
 
 def test_a_callback_that_never_returns_delays_the_exit_only_so_long() -> None:
-    done = run(
-        """
+    done = run("""
 base.EXIT_PATIENCE = 0.2
 executor = create_executor(1, 1, pin=False)
 entered = threading.Event()
@@ -144,16 +129,13 @@ def forever():
 Run(Neighbours(4, 1).job).start(executor, forever)
 entered.wait()
 print("end", flush=True)
-""",
-        limit=4,
-    )
+""")
     assert done.returncode == 0
     assert done.stderr == "callbacks had not returned 0.2 seconds after the end of the program: unknown\n"
 
 
 def test_a_stream_that_is_busy_for_long_delays_the_exit_only_so_long() -> None:
-    done = run(
-        """
+    done = run("""
 base.EXIT_PATIENCE = 0.2
 executor = create_executor(1, 1, pin=False)
 entered = threading.Event()
@@ -163,9 +145,7 @@ def forever(stream):
 executor.submit(Call(forever))
 entered.wait()
 print("end", flush=True)
-""",
-        limit=4,
-    )
+""")
     assert done.returncode == 0
     assert done.stderr == "streams were still busy 0.2 seconds after the end of the program\n"
 
@@ -194,18 +174,17 @@ task = Run(work.job)
 executor.submit(task)
 until(lambda: work.begun)
 interrupt_main(0.05)
-start = time.perf_counter()
 try:
     task.wait()
 except KeyboardInterrupt:
-    print("interrupted", time.perf_counter() - start < 10, task.errors)
+    print("interrupted", task.errors)
 executor.cancel(task)
 print(task.wait(30), [type(error).__name__ for error in task.errors])
 check(executor)
 print("end", flush=True)
 """)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "interrupted True []\nTrue ['CancelledError']\nend\n"
+    assert done.stdout == "interrupted []\nTrue ['CancelledError']\nend\n"
 
 
 def test_an_interrupt_withdraws_a_run_that_waits_for_a_stream() -> None:
