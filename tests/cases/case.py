@@ -44,7 +44,7 @@ class Tensor:
         numbers = 2 * random.standard_normal(self.shape)
         if self.high is not None:
             numbers = random.uniform(self.low, self.high, self.shape)
-        return (np.round(numbers / self.step) * self.step if self.step else numbers).astype(self.dtype)
+        return np.asarray(np.round(numbers / self.step) * self.step if self.step else numbers, self.dtype)
 
 
 def constant(values: Any, dtype: Any = np.float32) -> Tensor:

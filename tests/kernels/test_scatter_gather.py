@@ -26,16 +26,6 @@ def places(shape: tuple[int, ...], extent: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(-extent, extent, shape)
 
 
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_gather_elements(axis: int) -> None:
-    x, shape = random_array((4, 5, 6)), (3, 4, 5)
-    where = places(shape, x.shape[axis])
-    expected = np.take_along_axis(x[tuple(slice(None) if a == axis else slice(n) for a, n in enumerate(shape))],
-                                  where, axis)  # fmt: skip
-    found = same_for_threads(program("GatherElements", [x, where], [(np.float32, shape)], axis=axis), x, where)
-    np.testing.assert_array_equal(found, expected)
-
-
 def test_scatter_elements_applies_updates_in_order() -> None:
     x, where, updates = random_array((3, 7)), places((3, 20), 7), random_array((3, 20), seed=1)
     expected = x.copy()
@@ -44,19 +34,6 @@ def test_scatter_elements_applies_updates_in_order() -> None:
     found = same_for_threads(program("ScatterElements", [x, where, updates], [(np.float32, x.shape)], axis=1),
                              x, where, updates)  # fmt: skip
     np.testing.assert_array_equal(found, expected)
-
-
-@pytest.mark.parametrize("depth", [1, 2, 3])
-def test_tuples(depth: int) -> None:
-    x = random_array((5, 6, 7))
-    where = np.stack([places((4, 3), extent, seed=i) for i, extent in enumerate(x.shape[:depth])], -1)
-    slices = x[tuple(np.moveaxis(where, -1, 0))]
-    gather = program("GatherND", [x, where], [(np.float32, slices.shape)])
-    np.testing.assert_array_equal(same_for_threads(gather, x, where), slices)
-    updates, expected = random_array(slices.shape, seed=1), x.copy()
-    np.add.at(expected, tuple(np.moveaxis(where, -1, 0)), updates)
-    scatter = program("ScatterND", [x, where, updates], [(np.float32, x.shape)], reduction="add")
-    np.testing.assert_allclose(same_for_threads(scatter, x, where, updates), expected, 1e-6, 1e-6)
 
 
 @pytest.mark.parametrize("largest", [0, 1])
@@ -70,30 +47,6 @@ def test_top_k_with_ties_and_nan(largest: int, k: int) -> None:
     shape = (3, k, 4)
     planned = program("TopK", [x, count], [(np.float32, shape), (np.int64, shape)], axis=1, largest=largest)
     np.testing.assert_array_equal(same_for_threads(planned, x), expected)
-
-
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_running_sums(axis: int) -> None:
-    x = random_array((3, 9, 5))
-    planned = program("CumSum", [x, Value.of("axis", np.array(axis))], [(np.float32, x.shape)])
-    np.testing.assert_allclose(same_for_threads(planned, x), np.cumsum(x, axis), 1e-5, 1e-5)
-
-
-@pytest.mark.parametrize("k", [-3, 0, 2])
-def test_triangles(k: int) -> None:
-    x = random_array((2, 5, 6))
-    upper, lower = (
-        program("Trilu", [x, Value.of("k", np.array(k))], [(np.float32, x.shape)], upper=side) for side in (1, 0)
-    )
-    np.testing.assert_array_equal(same_for_threads(upper, x), np.triu(x, k))
-    np.testing.assert_array_equal(same_for_threads(lower, x), np.tril(x, k))
-
-
-def test_one_hot() -> None:
-    where, values = places((4, 5), 7), np.array([2, 9], np.float32)
-    planned = program("OneHot", [where, Value.of("depth", np.array(7)), values], [(np.float32, (4, 7, 5))], axis=1)
-    expected = np.where((where % 7)[:, None] == np.arange(7)[:, None], np.float32(9), np.float32(2))
-    np.testing.assert_array_equal(same_for_threads(planned, where, values), expected)
 
 
 def test_sampling_at_the_pixels_is_the_image() -> None:

@@ -82,41 +82,10 @@ def test_a_resize_without_a_kernel_falls_back() -> None:
     compare(n.model(), fallbacks=["Resize", "Resize"], tolerance=1e-4)
 
 
-TRANSPOSED: dict[str, tuple[tuple[int, ...], int, Any, dict[str, Any]]] = {
-    "U-Net's": ((1, 32, 6, 7), 16, 2, dict(strides=[2, 2])),
-    "DCGAN's": ((2, 20, 4, 5), 19, 4, dict(strides=[2, 2], pads=[1, 1, 1, 1])),
-    "to one image": ((1, 40, 1, 1), 33, 4, {}),
-    "output padding": ((1, 17, 6, 5), 18, 3, dict(strides=[2, 2], pads=[1, 1, 1, 1], output_padding=[1, 1])),
-    "stride 1": ((1, 19, 7, 7), 20, 3, dict(pads=[1, 1, 1, 1])),
-    "stride beyond the kernel": ((1, 5, 4, 3), 21, 2, dict(strides=[3, 5])),
-    "dilated": ((1, 6, 5, 6), 7, 3, dict(strides=[2, 3], dilations=[3, 2], pads=[2, 1, 0, 3])),
-    "dilated by the stride": ((1, 6, 5, 6), 7, 2, dict(strides=[2, 2], dilations=[2, 4])),
-    "uneven": ((2, 18, 5, 9), 40, (1, 4), dict(strides=[1, 2], pads=[0, 3, 0, 1])),
-    "more padding than kernel": ((1, 4, 6, 6), 3, 2, dict(pads=[3, 2, 1, 0])),
-    "grouped": ((1, 24, 5, 4), 36, 3, dict(group=4, strides=[2, 2])),
-    "groups of blocks": ((1, 64, 5, 4), 32, 3, dict(group=2, strides=[2, 2])),
-    "depthwise": ((1, 21, 6, 5), 21, 4, dict(group=21, strides=[2, 2], pads=[1, 1, 1, 1])),
-    "auto_pad SAME_UPPER": ((1, 6, 5, 6), 7, 3, dict(strides=[2, 3], auto_pad="SAME_UPPER")),
-    "auto_pad VALID": ((1, 6, 5, 6), 7, 3, dict(strides=[2, 3], auto_pad="VALID")),
-    "output shape": ((1, 6, 5, 6), 7, 3, dict(strides=[2, 2], output_shape=[10, 12])),
-    "signal": ((2, 12, 20), 10, (4,), dict(strides=[2], pads=[1, 1])),
-    "wide signal": ((1, 40, 9), 20, (16,), dict(strides=[8], pads=[4, 4])),
-}
-
-
 def transposed(n: Net, x: str, channels: int, out: int, kernel: Any, group: int = 1, **more: Any) -> str:
     window = (kernel, kernel) if isinstance(kernel, int) else kernel
     weights = n.weights(channels, out // group, *window), n.weights(out)
     return n("ConvTranspose", x, *weights, group=group, **more)
-
-
-@pytest.mark.parametrize("case", TRANSPOSED)
-def test_transposed_convolution(case: str) -> None:
-    shape, out, kernel, options = TRANSPOSED[case]
-    n = Net()
-    n.output(transposed(n, n.input(*shape), shape[1], out, kernel, **options))
-    model = n.model()
-    compare(model, config={"INFERENCE_NUM_THREADS": 2})
 
 
 def test_transposed_convolution_with_all_that_can_be_fused() -> None:
@@ -150,22 +119,6 @@ def recurrent(
     r = n.constant(n.random.standard_normal((directions, gates * units, units)) / units**0.5)
     b = n.weights(directions, 2 * gates * units) if bias else ""
     return n.many(3 if op_type == "LSTM" else 2, op_type, x, w, r, b, "", *states, hidden_size=units, **more)
-
-
-@pytest.mark.parametrize("op_type", ["LSTM", "GRU", "RNN"])
-@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
-@pytest.mark.parametrize(("batch", "units"), [(1, 16), (3, 20), (6, 70)])
-def test_recurrent_layers(op_type: str, direction: str, batch: int, units: int) -> None:
-    n = Net()
-    directions = 2 if direction == "bidirectional" else 1
-    x, state = n.input(7, batch, 9), n.input(directions, batch, units)
-    cell = [n.input(directions, batch, units)] if op_type == "LSTM" else []
-    n.output(*recurrent(n, op_type, x, 9, units, direction=direction))
-    n.output(*recurrent(n, op_type, x, 9, units, state, *cell, bias=False, direction=direction))
-    if op_type == "GRU":
-        n.output(*recurrent(n, op_type, x, 9, units, state, direction=direction, linear_before_reset=1))
-    model = n.model()
-    compare(model, tolerance=1e-5, config={"INFERENCE_NUM_THREADS": 2})
 
 
 def test_recurrent_layers_with_some_results_and_other_activations() -> None:
@@ -240,15 +193,4 @@ def test_space_to_depth(channels: int, size: int) -> None:
     n = Net()
     x = n.input(2, channels, 4 * size, 3 * size)
     n.output(*(n("SpaceToDepth", value, blocksize=size) for value in (x, n.conv(x, channels, channels, 1))))
-    compare(n.model())
-
-
-@pytest.mark.parametrize("last", [0, 1])
-def test_places_of_extremes(last: int) -> None:
-    n = Net()
-    x = n("Round", n.input(3, 21, 5, 37))
-    for axis, keepdims in ((0, 1), (1, 0), (-1, 1), (2, 0)):
-        for op_type in ("ArgMax", "ArgMin"):
-            n.output(n(op_type, x, axis=axis, keepdims=keepdims, select_last_index=last))
-    n.output(n("ArgMax", n.input(7), axis=0, select_last_index=last))
     compare(n.model())

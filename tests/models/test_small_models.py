@@ -71,37 +71,6 @@ def test_epilogues(activation: str) -> None:
     compare(n.model())
 
 
-POOLS = {
-    "tight": dict(kernel_shape=[2, 2], strides=[2, 2]),
-    "overlapping": dict(kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
-    "uneven": dict(kernel_shape=[2, 5], strides=[1, 3], pads=[0, 2, 1, 3]),
-    "ceil": dict(kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1),
-    "ceil, padded": dict(kernel_shape=[3, 2], strides=[3, 2], pads=[1, 0, 1, 1], ceil_mode=1),
-    "whole image": dict(kernel_shape=[10, 11]),
-}
-
-
-@pytest.mark.parametrize("case", POOLS)
-@pytest.mark.parametrize("channels", [16, 21])
-def test_pool(case: str, channels: int) -> None:
-    n = Net()
-    x = n.input(2, channels, 10, 11)
-    n.output(n("MaxPool", x, **POOLS[case]), n("AveragePool", x, **POOLS[case]))
-    n.output(n("AveragePool", x, count_include_pad=1, **POOLS[case]))
-    n.output(n("GlobalAveragePool", x), n("GlobalMaxPool", x))
-    compare(n.model())
-
-
-def test_pools_of_signals_and_dilated_ones() -> None:
-    n = Net(opset=19)
-    x, image = n.input(2, 7, 25), n.input(1, 5, 12, 13)
-    n.output(n("MaxPool", x, kernel_shape=[3], strides=[2], pads=[1, 0]), n("AveragePool", x, kernel_shape=[4]))
-    n.output(n("GlobalAveragePool", x), n("MaxPool", x, kernel_shape=[3], dilations=[4]))
-    n.output(n("MaxPool", image, kernel_shape=[2, 3], dilations=[3, 2], pads=[1, 2, 0, 2]))
-    n.output(n("AveragePool", image, kernel_shape=[2, 2], dilations=[2, 3]))
-    compare(n.model())
-
-
 @pytest.mark.parametrize("pads", [[0, 0, 1, 2, 0, 0, 3, 0], [0, 1, 0, 0, 1, 2, 0, 0], [0, 0, 3, 3, 0, 0, 3, 3]])
 def test_pad_before_a_convolution(pads: list[int]) -> None:
     n = Net()
@@ -130,13 +99,6 @@ def test_softmax(axis: int) -> None:
     compare(n.model())
 
 
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_softmax_of_old_models_runs_over_all_later_axes(axis: int) -> None:
-    n = Net(opset=11)
-    n.output(n("Softmax", n.input(3, 4, 5), axis=axis))
-    compare(n.model())
-
-
 @pytest.mark.parametrize("rows", [(1, 30), (7, 30), (2, 5, 30), (2, 3, 4, 30)])
 def test_fully_connected(rows: tuple[int, ...]) -> None:
     n = Net()
@@ -144,21 +106,6 @@ def test_fully_connected(rows: tuple[int, ...]) -> None:
     y = n("Relu", n("Add", n("MatMul", x, n.weights(30, 45)), n.weights(45)))
     z = n("MatMul", y, n.weights(45, 30))
     n.output(n("Tanh", n("Add", z, x)))
-    compare(n.model())
-
-
-@pytest.mark.parametrize("transposed", [(0, 0), (0, 1), (1, 0), (1, 1)])
-def test_gemm(transposed: tuple[int, int]) -> None:
-    a, b = transposed
-    n = Net()
-    x = n.input(*((20, 6) if a else (6, 20)))
-    options = dict(transA=a, transB=b)
-    w = n.weights(*((33, 20) if b else (20, 33)))
-    n.output(n("Gemm", x, w, n.weights(33), alpha=0.5, beta=2.0, **options))
-    n.output(n("Gemm", x, w, n.weights(6, 1), **options), n("Gemm", x, w, n.constant(3.0), **options))
-    n.output(n("Gemm", x, w, **options))
-    other = n.input(*((33, 20) if b else (20, 33)))
-    n.output(n("Gemm", x, other, n.input(6, 33), alpha=2.0, **options))
     compare(n.model())
 
 

@@ -31,25 +31,6 @@ def test_convolution(case: str) -> None:
     compare(n.model(), config={"INFERENCE_NUM_THREADS": 2})
 
 
-@pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
-@pytest.mark.parametrize(
-    "options",
-    [
-        dict(kernel_shape=[2, 2, 2], strides=[2, 2, 2]),
-        dict(kernel_shape=[3, 3, 3], strides=[2, 2, 1], pads=[1] * 6),
-        dict(kernel_shape=[1, 3, 2], pads=[0, 1, 0, 0, 1, 1]),
-        dict(kernel_shape=[3, 3, 3], strides=[2, 2, 2], ceil_mode=1),
-    ],
-)
-def test_pools(op: str, options: dict[str, Any]) -> None:
-    n = Net()
-    x = n.input(2, 5, 6, 7, 8)
-    n.output(n(op, x, **options))
-    if op == "AveragePool":
-        n.output(n(op, x, count_include_pad=1, **options))
-    compare(n.model())
-
-
 def test_a_small_video_network() -> None:
     """Normalisation, activations and residuals end in the convolutions."""
     n = Net()
