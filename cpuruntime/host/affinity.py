@@ -11,9 +11,9 @@ _this_thread = threading.local()
 
 
 def allowed_cpus() -> frozenset[int]:
-    """The processors the calling thread may use, as the user decided: a stream's pinning does not count.
+    """The affinity mask of the calling thread.
 
-    On a thread of a stream's or for its callbacks it is the mask of the thread that made the stream.
+    On a stream's thread or one for callbacks it is the mask of the thread that made the stream, without its pinning.
     """
     inherited: frozenset[int] | None = getattr(_this_thread, "inherited", None)
     if inherited is not None:
@@ -24,14 +24,14 @@ def allowed_cpus() -> frozenset[int]:
 
 
 def is_stream_thread() -> bool:
-    """Whether the calling thread is a stream's or for its callbacks."""
+    """Whether the calling thread is a stream's or one for callbacks."""
     return hasattr(_this_thread, "inherited")
 
 
 def enter_stream(name: str, cpu: int | None, inherited: frozenset[int]) -> str:
-    """Names the calling thread, which now belongs to a stream, and pins it to `cpu`, or if that is None to `inherited`.
+    """Name the calling thread, which now belongs to a stream, and pin it to `cpu`, or to `inherited` if that is None.
 
-    Returns why it could not be pinned, "" when all is as wanted. `name` has at most 15 characters.
+    Returns why it could not be pinned, "" on success. `name` has at most 15 characters.
     """
     _this_thread.inherited = inherited
     name_thread(name)
@@ -43,7 +43,7 @@ def enter_stream(name: str, cpu: int | None, inherited: frozenset[int]) -> str:
 
 
 def enter_caller(name: str, cpus: frozenset[int], inherited: frozenset[int]) -> None:
-    """Names the calling thread, which now calls back for streams, and lets it run on `cpus` if that can be."""
+    """Name the calling thread, which now runs callbacks, and let it run on `cpus` where the system allows that."""
     _this_thread.inherited = inherited
     name_thread(name)
     with suppress(OSError, AttributeError):
@@ -51,7 +51,7 @@ def enter_caller(name: str, cpus: frozenset[int], inherited: frozenset[int]) -> 
 
 
 def name_thread(name: str) -> None:
-    """Sets the name that ps and top show; a system that refuses it loses nothing else."""
+    """Set the name that ps and top show, where the system allows that."""
     try:
         with open(f"/proc/self/task/{threading.get_native_id()}/comm", "w") as file:
             file.write(name)

@@ -1,4 +1,4 @@
-"""The caches that estimates and trials are made for: those of one core of this machine."""
+"""The sizes of one core's caches, for estimates and tuning."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Caches:
 
     @classmethod
     def of(cls, found: Sequence[Cache]) -> Caches:
-        """The smallest second level, so that what is chosen for it suits all cores, and the largest of the last."""
+        """The smallest second level, so that a choice for it suits all cores, and the largest last level."""
         second = min((one.size for one in found if one.level == 2), default=cls.second)
         last = max((one.size for one in found if one.level > 2), default=cls.last if not found else second)
         return cls(second, max(last, second))
@@ -27,5 +27,5 @@ class Caches:
 
 @cache
 def caches() -> Caches:
-    """Those of this machine, as they are when they are first asked for."""
+    """Those of this machine; read once."""
     return Caches.of(Topology.read().caches)

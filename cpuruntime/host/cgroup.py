@@ -14,9 +14,9 @@ _COUNT = re.compile("[0-9]{1,18}")
 
 @dataclass(frozen=True)
 class Quota:
-    """How many CPUs' worth of time the processes of a control group may use together.
+    """The CPU time that the processes of a control group may use together, in CPUs.
 
-    `group` tells the groups of a machine apart, in every container; 0 when it is not known.
+    `group` identifies the group within the machine, in every container; 0 when it is not known.
     """
 
     cpus: float
@@ -24,7 +24,7 @@ class Quota:
 
 
 def cpu_quota(root: Path = Path("/")) -> Quota | None:
-    """How much CPU time the process may use, None when nothing limits it.
+    """The CPU time that the process may use; None when nothing limits it.
 
     The smallest quota on the way from the process's group to the top, in either version of control groups. `root`
     stands for the file system's root; what cannot be read, or is not as Linux writes it, limits nothing.

@@ -14,7 +14,7 @@
     }
 
 Each string of "cores" holds the processors of one physical core, and each of "caches" those that share one cache.
-"cores" is all that must be there; by default there is no quota, "node" (the one the caller runs on) is the first
+Only "cores" is required; by default there is no quota, "node" (the one the caller runs on) is the first
 processor's, a core is of type P on socket 0 and node 0, and no cache is known.
 """
 

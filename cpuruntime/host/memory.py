@@ -1,4 +1,4 @@
-"""Memory for programs and tensors, and whether the machine has as much as they ask for."""
+"""Aligned memory for programs and tensors, limited by that of the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a logical processor and a cache are."""
+"""Records of a logical processor and a cache, and lists of processors as Linux writes them."""
 
 from __future__ import annotations
 

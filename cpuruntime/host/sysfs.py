@@ -1,4 +1,4 @@
-"""What Linux tells of processors in /sys: siblings, sockets, NUMA nodes, core types, caches.
+"""Processors as Linux describes them in /sys: siblings, sockets, NUMA nodes, core types, caches.
 
 `root` stands for the file system's root. What cannot be read is as on a plain machine: every processor a core of its
 own, one socket, one node, one core type, no known cache.

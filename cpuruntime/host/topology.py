@@ -1,4 +1,4 @@
-"""What processors this process may use: affinity mask, control group quota, cores, sockets, NUMA nodes, caches."""
+"""The topology of a machine: usable processors, quota, cores, sockets, NUMA nodes, caches."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Topology:
         quota: the control group's CPU quota rounded down, at least 1; None without one.
         caches: data and unified caches; empty where they are not known.
         node: the NUMA node that the caller runs on, which plans prefer.
-        group: tells the control group that sets the quota from others of this machine; 0 when it is not known. It is
-            not part of a description.
+        group: identifies the control group of the quota within this machine; 0 when it is not known. It is not part of
+            a description.
     """
 
     cpus: tuple[Cpu, ...]
@@ -36,7 +36,7 @@ class Topology:
         """The topology as it is now: affinity masks and quotas may change while a process runs.
 
         `root` stands for the file system's root and `allowed` for the affinity mask (cpusets are part of it); where
-        the system does not tell, every processor is a core of its own on one node.
+        the system does not say, every processor is a core of its own on one node.
         """
         quota = cpu_quota(root)
         allowed = allowed_cpus() if allowed is None else allowed
@@ -59,7 +59,7 @@ class Topology:
 
     @property
     def usable(self) -> int:
-        """How many processors may work at a time: allowed ones, less those that the quota withholds."""
+        """How many processors may be busy at a time: the allowed ones, or fewer under a quota."""
         return min(len(self.cpus), self.quota or len(self.cpus))
 
     def restricted(self, allowed: Collection[int]) -> Topology:

@@ -1,4 +1,4 @@
-"""Every property, declared once: its name, values, default, who may write it.
+"""Every property, declared once.
 
 Each is a string equal to its name, so `{properties.num_streams: 2}` and `{"NUM_STREAMS": 2}` are the same dict, and
 calling one makes the pair that `set_property` takes. A writable property may also come from the environment, as
@@ -13,7 +13,7 @@ from typing import Any
 
 from cpuruntime.errors import InvalidArgumentError, nearest
 from cpuruntime.properties import device, hint, streams
-from cpuruntime.properties.declaration import Boolean, Fact, Group, Integer, Property, declared
+from cpuruntime.properties.declaration import Boolean, Group, Integer, Property, declared, fact
 
 ENVIRONMENT_PREFIX = "CPURUNTIME_"
 OTHER_VARIABLES = ("CACHE_DIR", "DUMP_AFTER", "ISA", "LEDGER_DIR")
@@ -46,48 +46,26 @@ tuning_budget = Property(
     doc="How long measuring may take in one compilation where estimates of kernels are close, in milliseconds. 0: "
     "estimates decide, and nothing measured earlier is used.",
 )
-supported_properties = Property(
-    "SUPPORTED_PROPERTIES",
-    Fact("dict of str to str"),
-    group=Group.DEVICE,
-    mutability="RO",
-    doc="Each property's name with RO, RW or WO.",
+supported_properties = fact(
+    "SUPPORTED_PROPERTIES", "dict of str to str", Group.DEVICE, "Each property's name with RO, RW or WO."
 )
-available_devices = Property(
-    "AVAILABLE_DEVICES",
-    Fact("list of str"),
-    group=Group.DEVICE,
-    mutability="RO",
-    doc="The identifiers of the device's instances.",
-)
-execution_devices = Property(
-    "EXECUTION_DEVICES",
-    Fact("list of str"),
-    group=Group.MODEL,
-    mutability="RO",
-    doc="The devices that inference runs on.",
-)
-model_name = Property("NETWORK_NAME", Fact("str"), group=Group.MODEL, mutability="RO", doc="The compiled model's name.")
-optimal_number_of_infer_requests = Property(
+available_devices = fact("AVAILABLE_DEVICES", "list of str", Group.DEVICE, "The identifiers of the device's instances.")
+execution_devices = fact("EXECUTION_DEVICES", "list of str", Group.MODEL, "The devices that inference runs on.")
+model_name = fact("NETWORK_NAME", "str", Group.MODEL, "The compiled model's name.")
+optimal_number_of_infer_requests = fact(
     "OPTIMAL_NUMBER_OF_INFER_REQUESTS",
-    Fact("int"),
-    group=Group.MODEL,
-    mutability="RO",
-    doc="How many infer requests in flight keep the compiled model busy.",
+    "int",
+    Group.MODEL,
+    "How many infer requests in flight keep the compiled model busy.",
 )
-range_for_streams = Property(
-    "RANGE_FOR_STREAMS",
-    Fact("(int, int)"),
-    group=Group.DEVICE,
-    mutability="RO",
-    doc="The least and the most streams that make sense.",
+range_for_streams = fact(
+    "RANGE_FOR_STREAMS", "(int, int)", Group.DEVICE, "The least and the most streams that make sense."
 )
-range_for_async_infer_requests = Property(
+range_for_async_infer_requests = fact(
     "RANGE_FOR_ASYNC_INFER_REQUESTS",
-    Fact("(int, int, int)"),
-    group=Group.DEVICE,
-    mutability="RO",
-    doc="The least and the most infer requests in flight that make sense, and the step between.",
+    "(int, int, int)",
+    Group.DEVICE,
+    "The least and the most infer requests in flight that make sense, and the step between.",
 )
 
 PROPERTIES: dict[str, Property] = {
@@ -121,9 +99,9 @@ def table() -> str:
 
 
 class Settings(dict[str, Any]):
-    """Property values that somebody set, by name, parsed. `known` are the properties there are.
+    """Parsed values of properties that were set, by name; `known` are all properties.
 
-    `name in settings` says whether anybody chose a value; `settings.value(name)` is that value or the default.
+    `name in settings` says whether a value was set; `settings.value(name)` is that value or the default.
     """
 
     def __init__(self, known: Mapping[str, Property], values: Mapping[str, Any] | None = None) -> None:
@@ -139,7 +117,7 @@ class Settings(dict[str, Any]):
         return {name: self.value(name) for name, declaration in self.known.items() if declaration.writable}
 
     def key(self) -> dict[str, str]:
-        """What caches have in their keys: the text of each value that somebody set for a property that is `keyed`."""
+        """The part of cache keys: the text of each value that was set for a property that is `keyed`."""
         keyed = (declaration for name, declaration in self.known.items() if declaration.keyed and name in self)
         return {str(declaration): declaration.values.text(self[declaration]) for declaration in keyed}
 
@@ -149,8 +127,8 @@ def parse(config: Mapping[Any, Any], known: Mapping[str, Property], owner: str) 
 
     Args:
         config: values by property or name.
-        known: the properties there are.
-        owner: what has these properties, for error messages: "device CPU".
+        known: all properties.
+        owner: the owner of the properties, for error messages: "device CPU".
 
     Raises:
         InvalidArgumentError: unknown property, read-only property, or a value that breaks its property's rule.
@@ -168,7 +146,7 @@ def parse(config: Mapping[Any, Any], known: Mapping[str, Property], owner: str) 
 
 
 def from_environment(known: Mapping[str, Property], environment: Mapping[str, str] | None = None) -> Settings:
-    """The settings that environment variables make; an empty variable sets nothing.
+    """The settings of environment variables; an empty variable sets nothing.
 
     Raises:
         InvalidArgumentError: a variable's value breaks its property's rule, or the property is read only; the message

@@ -1,4 +1,4 @@
-"""What a property is: its name, the values it takes, its default, who may write it."""
+"""Declarations of properties: name, values, default, group, devices, mutability."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Word(str, enum.Enum):
 
 
 class Values:
-    """The values a property takes: `rule` says it in words, `parse` makes one from Python objects or text.
+    """The values of a property: `rule` describes them, `parse` makes one from Python objects or text.
 
-    `parse` raises ValueError for a value that breaks the rule; `names` are the words the value may be.
+    `parse` raises ValueError for a value that breaks the rule; `names` are the words that are values.
     """
 
     rule: str = ""
@@ -37,7 +37,7 @@ class Values:
         raise NotImplementedError
 
     def text(self, value: Any) -> str:
-        """A canonical value as text that `parse` makes the same value of."""
+        """A canonical value as text, which `parse` turns into the same value."""
         return str(value)
 
 
@@ -68,7 +68,7 @@ class Boolean(Values):
 
 
 LARGEST = 1_000_000
-"""The largest number that properties take, unless they say otherwise; arbitrary, beyond all that makes sense."""
+"""The largest number of a property without a maximum of its own; arbitrary, beyond all useful ones."""
 
 
 class Integer(Values):
@@ -121,7 +121,7 @@ class Number(Values):
 
 
 def _matched(pattern: re.Pattern[str], text: str) -> str:
-    """The text, which the pattern matches. Python itself takes spaces, underscores and digits of other scripts, too."""
+    """The text if the pattern matches; Python alone would accept spaces, underscores and digits of other scripts."""
     if not pattern.fullmatch(text):
         raise ValueError(text)
     return text
@@ -294,6 +294,11 @@ class Property(str):
         except (ValueError, TypeError, OverflowError):
             hint = nearest(value, self.values.names) if isinstance(value, str) else ""
             raise InvalidArgumentError(f"{where}: {_shown(value)} is not {self.values.rule}.{hint}") from None
+
+
+def fact(name: str, type: str, group: Group, doc: str, devices: tuple[str, ...] = ()) -> Property:
+    """A read-only property; `type` is that of its value, in words."""
+    return Property(name, Fact(type), group=group, devices=devices, mutability="RO", doc=doc)
 
 
 def _shown(value: Any) -> str:

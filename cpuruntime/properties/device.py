@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-from cpuruntime.properties.declaration import Fact, Group, Property
+from cpuruntime.properties.declaration import Group, fact
 
-full_name = Property(
-    "FULL_DEVICE_NAME", Fact("str"), group=Group.DEVICE, mutability="RO", doc="The name its maker gave the device."
-)
-architecture = Property(
-    "DEVICE_ARCHITECTURE",
-    Fact("str"),
-    group=Group.DEVICE,
-    mutability="RO",
-    doc="The instruction set architecture, as 'x86_64'.",
-)
-capabilities = Property(
-    "OPTIMIZATION_CAPABILITIES",
-    Fact("list of str"),
-    group=Group.DEVICE,
-    mutability="RO",
-    doc="What the device computes natively, as ['FP32'].",
+full_name = fact("FULL_DEVICE_NAME", "str", Group.DEVICE, "The name its maker gave the device.")
+architecture = fact("DEVICE_ARCHITECTURE", "str", Group.DEVICE, "The instruction set architecture, as 'x86_64'.")
+capabilities = fact(
+    "OPTIMIZATION_CAPABILITIES", "list of str", Group.DEVICE, "What the device computes natively, as ['FP32']."
 )

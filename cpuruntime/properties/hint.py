@@ -1,4 +1,4 @@
-"""Hints: what the user wants, from which a device works out how. `import cpuruntime.properties.hint as hints`."""
+"""Hints: the user's goals, which a device turns into settings. `import cpuruntime.properties.hint as hints`."""
 
 from __future__ import annotations
 

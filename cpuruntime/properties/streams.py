@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from cpuruntime.properties.declaration import Fact, Group, Integer, Property
+from cpuruntime.properties.declaration import Group, Integer, Property, fact
 
 
 class Num(int):
@@ -22,7 +22,7 @@ Num.AUTO = Num(-1)
 Num.NUMA = Num(-2)
 
 MOST = 8192
-"""As many processors as Linux knows: more streams and threads are never of use."""
+"""The most processors of Linux: more streams or threads are never useful."""
 
 num = Property(
     "NUM_STREAMS",
@@ -39,21 +39,19 @@ calibration_ms = Property(
     0,
     group=Group.COMPILING,
     devices=("CPU",),
-    doc="Milliseconds for compiling to measure which streams are best for the model; the result is kept. 0: none.",
+    doc="Milliseconds for compiling to measure which streams are best for the model; the result is stored. 0: none.",
 )
-pinned_cpus = Property(
+pinned_cpus = fact(
     "PINNED_CPUS",
-    Fact("list of lists of int"),
-    group=Group.MODEL,
+    "list of lists of int",
+    Group.MODEL,
+    "The processors that each stream's threads are pinned to; empty when they are not.",
     devices=("CPU",),
-    mutability="RO",
-    doc="The processors that each stream's threads are pinned to; empty when they are not.",
 )
-cpu_holders = Property(
+cpu_holders = fact(
     "CPU_HOLDERS",
-    Fact("dict of int to list of int"),
-    group=Group.DEVICE,
+    "dict of int to list of int",
+    Group.DEVICE,
+    "The processes of this user that have threads pinned to each processor, one for each model.",
     devices=("CPU",),
-    mutability="RO",
-    doc="The processes of this user that have threads pinned to each processor, one for each model.",
 )
