@@ -1,4 +1,4 @@
-"""The bytes of an ONNX model, with the bulk of its weights kept apart.
+"""The bytes of an ONNX model, whose large weights bypass protobuf.
 
 Parsing a model of 100 MB with protobuf copies every weight at least twice. Here the wire format is walked first: long
 `raw_data` fields are cut out and replaced by short marks, protobuf parses the rest, and each weight is read once, from
@@ -114,7 +114,7 @@ class BulkData:
         return self._secret + len(self._parts).to_bytes(8, "little")
 
     def find(self, raw_data: bytes) -> np.ndarray:
-        """The bytes that `raw_data` stands for: what was cut out when it is a mark, else itself."""
+        """The bytes that `raw_data` stands for: the part that was cut out when it is a mark, else itself."""
         if len(raw_data) != _MARK + 8 or not raw_data.startswith(self._secret):
             return np.frombuffer(raw_data, np.uint8)
         part = self._parts[int.from_bytes(raw_data[_MARK:], "little") - 1]
@@ -231,21 +231,21 @@ class _Stripper:
     def strip(self, start: int, stop: int, fields: dict[int, Any]) -> list[bytes]:
         """The message in [start, stop) without bulk data, in pieces."""
         pieces: list[bytes] = []
-        kept = start
+        pending = start
         for number, field_start, data_start, data_stop in self._long_fields(start, stop):
             inside = fields.get(number)
             if inside is None:
                 continue
-            if kept < field_start:
-                pieces.append(self._source.read(kept, field_start))
+            if pending < field_start:
+                pieces.append(self._source.read(pending, field_start))
             if inside is _RAW:
                 content = [self._bulk.mark((data_start, data_stop))]
             else:
                 content = self.strip(data_start, data_stop, inside)
             pieces += [_varint(number << 3 | 2), _varint(sum(map(len, content))), *content]
-            kept = data_stop
-        if kept < stop:
-            pieces.append(self._source.read(kept, stop))
+            pending = data_stop
+        if pending < stop:
+            pieces.append(self._source.read(pending, stop))
         return pieces
 
     def _long_fields(self, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:

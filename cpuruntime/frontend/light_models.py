@@ -89,13 +89,13 @@ class _Weights:
 
     def replace(self, seed: int) -> None:
         """Give every weight random data, as an initializer that is no input of the graph."""
-        kept = [node for node in self._graph.node if not self._is_weight(node)]
-        read = {name for node in kept for name in node.input}
+        others = [node for node in self._graph.node if not self._is_weight(node)]
+        read = {name for node in others for name in node.input}
         initializers = [
             tensor for tensor in self._graph.initializer if tensor.name in read and tensor.name not in self._made
         ]
         inputs = [info for info in self._graph.input if info.name not in self._constants]
-        for field, items in (("node", kept), ("initializer", initializers), ("input", inputs)):
+        for field, items in (("node", others), ("initializer", initializers), ("input", inputs)):
             self._graph.ClearField(field)
             getattr(self._graph, field).extend(items)
         for name, shape in self._made.items():

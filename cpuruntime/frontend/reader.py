@@ -51,7 +51,7 @@ def read(model: str | PathLike[str] | bytes | BinaryIO | onnx.ModelProto, weight
         return graph
     except Error:
         raise
-    except (MemoryError, Exception) as error:  # whatever else a hostile file brings about is the file's fault
+    except (MemoryError, Exception) as error:  # any other error that a hostile file causes is the file's fault
         raise ModelError(f"the model cannot be read: {type(error).__name__}: {error}") from error
     finally:
         tensors.close()
@@ -105,7 +105,7 @@ def _inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
     _check_functions(proto)
     try:
         result = inline_local_functions(proto, convert_version=True)
-    except Exception as error:  # whatever ONNX's inliner raises for wrong functions
+    except Exception as error:  # ONNX's inliner raises many types for wrong functions
         raise ModelError(f"the model's functions cannot be inlined: {error}") from None
     if result.functions:
         names = ", ".join(f"'{function.name}'" for function in result.functions)
@@ -385,10 +385,10 @@ def _where(proto: onnx.NodeProto, opsets: dict[str, int]) -> str:
 
 
 def _without_trailing(names: Iterable[str]) -> list[str]:
-    kept = list(names)
-    while len(kept) > 1 and not kept[-1]:
-        kept.pop()
-    return kept
+    named = list(names)
+    while len(named) > 1 and not named[-1]:
+        named.pop()
+    return named
 
 
 def _captured(node: onnx.NodeProto) -> list[str]:

@@ -44,7 +44,7 @@ def _is_part(part: Value, value: Value, axis: int, count: int) -> bool:
 
 
 def _batch_axes(graph: Graph, count: int) -> dict[Value, int] | None:
-    """The axis of samples of each value that follows from the inputs; None where that cannot be said of one."""
+    """The batch axis of each value that depends on the inputs; None where an operator mixes samples."""
     split = dict.fromkeys(graph.inputs, 0)
     for node in graph.nodes:
         axes = [None if value is None else split.get(value) for value in node.inputs]

@@ -9,10 +9,10 @@ from cpuruntime.graph import Graph, Node, Value
 from cpuruntime.operators.traits import traits_of
 
 BALANCE = 8
-"""Floating-point operations that a core does while memory delivers a byte: of one order on today's processors."""
+"""Floating-point operations of a core for each byte from memory: about this on today's processors."""
 
 SHARE = 0.25
-"""What part of an inference, by BALANCE, is a large one."""
+"""The part of the estimated time of an inference that counts as large."""
 
 
 @dataclass(frozen=True)

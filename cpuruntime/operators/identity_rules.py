@@ -1,4 +1,4 @@
-"""When operators return what they are given: rules that the rows of `traits` name.
+"""When operators return an input as it is: rules that the rows of `traits` name.
 
 A rule gives the input that the node's first output always equals, None where it may differ.
 """

@@ -38,7 +38,7 @@ def groups(before: Shape, after: Shape) -> list[tuple[range, range]] | None:
         return found
     if not found:
         return None
-    last_before, last_after = found.pop()  # what is left are ones
+    last_before, last_after = found.pop()  # the remaining extents are 1
     found.append((range(last_before.start, len(before)), range(last_after.start, len(after))))
     return found
 
@@ -70,7 +70,7 @@ def _resize(run: PartialShape, old: Shape) -> list[int | None] | None:
     if size is not None and size % others:
         return None
     extent = None if size is None else size // others
-    return [extent if index == flexible else kept for index, kept in enumerate(old)]
+    return [extent if index == flexible else own for index, own in enumerate(old)]
 
 
 def to_target(before: Shape, after: Shape, shape: PartialShape) -> list[int] | None:
@@ -78,11 +78,11 @@ def to_target(before: Shape, after: Shape, shape: PartialShape) -> list[int] | N
 
     An unknown extent becomes 0 where the input's extent at that place is kept, else -1, of which there can be one.
     """
-    kept = 0
+    same = 0
     for source, target in groups(before, after) or ():
         if len(source) > 1 or len(target) > 1:
             break
-        kept += 1
-    if list(shape[kept:]).count(None) > 1:
+        same += 1
+    if list(shape[same:]).count(None) > 1:
         return None
-    return [(0 if index < kept else -1) if extent is None else extent for index, extent in enumerate(shape)]
+    return [(0 if index < same else -1) if extent is None else extent for index, extent in enumerate(shape)]

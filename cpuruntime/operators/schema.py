@@ -165,7 +165,7 @@ def _limits(least: int, most: int) -> str:
     return f"at least {least}" if most > 1 << 20 else f"{least} to {most}"
 
 
-# attribute: least value; the greatest is what 32 bits hold, so that sums and products of a few stay within 64
+# The least value of each attribute. The greatest is 2^31 - 1: sums and products of a few fit 64 bits.
 _RANGES = {
     "kernel_shape": 1,
     "strides": 1,

@@ -83,7 +83,7 @@ def reshape(graph: Graph, shapes: Mapping[str, Any]) -> Graph:
 
 
 def _let_follow(old: Node, new: Node) -> None:
-    """Let a Reshape with a constant target do to other shapes what it does to those of the old graph."""
+    """Note the shapes of a Reshape with a constant target, so that it keeps, merges and splits the same dimensions."""
     if old.op_type != "Reshape" or old.domain or old.attributes.get("allowzero", 0) or _FROM in old.attributes:
         return
     data, target, output = old.inputs[0], old.input(1), old.outputs[0]
@@ -168,7 +168,7 @@ class _Inference:
         if operator.infers and complete:
             try:
                 found = infer_node_outputs(operator.schema, to_proto(node), types, data, None, self._opsets)
-            except (Exception, MemoryError) as error:  # whatever ONNX's inference raises for wrong nodes
+            except (Exception, MemoryError) as error:  # ONNX's inference raises many types for wrong nodes
                 raise ModelError(f"{node.where}: {_clean(str(error))} Inputs: {_inputs(node)}.") from None
         for index, (name, value) in enumerate(zip(output_names(node), node.outputs)):
             _set_type(node, value, found.get(name))
@@ -222,7 +222,7 @@ def _try_evaluate(node: Node, arrays: list[np.ndarray | None]) -> np.ndarray | N
     try:
         result = evaluate(node, arrays)[0]
     except Error:
-        return None  # a mistake that matters shows when the model runs
+        return None  # an error that matters is raised again when the model runs
     return result if result.dtype == node.outputs[0].element_type.to_dtype() else None
 
 

@@ -26,7 +26,7 @@ def as_all(node: Node, given: Sequence[bool]) -> bool:
 
 
 def clipped(node: Node, given: Sequence[bool]) -> bool:
-    """Both bounds that are given are constants, and the lower is given."""
+    """There is a lower bound, and the bounds are constants that are not negative."""
     bounds = [value.constant for value in node.inputs[1:] if value is not None]
     return node.input(1) is not None and all(bound is not None and bool((bound >= 0).all()) for bound in bounds)
 

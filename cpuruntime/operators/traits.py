@@ -53,7 +53,7 @@ class Traits:
     view: it moves no data.
     folded: when its results are computed before the model runs.
     grows: its results may be far larger than its inputs.
-    identity: when it returns what it is given.
+    identity: the input that it returns as it is; None where it computes something.
     inputs: a check of the inputs' shapes besides those of ONNX's own inference.
     axis: where its attribute `axis` or `axes` may point.
     crops: its attribute `pads` may be negative.

@@ -27,7 +27,7 @@ def transposed_convolution(node: Node) -> int:
 
 
 def internal_transposed_convolution(node: Node) -> int:
-    """As before, but the weights are [out, in / group, ...]."""
+    """The operator that passes make: the weights are [out, in / group, ...]."""
     outputs, _, *kernel = _shape(node, 1)
     return prod(_shape(node, 0)) * outputs // node.attributes["group"] * prod(kernel)
 
@@ -61,7 +61,7 @@ def recurrent(node: Node) -> int:
 
 
 def einsum(node: Node) -> int:
-    """Every combination of what the letters count; the size of the result where dots stand for letters."""
+    """The product of the extents of all letters; with dots in the equation, the size of the result."""
     terms = node.attributes["equation"].replace(" ", "").partition("->")[0]
     if "." in terms:
         return prod(node.outputs[0].static_shape)

@@ -13,14 +13,14 @@ from cpuruntime.passes.simplify import dead_code
 class Editor:
     """One sweep over a graph. Changes to its list of nodes take effect in `finish`.
 
-    The graph's outputs are *kept*: they stay, under their names, whatever is rewritten.
+    The graph's outputs stay, under their names.
     """
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.changed = False
         self._uses = graph.uses()
-        self._kept = set(graph.outputs)
+        self._outputs = set(graph.outputs)
         self._instead: dict[Node, list[Node]] = {}
         self._names: set[str] | None = None
 
@@ -32,14 +32,14 @@ class Editor:
         """The nodes that read `value`, once for each time they do."""
         return [node for node, _ in self._uses.get(value, ())]
 
-    def is_kept(self, value: Value) -> bool:
-        """Whether `value` is an output of the graph, which must go on existing even if no node reads it."""
-        return value in self._kept
+    def is_output(self, value: Value) -> bool:
+        """Whether `value` is an output of the graph, which stays even if no node reads it."""
+        return value in self._outputs
 
     def sole_user(self, value: Value) -> Node | None:
-        """The node that is the only reader of `value`, reads it once, and makes `value` needless if it goes."""
+        """The only reader of `value`, if it reads it once and `value` is no output of the graph; else None."""
         uses = self._uses.get(value, ())
-        return uses[0][0] if len(uses) == 1 and value not in self._kept else None
+        return uses[0][0] if len(uses) == 1 and value not in self._outputs else None
 
     def value(self, name: str, element_type: Type, shape: Iterable[int | None] | None) -> Value:
         """A new value; its name is `name`, with a number when that is taken."""
@@ -61,7 +61,7 @@ class Editor:
         self.changed = True
 
     def replace(self, node: Node, *nodes: Node) -> None:
-        """Put `nodes`, in this order, where `node` stood. They make what others read of `node`."""
+        """Put `nodes`, in this order, where `node` stood. They must make those outputs of `node` that others read."""
         for index, value in enumerate(node.inputs):
             if value is not None:
                 self._uses[value].remove((node, index))
@@ -73,11 +73,11 @@ class Editor:
         self.changed = True
 
     def remove(self, node: Node) -> None:
-        """Take `node` out; nobody may need its outputs any more, or another node makes them."""
+        """Take `node` out, whose outputs are not read any more, or are made by another node."""
         self.replace(node)
 
     def take_output(self, node: Node, user: Node) -> None:
-        """Let `node` make, as its first output, what `user` made so far, and take `user` out."""
+        """Take `user` out; the first output of `node` becomes that of `user`."""
         self.remove(user)
         node.outputs[0] = user.outputs[0]
         node.outputs[0].producer = node
@@ -87,12 +87,12 @@ class Editor:
         """Take `node` out, whose first output always equals `value`. False, and no change, where that cannot be:
         between an input (or a constant or another output) of the graph and an output."""
         output = node.outputs[0]
-        if output not in self._kept:
+        if output not in self._outputs:
             self.remove(node)
             self._redirect(output, value)
             return True
         maker = value.producer
-        if maker is None or value in self._kept:
+        if maker is None or value in self._outputs:
             return False
         self.remove(node)
         maker.outputs[maker.outputs.index(value)] = output
@@ -107,7 +107,7 @@ class Editor:
         self.changed = True
 
     def finish(self) -> bool:
-        """Apply the changes and drop nodes that nobody reads any more. Whether anything changed."""
+        """Apply the changes and remove nodes without readers. Whether anything changed."""
         if self.changed:
             self.graph.nodes = [new for node in self.graph.nodes for new in self._now(node)]
             dead_code.run(self.graph)

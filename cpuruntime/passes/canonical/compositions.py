@@ -29,7 +29,7 @@ def run(graph: Graph) -> bool:
 
 
 class Writer:
-    """Writes operators in the place of one."""
+    """Replaces one node by several; each call adds one."""
 
     def __init__(self, editor: Editor, node: Node) -> None:
         self.editor, self.node = editor, node
@@ -63,7 +63,7 @@ class Writer:
         return output
 
     def finish(self) -> None:
-        """Puts the nodes written where the one was; the last makes its output."""
+        """Replaces the node by those written; the last makes its output."""
         last, output = self._nodes[-1], self.node.outputs[0]
         last.outputs[0] = output
         self.editor.replace(self.node, *self._nodes)
@@ -155,7 +155,7 @@ def _clip(write: Writer) -> None:
 
 
 def _reduction(write: Writer) -> None:
-    """Axes in more than two groups, one group of neighbours after the other from the end."""
+    """Reduces more than two groups of neighbouring axes one group at a time, the last first."""
     node, x = write.node, write.node.inputs[0]
     shape, given = x.static_shape, node.input(1)
     if given is None or given.constant is None or node.op_type not in _REPEATABLE:

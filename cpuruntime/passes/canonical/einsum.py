@@ -61,7 +61,7 @@ def _write(write: Writer, terms: list[str], result: str) -> None:
 
 
 def _summed(write: Writer, value: Value, term: str, letters: list[str]) -> tuple[Value, str]:
-    """Sums over axes that nothing else has."""
+    """Sums over axes that neither the other operand nor the result has."""
     if not letters:
         return value, term
     axes = [term.index(letter) for letter in letters]

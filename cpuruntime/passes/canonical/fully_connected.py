@@ -40,7 +40,7 @@ def _has_weights(node: Node) -> bool:
 
 
 class _Parts:
-    """The nodes that a Gemm falls into."""
+    """The nodes that replace a Gemm."""
 
     def __init__(self, editor: Editor, gemm: Node) -> None:
         self._editor = editor

@@ -140,7 +140,7 @@ def _without_mean(value: Value, axis: int) -> Value | None:
 
 
 def _take_parameter(editor: Editor, norm: Node, op_type: str, index: int) -> None:
-    """Let `norm` do the product or sum with a constant that alone follows it."""
+    """Moves the constant factor or summand of the only reader of `norm` into `norm`."""
     x, user = norm.inputs[0], editor.sole_user(norm.outputs[0])
     if not is_onnx(user, op_type) or norm.inputs[index] is not None or (index == 1 and norm.inputs[2] is not None):
         return

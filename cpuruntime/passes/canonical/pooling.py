@@ -51,7 +51,7 @@ def _rewrite(editor: Editor, node: Node) -> None:
     else:
         attributes["p"] = old.get("p", 2)
     outputs = node.outputs
-    if len(outputs) == 2 and not editor.users(outputs[1]) and not editor.is_kept(outputs[1]):
+    if len(outputs) == 2 and not editor.users(outputs[1]) and not editor.is_output(outputs[1]):
         outputs = outputs[:1]
     version = max(node.version, _VERSION[node.op_type])
     if (attributes, version, len(outputs)) != (old, node.version, len(node.outputs)):

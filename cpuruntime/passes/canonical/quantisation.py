@@ -1,4 +1,4 @@
-"""Quantised operators in float32: integers travel as the floats that they are."""
+"""Quantised operators become float32 arithmetic; integers are held as float32 numbers."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class _Quantised(Writer):
         maker.outputs, output.producer = [output], maker
 
     def finish(self) -> None:
-        """Puts the nodes written where the one was."""
+        """Replaces the node by those written."""
         self.editor.replace(self.node, *self._nodes)
 
 
@@ -132,10 +132,11 @@ def _dynamic(write: _Quantised) -> None:
 
 
 def _matmul_integer(write: _Quantised) -> None:
-    """Where floats are wanted next, as dynamically quantised models do."""
+    """Only where float32 is cast from the result, as in dynamically quantised models."""
     node, output = write.node, write.node.outputs[0]
     users = write.editor.users(output)
-    if write.editor.is_kept(output) or not all(is_onnx(user, "Cast") and user.attributes["to"] == 1 for user in users):
+    are_casts = all(is_onnx(user, "Cast") and user.attributes["to"] == 1 for user in users)
+    if write.editor.is_output(output) or not are_casts:
         return
     x, y = (write.as_float(value) for value in node.inputs[:2])
     for index, lead in ((2, 2), (3, 1)):

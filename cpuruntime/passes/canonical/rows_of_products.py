@@ -1,4 +1,4 @@
-"""Lets products work on rows before a Reshape takes them together, where another takes them apart again."""
+"""Moves a Reshape from before a product to behind it, where another Reshape undoes it."""
 
 from __future__ import annotations
 

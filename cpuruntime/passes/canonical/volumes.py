@@ -60,7 +60,7 @@ def _convolution(write: Writer) -> None:
 
 
 def _along_depth(write: Writer) -> None:
-    """Nothing but the depth counts, so height and width are one axis."""
+    """The window is one pixel high and wide, so that height and width can be one axis."""
     node = write.node
     a, output = node.attributes, node.outputs[0].static_shape
 
@@ -82,7 +82,7 @@ def _along_depth(write: Writer) -> None:
 
 
 def _layers(write: Writer) -> Value:
-    """For each layer of the result an image that has the layers it is made of as channels, group by group."""
+    """An image for each layer of the result: its channels are the layers under the kernel, group by group."""
     node = write.node
     a, group, depth = node.attributes, node.attributes["group"], node.outputs[0].static_shape[2]
     batch, channels, layers, *spatial = node.inputs[0].static_shape

@@ -37,7 +37,7 @@ class _Gate:
     number: float = 1.0
 
 
-# What a gate times its own argument is called, its domain and its version.
+# Operator, domain and version of a gate times its own argument.
 _GATED = {"Sigmoid": ("Silu", DOMAIN, 1), "HardSigmoid": ("HardSwish", "", 14), "Mish": ("Mish", "", 18)}
 
 

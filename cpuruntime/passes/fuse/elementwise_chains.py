@@ -18,14 +18,14 @@ from cpuruntime.passes.fuse.expressions import Earlier, Operand, Spelling, spell
 from cpuruntime.passes.fuse.strided_views import Step, find_view, reshaped
 from cpuruntime.passes.operators import internal, is_internal, merge_origins
 
-# A kernel takes a fraction of a second to compile; shorter loops are only worth it where several steps go.
+# A kernel takes a fraction of a second to compile: loops under SHORT need to save SHORT_STEPS - 1 steps.
 INSTRUCTIONS, SHORT, SHORT_STEPS = 32, 1024, 3
-# Elements that an input needs to have side by side, for reading them in place to be better than a copy.
+# Contiguous elements from which on reading an input in place is faster than a copy.
 RUN = 2 * LANES
 
 
 def run(graph: Graph) -> bool:
-    """Join operators whose values nobody else needs; read transposed, sliced and broadcast inputs where they lie."""
+    """Merge operators whose results no others read; read transposed, sliced and broadcast inputs in place."""
     editor = Editor(graph)
     order = {node: index for index, node in enumerate(graph.nodes)}
     done: set[Node] = set()
@@ -53,7 +53,7 @@ class _Member:
 
 @dataclass
 class _Input:
-    """What the kernel reads: offset and strides in elements, or None where the shape tells them."""
+    """What the kernel reads: offset and strides in elements, or None where they follow from the shape."""
 
     value: Value
     view: list[int] | None
@@ -81,7 +81,7 @@ class _Group:
                 refused.add(node)
 
     def _next(self, excluded: set[Node]) -> tuple[Node, _Member] | None:
-        """An operator that a member reads, through a Reshape or not, and that nobody outside of the group does."""
+        """An operator that members read, through a Reshape or not, and no operator outside of the group."""
         for reader in reversed(self._sorted()):
             for value in reader.inputs:
                 if value is None or value.shape != reader.outputs[0].shape or not self._is_own(value):
@@ -101,9 +101,9 @@ class _Group:
         return None
 
     def _is_own(self, value: Value) -> bool:
-        """Whether nobody outside of the group reads `value`, and those in it see the same shape."""
+        """Whether only members of the group read `value`, all in the same shape."""
         users = set(self.editor.users(value))
-        if self.editor.is_kept(value) or not users <= self.members.keys():
+        if self.editor.is_output(value) or not users <= self.members.keys():
             return False
         return len(users) == 1 or not any(self.members[user].views for user in users)
 
@@ -124,7 +124,7 @@ class _Group:
         return node
 
     def _steps(self) -> int:
-        """How many steps the operators are on their own."""
+        """The number of steps of the operators without fusion."""
         return len(self.members) + sum(
             is_internal(node, "Add") and node.attributes["activation"] not in ("", "Relu", "Clip")
             for node in self.members

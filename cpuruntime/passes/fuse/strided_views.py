@@ -31,8 +31,8 @@ Accept = Callable[[tuple[int, ...]], bool]
 
 
 def find_view(value: Value, last: Step, accept: Accept, with_factor: bool = False) -> StridedView | None:
-    """The furthest value that `value` is a view of, when it is brought into form by `last` and `accept` likes the
-    strides; None when not even `value` itself will do. `with_factor` allows for products with numbers on the way."""
+    """The furthest value that `value`, after the step `last`, is a view of with strides that `accept` takes; None when
+    it does not take those of `value` itself. `with_factor` allows products with numbers on the way."""
     candidates: list[tuple[Value, float]] = [(value, 1.0)]
     steps: list[Step] = [last]
     best = _try(candidates[0], steps, accept)

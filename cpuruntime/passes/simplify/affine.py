@@ -1,4 +1,4 @@
-"""What operators do that multiply and add a constant for each channel."""
+"""Operators that multiply each channel by a constant and add one: `x * scale + shift`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Affine:
     shift: np.ndarray
 
     def then(self, later: Affine) -> Affine:
-        """Both, this one first."""
+        """This one, then the other, as one."""
         return Affine(self.scale * later.scale, self.shift * later.scale + later.shift)
 
     @property
@@ -43,7 +43,7 @@ def data_of(node: Node) -> Value | None:
 
 
 def affine(node: Node, axis: int) -> Affine | None:
-    """What `node`, whose `data_of` is not None, does to each channel along `axis`; None when it is no such thing."""
+    """What `node`, whose `data_of` is not None, does to each channel along `axis`; None when it is not affine."""
     data = data_of(node)
     if data is None or data.shape is None:
         return None

@@ -38,7 +38,7 @@ def run(graph: Graph) -> bool:
 
 
 def _chain(editor: Editor, node: Node, axis: int) -> tuple[list[Node], Affine | None]:
-    """`node` and the operations that follow it alone, and what they do together."""
+    """The operations from `node` on, each the only reader of the one before, and their composition."""
     chain: list[Node] = []
     total: Affine | None = None
     following: Node | None = node
@@ -93,7 +93,7 @@ def _scale_shift(editor: Editor, data: Value, chain: list[Node], total: Affine) 
 
 
 def _end_chain(editor: Editor, maker: Node, chain: Sequence[Node]) -> None:
-    """Let `maker` make what the chain makes."""
+    """Gives the output of the chain to `maker`."""
     for node in chain:
         editor.take_output(maker, node)
     maker.origins = merge_origins(maker)

@@ -1,4 +1,4 @@
-"""Reshape, Transpose, Reshape that deal the channels of groups out in turn -> ChannelShuffle."""
+"""Reshape, Transpose, Reshape that interleave the channels of groups -> ChannelShuffle."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from cpuruntime.passes.operators import all_f32, is_onnx, merge_origins, scalar
 
 
 def run(graph: Graph) -> bool:
-    """One Relu or Clip for each chain whose middle nobody else reads; a lone Max or Min too."""
+    """One Relu or Clip for each chain whose inner values no others read; also for a single Max or Min."""
     editor = Editor(graph)
     for node in editor.nodes():
         bounds, source = _clamp(node)

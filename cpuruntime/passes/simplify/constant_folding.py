@@ -14,7 +14,7 @@ from cpuruntime.operators.shape_inference import evaluate, infer_shapes
 from cpuruntime.operators.traits import Folded, traits_of
 from cpuruntime.passes.editor import Editor
 
-# A result larger than this is computed at run time, unless it is no larger than what it is made of.
+# A result larger than this is computed at run time, unless it is no larger than its inputs.
 LARGEST_RESULT = 64 << 20
 # A constant of one repeated element takes no memory at any size; no more than these bytes of it are read.
 LARGEST_VIEW = 1 << 30
@@ -138,7 +138,7 @@ def _transpose(node: Node, arrays: list[np.ndarray | None]) -> np.ndarray | None
 
 _SHAPES: dict[str, Callable[[Node], np.ndarray | None]] = {"Shape": _shape, "Size": _size}
 
-# What needs no copy; each gives None for what it leaves to the evaluator, which words the errors.
+# Results that are views; a function gives None for nodes that it leaves to the evaluator, wrong ones among them.
 _VIEWS: dict[str, Callable[[Node, list[np.ndarray | None]], np.ndarray | None]] = {
     "ConstantOfShape": _constant_of_shape,
     "Flatten": _view,

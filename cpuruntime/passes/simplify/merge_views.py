@@ -8,7 +8,7 @@ from cpuruntime.passes.operators import internal, is_internal, is_onnx, merge_or
 
 
 def run(graph: Graph) -> bool:
-    """Read the start of each chain; what lies between goes when nobody else reads it."""
+    """The last node of a chain reads its start; the nodes between are removed unless others read them."""
     editor = Editor(graph)
     for node in editor.nodes():
         if is_onnx(node, "Transpose"):

@@ -1,4 +1,4 @@
-"""Removes nodes that return what they are given."""
+"""Removes nodes that return an input as it is."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run(graph: Graph) -> bool:
 def _mask_is_dispensable(editor: Editor, node: Node) -> bool:
     """Whether the further outputs of `node`, of which only Dropout has any, are unread or made constant here."""
     for mask in node.outputs[1:]:
-        if editor.users(mask) or editor.is_kept(mask):
+        if editor.users(mask) or editor.is_output(mask):
             if not mask.is_static or mask.element_type.is_dynamic():
                 return False
             ones = np.broadcast_to(np.ones((), mask.element_type.to_dtype()), mask.static_shape)

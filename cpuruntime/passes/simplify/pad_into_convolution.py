@@ -1,4 +1,4 @@
-"""Lets convolutions do the padding with zeros that a Pad before them does."""
+"""Moves padding with zeros from a Pad into the convolutions that read it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def run(graph: Graph) -> bool:
 def _fold(editor: Editor, pad: Node, pads: list[int]) -> None:
     padded = pad.outputs[0]
     users = editor.users(padded)
-    if editor.is_kept(padded) or not all(_convolves(user, padded) for user in users):
+    if editor.is_output(padded) or not all(_convolves(user, padded) for user in users):
         return
     for user in users:
         user.attributes["pads"] = [old + more for old, more in zip(user.attributes["pads"], pads)]
