@@ -72,7 +72,7 @@ class Offer:
         return count / (time.perf_counter() - start)
 
     def run(self, arrivals: np.ndarray, limit: float = math.inf) -> np.ndarray:
-        """The latency of a request at each arrival, from then, in seconds; nan where it was refused."""
+        """The latency of each request in seconds, counted from its arrival; nan where it was refused."""
         latencies = np.full(len(arrivals), np.nan)
         idle, flying = self._idle, 0
         ended: deque[int] = deque()
@@ -110,7 +110,7 @@ class Offer:
 
 @dataclass(frozen=True)
 class Score:
-    """What a run came to: requests per second in time, the part of windows that held the target, the part refused."""
+    """The result of a run: requests per second within the target, the parts of windows that held it and of refusals."""
 
     goodput: float
     held: float

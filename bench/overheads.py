@@ -3,8 +3,8 @@
     python bench/overheads.py --json FILE
 
 `infer()` on bound tensors, `start_async()` with `wait()`, and inferences in a row through `AsyncInferQueue`, against
-OpenVINO and ONNX Runtime, measured in turns as bench/peers.py does; then the time of the native program alone, which is
-what the interpreter cannot be blamed for. Exits with 1 when cpuruntime does not keep a limit.
+OpenVINO and ONNX Runtime, measured in turns as bench/peers.py does; then the time of the native program alone, in which
+the interpreter has no part. Exits with 1 when cpuruntime does not meet a limit.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Measure:
         return result.engines[engine].median * (1000 if self.mode.is_latency else 1)
 
     def holds(self, value: float) -> bool:
-        """Whether the limit is kept."""
+        """Whether the limit is met."""
         return value <= self.limit if self.mode.is_latency else value >= self.limit
 
 
@@ -80,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns 0, or 1 when a limit is not kept or an engine failed."""
+    """Returns 0, or 1 when a limit is not met or an engine failed."""
     options = parser().parse_args(arguments)
     engines = present(["cpuruntime", *options.engine])
     about = machine()
@@ -138,7 +138,7 @@ def _table(engines: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[str]:
     for row in rows:
         limit = ("at most" if row["unit"] == "us" else "at least", _amount(row["limit"], row["unit"]))
         figures = [_amount(row[name], row["unit"]) if row.get(name) else "-" for name in engines]
-        cells.append([row["measure"], *figures, " ".join(limit), "kept" if row["holds"] else "NOT KEPT"])
+        cells.append([row["measure"], *figures, " ".join(limit), "met" if row["holds"] else "NOT MET"])
     widths = [max(map(len, column)) for column in zip(*cells)]
     return ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in cells]
 

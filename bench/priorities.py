@@ -3,8 +3,8 @@
     python bench/priorities.py
 
 Both models have all cores. HIGH answers one request at a time, at random intervals and then without a pause; LOW is
-kept saturated by a queue of requests. Alone and beside alternate in rounds, and each ratio is that of the rounds'
-medians. With --compare the same is measured with both models at MEDIUM, too.
+saturated by a queue of requests. HIGH alone and HIGH beside LOW alternate in rounds, and each ratio is that of the
+medians of the rounds. With --compare the same is measured with both models at MEDIUM, too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from peer.models import prepare
 
 
 class Load:
-    """A model that is kept saturated by a thread of its own, between `begin` and `end`."""
+    """A model that a thread of its own saturates with requests between `begin` and `end`."""
 
     def __init__(self, compiled: ov.CompiledModel) -> None:
         self._queue = ov.AsyncInferQueue(compiled)
@@ -44,12 +44,12 @@ class Load:
             self._idle.set()
 
     def begin(self) -> None:
-        """Saturates it from now on."""
+        """Starts the load."""
         self._done, self._since = 0, time.perf_counter()
         self._on.set()
 
     def end(self) -> float:
-        """Lets it come to rest; how many inferences a second it did."""
+        """Stops the load; returns inferences per second."""
         self._on.clear()
         self._idle.wait()
         return self._done / (time.perf_counter() - self._since)

@@ -44,7 +44,7 @@ print(json.dumps({"import_s": imported - begin, "compile_s": done - imported, "p
 
 
 def measure(engine: str, path: Path, cache: Path) -> dict[str, float]:
-    """The figures of one fresh process; RuntimeError with its last words when it fails."""
+    """The figures of one fresh process; RuntimeError with the last line of its error output when it fails."""
     environment = {**os.environ, "CPURUNTIME_CACHE_DIR": str(cache)}
     command = [sys.executable, "-c", PROGRAM, engine, str(path)]
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

@@ -1,11 +1,11 @@
-"""A million requests over three models, with everything that may happen to them at random.
+"""Runs a million requests over three models with random faults, and checks that each is accounted for once.
 
     python bench/stress.py
 
 Three models of three priorities are run from several threads and an event loop: with and without callbacks, some of
 which raise, with cancellations, deadlines and priorities, while compiled models are dropped with requests in flight and
-compiled anew. Every request has to be accounted for exactly once and right, memory has to stay flat, and no thread may
-be left. Prints how it goes; exits with 1 if something is wrong.
+compiled anew. Every request must be counted once with the right result, memory must stay flat, and no thread may be
+left. Prints progress and the outcomes; exits with 1 if a check fails.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ class RaisedInCallback(Exception):
 
 
 class Stage:
-    """The models of the moment, and the books.
+    """The current compiled models, and counts by request.
 
-    `accounted[tag]` counts how often it was found out what became of request `tag`, `told[tag]` whether its callback is
-    to be called, `calls[tag]` how often it was.
+    `accounted[tag]` counts the outcomes seen of request `tag`, `expected_calls[tag]` is 1 if its callback must be
+    called, and `calls[tag]` counts the calls.
     """
 
     def __init__(self, requests: int) -> None:
         self._core = ov.Core()
         self._models = [models.build("mlp", index, **size) for index, size in enumerate(SIZES)]
-        self.accounted, self.told, self.calls = (np.zeros(requests, np.uint8) for _ in range(3))
+        self.accounted, self.expected_calls, self.calls = (np.zeros(requests, np.uint8) for _ in range(3))
         rng = np.random.default_rng(1)
         self.inputs = [rng.standard_normal((INPUTS, 1, size["width"]), np.float32) for size in SIZES]
         self.compiled = [self._compile(index) for index in range(len(SIZES))]
@@ -59,43 +59,43 @@ class Stage:
         return self._core.compile_model(self._models[index], "CPU", CONFIGURATIONS[index])
 
     def replace(self, index: int) -> None:
-        """Drops a model, whatever it is doing, for a new one."""
+        """Replaces a model by a new one, also with requests in flight."""
         self.compiled[index] = self._compile(index)
 
     def callback(self, tag: int) -> None:
-        """The callback of request `tag`; of every seventh one it raises."""
+        """The callback of request `tag`; it raises for every seventh request."""
         self.calls[tag] += 1
         if tag % 7 == 0:
             raise RaisedInCallback(tag)
 
 
 class Slot:
-    """An infer request, with a callback if it is `told`; `tag` is the number of the one in flight, -1 for none."""
+    """An infer request, with or without a callback; `tag` is the number of the request in flight, -1 for none."""
 
-    def __init__(self, stage: Stage, index: int, compiled: ov.CompiledModel, told: bool) -> None:
+    def __init__(self, stage: Stage, index: int, compiled: ov.CompiledModel, has_callback: bool) -> None:
         self._inputs, self._expected = stage.inputs[index], stage.expected[index]
         self.request = compiled.create_infer_request()
-        self.told = told
+        self.has_callback = has_callback
         self.tag = -1
         self._row = 0
-        if told:
+        if has_callback:
             self.request.set_callback(stage.callback, None)
 
     def take(self, tag: int) -> np.ndarray:
-        """Makes it request `tag`; returns the input for it."""
+        """Uses the slot for request `tag`; returns its input."""
         self.tag, self._row = tag, tag % INPUTS
         return self._inputs[self._row]
 
     def is_right(self) -> bool:
-        """Whether the result is."""
+        """Whether the result is the expected one."""
         return np.array_equal(self.request.results[0], self._expected[self._row])
 
 
 class Client:
-    """Starts the requests `first` to `last - 1`, of all models in turn, and finds out what becomes of them.
+    """Starts the requests `first` to `last - 1` on random models, and counts their outcomes.
 
-    `outcomes` counts that; "abandoned" are those whose request was dropped in flight: their callbacks tell. `position`
-    is how far it has come.
+    In `outcomes`, "abandoned" are requests that were dropped in flight; only their callbacks are checked. `position` is
+    the number of the next request.
     """
 
     def __init__(self, stage: Stage, first: int, last: int, seed: int) -> None:
@@ -139,15 +139,15 @@ class Client:
             self._compiled[index] = None
             self._leave(index)
             self._compiled[index] = compiled
-            self._pools[index] = [Slot(self._stage, index, compiled, told=i % 2 == 1) for i in range(4)]
+            self._pools[index] = [Slot(self._stage, index, compiled, has_callback=i % 2 == 1) for i in range(4)]
         pool = self._pools[index]
         pool.append(pool.pop(0))
         return pool[-1]
 
     def _leave(self, index: int) -> None:
-        """The model was dropped: so are its requests, those with callbacks while they are in flight."""
+        """Drops the requests of a dropped model; those with callbacks may be in flight."""
         for slot in self._pools[index]:
-            if not slot.told:
+            if not slot.has_callback:
                 self._finish(slot)
             elif slot.tag >= 0:
                 self._note(slot, "abandoned")
@@ -160,7 +160,7 @@ class Client:
             terms["priority"] = self._random.choice(("LOW", "MEDIUM", "HIGH"))
         if self._random.random() < 0.2:
             terms["deadline_ms"] = self._random.choice((0.01, 0.1, 1, 1000))
-        self._stage.told[tag] = slot.told
+        self._stage.expected_calls[tag] = slot.has_callback
         slot.request.start_async(slot.take(tag), userdata=tag, **terms)
 
     def _finish(self, slot: Slot) -> None:
@@ -175,7 +175,7 @@ class Client:
             self._count(slot, None)
 
     def _count(self, slot: Slot, error: BaseException | None) -> None:
-        """Counts what became of a request."""
+        """Counts the outcome of a request."""
         if not isinstance(error, (ov.CancelledError, ov.DeadlineExceededError, RaisedInCallback, type(None))):
             self.wrong.append(f"request {slot.tag} ended with {error!r}")
         if isinstance(error, RaisedInCallback) and error.args != (slot.tag,):
@@ -191,7 +191,7 @@ class Client:
 
 
 class LoopClient(Client):
-    """Does so in an event loop, a few at a time, by tasks that are cancelled at random."""
+    """A client in an event loop: a few requests at a time, awaited by tasks that are cancelled at random."""
 
     def run(self) -> None:
         """Starts all of them."""
@@ -233,7 +233,7 @@ class LoopClient(Client):
                 self._count(slot, None)
 
     def _leave(self, index: int) -> None:
-        """The model was dropped: the tasks have its requests for as long as they need them."""
+        """Drops the requests of a dropped model; tasks hold those that they await."""
         self._pools[index] = []
 
     async def _wait(self, slot: Slot) -> None:
@@ -241,7 +241,7 @@ class LoopClient(Client):
 
 
 class Stress:
-    """All of it. `faults` are sentences, none if all is well."""
+    """The whole run. `faults` are sentences, none if every check passes."""
 
     def __init__(self, requests: int, drops: int, threads: int = 3) -> None:
         self.requests, self.drops = requests, drops
@@ -290,16 +290,16 @@ class Stress:
 
     @property
     def outcomes(self) -> Counter[str]:
-        """What became of all requests."""
+        """The number of requests by outcome."""
         return sum((client.outcomes for client in self.clients), Counter())
 
     @property
     def faults(self) -> list[str]:
-        """What is wrong."""
+        """The checks that failed, as sentences."""
         stage, faults = self.stage, [text for client in self.clients for text in client.wrong]
         for name, counted, right in (
             ("accounted for", stage.accounted, np.ones_like(stage.accounted)),
-            ("called back", stage.calls, stage.told),
+            ("called back", stage.calls, stage.expected_calls),
         ):
             odd = np.flatnonzero(counted != right)
             if len(odd):
@@ -310,7 +310,7 @@ class Stress:
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    options = argparse.ArgumentParser(description="Requests with everything that may happen to them.")
+    options = argparse.ArgumentParser(description="Check a million requests under random faults.")
     options.add_argument("--requests", type=int, default=1_000_000, help="how many (default: 1000000)")
     options.add_argument("--drops", type=int, default=300, help="how many compiled models are dropped (default: 300)")
     options.add_argument("--growth", type=int, default=8, help="MB of growth in the second half (default: 8)")

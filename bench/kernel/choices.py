@@ -25,7 +25,7 @@ class Choice:
 
     @property
     def loss(self) -> float:
-        """What the favourite takes beyond the fastest, in parts of it."""
+        """How much longer the favourite takes than the fastest, as a part of the latter."""
         return self.seconds[0] / min(self.seconds) - 1
 
 

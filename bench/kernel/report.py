@@ -14,7 +14,7 @@ from kernel.measure import Timing
 
 Row = dict[str, Any]
 GOAL = 0.9
-NOISY = 0.03  # of the peak: a wider spread says that the machine did something else meanwhile
+NOISY = 0.03  # of the peak: a wider spread means other load on the machine
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class Engine(ABC):
     settings: dict[str, Any]
     """What the engine chose or was given: streams, threads, precision."""
     flops: int = 0
-    """Floating-point operations of an inference, as layers are usually counted; 0 where the engine does not tell."""
+    """Floating-point operations of an inference, as layers are usually counted; 0 where it is not known."""
 
     @abstractmethod
     def infer(self) -> None:
@@ -182,7 +182,8 @@ def load(name: str, path: Path, mode: Mode, inputs: Mapping[str, np.ndarray], de
 
 def _flops(compiled: Any) -> int:
     """What the steps of cpuruntime's program do."""
-    programs = getattr(getattr(getattr(compiled, "_shared", None), "device", None), "programs", list)()
+    device = getattr(getattr(compiled, "_shared", None), "device", None)
+    programs = device.programs.cached() if hasattr(device, "programs") else []
     return sum(getattr(step, "flops", 0) * program.repeats for program in programs[-1:] for step in program.planned)
 
 

@@ -39,7 +39,7 @@ class ModelFile:
 def expand(specifications: Iterable[str]) -> list[str]:
     """The specifications with `light` and `bench` replaced by those of all such models, each once.
 
-    Raises InvalidArgumentError or ModelNotFoundError where there is no such model, so that nobody waits to hear that.
+    Raises InvalidArgumentError or ModelNotFoundError where there is no such model: before anything is measured.
     """
     found: dict[str, None] = {}
     for specification in specifications:

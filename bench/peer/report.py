@@ -38,7 +38,7 @@ class EngineResult:
     settings: dict[str, Any] = field(default_factory=dict)
     version: str = ""
     flops: int = 0
-    """Floating-point operations of an inference, as layers are usually counted; 0 where the engine does not tell."""
+    """Floating-point operations of an inference, as layers are usually counted; 0 where it is not known."""
     load_seconds: float = 0.0
     peak_memory_mb: float = 0.0
     idle_cpu_seconds: float = 0.0

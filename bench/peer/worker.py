@@ -28,7 +28,7 @@ import numpy as np
 from peer.engines import Engine, load
 from peer.mode import Mode
 
-# A slice begins with untimed inferences for this part of its length: caches and clocks have gone cold in the pause.
+# A slice begins with untimed inferences for this part of its length: caches and clock rates drop in the pause.
 WARM_UP_SHARE = 0.1
 
 

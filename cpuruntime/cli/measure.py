@@ -1,8 +1,7 @@
 """The measuring loops of `cpuruntime benchmark` and what they yield.
 
-The loops and their figures follow OpenVINO's benchmark_app, so that numbers of the two can be put side by side: the
-latency is the request's own, throughput counts every inference that was started over the time until the last one
-ended.
+The loops and figures are those of OpenVINO's benchmark_app, so that the numbers can be compared: latency is the
+request's own, throughput is the number of inferences over the wall time until the last one is completed.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class Limits:
         return not (more_time or more_iterations)
 
     def share_done(self, seconds: float, iterations: int) -> float:
-        """How much of the measuring is behind us, from 0 to 1."""
+        """The completed part of the measurement, from 0 to 1."""
         shares = [1.0]
         if self.seconds:
             shares.append(seconds / self.seconds)
@@ -57,7 +56,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a loop saw: `seconds` of wall time and one latency in milliseconds for each inference, sorted."""
+    """The result of a loop: `seconds` of wall time and one latency in milliseconds for each inference, sorted."""
 
     seconds: float
     latencies: Sequence[float]

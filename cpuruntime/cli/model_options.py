@@ -28,14 +28,14 @@ Add = Callable[..., Any]
 
 
 def add_model_options(add: Add) -> None:
-    """Which model."""
+    """Adds -m, the model."""
     add("-m", "--path_to_model", default=DEFAULT_MODEL, metavar="MODEL",
         help="an ONNX file, or light:NAME for a model that the onnx package ships, with seeded random weights "
         f"(default: {DEFAULT_MODEL})")  # fmt: skip
 
 
 def add_stream_options(add: Add, default_hint: str) -> None:
-    """What to optimise for and what to override; `default_hint` says what is taken without -hint."""
+    """Adds the hint and the options that override it; `default_hint` describes the choice without -hint."""
     add("-hint", "--perf_hint", choices=HINTS, default=None,
         help=f"what to optimise for; none: the device's default (default: {default_hint})")
     add("-nireq", "--number_infer_requests", type=positive, default=None, metavar="N",
@@ -47,7 +47,7 @@ def add_stream_options(add: Add, default_hint: str) -> None:
 
 
 def add_shape_options(add: Add) -> None:
-    """In which shapes."""
+    """Adds -shape and -b."""
     add("-shape", "--shape", default="", metavar="SHAPES",
         help='input shapes: "input1[1,3,224,224],input2[1,4]", or "[1,3,224,224]" for all inputs')
     add("-b", "--batch_size", type=positive, default=None, metavar="N",
@@ -67,7 +67,7 @@ def stream_settings(options: argparse.Namespace, device: str) -> dict[str, Any]:
 
 
 def source_of(path: str) -> Any:
-    """What `Core.read_model` reads for -m."""
+    """The argument of `Core.read_model` for -m."""
     return ov.light_model(path.removeprefix(LIGHT), SEED) if path.startswith(LIGHT) else path
 
 

@@ -37,7 +37,7 @@ class Report(logging.Handler):
 
     @contextmanager
     def log_included(self) -> Iterator[None]:
-        """Within it, what the package logs is part of the report."""
+        """A context in which the log records of the package are part of the report."""
         log = logging.getLogger("cpuruntime")
         log.addHandler(self)
         try:
@@ -103,7 +103,7 @@ class Progress:
         self._fifths = 0
 
     def __call__(self, seconds: float, iterations: int) -> None:
-        """Shows how far the measuring is; returns in well under a microsecond when it is too early for a redraw."""
+        """Shows the completed part; returns in well under a microsecond when it is too early for a redraw."""
         if seconds < self._next_redraw:
             return
         self._next_redraw = seconds + self.REDRAW_SECONDS

@@ -1,4 +1,4 @@
-"""bench/stress.py in small: requests over three models with everything that may happen to them, and none is lost."""
+"""bench/stress.py in small: requests over three models under random faults, and none is lost."""
 
 from __future__ import annotations
 

@@ -56,6 +56,11 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(ROOT / "pyproject.toml", tree)
     for language, block in re.findall(r"^```(py|diff)\n(# .*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE):
         apply(tree, block, language)
+    (entry,) = blocks(PAGE, "toml")
+    installed = tree / "mine-1.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1\n")
+    (installed / "entry_points.txt").write_text(entry.replace("project.entry-points.", "").replace('"', ""))
     return tree
 
 
@@ -82,6 +87,11 @@ def test_the_operator(tree: Path) -> None:
     assert passed(run(tree, "-m", "pytest", "-q", "-p", "no:cacheprovider", *cases)) == 3
     found = "from cpuruntime.program.lowerings.catalogue import TABLE; print(('', 'ReverseSequence') in TABLE)"
     assert run(tree, "-c", found) == "True\n"
+
+
+def test_the_device(tree: Path) -> None:
+    suite = ["-p", "cpuruntime.testing.plugin", "--pyargs", "cpuruntime.testing", "--device", "MINE"]
+    assert passed(run(tree, "-m", "pytest", "-q", "-p", "no:cacheprovider", *suite)) > 30
 
 
 def test_the_pass(tree: Path) -> None:
