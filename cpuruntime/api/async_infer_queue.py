@@ -16,7 +16,7 @@ from cpuruntime.api.request.bindings import InferenceRun
 from cpuruntime.api.request.terms import parse_terms
 from cpuruntime.devices.interface import TERMS
 from cpuruntime.errors import BusyError, CancelledError, DeadlineExceededError, InvalidArgumentError, OverloadedError
-from cpuruntime.host.forks import alive, threads_are_gone
+from cpuruntime.host import forks
 
 _REFUSALS = (CancelledError, DeadlineExceededError, OverloadedError)
 """Errors of single inferences that say nothing about others: starting others goes on."""
@@ -157,7 +157,7 @@ class AsyncInferQueue:
         self._state = _State(self._requests)
         self._is_static = all(port.partial_shape.is_static for port in model.outputs)
         self._hooks = tuple(partial(self._state.over, index) for index in range(jobs))
-        alive.add(self)
+        forks.objects.add(self)
 
     def start_async(
         self,
@@ -217,7 +217,7 @@ class AsyncInferQueue:
         state.callers &= {get_ident()}
         for index, request in enumerate(self._requests):
             if index not in state.idle and index not in state.in_flight and not request.calls_back_here:
-                state.errors.append(threads_are_gone())
+                state.errors.append(forks.threads_are_gone())
                 state.give_back(index)
 
     def get_idle_request_id(self) -> int:

@@ -8,7 +8,7 @@ from time import perf_counter_ns
 from typing import Any
 
 from cpuruntime.errors import InvalidArgumentError
-from cpuruntime.streams.slow_callbacks import going_on, name_of, watcher
+from cpuruntime.streams.running_callbacks import name_of, running
 
 log = logging.getLogger("cpuruntime")
 
@@ -17,10 +17,7 @@ SLOW = 20_000_000
 
 
 class Callback:
-    """A user's callback. A slow call is logged: the first, and each that takes twice as long as those before.
-
-    One that takes very long is logged before it is over, too; see `streams.calls`.
-    """
+    """A user's callback. A slow call is logged: the first, and each that takes twice as long as those before."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         if not callable(function):
@@ -36,12 +33,10 @@ class Callback:
         """Call it; raises what it raises."""
         begin = perf_counter_ns()
         try:
-            going_on[begin] = self._function
-            if not watcher.awake:
-                watcher.wake()
+            running[begin] = self._function
             self._function(*arguments)
         finally:
-            going_on.pop(begin, None)
+            running.pop(begin, None)
             taken = perf_counter_ns() - begin
             if taken >= self._limit:
                 self._limit = 2 * taken

@@ -23,7 +23,7 @@ from cpuruntime.devices.explanation import ProfilingInfo
 from cpuruntime.devices.interface import TERMS, DeviceRequest, Terms
 from cpuruntime.errors import UnsupportedError
 from cpuruntime.graph import Type
-from cpuruntime.host.forks import alive, threads_are_gone
+from cpuruntime.host import forks
 
 
 class InferRequest:
@@ -55,7 +55,7 @@ class InferRequest:
         self._callback: Callback | None = None
         self._run: InferenceRun | None = None
         self._userdata: Any = None
-        alive.add(self)
+        forks.objects.add(self)
 
     def infer(
         self,
@@ -282,7 +282,7 @@ class InferRequest:
         self._bindings.is_busy()
         self._bindings.running.clear()
         if run is not None and not run.is_over and not self.calls_back_here:
-            run.error = threads_are_gone()
+            run.error = forks.threads_are_gone()
             run.announce()
 
     def cancel(self) -> None:

@@ -25,7 +25,7 @@ from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, Plug
 from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import CancelledError, DeadlineExceededError, Error, InternalError, InvalidArgumentError
 from cpuruntime.graph import Graph
-from cpuruntime.host.forks import threads_are_gone
+from cpuruntime.host import forks
 from cpuruntime.host.memory import aligned_zeros
 from cpuruntime.properties import Settings
 
@@ -79,7 +79,7 @@ class SerialModel(DeviceModel):
             "OPTIMAL_NUMBER_OF_INFER_REQUESTS": max(self.streams, 1),
         }
         super().__init__(PortInfo.inputs_of(graph), PortInfo.outputs_of(graph), resolved)
-        self._process = os.getpid()
+        self._generation = forks.generation
         self.queue = _Queue()
         self._threads = max(self.streams, 1)
         for index in range(self._threads):
@@ -93,8 +93,7 @@ class SerialModel(DeviceModel):
 
     def check_threads(self) -> None:
         """Raise Error in a forked child, where there are none."""
-        if os.getpid() != self._process:
-            raise threads_are_gone()
+        forks.check(self._generation)
 
     def explain(self, measure: bool = False) -> Explanation:
         """A row for each node; none is timed."""

@@ -1,39 +1,56 @@
-"""What in a forked child is told that the threads of its parent are not there."""
+"""Fork handling: in a forked child only the thread that forked exists, and what the others were to do is not done."""
 
 from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Callable
 from typing import Protocol
 
 from cpuruntime.errors import Error
 
+generation = 0
+"""How many forks lie between this process and the one that imported the package; threads of another one are gone."""
+
+functions: list[Callable[[], None]] = []
+"""Functions to call in a child, after the objects' methods."""
+
 
 class Forked(Protocol):
-    """What other threads may be about to finish."""
+    """An object with state that other threads may be about to change."""
 
     def forked(self) -> None:
-        """Called in a child, before `os.fork` returns there: what they were to do will not be done. Waits for nothing.
+        """Called in a child, before `os.fork` returns there. Waits for nothing.
 
-        They may have been anywhere in the code; the thread that forked may be in a callback.
+        The other threads may have been anywhere in the code; the thread that forked may be in a callback.
         """
 
 
-alive: weakref.WeakSet[Forked] = weakref.WeakSet()
-"""Who is told."""
+objects: weakref.WeakSet[Forked] = weakref.WeakSet()
+"""Objects of which `forked` is called in a child."""
 
 
 def threads_are_gone() -> Error:
-    """The error of what they were to do, and of what they are given to do in the child."""
+    """The error of requests in flight at the fork, and of new ones in the child."""
     return Error(
         "This compiled model was made before the process forked, and its threads exist only in the parent. "
         "Compile the model in the child, or start the child with the 'spawn' method of multiprocessing."
     )
 
 
+def check(made: int) -> None:
+    """Raise Error where the threads of something that was made in generation `made` do not exist."""
+    if made != generation:
+        raise threads_are_gone()
+
+
 def _in_child() -> None:
-    for one in list(alive):
+    global generation
+    generation += 1
+    for one in list(objects):
         one.forked()
+    for function in functions:
+        function()
 
 
 if hasattr(os, "register_at_fork"):

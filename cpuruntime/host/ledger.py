@@ -26,6 +26,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cpuruntime.errors import DeviceUnavailableError
+from cpuruntime.host import forks
 from cpuruntime.host.assignment import Assignment, Holder, ProcessorRequest, assign
 from cpuruntime.host.cgroup import Quota
 
@@ -299,5 +300,4 @@ def _in_child() -> None:
         file.close()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+forks.functions.append(_in_child)

@@ -1,18 +1,17 @@
-"""What every executor is, and what happens to executors when the process ends or forks."""
+"""The interface of executors, and their end: with the process, or in a forked child."""
 
 from __future__ import annotations
 
 import atexit
 import logging
-import os
 import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from cpuruntime.streams import priorities, slow_callbacks
-from cpuruntime.streams import task as tasks
+from cpuruntime.host import forks
+from cpuruntime.streams import priorities, running_callbacks
 from cpuruntime.streams.task import Stream, Task
 
 log = logging.getLogger("cpuruntime")
@@ -93,33 +92,31 @@ class Lifetime(Protocol):
         """Called in a forked child, where the threads do not exist."""
 
 
-alive: weakref.WeakSet[Any] = weakref.WeakSet()
+lifetimes: weakref.WeakSet[Any] = weakref.WeakSet()
 """The Lifetime of every executor that has not ended."""
 
 
 def _at_exit() -> None:
     """Ends every executor while threads can still run; requests in flight get CancelledError."""
-    lifetimes: list[Lifetime] = list(alive)
-    for lifetime in lifetimes:
+    left_over: list[Lifetime] = list(lifetimes)
+    for lifetime in left_over:
         lifetime.interrupt()
     deadline = time.monotonic() + EXIT_PATIENCE
-    left = {lifetime.join(deadline) for lifetime in lifetimes}
+    left = {lifetime.join(deadline) for lifetime in left_over}
     if "streams" in left:
         log.warning("streams were still busy %g seconds after the end of the program", EXIT_PATIENCE)
     if "callbacks" in left:
         text = "callbacks had not returned %g seconds after the end of the program: %s"
-        log.warning(text, EXIT_PATIENCE, slow_callbacks.names() or "unknown")
+        log.warning(text, EXIT_PATIENCE, running_callbacks.names() or "unknown")
 
 
 def _in_child() -> None:
-    tasks.forked()
-    slow_callbacks.forked()
+    running_callbacks.running.clear()
     priorities.forked()
-    for lifetime in list(alive):
+    for lifetime in list(lifetimes):
         lifetime.forked()
-    alive.clear()
+    lifetimes.clear()
 
 
 atexit.register(_at_exit)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+forks.functions.append(_in_child)

@@ -12,7 +12,7 @@ from queue import SimpleQueue
 from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.host.affinity import allowed_cpus, is_stream_thread
 from cpuruntime.streams import priorities
-from cpuruntime.streams.base import Executor, alive
+from cpuruntime.streams.base import Executor, lifetimes
 from cpuruntime.streams.inline import InlineExecutor
 from cpuruntime.streams.job import Job
 from cpuruntime.streams.scheduler import LedStream, Scheduler, lead
@@ -77,7 +77,7 @@ class StreamExecutor(Executor):
         self.streams: Sequence[Stream] = scheduler.streams
         self._finalizer = weakref.finalize(self, scheduler.abandon)
         self._finalizer.atexit = False
-        alive.add(scheduler)
+        lifetimes.add(scheduler)
         try:
             for index, (threads, share) in enumerate(zip(sizes, shares)):
                 group = ThreadGroup(threads, share, f"cpurt-s{index}", crowded, level)

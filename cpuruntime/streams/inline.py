@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable
 
 from cpuruntime.streams import priorities
-from cpuruntime.streams.base import Executor, alive
+from cpuruntime.streams.base import Executor, lifetimes
 from cpuruntime.streams.callback_pool import call_back
 from cpuruntime.streams.task import Stream, Task, not_accepting
 from cpuruntime.streams.thread_group import ThreadGroup
@@ -27,7 +27,7 @@ class InlineExecutor(Executor):
         self._closed = False
         priorities.enter(level)
         weakref.finalize(self, priorities.leave, level).atexit = False
-        alive.add(self)
+        lifetimes.add(self)
 
     def submit(self, task: Task) -> None:
         self._check()
@@ -53,7 +53,7 @@ class InlineExecutor(Executor):
 
     def _check(self) -> None:
         if self._closed:
-            raise not_accepting(forked=False)
+            raise not_accepting()
 
     def cancel(self, task: Task) -> None:
         task.control.cancel()

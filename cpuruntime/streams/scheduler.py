@@ -14,6 +14,7 @@ from queue import SimpleQueue
 import numpy as np
 
 from cpuruntime.errors import CancelledError, DeadlineExceededError, Error
+from cpuruntime.host import forks
 from cpuruntime.host.affinity import enter_stream
 from cpuruntime.streams import priorities
 from cpuruntime.streams.callback_pool import CallbackPool
@@ -142,13 +143,20 @@ class Scheduler:
         self.leading = 0
         self.level: int | None = None
         self.closed = False
-        self.is_forked = False
+        self._generation = forks.generation
         self._ended = [ended] if ended is not None else []
         self._numbers = count()
 
+    @property
+    def is_forked(self) -> bool:
+        """Whether this is a forked child, where the streams have no threads."""
+        return self._generation != forks.generation
+
     def check(self) -> None:
-        if self.closed or self.is_forked:
-            raise not_accepting(self.is_forked)
+        """Error where no task can be executed."""
+        forks.check(self._generation)
+        if self.closed:
+            raise not_accepting()
 
     def add(self, stream: LedStream) -> None:
         with self.mutex:
@@ -342,7 +350,6 @@ class Scheduler:
 
     def forked(self) -> None:
         self.mutex = threading.RLock()
-        self.is_forked = True
 
 
 def lead(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cpuruntime.errors import Error
-from cpuruntime.host.forks import threads_are_gone
+from cpuruntime.host import forks
 from cpuruntime.streams.job import Control, Job
 from cpuruntime.streams.memory import aligned_bytes, notifier
 from cpuruntime.streams.native import runner, signals
@@ -26,8 +26,6 @@ _SPIN, _COMPLETED, _ALSO, _POOL = (
     offset // 8 for offset in (signals.VALUE, runner.TASK_COMPLETED, runner.ALSO, runner.POOL)
 )
 _NOTIFIES = runner.NOTIFIES // 4
-
-_forks = 0
 
 
 class Stream:
@@ -83,7 +81,7 @@ class Task(ABC):
         self._signals: tuple[np.ndarray, ...] = (memory,)
         # The signal's count while the latest submission is not over. A count that differs means that it is.
         self._pending = -1
-        self._forks = _forks
+        self._generation = forks.generation
         self._wait = signals.wait.entry
         self._notify = notifier()
         # The executor's, of the latest submission: the stream it was lent, what begin() returned or raised, whether it
@@ -108,7 +106,7 @@ class Task(ABC):
     @property
     def is_lost(self) -> bool:
         """Whether the latest submission was made before the process forked, and is never over here."""
-        return self._forks != _forks
+        return self._generation != forks.generation
 
     @property
     def error(self) -> BaseException | None:
@@ -151,8 +149,7 @@ class Task(ABC):
         pending = self._pending
         deadline = None if timeout is None else time.monotonic() + timeout
         while self._count[0] == pending:
-            if self._forks != _forks:
-                raise not_accepting(forked=True)
+            forks.check(self._generation)
             nap = _GLANCE
             if deadline is not None:
                 nap = min(nap, int((deadline - time.monotonic()) * 1e9))
@@ -167,7 +164,7 @@ class Task(ABC):
         self._stream = self._job = self._error = self._failure = None
         self.placed = self._begun = False
         self._steps = self.taken = 0
-        self._forks = _forks
+        self._generation = forks.generation
         self._count[_NOTIFIES] = 0
         self._pending = self._count[0]
 
@@ -252,7 +249,7 @@ class Signal:
         self._spin = self._memory.view(np.int64).data[signals.VALUE // 8 :]
         self._like = tasks[0]
         self._wait = signals.wait.entry
-        self._forks = _forks
+        self._generation = forks.generation
         for task in tasks:
             task._signals = (*task._signals[:1], self._memory)
             task._words[_ALSO] = self._address
@@ -267,8 +264,7 @@ class Signal:
 
         Any thread; Ctrl-C interrupts it. Error in a forked child. Which tasks are `in_flight` does not matter.
         """
-        if self._forks != _forks:
-            raise not_accepting(forked=True)
+        forks.check(self._generation)
         self._spin[0] = self._like._words[_SPIN]
         self._wait(self._address, count, _GLANCE if timeout is None else min(int(timeout * 1e9), _GLANCE))
 
@@ -283,14 +279,6 @@ def happen(signals: Sequence[np.ndarray]) -> None:
         notifier()(memory.ctypes.data, 0, 0)
 
 
-def not_accepting(forked: bool) -> Error:
-    """The error of work given to streams that cannot do it."""
-    if forked:
-        return threads_are_gone()
+def not_accepting() -> Error:
+    """The error of work given to an executor that has been stopped."""
     return Error("This compiled model is released and takes no more inferences.")
-
-
-def forked() -> None:
-    """Called in a forked child: submissions made before will never be over."""
-    global _forks
-    _forks += 1

@@ -7,8 +7,6 @@ import logging
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from support.onnx_models import one_input
 import cpuruntime as ov
 from cpuruntime.api import callback as module
 from cpuruntime.api.callback import Callback
-from cpuruntime.streams import slow_callbacks
+from cpuruntime.streams import running_callbacks
 
 TESTS = Path(__file__).resolve().parents[1]
 X = np.ones((2, 3), np.float32)
@@ -110,103 +108,18 @@ def test_of_requests_and_queues(
     assert "callback 'test_slow_callbacks.save_frame' took" in caplog.text
 
 
-class TestLongCalls:
-    """Calls that are logged while they go on."""
+def test_the_names_of_those_that_run() -> None:
+    def look() -> None:
+        assert running_callbacks.names() == f"'test_slow_callbacks.{look.__qualname__}'"
 
-    @pytest.fixture
-    def noticed(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-        """Set when something is logged that has not returned."""
-        event = threading.Event()
+    Callback(look)()
+    with pytest.raises(ZeroDivisionError):
+        Callback(lambda: 1 // 0)()
+    assert running_callbacks.names() == ""
 
-        class Listener(logging.Handler):
-            def emit(self, record: logging.LogRecord) -> None:
-                if "has not returned for" in record.getMessage():
-                    event.set()
 
-        listener = Listener()
-        slow_callbacks.log.addHandler(listener)
-        monkeypatch.setattr(slow_callbacks, "LONG", 0.02)
-        yield event
-        slow_callbacks.log.removeHandler(listener)
-
-    def test_what_is_logged_and_when(
-        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        def look() -> None:
-            assert slow_callbacks.log_long(999_999_999, ()) == set()
-            assert caplog.messages == []
-            assert slow_callbacks.log_long(1_200_000_000, ()) == {0}
-            assert slow_callbacks.log_long(5_000_000_000, {0}) == {0}
-            assert slow_callbacks.names() == f"'test_slow_callbacks.{look.__qualname__}'"
-
-        monkeypatch.setattr(module, "perf_counter_ns", Clock(0))
-        Callback(look)()
-        name = f"test_slow_callbacks.{look.__qualname__}"
-        assert caplog.messages == [f"callback '{name}' has not returned for 1.2 s"]
-        assert caplog.records[0].levelno == logging.WARNING
-        assert slow_callbacks.going_on == {}
-
-    def test_several_of_one_function_are_logged_together(
-        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        def save(depth: int) -> None:
-            if depth:
-                Callback(save)(depth - 1)
-            else:
-                assert len(slow_callbacks.log_long(3_000_000_000, ())) == 3
-
-        clock = Clock()
-        clock.steps = [0, 500, 500, 0, 0, 0]
-        monkeypatch.setattr(module, "perf_counter_ns", clock)
-        Callback(save)(2)
-        assert [text.split("' ")[1] for text in caplog.messages] == ["has not returned for 3.0 s (3 calls)"] + [
-            f"took {taken} ms" for taken in (500, 1000)
-        ]
-
-    def test_one_that_raised_does_not_go_on(self) -> None:
-        with pytest.raises(ZeroDivisionError):
-            Callback(lambda: 1 // 0)()
-        assert slow_callbacks.going_on == {}
-
-    @pytest.mark.parametrize("device", ["REFERENCE", "CPU", "no stream"])
-    @pytest.mark.parametrize("kind", ["request", "queue", "on_error"])
-    def test_of_requests_and_queues(self, device: str, kind: str, noticed: threading.Event) -> None:
-        config = {"NUM_STREAMS": 0} if device == "no stream" else {}
-        compiled = ov.Core().compile_model(one_input(), "REFERENCE" if device == "REFERENCE" else "CPU", config)
-        seen: list[bool] = []
-
-        def wait(*arguments: Any) -> None:
-            seen.append(noticed.wait(30))
-
-        if kind == "request":
-            request = compiled.create_infer_request()
-            request.set_callback(wait, None)
-            request.start_async(X)
-            request.wait()
-        elif kind == "queue":
-            queue = ov.AsyncInferQueue(compiled)
-            queue.set_callback(wait)
-            queue.start_async(X)
-            queue.wait_all()
-        else:
-            queue = ov.AsyncInferQueue(compiled)
-            queue.set_callback(save_frame, on_error=wait)
-            queue.start_async(X, deadline_ms=1e-6)
-            queue.wait_all()
-        assert seen == [True]
-
-    def test_the_thread_that_looks_ends_and_comes_back(self, noticed: threading.Event) -> None:
-        for _ in range(2):
-            noticed.clear()
-            Callback(lambda: noticed.wait(30))()
-            assert noticed.is_set()
-            end = time.monotonic() + 30
-            while any(thread.name == "cpuruntime-calls" for thread in threading.enumerate()):
-                assert time.monotonic() < end
-                time.sleep(0.001)
-
-    def test_one_that_never_returns_is_named_at_the_end_of_the_program(self) -> None:
-        script = f"""
+def test_one_that_never_returns_is_named_at_the_end_of_the_program() -> None:
+    script = f"""
 import sys, threading
 sys.path[:0] = [{str(TESTS)!r}, {str(TESTS.parent)!r}]
 import cpuruntime as ov
@@ -223,10 +136,10 @@ queue.set_callback(forever)
 queue.start_async()
 entered.wait()
 """
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0
-        text = "callbacks had not returned 0.2 seconds after the end of the program: '__main__.forever'"
-        assert [line for line in done.stderr.splitlines() if "has not returned for" not in line] == [text]
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    text = "callbacks had not returned 0.2 seconds after the end of the program: '__main__.forever'"
+    assert done.stderr.splitlines() == [text]
 
 
 def test_they_hold_nothing_up(compiled: ov.CompiledModel) -> None:

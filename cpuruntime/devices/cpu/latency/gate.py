@@ -13,7 +13,7 @@ from time import perf_counter_ns
 from cpuruntime.devices.cpu.latency.admission import Admission, Counts, Ticket
 from cpuruntime.errors import OverloadedError
 from cpuruntime.hints import counted
-from cpuruntime.host.forks import alive, threads_are_gone
+from cpuruntime.host import forks
 
 BatchSize = Callable[[Sequence[Ticket]], int]
 """How many of these tickets, the next ones of the queue, are best served as one batch, from the first on."""
@@ -33,13 +33,12 @@ class Gate:
     def __init__(self, admission: Admission) -> None:
         self.admission = admission
         self.lock = threading.Lock()
-        self._is_forked = False
-        alive.add(self)
+        self._generation = forks.generation
+        forks.objects.add(self)
 
     def forked(self) -> None:
         """Called in a forked child: the thread that held the lock does not exist there, and nothing is served."""
         self.lock = threading.Lock()
-        self._is_forked = True
 
     def arrive(self) -> Ticket:
         """A ticket for an inference that starts now.
@@ -48,8 +47,7 @@ class Gate:
             OverloadedError: it would be late.
             Error: in a forked child.
         """
-        if self._is_forked:
-            raise threads_are_gone()
+        forks.check(self._generation)
         now = perf_counter_ns()
         with self.lock:
             admission = self.admission
