@@ -35,7 +35,7 @@ ARGUMENTS = record(
 # By cell: gates, and those of them that the first product of a step makes.
 GATES = {"LSTM": (4, 4), "GRU": (3, 2), "GRU reset after": (3, 3), "RNN": (1, 1)}
 
-Chosen = tuple[str, float, float]
+CellActivation = tuple[str, float, float]
 """An activation's name in ACTIVATIONS and its parameters."""
 
 
@@ -71,7 +71,7 @@ def _finish(a, state, target):
         simd.store_first(target + j * VECTOR_BYTES, simd.load(state + j * VECTOR_BYTES), _tail(a, j))
 
 
-def _activation(chosen: Chosen) -> Inline:
+def _activation(chosen: CellActivation) -> Inline:
     name, alpha, beta = chosen
     function = ACTIVATIONS[name].function
 
@@ -82,7 +82,7 @@ def _activation(chosen: Chosen) -> Inline:
     return apply
 
 
-def _lstm(activations: tuple[Chosen, ...]) -> Inline:
+def _lstm(activations: tuple[CellActivation, ...]) -> Inline:
     gate, candidate, output = (_activation(chosen) for chosen in activations)
 
     @inline
@@ -104,7 +104,7 @@ def _lstm(activations: tuple[Chosen, ...]) -> Inline:
     return step
 
 
-def _gru_reset_after(activations: tuple[Chosen, ...]) -> Inline:
+def _gru_reset_after(activations: tuple[CellActivation, ...]) -> Inline:
     gate, candidate = (_activation(chosen) for chosen in activations)
 
     @inline
@@ -123,7 +123,7 @@ def _gru_reset_after(activations: tuple[Chosen, ...]) -> Inline:
     return step
 
 
-def _gru(activations: tuple[Chosen, ...]) -> Inline:
+def _gru(activations: tuple[CellActivation, ...]) -> Inline:
     """The second half of a step, where the third gate's product is of the reset state."""
     gate, candidate = (_activation(chosen) for chosen in activations)
 
@@ -142,7 +142,7 @@ def _gru(activations: tuple[Chosen, ...]) -> Inline:
     return step
 
 
-def _reset(activations: tuple[Chosen, ...]) -> Inline:
+def _reset(activations: tuple[CellActivation, ...]) -> Inline:
     gate = _activation(activations[0])
 
     @inline
@@ -155,7 +155,7 @@ def _reset(activations: tuple[Chosen, ...]) -> Inline:
     return reset
 
 
-def _rnn(activations: tuple[Chosen, ...]) -> Inline:
+def _rnn(activations: tuple[CellActivation, ...]) -> Inline:
     activation = _activation(activations[0])
 
     @inline
@@ -199,7 +199,7 @@ def _product(rows: int, columns: int) -> Inline:
 
 
 @cache
-def recurrent(cell: str, activations: tuple[Chosen, ...], rows: int, columns: int) -> Kernel:
+def recurrent(cell: str, activations: tuple[CellActivation, ...], rows: int, columns: int) -> Kernel:
     """The kernel of a cell in `GATES`, for groups of `rows` sequences (at most as many as there are).
 
     Weights lie [tile][units, up to a multiple of UNROLL][columns][LANES] over the vectors of all gates, the last tile

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from math import prod
 from typing import Any
 
@@ -18,9 +19,9 @@ from cpuruntime.program.convolution.panels import fill_panel, tile_starts
 from cpuruntime.program.convolution.winograd import emit_winograd
 from cpuruntime.program.convolution.winograd_choice import WinogradSizes, rank_methods
 from cpuruntime.program.plan.candidate import Candidate, Chosen, Comparison, Query
-from cpuruntime.program.plan.elementwise_steps import apply_activation, parameter_fields
+from cpuruntime.program.plan.elementwise_steps import apply_activation
 from cpuruntime.program.plan.emitter import Emitter
-from cpuruntime.program.plan.epilogue import clamp_limits, limits, whole_vectors
+from cpuruntime.program.plan.epilogue import activation_fields, limits, whole_vectors
 from cpuruntime.program.plan.lowering import Layout, Methods, lowering
 from cpuruntime.program.plan.storage import Address, Blocked, blocked_view
 from cpuruntime.program.tuning.tiles import Grid, Tiling, rank_tilings
@@ -122,10 +123,8 @@ def _common(emitter: Emitter, node: Node, g: Geometry) -> tuple[dict[str, Any], 
     value = node.input(2)
     bias = whole_vectors(None if value is None else value.constant, g.channels)
     common = {"bias": emitter.constant(bias), **g.window_fields(), "limits": limits(emitter, node)}
-    if clamp_limits(node) is not None:
-        return common, ""
-    activation = node.attributes["activation"]
-    return common | parameter_fields(activation, node.attributes["activation_arguments"]), activation
+    activation, parameters = activation_fields(node)
+    return common | parameters, activation
 
 
 def _residual_fields(residual: Blocked | None) -> dict[str, Any]:
@@ -175,18 +174,26 @@ def _pack_tiles(
 ) -> tuple[Address, Address]:
     """The column tile table and the packed weights [tile][block][height][width][channel][columns][LANES]."""
     shape = (-(-g.in_channels // LANES), g.kernel_height * g.kernel_width, LANES, columns, LANES)
-    size = prod(shape) * 4
-    table = np.zeros(len(starts), COLUMN_TILE)
-    for index, (row, start) in enumerate(zip(table, starts)):
-        row["blocks"], row["weights"], row["block"] = shape[0], index * size, start
 
-    def fill(memory: np.ndarray) -> None:
-        for index, start in enumerate(starts):
-            panel = memory[index * size : (index + 1) * size].view(np.float32)
-            fill_panel(g, weights, panel.reshape(shape), start, 0)
+    def fill(panel: np.ndarray, start: int) -> None:
+        fill_panel(g, weights, panel.reshape(shape), start, 0)
 
     key = (emitter.weights.identity(weights), "tiles", columns)
-    packed = emitter.weights.pack(key, size * len(starts), fill)
+    return _pack(emitter, key, starts, shape[0], prod(shape) * 4, fill)
+
+
+def _pack(
+    emitter: Emitter, key: Hashable, starts: list[int], blocks: int, size: int, fill: Callable[[np.ndarray, int], None]
+) -> tuple[Address, Address]:
+    """The column tile table and a panel of `size` bytes for each tile, written by `fill` (as float32)."""
+    table = np.zeros(len(starts), COLUMN_TILE)
+    table["blocks"], table["weights"], table["block"] = blocks, size * np.arange(len(starts)), starts
+
+    def fill_all(memory: np.ndarray) -> None:
+        for panel, start in zip(memory.view(np.float32).reshape(len(starts), -1), starts):
+            fill(panel, start)
+
+    packed = emitter.weights.pack(key, size * len(starts), fill_all)
     return emitter.weights.constant((key, "table"), table), packed
 
 
@@ -224,18 +231,11 @@ def _pack_interleaved(
 ) -> tuple[Address, Address]:
     """The column tile table and the packed weights [tile][height][width][channel][columns][LANES]."""
     inner = g.in_channels * g.kernel_height * g.kernel_width
-    size = inner * columns * VECTOR_BYTES
-    table = np.zeros(len(starts), COLUMN_TILE)
-    for index, (row, start) in enumerate(zip(table, starts)):
-        row["blocks"], row["weights"], row["block"] = 1, index * size, start
 
-    def fill(memory: np.ndarray) -> None:
-        ordered = np.zeros((inner, -(-g.channels // LANES) * LANES), np.float32)
-        ordered[:, : g.channels] = weights.reshape(g.channels, g.in_channels, -1).transpose(2, 1, 0).reshape(inner, -1)
-        for index, start in enumerate(starts):
-            panel = memory[index * size : (index + 1) * size].view(np.float32).reshape(inner, -1)
-            panel[...] = ordered[:, start * LANES : (start + columns) * LANES]
+    def fill(panel: np.ndarray, start: int) -> None:
+        part = weights[start * LANES : (start + columns) * LANES]
+        by_input = part.reshape(len(part), g.in_channels, -1).transpose(2, 1, 0)
+        panel.reshape(inner, -1)[:, : len(part)] = by_input.reshape(inner, -1)
 
     key = (emitter.weights.identity(weights), "interleaved", columns)
-    packed = emitter.weights.pack(key, size * len(starts), fill)
-    return emitter.weights.constant((key, "table"), table), packed
+    return _pack(emitter, key, starts, 1, inner * columns * VECTOR_BYTES, fill)

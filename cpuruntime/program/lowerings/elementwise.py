@@ -17,11 +17,10 @@ from cpuruntime.program.plan.elementwise_steps import (
     blocked_walk,
     emit_nest,
     operand_walk,
-    parameter_fields,
     plain_walk,
 )
 from cpuruntime.program.plan.emitter import Emitter
-from cpuruntime.program.plan.epilogue import clamp_limits
+from cpuruntime.program.plan.epilogue import activation_fields, clamp_fields, parameter_fields
 from cpuruntime.program.plan.lowering import Layout, dtype_name, lowering
 
 BINARY_OPERATORS = sorted({op for op, _ in BINARY} - {"FMod"})
@@ -120,10 +119,7 @@ def lower_binary(emitter: Emitter, node: Node) -> None:
     """Two inputs that broadcast to the output; Add may carry an activation."""
     output = node.outputs[0]
     kernel = binary_kernel(_kernel_name(node), dtype_name(node.require(0)))
-    clamp = clamp_limits(node)
-    fields: dict[str, float] = {}
-    if clamp not in (None, (-inf, inf)):
-        fields = dict(clamp=1, low=clamp[0], high=clamp[1])
+    fields = clamp_fields(node)
     values = [v for v in node.inputs if v is not None]
     if emitter.is_blocked(output):
         target = emitter.new_blocked(output)
@@ -135,7 +131,7 @@ def lower_binary(emitter: Emitter, node: Node) -> None:
         plain = emitter.new_plain(output)
         operands = [plain_walk(emitter.plain(v), plain.shape) for v in values]
         emit_nest(emitter, kernel, "plain", plain.shape, plain_walk(plain, plain.shape), operands, **fields)
-    if clamp is None:
+    if activation_fields(node)[0]:
         apply_activation(emitter, node, target if emitter.is_blocked(output) else plain)
 
 

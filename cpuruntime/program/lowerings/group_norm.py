@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from math import inf
-
 from cpuruntime.compiler.isa import VECTOR_BYTES
 from cpuruntime.graph import Node
 from cpuruntime.ops.group_norm import channel_moments, group_factors
 from cpuruntime.ops.scale_shift import scale_shift_kernel
 from cpuruntime.ops.tiles.loops import nest
-from cpuruntime.program.plan.elementwise_steps import blocked_shape, blocked_walk, parameter_fields
+from cpuruntime.program.plan.elementwise_steps import blocked_shape, blocked_walk
 from cpuruntime.program.plan.emitter import Emitter
-from cpuruntime.program.plan.epilogue import clamp_limits, whole_vectors
+from cpuruntime.program.plan.epilogue import activation_fields, clamp_fields, whole_vectors
 from cpuruntime.program.plan.lowering import Layout, lowering
 from cpuruntime.program.plan.storage import Address
 
@@ -38,16 +36,8 @@ def lower_group_norm(emitter: Emitter, node: Node) -> None:
     walk = nest(
         blocked_shape(target), repeat=True, target=strides, first=first_strides, second=channel, third=channel
     )
-    kernel, fields = _activation(node)
+    activation, fields = activation_fields(node)
     emitter.emit(
-        scale_shift_kernel(kernel), "blocked", **walk, target=place, first=first, second=scale, third=shift, **fields
-    )
-
-
-def _activation(node: Node) -> tuple[str, dict[str, float]]:
-    """The scaling kernel's activation, and the fields of the node's own or of its limits."""
-    clamp = clamp_limits(node)
-    if clamp is None:
-        activation = node.attributes["activation"]
-        return activation, parameter_fields(activation, node.attributes["activation_arguments"])
-    return "", {} if clamp == (-inf, inf) else dict(clamp=1, low=clamp[0], high=clamp[1])
+        scale_shift_kernel(activation), "blocked", **walk, target=place, first=first, second=scale, third=shift,
+        **fields, **clamp_fields(node),
+    )  # fmt: skip

@@ -13,9 +13,8 @@ from cpuruntime.graph import Node
 from cpuruntime.ops.matmul import matmul, pack_columns, packed_bytes
 from cpuruntime.program.lowerings.strassen import emit_strassen, strassen_pays, strassen_tiling
 from cpuruntime.program.plan.candidate import Candidate, Comparison, Query
-from cpuruntime.program.plan.elementwise_steps import parameter_fields
 from cpuruntime.program.plan.emitter import Emitter
-from cpuruntime.program.plan.epilogue import clamp_limits, limits, whole_vectors
+from cpuruntime.program.plan.epilogue import activation_fields, limits, whole_vectors
 from cpuruntime.program.plan.lowering import Methods, lowering, only_float32
 from cpuruntime.program.plan.packing import run_kernel
 from cpuruntime.program.plan.storage import Address, Plain
@@ -124,10 +123,8 @@ def _epilogue(
         limits=limits(emitter, node),
         bias=emitter.constant(padded),
     )
-    activation = ""
-    if clamp_limits(node) is None:
-        activation = node.attributes["activation"]
-        fields.update(parameter_fields(activation, node.attributes["activation_arguments"]))
+    activation, parameters = activation_fields(node)
+    fields.update(parameters)
     if residual is not None:
         fields.update(residual=residual.address, residual_row=columns * 4)
     return activation, fields

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from math import inf, prod
+from math import prod
 
 from cpuruntime.graph import Node
 from cpuruntime.ops import scale_shift
 from cpuruntime.ops.lrn import lrn
 from cpuruntime.ops.softmax import softmax_kernel
-from cpuruntime.program.plan.elementwise_steps import parameter_fields
 from cpuruntime.program.plan.emitter import Emitter
-from cpuruntime.program.plan.epilogue import clamp_limits, whole_vectors
+from cpuruntime.program.plan.epilogue import activation_fields, clamp_fields, whole_vectors
 from cpuruntime.program.plan.lowering import Layout, along, axis_of, lowering, only_float32
 
 
@@ -58,13 +57,8 @@ def _fills_blocks(node: Node) -> bool:
 def lower_scale_shift(emitter: Emitter, node: Node) -> None:
     """x * scale + shift for each channel, then the activation."""
     value, output = node.require(0), node.outputs[0]
-    activation, fields = node.attributes["activation"], dict[str, float]()
-    clamp = clamp_limits(node)
-    if clamp is None:
-        fields |= parameter_fields(activation, node.attributes["activation_arguments"])
-    elif clamp != (-inf, inf):
-        fields |= dict(clamp=1, low=clamp[0], high=clamp[1])
-    kernel = scale_shift.scale_shift_kernel("" if clamp is not None else activation)
+    activation, fields = activation_fields(node)
+    kernel, fields = scale_shift.scale_shift_kernel(activation), fields | clamp_fields(node)
     numbers = [node.require(index).data for index in (1, 2)]
     second, third = (emitter.constant(whole_vectors(array, array.size)) for array in numbers)
     if emitter.is_blocked(output):

@@ -10,7 +10,7 @@ from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.errors import ModelError
 from cpuruntime.graph import Node, Type, Value
 from cpuruntime.ops.functions.activations import ACTIVATIONS
-from cpuruntime.ops.recurrent import GATES, UNROLL, Chosen, items, recurrent, scratch_bytes
+from cpuruntime.ops.recurrent import GATES, UNROLL, CellActivation, items, recurrent, scratch_bytes
 from cpuruntime.ops.tiles.tile_shapes import tile_shapes
 from cpuruntime.program.lowerings.matmul import emit_fully_connected, fully_connected_methods
 from cpuruntime.program.plan.emitter import Emitter
@@ -29,7 +29,7 @@ def _cell(node: Node) -> str:
     return "GRU reset after" if resets_after else node.op_type
 
 
-def _activations(node: Node) -> tuple[Chosen, ...] | str:
+def _activations(node: Node) -> tuple[CellActivation, ...] | str:
     """The activations of one direction; a reason when there is no kernel for them."""
     names = node.attributes.get("activations") or list(DEFAULTS[node.op_type])
     names = [next((known for known in SUPPORTED if known.lower() == name.lower()), name) for name in names]
@@ -94,8 +94,8 @@ def _check_shapes(node: Node) -> None:
             )
 
 
-class Layer:
-    """The sizes of a recurrent layer and its weights, with every gate's units in whole vectors."""
+class Recurrence:
+    """The sizes of a recurrent node and its weights, with every gate's units in whole vectors."""
 
     def __init__(self, node: Node):
         x, w, r = map(node.require, range(3))
@@ -157,105 +157,105 @@ class Layer:
             tile[...] = dense[:, first : first + columns]
 
 
-def _choose_tile(layer: Layer, threads: int) -> tuple[int, int]:
+def _choose_tile(r: Recurrence, threads: int) -> tuple[int, int]:
     """A tile that keeps enough sums going and fits the products; several sequences share what is loaded of weights."""
-    most = min(layer.batch, max(1, layer.batch * layer.directions // threads))
-    narrowest = layer.blocks * (1 if layer.cell == "GRU" else layer.first_gates)
+    most = min(r.batch, max(1, r.batch * r.directions // threads))
+    narrowest = r.blocks * (1 if r.cell == "GRU" else r.first_gates)
     shapes = [s for s in tile_shapes() if s[0] <= most and s[1] <= narrowest]
     return max(shapes, key=lambda s: (s[0] * s[1], s[0]))
 
 
 def _methods(node: Node, exact: bool) -> Methods:
     """Those of the projection."""
-    layer = Layer(node)
-    rows = layer.batch * layer.steps
-    return fully_connected_methods(rows, layer.inputs, layer.directions * layer.gates * layer.width, exact)
+    r = Recurrence(node)
+    rows = r.batch * r.steps
+    return fully_connected_methods(rows, r.inputs, r.directions * r.gates * r.width, exact)
 
 
 @lowering("LSTM", "GRU", "RNN", check=_check, methods=_methods)
 def lower_recurrent(emitter: Emitter, node: Node) -> None:
     """Emits the projection of all inputs and the recurrence."""
-    layer = Layer(node)
-    rows, columns = _choose_tile(layer, emitter.threads)
-    input_bias, state_bias = layer.biases()
-    projection = _project(emitter, layer, input_bias)
-    weights, stride, second = _pack(emitter, layer, columns)
-    row = layer.directions * layer.gates * layer.width * 4
-    batch, steps = layer.batch, layer.steps
-    size = scratch_bytes(layer.cell, layer.blocks, rows)
+    r = Recurrence(node)
+    rows, columns = _choose_tile(r, emitter.threads)
+    input_bias, state_bias = r.biases()
+    projection = _project(emitter, r, input_bias)
+    weights, stride, second = _pack(emitter, r, columns)
+    row = r.directions * r.gates * r.width * 4
+    batch, steps = r.batch, r.steps
+    size = scratch_bytes(r.cell, r.blocks, rows)
     chosen = _activations(node)
     assert not isinstance(chosen, str)
     emitter.emit(
-        recurrent(layer.cell, chosen, rows, columns), "plain",
-        flops=2 * steps * batch * layer.directions * layer.gates * layer.units**2, notes=f"tile {rows}x{columns}",
-        projection=projection, projection_direction=layer.gates * layer.width * 4,
-        projection_time=row if layer.batch_first else batch * row,
-        projection_batch=steps * row if layer.batch_first else row,
+        recurrent(r.cell, chosen, rows, columns), "plain",
+        flops=2 * steps * batch * r.directions * r.gates * r.units**2, notes=f"tile {rows}x{columns}",
+        projection=projection, projection_direction=r.gates * r.width * 4,
+        projection_time=row if r.batch_first else batch * row,
+        projection_batch=steps * row if r.batch_first else row,
         weights=weights, weights_direction=stride, reset_weights=weights + second,
         bias=emitter.constant(state_bias),
-        bias_direction=state_bias[0].nbytes, **_states(emitter, layer), **_results(emitter, layer),
-        steps=steps, batch=batch, directions=layer.directions, units=layer.units, blocks=layer.blocks,
+        bias_direction=state_bias[0].nbytes, **_states(emitter, r), **_results(emitter, r),
+        steps=steps, batch=batch, directions=r.directions, units=r.units, blocks=r.blocks,
         reversed=1 - DIRECTIONS.index(node.attributes.get("direction", "forward")) % 2,
-        scratch=Address(emitter.scratch(size * items(layer.directions, batch, rows))), scratch_size=size,
+        scratch=Address(emitter.scratch(size * items(r.directions, batch, rows))), scratch_size=size,
     )  # fmt: skip
 
 
-def _project(emitter: Emitter, layer: Layer, bias: np.ndarray) -> Address:
+def _project(emitter: Emitter, r: Recurrence, bias: np.ndarray) -> Address:
     """The contribution of all inputs to the gates, [.., directions, gates, width] for each of them."""
-    x = layer.node.require(0)
-    name = f"{layer.node.name}/projection"
-    weights = Value.of(f"{name}/weights", layer.projection_weights())
+    x = r.node.require(0)
+    name = f"{r.node.name}/projection"
+    weights = Value.of(f"{name}/weights", r.projection_weights())
     bias_value = Value.of(f"{name}/bias", bias.reshape(-1))
     result = Value(name, Type.f32, (*x.static_shape[:2], bias.size))
     attributes: dict[str, Any] = {"activation": "", "activation_arguments": []}
     inputs = [x, weights, bias_value, None]
     node = Node("FullyConnected", name, inputs, [result], attributes, "cpuruntime", 1)
-    emit_fully_connected(emitter, node, emitter.methods[layer.node].choice)
+    emit_fully_connected(emitter, node, emitter.methods[r.node].choice)
     return emitter.plain(result).address
 
 
-def _pack(emitter: Emitter, layer: Layer, columns: int) -> tuple[Address, int, int]:
+def _pack(emitter: Emitter, r: Recurrence, columns: int) -> tuple[Address, int, int]:
     """The packed recurrent weights, the bytes of one direction, and where in it those of the reset state begin."""
-    first = layer.packed_size(layer.first_gates, columns)
-    second = layer.packed_size(layer.gates - layer.first_gates, columns)
+    first = r.packed_size(r.first_gates, columns)
+    second = r.packed_size(r.gates - r.first_gates, columns)
 
     def fill(memory: np.ndarray) -> None:
-        for direction in range(layer.directions):
+        for direction in range(r.directions):
             at = direction * (first + second)
-            layer.pack(memory[at : at + first], direction, slice(0, layer.first_gates), columns)
+            r.pack(memory[at : at + first], direction, slice(0, r.first_gates), columns)
             if second:
-                layer.pack(memory[at + first : at + first + second], direction, slice(layer.first_gates, None), columns)
+                r.pack(memory[at + first : at + first + second], direction, slice(r.first_gates, None), columns)
 
-    key = (emitter.weights.identity(layer.state_weights), layer.cell, columns)
-    return emitter.weights.pack(key, layer.directions * (first + second), fill), first + second, first
+    key = (emitter.weights.identity(r.state_weights), r.cell, columns)
+    return emitter.weights.pack(key, r.directions * (first + second), fill), first + second, first
 
 
-def _states(emitter: Emitter, layer: Layer) -> dict[str, Any]:
+def _states(emitter: Emitter, r: Recurrence) -> dict[str, Any]:
     """The fields of the states before the first step and after the last."""
-    unit = layer.units * 4
+    unit = r.units * 4
     fields: dict[str, Any] = {
-        "state_direction": unit if layer.batch_first else layer.batch * unit,
-        "state_batch": layer.directions * unit if layer.batch_first else unit,
+        "state_direction": unit if r.batch_first else r.batch * unit,
+        "state_batch": r.directions * unit if r.batch_first else unit,
     }
     for index, name in ((5, "hidden"), (6, "cell")):
-        value = layer.node.input(index)
+        value = r.node.input(index)
         if value is not None:
             fields[f"initial_{name}"] = emitter.plain(value).address
-    for output, name in zip(layer.node.outputs[1:], ("hidden", "cell")):
+    for output, name in zip(r.node.outputs[1:], ("hidden", "cell")):
         if output.name:
             fields[f"last_{name}"] = emitter.new_plain(output).address
     return fields
 
 
-def _results(emitter: Emitter, layer: Layer) -> dict[str, Any]:
+def _results(emitter: Emitter, r: Recurrence) -> dict[str, Any]:
     """The fields of every step's hidden state: [steps, directions, batch, units], or the batch first."""
-    output = layer.node.outputs[0]
+    output = r.node.outputs[0]
     if not output.name:
         return {}
-    unit = layer.units * 4
-    target, step = emitter.new_plain(output).address, layer.directions * unit
-    if layer.batch_first:
-        strides = {"target_time": step, "target_direction": unit, "target_batch": layer.steps * step}
+    unit = r.units * 4
+    target, step = emitter.new_plain(output).address, r.directions * unit
+    if r.batch_first:
+        strides = {"target_time": step, "target_direction": unit, "target_batch": r.steps * step}
     else:
-        strides = {"target_time": layer.batch * step, "target_direction": layer.batch * unit, "target_batch": unit}
+        strides = {"target_time": r.batch * step, "target_direction": r.batch * unit, "target_batch": unit}
     return {"target": target, **strides}

@@ -8,9 +8,9 @@ from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.graph import Node, Value
 from cpuruntime.ops.elementwise import unary_kernel
-from cpuruntime.ops.functions.activations import ACTIVATIONS
 from cpuruntime.ops.tiles import loops
 from cpuruntime.program.plan.emitter import Emitter
+from cpuruntime.program.plan.epilogue import activation_fields
 from cpuruntime.program.plan.storage import Address, Blocked, Plain
 
 OPERANDS = ("first", "second", "third")
@@ -66,16 +66,9 @@ def emit_nest(
     emitter.emit(kernel, layout, **nest, **addresses, **fields)
 
 
-def parameter_fields(op: str, arguments: Sequence[float]) -> dict[str, float]:
-    """The kernel fields of an activation's arguments, which are in the order of `ACTIVATIONS`."""
-    values = list(arguments) or list(ACTIVATIONS[op].parameters.values())
-    return dict(zip(("alpha", "beta"), values))
-
-
 def apply_activation(emitter: Emitter, node: Node, view: Blocked | Plain) -> None:
     """The activation of a fused node, in place on its result."""
-    op: str = node.attributes["activation"]
-    fields = parameter_fields(op, node.attributes["activation_arguments"])
+    op, fields = activation_fields(node)
     if isinstance(view, Blocked):
         walk, shape, layout = blocked_walk(view), blocked_shape(view), "blocked"
     else:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from cpuruntime.compiler.isa import LANES
 from cpuruntime.graph import Node
+from cpuruntime.ops.functions.activations import ACTIVATIONS
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.storage import Address
 
@@ -25,6 +27,26 @@ def clamp_limits(node: Node) -> tuple[float, float] | None:
         low, high = node.attributes["activation_arguments"]
         return float(low), float(high)
     return None
+
+
+def parameter_fields(op: str, arguments: Sequence[float]) -> dict[str, float]:
+    """The kernel fields of an activation's arguments, which are in the order of `ACTIVATIONS`."""
+    values = list(arguments) or list(ACTIVATIONS[op].parameters.values())
+    return dict(zip(("alpha", "beta"), values))
+
+
+def activation_fields(node: Node) -> tuple[str, dict[str, float]]:
+    """The activation of a node and the kernel fields of its arguments; "" without one, and where it is a clamp."""
+    if clamp_limits(node) is not None:
+        return "", {}
+    activation = node.attributes["activation"]
+    return activation, parameter_fields(activation, node.attributes["activation_arguments"])
+
+
+def clamp_fields(node: Node) -> dict[str, float]:
+    """The fields of an elementwise kernel that clamps its results as the node's activation does."""
+    clamp = clamp_limits(node)
+    return {} if clamp in (None, (-INFINITY, INFINITY)) else dict(clamp=1, low=clamp[0], high=clamp[1])
 
 
 def limits(emitter: Emitter, node: Node) -> Address | int:
