@@ -11,7 +11,7 @@ from support.onnx_models import one_input
 from support.stream_tasks import Gate
 
 import cpuruntime as ov
-from cpuruntime.devices.cpu.latency.model import BoundedRequest, LatencyTargetModel
+from cpuruntime.devices.cpu.latency.model import LatencyTargetModel, LatencyTargetRequest
 from cpuruntime.errors import InvalidArgumentError, OverloadedError
 from cpuruntime.host.ledger import Ledger
 
@@ -28,7 +28,7 @@ def compiled() -> ov.CompiledModel:
     return ov.compile_model(one_input(), "CPU", BOUND)
 
 
-def bounded(model: ov.CompiledModel) -> LatencyTargetModel:
+def device(model: ov.CompiledModel) -> LatencyTargetModel:
     found = model._shared.device
     assert isinstance(found, LatencyTargetModel)
     return found
@@ -36,7 +36,7 @@ def bounded(model: ov.CompiledModel) -> LatencyTargetModel:
 
 def refuse(model: ov.CompiledModel) -> None:
     """As if one inference took longer than the target."""
-    admission = bounded(model).gate.admission
+    admission = device(model).gate.admission
     for variant in admission.variants:
         variant.service = 10**12
     admission._accepted = 1 << 62  # no probes
@@ -57,11 +57,11 @@ def test_every_way_to_infer_gives_the_result(compiled: ov.CompiledModel) -> None
         queue.start_async([index * x])
     queue.wait_all()
     assert sorted(results) == sorted(float(-index) for index in range(200))
-    assert bounded(compiled).gate.counts.on_time == 203
+    assert device(compiled).gate.counts.on_time == 203
 
 
 def test_each_setting_computes_in_the_same_memory(compiled: ov.CompiledModel) -> None:
-    admission = bounded(compiled).gate.admission
+    admission = device(compiled).gate.admission
     request = compiled.create_infer_request()
     own = ov.Tensor(np.zeros((2, 3), np.float32), shared_memory=True)
     request.set_input_tensor(ov.Tensor(np.full((2, 3), 4, np.float32), shared_memory=True))
@@ -79,7 +79,7 @@ def test_each_setting_computes_in_the_same_memory(compiled: ov.CompiledModel) ->
 
 def test_a_refused_inference_raises_at_once_and_leaves_the_request_idle(compiled: ov.CompiledModel) -> None:
     request = compiled.create_infer_request()
-    admission = bounded(compiled).gate.admission
+    admission = device(compiled).gate.admission
     before = [variant.service for variant in admission.variants]
     refuse(compiled)
     for call in (request.infer, request.start_async, compiled):
@@ -88,12 +88,12 @@ def test_a_refused_inference_raises_at_once_and_leaves_the_request_idle(compiled
     for variant, service in zip(admission.variants, before):
         variant.service = service
     request.infer()
-    assert bounded(compiled).gate.counts.refused == 3
+    assert device(compiled).gate.counts.refused == 3
 
 
 def test_the_queue_of_requests_raises_too_and_goes_on(compiled: ov.CompiledModel) -> None:
     queue = ov.AsyncInferQueue(compiled)
-    admission = bounded(compiled).gate.admission
+    admission = device(compiled).gate.admission
     before = [variant.service for variant in admission.variants]
     refuse(compiled)
     with pytest.raises(OverloadedError):
@@ -108,12 +108,12 @@ def test_the_queue_of_requests_raises_too_and_goes_on(compiled: ov.CompiledModel
 @pytest.mark.parametrize("told", [False, True])
 def test_one_that_the_queue_started_is_refused_later_and_others_go_on(told: bool) -> None:
     model = ov.compile_model(one_input(), "CPU", {**BOUND, "NUM_STREAMS": 1})
-    admission = bounded(model).gate.admission
+    admission = device(model).gate.admission
     queue = ov.AsyncInferQueue(model, 2)
     seen: list[str] = []
     if told:
         queue.set_callback(lambda _, tag: seen.append(tag), on_error=lambda _, tag: seen.append(f"refused {tag}"))
-    gate = Gate(bounded(model).models[0].executor)
+    gate = Gate(device(model).models[0].executor)
     queue.start_async(userdata="first")
     (ticket,) = admission._waiting
     ticket.expected = ticket.arrived + 1  # as above
@@ -130,14 +130,14 @@ def test_one_that_the_queue_started_is_refused_later_and_others_go_on(told: bool
         with pytest.raises(OverloadedError, match="longer than expected"):
             queue.wait_all()
     queue.wait_all()
-    assert (bounded(model).gate.counts.given_up, bounded(model).gate.counts.on_time) == (1, 4)
+    assert (device(model).gate.counts.given_up, device(model).gate.counts.on_time) == (1, 4)
 
 
 def test_one_whose_turn_comes_too_late_is_refused_then() -> None:
     model = ov.compile_model(one_input(), "CPU", {**BOUND, "NUM_STREAMS": 1})
     request = model.create_infer_request()
-    admission = bounded(model).gate.admission
-    gate = Gate(bounded(model).models[0].executor)
+    admission = device(model).gate.admission
+    gate = Gate(device(model).models[0].executor)
     request.start_async()
     (ticket,) = admission._waiting
     ticket.expected = ticket.arrived + 1  # it does not know what keeps the stream
@@ -145,7 +145,7 @@ def test_one_whose_turn_comes_too_late_is_refused_then() -> None:
     gate.open()
     with pytest.raises(OverloadedError, match="ms for a stream, longer than expected, and LATENCY_TARGET_MS 0 would"):
         request.wait()
-    assert bounded(model).gate.counts.given_up == 1
+    assert device(model).gate.counts.given_up == 1
 
 
 def test_a_cancelled_inference_is_forgotten(compiled: ov.CompiledModel) -> None:
@@ -158,15 +158,15 @@ def test_a_cancelled_inference_is_forgotten(compiled: ov.CompiledModel) -> None:
             request.wait()
         except ov.errors.CancelledError:
             continue
-    assert (bounded(compiled).gate.admission.waiting, len(bounded(compiled).gate.admission._running)) == (0, 0)
+    assert (device(compiled).gate.admission.waiting, len(device(compiled).gate.admission._running)) == (0, 0)
 
 
 def test_what_the_model_tells(compiled: ov.CompiledModel) -> None:
     assert compiled.get_property("LATENCY_TARGET_MS") == 10_000
     assert compiled.get_property("LATENCY_PERCENTILE") == 99
     assert compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") > 2
-    active = bounded(compiled).gate.admission.active
-    assert compiled.get_property("NUM_STREAMS") == bounded(compiled).gate.admission.variants[active].streams
+    active = device(compiled).gate.admission.active
+    assert compiled.get_property("NUM_STREAMS") == device(compiled).gate.admission.variants[active].streams
     compiled()
     assert "latency target 10000 ms" in str(compiled.explain(measure=True))
     text = str(compiled.explain())
@@ -176,9 +176,9 @@ def test_what_the_model_tells(compiled: ov.CompiledModel) -> None:
 
 def test_streams_that_are_asked_for_are_the_only_setting() -> None:
     model = ov.compile_model(one_input(), "CPU", {**BOUND, "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1})
-    assert [(one.streams, one.threads) for one in bounded(model).gate.admission.variants] == [(1, 1)]
+    assert [(one.streams, one.threads) for one in device(model).gate.admission.variants] == [(1, 1)]
     model = ov.compile_model(one_input(), "CPU", {"LATENCY_TARGET_MS": 10_000, "PERFORMANCE_HINT": "LATENCY"})
-    assert [one.streams for one in bounded(model).gate.admission.variants] == [1]
+    assert [one.streams for one in device(model).gate.admission.variants] == [1]
 
 
 def test_dynamic_shapes_have_one_setting() -> None:
@@ -220,4 +220,4 @@ def test_profiling(compiled: ov.CompiledModel) -> None:
     request = timed.create_infer_request()
     request.infer()
     assert [row.node_type for row in request.profiling_info if row.status.name == "EXECUTED"] == ["Neg"]
-    assert isinstance(request._device, BoundedRequest)
+    assert isinstance(request._device, LatencyTargetRequest)

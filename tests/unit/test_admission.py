@@ -61,7 +61,7 @@ class Static:
         self.flying += 1
         return Ticket(self.variant, now, now)
 
-    def together(self, tickets: Sequence[Ticket], now: int) -> int:
+    def batch_size(self, tickets: Sequence[Ticket], now: int) -> int:
         return 1
 
     def begin(self, ticket: Ticket, now: int, others: Sequence[Ticket] = ()) -> bool:
@@ -87,7 +87,7 @@ def simulate(
     def start(variant: int, now: int) -> None:
         queue = queues[variant]
         while free[variant] and queue:
-            count = policy.together([*queue][: policy.variants[variant].most], now)
+            count = policy.batch_size([*queue][: policy.variants[variant].most], now)
             ticket, *others = [queue.popleft() for _ in range(count)]
             if policy.begin(ticket, now, others):
                 free[variant] -= 1
@@ -217,10 +217,10 @@ def test_a_batch_is_no_larger_than_leaves_all_of_it_in_time() -> None:
     admission = Admission(100 * MS, 99, [Variant(1, 1, 10 * MS, [14 * MS, 20 * MS])])
     tickets = waiting(admission, 0, 1, 2, 3, 4, 5)
     assert len(tickets) == 6
-    assert [admission.together(tickets, now * MS) for now in (5, 75, 77, 80, 83, 90)] == [4, 4, 4, 2, 2, 1]
-    assert admission.together(tickets[:3], 5 * MS) == 3
-    assert admission.together(tickets[:1], 5 * MS) == 1
-    assert admission.together(tickets[:3], 80 * MS) == 2
+    assert [admission.batch_size(tickets, now * MS) for now in (5, 75, 77, 80, 83, 90)] == [4, 4, 4, 2, 2, 1]
+    assert admission.batch_size(tickets[:3], 5 * MS) == 3
+    assert admission.batch_size(tickets[:1], 5 * MS) == 1
+    assert admission.batch_size(tickets[:3], 80 * MS) == 2
 
 
 def test_what_waits_together_is_expected_to_begin_together() -> None:

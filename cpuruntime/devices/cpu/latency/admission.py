@@ -194,7 +194,7 @@ class Admission:
         self._accepted = now
         return ticket
 
-    def together(self, tickets: Sequence[Ticket], now: int) -> int:
+    def batch_size(self, tickets: Sequence[Ticket], now: int) -> int:
         """How many of these next ones of the queue, from the first on, are best served as one batch; at least 1."""
         variant, slowness = self.variants[tickets[0].variant], self._margin(self._durations, self._in_time)
         count = min(len(tickets), variant.most)

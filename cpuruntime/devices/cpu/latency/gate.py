@@ -69,7 +69,7 @@ class Gate:
         """
         now = perf_counter_ns()
         with self.lock:
-            others = coalesce(lambda tickets: self.admission.together(tickets, now))
+            others = coalesce(lambda tickets: self.admission.batch_size(tickets, now))
             if self.admission.begin(ticket, now, others):
                 return
         waited = (now - ticket.arrived) / 1e6

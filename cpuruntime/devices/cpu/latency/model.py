@@ -10,7 +10,7 @@ from cpuruntime.devices.cpu.compilation import Compilation
 from cpuruntime.devices.cpu.latency.admission import Admission, Variant
 from cpuruntime.devices.cpu.latency.batches import Batches, plan_batches
 from cpuruntime.devices.cpu.latency.gate import Gate
-from cpuruntime.devices.cpu.latency.request import BoundedRequest
+from cpuruntime.devices.cpu.latency.request import LatencyTargetRequest
 from cpuruntime.devices.cpu.model import CpuModel
 from cpuruntime.devices.cpu.streams.calibration import all_at_once
 from cpuruntime.devices.cpu.streams.ignored import tries_other_streams
@@ -111,7 +111,7 @@ class LatencyTargetModel(DeviceModel):
     def create_request(self) -> DeviceRequest:
         """A new request."""
         self.models[0].check_open()
-        return BoundedRequest(self.gate, self.models, self.batches)
+        return LatencyTargetRequest(self.gate, self.models, self.batches)
 
     def get_property(self, name: str) -> Any:
         """The value of one of `properties`; those of streams are the active variant's."""

@@ -1,4 +1,4 @@
-"""Requests of a model under a latency target, and how those that wait are served together."""
+"""Requests of a model under a latency target, and how requests that wait are coalesced into a batch."""
 
 from __future__ import annotations
 
@@ -20,42 +20,43 @@ from cpuruntime.streams.job import Job
 from cpuruntime.streams.task import Stream, Task
 
 
-class BoundedRequest(DeviceRequest):
-    """A request of each setting's model, all on the same memory."""
+class LatencyTargetRequest(DeviceRequest):
+    """A request for each variant's model, all on the same memory; the gate's ticket names the variant that runs."""
 
     def __init__(self, gate: Gate, models: Sequence[CpuModel], batches: Sequence[Batches]) -> None:
         self._gate = gate
-        self._parts = [
-            CoalescedPart(gate, model, own) if own.times else Part(gate, model) for model, own in zip(models, batches)
+        self._variants = [
+            CoalescingRequest(gate, model, own) if own.times else VariantRequest(gate, model)
+            for model, own in zip(models, batches)
         ]
-        self._last = self._parts[0]
+        self._last = self._variants[0]
         for index, info in enumerate(models[0].inputs):
             if info.partial_shape.is_static:
                 self.input_array(index, tuple(info.partial_shape.to_shape()))
-        if len(self._parts) > 1:
+        if len(self._variants) > 1:
             for index in range(len(models[0].outputs)):
                 self.set_output(index, self.output_array(index))
 
     def input_array(self, index: int, shape: tuple[int, ...]) -> np.ndarray:
         """Memory of the request's own for an input, bound."""
-        array = self._parts[0].input_array(index, shape)
-        for part in self._parts[1:]:
-            part.set_input(index, array)
+        array = self._variants[0].input_array(index, shape)
+        for request in self._variants[1:]:
+            request.set_input(index, array)
         return array
 
     def set_input(self, index: int, array: np.ndarray) -> None:
         """Bind memory to an input."""
-        for part in self._parts:
-            part.set_input(index, array)
+        for request in self._variants:
+            request.set_input(index, array)
 
     def output_array(self, index: int) -> np.ndarray:
         """The memory bound to an output."""
-        return self._parts[0].output_array(index)
+        return self._variants[0].output_array(index)
 
     def set_output(self, index: int, array: np.ndarray) -> None:
         """Bind the user's memory to an output."""
-        for part in self._parts:
-            part.set_output(index, array)
+        for request in self._variants:
+            request.set_output(index, array)
 
     def run(self) -> None:
         """Run one inference, unless it is refused."""
@@ -65,11 +66,11 @@ class BoundedRequest(DeviceRequest):
         """Queue one inference, unless it is refused."""
         self._admit().start(terms)
 
-    def _admit(self) -> Part:
+    def _admit(self) -> VariantRequest:
         ticket = self._gate.arrive()
-        part = self._last = self._parts[ticket.variant]
-        part.ticket, part.is_open = ticket, True
-        return part
+        request = self._last = self._variants[ticket.variant]
+        request.ticket, request.is_counted = ticket, True
+        return request
 
     @property
     def is_over(self) -> bool:
@@ -101,19 +102,19 @@ class BoundedRequest(DeviceRequest):
         return self._last.profiling()
 
 
-class Part(CpuRequest):
-    """The request of one setting; the model learns when an inference begins and ends.
+class VariantRequest(CpuRequest):
+    """A request for one variant's model; the gate counts when its inferences begin and end.
 
     Attributes:
         ticket: of the inference started last.
-        is_open: whether the model has yet to learn of its end.
+        is_counted: whether the gate counts the inference as waiting or running.
     """
 
     def __init__(self, gate: Gate, model: CpuModel) -> None:
         super().__init__(model.programs, model.executor)
         self._gate = gate
         self.ticket: Ticket | None = None
-        self.is_open = False
+        self.is_counted = False
 
     def run(self) -> None:
         """Run one inference."""
@@ -145,7 +146,7 @@ class Part(CpuRequest):
         self.whole = False
         return job
 
-    def _coalesce(self, together: BatchSize) -> Sequence[Ticket]:
+    def _coalesce(self, batch_size: BatchSize) -> Sequence[Ticket]:
         return ()
 
     def conclude(self, error: BaseException | None) -> BaseException | None:
@@ -154,38 +155,38 @@ class Part(CpuRequest):
         return error
 
     def _end(self, error: BaseException | None) -> None:
-        if self.is_open:
+        if self.is_counted:
             assert self.ticket is not None
-            self.is_open = False
+            self.is_counted = False
             self._gate.end(self.ticket, error, self.ended)
 
 
-class CoalescedPart(Part):
-    """A request that runs those that wait after it as one batch, or is run in that of another one.
+class CoalescingRequest(VariantRequest):
+    """A request that runs one batch of itself and the requests that wait after it, or runs in the batch of another.
 
-    Its deadline counts until it begins. Cancelled in a batch it ends with that, and its results are dropped.
+    Its deadline ends when it begins. A request that is cancelled in a batch ends with the batch and drops its results.
     """
 
     def __init__(self, gate: Gate, model: CpuModel, batches: Batches) -> None:
         super().__init__(gate, model)
         self._batches = batches
         self._batch: Batch | None = None
-        self._others: list[CoalescedPart] = []
-        # Whether it began together with others, and was cancelled since.
-        self._accompanied = self._dropped = False
+        self._others: list[CoalescingRequest] = []
+        # Whether it began in a batch, and was cancelled since.
+        self._is_coalesced = self._is_dropped = False
 
     def run(self) -> None:
-        """Run one inference, with others or alone."""
+        """Run one inference, in a batch or alone."""
         DeviceRequest.run(self)
 
     def start(self, terms: Terms = TERMS) -> None:
         """Queue one inference."""
-        self._dropped = False
+        self._is_dropped = False
         self.control.deadline = terms.deadline
         super().start(terms)
 
     def begin(self, stream: Stream) -> Job | None:
-        """Start the batch."""
+        """Start the batch, or the inference alone."""
         assert self.ticket is not None
         self._gate.begin(self.ticket, self._coalesce)
         self.whole = False
@@ -200,31 +201,31 @@ class CoalescedPart(Part):
         self._instance = None
         return self._batch.begin(stream)
 
-    def _coalesce(self, together: BatchSize) -> Sequence[Ticket]:
-        """Called under the model's lock, as `cancel` is: what is cancelled before has no others, nor is it one."""
+    def _coalesce(self, batch_size: BatchSize) -> Sequence[Ticket]:
+        """Called with the gate's lock held, which `cancel` takes, so a request cancelled before is in no batch."""
 
         def choose(tasks: Sequence[Task]) -> int:
             tickets = [self.ticket]
-            for task in cast("Sequence[CoalescedPart]", tasks):
+            for task in cast("Sequence[CoalescingRequest]", tasks):
                 if task.control.is_cancelled or 0 < task.control.deadline <= now:
                     break
                 tickets.append(task.ticket)
-            return together(cast("Sequence[Ticket]", tickets)) - 1
+            return batch_size(cast("Sequence[Ticket]", tickets)) - 1
 
         self._others = []
         if not self.control.is_cancelled:
             now = perf_counter_ns()
             found = self._executor.coalesce(self._batches.most - 1, choose)
-            self._others = cast("list[CoalescedPart]", found)
+            self._others = cast("list[CoalescingRequest]", found)
         for member in (self, *self._others):
-            member._accompanied = bool(self._others)
+            member._is_coalesced = bool(self._others)
         return [cast("Ticket", other.ticket) for other in self._others]
 
     def cancel(self) -> bool:
-        """End the inference at the next step, or with its batch."""
+        """End the inference at the next step, or its batch with the results dropped."""
         with self._gate.lock:
-            if self._accompanied and not self.is_lost:
-                self._dropped = True
+            if self._is_coalesced and not self.is_lost:
+                self._is_dropped = True
                 return True
             self.control.cancel()
         return super().cancel()
@@ -241,7 +242,7 @@ class CoalescedPart(Part):
             other._instance = None
             other.control.began, other.control.ended = self.control.began, self.control.ended
             other.complete(error)
-        self._accompanied = False
-        if self._dropped and error is None:
+        self._is_coalesced = False
+        if self._is_dropped and error is None:
             error = CancelledError("The inference was cancelled while it ran in a batch.")
         return super().conclude(error)
