@@ -17,8 +17,6 @@ Who guarantees what:
 
 from __future__ import annotations
 
-import os
-import platform
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -28,6 +26,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from cpuruntime.devices.completion import AnyCompletion, AnyNotified
+from cpuruntime.devices.configured import Configured
 from cpuruntime.devices.explanation import Explanation, ProfilingInfo
 from cpuruntime.devices.names import DeviceName
 from cpuruntime.devices.ports import PortInfo
@@ -35,7 +34,7 @@ from cpuruntime.errors import Error, InvalidArgumentError, UnsupportedError, nea
 from cpuruntime.graph import Graph
 from cpuruntime.hints import StreamPlan
 from cpuruntime.host.topology import Topology
-from cpuruntime.properties import Property, Settings, declared, from_environment, of_device, parse
+from cpuruntime.properties import Settings
 from cpuruntime.properties.hint import Priority
 
 if TYPE_CHECKING:
@@ -285,7 +284,7 @@ class DeviceHost(ABC):
         """Call the subscribers: a plugin does so when its availability or its instances have changed."""
 
 
-class Plugin(ABC):
+class Plugin(Configured, ABC):
     """A device as a `Core` sees it; one instance for each core and name ("GPU", "GPU.1"), made when first asked for.
 
     Making one must be cheap and must work where the device cannot (that is what `unavailable_reason` is for). All
@@ -293,8 +292,6 @@ class Plugin(ABC):
 
     Attributes:
         host: the way to other devices.
-        target: the name as users wrote it, parsed; its `id` and `arguments` were checked.
-        name: the device's name alone, under which it is registered.
 
     Raises:
         InvalidArgumentError: from the constructor, when an environment variable holds a bad value for a property,
@@ -308,10 +305,8 @@ class Plugin(ABC):
     """The passes that `optimise` runs."""
 
     def __init__(self, host: DeviceHost, target: DeviceName) -> None:
+        super().__init__(target)
         self.host = host
-        self.target = target
-        self.name = target.name
-        self._settings = from_environment(self.properties())
 
     def at(self, target: DeviceName) -> Plugin:
         """The plugin of one instance of this device, or of this device with arguments; it begins with these settings.
@@ -333,65 +328,6 @@ class Plugin(ABC):
         """None when the device can be used here; else why not and what would help, in a sentence."""
         return None
 
-    def properties(self) -> dict[str, Property]:
-        """The properties the device has, by name: facts (RO) that `fact` answers, and settings (RW).
-
-        By default those that are declared for every device, or for this one by name. Asked often.
-        """
-        return of_device(self.name)
-
-    def fact(self, name: str) -> Any:
-        """The value of a read-only property of `properties()`, apart from SUPPORTED_PROPERTIES.
-
-        OPTIMIZATION_CAPABILITIES lists what results are right in: a device without "FP32" there is free to compute
-        nothing.
-        """
-        facts = {
-            "AVAILABLE_DEVICES": [""],
-            "FULL_DEVICE_NAME": self.name,
-            "DEVICE_ARCHITECTURE": platform.machine(),
-            "OPTIMIZATION_CAPABILITIES": ["FP32"],
-            "RANGE_FOR_STREAMS": (1, os.cpu_count() or 1),
-            "RANGE_FOR_ASYNC_INFER_REQUESTS": (1, 1, 1),
-        }
-        return facts[name]
-
-    @property
-    def label(self) -> str:
-        """How error messages call the device."""
-        return f"device {self.target}"
-
-    def get_property(self, name: str) -> Any:
-        """The device's value for `name`: a fact, or the setting that a compilation without one of its own would get.
-
-        Raises:
-            InvalidArgumentError: the device has no such property, or it is write only.
-        """
-        known = self.properties()
-        declaration = declared(name, known, self.label)
-        if declaration == "SUPPORTED_PROPERTIES":
-            return {str(one): one.mutability for one in known.values()}
-        if declaration.mutability == "WO":
-            raise InvalidArgumentError(f"Property {declaration} of {self.label} is write only.")
-        return self._settings.value(declaration) if declaration.writable else self.fact(declaration)
-
-    def set_property(self, values: Mapping[str, Any]) -> None:
-        """Make `values`, already parsed, the settings of later compilations."""
-        self._settings = Settings(self.properties(), {**self._settings, **values})
-
-    def parse(self, config: Mapping[Any, Any]) -> Settings:
-        """The parsed form of a configuration that a user wrote.
-
-        Raises:
-            InvalidArgumentError: unknown or read-only property, or a wrong value.
-            UnsupportedError: a value that is not implemented.
-        """
-        return parse(config, self.properties(), self.label)
-
-    def settings(self, config: Mapping[Any, Any] | None) -> Settings:
-        """The settings of one compilation: `config` as of `parse`, over `set_property`'s, over the environment's."""
-        return Settings(self.properties(), {**self._settings, **self.parse(config or {})})
-
     def optimise(self, graph: Graph) -> Graph:
         """The graph after the device's passes; a copy, also without any. Raises what `passes.run` raises."""
         if not self.pipeline:
@@ -401,8 +337,7 @@ class Plugin(ABC):
         return passes.run(graph, self.pipeline)
 
     def query(self, graph: Graph, settings: Settings) -> set[str]:
-        """The names of the nodes that would run on the device's own kernels, by default all; the graph is not changed.
-        """
+        """The names of the nodes that the device's own kernels would run, by default all; the graph is not changed."""
         return {node.name for node in graph.nodes}
 
     @abstractmethod

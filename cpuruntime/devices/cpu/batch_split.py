@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cpuruntime import passes
+from cpuruntime.devices.cpu.pipeline import optimise
 from cpuruntime.graph import Graph
 from cpuruntime.operators.batch_axis import one_sample
 from cpuruntime.operators.demand import Demand, demand_of
@@ -39,7 +39,7 @@ def by_sample(graph: Graph, optimised: Graph) -> tuple[Graph, int] | None:
     found = one_sample(graph)
     if found is None or found[1] < FEWEST:
         return None
-    sample = passes.run(found[0])
+    sample = optimise(found[0])
     demand = demand_of(sample)
     has_kernels = not any(isinstance(find_lowering(node), str) for node in sample.nodes)
     suits = _largest(demand) >= SMALLEST and not demand.is_for_weights

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cpuruntime import passes
+from cpuruntime.devices.cpu.pipeline import optimise
 from cpuruntime.graph import Graph
 from cpuruntime.host.topology import Topology
 from cpuruntime.operators.demand import Demand, demand_of
@@ -38,7 +38,7 @@ class Compilation:
     def of(cls, graph: Graph, settings: Settings, topology: Topology | None = None) -> Compilation:
         """Run the passes on a graph, for a machine like `topology` or for this one as it is now."""
         is_static = all(value.is_static for value in graph.inputs)
-        optimised = passes.run(graph) if is_static else None
+        optimised = optimise(graph) if is_static else None
         is_measured = settings.value("STREAMS_CALIBRATION_MS") or settings.value("LATENCY_TARGET_MS")
         weights = WeightStore(planned_once=is_static and not is_measured)
         return cls(graph, optimised, settings, topology or Topology.read(), demand_of(optimised or graph), weights)

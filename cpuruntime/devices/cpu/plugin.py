@@ -5,11 +5,11 @@ from __future__ import annotations
 import platform
 from typing import Any
 
-from cpuruntime import passes
 from cpuruntime.compiler import isa
 from cpuruntime.devices.cpu.compilation import Compilation
 from cpuruntime.devices.cpu.latency.model import compile_for_target
 from cpuruntime.devices.cpu.model import CpuModel
+from cpuruntime.devices.cpu.pipeline import PIPELINE
 from cpuruntime.devices.cpu.streams.calibration import calibrate
 from cpuruntime.devices.cpu.streams.dry_run import dry_run
 from cpuruntime.devices.cpu.streams.setup import set_up_streams
@@ -26,6 +26,8 @@ from cpuruntime.properties import Settings
 
 class CpuPlugin(Plugin):
     """The processor this process runs on."""
+
+    pipeline = PIPELINE
 
     def unavailable_reason(self) -> str | None:
         """None where kernels can be compiled for the processor."""
@@ -49,7 +51,7 @@ class CpuPlugin(Plugin):
         """The nodes that run on kernels; of a graph with dynamic shapes none is known yet."""
         if not all(value.is_static for value in graph.inputs):
             raise InvalidArgumentError("query_model needs static input shapes; reshape the model first.")
-        optimised = passes.run(graph)
+        optimised = self.optimise(graph)
         slow = {origin for node in optimised.nodes if isinstance(find_lowering(node), str) for origin in node.origins}
         return {node.name for node in graph.nodes} - slow
 

@@ -6,9 +6,9 @@ import logging
 import threading
 from collections import OrderedDict
 
-from cpuruntime import passes
 from cpuruntime.devices.cpu.batch_split import by_sample
 from cpuruntime.devices.cpu.compilation import Compilation
+from cpuruntime.devices.cpu.pipeline import optimise
 from cpuruntime.devices.cpu.progress import CompileProgress
 from cpuruntime.devices.ports import PortInfo
 from cpuruntime.graph import Graph, PartialShape
@@ -68,7 +68,7 @@ class Programs:
                 assert self._graph is not None
                 bound = {value.name: PartialShape(list(s)) for value, s in zip(self._graph.inputs, shapes)}
                 graph = reshape(self._graph, bound)
-                found = self._cached[shapes] = self._planned(graph, passes.run(graph))
+                found = self._cached[shapes] = self._planned(graph, optimise(graph))
                 while len(self._cached) > MOST:
                     self._cached.popitem(last=False)
             self._cached.move_to_end(shapes)

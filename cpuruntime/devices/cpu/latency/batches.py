@@ -8,8 +8,8 @@ from math import inf
 
 import numpy as np
 
-from cpuruntime import passes
 from cpuruntime.devices.cpu.model import CpuModel
+from cpuruntime.devices.cpu.pipeline import optimise
 from cpuruntime.devices.cpu.request import CpuRequest
 from cpuruntime.devices.cpu.streams.calibration import all_at_once, seconds_of_one
 from cpuruntime.errors import InvalidArgumentError
@@ -131,7 +131,7 @@ def plan_batches(model: CpuModel, graph: Graph, service: int, target: int) -> Ba
         larger = _enlarged(graph, count)
         if larger is None or one_sample(larger) is None:
             break
-        program = model.programs.plan(passes.run(larger))
+        program = model.programs.plan(optimise(larger))
         batches = [Batch(model, program, count) for _ in model.executor.streams]
         all_at_once(batches, 0)
         if not batches[0].whole:
