@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from cpuruntime.errors import InvalidArgumentError
-from cpuruntime.graph import Graph, PartialShape, Value
+from cpuruntime.graph import Graph, Node, PartialShape, Value
+from cpuruntime.operators.batch_rules import EXTENTS, Axes
 from cpuruntime.operators.shape_inference import reshape
 from cpuruntime.operators.traits import traits_of
 
@@ -30,7 +31,7 @@ def one_sample(graph: Graph) -> tuple[Graph, int] | None:
         return None
     for node, of_one in zip(graph.nodes, found.nodes):
         for value, part in zip(node.outputs, of_one.outputs):
-            if value in split and not _is_part(part, value, split[value], count):
+            if split.get(value, EXTENTS) != EXTENTS and not _is_part(part, value, split[value], count):
                 return None
     return found, count
 
@@ -44,21 +45,29 @@ def _is_part(part: Value, value: Value, axis: int, count: int) -> bool:
 
 
 def _batch_axes(graph: Graph, count: int) -> dict[Value, int] | None:
-    """The batch axis of each value that depends on the inputs; None where an operator mixes samples."""
+    """The batch axis, or EXTENTS, of each value that depends on the inputs; None where an operator mixes samples."""
     split = dict.fromkeys(graph.inputs, 0)
     for node in graph.nodes:
         axes = [None if value is None else split.get(value) for value in node.inputs]
         if all(axis is None for axis in axes):
             continue
-        rule, outputs = traits_of(node).batch, [value for value in node.outputs if value.name]
-        if rule is None or not all(value.is_static for value in outputs):
+        if not all(value.is_static for value in node.outputs if value.name):
             return None
-        found = rule(node, axes)
+        found = _result_axes(node, axes)
         if found is None:
             return None
         for value, axis in zip(node.outputs, [found] * len(node.outputs) if isinstance(found, int) else found):
             if value.name:
-                if value.static_shape[axis] % count:
+                if axis != EXTENTS and value.static_shape[axis] % count:
                     return None
                 split[value] = axis
     return split if all(split.get(value) == 0 for value in graph.outputs) else None
+
+
+def _result_axes(node: Node, axes: Axes) -> int | list[int] | None:
+    """The batch axis of the results, or that of each; EXTENTS where all that differs between samples are extents."""
+    if all(axis in (None, EXTENTS) for axis in axes):
+        return EXTENTS
+    traits = traits_of(node)
+    known = [None if axis == EXTENTS and place == traits.shape_input else axis for place, axis in enumerate(axes)]
+    return None if traits.batch is None or EXTENTS in known else traits.batch(node, known)

@@ -13,6 +13,10 @@ from cpuruntime.graph import Node, Value
 Axes = Sequence[int | None]
 """For each input of a node the axis along which it is split, None for one that is not."""
 
+EXTENTS = -1
+"""In place of an axis: the value is no part of a batch, but is computed from its extents, and so not the same for one
+sample. Rules are not asked about such inputs."""
+
 Rule = Callable[[Node, Axes], int | list[int] | None]
 """The axis along which all outputs, or each of them, are split when at least one input is; None if samples are mixed.
 
@@ -23,6 +27,11 @@ The node's outputs have static shapes.
 def mixes(node: Node, axes: Axes) -> None:
     """The result depends on all samples, or which parts of it belong to one sample is not known."""
     return None
+
+
+def extents(node: Node, axes: Axes) -> int:
+    """Shape and Size."""
+    return EXTENTS
 
 
 def elementwise(node: Node, axes: Axes) -> int | None:

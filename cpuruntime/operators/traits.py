@@ -57,6 +57,7 @@ class Traits:
     inputs: a check of the inputs' shapes besides those of ONNX's own inference.
     axis: where its attribute `axis` or `axes` may point.
     crops: its attribute `pads` may be negative.
+    shape_input: the index of an input that says nothing but the shape of the result; None where there is none.
     shape_of_first: its results have the shape of the first input, which ONNX's own inference does not say.
     """
 
@@ -73,6 +74,7 @@ class Traits:
     inputs: input_rules.Rule | None = None
     axis: AxisRange = AxisRange.WITHIN
     crops: bool = False
+    shape_input: int | None = None
     shape_of_first: bool = False
 
 
@@ -207,7 +209,7 @@ _IMAGES = {
     "MaxPool": Traits(batch.images, sign=signs.max_pooled),
     "MaxUnpool": Traits(crops=True),
     "QLinearConv": Traits(batch.images, multiply_adds=work_rules.convolution(weights=3)),
-    "Resize": Traits(batch.resized, grows=True),
+    "Resize": Traits(batch.resized, shape_input=3, grows=True),
     "RoiAlign": Traits(batch.mixes),
     "SpaceToDepth": _move(batch.images),
     "Upsample": Traits(batch.resized, grows=True),
@@ -227,10 +229,10 @@ _NORMALISATIONS = {
 _MOVEMENT = {
     "CenterCropPad": Traits(grows=True),
     "Concat": _move(batch.concatenated, _PARTLY, sign=signs.as_all, identity=identities.only_input),
-    "Expand": _move(batch.expanded, _SHAPES, grows=True, identity=identities.same_shape),
+    "Expand": _move(batch.expanded, _SHAPES, shape_input=1, grows=True, identity=identities.same_shape),
     "Flatten": _move(batch.reshaped, _SHAPES, view=True, axis=AxisRange.BEHIND),
     "Pad": Traits(batch.padded, grows=True, identity=identities.pad, crops=True),
-    "Reshape": _move(batch.reshaped, _SHAPES, view=True),
+    "Reshape": _move(batch.reshaped, _SHAPES, shape_input=1, view=True),
     "Slice": _move(batch.sliced, _SHAPES, identity=identities.slice_),
     "Split": _move(batch.along(0)),
     "Squeeze": _move(batch.reduced, _PARTLY, view=True),
@@ -273,8 +275,8 @@ _SOURCES = {
     "RandomUniform": Traits(batch.mixes, folded=_NEVER),
     "RandomUniformLike": Traits(batch.mixes, folded=_NEVER),
     "Range": Traits(batch.mixes, folded=_SHAPES, grows=True),
-    "Shape": Traits(batch.mixes, view=True),
-    "Size": Traits(batch.mixes, folded=_SHAPES),
+    "Shape": Traits(batch.extents, view=True),
+    "Size": Traits(batch.extents, folded=_SHAPES),
 }
 
 _SUBGRAPHS_AND_SEQUENCES = {

@@ -76,6 +76,10 @@ TO_FLOAT = ("Cast", "x", {"to": TensorProto.FLOAT})
 TOP = ("TopK", "x", ints(2), {"take": (2, 1)})
 QUANTISED = (np.float32(0.05), np.uint8(128))
 CHANNELS = (np.float32([0.05, 0.1]), np.uint8([128, 99]))
+JOIN = {"axis": 0}
+FIRST_EXTENT = (
+    ("Shape", "x", {}), ("Gather", "x", ints(0), {}), ("Mul", "x", ints(1), {}), ("Concat", "x", ints(-1), JOIN),
+)  # fmt: skip
 RECURRENT = {
     "LSTM": ("LSTM", "x", floats(1, 12, 4), floats(1, 12, 3), {"hidden_size": 3}),
     "GRU": ("GRU", "x", floats(1, 9, 4), floats(1, 9, 3), floats(1, 18), {"hidden_size": 3}),
@@ -171,6 +175,11 @@ APART = {
     "cumulated rows": Case([4, 6], ("CumSum", "x", np.int64(-1), {"reverse": 1, "exclusive": 1})),
     "one hot": Case([4], ("OneHot", "x", np.int64(9), np.float32([0, 1]), {}), integers=True),
     "one hot before": Case([4], ("OneHot", "x", np.int64(9), np.float32([0, 1]), {"axis": 0}), SWAP, integers=True),
+    "reshape by the batch's extent": Case([4, 6], ("Identity", "x", {}), *FIRST_EXTENT, ("Reshape", "v0", "x", {})),
+    "expand by the batch's extent": Case([1], ("Identity", "x", {}), *FIRST_EXTENT[:-1], ("Concat", "x", ints(5), JOIN),
+                                         ("Expand", "v0", "x", {})),
+    "resize by the batch's extent": Case([2, 3, 4], ("Identity", "x", {}), *FIRST_EXTENT[:-1],
+                                         ("Concat", "x", ints(2, 6, 8), JOIN), ("Resize", "v0", "", "", "x", {})),
     "triangle": Case([4, 5], ("Trilu", "x", {})),
     "hardmax": Case([4, 5], ("Hardmax", "x", {"axis": 1})),
     "depth to space": Case([8, 2, 3], ("DepthToSpace", "x", {"blocksize": 2})),
@@ -232,6 +241,15 @@ MIXED = {
     "resized samples": Case([4, 5, 6], ("Resize", "x", "", np.float32([1.2, 1, 2, 2]), {"mode": "linear"})),
     "places of both": Case([4], ("Gather", "x", "x", {"axis": 1}), integers=True, limit=4),
     "expanded samples": Case([1], ("Expand", "x", ints(COUNT, 4), {})),
+    "add the batch's extent": Case([4], ("Identity", "x", {}), *FIRST_EXTENT[:3], TO_FLOAT, ("Add", "v0", "x", {})),
+    "as many columns as samples": Case([4], ("Identity", "x", {}), *FIRST_EXTENT[:3],
+                                       ("Slice", "v0", ints(0), "x", ints(1), {})),
+    "a vector of samples": Case([4], ("Identity", "x", {}), *FIRST_EXTENT[:3], ("Concat", ints(4), "x", JOIN),
+                                ("Reshape", "v0", "x", {})),
+    "rows added to the batch": Case([1], ("Identity", "x", {}), *FIRST_EXTENT[:3],
+                                    ("Concat", ints(2), "x", ints(5), JOIN), ("Expand", "v0", "x", {})),
+    "zeros for each": Case([4], ("Identity", "x", {}), ("Shape", "x", {}), ("ConstantOfShape", "x", {}),
+                           ("Add", "v0", "x", {})),
     "mixed after all": Case([4, 5], ("Relu", "x", {}), ("Softmax", "x", {"axis": 0}), ("Relu", "x", {})),
 }  # fmt: skip
 
