@@ -33,6 +33,7 @@ TITLES = {
     "tests/models": "Tests of whole models from ONNX to results.",
     "tests/pages": "Tests of README.md, of cpuruntime/docs/ and of the READMEs in folders.",
     "tests/support": "What tests share: models, oracles, guarded memory, machines; and scripts about the source tree.",
+    "tests/support/third_party": "A device as a package of its own, which a test builds as a wheel and installs.",
     "tests/unit": "Tests that compile no kernel and start no engine.",
     "tests/unit/hints": "Tests of stream plans.",
     "tests/unit/passes": "Tests of graph rewrites: the graph before, the graph after.",
