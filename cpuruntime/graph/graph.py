@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from math import prod
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -55,6 +56,11 @@ class Value:
         if self.shape is None or None in self.shape:
             raise InternalError(f"the shape of {self} is not static.")
         return cast("tuple[int, ...]", self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements of a static value; InternalError for another."""
+        return prod(self.static_shape) * self.element_type.size
 
     @property
     def data(self) -> np.ndarray:

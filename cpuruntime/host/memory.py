@@ -18,6 +18,11 @@ ALIGNMENT = 64
 HUGE_PAGE = 2 * 2**20
 
 
+def round_up(size: int) -> int:
+    """The next multiple of ALIGNMENT."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
 @cache
 def machine_memory() -> int:
     """Bytes of memory that the machine has."""

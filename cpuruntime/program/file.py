@@ -21,7 +21,7 @@ import numpy as np
 
 from cpuruntime.compiler import build, isa
 from cpuruntime.errors import ModelError, UnsupportedError
-from cpuruntime.host.memory import ALIGNMENT, allocate
+from cpuruntime.host.memory import allocate, round_up
 from cpuruntime.program.link import RELOCATION, Image
 from cpuruntime.program.plan.storage import Place
 from cpuruntime.program.program import Program
@@ -92,17 +92,13 @@ def _pieces(header: bytes, parts: Sequence[np.ndarray]) -> Iterator[bytes | memo
     """All after the prefix, with zeros up to the next multiple of 64 bytes after each part."""
     for part in (np.frombuffer(header, np.uint8), *parts):
         yield part.view(np.uint8).data
-        yield bytes(_rounded(part.nbytes) - part.nbytes)
-
-
-def _rounded(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
+        yield bytes(round_up(part.nbytes) - part.nbytes)
 
 
 def _image(header: dict[str, Any], memory: np.ndarray, end: int) -> Image:
     parts = []
     for size in header["sizes"]:
-        begin = _rounded(end)
+        begin = round_up(end)
         end = begin + size
         parts.append(memory[begin:end])
     words, relocations = parts[0].view(np.int64), parts[1].view(RELOCATION)

@@ -10,14 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 
 from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.graph import Value
-from cpuruntime.host.memory import ALIGNMENT
+from cpuruntime.host.memory import round_up
 from cpuruntime.passes import evaluate
 from cpuruntime.program.link import RELOCATION, Image, Linked
 from cpuruntime.program.plan.arena import plan_arena
@@ -78,8 +77,8 @@ class Program:
 
     def _image(self, planner: Planner, arena_size: int) -> Image:
         inputs, outputs = planner.graph.inputs, planner.graph.outputs
-        strides = {Place.INPUT: [_nbytes(v) for v in inputs], Place.OUTPUT: [_nbytes(v) for v in outputs]}
-        assembled = _Assembly(strides, -(-16 * self.repeats * len(self.steps) // ALIGNMENT) * ALIGNMENT)
+        strides = {Place.INPUT: [v.nbytes for v in inputs], Place.OUTPUT: [v.nbytes for v in outputs]}
+        assembled = _Assembly(strides, round_up(16 * self.repeats * len(self.steps)))
         own: list[int] = []
         for row in range(self.repeats):
             for index, step in enumerate(self.steps):
@@ -129,7 +128,7 @@ class _Assembly:
             else:
                 block[name] = argument
         self._blocks.append((start, block))
-        self._end += -(-dtype.itemsize // ALIGNMENT) * ALIGNMENT
+        self._end += round_up(dtype.itemsize)
         return start
 
     def words(self) -> np.ndarray:
@@ -159,10 +158,6 @@ def _repeated(value: Value, repeats: int) -> tuple[int, ...]:
     return shape if repeats == 1 else (repeats * shape[0], *shape[1:])
 
 
-def _nbytes(value: Value) -> int:
-    return prod(value.static_shape) * value.element_type.size
-
-
 def _has_rows(step: Step) -> bool:
     """Whether a step reads inputs or writes outputs, which are elsewhere for each row."""
     places = (a.storage.place for a in step.arguments.values() if isinstance(a, Address))
@@ -177,7 +172,7 @@ def is_small(step: Step) -> bool:
     values = [value for value in (*step.node.inputs, *step.node.outputs) if value is not None]
     if not all(value.is_static for value in values):
         return False
-    moved = sum(prod(value.static_shape) * value.element_type.size for value in values)
+    moved = sum(value.nbytes for value in values)
     return step.flops / FLOPS_PER_NANOSECOND + moved / BYTES_PER_NANOSECOND < SMALL_NANOSECONDS
 
 

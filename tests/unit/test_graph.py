@@ -37,6 +37,7 @@ def test_values():
     with pytest.raises(InternalError, match="x: f32"):
         _ = x.static_shape
     assert w.data is w.constant
+    assert w.nbytes == w.data.nbytes
     with pytest.raises(InternalError, match=r"x: f32.* not a constant"):
         _ = x.data
 

@@ -21,7 +21,7 @@ from cpuruntime.program.plan.elementwise_steps import (
 )
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.epilogue import activation_fields, clamp_fields, parameter_fields
-from cpuruntime.program.plan.lowering import Layout, dtype_name, lowering
+from cpuruntime.program.plan.lowering import Layout, dtype_name, is_movable, lowering
 
 BINARY_OPERATORS = sorted({op for op, _ in BINARY} - {"FMod"})
 UNARY_OPERATORS = sorted({op for op, _ in UNARY} - {"GeluTanh", "Silu", "Square"})
@@ -136,8 +136,7 @@ def lower_binary(emitter: Emitter, node: Node) -> None:
 
 
 def _check_where(node: Node) -> str | None:
-    size = node.outputs[0].element_type.to_dtype().itemsize
-    if node.outputs[0].element_type == Type.string or size not in (1, 2, 4, 8):
+    if not is_movable(node.outputs[0]):
         return f"Where has no kernel for {node.outputs[0].element_type.get_type_name()}"
     return _too_scattered(node)
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from cpuruntime.compiler.typed import FLOATS, INTEGERS
 from cpuruntime.errors import ModelError
-from cpuruntime.graph import Node, Type, Value
+from cpuruntime.graph import Node, Value
 from cpuruntime.ops import indexing, topk
 from cpuruntime.ops.cumsum import running_sum, triangle
 from cpuruntime.program.plan.emitter import Emitter
-from cpuruntime.program.plan.lowering import along, axis_of, dtype_name, lowering
+from cpuruntime.program.plan.lowering import along, axis_of, dtype_name, is_movable, lowering
 from cpuruntime.program.plan.storage import Address, Plain
 
 SUMMED = ("float32", "float64", "int32", "int64")
@@ -21,7 +21,7 @@ NUMBERS = (*FLOATS, *INTEGERS)
 
 def _check_elements(node: Node) -> str | None:
     value = node.require(0)
-    if value.element_type == Type.string or value.element_type.to_dtype().itemsize not in (1, 2, 4, 8):
+    if not is_movable(value):
         return f"{node.op_type} has no kernel for {value.element_type.get_type_name()}"
     if len(value.static_shape) > indexing.AXES:
         return f"{node.op_type} has a kernel for up to {indexing.AXES} dimensions, not for {len(value.static_shape)}"
@@ -148,7 +148,7 @@ def _check_one_hot(node: Node) -> str | None:
     if dtype_name(node.require(0)) not in ("int32", "int64"):
         return f"OneHot has a kernel for indices of i32 and i64, not of {node.require(0).element_type.get_type_name()}"
     values = node.require(2)
-    if values.element_type == Type.string or values.element_type.to_dtype().itemsize not in (1, 2, 4, 8):
+    if not is_movable(values):
         return f"OneHot has no kernel for {values.element_type.get_type_name()}"
     return None
 

@@ -13,16 +13,14 @@ from cpuruntime.ops.movement import MAX_RANK, gather
 from cpuruntime.ops.reorder import channel_table, gather_channels
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.layout import LayoutPlan, whole_blocks
-from cpuruntime.program.plan.lowering import Layout, axis_of, lowering, only_float32
+from cpuruntime.program.plan.lowering import Layout, axis_of, is_movable, lowering, only_float32
 from cpuruntime.program.plan.storage import Blocked
-
-ELEMENT_SIZES = (1, 2, 4, 8)
 
 
 def _check_copy(node: Node) -> str | None:
     """Elements the copy kernels can move; other inputs (axes, starts) must be constants."""
     for value in (node.require(0), *node.outputs):
-        if value.element_type == Type.string or value.element_type.to_dtype().itemsize not in ELEMENT_SIZES:
+        if not is_movable(value):
             return f"{node.op_type} has no kernel for {value.element_type.get_type_name()}"
         if len(value.static_shape) > MAX_RANK:
             return f"{node.op_type} has kernels for up to {MAX_RANK} dimensions, not for {len(value.static_shape)}"

@@ -6,18 +6,17 @@ from math import prod
 
 import numpy as np
 
-from cpuruntime.graph import Node, Type
+from cpuruntime.graph import Node
 from cpuruntime.ops.movement import MAX_RANK, fill
 from cpuruntime.program.plan.emitter import Emitter
-from cpuruntime.program.plan.lowering import lowering
+from cpuruntime.program.plan.lowering import is_movable, lowering
 from cpuruntime.program.plan.storage import Plain
 
 
 def _check(node: Node) -> str | None:
     """Elements that copies can move, and constant inputs beside the first."""
-    kind = node.outputs[0].element_type
-    if kind == Type.string or kind.to_dtype().itemsize not in (1, 2, 4, 8):
-        return f"{node.op_type} has no kernel for {kind.get_type_name()}"
+    if not is_movable(node.outputs[0]):
+        return f"{node.op_type} has no kernel for {node.outputs[0].element_type.get_type_name()}"
     if any(value is not None and value.constant is None for value in node.inputs[1:]):
         return f"{node.op_type} has a kernel for constant sizes and values only"
     rank = len(node.outputs[0].static_shape) * (2 if node.op_type == "Tile" else 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cpuruntime.host.memory import ALIGNMENT
+from cpuruntime.host.memory import round_up
 from cpuruntime.program.plan.storage import Storage
 
 
@@ -21,13 +21,9 @@ def plan_arena(storages: Iterable[Storage]) -> int:
         for other in placed:
             apart = storage.last_step < other.first_step or other.last_step < storage.first_step
             if not apart and offset + storage.size > other.offset and offset < other.offset + other.size:
-                offset = other.offset + _rounded(other.size)
+                offset = other.offset + round_up(other.size)
         storage.offset = offset
         placed.append(storage)
         placed.sort(key=lambda s: s.offset)
-        total = max(total, offset + _rounded(storage.size))
+        total = max(total, offset + round_up(storage.size))
     return total
-
-
-def _rounded(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT

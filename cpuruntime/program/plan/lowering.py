@@ -95,6 +95,11 @@ def dtype_name(value: Value) -> str:
     return value.element_type.to_dtype().name
 
 
+def is_movable(value: Value) -> bool:
+    """Whether kernels that only move elements can move those of the value."""
+    return value.element_type != Type.string and value.element_type.size in (1, 2, 4, 8)
+
+
 def axis_of(node: Node, default: int, rank: int) -> int:
     """The attribute `axis` of a node, from 0 to `rank` - 1; ModelError where there is no such axis."""
     axis: int = node.attributes.get("axis", default)

@@ -9,7 +9,7 @@ from itertools import count
 
 import numpy as np
 
-from cpuruntime.host.memory import ALIGNMENT, allocate
+from cpuruntime.host.memory import allocate, round_up
 from cpuruntime.program.plan.storage import Address, Place, Storage
 
 SMALL = 64 * 1024
@@ -78,7 +78,7 @@ class WeightStore:
         """Zeroed memory from the slab in use, or from a new one about as large as all those before it."""
         if not self._planned_once:
             return allocate(size)
-        whole = -(-size // ALIGNMENT) * ALIGNMENT
+        whole = round_up(size)
         if whole > self._slab.size:
             self._slab = allocate(max(whole, min(self._packed_bytes, LARGEST_SLAB)))
         piece, self._slab = self._slab[:size], self._slab[whole:]

@@ -109,11 +109,7 @@ def moved_bytes(step: Step) -> int:
     """Bytes of the tensors a step reads and writes, each counted once; halos and lanes without a channel are not."""
     if is_conversion(step):
         return 2 * 4 * prod(conversion_extents(step))
-    return sum(_nbytes(value) for value in {*step.node.inputs, *step.node.outputs} if value is not None)
-
-
-def _nbytes(value: Any) -> int:
-    return prod(value.static_shape) * value.element_type.to_dtype().itemsize
+    return sum(value.nbytes for value in {*step.node.inputs, *step.node.outputs} if value is not None)
 
 
 def is_conversion(step: Step) -> bool:
@@ -140,7 +136,7 @@ def flowing_bytes(step: Step) -> int:
         return 0
     memory = sum(storage.size for storage in _storages(step) if storage.place is not Place.FIXED)
     values = {value for value in (*step.node.inputs, *step.node.outputs) if value is not None}
-    named = sum(_nbytes(value) for value in values if value.constant is None and value.is_static)
+    named = sum(value.nbytes for value in values if value.constant is None and value.is_static)
     return min(memory, 2 * 4 * prod(conversion_extents(step)) if is_conversion(step) else named)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.graph import Node
 from cpuruntime.host.caches import caches
-from cpuruntime.host.memory import ALIGNMENT, allocate
+from cpuruntime.host.memory import allocate, round_up
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.step import Step
 from cpuruntime.program.plan.storage import Address, Place, Storage
@@ -87,11 +87,11 @@ class Workbench:
                 weights[storage] = None
             elif storage not in places:
                 places[storage] = size
-                size += _aligned(storage.size)
+                size += round_up(storage.size)
         if self._work.size < size:
             self._work = _filled(size)
-        if self._ring.size < sum(_aligned(storage.size) for storage in weights):
-            self._ring = _filled(sum(_aligned(storage.size) for storage in weights))
+        if self._ring.size < sum(round_up(storage.size) for storage in weights):
+            self._ring = _filled(sum(round_up(storage.size) for storage in weights))
 
         def run() -> float:
             slowest = 0
@@ -114,7 +114,7 @@ class Workbench:
         if self._next + size > self._ring.size:
             self._next = 0
         at = self._next
-        self._next += _aligned(size)
+        self._next += round_up(size)
         return self._ring.ctypes.data + at
 
 
@@ -147,13 +147,9 @@ class _Call:
             self._block[name] = addresses[storage] + offset
 
 
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
-
-
 def _filled(size: int) -> np.ndarray:
     """`size` bytes of random numbers between -1 and 1."""
-    memory = allocate(_aligned(size))
+    memory = allocate(round_up(size))
     floats = memory.view(np.float32)
     numbers = np.random.default_rng(0).uniform(-1, 1, 2**14).astype(np.float32)
     for begin in range(0, floats.size, numbers.size):
