@@ -120,7 +120,7 @@ class Core:
         Args:
             model, device_name, config: as in `compile_model`.
             topology: another machine to plan for, with nothing else on it, as of `Topology.from_json`; by default this
-                one as it is now: models here have processors, and calibrations may have been kept.
+                one as it is now: with the processors that models have, and stored calibrations.
 
         Raises:
             UnsupportedError: the device has no streams to plan.

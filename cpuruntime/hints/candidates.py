@@ -101,14 +101,14 @@ def _rows(topology: Topology) -> list[NodeCores]:
 
 def _of_type(rows: list[NodeCores], core_type: str, reasons: list[str]) -> tuple[list[NodeCores], str]:
     """The rows without the cores that SCHEDULING_CORE_TYPE leaves out; what it became."""
-    kept = {"PCORE_ONLY": (P, HT), "ECORE_ONLY": (E,)}.get(core_type)
-    if kept is None:
+    types = {"PCORE_ONLY": (P, HT), "ECORE_ONLY": (E,)}.get(core_type)
+    if types is None:
         return rows, core_type
-    if not sum(row.count(kept[0]) for row in rows):
+    if not sum(row.count(types[0]) for row in rows):
         reasons.append(f"SCHEDULING_CORE_TYPE is {core_type}, and there is no such core: any core is used")
         return rows, "ANY_CORE"
-    reasons.append(f"only {kept[0]} cores are used: SCHEDULING_CORE_TYPE is {core_type}")
-    return [NodeCores(r.node, r.socket, {t: r.cpus[t] if t in kept else () for t in TYPES}) for r in rows], core_type
+    reasons.append(f"only {types[0]} cores are used: SCHEDULING_CORE_TYPE is {core_type}")
+    return [NodeCores(r.node, r.socket, {t: r.cpus[t] if t in types else () for t in TYPES}) for r in rows], core_type
 
 
 def _described(rows: Sequence[NodeCores]) -> str:

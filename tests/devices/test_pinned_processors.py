@@ -185,13 +185,16 @@ def test_threads_that_are_not_pinned_lease_nothing() -> None:
     assert [model.get_property("PINNED_CPUS") for model in models] == [[], []]
 
 
-def test_a_model_that_does_not_compile_leaves_no_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("config", [{}, {"LATENCY_TARGET_MS": 1000}])
+def test_a_model_that_does_not_compile_leaves_no_lease(
+    monkeypatch: pytest.MonkeyPatch, config: dict[str, object]
+) -> None:
     def fail(*_: object) -> None:
         raise DeviceUnavailableError("no streams")
 
     monkeypatch.setattr("cpuruntime.devices.cpu.model.create_executor", fail)
     with pytest.raises(DeviceUnavailableError, match="no streams"):
-        compiled()
+        compiled(**config)
     assert leased() == []
 
 

@@ -101,9 +101,9 @@ def _best(rates: Sequence[float]) -> tuple[int, str]:
     if not best:
         return 0, "is the best"
     if rates[0] > FASTEST:
-        return 0, "is kept, since inferences are over before the next one can be started"
+        return 0, "stays, since inferences are over before the next one can be started"
     if rates[best] < MARGIN * rates[0]:
-        return 0, f"is kept, since nothing is more than {MARGIN - 1:.0%} better"
+        return 0, f"stays, since nothing is more than {MARGIN - 1:.0%} better"
     return best, "is the best"
 
 
