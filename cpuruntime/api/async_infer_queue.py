@@ -17,6 +17,7 @@ from cpuruntime.api.request.terms import parse_terms
 from cpuruntime.devices.interface import TERMS
 from cpuruntime.errors import BusyError, CancelledError, DeadlineExceededError, InvalidArgumentError, OverloadedError
 from cpuruntime.host import forks
+from cpuruntime.streams.handover import collect
 
 _REFUSALS = (CancelledError, DeadlineExceededError, OverloadedError)
 """Errors of single inferences that say nothing about others: starting others goes on."""
@@ -88,11 +89,7 @@ class _State:
             if not run.is_over and requests[index].is_busy():
                 continue
             place = self.place_of(run.error)
-            if index in self.in_flight and self.in_flight[index] is run:  # no call from here on: nothing comes between
-                del self.in_flight[index]
-                if run.error is not None:
-                    place += (run.error,)
-                self.idle += (index,)
+            collect(self.in_flight, self.idle, index, run, place)
 
     def wait_idle(self, requests: Sequence[InferRequest], deadline: int = 0) -> int | None:
         """Wait until a request is idle, raise a stored error, and return the next one's index; None if it was taken.

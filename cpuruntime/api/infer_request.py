@@ -102,7 +102,7 @@ class InferRequest:
             arrays = []
             for array in bindings.outputs:  # not a comprehension, which costs a frame
                 arrays.append(array if share_outputs else array.copy())
-        finally:  # no call before the request is idle again: an interrupt strikes only in calls
+        finally:  # plain statements: see streams/handover.py
             if RUN in running and running[RUN] is run:
                 del running[RUN]
             run.is_over = True

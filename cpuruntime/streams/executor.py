@@ -13,9 +13,11 @@ from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.host.affinity import allowed_cpus, is_stream_thread
 from cpuruntime.streams import priorities
 from cpuruntime.streams.base import Executor, lifetimes
+from cpuruntime.streams.handover import hand_over
 from cpuruntime.streams.inline import InlineExecutor
 from cpuruntime.streams.job import Job
-from cpuruntime.streams.scheduler import LedStream, Scheduler, lead
+from cpuruntime.streams.led_stream import LedStream
+from cpuruntime.streams.scheduler import Scheduler, lead
 from cpuruntime.streams.task import Stream, Task
 from cpuruntime.streams.thread_group import ThreadGroup
 
@@ -118,8 +120,7 @@ class StreamExecutor(Executor):
         if task.deadline:
             self._start_pool()
         try:
-            # From here to the end of the try no Ctrl-C can lose a stream or a task: CPython delivers it when a call
-            # returns or a function begins, never between plain statements.
+            # No interrupt loses a stream or a task: see streams/handover.py.
             with scheduler.mutex:
                 scheduler.check()
                 task._submitted()
@@ -128,7 +129,7 @@ class StreamExecutor(Executor):
             stream = task._stream
             if stream is not None:
                 task._begin(stream)
-                stream.hand_over(task, scheduler)
+                hand_over(stream, task, scheduler.idle)
             if scheduler.queue:
                 scheduler.dispatch()
         except BaseException:
@@ -146,7 +147,6 @@ class StreamExecutor(Executor):
         task._stream = None
         task.taken = 0
         try:
-            # As in submit.
             with scheduler.mutex:
                 if scheduler.closed or scheduler.is_forked:
                     scheduler.check()

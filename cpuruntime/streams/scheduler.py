@@ -1,11 +1,10 @@
-"""A stream's own thread, and the state it shares with the executor."""
+"""The scheduler: the queue, the idle streams and their end, shared by leader threads and the executor."""
 
 from __future__ import annotations
 
 import math
 import threading
 import time
-from bisect import insort
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import count
@@ -16,118 +15,25 @@ import numpy as np
 from cpuruntime.errors import CancelledError, DeadlineExceededError, Error
 from cpuruntime.host import forks
 from cpuruntime.host.affinity import enter_stream
-from cpuruntime.streams import priorities
+from cpuruntime.streams import handover, priorities
 from cpuruntime.streams.callback_pool import CallbackPool
-from cpuruntime.streams.memory import holding_the_gil, notifier
+from cpuruntime.streams.led_stream import LedStream
 from cpuruntime.streams.native import runner
-from cpuruntime.streams.task import Stream, Task, happen, not_accepting
-from cpuruntime.streams.thread_group import ThreadGroup
+from cpuruntime.streams.task import Task, happen, not_accepting
 from cpuruntime.streams.time_slices import OF_LEVEL, take_turns_of
-
-
-class LedStream(Stream):
-    """A stream with a leader thread, which waits in native code for the bell.
-
-    `task` is what the stream has been given to do; `lent` is the task of another thread that has the stream, to execute
-    it in the leader's place or to begin it before the leader takes it over.
-
-    A task whose job is all there is to do is in flight: the leader runs the job and completes the task without the
-    interpreter. Nothing refers to the task meanwhile. `flight` says whether that is so.
-    """
-
-    __slots__ = (
-        "_attend",
-        "_bell",
-        "_closed",
-        "_kept",
-        "_led",
-        "_recall",
-        "_ring",
-        "_summon",
-        "flight",
-        "leader",
-        "lent",
-        "task",
-    )
-
-    def __init__(self, index: int, group: ThreadGroup):
-        super().__init__(index, group)
-        self.leader: threading.Thread | None = None
-        self.lent: Task | None = None
-        self.task: Task | None = None
-        self._attend = runner.attend.entry
-        self._ring = notifier()
-        self._summon = holding_the_gil(runner.summon)
-        self._recall = holding_the_gil(runner.recall)
-        self._bell = group.address_of(runner.BELL)
-        self._led = group.word(runner.LED, 8)
-        self._closed = group.word(runner.CLOSED)
-        self.flight = group.word(runner.FLIGHT)
-        # What the leader may still write to when the next task has the stream: the latest two tasks' memory.
-        self._kept: tuple[object, object] = (None, None)
-
-    def attend(self, finished: int) -> None:
-        """Waits for the bell without the GIL and runs the job that it brings; see runner.attend."""
-        self._attend(self._group.address, finished, 0)
-
-    def ring(self) -> None:
-        """Makes the leader look at the state of affairs. Safe in a finaliser."""
-        self._ring(self._bell, 0, 0)
-
-    def close(self) -> None:
-        """Makes the leader look at the state of affairs, now and after each job. Safe in a finaliser."""
-        self._closed[0] = 1
-        self.ring()
-
-    def recall(self) -> None:
-        """Makes the leader return to the interpreter at the end of the job in flight."""
-        self._recall(self._group.address, 0, 0)
-
-    def hand_over(self, task: Task, scheduler: Scheduler) -> None:
-        """Gives the leader a task that was begun on this thread. Its job starts without waiting for the interpreter."""
-        job = task._job
-        if job is not None:
-            job.belong_to(task._address if task.whole else 0)
-        # From here to the end as in StreamExecutor.submit: no Ctrl-C can come in between.
-        if job is not None and task.whole:
-            task._steps = job.steps
-            self._kept = ((task._signals, task.memory), self._kept[0])
-            self.flight[0] = runner.IN_FLIGHT
-            scheduler.idle += (self,)
-        else:
-            self.task = task
-        task.placed = True
-        self.lent = None
-        if job is None:
-            self._ring(self._bell, 0, 0)
-        else:
-            self._summon(self._group.address, job.address, 0)
-
-    def take(self) -> Task | None:
-        """The task handed over, its first job run; None if there is none, or if its ring is still to come."""
-        task = self.task
-        if task is None or (task._job is not None and self._led[0] <= 0):
-            return None
-        self.task = None
-        return task
-
-    @property
-    def was_recalled(self) -> bool:
-        """Whether the leader is back because of `recall`; the stream then is neither idle nor in flight."""
-        return self._led[0] == runner.AFTER_RECALL
 
 
 class Scheduler:
     """What leaders share with the executor; they hold this and not the executor, so that it can be dropped.
 
     `mutex` guards everything else, except that streams are added to `idle` without it. A stream is idle, or a task has
-    it, or it is lent; `idle` lists also those in flight, which are idle from their landing on unless they were called
-    back. While a stream is idle the queue is empty, or about to be dispatched. `closed` never becomes False again.
+    it, or it is lent; `idle` lists also those in flight, which are idle from the end of their job on unless they were
+    recalled. While a stream is idle the queue is empty, or about to be dispatched. `closed` never becomes False again.
     `ended` is called when there is nothing left to do for good, at the latest when the last leader ends.
 
     Attributes:
-        queue: (order, deadline, number, task), the first to begin first.
-        alarm: when the caller has to look for tasks that waited too long, 0 for never.
+        queue: the tasks that wait, the first to begin first.
+        alarm: when the callback pool has to look for tasks that waited too long, 0 for never.
         leading: how many leaders there are.
         level: the priority of the streams among all of the process, once they count.
     """
@@ -135,7 +41,7 @@ class Scheduler:
     def __init__(self, ended: Callable[[], None] | None = None) -> None:
         # One thread may want it twice: in a signal handler, or when the garbage collector closes the model.
         self.mutex = threading.RLock()
-        self.queue: list[tuple[int, float, int, Task]] = []
+        self.queue: list[handover.Entry] = []
         self.idle: list[LedStream] = []
         self.streams: list[LedStream] = []
         self.pool = CallbackPool()
@@ -171,9 +77,7 @@ class Scheduler:
         if deadline and not 0 < self.alarm <= deadline:
             self.alarm = deadline
             self.pool.notify()
-        # As in StreamExecutor.submit.
-        task.placed = True
-        insort(self.queue, entry)
+        handover.enqueue(self.queue, entry)
 
     def expire(self) -> int:
         """Ends the tasks in the queue whose deadline has passed; returns the alarm."""
@@ -210,20 +114,12 @@ class Scheduler:
         """Sees to it that a leader looks at the queue.
 
         Call it after a task was queued or put in flight: a stream may have become idle, or be in flight, without
-        having seen the queue. As in StreamExecutor.submit no Ctrl-C loses a task; called again, it does what is left.
+        having seen the queue. An interrupt loses no task; called again, it does what is left.
         """
         with self.mutex:
             for index, stream in reversed([*enumerate(self.idle)]):
                 stream.recall()
-                # From here to the ring no call: a signal handler, too, may start an inference.
-                is_idle = stream.flight[0] == runner.IDLE and self.idle[index : index + 1] == [stream]
-                if self.queue and is_idle:
-                    # The leader begins it.
-                    stream.task = self.queue[0][3]
-                    del self.queue[0]
-                    del self.idle[index]
-                    stream._ring(stream._bell, 0, 0)
-                elif self.closed:
+                if not handover.give_first(stream, self.queue, self.idle, index) and self.closed:
                     stream.ring()
 
     def next(self, stream: LedStream) -> Task | None:
@@ -246,7 +142,7 @@ class Scheduler:
         return first[:count]
 
     def recalled(self, stream: LedStream) -> Task | None:
-        """`next` for a leader that was called back."""
+        """`next` for a leader that was recalled."""
         with self.mutex:
             self.idle.remove(stream)
         stream.flight[0] = runner.IDLE
@@ -254,11 +150,7 @@ class Scheduler:
 
     def give_back(self, stream: LedStream, task: Task) -> None:
         """Ends the loan of a stream to a task. Called again after an interrupt, does what is left."""
-        if stream.lent is task:
-            # From here to the end of the block as in StreamExecutor.submit: no Ctrl-C can come in between.
-            stream._pin_caller = False
-            stream.lent = None
-            self.idle += (stream,)
+        handover.end_loan(stream, task, self.idle)
         # Not before: what is queued, or closes the executor, while the stream is not idle is left to this thread.
         if self.queue:
             self.dispatch()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import gc
+import inspect
 import subprocess
 import sys
 import threading
@@ -23,9 +25,10 @@ from cpuruntime.devices.cpu.request import CpuRequest
 from cpuruntime.program.plan.weights import WeightStore
 from cpuruntime.program.program import Instance
 from cpuruntime.program.report import roofs
+from cpuruntime.streams import handover
 from cpuruntime.streams.executor import StreamExecutor
+from cpuruntime.streams.led_stream import LedStream
 from cpuruntime.streams.native import runner
-from cpuruntime.streams.scheduler import LedStream
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -238,6 +241,16 @@ def test_an_interrupt_while_memory_is_measured_leaves_no_thread_and_no_dead_memo
     until(lambda: before.issuperset(threading.enumerate()))
     assert alive
     assert all(alive)
+
+
+def test_what_a_signal_must_not_split_calls_nothing_but_native_code() -> None:
+    functions = [node for node in ast.parse(inspect.getsource(handover)).body if isinstance(node, ast.FunctionDef)]
+    assert len(functions) >= 7
+    for function in functions:
+        inner = list(ast.walk(function))
+        called = [ast.unparse(node.func).split(".")[-1] for node in inner if isinstance(node, ast.Call)]
+        assert set(called) <= {"insort", "ring_bell", "summon", "belong_to"}, function.name
+        assert not any(isinstance(node, (ast.For, ast.While, ast.With, ast.Try)) for node in inner), function.name
 
 
 def test_interrupts_leave_no_addresses_of_other_memory() -> None:

@@ -15,6 +15,7 @@ from cpuruntime.devices.completion import Completion
 from cpuruntime.devices.interface import DeviceRequest
 from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import BusyError, InvalidArgumentError
+from cpuruntime.streams.handover import end_run
 
 RUN = "run"
 
@@ -114,12 +115,7 @@ class Bindings:
                 self.collect()
             except Exception as raised:
                 error = raised
-        running = self.running
-        if RUN in running and running[RUN] is run:  # no call from here on: nothing strikes or comes in between
-            run.error = error
-            self.nanoseconds = ended - run.started
-            del running[RUN]
-            run.is_over = run.polled
+        end_run(self, RUN, run, error, ended - run.started)
 
     def claim(self, run: InferenceRun) -> None:
         """Make the request busy with `run`; BusyError where another inference is not over."""

@@ -19,6 +19,7 @@ from cpuruntime.program.plan.storage import Place
 from cpuruntime.program.program import Instance, Program
 from cpuruntime.streams import priorities
 from cpuruntime.streams.base import Executor
+from cpuruntime.streams.handover import rebind
 from cpuruntime.streams.job import Job
 from cpuruntime.streams.task import Signal, Stream, Task
 
@@ -66,14 +67,10 @@ class CpuRequest(Task, DeviceRequest):
 
     def set_input(self, index: int, array: np.ndarray) -> None:
         """Bind memory to an input."""
-        address, bound = array.ctypes.data, object()
-        # From here to the end no call, so that an interrupt leaves no address of memory that is gone.
         old = self._inputs[index]
         if old is None or old.shape != array.shape:
             self._program = None
-        self._inputs[index] = array
-        self._input_addresses[index] = address
-        self._bound = bound
+        rebind(self, self._inputs, self._input_addresses, index, array, array.ctypes.data, object())
 
     def output_array(self, index: int) -> np.ndarray:
         """The memory bound to an output."""
@@ -86,11 +83,7 @@ class CpuRequest(Task, DeviceRequest):
         self._program = None
 
     def _bind_output(self, index: int, array: np.ndarray) -> None:
-        address, bound = array.ctypes.data, object()
-        # As in set_input.
-        self._outputs[index] = array
-        self._output_addresses[index] = address
-        self._bound = bound
+        rebind(self, self._outputs, self._output_addresses, index, array, array.ctypes.data, object())
 
     def run(self) -> None:
         """Run one inference by an idle stream and this thread, or wait for a stream."""

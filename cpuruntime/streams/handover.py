@@ -1,0 +1,98 @@
+"""Where tasks, streams and memory change hands: regions that a signal must not split.
+
+A signal handler, such as Ctrl-C's, may raise in the main thread, and may start an inference itself. CPython runs it
+only where a call returns, a function begins or a loop jumps back, never between plain statements: assignments,
+comparisons, `del`, and `+=` on a list. So the functions here call nothing but native code, at their end. An interrupt
+strikes before their first statement, when nothing was done, or after the last one, when all is done; other threads may
+run in between, so each statement leaves a state that they understand. Code that must not be split calls one of them;
+a `finally` calls it again when an interrupt struck before it began.
+
+`StreamExecutor.submit` and `run` rest on that: whatever strikes there, the task says who has it: `_stream` the stream
+that was lent to it, `placed` that a stream or the queue has it.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from typing import Any
+
+from cpuruntime.streams.led_stream import LedStream
+from cpuruntime.streams.native import runner
+from cpuruntime.streams.task import Task
+
+Entry = tuple[int, float, int, Task]
+"""A task in the queue: order, deadline, number, task."""
+
+
+def enqueue(queue: list[Entry], entry: Entry) -> None:
+    """Puts a task in the queue."""
+    entry[3].placed = True
+    insort(queue, entry)
+
+
+def hand_over(stream: LedStream, task: Task, idle: list[LedStream]) -> None:
+    """Gives the leader a task that was begun on this thread. Its job starts without waiting for the interpreter."""
+    job = task._job
+    if job is not None:
+        job.belong_to(task._address if task.whole else 0)
+    # The region begins here.
+    if job is not None and task.whole:
+        task._steps = job.steps
+        stream.kept = ((task._signals, task.memory), stream.kept[0])
+        stream.flight[0] = runner.IN_FLIGHT
+        idle += (stream,)
+    else:
+        stream.task = task
+    task.placed = True
+    stream.lent = None
+    if job is None:
+        stream.ring_bell(stream.bell, 0, 0)
+    else:
+        stream.summon(stream.address, job.address, 0)
+
+
+def give_first(stream: LedStream, queue: list[Entry], idle: list[LedStream], index: int) -> bool:
+    """Gives the first task of the queue to the leader of a stream at a place in `idle`; whether there are both."""
+    if stream.flight[0] != runner.IDLE or not queue or idle[index : index + 1] != [stream]:
+        return False
+    stream.task = queue[0][3]
+    del queue[0]
+    del idle[index]
+    stream.ring_bell(stream.bell, 0, 0)
+    return True
+
+
+def end_loan(stream: LedStream, task: Task, idle: list[LedStream]) -> None:
+    """Makes a stream idle that was lent to a task; nothing if that was done."""
+    if stream.lent is task:
+        stream._pin_caller = False
+        stream.lent = None
+        idle += (stream,)
+
+
+def rebind(
+    request: Any, arrays: list[Any], addresses: list[int], index: int, array: Any, address: int, bound: object
+) -> None:
+    """Binds memory to a place of a request: no address is left of memory that is gone."""
+    arrays[index] = array
+    addresses[index] = address
+    request._bound = bound
+
+
+def end_run(bindings: Any, key: str, run: Any, error: BaseException | None, nanoseconds: int) -> None:
+    """Makes a public request idle, if `run` is its inference; only one of several threads does so."""
+    running = bindings.running
+    if key in running and running[key] is run:
+        run.error = error
+        bindings.nanoseconds = nanoseconds
+        del running[key]
+        run.is_over = run.polled
+
+
+def collect(in_flight: dict[int, Any], idle: Any, index: int, run: Any, errors: Any) -> None:
+    """Makes a request of a queue idle, if `run` is its inference, and stores the error."""
+    if index in in_flight and in_flight[index] is run:
+        del in_flight[index]
+        if run.error is not None:
+            errors += (run.error,)
+        idle += (index,)
