@@ -7,79 +7,77 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from support.house import ROOT
 
-SCRIPT = """
-import json, pathlib, cpuruntime
-from cpuruntime.compiler import build
+CHANGED = "\n\nCHANGED = 1\n"
+SCRIPT = f"""
+import json, pathlib, sys, cpuruntime
+from cpuruntime.compiler import build, sources
 from cpuruntime.ops import argmax, convolution, elementwise, fused, winograd
 from cpuruntime.streams.native import signals
 assert pathlib.Path(cpuruntime.__file__).parents[1] == pathlib.Path.cwd()
-kernels = {
+kernels = {{
     "argmax": argmax.arg_extreme(True, False),
     "convolution": convolution.convolution(4, 2, 16, 64),
     "winograd": winograd.winograd,
     "Exp": elementwise.unary_kernel("Exp"),
     "fused": fused.fused_kernel((("Add", ("a", "b")), ("Silu", ("t0",))), ""),
     "signal": signals.notify,
-}
-print(json.dumps({name: kernel.symbol for name, kernel in kernels.items()}))
+}}
+def symbols():
+    for known in (sources.source_digest, sources._imports, sources._module):
+        known.cache_clear()
+    for kernel in kernels.values():
+        kernel.__dict__.pop("symbol", None)
+    return {{name: kernel.symbol for name, kernel in kernels.items()}}
+found = {{"": symbols()}}
+for file in sys.argv[1:]:
+    path = pathlib.Path(file)
+    text = path.read_text()
+    path.write_text(text + {CHANGED!r})
+    found[file] = symbols()
+    path.write_text(text)
+assert symbols() == found[""]
 assert build.loaded_kernels() == (0, 0)
+print(json.dumps(found))
 """
 ALL = {"argmax", "convolution", "winograd", "Exp", "fused", "signal"}
-
-
-def symbols(folder: Path) -> dict[str, str]:
-    environment = {**os.environ, "PYTHONPATH": str(folder), "CPURUNTIME_CACHE_DIR": str(folder / "cache")}
-    command = [sys.executable, "-W", "error", "-c", SCRIPT]
-    output = subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True).stdout
-    return json.loads(output)
+DEPENDENTS = {
+    "ops/argmax.py": {"argmax"},
+    # Named in a string, and imported when a kernel is compiled.
+    "ops/tiles/register_tile.py": {"convolution", "winograd"},
+    "ops/winograd_transforms.py": {"winograd"},
+    # Imported by a module that is imported by the kernel's.
+    "ops/functions/vector_math.py": {"convolution", "winograd", "Exp", "fused"},
+    "ops/functions/large_angles.py": {"convolution", "winograd", "Exp", "fused"},
+    "cpuruntime/streams/native/system.py": {"winograd", "signal"},
+    # What compiles them.
+    "cpuruntime/compiler/simd.py": ALL,
+    "cpuruntime/compiler/build.py": ALL,
+    "ops/pooling.py": set(),
+    "cpuruntime/store/folder.py": set(),
+    "cpuruntime/program/program.py": set(),
+}
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def symbols(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """The symbols of some kernels by the file that was changed, in a copy of the package; "" for none."""
     folder = tmp_path_factory.mktemp("package")
     for name in ("cpuruntime", "ops"):
         shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    return folder
+    environment = {**os.environ, "PYTHONPATH": str(folder), "CPURUNTIME_CACHE_DIR": str(folder / "cache")}
+    command = [sys.executable, "-W", "error", "-c", SCRIPT, *DEPENDENTS]
+    return json.loads(subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.PIPE).stdout)
 
 
-@pytest.fixture(scope="module")
-def before(package: Path) -> dict[str, str]:
-    found = symbols(package)
-    assert found.keys() == ALL
-    assert found == symbols(package)
-    assert len(set(found.values())) == len(found)
-    return found
+def test_each_kernel_has_a_symbol_of_its_own(symbols: dict[str, dict[str, str]]) -> None:
+    assert symbols[""].keys() == ALL
+    assert len(set(symbols[""].values())) == len(ALL)
 
 
-@pytest.mark.parametrize(
-    ("file", "changed"),
-    [
-        ("ops/argmax.py", {"argmax"}),
-        # Named in a string, and imported when a kernel is compiled.
-        ("ops/tiles/register_tile.py", {"convolution", "winograd"}),
-        ("ops/winograd_transforms.py", {"winograd"}),
-        # Imported by a module that is imported by the kernel's.
-        ("ops/functions/vector_math.py", {"convolution", "winograd", "Exp", "fused"}),
-        ("ops/functions/large_angles.py", {"convolution", "winograd", "Exp", "fused"}),
-        ("cpuruntime/streams/native/system.py", {"winograd", "signal"}),
-        # What compiles them.
-        ("cpuruntime/compiler/simd.py", ALL),
-        ("cpuruntime/compiler/build.py", ALL),
-        ("ops/pooling.py", set()),
-        ("cpuruntime/store/folder.py", set()),
-        ("cpuruntime/program/program.py", set()),
-    ],
-)
-def test_a_changed_file_changes_what_depends_on_it(
-    package: Path, before: dict[str, str], file: str, changed: set[str]
-) -> None:
-    text = (package / file).read_text()
-    (package / file).write_text(text + "\n\nCHANGED = 1\n")
-    after = symbols(package)
-    (package / file).write_text(text)
-    assert {name for name in ALL if after[name] != before[name]} == changed
+@pytest.mark.parametrize("file", DEPENDENTS)
+def test_a_changed_file_changes_what_depends_on_it(symbols: dict[str, dict[str, str]], file: str) -> None:
+    assert {name for name in ALL if symbols[file][name] != symbols[""][name]} == DEPENDENTS[file]
