@@ -41,7 +41,7 @@ class WeightStore:
     def identity(self, array: np.ndarray) -> Hashable:
         """A key for the content of `array`.
 
-        Large arrays of a model that is planned once are numbered, others told apart by a digest, so that
+        Large arrays of a model that is planned once are numbered, the others are identified by a digest, so that
         programs for other shapes find what was packed before.
         """
         known = self._identities.get(id(array))

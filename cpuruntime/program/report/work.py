@@ -122,7 +122,7 @@ def conversion_extents(step: Step) -> tuple[int, ...]:
     return tuple(step.arguments[name] for name in ("batch", "channels", "height", "width"))
 
 
-def kept_bytes(step: Step) -> int:
+def constant_bytes(step: Step) -> int:
     """Bytes of the constants a step reads, as they are packed."""
     return sum(storage.size for storage in _storages(step) if storage.place is Place.FIXED)
 
@@ -149,16 +149,16 @@ def operations(step: Step) -> int:
     return min(step.flops, flops(step).executed) if step.kernel.family == "winograd" else step.flops
 
 
-def least_seconds(step: Step, roofs: Roofs, kept: int) -> float:
+def least_seconds(step: Step, roofs: Roofs, constants: int) -> float:
     """What the step takes at least when multiply-adds or memory, whichever binds, are at their roof.
 
-    `kept` is the size of all constants of the model, which are read once in an inference.
+    `constants` is the size of all constants of the model, which are read once in an inference.
     """
-    memory = sum(size / roofs.bandwidth(near) for size, near in _traffic(step, kept) if size)
+    memory = sum(size / roofs.bandwidth(near) for size, near in _traffic(step, constants) if size)
     return max(operations(step) / roofs.peak, memory)
 
 
-def _traffic(step: Step, kept: int) -> tuple[tuple[int, int], tuple[int, int]]:
+def _traffic(step: Step, constants: int) -> tuple[tuple[int, int], tuple[int, int]]:
     """(bytes, the working set that they are part of) of constants and of tensors."""
     flowing = flowing_bytes(step)
-    return (kept_bytes(step), kept), (flowing, flowing)
+    return (constant_bytes(step), constants), (flowing, flowing)
