@@ -15,7 +15,7 @@ from cpuruntime.program.plan.candidate import Comparison
 from cpuruntime.program.plan.step import FallbackStep, Step
 from cpuruntime.program.program import Instance, Program, is_small
 from cpuruntime.program.report.roofs import Roofs
-from cpuruntime.program.report.work import constant_bytes, flowing_bytes, least_seconds
+from cpuruntime.program.report.work import constant_bytes, least_seconds, tensor_bytes
 from cpuruntime.streams.base import Executor
 from cpuruntime.streams.job import Job
 from cpuruntime.streams.task import Stream
@@ -56,7 +56,7 @@ def _row(
     if seconds:
         seconds /= times
         gflops = step.flops / seconds * 1e-9 or None
-        moved = constant_bytes(step) + flowing_bytes(step) if flowing_bytes(step) else 0
+        moved = constant_bytes(step) + tensor_bytes(step) if tensor_bytes(step) else 0
         gigabytes = moved / seconds * 1e-9 or None
         roof = None if roofs is None or not moved else least_seconds(step, roofs, packed) / seconds
     return Row(

@@ -13,7 +13,7 @@ from cpuruntime.program.convolution.geometry import Geometry
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.storage import Address, Blocked
 
-# What a tile costs beside its multiply-adds, in pixels of a 3x3 kernel; measured on Zen 5.
+# The cost of a tile beside its multiply-adds, in pixels of a 3x3 kernel; measured on Zen 5.
 TILE_OVERHEAD = 3
 MOST_TAPS = 7
 

@@ -1,6 +1,6 @@
 """Whether a convolution runs by Winograd's method, and with which tiles; an estimate decides.
 
-Estimates count the multiply-adds of vectors that a core does meanwhile, at its peak.
+The unit of estimates is the time of one multiply-add of vectors at a core's peak.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from cpuruntime.ops.winograd_methods import Algorithm, Method
 from cpuruntime.program.convolution.geometry import Geometry
 from cpuruntime.program.plan.candidate import Candidate
 
-# What a thread's scratch may take, if more than one row tile needs: a share of the third-level cache.
+# Most bytes of a thread's scratch, unless one row tile needs more: a share of the third-level cache.
 SCRATCH_LIMIT = 8 * 2**20
 # Weights of a column tile up to this size stay in the first-level cache while the rows go by.
 FIRST_LEVEL = 16 * 2**10
-# What of the second-level cache a group's planes and its weights may take to stay there.
+# A group's planes and weights up to this size stay in the second-level cache.
 SECOND_LEVEL = 768 * 2**10
-# Weights of a layer up to this size are still in the third-level cache when the next group needs them.
+# Weights of a convolution up to this size are still in the third-level cache when the next group needs them.
 THIRD_LEVEL = 12 * 2**20
 FEW_GROUPS = 40
 # Groups listed for each register tile.
 GROUPS = 3
 
 # The other figures are fitted to measurements on Zen 5. Bytes that arrive during a multiply-add: from memory, which two
-# cores share, and from the third-level cache; what products are held up meanwhile, as a share of the time of arrival.
+# cores share, and from the third-level cache; the delay of products by arriving weights, as a share of their arrival.
 MEMORY_BYTES, THIRD_LEVEL_BYTES = 2.8, 11.0
 ARRIVAL_SHARE = 0.1
 # A vector read or written by a transform, up to this size of the scratch and beyond; the first tiles of a block, whose
-# pixels nobody has asked for.
+# pixels were not prefetched.
 NEAR_VECTOR, NEAR_SCRATCH, FAR_VECTOR = 5.0, 2 * 2**20, 7.5
 BLOCK_OVERHEAD = 500.0
 # Multiply-adds that a core does until the result of one can be added to.
@@ -170,5 +170,5 @@ def _cost(sizes: WinogradSizes, tiling: WinogradTiling, threads: int) -> float:
 
 
 def _while(products: float, arrival: float) -> float:
-    """The time of products whose weights arrive meanwhile."""
+    """The time of products while their weights arrive."""
     return max(products + ARRIVAL_SHARE * arrival, arrival)

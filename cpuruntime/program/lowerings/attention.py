@@ -13,7 +13,7 @@ from cpuruntime.program.plan.lowering import lowering, only_float32
 from cpuruntime.program.plan.storage import Address
 
 BLOCK = 4 * ROWS
-"""Queries whose scores are kept at a time: the fewest that make packed keys and values worth their reading."""
+"""Queries whose scores are in memory at a time: the fewest that make packed keys and values worth their reading."""
 SIZES = ("batch", "heads", "queries", "keys", "depth", "width", "causal", "offset", "scale")
 
 

@@ -202,7 +202,7 @@ def _count(node: Node, axis: int) -> int:
 
 
 def _unnamed(emitter: Emitter, node: Node, axis: int, itemsize: int) -> Plain:
-    """Memory for a result that nobody asked for."""
+    """Memory for an unused result."""
     shape = list(node.require(0).static_shape)
     shape[axis] = _count(node, axis)
     return Plain(Address(emitter.scratch(prod(shape) * itemsize)), tuple(shape), np.dtype(np.int8))

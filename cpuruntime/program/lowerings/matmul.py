@@ -117,7 +117,7 @@ def _emit_product(
 def _epilogue(
     emitter: Emitter, node: Node, columns: int, bias: np.ndarray | None, residual: Plain | None
 ) -> tuple[str, dict[str, Any]]:
-    """What a product's kernel does before its store: the activation that is no clamp, and the fields for the rest."""
+    """The epilogue of a product's kernel: the activation, "" for a clamp or none, and its argument fields."""
     padded = whole_vectors(bias, columns)
     fields: dict[str, Any] = dict(
         limits=limits(emitter, node),

@@ -65,20 +65,20 @@ def lower_pad(emitter: Emitter, node: Node) -> None:
         element = np.zeros(1, target.dtype) if given is None else given.reshape(1)
         pattern = int.from_bytes(element.tobytes() * (8 // target.dtype.itemsize), "little", signed=True)
         emitter.emit(fill, "plain", target=target.address, size=target.nbytes, pattern=pattern)
-    kept = [max(0, n + min(b, 0) + min(a, 0)) for n, b, a in zip(source.shape, before, after)]
+    middle = [max(0, n + min(b, 0) + min(a, 0)) for n, b, a in zip(source.shape, before, after)]
     cut = sum(max(-b, 0) * stride for b, stride in zip(before, source.strides()))
     moved = sum(max(b, 0) * stride for b, stride in zip(before, target.strides()))
     emitter.copy(
-        source.address + cut, target.address + moved, kept, source.strides(), target.strides(), source.dtype.itemsize
+        source.address + cut, target.address + moved, middle, source.strides(), target.strides(), source.dtype.itemsize
     )
     if not constant:
-        _repeat(emitter, node.attributes["mode"], target, kept, before)
+        _repeat(emitter, node.attributes["mode"], target, middle, before)
 
 
-def _repeat(emitter: Emitter, mode: str, target: Plain, kept: list[int], before: list[int]) -> None:
-    """Fills the pads of one axis after the other from the `kept` elements that lie between them."""
-    shape, starts = list(kept), list(before)
-    for axis, (extent, first) in enumerate(zip(kept, before)):
+def _repeat(emitter: Emitter, mode: str, target: Plain, middle: list[int], before: list[int]) -> None:
+    """Fills the pads of one axis after the other from the `middle` elements that lie between them."""
+    shape, starts = list(middle), list(before)
+    for axis, (extent, first) in enumerate(zip(middle, before)):
         step, behind = target.strides()[axis], target.shape[axis] - first - extent
         # Where to, how many, where from, and in which direction.
         sides = {

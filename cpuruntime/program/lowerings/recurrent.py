@@ -124,7 +124,7 @@ class Recurrence:
         return spread
 
     def biases(self) -> tuple[np.ndarray, np.ndarray]:
-        """What is added to the projection and to the products of the state, [directions, gates, width] each."""
+        """The biases of the projection and of the products of the state, [directions, gates, width] each."""
         inputs, states = self.spread(self.bias[:, 0]), self.spread(self.bias[:, 1])
         if self.cell == "GRU reset after":
             return inputs, states

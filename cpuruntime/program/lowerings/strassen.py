@@ -20,7 +20,7 @@ from cpuruntime.program.tuning.tiles import Grid, rank_tilings
 # Below these extents the sums, the reading of 7/4 of the weights and the putting together cost what is saved. Measured
 # on Zen 5.
 FEWEST_ROWS, LEAST_INNER, FEWEST_COLUMNS = 48, 512, 512
-# Products of so many tiles stay in the second-level cache beside the sums they are made of.
+# Products up to this size stay in the second-level cache beside the sums they are made of.
 PRODUCT_BYTES = 512 * 1024
 MOST_ROW_TILES = 32
 

@@ -26,7 +26,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Candidate(Generic[T]):
-    """One way; `name` tells it from the others and is shown to users, `cost` is an estimate in slots (see `tiles`)."""
+    """One way: `name` identifies it and is shown to users, `cost` is an estimate in slots (see `tiles`)."""
 
     choice: T
     name: str
@@ -35,7 +35,7 @@ class Candidate(Generic[T]):
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was chosen between, the chosen one first.
+    """The candidates of a choice, the chosen one first.
 
     `seconds` are those measured, None for what was not; `costs` the estimates.
     """
@@ -47,7 +47,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Chosen(Generic[T]):
-    """A choice, and what it was made between."""
+    """The choice of a candidate, and the comparison behind it."""
 
     choice: T
     comparison: Comparison = Comparison()

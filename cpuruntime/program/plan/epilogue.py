@@ -1,4 +1,4 @@
-"""What a product's kernel does before its store, and what is left to a step after it."""
+"""Epilogues: the argument fields for bias, limits and activations that kernels apply before their store."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class WeightStore:
                 content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
                 digest = hashlib.sha1(content, usedforsecurity=False).digest()
                 known = (array, (digest, array.shape, array.dtype.str))
-            # The entry holds the array, so that no other can take its place in memory meanwhile.
+            # The entry holds the array, so that its id is not reused.
             self._identities[id(array)] = known
         return known[1]
 

@@ -1,1 +1,1 @@
-"""What the steps of a program take at least, and what they took."""
+"""Reports on the steps of a program: their work, and the least time that the machine needs for it."""

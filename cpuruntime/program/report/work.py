@@ -1,4 +1,4 @@
-"""What a step has to do: floating-point operations counted in three ways, and bytes.
+"""The work of a step: floating-point operations counted in three ways, and bytes.
 
 nominal   as layers are usually counted: every kernel element for every output, products with padding included
 useful    without products with padding: what the layer needs mathematically when computed directly
@@ -127,7 +127,7 @@ def constant_bytes(step: Step) -> int:
     return sum(storage.size for storage in _storages(step) if storage.place is Place.FIXED)
 
 
-def flowing_bytes(step: Step) -> int:
+def tensor_bytes(step: Step) -> int:
     """Bytes of the tensors that a step reads and writes, each counted once: at most what its node does in all.
 
     Not counted for steps that clear a halo, which touch little of their tensor.
@@ -150,7 +150,7 @@ def operations(step: Step) -> int:
 
 
 def least_seconds(step: Step, roofs: Roofs, constants: int) -> float:
-    """What the step takes at least when multiply-adds or memory, whichever binds, are at their roof.
+    """The least seconds of a step: its multiply-adds or its memory traffic, whichever takes longer, at their roof.
 
     `constants` is the size of all constants of the model, which are read once in an inference.
     """
@@ -160,5 +160,5 @@ def least_seconds(step: Step, roofs: Roofs, constants: int) -> float:
 
 def _traffic(step: Step, constants: int) -> tuple[tuple[int, int], tuple[int, int]]:
     """(bytes, the working set that they are part of) of constants and of tensors."""
-    flowing = flowing_bytes(step)
-    return (constant_bytes(step), constants), (flowing, flowing)
+    tensors = tensor_bytes(step)
+    return (constant_bytes(step), constants), (tensors, tensors)

@@ -1,6 +1,6 @@
 """Trials: the steps of a node, planned apart from the node's program, and timed on memory of the real sizes.
 
-What the steps read and write lies in one place and stays in the caches as far as it fits there, as in an inference.
+Tensors of the steps lie in one place and stay in the caches as far as they fit there, as in an inference.
 Packed weights are read from another place in each call, so that they come from as far away as in an inference: from the
 last cache, or from memory when the model's weights are larger. They are random numbers: nothing is packed for a trial.
 """

@@ -1,11 +1,11 @@
-"""Tuning: which of the close candidates is fastest, by running them, within a budget of time.
+"""Tuning: chooses the fastest of close candidates by running them, within a budget of time.
 
-What was measured is kept beside the compiled kernels, so that the same sizes are measured once on a machine. Steps are
-timed alone on one thread, as each thread of the stream in turn; candidates alternate, so that what else runs on the
-machine slows all of them down, and one has to be faster by a margin than what the estimate prefers.
+Decisions are stored beside the compiled kernels, so that a machine measures the same sizes once. Steps are timed alone
+on one thread, as each thread of the stream in turn. Candidates alternate, so that other load slows all of them down
+alike, and the estimate's favourite is left only for one that is faster by a margin.
 
-A choice between methods whose results differ in the last bits is made for one thread and once for a machine: it is kept
-even when there was no time to measure, and of two processes that make it at the same time both take that of the first.
+A choice between methods whose results differ in the last bits is made for one thread and once for a machine: it is
+stored even when there was no time to measure, and of two processes that make it at once both use that of the first.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cpuruntime.program.tuning.decisions import Decision, Decisions, decisions
 from cpuruntime.program.tuning.trial import Workbench, create_trial, kernels_of
 
 CLOSE = 1.15
-"""Candidates are measured when they are estimated to take at most so many times what the first takes."""
+"""Candidates are measured up to this factor of the estimate of the first one."""
 CLOSE_METHODS = 1.6
 """The same for methods, whose estimates are further from the truth."""
 MOST = 5
@@ -33,13 +33,13 @@ SMALL = 80_000
 """Steps of about 10 us are not worth measuring."""
 ROUNDS, FEWEST_ROUNDS = 5, 2
 ENOUGH_SECONDS = 0.05
-"""A comparison ends after its fewest rounds when it has taken so long."""
+"""Budget of a comparison; it has its fewest rounds in any case."""
 DROPPED = 1.25
-"""A candidate that took so many times what the fastest took is not measured again."""
+"""A candidate beyond this factor of the fastest one's time is not measured again."""
 MARGIN = 0.97
-"""What another candidate may take of the first one's time to be preferred."""
+"""Share of the first candidate's time that another one must not exceed to be preferred."""
 COMPILE_SECONDS = 0.3
-"""What compiling a kernel takes, roughly."""
+"""Typical time to compile a kernel."""
 
 log = logging.getLogger("cpuruntime")
 
@@ -51,9 +51,9 @@ class Tuner:
 
     Args:
         budget: seconds that measuring may take in all, the compilation of kernels that only a trial needs included.
-        processor: the name of the processor, since what was measured on another one is of no use.
+        processor: the name of the processor; measurements of another one are not used.
         far: whether the model's weights are read from memory in each inference, not from the last cache.
-        decisions: what was measured before.
+        decisions: the store of earlier measurements.
         measure: makes a function that runs a trial and returns seconds; a `Workbench` when it is not given.
         clock: seconds.
     """
@@ -131,7 +131,7 @@ class Tuner:
         for candidate in candidates:
             trials.append(create_trial(node, threads))
             emit(trials[-1], candidate.choice)
-        # What the first one needs is compiled whether or not there is a comparison.
+        # The first candidate's kernels are compiled whether or not there is a comparison.
         for kernel in kernels_of(trials[0]):
             _ = kernel.address
         begin = self._clock()
@@ -157,7 +157,7 @@ def time_runs(
 
 
 def create_tuner(budget: float, processor: str, graph: Graph) -> Tuner | None:
-    """A tuner for the programs of a model with so many seconds; None without any."""
+    """A tuner for the programs of a model with `budget` seconds; None when that is 0."""
     return Tuner(budget, processor, is_far(graph), decisions()) if budget > 0 else None
 
 
