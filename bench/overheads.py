@@ -86,9 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     about = machine()
     print(f"{about['processor']}, {len(about['allowed_cores'])} cores allowed; model {MODEL}, batch 1, float32")
     results = _measure_all(engines, options.seconds, options.rounds)
-    rows = [_row(measure, result) for measure, result in zip(MEASURES, results)]
+    rows = [result_row(measure, result) for measure, result in zip(MEASURES, results)]
     native = native_microseconds(options.seconds / options.rounds)
-    print(*_table(engines, rows), sep="\n")
+    print(*result_table(engines, rows), sep="\n")
     share = native / rows[0]["cpuruntime"] if rows[0]["cpuruntime"] else 0.0
     print(f"The native program alone takes {native:.2f} us, {share:.0%} of infer().")
     for line in (line for result in results for line in (*facts([result]), *remarks(result))):
@@ -111,7 +111,7 @@ def _measure_all(engines: Sequence[str], seconds: float, rounds: int) -> list[Re
     return results
 
 
-def _row(measure: Measure, result: Result) -> dict[str, Any]:
+def result_row(measure: Measure, result: Result) -> dict[str, Any]:
     """What the table and the JSON file say of a measure; 0 for an engine that failed."""
     values = {name: measure.value(result, name) for name in result.engines}
     holds = not result.engines["cpuruntime"].failure and measure.holds(values["cpuruntime"])
@@ -132,7 +132,7 @@ def native_microseconds(seconds: float) -> float:
     return statistics.median(times) / 1000
 
 
-def _table(engines: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[str]:
+def result_table(engines: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[str]:
     """Aligned lines: a row for each measure."""
     cells = [["", *engines, "limit", ""]]
     for row in rows:

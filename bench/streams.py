@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for hint in options.hints:
                     chosen = [_chosen(path, hint, options.budget) for _ in range(options.choices)]
                     rates = _search(path, hint, options.seconds, options.rounds)
-                    worst = max(worst, _report(f"{name} {hint}", chosen, rates))
+                    worst = max(worst, print_report(f"{name} {hint}", chosen, rates))
     except Error as error:
         print(f"streams.py: {error}", file=sys.stderr)
         return 1
@@ -118,7 +118,7 @@ def _rate(queue: ov.AsyncInferQueue, hint: str, seconds: float, least: int = LEA
     return count / (time.perf_counter() - begin)
 
 
-def _report(title: str, chosen: Sequence[tuple[Shape, float]], rates: dict[Shape, list[float]]) -> float:
+def print_report(title: str, chosen: Sequence[tuple[Shape, float]], rates: dict[Shape, list[float]]) -> float:
     """Prints what was found; returns the largest regret in percent."""
     medians = {shape: statistics.median(values) for shape, values in rates.items()}
     best = max(medians, key=medians.__getitem__)

@@ -29,7 +29,7 @@ class EngineProcess:
     def __init__(self, name: str) -> None:
         self.name = name
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115  closed in __exit__
-        self._process = subprocess.Popen(
+        self.child = subprocess.Popen(
             [sys.executable, "-m", "peer.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -44,16 +44,16 @@ class EngineProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._process.poll() is None and kind is None:
+        if self.child.poll() is None and kind is None:
             self._send({"command": "quit"})
             try:
-                self._process.wait(10)
+                self.child.wait(10)
             except subprocess.TimeoutExpired:
-                self._process.kill()
-        elif self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._messages):
+                self.child.kill()
+        elif self.child.poll() is None:
+            self.child.kill()
+        self.child.wait()
+        for stream in (self.child.stdin, self.child.stdout, self._messages):
             if stream:
                 stream.close()
 
@@ -69,7 +69,7 @@ class EngineProcess:
 
     def _ask(self, command: dict[str, Any], patience: float) -> dict[str, Any]:
         self._send(command)
-        stdout = self._process.stdout
+        stdout = self.child.stdout
         assert stdout is not None
         line = b""
         while not line.endswith(b"\n"):
@@ -85,14 +85,14 @@ class EngineProcess:
         return answer
 
     def _send(self, command: dict[str, Any]) -> None:
-        assert self._process.stdin is not None
+        assert self.child.stdin is not None
         try:
-            self._process.stdin.write(json.dumps(command).encode() + b"\n")
+            self.child.stdin.write(json.dumps(command).encode() + b"\n")
         except BrokenPipeError:
             raise EngineError(f"the process ended{self._last_message()}") from None
 
     def _last_message(self) -> str:
-        code = self._process.wait()
+        code = self.child.wait()
         self._messages.seek(0)
         lines = self._messages.read().decode(errors="replace").strip().splitlines()
         return f" with exit code {code}: {lines[-1]}" if lines else f" with exit code {code}"

@@ -178,7 +178,7 @@ class Ledger:
             try:
                 try:
                     descriptor = _open_folder(self.folder)
-                    mutex = _open(_LOCK, os.O_RDWR | os.O_CREAT, descriptor)
+                    mutex = open_in(_LOCK, os.O_RDWR | os.O_CREAT, descriptor)
                     _wait_for(mutex)
                     holders = list(_read(descriptor))
                 except OSError as error:
@@ -200,7 +200,7 @@ class Ledger:
             return sorted(snapshot.holders, key=lambda holder: (holder.pid, holder.cpus))
 
 
-def _open(name: str, flags: int, folder: int) -> io.FileIO:
+def open_in(name: str, flags: int, folder: int) -> io.FileIO:
     """A file in the folder; it is closed on exec, and in forked children."""
     mode = {os.O_RDONLY: "r", os.O_WRONLY: "w", os.O_RDWR: "r+"}[flags & os.O_ACCMODE]
     file = io.FileIO(name, mode, opener=lambda path, _: os.open(path, flags | _SAFELY, 0o600, dir_fd=folder))
@@ -233,7 +233,7 @@ def _open_folder(path: Path) -> int:
 
 def _write(holder: Holder, folder: int) -> io.FileIO:
     """The locked file of a lease."""
-    file = _open(holder.key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, folder)
+    file = open_in(holder.key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, folder)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         names = ("pid", "name", "cpus", "exclusive", "group")
@@ -264,7 +264,7 @@ def _read(folder: int) -> Iterator[Holder]:
     for name in os.listdir(folder):
         if not name.startswith(prefix):
             continue
-        with suppress(FileNotFoundError), _open(name, os.O_RDONLY, folder) as file:
+        with suppress(FileNotFoundError), open_in(name, os.O_RDONLY, folder) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -118,7 +118,7 @@ class StreamExecutor(Executor):
         scheduler = self._scheduler
         before = task._pending
         if task.deadline:
-            self._start_pool()
+            self.start_pool()
         try:
             # No interrupt loses a stream or a task: see streams/handover.py.
             with scheduler.mutex:
@@ -198,13 +198,14 @@ class StreamExecutor(Executor):
     def notify(self, task: Task, function: Callable[[], None]) -> None:
         pool = self._scheduler.pool
         pool.waiting.append((task._notify_pool(pool.address), function))
-        self._start_pool()
+        self.start_pool()
         if task.is_over:
             pool.notify()
             if pool.has_ended:
                 pool.call_rest()
 
-    def _start_pool(self) -> None:
+    def start_pool(self) -> None:
+        """Start the threads that call back, once."""
         scheduler = self._scheduler
         if not scheduler.pool.threads:
             pinned = [cpu for stream in scheduler.streams for cpu in stream.cpus or ()]

@@ -14,7 +14,7 @@ _WIDE = (
     (14, 1), (12, 1), (7, 1), (4, 1), (2, 1), (1, 1),
 )  # fmt: skip
 
-_BY_ISA: dict[str, tuple[tuple[int, int], ...]] = {
+BY_ISA: dict[str, tuple[tuple[int, int], ...]] = {
     "avx512": _WIDE,
     "neon": _WIDE,
     "avx2": (
@@ -40,7 +40,7 @@ _MOST_LANE_ROWS = {"avx512": 14, "neon": 14, "avx2": 10, "generic": 7}
 
 def tile_shapes() -> tuple[tuple[int, int], ...]:
     """(rows, columns) of the tiles for the instruction set in use; among equally cheap ones the first is taken."""
-    return _BY_ISA[current().name]
+    return BY_ISA[current().name]
 
 
 def winograd_shapes() -> tuple[tuple[int, int], ...]:

@@ -29,14 +29,14 @@ def result(measure: overheads.Measure, median: float, failure: str = "") -> Resu
     ],
 )
 def test_limits(measure: overheads.Measure, median: float, value: float, holds: bool) -> None:
-    row = overheads._row(measure, result(measure, median))
+    row = overheads.result_row(measure, result(measure, median))
     assert row["cpuruntime"] == pytest.approx(value)
     assert row["holds"] is holds
 
 
 def test_a_failed_measure_keeps_no_limit() -> None:
     measure = overheads.MEASURES[0]
-    assert not overheads._row(measure, result(measure, 0.0, "no kernel"))["holds"]
+    assert not overheads.result_row(measure, result(measure, 0.0, "no kernel"))["holds"]
 
 
 def test_the_table_is_aligned_and_says_which_limits_are_not_met() -> None:
@@ -45,7 +45,7 @@ def test_the_table_is_aligned_and_says_which_limits_are_not_met() -> None:
         {"measure": "start", "unit": "us", "cpuruntime": 12.0, "limit": 10, "holds": False},
         {"measure": "queue", "unit": "/s", "cpuruntime": 250000.0, "openvino": 1.0, "limit": 50000, "holds": True},
     ]
-    lines = overheads._table(["cpuruntime", "openvino"], rows)
+    lines = overheads.result_table(["cpuruntime", "openvino"], rows)
     assert lines[1].split() == ["infer()", "2.50", "us", "8.25", "us", "at", "most", "6.00", "us", "met"]
     assert lines[2].split() == ["start", "12.00", "us", "-", "at", "most", "10.00", "us", "NOT", "MET"]
     assert lines[3].split() == ["queue", "250,000/s", "1/s", "at", "least", "50,000/s", "met"]

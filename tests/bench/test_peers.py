@@ -191,7 +191,7 @@ def test_an_engine_s_error_is_passed_on_and_the_process_lives(process: EnginePro
 
 
 def test_a_process_that_dies_is_reported(process: EngineProcess) -> None:
-    process._process.kill()
+    process.child.kill()
     with pytest.raises(EngineError, match="the process ended with exit code -9"):
         process.slice(0.01)
 

@@ -30,8 +30,8 @@ def test_a_search(capsys: pytest.CaptureFixture[str], model: str) -> None:
 
 def test_regret(capsys: pytest.CaptureFixture[str]) -> None:
     rates = {(1, 1): [50.0, 51.0, 49.0], (1, 2): [100.0, 90.0, 95.0], (2, 1): [110.0, 99.0, 114.0]}
-    assert streams._report("m", [((2, 1), 0.1)], rates) == 0
-    assert streams._report("m", [((2, 1), 0.1), ((1, 2), 0.1)], rates) == pytest.approx(10)
+    assert streams.print_report("m", [((2, 1), 0.1)], rates) == 0
+    assert streams.print_report("m", [((2, 1), 0.1), ((1, 2), 0.1)], rates) == pytest.approx(10)
     assert "chosen 1x2 in 0.10 s of compiling, regret 10.0 %" in capsys.readouterr().out
 
 

@@ -11,6 +11,7 @@ from support.fake_device import FakeModel, Gate, compile_fake
 
 import cpuruntime as ov
 from cpuruntime import AsyncInferQueue, BusyError, InvalidArgumentError
+from cpuruntime.testing.probes import state_of
 
 Gated = tuple[ov.CompiledModel, FakeModel]
 
@@ -191,7 +192,7 @@ def test_one_refusal_is_kept_and_an_error_comes_before_it() -> None:
     queue = AsyncInferQueue(compiled, 2)
     for number in range(100):
         fail(queue, model, ov.OverloadedError(f"refusal {number}"))
-    assert len(queue._state.refusals) == 1
+    assert len(state_of(queue).refusals) == 1
     fail(queue, model, ov.ModelError("Conv 'c' cannot."))
     for call in (queue.get_idle_request_id, queue.start_async, queue.wait_all):
         with pytest.raises(ov.ModelError, match="Conv 'c' cannot"):
@@ -256,7 +257,7 @@ def test_the_callback_must_be_callable(queue: AsyncInferQueue) -> None:
         queue.set_callback(None)  # type: ignore[arg-type]
     with pytest.raises(InvalidArgumentError, match="must be callable"):
         queue.set_callback(print, on_error=1)  # type: ignore[arg-type]
-    assert queue._state.callback is None
+    assert state_of(queue).callback is None
 
 
 def test_a_callback_may_start_more_but_not_wait_for_its_own_queue() -> None:

@@ -13,6 +13,7 @@ from support.onnx_models import make_model
 
 import cpuruntime as ov
 from cpuruntime.devices.cpu import batch_split
+from cpuruntime.testing.probes import device_of
 
 RANDOM = np.random.default_rng(5)
 
@@ -73,7 +74,7 @@ def test_a_batch_gives_the_same(count: int, threads: int) -> None:
 
 
 def repeats(model: onnx.ModelProto) -> int:
-    (program,) = ov.compile_model(model, "CPU")._shared.device.programs.cached()
+    (program,) = device_of(ov.compile_model(model, "CPU")).programs.cached()
     return program.repeats
 
 
@@ -96,7 +97,7 @@ def test_shapes_that_are_open_until_an_inference() -> None:
     for count in (4, 1, 3, 4):
         inputs = data(count)
         check(model, inputs, compiled(inputs))
-    assert sorted(program.repeats for program in compiled._shared.device.programs.cached()) == [1, 3, 4]
+    assert sorted(program.repeats for program in device_of(compiled).programs.cached()) == [1, 3, 4]
 
 
 def test_memory_of_the_users_own_at_any_address() -> None:

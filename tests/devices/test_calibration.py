@@ -32,7 +32,7 @@ def rates(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[tuple[int, int]
     def measure(compilation: Any, plans: Any, budget: float) -> list[float]:
         return [found.get((len(plan.shares), plan.threads), 1.0) for plan in plans]
 
-    monkeypatch.setattr(calibration, "_measure", measure)
+    monkeypatch.setattr(calibration, "measure", measure)
     return found
 
 
@@ -94,7 +94,7 @@ def test_the_best_is_taken(rates: dict[tuple[int, int], float]) -> None:
     ],
 )
 def test_the_rules_are_overruled_by_clear_figures_only(rates: list[float], best: int, why: str) -> None:
-    found, reason = calibration._best(rates)
+    found, reason = calibration.best_of(rates)
     assert found == best
     assert why in reason
 
@@ -137,7 +137,7 @@ def test_nothing_is_measured_where_nothing_is_to_choose(rates: dict[tuple[int, i
 
 
 def test_without_the_property_nothing_is_measured(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(calibration, "_measure")
+    monkeypatch.delattr(calibration, "measure")
     for config in ({}, {"NUM_STREAMS": 0}):
         compiled = compile_measured(STREAMS_CALIBRATION_MS=0, **config)
         assert not any("measured" in text or "CALIBRATION" in text for text in compiled.explain().decisions)

@@ -158,7 +158,7 @@ def test_what_was_measured_before_is_planned_with(
 ) -> None:
     core = ov.Core()
     assert core.plan_streams(model, "CPU", CALIBRATED).reasons[-1] == CAVEAT
-    monkeypatch.setattr(calibration, "_measure", lambda trials, plans, budget: [1.0, 9.0] + [1.0] * (len(plans) - 2))
+    monkeypatch.setattr(calibration, "measure", lambda trials, plans, budget: [1.0, 9.0] + [1.0] * (len(plans) - 2))
     with core.compile_model(model, "CPU", CALIBRATED) as compiled:
         measured = compiled.get_property("PINNED_CPUS")
     plan = core.plan_streams(model, "CPU", CALIBRATED)

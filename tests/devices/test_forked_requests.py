@@ -18,6 +18,7 @@ logging.disable()  # callbacks are slow on a busy machine
 import numpy as np
 import cpuruntime as ov
 from support.onnx_models import one_input
+from cpuruntime.testing.probes import device_of, state_of
 from support.stream_tasks import Gate
 
 x = np.ones((2, 3), np.float32)
@@ -27,7 +28,7 @@ def compile_model(**config):
 
 def hold(compiled):
     "Keeps the only stream until the gate is opened."
-    device = compiled._shared.device
+    device = device_of(compiled)
     return Gate(getattr(device, "models", [device])[0].executor)
 
 def say(*words):
@@ -144,7 +145,7 @@ request.start_async(x)
 request.wait()
 def callback(one, _):
     in_child(("queue", one.wait), ("result", lambda: float(one.results[0][0, 0])),
-             ("idle", lambda: list(queue._state.idle)), ("errors", lambda: list(queue._state.errors)))
+             ("idle", lambda: list(state_of(queue).idle)), ("errors", lambda: list(state_of(queue).errors)))
 queue.set_callback(callback)
 queue.start_async(x)
 queue.wait_all()
@@ -241,7 +242,7 @@ def test_a_latency_target_is_no_excuse() -> None:
     lines = run("""
 compiled = compile_model(LATENCY_TARGET_MS=10_000)
 request = compiled.create_infer_request()
-device = compiled._shared.device
+device = device_of(compiled)
 held, go = threading.Event(), threading.Event()
 def hold_mutex():
     with device.gate.lock:

@@ -29,6 +29,16 @@ from cpuruntime.streams import handover
 from cpuruntime.streams.executor import StreamExecutor
 from cpuruntime.streams.led_stream import LedStream
 from cpuruntime.streams.native import runner
+from cpuruntime.testing.probes import (
+    binding_code,
+    bound_addresses,
+    check_addresses,
+    device_of,
+    device_request_of,
+    planning_lock_of,
+    scheduler_of,
+    state_of,
+)
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -51,7 +61,7 @@ def in_thread(function: Callable[[], object]) -> None:
 
 def test_an_inference_started_in_its_own_callback_is_not_over_when_that_returns() -> None:
     compiled = ov.compile_model(chain(1000, 256), "CPU", {"PERFORMANCE_HINT": "LATENCY", "TUNING_BUDGET_MS": 0})
-    (stream,) = compiled._shared.device.executor.streams
+    (stream,) = device_of(compiled).executor.streams
     queue = ov.AsyncInferQueue(compiled, 1)
     again = threading.Event()
 
@@ -62,7 +72,7 @@ def test_an_inference_started_in_its_own_callback_is_not_over_when_that_returns(
     queue.set_callback(start)
     queue.start_async(np.ones((256, 256), np.float32))
     assert again.wait(30)
-    until(lambda: not queue._state.callers)
+    until(lambda: not state_of(queue).callers)
     time.sleep(0.001)
     assert stream.flight[0] == runner.IN_FLIGHT
     assert queue[0].is_busy()
@@ -93,7 +103,7 @@ def test_interrupts_do_not_end_a_run_before_it_has_ended(
     with pytest.raises(kind):
         one.run(task)
     assert 0 < work.job.completed < 2000
-    until(lambda: one._scheduler.idle == one.streams)
+    until(lambda: scheduler_of(one).idle == one.streams)
     one.submit(after := Run(Neighbours(4, 1).job))
     assert after.wait(30)
     assert after.error is None
@@ -101,30 +111,30 @@ def test_interrupts_do_not_end_a_run_before_it_has_ended(
 
 def test_a_model_closed_where_its_streams_are_being_looked_at_is_closed(one: StreamExecutor) -> None:
     def close() -> None:
-        with one._scheduler.mutex:  # as the garbage collector may
+        with scheduler_of(one).mutex:  # as the garbage collector may
             one.stop(wait=False)
 
     in_thread(close)
     one.stop()
-    assert one._scheduler.is_finished
+    assert scheduler_of(one).is_finished
 
 
 def test_what_is_queued_while_the_executor_is_closed_is_executed(
     one: StreamExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dispatch = one._scheduler.dispatch
+    dispatch = scheduler_of(one).dispatch
     flying = Whole(Delay(20).job)
     queued = Whole(Neighbours(4, 1).job)
 
     def late() -> None:
-        monkeypatch.setattr(one._scheduler, "dispatch", dispatch)
+        monkeypatch.setattr(scheduler_of(one), "dispatch", dispatch)
         one.stop(wait=False)
         flying.wait()
         time.sleep(0.05)  # for the leader to see what there is
         dispatch()
 
     one.submit(flying)
-    monkeypatch.setattr(one._scheduler, "dispatch", late)
+    monkeypatch.setattr(scheduler_of(one), "dispatch", late)
     one.submit(queued)
     assert queued.wait(10)
     in_thread(one.stop)
@@ -134,11 +144,11 @@ def test_all_leaders_end_when_something_was_queued_while_the_executor_was_closed
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     executor = StreamExecutor(2, pin=False)
-    dispatch = executor._scheduler.dispatch
+    dispatch = scheduler_of(executor).dispatch
     flying = [Whole(Delay(20).job) for _ in range(2)]
 
     def late() -> None:
-        monkeypatch.setattr(executor._scheduler, "dispatch", dispatch)
+        monkeypatch.setattr(scheduler_of(executor), "dispatch", dispatch)
         executor.stop(wait=False)
         assert all(task.wait(10) for task in flying)
         time.sleep(0.05)
@@ -146,7 +156,7 @@ def test_all_leaders_end_when_something_was_queued_while_the_executor_was_closed
 
     for task in flying:
         executor.submit(task)
-    monkeypatch.setattr(executor._scheduler, "dispatch", late)
+    monkeypatch.setattr(scheduler_of(executor), "dispatch", late)
     executor.submit(queued := Whole(Neighbours(4, 1).job))
     assert queued.wait(10)
     in_thread(executor.stop)
@@ -159,7 +169,7 @@ def test_an_interrupt_where_a_stream_gets_a_queued_task_does_not_lose_it(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(LedStream, "ring", struck)
-    monkeypatch.setattr(one._scheduler, "lend", lambda task: False)
+    monkeypatch.setattr(scheduler_of(one), "lend", lambda task: False)
     one.submit(task := Whole(Neighbours(4, 1).job))
     monkeypatch.undo()
     assert task.wait(10)
@@ -168,7 +178,7 @@ def test_an_interrupt_where_a_stream_gets_a_queued_task_does_not_lose_it(
 def test_a_function_is_called_though_the_executor_ends_meanwhile(
     one: StreamExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start = one._start_pool
+    start = one.start_pool
 
     def late() -> None:
         start()
@@ -176,14 +186,14 @@ def test_a_function_is_called_though_the_executor_ends_meanwhile(
 
     task = Whole(Delay(20).job)
     one.submit(task)
-    monkeypatch.setattr(one, "_start_pool", late)
+    monkeypatch.setattr(one, "start_pool", late)
     called = threading.Event()
     one.notify(task, called.set)
     assert called.wait(10)
 
 
 def test_what_a_slow_callback_adds_is_called_after_the_end(one: StreamExecutor) -> None:
-    pool = one._scheduler.pool
+    pool = scheduler_of(one).pool
     called = threading.Event()
     task = Run(Neighbours(4, 1).job)
 
@@ -198,9 +208,9 @@ def test_what_a_slow_callback_adds_is_called_after_the_end(one: StreamExecutor) 
 
 def test_explaining_a_model_keeps_others_from_planning_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = ov.compile_model(one_input((2, 3)), "CPU")
-    device: Any = compiled._shared.device
+    device: Any = device_of(compiled)
     assert isinstance(device, CpuModel)
-    lock, locked = device.programs._lock, []
+    lock, locked = planning_lock_of(device), []
     monkeypatch.setattr(WeightStore, "nbytes", property(lambda self: locked.append(lock.locked()) or 0))
     compiled.explain()
     assert locked == [True]
@@ -256,11 +266,10 @@ def test_what_a_signal_must_not_split_calls_nothing_but_native_code() -> None:
 def test_interrupts_leave_no_addresses_of_other_memory() -> None:
     compiled = ov.compile_model(two_inputs(("n", 300)), "CPU", {"NUM_STREAMS": 0, "TUNING_BUDGET_MS": 0})
     request = compiled.create_infer_request()
-    device: Any = request._device
-    (stream,) = compiled._shared.device.executor.streams
+    device: Any = device_request_of(request)
+    (stream,) = device_of(compiled).executor.streams
     rows = [np.full((n, 300), n, np.float32) for n in (1, 7)]
-    code = {f.__code__ for f in (CpuRequest.set_input, CpuRequest._bind_output, CpuRequest._choose_program)}
-    code |= {Instance.bind.__code__, CpuRequest.begin.__code__}
+    code = binding_code() | {Instance.bind.__code__, CpuRequest.begin.__code__}
     for large in rows:
         request.infer([large, large])
     events = 0
@@ -287,10 +296,9 @@ def test_interrupts_leave_no_addresses_of_other_memory() -> None:
             struck = True
         finally:
             sys.setprofile(None)
-        assert device._input_addresses == [array.ctypes.data for array in device._inputs]
-        assert device._output_addresses == [array.ctypes.data for array in device._outputs]
+        check_addresses(device)
         for instance in stream.state.values():
-            for key, address in instance._bound.items():
+            for key, address in bound_addresses(instance).items():
                 words = instance.image.bindings.get(key, ())
                 assert not address or all(instance.words[word] == address + at for word, at in words)
     assert last > 20

@@ -14,6 +14,7 @@ from support.stream_tasks import Gate as StreamGate
 
 import cpuruntime as ov
 from cpuruntime.api.request.latency import LatencyAnatomy
+from cpuruntime.testing.probes import device_of
 
 ROW = np.arange(4, dtype=np.float32)[None]
 CLOSE = 0.005  # milliseconds
@@ -61,7 +62,7 @@ def test_the_parts_make_up_the_whole(device: str, config: dict[str, Any], run: C
 
 def test_waiting_for_a_stream_is_told_apart() -> None:
     compiled = ov.Core().compile_model(one_input(), "CPU", {"NUM_STREAMS": 1})
-    executor = compiled._shared.device.executor  # type: ignore[attr-defined]
+    executor = device_of(compiled).executor
     requests = [compiled.create_infer_request() for _ in range(3)]
     requests[1].set_callback(lambda _: None, None)
     gate = StreamGate(executor)

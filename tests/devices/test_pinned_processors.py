@@ -27,6 +27,7 @@ from cpuruntime.host.processors import Cpu
 from cpuruntime.host.topology import Topology
 from cpuruntime.properties import Settings, of_device
 from cpuruntime.store import Folder
+from cpuruntime.testing.probes import device_of
 
 ROOT = Path(__file__).resolve().parents[2]
 several = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two processors")
@@ -121,8 +122,10 @@ sys.stdin.read()
 
 
 def test_a_child_of_foreign_code_does_not_keep_what_was_given_back() -> None:
-    with process("import ctypes; lease = take(); pid = ctypes.CDLL(None).fork()\nif pid == 0: sys.stdin.read()\n"
-                 "else: lease.release(); print('given back', flush=True); sys.stdin.read()") as child:
+    with process(
+        "import ctypes; lease = take(); pid = ctypes.CDLL(None).fork()\nif pid == 0: sys.stdin.read()\n"
+        "else: lease.release(); print('given back', flush=True); sys.stdin.read()"
+    ) as child:
         assert line(child) == "given back"
         assert leased() == []
 
@@ -167,7 +170,7 @@ def test_a_closed_model_keeps_its_processors_until_its_inferences_are_over() -> 
     before = set(threading.enumerate())
     model = compiled(**ONE)
     request = model.create_infer_request()
-    gate = Gate(model._shared.device.executor)  # type: ignore[attr-defined]
+    gate = Gate(device_of(model).executor)
     request.start_async([np.zeros(model.input().shape, np.float32)])
     with model:
         pass

@@ -13,6 +13,7 @@ import cpuruntime as ov
 from cpuruntime import InvalidArgumentError, Tensor, Type, UnsupportedError
 from cpuruntime.api.request.conversion import to_array
 from cpuruntime.devices.ports import PortInfo
+from cpuruntime.testing.probes import bindings_of
 
 X = np.array([[-3, -2, -1], [0, 1, 2]], np.float32)
 Y = np.ones((2, 3), np.float32)
@@ -199,7 +200,7 @@ def test_results_are_a_mapping(request_of_two: ov.InferRequest) -> None:
 def test_strings_are_decoded_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled, _ = compile_fake()
     request = compiled.create_infer_request()
-    monkeypatch.setattr(request._bindings, "outputs", [np.array(["ä"], object)])
+    monkeypatch.setattr(bindings_of(request), "outputs", [np.array(["ä"], object)])
     assert request.infer()[0].tolist() == ["ä"]
     assert request.infer(decode_strings=False)[0].tolist() == ["ä".encode()]
 

@@ -17,6 +17,7 @@ from cpuruntime import AsyncInferQueue, DeadlineExceededError, InvalidArgumentEr
 from cpuruntime.devices.interface import TERMS
 from cpuruntime.properties import hint
 from cpuruntime.streams import priorities
+from cpuruntime.testing.probes import device_of, device_request_of
 
 Gated = tuple[ov.CompiledModel, FakeModel]
 
@@ -38,17 +39,17 @@ class TestValues:
     def test_none_are_the_usual_terms(self, starter: Any) -> None:
         start, request = starter
         start.start_async(ROW)
-        assert request._device.terms is TERMS
+        assert device_request_of(request).terms is TERMS
         request.wait()
         start.start_async(ROW, priority=None, deadline_ms=None)
-        assert request._device.terms is TERMS
+        assert device_request_of(request).terms is TERMS
 
     @pytest.mark.parametrize("priority", ["HIGH", "high", hint.Priority.HIGH])
     def test_priorities(self, starter: Any, priority: Any) -> None:
         start, request = starter
         start.start_async(ROW, priority=priority)
-        assert request._device.terms.priority is hint.Priority.HIGH
-        assert request._device.terms.deadline == 0
+        assert device_request_of(request).terms.priority is hint.Priority.HIGH
+        assert device_request_of(request).terms.deadline == 0
 
     @pytest.mark.parametrize("milliseconds", [5000, 5000.0, np.float32(5000), np.int64(5000)])
     def test_deadlines(self, starter: Any, milliseconds: Any) -> None:
@@ -56,8 +57,8 @@ class TestValues:
         before = time.perf_counter_ns()
         start.start_async(ROW, deadline_ms=milliseconds)
         after = time.perf_counter_ns()
-        assert request._device.terms.priority is hint.Priority.MEDIUM
-        assert before <= request._device.terms.deadline - 5_000_000_000 <= after
+        assert device_request_of(request).terms.priority is hint.Priority.MEDIUM
+        assert before <= device_request_of(request).terms.deadline - 5_000_000_000 <= after
 
     @pytest.mark.parametrize(
         ("wrong", "text"),
@@ -148,7 +149,7 @@ def test_a_deadline_that_passed_is_no_error_of_later_starts(callback: bool) -> N
     seen: list[str] = []
     if callback:
         queue.set_callback(lambda request, tag: seen.append(tag))
-    gate = StreamGate(compiled._shared.device.executor)  # type: ignore[attr-defined]
+    gate = StreamGate(device_of(compiled).executor)
     late = queue.get_idle_request_id()
     queue.start_async(userdata="late", deadline_ms=1)
     with pytest.raises(DeadlineExceededError, match="before it began"):
@@ -194,7 +195,7 @@ def test_urgent_requests_go_first() -> None:
     requests = {name: compiled.create_infer_request() for name in ("low", "medium", "late", "soon", "high")}
     for name, request in requests.items():
         request.set_callback(order.append, name)
-    executor = compiled._shared.device.executor  # type: ignore[attr-defined]
+    executor = device_of(compiled).executor
     gate = StreamGate(executor)
     requests["low"].start_async(priority="LOW")
     requests["medium"].start_async()
@@ -204,7 +205,7 @@ def test_urgent_requests_go_first() -> None:
     gate.open()
     for request in requests.values():
         request.wait()
-    begun = sorted(requests, key=lambda name: requests[name]._device.moments()[1])  # type: ignore[index]
+    begun = sorted(requests, key=lambda name: device_request_of(requests[name]).moments()[1])  # type: ignore[index]
     assert begun == ["high", "soon", "late", "medium", "low"]
     assert sorted(order) == sorted(requests)
 

@@ -17,6 +17,7 @@ from cpuruntime import CancelledError, DeadlineExceededError, InternalError, Pro
 from cpuruntime.devices.serial import Compute, SerialPlugin
 from cpuruntime.graph import Graph
 from cpuruntime.properties import Settings
+from cpuruntime.testing.probes import device_of
 
 X = np.array([[-3, -2, -1], [0, 1, 2]], np.float32)
 
@@ -176,7 +177,7 @@ def test_a_fault_is_an_error_of_that_inference_alone(
 def test_an_interrupt_while_queuing_loses_no_inference(compile_script: Compiler, monkeypatch: Any) -> None:
     compiled = compile_script(negate)
     requests = [compiled.create_infer_request() for _ in range(3)]
-    queue = compiled._shared.device.queue  # type: ignore[attr-defined]
+    queue = device_of(compiled).queue
     put = queue.put
     for before in (True, False):
 

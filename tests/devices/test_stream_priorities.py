@@ -16,6 +16,7 @@ from cpuruntime.streams.base import Executor
 from cpuruntime.streams.executor import create_executor
 from cpuruntime.streams.native import runner
 from cpuruntime.streams.priorities import HIGH, LOW, MEDIUM
+from cpuruntime.testing.probes import group_of
 
 ALLOWED = sorted(os.sched_getaffinity(0))
 HERE = ALLOWED[0]
@@ -47,7 +48,7 @@ class Busy:
     @property
     def is_parked(self) -> bool:
         """Whether it gives way."""
-        return self.executor.streams[0]._group.word(runner.PARKED)[0] != 0
+        return group_of(self.executor.streams[0]).word(runner.PARKED)[0] != 0
 
     def advances(self, steps: int = 5) -> None:
         """Waits until it has made so many steps more."""
@@ -146,7 +147,7 @@ def test_what_waits_can_be_ended(how: str) -> None:
     elif how == "deadline":
         low.task.control.deadline = 1
     else:
-        low.executor.streams[0]._group.interrupt()
+        group_of(low.executor.streams[0]).interrupt()
     assert low.task.wait(30)
     assert isinstance(low.task.error, DeadlineExceededError if how == "deadline" else CancelledError)
     high.advances()

@@ -15,6 +15,7 @@ from cpuruntime.streams.executor import StreamExecutor
 from cpuruntime.streams.native import time_slices as layout
 from cpuruntime.streams.priorities import HIGH, LOW, MEDIUM
 from cpuruntime.streams.time_slices import LONG, SHORT, take_turns_of
+from cpuruntime.testing.probes import threads_of
 
 _SCHED_GETATTR = {"x86_64": 315, "aarch64": 275}
 _LINUX = tuple(int("".join(filter(str.isdigit, part)) or 0) for part in platform.release().split(".")[:2])
@@ -33,7 +34,7 @@ def attributes(thread: int = 0) -> np.ndarray:
 
 def turns(executor: StreamExecutor) -> set[int]:
     """Of the threads of its streams."""
-    threads = [thread for stream in executor.streams for thread in (stream.leader, *stream._group._workers)]
+    threads = [thread for stream in executor.streams for thread in threads_of(stream)]
     return {int(attributes(thread.native_id)["runtime"]) for thread in threads}
 
 

@@ -32,6 +32,7 @@ from cpuruntime.streams.executor import StreamExecutor, create_executor
 from cpuruntime.streams.inline import InlineExecutor
 from cpuruntime.streams.job import Job
 from cpuruntime.streams.task import Signal, Stream
+from cpuruntime.testing.probes import scheduler_of, stream_of
 
 ALLOWED = sorted(os.sched_getaffinity(0))
 SHAPES = [(1, 1), (1, 2), (2, 1), (3, 2)]
@@ -222,14 +223,14 @@ class TestLoans:
         assert order == list(range(20))
 
     def test_a_loan_ends_once_however_often_it_is_said(self, one: StreamExecutor) -> None:
-        core, first, second = one._scheduler, Run(Neighbours(4, 1).job), Run(Neighbours(4, 1).job)
+        core, first, second = scheduler_of(one), Run(Neighbours(4, 1).job), Run(Neighbours(4, 1).job)
         until(lambda: len(core.idle) == 1)
         (stream,) = core.idle
         for task in (first, second):
             with core.mutex:
                 assert core.lend(task)
                 assert not core.lend(first)
-            assert task._stream is stream
+            assert stream_of(task) is stream
             core.give_back(stream, first)
             assert stream.lent is (None if task is first else second)
             core.give_back(stream, task)
@@ -630,7 +631,7 @@ class TestStop:
 
         caller = threading.Thread(target=run)
         caller.start()
-        until(lambda: len(executor._scheduler.queue) == 1)
+        until(lambda: len(scheduler_of(executor).queue) == 1)
         executor.stop(cancel=True, wait=False)
         caller.join()
         gate.open()

@@ -258,7 +258,7 @@ MIXED = {
 def test_the_graph_of_one_sample_computes_each_part(name: str) -> None:
     case = APART[name]
     model = ov.Core().read_model(case.model.SerializeToString())
-    found = one_sample(model._graph)
+    found = one_sample(model.graph)
     assert found is not None
     graph, count = found
     assert count == COUNT
@@ -274,13 +274,13 @@ def test_the_graph_of_one_sample_computes_each_part(name: str) -> None:
 
 @pytest.mark.parametrize("name", MIXED)
 def test_what_mixes_samples_has_no_graph_of_one(name: str) -> None:
-    assert one_sample(ov.Core().read_model(MIXED[name].model.SerializeToString())._graph) is None
+    assert one_sample(ov.Core().read_model(MIXED[name].model.SerializeToString()).graph) is None
 
 
 def test_batches_only() -> None:
     def graph(**inputs: list[int | str]) -> object:
         nodes = [helper.make_node("Concat", list(inputs), ["y"], axis=1)]
-        return ov.Core().read_model(make_model(nodes, inputs, {"y": ["r", "c"]}).SerializeToString())._graph
+        return ov.Core().read_model(make_model(nodes, inputs, {"y": ["r", "c"]}).SerializeToString()).graph
 
     assert one_sample(graph(a=[4, 2], b=[4, 3])) is not None
     assert one_sample(graph(a=[1, 2], b=[1, 3])) is None
@@ -290,4 +290,4 @@ def test_batches_only() -> None:
 def test_inputs_of_different_lengths() -> None:
     nodes = [helper.make_node("Relu", ["a"], ["y"]), helper.make_node("Relu", ["b"], ["z"])]
     model = make_model(nodes, {"a": [4, 2], "b": [2, 2]}, {"y": [4, 2], "z": [2, 2]})
-    assert one_sample(ov.Core().read_model(model.SerializeToString())._graph) is None
+    assert one_sample(ov.Core().read_model(model.SerializeToString()).graph) is None

@@ -12,6 +12,7 @@ from onnx import helper
 from support.judge import Net, check, compare, onnx_runtime, random_inputs
 
 import cpuruntime as ov
+from cpuruntime.testing.probes import device_of
 
 OPSETS = range(7, onnx.defs.onnx_opset_version() + 1)
 
@@ -162,13 +163,13 @@ def test_many_shapes_do_not_pile_up() -> None:
     compiled = ov.Core().compile_model(dynamic_network(), "CPU", {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1})
     request = compiled.create_infer_request()
 
-    device = compiled._shared.device
+    device = device_of(compiled)
     packed = []
     for _ in range(3):
         for size in range(3, 43):
             request.infer(np.ones((1, 3, size, 40), np.float32))
         gc.collect()
-        packed.append(device.programs._weights.nbytes)
+        packed.append(device.programs.weights_nbytes())
     assert len(device.programs.cached()) == 16
     assert packed[0] == packed[1] == packed[2]
 
@@ -177,11 +178,11 @@ def test_weights_are_shared_by_the_programs_of_all_shapes() -> None:
     n = Net()
     n.output(n("MatMul", n.input("batch", 640), n.weights(640, 640)))
     compiled = ov.Core().compile_model(n.model(), "CPU")
-    device = compiled._shared.device
+    device = device_of(compiled)
     for batch in range(1, 17):
         compiled(np.ones((batch, 640), np.float32))
     products = {step.kernel for program in device.programs.cached() for step in program.steps}
-    assert device.programs._weights.nbytes < (len(products) + 0.1) * 640 * 640 * 4
+    assert device.programs.weights_nbytes() < (len(products) + 0.1) * 640 * 640 * 4
     assert len(products) < 8
 
 

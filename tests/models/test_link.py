@@ -22,6 +22,7 @@ from cpuruntime.program.link import Image, Linked
 from cpuruntime.program.plan.storage import Place
 from cpuruntime.program.program import Program
 from cpuruntime.streams.job import Job
+from cpuruntime.testing.probes import device_of
 
 CHANNELS, HEADS = 24, 3
 CONFIG = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
@@ -63,7 +64,7 @@ MODELS = {"convolutional": convolutional, "transformer": transformer}
 
 def planned(model: onnx.ModelProto) -> tuple[ov.CompiledModel, Program]:
     compiled = ov.Core().compile_model(model, "CPU", CONFIG)
-    return compiled, compiled._shared.device.programs.cached()[0]
+    return compiled, device_of(compiled).programs.cached()[0]
 
 
 def feeds(model: onnx.ModelProto) -> list[np.ndarray]:

@@ -9,12 +9,13 @@ from cpuruntime.frontend.light_models import light_model
 from cpuruntime.program.plan.step import Step
 from cpuruntime.program.plan.storage import Address, Place, Storage
 from cpuruntime.program.program import Program
+from cpuruntime.testing.probes import device_of
 
 
 @pytest.fixture(scope="module", params=["squeezenet", "densenet121", "inception_v2", "shufflenet"])
 def program(request: pytest.FixtureRequest) -> Program:
     compiled = ov.Core().compile_model(light_model(request.param), "CPU")
-    return compiled._shared.device.programs.cached()[0]
+    return device_of(compiled).programs.cached()[0]
 
 
 def uses(program: Program) -> dict[Storage, list[int]]:

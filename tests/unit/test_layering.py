@@ -32,7 +32,7 @@ ALLOWED: dict[str, str] = {
     "api": "errors version graph operators host properties streams frontend hints devices",
     "__init__": "errors version graph host properties frontend hints devices api",
     "cli": "__init__ errors properties",
-    "testing": "__init__ properties",
+    "testing": "__init__ properties streams devices",
     "__main__": "cli",
 }
 

@@ -230,7 +230,7 @@ def test_a_folder_that_cannot_be_written(folder: Path, monkeypatch: pytest.Monke
     def refuse(name: str, flags: int, within: int) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(ledger, "_open", refuse)
+    monkeypatch.setattr(ledger, "open_in", refuse)
     assert f"{folder} cannot be used: Permission denied" in alone(folder)
 
 

@@ -38,7 +38,7 @@ def _fold(graph: Graph) -> bool:
     editor = Editor(graph)
     with np.errstate(all="ignore"):
         for node in editor.nodes():
-            results = _results(node)
+            results = constant_results(node)
             if results is not None:
                 editor.remove(node)
                 for value, array in zip(node.outputs, results):
@@ -46,7 +46,7 @@ def _fold(graph: Graph) -> bool:
     return editor.finish()
 
 
-def _results(node: Node) -> list[np.ndarray] | None:
+def constant_results(node: Node) -> list[np.ndarray] | None:
     """What `node` always computes; None when that is not known or better left to the run."""
     if node.domain != "":
         return None

@@ -98,7 +98,7 @@ def test_a_growing_result_of_unknown_size_is_left_to_the_run() -> None:
     b = Builder()
     graph = b.graph(b("Expand", b.weights(1, 1), b.integers(3, 3)), b("Relu", b.input(1)))
     graph.nodes[0].outputs[0].shape = None
-    assert not constant_folding._results(graph.nodes[0])
+    assert not constant_folding.constant_results(graph.nodes[0])
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,8 @@ def choose(*arguments: int) -> Tiling:
 @pytest.fixture(params=sorted(ISAS))
 def shapes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> set[tuple[int, int]]:
     """The tiles of one instruction set, which are the ones chosen from."""
-    assert tile_shapes._BY_ISA.keys() == ISAS
-    found = tile_shapes._BY_ISA[request.param]
+    assert tile_shapes.BY_ISA.keys() == ISAS
+    found = tile_shapes.BY_ISA[request.param]
     monkeypatch.setattr(tiles, "tile_shapes", lambda: found)
     return set(found)
 
@@ -92,7 +92,7 @@ def test_a_source_beyond_the_cache_is_worked_on_in_parts() -> None:
 
 @pytest.mark.parametrize("isa", sorted(ISAS))
 def test_there_is_a_tile_for_a_single_row_and_column(isa: str) -> None:
-    assert (1, 1) in tile_shapes._BY_ISA[isa]
+    assert (1, 1) in tile_shapes.BY_ISA[isa]
 
 
 @pytest.mark.parametrize("taps", range(1, MOST_TAPS + 1))

@@ -65,7 +65,7 @@ def calibrate(compilation: Compilation) -> StreamSizes:
     chosen = _recalled(compilation, found)
     if chosen is not None:
         return chosen
-    rates = _measure(compilation, [plan for _, plan in found], budget / 1000)
+    rates = measure(compilation, [plan for _, plan in found], budget / 1000)
     cache_folder().publish(_file(compilation, found), json.dumps(rates).encode())
     return _chosen(found, rates, f"in {budget} ms")
 
@@ -90,12 +90,12 @@ def _file(compilation: Compilation, found: Found) -> str:
 
 def _chosen(found: Found, rates: Sequence[float], source: str) -> StreamSizes:
     """The best candidate; `source` says when the rates were measured."""
-    best, why = _best(rates)
+    best, why = best_of(rates)
     figures = ", ".join(f"{_shape(plan)} {rate:.4g}" for (_, plan), rate in zip(found, rates))
     return replace(found[best][0], reason=f"{_shape(found[best][1])} {why}, measured {source}: inferences/s {figures}")
 
 
-def _best(rates: Sequence[float]) -> tuple[int, str]:
+def best_of(rates: Sequence[float]) -> tuple[int, str]:
     """The position of the best rate, the first being that of the rules, and the reason."""
     best = max(range(len(rates)), key=rates.__getitem__)
     if not best:
@@ -113,7 +113,7 @@ def _shape(plan: StreamPlan) -> str:
     return f"{len(plan.shares)}x{'-'.join(map(str, sizes))}"
 
 
-def _measure(compilation: Compilation, plans: Sequence[StreamPlan], budget: float) -> list[float]:
+def measure(compilation: Compilation, plans: Sequence[StreamPlan], budget: float) -> list[float]:
     """Inferences per second of each plan, the median of its slices."""
     slice_seconds = max(SHORTEST, budget / ROUNDS / len(plans))
     holders = Ledger().holders()
