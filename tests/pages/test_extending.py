@@ -32,19 +32,21 @@ print(compiled.get_property("SHAPES_CACHED"), len(programs.cached()))
 
 
 def apply(tree: Path, block: str, language: str) -> None:
-    """Writes the file that a block names in its first line, or makes the change that a diff says."""
+    """Writes the file named in the first line of a block, or makes the change of a diff; "..." ends any line."""
     head, _, text = block.partition("\n")
     path = tree / head.removeprefix("# ")
     if language == "py":
         assert not path.exists(), path
         path.write_text(text)
         return
-    lines = [(line[:1], f"{line[1:]}\n") for line in text.splitlines()]
-    old = "".join(line for mark, line in lines if mark != "+")
-    new = "".join(line for mark, line in lines if mark != "-")
+    marked = [(line[:1], f"{line[1:]}\n") for line in text.splitlines()]
+    before = [re.escape(line).replace(r"\.\.\.", ".*") for mark, line in marked if mark != "+"]
     source = path.read_text()
-    assert source.count(old) == 1, f"{head} has not exactly once:\n{old}"
-    path.write_text(source.replace(old, new))
+    (found,) = re.finditer("".join(f"({line})" for line in before), source)
+    groups = iter(found.groups())
+    after = [line if mark == "+" else next(groups) for mark, line in marked]
+    changed = "".join(line for (mark, _), line in zip(marked, after) if mark != "-")
+    path.write_text(source[: found.start()] + changed + source[found.end() :])
 
 
 @pytest.fixture(scope="module")

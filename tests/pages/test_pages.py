@@ -18,7 +18,7 @@ FOLDER_READMES = [folder / "README.md" for folder in pages.folders()]
 _FILE = re.compile(r"\.?[\w./-]*(/|\.(py|md|toml|svg|onnx|json|txt))")
 _CONSTANT = re.compile(r"[A-Z]+(_[A-Z]+)+")
 # Names in capitals that are no properties: values, and what only OpenVINO has.
-OTHER_CONSTANTS = {"TYPE_CHECKING", "CACHE_DIR", "CUMULATIVE_THROUGHPUT", "CAP_SYS_NICE"}
+OTHER_CONSTANTS = {"TYPE_CHECKING", "CACHE_DIR", "CUMULATIVE_THROUGHPUT", "XDG_CACHE_HOME"}
 # What users make or choose.
 EXAMPLES = {"model.onnx", "server.json", "peers.json", "tuned_*.json", "~/.cache/cpuruntime", "/tmp/cpuruntime-UID"}
 
@@ -67,6 +67,12 @@ def test_files_and_properties_that_are_named_exist(page: Path) -> None:
     constants = {span.partition("=")[0] for span in spans(page) if _CONSTANT.fullmatch(span.partition("=")[0])}
     known = {*PROPERTIES, *OTHER_CONSTANTS, *(f"CPURUNTIME_{name}" for name in (*PROPERTIES, *OTHER_VARIABLES))}
     assert constants - known == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_lines_fit_in_a_terminal(page: Path) -> None:
+    text = [line for line in page.read_text().splitlines() if not line.startswith(("|", "Conv "))]
+    assert [line for line in text if len(line) > 120] == []
 
 
 def test_the_environment_variables_are_listed() -> None:
