@@ -1,8 +1,8 @@
 """What a device is: a `Plugin` compiles graphs to `DeviceModel`s, whose `DeviceRequest`s run inferences.
 
 The public objects (`Core`, `CompiledModel`, `InferRequest`) check what users hand them and call these classes with
-checked values only; a device checks what only it can know. `cpuruntime.devices.reference` is a complete small device
-to start a new one from.
+checked values only; a device checks what only it can know. `cpuruntime.devices.serial` makes a complete device from one
+method, and `cpuruntime.devices.null` is the smallest one on it.
 
 Who guarantees what:
 
@@ -72,8 +72,8 @@ class DeviceRequest(ABC):
         """Memory of the request's own for input `index`, which becomes the bound one.
 
         The array is C-contiguous, 64-byte aligned and has the port's dtype and `shape` (given complete, compatible with
-        the port). Asked again for the same shape it is the same memory with its content kept; for another shape the old
-        array stays valid for whoever holds it and is no longer read.
+        the port). Asked again for the same shape it is the same memory with the same content; for another shape the old
+        array stays valid and is no longer read.
         """
 
     @abstractmethod
@@ -228,12 +228,13 @@ class DeviceModel(ABC):
     def close(self) -> None:
         """Let the threads end and refuse further work. Returns without waiting; a second call does nothing.
 
-        Inferences that were started before, running or queued, finish as they would have, `done` included; then the
-        threads end. Afterwards `create_request`, `start` and `run` raise Error saying that the model is closed.
+        Inferences that were started before, running or queued, finish as they would have, notified functions
+        included; then the threads end. Afterwards `create_request`, `start` and `run` raise Error saying that the model
+        is closed.
 
         Called when the user closes the compiled model, when the last object referring to it is gone, and at the
-        interpreter's exit. The second happens in whatever thread drops the last reference, at any allocation, one of
-        the device's own threads included: so `close` takes no lock that other code of the device holds while it
+        interpreter's exit. The second happens in the thread that drops the last reference, at any allocation, also in
+        one of the device's own threads: so `close` takes no lock that other code of the device holds while it
         allocates, and joins no thread.
         """
 
@@ -345,7 +346,7 @@ class Plugin(Configured, ABC):
         """Compile a graph as it was read: passes are the device's to run.
 
         The graph belongs to the caller, who may compile it again: work on a clone. Its constants' arrays may be shared
-        with other graphs and with a mapped file, so they are never written. `settings` has only what somebody chose,
+        with other graphs and with a mapped file, so they are never written. `settings` has only what was chosen,
         `settings.value(name)` also the defaults.
 
         Raises:

@@ -14,7 +14,6 @@ from cpuruntime.devices.cpu.streams.placement import newcomers
 from cpuruntime.devices.cpu.streams.setup import StreamSetup
 from cpuruntime.devices.explanation import Explanation
 from cpuruntime.devices.interface import DeviceModel
-from cpuruntime.errors import Error
 from cpuruntime.host.ledger import Ledger
 from cpuruntime.properties import Settings
 from cpuruntime.properties.hint import SchedulingCoreType
@@ -31,7 +30,6 @@ class CpuModel(DeviceModel):
         self.programs = Programs(compilation, plan)
         self._settings = settings
         self._setup = setup
-        self._closed = False
         super().__init__(self.programs.inputs, self.programs.outputs, self._resolved(settings))
         shares = plan.shares
         sizes, cpus = [len(share) for share in shares], [cpu for share in shares for cpu in share]
@@ -57,11 +55,6 @@ class CpuModel(DeviceModel):
         """A new request."""
         self.check_open()
         return CpuRequest(self.programs, self.executor)
-
-    def check_open(self) -> None:
-        """Raise Error when the model is closed."""
-        if self._closed:
-            raise Error(f"Model '{self.programs.name}' on device CPU is closed; compile it again.")
 
     def explain(self, measure: bool = False) -> Explanation:
         """The steps of the program used last, and how the streams were chosen."""
@@ -94,5 +87,5 @@ class CpuModel(DeviceModel):
 
     def close(self) -> None:
         """Let the streams end once the queue is empty."""
-        self._closed = True
+        self.closed = True
         self.executor.stop(wait=False)
