@@ -21,31 +21,18 @@ OTHER_VARIABLES = ("CACHE_DIR", "DUMP_AFTER", "ISA", "LEDGER_DIR")
 
 num_streams = streams.num
 inference_num_threads = Property(
-    "INFERENCE_NUM_THREADS",
-    Integer(0, maximum=streams.MOST),
-    0,
-    group=Group.STREAMS,
-    devices=("CPU",),
-    keyed=True,
+    "INFERENCE_NUM_THREADS", Integer(0, maximum=streams.MOST), 0, group=Group.STREAMS, devices=("CPU",), keyed=True,
     doc="How many threads inference may use in all streams together. 0: all.",
-)
+)  # fmt: skip
 enable_profiling = Property(
-    "PERF_COUNT",
-    Boolean(),
-    False,
-    group=Group.COMPILING,
+    "PERF_COUNT", Boolean(), False, group=Group.COMPILING,
     doc="Whether each step of an inference is timed for `profiling_info`.",
-)
+)  # fmt: skip
 tuning_budget = Property(
-    "TUNING_BUDGET_MS",
-    Integer(0),
-    2000,
-    group=Group.COMPILING,
-    devices=("CPU",),
-    keyed=True,
+    "TUNING_BUDGET_MS", Integer(0), 2000, group=Group.COMPILING, devices=("CPU",), keyed=True,
     doc="How long measuring may take in one compilation where estimates of kernels are close, in milliseconds. 0: "
     "estimates decide, and nothing measured earlier is used.",
-)
+)  # fmt: skip
 supported_properties = fact(
     "SUPPORTED_PROPERTIES", "dict of str to str", Group.DEVICE, "Each property's name with RO, RW or WO."
 )

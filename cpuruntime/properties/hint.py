@@ -55,107 +55,58 @@ class ModelDistributionPolicy(Word):
 
 
 performance_mode = Property(
-    "PERFORMANCE_HINT",
-    Choice(PerformanceMode),
-    PerformanceMode.LATENCY,
-    group=Group.HINTS,
-    keyed=True,
+    "PERFORMANCE_HINT", Choice(PerformanceMode), PerformanceMode.LATENCY, group=Group.HINTS, keyed=True,
     doc="Whether one inference should be quick (LATENCY) or many should be (THROUGHPUT, CUMULATIVE_THROUGHPUT).",
-)
+)  # fmt: skip
 num_requests = Property(
-    "PERFORMANCE_HINT_NUM_REQUESTS",
-    Integer(0),
-    0,
-    group=Group.HINTS,
-    keyed=True,
+    "PERFORMANCE_HINT_NUM_REQUESTS", Integer(0), 0, group=Group.HINTS, keyed=True,
     doc="How many infer requests the application runs at most at a time; limits the streams. 0: not known.",
-)
+)  # fmt: skip
 inference_precision = Property(
     "INFERENCE_PRECISION_HINT",
     ElementType(known=(Type.f32, Type.f16, Type.bf16, Type.dynamic), supported=(Type.f32,)),
-    Type.f32,
-    group=Group.HINTS,
-    keyed=True,
+    Type.f32, group=Group.HINTS, keyed=True,
     doc="The element type to compute in.",
-)
+)  # fmt: skip
 execution_mode = Property(
-    "EXECUTION_MODE_HINT",
-    Choice(ExecutionMode),
-    ExecutionMode.PERFORMANCE,
-    group=Group.HINTS,
-    devices=("CPU",),
-    keyed=True,
+    "EXECUTION_MODE_HINT", Choice(ExecutionMode), ExecutionMode.PERFORMANCE,
+    group=Group.HINTS, devices=("CPU",), keyed=True,
     doc="Whether speed may cost accuracy (PERFORMANCE) or not (ACCURACY).",
-)
+)  # fmt: skip
 model_priority = Property(
-    "MODEL_PRIORITY",
-    Choice(Priority),
-    Priority.MEDIUM,
-    group=Group.HINTS,
-    devices=("CPU",),
+    "MODEL_PRIORITY", Choice(Priority), Priority.MEDIUM, group=Group.HINTS, devices=("CPU",),
     doc="Which of the models that run in a process at a time go first where they share processors.",
-)
+)  # fmt: skip
 enable_cpu_pinning = Property(
-    "ENABLE_CPU_PINNING",
-    Boolean(),
-    True,
-    group=Group.STREAMS,
-    devices=("CPU",),
-    keyed=True,
+    "ENABLE_CPU_PINNING", Boolean(), True, group=Group.STREAMS, devices=("CPU",), keyed=True,
     doc="Whether each inference thread is bound to one processor.",
     unset="YES except for one stream on P and E cores",
-)
+)  # fmt: skip
 scheduling_core_type = Property(
-    "SCHEDULING_CORE_TYPE",
-    Choice(SchedulingCoreType),
-    SchedulingCoreType.ANY_CORE,
-    group=Group.STREAMS,
-    devices=("CPU",),
-    keyed=True,
+    "SCHEDULING_CORE_TYPE", Choice(SchedulingCoreType), SchedulingCoreType.ANY_CORE,
+    group=Group.STREAMS, devices=("CPU",), keyed=True,
     doc="Which cores inference may use where there are fast (P) and slow (E) ones.",
-)
+)  # fmt: skip
 enable_hyper_threading = Property(
-    "ENABLE_HYPER_THREADING",
-    Boolean(),
-    True,
-    group=Group.STREAMS,
-    devices=("CPU",),
-    keyed=True,
+    "ENABLE_HYPER_THREADING", Boolean(), True, group=Group.STREAMS, devices=("CPU",), keyed=True,
     doc="Whether inference may use more than one thread of a core; by default for throughput on one NUMA node only.",
     unset="by the hint",
-)
+)  # fmt: skip
 model_distribution_policy = Property(
     "MODEL_DISTRIBUTION_POLICY",
     Choices(ModelDistributionPolicy, supported=(ModelDistributionPolicy.TENSOR_PARALLEL,)),
-    frozenset(),
-    group=Group.STREAMS,
-    devices=("CPU",),
-    keyed=True,
+    frozenset(), group=Group.STREAMS, devices=("CPU",), keyed=True,
     doc="TENSOR_PARALLEL: for latency one inference may use up to 32 cores of each socket rather than one socket.",
-)
+)  # fmt: skip
 enable_cpu_reservation = Property(
-    "ENABLE_CPU_RESERVATION",
-    Boolean(),
-    False,
-    group=Group.STREAMS,
-    devices=("CPU",),
-    keyed=True,
+    "ENABLE_CPU_RESERVATION", Boolean(), False, group=Group.STREAMS, devices=("CPU",), keyed=True,
     doc="Whether the model keeps the processors of its threads to itself: no other model of the user gets them.",
-)
+)  # fmt: skip
 latency_target_ms = Property(
-    "LATENCY_TARGET_MS",
-    Number(0),
-    0.0,
-    group=Group.HINTS,
-    devices=("CPU",),
-    keyed=True,
+    "LATENCY_TARGET_MS", Number(0), 0.0, group=Group.HINTS, devices=("CPU",), keyed=True,
     doc="Milliseconds within which an inference is to be over, waiting included; others are refused. 0: no target.",
-)
+)  # fmt: skip
 latency_percentile = Property(
-    "LATENCY_PERCENTILE",
-    Number(50, 100),
-    99.0,
-    group=Group.HINTS,
-    devices=("CPU",),
+    "LATENCY_PERCENTILE", Number(50, 100), 99.0, group=Group.HINTS, devices=("CPU",),
     doc="The percentage of inferences, of those not refused, that are to be within LATENCY_TARGET_MS.",
-)
+)  # fmt: skip

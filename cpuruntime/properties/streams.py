@@ -25,22 +25,14 @@ MOST = 8192
 """The most processors of Linux: more streams or threads are never useful."""
 
 num = Property(
-    "NUM_STREAMS",
-    Integer(0, {"AUTO": -1, "NUMA": -2}, MOST),
-    1,
-    group=Group.STREAMS,
-    keyed=True,
+    "NUM_STREAMS", Integer(0, {"AUTO": -1, "NUMA": -2}, MOST), 1, group=Group.STREAMS, keyed=True,
     doc="How many inferences run at a time. 0: each runs in the thread that asks for it. Overrides the hint's choice.",
     unset="by the hint",
-)
+)  # fmt: skip
 calibration_ms = Property(
-    "STREAMS_CALIBRATION_MS",
-    Integer(0),
-    0,
-    group=Group.COMPILING,
-    devices=("CPU",),
+    "STREAMS_CALIBRATION_MS", Integer(0), 0, group=Group.COMPILING, devices=("CPU",),
     doc="Milliseconds for compiling to measure which streams are best for the model; the result is stored. 0: none.",
-)
+)  # fmt: skip
 pinned_cpus = fact(
     "PINNED_CPUS",
     "list of lists of int",
