@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -19,20 +19,10 @@ def evaluate(node: Node, arrays: Sequence[np.ndarray | None]) -> list[np.ndarray
     """`shape_inference.evaluate` for the operators that passes make, too. Slow, and thread-safe."""
     if node.domain != DOMAIN:
         return shape_inference.evaluate(node, arrays)
-    present = [np.ascontiguousarray(array) for array in arrays if array is not None]
-    if node.op_type in ("Add", "Conv", "FullyConnected", "ScaleShift"):
-        return [_activate(node, _LINEAR[node.op_type](node, list(arrays)))]
-    if node.op_type == "Silu":
-        return [present[0] * _onnx("Sigmoid", 13, present)]
-    if node.op_type == "Reshape":
-        return [present[0].reshape(node.outputs[0].static_shape)]
-    if node.op_type == "ChannelShuffle":
-        return [_shuffle(present[0], node.attributes["group"])]
-    if node.op_type == "Attention":
-        return [_attention(node, list(arrays))]
-    if node.op_type in ("LayerNorm", "RmsNorm"):
-        return [_normalised(node, list(arrays))]
-    raise InternalError(f"{node.where}: there is no such operator.")
+    compute = _INTERNAL.get(node.op_type)
+    if compute is None:
+        raise InternalError(f"{node.where}: there is no such operator.")
+    return [_activate(node, compute(node, list(arrays)))]
 
 
 def _onnx(op_type: str, version: int, arrays: Sequence[np.ndarray | None], **attributes: object) -> np.ndarray:
@@ -96,13 +86,14 @@ def _attention(node: Node, arrays: list[np.ndarray | None]) -> np.ndarray:
     return result
 
 
-def _shuffle(x: np.ndarray, group: int) -> np.ndarray:
+def _shuffle(node: Node, arrays: list[np.ndarray | None]) -> np.ndarray:
+    (x,), group = arrays, node.attributes["group"]
     batch, channels, *spatial = x.shape
     return x.reshape(batch, group, channels // group, -1).swapaxes(1, 2).reshape(batch, channels, *spatial)
 
 
 def _activate(node: Node, result: np.ndarray) -> np.ndarray:
-    activation, arguments = node.attributes["activation"], node.attributes["activation_arguments"]
+    activation, arguments = node.attributes.get("activation"), node.attributes.get("activation_arguments")
     if not activation:
         return result
     if activation == "Silu":
@@ -117,9 +108,15 @@ def _activate(node: Node, result: np.ndarray) -> np.ndarray:
     return _onnx(activation, 16, [result], **named)
 
 
-_LINEAR = {
+_INTERNAL: dict[str, Callable[[Node, list[np.ndarray | None]], np.ndarray]] = {
     "Add": lambda node, arrays: arrays[0] + arrays[1],
+    "Attention": _attention,
+    "ChannelShuffle": _shuffle,
     "Conv": _convolution,
     "FullyConnected": _fully_connected,
+    "LayerNorm": _normalised,
+    "Reshape": lambda node, arrays: arrays[0].reshape(node.outputs[0].static_shape),
+    "RmsNorm": _normalised,
     "ScaleShift": _scale_shift,
+    "Silu": lambda node, arrays: arrays[0] * _onnx("Sigmoid", 13, arrays),
 }
