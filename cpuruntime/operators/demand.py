@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from cpuruntime.graph import Graph, Node, Value
@@ -17,13 +17,22 @@ SHARE = 0.25
 
 @dataclass(frozen=True)
 class NodeDemand:
-    """One node: floating-point operations (a multiply-add is two), bytes of values and of constants it works on."""
+    """One node: floating-point operations (a multiply-add is two), bytes of values and of constants it works on.
+
+    `weight_reads` is how often it reads its constants, once for each step of a recurrent operator.
+    """
 
     name: str
     op_type: str
     flops: int
     activations: int
     weights: int
+    weight_reads: int = 1
+
+    @property
+    def weights_time(self) -> int:
+        """The time for reading weights, in operations by BALANCE."""
+        return BALANCE * self.weights * self.weight_reads
 
     @property
     def working_set(self) -> int:
@@ -56,8 +65,8 @@ class Demand:
     @property
     def is_for_weights(self) -> bool:
         """Whether reading weights, which a batch does once, takes a large part of the time."""
-        bound = BALANCE * sum(node.weights for node in self.nodes if node.flops < BALANCE * node.weights)
-        return bound >= SHARE * (bound + sum(node.flops for node in self.nodes if node.flops >= BALANCE * node.weights))
+        bound = sum(node.weights_time for node in self.nodes if node.flops < node.weights_time)
+        return bound >= SHARE * (bound + sum(node.flops for node in self.nodes if node.flops >= node.weights_time))
 
     @property
     def largest(self) -> NodeDemand | None:
@@ -78,7 +87,9 @@ def demand_of(graph: Graph) -> Demand:
             continue
         moved = {value: _nbytes(value) for value in values}
         weights = sum(size for value, size in moved.items() if value.constant is not None)
-        found.append(NodeDemand(node.name, node.op_type, _flops(node), sum(moved.values()) - weights, weights))
+        reads = traits_of(node).weight_reads
+        demand = NodeDemand(node.name, node.op_type, _flops(node), sum(moved.values()) - weights, weights)
+        found.append(demand if reads is None else replace(demand, weight_reads=reads(node)))
     return Demand(tuple(found), unknown)
 
 

@@ -50,6 +50,7 @@ class Traits:
     epilogue: the attributes that are arguments of its function, where that can be applied to the result of a
         convolution or product before the store; None where it cannot.
     multiply_adds: how many it takes; None for operators that do about one operation for each element of the results.
+    weight_reads: how often it reads its weights for one batch; None for once.
     view: it moves no data.
     folded: when its results are computed before the model runs.
     grows: its results may be far larger than its inputs.
@@ -67,6 +68,7 @@ class Traits:
     finite: bool = False
     epilogue: tuple[str, ...] | None = None
     multiply_adds: work_rules.Rule | None = None
+    weight_reads: work_rules.Rule | None = None
     view: bool = False
     folded: Folded = Folded.CONSTANTS
     grows: bool = False
@@ -253,9 +255,9 @@ _INDEXING = {
 }
 
 _RECURRENT = {
-    "GRU": Traits(batch.recurrent, multiply_adds=work_rules.recurrent),
-    "LSTM": Traits(batch.recurrent, multiply_adds=work_rules.recurrent),
-    "RNN": Traits(batch.recurrent, multiply_adds=work_rules.recurrent),
+    "GRU": Traits(batch.recurrent, multiply_adds=work_rules.recurrent, weight_reads=work_rules.steps),
+    "LSTM": Traits(batch.recurrent, multiply_adds=work_rules.recurrent, weight_reads=work_rules.steps),
+    "RNN": Traits(batch.recurrent, multiply_adds=work_rules.recurrent, weight_reads=work_rules.steps),
 }
 
 _QUANTISATION = {

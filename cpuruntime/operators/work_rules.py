@@ -60,6 +60,11 @@ def recurrent(node: Node) -> int:
     return prod(_shape(node, 0)[:2]) * (prod(_shape(node, 1)) + prod(_shape(node, 2)))
 
 
+def steps(node: Node) -> int:
+    """The steps of a recurrent operator."""
+    return _shape(node, 0)[1 if node.attributes.get("layout", 0) else 0]
+
+
 def einsum(node: Node) -> int:
     """The product of the extents of all letters; with dots in the equation, the size of the result."""
     terms = node.attributes["equation"].replace(" ", "").partition("->")[0]

@@ -91,6 +91,21 @@ def test_where_a_whole_batch_is_better(limit: str, value: int, monkeypatch: pyte
     assert repeats(network(3)) == 1
 
 
+@pytest.mark.parametrize("steps", [1, 64])
+def test_a_recurrent_batch_stays_whole_since_each_sample_would_read_all_weights_again(steps: int) -> None:
+    constants = [
+        numpy_helper.from_array(RANDOM.standard_normal(shape, dtype=np.float32), name)
+        for name, shape in (("w", (1, 64, 8)), ("r", (1, 64, 16)))
+    ]
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0, 2]),
+        helper.make_node("LSTM", ["t", "w", "r"], ["l"], hidden_size=16),
+        helper.make_node("Transpose", ["l"], ["y"], perm=[2, 0, 1, 3]),
+    ]
+    model = make_model(nodes, {"x": [8, steps, 8]}, {"y": [8, steps, 1, 16]}, constants=constants)
+    assert repeats(model) == 1
+
+
 def test_shapes_that_are_open_until_an_inference() -> None:
     model = network("n")
     compiled = ov.compile_model(model, "CPU")

@@ -100,6 +100,16 @@ def test_nothing() -> None:
     assert (Demand().flops, Demand().weights, Demand().activations, Demand().largest) == (0, 0, 0, None)
 
 
+@pytest.mark.parametrize(("op_type", "gates", "layout"), [("LSTM", 4, 0), ("GRU", 3, 1), ("RNN", 1, 0)])
+def test_recurrent_operators_read_their_weights_at_every_step(op_type: str, gates: int, layout: int) -> None:
+    shape = (100, 2, 8) if layout == 0 else (2, 100, 8)
+    inputs: list[Value | None] = [value("x", *shape), constant("w", 1, gates * 16, 8), constant("r", 1, gates * 16, 16)]
+    found = demand(op_type, inputs, [value("y", 100, 1, 2, 16)], layout=layout)
+    assert found.weight_reads == 100
+    assert Demand((found,)).is_for_weights, "two rows a step are few for so many weights"
+    assert demand("MatMul", [value("a", 200, 24), constant("b", 24, 64)], [value("c", 200, 64)]).weight_reads == 1
+
+
 def test_a_few_large_weights_are_worth_a_try_and_many_operations_are_not() -> None:
     layer = NodeDemand("fc", "Gemm", flops=2_000_000, activations=8_000, weights=4_000_000)
     convolution = NodeDemand("conv", "Conv", flops=200_000_000, activations=800_000, weights=100_000)
