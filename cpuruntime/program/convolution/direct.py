@@ -100,7 +100,7 @@ def _emit(emitter: Emitter, node: Node, g: Geometry, method: Chosen[Method | Non
         return
     source, target, residual = views
     common, activation = _common(emitter, node, g)
-    fields = {**common, **_residual_fields(residual), "source": _shift(source, g.pad_left)}
+    fields = {**common, **_residual_fields(residual), "source": source.address + -g.pad_left * VECTOR_BYTES}
     if g.has_narrow_groups:
         emit_depthwise(emitter, g, node.require(1).data, source, target, fields, activation)
     elif method.choice is None:
@@ -131,10 +131,6 @@ def _residual_fields(residual: Blocked | None) -> dict[str, Any]:
     return {} if residual is None else residual.fields("residual")
 
 
-def _shift(view: Blocked, pixels: int) -> Address:
-    return view.address + -pixels * VECTOR_BYTES
-
-
 def _image(g: Geometry, views: Views) -> dict[str, int]:
     """The sizes of the image: one long row where every output pixel reads the input pixel at its place."""
     if g.is_pointwise and all(v is None or v.has_whole_rows for v in views):
@@ -149,7 +145,7 @@ def _emit_tiles(emitter: Emitter, node: Node, g: Geometry, views: Views, method:
     inner = source.blocks * LANES * g.kernel_height * g.kernel_width
     source_bytes = source.blocks * source.block_stride
     fields = {**source.fields("source"), **target.fields("target"), **_residual_fields(residual), **common}
-    fields["source"] = _shift(source, g.pad_left)
+    fields["source"] = source.address + -g.pad_left * VECTOR_BYTES
     step = g.stride_width * VECTOR_BYTES
 
     def emit(emitter: Emitter, tiling: Tiling, comparisons: tuple[Comparison, ...] = ()) -> None:

@@ -84,11 +84,9 @@ class TransposedGeometry:
         return 2 * self.batch * self.channels * self.in_channels // self.group * elements
 
 
-def _halo(node: Node, method: None) -> tuple[int, int]:
-    return TransposedGeometry(node).halo
-
-
-@lowering("ConvTranspose", domain="cpuruntime", layout=Layout.BLOCKED, halo=_halo)
+@lowering(
+    "ConvTranspose", domain="cpuruntime", layout=Layout.BLOCKED, halo=lambda node, _: TransposedGeometry(node).halo
+)
 def lower_transposed_convolution(emitter: Emitter, node: Node) -> None:
     """Emits a transposed convolution, and its activation when the kernel cannot apply it."""
     g = TransposedGeometry(node)
@@ -147,9 +145,6 @@ def _pack(
                 shape = (last - first, part.shape[2], LANES, columns, LANES)
                 fill_panel(g, part, memory[place].view(np.float32).reshape(shape), start, first)
 
-    key = (emitter.weights.identity(weights), "phases", columns, g.group, g.strides, tuple(map(tuple, _elements(g))))
+    elements = tuple((-1, *p.elements) for axis in (g.rows, g.columns) for p in axis)
+    key = (emitter.weights.identity(weights), "phases", columns, g.group, g.strides, elements)
     return np.array(rows, PHASE_TILE), emitter.weights.pack(key, offset, fill)
-
-
-def _elements(g: TransposedGeometry) -> list[list[int]]:
-    return [[-1, *p.elements] for axis in (g.rows, g.columns) for p in axis]

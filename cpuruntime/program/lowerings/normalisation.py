@@ -49,11 +49,7 @@ def _check_scale_shift(node: Node) -> str | None:
     return only_float32(node)
 
 
-def _fills_blocks(node: Node) -> bool:
-    return len(node.outputs[0].static_shape) in (3, 4)
-
-
-@lowering("ScaleShift", domain="cpuruntime", layout=Layout.FOLLOW, check=_check_scale_shift, follows=_fills_blocks)
+@lowering("ScaleShift", domain="cpuruntime", layout=Layout.FOLLOW, check=_check_scale_shift)
 def lower_scale_shift(emitter: Emitter, node: Node) -> None:
     """x * scale + shift for each channel, then the activation."""
     value, output = node.require(0), node.outputs[0]

@@ -54,11 +54,7 @@ def _check(node: Node) -> str | None:
         return f"Resize has no kernel for mode {mode}"
     if attributes.get("antialias", 0) and mode != "nearest":
         return "Resize has no kernel for antialias"
-    return only_float32(_float_part(node))
-
-
-def _float_part(node: Node) -> Node:
-    return Node(node.op_type, node.name, node.inputs[:1], [])
+    return only_float32(Node(node.op_type, node.name, node.inputs[:1], []))
 
 
 def _taps(node: Node, scale: float, source: int, target: int) -> Taps:
