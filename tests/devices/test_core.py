@@ -5,16 +5,19 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from support.house import ROOT
 from support.onnx_models import one_input, two_inputs
 
 import cpuruntime as ov
 import cpuruntime.properties as props
 import cpuruntime.properties.hint as hints
 from cpuruntime import DeviceUnavailableError, InvalidArgumentError, UnsupportedError
+from cpuruntime.devices import registry
 from cpuruntime.devices.reference import ReferencePlugin
 
 Register = Callable[[str, str], None]
@@ -68,6 +71,16 @@ def test_a_device_may_come_from_another_distribution(register: Register) -> None
     core = ov.Core()
     assert {"EXTRA", "REFERENCE"} <= set(core.available_devices)
     assert core.compile_model(one_input(), "EXTRA")(np.ones((2, 3), np.float32))[0][0, 0] == -1
+
+
+def test_devices_of_this_package_are_read_from_its_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an older installation of the package lists is not."""
+    old = SimpleNamespace(name="OLD", value="cpuruntime.devices.old:Plugin", dist=SimpleNamespace(name="cpuruntime"))
+    other = SimpleNamespace(name="OTHER", value="other:Plugin", dist=SimpleNamespace(name="other"))
+    monkeypatch.setattr(registry, "entry_points", lambda group: [old, other] if group == "cpuruntime.devices" else [])
+    assert [*registry.registered()] == ["CPU", "REFERENCE", "NULL", "OTHER"]
+    project = (ROOT / "pyproject.toml").read_text()
+    assert 'entry-points = { file = "cpuruntime/devices/entry_points.txt" }' in project
 
 
 @pytest.mark.parametrize("name", ["REFERENCES", "reference", "REFERENCES:CPU", "REFERENCES.0"])
