@@ -23,11 +23,11 @@ from cpuruntime.streams.handover import rebind
 from cpuruntime.streams.job import Job
 from cpuruntime.streams.task import Signal, Stream, Task
 
-INSTANCES_KEPT = 8
-"""How many programs of a dynamic model keep an arena in each stream; arbitrary."""
+MOST_INSTANCES = 8
+"""Programs of a dynamic model that have an arena in each stream, at most; arbitrary."""
 
 LEVELS = {"LOW": priorities.LOW, "MEDIUM": priorities.MEDIUM, "HIGH": priorities.HIGH}
-"""Priorities as streams have them."""
+"""The numbers of priorities in streams."""
 
 
 class CpuRequest(Task, DeviceRequest):
@@ -203,6 +203,6 @@ class CpuRequest(Task, DeviceRequest):
 def _new_instance(stream: Stream, program: Program, timed: bool) -> Instance:
     """Memory for `program` in the stream."""
     made = stream.state[program] = Instance(program, timed)
-    while len(stream.state) > INSTANCES_KEPT:
+    while len(stream.state) > MOST_INSTANCES:
         stream.state.pop(next(iter(stream.state)))
     return made
