@@ -81,7 +81,8 @@ class _State:
     def add(self, index: int, run: InferenceRun) -> None:
         """The request at `index` has started an inference that calls nothing when it is over."""
         self.in_flight[index] = run
-        self.wake()
+        if self.waiting:
+            self.wake()
 
     def collect(self, requests: Sequence[InferRequest]) -> None:
         """Take note of such inferences that are over."""

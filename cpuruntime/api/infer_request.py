@@ -155,13 +155,13 @@ class InferRequest:
                 bindings.prepare()
             if hook is None and self._callback is not None:
                 hook = self._callback.after
-            run.hook = hook
-            run.polled = hook is None and not self._shared.ports.dynamic_outputs
+            if hook is not None or self._shared.ports.dynamic_outputs:
+                run.hook, run.notified = hook, True
             run.started = perf_counter_ns()
             self._device.start(terms)
-            run.queued = True  # not earlier, since the device would say that the inference before is over
+            run.polled = not run.notified  # not earlier, since the device would say that the inference before is over
             self._run = run
-            if not run.polled:
+            if run.notified:
                 self._device.notify(partial(self._finish, run))
         except BaseException:
             self._withdraw(run, previous)
@@ -173,9 +173,9 @@ class InferRequest:
         if not self._is(run):
             return
         if run.started and self._device.cancel():
-            run.queued = True
+            run.polled = not run.notified
             self._run = run
-            if not run.polled:
+            if run.notified:
                 self._device.notify(partial(self._finish, run))  # perhaps for the second time
         elif run.claim_end():
             self._run = previous

@@ -1,4 +1,4 @@
-"""The threads that call back: what follows an inference happens here and keeps no stream from the next one."""
+"""The callback pool: threads that call users' functions after inferences, so that no stream waits for them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import numpy as np
 from cpuruntime.host.affinity import allowed_cpus, enter_caller
 from cpuruntime.streams.memory import aligned_bytes, holding_the_gil, notifier
 from cpuruntime.streams.native import callbacks, signals
-from cpuruntime.streams.time_slices import SHORT, take_turns_of
 
 log = logging.getLogger("cpuruntime")
 
@@ -118,7 +117,6 @@ class CallbackPool:
     def _serve(self, name: str, cpus: frozenset[int], inherited: frozenset[int]) -> None:
         """A thread's life: in turn it is the listener, makes a slow call, or is idle."""
         enter_caller(name, cpus, inherited)
-        take_turns_of(SHORT)
         was_idle = False
         while not self.has_ended:
             with self._mutex:

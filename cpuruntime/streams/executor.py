@@ -13,7 +13,7 @@ from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.host.affinity import allowed_cpus, is_stream_thread
 from cpuruntime.streams import priorities
 from cpuruntime.streams.base import Executor, lifetimes
-from cpuruntime.streams.handover import hand_over
+from cpuruntime.streams.handover import give_back, hand_over
 from cpuruntime.streams.inline import InlineExecutor
 from cpuruntime.streams.job import Job
 from cpuruntime.streams.led_stream import LedStream
@@ -34,7 +34,7 @@ def create_executor(
 ) -> Executor:
     """An executor with `num_streams` streams of `threads_per_stream` threads each, or of as many as its items say.
 
-    No stream means that everything happens on the caller's thread. See StreamExecutor for the other arguments.
+    Without streams every task is executed on the caller's thread. See StreamExecutor for the other arguments.
     """
     if num_streams == 0:
         return InlineExecutor(level)
@@ -122,7 +122,8 @@ class StreamExecutor(Executor):
         try:
             # No interrupt loses a stream or a task: see streams/handover.py.
             with scheduler.mutex:
-                scheduler.check()
+                if scheduler.closed:
+                    scheduler.check()
                 task._submitted()
                 if scheduler.queue or not scheduler.lend(task):
                     scheduler.enqueue(task)
@@ -135,7 +136,7 @@ class StreamExecutor(Executor):
         except BaseException:
             if task._pending != before:
                 if task._stream is not None:
-                    scheduler.give_back(task._stream, task)
+                    give_back(task._stream, task, scheduler)
                 if not task.placed:
                     task._release()
                 scheduler.dispatch()
@@ -148,7 +149,7 @@ class StreamExecutor(Executor):
         task.taken = 0
         try:
             with scheduler.mutex:
-                if scheduler.closed or scheduler.is_forked:
+                if scheduler.closed:
                     scheduler.check()
                 if not scheduler.queue:
                     scheduler.lend(task)
@@ -160,9 +161,9 @@ class StreamExecutor(Executor):
         finally:
             if task._stream is not None:
                 try:
-                    scheduler.give_back(task._stream, task)
+                    give_back(task._stream, task, scheduler)
                 except BaseException:
-                    scheduler.give_back(task._stream, task)
+                    give_back(task._stream, task, scheduler)
                     raise
         self._run_later(task)
 

@@ -2,10 +2,10 @@
 
 A signal handler, such as Ctrl-C's, may raise in the main thread, and may start an inference itself. CPython runs it
 only where a call returns, a function begins or a loop jumps back, never between plain statements: assignments,
-comparisons, `del`, and `+=` on a list. So the functions here call nothing but native code, at their end. An interrupt
-strikes before their first statement, when nothing was done, or after the last one, when all is done; other threads may
-run in between, so each statement leaves a state that they understand. Code that must not be split calls one of them;
-a `finally` calls it again when an interrupt struck before it began.
+comparisons, `del`, and `+=` on a list. So the functions here call nothing before their end. An interrupt strikes before
+their first statement, when nothing was done, or at the end, when all is done or can be done by a second call; other
+threads may run in between, so each statement leaves a state that they understand. Code that must not be split calls
+one of them; a `finally` calls it again when an interrupt struck before it began.
 
 `StreamExecutor.submit` and `run` rest on that: whatever strikes there, the task says who has it: `_stream` the stream
 that was lent to it, `placed` that a stream or the queue has it.
@@ -48,7 +48,7 @@ def hand_over(stream: LedStream, task: Task, idle: list[LedStream]) -> None:
     if job is None:
         stream.ring_bell(stream.bell, 0, 0)
     else:
-        stream.summon(stream.address, job.address, 0)
+        stream.ring_with_job(stream.address, job.address, 0)
 
 
 def give_first(stream: LedStream, queue: list[Entry], idle: list[LedStream], index: int) -> bool:
@@ -62,12 +62,17 @@ def give_first(stream: LedStream, queue: list[Entry], idle: list[LedStream], ind
     return True
 
 
-def end_loan(stream: LedStream, task: Task, idle: list[LedStream]) -> None:
-    """Makes a stream idle that was lent to a task; nothing if that was done."""
+def give_back(stream: LedStream, task: Task, scheduler: Any) -> None:
+    """Makes a stream idle that was lent to a task. Called again after an interrupt, does what is left."""
     if stream.lent is task:
         stream._pin_caller = False
         stream.lent = None
-        idle += (stream,)
+        scheduler.idle += (stream,)
+    # Not before: what is queued, or closes the executor, while the stream is not idle is left to this thread.
+    if scheduler.queue:
+        scheduler.dispatch()
+    if scheduler.closed:
+        stream.ring()
 
 
 def rebind(

@@ -1,4 +1,4 @@
-"""The executor without streams: everything happens on the caller's thread."""
+"""The executor without streams: tasks are executed on the caller's thread."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class LedStream(Stream):
         "leader",
         "lent",
         "ring_bell",
-        "summon",
+        "ring_with_job",
         "task",
     )
 
@@ -44,7 +44,7 @@ class LedStream(Stream):
         self.task: Task | None = None
         self._attend = runner.attend.entry
         self.ring_bell = notifier()
-        self.summon = holding_the_gil(runner.summon)
+        self.ring_with_job = holding_the_gil(runner.ring)
         self._recall = holding_the_gil(runner.recall)
         self.bell = group.address_of(runner.BELL)
         self._led = group.word(runner.LED, 8)

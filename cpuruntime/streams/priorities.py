@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
-from contextlib import suppress
-from functools import cache
-
 from cpuruntime.compiler.build import never_free
 from cpuruntime.streams.memory import aligned_bytes, holding_the_gil
 from cpuruntime.streams.native import priorities, signals
@@ -26,31 +21,12 @@ def live(level: int) -> int:
 
 def enter(level: int) -> None:
     """Counts a model of a level."""
-    if level != MEDIUM:
-        _table[: priorities.CLAIMS.itemsize].view(priorities.CLAIMS)["may_step_back"] = can_step_back()
     holding_the_gil(signals.add)(TABLE + priorities.LIVE + 4 * level, 1, 0)
 
 
 def leave(level: int) -> None:
     """Ends `enter`. Safe in a finaliser."""
     holding_the_gil(signals.add)(TABLE + priorities.LIVE + 4 * level, -1, 0)
-
-
-@cache
-def can_step_back() -> bool:
-    """Whether a thread of this process may put itself behind all others, and undo that: a privilege."""
-    done = []
-
-    def try_it() -> None:
-        with suppress(OSError, AttributeError):
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-            done.append(True)
-
-    thread = threading.Thread(target=try_it, name="cpurt-probe")
-    thread.start()
-    thread.join()
-    return bool(done)
 
 
 def is_claimed(processor: int, level: int) -> bool:

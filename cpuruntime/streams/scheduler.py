@@ -19,8 +19,7 @@ from cpuruntime.streams import handover, priorities
 from cpuruntime.streams.callback_pool import CallbackPool
 from cpuruntime.streams.led_stream import LedStream
 from cpuruntime.streams.native import runner
-from cpuruntime.streams.task import Task, happen, not_accepting
-from cpuruntime.streams.time_slices import OF_LEVEL, take_turns_of
+from cpuruntime.streams.task import Task, not_accepting, notify_all
 
 
 class Scheduler:
@@ -148,15 +147,6 @@ class Scheduler:
         stream.flight[0] = runner.IDLE
         return self.next(stream)
 
-    def give_back(self, stream: LedStream, task: Task) -> None:
-        """Ends the loan of a stream to a task. Called again after an interrupt, does what is left."""
-        handover.end_loan(stream, task, self.idle)
-        # Not before: what is queued, or closes the executor, while the stream is not idle is left to this thread.
-        if self.queue:
-            self.dispatch()
-        if self.closed:
-            stream.ring()
-
     def retire(self, stream: LedStream) -> bool:
         """Whether the leader ends here: nothing is queued, nobody has the stream, and no task can come."""
         with self.mutex:
@@ -242,6 +232,7 @@ class Scheduler:
 
     def forked(self) -> None:
         self.mutex = threading.RLock()
+        self.closed = True
 
 
 def lead(
@@ -252,7 +243,6 @@ def lead(
     Those who wait for a task are woken when the leader is back in native code, so that they find the GIL free; until
     then `finished` keeps the memory of the task's signal.
     """
-    take_turns_of(OF_LEVEL[stream._group.level])
     ready.put(enter_stream(*place))
     nothing: tuple[int, Sequence[np.ndarray]] = (0, ())
     finished = nothing
@@ -269,7 +259,7 @@ def lead(
                 task._release()
             task = following
         if scheduler.closed and scheduler.retire(stream):
-            happen(finished[1])
+            notify_all(finished[1])
             scheduler.pool.notify()
             stream._group.stop()
             scheduler.leave()

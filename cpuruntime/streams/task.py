@@ -237,9 +237,9 @@ class Task(ABC):
 
 
 class Signal:
-    """Something to wait for that happens whenever a submission of one of some tasks is over; `count` goes up then.
+    """Something to wait for: `count` goes up whenever a submission of one of some tasks is over.
 
-    The tasks are idle when it is made; one of them tells the signal made last only.
+    The tasks are idle when it is made; one of them notifies the signal made last only.
     """
 
     def __init__(self, tasks: Sequence[Task]) -> None:
@@ -256,7 +256,7 @@ class Signal:
 
     @property
     def count(self) -> int:
-        """How often it has happened so far, modulo 2**32."""
+        """How often it was notified so far, modulo 2**32."""
         return self._count[0]
 
     def wait(self, count: int, in_flight: object = (), timeout: float | None = None) -> None:
@@ -270,11 +270,11 @@ class Signal:
 
     def wake(self) -> None:
         """Makes the count go up."""
-        happen((self._memory,))
+        notify_all((self._memory,))
 
 
-def happen(signals: Sequence[np.ndarray]) -> None:
-    """Lets signals happen, given their memory."""
+def notify_all(signals: Sequence[np.ndarray]) -> None:
+    """Notifies those who wait for signals, given their memory."""
     for memory in signals:
         notifier()(memory.ctypes.data, 0, 0)
 

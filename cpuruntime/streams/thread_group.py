@@ -16,7 +16,6 @@ from cpuruntime.streams.job import COMPLETED, ELAPSED, Control, Job
 from cpuruntime.streams.memory import aligned_bytes, holding_the_gil, lead, notifier
 from cpuruntime.streams.native import runner
 from cpuruntime.streams.priorities import MEDIUM, TABLE
-from cpuruntime.streams.time_slices import OF_LEVEL, take_turns_of
 
 log = logging.getLogger("cpuruntime")
 
@@ -157,6 +156,5 @@ def _work(
     memory: _Memory, index: int, threads: int, place: tuple[str, int | None, frozenset[int]], ready: SimpleQueue[str]
 ) -> None:
     """A worker's life; it refers to the group's memory, not to the group, so that the group can be dropped."""
-    take_turns_of(OF_LEVEL[int(memory.group["level"][0])])
     ready.put(enter_stream(*place))
     runner.work.entry(memory.address, index, threads)

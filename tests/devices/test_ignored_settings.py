@@ -42,17 +42,9 @@ def test_a_percentile_with_a_target_and_none_at_all(config: dict[str, Any]) -> N
         ("HIGH", "models of lower priority wait for it between their steps"),
     ],
 )
-@pytest.mark.parametrize(
-    ("privileged", "steps"), [(True, "as well"), (False, "only with CAP_SYS_NICE, which the process lacks")]
-)
-def test_priorities_with_and_without_the_privilege(
-    monkeypatch: pytest.MonkeyPatch, priority: str, meaning: str, privileged: bool, steps: str
-) -> None:
-    monkeypatch.setattr(ignored.priorities, "can_step_back", lambda: privileged)
+def test_what_a_priority_means(priority: str, meaning: str) -> None:
     (found,) = about("MODEL_PRIORITY", ignored.sentences(settings(MODEL_PRIORITY=priority), True))
-    assert found == (
-        f"MODEL_PRIORITY is {priority}: {meaning}, where they share cores; steps in progress step back {steps}"
-    )
+    assert found == f"MODEL_PRIORITY is {priority}: {meaning}, where they share cores"
 
 
 @pytest.mark.parametrize("config", [{}, {"MODEL_PRIORITY": "HIGH"}, {"NUM_STREAMS": 0}, {"LATENCY_TARGET_MS": 10_000}])

@@ -217,24 +217,6 @@ def test_a_failed_start_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
             raise RuntimeError("can't start new thread")
         real(self)
 
-    priorities.can_step_back()
     monkeypatch.setattr(threading.Thread, "start", start)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         create_executor(3, 1, pin=False, level=LOW)
-
-
-@pytest.mark.skipif(not priorities.can_step_back(), reason="needs the privilege to undo it")
-def test_threads_step_back_in_native_code_only() -> None:
-    """Once something has claimed processors, what runs steps back; a thread in the interpreter never has."""
-    low, high = Busy(LOW, pin=False), Busy(HIGH)
-    high.start().end()
-    low.start()
-    leader = low.executor.streams[0].leader  # type: ignore[attr-defined]
-    assert leader is not None
-    until(lambda: os.sched_getscheduler(leader.native_id) == os.SCHED_IDLE)
-    low.executor.cancel(low.task)
-    assert low.task.wait(30)
-    until(lambda: os.sched_getscheduler(leader.native_id) == os.SCHED_OTHER)
-    low.executor.run(Run(Neighbours(8, 3).job))
-    assert os.sched_getscheduler(0) == os.SCHED_OTHER
-    low.executor.stop()

@@ -28,6 +28,7 @@ from support.stream_tasks import (
 
 from cpuruntime.errors import CancelledError, Error, InvalidArgumentError
 from cpuruntime.host.topology import Topology
+from cpuruntime.streams import handover
 from cpuruntime.streams.executor import StreamExecutor, create_executor
 from cpuruntime.streams.inline import InlineExecutor
 from cpuruntime.streams.job import Job
@@ -231,10 +232,10 @@ class TestLoans:
                 assert core.lend(task)
                 assert not core.lend(first)
             assert stream_of(task) is stream
-            core.give_back(stream, first)
+            handover.give_back(stream, first, core)
             assert stream.lent is (None if task is first else second)
-            core.give_back(stream, task)
-            core.give_back(stream, task)
+            handover.give_back(stream, task, core)
+            handover.give_back(stream, task, core)
             assert core.idle == [stream]
             assert stream.lent is None
 

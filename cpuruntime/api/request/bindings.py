@@ -29,14 +29,14 @@ class InferenceRun(Completion):
     Attributes:
         started: when it did, on the clock of perf_counter_ns.
         returned: when its callback had returned, 0 if there was none.
-        queued: whether the device has it.
-        polled: whether the device notifies nothing of its end, so that a look takes note of it (`Bindings.is_busy`).
+        notified: whether the device notifies the request of its end.
+        polled: whether the device has it and does not, so that a look takes note of its end (`Bindings.is_busy`).
         hook: what is called at its end.
         thread: the thread in which the callback runs.
     """
 
     started = returned = 0
-    queued = polled = False
+    notified = polled = False
     hook: Hook | None = None
     thread = 0
 
@@ -102,7 +102,7 @@ class Bindings:
         run = self.running.get(RUN)
         if run is None:
             return False
-        if not (run.queued and run.polled and self._device.is_over):
+        if not run.polled or not self._device.is_over:
             return True
         self.settle(run)
         return False

@@ -1,7 +1,7 @@
 """Threads that call back: how one listens, another takes over when a callback takes long, and the others sleep.
 
-The listener is told of what lands, and calls. An idle thread stands by: one of them, the guard, looks every GRACE
-whether the same callback is still going on, and sleeps while there are none. Nothing here touches the interpreter.
+The listener is notified of the end of tasks, and calls. An idle thread stands by: one of them, the guard, looks every
+GRACE whether the same callback still runs, and sleeps while there are none. Nothing here touches the interpreter.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ system = lazy("cpuruntime.streams.native.system")
 GRACE = 500_000  # nanoseconds
 
 # The words of an executor's callers, zeroed.
-LANDINGS = 0  # a SIGNAL to the listener
+ENDS = 0  # a SIGNAL to the listener
 CALLS = LINE  # a SIGNAL to one idle thread: a callback begins, or there is something to take
 BUSY = 2 * LINE  # int32, whether the listener is in a callback
 BEGUN = 2 * LINE + 4  # int32, callbacks begun by listeners
@@ -26,7 +26,7 @@ WORDS_BYTES = 4 * LINE
 
 @inline
 def wake_one(signal):
-    """Lets a signal happen for one of those who wait."""
+    """Notifies one of those who wait."""
     system.fetch_add(signal, 1)
     if system.load(signal + SLEEPERS) > 0:
         system.syscall(system.FUTEX, signal, system.FUTEX_WAKE_PRIVATE, 1, 0)
@@ -44,7 +44,7 @@ def begin_call(words, unused, unused_too):
 
 @kernel(SIGNAL)
 def offer(words, dismiss, unused):
-    """Has an idle thread become the listener, or with `dismiss` all of them return, now and later."""
+    """Makes an idle thread the listener; with `dismiss` ends all of them, now and later."""
     address = system.address_of(words)
     if dismiss:
         system.store(address + DISMISSED, 1)

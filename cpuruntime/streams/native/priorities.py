@@ -4,34 +4,26 @@ The table, one for the process, has a LINE for each processor. A claim of level 
 its processors, for each lower level m; work of level m gives way where `above[m]` of a processor it uses is not 0.
 Claims are made only while there are models of a lower level, as `live` tells.
 
-A step in progress cannot give way. So that it delays others less, threads that lately had to give way run steps under
-the system's policy SCHED_IDLE where that can be undone: others take the processor from them at once.
+A step in progress is not preempted.
 """
 
 from __future__ import annotations
 
 from cpuruntime.compiler.kernel import inline, lazy, record
-from cpuruntime.streams.native.signals import LINE, happen
+from cpuruntime.streams.native.signals import LINE, notify_all
 
 system = lazy("cpuruntime.streams.native.system")
 simd = lazy("cpuruntime.compiler.simd")
 
 LEVELS = 3
-CLAIMS = record(
-    count="i4", sleepers="i4", value="i8", above=f"{LEVELS}i4",
-    live=f"{LEVELS}i4", seen=f"{LEVELS}i8", zero="i4", may_step_back="i4",
-)  # fmt: skip
-"""A line of the table: a SIGNAL, which happens when a claim ends, and the claims on a processor.
+CLAIMS = record(count="i4", sleepers="i4", value="i8", above=f"{LEVELS}i4", live=f"{LEVELS}i4")
+"""A line of the table: a SIGNAL, notified when a claim ends, and the claims on a processor.
 
-Line ALL is the sum of all lines, and has `live`, the models of each level; `seen`, the clock (ns) at the latest claim
-above a level; `zero`; and whether threads may step back, since the process is allowed to undo that. Line ANYWHERE is
-for claims of threads that are not pinned, which may run on any processor; the line of processor n is FIRST + n.
+Line ALL is the sum of all lines, and has `live`, the models of each level. Line ANYWHERE is for claims of threads that
+are not pinned, which may run on any processor; the line of processor n is FIRST + n.
 """
 
-ABOVE, LIVE, SEEN, ZERO, MAY_STEP_BACK = (
-    CLAIMS.fields[name][1] for name in ("above", "live", "seen", "zero", "may_step_back")
-)
-RECENT = 100_000_000  # nanoseconds from a claim in which another one is expected
+ABOVE, LIVE = (CLAIMS.fields[name][1] for name in ("above", "live"))
 ALL, ANYWHERE, FIRST = 0, LINE, 2 * LINE
 PROCESSORS = 8192
 TABLE_BYTES = FIRST + PROCESSORS * LINE
@@ -89,8 +81,6 @@ def add(line, level, number):
 @inline
 def claim(group):
     """Claims the group's processors."""
-    for lower in range(group.level):
-        simd.store_i64(group.table + SEEN + 8 * lower, system.now())
     add(group.table + ALL, group.level, 1)
     if group.owned == 0:
         add(group.table + ANYWHERE, group.level, 1)
@@ -101,7 +91,7 @@ def claim(group):
 @inline
 def end_claim(line, level):
     add(line, level, -1)
-    happen(line)
+    notify_all(line)
 
 
 @inline
@@ -112,32 +102,3 @@ def release(group):
         end_claim(group.table + ANYWHERE, group.level)
     for i in range(group.owned):
         end_claim(line_of(group.table, simd.load_i64(group.owns + 8 * i)), group.level)
-
-
-@inline
-def is_expected(group):
-    """Whether the group may have to give way any moment, since it had to lately."""
-    if group.level == LEVELS - 1 or not system.load(group.table + MAY_STEP_BACK):
-        return False
-    seen = simd.load_i64(group.table + SEEN + 8 * group.level)
-    return seen != 0 and system.now() - seen < RECENT
-
-
-@inline
-def keep_place(group, behind):
-    """Puts the calling thread behind all others of the system while a claim is expected, and back in its place then.
-
-    Takes and returns whether it is behind; a thread that the user gave another policy is left alone.
-    """
-    expected = is_expected(group)
-    if expected and not behind and system.syscall(system.SCHED_GETSCHEDULER, 0, 0, 0, 0) == system.SCHED_OTHER:
-        return system.syscall(system.SCHED_SETSCHEDULER, 0, system.SCHED_IDLE, group.table + ZERO, 0) == 0
-    if behind and not expected:
-        step_up(group)
-        return False
-    return behind
-
-
-@inline
-def step_up(group):
-    system.syscall(system.SCHED_SETSCHEDULER, 0, system.SCHED_OTHER, group.table + ZERO, 0)

@@ -23,20 +23,12 @@ from __future__ import annotations
 import numpy as np
 
 from cpuruntime.compiler.kernel import inline, kernel, lazy, record
-from cpuruntime.streams.native.priorities import (
-    claim,
-    claimed_line,
-    has_lower,
-    is_claimed,
-    keep_place,
-    release,
-    step_up,
-)
+from cpuruntime.streams.native.priorities import claim, claimed_line, has_lower, is_claimed, release
 from cpuruntime.streams.native.signals import (
     LINE,
     VALUE,
-    happen,
     linger_while,
+    notify_all,
     sleep,
     sleep_while,
     spin_while,
@@ -143,7 +135,7 @@ def barrier(group):
     passed = system.load(signal)
     if system.fetch_add(group.words + ARRIVED, 1) == group.threads - 1:
         system.store(group.words + ARRIVED, 0)
-        happen(signal)
+        notify_all(signal)
     else:
         parked = group.words + PARKED
         if spin_while(signal, passed, group.spin, parked):
@@ -156,7 +148,7 @@ def barrier(group):
 def wait_for_job(group, signal, count):
     """Waits for a group's next job.
 
-    A thread that offers its core to one that has stepped back does not get it back soon, a sleeper does when it wakes.
+    A thread that yields its core to work of a lower priority may wait a time slice; a sleeper preempts that work.
     """
     if has_lower(group):
         posted = spin_while(signal, count, group.linger, group.words + PARKED)
@@ -225,9 +217,7 @@ def share_of(group, job, thread, passed):
     """A worker's part of a job; takes and returns the number of barriers passed."""
     step = simd.load_i64(job + PROGRAM)
     end = step + STEP_BYTES * simd.load_i64(job + SHARED)
-    behind = False
     while step < end:
-        behind = keep_place(group, behind)
         alone = is_alone(step)
         if not alone:
             system.call(simd.load_i64(step), simd.load_i64(step + 8), thread, group.threads)
@@ -237,8 +227,6 @@ def share_of(group, job, thread, passed):
             if simd.load_i64(over_at(group, passed)) == passed:
                 break
         step += STEP_BYTES
-    if behind:
-        step_up(group)
     return passed
 
 
@@ -264,10 +252,7 @@ def leaders_share(group, job, control, polite):
     passed = simd.load_i64(group.words + PASSED)
     if timing:
         simd.store_i64(timing, system.now())
-    behind = False
     for i in range(steps):
-        if polite:
-            behind = keep_place(group, behind)
         step = program + STEP_BYTES * i
         alone = is_alone(step)
         run_step(step, alone, group.threads)
@@ -284,8 +269,6 @@ def leaders_share(group, job, control, polite):
         if ends_here:
             steps = i + 1
             break
-    if behind:
-        step_up(group)
     simd.store_i64(group.words + PASSED, passed)
     return steps
 
@@ -320,7 +303,7 @@ def run_whole(group, job, control, asked):
     """Runs a job; returns the number of steps completed."""
     if group.threads > 1 and simd.load_i64(job + SHARED):
         simd.store_i64(group.words + POSTED + VALUE, job)
-        happen(group.words + POSTED)
+        notify_all(group.words + POSTED)
     pinned = 0
     if asked & PIN and not stays_put(group, job):
         pinned = pin_caller(group)
@@ -364,11 +347,11 @@ def lead(group, job, asked):
 
 
 @kernel(GROUP)
-def summon(group, job, unused):
-    """Rings for the leader to run a job; it claims the group's processors already now."""
+def ring(group, job, unused):
+    """Rings the bell with a job for the leader; claims the group's processors already now."""
     ensure_claim(group)
     simd.store_i64(group.words + BELL + VALUE, job)
-    happen(group.words + BELL)
+    notify_all(group.words + BELL)
 
 
 @kernel(GROUP)
@@ -391,12 +374,12 @@ def complete(task):
     """Notifies of the end of a task."""
     also = simd.load_i64(task + ALSO)
     pool = simd.load_i64(task + POOL)
-    happen(task)
+    notify_all(task)
     if also:
-        happen(also)
+        notify_all(also)
     # A thread that sets `notifies` looks at the count afterwards, so at least one of the two sees the other.
     if system.load(task + NOTIFIES) and pool:
-        happen(pool)
+        notify_all(pool)
 
 
 @kernel(GROUP)

@@ -8,7 +8,7 @@ simd = lazy("cpuruntime.compiler.simd")
 system = lazy("cpuruntime.streams.native.system")
 
 SIGNAL = record(count="i4", sleepers="i4", value="i8")
-"""Something to wait for: `count` changes when it happens, `value` comes with it, `sleepers` wait in the kernel.
+"""Something to wait for: `count` changes when it is notified, `value` comes with it, `sleepers` wait in the kernel.
 
 It has a cache line to itself wherever it lies.
 """
@@ -20,8 +20,8 @@ LINE = 128
 
 
 @inline
-def happen(signal):
-    """Lets a signal happen; what was written before is visible to those who waited."""
+def notify_all(signal):
+    """Notifies all who wait; what was written before is visible to them."""
     system.fetch_add(signal, 1)
     if system.load(signal + SLEEPERS) > 0:
         system.syscall(system.FUTEX, signal, system.FUTEX_WAKE_PRIVATE, system.EVERY_SLEEPER, 0)
@@ -31,7 +31,7 @@ def happen(signal):
 def sleep(signal, count, timeout):
     """Sleeps until the signal's count is no longer `count`, for at most `timeout` nanoseconds; may wake earlier.
 
-    No wake-up is lost: `happen` changes the count and then reads `sleepers`, a sleeper counts itself there and then
+    No wake-up is lost: `notify_all` changes the count and then reads `sleepers`, a sleeper counts itself there and then
     lets the kernel compare the count, so at least one of the two sees the other.
     """
     system.fetch_add(signal + SLEEPERS, 1)
@@ -89,11 +89,11 @@ def linger_while(signal, count, duration):
 
 @kernel(SIGNAL)
 def notify(signal, value, unused):
-    """Lets a signal happen, with a `value` unless that is 0."""
+    """Notifies all who wait, with a `value` unless that is 0."""
     address = system.address_of(signal)
     if value:
         simd.store_i64(address + VALUE, value)
-    happen(address)
+    notify_all(address)
 
 
 @kernel(SIGNAL)

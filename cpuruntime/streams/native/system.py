@@ -16,12 +16,9 @@ from numba.extending import intrinsic
 from cpuruntime.compiler.simd import I32, I64, call_llvm, pointer
 
 # Linux system call numbers by machine, in the order of the names below.
-_CALLS = {"x86_64": (202, 24, 203, 204, 144, 145, 314), "aarch64": (98, 124, 122, 123, 119, 120, 274)}
+_CALLS = {"x86_64": (202, 24, 203, 204), "aarch64": (98, 124, 122, 123)}
 MACHINE = platform.machine()
-(
-    FUTEX, SCHED_YIELD, SCHED_SETAFFINITY, SCHED_GETAFFINITY, SCHED_SETSCHEDULER, SCHED_GETSCHEDULER, SCHED_SETATTR,
-) = _CALLS.get(MACHINE, (0,) * 7)  # fmt: skip
-SCHED_OTHER, SCHED_IDLE = 0, 5
+FUTEX, SCHED_YIELD, SCHED_SETAFFINITY, SCHED_GETAFFINITY = _CALLS.get(MACHINE, (0,) * 4)
 FUTEX_WAIT_PRIVATE, FUTEX_WAKE_PRIVATE = 128, 129
 EVERY_SLEEPER = 0x7FFFFFFF
 _CLOCK_MONOTONIC = 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 from cpuruntime.hints import AUTO, has_one_stream
 from cpuruntime.properties import Settings
 from cpuruntime.properties.hint import Priority
-from cpuruntime.streams import priorities
 
 _WAITING = {
     Priority.LOW: "it waits for models of higher priority between its steps",
@@ -44,7 +43,5 @@ def sentences(settings: Settings, is_static: bool) -> list[str]:
 
 
 def _priority(priority: Priority) -> str:
-    """Who waits for whom, and whether steps in progress let others run first."""
-    when = "as well" if priorities.can_step_back() else "only with CAP_SYS_NICE, which the process lacks"
-    waiting = f"{_WAITING[priority]}, where they share cores"
-    return f"MODEL_PRIORITY is {priority}: {waiting}; steps in progress step back {when}"
+    """Which models wait for which."""
+    return f"MODEL_PRIORITY is {priority}: {_WAITING[priority]}, where they share cores"
