@@ -61,7 +61,6 @@ class Devices(DeviceHost):
             return str(error)
 
     def devices(self) -> list[str]:
-        """The devices that can be used here, one name an instance."""
         found = []
         for name, reason in self.unavailable().items():
             if reason is None:
@@ -70,7 +69,6 @@ class Devices(DeviceHost):
         return found
 
     def get_property(self, device: str, name: str) -> Any:
-        """A device's value for a property."""
         return self.plugin(device).get_property(name)
 
     def set_property(self, device: str, config: Any) -> None:
@@ -95,23 +93,19 @@ class Devices(DeviceHost):
         self.announce(str(plugin.target))
 
     def query(self, graph: Graph, device: str, config: Mapping[str, Any] | None = None) -> set[str]:
-        """The names of the nodes that a device would run on kernels of its own."""
         plugin = self.usable(device)
         return plugin.query(graph, plugin.settings(config))
 
     def compile(self, graph: Graph, device: str, config: Mapping[str, Any] | None = None) -> DeviceModel:
-        """Compile a graph for a device."""
         plugin = self.usable(device)
         return compile_on(plugin, graph, plugin.settings(config))
 
     def subscribe(self, function: Callable[[str], None]) -> Callable[[], None]:
-        """Have a function called after a device has changed."""
         key = object()
         self._subscribers[key] = function
         return lambda: (self._subscribers.pop(key, None), None)[1]
 
     def announce(self, device: str) -> None:
-        """Call the subscribers."""
         for function in [*self._subscribers.values()]:
             try:
                 function(device)

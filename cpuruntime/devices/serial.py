@@ -58,7 +58,6 @@ class SerialPlugin(Plugin):
         """
 
     def compile(self, graph: Graph, settings: Settings) -> DeviceModel:
-        """Run the passes, prepare the graph, and start the streams."""
         graph = self.optimise(graph)
         return SerialModel(self, graph, settings, self.prepare(graph, settings))
 
@@ -87,7 +86,6 @@ class SerialModel(DeviceModel):
             threading.Thread(target=self.queue.serve, name=name, daemon=True).start()
 
     def create_request(self) -> DeviceRequest:
-        """A new request."""
         self.check_open()
         return SerialRequest(self)
 
@@ -96,7 +94,6 @@ class SerialModel(DeviceModel):
         forks.check(self._generation)
 
     def explain(self, measure: bool = False) -> Explanation:
-        """A row for each node; none is timed."""
         rows = [
             Row(tuple(node.origins), node.op_type, self.plugin.kernel, "plain", fallback=self.plugin.fallback)
             for node in self.graph.nodes
@@ -112,7 +109,6 @@ class SerialModel(DeviceModel):
 
 
 def _streams(settings: Settings) -> tuple[int, str]:
-    """The number of streams, and the reason for it."""
     if settings.get("NUM_STREAMS", -1) >= 0:
         return settings["NUM_STREAMS"], "as NUM_STREAMS says"
     if settings.get("NUM_STREAMS") != -1 and settings.value("PERFORMANCE_HINT") == "LATENCY":
@@ -249,7 +245,6 @@ class SerialRequest(DeviceRequest):
                 self.input_array(index, tuple(info.partial_shape.to_shape()))
 
     def input_array(self, index: int, shape: tuple[int, ...]) -> np.ndarray:
-        """Memory of the request's own for an input, bound."""
         own = self._own[index]
         if own is None or own.shape != shape:
             own = self._own[index] = aligned_zeros(shape, self.model.inputs[index].element_type.to_dtype())
@@ -257,15 +252,12 @@ class SerialRequest(DeviceRequest):
         return own
 
     def set_input(self, index: int, array: np.ndarray) -> None:
-        """Bind the user's memory to an input."""
         self._inputs[index] = array
 
     def output_array(self, index: int) -> np.ndarray:
-        """The memory bound to an output."""
         return self._outputs[index]
 
     def set_output(self, index: int, array: np.ndarray) -> None:
-        """Bind the user's memory to an output."""
         self._outputs[index] = array
 
     def run(self) -> None:
@@ -280,7 +272,6 @@ class SerialRequest(DeviceRequest):
             raise inference.error
 
     def start(self, terms: Terms = TERMS) -> None:
-        """Queue one inference."""
         self._inference = _NONE
         self.model.check_open()
         self.model.check_threads()
@@ -293,15 +284,12 @@ class SerialRequest(DeviceRequest):
 
     @property
     def is_over(self) -> bool:
-        """Whether the inference started last is over."""
         return self._inference.is_over
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the inference started last."""
         return self._inference.wait(timeout)
 
     def result(self) -> tuple[BaseException | None, int]:
-        """The error of the inference, and when it ended."""
         return self._inference.error, self._inference.ended
 
     def notify(self, function: Callable[[], None]) -> None:
@@ -326,12 +314,10 @@ class SerialRequest(DeviceRequest):
         return True
 
     def moments(self) -> tuple[int, int, int]:
-        """When the last inference was taken from the queue, began and ended."""
         began = self._inference.began if isinstance(self._inference, _Inference) else 0
         return began, began, self._inference.ended
 
     def profiling(self) -> list[ProfilingInfo]:
-        """A row for each node."""
         rows = []
         for node, duration in zip(self.model.graph.nodes, self.times):
             status = ProfilingInfo.NOT_RUN if duration is None else ProfilingInfo.EXECUTED
@@ -340,7 +326,6 @@ class SerialRequest(DeviceRequest):
         return rows
 
     def compute(self, inference: _Inference) -> None:
-        """Compute the outputs from the bound inputs."""
         inputs = []
         for info, array in zip(self.model.inputs, self._inputs):
             if array is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cpuruntime.hints.plan import counted
 from cpuruntime.host.topology import Topology
@@ -24,6 +24,10 @@ class NodeCores:
     def count(self, *types: str) -> int:
         """How many there are of these types, or of all."""
         return sum(len(self.cpus[type]) for type in types or TYPES)
+
+    def only(self, *types: str) -> NodeCores:
+        """Those of these types."""
+        return replace(self, cpus={type: self.cpus[type] if type in types else () for type in TYPES})
 
 
 @dataclass(frozen=True)
@@ -66,17 +70,17 @@ def candidates(settings: Settings, topology: Topology, is_latency: bool) -> Cand
     hyper_threading = siblings > 0
     if siblings:
         asked = settings.get("ENABLE_HYPER_THREADING")
-        many = len(rows) > 1
-        hyper_threading = asked if asked is not None else not is_latency and not many
         if asked is not None:
-            why = f"ENABLE_HYPER_THREADING is {'YES' if asked else 'NO'}"
+            hyper_threading, why = asked, f"ENABLE_HYPER_THREADING is {'YES' if asked else 'NO'}"
         elif is_latency:
-            why = "two threads on a core slow each other's inference down"
+            hyper_threading, why = False, "two threads on a core slow each other's inference down"
+        elif len(rows) > 1:
+            hyper_threading, why = False, "there are cores on several NUMA nodes"
         else:
-            why = "there are cores on several NUMA nodes" if many else "throughput may gain from them"
+            why = "throughput may gain from them"
         reasons.append(f"{siblings} siblings of cores are {'used' if hyper_threading else 'left out'}: {why}")
     if not hyper_threading:
-        rows = [NodeCores(row.node, row.socket, {**row.cpus, HT: ()}) for row in rows]
+        rows = [row.only(P, E) for row in rows]
     rows = [row for row in rows if row.count()]
     left = sum(row.count() for row in rows)
     usable = min(left, topology.quota or left)
@@ -108,7 +112,7 @@ def _of_type(rows: list[NodeCores], core_type: str, reasons: list[str]) -> tuple
         reasons.append(f"SCHEDULING_CORE_TYPE is {core_type}, and there is no such core: any core is used")
         return rows, "ANY_CORE"
     reasons.append(f"only {types[0]} cores are used: SCHEDULING_CORE_TYPE is {core_type}")
-    return [NodeCores(r.node, r.socket, {t: r.cpus[t] if t in types else () for t in TYPES}) for r in rows], core_type
+    return [row.only(*types) for row in rows], core_type
 
 
 def _described(rows: Sequence[NodeCores]) -> str:

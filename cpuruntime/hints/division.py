@@ -155,5 +155,3 @@ def _fitting(found: Candidates, streams: int, threads: int) -> int:
 def _capacity(found: Candidates, threads: int) -> int:
     """How many streams of `threads` threads fit on cores of one type."""
     return sum(found.count(type) // threads for type in TYPES)
-
-

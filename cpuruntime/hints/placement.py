@@ -30,13 +30,15 @@ class _Bin:
 def fill(rows: Sequence[NodeCores], threads: int, types: Iterable[str] = TYPES) -> PlannedStream:
     """One stream of up to `threads` threads on cores of `types`: socket by socket, there type by type."""
     bins = _bins(rows, types)
-    return _stream(_gather([one for socket in _sockets(rows) for one in bins if one.socket == socket], threads))
+    return PlannedStream.of(
+        _gather([one for socket in _sockets(rows) for one in bins if one.socket == socket], threads)
+    )
 
 
 def fill_evenly(rows: Sequence[NodeCores], most: int) -> PlannedStream:
     """One stream with up to `most` P cores of each socket."""
     sockets = [[row for row in rows if row.socket == socket] for socket in _sockets(rows)]
-    return _stream([part for own in sockets for part in _gather(_bins(own, (P,)), most)])
+    return PlannedStream.of([part for own in sockets for part in _gather(_bins(own, (P,)), most)])
 
 
 def fill_streams(rows: Sequence[NodeCores], streams: int, threads: Mapping[str, int], most: int) -> list[PlannedStream]:
@@ -55,14 +57,14 @@ def fill_streams(rows: Sequence[NodeCores], streams: int, threads: Mapping[str, 
 
     for one in bins:
         while 0 < due(threads[one.type]) <= len(one.cpus):
-            placed.append(_stream([one.take(due(threads[one.type]))]))
+            placed.append(PlannedStream.of([one.take(due(threads[one.type]))]))
     if not placed:
         for socket in _sockets(rows):
             own = [one for one in bins if one.socket == socket]
             if 0 < due(threads[P]) <= sum(len(one.cpus) for one in own):
-                placed.append(_stream(_gather(own, due(threads[P]))))
+                placed.append(PlannedStream.of(_gather(own, due(threads[P]))))
     while parts := _gather(bins, due(threads[P])):
-        stream = _stream(parts)
+        stream = PlannedStream.of(parts)
         placed.append(stream if stream.node >= 0 else PlannedStream(stream.parts, -1, -1))
     return placed
 
@@ -84,8 +86,3 @@ def _gather(bins: Iterable[_Bin], count: int) -> list[CoreGroup]:
             parts.append(one.take(count))
             count -= len(parts[-1].cpus)
     return parts
-
-
-def _stream(parts: Sequence[CoreGroup]) -> PlannedStream:
-    nodes, sockets = ({getattr(part, name) for part in parts} for name in ("node", "socket"))
-    return PlannedStream(tuple(parts), *(places.pop() if len(places) == 1 else -1 for places in (nodes, sockets)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -28,6 +29,12 @@ class PlannedStream:
     parts: tuple[CoreGroup, ...]
     node: int
     socket: int
+
+    @classmethod
+    def of(cls, parts: Sequence[CoreGroup]) -> PlannedStream:
+        """The stream of these parts, confined to their node and socket where those are the same."""
+        places = ({part.node for part in parts}, {part.socket for part in parts})
+        return cls(tuple(parts), *(one.pop() if len(one) == 1 else -1 for one in places))
 
     @property
     def cpus(self) -> tuple[int, ...]:

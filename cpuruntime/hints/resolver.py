@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.hints.candidates import Candidates, candidates
 from cpuruntime.hints.division import Division, StreamLimits, exactly, many_streams, one_stream
@@ -40,13 +38,16 @@ def plan_streams(
     if settings.get("NUM_STREAMS") == 0:
         reason = "NUM_STREAMS is 0: each inference runs in the thread that asks for it, which is not pinned"
         return StreamPlan((), False, found.hyper_threading, found.core_type, (reason,))
+    reasons = found.reasons
     if sizes is not None and sizes.streams:
         division = Division(tuple(exactly(found, sizes.streams, sizes.threads)), ())
     else:
-        division = _divide(settings, found, _preference(settings, found, topology, demand or Demand()))
+        preference = _preference(settings, found, topology, demand or Demand())
+        division = divide(settings, found, preference.threads)
+        reasons += (preference.reason,) if preference.reason else ()
     pin, why = _pinning(settings, division)
     measured = (sizes.reason,) if sizes is not None else ()
-    reasons = (*found.reasons, *division.reasons, *measured, why)
+    reasons += (*division.reasons, *measured, why)
     return StreamPlan(division.streams, pin, found.hyper_threading, found.core_type, reasons)
 
 
@@ -77,11 +78,6 @@ def divide(settings: Settings, found: Candidates, prefer: int) -> Division:
     return many_streams(found, prefer, limits)
 
 
-def _divide(settings: Settings, found: Candidates, preference: Preference) -> Division:
-    division = divide(settings, found, preference.threads)
-    return replace(division, reasons=(preference.reason, *division.reasons)) if preference.reason else division
-
-
 def _preference(settings: Settings, found: Candidates, topology: Topology, demand: Demand) -> Preference:
     if has_one_stream(settings):
         return for_latency(found)
@@ -93,12 +89,9 @@ def _preference(settings: Settings, found: Candidates, topology: Topology, deman
 def _pinning(settings: Settings, division: Division) -> tuple[bool, str]:
     asked = settings.get("ENABLE_CPU_PINNING")
     if asked is not None:
-        return asked, f"threads are {'pinned' if asked else 'not pinned'}: ENABLE_CPU_PINNING is {_yes(asked)}"
+        yes, pinned = ("YES", "pinned") if asked else ("NO", "not pinned")
+        return asked, f"threads are {pinned}: ENABLE_CPU_PINNING is {yes}"
     mixed = [stream for stream in division.streams if {"P", "E"} <= set(stream.type.split("+"))]
     if len(division.streams) == 1 and mixed and not settings.value("ENABLE_CPU_RESERVATION"):
         return False, "threads are not pinned: the system moves those of a stream between P and E cores better"
     return True, f"{counted(sum(map(len, (s.cpus for s in division.streams))), 'thread')} pinned, each to a processor"
-
-
-def _yes(value: bool) -> str:
-    return "YES" if value else "NO"

@@ -111,9 +111,7 @@ def assign(
     return Assignment(tuple(shares), tuple(reasons))
 
 
-def _moves(
-    planned: set[int], taken: set[int], holders: Sequence[Holder], cores: Mapping[int, int]
-) -> Iterator[str]:
+def _moves(planned: set[int], taken: set[int], holders: Sequence[Holder], cores: Mapping[int, int]) -> Iterator[str]:
     left, instead = planned - taken, taken - planned
     if not instead:
         return
@@ -128,9 +126,7 @@ def _moves(
         yield f"{listed(instead)} taken instead of {cpu_list(left)}: their cores have fewer threads of this model"
 
 
-def _shared(
-    taken: set[int], confined: set[int], users: Mapping[int, int], holders: Sequence[Holder]
-) -> Iterator[str]:
+def _shared(taken: set[int], confined: set[int], users: Mapping[int, int], holders: Sequence[Holder]) -> Iterator[str]:
     shared = {cpu for cpu in taken - confined if users[cpu]}
     if shared:
         yield f"{listed(shared)} shared with {who(shared, holders)}: no other allowed processor has fewer threads"

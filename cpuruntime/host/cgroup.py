@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from cpuruntime.host.sysfs import read_text
+
 _COUNT = re.compile("[0-9]{1,18}")
 """Microseconds; 2**63 and more is not what Linux writes."""
 
@@ -29,26 +31,19 @@ def cpu_quota(root: Path = Path("/")) -> Quota | None:
     The smallest quota on the way from the process's group to the top, in either version of control groups. `root`
     stands for the file system's root; what cannot be read, or is not as Linux writes it, limits nothing.
     """
-    groups = list(_groups(root))
-    quotas = [quota for mount, group in groups for level in _levels(mount, group) if (quota := _quota(level))]
-    return min(quotas, key=lambda quota: quota.cpus, default=None)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except (OSError, ValueError):
-        return ""
+    groups = _groups(root)
+    levels = [level for mount, group in groups for level in (group, *group.parents) if level.is_relative_to(mount)]
+    return min(filter(None, map(_quota, levels)), key=lambda quota: quota.cpus, default=None)
 
 
 def _groups(root: Path) -> Iterator[tuple[Path, Path]]:
     """(mount point, folder of this process's group below it) of every hierarchy that may limit CPU time."""
     paths = {}
-    for line in _read(root / "proc/self/cgroup").splitlines():
+    for line in read_text(root / "proc/self/cgroup").splitlines():
         fields = line.split(":", 2)
         if len(fields) == 3 and (not fields[1] or "cpu" in fields[1].split(",")):
             paths[fields[1] == ""] = PurePosixPath(fields[2])
-    for line in _read(root / "proc/self/mountinfo").splitlines():
+    for line in read_text(root / "proc/self/mountinfo").splitlines():
         place, _, kind = line.partition(" - ")
         places, kinds = place.split(), kind.split()
         if len(places) < 5 or len(kinds) < 2:
@@ -72,18 +67,11 @@ def _below(path: PurePosixPath, mounted_root: PurePosixPath) -> PurePosixPath:
     return path.relative_to(mounted_root)
 
 
-def _levels(mount: Path, group: Path) -> Iterator[Path]:
-    yield group
-    while group != mount:
-        group = group.parent
-        yield group
-
-
 def _quota(folder: Path) -> Quota | None:
     """The quota that one level sets."""
-    words = _read(folder / "cpu.max").split() or [
-        *_read(folder / "cpu.cfs_quota_us").split(),
-        *_read(folder / "cpu.cfs_period_us").split(),
+    words = read_text(folder / "cpu.max").split() or [
+        *read_text(folder / "cpu.cfs_quota_us").split(),
+        *read_text(folder / "cpu.cfs_period_us").split(),
     ]
     if len(words) != 2 or not all(_COUNT.fullmatch(word) for word in words):
         return None

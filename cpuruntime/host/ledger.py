@@ -22,13 +22,14 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from cpuruntime.errors import DeviceUnavailableError
 from cpuruntime.host import forks
 from cpuruntime.host.assignment import Assignment, Holder, ProcessorRequest, assign
 from cpuruntime.host.cgroup import Quota
+from cpuruntime.host.sysfs import read_text
 
 PATIENCE = 2.0
 """Seconds to wait for the folder's lock; a process holds it for well below a millisecond."""
@@ -53,7 +54,7 @@ class Lease:
         self.cpus = assignment.cpus
         self.reasons = assignment.reasons
         self._file = file
-        self._release = weakref.finalize(self, _unlock, file, path)
+        self._release = weakref.finalize(self, _remove, file, path)
 
     @property
     def is_held(self) -> bool:
@@ -82,13 +83,16 @@ class Lease:
             self._file.close()
 
 
-def _unlock(file: io.FileIO | None, path: Path) -> None:
-    if file is None:
-        return
+def _remove(file: io.FileIO | None, path: Path) -> None:
+    if file is not None:
+        with suppress(OSError):
+            path.unlink()
+        _unlock(file)
+
+
+def _unlock(file: io.FileIO) -> None:
+    """Unlock and close: a child that foreign code forked may have the file open, too, so closing is not enough."""
     with suppress(OSError):
-        path.unlink()
-    with suppress(OSError):
-        # Not by closing alone: a child that foreign code forked may have the file open, too.
         fcntl.flock(file, fcntl.LOCK_UN)
     file.close()
 
@@ -171,28 +175,20 @@ class Ledger:
 
         Where the folder cannot be used the snapshot has this process's leases alone.
         """
-        with _lock:
+        with _lock, ExitStack() as stack:
             descriptor = None
-            mutex = None
             problem = ""
             try:
-                try:
-                    descriptor = _open_folder(self.folder)
-                    mutex = open_in(_LOCK, os.O_RDWR | os.O_CREAT, descriptor)
-                    _wait_for(mutex)
-                    holders = list(_read(descriptor))
-                except OSError as error:
-                    problem = f"{self.folder} {error if error.errno is None else f'cannot be used: {error.strerror}'}"
-                if problem:
-                    holders = [lease.holder for lease in list(_leases) if lease.is_held]
-                yield Snapshot(self.folder, None if problem else descriptor, holders, problem)
-            finally:
-                if mutex is not None:
-                    with suppress(OSError):
-                        fcntl.flock(mutex, fcntl.LOCK_UN)
-                    mutex.close()
-                if descriptor is not None:
-                    os.close(descriptor)
+                descriptor = _open_folder(self.folder)
+                stack.callback(os.close, descriptor)
+                mutex = open_in(_LOCK, os.O_RDWR | os.O_CREAT, descriptor)
+                stack.callback(_unlock, mutex)
+                _wait_for(mutex)
+                holders = list(_read(descriptor))
+            except OSError as error:
+                problem = f"{self.folder} {error if error.errno is None else f'cannot be used: {error.strerror}'}"
+                descriptor, holders = None, [lease.holder for lease in list(_leases) if lease.is_held]
+            yield Snapshot(self.folder, descriptor, holders, problem)
 
     def holders(self) -> list[Holder]:
         """All leases at this moment, by process."""
@@ -220,19 +216,15 @@ def _open_folder(path: Path) -> int:
     except OSError as error:
         raise OSError(f"cannot be used as a folder: {error.strerror}") from None
     facts = os.fstat(descriptor)
-    problem = ""
+    if facts.st_uid == os.geteuid() and not facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return descriptor
+    os.close(descriptor)
     if facts.st_uid != os.geteuid():
-        problem = f"belongs to user {facts.st_uid}, not to {os.geteuid()}"
-    elif facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        problem = "can be written by other users"
-    if problem:
-        os.close(descriptor)
-        raise OSError(problem)
-    return descriptor
+        raise OSError(f"belongs to user {facts.st_uid}, not to {os.geteuid()}")
+    raise OSError("can be written by other users")
 
 
 def _write(holder: Holder, folder: int) -> io.FileIO:
-    """The locked file of a lease."""
     file = open_in(holder.key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, folder)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -279,10 +271,7 @@ def _read(folder: int) -> Iterator[Holder]:
 
 def _machine() -> str:
     """The identity of the running kernel; under one kernel processors have the same numbers everywhere."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
-    except OSError:
-        return "unknown"
+    return read_text(Path("/proc/sys/kernel/random/boot_id")).replace("-", "") or "unknown"
 
 
 _lock = threading.RLock()

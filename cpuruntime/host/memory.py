@@ -42,17 +42,18 @@ def check_fits(size: int, what: str) -> None:
 def allocate(size: int) -> np.ndarray:
     """`size` zeroed bytes, aligned; from 2 MiB on in whole huge pages where the system gives them. OutOfMemoryError."""
     if size < HUGE_PAGE:
-        raw = np.zeros(size + ALIGNMENT, np.uint8)
-        start = -raw.ctypes.data % ALIGNMENT
-        return raw[start : start + size]
+        return _aligned(np.zeros(size + ALIGNMENT, np.uint8), size, ALIGNMENT)
     check_fits(size, "the model's values or weights")
     try:
         pages = mmap.mmap(-1, size + 2 * HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except OSError as error:
         raise OutOfMemoryError(f"the system refuses {size / 2**30:.1f} GiB of memory: {error.strerror}.") from error
     pages.madvise(mmap.MADV_HUGEPAGE)
-    raw = np.frombuffer(pages, np.uint8)
-    start = -raw.ctypes.data % HUGE_PAGE
+    return _aligned(np.frombuffer(pages, np.uint8), size, HUGE_PAGE)
+
+
+def _aligned(raw: np.ndarray, size: int, alignment: int) -> np.ndarray:
+    start = -raw.ctypes.data % alignment
     return raw[start : start + size]
 
 
@@ -62,10 +63,8 @@ def aligned_zeros(shape: Iterable[int], dtype: np.dtype) -> np.ndarray:
     Raises OutOfMemoryError for more than the machine has.
     """
     shape = tuple(shape)
-    check_fits(prod(shape) * dtype.itemsize, f"the elements of a tensor of shape {list(shape)}")
+    size = prod(shape) * dtype.itemsize
+    check_fits(size, f"the elements of a tensor of shape {list(shape)}")
     if dtype.hasobject:
         return np.full(shape, "", dtype)
-    size = prod(shape) * dtype.itemsize
-    raw = np.zeros(size + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + size].view(dtype).reshape(shape)
+    return _aligned(np.zeros(size + ALIGNMENT, np.uint8), size, ALIGNMENT).view(dtype).reshape(shape)

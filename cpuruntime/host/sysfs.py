@@ -6,6 +6,7 @@ own, one socket, one node, one core type, no known cache.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Collection
 from pathlib import Path
 
@@ -18,15 +19,30 @@ spread of equal cores (favoured ones clock up to a tenth higher) and that of dif
 _CPUS = "sys/devices/system/cpu"
 
 
+def read_text(path: Path) -> str:
+    """The text of a file of the system; empty where it cannot be read."""
+    try:
+        return path.read_text().strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def processor_name() -> str:
+    """The name in /proc/cpuinfo, or else the architecture's."""
+    lines = read_text(Path("/proc/cpuinfo")).splitlines()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
 def read_cpus(root: Path, allowed: Collection[int]) -> tuple[Cpu, ...]:
     """The processors in `allowed`, in order."""
-    nodes = _nodes(root)
-    types = _core_types(root, allowed)
-    return tuple(
-        Cpu(i, _core(root, i), nodes.get(i, 0), max(0, _number(root / f"{_CPUS}/cpu{i}/topology/physical_package_id")),
-            types.get(i, "P"))
-        for i in sorted(allowed)
-    )  # fmt: skip
+    nodes, types, cpus = _nodes(root), _core_types(root, allowed), []
+    for index in sorted(allowed):
+        folder = root / f"{_CPUS}/cpu{index}/topology"
+        core = min(_cpu_list(folder / "thread_siblings_list"), default=index)
+        socket = max(0, _number(folder / "physical_package_id"))
+        cpus.append(Cpu(index, core, nodes.get(index, 0), socket, types.get(index, "P")))
+    return tuple(cpus)
 
 
 def read_caches(root: Path, allowed: Collection[int]) -> tuple[Cache, ...]:
@@ -34,8 +50,8 @@ def read_caches(root: Path, allowed: Collection[int]) -> tuple[Cache, ...]:
     found: dict[tuple[int, tuple[int, ...]], Cache] = {}
     for cpu in sorted(allowed):
         for folder in sorted((root / f"{_CPUS}/cpu{cpu}/cache").glob("index[0-9]*")):
-            level, size = _number(folder / "level"), _size(_text(folder / "size"))
-            if level < 1 or size < 1 or _text(folder / "type") == "Instruction":
+            level, size = _number(folder / "level"), _size(read_text(folder / "size"))
+            if level < 1 or size < 1 or read_text(folder / "type") == "Instruction":
                 continue
             cpus = tuple(sorted(set(_cpu_list(folder / "shared_cpu_list")) & set(allowed))) or (cpu,)
             found[level, cpus] = Cache(level, size, cpus)
@@ -44,21 +60,14 @@ def read_caches(root: Path, allowed: Collection[int]) -> tuple[Cache, ...]:
 
 def caller_node(cpus: Collection[Cpu], root: Path) -> int:
     """The NUMA node of the processor that the calling thread runs on at the moment; the first one's when unknown."""
-    fields = _text(root / "proc/thread-self/stat").rpartition(")")[2].split()
+    fields = read_text(root / "proc/thread-self/stat").rpartition(")")[2].split()
     current = int(fields[36]) if len(fields) > 36 and fields[36].isdigit() else -1
     return next((cpu.node for cpu in cpus if cpu.index == current), min((cpu.node for cpu in cpus), default=0))
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except (OSError, UnicodeDecodeError):
-        return ""
-
-
 def _number(path: Path) -> int:
     """The number in a file; -1 when there is none."""
-    text = _text(path)
+    text = read_text(path)
     return int(text) if text.isdecimal() else -1
 
 
@@ -71,13 +80,9 @@ def _size(text: str) -> int:
 
 def _cpu_list(path: Path) -> list[int]:
     try:
-        return parse_cpu_list(_text(path))
+        return parse_cpu_list(read_text(path))
     except ValueError:
         return []
-
-
-def _core(root: Path, cpu: int) -> int:
-    return min(_cpu_list(root / f"{_CPUS}/cpu{cpu}/topology/thread_siblings_list"), default=cpu)
 
 
 def _nodes(root: Path) -> dict[int, int]:

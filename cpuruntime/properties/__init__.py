@@ -40,20 +40,16 @@ available_devices = fact("AVAILABLE_DEVICES", "list of str", Group.DEVICE, "The 
 execution_devices = fact("EXECUTION_DEVICES", "list of str", Group.MODEL, "The devices that inference runs on.")
 model_name = fact("NETWORK_NAME", "str", Group.MODEL, "The compiled model's name.")
 optimal_number_of_infer_requests = fact(
-    "OPTIMAL_NUMBER_OF_INFER_REQUESTS",
-    "int",
-    Group.MODEL,
+    "OPTIMAL_NUMBER_OF_INFER_REQUESTS", "int", Group.MODEL,
     "How many infer requests in flight keep the compiled model busy.",
-)
+)  # fmt: skip
 range_for_streams = fact(
     "RANGE_FOR_STREAMS", "(int, int)", Group.DEVICE, "The least and the most streams that make sense."
 )
 range_for_async_infer_requests = fact(
-    "RANGE_FOR_ASYNC_INFER_REQUESTS",
-    "(int, int, int)",
-    Group.DEVICE,
+    "RANGE_FOR_ASYNC_INFER_REQUESTS", "(int, int, int)", Group.DEVICE,
     "The least and the most infer requests in flight that make sense, and the step between.",
-)
+)  # fmt: skip
 
 PROPERTIES: dict[str, Property] = {
     str(declaration): declaration
@@ -110,15 +106,12 @@ class Settings(dict[str, Any]):
 
 
 def parse(config: Mapping[Any, Any], known: Mapping[str, Property], owner: str) -> Settings:
-    """The parsed form of a user's configuration.
+    """The parsed form of a user's configuration, values by property or name.
 
-    Args:
-        config: values by property or name.
-        known: all properties.
-        owner: the owner of the properties, for error messages: "device CPU".
+    `known` are all properties, `owner` names their owner in error messages: "device CPU".
 
     Raises:
-        InvalidArgumentError: unknown property, read-only property, or a value that breaks its property's rule.
+        InvalidArgumentError: an unknown or read-only property, or a value that breaks its rule.
         UnsupportedError: a legal value that is not implemented.
     """
     if not isinstance(config, Mapping):

@@ -55,7 +55,6 @@ class Boolean(Values):
     names = ("YES", "NO", "TRUE", "FALSE")
 
     def parse(self, value: Any) -> bool:
-        """Parse a bool or one of the words."""
         if isinstance(value, bool):
             return value
         if isinstance(value, str) and value.upper() in self.names:
@@ -63,7 +62,6 @@ class Boolean(Values):
         raise ValueError(value)
 
     def text(self, value: bool) -> str:
-        """YES or NO."""
         return "YES" if value else "NO"
 
 
@@ -84,7 +82,6 @@ class Integer(Values):
         self.rule = f"an integer >= {minimum} and <= {maximum} in digits 0-9{named and f', or {named}'}"
 
     def parse(self, value: Any) -> int:
-        """Parse an integer (NumPy's too), its decimal text, or a word."""
         if isinstance(value, str):
             number = self.words.get(value.upper())
             number = int(_matched(self._TEXT, value)) if number is None else number
@@ -107,7 +104,6 @@ class Number(Values):
         self.rule = f"a number >= {minimum:.15g} and < {limit:.15g} in digits 0-9"
 
     def parse(self, value: Any) -> float:
-        """Parse a number (NumPy's too) or its text."""
         if isinstance(value, bool) or not (isinstance(value, str) or hasattr(value, "__float__")):
             raise ValueError(value)
         number = float(_matched(self._TEXT, value) if isinstance(value, str) else value)
@@ -116,7 +112,6 @@ class Number(Values):
         return number
 
     def text(self, value: float) -> str:
-        """The shortest digits, "99" and "99.5"."""
         return str(value).removesuffix(".0")
 
 
@@ -136,7 +131,6 @@ class Choice(Values):
         self.rule = "one of " + ", ".join(self.names)
 
     def parse(self, value: Any) -> Word:
-        """Parse a member or its name."""
         if isinstance(value, str) and not isinstance(value, enum.Enum):
             value = value.upper()
         return self.members(value)
@@ -155,7 +149,6 @@ class Choices(Values):
         self.rule = "a set of " + ", ".join(sorted(self.supported))
 
     def parse(self, value: Any) -> frozenset[Word]:
-        """Parse a collection of members or names, or text."""
         if isinstance(value, str):
             value = [name.strip() for name in value.split(",") if name.strip()]
         members = frozenset(self._one.parse(one) for one in value)
@@ -164,7 +157,6 @@ class Choices(Values):
         return members
 
     def text(self, value: Iterable[Word]) -> str:
-        """The names, separated by commas."""
         return ",".join(sorted(map(str, value)))
 
 
@@ -182,7 +174,6 @@ class ElementType(Values):
         self.rule = "one of " + ", ".join(self.supported)
 
     def parse(self, value: Any) -> Type:
-        """Parse a type or its name."""
         name = value.get_type_name() if hasattr(value, "get_type_name") else value
         if not isinstance(name, str):
             raise ValueError(value)
@@ -194,7 +185,6 @@ class ElementType(Values):
         return Type(name)
 
     def text(self, value: Type) -> str:
-        """Its name."""
         return value.get_type_name()
 
 
@@ -245,8 +235,8 @@ class Property(str):
         unset: str = "",
     ) -> Property:
         self = super().__new__(cls, name)
-        self.values, self.default, self.mutability, self.doc, self.unset = values, default, mutability, doc, unset
-        self.group, self.devices, self.keyed = group, devices, keyed
+        self.values, self.default, self.group, self.devices = values, default, group, devices
+        self.keyed, self.mutability, self.doc, self.unset = keyed, mutability, doc, unset
         return self
 
     def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, Any]]:

@@ -34,16 +34,10 @@ calibration_ms = Property(
     doc="Milliseconds for compiling to measure which streams are best for the model; the result is stored. 0: none.",
 )  # fmt: skip
 pinned_cpus = fact(
-    "PINNED_CPUS",
-    "list of lists of int",
-    Group.MODEL,
-    "The processors that each stream's threads are pinned to; empty when they are not.",
-    devices=("CPU",),
-)
+    "PINNED_CPUS", "list of lists of int", Group.MODEL,
+    "The processors that each stream's threads are pinned to; empty when they are not.", ("CPU",),
+)  # fmt: skip
 cpu_holders = fact(
-    "CPU_HOLDERS",
-    "dict of int to list of int",
-    Group.DEVICE,
-    "The processes of this user that have threads pinned to each processor, one for each model.",
-    devices=("CPU",),
-)
+    "CPU_HOLDERS", "dict of int to list of int", Group.DEVICE,
+    "The processes of this user that have threads pinned to each processor, one for each model.", ("CPU",),
+)  # fmt: skip

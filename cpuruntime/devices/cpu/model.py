@@ -25,7 +25,6 @@ class CpuModel(DeviceModel):
     """A graph, its programs, and one executor. Requests of any thread share it."""
 
     def __init__(self, compilation: Compilation, setup: StreamSetup) -> None:
-        """Plan the program and start the streams."""
         settings, plan = compilation.settings, setup.plan
         self.programs = Programs(compilation, plan)
         self._settings = settings
@@ -52,12 +51,10 @@ class CpuModel(DeviceModel):
         }
 
     def create_request(self) -> CpuRequest:
-        """A new request."""
         self.check_open()
         return CpuRequest(self.programs, self.executor)
 
     def explain(self, measure: bool = False) -> Explanation:
-        """The steps of the program used last, and how the streams were chosen."""
         plan = self._setup.plan
         decisions = [f"kernels are compiled for {isa.current().name}", *plan.sentences()]
         decisions += self.executor.unpinned
@@ -86,6 +83,5 @@ class CpuModel(DeviceModel):
         return Explanation("CPU", explain_steps(program, plan.threads, seconds, packed), decisions)
 
     def close(self) -> None:
-        """Let the streams end once the queue is empty."""
         self.closed = True
         self.executor.stop(wait=False)

@@ -18,7 +18,7 @@ from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.graph import Graph
 from cpuruntime.hints import StreamPlan
 from cpuruntime.host.ledger import Ledger
-from cpuruntime.host.processor import processor_name
+from cpuruntime.host.sysfs import processor_name
 from cpuruntime.host.topology import Topology
 from cpuruntime.program.lowerings.catalogue import find_lowering
 from cpuruntime.properties import Settings
@@ -30,13 +30,11 @@ class CpuPlugin(Plugin):
     pipeline = PIPELINE
 
     def unavailable_reason(self) -> str | None:
-        """None where kernels can be compiled for the processor."""
         if platform.system() != "Linux":
             return f"CPU streams need Linux (futex, sched_setaffinity); this is {platform.system()}."
         return None
 
     def fact(self, name: str) -> Any:
-        """The value of a read-only property."""
         if name == "RANGE_FOR_STREAMS":
             return (1, Topology.read().usable)
         if name == "CPU_HOLDERS":
@@ -56,11 +54,9 @@ class CpuPlugin(Plugin):
         return {node.name for node in graph.nodes} - slow
 
     def plan(self, graph: Graph, settings: Settings, topology: Topology | None = None) -> StreamPlan:
-        """The streams of a compilation on a machine, by default this one as it is now. Nothing is measured."""
         return dry_run(Compilation.of(graph, settings, topology), Ledger() if topology is None else None)
 
     def compile(self, graph: Graph, settings: Settings) -> DeviceModel:
-        """Choose the streams, plan the model's program, and start them."""
         compilation = Compilation.of(graph, settings)
         setup = set_up_streams(compilation, calibrate, Ledger())
         try:

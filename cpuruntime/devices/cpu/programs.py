@@ -14,7 +14,7 @@ from cpuruntime.devices.ports import PortInfo
 from cpuruntime.graph import Graph, PartialShape
 from cpuruntime.hints import StreamPlan
 from cpuruntime.host.memory import check_fits
-from cpuruntime.host.processor import processor_name
+from cpuruntime.host.sysfs import processor_name
 from cpuruntime.operators.shape_inference import reshape
 from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.step import FallbackStep

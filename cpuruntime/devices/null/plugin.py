@@ -26,7 +26,6 @@ class NullPlugin(SerialPlugin):
         return facts[name] if name in facts else super().fact(name)
 
     def prepare(self, graph: Graph, settings: Settings) -> Compute:
-        """There is nothing to prepare."""
         return partial(_answer, graph)
 
 

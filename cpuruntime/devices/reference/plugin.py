@@ -21,16 +21,13 @@ class ReferencePlugin(SerialPlugin):
     fallback = True
 
     def fact(self, name: str) -> Any:
-        """The value of a read-only property."""
         return "ONNX reference implementation in Python" if name == "FULL_DEVICE_NAME" else super().fact(name)
 
     def prepare(self, graph: Graph, settings: Settings) -> Compute:
-        """There is nothing to prepare."""
         return partial(_interpret, graph)
 
 
 def _interpret(graph: Graph, inputs: Sequence[np.ndarray], begin: Callable[[int], None]) -> list[np.ndarray]:
-    """Run the nodes one after the other."""
     arrays: dict[Value, np.ndarray] = dict(zip(graph.inputs, inputs))
 
     def read(value: Value) -> np.ndarray:

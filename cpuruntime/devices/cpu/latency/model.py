@@ -109,18 +109,15 @@ class LatencyTargetModel(DeviceModel):
         self.gate = Gate(admission)
 
     def create_request(self) -> DeviceRequest:
-        """A new request."""
         self.models[0].check_open()
         return LatencyTargetRequest(self.gate, self.models, self.batches)
 
     def get_property(self, name: str) -> Any:
-        """The value of one of `properties`; those of streams are the active variant's."""
         if name in ("NUM_STREAMS", "INFERENCE_NUM_THREADS", "PINNED_CPUS"):
             return self.models[self.gate.admission.active].properties[name]
         return self.properties[name]
 
     def explain(self, measure: bool = False) -> Explanation:
-        """The explanation of the active variant, and what was decided so far."""
         counts = self.gate.counts
         with self.gate.lock:
             admission = self.gate.admission
@@ -141,7 +138,6 @@ class LatencyTargetModel(DeviceModel):
         return Explanation(own.device, own.rows, (*own.decisions, *state))
 
     def close(self) -> None:
-        """Let the streams end once their queues are empty."""
         for model in self.models:
             model.close()
 

@@ -20,7 +20,7 @@ from cpuruntime.devices.cpu.streams.placement import around
 from cpuruntime.devices.cpu.streams.setup import StreamSetup
 from cpuruntime.hints import StreamPlan, StreamSizes, alternatives, has_one_stream
 from cpuruntime.host.ledger import Ledger
-from cpuruntime.host.processor import processor_name
+from cpuruntime.host.sysfs import processor_name
 from cpuruntime.host.timing import alternate
 from cpuruntime.store import cache_folder
 

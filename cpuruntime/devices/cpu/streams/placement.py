@@ -33,8 +33,15 @@ def place(
         InvalidArgumentError: a reservation is asked for and no thread is pinned.
     """
     exclusive = settings.value("ENABLE_CPU_RESERVATION")
-    plan, left, notes = _on_what_is_left(planner, settings, topology, snapshot.holders)
+    left, notes = unreserved(topology, snapshot.holders)
+    plan = planner(left)
     if not plan.pin:
+        if exclusive:
+            raise InvalidArgumentError(
+                "ENABLE_CPU_RESERVATION needs pinned threads: ENABLE_CPU_PINNING must not be NO, nor NUM_STREAMS 0."
+            )
+        if notes:
+            notes.append("threads that are not pinned run on reserved processors all the same")
         return replace(plan, reasons=(*plan.reasons, *notes)), None
     requests, cores, quota = _requests(plan, settings, left), _cores(left), _quota(left)
     if name is None:
@@ -44,21 +51,6 @@ def place(
     if exclusive:
         notes.append(f"{listed(lease.holder.cpus)} reserved: no other model of this user gets a thread there")
     return _moved(plan, lease.cpus, left, (*lease.reasons, *notes)), lease
-
-
-def _on_what_is_left(
-    planner: Planner, settings: Settings, topology: Topology, holders: Sequence[Holder]
-) -> tuple[StreamPlan, Topology, list[str]]:
-    """The plan for the processors that are not reserved, these processors, and sentences about the others."""
-    left, notes = unreserved(topology, holders)
-    plan = planner(left)
-    if not plan.pin and settings.value("ENABLE_CPU_RESERVATION"):
-        raise InvalidArgumentError(
-            "ENABLE_CPU_RESERVATION needs pinned threads: ENABLE_CPU_PINNING must not be NO, nor NUM_STREAMS 0."
-        )
-    if not plan.pin and notes:
-        notes.append("threads that are not pinned run on reserved processors all the same")
-    return plan, left, notes
 
 
 def unreserved(topology: Topology, holders: Sequence[Holder]) -> tuple[Topology, list[str]]:
@@ -147,11 +139,8 @@ def _moved(
     for stream, share in zip(plan.streams, shares):
         if set(share) != set(stream.cpus):
             found = dict.fromkeys(kinds[cpu] for cpu in share)
-            parts = tuple(
-                CoreGroup(kind[0], tuple(cpu for cpu in share if kinds[cpu] == kind), *kind[1:]) for kind in found
+            stream = PlannedStream.of(
+                [CoreGroup(kind[0], tuple(cpu for cpu in share if kinds[cpu] == kind), *kind[1:]) for kind in found]
             )
-            nodes, sockets = {part.node for part in parts}, {part.socket for part in parts}
-            node, socket = (places.pop() if len(places) == 1 else -1 for places in (nodes, sockets))
-            stream = PlannedStream(parts, node, socket)
         streams.append(stream)
     return replace(plan, streams=tuple(streams), reasons=(*plan.reasons, *reasons))
