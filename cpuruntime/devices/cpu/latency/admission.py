@@ -4,9 +4,9 @@ Pure: times come in as integers of nanoseconds, decisions go out; nothing waits 
 
 An inference is accepted when its predicted end and a margin are within the target. The prediction follows from the
 start times of the running inferences, the number that wait, and the median time of one. The inference is checked again
-when it leaves the queue, and refused if it would be late by now: a wait that was longer than predicted never makes it
-late. The margins are quantiles of past prediction errors, so they hold whatever the errors come from (as in conformal
-prediction: Vovk et al., Algorithmic Learning in a Random World, 2005).
+when it leaves the queue, and refused if it would be late by now. The margins are quantiles of past prediction errors,
+so they hold whatever the cause of the errors (as in conformal prediction: Vovk et al., Algorithmic Learning in a Random
+World, 2005).
 
 An idle stream runs waiting inferences as one batch if batches increase throughput: as large a batch as keeps all of its
 inferences within the target. Nothing waits for a batch to fill.
@@ -242,10 +242,9 @@ class Admission:
         self._running.pop(ticket, None)
         if not served:
             return
-        if notified - ticket.arrived <= self.target:
-            self.counts.on_time += 1
-        else:
-            self.counts.late += 1
+        is_late = notified - ticket.arrived > self.target
+        self.counts.late += is_late
+        self.counts.on_time += not is_late
         if (ticket.leader or ticket).mixed:
             return
         variant = self.variants[ticket.variant]
@@ -287,10 +286,7 @@ class Admission:
                 left += 1
             else:
                 heapreplace(free, free[0] + variants[ticket.variant].time(1))
-        while left > active.most:
-            heapreplace(free, free[0] + active.time(active.most))
-            left -= active.most
-        return free[0], active.time(left)
+        return _last_of(left, free, active)
 
     def _compare(self) -> None:
         """Replay the latest arrivals through each variant, and switch to the best one of those that hold the target.
@@ -331,21 +327,23 @@ def replay(arrivals: Iterable[int], variant: Variant, margin: int, target: int) 
             count = min(waiting, variant.most)
             heapreplace(free, free[0] + variant.time(count))
             waiting -= count
-        batches, count = divmod(waiting, variant.most)
-        begin = max(now, free[0]) if not batches else _after(free, batches, variant)
-        latency = begin - now + variant.time(count + 1)
-        if latency + (margin if begin > now else 0) <= target:
+        begin, time = _last_of(waiting + 1, list(free), variant)
+        delay = max(0, begin - now)
+        if delay + time + (margin if delay else 0) <= target:
             served += 1
-            if begin > now:
+            if delay:
                 waiting += 1
             else:
                 heapreplace(free, now + variant.time(1))
     return served
 
 
-def _after(free: Sequence[int], batches: int, variant: Variant) -> int:
-    """When a stream is idle after so many full batches have begun."""
-    ahead = list(free)
-    for _ in range(batches):
-        heapreplace(ahead, ahead[0] + variant.time(variant.most))
-    return ahead[0]
+def _last_of(count: int, free: list[int], variant: Variant) -> tuple[int, int]:
+    """When the last of `count` inferences begins on streams that are idle from `free` on, and the time of its batch.
+
+    Those before it run in full batches, which change the heap `free`.
+    """
+    while count > variant.most:
+        heapreplace(free, free[0] + variant.time(variant.most))
+        count -= variant.most
+    return free[0], variant.time(count)

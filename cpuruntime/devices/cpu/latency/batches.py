@@ -11,7 +11,7 @@ import numpy as np
 from cpuruntime.devices.cpu.model import CpuModel
 from cpuruntime.devices.cpu.pipeline import optimise
 from cpuruntime.devices.cpu.request import CpuRequest
-from cpuruntime.devices.cpu.streams.calibration import all_at_once, seconds_of_one
+from cpuruntime.devices.cpu.streams.calibration import all_at_once
 from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.graph import Graph, PartialShape
 from cpuruntime.host.memory import aligned_zeros
@@ -136,7 +136,7 @@ def plan_batches(model: CpuModel, graph: Graph, service: int, target: int) -> Ba
         all_at_once(batches, 0)
         if not batches[0].whole:
             break
-        run = partial(seconds_of_one, all_at_once, batches, MEASURED_SECONDS)
+        run = partial(all_at_once, batches, MEASURED_SECONDS)
         doubled = int(1e9 * len(batches) * min(alternate([run], inf, ROUNDS)[0]))
         if doubled > min(2 * GAIN * time, target / 2):
             break

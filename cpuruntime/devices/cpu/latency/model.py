@@ -68,7 +68,7 @@ def _measured(compilation: Compilation, setups: Sequence[StreamSetup]) -> Latenc
         if is_static:
             requests = [model.create_request() for _ in sizes]
             all_at_once(requests, 0)
-            service = int(1e9 * len(sizes) / all_at_once(requests, MEASURED_SECONDS))
+            service = int(1e9 * len(sizes) * all_at_once(requests, MEASURED_SECONDS))
         measured.append((model, Variant(len(sizes), max(sizes), service)))
     useful = []
     for model, variant in measured:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from statistics import median
@@ -60,11 +61,10 @@ def calibrate(compilation: Compilation) -> StreamSizes:
 
     Its `streams` are 0 when those of the rules are best.
     """
-    budget = compilation.settings.value("STREAMS_CALIBRATION_MS")
-    found = alternatives(compilation.settings, compilation.topology, compilation.demand)
-    chosen = _recalled(compilation, found)
+    chosen = recall(compilation)
     if chosen is not None:
         return chosen
+    budget, found = compilation.settings.value("STREAMS_CALIBRATION_MS"), _candidates(compilation)
     rates = measure(compilation, [plan for _, plan in found], budget / 1000)
     cache_folder().publish(_file(compilation, found), json.dumps(rates).encode())
     return _chosen(found, rates, f"in {budget} ms")
@@ -72,14 +72,15 @@ def calibrate(compilation: Compilation) -> StreamSizes:
 
 def recall(compilation: Compilation) -> StreamSizes | None:
     """The best streams by stored rates; None where `calibrate` would measure."""
-    return _recalled(compilation, alternatives(compilation.settings, compilation.topology, compilation.demand))
-
-
-def _recalled(compilation: Compilation, found: Found) -> StreamSizes | None:
+    found = _candidates(compilation)
     if len(found) == 1:
         return replace(found[0][0], reason="no other streams were worth measuring")
     rates = cache_folder().read(_file(compilation, found))
     return None if rates is None else _chosen(found, json.loads(rates), "before")
+
+
+def _candidates(compilation: Compilation) -> Found:
+    return alternatives(compilation.settings, compilation.topology, compilation.demand)
 
 
 def _file(compilation: Compilation, found: Found) -> str:
@@ -128,44 +129,40 @@ def measure(compilation: Compilation, plans: Sequence[StreamPlan], budget: float
         infer = _one_by_one if has_one_stream(compilation.settings) else all_at_once
         for own in requests:
             all_at_once(own, 0)
-        runs = [partial(seconds_of_one, infer, own, slice_seconds) for own in requests]
+        runs = [partial(infer, own, slice_seconds) for own in requests]
         samples = alternate(runs, budget, ROUNDS, hopeless=HOPELESS)
     return [1 / median(own) for own in samples]
 
 
-def seconds_of_one(infer: Callable[..., float], requests: Sequence[CpuRequest], seconds: float) -> float:
-    """Seconds that one inference takes of the time of all streams, by a measurement of so many seconds."""
-    return 1 / infer(requests, seconds)
-
-
 def _one_by_one(requests: Sequence[CpuRequest], seconds: float) -> float:
-    """Inferences per second of one caller."""
+    """Seconds of an inference of one caller."""
     count = 0
     begin = now = time.perf_counter()
     while not count or now < begin + seconds:
         requests[0].run()
         count += 1
         now = time.perf_counter()
-    return count / (now - begin)
+    return (now - begin) / count
 
 
 def all_at_once(requests: Sequence[CpuRequest], seconds: float) -> float:
-    """Inferences per second with every request in flight: the sum of each request's own rate until its last one ended.
+    """Seconds for each inference with every request in flight: one over the sum of the rates of all requests.
 
-    So streams that wait for others at the end of the slice do not count as idle. The starts of the requests are spread
-    over the time of one inference: streams in step would share weights that one of them fetched into the cache, and in
-    practice they do not stay in step.
+    A request's rate counts until its last inference ends, so streams that wait for others at the end of the slice do
+    not count as idle. The starts of the requests are spread over the time of one inference: streams in step would share
+    weights that one of them fetched into the cache, and in practice they do not stay in step.
     """
     requests[0].run()
     begin = time.perf_counter()
     requests[0].run()
     apart = (time.perf_counter() - begin) / len(requests)
     any_completion = requests[0].any_completion(requests)
-    runs: dict[CpuRequest, _Run] = {}
+    begins, ends = {}, {}
+    counts = Counter[CpuRequest]()
     for request in requests:
-        if runs:
+        if begins:
             time.sleep(apart)
-        runs[request] = _Run(time.perf_counter_ns())
+        begins[request] = time.perf_counter_ns()
         request.start()
     deadline = time.perf_counter_ns() + int(seconds * 1e9)
     running = list(requests)
@@ -174,32 +171,14 @@ def all_at_once(requests: Sequence[CpuRequest], seconds: float) -> float:
         for request in list(running):
             if not request.is_over:
                 continue
-            error, end = request.result()
+            error, ends[request] = request.result()
             if error is not None:
                 raise error
-            runs[request].add(end)
-            if end < deadline:
+            counts[request] += 1
+            if ends[request] < deadline:
                 request.start()
             else:
                 running.remove(request)
         if running:
             any_completion.wait(seen)
-    return sum(run.rate for run in runs.values())
-
-
-@dataclass
-class _Run:
-    """The inferences of one request, and nanoseconds from the first one's start to the last one's end."""
-
-    begin: int
-    end: int = 0
-    count: int = 0
-
-    def add(self, end: int) -> None:
-        self.end = end
-        self.count += 1
-
-    @property
-    def rate(self) -> float:
-        """Inferences per second."""
-        return self.count * 1e9 / (self.end - self.begin)
+    return 1e-9 / sum(counts[request] / (ends[request] - begins[request]) for request in requests)
