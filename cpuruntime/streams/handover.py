@@ -16,11 +16,9 @@ from __future__ import annotations
 from bisect import insort
 from typing import Any
 
-from cpuruntime.streams.led_stream import LedStream
-from cpuruntime.streams.native import runner
-from cpuruntime.streams.task import Task
-
-Entry = tuple[int, float, int, Task]
+# A stream is a LedStream and a task a Task; this module imports neither, because the public objects use it, which load
+# no kernels.
+Entry = tuple[int, float, int, Any]
 """A task in the queue: order, deadline, number, task."""
 
 
@@ -30,7 +28,7 @@ def enqueue(queue: list[Entry], entry: Entry) -> None:
     insort(queue, entry)
 
 
-def hand_over(stream: LedStream, task: Task, idle: list[LedStream]) -> None:
+def hand_over(stream: Any, task: Any, idle: list[Any]) -> None:
     """Gives the leader a task that was begun on this thread. Its job starts without waiting for the interpreter."""
     job = task._job
     if job is not None:
@@ -39,7 +37,7 @@ def hand_over(stream: LedStream, task: Task, idle: list[LedStream]) -> None:
     if job is not None and task.whole:
         task._steps = job.steps
         stream.kept = ((task._signals, task.memory), stream.kept[0])
-        stream.flight[0] = runner.IN_FLIGHT
+        stream.flight[0] = stream.IN_FLIGHT
         idle += (stream,)
     else:
         stream.task = task
@@ -51,9 +49,9 @@ def hand_over(stream: LedStream, task: Task, idle: list[LedStream]) -> None:
         stream.ring_with_job(stream.address, job.address, 0)
 
 
-def give_first(stream: LedStream, queue: list[Entry], idle: list[LedStream], index: int) -> bool:
+def give_first(stream: Any, queue: list[Entry], idle: list[Any], index: int) -> bool:
     """Gives the first task of the queue to the leader of a stream at a place in `idle`; whether there are both."""
-    if stream.flight[0] != runner.IDLE or not queue or idle[index : index + 1] != [stream]:
+    if stream.flight[0] != stream.IDLE or not queue or idle[index : index + 1] != [stream]:
         return False
     stream.task = queue[0][3]
     del queue[0]
@@ -62,7 +60,7 @@ def give_first(stream: LedStream, queue: list[Entry], idle: list[LedStream], ind
     return True
 
 
-def give_back(stream: LedStream, task: Task, scheduler: Any) -> None:
+def give_back(stream: Any, task: Any, scheduler: Any) -> None:
     """Makes a stream idle that was lent to a task. Called again after an interrupt, does what is left."""
     if stream.lent is task:
         stream._pin_caller = False

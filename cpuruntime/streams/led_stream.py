@@ -20,6 +20,8 @@ class LedStream(Stream):
     interpreter. Nothing refers to the task meanwhile. `flight` says whether that is so.
     """
 
+    IDLE, IN_FLIGHT = runner.IDLE, runner.IN_FLIGHT
+
     __slots__ = (
         "_attend",
         "_closed",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 
@@ -133,6 +134,13 @@ def test_a_wrong_import_is_found(module: str, text: str) -> None:
 )
 def test_a_right_import_passes(module: str, text: str) -> None:
     assert violations(module, text) == []
+
+
+def test_public_objects_load_no_kernels() -> None:
+    code = "import sys, cpuruntime as ov; [getattr(ov, name) for name in ov.__all__]; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    rooms = {room_of(name) for name in done.stdout.split() if name.startswith("cpuruntime.")}
+    assert not rooms & {"compiler", "ops", "program", "passes"}
 
 
 def test_circles_are_found() -> None:
