@@ -6,7 +6,13 @@ length of the longest way down from it. Imports inside functions and under TYPE_
 
 from __future__ import annotations
 
+import argparse
 import ast
+import io
+import subprocess
+import sys
+import tarfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -112,35 +118,58 @@ def floors(arrows: Mapping[str, set[str]]) -> dict[str, int]:
     return {room: floor(room) for room in arrows}
 
 
-def lines_of(room: str) -> tuple[int, int]:
-    """Files and lines of a room."""
-    texts = [path.read_text() for module, path in modules().items() if room_of(module) == room]
-    return len(texts), sum(text.count("\n") for text in texts)
+def lines_now() -> Counter[str]:
+    """The lines of each room."""
+    found: Counter[str] = Counter()
+    for module, path in modules().items():
+        found[room_of(module)] += path.read_text().count("\n")
+    return found
+
+
+def lines_before(commit: str) -> Counter[str]:
+    """The lines at a commit, of each file in the room where it is now; "gone" counts files that are no more."""
+    rooms = {path.relative_to(ROOT).as_posix(): room_of(module) for module, path in modules().items()}
+    moved = {}
+    for line in _git("diff", "-M40%", "-l9999", "--diff-filter=R", "--name-status", commit).decode().splitlines():
+        _, old, new = line.split("\t")
+        moved[old] = new
+    found: Counter[str] = Counter()
+    with tarfile.open(fileobj=io.BytesIO(_git("archive", commit, "cpuruntime", "ops"))) as archive:
+        for member in archive:
+            if member.isfile() and member.name.endswith(".py"):
+                file = archive.extractfile(member)
+                assert file is not None
+                found[rooms.get(moved.get(member.name, member.name), "gone")] += file.read().count(b"\n")
+    return found
+
+
+def _git(*arguments: str) -> bytes:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, check=True).stdout
 
 
 def main() -> None:
-    """Prints rooms by floor with what they import, circles of modules and of folders, and the sums."""
+    """Prints the rooms by floor with their arrows, circles, and lines; with --since also those of a commit."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--since", metavar="COMMIT", help="also print how many lines each room had at that commit")
+    since = parser.parse_args().since
     arrows = module_arrows()
-    # The package's __init__ names public objects of all floors lazily: it stands above, whoever imports it.
     rooms = grouped(arrows, room_of)
-    found = circles(rooms)
-    print(f"circles of modules: {circles(arrows) or 'none'}")
-    print(f"circles of folders: {circles(grouped(arrows, folder_of)) or 'none'}")
-    print(f"circles of rooms: {found or 'none'}")
-    if found:
-        return
-    levels = floors(rooms)
-    loose = [room for room in rooms if room not in {m.split('.')[1] for m in arrows if m.count('.') > 1}]
-    total = 0
+    for name, found in (("modules", circles(arrows)), ("rooms", circles(rooms))):
+        print(f"circles of {name}: {found or 'none'}")
+    if circles(rooms):
+        sys.exit(1)
+    levels, now, before = floors(rooms), lines_now(), lines_before(since) if since else Counter()
+    print(f"floor  room          {'before ' * bool(since)} lines  imports")
     for room in sorted(rooms, key=lambda room: (levels[room], room)):
-        files, lines = lines_of(room)
-        total += lines
-        print(f"{levels[room]:>3}  {room:<12} {files:>4} files {lines:>6} lines  {' '.join(sorted(rooms[room]))}")
-    arrow_count = sum(map(len, rooms.values()))
+        earlier = f"{before[room]:>7}" * bool(since)
+        print(f"{levels[room]:>5}  {room:<12}{earlier} {now[room]:>7}  {' '.join(sorted(rooms[room]))}".rstrip())
+    loose = {path.stem for path in (ROOT / "cpuruntime").glob("*.py")}
     print(
-        f"{len(rooms)} rooms ({len(loose)} loose modules) on {1 + max(levels.values())} floors, {arrow_count} arrows, "
-        f"{total} lines in {len(arrows)} files"
+        f"{len(rooms)} rooms, {len(loose)} of them loose modules, on {1 + max(levels.values())} floors; "
+        f"{sum(map(len, rooms.values()))} arrows, all downwards; {now.total()} lines in {len(arrows)} files"
     )
+    if since:
+        print(f"{before.total()} lines at {since}, {before['gone']} of them in files that are no more")
 
 
 if __name__ == "__main__":
