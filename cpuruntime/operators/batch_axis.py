@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.graph import Graph, Node, PartialShape, Value
-from cpuruntime.operators.batch_rules import EXTENTS, Axes
+from cpuruntime.operators.batch_rules import extents
 from cpuruntime.operators.shape_inference import reshape
 from cpuruntime.operators.traits import traits_of
+
+EXTENTS = -1
+"""In place of a batch axis: the value is no part of a batch, but is computed from its extents, and so not the same for
+one sample."""
 
 
 def one_sample(graph: Graph) -> tuple[Graph, int] | None:
@@ -51,23 +57,35 @@ def _batch_axes(graph: Graph, count: int) -> dict[Value, int] | None:
         axes = [None if value is None else split.get(value) for value in node.inputs]
         if all(axis is None for axis in axes):
             continue
-        if not all(value.is_static for value in node.outputs if value.name):
+        outputs = [value for value in node.outputs if value.name]
+        if not all(value.is_static for value in outputs):
             return None
         found = _result_axes(node, axes)
         if found is None:
             return None
-        for value, axis in zip(node.outputs, [found] * len(node.outputs) if isinstance(found, int) else found):
-            if value.name:
-                if axis != EXTENTS and value.static_shape[axis] % count:
-                    return None
-                split[value] = axis
+        for value, axis in found.items():
+            if axis != EXTENTS and value.static_shape[axis] % count:
+                return None
+        split |= found
     return split if all(split.get(value) == 0 for value in graph.outputs) else None
 
 
-def _result_axes(node: Node, axes: Axes) -> int | list[int] | None:
-    """The batch axis of the results, or that of each; EXTENTS where all that differs between samples are extents."""
-    if all(axis in (None, EXTENTS) for axis in axes):
-        return EXTENTS
-    traits = traits_of(node)
+def _result_axes(node: Node, axes: list[int | None]) -> dict[Value, int] | None:
+    """The batch axis of each result; EXTENTS where all that differs between samples are extents."""
+    traits, results = traits_of(node), [value for value in node.outputs if value.name]
+    if all(axis in (None, EXTENTS) for axis in axes) or traits.batch is extents:
+        return dict.fromkeys(results, EXTENTS)
     known = [None if axis == EXTENTS and place == traits.shape_input else axis for place, axis in enumerate(axes)]
-    return None if traits.batch is None or EXTENTS in known else traits.batch(node, known)
+    ranked = all(value is None or value.shape is not None for value in node.inputs)
+    terms = traits.batch(node) if traits.batch is not None and EXTENTS not in known and ranked else None
+    if terms is None:
+        return None
+    rows = zip_longest(terms[0], known, node.inputs)
+    places = [(list(term or ()), axis) for term, axis, value in rows if value is not None]
+    labels = {term[axis] if axis < len(term) else None for term, axis in places if axis is not None}
+    label = labels.pop()
+    if labels or label is None or any(term.count(label) != (axis is not None) for term, axis in places):
+        return None
+    outputs = [list(term) for term, _ in zip_longest(terms[1], node.outputs, fillvalue=terms[1][-1])]
+    found = {value: term.index(label) for value, term in zip(node.outputs, outputs) if value.name and label in term}
+    return found if len(found) == len(results) else None

@@ -169,7 +169,7 @@ _ELEMENTWISE = {
 _REDUCTIONS = {
     "ArgMax": Traits(batch.reduced_axis),
     "ArgMin": Traits(batch.reduced_axis),
-    "CumSum": Traits(batch.cumulative, folded=_SHAPES),
+    "CumSum": Traits(batch.worked_on(1), folded=_SHAPES),
     "Hardmax": Traits(batch.softmax),
     "LogSoftmax": Traits(batch.softmax),
     "ReduceL1": Traits(batch.reduced),
@@ -190,8 +190,8 @@ _PRODUCTS = {
     "Einsum": Traits(batch.einsum, multiply_adds=work_rules.einsum),
     "Gemm": Traits(batch.general_product, multiply_adds=work_rules.general_product, inputs=input_rules.gemm),
     "MatMul": Traits(batch.product(), multiply_adds=work_rules.product),
-    "MatMulInteger": Traits(batch.product(numbers=(2,)), multiply_adds=work_rules.product),
-    "QLinearMatMul": Traits(batch.product(0, 3, numbers=(1, 2, 6, 7)), multiply_adds=work_rules.product),
+    "MatMulInteger": Traits(batch.product(1, (2,), (3,)), multiply_adds=work_rules.product),
+    "QLinearMatMul": Traits(batch.product(3, (1, 2), (4, 5)), multiply_adds=work_rules.product),
 }
 
 _IMAGES = {
@@ -218,7 +218,7 @@ _IMAGES = {
 }
 
 _NORMALISATIONS = {
-    "BatchNormalization": Traits(batch.normalised_batch, inputs=input_rules.batch_normalization),
+    "BatchNormalization": Traits(batch.images, inputs=input_rules.batch_normalization),
     "Dropout": Traits(batch.dropout, folded=_NEVER, identity=identities.dropout, shape_of_first=True),
     "GroupNormalization": Traits(batch.images, shape_of_first=True),
     "InstanceNormalization": Traits(batch.images),
@@ -235,10 +235,10 @@ _MOVEMENT = {
     "Flatten": _move(batch.reshaped, _SHAPES, view=True, axis=AxisRange.BEHIND),
     "Pad": Traits(batch.padded, grows=True, identity=identities.pad, crops=True),
     "Reshape": _move(batch.reshaped, _SHAPES, shape_input=1, view=True),
-    "Slice": _move(batch.sliced, _SHAPES, identity=identities.slice_),
+    "Slice": _move(batch.worked_on(3), _SHAPES, identity=identities.slice_),
     "Split": _move(batch.along(0)),
     "Squeeze": _move(batch.reduced, _PARTLY, view=True),
-    "Tile": _move(batch.same_extent, _SHAPES, grows=True, identity=identities.same_shape),
+    "Tile": _move(batch.repeated, _SHAPES, grows=True, identity=identities.same_shape),
     "Transpose": _move(batch.transposed, _SHAPES, identity=identities.transpose),
     "Trilu": _move(batch.triangle),
     "Unsqueeze": _move(batch.unsqueezed, _PARTLY, view=True, axis=AxisRange.ELSEWHERE),
@@ -292,17 +292,17 @@ _SUBGRAPHS_AND_SEQUENCES = {
 
 _MADE_BY_PASSES = {
     "Add": _each(finite=True),
-    "Attention": Traits(batch.unsplit, multiply_adds=work_rules.attention),
-    "ChannelShuffle": _move(batch.unsplit),
-    "Conv": Traits(batch.unsplit, multiply_adds=work_rules.convolution()),
-    "ConvTranspose": Traits(batch.unsplit, multiply_adds=work_rules.internal_transposed_convolution),
-    "Elementwise": Traits(batch.unsplit),
-    "FullyConnected": Traits(batch.unsplit, multiply_adds=work_rules.fully_connected),
-    "GroupNorm": Traits(batch.unsplit),
-    "LayerNorm": Traits(batch.unsplit),
-    "Reshape": _move(batch.unsplit, view=True, identity=identities.same_shape),
-    "RmsNorm": Traits(batch.unsplit),
-    "ScaleShift": Traits(batch.unsplit),
+    "Attention": Traits(batch.mixes, multiply_adds=work_rules.attention),
+    "ChannelShuffle": _move(batch.mixes),
+    "Conv": Traits(batch.mixes, multiply_adds=work_rules.convolution()),
+    "ConvTranspose": Traits(batch.mixes, multiply_adds=work_rules.internal_transposed_convolution),
+    "Elementwise": Traits(batch.mixes),
+    "FullyConnected": Traits(batch.mixes, multiply_adds=work_rules.fully_connected),
+    "GroupNorm": Traits(batch.mixes),
+    "LayerNorm": Traits(batch.mixes),
+    "Reshape": _move(batch.mixes, view=True, identity=identities.same_shape),
+    "RmsNorm": Traits(batch.mixes),
+    "ScaleShift": Traits(batch.mixes),
     "Silu": _each(finite=True, epilogue=()),
     # Functions that stand in expressions of Elementwise and in epilogues only.
     "GeluTanh": _each(finite=True, epilogue=()),
