@@ -1,4 +1,4 @@
-"""What each operator means, one row an operator, whichever device runs it.
+"""What each operator means, one row an operator or a few that are alike, whichever device runs them.
 
 A new operator needs a row here. An operator without one has the defaults of `Traits`: nothing is known of it.
 """
@@ -91,97 +91,45 @@ def _move(rule: batch.Rule, folded: Folded = Folded.CONSTANTS, **others: Any) ->
     return Traits(rule, **{"sign": signs.as_first, "folded": folded, **others})
 
 
+def _rows(op_types: str, row: Traits) -> dict[str, Traits]:
+    """The same row for several operators."""
+    return dict.fromkeys(op_types.split(), row)
+
+
 _NEVER, _SHAPES, _PARTLY = Folded.NEVER, Folded.SHAPES, Folded.PARTLY
 
 _ELEMENTWISE = {
+    **_rows("Acos Acosh Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cosh", _each()),
+    **_rows("Asin IsInf IsNaN Log Mean Reciprocal Sinh Sum Xor", _each()),
+    **_rows("And Equal Greater GreaterOrEqual Less LessOrEqual Mod Not Or Where", _each(shapes=True)),
+    **_rows("Asinh Atan Celu Cos Elu Erf Mish PRelu Selu Shrink Sin Softsign Tan ThresholdedRelu", _each(finite=True)),
+    **_rows("Ceil Floor Neg Round Sign", _each(finite=True, shapes=True)),
+    **_rows("Gelu HardSwish Tanh", _each(finite=True, epilogue=())),
+    **_rows("LeakyRelu Swish", _each(finite=True, epilogue=("alpha",))),
+    **_rows("Max Min", _each(finite=True, shapes=True, sign=signs.as_all, identity=identities.only_input)),
+    **_rows("Relu Sigmoid", _each(finite=True, sign=signs.never, epilogue=())),
     "Abs": _each(finite=True, shapes=True, sign=signs.never),
-    "Acos": _each(),
-    "Acosh": _each(),
     "Add": _each(finite=True, shapes=True, identity=identities.neutral(0, on_left=True)),
-    "And": _each(shapes=True),
-    "Asin": _each(),
-    "Asinh": _each(finite=True),
-    "Atan": _each(finite=True),
-    "Atanh": _each(),
-    "BitShift": _each(),
-    "BitwiseAnd": _each(),
-    "BitwiseNot": _each(),
-    "BitwiseOr": _each(),
-    "BitwiseXor": _each(),
     "Cast": _each(folded=_PARTLY, identity=identities.same_type),
     "CastLike": _each(identity=identities.same_type),
-    "Ceil": _each(finite=True, shapes=True),
-    "Celu": _each(finite=True),
     "Clip": _each(finite=True, sign=signs.clipped, epilogue=("min", "max")),
-    "Cos": _each(finite=True),
-    "Cosh": _each(),
     "Div": _each(shapes=True, identity=identities.neutral(1, on_left=False)),
-    "Elu": _each(finite=True),
-    "Equal": _each(shapes=True),
-    "Erf": _each(finite=True),
     "Exp": _each(sign=signs.never),
-    "Floor": _each(finite=True, shapes=True),
-    "Gelu": _each(finite=True, epilogue=()),
-    "Greater": _each(shapes=True),
-    "GreaterOrEqual": _each(shapes=True),
     "HardSigmoid": _each(finite=True, sign=signs.never, epilogue=("alpha", "beta")),
-    "HardSwish": _each(finite=True, epilogue=()),
     "Identity": _each(folded=_PARTLY, view=True, sign=signs.as_first, identity=identities.always),
-    "IsInf": _each(),
-    "IsNaN": _each(),
-    "LeakyRelu": _each(finite=True, epilogue=("alpha",)),
-    "Less": _each(shapes=True),
-    "LessOrEqual": _each(shapes=True),
-    "Log": _each(),
-    "Max": _each(finite=True, shapes=True, sign=signs.as_all, identity=identities.only_input),
-    "Mean": _each(),
-    "Min": _each(finite=True, shapes=True, sign=signs.as_all, identity=identities.only_input),
-    "Mish": _each(finite=True),
-    "Mod": _each(shapes=True),
     "Mul": _each(finite=True, shapes=True, identity=identities.neutral(1, on_left=True)),
-    "Neg": _each(finite=True, shapes=True),
-    "Not": _each(shapes=True),
-    "Or": _each(shapes=True),
-    "PRelu": _each(finite=True),
     "Pow": _each(identity=identities.neutral(1, on_left=False)),
-    "Reciprocal": _each(),
-    "Relu": _each(finite=True, sign=signs.never, epilogue=()),
-    "Round": _each(finite=True, shapes=True),
-    "Selu": _each(finite=True),
-    "Shrink": _each(finite=True),
-    "Sigmoid": _each(finite=True, sign=signs.never, epilogue=()),
-    "Sign": _each(finite=True, shapes=True),
-    "Sin": _each(finite=True),
-    "Sinh": _each(),
     "Softplus": _each(finite=True, sign=signs.never),
-    "Softsign": _each(finite=True),
     "Sqrt": _each(shapes=True, sign=signs.never),
     "Sub": _each(finite=True, shapes=True, identity=identities.neutral(0, on_left=False)),
-    "Sum": _each(),
-    "Swish": _each(finite=True, epilogue=("alpha",)),
-    "Tan": _each(finite=True),
-    "Tanh": _each(finite=True, epilogue=()),
-    "ThresholdedRelu": _each(finite=True),
-    "Where": _each(shapes=True),
-    "Xor": _each(),
 }
 
 _REDUCTIONS = {
-    "ArgMax": Traits(batch.reduced_axis),
-    "ArgMin": Traits(batch.reduced_axis),
+    **_rows("ArgMax ArgMin", Traits(batch.reduced_axis)),
+    **_rows("Hardmax LogSoftmax", Traits(batch.softmax)),
+    **_rows("ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMean ReduceSumSquare", Traits(batch.reduced)),
+    **_rows("ReduceMax ReduceMin ReduceProd ReduceSum", Traits(batch.reduced, folded=_SHAPES)),
     "CumSum": Traits(batch.worked_on(1), folded=_SHAPES),
-    "Hardmax": Traits(batch.softmax),
-    "LogSoftmax": Traits(batch.softmax),
-    "ReduceL1": Traits(batch.reduced),
-    "ReduceL2": Traits(batch.reduced),
-    "ReduceLogSum": Traits(batch.reduced),
-    "ReduceLogSumExp": Traits(batch.reduced),
-    "ReduceMax": Traits(batch.reduced, folded=_SHAPES),
-    "ReduceMean": Traits(batch.reduced),
-    "ReduceMin": Traits(batch.reduced, folded=_SHAPES),
-    "ReduceProd": Traits(batch.reduced, folded=_SHAPES),
-    "ReduceSum": Traits(batch.reduced, folded=_SHAPES),
-    "ReduceSumSquare": Traits(batch.reduced),
     "Softmax": Traits(batch.softmax, sign=signs.never),
     "TopK": Traits(batch.along(-1)),
 }
@@ -195,25 +143,22 @@ _PRODUCTS = {
 }
 
 _IMAGES = {
-    "AveragePool": Traits(batch.images, sign=signs.as_first),
-    "Conv": Traits(batch.images, multiply_adds=work_rules.convolution(), inputs=input_rules.convolution),
-    "ConvInteger": Traits(batch.images, multiply_adds=work_rules.convolution(), inputs=input_rules.convolution),
+    **_rows("AveragePool GlobalAveragePool GlobalMaxPool", Traits(batch.images, sign=signs.as_first)),
+    **_rows("DepthToSpace SpaceToDepth", _move(batch.images)),
+    **_rows("GlobalLpPool LRN LpPool", Traits(batch.images)),
+    **_rows(
+        "Conv ConvInteger",
+        Traits(batch.images, multiply_adds=work_rules.convolution(), inputs=input_rules.convolution),
+    ),
     "ConvTranspose": Traits(
         batch.images, multiply_adds=work_rules.transposed_convolution, inputs=input_rules.convolution, crops=True
     ),
-    "DepthToSpace": _move(batch.images),
-    "GlobalAveragePool": Traits(batch.images, sign=signs.as_first),
-    "GlobalLpPool": Traits(batch.images),
-    "GlobalMaxPool": Traits(batch.images, sign=signs.as_first),
     "GridSample": Traits(batch.sampled_grid),
-    "LRN": Traits(batch.images),
-    "LpPool": Traits(batch.images),
     "MaxPool": Traits(batch.images, sign=signs.max_pooled),
     "MaxUnpool": Traits(crops=True),
     "QLinearConv": Traits(batch.images, multiply_adds=work_rules.convolution(weights=3)),
     "Resize": Traits(batch.resized, shape_input=3, grows=True),
     "RoiAlign": Traits(batch.mixes),
-    "SpaceToDepth": _move(batch.images),
     "Upsample": Traits(batch.resized, grows=True),
 }
 
@@ -222,10 +167,9 @@ _NORMALISATIONS = {
     "Dropout": Traits(batch.dropout, folded=_NEVER, identity=identities.dropout, shape_of_first=True),
     "GroupNormalization": Traits(batch.images, shape_of_first=True),
     "InstanceNormalization": Traits(batch.images),
-    "LayerNormalization": Traits(batch.beneath(-1)),
+    **_rows("LayerNormalization RMSNormalization", Traits(batch.beneath(-1))),
     "LpNormalization": Traits(batch.along(-1)),
     "MeanVarianceNormalization": Traits(batch.reduced, shape_of_first=True),
-    "RMSNormalization": Traits(batch.beneath(-1)),
 }
 
 _MOVEMENT = {
@@ -248,73 +192,48 @@ _INDEXING = {
     "Gather": _move(batch.gathered, _PARTLY),
     "GatherElements": _move(batch.gathered_elements),
     "GatherND": _move(batch.gathered_slices),
+    **_rows("Scatter ScatterElements", Traits(batch.scattered_elements)),
     "OneHot": Traits(batch.one_hot, grows=True, axis=AxisRange.BEHIND),
-    "Scatter": Traits(batch.scattered_elements),
-    "ScatterElements": Traits(batch.scattered_elements),
     "ScatterND": Traits(batch.scattered_slices, folded=_SHAPES),
 }
 
-_RECURRENT = {
-    "GRU": Traits(batch.recurrent, multiply_adds=work_rules.recurrent, weight_reads=work_rules.steps),
-    "LSTM": Traits(batch.recurrent, multiply_adds=work_rules.recurrent, weight_reads=work_rules.steps),
-    "RNN": Traits(batch.recurrent, multiply_adds=work_rules.recurrent, weight_reads=work_rules.steps),
-}
-
-_QUANTISATION = {
-    "DequantizeLinear": Traits(batch.quantised),
+_OTHERS = {
+    **_rows(
+        "GRU LSTM RNN",
+        Traits(batch.recurrent, multiply_adds=work_rules.recurrent, weight_reads=work_rules.steps),
+    ),
+    **_rows("DequantizeLinear QuantizeLinear", Traits(batch.quantised)),
     "DynamicQuantizeLinear": Traits(batch.mixes),
-    "QuantizeLinear": Traits(batch.quantised),
-}
-
-_SOURCES = {
-    "Bernoulli": Traits(batch.mixes, folded=_NEVER),
+    **_rows(
+        "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike",
+        Traits(batch.mixes, folded=_NEVER),
+    ),
     "Constant": Traits(view=True),
-    "ConstantOfShape": Traits(batch.mixes, folded=_SHAPES),
-    "Multinomial": Traits(batch.mixes, folded=_NEVER),
-    "NonZero": Traits(batch.mixes, folded=_SHAPES),
-    "RandomNormal": Traits(batch.mixes, folded=_NEVER),
-    "RandomNormalLike": Traits(batch.mixes, folded=_NEVER),
-    "RandomUniform": Traits(batch.mixes, folded=_NEVER),
-    "RandomUniformLike": Traits(batch.mixes, folded=_NEVER),
+    **_rows("ConstantOfShape NonZero", Traits(batch.mixes, folded=_SHAPES)),
     "Range": Traits(batch.mixes, folded=_SHAPES, grows=True),
     "Shape": Traits(batch.extents, view=True),
     "Size": Traits(batch.extents, folded=_SHAPES),
-}
-
-_SUBGRAPHS_AND_SEQUENCES = {
-    "ConcatFromSequence": Traits(axis=AxisRange.ELSEWHERE),
-    "If": Traits(folded=_NEVER),
-    "Loop": Traits(folded=_NEVER),
-    "Scan": Traits(folded=_NEVER),
-    "SequenceMap": Traits(folded=_NEVER),
-    "SplitToSequence": Traits(axis=AxisRange.ELSEWHERE),
+    **_rows("ConcatFromSequence SplitToSequence", Traits(axis=AxisRange.ELSEWHERE)),
+    **_rows("If Loop Scan SequenceMap", Traits(folded=_NEVER)),
 }
 
 _MADE_BY_PASSES = {
+    **_rows("Elementwise GroupNorm LayerNorm RmsNorm ScaleShift", Traits(batch.mixes)),
     "Add": _each(finite=True),
     "Attention": Traits(batch.mixes, multiply_adds=work_rules.attention),
     "ChannelShuffle": _move(batch.mixes),
     "Conv": Traits(batch.mixes, multiply_adds=work_rules.convolution()),
     "ConvTranspose": Traits(batch.mixes, multiply_adds=work_rules.internal_transposed_convolution),
-    "Elementwise": Traits(batch.mixes),
     "FullyConnected": Traits(batch.mixes, multiply_adds=work_rules.fully_connected),
-    "GroupNorm": Traits(batch.mixes),
-    "LayerNorm": Traits(batch.mixes),
     "Reshape": _move(batch.mixes, view=True, identity=identities.same_shape),
-    "RmsNorm": Traits(batch.mixes),
-    "ScaleShift": Traits(batch.mixes),
     "Silu": _each(finite=True, epilogue=()),
     # Functions that stand in expressions of Elementwise and in epilogues only.
     "GeluTanh": _each(finite=True, epilogue=()),
     "Square": _each(finite=True),
 }
 
-_FAMILIES = (
-    _ELEMENTWISE, _REDUCTIONS, _PRODUCTS, _IMAGES, _NORMALISATIONS, _MOVEMENT, _INDEXING, _RECURRENT, _QUANTISATION,
-    _SOURCES, _SUBGRAPHS_AND_SEQUENCES,
-)  # fmt: skip
 TRAITS: dict[str, dict[str, Traits]] = {
-    "": {op_type: row for family in _FAMILIES for op_type, row in family.items()},
+    "": _ELEMENTWISE | _REDUCTIONS | _PRODUCTS | _IMAGES | _NORMALISATIONS | _MOVEMENT | _INDEXING | _OTHERS,
     DOMAIN: _MADE_BY_PASSES,
 }
 """The rows by domain and operator."""
