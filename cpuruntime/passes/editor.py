@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import wraps
 
 import numpy as np
 
@@ -133,3 +134,16 @@ class Editor:
             unique = f"{name}/{number}"
         self._names.add(unique)
         return unique
+
+
+def sweep(visit: Callable[[Editor, Node], object]) -> Callable[[Graph], bool]:
+    """The pass that calls `visit` for each node of a graph in one sweep."""
+
+    @wraps(visit)
+    def run(graph: Graph) -> bool:
+        editor = Editor(graph)
+        for node in editor.nodes():
+            visit(editor, node)
+        return editor.finish()
+
+    return run

@@ -60,9 +60,10 @@ def internal(
     inputs: Iterable[Value | None],
     outputs: Iterable[Value],
     attributes: dict[str, Any] | None = None,
+    merged: Iterable[Node] = (),
 ) -> Node:
-    """A node of this domain that stands where `like` stood: with its name and origins."""
-    return Node(op_type, like.name, inputs, outputs, attributes, DOMAIN, 1, like.origins)
+    """A node of this domain that stands where `like` stood: with its name, and its origins or those of `merged`."""
+    return Node(op_type, like.name, inputs, outputs, attributes, DOMAIN, 1, merge_origins(*merged or (like,)))
 
 
 def no_activation() -> dict[str, Any]:

@@ -4,32 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf, prod
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from onnx import helper
 
-from cpuruntime.graph import Graph, Node, Type, Value
-from cpuruntime.passes.editor import Editor
-from cpuruntime.passes.operators import all_f32, internal, is_onnx
+from cpuruntime.graph import Node, Type, Value
+from cpuruntime.passes.editor import Editor, sweep
+from cpuruntime.passes.operators import all_f32, internal
 
 VERSION = 18  # of the operators written
 SMALLEST = 1.2e-38  # keeps rows of zeros, divided by their norm, zero
 
 
-def run(graph: Graph) -> bool:
+@sweep
+def run(editor: Editor, node: Node) -> None:
     """CastLike, Hardmax, IsInf, LpNormalization, MeanVarianceNormalization; Pow with an exponent of another type; Clip
     of integers or by computed bounds; reductions over scattered axes; instance and group normalisation of volumes."""
-    editor = Editor(graph)
-    for node in editor.nodes():
-        write = _WRITTEN.get(node.op_type) if is_onnx(node, node.op_type) else None
-        if write is not None and node.inputs[0] is not None and node.inputs[0].is_static and node.outputs[0].is_static:
-            write(Writer(editor, node))
-    return editor.finish()
+    write = _WRITTEN.get(node.op_type) if node.domain == "" else None
+    if write is not None and node.inputs[0] is not None and node.inputs[0].is_static and node.outputs[0].is_static:
+        with Writer(editor, node) as writer:
+            write(writer)
 
 
 class Writer:
-    """Replaces one node by several; each call adds one."""
+    """Replaces one node, at the end of `with`, by those that calls have written; the last makes its output."""
 
     def __init__(self, editor: Editor, node: Node) -> None:
         self.editor, self.node = editor, node
@@ -53,17 +51,22 @@ class Writer:
 
     def _write(self, node: Node, element_type: Type | None, shape: tuple[int, ...]) -> Value:
         assert node.inputs[0] is not None
-        output = self.editor.value(
-            f"{self.node.name}/{node.op_type}", element_type or node.inputs[0].element_type, shape
-        )
+        kind = element_type or node.inputs[0].element_type
+        output = self.editor.value(f"{self.node.name}/{node.op_type}", kind, shape)
         node.outputs, output.producer = [output], node
         node.name = f"{self.node.name}/{len(self._nodes)}" if self._nodes else self.node.name
         node.origins = list(self.node.origins)
         self._nodes.append(node)
         return output
 
-    def finish(self) -> None:
-        """Replaces the node by those written; the last makes its output."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._nodes and kind is None:
+            self._finish()
+
+    def _finish(self) -> None:
         last, output = self._nodes[-1], self.node.outputs[0]
         last.outputs[0] = output
         self.editor.replace(self.node, *self._nodes)
@@ -85,7 +88,6 @@ def _is_infinite(write: Writer) -> None:
         x = write("Abs", x, shape=shape)
     infinity = write.constant(inf if positive else -inf, np.float32)
     write("Equal", x, infinity, shape=shape, type_=Type.boolean)
-    write.finish()
 
 
 def _lp_normalisation(write: Writer) -> None:
@@ -98,7 +100,6 @@ def _lp_normalisation(write: Writer) -> None:
     norm = write(reduce, x, write.constant([axis]), shape=_reduced(shape, [axis]), keepdims=1)
     norm = write("Max", norm, write.constant(SMALLEST, np.float32), shape=norm.static_shape)
     write("Div", x, norm, shape=shape)
-    write.finish()
 
 
 def _mean_variance_normalisation(write: Writer) -> None:
@@ -112,7 +113,6 @@ def _mean_variance_normalisation(write: Writer) -> None:
     square = write("Mul", moved, moved, shape=shape)
     deviation = write("Sqrt", write("ReduceMean", square, where, shape=small, keepdims=1), shape=small)
     write("Div", moved, write("Add", deviation, write.constant(1e-9, np.float32), shape=small), shape=shape)
-    write.finish()
 
 
 def _hardmax(write: Writer) -> None:
@@ -124,22 +124,19 @@ def _hardmax(write: Writer) -> None:
     places = write("ArgMax", x, shape=shape[:axis] + shape[axis + 1 :], type_=Type.i64, axis=axis, keepdims=0)
     values = write.constant([0, 1], np.float32)
     write("OneHot", places, write.constant(shape[axis]), values, shape=shape, type_=Type.f32, axis=axis)
-    write.finish()
 
 
 def _power(write: Writer) -> None:
     base, exponent = write.node.inputs
     if base.element_type == exponent.element_type or not all_f32(base):
         return
-    shape = exponent.static_shape if exponent.is_static else None
-    if shape is None:
-        return
     if exponent.constant is not None:
         power = write.constant(exponent.constant, np.float32)
+    elif exponent.is_static:
+        power = write("Cast", exponent, shape=exponent.static_shape, type_=Type.f32, to=1)
     else:
-        power = write("Cast", exponent, shape=shape, type_=Type.f32, to=1)
+        return
     write("Pow", base, power, shape=write.node.outputs[0].static_shape)
-    write.finish()
 
 
 def _clip(write: Writer) -> None:
@@ -151,7 +148,6 @@ def _clip(write: Writer) -> None:
     for op, bound in bounds:
         assert bound is not None
         x = write(op, x, bound, shape=node.outputs[0].static_shape)
-    write.finish()
 
 
 def _reduction(write: Writer) -> None:
@@ -174,7 +170,6 @@ def _reduction(write: Writer) -> None:
         x = write(node.op_type, x, write.constant(group), shape=shape, keepdims=1)
     if not node.attributes.get("keepdims", 1):
         write("Squeeze", x, write.constant(axes), shape=node.outputs[0].static_shape)
-    write.finish()
 
 
 def _normalised_volume(write: Writer) -> None:
@@ -188,14 +183,11 @@ def _normalised_volume(write: Writer) -> None:
     result = write(node.op_type, result, *node.inputs[1:], shape=image, **node.attributes)
     result.producer.version = node.version
     write.internal("Reshape", result, shape=shape)
-    write.finish()
 
 
 def _cast_like(write: Writer) -> None:
     x, like = write.node.inputs
-    code = int(helper.np_dtype_to_tensor_dtype(np.dtype(like.element_type.to_dtype())))
-    write("Cast", x, shape=x.static_shape, type_=like.element_type, to=code)
-    write.finish()
+    write("Cast", x, shape=x.static_shape, type_=like.element_type, to=like.element_type.to_onnx())
 
 
 # Reductions whose result is that of reducing the results of groups of axes.

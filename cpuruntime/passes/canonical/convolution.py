@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from cpuruntime.errors import ModelError
-from cpuruntime.graph import Graph, Node
+from cpuruntime.graph import Node
 from cpuruntime.passes.canonical import window
-from cpuruntime.passes.editor import Editor
+from cpuruntime.passes.editor import Editor, sweep
 from cpuruntime.passes.operators import all_f32, internal, is_onnx, no_activation
 
 
-def run(graph: Graph) -> bool:
+@sweep
+def run(editor: Editor, node: Node) -> None:
     """Rewrite every f32 Conv whose weights have a static shape."""
-    editor = Editor(graph)
-    for node in editor.nodes():
-        if is_onnx(node, "Conv") and all_f32(*node.inputs, *node.outputs):
-            _rewrite(editor, node)
-    return editor.finish()
-
-
-def _rewrite(editor: Editor, node: Node) -> None:
+    if not is_onnx(node, "Conv") or not all_f32(*node.inputs, *node.outputs):
+        return
     x, weights = node.inputs[0], node.inputs[1]
     if x.shape is None or not weights.is_static:
         return
@@ -31,14 +26,7 @@ def _rewrite(editor: Editor, node: Node) -> None:
     if found is None:
         return
     _check_output(node, found)
-    attributes = {
-        "kernel_shape": found.kernel,
-        "strides": found.strides,
-        "dilations": found.dilations,
-        "pads": found.pads,
-        "group": node.attributes.get("group", 1),
-        **no_activation(),
-    }
+    attributes = found.attributes() | {"group": node.attributes.get("group", 1), **no_activation()}
     editor.replace(node, internal("Conv", node, [x, weights, node.input(2), None], node.outputs, attributes))
 
 

@@ -7,39 +7,38 @@ from typing import Any
 
 import numpy as np
 
-from cpuruntime.graph import Graph, Node, Value
-from cpuruntime.passes.editor import Editor
+from cpuruntime.graph import Node, Value
+from cpuruntime.passes.editor import Editor, sweep
 
 _INPUTS_VERSION = {"ReduceSum": 13, "ReduceMean": 18, "ReduceMax": 18, "ReduceMin": 18, "ReduceProd": 18}
 _INPUTS_VERSION |= dict.fromkeys(("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare"), 18)
 
 
-def run(graph: Graph) -> bool:
+@sweep
+def run(editor: Editor, node: Node) -> None:
     """Attributes that became inputs (of Clip, Pad, Slice, Split and the Reduce operators) -> inputs; Upsample and the
     first Resize -> Resize 13; BatchNormalization says whether it trains. The sizes of Split are always an input
     afterwards."""
-    editor = Editor(graph)
-    for node in editor.nodes():
-        if node.domain == "":
-            form = _FORMS.get(node.op_type)
-            if form is not None:
-                form(editor, node)
-    return editor.finish()
+    form = _FORMS.get(node.op_type)
+    if form is not None and node.domain == "":
+        form(editor, node)
 
 
 def _constant(editor: Editor, node: Node, name: str, data: Any, dtype: Any = np.int64) -> Value:
     return editor.constant(f"{node.name}/{name}", np.array(data, dtype))
 
 
-def _clip(editor: Editor, node: Node) -> None:
-    if node.version >= 11:
-        return
-    element_type = node.inputs[0].element_type
-    for index, name in ((1, "min"), (2, "max")):
-        bound = node.attributes.pop(name, None)
-        if bound is not None:
-            editor.set_input(node, index, _constant(editor, node, name, bound, element_type.to_dtype()))
+def _attributes_to_inputs(editor: Editor, node: Node, names: dict[int, str], dtype: Any = np.int64) -> None:
+    for index, name in names.items():
+        data = node.attributes.pop(name, None)
+        if data is not None:
+            editor.set_input(node, index, _constant(editor, node, name, data, dtype))
     node.version = 13
+
+
+def _clip(editor: Editor, node: Node) -> None:
+    if node.version < 11:
+        _attributes_to_inputs(editor, node, {1: "min", 2: "max"}, node.inputs[0].element_type.to_dtype())
 
 
 def _batch_normalization(editor: Editor, node: Node) -> None:
@@ -52,48 +51,35 @@ def _batch_normalization(editor: Editor, node: Node) -> None:
 
 
 def _pad(editor: Editor, node: Node) -> None:
-    if node.version >= 11:
-        return
-    value, dtype = node.attributes.pop("value", 0.0), node.inputs[0].element_type.to_dtype()
-    editor.set_input(node, 1, _constant(editor, node, "pads", node.attributes.pop("pads")))
-    editor.set_input(node, 2, _constant(editor, node, "value", value, dtype))
-    node.version = 13
+    if node.version < 11:
+        node.attributes.setdefault("value", 0.0)
+        _attributes_to_inputs(editor, node, {1: "pads"})
+        _attributes_to_inputs(editor, node, {2: "value"}, node.inputs[0].element_type.to_dtype())
 
 
 def _slice(editor: Editor, node: Node) -> None:
-    if node.version >= 10:
-        return
-    for index, name in ((1, "starts"), (2, "ends"), (3, "axes")):
-        if name in node.attributes:
-            editor.set_input(node, index, _constant(editor, node, name, node.attributes.pop(name)))
-    node.version = 13
+    if node.version < 10:
+        _attributes_to_inputs(editor, node, {1: "starts", 2: "ends", 3: "axes"})
 
 
 def _split(editor: Editor, node: Node) -> None:
-    sizes = node.attributes.get("split")
-    if node.version >= 13 and len(node.inputs) > 1 and node.inputs[1] is not None:
+    if node.version >= 13 and node.input(1) is not None:
         return
-    if sizes is None:
-        rank = None if node.inputs[0].shape is None else len(node.inputs[0].shape)
-        axis = node.attributes.get("axis", 0)
-        if rank is None or not all(value.is_static for value in node.outputs):
+    if node.attributes.get("split") is None:
+        if node.inputs[0].shape is None or not all(value.is_static for value in node.outputs):
             return
-        sizes = [value.static_shape[axis % rank] for value in node.outputs]
-    node.attributes.pop("split", None)
+        axis = node.attributes.get("axis", 0) % len(node.inputs[0].shape)
+        node.attributes["split"] = [value.static_shape[axis] for value in node.outputs]
     node.attributes.pop("num_outputs", None)
-    editor.set_input(node, 1, _constant(editor, node, "split", sizes))
-    node.version = 13
+    _attributes_to_inputs(editor, node, {1: "split"})
 
 
 def _reduce(editor: Editor, node: Node) -> None:
     version = _INPUTS_VERSION[node.op_type]
-    if node.version >= version:
-        return
-    axes = node.attributes.pop("axes", None)
-    if axes is not None:
-        editor.set_input(node, 1, _constant(editor, node, "axes", axes))
-    node.attributes["noop_with_empty_axes"] = 0
-    node.version = version
+    if node.version < version:
+        _attributes_to_inputs(editor, node, {1: "axes"})
+        node.attributes["noop_with_empty_axes"] = 0
+        node.version = version
 
 
 def _upsample(editor: Editor, node: Node) -> None:

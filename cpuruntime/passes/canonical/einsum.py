@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from cpuruntime.graph import Graph, Value
+from cpuruntime.graph import Node, Value
 from cpuruntime.passes.canonical.compositions import Writer
-from cpuruntime.passes.editor import Editor
+from cpuruntime.passes.editor import Editor, sweep
 from cpuruntime.passes.operators import all_f32, is_onnx
 
 
-def run(graph: Graph) -> bool:
+@sweep
+def run(editor: Editor, node: Node) -> None:
     """Einsum of one or two f32 inputs without repeated letters or dots in one of them."""
-    editor = Editor(graph)
-    for node in editor.nodes():
-        static = all(value is not None and value.is_static for value in (*node.inputs, *node.outputs))
-        if is_onnx(node, "Einsum") and static and len(node.inputs) <= 2 and all_f32(*node.inputs):
-            terms, result = _parsed(node.attributes["equation"], [len(value.static_shape) for value in node.inputs])
-            if result is not None:
-                _write(Writer(editor, node), terms, result)
-    return editor.finish()
+    static = all(value is not None and value.is_static for value in (*node.inputs, *node.outputs))
+    if is_onnx(node, "Einsum") and static and len(node.inputs) <= 2 and all_f32(*node.inputs):
+        terms, result = _parsed(node.attributes["equation"], [len(value.static_shape) for value in node.inputs])
+        if result is not None:
+            with Writer(editor, node) as write:
+                _write(write, terms, result)
 
 
 def _parsed(equation: str, ranks: list[int]) -> tuple[list[str], str | None]:
@@ -57,7 +56,6 @@ def _write(write: Writer, terms: list[str], result: str) -> None:
         _arranged(write, x, term, result, [extents[letter] for letter in result])
     else:
         _product(write, values, result, extents)
-    write.finish()
 
 
 def _summed(write: Writer, value: Value, term: str, letters: list[str]) -> tuple[Value, str]:

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from cpuruntime.errors import ModelError
-from cpuruntime.graph import Graph, Node, Value
-from cpuruntime.passes.editor import Editor
+from cpuruntime.graph import Node, Value
+from cpuruntime.passes.canonical.compositions import Writer
+from cpuruntime.passes.editor import Editor, sweep
 from cpuruntime.passes.operators import all_f32, internal, is_onnx, no_activation
 
 
-def run(graph: Graph) -> bool:
+@sweep
+def run(editor: Editor, node: Node) -> None:
     """Rewrite what is f32. Of Gemm, transA becomes a Transpose, transB and alpha go into constant weights, and a C that
     is no constant row is added by an Add."""
-    editor = Editor(graph)
-    for node in editor.nodes():
-        if not is_onnx(node, "Gemm", "MatMul") or not all_f32(*node.inputs, *node.outputs):
-            continue
-        constant = _has_weights(node)
-        if node.op_type == "Gemm" and all(value.shape is not None for value in node.inputs[:2]):
-            _gemm(editor, node, constant)
-        elif constant:
-            inputs = [*node.inputs, None, None]
-            editor.replace(node, internal("FullyConnected", node, inputs, node.outputs, no_activation()))
-    return editor.finish()
+    if not is_onnx(node, "Gemm", "MatMul") or not all_f32(*node.inputs, *node.outputs):
+        return
+    constant = _has_weights(node)
+    if node.op_type == "Gemm" and all(value.shape is not None for value in node.inputs[:2]):
+        with Writer(editor, node) as writer:
+            _gemm(writer, constant)
+    elif constant:
+        inputs = [*node.inputs, None, None]
+        editor.replace(node, internal("FullyConnected", node, inputs, node.outputs, no_activation()))
 
 
 def _has_weights(node: Node) -> bool:
@@ -39,63 +37,34 @@ def _has_weights(node: Node) -> bool:
     return True
 
 
-class _Parts:
-    """The nodes that replace a Gemm."""
-
-    def __init__(self, editor: Editor, gemm: Node) -> None:
-        self._editor = editor
-        self._gemm = gemm
-        self.nodes: list[Node] = []
-
-    def transposed(self, value: Value) -> Value:
-        """The matrix with rows and columns exchanged."""
-        turned = self._editor.value(f"{value.name}/transposed", value.element_type, value.shape[::-1])
-        self._append("Transpose", 13, [value], turned, perm=[1, 0])
-        return turned
-
-    def scaled(self, value: Value, factor: float, output: Value | None = None) -> Value:
-        """`value * factor`, as `output` where that is given."""
-        constant = self._editor.constant(f"{self._gemm.name}/factor", np.array(factor, np.float32))
-        result = output or self._editor.value(f"{value.name}/scaled", value.element_type, value.shape)
-        self._append("Mul", 14, [value, constant], result)
-        return result
-
-    def added(self, value: Value, addend: Value, output: Value) -> None:
-        """`output = value + addend`."""
-        self._append("Add", 14, [value, addend], output)
-
-    def _append(self, op_type: str, version: int, inputs: list[Value], output: Value, **attributes: Any) -> None:
-        name = f"{self._gemm.name}/{op_type.lower()}_{len(self.nodes)}"
-        self.nodes.append(Node(op_type, name, inputs, [output], attributes, "", version, self._gemm.origins))
-
-
-def _gemm(editor: Editor, node: Node, constant: bool) -> None:
-    attributes, output, parts = node.attributes, node.outputs[0], _Parts(editor, node)
+def _gemm(write: Writer, constant: bool) -> None:
+    editor, node = write.editor, write.node
+    attributes, shape = node.attributes, node.outputs[0].shape
     x, weights, addend = node.inputs[0], node.inputs[1], node.input(2)
     alpha, beta = attributes.get("alpha", 1.0), attributes.get("beta", 1.0)
+
+    def scaled(value: Value, factor: float) -> Value:
+        return value if factor == 1 else write("Mul", value, write.constant(factor, np.float32), shape=value.shape)
+
     if attributes.get("transA", 0):
-        x = parts.transposed(x)
+        x = write("Transpose", x, shape=x.shape[::-1], perm=[1, 0])
     if constant:
         weights = _weights(editor, weights, alpha, bool(attributes.get("transB", 0)))
         alpha = 1.0
     elif attributes.get("transB", 0):
-        weights = parts.transposed(weights)
+        weights = write("Transpose", weights, shape=weights.shape[::-1], perm=[1, 0])
     addend = None if beta == 0 else addend
-    bias = None
-    if constant and _is_row(addend, weights.static_shape[1]):
-        bias, addend = _row(editor, addend, weights.static_shape[1], beta), None
-    product = output
-    if addend is not None or alpha != 1:
-        product = editor.value(output.name, output.element_type, output.shape)
     if constant:
-        parts.nodes.append(internal("FullyConnected", node, [x, weights, bias, None], [product], no_activation()))
+        bias = None
+        if _is_row(addend, weights.static_shape[1]):
+            bias, addend = _row(editor, addend, weights.static_shape[1], beta), None
+        inputs = [x, weights, bias, None]
+        product = write.internal("FullyConnected", *inputs, shape=shape, attributes=no_activation())
     else:
-        parts.nodes.append(Node("MatMul", node.name, [x, weights], [product], {}, "", 13, node.origins))
-    if alpha != 1:
-        product = parts.scaled(product, alpha, output if addend is None else None)
+        product = write("MatMul", x, weights, shape=shape)
+    product = scaled(product, alpha)
     if addend is not None:
-        parts.added(product, parts.scaled(addend, beta) if beta != 1 else addend, output)
-    editor.replace(node, *parts.nodes)
+        write("Add", product, scaled(addend, beta), shape=shape)
 
 
 def _weights(editor: Editor, weights: Value, alpha: float, turned: bool) -> Value:

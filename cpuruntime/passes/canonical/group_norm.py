@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from cpuruntime.graph import Graph, Node, Value
-from cpuruntime.passes.editor import Editor
+from cpuruntime.graph import Node, Value
+from cpuruntime.passes.editor import Editor, sweep
 from cpuruntime.passes.operators import all_f32, internal, is_internal, is_onnx, merge_origins, no_activation
 
 
-def run(graph: Graph) -> bool:
+@sweep
+def run(editor: Editor, node: Node) -> None:
     """Rewrite those of images and signals whose parameters are constant."""
-    editor = Editor(graph)
-    for node in editor.nodes():
-        if is_onnx(node, "InstanceNormalization", "GroupNormalization") and all_f32(*node.inputs, *node.outputs):
-            _rewrite(editor, node)
-    return editor.finish()
-
-
-def _rewrite(editor: Editor, node: Node) -> None:
+    if not is_onnx(node, "InstanceNormalization", "GroupNormalization") or not all_f32(*node.inputs, *node.outputs):
+        return
     x, scale, shift = node.inputs[:3]
     if not x.is_static or len(x.static_shape) < 3 or 0 in x.static_shape:
         return

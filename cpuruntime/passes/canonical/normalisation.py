@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from math import prod
+from typing import NamedTuple
 
 from cpuruntime.graph import Graph, Node, Value
-from cpuruntime.passes.editor import Editor
-from cpuruntime.passes.operators import all_f32, internal, is_internal, is_onnx, merge_origins, scalar
+from cpuruntime.passes.editor import Editor, sweep
+from cpuruntime.passes.operators import all_f32, internal, is_internal, is_onnx, scalar
 
 
 def run(graph: Graph) -> bool:
@@ -19,12 +20,14 @@ def run(graph: Graph) -> bool:
         elif is_onnx(node, "Div", "Mul") and all_f32(*node.inputs):
             _quotient(editor, node)
     changed = editor.finish()
-    editor = Editor(graph)
-    for node in editor.nodes():
-        if is_internal(node, "LayerNorm", "RmsNorm"):
-            _take_parameter(editor, node, "Mul", 1)
-            _take_parameter(editor, node, "Add", 2)
-    return editor.finish() or changed
+    return _take_parameters(graph) or changed
+
+
+@sweep
+def _take_parameters(editor: Editor, node: Node) -> None:
+    if is_internal(node, "LayerNorm", "RmsNorm"):
+        _take_parameter(editor, node, "Mul", 1)
+        _take_parameter(editor, node, "Add", 2)
 
 
 def _operator(editor: Editor, node: Node) -> None:
@@ -47,33 +50,28 @@ def _fits(value: Value, extents: tuple[int, ...]) -> bool:
     return value.static_shape[len(value.static_shape) - len(extents) :] == extents
 
 
-class _Root:
+class _Root(NamedTuple):
     """sqrt(mean(square(of)) + epsilon) over the axes from `axis` on, or one divided by that."""
 
-    def __init__(self, of: Value, axis: int, epsilon: float, nodes: list[Node]) -> None:
-        self.of, self.axis, self.epsilon, self.nodes = of, axis, epsilon, nodes
+    of: Value
+    axis: int
+    epsilon: float
+    nodes: list[Node]
 
 
 def _quotient(editor: Editor, node: Node) -> None:
-    pairs = [(node.inputs[0], node.inputs[1])]
-    if node.op_type == "Mul":
-        pairs.append((node.inputs[1], node.inputs[0]))
-    for numerator, other in pairs:
+    left, right = node.inputs
+    for numerator, other in ((left, right), (right, left))[: 2 if node.op_type == "Mul" else 1]:
         root = _denominator(other) if node.op_type == "Div" else _reciprocal(other)
         if root is None or not numerator.is_static or numerator.shape != node.outputs[0].shape:
             continue
         x, centered = _without_mean(numerator, root.axis), _without_mean(root.of, root.axis)
-        attributes = {"axis": root.axis, "epsilon": root.epsilon}
-        nodes = merge_origins(*root.nodes, node)
-        if x is not None and x is centered:
-            new = internal("LayerNorm", node, [x, None, None], node.outputs, attributes)
-        elif numerator is root.of:
-            new = internal("RmsNorm", node, [numerator, None, None], node.outputs, attributes)
-        else:
-            continue
-        new.origins = nodes
-        editor.replace(node, new)
-        return
+        is_layer = x is not None and x is centered
+        if is_layer or numerator is root.of:
+            op_type, inputs = ("LayerNorm", [x, None, None]) if is_layer else ("RmsNorm", [numerator, None, None])
+            attributes = {"axis": root.axis, "epsilon": root.epsilon}
+            editor.replace(node, internal(op_type, node, inputs, node.outputs, attributes, (*root.nodes, node)))
+            return
 
 
 def _reciprocal(value: Value) -> _Root | None:

@@ -13,7 +13,7 @@ from cpuruntime.passes.editor import Editor
 from cpuruntime.passes.operators import is_onnx
 
 _TYPES = (Type.u8, Type.i8, Type.u16, Type.i16, Type.i32)
-_F32, _ONNX = Type.f32, {Type.u8: 2, Type.i8: 3, Type.u16: 4, Type.i16: 5, Type.i32: 6}
+_F32 = Type.f32
 
 
 def run(graph: Graph) -> bool:
@@ -22,10 +22,11 @@ def run(graph: Graph) -> bool:
     editor = Editor(graph)
     floats: dict[Value, Value] = {}
     for node in editor.nodes():
-        write = _WRITTEN.get(node.op_type) if is_onnx(node, node.op_type) else None
+        write = _WRITTEN.get(node.op_type) if node.domain == "" else None
         present = [value for value in (*node.inputs, *node.outputs) if value is not None and value.name]
         if write is not None and all(value.is_static for value in present):
-            write(_Quantised(editor, node, floats))
+            with _Quantised(editor, node, floats) as writer:
+                write(writer)
     return editor.finish()
 
 
@@ -63,7 +64,7 @@ class _Quantised(Writer):
     def dequantised(self, x: Value, scale: Value, zero: Value | None, axis: int = 1) -> Value:
         """(x - zero) * scale."""
         rank, numbers = len(x.static_shape), self.as_float(x)
-        if zero is not None and (zero.constant is None or zero.constant.any()):
+        if _is_some(zero):
             numbers = self.binary("Sub", numbers, self.along(self.as_float(zero), axis, rank))
         return self.binary("Mul", numbers, self.along(scale, axis, rank))
 
@@ -72,7 +73,7 @@ class _Quantised(Writer):
         rank = len(x.static_shape)
         numbers = self.binary("Div", x, self.along(scale, axis, rank))
         numbers = self("Round", numbers, shape=x.static_shape)
-        if zero is not None and (zero.constant is None or zero.constant.any()):
+        if _is_some(zero):
             numbers = self.binary("Add", numbers, self.along(self.as_float(zero), axis, rank))
         self.limited(numbers, type_, output)
 
@@ -80,7 +81,7 @@ class _Quantised(Writer):
         """Whole numbers within the limits of the type, as `output`."""
         limits = np.iinfo(type_.to_dtype())
         numbers = self("Clip", numbers, self.number(limits.min), self.number(limits.max), shape=numbers.static_shape)
-        self.give(output, self("Cast", numbers, shape=numbers.static_shape, type_=type_, to=_ONNX[type_]))
+        self.give(output, self("Cast", numbers, shape=numbers.static_shape, type_=type_, to=type_.to_onnx()))
         self.floats[output] = numbers
 
     def give(self, output: Value, value: Value) -> None:
@@ -89,9 +90,13 @@ class _Quantised(Writer):
         assert maker is not None
         maker.outputs, output.producer = [output], maker
 
-    def finish(self) -> None:
-        """Replaces the node by those written."""
+    def _finish(self) -> None:
         self.editor.replace(self.node, *self._nodes)
+
+
+def _is_some(zero: Value | None) -> bool:
+    """Whether a zero point may be another number than 0."""
+    return zero is not None and (zero.constant is None or bool(zero.constant.any()))
 
 
 def _quantize(write: _Quantised) -> None:
@@ -101,7 +106,6 @@ def _quantize(write: _Quantised) -> None:
     if x.element_type is not _F32 or type_ not in _TYPES or node.attributes.get("block_size", 0):
         return
     write.quantised(x, scale, zero, type_, node.outputs[0], _axis(node, x))
-    write.finish()
 
 
 def _dequantize(write: _Quantised) -> None:
@@ -110,7 +114,6 @@ def _dequantize(write: _Quantised) -> None:
     if x.element_type not in _TYPES or scale.element_type is not _F32 or node.attributes.get("block_size", 0):
         return
     write.give(node.outputs[0], write.dequantised(x, scale, zero, _axis(node, x)))
-    write.finish()
 
 
 def _axis(node: Node, x: Value) -> int:
@@ -128,7 +131,6 @@ def _dynamic(write: _Quantised) -> None:
     start = write("Round", write.binary("Div", write.binary("Sub", zero, bottom), scale), shape=())
     write.limited(start, Type.u8, node.outputs[2])
     write.quantised(x, scale, node.outputs[2], Type.u8, node.outputs[0])
-    write.finish()
 
 
 def _matmul_integer(write: _Quantised) -> None:
@@ -141,7 +143,7 @@ def _matmul_integer(write: _Quantised) -> None:
     x, y = (write.as_float(value) for value in node.inputs[:2])
     for index, lead in ((2, 2), (3, 1)):
         zero = node.input(index)
-        if zero is not None and (zero.constant is None or zero.constant.any()):
+        if _is_some(zero):
             value = write.as_float(zero)
             rows = lead == 2 and len(value.static_shape) == 1 and value.static_shape[0] > 1
             value = write.internal("Reshape", value, shape=(*value.static_shape, 1)) if rows else value
@@ -149,7 +151,6 @@ def _matmul_integer(write: _Quantised) -> None:
     product = write("MatMul", x, y, shape=output.static_shape)
     write.floats[output] = product
     write.give(output, write("Cast", product, shape=output.static_shape, type_=Type.i32, to=6))
-    write.finish()
 
 
 def _cast(write: _Quantised) -> None:
@@ -166,13 +167,13 @@ def _linear_matmul(write: _Quantised) -> None:
     y = write.dequantised(b, b_scale, b_zero, len(b.static_shape) - 1)
     product = write("MatMul", x, y, shape=node.outputs[0].static_shape)
     write.quantised(product, y_scale, y_zero, node.outputs[0].element_type, node.outputs[0])
-    write.finish()
 
 
 def _linear_convolution(write: _Quantised) -> None:
     node = write.node
     x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero = node.inputs[:8]
-    if any(value.constant is None for value in (w, w_scale, w_zero, x_scale)):
+    bias = node.input(8)
+    if any(value is not None and value.constant is None for value in (w, w_scale, w_zero, x_scale, bias)):
         return
 
     def filters(value: Value) -> np.ndarray:
@@ -180,14 +181,10 @@ def _linear_convolution(write: _Quantised) -> None:
 
     weights = (w.constant.astype(np.float32) - filters(w_zero)) * filters(w_scale)
     inputs = [write.dequantised(x, x_scale, x_zero), write.number(weights)]
-    bias = node.input(8)
     if bias is not None:
-        if bias.constant is None:
-            return
         inputs.append(write.number(bias.constant * (x_scale.constant.reshape(()) * w_scale.constant.reshape(-1))))
     result = write("Conv", *inputs, shape=node.outputs[0].static_shape, **node.attributes)
     write.quantised(result, y_scale, y_zero, node.outputs[0].element_type, node.outputs[0])
-    write.finish()
 
 
 _WRITTEN: dict[str, Callable[[_Quantised], None]] = {

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from cpuruntime.graph import Graph, Node
+from cpuruntime.graph import Node
 from cpuruntime.passes.canonical.views import reshaped
-from cpuruntime.passes.editor import Editor
+from cpuruntime.passes.editor import Editor, sweep
 from cpuruntime.passes.operators import internal, is_internal
 
 
-def run(graph: Graph) -> bool:
+@sweep
+def run(editor: Editor, node: Node) -> None:
     """Reshape [.., K] -> FullyConnected -> Reshape [.., N]: the first moves behind the product, to merge with the last
     one, so that nothing stands between the product and what it can be fused with."""
-    editor = Editor(graph)
-    for node in editor.nodes():
-        if is_internal(node, "FullyConnected"):
-            _move_behind(editor, node)
-    return editor.finish()
-
-
-def _move_behind(editor: Editor, node: Node) -> None:
+    if not is_internal(node, "FullyConnected"):
+        return
     view, output = node.inputs[0].producer, node.outputs[0]
     user = editor.sole_user(output)
     if not is_internal(view, "Reshape") or not is_internal(user, "Reshape") or node.inputs[3] is not None:

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from math import prod
 
-from cpuruntime.graph import Graph, Node
+from cpuruntime.graph import Node
 from cpuruntime.passes.canonical.views import reshaped
-from cpuruntime.passes.editor import Editor
+from cpuruntime.passes.editor import Editor, sweep
 from cpuruntime.passes.operators import is_onnx
 
 
-def run(graph: Graph) -> bool:
+@sweep
+def run(editor: Editor, node: Node) -> None:
     """Before opset 13 all axes from `axis` on count as one: take the one that is longer than 1, or reshape around.
     Afterwards `axis` is present and not negative where the rank is known."""
-    editor = Editor(graph)
-    for node in editor.nodes():
-        if is_onnx(node, "Softmax", "LogSoftmax", "Hardmax") and node.inputs[0].shape is not None:
-            if node.version >= 13:
-                _set_axis(editor, node, node.attributes.get("axis", -1) % max(len(node.inputs[0].shape), 1))
-            else:
-                _modernise(editor, node)
-    return editor.finish()
+    if is_onnx(node, "Softmax", "LogSoftmax", "Hardmax") and node.inputs[0].shape is not None:
+        if node.version >= 13:
+            _set_axis(editor, node, node.attributes.get("axis", -1) % max(len(node.inputs[0].shape), 1))
+        else:
+            _modernise(editor, node)
 
 
 def _set_axis(editor: Editor, node: Node, axis: int) -> None:
@@ -31,8 +29,7 @@ def _set_axis(editor: Editor, node: Node, axis: int) -> None:
 
 
 def _modernise(editor: Editor, node: Node) -> None:
-    value, output = node.inputs[0], node.outputs[0]
-    shape = value.shape
+    value, output, shape = node.inputs[0], node.outputs[0], node.inputs[0].shape
     first = node.attributes.get("axis", 1)
     first = first + len(shape) if first < 0 else first
     long = [axis for axis in range(first, len(shape)) if shape[axis] != 1]
@@ -41,8 +38,7 @@ def _modernise(editor: Editor, node: Node) -> None:
         return
     if not value.is_static:
         return
-    rows = prod(value.static_shape[:first])
-    flat = (rows, prod(value.static_shape[first:]))
+    flat = (prod(value.static_shape[:first]), prod(value.static_shape[first:]))
     before = reshaped(editor, node, value, flat)
     result = editor.value(output.name, output.element_type, flat)
     attributes = {**node.attributes, "axis": 1}

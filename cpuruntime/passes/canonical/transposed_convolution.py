@@ -5,24 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from cpuruntime.errors import ModelError
-from cpuruntime.graph import Graph, Node
+from cpuruntime.graph import Node
 from cpuruntime.passes.canonical import window
-from cpuruntime.passes.editor import Editor
+from cpuruntime.passes.editor import Editor, sweep
 from cpuruntime.passes.operators import all_f32, internal, is_onnx, no_activation
 
 
-def run(graph: Graph) -> bool:
+@sweep
+def run(editor: Editor, node: Node) -> None:
     """Rewrite every f32 ConvTranspose of constant weights over one or two spatial axes whose shapes are static."""
-    editor = Editor(graph)
-    for node in editor.nodes():
-        if is_onnx(node, "ConvTranspose") and all_f32(*node.inputs, *node.outputs):
-            _rewrite(editor, node)
-    return editor.finish()
-
-
-def _rewrite(editor: Editor, node: Node) -> None:
-    x, weights = node.inputs[0], node.inputs[1]
-    bias = node.input(2)
+    if not is_onnx(node, "ConvTranspose") or not all_f32(*node.inputs, *node.outputs):
+        return
+    x, weights, bias = node.inputs[0], node.inputs[1], node.input(2)
     constant = weights.constant is not None and (bias is None or bias.constant is not None)
     if not constant or not x.is_static or not node.outputs[0].is_static or len(x.static_shape) not in (3, 4):
         return
@@ -37,14 +31,7 @@ def _rewrite(editor: Editor, node: Node) -> None:
     if found is None:
         return
     _check_output(node, found, array.shape[1] * group)
-    attributes = {
-        "kernel_shape": found.kernel,
-        "strides": found.strides,
-        "dilations": found.dilations,
-        "pads": found.pads,
-        "group": group,
-        **no_activation(),
-    }
+    attributes = found.attributes() | {"group": group, **no_activation()}
     outputs_first = editor.constant(f"{weights.name}/outputs_first", _outputs_first(array, group))
     inputs = [x, outputs_first, bias, None]
     editor.replace(node, internal("ConvTranspose", node, inputs, node.outputs, attributes))
@@ -70,16 +57,10 @@ def _window(node: Node, kernel: list[int]) -> window.Window | None:
         pads = [0] * (2 * rank) if mode == "VALID" else found.pads
         return window.Window(kernel, found.strides, found.dilations, pads)
     extra = node.attributes.get("output_padding") or [0] * rank
-    begins, ends = [], []
-    for axis, (extent, target) in enumerate(zip(node.inputs[0].static_shape[2:], node.outputs[0].static_shape[2:])):
-        reach = (extent - 1) * found.strides[axis] + found.dilations[axis] * (kernel[axis] - 1) + 1
-        total = reach + extra[axis] - target
-        small, large = total // 2, total - total // 2
-        begins.append(small if mode == "SAME_UPPER" else large)
-        ends.append(large if mode == "SAME_UPPER" else small)
-    if min(begins + ends) < 0:
-        return None
-    return window.Window(kernel, found.strides, found.dilations, begins + ends)
+    extents = enumerate(zip(node.inputs[0].static_shape[2:], node.outputs[0].static_shape[2:]))
+    totals = [found.reach(axis, extent) + extra[axis] - target for axis, (extent, target) in extents]
+    pads = window.shared(totals, lower=mode != "SAME_UPPER")
+    return window.Window(kernel, found.strides, found.dilations, pads) if min(pads) >= 0 else None
 
 
 def _check_output(node: Node, found: window.Window, channels: int) -> None:
@@ -88,7 +69,7 @@ def _check_output(node: Node, found: window.Window, channels: int) -> None:
     fits = output[:2] == (x[0], channels)
     for axis, (extent, target) in enumerate(zip(x[2:], output[2:])):
         pads = found.pads[axis] + found.pads[axis + len(found.kernel)]
-        reach = (extent - 1) * found.strides[axis] + found.dilations[axis] * (found.kernel[axis] - 1) + 1 - pads
+        reach = found.reach(axis, extent) - pads
         room = max(found.strides[axis], found.dilations[axis])
         fits = fits and min(extent, found.strides[axis], found.dilations[axis]) > 0 and 0 <= target - reach < room
     if not fits:

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from cpuruntime.graph import Graph, Node, Value
-from cpuruntime.passes.editor import Editor
+from cpuruntime.graph import Node, Value
+from cpuruntime.passes.editor import Editor, sweep
 from cpuruntime.passes.operators import is_onnx
 
 _BINARY = {"Sum": ("Add", 14), "Mean": ("Add", 14), "Max": ("Max", 13), "Min": ("Min", 13)}
 
 
-def run(graph: Graph) -> bool:
+@sweep
+def run(editor: Editor, node: Node) -> None:
     """Sum of n -> n - 1 times Add; Max and Min likewise; Mean -> Adds and a Div."""
-    editor = Editor(graph)
-    for node in editor.nodes():
-        if is_onnx(node, *_BINARY) and not (node.op_type in ("Max", "Min") and len(node.inputs) <= 2):
-            _split(editor, node)
-    return editor.finish()
-
-
-def _split(editor: Editor, node: Node) -> None:
+    if not is_onnx(node, *_BINARY) or (node.op_type in ("Max", "Min") and len(node.inputs) <= 2):
+        return
     count, output = len(node.inputs), node.outputs[0]
     if count == 1:
         editor.bypass(node, node.inputs[0])

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cpuruntime.graph import Graph, Node, Value
-from cpuruntime.passes.editor import Editor
+from cpuruntime.graph import Node, Value
+from cpuruntime.passes.editor import Editor, sweep
 from cpuruntime.passes.operators import internal, is_onnx
 
 
-def run(graph: Graph) -> bool:
+@sweep
+def run(editor: Editor, node: Node) -> None:
     """Flatten, Squeeze, Unsqueeze and Reshape to a static shape -> Reshape of one input."""
-    editor = Editor(graph)
-    for node in editor.nodes():
-        if is_onnx(node, "Flatten", "Reshape", "Squeeze", "Unsqueeze") and node.outputs[0].is_static:
-            editor.replace(node, internal("Reshape", node, node.inputs[:1], node.outputs))
-    return editor.finish()
+    if is_onnx(node, "Flatten", "Reshape", "Squeeze", "Unsqueeze") and node.outputs[0].is_static:
+        editor.replace(node, internal("Reshape", node, node.inputs[:1], node.outputs))
 
 
 def reshaped(editor: Editor, like: Node, value: Value, to: Value | Sequence[int]) -> Node:

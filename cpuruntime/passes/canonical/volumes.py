@@ -6,23 +6,22 @@ from typing import Any
 
 import numpy as np
 
-from cpuruntime.graph import Graph, Value
+from cpuruntime.graph import Node, Value
 from cpuruntime.passes.canonical.compositions import Writer
-from cpuruntime.passes.editor import Editor
+from cpuruntime.passes.editor import Editor, sweep
 from cpuruntime.passes.operators import is_internal, is_onnx
 
 SWAPPED = [0, 2, 1, 3, 4]  # depth before channels, and back
 
 
-def run(graph: Graph) -> bool:
+@sweep
+def run(editor: Editor, node: Node) -> None:
     """A convolution takes the layers under its kernel as channels of one image for each layer of the result; a pool
     works along height and width, then along depth."""
-    editor = Editor(graph)
-    for node in editor.nodes():
-        values = (*node.inputs[:1], *node.outputs)
-        if any(value is None or not value.is_static or len(value.static_shape) != 5 for value in values):
-            continue
-        write = Writer(editor, node)
+    values = (*node.inputs[:1], *node.outputs)
+    if any(value is None or not value.is_static or len(value.static_shape) != 5 for value in values):
+        return
+    with Writer(editor, node) as write:
         if is_internal(node, "Conv") and node.inputs[1].constant is not None:
             _convolution(write)
         elif is_onnx(node, "MaxPool", "AveragePool") and len(node.outputs) == 1:
@@ -31,8 +30,6 @@ def run(graph: Graph) -> bool:
             batch, channels, depth, height, width = node.inputs[0].static_shape
             image = write.internal("Reshape", node.inputs[0], shape=(batch, channels, depth * height, width))
             write.internal("Reshape", write(node.op_type, image, shape=(batch, channels, 1, 1)), shape=values[1].shape)
-            write.finish()
-    return editor.finish()
 
 
 def _convolution(write: Writer) -> None:
@@ -56,7 +53,6 @@ def _convolution(write: Writer) -> None:
     batch, channels, depth, *spatial = output
     result = write.internal("Reshape", result, shape=(batch, depth, channels, *spatial))
     write("Transpose", result, shape=output, perm=SWAPPED)
-    write.finish()
 
 
 def _along_depth(write: Writer) -> None:
@@ -78,7 +74,6 @@ def _along_depth(write: Writer) -> None:
     batch, channels, depth, height, width = output
     result = write.internal("Conv", *inputs, shape=(batch, channels, depth, height * width), attributes=attributes)
     write.internal("Reshape", result, shape=output)
-    write.finish()
 
 
 def _layers(write: Writer) -> Value:
@@ -99,9 +94,7 @@ def _layers(write: Writer) -> Value:
         part = x
         if (first, stride, depth) != (0, 1, layers):
             bounds = [first], [first + (depth - 1) * stride + 1], [1], [stride]
-            part = write(
-                "Slice", x, *(write.constant(numbers) for numbers in bounds), shape=(batch, depth, channels, *spatial)
-            )
+            part = write("Slice", x, *map(write.constant, bounds), shape=(batch, depth, channels, *spatial))
         parts.append(write.internal("Reshape", part, shape=(batch, depth, group, channels // group, *spatial)))
     if count > 1:
         shape = (batch, depth, group, count * channels // group, *spatial)
@@ -129,4 +122,3 @@ def _pool(write: Writer) -> None:
     across = {**a, **{name: [a[name][0], 1] for name in names}, "pads": [a["pads"][0], 0, a["pads"][3], 0]}
     image = write(node.op_type, image, shape=(batch, channels, depth, rows * columns), **across)
     write.internal("Reshape", image, shape=node.outputs[0].static_shape)
-    write.finish()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from cpuruntime.errors import ModelError
 from cpuruntime.graph import Node
@@ -16,6 +17,14 @@ class Window:
     strides: list[int]
     dilations: list[int]
     pads: list[int]
+
+    def attributes(self) -> dict[str, Any]:
+        """As nodes have them."""
+        return dict(kernel_shape=self.kernel, strides=self.strides, dilations=self.dilations, pads=self.pads)
+
+    def reach(self, axis: int, extent: int) -> int:
+        """The extent of what a transposed window writes, without padding."""
+        return (extent - 1) * self.strides[axis] + self.dilations[axis] * (self.kernel[axis] - 1) + 1
 
     def output_extent(self, axis: int, extent: int) -> int:
         """How often the window fits into a spatial axis, rounding down."""
@@ -57,11 +66,16 @@ def _entries(node: Node, name: str, count: int, default: list[int]) -> list[int]
 def _same(
     shape: tuple[int, ...], kernel: list[int], strides: list[int], dilations: list[int], lower: bool
 ) -> list[int]:
-    begins, ends = [], []
-    for extent, size, stride, dilation in zip(shape, kernel, strides, dilations):
-        outputs = -(-extent // stride)
-        total = max((outputs - 1) * stride + dilation * (size - 1) + 1 - extent, 0)
-        small, large = total // 2, total - total // 2
-        begins.append(large if lower else small)
-        ends.append(small if lower else large)
-    return begins + ends
+    return shared(
+        [
+            max((-(-extent // stride) - 1) * stride + dilation * (size - 1) + 1 - extent, 0)
+            for extent, size, stride, dilation in zip(shape, kernel, strides, dilations)
+        ],
+        lower,
+    )
+
+
+def shared(totals: list[int], lower: bool) -> list[int]:
+    """Pads that share each total between begin and end, with an odd one at the begin if `lower`."""
+    small, large = [total // 2 for total in totals], [total - total // 2 for total in totals]
+    return large + small if lower else small + large
