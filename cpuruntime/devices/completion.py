@@ -1,4 +1,4 @@
-"""The end of inferences: for devices that have no faster means, as they implement what `DeviceRequest` promises."""
+"""The end of inferences, for devices that have no faster means to wait and notify."""
 
 from __future__ import annotations
 
@@ -51,17 +51,22 @@ class Completion:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the inference is over, at most for so many seconds: whether it is."""
-        if self.is_over:
-            return True
-        gate = threading.Lock()
-        gate.acquire()
-        try:
-            self.notify(gate.release)
-            gate.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
-        finally:
-            with suppress(ValueError):
-                self._functions.remove(gate.release)  # type: ignore[union-attr]
+        if not self.is_over:
+            _wait(self.__dict__.setdefault("_functions", deque()), lambda: self.is_over, timeout)
         return self.is_over
+
+
+def _wait(functions: deque[Callable[[], object]], is_over: Callable[[], bool], timeout: float | None) -> None:
+    """Wait until a function of this call's, which it adds to `functions`, is called, unless `is_over()` by then."""
+    gate = threading.Lock()
+    gate.acquire()
+    try:
+        functions.append(gate.release)
+        if not is_over():
+            gate.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+    finally:
+        with suppress(ValueError):
+            functions.remove(gate.release)
 
 
 class AnyCompletion(Protocol):
@@ -93,32 +98,22 @@ class AnyNotified:
     def __init__(self) -> None:
         self._numbers = count(1)
         self.count = 0
-        self._gates: deque[threading.Lock] = deque()
+        self._waiting: deque[Callable[[], object]] = deque()
         self._asked: set[Any] = set()
 
     def wait(self, count: int, in_flight: Iterable[Any] = (), timeout: float | None = None) -> None:
-        """Wait until the count is no longer `count`."""
         for request in in_flight:
             if request not in self._asked:
                 self._asked.add(request)
                 request.notify(partial(self._over, request))
-        gate = threading.Lock()
-        gate.acquire()
-        self._gates.append(gate)
-        try:
-            if self.count == count:
-                gate.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
-        finally:
-            with suppress(ValueError):
-                self._gates.remove(gate)
+        _wait(self._waiting, lambda: self.count != count, timeout)
 
     def _over(self, request: Any) -> None:
         self._asked.discard(request)
         self.wake()
 
     def wake(self) -> None:
-        """Change the count."""
         self.count = next(self._numbers)
-        while self._gates:
+        while self._waiting:
             with suppress(IndexError):
-                self._gates.popleft().release()
+                self._waiting.popleft()()

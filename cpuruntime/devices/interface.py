@@ -1,17 +1,12 @@
 """What a device is: a `Plugin` compiles graphs to `DeviceModel`s, whose `DeviceRequest`s run inferences.
 
-The public objects (`Core`, `CompiledModel`, `InferRequest`) check what users hand them and call these classes with
-checked values only; a device checks what only it can know. `cpuruntime.devices.serial` makes a complete device from one
-method, and `cpuruntime.devices.null` is the smallest one on it.
+`cpuruntime.devices.serial` makes a complete device from one method; `cpuruntime.devices.null` is the smallest on it.
+The public objects (`Core`, `CompiledModel`, `InferRequest`) are the callers.
 
-Who guarantees what:
-
-- The caller guarantees that property names and values were checked against `Plugin.properties()`, that arrays match
-  their port's element type and shape, and that a request is touched by one thread at a time and, apart from `cancel`,
-  never while it runs.
-- The device guarantees that different requests of one model may be used from different threads at the same time, that
-  `start` returns without waiting for an inference, and that once an inference is over the device neither reads nor
-  writes the memory that was bound to it.
+- The caller checked property names and values against `Plugin.properties()`, and that arrays match their port's element
+  type and shape. One thread at a time touches a request and, apart from `cancel`, never while it runs.
+- The device allows different requests of one model in different threads at the same time. `start` returns without
+  waiting for an inference. Once an inference is over the device neither reads nor writes the memory bound to it.
 - Errors reach the user as they are, so they are the types in `cpuruntime.errors` with texts for users.
 """
 
@@ -46,10 +41,10 @@ class Terms:
     """On what terms an inference is to be run.
 
     Attributes:
-        priority: those of a higher one begin first, of the requests of a model that wait for a stream; of these the one
-            with the earliest deadline, else the one started first. A device without such a queue may ignore it.
-        deadline: when it has to be over, on the clock of perf_counter_ns in nanoseconds, or 0. Once that has passed it
-            ends with DeadlineExceededError: at once if it waits, at its next step if it runs.
+        priority: of the requests of a model that wait for a stream, those of a higher priority begin first; of these
+            the one with the earliest deadline, else the one started first. A device without a queue may ignore it.
+        deadline: nanoseconds on the clock of perf_counter_ns, or 0 for none. Once it has passed the inference ends with
+            DeadlineExceededError: at once if it waits, at its next step if it runs.
     """
 
     priority: Priority = Priority.MEDIUM
@@ -80,8 +75,8 @@ class DeviceRequest(ABC):
     def set_input(self, index: int, array: np.ndarray) -> None:
         """Bind the user's memory to input `index`: C-contiguous, the port's dtype, a compatible shape, any alignment.
 
-        It may be read only: inputs are never written. It is read in each following inference, when the inference
-        runs, until another is bound. The request holds a reference as long as it is bound.
+        It may be read only: inputs are never written. Each following inference reads it while it runs, until another is
+        bound; the request holds a reference so long.
         """
 
     @abstractmethod
@@ -148,11 +143,10 @@ class DeviceRequest(ABC):
     def notify(self, function: Callable[[], None]) -> None:
         """Call a function once, after the inference started last is over, or now if it is over already.
 
-        It is called on one of the device's threads, or on this one if the inference is over. It does not raise, may
-        take as long as a user's callback takes, which should not keep other inferences waiting, and may itself call
-        anything of this interface on this request or others, so the device calls it holding no lock. The device drops
-        it once it was called: it may refer to the public request, which keeps the model open. Several functions may
-        wait for the end of one inference.
+        It is called on one of the device's threads, or on this one if the inference is over. It does not raise. It may
+        take as long as a user's callback, which should not keep other inferences waiting, and may call anything of
+        this interface, so the device holds no lock meanwhile. The device drops it once it was called, since it may
+        refer to the public request, which keeps the model open. One inference may have several functions.
         """
 
     def any_completion(self, requests: Sequence[DeviceRequest]) -> AnyCompletion:
@@ -166,14 +160,14 @@ class DeviceRequest(ABC):
     def cancel(self) -> bool:
         """Ask that the queued or running inference end early; from any thread, without waiting.
 
-        Best effort: one that is already computing may finish as if nothing had been asked. Returns whether there was
-        one, that is, whether one was queued and is not over. Without one it does nothing, also not to the next one.
+        Returns whether one was queued and is not over; without one it does nothing. Best effort: one that is already
+        computing may finish.
         """
 
     def moments(self) -> tuple[int, int, int] | None:
         """When the last inference was taken from the queue, began and ended, on the clock of perf_counter_ns.
 
-        Moments that never came are 0 or lie before its start. None where the device does not know.
+        Moments that did not come are 0 or lie before its start. None where the device does not know.
         """
         return None
 
@@ -214,10 +208,7 @@ class DeviceModel(ABC):
             raise Error(f"Model '{name}' on device {devices} is closed; compile it again.")
 
     def explain(self, measure: bool = False) -> Explanation:
-        """What the compiled model consists of, and the decisions that led there.
-
-        With `measure` each step is timed first, by inferences on random inputs, where the device can do that.
-        """
+        """The steps and decisions; with `measure` each step is timed on random inputs, where the device can do that."""
         return Explanation(", ".join(self.properties["EXECUTION_DEVICES"]))
 
     def release_memory(self) -> None:
@@ -228,29 +219,27 @@ class DeviceModel(ABC):
     def close(self) -> None:
         """Let the threads end and refuse further work. Returns without waiting; a second call does nothing.
 
-        Inferences that were started before, running or queued, finish as they would have, notified functions
-        included; then the threads end. Afterwards `create_request`, `start` and `run` raise Error saying that the model
-        is closed.
+        Inferences that were started before finish as they would have, notified functions included; then the threads
+        end. Afterwards `create_request`, `start` and `run` raise Error saying that the model is closed.
 
-        Called when the user closes the compiled model, when the last object referring to it is gone, and at the
-        interpreter's exit. The second happens in the thread that drops the last reference, at any allocation, also in
-        one of the device's own threads: so `close` takes no lock that other code of the device holds while it
-        allocates, and joins no thread.
+        Called when the user closes the compiled model, at the interpreter's exit, and by the thread that drops the last
+        reference to it, at any allocation, also one of the device's own threads. So `close` takes no lock that other
+        code of the device holds while it allocates, and joins no thread.
         """
 
 
 class DeviceHost(ABC):
-    """What a plugin is given to reach the other devices of its `Core`: all that a device over devices needs.
+    """The other devices of a plugin's `Core`: all that a device over devices needs.
 
-    Devices are named as users name them ("GPU.0", "MULTI:CPU,GPU"). All methods may be called from any thread. The
-    caller holds no lock meanwhile that the other device's threads could wait for.
+    Devices are named as users name them ("GPU.0", "MULTI:CPU,GPU"), configurations are as users write them. All methods
+    may be called from any thread, which holds no lock that the other device's threads could wait for.
     """
 
     @abstractmethod
     def devices(self) -> list[str]:
         """The devices that can be used here, as NAME, or as NAME.ID where a device has several instances.
 
-        It asks each plugin for its `unavailable_reason`, so that must not call it.
+        `unavailable_reason` of a plugin must not call this, which asks it.
         """
 
     @abstractmethod
@@ -259,11 +248,11 @@ class DeviceHost(ABC):
 
     @abstractmethod
     def query(self, graph: Graph, device: str, config: Mapping[str, Any] | None = None) -> set[str]:
-        """The names of the nodes that `device` would run on kernels of its own; `config` is as users write it."""
+        """The names of the nodes that `device` would run on kernels of its own."""
 
     @abstractmethod
     def compile(self, graph: Graph, device: str, config: Mapping[str, Any] | None = None) -> DeviceModel:
-        """Compile a graph for another device; the caller closes the model. `config` is as users write it.
+        """Compile a graph for another device; the caller closes the model.
 
         Raises:
             InvalidArgumentError: unknown device or property, or a wrong value.
@@ -276,8 +265,8 @@ class DeviceHost(ABC):
     def subscribe(self, function: Callable[[str], None]) -> Callable[[], None]:
         """Have `function` called with a device's name after its settings, availability or instances changed.
 
-        It is called on the thread that made the change, with no lock held; what it raises is logged. Returns a function
-        that ends the subscription: calls that have begun by then may still run.
+        It is called on the thread that made the change, with no lock held; what it raises is logged. The function that
+        is returned ends the subscription; calls in progress go on.
         """
 
     @abstractmethod
@@ -288,15 +277,12 @@ class DeviceHost(ABC):
 class Plugin(Configured, ABC):
     """A device as a `Core` sees it; one instance for each core and name ("GPU", "GPU.1"), made when first asked for.
 
-    Making one must be cheap and must work where the device cannot (that is what `unavailable_reason` is for). All
-    methods may be called from several threads at the same time. Only `compile` must be written.
-
-    Attributes:
-        host: the way to other devices.
+    Making one is cheap and works also where the device is unavailable. All methods may be called from several threads
+    at the same time. Only `compile` must be written. `host` is the way to other devices.
 
     Raises:
-        InvalidArgumentError: from the constructor, when an environment variable holds a bad value for a property,
-            or is for a read-only one.
+        InvalidArgumentError: from the constructor, for an environment variable with a bad value for a property, or for
+            a read-only one.
     """
 
     takes_arguments: ClassVar[bool] = False
@@ -343,11 +329,11 @@ class Plugin(Configured, ABC):
 
     @abstractmethod
     def compile(self, graph: Graph, settings: Settings) -> DeviceModel:
-        """Compile a graph as it was read: passes are the device's to run.
+        """Compile a graph as it was read: the device runs the passes.
 
-        The graph belongs to the caller, who may compile it again: work on a clone. Its constants' arrays may be shared
-        with other graphs and with a mapped file, so they are never written. `settings` has only what was chosen,
-        `settings.value(name)` also the defaults.
+        The graph belongs to the caller: work on a clone. Its constants' arrays may be shared with other graphs and with
+        a mapped file, so they are never written. `settings` has only what was chosen, `settings.value(name)` also the
+        defaults.
 
         Raises:
             DeviceUnavailableError: the device cannot be used.

@@ -1,10 +1,17 @@
-"""Ports: the inputs and outputs of a compiled model, as a device states them."""
+"""Ports: the inputs and outputs of a compiled model, as a device states them, and the arrays of a request for them."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
+import numpy as np
+
+from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.graph import Graph, PartialShape, Type, Value
+from cpuruntime.host.memory import aligned_zeros
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +37,42 @@ def _partial(value: Value) -> PartialShape:
     if value.shape is None:
         return PartialShape.dynamic()
     return PartialShape([-1 if extent is None else extent for extent in value.shape])
+
+
+class BoundArrays(ABC):
+    """The part of a `DeviceRequest` that owns and binds arrays; a subclass calls `bind_own` when it is made."""
+
+    def bind_own(self, inputs: Sequence[PortInfo], outputs: Sequence[PortInfo]) -> None:
+        """Bind own memory to outputs and to inputs of static shape."""
+        self._ports = inputs
+        self._own: list[np.ndarray | None] = [None] * len(inputs)
+        self._inputs: list[np.ndarray | None] = [None] * len(inputs)
+        self._outputs = [
+            aligned_zeros(info.partial_shape.get_min_shape(), info.element_type.to_dtype()) for info in outputs
+        ]
+        for index, info in enumerate(inputs):
+            if info.partial_shape.is_static:
+                self.input_array(index, tuple(info.partial_shape.to_shape()))
+
+    def input_array(self, index: int, shape: tuple[int, ...]) -> np.ndarray:
+        """Own memory for input `index`, bound."""
+        own = self._own[index]
+        if own is None or own.shape != shape:
+            own = self._own[index] = aligned_zeros(shape, self._ports[index].element_type.to_dtype())
+        self.set_input(index, own)
+        return own
+
+    @abstractmethod
+    def set_input(self, index: int, array: np.ndarray) -> None:
+        """Bind memory to input `index`."""
+
+    def output_array(self, index: int) -> np.ndarray:
+        """The memory bound to output `index`."""
+        return self._outputs[index]
+
+    def bound_inputs(self) -> list[np.ndarray]:
+        """The arrays of all inputs. Raises InvalidArgumentError where none is bound."""
+        for info, array in zip(self._ports, self._inputs):
+            if array is None:
+                raise InvalidArgumentError(f"Input '{info.name}' {info.partial_shape} has no data yet.")
+        return cast("list[np.ndarray]", self._inputs)

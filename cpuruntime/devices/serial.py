@@ -22,19 +22,19 @@ import numpy as np
 from cpuruntime.devices.completion import Completion
 from cpuruntime.devices.explanation import Explanation, ProfilingInfo, Row
 from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, Plugin, Terms
-from cpuruntime.devices.ports import PortInfo
-from cpuruntime.errors import CancelledError, DeadlineExceededError, Error, InternalError, InvalidArgumentError
+from cpuruntime.devices.ports import BoundArrays, PortInfo
+from cpuruntime.errors import CancelledError, DeadlineExceededError, Error, InternalError
 from cpuruntime.graph import Graph
 from cpuruntime.host import forks
 from cpuruntime.host.memory import aligned_zeros
 from cpuruntime.properties import Settings
 
 Compute = Callable[[Sequence[np.ndarray], Callable[[int], None]], Sequence[Any]]
-"""Computes one inference: `compute(inputs, begin)` returns the outputs, both in the order of the graph's.
+"""`compute(inputs, begin)` returns the outputs of one inference, in the graph's order, as the inputs are.
 
-It may run in several threads at the same time and does not write to the inputs. It calls `begin(index)` before it
-computes node `index` of the graph, which raises where the inference is cancelled or its deadline has passed, and times
-the nodes. Outputs are copied, so they may share memory with inputs and constants.
+It may run in several threads at a time and does not write to the inputs. Before it computes node `index` it calls
+`begin(index)`, which times nodes and raises where the inference is cancelled or its deadline has passed. Outputs are
+copied, so they may share memory with inputs and constants.
 """
 
 _numbers = itertools.count()
@@ -52,7 +52,7 @@ class SerialPlugin(Plugin):
 
     @abstractmethod
     def prepare(self, graph: Graph, settings: Settings) -> Compute:
-        """What computes inferences of a graph, which has been through the pipeline and is the model's own.
+        """What computes inferences of a graph, which is the model's own and went through the passes.
 
         Raises ModelError and UnsupportedError, naming the node, for a graph that cannot be computed.
         """
@@ -63,7 +63,7 @@ class SerialPlugin(Plugin):
 
 
 class SerialModel(DeviceModel):
-    """A graph, what computes it, and the threads that do, one for each stream."""
+    """A graph, its function `compute`, and the threads that call it, one for each stream."""
 
     def __init__(self, plugin: SerialPlugin, graph: Graph, settings: Settings, compute: Compute) -> None:
         self.plugin = plugin
@@ -78,7 +78,7 @@ class SerialModel(DeviceModel):
             "OPTIMAL_NUMBER_OF_INFER_REQUESTS": max(self.streams, 1),
         }
         super().__init__(PortInfo.inputs_of(graph), PortInfo.outputs_of(graph), resolved)
-        self._generation = forks.generation
+        self.generation = forks.generation
         self.queue = _Queue()
         self._threads = max(self.streams, 1)
         for index in range(self._threads):
@@ -88,10 +88,6 @@ class SerialModel(DeviceModel):
     def create_request(self) -> DeviceRequest:
         self.check_open()
         return SerialRequest(self)
-
-    def check_threads(self) -> None:
-        """Raise Error in a forked child, where there are none."""
-        forks.check(self._generation)
 
     def explain(self, measure: bool = False) -> Explanation:
         rows = [
@@ -189,17 +185,15 @@ class _Inference(Completion):
         try:
             self.request.compute(self)
         except Exception as raised:
-            error = raised if isinstance(raised, Error | MemoryError) else self._wrapped(raised)
+            error = raised
+            if not isinstance(raised, Error | MemoryError):
+                name, model = self.model.plugin.target, self.model.graph.name
+                error = InternalError(f"Device {name} failed in model '{model}': {type(raised).__name__}: {raised}.")
+                error.__cause__ = raised
         except BaseException as raised:
             error = raised
         self._end(error)
         return True
-
-    def _wrapped(self, error: Exception) -> InternalError:
-        name, model = self.model.plugin.target, self.model.graph.name
-        wrapped = InternalError(f"Device {name} failed in model '{model}': {type(error).__name__}: {error}.")
-        wrapped.__cause__ = error
-        return wrapped
 
     def _end(self, error: BaseException | None) -> None:
         if self._alarm is not None:
@@ -228,34 +222,17 @@ _NONE = Completion()
 _NONE.announce()
 
 
-class SerialRequest(DeviceRequest):
+class SerialRequest(BoundArrays, DeviceRequest):
     """The bound arrays of one inference at a time."""
 
     def __init__(self, model: SerialModel) -> None:
         self.model = model
         self.times: list[timedelta | None] = [None] * len(model.graph.nodes)
-        self._own: list[np.ndarray | None] = [None] * len(model.inputs)
-        self._inputs: list[np.ndarray | None] = [None] * len(model.inputs)
-        self._outputs = [
-            aligned_zeros(info.partial_shape.get_min_shape(), info.element_type.to_dtype()) for info in model.outputs
-        ]
         self._inference: Completion = _NONE
-        for index, info in enumerate(model.inputs):
-            if info.partial_shape.is_static:
-                self.input_array(index, tuple(info.partial_shape.to_shape()))
-
-    def input_array(self, index: int, shape: tuple[int, ...]) -> np.ndarray:
-        own = self._own[index]
-        if own is None or own.shape != shape:
-            own = self._own[index] = aligned_zeros(shape, self.model.inputs[index].element_type.to_dtype())
-        self._inputs[index] = own
-        return own
+        self.bind_own(model.inputs, model.outputs)
 
     def set_input(self, index: int, array: np.ndarray) -> None:
         self._inputs[index] = array
-
-    def output_array(self, index: int) -> np.ndarray:
-        return self._outputs[index]
 
     def set_output(self, index: int, array: np.ndarray) -> None:
         self._outputs[index] = array
@@ -274,7 +251,7 @@ class SerialRequest(DeviceRequest):
     def start(self, terms: Terms = TERMS) -> None:
         self._inference = _NONE
         self.model.check_open()
-        self.model.check_threads()
+        forks.check(self.model.generation)  # a forked child has no threads
         inference = self._inference = _Inference(self, terms)
         inference.watch_deadline()
         self.model.queue.put(inference)
@@ -326,11 +303,7 @@ class SerialRequest(DeviceRequest):
         return rows
 
     def compute(self, inference: _Inference) -> None:
-        inputs = []
-        for info, array in zip(self.model.inputs, self._inputs):
-            if array is None:
-                raise InvalidArgumentError(f"Input '{info.name}' {info.partial_shape} has no data yet.")
-            inputs.append(array)
+        inputs = self.bound_inputs()
         self.times = [None] * len(self.times)
         inference.begin(0)
         results = self.model.compute(inputs, inference.begin)

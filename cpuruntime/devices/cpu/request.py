@@ -12,6 +12,7 @@ import numpy as np
 from cpuruntime.devices.cpu.programs import Programs
 from cpuruntime.devices.explanation import ProfilingInfo
 from cpuruntime.devices.interface import TERMS, DeviceRequest, Terms
+from cpuruntime.devices.ports import BoundArrays
 from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.host.memory import aligned_zeros
 from cpuruntime.program.plan.step import FallbackStep
@@ -30,21 +31,14 @@ LEVELS = {"LOW": priorities.LOW, "MEDIUM": priorities.MEDIUM, "HIGH": priorities
 """The numbers of priorities in streams."""
 
 
-class CpuRequest(Task, DeviceRequest):
+class CpuRequest(Task, BoundArrays, DeviceRequest):
     """The arrays of one inference at a time, and what a stream executes for it."""
 
     def __init__(self, programs: Programs, executor: Executor) -> None:
         super().__init__()
         self._programs = programs
         self._executor = executor
-        self._own: list[np.ndarray | None] = [None] * len(programs.inputs)
-        self._inputs: list[np.ndarray | None] = [None] * len(programs.inputs)
-        self._outputs = [
-            aligned_zeros(info.partial_shape.get_min_shape(), info.element_type.to_dtype()) for info in programs.outputs
-        ]
-        self.memory = (self._inputs, self._outputs)
         self._input_addresses = [0] * len(programs.inputs)
-        self._output_addresses = [array.ctypes.data for array in self._outputs]
         self._users = [False] * len(programs.outputs)
         self._bound = object()
         self._program: Program | None = None
@@ -53,31 +47,17 @@ class CpuRequest(Task, DeviceRequest):
         self._terms = TERMS
         # When an inference of several parts began.
         self._began = 0
-        for index, info in enumerate(programs.inputs):
-            if info.partial_shape.is_static:
-                self.input_array(index, tuple(info.partial_shape.to_shape()))
-
-    def input_array(self, index: int, shape: tuple[int, ...]) -> np.ndarray:
-        """Memory of the request's own for an input, bound."""
-        own = self._own[index]
-        if own is None or own.shape != shape:
-            own = self._own[index] = aligned_zeros(shape, self._programs.inputs[index].element_type.to_dtype())
-        self.set_input(index, own)
-        return own
+        self.bind_own(programs.inputs, programs.outputs)
+        self._output_addresses = [array.ctypes.data for array in self._outputs]
+        self.memory = (self._inputs, self._outputs)
 
     def set_input(self, index: int, array: np.ndarray) -> None:
-        """Bind memory to an input."""
         old = self._inputs[index]
         if old is None or old.shape != array.shape:
             self._program = None
         rebind(self, self._inputs, self._input_addresses, index, array, array.ctypes.data, object())
 
-    def output_array(self, index: int) -> np.ndarray:
-        """The memory bound to an output."""
-        return self._outputs[index]
-
     def set_output(self, index: int, array: np.ndarray) -> None:
-        """Bind the user's memory to an output."""
         self._bind_output(index, array)
         self._users[index] = True
         self._program = None
@@ -160,10 +140,7 @@ class CpuRequest(Task, DeviceRequest):
         return job
 
     def _choose_program(self) -> Program:
-        for info, array in zip(self._programs.inputs, self._inputs):
-            if array is None:
-                raise InvalidArgumentError(f"Input '{info.name}' {info.partial_shape} has no data yet.")
-        program = self._programs.of(tuple(array.shape for array in self._inputs if array is not None))
+        program = self._programs.of(tuple(array.shape for array in self.bound_inputs()))
         for index, shape in enumerate(program.output_shapes):
             array = self._outputs[index]
             if array.shape == shape:
@@ -201,7 +178,6 @@ class CpuRequest(Task, DeviceRequest):
 
 
 def _new_instance(stream: Stream, program: Program, timed: bool) -> Instance:
-    """Memory for `program` in the stream."""
     made = stream.state[program] = Instance(program, timed)
     while len(stream.state) > MOST_INSTANCES:
         stream.state.pop(next(iter(stream.state)))
