@@ -11,7 +11,7 @@ from cpuruntime.ops.depthwise import depthwise
 from cpuruntime.ops.tiles.tile_shapes import lane_rows
 from cpuruntime.program.convolution.geometry import Geometry
 from cpuruntime.program.plan.emitter import Emitter
-from cpuruntime.program.plan.storage import Address, Blocked
+from cpuruntime.program.plan.storage import Address
 
 # The cost of a tile beside its multiply-adds, in pixels of a 3x3 kernel; measured on Zen 5.
 TILE_OVERHEAD = 3
@@ -19,20 +19,16 @@ MOST_TAPS = 7
 
 
 def emit_depthwise(
-    emitter: Emitter, g: Geometry, weights: np.ndarray, source: Blocked, target: Blocked, fields: dict[str, Any],
-    activation: str,
-) -> None:  # fmt: skip
-    """A convolution of groups within a vector; `fields` has residual, bias, the window and what `activation` reads."""
+    emitter: Emitter, g: Geometry, weights: np.ndarray, fields: dict[str, Any], activation: str
+) -> None:
+    """A convolution of groups within a vector; `fields` has tensors, sizes of the image and what `activation` reads."""
     taps, stride = _run(g)
-    inputs, outputs = g.in_channels // g.group, g.channels // g.group
+    inputs, outputs = g.of_group
     rows = choose_rows(g.width, taps, outputs > 1)
-    run = taps * g.dilation_width * VECTOR_BYTES
     emitter.emit(
-        depthwise(rows, taps, stride, inputs, outputs, activation), "blocked", flops=g.flops,
-        notes=f"tile {rows}x1",
-        **(source.fields("source") | target.fields("target") | fields),
-        weights=_pack(emitter, g, weights, taps), batch=g.batch, blocks=target.blocks, in_height=g.in_height,
-        height=g.height, width=g.width, source_run=run, source_step=g.stride_width * VECTOR_BYTES,
+        depthwise(rows, taps, stride, inputs, outputs, activation), "blocked", flops=g.flops, notes=f"tile {rows}x1",
+        **fields, **g.window_fields(), weights=_pack(emitter, g, weights, taps), blocks=g.blocks[1],
+        source_run=taps * g.dilation_width * VECTOR_BYTES, source_step=g.stride_width * VECTOR_BYTES,
     )  # fmt: skip
 
 
@@ -51,15 +47,14 @@ def _run(g: Geometry) -> tuple[int, int | None]:
 
 def _pack(emitter: Emitter, g: Geometry, weights: np.ndarray, taps: int) -> Address:
     """Weights as [block][height][run][input][taps][LANES]."""
-    inputs, blocks = g.in_channels // g.group, -(-g.channels // LANES)
+    inputs, blocks = g.of_group[0], g.blocks[1]
     window = g.kernel_height, g.kernel_width // taps, taps
-    shape = (blocks, window[0], window[1], inputs, taps, LANES)
 
     def fill(memory: np.ndarray) -> None:
         padded = np.zeros((blocks * LANES, inputs, *window), np.float32)
         padded[: g.channels] = weights.reshape(g.channels, inputs, *window)
         ordered = padded.reshape(blocks, LANES, inputs, *window).transpose(0, 3, 4, 2, 5, 1)
-        memory.view(np.float32).reshape(shape)[...] = ordered
+        memory.view(np.float32).reshape(ordered.shape)[...] = ordered
 
     key = (emitter.weights.identity(weights), "depthwise", taps)
-    return emitter.weights.pack(key, 4 * blocks * inputs * LANES * g.kernel_height * g.kernel_width, fill)
+    return emitter.weights.pack(key, blocks * inputs * g.taps * VECTOR_BYTES, fill)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.compiler.isa import LANES
 from cpuruntime.graph import Node, Type
 from cpuruntime.ops.convolution import COLUMN_TILE, UNROLL, convolution
 from cpuruntime.ops.winograd_methods import Method
@@ -18,19 +17,16 @@ from cpuruntime.program.convolution.grouped import emit_grouped
 from cpuruntime.program.convolution.panels import fill_panel, tile_starts
 from cpuruntime.program.convolution.winograd import emit_winograd
 from cpuruntime.program.convolution.winograd_choice import WinogradSizes, rank_methods
-from cpuruntime.program.plan.candidate import Candidate, Chosen, Comparison, Query
+from cpuruntime.program.plan.candidate import Candidate, Query
 from cpuruntime.program.plan.elementwise_steps import apply_activation
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.epilogue import activation_fields, limits, whole_vectors
 from cpuruntime.program.plan.lowering import Layout, Methods, lowering
-from cpuruntime.program.plan.storage import Address, Blocked, blocked_view
+from cpuruntime.program.plan.storage import Address, Blocked, Interleaved, blocked_view
 from cpuruntime.program.tuning.tiles import Grid, Tiling, rank_tilings
 
 FEW_CHANNELS = 4
 DIRECT = (Candidate(None, "direct", 0.0),)
-
-# Source, target and residual.
-Views = tuple[Blocked, Blocked, "Blocked | None"]
 
 
 def _check(node: Node) -> str | None:
@@ -41,7 +37,7 @@ def _check(node: Node) -> str | None:
         return f"Conv has kernels for 1 and 2 spatial dimensions, not for {len(x.static_shape) - 2}"
     if w.constant is None or (bias is not None and bias.constant is None):
         return "Conv has kernels for constant weights only"
-    if node.outputs[0].static_shape.count(0):
+    if 0 in node.outputs[0].static_shape:
         return "Conv has no kernel for an empty result"
     return None
 
@@ -54,8 +50,7 @@ def _suits_winograd(g: Geometry) -> bool:
 def _methods(node: Node, exact: bool) -> Methods:
     """Winograd's methods where they apply, and direct computation, which is None.
 
-    They are ranked for one thread: with another method results would differ in the last bits, and they must not depend
-    on the number of threads.
+    They are ranked for one thread: results of methods differ in the last bits and must not depend on the threads.
     """
     g = Geometry.of(node)
     candidates = rank_methods(WinogradSizes.of(g)) if _suits_winograd(g) and not exact else DIRECT
@@ -77,7 +72,7 @@ def _emit_alone(emitter: Emitter, node: Node, g: Geometry, method: Method | None
     """The step on memory that no other step shares."""
     source = blocked_view(emitter.scratch(0), node.require(0).static_shape, *halo(node, method))
     target = blocked_view(emitter.scratch(0), node.outputs[0].static_shape, 0, 0)
-    _emit(emitter, node, g, Chosen(method), (source, target, None))
+    _emit(emitter, node, g, method, source, target, None)
 
 
 @lowering("Conv", domain=DOMAIN, layout=Layout.BLOCKED, check=_check, methods=_methods, halo=halo)
@@ -85,153 +80,87 @@ def lower_convolution(emitter: Emitter, node: Node) -> None:
     """Emits a convolution, and the activation of one in groups when the kernel cannot apply it."""
     g = Geometry.of(node)
     x, residual_value = node.require(0), node.input(3)
-    residual = emitter.blocked(residual_value) if residual_value is not None else None
+    residual = None if residual_value is None else emitter.blocked(residual_value)
     if g.in_channels <= FEW_CHANNELS and g.group == 1 and not emitter.is_blocked(x):
-        _emit_interleaved(emitter, node, g, residual)
+        source: Blocked | Interleaved = emitter.interleaved(x, g.pad_left, g.right)
     else:
-        views = emitter.blocked(x), emitter.new_blocked(node.outputs[0]), residual
-        _emit(emitter, node, g, emitter.methods[node], views)
+        source = emitter.blocked(x)
+    target = emitter.new_blocked(node.outputs[0])
+    _emit(emitter, node, g, emitter.methods[node].choice, source, target, residual)
 
 
-def _emit(emitter: Emitter, node: Node, g: Geometry, method: Chosen[Method | None], views: Views) -> None:
-    """The step by a method, between blocked views."""
-    if method.choice is None and g.group == 1:
-        _emit_tiles(emitter, node, g, views, method.comparison)
-        return
-    source, target, residual = views
-    common, activation = _common(emitter, node, g)
-    fields = {**common, **_residual_fields(residual), "source": source.address + -g.pad_left * VECTOR_BYTES}
+def _emit(
+    emitter: Emitter, node: Node, g: Geometry, method: Method | None, source: Blocked | Interleaved, target: Blocked,
+    residual: Blocked | None,
+) -> None:  # fmt: skip
+    """The step by a method."""
+    weights = node.require(1).data
+    activation, parameters = activation_fields(node)
+    fields = {
+        **source.fields("source"), **target.fields("target"), **(residual.fields("residual") if residual else {}),
+        "bias": whole_vectors(emitter, node.input(2), g.channels), "limits": limits(emitter, node),
+        "batch": g.batch, "in_height": g.in_height, "height": g.height, "width": g.width,
+    }  # fmt: skip
+    lanes = g.in_channels if isinstance(source, Interleaved) else LANES
+    fields["source"] += -g.pad_left * 4 * lanes
     if g.has_narrow_groups:
-        emit_depthwise(emitter, g, node.require(1).data, source, target, fields, activation)
-    elif method.choice is None:
-        fields = {name: value for name, value in fields.items() if name not in ("alpha", "beta")}
-        fields |= _image(g, views)
-        emit_grouped(emitter, g, node.require(1).data, source, target, fields, method.comparison)
+        emit_depthwise(emitter, g, weights, fields | parameters, activation)
+        return
+    if method is not None:
+        emit_winograd(emitter, method, g, weights, fields | parameters, activation)
+        return
+    views = (source, target, residual)
+    if g.is_pointwise and all(v is None or (isinstance(v, Blocked) and v.has_whole_rows) for v in views):
+        # Every output pixel reads the input pixel at its place: the image is one long row.
+        fields |= {"in_height": 1, "height": 1, "width": g.height * g.width}
+    if g.group == 1:
+        _emit_dense(emitter, g, weights, fields | parameters, activation, lanes)
+    else:
+        emit_grouped(emitter, g, weights, fields)
         if activation:
             apply_activation(emitter, node, target)
-    else:
-        fields = {name: value for name, value in fields.items() if name not in g.window_fields()}
-        fields["pad_top"] = g.pad_top
-        emit_winograd(
-            emitter, method.choice, g, node.require(1).data, source, target, fields, activation,
-            method.comparison,
-        )  # fmt: skip
 
 
-def _common(emitter: Emitter, node: Node, g: Geometry) -> tuple[dict[str, Any], str]:
-    """The fields of all kernels, and the activation that limits cannot express."""
-    value = node.input(2)
-    bias = whole_vectors(None if value is None else value.constant, g.channels)
-    common = {"bias": emitter.constant(bias), **g.window_fields(), "limits": limits(emitter, node)}
-    activation, parameters = activation_fields(node)
-    return common | parameters, activation
+def _emit_dense(
+    emitter: Emitter, g: Geometry, weights: np.ndarray, fields: dict[str, Any], activation: str, lanes: int
+) -> None:
+    """A convolution of one group from blocks, or from pixels of `lanes` channels; `fields` lacks the window."""
+    in_blocks, blocks = -(-g.in_channels // lanes), g.blocks[1]
+    fields = fields | g.window_fields()
+    layout, unroll = "blocked", UNROLL
+    fields["steps"], source_bytes = LANES // UNROLL, in_blocks * fields.get("source_block", 0)
+    if "source_block" not in fields:
+        layout, unroll = "interleaved -> blocked", g.in_channels
+        # Undilated, the pixels under one kernel row are one run of floats.
+        fields |= {"kernel_width": 1, "steps": g.kernel_width} if g.dilation_width == 1 else {"steps": 1}
+    step = g.stride_width * 4 * lanes
 
-
-def _residual_fields(residual: Blocked | None) -> dict[str, Any]:
-    return {} if residual is None else residual.fields("residual")
-
-
-def _image(g: Geometry, views: Views) -> dict[str, int]:
-    """The sizes of the image: one long row where every output pixel reads the input pixel at its place."""
-    if g.is_pointwise and all(v is None or v.has_whole_rows for v in views):
-        return {"in_height": 1, "height": 1, "width": g.height * g.width}
-    return {"in_height": g.in_height, "height": g.height, "width": g.width}
-
-
-def _emit_tiles(emitter: Emitter, node: Node, g: Geometry, views: Views, method: Comparison) -> None:
-    weights, (common, activation) = node.require(1).data, _common(emitter, node, g)
-    source, target, residual = views
-    image = _image(g, views)
-    inner = source.blocks * LANES * g.kernel_height * g.kernel_width
-    source_bytes = source.blocks * source.block_stride
-    fields = {**source.fields("source"), **target.fields("target"), **_residual_fields(residual), **common}
-    fields["source"] = source.address + -g.pad_left * VECTOR_BYTES
-    step = g.stride_width * VECTOR_BYTES
-
-    def emit(emitter: Emitter, tiling: Tiling, comparisons: tuple[Comparison, ...] = ()) -> None:
-        starts = tile_starts(target.blocks, tiling.columns)
-        table, packed = _pack_tiles(emitter, g, weights, tiling.columns, starts)
+    def emit(emitter: Emitter, tiling: Tiling) -> None:
+        table, packed, count = _pack(emitter, g, weights, tiling.columns, lanes)
         emitter.emit(
-            convolution(tiling.rows, tiling.columns, UNROLL, step, activation), "blocked", flops=g.flops,
-            notes=str(tiling), comparisons=comparisons,
-            **fields, weights=packed, column_tiles=table, column_tile_count=len(starts), batch=g.batch,
-            **image, source_step=step,
-            source_column=g.dilation_width * VECTOR_BYTES, steps=LANES // UNROLL, chunk=tiling.chunk,
+            convolution(tiling.rows, tiling.columns, unroll, step, activation), layout, flops=g.flops,
+            notes=str(tiling), **fields, weights=packed, column_tiles=table, column_tile_count=count, source_step=step,
+            source_column=g.dilation_width * 4 * lanes, chunk=tiling.chunk,
         )  # fmt: skip
 
-    grid = Grid(image["height"], image["width"], target.blocks, inner, source_bytes)
-    query = Query(("convolution",), g, grid, residual is not None, activation)
-    tiling = emitter.choose(query, rank_tilings(grid, emitter.threads), emit)
-    emit(emitter, tiling.choice, (method, tiling.comparison))
-
-
-def _pack_tiles(
-    emitter: Emitter, g: Geometry, weights: np.ndarray, columns: int, starts: list[int]
-) -> tuple[Address, Address]:
-    """The column tile table and the packed weights [tile][block][height][width][channel][columns][LANES]."""
-    shape = (-(-g.in_channels // LANES), g.kernel_height * g.kernel_width, LANES, columns, LANES)
-
-    def fill(panel: np.ndarray, start: int) -> None:
-        fill_panel(g, weights, panel.reshape(shape), start, 0)
-
-    key = (emitter.weights.identity(weights), "tiles", columns)
-    return _pack(emitter, key, starts, shape[0], prod(shape) * 4, fill)
+    grid = Grid(fields["height"], fields["width"], blocks, in_blocks * lanes * g.taps, source_bytes)
+    query = Query(("convolution",), g, grid, "residual" in fields, activation)
+    emitter.emit_fastest(query, rank_tilings(grid, emitter.threads), emit)
 
 
 def _pack(
-    emitter: Emitter, key: Hashable, starts: list[int], blocks: int, size: int, fill: Callable[[np.ndarray, int], None]
-) -> tuple[Address, Address]:
-    """The column tile table and a panel of `size` bytes for each tile, written by `fill` (as float32)."""
+    emitter: Emitter, g: Geometry, weights: np.ndarray, columns: int, lanes: int
+) -> tuple[Address, Address, int]:
+    """The column tile table, the weights [tile][block][height][width][lanes][columns][LANES], and how many tiles."""
+    shape = (-(-g.in_channels // lanes), g.taps, lanes, columns, LANES)
+    starts = tile_starts(g.blocks[1], columns)
     table = np.zeros(len(starts), COLUMN_TILE)
-    table["blocks"], table["weights"], table["block"] = blocks, size * np.arange(len(starts)), starts
+    table["blocks"], table["weights"], table["block"] = shape[0], 4 * prod(shape) * np.arange(len(starts)), starts
 
-    def fill_all(memory: np.ndarray) -> None:
-        for panel, start in zip(memory.view(np.float32).reshape(len(starts), -1), starts):
-            fill(panel, start)
+    def fill(memory: np.ndarray) -> None:
+        for panel, start in zip(memory.view(np.float32).reshape(-1, *shape), starts):
+            fill_panel(g, weights, panel, start, 0)
 
-    packed = emitter.weights.pack(key, size * len(starts), fill_all)
-    return emitter.weights.constant((key, "table"), table), packed
-
-
-def _emit_interleaved(emitter: Emitter, node: Node, g: Geometry, residual: Blocked | None) -> None:
-    weights, (common, activation) = node.require(1).data, _common(emitter, node, g)
-    source = emitter.interleaved(node.require(0), g.pad_left, g.right)
-    target = emitter.new_blocked(node.outputs[0])
-    pixel = g.in_channels * 4
-    inner = g.in_channels * g.kernel_height * g.kernel_width
-    # Undilated, the pixels under one kernel row are one run of floats.
-    run = {"kernel_width": 1, "steps": g.kernel_width} if g.dilation_width == 1 else {"steps": 1}
-    step = g.stride_width * pixel
-    fields = {**target.fields("target"), **_residual_fields(residual), **common, **run}
-
-    def emit(emitter: Emitter, tiling: Tiling, comparisons: tuple[Comparison, ...] = ()) -> None:
-        starts = tile_starts(target.blocks, tiling.columns)
-        table, packed = _pack_interleaved(emitter, g, weights, tiling.columns, starts)
-        emitter.emit(
-            convolution(tiling.rows, tiling.columns, g.in_channels, step, activation), "interleaved -> blocked",
-            flops=g.flops, notes=str(tiling), comparisons=comparisons,
-            **fields, source=source.address + -g.pad_left * pixel, source_batch=source.batch_stride,
-            source_row=source.row_stride, weights=packed, column_tiles=table, column_tile_count=len(starts),
-            batch=g.batch, in_height=g.in_height, height=g.height, width=g.width, source_step=step,
-            source_column=g.dilation_width * pixel, chunk=tiling.chunk,
-        )  # fmt: skip
-
-    grid = Grid(g.height, g.width, target.blocks, inner, source_bytes=0)
-    query = Query(("convolution",), g, grid, residual is not None, activation)
-    tiling = emitter.choose(query, rank_tilings(grid, emitter.threads), emit)
-    emit(emitter, tiling.choice, (tiling.comparison,))
-
-
-def _pack_interleaved(
-    emitter: Emitter, g: Geometry, weights: np.ndarray, columns: int, starts: list[int]
-) -> tuple[Address, Address]:
-    """The column tile table and the packed weights [tile][height][width][channel][columns][LANES]."""
-    inner = g.in_channels * g.kernel_height * g.kernel_width
-
-    def fill(panel: np.ndarray, start: int) -> None:
-        part = weights[start * LANES : (start + columns) * LANES]
-        by_input = part.reshape(len(part), g.in_channels, -1).transpose(2, 1, 0)
-        panel.reshape(inner, -1)[:, : len(part)] = by_input.reshape(inner, -1)
-
-    key = (emitter.weights.identity(weights), "interleaved", columns)
-    return _pack(emitter, key, starts, 1, inner * columns * VECTOR_BYTES, fill)
+    key = (emitter.weights.identity(weights), "tiles", lanes, columns)
+    packed = emitter.weights.pack(key, 4 * prod(shape) * len(starts), fill)
+    return emitter.weights.constant((key, "table"), table), packed, len(starts)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
 from math import gcd
 
 import numpy as np
@@ -11,12 +13,13 @@ import numpy as np
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.graph import Node
 from cpuruntime.ops.transposed_convolution import PHASE_TILE, transposed_convolution
-from cpuruntime.program.convolution.panels import fill_panel, input_ranges, tile_starts
+from cpuruntime.program.convolution.geometry import DOMAIN, Geometry
+from cpuruntime.program.convolution.panels import fill_panel, tile_starts
 from cpuruntime.program.plan.elementwise_steps import apply_activation
 from cpuruntime.program.plan.emitter import Emitter
-from cpuruntime.program.plan.epilogue import clamp_limits, limits, whole_vectors
+from cpuruntime.program.plan.epilogue import activation_fields, limits, whole_vectors
 from cpuruntime.program.plan.lowering import Layout, lowering
-from cpuruntime.program.plan.storage import Address, Blocked, image_shape
+from cpuruntime.program.plan.storage import Address, Blocked
 from cpuruntime.program.tuning.tiles import Grid, rank_tilings
 
 
@@ -45,26 +48,23 @@ def phases(extent: int, kernel: int, stride: int, dilation: int, pad: int) -> li
     return found
 
 
-class TransposedGeometry:
-    """The sizes of a 1-D or 2-D transposed convolution as if it were 2-D, and its phases."""
+class TransposedGeometry(Geometry):
+    """The sizes of a transposed convolution, and its phases."""
 
-    def __init__(self, node: Node):
-        x = node.require(0)
-        self.batch, self.in_channels, self.in_height, self.in_width = image_shape(x.static_shape)
-        _, self.channels, self.height, self.width = image_shape(node.outputs[0].static_shape)
-        one_dimensional = len(x.static_shape) == 3
+    @cached_property
+    def rows(self) -> list[Phase]:
+        return phases(self.height, self.kernel_height, self.stride_height, self.dilation_height, self.pad_top)
 
-        def pair(name: str, single: int) -> tuple[int, int]:
-            values = node.attributes[name]
-            return (single, values[0]) if one_dimensional else (values[0], values[1])
+    @cached_property
+    def columns(self) -> list[Phase]:
+        return phases(self.width, self.kernel_width, self.stride_width, self.dilation_width, self.pad_left)
 
-        self.group: int = node.attributes["group"]
-        self.kernel = pair("kernel_shape", 1)
-        self.strides = pair("strides", 1)
-        dilations, pads = pair("dilations", 1), pair("pads", 0)
-        axes = zip((self.height, self.width), self.kernel, self.strides, dilations, pads)
-        self.rows, self.columns = (phases(*axis) for axis in axes)
-        self.reach = tuple(d // gcd(s, d) for s, d in zip(self.strides, dilations))
+    @property
+    def reach(self) -> tuple[int, int]:
+        """How far apart the source pixels of successive elements of a phase are."""
+        axes = (self.stride_height, self.dilation_height), (self.stride_width, self.dilation_width)
+        down, across = (dilation // gcd(stride, dilation) for stride, dilation in axes)
+        return down, across
 
     @property
     def halo(self) -> tuple[int, int]:
@@ -76,46 +76,47 @@ class TransposedGeometry:
 
     def pairs(self) -> Iterator[tuple[Phase, Phase]]:
         """All phases of both axes."""
-        return ((row, column) for row in self.rows for column in self.columns)
+        return product(self.rows, self.columns)
+
+    def input_blocks(self, start: int, columns: int) -> tuple[int, int]:
+        """The input blocks [first, last) of the groups in `columns` output blocks from `start` on."""
+        inputs, outputs = self.of_group
+        first, last = start * LANES, min(self.channels, (start + columns) * LANES) - 1
+        return first // outputs * inputs // LANES, -(-(last // outputs + 1) * inputs // LANES)
 
     @property
     def flops(self) -> int:
         elements = sum(r.count * c.count * len(r.elements) * len(c.elements) for r, c in self.pairs())
-        return 2 * self.batch * self.channels * self.in_channels // self.group * elements
+        return 2 * self.batch * self.channels * self.of_group[0] * elements
 
 
 @lowering(
-    "ConvTranspose", domain="cpuruntime", layout=Layout.BLOCKED, halo=lambda node, _: TransposedGeometry(node).halo
+    "ConvTranspose", domain=DOMAIN, layout=Layout.BLOCKED, halo=lambda node, _: TransposedGeometry.of(node).halo
 )
 def lower_transposed_convolution(emitter: Emitter, node: Node) -> None:
     """Emits a transposed convolution, and its activation when the kernel cannot apply it."""
-    g = TransposedGeometry(node)
-    bias_value, residual_value = node.inputs[2:]
+    g = TransposedGeometry.of(node)
+    bias, residual = node.inputs[2:]
     source = emitter.blocked(node.require(0))
-    residual = None if residual_value is None else emitter.blocked(residual_value)
+    fields = {} if residual is None else emitter.blocked(residual).fields("residual")
     target = emitter.new_blocked(node.outputs[0])
-    bias = whole_vectors(None if bias_value is None else bias_value.constant, g.channels)
     height, width = (max(p.count for p in axis) for axis in (g.rows, g.columns))
-    narrowest = min(p.count for p in g.columns)
-    kernel = -(-g.kernel[0] * g.kernel[1] // (len(g.rows) * len(g.columns)))
-    inner = max(last - first for first, last in input_ranges(g, target.blocks, 1)) * LANES * kernel
+    places = [g.input_blocks(block, 1) for block in range(target.blocks)]
+    inner = max(last - first for first, last in places) * LANES * -(-g.taps // (len(g.rows) * len(g.columns)))
     source_bytes = source.blocks * source.block_stride // g.group
-    grid = Grid(height, narrowest, target.blocks, inner, source_bytes)
+    grid = Grid(height, min(p.count for p in g.columns), target.blocks, inner, source_bytes)
     tiling = rank_tilings(grid, emitter.threads)[0].choice
     table, weights = _pack(emitter, g, node.require(1).data, tiling.columns, source)
-    fields = source.fields("source") | target.fields("target")
-    if residual is not None:
-        fields |= residual.fields("residual")
     emitter.emit(
         transposed_convolution(tiling.rows, tiling.columns), "blocked", flops=g.flops,
         notes=f"{len(g.rows) * len(g.columns)} phases, {tiling}",
-        **fields, weights=weights, bias=emitter.constant(bias),
-        tiles=emitter.constant(table), tile_count=len(table), batch=g.batch,
-        in_height=g.in_height, height=height, width=width, stride_height=g.strides[0], stride_width=g.strides[1],
-        dilation_height=g.reach[0], source_column=g.reach[1] * VECTOR_BYTES, chunk=tiling.chunk,
-        limits=limits(emitter, node),
+        **source.fields("source"), **target.fields("target"), **fields, weights=weights,
+        bias=whole_vectors(emitter, bias, g.channels), tiles=emitter.constant(table), tile_count=len(table),
+        batch=g.batch, in_height=g.in_height, height=height, width=width, stride_height=g.stride_height,
+        stride_width=g.stride_width, dilation_height=g.reach[0], source_column=g.reach[1] * VECTOR_BYTES,
+        chunk=tiling.chunk, limits=limits(emitter, node),
     )  # fmt: skip
-    if clamp_limits(node) is None:
+    if activation_fields(node)[0]:
         apply_activation(emitter, node, target)
 
 
@@ -123,22 +124,21 @@ def _pack(
     emitter: Emitter, g: TransposedGeometry, weights: np.ndarray, columns: int, source: Blocked
 ) -> tuple[np.ndarray, Address]:
     """The table of phase tiles and their weights. All phases of a column tile follow each other."""
-    blocks = -(-g.channels // LANES)
     rows: list[tuple[int, ...]] = []
     panels: list[tuple[slice, Phase, Phase, int, int, int]] = []
     offset = 0
-    for start, (first, last) in zip(tile_starts(blocks, columns), input_ranges(g, blocks, columns)):
-        for row, column in g.pairs():
-            height, width = len(row.elements), len(column.elements)
-            size = (last - first) * height * width * LANES * columns * VECTOR_BYTES
-            at = first * source.block_stride + column.origin * VECTOR_BYTES
-            place = (start, row.first, column.first, row.origin, height, width, row.count, column.count)
-            rows.append((at, last - first, offset, *place))
-            panels.append((slice(offset, offset + size), row, column, start, first, last))
-            offset += size
+    for start, (row, column) in product(tile_starts(g.blocks[1], columns), g.pairs()):
+        first, last = g.input_blocks(start, columns)
+        height, width = len(row.elements), len(column.elements)
+        size = (last - first) * height * width * LANES * columns * VECTOR_BYTES
+        at = first * source.block_stride + column.origin * VECTOR_BYTES
+        place = (start, row.first, column.first, row.origin, height, width, row.count, column.count)
+        rows.append((at, last - first, offset, *place))
+        panels.append((slice(offset, offset + size), row, column, start, first, last))
+        offset += size
 
     def fill(memory: np.ndarray) -> None:
-        image = weights.reshape(*weights.shape[:2], *g.kernel)
+        image = weights.reshape(*weights.shape[:2], g.kernel_height, g.kernel_width)
         for place, row, column, start, first, last in panels:
             if row.elements and column.elements:
                 part = image[:, :, row.elements][:, :, :, column.elements].reshape(*weights.shape[:2], -1)
@@ -146,5 +146,6 @@ def _pack(
                 fill_panel(g, part, memory[place].view(np.float32).reshape(shape), start, first)
 
     elements = tuple((-1, *p.elements) for axis in (g.rows, g.columns) for p in axis)
-    key = (emitter.weights.identity(weights), "phases", columns, g.group, g.strides, elements)
+    strides = (g.stride_height, g.stride_width)
+    key = (emitter.weights.identity(weights), "phases", columns, g.group, strides, elements)
     return np.array(rows, PHASE_TILE), emitter.weights.pack(key, offset, fill)

@@ -13,43 +13,36 @@ from cpuruntime.ops.winograd_methods import Method
 from cpuruntime.program.convolution.geometry import Geometry
 from cpuruntime.program.convolution.panels import fill_panel, tile_starts
 from cpuruntime.program.convolution.winograd_choice import WinogradSizes, WinogradTiling, rank_winograd
-from cpuruntime.program.plan.candidate import Comparison, Query
+from cpuruntime.program.plan.candidate import Query
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.epilogue import with_limits
 from cpuruntime.program.plan.packing import run_kernel
-from cpuruntime.program.plan.storage import Address, Blocked
+from cpuruntime.program.plan.storage import Address
 
 
 def emit_winograd(
-    emitter: Emitter, method: Method, g: Geometry, weights: np.ndarray, source: Blocked, target: Blocked,
-    fields: dict[str, Any], activation: str, methods: Comparison,
-) -> None:  # fmt: skip
-    """A convolution by a method that was chosen between `methods`.
-
-    `fields` has the place of the first output's input, the padding above, residual, bias, limits and the activation's
-    parameters.
-    """
-    fields = source.fields("source") | target.fields("target") | with_limits(emitter, fields)
+    emitter: Emitter, method: Method, g: Geometry, weights: np.ndarray, fields: dict[str, Any], activation: str
+) -> None:
+    """A convolution by a method; `fields` has tensors, bias, limits, sizes of the image, parameters."""
+    fields = with_limits(emitter, fields)
     sizes = WinogradSizes.of(g)
     parts, in_blocks, out_blocks = sizes.parts, sizes.in_blocks, sizes.out_blocks
 
-    def emit(emitter: Emitter, tiling: WinogradTiling, comparisons: tuple[Comparison, ...] = ()) -> None:
+    def emit(emitter: Emitter, tiling: WinogradTiling) -> None:
         size = scratch_bytes(method, in_blocks, out_blocks, tiling.group)
         emitter.emit(
-            winograd, "blocked", flops=g.flops, notes=str(tiling), comparisons=comparisons,
-            **fields, **phases(method, tiling.rows, tiling.columns, activation),
+            winograd, "blocked", flops=g.flops, notes=str(tiling), **fields, pad_top=g.pad_top,
+            **phases(method, tiling.rows, tiling.columns, activation),
             weights=_transformed(emitter, tiling, g, weights, sizes),
             zeros=emitter.constant(np.zeros(ZEROS * LANES, np.float32)),
             scratch=Address(emitter.scratch(size * emitter.threads)), scratch_size=size,
-            batch=source.batch, parts=parts, in_blocks=in_blocks, out_blocks=out_blocks, in_height=source.height,
-            height=target.height, width=target.width, tiles_x=tiling.tiles_x, tiles_y=tiling.tiles_y,
+            parts=parts, in_blocks=in_blocks, out_blocks=out_blocks, tiles_x=tiling.tiles_x, tiles_y=tiling.tiles_y,
             group=tiling.group, products=method.products, in_plane=plane_bytes(in_blocks, tiling.group),
             out_plane=plane_bytes(out_blocks, tiling.group),
         )  # fmt: skip
 
     query = Query(("winograd",), g, residual="residual" in fields, activation=activation)
-    tiling = emitter.choose(query, rank_winograd(sizes, method, emitter.threads), emit)
-    emit(emitter, tiling.choice, (methods, tiling.comparison))
+    emitter.emit_fastest(query, rank_winograd(sizes, method, emitter.threads), emit)
 
 
 def _transformed(

@@ -67,7 +67,7 @@ class WinogradSizes:
     @classmethod
     def of(cls, g: Geometry) -> WinogradSizes:
         """Those of a convolution that falls into parts of whole vectors."""
-        in_blocks, out_blocks = (-(-channels // LANES) // g.parts for channels in (g.in_channels, g.channels))
+        in_blocks, out_blocks = (blocks // g.parts for blocks in g.blocks)
         kernel, strides = (g.kernel_height, g.kernel_width), (g.stride_height, g.stride_width)
         return cls(g.batch, g.parts, in_blocks, out_blocks, g.height, g.width, kernel, strides)
 

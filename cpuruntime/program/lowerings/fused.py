@@ -91,6 +91,5 @@ def _blocked_operand(emitter: Emitter, value: Value, view: list[int] | None, tar
         steps = (batch, LANES * channel, row, pixel, channel)
         return emitter.plain(value).address + 4 * view[0], tuple(4 * step for step in steps)
     if value.constant is not None and value.constant.size == value.static_shape[1] > 1:
-        numbers = whole_vectors(value.constant, value.constant.size)
-        return emitter.constant(numbers), (0, VECTOR_BYTES, 0, 0, 4)
+        return whole_vectors(emitter, value, value.constant.size), (0, VECTOR_BYTES, 0, 0, 4)
     return operand_walk(emitter, value, target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -12,12 +13,12 @@ from cpuruntime.compiler.isa import LANES
 from cpuruntime.graph import Node
 from cpuruntime.ops.matmul import matmul, pack_columns, packed_bytes
 from cpuruntime.program.lowerings.strassen import emit_strassen, strassen_pays, strassen_tiling
-from cpuruntime.program.plan.candidate import Candidate, Comparison, Query
+from cpuruntime.program.plan.candidate import Candidate, Query
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.epilogue import activation_fields, limits, whole_vectors
 from cpuruntime.program.plan.lowering import Methods, lowering, only_float32
 from cpuruntime.program.plan.packing import run_kernel
-from cpuruntime.program.plan.storage import Address, Plain
+from cpuruntime.program.plan.storage import Address
 from cpuruntime.program.tuning.tiles import Grid, Tiling, rank_tilings
 
 MOST_STEPS = 256
@@ -53,81 +54,58 @@ def lower_fully_connected(emitter: Emitter, node: Node) -> None:
 
 def emit_fully_connected(emitter: Emitter, node: Node, by_strassen: bool) -> None:
     """The product of a node, which need not be one of the graph, by the method chosen for it."""
-    bias, residual_value = node.input(2), node.input(3)
     constant = node.require(1).data
     inner, columns = constant.shape
     source = emitter.plain(node.require(0))
-    residual = None if residual_value is None else emitter.plain(residual_value)
+    residual = None if node.input(3) is None else emitter.plain(node.require(3)).address
     target = emitter.new_plain(node.outputs[0])
     rows = source.size // inner
+    activation, fields = _epilogue(emitter, node, columns)
+    fields |= {"target": target.address, "target_row": columns * 4}
+    if residual is not None:
+        fields |= {"residual": residual, "residual_row": columns * 4}
     if by_strassen:
-        activation, fields = _epilogue(emitter, node, columns, None if bias is None else bias.constant, residual)
-        fields.update(target=target.address, target_row=columns * 4)
         tiling = strassen_tiling(rows, inner, columns, emitter.threads)
         emit_strassen(emitter, tiling, constant, rows, source.address, activation, fields)
         return
-    sizes = dict(batch=1, rows=rows, inner=inner, columns=columns)
+    if residual is not None:
+        fields["residual_batch"] = rows * columns * 4
 
-    def emit(emitter: Emitter, tiling: Tiling, comparisons: tuple[Comparison, ...] = ()) -> None:
-        weights = _pack_constant(emitter, constant, tiling.columns)
-        _emit_product(
-            emitter, node, tiling, sizes, source.address, target.address, weights, comparisons=comparisons,
-            bias=None if bias is None else bias.constant, residual=residual, weights_batch=0, source_batch=0,
-        )  # fmt: skip
+    def emit(emitter: Emitter, tiling: Tiling) -> None:
+        weights = _pack(emitter, None, constant, (1, inner, columns), tiling.columns)
+        sizes = dict(batch=1, rows=rows, inner=inner, columns=columns, weights_batch=0, source_batch=0)
+        _emit_product(emitter, activation, tiling, source=source.address, weights=weights, **sizes, **fields)
 
-    grid = Grid(1, rows, -(-columns // LANES), inner, source.nbytes)
     product = _Product((1, rows, inner), (1, inner, columns), 0)
-    query = Query(("matmul",), product, grid, residual is not None, node.attributes.get("activation", ""))
-    tiling = emitter.choose(query, rank_tilings(grid, emitter.threads), emit)
-    emit(emitter, tiling.choice, (tiling.comparison,))
+    _emit_fastest(emitter, node, product, rows, emit)
 
 
-def _pack_constant(emitter: Emitter, weights: np.ndarray, tile_columns: int) -> Address:
-    """The packed right side [K, N], by the kernel that packs it at run time too."""
-    inner, columns = weights.shape
-    size = packed_bytes(inner, columns, tile_columns)
-
-    def fill(memory: np.ndarray) -> None:
-        run_kernel(
-            pack_columns, source=weights.ctypes.data, target=memory.ctypes.data, source_row=weights.strides[0],
-            source_column=weights.strides[1], batch=1, inner=inner, columns=columns, tile_columns=tile_columns,
-        )  # fmt: skip
-
-    return emitter.weights.pack((emitter.weights.identity(weights), "columns", tile_columns), size, fill)
+def _emit_fastest(
+    emitter: Emitter, node: Node, product: _Product, rows: int, emit: Callable[[Emitter, Tiling], None]
+) -> None:
+    """A product of `rows` rows by the fastest tiling."""
+    inner, columns = product.b[-2:]
+    grid = Grid(1, rows, -(-columns // LANES), inner, rows * inner * 4)
+    query = Query(("matmul",), product, grid, node.input(3) is not None, node.attributes.get("activation", ""))
+    emitter.emit_fastest(query, rank_tilings(grid, emitter.threads), emit)
 
 
 def _emit_product(
-    emitter: Emitter, node: Node, tiling: Tiling, sizes: dict[str, int], source: Address, target: Address,
-    weights: Address, *, bias: np.ndarray | None, residual: Plain | None, weights_batch: int, source_batch: int,
-    comparisons: tuple[Comparison, ...],
+    emitter: Emitter, activation: str, tiling: Tiling, *, batch: int, rows: int, inner: int, columns: int,
+    **fields: Any,
 ) -> None:  # fmt: skip
-    rows, inner, columns, batch = sizes["rows"], sizes["inner"], sizes["columns"], sizes["batch"]
-    activation, fields = _epilogue(emitter, node, columns, bias, residual)
-    if residual is not None:
-        fields.update(residual_batch=rows * columns * 4)
     emitter.emit(
         matmul(tiling.rows, tiling.columns, activation), "plain", flops=2 * batch * rows * inner * columns,
-        notes=str(tiling), comparisons=comparisons,
-        source=source, source_batch=source_batch, source_row=inner * 4,
-        target=target, target_batch=rows * columns * 4, target_row=columns * 4,
-        weights=weights, weights_batch=weights_batch, chunk=tiling.chunk, **sizes, **fields,
+        notes=str(tiling), batch=batch, rows=rows, inner=inner, columns=columns, source_row=inner * 4,
+        target_batch=rows * columns * 4, chunk=tiling.chunk, **fields,
     )  # fmt: skip
 
 
-def _epilogue(
-    emitter: Emitter, node: Node, columns: int, bias: np.ndarray | None, residual: Plain | None
-) -> tuple[str, dict[str, Any]]:
+def _epilogue(emitter: Emitter, node: Node, columns: int) -> tuple[str, dict[str, Any]]:
     """The epilogue of a product's kernel: the activation, "" for a clamp or none, and its argument fields."""
-    padded = whole_vectors(bias, columns)
-    fields: dict[str, Any] = dict(
-        limits=limits(emitter, node),
-        bias=emitter.constant(padded),
-    )
     activation, parameters = activation_fields(node)
-    fields.update(parameters)
-    if residual is not None:
-        fields.update(residual=residual.address, residual_row=columns * 4)
-    return activation, fields
+    bias = whole_vectors(emitter, node.input(2), columns)
+    return activation, dict(limits=limits(emitter, node), bias=bias, **parameters)
 
 
 @dataclass(frozen=True)
@@ -181,25 +159,23 @@ def lower_matmul(emitter: Emitter, node: Node) -> None:
     if repeats:
         rows, batches = rows * prod(product.a[product.outer : -2]), 1
     moves = prod(product.a[product.outer : -2]) > 1 and not repeats
-    sizes = dict(batch=batches, rows=rows, inner=inner, columns=columns)
+    sizes = dict(batch=batches, rows=rows, inner=inner, columns=columns, source_batch=rows * inner * 4 if moves else 0)
+    activation, fields = _epilogue(emitter, node, columns)
+    fields["target_row"] = columns * 4
 
-    def emit(emitter: Emitter, tiling: Tiling, comparisons: tuple[Comparison, ...] = ()) -> None:
+    def emit(emitter: Emitter, tiling: Tiling) -> None:
         size = packed_bytes(inner, columns, tiling.columns)
-        packed = _pack_stack(emitter, address, right.constant, product.b, tiling.columns)
+        packed = _pack(emitter, address, right.constant, product.b, tiling.columns)
         stack = rows * inner * 4 * (batches if moves else 1), batches * rows * columns * 4, size * batches
         for index, place in enumerate(np.ndindex(product.batches[: product.outer])):
             at_a, at_b = (_stack_index(place, shape[: product.outer]) for shape in (product.a, product.b))
             _emit_product(
-                emitter, node, tiling, sizes,
-                source.address + at_a * stack[0], target.address + index * stack[1], packed + at_b * stack[2],
-                bias=None, residual=None, weights_batch=0 if repeats else size,
-                source_batch=rows * inner * 4 if moves else 0, comparisons=comparisons,
+                emitter, activation, tiling, source=source.address + at_a * stack[0],
+                target=target.address + index * stack[1], weights=packed + at_b * stack[2],
+                weights_batch=0 if repeats else size, **sizes, **fields,
             )  # fmt: skip
 
-    grid = Grid(1, rows, -(-columns // LANES), inner, rows * inner * 4)
-    query = Query(("matmul",), product, grid, activation=node.attributes.get("activation", ""))
-    tiling = emitter.choose(query, rank_tilings(grid, emitter.threads), emit)
-    emit(emitter, tiling.choice, (tiling.comparison,))
+    _emit_fastest(emitter, node, product, rows, emit)
 
 
 def _stack_index(place: tuple[int, ...], extents: tuple[int, ...]) -> int:
@@ -210,24 +186,22 @@ def _stack_index(place: tuple[int, ...], extents: tuple[int, ...]) -> int:
     return index
 
 
-def _pack_stack(
+def _pack(
     emitter: Emitter, address: Address | None, constant: np.ndarray | None, shape: tuple[int, ...], tile_columns: int
 ) -> Address:
     """All matrices of a right side, packed at compile time when they are constant and not at an address."""
     (inner, columns), batch = shape[-2:], prod(shape[:-2])
     size = packed_bytes(inner, columns, tile_columns)
-    sizes = dict(
-        source_batch=inner * columns * 4, source_row=columns * 4, source_column=4, target_batch=size, batch=batch,
-        inner=inner, columns=columns, tile_columns=tile_columns,
-    )  # fmt: skip
+    sizes = dict(batch=batch, inner=inner, columns=columns, tile_columns=tile_columns, target_batch=size)
     if constant is None:
         packed = Address(emitter.scratch(batch * size))
-        emitter.emit(pack_columns, "plain", source=address, target=packed, **sizes)
+        strides = dict(source_batch=inner * columns * 4, source_row=columns * 4, source_column=4)
+        emitter.emit(pack_columns, "plain", source=address, target=packed, **sizes, **strides)
         return packed
-    array = np.ascontiguousarray(constant)
+    array = constant.reshape(batch, inner, columns)
 
     def fill(memory: np.ndarray) -> None:
-        run_kernel(pack_columns, source=array.ctypes.data, target=memory.ctypes.data, **sizes)
+        strides = dict(zip(("source_batch", "source_row", "source_column"), array.strides))
+        run_kernel(pack_columns, source=array.ctypes.data, target=memory.ctypes.data, **sizes, **strides)
 
-    key = (emitter.weights.identity(constant), "stack", tile_columns)
-    return emitter.weights.pack(key, batch * size, fill)
+    return emitter.weights.pack((emitter.weights.identity(constant), "columns", tile_columns), batch * size, fill)

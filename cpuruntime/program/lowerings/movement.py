@@ -166,7 +166,7 @@ def _concat_blocked(emitter: Emitter, values: list[Value], output: Value) -> Non
             source = emitter.blocked(value)
             part = whole.slice(channel // LANES, source.channels)
             shape = (source.batch, source.blocks, source.height, source.width * LANES)
-            strides = [(v.batch_stride, v.block_stride, v.row_stride, 4) for v in (source, part)]
+            strides = [(*v.strides, 4) for v in (source, part)]
             emitter.copy(source.address, part.address, shape, *strides, element=4, layout="blocked")
         picks += range(channel, channel + value.static_shape[1])
         channel += whole_blocks(value)
@@ -187,9 +187,9 @@ def lower_channel_shuffle(emitter: Emitter, node: Node) -> None:
 def emit_channel_gather(emitter: Emitter, source: Blocked, target: Blocked, order: np.ndarray) -> None:
     """target[:, c] = source[:, order[c]]."""
     picks = [(0, int(channel)) for channel in order]
-    tables = channel_table(picks, [(0, source.batch_stride, source.block_stride, source.row_stride)])
+    tables = channel_table(picks, [(0, *source.strides)])
     entries, starts = map(emitter.constant, tables)
     emitter.emit(
         gather_channels, "blocked", source=source.address, entries=entries, starts=starts, **target.fields("target"),
-        batch=target.batch, blocks=target.blocks, height=target.height, width=target.width,
+        **target.sizes(),
     )  # fmt: skip

@@ -1,16 +1,21 @@
-"""Normalisation: across channels, along an axis, and by a factor and a summand for each channel."""
+"""Normalisation: across channels, in groups, along axes, and by a factor and a summand for each channel."""
 
 from __future__ import annotations
 
 from math import prod
 
+from cpuruntime.compiler.isa import VECTOR_BYTES
 from cpuruntime.graph import Node
 from cpuruntime.ops import scale_shift
+from cpuruntime.ops.group_norm import channel_moments, group_factors
+from cpuruntime.ops.layer_norm import layer_norm
 from cpuruntime.ops.lrn import lrn
 from cpuruntime.ops.softmax import softmax_kernel
+from cpuruntime.program.plan.elementwise_steps import blocked_shape, blocked_walk, emit_nest
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.epilogue import activation_fields, clamp_fields, whole_vectors
 from cpuruntime.program.plan.lowering import Layout, along, axis_of, lowering, only_float32
+from cpuruntime.program.plan.storage import Address, Blocked, Plain
 
 
 def _check_image(node: Node) -> str | None:
@@ -43,6 +48,42 @@ def lower_softmax(emitter: Emitter, node: Node) -> None:
     )  # fmt: skip
 
 
+@lowering("LayerNorm", "RmsNorm", domain="cpuruntime")
+def lower_layer_norm(emitter: Emitter, node: Node) -> None:
+    """Rows of the axes from `axis` on; scale and shift have an element for each element of a row."""
+    axis = node.attributes["axis"]
+    source, parameters = emitter.plain(node.require(0)), [v and emitter.plain(v).address for v in node.inputs[1:]]
+    target = emitter.new_plain(node.outputs[0])
+    if target.size:
+        emitter.emit(
+            layer_norm(node.op_type == "LayerNorm"), "plain", source=source.address, target=target.address,
+            scale=parameters[0] or 0, shift=parameters[1] or 0, rows=prod(target.shape[:axis]),
+            length=prod(target.shape[axis:]), epsilon=node.attributes["epsilon"],
+        )  # fmt: skip
+
+
+@lowering("GroupNorm", domain="cpuruntime", layout=Layout.BLOCKED)
+def lower_group_norm(emitter: Emitter, node: Node) -> None:
+    """Emits the moments of channels, the factors of groups, and the scaling with the activation."""
+    source, target = emitter.blocked(node.require(0)), emitter.new_blocked(node.outputs[0])
+    weights, bias = (whole_vectors(emitter, v, source.channels) for v in node.inputs[1:3])
+    row = source.blocks * VECTOR_BYTES
+    moments, scale, shift = (Address(emitter.scratch(source.batch * row * n)) for n in (2, 1, 1))
+    emitter.emit(channel_moments, "blocked", **source.fields("source"), moments=moments, **source.sizes())
+    emitter.emit(
+        group_factors, "blocked", moments=moments, weights=weights, bias=bias, scale=scale, shift=shift,
+        batch=source.batch, blocks=source.blocks, channels=source.channels, groups=node.attributes["groups"],
+        epsilon=node.attributes["epsilon"],
+    )  # fmt: skip
+    activation, fields = activation_fields(node)
+    kernel, strides = scale_shift.scale_shift_kernel(activation), (row, VECTOR_BYTES, 0, 0, 4)
+    walks = [blocked_walk(source), (scale, strides), (shift, strides)]
+    emit_nest(
+        emitter, kernel, "blocked", blocked_shape(target), blocked_walk(target), walks, repeat=True,
+        **fields, **clamp_fields(node),
+    )  # fmt: skip
+
+
 def _check_scale_shift(node: Node) -> str | None:
     if any(v is None or v.constant is None for v in node.inputs[1:3]):
         return "ScaleShift has a kernel for constant factors and summands"
@@ -54,22 +95,18 @@ def lower_scale_shift(emitter: Emitter, node: Node) -> None:
     """x * scale + shift for each channel, then the activation."""
     value, output = node.require(0), node.outputs[0]
     activation, fields = activation_fields(node)
-    kernel, fields = scale_shift.scale_shift_kernel(activation), fields | clamp_fields(node)
-    numbers = [node.require(index).data for index in (1, 2)]
-    second, third = (emitter.constant(whole_vectors(array, array.size)) for array in numbers)
+    second, third = (whole_vectors(emitter, v, value.static_shape[1]) for v in node.inputs[1:3])
+    source: Blocked | Plain
+    target: Blocked | Plain
     if emitter.is_blocked(output):
         source, target = emitter.blocked(value), emitter.new_blocked(output)
         shape = (source.batch, source.blocks, source.height, source.width)
-        strides = [(v.batch_stride, v.block_stride, v.row_stride) for v in (source, target)]
-        nest = scale_shift.blocked(shape, *strides)
-        addresses = source.address, target.address
-        layout = "blocked"
+        layout, nest = "blocked", scale_shift.blocked(shape, source.strides, target.strides)
     else:
-        source_plain, target_plain = emitter.plain(value), emitter.new_plain(output)
-        outer, channels, *inner = source_plain.shape
-        nest = scale_shift.plain(outer, channels, prod(inner))
-        addresses = source_plain.address, target_plain.address
-        layout = "plain"
+        source, target = emitter.plain(value), emitter.new_plain(output)
+        outer, channels, *inner = source.shape
+        layout, nest = "plain", scale_shift.plain(outer, channels, prod(inner))
     emitter.emit(
-        kernel, layout, **nest, first=addresses[0], target=addresses[1], second=second, third=third, **fields
-    )
+        scale_shift.scale_shift_kernel(activation), layout, **nest, first=source.address, target=target.address,
+        second=second, third=third, **fields, **clamp_fields(node),
+    )  # fmt: skip

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from cpuruntime.graph import Node, Value
+from cpuruntime.graph import Node
 from cpuruntime.ops.pooling import global_pool, pool
 from cpuruntime.program.plan.emitter import Emitter
-from cpuruntime.program.plan.lowering import Layout, lowering, only_float32
+from cpuruntime.program.plan.lowering import Layout, lowering, only_float32, pair
 
 
 def _check(node: Node) -> str | None:
@@ -19,38 +19,23 @@ def _check(node: Node) -> str | None:
     return only_float32(node)
 
 
-def _pair(node: Node, name: str, value: Value, single: int) -> tuple[int, int]:
-    """An attribute of one number per spatial axis; `single` stands for the height of a signal."""
-    numbers = node.attributes[name]
-    return (single, numbers[0]) if len(value.static_shape) == 3 else (numbers[0], numbers[1])
-
-
-def _is_global(node: Node, value: Value) -> bool:
-    """Whether a pool has one window, the whole image."""
-    spatial = list(value.static_shape[2:])
-    return list(node.attributes["kernel_shape"]) == spatial and not any(node.attributes["pads"])
-
-
 @lowering("MaxPool", "AveragePool", layout=Layout.BLOCKED, check=_check)
 def lower_pool(emitter: Emitter, node: Node) -> None:
     """Emits a windowed pool."""
-    value = node.require(0)
-    if node.op_type == "AveragePool" and _is_global(node, value):
+    value, pads = node.require(0), node.attributes["pads"]
+    whole = list(node.attributes["kernel_shape"]) == list(value.static_shape[2:]) and not any(pads)
+    if node.op_type == "AveragePool" and whole:
         lower_global_pool(emitter, node)
         return
     source, target = emitter.blocked(value), emitter.new_blocked(node.outputs[0])
-    kernel_height, kernel_width = _pair(node, "kernel_shape", value, 1)
-    stride_height, stride_width = _pair(node, "strides", value, 1)
-    dilation_height, dilation_width = _pair(node, "dilations", value, 1)
-    pads = node.attributes["pads"]
+    window: dict[str, int] = {}
+    for name, attribute in (("kernel", "kernel_shape"), ("stride", "strides"), ("dilation", "dilations")):
+        window[f"{name}_height"], window[f"{name}_width"] = pair(node, attribute)
     top, left, bottom, right = (0, pads[0], 0, pads[1]) if len(pads) == 2 else pads
     emitter.emit(
-        pool(node.op_type == "AveragePool"), "blocked",
-        **source.fields("source"), **target.fields("target"),
-        batch=source.batch, blocks=source.blocks, in_height=source.height, in_width=source.width,
-        height=target.height, width=target.width, kernel_height=kernel_height, kernel_width=kernel_width,
-        stride_height=stride_height, stride_width=stride_width, dilation_height=dilation_height,
-        dilation_width=dilation_width, pad_top=top, pad_left=left, pad_bottom=bottom, pad_right=right,
+        pool(node.op_type == "AveragePool"), "blocked", **source.fields("source"), **target.fields("target"),
+        **target.sizes(), in_height=source.height, in_width=source.width, **window,
+        pad_top=top, pad_left=left, pad_bottom=bottom, pad_right=right,
         include_pad=node.attributes.get("count_include_pad", 0),
     )  # fmt: skip
 
@@ -58,11 +43,7 @@ def lower_pool(emitter: Emitter, node: Node) -> None:
 @lowering("GlobalAveragePool", "GlobalMaxPool", layout=Layout.BLOCKED, check=_check)
 def lower_global_pool(emitter: Emitter, node: Node) -> None:
     """Emits a pool over whole images, also an average pool whose only window is the image."""
-    value = node.require(0)
-    source, target = emitter.blocked(value), emitter.new_blocked(node.outputs[0])
-    fields = target.fields("target")
-    del fields["target_row"]
-    emitter.emit(
-        global_pool(node.op_type != "GlobalMaxPool"), "blocked", **source.fields("source"), **fields,
-        batch=source.batch, blocks=source.blocks, height=source.height, width=source.width,
-    )  # fmt: skip
+    source, target = emitter.blocked(node.require(0)), emitter.new_blocked(node.outputs[0]).fields("target")
+    del target["target_row"]
+    kernel = global_pool(node.op_type != "GlobalMaxPool")
+    emitter.emit(kernel, "blocked", **source.fields("source"), **target, **source.sizes())

@@ -1,11 +1,12 @@
-"""Reductions along axes."""
+"""Reductions along axes, ArgMax and ArgMin."""
 
 from __future__ import annotations
 
-from cpuruntime.graph import Node
+from cpuruntime.graph import Node, Type
+from cpuruntime.ops.argmax import arg_extreme
 from cpuruntime.ops.reduce import REDUCTIONS, reduce_kernel, reduction
 from cpuruntime.program.plan.emitter import Emitter
-from cpuruntime.program.plan.lowering import dtype_name, lowering
+from cpuruntime.program.plan.lowering import along, axis_of, dtype_name, lowering
 
 OPERATORS = sorted({op for op, _ in REDUCTIONS})
 
@@ -13,8 +14,7 @@ OPERATORS = sorted({op for op, _ in REDUCTIONS})
 def _axes(node: Node) -> list[int] | None:
     """The reduced axes, not negative; None when they are not constant."""
     rank = len(node.require(0).static_shape)
-    given = node.attributes.get("axes")
-    value = node.input(1)
+    given, value = node.attributes.get("axes"), node.input(1)
     if value is not None:
         if value.constant is None:
             return None
@@ -43,11 +43,26 @@ def _check(node: Node) -> str | None:
 @lowering(*OPERATORS, check=_check)
 def lower_reduction(emitter: Emitter, node: Node) -> None:
     """Sums, means, extremes and norms over axes."""
-    value = node.require(0)
     axes = _axes(node)
     assert axes is not None
-    source, target = emitter.plain(value), emitter.new_plain(node.outputs[0])
-    emitter.emit(
-        reduce_kernel(node.op_type, source.dtype.name), "plain", source=source.address, target=target.address,
-        **reduction(source.shape, axes),
-    )  # fmt: skip
+    source, target = emitter.plain(node.require(0)), emitter.new_plain(node.outputs[0])
+    kernel = reduce_kernel(node.op_type, source.dtype.name)
+    emitter.emit(kernel, "plain", source=source.address, target=target.address, **reduction(source.shape, axes))
+
+
+def _check_extreme(node: Node) -> str | None:
+    value = node.require(0)
+    if value.element_type != Type.f32:
+        return f"{node.op_type} has a kernel for f32, not for {value.element_type.get_type_name()}"
+    if 0 in value.static_shape or not value.static_shape:
+        return f"{node.op_type} has no kernel for empty tensors and single numbers"
+    return None
+
+
+@lowering("ArgMax", "ArgMin", check=_check_extreme)
+def lower_extreme(emitter: Emitter, node: Node) -> None:
+    """The index along an axis."""
+    source, target = emitter.plain(node.require(0)), emitter.new_plain(node.outputs[0])
+    kernel = arg_extreme(node.op_type == "ArgMax", bool(node.attributes.get("select_last_index", 0)))
+    sizes = along(source.shape, axis_of(node, 0, len(source.shape)))
+    emitter.emit(kernel, "plain", source=source.address, target=target.address, **sizes)

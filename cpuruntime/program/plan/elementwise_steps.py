@@ -26,7 +26,7 @@ def blocked_shape(view: Blocked) -> tuple[int, ...]:
 
 def blocked_walk(view: Blocked) -> Walk:
     """Every element of a blocked tensor, unused lanes included."""
-    return view.address, (view.batch_stride, view.block_stride, view.row_stride, VECTOR_BYTES, 4)
+    return view.address, (*view.strides, VECTOR_BYTES, 4)
 
 
 def plain_walk(view: Plain, result: Sequence[int]) -> Walk:
@@ -46,11 +46,8 @@ def operand_walk(emitter: Emitter, value: Value, result: Blocked) -> Walk:
         return view.address, (n, 0, height, width, 0)
     view = emitter.blocked(value)
     address, strides = blocked_walk(view)
-    extents = (view.batch, view.blocks, view.height, view.width, LANES)
-    return address, tuple(
-        0 if extent == 1 and wanted > 1 else stride
-        for extent, wanted, stride in zip(extents, blocked_shape(result), strides)
-    )
+    extents = zip(blocked_shape(view), blocked_shape(result), strides)
+    return address, tuple(0 if extent == 1 and wanted > 1 else stride for extent, wanted, stride in extents)
 
 
 def emit_nest(

@@ -77,6 +77,7 @@ class Emitter:
         self._plain: dict[Value, Plain] = {}
         self._roots: dict[Value, Blocked] = {}
         self._outputs: dict[Value, int] = {}
+        self._comparisons: tuple[Comparison, ...] = ()
 
     # Views of inputs. A view in another layout than the value's own is made once, by a conversion step.
 
@@ -110,13 +111,13 @@ class Emitter:
         row = (left + width + right) * channels * 4
         storage = self.scratch(batch * height * row)
         origin = Address(storage, left * channels * 4)
-        view = Interleaved(origin, channels, height * row, row)
+        view = Interleaved(origin, height * row, row)
         self._clear_pixels(Address(storage), batch * height, row, left * channels)
         self._clear_pixels(origin + width * channels * 4, batch * height, row, right * channels)
         sizes = dict(batch=batch, channels=channels, height=height, width=width)
         self.emit(
-            reorder.to_pixels, "plain -> interleaved", **_image_fields(source, "source"), **sizes,
-            target=origin, target_batch=view.batch_stride, target_row=row,
+            reorder.to_pixels, "plain -> interleaved", **_image_fields(source, "source"), **view.fields("target"),
+            **sizes,
         )  # fmt: skip
         return view
 
@@ -174,25 +175,25 @@ class Emitter:
         """A row-major copy of `array`, shared by all that need one of the same content."""
         return self.weights.constant(self.weights.identity(array), array)
 
-    def choose(
+    def emit_fastest(
         self, query: Query, candidates: Sequence[Candidate[T]], emit: Callable[[Emitter, T], None]
-    ) -> Chosen[T]:
-        """One of the candidates, which come cheapest first: ways to do the same work with the same bits.
-
-        `emit` emits the step by one of them.
-        """
+    ) -> None:
+        """Emits the steps by one of the candidates, cheapest first: ways to do the same work with the same bits."""
         if self._tuner is None:
-            return estimated(candidates)
-        return self._tuner.choose(self.node, query, candidates, emit, self.threads)
+            chosen = estimated(candidates)
+        else:
+            chosen = self._tuner.choose(self.node, query, candidates, emit, self.threads)
+        method = [self.methods[self.node]] if self.node in self.methods else []
+        self._comparisons = tuple(choice.comparison for choice in (*method, chosen))
+        emit(self, chosen.choice)
+        self._comparisons = ()
 
-    def emit(
-        self, kernel: Kernel, layout: str, *, flops: int = 0, notes: str = "",
-        comparisons: tuple[Comparison, ...] = (), **arguments: Any,
-    ) -> None:  # fmt: skip
+    def emit(self, kernel: Kernel, layout: str, *, flops: int = 0, notes: str = "", **arguments: Any) -> None:
         """Appends a step of the node being lowered; fields of the argument block that are not given are zero."""
         unknown = arguments.keys() - set(kernel.arguments.names or ())
         if unknown:
             raise InternalError(f"{kernel.name} has no argument {', '.join(sorted(unknown))}.")
+        comparisons = self._comparisons if flops else ()
         self.steps.append(Step(kernel, arguments, self.node, layout, flops, notes, comparisons))
 
     @property
@@ -227,8 +228,7 @@ class Emitter:
         view = blocked_view(self.scratch(0), value.static_shape, left, right)
         self._roots[value] = view
         if left or right:
-            sizes = dict(batch=view.batch, blocks=view.blocks, height=view.height, width=view.width)
-            self.emit(reorder.zero_halo, "halo", left=left, right=right, **view.fields("target"), **sizes)
+            self.emit(reorder.zero_halo, "halo", left=left, right=right, **view.fields("target"), **view.sizes())
         return view
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cpuruntime.compiler.isa import LANES
-from cpuruntime.graph import Node
+from cpuruntime.graph import Node, Value
 from cpuruntime.ops.functions.activations import ACTIVATIONS
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.storage import Address
@@ -66,9 +66,9 @@ def with_limits(emitter: Emitter, fields: dict[str, Any]) -> dict[str, Any]:
     return fields | {"limits": emitter.constant(array)}
 
 
-def whole_vectors(numbers: np.ndarray | None, channels: int) -> np.ndarray:
-    """A number for each channel, such as a bias; zeros up to whole vectors and for missing numbers."""
+def whole_vectors(emitter: Emitter, value: Value | None, channels: int) -> Address:
+    """A constant's numbers, one for each channel, such as a bias; zeros up to whole vectors and without a value."""
     padded = np.zeros(-(-channels // LANES) * LANES, np.float32)
-    if numbers is not None:
-        padded[:channels] = numbers.reshape(-1)
-    return padded
+    if value is not None:
+        padded[:channels] = value.data.reshape(-1)
+    return emitter.constant(padded)

@@ -108,6 +108,12 @@ def axis_of(node: Node, default: int, rank: int) -> int:
     return axis % rank
 
 
+def pair(node: Node, name: str, single: int = 1) -> tuple[int, int]:
+    """An attribute of one number per spatial axis, as (down, across); `single` stands for the height of a signal."""
+    numbers = node.attributes[name]
+    return (single, numbers[0]) if len(node.require(0).static_shape) == 3 else (numbers[0], numbers[1])
+
+
 def along(shape: Sequence[int], axis: int) -> dict[str, int]:
     """The argument fields of kernels along an axis: elements before, along and behind it."""
     return dict(outer=prod(shape[:axis]), length=shape[axis], inner=prod(shape[axis + 1 :]))

@@ -8,8 +8,9 @@ optional halo of zeros left and right of every row; `Interleaved` is [N][H][W][C
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ class Storage:
     index: int = 0
     first_step: int = -1
     last_step: int = -1
-    offset: int = field(default=-1)
+    offset: int = -1
     owner: np.ndarray | None = None
 
 
@@ -95,20 +96,23 @@ class Blocked:
         """Whether rows follow each other without a gap, so that a plane is one long row."""
         return self.row_stride == self.width * VECTOR_BYTES or self.height == 1
 
-    def fields(self, name: str) -> dict[str, Address | int]:
+    @property
+    def strides(self) -> tuple[int, int, int]:
+        """Those of images, blocks and rows."""
+        return self.batch_stride, self.block_stride, self.row_stride
+
+    def fields(self, name: str) -> dict[str, Any]:
         """The argument fields `name`, `name`_batch, `name`_block and `name`_row."""
-        return {
-            name: self.address,
-            f"{name}_batch": self.batch_stride,
-            f"{name}_block": self.block_stride,
-            f"{name}_row": self.row_stride,
-        }
+        return {name: self.address, **{f"{name}_{key}": n for key, n in zip(("batch", "block", "row"), self.strides)}}
+
+    def sizes(self) -> dict[str, Any]:
+        """The argument fields batch, blocks, height and width."""
+        return dict(batch=self.batch, blocks=self.blocks, height=self.height, width=self.width)
 
     def slice(self, first_block: int, channels: int) -> Blocked:
         """The `channels` channels from block `first_block` on."""
         moved = self.address + first_block * self.block_stride
-        strides = (self.batch_stride, self.block_stride, self.row_stride)
-        return Blocked(moved, self.batch, channels, self.height, self.width, *strides)
+        return Blocked(moved, self.batch, channels, self.height, self.width, *self.strides)
 
 
 @dataclass(frozen=True)
@@ -116,9 +120,12 @@ class Interleaved:
     """float32 pixels of all channels side by side; `address` is the first interior pixel."""
 
     address: Address
-    channels: int
     batch_stride: int
     row_stride: int
+
+    def fields(self, name: str) -> dict[str, Any]:
+        """The argument fields `name`, `name`_batch and `name`_row."""
+        return {name: self.address, f"{name}_batch": self.batch_stride, f"{name}_row": self.row_stride}
 
 
 def image_shape(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
