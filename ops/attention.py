@@ -10,12 +10,13 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.compiler.kernel import Kernel, inline, kernel, lazy, made, record
+from cpuruntime.compiler.kernel import Inline, Kernel, inline, kernel, lazy, made, record
+from cpuruntime.ops.elementwise import some
 from cpuruntime.ops.functions.vector_math import exp_or_zero
+from cpuruntime.ops.movement import transpose_tile
 from cpuruntime.ops.tiles.tile_shapes import tile_shapes
 
 simd = lazy("cpuruntime.compiler.simd")
-shuffle = lazy("cpuruntime.compiler.shuffle")
 
 UNROLL = 4
 ROWS, COLUMNS = tile_shapes()[0]
@@ -28,15 +29,11 @@ ZEROS = max(COLUMNS, *VALUE_COLUMNS) * LANES
 # address of summands, whose strides may be 0. With `causal`, query i sees the keys up to i + offset. scratch: one piece
 # of scratch_size bytes for each thread, laid out by `scratch_layout`.
 ARGUMENTS = record(
-    query="i8", query_batch="i8", query_head="i8", query_row="i8",
-    key="i8", key_batch="i8", key_head="i8", key_row="i8", key_column="i8",
-    value="i8", value_batch="i8", value_head="i8", value_row="i8",
-    mask="i8", mask_batch="i8", mask_head="i8", mask_row="i8", mask_column="i8",
-    target="i8", target_batch="i8", target_head="i8", target_row="i8",
-    batch="i8", heads="i8", group="i8", queries="i8", keys="i8", depth="i8", width="i8",
-    block="i8", causal="i8", offset="i8", scale="f4", zeros="i8", scratch="i8", scratch_size="i8",
-    values_at="i8", queries_at="i8", scores_at="i8", results_at="i8", factors_at="i8", scores_row="i8",
-    results_row="i8",
+    "query query_batch query_head query_row key key_batch key_head key_row key_column "
+    "value value_batch value_head value_row mask mask_batch mask_head mask_row mask_column "
+    "target target_batch target_head target_row batch heads group queries keys depth width "
+    "block causal offset zeros scratch scratch_size values_at queries_at scores_at results_at factors_at scores_row "
+    "results_row", scale="f4",
 )  # fmt: skip
 
 
@@ -66,14 +63,29 @@ def scratch_layout(keys: int, depth: int, width: int, block: int) -> dict[str, i
     return fields | {"scratch_size": position}
 
 
+def _product(columns: int) -> Inline:
+    tile = made("cpuruntime.ops.tiles.register_tile", "make_tile", ROWS, columns, UNROLL, None, True)
+
+    @inline
+    def product(a, source, source_row, weights, inner, target, target_row, count):
+        """A tile's columns of the product of `count` rows of `inner` floats, up to a multiple of ROWS, and weights."""
+        for r in range(0, count, ROWS):
+            tile(
+                source + r * source_row, source_row, weights, inner % UNROLL,
+                (1, 1, 1, inner // UNROLL, 0, 0, 0, 0, 0, 0, 0),
+                (target + r * target_row, VECTOR_BYTES, target_row, 0, 0, 0, a.zeros, 0, LANES),
+            )  # fmt: skip
+
+    return product
+
+
 @cache
 def attention(tile_columns: int) -> Kernel:
     """Attention by tiles of ROWS x COLUMNS for the scores and ROWS x `tile_columns` for the results.
 
     Threads share blocks of queries.
     """
-    scores_tile = made("cpuruntime.ops.tiles.register_tile", "make_tile", ROWS, COLUMNS, UNROLL, None, True)
-    results_tile = made("cpuruntime.ops.tiles.register_tile", "make_tile", ROWS, tile_columns, UNROLL, None, True)
+    scores_product, results_product = _product(COLUMNS), _product(tile_columns)
 
     @kernel(ARGUMENTS, name=f"attention_f32_{LANES}_{ROWS}x{COLUMNS}x{tile_columns}", tile=(ROWS, COLUMNS))
     def run(a, thread, threads):
@@ -93,36 +105,20 @@ def attention(tile_columns: int) -> Kernel:
             _scale_queries(a, query, scratch + a.queries_at, count)
             keys = min(a.keys, first + count + a.offset) if a.causal != 0 else a.keys
             for t in range((keys + COLUMNS * LANES - 1) // (COLUMNS * LANES)):
-                for r in range(0, count, ROWS):
-                    scores_tile(
-                        scratch + a.queries_at + r * a.depth * 4,
-                        a.depth * 4,
-                        scratch + t * a.depth * COLUMNS * VECTOR_BYTES,
-                        a.depth % UNROLL,
-                        (1, 1, 1, a.depth // UNROLL, 0, 0, 0, 0, 0, 0, 0),
-                        (
-                            scores + r * a.scores_row + t * COLUMNS * VECTOR_BYTES, VECTOR_BYTES, a.scores_row,
-                            0, 0, 0, a.zeros, 0, LANES,
-                        ),
-                    )  # fmt: skip
+                scores_product(
+                    a, scratch + a.queries_at, a.depth * 4, scratch + t * a.depth * COLUMNS * VECTOR_BYTES, a.depth,
+                    scores + t * COLUMNS * VECTOR_BYTES, a.scores_row, count,
+                )  # fmt: skip
             mask = a.mask + image * a.mask_batch + head * a.mask_head + first * a.mask_row
             for r in range(count):
                 seen = min(a.keys, first + r + 1 + a.offset) if a.causal != 0 else a.keys
                 factor = _weigh(a, scores + r * a.scores_row, mask + r * a.mask_row, seen, keys)
                 simd.store_f32(scratch + a.factors_at + 4 * r, factor)
             for t in range(a.results_row // (tile_columns * VECTOR_BYTES)):
-                for r in range(0, count, ROWS):
-                    results_tile(
-                        scores + r * a.scores_row,
-                        a.scores_row,
-                        values + t * a.keys * tile_columns * VECTOR_BYTES,
-                        keys % UNROLL,
-                        (1, 1, 1, keys // UNROLL, 0, 0, 0, 0, 0, 0, 0),
-                        (
-                            results + r * a.results_row + t * tile_columns * VECTOR_BYTES, VECTOR_BYTES, a.results_row,
-                            0, 0, 0, a.zeros, 0, LANES,
-                        ),
-                    )  # fmt: skip
+                results_product(
+                    a, scores, a.scores_row, values + t * a.keys * tile_columns * VECTOR_BYTES, keys,
+                    results + t * tile_columns * VECTOR_BYTES, a.results_row, count,
+                )  # fmt: skip
             target = a.target + image * a.target_batch + head * a.target_head + first * a.target_row
             for r in range(count):
                 factor = simd.broadcast(simd.load_f32(scratch + a.factors_at + 4 * r))
@@ -145,12 +141,7 @@ def _pack_keys(a, source, target):
         else:
             for d in range(0, a.depth, LANES):
                 corner, dims = place + d * COLUMNS * VECTOR_BYTES, min(LANES, a.depth - d)
-                if present == LANES and dims == LANES:
-                    shuffle.transpose(at + 4 * d, a.key_row, corner, COLUMNS * VECTOR_BYTES)
-                else:
-                    shuffle.transpose_part(
-                        at + 4 * d, a.key_row, corner, COLUMNS * VECTOR_BYTES, present, dims, LANES
-                    )
+                transpose_tile(at + 4 * d, a.key_row, corner, COLUMNS * VECTOR_BYTES, present, dims, LANES)
 
 
 @inline
@@ -183,13 +174,6 @@ def _scale_queries(a, source, target, count):
 
 
 @inline
-def _mask_at(a, mask, i, lanes):
-    if a.mask_column == 0:
-        return simd.broadcast(simd.load_f32(mask))
-    return simd.load_first(mask + 4 * i, lanes)
-
-
-@inline
 def _weigh(a, row, mask, seen, keys):
     """Turns the scores of a row into exp(score - largest) for the first `seen` keys and zeros up to `keys`.
 
@@ -201,13 +185,13 @@ def _weigh(a, row, mask, seen, keys):
     for i in range(0, full, LANES):
         x = simd.load(row + 4 * i)
         if a.mask != 0:
-            x = x + _mask_at(a, mask, i, LANES)
+            x = x + some(mask, a.mask_column, i, LANES)
             simd.store(row + 4 * i, x)
         largest = simd.maximum(x, largest)
     rest = seen - full
     last = simd.load_first(row + 4 * full, rest)
     if a.mask != 0 and rest != 0:
-        last = last + _mask_at(a, mask, full, rest)
+        last = last + some(mask, a.mask_column, full, rest)
     largest = simd.maximum(simd.select(simd.lanes_below(rest), last, lowest), largest)
     largest = simd.broadcast(simd.max_lanes(largest))
     for i in range(0, full, LANES):

@@ -22,19 +22,15 @@ UNROLL = 4
 
 # One row per column tile of the output: byte offset of its first input block in the source, number of input blocks,
 # byte offset of its weights, its first output block. Groups differ in the first three only.
-COLUMN_TILE = record(source="i8", blocks="i8", weights="i8", block="i8")
+COLUMN_TILE = record("source blocks weights block")
 _SOURCE, _BLOCKS, _WEIGHTS, _BLOCK = (8 * i for i in range(4))
 _TILE_BYTES = COLUMN_TILE.itemsize
 
 ARGUMENTS = record(
-    source="i8", source_batch="i8", source_block="i8", source_row="i8",
-    target="i8", target_batch="i8", target_block="i8", target_row="i8",
-    residual="i8", residual_batch="i8", residual_block="i8", residual_row="i8",
-    weights="i8", bias="i8", column_tiles="i8", column_tile_count="i8",
-    batch="i8", in_height="i8", height="i8", width="i8",
-    kernel_height="i8", kernel_width="i8", stride_height="i8", source_step="i8",
-    dilation_height="i8", source_column="i8", pad_top="i8",
-    steps="i8", chunk="i8", limits="i8", alpha="f4", beta="f4",
+    "source source_batch source_block source_row target target_batch target_block target_row "
+    "residual residual_batch residual_block residual_row weights bias column_tiles column_tile_count "
+    "batch in_height height width kernel_height kernel_width stride_height source_step "
+    "dilation_height source_column pad_top steps chunk limits", alpha="f4", beta="f4",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Running sums along an axis, and triangles of matrices."""
+"""Cumulative sums along an axis, and triangles of matrices."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ from cpuruntime.compiler.kernel import Kernel, kernel, record
 from cpuruntime.compiler.typed import as_element, load, store
 from cpuruntime.ops.movement import copy_element
 
-SUMS = record(source="i8", target="i8", outer="i8", length="i8", inner="i8", exclusive="i8", reverse="i8")
-TRIANGLE = record(
-    source="i8", target="i8", zero="i8", element="i8", batch="i8", rows="i8", columns="i8", diagonal="i8", upper="i8"
-)
+SUMS = record("source target outer length inner exclusive reverse")
+TRIANGLE = record("source target zero element batch rows columns diagonal upper")
 
 
 @cache
-def running_sum(dtype: str) -> Kernel:
+def cumulative_sum(dtype: str) -> Kernel:
     """target[o, n, i] = sum of source[o, :n + 1, i], if `exclusive` without the last; if `reverse` from the end."""
     read, write, element = load(dtype), store(dtype), as_element(dtype)
 
-    @kernel(SUMS, name=f"running_sum_{dtype}")
+    @kernel(SUMS, name=f"cumulative_sum_{dtype}")
     def run(a, thread, threads):
         lines = a.outer * a.inner
         for line in range(lines * thread // threads, lines * (thread + 1) // threads):

@@ -15,14 +15,10 @@ from cpuruntime.ops.tiles.window import taps_before
 simd = lazy("cpuruntime.compiler.simd")
 
 ARGUMENTS = record(
-    source="i8", source_batch="i8", source_block="i8", source_row="i8",
-    target="i8", target_batch="i8", target_block="i8", target_row="i8",
-    residual="i8", residual_batch="i8", residual_block="i8", residual_row="i8",
-    weights="i8", bias="i8",
-    batch="i8", blocks="i8", in_height="i8", height="i8", width="i8",
-    kernel_height="i8", kernel_width="i8", stride_height="i8", source_step="i8",
-    dilation_height="i8", source_run="i8", pad_top="i8",
-    limits="i8", alpha="f4", beta="f4",
+    "source source_batch source_block source_row target target_batch target_block target_row "
+    "residual residual_batch residual_block residual_row weights bias batch blocks in_height height width "
+    "kernel_height kernel_width stride_height source_step dilation_height source_run pad_top limits",
+    alpha="f4", beta="f4",
 )  # fmt: skip
 
 
@@ -52,7 +48,6 @@ def depthwise(rows: int, taps: int, stride: int | None, inputs: int, outputs: in
         y, block, image = item % a.height, item // a.height % a.blocks, item // a.height // a.blocks
         runs = a.kernel_width // taps
         weight_row = runs * inputs * taps * VECTOR_BYTES
-        reach = (a.kernel_height - 1) * a.dilation_height
         fetch = (a.kernel_height * weight_row // LINE + a.height) // a.height * LINE
         while item < end:
             source = a.source + image * a.source_batch
@@ -64,10 +59,8 @@ def depthwise(rows: int, taps: int, stride: int | None, inputs: int, outputs: in
             item += last_row - y
             while y < last_row:
                 top = y * a.stride_height - a.pad_top
-                first, last = 0, a.kernel_height
-                if top < 0 or top + reach >= a.in_height:
-                    first = taps_before(0, top, a.dilation_height, a.kernel_height)
-                    last = taps_before(a.in_height, top, a.dilation_height, a.kernel_height)
+                first = taps_before(0, top, a.dilation_height, a.kernel_height)
+                last = taps_before(a.in_height, top, a.dilation_height, a.kernel_height)
                 # A part of the next block's weights: they come from far away when the images are small.
                 for fetched in range(weights + fetch * y, weights + fetch * y + fetch, LINE):
                     simd.prefetch(fetched + a.kernel_height * weight_row)

@@ -8,6 +8,7 @@ function, Relu, Clip, Max and Min included, and makes every comparison false.
 from __future__ import annotations
 
 from functools import cache
+from math import inf
 
 from cpuruntime.compiler.isa import LANES
 from cpuruntime.compiler.kernel import Inline, Kernel, inline, lazy
@@ -22,50 +23,15 @@ from cpuruntime.ops.tiles.loops import nest_kernel
 simd = lazy("cpuruntime.compiler.simd")
 
 
-@inline
-def add(x, y):
-    return x + y
-
-
-@inline
-def subtract(x, y):
-    return x - y
-
-
-@inline
-def multiply(x, y):
-    return x * y
-
-
-@inline
-def divide(x, y):
-    return x / y
-
-
-@inline
-def larger(x, y):
-    return simd.select(x == x, simd.maximum(x, y), x)
-
-
-@inline
-def smaller(x, y):
-    return simd.select(x == x, simd.minimum(x, y), x)
-
-
-@inline
-def parametric_relu(x, slope):
-    return simd.select(x < 0.0, x * slope, x)
-
-
 VECTOR_BINARY: dict[str, Inline] = {
-    "Add": add,
-    "Div": divide,
-    "Max": larger,
-    "Min": smaller,
-    "Mul": multiply,
-    "PRelu": parametric_relu,
+    "Add": inline(lambda x, y: x + y),
+    "Div": inline(lambda x, y: x / y),
+    "Max": inline(lambda x, y: simd.select(x == x, simd.maximum(x, y), x)),
+    "Min": inline(lambda x, y: simd.select(x == x, simd.minimum(x, y), x)),
+    "Mul": inline(lambda x, y: x * y),
+    "PRelu": inline(lambda x, slope: simd.select(x < 0.0, x * slope, x)),
     "Pow": power,
-    "Sub": subtract,
+    "Sub": inline(lambda x, y: x - y),
 }
 
 # What there are kernels for, by operator and element type of the first input.
@@ -96,10 +62,9 @@ def binary_kernel(op: str, dtype: str = "float32") -> Kernel:
     """
     if dtype == "float32" and op in VECTOR_BINARY:
         span = _vector_binary(VECTOR_BINARY[op])
-    elif op in SERIAL and dtype != "float64":
-        span = _serial_binary(SCALAR_BINARY[op, dtype], dtype)
     else:
-        span = _scalar_binary(SCALAR_BINARY[op, dtype], dtype, "bool" if op in BOOLEAN_RESULT else dtype)
+        vectors = op not in SERIAL or dtype == "float64"
+        span = _scalar_binary(SCALAR_BINARY[op, dtype], dtype, "bool" if op in BOOLEAN_RESULT else dtype, vectors)
     return nest_kernel(f"{op}_{dtype}", span)
 
 
@@ -143,15 +108,29 @@ def same_everywhere(address, stride):
 
 
 @inline
-def _some(address, stride, index, lanes):
-    return simd.broadcast(simd.load_f32(address)) if stride == 0 else simd.load_first(address + index * stride, lanes)
+def some(address, stride, index, lanes):
+    """The `lanes` values of an operand from `index` on: one value or vector that repeats, or what lies there."""
+    if stride == 0:
+        return simd.broadcast(simd.load_f32(address))
+    return simd.load_first(address + index * max(stride, 0), lanes)
+
+
+@inline
+def limits(a):
+    """The smallest and the largest result: `low` and `high`, or infinities when `clamp` is zero."""
+    low, high = a.low if a.clamp != 0 else -inf, a.high if a.clamp != 0 else inf
+    return simd.broadcast(low), simd.broadcast(high)
+
+
+@inline
+def limited(x, low, high):
+    return simd.minimum(high, simd.maximum(low, x))
 
 
 def _vector_binary(function: Inline) -> Inline:
     @inline
     def span(a, target, first, second, third, count):
-        low = simd.broadcast(a.low if a.clamp != 0 else -float("inf"))
-        high = simd.broadcast(a.high if a.clamp != 0 else float("inf"))
+        low, high = limits(a)
         moves, still = a.first5 == 4, a.first5 <= 0
         also_moves, also_still = a.second5 == 4, a.second5 <= 0
         done, step = 0, 1
@@ -160,22 +139,19 @@ def _vector_binary(function: Inline) -> Inline:
         if done != 0 and still:
             x = same_everywhere(first, a.first5)
             for i in range(0, done, LANES):
-                result = function(x, simd.load(second + 4 * i))
-                simd.store(target + 4 * i, simd.minimum(high, simd.maximum(low, result)))
+                simd.store(target + 4 * i, limited(function(x, simd.load(second + 4 * i)), low, high))
         elif done != 0 and also_still:
             y = same_everywhere(second, a.second5)
             for i in range(0, done, LANES):
-                result = function(simd.load(first + 4 * i), y)
-                simd.store(target + 4 * i, simd.minimum(high, simd.maximum(low, result)))
+                simd.store(target + 4 * i, limited(function(simd.load(first + 4 * i), y), low, high))
         else:
             for i in range(0, done, LANES):
                 result = function(simd.load(first + 4 * i), simd.load(second + 4 * i))
-                simd.store(target + 4 * i, simd.minimum(high, simd.maximum(low, result)))
+                simd.store(target + 4 * i, limited(result, low, high))
         for i in range(done, count, step):
             lanes = min(step, count - i)
-            x, y = _some(first, a.first5, i, lanes), _some(second, a.second5, i, lanes)
-            result = simd.minimum(high, simd.maximum(low, function(x, y)))
-            simd.store_first(target + i * a.target5, result, lanes)
+            x, y = some(first, a.first5, i, lanes), some(second, a.second5, i, lanes)
+            simd.store_first(target + i * a.target5, limited(function(x, y), low, high), lanes)
 
     return span
 
@@ -196,33 +172,22 @@ def _scalar_unary(function: Inline, source: str, result: str) -> Inline:
     return span
 
 
-def _serial_binary(function: Inline, dtype: str) -> Inline:
-    read, write = load(dtype), store(dtype)
-
-    @inline
-    def span(a, target, first, second, third, count):
-        for i in range(count):
-            x, y = read(first + i * a.first5, 0), read(second + i * a.second5, 0)
-            write(target + i * a.target5, 0, function(x, y))
-
-    return span
-
-
-def _scalar_binary(function: Inline, source: str, result: str) -> Inline:
-    read, write = load(stored_as(source)), store(stored_as(result))
+def _scalar_binary(function: Inline, source: str, result: str, vectors: bool) -> Inline:
+    """A loop for any strides; with `vectors` also loops that the compiler turns into vector code."""
+    read, write = load(source), store(result)
     source_size, result_size = SIZES[source], SIZES[result]
 
     @inline
     def span(a, target, first, second, third, count):
         moves, also_moves = a.first5 == source_size, a.second5 == source_size
-        if a.target5 == result_size and moves and also_moves:
+        if vectors and a.target5 == result_size and moves and also_moves:
             for i in range(count):
                 write(target, i, function(read(first, i), read(second, i)))
-        elif a.target5 == result_size and moves and a.second5 == 0:
+        elif vectors and a.target5 == result_size and moves and a.second5 == 0:
             y = read(second, 0)
             for i in range(count):
                 write(target, i, function(read(first, i), y))
-        elif a.target5 == result_size and also_moves and a.first5 == 0:
+        elif vectors and a.target5 == result_size and also_moves and a.first5 == 0:
             x = read(first, 0)
             for i in range(count):
                 write(target, i, function(x, read(second, i)))

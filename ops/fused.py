@@ -30,10 +30,9 @@ FLOAT, BOOL = "f", "b"
 
 # One type for all expressions, so that helpers are compiled for it once; kernels ignore what they do not have.
 FUSED = record(
-    **{f"size{d}": "i8" for d in range(DIMENSIONS)},
-    **{name: "i8" for o in ("target", *INPUTS) for name in (o, *(f"{o}{d}" for d in range(DIMENSIONS)))},
+    *(f"{name}{d}" for name in ("size", "target", *INPUTS) for d in range(DIMENSIONS)), "target", *INPUTS,
     **{f"p{index}": "f4" for index in range(NUMBERS)},
-)
+)  # fmt: skip
 
 
 class Function(NamedTuple):
@@ -46,31 +45,17 @@ class Function(NamedTuple):
 
 def _activation(op: str) -> Function:
     count = len(ACTIVATIONS[op].parameters)
-    arguments = ["{0}", *(f"{{{1 + i}}}" for i in range(count)), *["zero"] * (2 - count)]
-    name = ACTIVATIONS[op].function.function.__name__
-    return Function(FLOAT * (1 + count), FLOAT, f"{name}({', '.join(arguments)})")
+    arguments = ["{0}", "{1}", "{2}"][: 1 + count] + ["zero"] * (2 - count)
+    return Function(FLOAT * (1 + count), FLOAT, f"{op}({', '.join(arguments)})")
 
 
-def _compare(sign: str) -> Function:
-    return Function("ff", BOOL, f"{{0}} {sign} {{1}}")
-
-
-def _arithmetic(sign: str) -> Function:
-    return Function("ff", FLOAT, f"{{0}} {sign} {{1}}")
-
-
+ARITHMETIC = {"Add": "+", "Div": "/", "Mul": "*", "Sub": "-"}
+COMPARISONS = {"Equal": "==", "Greater": ">", "GreaterOrEqual": ">=", "Less": "<", "LessOrEqual": "<="}
 FUNCTIONS: dict[str, Function] = {
     **{op: _activation(op) for op in ACTIVATIONS},
-    **{op: Function("ff", FLOAT, f"{f.function.__name__}({{0}}, {{1}})") for op, f in VECTOR_BINARY.items()},
-    "Add": _arithmetic("+"),
-    "Div": _arithmetic("/"),
-    "Mul": _arithmetic("*"),
-    "Sub": _arithmetic("-"),
-    "Equal": _compare("=="),
-    "Greater": _compare(">"),
-    "GreaterOrEqual": _compare(">="),
-    "Less": _compare("<"),
-    "LessOrEqual": _compare("<="),
+    **{op: Function("ff", FLOAT, f"{op}({{0}}, {{1}})") for op in VECTOR_BINARY},
+    **{op: Function("ff", FLOAT, f"{{0}} {sign} {{1}}") for op, sign in ARITHMETIC.items()},
+    **{op: Function("ff", BOOL, f"{{0}} {sign} {{1}}") for op, sign in COMPARISONS.items()},
     "IsNaN": Function("f", BOOL, "{0} != {0}"),
     "And": Function("bb", BOOL, "{0} & {1}"),
     "Or": Function("bb", BOOL, "{0} | {1}"),
@@ -134,7 +119,7 @@ def fused_kernel(expression: Expression, still: str) -> Kernel:
 def _source(expression: Expression, still: str) -> str:
     """The module of a kernel."""
     types = input_types(expression)
-    inputs = INPUTS[: len(types)]
+    inputs, operators = INPUTS[: len(types)], sorted({op for op, _ in expression})
     moving = [(name, kind) for name, kind in zip(inputs, types) if name not in still]
     lines = [
         f'"""{text(expression)}',
@@ -142,9 +127,15 @@ def _source(expression: Expression, still: str) -> str:
         "A kernel of cpuruntime, generated for a chain of elementwise operators. This copy is for reading only.",
         '"""',
         "",
-        *_imports(expression),
+        "from cpuruntime.compiler.isa import LANES",
+        "from cpuruntime.compiler.kernel import lazy",
+        "from cpuruntime.ops.elementwise import VECTOR_BINARY, same_everywhere",
+        "from cpuruntime.ops.functions.activations import ACTIVATIONS",
+        "from cpuruntime.ops.tiles.loops import piece, place, share",
         "",
         'simd = lazy("cpuruntime.compiler.simd")',
+        *(f'{op} = ACTIVATIONS["{op}"].function' for op in operators if op in ACTIVATIONS),
+        *(f'{op} = VECTOR_BINARY["{op}"]' for op in operators if op in VECTOR_BINARY),
         "",
         "",
         "def run(g, thread, threads):",
@@ -170,20 +161,6 @@ def _source(expression: Expression, still: str) -> str:
         *(f"            {name}_at += g.{name}4" for name in ("target", *inputs)),
     ]
     return "\n".join(lines) + "\n"
-
-
-def _imports(expression: Expression) -> list[str]:
-    helpers = {
-        "cpuruntime.compiler.isa": {"LANES"},
-        "cpuruntime.compiler.kernel": {"lazy"},
-        "cpuruntime.ops.elementwise": {"same_everywhere"},
-        "cpuruntime.ops.tiles.loops": {"piece", "place", "share"},
-    }
-    for op, _ in expression:
-        function = ACTIVATIONS[op].function if op in ACTIVATIONS else VECTOR_BINARY.get(op)
-        if function is not None and "(" in FUNCTIONS[op].text:
-            helpers.setdefault(function.function.__module__, set()).add(function.function.__name__)
-    return [f"from {module} import {', '.join(sorted(names))}" for module, names in sorted(helpers.items())]
 
 
 def _place(name: str) -> str:

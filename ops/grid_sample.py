@@ -1,4 +1,4 @@
-"""Sampling of images at places given by a grid: nearest, linear and cubic interpolation."""
+"""Sampling of images at coordinates given by a grid: nearest, linear and cubic interpolation."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from cpuruntime.compiler.kernel import Inline, Kernel, inline, kernel, lazy, rec
 
 simd = lazy("cpuruntime.compiler.simd")
 
-ARGUMENTS = record(
-    source="i8", grid="i8", target="i8", batch="i8", channels="i8", in_height="i8", in_width="i8", height="i8",
-    width="i8", aligned="i8",
-)  # fmt: skip
+ARGUMENTS = record("source grid target batch channels in_height in_width height width aligned")
 PADDINGS = ("zeros", "border", "reflection")
 MODES = ("nearest", "linear", "cubic")
-FAR = 1e8  # places further away, and NaN, count as this far to the left
+FAR = 1e8  # pixels further away, and NaN, count as this far to the left
 ROUNDER = 6755399441055744.0  # adding 1.5 * 2^52 to a small float64 rounds it to a whole number, ties to even
 CUBIC = -0.75
 
@@ -45,7 +42,7 @@ def _reflected(x, extent, aligned):
 
 
 def _padded(padding: str) -> Inline:
-    """padded(x, extent, aligned): the place that stands for one outside."""
+    """padded(x, extent, aligned): the coordinate read in place of one outside."""
 
     @inline
     def run(x, extent, aligned):

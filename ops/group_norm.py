@@ -10,20 +10,14 @@ from cpuruntime.compiler.kernel import inline, kernel, lazy, record
 
 simd = lazy("cpuruntime.compiler.simd")
 
-MOMENTS = record(
-    source="i8", source_batch="i8", source_block="i8", source_row="i8", moments="i8",
-    batch="i8", blocks="i8", height="i8", width="i8",
-)  # fmt: skip
+MOMENTS = record("source source_batch source_block source_row moments batch blocks height width")
 
-FACTORS = record(
-    moments="i8", weights="i8", bias="i8", scale="i8", shift="i8",
-    batch="i8", blocks="i8", channels="i8", groups="i8", epsilon="f4",
-)  # fmt: skip
+FACTORS = record("moments weights bias scale shift batch blocks channels groups", epsilon="f4")
 
 
 @inline
-def _row_sum(address, width, mean, squares):
-    """The sum of a row's pixels less `mean`, or of their squares."""
+def row_sum(address, width, mean, squares):
+    """The sum of `width` vectors less `mean`, or of the squares of these differences."""
     p = q = r = s = simd.broadcast(0.0)
     for _ in range(width // 4):
         a, b = simd.load(address) - mean, simd.load(address + VECTOR_BYTES) - mean
@@ -50,10 +44,10 @@ def channel_moments(a, thread, threads):
         zero = simd.broadcast(0.0)
         mean = variance = zero
         for y in range(a.height):
-            mean = mean + _row_sum(source + y * a.source_row, a.width, zero, False)
+            mean = mean + row_sum(source + y * a.source_row, a.width, zero, False)
         mean = mean * count
         for y in range(a.height):
-            variance = variance + _row_sum(source + y * a.source_row, a.width, mean, True)
+            variance = variance + row_sum(source + y * a.source_row, a.width, mean, True)
         simd.store(a.moments + 2 * item * VECTOR_BYTES, mean)
         simd.store(a.moments + (2 * item + 1) * VECTOR_BYTES, variance * count)
 

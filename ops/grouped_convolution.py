@@ -16,19 +16,14 @@ simd = lazy("cpuruntime.compiler.simd")
 # A column tile of a group: byte offset of the group's first input block in the source, its inputs begin .. end counted
 # from that block's first lane, byte offset of its weights, its first output block, and the lanes that belong to the
 # group: those from `low` of the first column and those below `high` of the last.
-GROUP_TILE = record(source="i8", begin="i8", end="i8", weights="i8", block="i8", low="i8", high="i8")
+GROUP_TILE = record("source begin end weights block low high")
 _SOURCE, _BEGIN, _END, _WEIGHTS, _BLOCK, _LOW, _HIGH = (8 * i for i in range(7))
 
 ARGUMENTS = record(
-    source="i8", source_batch="i8", source_block="i8", source_row="i8",
-    target="i8", target_batch="i8", target_block="i8", target_row="i8",
-    residual="i8", residual_batch="i8", residual_block="i8", residual_row="i8",
-    weights="i8", bias="i8", tiles="i8", tile_count="i8",
-    batch="i8", in_height="i8", height="i8", width="i8",
-    kernel_height="i8", kernel_width="i8", stride_height="i8",
-    dilation_height="i8", source_column="i8", pad_top="i8",
-    chunk="i8", limits="i8",
-)  # fmt: skip
+    "source source_batch source_block source_row target target_batch target_block target_row "
+    "residual residual_batch residual_block residual_row weights bias tiles tile_count batch in_height height width "
+    "kernel_height kernel_width stride_height dilation_height source_column pad_top chunk limits"
+)
 
 
 @cache

@@ -2,19 +2,17 @@
 
 Indices are int32 or int64; a negative one counts from the end of its axis. One out of range is replaced by 0, and then
 the int64 at `fault` becomes 1. Elements are of 1, 2, 4 or 8 bytes. Scattering runs on one thread, since several updates
-may go to one place; they are applied in order.
+may have the same index; they are applied in order.
 """
 
 from __future__ import annotations
 
 from functools import cache
 
-import numpy as np
-
 from cpuruntime.compiler.kernel import Inline, Kernel, inline, kernel, lazy, record
 from cpuruntime.compiler.typed import load, store
 from cpuruntime.ops.functions.scalar_functions import BINARY as SCALAR_BINARY
-from cpuruntime.ops.movement import copy_bytes, copy_element
+from cpuruntime.ops.movement import copy_bytes, copy_element, read_index, within
 
 simd = lazy("cpuruntime.compiler.simd")
 
@@ -24,33 +22,14 @@ REDUCTIONS = {"add": "Add", "max": "Max", "min": "Min", "mul": "Mul"}
 
 # Of `sizes` the innermost is the last; unused axes in front have size 1.
 ELEMENTS = record(
-    source="i8", target="i8", indices="i8", fault="i8", element="i8", index_bytes="i8", extent="i8", axis_stride="i8",
-    sizes=COORDINATES, strides=COORDINATES,
+    "source target indices fault element index_bytes extent axis_stride", sizes=COORDINATES, strides=COORDINATES,
 )  # fmt: skip
 # A tuple has `depth` coordinates along axes of `extents` elements that lie `strides` bytes apart.
 TUPLES = record(
-    source="i8", target="i8", indices="i8", fault="i8", element="i8", index_bytes="i8", inner_bytes="i8",
-    batches="i8", tuples="i8", batch_stride="i8", depth="i8", extents=COORDINATES, strides=COORDINATES,
+    "source target indices fault element index_bytes inner_bytes batches tuples batch_stride depth",
+    extents=COORDINATES, strides=COORDINATES,
 )  # fmt: skip
-ONE_HOT = record(
-    target="i8", indices="i8", values="i8", element="i8", index_bytes="i8", outer="i8", depth="i8", inner="i8"
-)
-
-
-@inline
-def _index(indices, place, size):
-    return simd.load_i64(indices + 8 * place) if size == 8 else np.int64(simd.load_i32(indices + 4 * place))
-
-
-@inline
-def _within(index, extent, fault):
-    """The index counted from the start; 0 and the fault set when it is out of range."""
-    if index < 0:
-        index += extent
-    if index < 0 or index >= extent:
-        simd.store_i64(fault, 1)
-        index = 0
-    return index
+ONE_HOT = record("target indices values element index_bytes outer depth inner")
 
 
 @inline
@@ -71,17 +50,24 @@ def _rows(a):
     return rows
 
 
+@inline
+def _elements(a, row, other, i):
+    """Byte offset of element `i` of a row in the packed tensor, and its address in `other`, the one with strides."""
+    number = row * a.sizes[AXES - 1] + i
+    index = within(read_index(a.indices, number, a.index_bytes), a.extent, a.fault)
+    return number * a.element, other + i * a.strides[AXES - 1] + index * a.axis_stride
+
+
 @kernel(ELEMENTS)
 def gather_elements(a, thread, threads):
     """target[i, j, k] = source[i, indices[i, j, k], k]: `sizes` are the target's, `strides` the source's with 0 for the
     axis of the indices, which has `extent` elements `axis_stride` bytes apart."""
-    rows, length, step = _rows(a), a.sizes[AXES - 1], a.strides[AXES - 1]
+    rows = _rows(a)
     for row in range(rows * thread // threads, rows * (thread + 1) // threads):
-        source = a.source + _row(a, row)
-        for i in range(length):
-            place = row * length + i
-            index = _within(_index(a.indices, place, a.index_bytes), a.extent, a.fault)
-            copy_element(source + i * step + index * a.axis_stride, a.target + place * a.element, a.element)
+        start = a.source + _row(a, row)
+        for i in range(a.sizes[AXES - 1]):
+            offset, source = _elements(a, row, start, i)
+            copy_element(source, a.target + offset, a.element)
 
 
 @cache
@@ -96,25 +82,22 @@ def scatter_elements(reduction: str, dtype: str) -> Kernel:
     @kernel(ELEMENTS, name=f"scatter_elements_{reduction}_{dtype}")
     def run(a, thread, threads):
         if thread == 0:
-            rows, length, step = _rows(a), a.sizes[AXES - 1], a.strides[AXES - 1]
-            for row in range(rows):
-                target = a.target + _row(a, row)
-                for i in range(length):
-                    place = row * length + i
-                    index = _within(_index(a.indices, place, a.index_bytes), a.extent, a.fault)
-                    where = target + i * step + index * a.axis_stride
-                    combine(a.source + place * a.element, where, 1, a.element)
+            for row in range(_rows(a)):
+                start = a.target + _row(a, row)
+                for i in range(a.sizes[AXES - 1]):
+                    offset, target = _elements(a, row, start, i)
+                    combine(a.source + offset, target, 1, a.element)
 
     return run
 
 
 @inline
-def _tuple(a, place):
-    """Byte offset that the tuple at `place` names."""
+def _tuple(a, number):
+    """Byte offset that tuple `number` names."""
     offset = 0
     for axis in range(a.depth):
-        index = _index(a.indices, place * a.depth + axis, a.index_bytes)
-        offset += _within(index, a.extents[axis], a.fault) * a.strides[axis]
+        index = read_index(a.indices, number * a.depth + axis, a.index_bytes)
+        offset += within(index, a.extents[axis], a.fault) * a.strides[axis]
     return offset
 
 
@@ -146,7 +129,9 @@ def _combine(reduction: str, dtype: str) -> Inline:
     """combine(source, target, count, element size)."""
     if reduction == "none":
         return _replace
-    function, read, write = _function(reduction, dtype), load(dtype), store(dtype)
+    # The functions for float64 serve any float.
+    function = SCALAR_BINARY[REDUCTIONS[reduction], "float64" if dtype == "float32" else dtype]
+    read, write = load(dtype), store(dtype)
 
     @inline
     def run(source, target, count, element):
@@ -164,11 +149,6 @@ def _replace(source, target, count, element):
         copy_bytes(source, target, count * element)
 
 
-def _function(reduction: str, dtype: str) -> Inline:
-    # The functions for float64 serve any float.
-    return SCALAR_BINARY[REDUCTIONS[reduction], "float64" if dtype == "float32" else dtype]
-
-
 @kernel(ONE_HOT)
 def one_hot(a, thread, threads):
     """target[o, d, i] = values[1] where indices[o, i] is d, values[0] elsewhere; it may be beyond the depth."""
@@ -176,7 +156,7 @@ def one_hot(a, thread, threads):
     for row in range(rows * thread // threads, rows * (thread + 1) // threads):
         outer, d = row // a.depth, row % a.depth
         for i in range(a.inner):
-            index = _index(a.indices, outer * a.inner + i, a.index_bytes)
+            index = read_index(a.indices, outer * a.inner + i, a.index_bytes)
             if index < 0:
                 index += a.depth
             value = a.values + a.element if index == d else a.values

@@ -12,10 +12,8 @@ shuffle = lazy("cpuruntime.compiler.shuffle")
 simd = lazy("cpuruntime.compiler.simd")
 
 LRN = record(
-    source="i8", source_batch="i8", source_block="i8", source_row="i8",
-    target="i8", target_batch="i8", target_block="i8", target_row="i8",
-    batch="i8", channels="i8", height="i8", width="i8",
-    size="i8", alpha="f4", beta="f4", bias="f4",
+    "source source_batch source_block source_row target target_batch target_block target_row "
+    "batch channels height width size", alpha="f4", beta="f4", bias="f4",
 )  # fmt: skip
 
 

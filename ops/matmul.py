@@ -20,12 +20,8 @@ simd = lazy("cpuruntime.compiler.simd")
 UNROLL = 4
 
 ARGUMENTS = record(
-    source="i8", source_batch="i8", source_row="i8",
-    target="i8", target_batch="i8", target_row="i8",
-    residual="i8", residual_batch="i8", residual_row="i8",
-    weights="i8", weights_batch="i8", bias="i8",
-    batch="i8", rows="i8", inner="i8", columns="i8",
-    chunk="i8", limits="i8", alpha="f4", beta="f4",
+    "source source_batch source_row target target_batch target_row residual residual_batch residual_row "
+    "weights weights_batch bias batch rows inner columns chunk limits", alpha="f4", beta="f4",
 )  # fmt: skip
 
 
@@ -89,10 +85,8 @@ def matmul(rows: int, columns: int, activation: str = "") -> Kernel:
 
 
 PACK_ARGUMENTS = record(
-    source="i8", source_batch="i8", source_row="i8", source_column="i8",
-    target="i8", target_batch="i8",
-    batch="i8", inner="i8", columns="i8", tile_columns="i8",
-)  # fmt: skip
+    "source source_batch source_row source_column target target_batch batch inner columns tile_columns"
+)
 
 
 @kernel(PACK_ARGUMENTS)

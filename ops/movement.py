@@ -7,6 +7,9 @@ with any steps, Concat, Split, Expand, Tile, the interior of Pad and DepthToSpac
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
+
+import numpy as np
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.compiler.kernel import Kernel, inline, kernel, lazy, record
@@ -22,16 +25,13 @@ FEW = 8  # rows that are not worth a loop of their own
 # Dimensions are numbered from the innermost: 0 and 1 are loops, the others (from 2 on) are counted by `outer`. An
 # unused dimension has size 1.
 COPY = record(
-    source="i8", target="i8", element="i8", rank="i8", outer="i8",
+    "source target element rank outer",
     sizes=f"{MAX_RANK}i8", source_strides=f"{MAX_RANK}i8", target_strides=f"{MAX_RANK}i8",
 )  # fmt: skip
 
-GATHER = record(
-    source="i8", target="i8", indices="i8", index_bytes="i8", fault="i8",
-    outer="i8", axis="i8", count="i8", inner_bytes="i8",
-)  # fmt: skip
+GATHER = record("source target indices index_bytes fault outer axis count inner_bytes")
 
-FILL = record(target="i8", size="i8", pattern="i8")
+FILL = record("target size pattern")
 
 
 @inline
@@ -71,6 +71,33 @@ def copy_element(source, target, size):
 
 
 @inline
+def transpose_tile(source, source_stride, target, target_stride, rows, columns, lanes):
+    """Transposes `rows` x `columns` floats, at most LANES each; target rows have `lanes`, zeros beyond `rows`."""
+    if rows == LANES and columns == LANES:
+        shuffle.transpose(source, source_stride, target, target_stride)
+    else:
+        shuffle.transpose_part(source, source_stride, target, target_stride, rows, columns, lanes)
+
+
+@inline
+def read_index(indices, number, size):
+    """Index `number` of an array of int32 or int64, by its `size` in bytes."""
+    return simd.load_i64(indices + 8 * number) if size == 8 else np.int64(simd.load_i32(indices + 4 * number))
+
+
+@inline
+def within(index, extent, fault):
+    """The index counted from the start; one out of range is 0, and the int64 at `fault`, if not 0, becomes 1."""
+    if index < 0:
+        index += extent
+    if index < 0 or index >= extent:
+        index = 0
+        if fault != 0:
+            simd.store_i64(fault, 1)
+    return index
+
+
+@inline
 def _outer_offsets(a, index):
     """Byte offsets of the `index`-th combination of the outer dimensions in source and target."""
     source, target = a.source, a.target
@@ -95,10 +122,7 @@ def copy_runs(a, thread, threads):
         source, target = _outer_offsets(a, index // (rows * pieces))
         row, piece = index // pieces % rows, index % pieces
         first = piece * PIECE_BYTES
-        if pieces > 1:
-            last = row + 1
-        else:
-            last = min(rows, row + end - index)
+        last = row + 1 if pieces > 1 else min(rows, row + end - index)
         for r in range(row, last):
             copy_bytes(
                 source + r * a.source_strides[1] + first,
@@ -142,32 +166,21 @@ def copy_transposed(a, thread, threads):
             if a.element != 4:
                 for j in range(y, y + high):
                     for i in range(wide):
-                        place = target + j * target_step + i * a.element
-                        copy_element(source + i * source_step + j * a.element, place, a.element)
-            elif high == LANES and wide == LANES:
-                shuffle.transpose(source + y * 4, source_step, target + y * target_step, target_step)
+                        corner = target + j * target_step + i * a.element
+                        copy_element(source + i * source_step + j * a.element, corner, a.element)
             else:
-                corner = target + y * target_step
-                shuffle.transpose_part(source + y * 4, source_step, corner, target_step, wide, high, wide)
+                transpose_tile(source + y * 4, source_step, target + y * target_step, target_step, wide, high, wide)
 
 
 @kernel(GATHER)
 def gather(a, thread, threads):
     """target[o, i] = source[o, indices[i]] for `outer` x `count` slices of `inner_bytes`, indices of 4 or 8 bytes.
 
-    A negative index counts from the end of the axis. One out of range is replaced by 0; then the int64 at `fault` (when
-    that is not 0) becomes 1. With axis = 0 nothing is read or written.
+    Indices are taken as `within` takes them. With axis = 0 nothing is read or written.
     """
     items = a.outer * a.count if a.axis > 0 else 0
     for item in range(items * thread // threads, items * (thread + 1) // threads):
-        i = item % a.count
-        index = simd.load_i64(a.indices + 8 * i) if a.index_bytes == 8 else simd.load_i32(a.indices + 4 * i)
-        if index < 0:
-            index += a.axis
-        if index < 0 or index >= a.axis:
-            index = 0
-            if a.fault != 0:
-                simd.store_i64(a.fault, 1)
+        index = within(read_index(a.indices, item % a.count, a.index_bytes), a.axis, a.fault)
         source = a.source + (item // a.count * a.axis + index) * a.inner_bytes
         copy_bytes(source, a.target + item * a.inner_bytes, a.inner_bytes)
 
@@ -229,13 +242,9 @@ def plan_copy(
 def _copy_fields(dimensions: list[tuple[int, int, int]], element: int) -> dict[str, object]:
     if len(dimensions) > MAX_RANK:
         raise ValueError(f"a copy over {len(dimensions)} separate dimensions; {MAX_RANK} are supported")
-    rank = max(2, len(dimensions))
     padded = dimensions + [(1, 0, 0)] * (MAX_RANK - len(dimensions))
     sizes, sources, targets = (list(values) for values in zip(*padded))
-    outer = 1
-    for size in sizes[2:]:
-        outer *= size
     return {
-        "element": element, "rank": rank, "outer": outer,
+        "element": element, "rank": max(2, len(dimensions)), "outer": prod(sizes[2:]),
         "sizes": sizes, "source_strides": sources, "target_strides": targets,
     }  # fmt: skip

@@ -19,23 +19,24 @@ PIXELS = 4  # output pixels per tile
 START = {True: 0.0, False: float("-inf")}  # by whether it is an average
 
 POOL = record(
-    source="i8", source_batch="i8", source_block="i8", source_row="i8",
-    target="i8", target_batch="i8", target_block="i8", target_row="i8",
-    batch="i8", blocks="i8", in_height="i8", in_width="i8", height="i8", width="i8",
-    kernel_height="i8", kernel_width="i8", stride_height="i8", stride_width="i8",
-    dilation_height="i8", dilation_width="i8",
-    pad_top="i8", pad_left="i8", pad_bottom="i8", pad_right="i8", include_pad="i8",
-)  # fmt: skip
+    "source source_batch source_block source_row target target_batch target_block target_row "
+    "batch blocks in_height in_width height width kernel_height kernel_width stride_height stride_width "
+    "dilation_height dilation_width pad_top pad_left pad_bottom pad_right include_pad"
+)
 
 GLOBAL_POOL = record(
-    source="i8", source_batch="i8", source_block="i8", source_row="i8",
-    target="i8", target_batch="i8", target_block="i8",
-    batch="i8", blocks="i8", height="i8", width="i8",
-)  # fmt: skip
+    "source source_batch source_block source_row target target_batch target_block batch blocks height width"
+)
+
+
+def _combine(average: bool) -> Inline:
+    if average:
+        return inline(lambda total, values: total + values)
+    return inline(lambda total, values: simd.maximum(values, total))
 
 
 def _slide(average: bool) -> Inline:
-    start = START[average]
+    combine, start = _combine(average), START[average]
 
     @inline
     def slide(a, source, target, rows, count):
@@ -47,16 +48,13 @@ def _slide(average: bool) -> Inline:
             r = simd.broadcast(start)
             if 0 <= left + 2 < a.in_width:
                 address = source + (left + 2) * VECTOR_BYTES
-                values = simd.load(address)
-                r = values if average else simd.maximum(values, r)
+                r = combine(r, simd.load(address))
                 if rows > 1:
-                    values = simd.load(address + row_step)
-                    r = r + values if average else simd.maximum(values, r)
+                    r = combine(r, simd.load(address + row_step))
                 if rows > 2:
-                    values = simd.load(address + 2 * row_step)
-                    r = r + values if average else simd.maximum(values, r)
+                    r = combine(r, simd.load(address + 2 * row_step))
             if left >= -a.pad_left:
-                total = p + q + r if average else simd.maximum(r, simd.maximum(q, p))
+                total = combine(combine(p, q), r)
                 if average:
                     columns = min(3, a.in_width - left) - max(0, -left)
                     if a.include_pad != 0:
@@ -72,7 +70,7 @@ def _slide(average: bool) -> Inline:
 
 
 def _window(average: bool) -> Inline:
-    start = START[average]
+    combine, start = _combine(average), START[average]
 
     @inline
     def reduce_window(a, source, target, left, rows, count):
@@ -84,8 +82,7 @@ def _window(average: bool) -> Inline:
         for _ in range(rows):
             address = source
             for _ in range(last - first):
-                values = simd.load(address)
-                total = total + values if average else simd.maximum(values, total)
+                total = combine(total, simd.load(address))
                 address += a.dilation_width * VECTOR_BYTES
             source += a.dilation_height * a.source_row
         if average:
@@ -98,31 +95,23 @@ def _window(average: bool) -> Inline:
     return reduce_window
 
 
-def _windows(average: bool) -> Inline:
-    start = START[average]
+def _quad(average: bool) -> Inline:
+    combine, start = _combine(average), START[average]
 
     @inline
-    def reduce_windows(a, source, target, rows, scale):
-        """PIXELS windows that lie inside the image from left to right."""
+    def quad(source, step, rows, row_step, count, count_step):
+        """Four reductions of `rows` x `count` vectors, from addresses `step` bytes apart."""
         p = q = r = s = simd.broadcast(start)
-        step = a.stride_width * VECTOR_BYTES
         for _ in range(rows):
             address = source
-            for _ in range(a.kernel_width):
-                u, v = simd.load(address), simd.load(address + step)
-                w, x = simd.load(address + 2 * step), simd.load(address + 3 * step)
-                p = p + u if average else simd.maximum(u, p)
-                q = q + v if average else simd.maximum(v, q)
-                r = r + w if average else simd.maximum(w, r)
-                s = s + x if average else simd.maximum(x, s)
-                address += a.dilation_width * VECTOR_BYTES
-            source += a.dilation_height * a.source_row
-        simd.store(target, p * scale if average else p)
-        simd.store(target + VECTOR_BYTES, q * scale if average else q)
-        simd.store(target + 2 * VECTOR_BYTES, r * scale if average else r)
-        simd.store(target + 3 * VECTOR_BYTES, s * scale if average else s)
+            for _ in range(count):
+                p, q = combine(p, simd.load(address)), combine(q, simd.load(address + step))
+                r, s = combine(r, simd.load(address + 2 * step)), combine(s, simd.load(address + 3 * step))
+                address += count_step
+            source += row_step
+        return p, q, r, s
 
-    return reduce_windows
+    return quad
 
 
 @cache
@@ -133,7 +122,7 @@ def pool(average: bool) -> Kernel:
     inside the image; with include_pad = 1 also those in the padding (pad_top .. pad_right), never those beyond it.
     pad_bottom, pad_right and include_pad mean nothing to a maximum.
     """
-    slide, reduce_window, reduce_windows = _slide(average), _window(average), _windows(average)
+    slide, reduce_window, quad = _slide(average), _window(average), _quad(average)
 
     @kernel(POOL, name=f"{'average' if average else 'max'}_pool_f32_{LANES}")
     def run(a, thread, threads):
@@ -162,7 +151,17 @@ def pool(average: bool) -> Kernel:
                 if begin <= x < end and end - begin >= PIXELS:
                     x = min(x, end - PIXELS)
                     left = x * a.stride_width - a.pad_left
-                    reduce_windows(a, source + left * VECTOR_BYTES, target + x * VECTOR_BYTES, rows, scale)
+                    p, q, r, s = quad(
+                        source + left * VECTOR_BYTES, a.stride_width * VECTOR_BYTES, rows,
+                        a.dilation_height * a.source_row, a.kernel_width, a.dilation_width * VECTOR_BYTES,
+                    )  # fmt: skip
+                    if average:
+                        p, q, r, s = p * scale, q * scale, r * scale, s * scale
+                    place = target + x * VECTOR_BYTES
+                    simd.store(place, p)
+                    simd.store(place + VECTOR_BYTES, q)
+                    simd.store(place + 2 * VECTOR_BYTES, r)
+                    simd.store(place + 3 * VECTOR_BYTES, s)
                     x += PIXELS
                 else:
                     left = x * a.stride_width - a.pad_left
@@ -175,7 +174,7 @@ def pool(average: bool) -> Kernel:
 @cache
 def global_pool(average: bool) -> Kernel:
     """The largest element of each channel, or the average when `average`; the target's images are single pixels."""
-    start = START[average]
+    combine, quad = _combine(average), _quad(average)
 
     @kernel(GLOBAL_POOL, name=f"global_{'average' if average else 'max'}_pool_f32_{LANES}")
     def run(a, thread, threads):
@@ -185,26 +184,14 @@ def global_pool(average: bool) -> Kernel:
             rows, pixels = 1, a.height * a.width
         for item in range(items * thread // threads, items * (thread + 1) // threads):
             source = a.source + item // a.blocks * a.source_batch + item % a.blocks * a.source_block
-            p = q = r = s = simd.broadcast(start)
+            p, q, r, s = quad(source, VECTOR_BYTES, rows, a.source_row, pixels // 4, 4 * VECTOR_BYTES)
             for _ in range(rows):
-                address = source
-                for _ in range(pixels // 4):
-                    u, v = simd.load(address), simd.load(address + VECTOR_BYTES)
-                    w, x = simd.load(address + 2 * VECTOR_BYTES), simd.load(address + 3 * VECTOR_BYTES)
-                    p = p + u if average else simd.maximum(u, p)
-                    q = q + v if average else simd.maximum(v, q)
-                    r = r + w if average else simd.maximum(w, r)
-                    s = s + x if average else simd.maximum(x, s)
-                    address += 4 * VECTOR_BYTES
-                for _ in range(pixels % 4):
-                    u = simd.load(address)
-                    p = p + u if average else simd.maximum(u, p)
-                    address += VECTOR_BYTES
+                for x in range(pixels - pixels % 4, pixels):
+                    p = combine(p, simd.load(source + x * VECTOR_BYTES))
                 source += a.source_row
+            total = combine(combine(p, q), combine(r, s))
             if average:
-                total = (p + q + (r + s)) * (1.0 / (a.height * a.width))
-            else:
-                total = simd.maximum(simd.maximum(s, r), simd.maximum(q, p))
+                total = total * (1.0 / (a.height * a.width))
             target = a.target + item // a.blocks * a.target_batch + item % a.blocks * a.target_block
             simd.store(target, total)
 

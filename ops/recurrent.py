@@ -10,7 +10,7 @@ weights are zero for units that do not exist. Gates follow each other in ONNX's 
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.compiler.kernel import Inline, Kernel, inline, kernel, lazy, made, record
@@ -23,14 +23,11 @@ UNROLL = 4
 # Sequences, directions and steps have byte strides of their own; a stride of the same kind serves all states. Addresses
 # of states and results may be 0: zeros to start with, nothing to write. Directions from `reversed` on go backwards.
 ARGUMENTS = record(
-    projection="i8", projection_time="i8", projection_batch="i8", projection_direction="i8",
-    weights="i8", weights_direction="i8", reset_weights="i8", bias="i8", bias_direction="i8",
-    initial_hidden="i8", initial_cell="i8", last_hidden="i8", last_cell="i8",
-    state_direction="i8", state_batch="i8",
-    target="i8", target_time="i8", target_direction="i8", target_batch="i8",
-    steps="i8", batch="i8", directions="i8", reversed="i8", units="i8", blocks="i8",
-    scratch="i8", scratch_size="i8",
-)  # fmt: skip
+    "projection projection_time projection_batch projection_direction "
+    "weights weights_direction reset_weights bias bias_direction initial_hidden initial_cell last_hidden last_cell "
+    "state_direction state_batch target target_time target_direction target_batch "
+    "steps batch directions reversed units blocks scratch scratch_size"
+)
 
 # By cell: gates, and those of them that the first product of a step makes.
 GATES = {"LSTM": (4, 4), "GRU": (3, 2), "GRU reset after": (3, 3), "RNN": (1, 1)}
@@ -57,11 +54,9 @@ def _tail(a, j):
 
 @inline
 def _start(a, given, state):
-    """One sequence's state before the first step."""
+    """A state before the first step: what lies at `given`, or zeros."""
     for j in range(a.blocks):
-        value = simd.broadcast(0.0)
-        if given != 0:
-            value = simd.load_first(given + j * VECTOR_BYTES, _tail(a, j))
+        value = simd.load_first(given + j * VECTOR_BYTES, _tail(a, j)) if given != 0 else simd.broadcast(0.0)
         simd.store(state + j * VECTOR_BYTES, value)
 
 
@@ -71,106 +66,75 @@ def _finish(a, state, target):
         simd.store_first(target + j * VECTOR_BYTES, simd.load(state + j * VECTOR_BYTES), _tail(a, j))
 
 
-def _activation(chosen: CellActivation) -> Inline:
-    name, alpha, beta = chosen
+def _activation(name: str, alpha: float, beta: float) -> Inline:
     function = ACTIVATIONS[name].function
+    return inline(lambda x: function(x, simd.broadcast(alpha), simd.broadcast(beta)))
+
+
+# The function of a cell, state(x, g, size, hidden, cell), returns a vector of the new hidden state. x and g are
+# addresses of the first gate's vectors in projection and products; those of the next gate are `size` bytes further.
+
+
+@inline
+def _sum(x, g):
+    return simd.load(x) + simd.load(g)
+
+
+def _lstm(gate: Inline, candidate: Inline, output: Inline) -> Inline:
+    @inline
+    def state(x, g, size, hidden, cell):
+        enter, leave = gate(_sum(x, g)), gate(_sum(x + size, g + size))
+        kept = gate(_sum(x + 2 * size, g + 2 * size)) * simd.load(cell)
+        new = kept + enter * candidate(_sum(x + 3 * size, g + 3 * size))
+        simd.store(cell, new)
+        return leave * output(new)
+
+    return state
+
+
+def _gru(gate: Inline, candidate: Inline, reset_after: bool = False) -> Inline:
+    """Without `reset_after` the third gate's product is of the reset state already."""
 
     @inline
-    def apply(x):
-        return function(x, simd.broadcast(alpha), simd.broadcast(beta))
+    def state(x, g, size, hidden, cell):
+        update, product = gate(_sum(x, g)), simd.load(g + 2 * size)
+        if reset_after:
+            product = gate(_sum(x + size, g + size)) * product
+        new = candidate(simd.load(x + 2 * size) + product)
+        return new + update * (simd.load(hidden) - new)
 
-    return apply
+    return state
 
 
-def _lstm(activations: tuple[CellActivation, ...]) -> Inline:
-    gate, candidate, output = (_activation(chosen) for chosen in activations)
+def _rnn(activation: Inline) -> Inline:
+    return inline(lambda x, g, size, hidden, cell: activation(_sum(x, g)))
 
+
+_STATES = {"LSTM": _lstm, "GRU": _gru, "GRU reset after": partial(_gru, reset_after=True), "RNN": _rnn}
+
+
+def _step(state: Inline) -> Inline:
     @inline
     def step(a, projection, gates, hidden, cell, target):
         size = a.blocks * VECTOR_BYTES
-        for j in range(a.blocks):
-            x, g, at = projection + j * VECTOR_BYTES, gates + j * VECTOR_BYTES, j * VECTOR_BYTES
-            enter = gate(simd.load(x) + simd.load(g))
-            leave = gate(simd.load(x + size) + simd.load(g + size))
-            keep = gate(simd.load(x + 2 * size) + simd.load(g + 2 * size))
-            new = candidate(simd.load(x + 3 * size) + simd.load(g + 3 * size))
-            state = keep * simd.load(cell + at) + enter * new
-            value = leave * output(state)
-            simd.store(cell + at, state)
+        for at in range(0, size, VECTOR_BYTES):
+            value = state(projection + at, gates + at, size, hidden + at, cell + at)
             simd.store(hidden + at, value)
             if target != 0:
-                simd.store_first(target + at, value, _tail(a, j))
+                simd.store_first(target + at, value, _tail(a, at // VECTOR_BYTES))
 
     return step
 
 
-def _gru_reset_after(activations: tuple[CellActivation, ...]) -> Inline:
-    gate, candidate = (_activation(chosen) for chosen in activations)
-
-    @inline
-    def step(a, projection, gates, hidden, cell, target):
-        size = a.blocks * VECTOR_BYTES
-        for j in range(a.blocks):
-            x, g, at = projection + j * VECTOR_BYTES, gates + j * VECTOR_BYTES, j * VECTOR_BYTES
-            update = gate(simd.load(x) + simd.load(g))
-            reset = gate(simd.load(x + size) + simd.load(g + size))
-            new = candidate(simd.load(x + 2 * size) + reset * simd.load(g + 2 * size))
-            value = new + update * (simd.load(hidden + at) - new)
-            simd.store(hidden + at, value)
-            if target != 0:
-                simd.store_first(target + at, value, _tail(a, j))
-
-    return step
-
-
-def _gru(activations: tuple[CellActivation, ...]) -> Inline:
-    """The second half of a step, where the third gate's product is of the reset state."""
-    gate, candidate = (_activation(chosen) for chosen in activations)
-
-    @inline
-    def step(a, projection, gates, hidden, cell, target):
-        size = a.blocks * VECTOR_BYTES
-        for j in range(a.blocks):
-            x, g, at = projection + j * VECTOR_BYTES, gates + j * VECTOR_BYTES, j * VECTOR_BYTES
-            update = gate(simd.load(x) + simd.load(g))
-            new = candidate(simd.load(x + 2 * size) + simd.load(g + 2 * size))
-            value = new + update * (simd.load(hidden + at) - new)
-            simd.store(hidden + at, value)
-            if target != 0:
-                simd.store_first(target + at, value, _tail(a, j))
-
-    return step
-
-
-def _reset(activations: tuple[CellActivation, ...]) -> Inline:
-    gate = _activation(activations[0])
-
+def _reset(gate: Inline) -> Inline:
     @inline
     def reset(a, projection, gates, hidden, state):
         size = a.blocks * VECTOR_BYTES
         for at in range(0, size, VECTOR_BYTES):
-            factor = gate(simd.load(projection + size + at) + simd.load(gates + size + at))
+            factor = gate(_sum(projection + size + at, gates + size + at))
             simd.store(state + at, factor * simd.load(hidden + at))
 
     return reset
-
-
-def _rnn(activations: tuple[CellActivation, ...]) -> Inline:
-    activation = _activation(activations[0])
-
-    @inline
-    def step(a, projection, gates, hidden, cell, target):
-        for j in range(a.blocks):
-            at = j * VECTOR_BYTES
-            value = activation(simd.load(projection + at) + simd.load(gates + at))
-            simd.store(hidden + at, value)
-            if target != 0:
-                simd.store_first(target + at, value, _tail(a, j))
-
-    return step
-
-
-_STEPS = {"LSTM": _lstm, "GRU": _gru, "GRU reset after": _gru_reset_after, "RNN": _rnn}
 
 
 def _product(rows: int, columns: int) -> Inline:
@@ -208,32 +172,34 @@ def recurrent(cell: str, activations: tuple[CellActivation, ...], rows: int, col
     products. `scratch` has `scratch_size` bytes for each group of sequences and direction.
     """
     gates, first_gates = GATES[cell]
-    product, step = _product(rows, columns), _STEPS[cell](activations)
-    reset, resets, has_cell = _reset(activations), cell == "GRU", cell == "LSTM"
+    functions = [_activation(*chosen) for chosen in activations]
+    product, step, reset = _product(rows, columns), _step(_STATES[cell](*functions)), _reset(functions[0])
+    resets, has_cell = cell == "GRU", cell == "LSTM"
     spelled = "_".join(f"{name}{alpha:g}:{beta:g}" for name, alpha, beta in activations)
 
     @inline
-    def begin(a, direction, first, groups, memory):
-        """The states of `groups` groups of sequences from group `first` on, before the first step."""
-        for row in range(groups * rows):
-            sequence = min((first + row // rows) * rows, a.batch - rows) + row % rows
-            place = direction * a.state_direction + sequence * a.state_batch
-            hidden = memory + row // rows * a.scratch_size + row % rows * a.blocks * VECTOR_BYTES
-            _start(a, a.initial_hidden + place if a.initial_hidden != 0 else 0, hidden)
-            if has_cell:
-                cells = hidden + rows * a.blocks * VECTOR_BYTES
-                _start(a, a.initial_cell + place if a.initial_cell != 0 else 0, cells)
+    def locate(a, first, row):
+        """The sequence of a row, the offset of its group's memory, its number in the group."""
+        group, number = row // rows, row % rows
+        return min((first + group) * rows, a.batch - rows) + number, group * a.scratch_size, number
 
     @inline
-    def end(a, direction, first, groups, memory):
+    def states(a, direction, first, groups, memory, finished):
+        """Sets the states of `groups` groups from group `first` on, or writes them when they are `finished`."""
         for row in range(groups * rows):
-            sequence = min((first + row // rows) * rows, a.batch - rows) + row % rows
+            sequence, own, number = locate(a, first, row)
             place = direction * a.state_direction + sequence * a.state_batch
-            hidden = memory + row // rows * a.scratch_size + row % rows * a.blocks * VECTOR_BYTES
-            if a.last_hidden != 0:
-                _finish(a, hidden, a.last_hidden + place)
-            if has_cell and a.last_cell != 0:
-                _finish(a, hidden + rows * a.blocks * VECTOR_BYTES, a.last_cell + place)
+            hidden = memory + own + number * a.blocks * VECTOR_BYTES
+            cells = hidden + rows * a.blocks * VECTOR_BYTES
+            if not finished:
+                _start(a, a.initial_hidden + place if a.initial_hidden != 0 else 0, hidden)
+                if has_cell:
+                    _start(a, a.initial_cell + place if a.initial_cell != 0 else 0, cells)
+            else:
+                if a.last_hidden != 0:
+                    _finish(a, hidden, a.last_hidden + place)
+                if has_cell and a.last_cell != 0:
+                    _finish(a, cells, a.last_cell + place)
 
     @inline
     def advance(a, index, direction, first, groups, memory):
@@ -247,16 +213,14 @@ def recurrent(cell: str, activations: tuple[CellActivation, ...], rows: int, col
         target = a.target + direction * a.target_direction + time * a.target_time
         if resets:
             for row in range(groups * rows):
-                sequence = min((first + row // rows) * rows, a.batch - rows) + row % rows
-                own, at = row // rows * a.scratch_size, row % rows * size
-                here = projection + sequence * a.projection_batch
+                sequence, own, number = locate(a, first, row)
+                here, at = projection + sequence * a.projection_batch, number * size
                 reset(a, here, results + own + gates * at, memory + own + at, cells + own + at)
             second = a.reset_weights + direction * a.weights_direction
             product(a, index, groups, cells, second, bias + 2 * size, results + 2 * size, gates * size, a.blocks)
         for row in range(groups * rows):
-            sequence = min((first + row // rows) * rows, a.batch - rows) + row % rows
-            own, at = row // rows * a.scratch_size, row % rows * size
-            here = projection + sequence * a.projection_batch
+            sequence, own, number = locate(a, first, row)
+            here, at = projection + sequence * a.projection_batch, number * size
             place = target + sequence * a.target_batch if a.target != 0 else 0
             step(a, here, results + own + gates * at, memory + own + at, cells + own + at, place)
 
@@ -269,10 +233,10 @@ def recurrent(cell: str, activations: tuple[CellActivation, ...], rows: int, col
             direction, first = item // each, item % each
             groups = min(each - first, last - item)
             memory = a.scratch + item * a.scratch_size
-            begin(a, direction, first, groups, memory)
+            states(a, direction, first, groups, memory, False)
             for index in range(a.steps):
                 advance(a, index, direction, first, groups, memory)
-            end(a, direction, first, groups, memory)
+            states(a, direction, first, groups, memory, True)
             item += groups
 
     return run

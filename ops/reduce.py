@@ -15,12 +15,15 @@ import numpy as np
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.compiler.kernel import Inline, Kernel, inline, kernel, lazy, record
-from cpuruntime.compiler.typed import INTEGERS, SIZES, as_element, load, store
+from cpuruntime.compiler.typed import SIZES, as_element, load, store
+from cpuruntime.ops.elementwise import VECTOR_BINARY
+from cpuruntime.ops.functions.scalar_functions import BINARY as SCALAR_BINARY
+from cpuruntime.ops.functions.scalar_functions import NUMBERS
 from cpuruntime.ops.functions.vector_math import exp_or_zero, log
 
 simd = lazy("cpuruntime.compiler.simd")
 
-ARGUMENTS = record(source="i8", target="i8", outer="i8", repeats="i8", middle="i8", length="i8", inner="i8")
+ARGUMENTS = record("source target outer repeats middle length inner")
 
 
 def reduction(shape: Sequence[int], axes: Sequence[int]) -> dict[str, int]:
@@ -43,91 +46,39 @@ def reduction(shape: Sequence[int], axes: Sequence[int]) -> dict[str, int]:
     return fields
 
 
-@inline
-def _plain(x, shift):
-    return x
-
-
-@inline
-def _magnitude(x, shift):
-    return simd.absolute(x)
-
-
-@inline
-def _square(x, shift):
-    return x * x
-
-
-@inline
-def _shifted_exp(x, shift):
-    return exp_or_zero(x - shift)
-
-
-@inline
-def _sum(a, b):
-    return a + b
-
-
-@inline
-def _product(a, b):
-    return a * b
-
-
-@inline
-def _larger(a, b):
-    return simd.select(a == a, simd.maximum(a, b), a)
-
-
-@inline
-def _smaller(a, b):
-    return simd.select(a == a, simd.minimum(a, b), a)
-
-
-@inline
-def _result(total, count, shift):
-    return total
-
-
-@inline
-def _average(total, count, shift):
-    return total / simd.broadcast(count)
-
-
-@inline
-def _root(total, count, shift):
-    return simd.sqrt(total)
-
-
-@inline
-def _logarithm(total, count, shift):
-    return log(total)
+_plain = inline(lambda x, shift: x)
+_square = inline(lambda x, shift: x * x)
+_result = inline(lambda total, count, shift: total)
+_no_shift = inline(lambda a, source, lanes, shift: shift)
+_add, _multiply, _larger, _smaller = (VECTOR_BINARY[op] for op in ("Add", "Mul", "Max", "Min"))
 
 
 @inline
 def _shifted_logarithm(total, count, shift):
     """`shift` is the largest value; where that is infinite it is also the result."""
-    return simd.select(simd.absolute(shift) == float("inf"), shift, log(total) + shift)
+    return simd.select(simd.absolute(shift) == inf, shift, log(total) + shift)
 
 
-# Operator: what is done to each element, how two are combined, the neutral element, what is done at the end.
+# Operator: the function of each element, how two are combined, the neutral element, the function of the total.
 VECTOR_REDUCTIONS: dict[str, tuple[Inline, Inline, float, Inline]] = {
-    "ReduceSum": (_plain, _sum, 0.0, _result),
-    "ReduceMean": (_plain, _sum, 0.0, _average),
+    "ReduceSum": (_plain, _add, 0.0, _result),
+    "ReduceMean": (_plain, _add, 0.0, inline(lambda total, count, shift: total / simd.broadcast(count))),
     "ReduceMax": (_plain, _larger, -inf, _result),
     "ReduceMin": (_plain, _smaller, inf, _result),
-    "ReduceProd": (_plain, _product, 1.0, _result),
-    "ReduceL1": (_magnitude, _sum, 0.0, _result),
-    "ReduceL2": (_square, _sum, 0.0, _root),
-    "ReduceSumSquare": (_square, _sum, 0.0, _result),
-    "ReduceLogSum": (_plain, _sum, 0.0, _logarithm),
-    "ReduceLogSumExp": (_shifted_exp, _sum, 0.0, _shifted_logarithm),
+    "ReduceProd": (_plain, _multiply, 1.0, _result),
+    "ReduceL1": (inline(lambda x, shift: simd.absolute(x)), _add, 0.0, _result),
+    "ReduceL2": (_square, _add, 0.0, inline(lambda total, count, shift: simd.sqrt(total))),
+    "ReduceSumSquare": (_square, _add, 0.0, _result),
+    "ReduceLogSum": (_plain, _add, 0.0, inline(lambda total, count, shift: log(total))),
+    "ReduceLogSumExp": (inline(lambda x, shift: exp_or_zero(x - shift)), _add, 0.0, _shifted_logarithm),
 }
 
 
 def _fold(combine: Inline) -> Inline:
+    """fold(value): all lanes combined, in every lane."""
+
     @inline
     def run(value):
-        """All lanes combined, in every lane."""
         if LANES > 8:
             value = combine(value, simd.rotate(value, 8))
         if LANES > 4:
@@ -170,11 +121,6 @@ def _accumulate(each: Inline, combine: Inline, neutral: float) -> Inline:
     return run
 
 
-@inline
-def _no_shift(a, source, lanes, shift):
-    return shift
-
-
 def _vector_reduction(op: str) -> Kernel:
     each, combine, neutral, finish = VECTOR_REDUCTIONS[op]
     total = _accumulate(each, combine, neutral)
@@ -197,35 +143,9 @@ def _vector_reduction(op: str) -> Kernel:
     return run
 
 
-@inline
-def _add(a, b):
-    return a + b
-
-
-@inline
-def _multiply(a, b):
-    return a * b
-
-
-@inline
-def _maximum(a, b):
-    return a if a > b or a != a else b
-
-
-@inline
-def _minimum(a, b):
-    return a if a < b or a != a else b
-
-
-SCALAR_REDUCTIONS: dict[str, Inline] = {
-    "ReduceSum": _add,
-    "ReduceProd": _multiply,
-    "ReduceMax": _maximum,
-    "ReduceMin": _minimum,
-}
-SCALAR_TYPES = ("float64", *INTEGERS)
+SCALAR_REDUCTIONS = {"ReduceSum": "Add", "ReduceProd": "Mul", "ReduceMax": "Max", "ReduceMin": "Min"}
 # What there are kernels for, by operator and element type.
-REDUCTIONS = {(op, "float32") for op in VECTOR_REDUCTIONS} | {(op, t) for op in SCALAR_REDUCTIONS for t in SCALAR_TYPES}
+REDUCTIONS = {(op, "float32") for op in VECTOR_REDUCTIONS} | {(op, t) for op in SCALAR_REDUCTIONS for t in NUMBERS}
 
 
 def _neutral(op: str, dtype: str) -> float | int:
@@ -238,8 +158,8 @@ def _neutral(op: str, dtype: str) -> float | int:
 
 
 def _scalar_reduction(op: str, dtype: str) -> Kernel:
-    combine, neutral, read, write = SCALAR_REDUCTIONS[op], _neutral(op, dtype), load(dtype), store(dtype)
-    convert, size = as_element(dtype), SIZES[dtype]
+    combine, neutral = SCALAR_BINARY[SCALAR_REDUCTIONS[op], dtype], _neutral(op, dtype)
+    read, write, convert, size = load(dtype), store(dtype), as_element(dtype), SIZES[dtype]
 
     @kernel(ARGUMENTS, name=f"{op}_{dtype}")
     def run(a, thread, threads):

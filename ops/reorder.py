@@ -11,6 +11,7 @@ import numpy as np
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.compiler.kernel import inline, kernel, lazy, record
+from cpuruntime.ops.movement import transpose_tile
 
 shuffle = lazy("cpuruntime.compiler.shuffle")
 simd = lazy("cpuruntime.compiler.simd")
@@ -19,39 +20,27 @@ CHUNK = 16 * LANES  # pixels of a row that a thread takes at once
 PIXELS = 4
 
 TO_BLOCKED = record(
-    source="i8", source_batch="i8", source_channel="i8", source_row="i8",
-    target="i8", target_batch="i8", target_block="i8", target_row="i8",
-    batch="i8", channels="i8", height="i8", width="i8",
-)  # fmt: skip
+    "source source_batch source_channel source_row target target_batch target_block target_row "
+    "batch channels height width"
+)
 
 FROM_BLOCKED = record(
-    source="i8", source_batch="i8", source_block="i8", source_row="i8",
-    target="i8", target_batch="i8", target_channel="i8", target_row="i8",
-    batch="i8", channels="i8", height="i8", width="i8",
-)  # fmt: skip
+    "source source_batch source_block source_row target target_batch target_channel target_row "
+    "batch channels height width"
+)
 
 TO_PIXELS = record(
-    source="i8", source_batch="i8", source_channel="i8", source_row="i8",
-    target="i8", target_batch="i8", target_row="i8",
-    batch="i8", channels="i8", height="i8", width="i8",
-)  # fmt: skip
+    "source source_batch source_channel source_row target target_batch target_row batch channels height width"
+)
 
-GATHER_CHANNELS = record(
-    source="i8", entries="i8", starts="i8",
-    target="i8", target_batch="i8", target_block="i8", target_row="i8",
-    batch="i8", blocks="i8", height="i8", width="i8",
-)  # fmt: skip
+GATHER_CHANNELS = record("source entries starts target target_batch target_block target_row batch blocks height width")
 
 # One source block that a target block takes channels from: byte offset of its first pixel, byte strides of images and
 # rows, and for each lane of the target the lane of the source, or -1.
-ENTRY = record(offset="i8", batch="i8", row="i8", lanes=f"{LANES}i4")
+ENTRY = record("offset batch row", lanes=f"{LANES}i4")
 ENTRY_BYTES = ENTRY.itemsize
 
-ZERO_HALO = record(
-    target="i8", target_batch="i8", target_block="i8", target_row="i8",
-    batch="i8", blocks="i8", height="i8", width="i8",
-    top="i8", left="i8", bottom="i8", right="i8",
-)  # fmt: skip
+ZERO_HALO = record("target target_batch target_block target_row batch blocks height width top left bottom right")
 
 
 @inline
@@ -78,10 +67,7 @@ def to_blocked(a, thread, threads):
         for x in range(begin, min(width, begin + CHUNK), LANES):
             pixels = min(LANES, width - x)
             place = target + x * VECTOR_BYTES
-            if channels == LANES and pixels == LANES:
-                shuffle.transpose(source + x * 4, a.source_channel, place, VECTOR_BYTES)
-            else:
-                shuffle.transpose_part(source + x * 4, a.source_channel, place, VECTOR_BYTES, channels, pixels, LANES)
+            transpose_tile(source + x * 4, a.source_channel, place, VECTOR_BYTES, channels, pixels, LANES)
 
 
 @kernel(FROM_BLOCKED)
@@ -100,10 +86,7 @@ def from_blocked(a, thread, threads):
         for x in range(begin, min(width, begin + CHUNK), LANES):
             pixels = min(LANES, width - x)
             place = source + x * VECTOR_BYTES
-            if channels == LANES and pixels == LANES:
-                shuffle.transpose(place, VECTOR_BYTES, target + x * 4, a.target_channel)
-            else:
-                shuffle.transpose_part(place, VECTOR_BYTES, target + x * 4, a.target_channel, pixels, channels, pixels)
+            transpose_tile(place, VECTOR_BYTES, target + x * 4, a.target_channel, pixels, channels, pixels)
 
 
 @kernel(TO_PIXELS)

@@ -18,23 +18,19 @@ simd = lazy("cpuruntime.compiler.simd")
 PIXELS = 4  # target pixels of a weighted sum that are made at once
 
 NEAREST = record(
-    source="i8", source_batch="i8", source_block="i8",
-    target="i8", target_batch="i8", target_block="i8", target_row="i8",
-    batch="i8", blocks="i8", height="i8", width="i8", rows="i8", columns="i8",
-)  # fmt: skip
+    "source source_batch source_block target target_batch target_block target_row "
+    "batch blocks height width rows columns"
+)
 
 WEIGHTED = record(
-    source="i8", source_batch="i8", source_block="i8",
-    target="i8", target_batch="i8", target_block="i8", target_row="i8",
-    batch="i8", blocks="i8", height="i8", width="i8",
-    rows="i8", row_weights="i8", columns="i8", column_weights="i8", scratch="i8", scratch_size="i8",
-)  # fmt: skip
+    "source source_batch source_block target target_batch target_block target_row batch blocks height width "
+    "rows row_weights columns column_weights scratch scratch_size"
+)
 
 PLAIN = record(
-    source="i8", source_image="i8", target="i8",
-    images="i8", in_width="i8", height="i8", width="i8", taps="i8",
-    rows="i8", row_weights="i8", columns="i8", column_weights="i8", scratch="i8", scratch_size="i8",
-)  # fmt: skip
+    "source source_image target images in_width height width taps "
+    "rows row_weights columns column_weights scratch scratch_size"
+)
 
 
 @kernel(NEAREST)

@@ -11,13 +11,13 @@ from cpuruntime.compiler.kernel import Kernel, inline, kernel, lazy, record
 simd = lazy("cpuruntime.compiler.simd")
 
 ARGUMENTS = record(
-    source="i8", regions="i8", images="i8", target="i8", fault="i8", batch="i8", channels="i8", in_height="i8",
-    in_width="i8", count="i8", height="i8", width="i8", samples="i8", scale="f4", offset="f4", smallest="f4",
+    "source regions images target fault batch channels in_height in_width count height width samples",
+    scale="f4", offset="f4", smallest="f4",
 )  # fmt: skip
 MODES = ("avg", "max")
 MOST_SAMPLES = 1 << 10
 """Samples along one axis of a bin that a caller may ask for."""
-CHANNELS = 16  # that share the places of samples
+CHANNELS = 16  # channels that share the coordinates of samples
 FAR = 1e9  # larger regions have no more samples; those beyond the image take no time
 
 
@@ -33,11 +33,11 @@ def _sample_count(extent, wanted):
 
 
 @inline
-def _limited(place, count):
-    """A place among `count` samples as a whole number; NaN is the first."""
-    if not place > 0.0:
+def _limited(position, count):
+    """A position among `count` samples as an index; NaN is the first."""
+    if not position > 0.0:
         return 0
-    return count if place >= count else int(place)
+    return count if position >= count else int(position)
 
 
 @inline
@@ -51,12 +51,13 @@ def _inside(base, extent, count, size):
 
 
 @inline
-def _pixels(place, size):
-    """The pixels before and behind a place, the weight of the second; the border counts for all beyond it."""
-    low = int(max(place, np.float32(0.0)))
+def _pixels(x, size):
+    """The pixels before and behind a coordinate, the weight of the second; the border counts for all beyond it."""
+    x = max(x, np.float32(0.0))
+    low = int(x)
     if low >= size - 1:
         return size - 1, size - 1, np.float32(0.0)
-    return low, low + 1, max(place, np.float32(0.0)) - np.float32(low)
+    return low, low + 1, x - np.float32(low)
 
 
 @cache

@@ -14,13 +14,13 @@ STREAM = 8 * VECTOR_BYTES
 """Bytes that `read_memory` reads at a time."""
 
 
-@kernel(record(rounds="i8", target="i8"))
+@kernel(record("rounds target"))
 def multiply_add(a, thread, threads):
     """Nothing but multiply-adds in registers."""
     simd.store(a.target, register_tile.fma_chain(a.rounds))
 
 
-@kernel(record(source="i8", size="i8", repeats="i8", target="i8"))
+@kernel(record("source size repeats target"))
 def read_memory(a, thread, threads):
     """Sums this thread's share of `size` bytes, a multiple of STREAM, into one vector, `repeats` times."""
     streams = a.size // STREAM

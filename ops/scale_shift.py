@@ -11,7 +11,8 @@ from functools import cache
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.compiler.kernel import Inline, Kernel, inline, lazy
-from cpuruntime.ops.functions.activations import ACTIVATIONS
+from cpuruntime.ops.elementwise import limited, limits, some
+from cpuruntime.ops.functions.activations import ACTIVATIONS, unchanged
 from cpuruntime.ops.tiles.loops import contiguous, nest, nest_kernel
 
 simd = lazy("cpuruntime.compiler.simd")
@@ -23,13 +24,10 @@ def scale_shift_kernel(activation: str = "") -> Kernel:
 
     `activation` is "" or one of `ACTIVATIONS`, with its parameters in `alpha` and `beta`.
     """
-    function = ACTIVATIONS[activation].function if activation else _identity
-    return nest_kernel(f"ScaleShift_{activation}", _span(function))
+    return nest_kernel(f"ScaleShift_{activation}", _span(ACTIVATIONS[activation].function if activation else unchanged))
 
 
-def blocked(
-    shape: Sequence[int], source_strides: Sequence[int], target_strides: Sequence[int]
-) -> dict[str, int]:
+def blocked(shape: Sequence[int], source_strides: Sequence[int], target_strides: Sequence[int]) -> dict[str, int]:
     """Fields for blocked tensors of `shape` [batch, blocks, height, width] with byte strides (batch, block, row).
 
     Scale and shift hold blocks * LANES floats.
@@ -47,40 +45,26 @@ def plain(outer: int, channels: int, inner: int) -> dict[str, int]:
     return nest(shape, target=walk, first=walk, second=channel, third=channel)
 
 
-@inline
-def _identity(x, alpha, beta):
-    return x
-
-
-@inline
-def _channel(address, stride, index, lanes):
-    """A piece of scale or shift: one value, one vector that repeats, or values from `index` on."""
-    if stride == 0:
-        return simd.broadcast(simd.load_f32(address))
-    return simd.load_first(address + index * max(stride, 0), lanes)
-
-
 def _span(function: Inline) -> Inline:
     @inline
     def span(a, target, first, second, third, count):
         alpha, beta = simd.broadcast(a.alpha), simd.broadcast(a.beta)
-        low = simd.broadcast(a.low if a.clamp != 0 else -float("inf"))
-        high = simd.broadcast(a.high if a.clamp != 0 else float("inf"))
+        low, high = limits(a)
         done, step = 0, 1
         if a.target5 == 4 and a.first5 == 4:
             step = LANES
             if a.second5 <= 0 and a.third5 <= 0:
                 done = count - count % LANES
         lanes = min(LANES, done)
-        scale, shift = _channel(second, a.second5, 0, lanes), _channel(third, a.third5, 0, lanes)
+        scale, shift = some(second, a.second5, 0, lanes), some(third, a.third5, 0, lanes)
         for i in range(0, done, LANES):
             result = function(simd.load(first + 4 * i) * scale + shift, alpha, beta)
-            simd.store(target + 4 * i, simd.minimum(high, simd.maximum(low, result)))
+            simd.store(target + 4 * i, limited(result, low, high))
         for i in range(done, count, step):
             lanes = min(step, count - i)
-            scale, shift = _channel(second, a.second5, i, lanes), _channel(third, a.third5, i, lanes)
+            scale, shift = some(second, a.second5, i, lanes), some(third, a.third5, i, lanes)
             x = simd.load_first(first + i * a.first5, lanes)
-            result = simd.minimum(high, simd.maximum(low, function(x * scale + shift, alpha, beta)))
+            result = limited(function(x * scale + shift, alpha, beta), low, high)
             simd.store_first(target + i * a.target5, result, lanes)
 
     return span

@@ -14,18 +14,15 @@ from cpuruntime.ops.functions.vector_math import exp_or_zero, log
 
 simd = lazy("cpuruntime.compiler.simd")
 
-ARGUMENTS = record(source="i8", target="i8", outer="i8", length="i8", inner="i8")
+ARGUMENTS = record("source target outer length inner")
 
 
 @cache
 def softmax_kernel(logarithm: bool = False) -> Kernel:
-    """Softmax over `length`, or its natural logarithm; threads share the outer (and inner) positions."""
-    along_rows, along_columns = (_log_row, _log_columns) if logarithm else (_row, _columns)
-    return _kernel("LogSoftmax" if logarithm else "Softmax", along_rows, along_columns)
+    """Softmax over `length`, or its natural logarithm; threads share the outer (and inner) indices."""
+    along_row, along_columns = _row(logarithm), _columns(logarithm)
 
-
-def _kernel(name: str, along_row: Inline, along_columns: Inline) -> Kernel:
-    @kernel(ARGUMENTS, name=name)
+    @kernel(ARGUMENTS, name="LogSoftmax" if logarithm else "Softmax")
     def run(a, thread, threads):
         vectors = (a.inner + LANES - 1) // LANES
         items = a.outer * vectors
@@ -54,65 +51,51 @@ def _row_maximum(source, length):
     return simd.broadcast(simd.max_lanes(largest))
 
 
-@inline
-def _row(source, target, length):
-    largest, full = _row_maximum(source, length), length - length % LANES
-    total = simd.broadcast(0.0)
-    for i in range(0, full, LANES):
-        e = exp_or_zero(simd.load(source + 4 * i) - largest)
-        simd.store(target + 4 * i, e)
-        total = total + e
-    rest = length - full
-    e = exp_or_zero(simd.load_first(source + 4 * full, rest) - largest)
-    total = total + simd.select(simd.lanes_below(rest), e, simd.broadcast(0.0))
-    factor = 1.0 / simd.broadcast(simd.sum_lanes(total))
-    simd.store_first(target + 4 * full, e * factor, rest)
-    for i in range(0, full, LANES):
-        simd.store(target + 4 * i, simd.load(target + 4 * i) * factor)
+# The logarithm reads the source again, so only the other stores exponentials in the target, which may be the source.
 
 
-@inline
-def _log_row(source, target, length):
-    largest, full = _row_maximum(source, length), length - length % LANES
-    total = simd.broadcast(0.0)
-    for i in range(0, full, LANES):
-        total = total + exp_or_zero(simd.load(source + 4 * i) - largest)
-    last = simd.load_first(source + 4 * full, length - full) - largest
-    total = total + simd.select(simd.lanes_below(length - full), exp_or_zero(last), simd.broadcast(0.0))
-    shift = log(simd.broadcast(simd.sum_lanes(total)))
-    for i in range(0, full, LANES):
-        simd.store(target + 4 * i, (simd.load(source + 4 * i) - largest) - shift)
-    simd.store_first(target + 4 * full, last - shift, length - full)
+def _row(logarithm: bool) -> Inline:
+    @inline
+    def run(source, target, length):
+        largest, full = _row_maximum(source, length), length - length % LANES
+        total = simd.broadcast(0.0)
+        for i in range(0, full, LANES):
+            e = exp_or_zero(simd.load(source + 4 * i) - largest)
+            if not logarithm:
+                simd.store(target + 4 * i, e)
+            total = total + e
+        rest = length - full
+        last = simd.load_first(source + 4 * full, rest) - largest
+        e = exp_or_zero(last)
+        total = simd.broadcast(simd.sum_lanes(total + simd.select(simd.lanes_below(rest), e, simd.broadcast(0.0))))
+        shift, factor = log(total), 1.0 / total
+        for i in range(0, full, LANES):
+            if logarithm:
+                simd.store(target + 4 * i, (simd.load(source + 4 * i) - largest) - shift)
+            else:
+                simd.store(target + 4 * i, simd.load(target + 4 * i) * factor)
+        simd.store_first(target + 4 * full, last - shift if logarithm else e * factor, rest)
+
+    return run
 
 
-@inline
-def _columns_maximum(source, length, step, lanes):
-    largest = simd.broadcast(-float("inf"))
-    for i in range(length):
-        largest = simd.maximum(simd.load_first(source + i * step, lanes), largest)
-    return largest
+def _columns(logarithm: bool) -> Inline:
+    @inline
+    def run(source, target, length, step, lanes):
+        largest, total = simd.broadcast(-float("inf")), simd.broadcast(0.0)
+        for i in range(length):
+            largest = simd.maximum(simd.load_first(source + i * step, lanes), largest)
+        for i in range(length):
+            e = exp_or_zero(simd.load_first(source + i * step, lanes) - largest)
+            if not logarithm:
+                simd.store_first(target + i * step, e, lanes)
+            total = total + e
+        shift, factor = log(total), 1.0 / total
+        for i in range(length):
+            if logarithm:
+                value = (simd.load_first(source + i * step, lanes) - largest) - shift
+            else:
+                value = simd.load_first(target + i * step, lanes) * factor
+            simd.store_first(target + i * step, value, lanes)
 
-
-@inline
-def _columns(source, target, length, step, lanes):
-    largest = _columns_maximum(source, length, step, lanes)
-    total = simd.broadcast(0.0)
-    for i in range(length):
-        e = exp_or_zero(simd.load_first(source + i * step, lanes) - largest)
-        simd.store_first(target + i * step, e, lanes)
-        total = total + e
-    factor = 1.0 / total
-    for i in range(length):
-        simd.store_first(target + i * step, simd.load_first(target + i * step, lanes) * factor, lanes)
-
-
-@inline
-def _log_columns(source, target, length, step, lanes):
-    largest = _columns_maximum(source, length, step, lanes)
-    total = simd.broadcast(0.0)
-    for i in range(length):
-        total = total + exp_or_zero(simd.load_first(source + i * step, lanes) - largest)
-    shift = log(total)
-    for i in range(length):
-        value = (simd.load_first(source + i * step, lanes) - largest) - shift
-        simd.store_first(target + i * step, value, lanes)
+    return run

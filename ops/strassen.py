@@ -17,7 +17,7 @@ from functools import cache
 
 from cpuruntime.compiler.isa import LANES, LINE, VECTOR_BYTES
 from cpuruntime.compiler.kernel import Inline, Kernel, inline, kernel, lazy, made, record
-from cpuruntime.ops.functions.activations import ACTIVATIONS
+from cpuruntime.ops.functions.activations import ACTIVATIONS, unchanged
 
 simd = lazy("cpuruntime.compiler.simd")
 
@@ -27,18 +27,14 @@ PRODUCTS = 7
 
 # Rows of the source are `source_row` bytes apart and have 2 * inner floats; `rows` of them are in each half, and the
 # lower half begins with row `low`. The sums lie [product][rows][sums_row bytes].
-SUMS = record(
-    source="i8", source_row="i8", target="i8", target_plane="i8", target_row="i8", rows="i8", low="i8", inner="i8"
-)
+SUMS = record("source source_row target target_plane target_row rows low inner")
 
 # `blocks` vectors of columns are in each half; weights lie [product][column tile][inner][columns][LANES], column tiles
 # as in `matmul`. `zeros` points at columns * LANES zeros, `limits` at the smallest and the largest result. scratch: one
 # piece of scratch_size bytes for each thread.
 ARGUMENTS = record(
-    sums="i8", sums_plane="i8", sums_row="i8", weights="i8", weights_plane="i8",
-    target="i8", target_row="i8", residual="i8", residual_row="i8", bias="i8", limits="i8", zeros="i8",
-    rows="i8", low="i8", inner="i8", blocks="i8", chunk="i8", group="i8", scratch="i8", scratch_size="i8",
-    alpha="f4", beta="f4",
+    "sums sums_plane sums_row weights weights_plane target target_row residual residual_row bias limits zeros "
+    "rows low inner blocks chunk group scratch scratch_size", alpha="f4", beta="f4",
 )  # fmt: skip
 
 
@@ -139,7 +135,7 @@ def _quarters(at, plane, vectors):
 
 
 def _finish(rows: int, columns: int, activation: str) -> Inline:
-    function = ACTIVATIONS[activation].function if activation else _same
+    function = ACTIVATIONS[activation].function if activation else unchanged
 
     @inline
     def finish(a, products, plane, row, at):
@@ -163,8 +159,3 @@ def _finish(rows: int, columns: int, activation: str) -> Inline:
                     simd.store(a.target + y * a.target_row + left + c, function(value, alpha, beta))
 
     return finish
-
-
-@inline
-def _same(x, alpha, beta):
-    return x

@@ -1,4 +1,4 @@
-"""The k largest or smallest elements along an axis, by a heap of places."""
+"""The k largest or smallest elements along an axis, by a heap of indices."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from cpuruntime.ops.movement import copy_element
 
 simd = lazy("cpuruntime.compiler.simd")
 
-ARGUMENTS = record(source="i8", values="i8", places="i8", element="i8", outer="i8", length="i8", inner="i8", count="i8")
+ARGUMENTS = record("source values indices element outer length inner count")
 
 
 @cache
 def top_k(largest: bool, dtype: str) -> Kernel:
-    """places[o, :, i] (int64) are those of the `count` best elements of source[o, :, i], best first; values are they.
+    """indices[o, :, i] (int64) of the `count` best elements of source[o, :, i], best first, and their values.
 
     Of equal elements the first ones are better. NaN is worse than everything else.
     """
@@ -28,8 +28,8 @@ def top_k(largest: bool, dtype: str) -> Kernel:
         for line in range(lines * thread // threads, lines * (thread + 1) // threads):
             outer, i = line // a.inner, line % a.inner
             source = a.source + (outer * a.length * a.inner + i) * a.element
-            # The places themselves are the heap: its root is the worst of the best so far.
-            heap = a.places + (outer * k * a.inner + i) * 8
+            # The indices themselves are the heap: its root is the worst of the best so far.
+            heap = a.indices + (outer * k * a.inner + i) * 8
             values = a.values + (outer * k * a.inner + i) * a.element
             for n in range(k):
                 simd.store_i64(heap + n * step, n)
@@ -45,14 +45,14 @@ def top_k(largest: bool, dtype: str) -> Kernel:
                 sink(source, stride, heap, step, size, 0, last)
                 simd.store_i64(heap + size * step, worst)
             for n in range(k):
-                place = simd.load_i64(heap + n * step)
-                copy_element(source + place * stride, values + n * stride, a.element)
+                index = simd.load_i64(heap + n * step)
+                copy_element(source + index * stride, values + n * stride, a.element)
 
     return run
 
 
 def _better(largest: bool) -> Inline:
-    """better(x, place of x, y, place of y)."""
+    """better(x, index of x, y, index of y)."""
 
     @inline
     def run(x, a, y, b):
@@ -66,23 +66,23 @@ def _better(largest: bool) -> Inline:
 
 
 def _sink(read: Inline, better: Inline) -> Inline:
-    """Puts the place `new` into the heap of `size` places where `hole` is free, below what is worse."""
+    """Puts the index `new` into the heap of `size` indices where `hole` is free, below what is worse."""
 
     @inline
     def run(source, stride, heap, step, size, hole, new):
         x = read(source + new * stride, 0)
         child = 2 * hole + 1
         while child < size:
-            place = simd.load_i64(heap + child * step)
-            y = read(source + place * stride, 0)
+            index = simd.load_i64(heap + child * step)
+            y = read(source + index * stride, 0)
             if child + 1 < size:
                 other = simd.load_i64(heap + (child + 1) * step)
                 z = read(source + other * stride, 0)
-                if better(y, place, z, other):
-                    child, place, y = child + 1, other, z
-            if not better(x, new, y, place):
+                if better(y, index, z, other):
+                    child, index, y = child + 1, other, z
+            if not better(x, new, y, index):
                 break
-            simd.store_i64(heap + hole * step, place)
+            simd.store_i64(heap + hole * step, index)
             hole, child = child, 2 * child + 1
         simd.store_i64(heap + hole * step, new)
 

@@ -12,6 +12,7 @@ from functools import cache
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.compiler.kernel import Kernel, kernel, lazy, made, record
+from cpuruntime.ops.tiles.window import taps_before
 
 simd = lazy("cpuruntime.compiler.simd")
 
@@ -20,24 +21,17 @@ UNROLL = 4
 # A column tile of a phase: byte offset of its first input block and pixel in the source, number of input blocks, byte
 # offset of its weights, its first output block; the place of the phase's first pixel in the target; the source row of
 # its first kernel row there; kernel elements; output rows and pixels in a row, at least as many as the tile's.
-PHASE_TILE = record(
-    source="i8", blocks="i8", weights="i8", block="i8", phase_y="i8", phase_x="i8", top="i8",
-    kernel_height="i8", kernel_width="i8", height="i8", width="i8",
-)  # fmt: skip
+PHASE_TILE = record("source blocks weights block phase_y phase_x top kernel_height kernel_width height width")
 (_SOURCE, _BLOCKS, _WEIGHTS, _BLOCK, _PHASE_Y, _PHASE_X, _TOP, _KERNEL_HEIGHT, _KERNEL_WIDTH, _HEIGHT, _WIDTH) = (
     8 * i for i in range(11)
 )
 _TILE_BYTES = PHASE_TILE.itemsize
 
 ARGUMENTS = record(
-    source="i8", source_batch="i8", source_block="i8", source_row="i8",
-    target="i8", target_batch="i8", target_block="i8", target_row="i8",
-    residual="i8", residual_batch="i8", residual_block="i8", residual_row="i8",
-    weights="i8", bias="i8", tiles="i8", tile_count="i8",
-    batch="i8", in_height="i8", height="i8", width="i8",
-    stride_height="i8", stride_width="i8", dilation_height="i8", source_column="i8",
-    chunk="i8", limits="i8",
-)  # fmt: skip
+    "source source_batch source_block source_row target target_batch target_block target_row "
+    "residual residual_batch residual_block residual_row weights bias tiles tile_count batch in_height height width "
+    "stride_height stride_width dilation_height source_column chunk limits"
+)
 
 
 @cache
@@ -77,12 +71,8 @@ def transposed_convolution(rows: int, columns: int) -> Kernel:
                     continue
                 left = min(x, width - rows)
                 top = y + simd.load_i64(entry + _TOP)
-                first, last = 0, kernel_height
-                if top < 0:
-                    first = min(last, (-top + a.dilation_height - 1) // a.dilation_height)
-                over = top + (last - 1) * a.dilation_height - a.in_height + 1
-                if over > 0:
-                    last = max(first, last - (over + a.dilation_height - 1) // a.dilation_height)
+                first = taps_before(0, top, a.dilation_height, kernel_height)
+                last = taps_before(a.in_height, top, a.dilation_height, kernel_height)
                 at = residual + y * a.stride_height * a.residual_row + left * step
                 tile(
                     source + (top + first * a.dilation_height) * a.source_row + left * VECTOR_BYTES,

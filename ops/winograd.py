@@ -29,17 +29,13 @@ AHEAD = 4
 # out_blocks each. Weights lie [part][product][column tile][in block][LANES][columns][LANES], column tiles as in
 # `matmul`. The halo to the right of the source reaches to the end of the last tile's input.
 WINOGRAD = record(
-    source="i8", source_batch="i8", source_block="i8", source_row="i8",
-    target="i8", target_batch="i8", target_block="i8", target_row="i8",
-    residual="i8", residual_batch="i8", residual_block="i8", residual_row="i8",
-    input_phase="i8", product_phase="i8", output_phase="i8",
-    weights="i8", bias="i8", zeros="i8", limits="i8", scratch="i8", scratch_size="i8",
-    batch="i8", parts="i8", in_blocks="i8", out_blocks="i8", in_height="i8", height="i8", width="i8", pad_top="i8",
-    tiles_x="i8", tiles_y="i8", group="i8", products="i8", in_plane="i8", out_plane="i8",
-    alpha="f4", beta="f4",
+    "source source_batch source_block source_row target target_batch target_block target_row "
+    "residual residual_batch residual_block residual_row input_phase product_phase output_phase "
+    "weights bias zeros limits scratch scratch_size batch parts in_blocks out_blocks in_height height width pad_top "
+    "tiles_x tiles_y group products in_plane out_plane", alpha="f4", beta="f4",
 )  # fmt: skip
 
-WEIGHTS = record(source="i8", source_row="i8", target="i8", target_plane="i8", vectors="i8")
+WEIGHTS = record("source source_row target target_plane vectors")
 
 
 @cache

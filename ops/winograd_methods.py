@@ -98,8 +98,8 @@ def matrices(a: Algorithm) -> tuple[Exact, Exact, Exact]:
     transform, weights, output = [], [], [[] for _ in range(a.outputs)]
     for taps in _parts(a.taps, a.stride):
         part = _evaluation(a.outputs, len(taps))
-        places = [taps[0] + a.stride * i for i in range(a.outputs + len(taps) - 1)]
-        transform += [_spread(row, places, a.inputs) for row in part[0]]
+        indices = [taps[0] + a.stride * i for i in range(a.outputs + len(taps) - 1)]
+        transform += [_spread(row, indices, a.inputs) for row in part[0]]
         weights += [_spread(row, taps, a.taps) for row in part[1]]
         for row, more in zip(output, part[2]):
             row += more
@@ -119,10 +119,10 @@ def _parts(taps: int, stride: int) -> list[list[int]]:
     return parts
 
 
-def _spread(row: Sequence[Fraction], places: Sequence[int], size: int) -> list[Fraction]:
+def _spread(row: Sequence[Fraction], indices: Sequence[int], size: int) -> list[Fraction]:
     wide = [Fraction(0)] * size
-    for place, value in zip(places, row):
-        wide[place] = value
+    for index, value in zip(indices, row):
+        wide[index] = value
     return wide
 
 

@@ -11,11 +11,10 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from cpuruntime.compiler.isa import LINE
-from cpuruntime.compiler.simd import F32, FLOATS, I32, I64, LANES, call_llvm, pointer, splat
+from cpuruntime.compiler.isa import LANES, LINE, VECTOR_BYTES
+from cpuruntime.compiler.simd import FLOATS, I32, I64, call_llvm, pointer
+from cpuruntime.ops.tiles.register_tile import clamp
 from cpuruntime.ops.winograd_methods import Matrix, Method
-
-VECTOR_BYTES = 4 * LANES
 
 
 class _Vectors:
@@ -23,9 +22,6 @@ class _Vectors:
 
     def __init__(self, builder: ir.IRBuilder):
         self.builder = builder
-
-    def add(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        return self.builder.fadd(a, b)
 
     def multiply(self, a: ir.Value, factor: float, plus: ir.Value | None = None) -> ir.Value:
         """a * factor + plus."""
@@ -71,7 +67,7 @@ class _Vectors:
                 columns[i] = tuple(x if x == y else 0.0 for x, y in zip(a, b))
                 columns[i + 1] = tuple(x if x != y else 0.0 for x, y in zip(a, b))
                 first, second = values[i], values[i + 1]
-                values[i], values[i + 1] = self.add(first, second), self.multiply(second, -1.0, first)
+                values[i], values[i + 1] = self.builder.fadd(first, second), self.multiply(second, -1.0, first)
         return tuple(zip(*columns)), values
 
     def nested(self, vertical: Matrix, horizontal: Matrix, square: list[list[ir.Value]]) -> list[list[ir.Value]]:
@@ -172,15 +168,9 @@ def transform_output(method: Method) -> Any:
                 for (i, j), slot in slots.items():
                     added = _load(builder, residual, (residual_row, i), (VECTOR_BYTES, j))
                     builder.store(builder.fadd(builder.load(slot), added), slot)
-            low, high = (
-                splat(builder, builder.load(pointer(builder, _at(builder, limits, (4, i)), F32), align=4))
-                for i in range(2)
-            )
+            clamp(builder, limits, slots.values())
             for (i, j), slot in slots.items():
-                value = builder.load(slot)
-                value = builder.select(builder.fcmp_ordered(">", low, value), low, value)
-                value = builder.select(builder.fcmp_ordered("<", high, value), high, value)
-                _store(builder, value, target, (target_row, i), (VECTOR_BYTES, j))
+                _store(builder, builder.load(slot), target, (target_row, i), (VECTOR_BYTES, j))
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 8), codegen

@@ -77,6 +77,9 @@ def kernel(
     return declare
 
 
-def record(**fields: str | type) -> np.dtype:
-    """An aligned record type for an argument block; a field is "i8" (address, size), "f4" and so on."""
-    return np.dtype(list(fields.items()), align=True)
+def record(*names: str, **fields: str | type) -> np.dtype:
+    """An aligned record type for an argument block.
+
+    `names` are int64 fields (addresses, sizes), several in a string; `fields` have types of their own: "f4" and so on.
+    """
+    return np.dtype([*((name, "i8") for words in names for name in words.split()), *fields.items()], align=True)

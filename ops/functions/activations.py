@@ -1,41 +1,18 @@
 """One-argument functions on float32 vectors, each declared once, for every kernel that applies them.
 
-All of them keep NaN. Each takes the vector and two parameters, vectors too, which most ignore.
+All of them keep NaN.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+from typing import Any
 
 from cpuruntime.compiler.kernel import Inline, inline, lazy
-from cpuruntime.ops.functions.trigonometry import (
-    arccosine,
-    arcsine,
-    arctangent,
-    cosine,
-    hyperbolic_cosine,
-    hyperbolic_sine,
-    inverse_hyperbolic_cosine,
-    inverse_hyperbolic_sine,
-    inverse_hyperbolic_tangent,
-    sine,
-    tangent,
-)
-from cpuruntime.ops.functions.vector_math import (
-    SIGN_BIT,
-    erf,
-    exp,
-    exp_or_zero,
-    expm1,
-    log,
-    log1p_of_unit,
-    normal_tail,
-    round_down,
-    round_even,
-    round_up,
-    sigmoid,
-    tanh,
-)
+from cpuruntime.ops.functions import trigonometry, vector_math
+from cpuruntime.ops.functions.vector_math import SIGN_BIT, exp_or_zero, expm1, log1p_of_unit, normal_tail, sigmoid
 
 simd = lazy("cpuruntime.compiler.simd")
 
@@ -45,122 +22,33 @@ GELU_CUBIC, GELU_SCALE = 0.044715, 1.59576912160573071  # 2 * sqrt(2 / pi)
 
 @dataclass(frozen=True)
 class Activation:
-    """A vector function and its parameters in order, named as ONNX attributes, with ONNX's defaults."""
+    """A function of three vectors, x and two parameters, and the parameters it uses: ONNX's names and defaults."""
 
     function: Inline
-    parameters: dict[str, float] = field(default_factory=dict)
+    parameters: dict[str, float]
 
 
-@inline
-def magnitude(x, alpha, beta):
-    return simd.absolute(x)
+def _activation(function: Inline | Callable[..., Any], **parameters: float) -> Activation:
+    """The activation of a function of a vector and of no more arguments than there are parameters."""
+    function = function if isinstance(function, Inline) else inline(function)
+    if not parameters:
+        return Activation(inline(lambda x, alpha, beta: function(x)), parameters)
+    if len(parameters) == 1:
+        return Activation(inline(lambda x, alpha, beta: function(x, alpha)), parameters)
+    return Activation(function, parameters)
 
 
-@inline
-def negative(x, alpha, beta):
-    return simd.as_floats(simd.as_words(x) ^ SIGN_BIT)
+unchanged = inline(lambda x, alpha, beta: x)
 
 
-@inline
-def square(x, alpha, beta):
-    return x * x
-
-
-@inline
-def square_root(x, alpha, beta):
-    return simd.sqrt(x)
-
-
-@inline
-def reciprocal(x, alpha, beta):
-    return 1.0 / x
-
-
-@inline
-def floor(x, alpha, beta):
-    return round_down(x)
-
-
-@inline
-def ceil(x, alpha, beta):
-    return round_up(x)
-
-
-@inline
-def nearest(x, alpha, beta):
-    return round_even(x)
-
-
-@inline
-def sign(x, alpha, beta):
+def sign(x):
     one = simd.broadcast(1.0)
     return simd.select(x > 0.0, one, simd.select(x < 0.0, 0.0 - one, x))
 
 
-@inline
-def exponential(x, alpha, beta):
-    return exp(x)
-
-
-@inline
-def logarithm(x, alpha, beta):
-    return log(x)
-
-
-@inline
-def error_function(x, alpha, beta):
-    return erf(x)
-
-
-@inline
-def clip(x, low, high):
-    return simd.minimum(high, simd.maximum(low, x))
-
-
-@inline
-def relu(x, alpha, beta):
-    return simd.maximum(simd.broadcast(0.0), x)
-
-
-@inline
-def leaky_relu(x, alpha, beta):
-    return simd.select(x < 0.0, x * alpha, x)
-
-
-@inline
-def thresholded_relu(x, alpha, beta):
-    return simd.select(x <= alpha, simd.broadcast(0.0), x)
-
-
-@inline
 def shrink(x, limit, bias):
     zero = simd.select(x == x, simd.broadcast(0.0), x)
     return simd.select(x > limit, x - bias, simd.select(x < 0.0 - limit, x + bias, zero))
-
-
-@inline
-def elu(x, alpha, beta):
-    return simd.select(x < 0.0, expm1(x) * alpha, x)
-
-
-@inline
-def selu(x, alpha, gamma):
-    return simd.select(x < 0.0, expm1(x) * alpha, x) * gamma
-
-
-@inline
-def celu(x, alpha, beta):
-    return simd.select(x < 0.0, expm1(x / alpha) * alpha, x)
-
-
-@inline
-def logistic(x, alpha, beta):
-    return sigmoid(x)
-
-
-@inline
-def hyperbolic_tangent(x, alpha, beta):
-    return tanh(x)
 
 
 @inline
@@ -168,94 +56,76 @@ def hard_sigmoid(x, alpha, beta):
     return simd.minimum(simd.broadcast(1.0), simd.maximum(simd.broadcast(0.0), x * alpha + beta))
 
 
-@inline
-def hard_swish(x, alpha, beta):
+def hard_swish(x):
     return x * hard_sigmoid(x, simd.broadcast(1.0 / 6.0), simd.broadcast(0.5))
 
 
-@inline
-def softplus(x, alpha, beta):
+def softplus(x):
     return simd.maximum(simd.broadcast(0.0), x) + log1p_of_unit(exp_or_zero(0.0 - simd.absolute(x)))
 
 
-@inline
-def softsign(x, alpha, beta):
-    return x / (simd.absolute(x) + 1.0)
-
-
-@inline
-def swish(x, alpha, beta):
-    return x * sigmoid(x * alpha)
-
-
-@inline
-def silu(x, alpha, beta):
-    return x * sigmoid(x)
-
-
-@inline
-def mish(x, alpha, beta):
+def mish(x):
     """x * tanh(softplus(x)), where tanh(log(1 + e)) = e (e + 2) / (e (e + 2) + 2)."""
     e = exp_or_zero(simd.minimum(simd.broadcast(20.0), x))
     part = e * (e + 2.0)
     return x * (part / (part + 2.0))
 
 
-@inline
-def gelu(x, alpha, beta):
+def gelu(x):
     """x times the normal distribution up to x."""
     tail = normal_tail(simd.absolute(x))
     return x * simd.select(x < 0.0, tail, 1.0 - tail)
 
 
-@inline
-def gelu_tanh(x, alpha, beta):
+def gelu_tanh(x):
     """The approximation of Gelu by tanh, written as 0.5 (1 + tanh(z)) = sigmoid(2 z)."""
     return x * sigmoid((x * x * GELU_CUBIC + 1.0) * x * GELU_SCALE)
 
 
 # By ONNX operator; but Gelu with approximate="tanh" is GeluTanh, Swish of alpha 1 is Silu, Mul of x and x is Square.
 ACTIVATIONS: dict[str, Activation] = {
-    "Abs": Activation(magnitude),
-    "Acos": Activation(arccosine),
-    "Acosh": Activation(inverse_hyperbolic_cosine),
-    "Asin": Activation(arcsine),
-    "Asinh": Activation(inverse_hyperbolic_sine),
-    "Atan": Activation(arctangent),
-    "Atanh": Activation(inverse_hyperbolic_tangent),
-    "Ceil": Activation(ceil),
-    "Celu": Activation(celu, {"alpha": 1.0}),
-    "Clip": Activation(clip, {"min": float("-inf"), "max": float("inf")}),
-    "Cos": Activation(cosine),
-    "Cosh": Activation(hyperbolic_cosine),
-    "Elu": Activation(elu, {"alpha": 1.0}),
-    "Erf": Activation(error_function),
-    "Exp": Activation(exponential),
-    "Floor": Activation(floor),
-    "Gelu": Activation(gelu),
-    "GeluTanh": Activation(gelu_tanh),
-    "HardSigmoid": Activation(hard_sigmoid, {"alpha": 0.2, "beta": 0.5}),
-    "HardSwish": Activation(hard_swish),
-    "LeakyRelu": Activation(leaky_relu, {"alpha": 0.01}),
-    "Log": Activation(logarithm),
-    "Mish": Activation(mish),
-    "Neg": Activation(negative),
-    "Reciprocal": Activation(reciprocal),
-    "Relu": Activation(relu),
-    "Round": Activation(nearest),
-    "Selu": Activation(selu, {"alpha": SELU_ALPHA, "gamma": SELU_GAMMA}),
-    "Shrink": Activation(shrink, {"lambd": 0.5, "bias": 0.0}),
-    "Sigmoid": Activation(logistic),
-    "Sign": Activation(sign),
-    "Silu": Activation(silu),
-    "Sin": Activation(sine),
-    "Sinh": Activation(hyperbolic_sine),
-    "Softplus": Activation(softplus),
-    "Softsign": Activation(softsign),
-    "Sqrt": Activation(square_root),
-    "Square": Activation(square),
-    "Swish": Activation(swish, {"alpha": 1.0}),
-    "Tan": Activation(tangent),
-    "Tanh": Activation(hyperbolic_tangent),
-    "ThresholdedRelu": Activation(thresholded_relu, {"alpha": 1.0}),
+    "Abs": _activation(lambda x: simd.absolute(x)),
+    "Acos": _activation(trigonometry.arccosine),
+    "Acosh": _activation(trigonometry.inverse_hyperbolic_cosine),
+    "Asin": _activation(trigonometry.arcsine),
+    "Asinh": _activation(trigonometry.inverse_hyperbolic_sine),
+    "Atan": _activation(trigonometry.arctangent),
+    "Atanh": _activation(trigonometry.inverse_hyperbolic_tangent),
+    "Ceil": _activation(vector_math.round_up),
+    "Celu": _activation(lambda x, alpha: simd.select(x < 0.0, expm1(x / alpha) * alpha, x), alpha=1.0),
+    "Clip": _activation(lambda x, low, high: simd.minimum(high, simd.maximum(low, x)), min=-inf, max=inf),
+    "Cos": _activation(trigonometry.cosine),
+    "Cosh": _activation(trigonometry.hyperbolic_cosine),
+    "Elu": _activation(lambda x, alpha: simd.select(x < 0.0, expm1(x) * alpha, x), alpha=1.0),
+    "Erf": _activation(vector_math.erf),
+    "Exp": _activation(vector_math.exp),
+    "Floor": _activation(vector_math.round_down),
+    "Gelu": _activation(gelu),
+    "GeluTanh": _activation(gelu_tanh),
+    "HardSigmoid": _activation(hard_sigmoid, alpha=0.2, beta=0.5),
+    "HardSwish": _activation(hard_swish),
+    "LeakyRelu": _activation(lambda x, alpha: simd.select(x < 0.0, x * alpha, x), alpha=0.01),
+    "Log": _activation(vector_math.log),
+    "Mish": _activation(mish),
+    "Neg": _activation(lambda x: simd.as_floats(simd.as_words(x) ^ SIGN_BIT)),
+    "Reciprocal": _activation(lambda x: 1.0 / x),
+    "Relu": _activation(lambda x: simd.maximum(simd.broadcast(0.0), x)),
+    "Round": _activation(vector_math.round_even),
+    "Selu": _activation(
+        lambda x, alpha, gamma: simd.select(x < 0.0, expm1(x) * alpha, x) * gamma, alpha=SELU_ALPHA, gamma=SELU_GAMMA
+    ),
+    "Shrink": _activation(shrink, lambd=0.5, bias=0.0),
+    "Sigmoid": _activation(sigmoid),
+    "Sign": _activation(sign),
+    "Silu": _activation(lambda x: x * sigmoid(x)),
+    "Sin": _activation(trigonometry.sine),
+    "Sinh": _activation(trigonometry.hyperbolic_sine),
+    "Softplus": _activation(softplus),
+    "Softsign": _activation(lambda x: x / (simd.absolute(x) + 1.0)),
+    "Sqrt": _activation(lambda x: simd.sqrt(x)),
+    "Square": _activation(lambda x: x * x),
+    "Swish": _activation(lambda x, alpha: x * sigmoid(x * alpha), alpha=1.0),
+    "Tan": _activation(trigonometry.tangent),
+    "Tanh": _activation(vector_math.tanh),
+    "ThresholdedRelu": _activation(lambda x, alpha: simd.select(x <= alpha, simd.broadcast(0.0), x), alpha=1.0),
 }

@@ -12,7 +12,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from cpuruntime.compiler.isa import LANES
-from cpuruntime.compiler.simd import FLOATS, I32, I64, WORDS, call_llvm, f32s, i32s
+from cpuruntime.compiler.simd import FLOATS, I32, I64, WORDS, call_llvm, f32s, i32s, splat
 
 LONGS, DOUBLES = ir.VectorType(I64, LANES), ir.VectorType(ir.DoubleType(), LANES)
 # The binary digits of 2 / pi after the point, 32 at a time; before them those of the integer part, which is 0.
@@ -30,25 +30,18 @@ def _longs(number: int) -> ir.Constant:
 
 
 def _digits(builder: ir.IRBuilder, first: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """96 digits of 2 / pi from the place `first` (int32 lanes) on: 64 and 32, as int64 lanes."""
-    table = cgutils.global_constant(
-        builder.module, "two_over_pi", ir.Constant(ir.ArrayType(I32, len(TWO_OVER_PI)), TWO_OVER_PI)
-    )
+    """96 digits of 2 / pi from number `first` (int32 lanes) on: 64 and 32, as int64 lanes."""
+    digits = ir.Constant(ir.ArrayType(I32, len(TWO_OVER_PI)), TWO_OVER_PI)
+    table = cgutils.global_constant(builder.module, "two_over_pi", digits)
     start = builder.zext(builder.lshr(first, _words(5)), LONGS)
     shift = builder.zext(builder.and_(first, _words(31)), LONGS)
+    every = ir.Constant(ir.VectorType(ir.IntType(1), LANES), [1] * LANES)
     parts = []
     for index in range(4):
-        places = builder.add(start, _longs(index))
-        base = builder.ptrtoint(table, I64)
-        undefined = ir.Constant(LONGS, ir.Undefined)
-        bases = builder.shuffle_vector(
-            builder.insert_element(undefined, base, ir.Constant(I32, 0)), undefined, ir.Constant(WORDS, [0] * LANES)
-        )
-        addresses = builder.inttoptr(
-            builder.add(bases, builder.shl(places, _longs(2))), ir.VectorType(I32.as_pointer(), LANES)
-        )
-        every = ir.Constant(ir.VectorType(ir.IntType(1), LANES), [1] * LANES)
-        arguments = [addresses, ir.Constant(I32, 4), every, _words(0)]
+        offsets = builder.shl(builder.add(start, _longs(index)), _longs(2))
+        addresses = builder.add(splat(builder, builder.ptrtoint(table, I64)), offsets)
+        pointers = builder.inttoptr(addresses, ir.VectorType(I32.as_pointer(), LANES))
+        arguments = [pointers, ir.Constant(I32, 4), every, _words(0)]
         found = call_llvm(builder, f"llvm.masked.gather.v{LANES}i32.v{LANES}p0", WORDS, arguments)
         parts.append(builder.zext(found, LONGS))
     high = builder.or_(builder.shl(parts[0], _longs(32)), parts[1])
@@ -65,14 +58,12 @@ def quarter_turns(typingctx, x):
         bits = builder.bitcast(args[0], WORDS)
         exponent = builder.lshr(builder.and_(bits, _words(0x7FFFFFFF)), _words(23))
         mantissa = builder.or_(builder.and_(bits, _words(0x7FFFFF)), _words(0x800000))
-        # x = mantissa * 2^(exponent - 150); digits before this place add whole turns.
-        place = builder.sub(exponent, _words(120))
-        place = builder.select(builder.icmp_signed("<", place, _words(0)), _words(0), place)
-        high, low = _digits(builder, place)
+        # x = mantissa * 2^(exponent - 150); digits before this one add whole turns.
+        first = builder.sub(exponent, _words(120))
+        first = builder.select(builder.icmp_signed("<", first, _words(0)), _words(0), first)
+        high, low = _digits(builder, first)
         factor = builder.zext(mantissa, LONGS)
-        product = builder.add(
-            builder.mul(factor, high), builder.lshr(builder.mul(factor, low), _longs(32))
-        )
+        product = builder.add(builder.mul(factor, high), builder.lshr(builder.mul(factor, low), _longs(32)))
         turns = builder.lshr(builder.add(product, _longs(1 << 61)), _longs(62))
         rest = builder.sitofp(builder.sub(product, builder.shl(turns, _longs(62))), DOUBLES)
         angle = builder.fptrunc(builder.fmul(rest, ir.Constant(DOUBLES, [pi / 2**63] * LANES)), FLOATS)

@@ -5,6 +5,9 @@ Integers wrap. Integer division truncates; by zero it gives zero. float64 Max an
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 
 from cpuruntime.compiler.kernel import Inline, inline, lazy
@@ -13,27 +16,6 @@ from cpuruntime.compiler.typed import FLOATS, INTEGERS, SIGNED
 scalars = lazy("cpuruntime.compiler.scalars")
 
 
-@inline
-def _add(x, y):
-    return x + y
-
-
-@inline
-def _subtract(x, y):
-    return x - y
-
-
-@inline
-def _multiply(x, y):
-    return x * y
-
-
-@inline
-def _divide(x, y):
-    return x / y
-
-
-@inline
 def _divide_truncating(x, y):
     if y == 0:
         return 0
@@ -43,13 +25,11 @@ def _divide_truncating(x, y):
     return quotient + 1 if quotient < 0 and quotient * y != x else quotient
 
 
-@inline
 def _remainder(x, y):
     """The remainder with the divisor's sign."""
     return 0 if y in (0, -1) else x % y
 
 
-@inline
 def _remainder_truncating(x, y):
     """The remainder with the dividend's sign, as C's fmod."""
     if y in (0, -1):
@@ -58,139 +38,41 @@ def _remainder_truncating(x, y):
     return rest - y if rest != 0 and (rest < 0) != (x < 0) else rest
 
 
-@inline
-def _larger(x, y):
-    return x if x > y or x != x else y
+def _each(types: Sequence[str], **functions: Callable[..., Any]) -> dict[tuple[str, str], Inline]:
+    """The functions, by operator, for each of the element types."""
+    return {(op, t): inline(function) for op, function in functions.items() for t in types}
 
 
-@inline
-def _smaller(x, y):
-    return x if x < y or x != x else y
-
-
-@inline
-def _equal(x, y):
-    return x == y
-
-
-@inline
-def _less(x, y):
-    return x < y
-
-
-@inline
-def _less_or_equal(x, y):
-    return x <= y
-
-
-@inline
-def _greater(x, y):
-    return x > y
-
-
-@inline
-def _greater_or_equal(x, y):
-    return x >= y
-
-
-@inline
-def _and(x, y):
-    return x & y
-
-
-@inline
-def _or(x, y):
-    return x | y
-
-
-@inline
-def _xor(x, y):
-    return x ^ y
-
-
-@inline
-def _absolute(x):
-    return abs(x)
-
-
-@inline
-def _negative(x):
-    return -x
-
-
-@inline
-def _relu(x):
-    return 0 if x < 0 else x
-
-
-@inline
-def _sign(x):
-    return np.int64(x > 0) - np.int64(x < 0)
-
-
-@inline
-def _square_root(x):
-    return scalars.square_root(x)
-
-
-@inline
-def _reciprocal(x):
-    return 1 / x
-
-
-@inline
-def _not(x):
-    return x ^ 1
-
-
-@inline
-def _invert(x):
-    return ~x
-
-
-@inline
-def _is_nan(x):
-    return x != x
-
-
-COMPARISONS = {
-    "Equal": _equal,
-    "Greater": _greater,
-    "GreaterOrEqual": _greater_or_equal,
-    "Less": _less,
-    "LessOrEqual": _less_or_equal,
-}
 NUMBERS = ("float64", *INTEGERS)
 # The processor divides integers one by one: vector code for these is only longer.
 SERIAL = {"Div", "FMod", "Mod"}
-BOOLEAN_RESULT = {*COMPARISONS, "IsNaN"}
+
+_COMPARISONS = _each(
+    (*FLOATS, *INTEGERS, "bool"),
+    Equal=lambda x, y: x == y,
+    Greater=lambda x, y: x > y,
+    GreaterOrEqual=lambda x, y: x >= y,
+    Less=lambda x, y: x < y,
+    LessOrEqual=lambda x, y: x <= y,
+)
+BOOLEAN_RESULT = {"IsNaN", *(op for op, _ in _COMPARISONS)}
 
 # By operator and element type of the inputs; the result is of the same type, or bool for BOOLEAN_RESULT.
 UNARY: dict[tuple[str, str], Inline] = {
-    **{("Abs", t): _absolute for t in ("float64", *SIGNED)},
-    **{("Neg", t): _negative for t in ("float64", *SIGNED)},
-    **{("Relu", t): _relu for t in ("float64", *SIGNED)},
-    **{("Sign", t): _sign for t in SIGNED},
-    **{("BitwiseNot", t): _invert for t in INTEGERS},
-    **{("IsNaN", t): _is_nan for t in FLOATS},
-    ("Sqrt", "float64"): _square_root,
-    ("Reciprocal", "float64"): _reciprocal,
-    ("Not", "bool"): _not,
+    **_each(("float64", *SIGNED), Abs=lambda x: abs(x), Neg=lambda x: -x, Relu=lambda x: 0 if x < 0 else x),
+    **_each(("float64",), Sqrt=lambda x: scalars.square_root(x), Reciprocal=lambda x: 1 / x),
+    **_each(SIGNED, Sign=lambda x: np.int64(x > 0) - np.int64(x < 0)),
+    **_each(INTEGERS, BitwiseNot=lambda x: ~x),
+    **_each(FLOATS, IsNaN=lambda x: x != x),
+    **_each(("bool",), Not=lambda x: x ^ 1),
 }
 # Mod is ONNX's with fmod=0, FMod the one with fmod=1.
 BINARY: dict[tuple[str, str], Inline] = {
-    **{("Add", t): _add for t in NUMBERS},
-    **{("Sub", t): _subtract for t in NUMBERS},
-    **{("Mul", t): _multiply for t in NUMBERS},
-    **{("Max", t): _larger for t in NUMBERS},
-    **{("Min", t): _smaller for t in NUMBERS},
-    **{("Div", t): _divide_truncating for t in SIGNED},
-    **{("Mod", t): _remainder for t in SIGNED},
-    **{("FMod", t): _remainder_truncating for t in SIGNED},
-    **{(op, t): function for op, function in COMPARISONS.items() for t in (*FLOATS, *INTEGERS, "bool")},
-    **{(op, "bool"): function for op, function in (("And", _and), ("Or", _or), ("Xor", _xor))},
-    **{("BitwiseAnd", t): _and for t in INTEGERS},
-    **{("BitwiseOr", t): _or for t in INTEGERS},
-    **{("BitwiseXor", t): _xor for t in INTEGERS},
-    ("Div", "float64"): _divide,
+    **_each(NUMBERS, Add=lambda x, y: x + y, Sub=lambda x, y: x - y, Mul=lambda x, y: x * y),
+    **_each(NUMBERS, Max=lambda x, y: x if x > y or x != x else y, Min=lambda x, y: x if x < y or x != x else y),
+    **_each(SIGNED, Div=_divide_truncating, Mod=_remainder, FMod=_remainder_truncating),
+    **_each(INTEGERS, BitwiseAnd=lambda x, y: x & y, BitwiseOr=lambda x, y: x | y, BitwiseXor=lambda x, y: x ^ y),
+    **_each(("bool",), And=lambda x, y: x & y, Or=lambda x, y: x | y, Xor=lambda x, y: x ^ y),
+    **_each(("float64",), Div=lambda x, y: x / y),
+    **_COMPARISONS,
 }

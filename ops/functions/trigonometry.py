@@ -1,13 +1,13 @@
 """Trigonometric and hyperbolic functions and their inverses on float32 vectors.
 
-They take two parameters that they ignore, as `activations` asks. Errors are stated as in `vector_math`. Angles of any
-size are reduced exactly enough. The polynomials are those of Cephes (S. Moshier), for float32.
+Errors are stated as in `vector_math`. Angles of any size are reduced exactly enough. The polynomials are those of
+Cephes (S. Moshier), for float32.
 """
 
 from __future__ import annotations
 
 from cpuruntime.compiler.kernel import inline, lazy
-from cpuruntime.ops.functions.vector_math import ROUNDER, ROUNDER_BITS, copy_sign, exp, expm1, log
+from cpuruntime.ops.functions.vector_math import LN2, ROUNDER, ROUNDER_BITS, copy_sign, exp, expm1, log
 
 simd = lazy("cpuruntime.compiler.simd")
 large_angles = lazy("cpuruntime.ops.functions.large_angles")
@@ -17,7 +17,6 @@ HALF_PI, QUARTER_PI = 1.57079632679489662, 0.785398163397448310
 # pi / 2 in four parts; the first three have 11 bits, so that their products with 13 bits are exact.
 PART1, PART2, PART3, PART4 = 1.5703125, 4.837512969970703e-4, 7.549533620476723e-8, 2.563344151594519e-12
 FEW = 12000.0  # angles up to here are less than 2^13 quarter turns
-LN2 = 0.693147180559945309
 
 
 @inline
@@ -67,7 +66,7 @@ def _flipped(value, turns):
 
 
 @inline
-def sine(x, alpha, beta):
+def sine(x):
     """sin(x), to 1.6 ulp."""
     turns, r = _turned(x)
     square = r * r
@@ -76,7 +75,7 @@ def sine(x, alpha, beta):
 
 
 @inline
-def cosine(x, alpha, beta):
+def cosine(x):
     """cos(x), to 1.6 ulp."""
     turns, r = _turned(x)
     square = r * r
@@ -85,7 +84,7 @@ def cosine(x, alpha, beta):
 
 
 @inline
-def tangent(x, alpha, beta):
+def tangent(x):
     """tan(x), to 4 ulp."""
     turns, r = _turned(x)
     square = r * r
@@ -95,7 +94,7 @@ def tangent(x, alpha, beta):
 
 
 @inline
-def arctangent(x, alpha, beta):
+def arctangent(x):
     """arctan(x), to 3 ulp."""
     size = simd.absolute(x)
     large, middle = size > 2.414213562373095, size > 0.4142135623730950
@@ -121,7 +120,7 @@ def _small_arcsine(x, square):
 
 
 @inline
-def arcsine(x, alpha, beta):
+def arcsine(x):
     """arcsin(x), to 3 ulp; NaN beyond 1."""
     size = simd.absolute(x)
     far = size > 0.5
@@ -132,7 +131,7 @@ def arcsine(x, alpha, beta):
 
 
 @inline
-def arccosine(x, alpha, beta):
+def arccosine(x):
     """arccos(x), to 3 ulp; NaN beyond 1."""
     size = simd.absolute(x)
     far = size > 0.5
@@ -144,7 +143,7 @@ def arccosine(x, alpha, beta):
 
 
 @inline
-def hyperbolic_sine(x, alpha, beta):
+def hyperbolic_sine(x):
     """sinh(x), to 3 ulp."""
     size = simd.absolute(x)
     e = expm1(simd.minimum(simd.broadcast(80.0), size))
@@ -154,7 +153,7 @@ def hyperbolic_sine(x, alpha, beta):
 
 
 @inline
-def hyperbolic_cosine(x, alpha, beta):
+def hyperbolic_cosine(x):
     """cosh(x), to 3 ulp."""
     size = simd.absolute(x)
     half = exp(size * 0.5)
@@ -172,7 +171,7 @@ def _log1p(x):
 
 
 @inline
-def inverse_hyperbolic_sine(x, alpha, beta):
+def inverse_hyperbolic_sine(x):
     """arsinh(x), to 4 ulp."""
     size = simd.absolute(x)
     square = size * size
@@ -181,7 +180,7 @@ def inverse_hyperbolic_sine(x, alpha, beta):
 
 
 @inline
-def inverse_hyperbolic_cosine(x, alpha, beta):
+def inverse_hyperbolic_cosine(x):
     """arcosh(x), to 4 ulp; NaN below 1."""
     t = x - 1.0
     near = _log1p(t + simd.sqrt(t * 2.0 + t * t))
@@ -189,7 +188,7 @@ def inverse_hyperbolic_cosine(x, alpha, beta):
 
 
 @inline
-def inverse_hyperbolic_tangent(x, alpha, beta):
+def inverse_hyperbolic_tangent(x):
     """artanh(x), to 4 ulp; NaN beyond 1."""
     size = simd.absolute(x)
     result = copy_sign(_log1p(size * 2.0 / (1.0 - size)) * 0.5, x)

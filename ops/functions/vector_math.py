@@ -53,39 +53,41 @@ def _exp_remainder(r):
 
 
 @inline
-def exp(x):
-    """e^x, to 1.1 ulp."""
-    x = simd.minimum(simd.broadcast(89.0), simd.maximum(simd.broadcast(-104.0), x))
+def _exp_parts(x):
+    """(n, exp(r) - 1) with x = n ln(2) + r, n in int32 lanes and |r| <= ln(2) / 2."""
     shifted = x * LOG2E + ROUNDER
     n = shifted - ROUNDER
-    result = _exp_remainder((x - n * LN2_HIGH) - n * LN2_LOW) + 1.0
-    # Two factors, since 2^n itself may be too large or too small for a float32.
-    exponent = simd.as_words(shifted) - ROUNDER_BITS
+    return simd.as_words(shifted) - ROUNDER_BITS, _exp_remainder((x - n * LN2_HIGH) - n * LN2_LOW)
+
+
+@inline
+def _scaled(x, exponent):
+    """x * 2^exponent by two factors, since 2^exponent itself may be too large or too small for a float32."""
     half = exponent >> 1
-    return result * power_of_two(half) * power_of_two(exponent - half)
+    return x * power_of_two(half) * power_of_two(exponent - half)
+
+
+@inline
+def exp(x):
+    """e^x, to 1.1 ulp."""
+    exponent, p = _exp_parts(simd.minimum(simd.broadcast(89.0), simd.maximum(simd.broadcast(-104.0), x)))
+    return _scaled(p + 1.0, exponent)
 
 
 @inline
 def exp_or_zero(x):
     """e^x for x up to 88, to 1.1 ulp; 0 instead of denormals, which processors are slow to produce."""
-    limited = simd.maximum(simd.broadcast(LOG_SMALLEST_NORMAL), x)
-    shifted = limited * LOG2E + ROUNDER
-    n = shifted - ROUNDER
-    result = _exp_remainder((limited - n * LN2_HIGH) - n * LN2_LOW) + 1.0
-    result = result * power_of_two(simd.as_words(shifted) - ROUNDER_BITS)
-    return simd.select(x < LOG_SMALLEST_NORMAL, simd.broadcast(0.0), result)
+    exponent, p = _exp_parts(simd.maximum(simd.broadcast(LOG_SMALLEST_NORMAL), x))
+    return simd.select(x < LOG_SMALLEST_NORMAL, simd.broadcast(0.0), (p + 1.0) * power_of_two(exponent))
 
 
 @inline
 def expm1(x):
     """e^x - 1, to 2 ulp."""
-    limited = simd.minimum(simd.broadcast(89.0), simd.maximum(simd.broadcast(-80.0), x))
-    shifted = limited * LOG2E + ROUNDER
-    n = shifted - ROUNDER
-    p = _exp_remainder((limited - n * LN2_HIGH) - n * LN2_LOW)
-    half = power_of_two(simd.as_words(shifted) - (ROUNDER_BITS + 1))
+    exponent, p = _exp_parts(simd.minimum(simd.broadcast(89.0), simd.maximum(simd.broadcast(-80.0), x)))
+    half = power_of_two(exponent - 1)
     result = (p * half + (half - 0.5)) * 2.0
-    return simd.select(n == 0.0, p, result)
+    return simd.select(exponent == 0, p, result)
 
 
 @inline
@@ -175,11 +177,8 @@ def normal_tail(t):
     q = q * limited - 3.182965815067291e-01
     q = q * limited - 7.978857159614563e-01
     q = q * limited - 6.931471824645996e-01
-    shifted = q * LOG2E + ROUNDER
-    n = shifted - ROUNDER
-    tail = _exp_remainder((q - n * LN2_HIGH) - n * LN2_LOW) + 1.0
-    tail = tail * power_of_two(simd.as_words(shifted) - ROUNDER_BITS)
-    return simd.select(t < 5.75, tail, simd.broadcast(0.0))
+    exponent, p = _exp_parts(q)
+    return simd.select(t < 5.75, (p + 1.0) * power_of_two(exponent), simd.broadcast(0.0))
 
 
 @inline
@@ -201,25 +200,10 @@ def _ceil_portable(x):
     return simd.select(rounded < x, rounded + 1.0, rounded)
 
 
-@inline
-def _round_even_native(x):
-    return simd.rint(x)
-
-
-@inline
-def _floor_native(x):
-    return simd.floor(x)
-
-
-@inline
-def _ceil_native(x):
-    return simd.ceil(x)
-
-
 # Nearest integer, ties to even; largest integer not above; smallest not below. SSE2 has no instruction for them.
-round_even: Inline = _round_even_native if HAS_ROUNDING else _round_even_portable
-round_down: Inline = _floor_native if HAS_ROUNDING else _floor_portable
-round_up: Inline = _ceil_native if HAS_ROUNDING else _ceil_portable
+round_even: Inline = inline(lambda x: simd.rint(x)) if HAS_ROUNDING else _round_even_portable
+round_down: Inline = inline(lambda x: simd.floor(x)) if HAS_ROUNDING else _floor_portable
+round_up: Inline = inline(lambda x: simd.ceil(x)) if HAS_ROUNDING else _ceil_portable
 
 
 @inline
@@ -278,9 +262,7 @@ def _magnitude_to_power(x, y):
     low = simd.select(finite & (limited == main), main_low + y * low, zero)
     n = (limited + ROUNDER) - ROUNDER
     result = _exp_remainder(((limited - n) + low) * LN2) + 1.0
-    exponent = simd.as_words(n + ROUNDER) - ROUNDER_BITS
-    half = exponent >> 1
-    result = result * power_of_two(half) * power_of_two(exponent - half)
+    result = _scaled(result, simd.as_words(n + ROUNDER) - ROUNDER_BITS)
     return simd.select(x == 1.0, simd.broadcast(1.0), result)
 
 

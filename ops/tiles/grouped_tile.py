@@ -6,34 +6,24 @@ lanes of its first and last column belong to the groups beside it.
 
 from __future__ import annotations
 
+from collections import namedtuple
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from cpuruntime.compiler.simd import FLOATS, I64, LANES, WORDS, call_llvm, pointer, splat
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.compiler.simd import FLOATS, I32, I64, WORDS, call_llvm, pointer, splat
 from cpuruntime.ops.tiles.register_tile import Emitter, Epilogue, loops
 
-VECTOR_BYTES = 4 * LANES
 
-
-class Walk(NamedTuple):
+class Walk(namedtuple("_Walk", "begin end first last height width source_block source_row source_column")):
     """The group's inputs begin .. end, counted from a block's first lane; kernel rows first .. last of `height`.
 
     Strides are those of a block, of kernel rows and of kernel columns in the source (bytes).
     """
-
-    begin: Any
-    end: Any
-    first: Any
-    last: Any
-    height: Any
-    width: Any
-    source_block: Any
-    source_row: Any
-    source_column: Any
 
 
 @cache
@@ -106,12 +96,12 @@ class _Emitter(Emitter):
                 self.write(e, None)
             with otherwise:
                 masks = [self.lanes_between(*bound) for bound in bounds]
-                for r, c, slot in self.each():
+                for (r, c), slot in self.accumulators.items():
                     at = pointer(builder, self.offset(e.target, (c, e.target_column), (r, e.target_step)), FLOATS)
                     if masks[c] is None:
                         builder.store(builder.load(slot), at, align=4)
                     else:
-                        arguments = [builder.load(slot), at, ir.Constant(ir.IntType(32), 4), masks[c]]
+                        arguments = [builder.load(slot), at, ir.Constant(I32, 4), masks[c]]
                         call_llvm(builder, f"llvm.masked.store.v{LANES}f32.p0", ir.VoidType(), arguments)
 
     def lanes_between(self, low: ir.Value | None, high: ir.Value | None) -> ir.Value | None:
@@ -120,7 +110,7 @@ class _Emitter(Emitter):
         lanes = ir.Constant(WORDS, list(range(LANES)))
         for sign, bound in ((">=", low), ("<", high)):
             if bound is not None:
-                limit = splat(builder, builder.trunc(bound, ir.IntType(32)))
+                limit = splat(builder, builder.trunc(bound, I32))
                 masks.append(builder.icmp_signed(sign, lanes, limit))
         if len(masks) == 2:
             return builder.and_(*masks)

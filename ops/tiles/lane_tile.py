@@ -7,27 +7,21 @@ in the order of kernel rows, inputs of the group and kernel columns, whatever th
 
 from __future__ import annotations
 
+from collections import namedtuple
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from cpuruntime.compiler.simd import F32, FLOATS, LANES, WORDS, call_llvm, pointer
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.compiler.simd import F32, FLOATS, WORDS, call_llvm
 from cpuruntime.ops.tiles.register_tile import Emitter, Epilogue, loops
 
-VECTOR_BYTES = 4 * LANES
 
-
-class Window(NamedTuple):
+class Window(namedtuple("_Window", "height runs source_row source_run weight_row")):
     """Kernel rows, runs of kernel columns in each; strides of both in the source and of rows of weights (bytes)."""
-
-    height: Any
-    runs: Any
-    source_row: Any
-    source_run: Any
-    weight_row: Any
 
 
 @cache
@@ -78,7 +72,7 @@ class _Emitter(Emitter):
                 # Sources are loaded anew for each channel of a group: they would not fit the registers.
                 builder.fence("acq_rel", "singlethread")
             first = channel * self.taps
-            factors = [self.vector(self.offset(weights, ((first + x) * VECTOR_BYTES, 1))) for x in range(self.taps)]
+            factors = [self.load(weights, ((first + x) * VECTOR_BYTES, 1)) for x in range(self.taps)]
             for position in range((self.rows - 1) * stride + self.taps):
                 value = self.spread(self.offset(source, (position, pixel)), channel)
                 for x, factor in enumerate(factors):
@@ -88,13 +82,10 @@ class _Emitter(Emitter):
                         operands = [value, factor, builder.load(slot)]
                         builder.store(call_llvm(builder, f"llvm.fmuladd.v{LANES}f32", FLOATS, operands), slot)
 
-    def vector(self, address: ir.Value) -> ir.Value:
-        return self.builder.load(pointer(self.builder, address, FLOATS), align=4)
-
     def spread(self, address: ir.Value, channel: int) -> ir.Value:
         """The groups' inputs number `channel`, each in the lanes of its group's outputs."""
         part = ir.VectorType(F32, LANES * self.inputs // self.outputs)
-        value = self.builder.load(pointer(self.builder, address, part), align=4)
+        value = self.load(address, kind=part)
         if self.outputs == 1:
             return value
         lanes = [lane // self.outputs * self.inputs + channel for lane in range(LANES)]

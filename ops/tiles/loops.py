@@ -20,9 +20,8 @@ CHUNK = 4096
 
 # Dimension 5 is the innermost. `first`, `second`, `third` are the inputs in order; a kernel ignores those it has not.
 NEST = record(
-    **{f"size{d}": "i8" for d in range(DIMENSIONS)},
-    **{name: "i8" for o in OPERANDS for name in (o, *(f"{o}{d}" for d in range(DIMENSIONS)))},
-    alpha="f4", beta="f4", clamp="i8", low="f4", high="f4",
+    *(f"{name}{d}" for name in ("size", *OPERANDS) for d in range(DIMENSIONS)), *OPERANDS, "clamp",
+    alpha="f4", beta="f4", low="f4", high="f4",
 )  # fmt: skip
 
 
@@ -131,7 +130,7 @@ def place(a, group, y, begin, base, stride0, stride1, stride2, stride3, stride4,
 
 
 @inline
-def _places(a, group, y, begin):
+def _addresses(a, group, y, begin):
     target = place(a, group, y, begin, a.target, a.target0, a.target1, a.target2, a.target3, a.target4, a.target5)
     first = place(a, group, y, begin, a.first, a.first0, a.first1, a.first2, a.first3, a.first4, a.first5)
     second = place(a, group, y, begin, a.second, a.second0, a.second1, a.second2, a.second3, a.second4, a.second5)
@@ -150,7 +149,7 @@ def nest_kernel(name: str, span: Inline) -> Kernel:
         item, end = share(a, thread, threads)
         while item < end:
             rows, count, group, y, begin, item = piece(a, item, end)
-            target, first, second, third = _places(a, group, y, begin)
+            target, first, second, third = _addresses(a, group, y, begin)
             for _ in range(rows):
                 span(a, target, first, second, third, count)
                 target += a.target4

@@ -10,56 +10,36 @@ An accumulator spilled to the stack costs a quarter of the speed; `tile_shapes` 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import namedtuple
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from cpuruntime.compiler.isa import LINE
-from cpuruntime.compiler.simd import F32, FLOATS, I64, LANES, call_llvm, f32s, first_lanes, pointer, splat
+from cpuruntime.compiler.isa import LINE, VECTOR_BYTES
+from cpuruntime.compiler.simd import F32, FLOATS, I32, I64, LANES, call_llvm, f32s, first_lanes, pointer, splat
 
-VECTOR_BYTES = 4 * LANES
+_LOOPS = "blocks height width steps source_block source_row source_column weight_block weight_row ahead ahead_step"
+_OUTPUTS = "target target_column target_step residual residual_column residual_step bias limits tail"
 
 
-class Walk(NamedTuple):
+class Walk(namedtuple("_Walk", _LOOPS)):
     """The reduction: loop counts, the strides of each loop in the source, and in the weights (bytes).
 
     `ahead` is the address of what will be multiplied later: each loop body asks for a few lines from there on, then
     moves it by `ahead_step` (0 to stay where it is).
     """
 
-    blocks: Any
-    height: Any
-    width: Any
-    steps: Any
-    source_block: Any
-    source_row: Any
-    source_column: Any
-    weight_block: Any
-    weight_row: Any
-    ahead: Any
-    ahead_step: Any
 
-
-class Epilogue(NamedTuple):
-    """What happens before the store, and where the result goes: residual and limits are addresses or 0.
+class Epilogue(namedtuple("_Epilogue", _OUTPUTS)):
+    """What is done before the store, and where the result goes: residual and limits are addresses or 0.
 
     Limits point at two float32, low and high: they are read for every tile so that they take no register meanwhile.
     """
-
-    target: Any
-    target_column: Any
-    target_step: Any
-    residual: Any
-    residual_column: Any
-    residual_step: Any
-    bias: Any
-    limits: Any
-    tail: Any
 
 
 class Emitter:
@@ -77,9 +57,13 @@ class Emitter:
             base = self.builder.add(base, self.builder.mul(a, b))
         return base
 
+    def load(self, base: ir.Value, *terms: tuple[Any, Any], kind: ir.Type = FLOATS) -> ir.Value:
+        """What lies at `offset(base, *terms)`."""
+        return self.builder.load(pointer(self.builder, self.offset(base, *terms), kind), align=4)
+
     def start(self, bias: ir.Value) -> None:
         for c in range(self.columns):
-            first = self.builder.load(pointer(self.builder, self.offset(bias, (c, VECTOR_BYTES)), FLOATS), align=4)
+            first = self.load(bias, (c, VECTOR_BYTES))
             for r in range(self.rows):
                 self.accumulators[r, c] = cgutils.alloca_once_value(self.builder, first)
 
@@ -87,11 +71,9 @@ class Emitter:
         """Adds the products of `channels` successive channels; `rows` are the addresses of the rows' first channel."""
         builder = self.builder
         for k in range(channels):
-            at = [self.offset(weights, ((k * self.columns + c) * VECTOR_BYTES, 1)) for c in range(self.columns)]
-            b = [builder.load(pointer(builder, p, FLOATS), align=4) for p in at]
+            b = [self.load(weights, ((k * self.columns + c) * VECTOR_BYTES, 1)) for c in range(self.columns)]
             for r, row in enumerate(rows):
-                scalar = builder.load(pointer(builder, self.offset(row, (4 * k, 1)), F32), align=4)
-                a = splat(builder, scalar)
+                a = splat(builder, self.load(row, (4 * k, 1), kind=F32))
                 for c in range(self.columns):
                     slot = self.accumulators[r, c]
                     total = call_llvm(builder, f"llvm.fmuladd.v{LANES}f32", FLOATS, [a, b[c], builder.load(slot)])
@@ -125,51 +107,50 @@ class Emitter:
         """Asks for `lines` cache lines to come to the second-level cache."""
         if self.lines == 0:
             return
-        builder, i32 = self.builder, ir.IntType(32)
+        builder = self.builder
         ahead = builder.load(ahead_at)
         for line in range(self.lines):
             at = pointer(builder, self.offset(ahead, (line, LINE)), ir.IntType(8))
-            arguments = [at, ir.Constant(i32, 0), ir.Constant(i32, 2), ir.Constant(i32, 1)]
-            call_llvm(builder, "llvm.prefetch.p0", ir.VoidType(), arguments)
+            how = (ir.Constant(I32, number) for number in (0, 2, 1))
+            call_llvm(builder, "llvm.prefetch.p0", ir.VoidType(), [at, *how])
         builder.store(builder.add(ahead, ahead_step), ahead_at)
-
-    def each(self) -> Iterator[tuple[int, int, ir.Value]]:
-        for (r, c), slot in self.accumulators.items():
-            yield r, c, slot
 
     def add_residual(self, e: Epilogue, last: ir.Value | None) -> None:
         builder = self.builder
         with builder.if_then(builder.icmp_signed("!=", e.residual, ir.Constant(I64, 0))):
-            for r, c, slot in self.each():
+            for (r, c), slot in self.accumulators.items():
                 at = pointer(builder, self.offset(e.residual, (c, e.residual_column), (r, e.residual_step)), FLOATS)
                 if last is not None and c == self.columns - 1:
-                    arguments = [at, ir.Constant(ir.IntType(32), 4), last, ir.Constant(FLOATS, [0.0] * LANES)]
+                    arguments = [at, ir.Constant(I32, 4), last, ir.Constant(FLOATS, [0.0] * LANES)]
                     value = call_llvm(builder, f"llvm.masked.load.v{LANES}f32.p0", FLOATS, arguments)
                 else:
                     value = builder.load(at, align=4)
                 builder.store(builder.fadd(builder.load(slot), value), slot)
 
     def clamp(self, e: Epilogue) -> None:
-        """max then min in the order that keeps a NaN of the accumulator."""
-        builder = self.builder
-        with builder.if_then(builder.icmp_signed("!=", e.limits, ir.Constant(I64, 0))):
-            at = (pointer(builder, self.offset(e.limits, (4, i)), F32) for i in range(2))
-            low, high = (splat(builder, builder.load(p, align=4)) for p in at)
-            for _, _, slot in self.each():
-                value = builder.load(slot)
-                value = builder.select(builder.fcmp_ordered(">", low, value), low, value)
-                builder.store(builder.select(builder.fcmp_ordered("<", high, value), high, value), slot)
+        with self.builder.if_then(self.builder.icmp_signed("!=", e.limits, ir.Constant(I64, 0))):
+            clamp(self.builder, e.limits, self.accumulators.values())
 
     def write(self, e: Epilogue, last: ir.Value | None) -> None:
         builder = self.builder
-        for r, c, slot in self.each():
+        for (r, c), slot in self.accumulators.items():
             at = pointer(builder, self.offset(e.target, (c, e.target_column), (r, e.target_step)), FLOATS)
             value = builder.load(slot)
             if last is not None and c == self.columns - 1:
-                arguments = [value, at, ir.Constant(ir.IntType(32), 4), last]
+                arguments = [value, at, ir.Constant(I32, 4), last]
                 call_llvm(builder, f"llvm.masked.store.v{LANES}f32.p0", ir.VoidType(), arguments)
             else:
                 builder.store(value, at, align=4)
+
+
+def clamp(builder: ir.IRBuilder, limits: ir.Value, slots: Iterable[ir.Value]) -> None:
+    """Limits vectors to the two floats at `limits`: max then min in the order that keeps a NaN."""
+    at = (pointer(builder, builder.add(limits, ir.Constant(I64, 4 * i)), F32) for i in range(2))
+    low, high = (splat(builder, builder.load(p, align=4)) for p in at)
+    for slot in slots:
+        value = builder.load(slot)
+        value = builder.select(builder.fcmp_ordered(">", low, value), low, value)
+        builder.store(builder.select(builder.fcmp_ordered("<", high, value), high, value), slot)
 
 
 @contextmanager

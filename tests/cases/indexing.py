@@ -1,4 +1,4 @@
-"""Gathering and scattering by indices, running sums, triangles and one-hot vectors."""
+"""Gathering and scattering by indices, cumulative sums, triangles and one-hot vectors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INDEX_TYPES = (np.int32, np.int64)
 REDUCTIONS = ("none", "add", "mul", "max", "min")
 
 
-def places(shape: tuple[int, ...], extent: int, dtype: Any = np.int64) -> Tensor:
+def indices(shape: tuple[int, ...], extent: int, dtype: Any = np.int64) -> Tensor:
     """Valid indices, half of them negative."""
     return Tensor(shape, dtype, low=-extent, high=extent)
 
@@ -43,7 +43,7 @@ CASES = [
         Case(
             f"Gather {np.dtype(data).name} by {np.dtype(dtype).name} in axis {axis}",
             "Gather",
-            (Tensor((5, 7, 11), data), places((2, 3), (5, 7, 11)[axis], dtype)),
+            (Tensor((5, 7, 11), data), indices((2, 3), (5, 7, 11)[axis], dtype)),
             dict(axis=axis),
         )
         for data, dtype, axis in product((np.float32, np.int64, np.bool_), INDEX_TYPES, (0, 1, 2))
@@ -52,14 +52,15 @@ CASES = [
         Case(
             f"GatherElements by {np.dtype(dtype).name} in axis {axis}",
             "GatherElements",
-            (Tensor((5, 6, 7)), places((4, 3, 2), (5, 6, 7)[axis], dtype)),
+            (Tensor((5, 6, 7)), indices((4, 3, 2), (5, 6, 7)[axis], dtype)),
             dict(axis=axis),
         )
         for dtype, axis in product(INDEX_TYPES, (0, 1, -1))
     ),
     *(
         Case(
-            f"GatherElements {np.dtype(t).name}", "GatherElements", (Tensor((3, 5), t), places((3, 9), 5)), dict(axis=1)
+            f"GatherElements {np.dtype(t).name}", "GatherElements",
+            (Tensor((3, 5), t), indices((3, 9), 5)), dict(axis=1),
         )
         for t in (np.int64, np.float64, np.bool_, np.float16)
     ),
@@ -77,7 +78,7 @@ CASES = [
         Case(
             f"ScatterElements {np.dtype(dtype).name} {reduction}",
             "ScatterElements",
-            (Tensor((4, 6, 3), dtype), places((3, 6, 2), 6), Tensor((3, 6, 2), dtype)),
+            (Tensor((4, 6, 3), dtype), indices((3, 6, 2), 6), Tensor((3, 6, 2), dtype)),
             dict(axis=1, reduction=reduction),
             opset=18,
         )
@@ -128,7 +129,7 @@ CASES = [
         Case(
             f"OneHot of {np.dtype(dtype).name} in axis {axis}",
             "OneHot",
-            (places((4, 3), 8, dtype), constant(6, dtype), constant([-1, 3], values)),
+            (indices((4, 3), 8, dtype), constant(6, dtype), constant([-1, 3], values)),
             dict(axis=axis),
         )
         for axis in (0, 1, -1)

@@ -1,4 +1,4 @@
-"""Reductions and the places of extremes: each operator, axes, types and lengths around vectors."""
+"""Reductions and argmax: each operator, axes, types and lengths around vectors."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ def test_the_source_is_left_for_people_and_never_read_back(tmp_path: Path, monke
     kernel = fused_kernel(GATE, "")
     (source,) = tmp_path.glob("*.py")
     assert source == Path(kernel.function.__code__.co_filename)
-    assert "t1 = logistic(t0, zero, zero)" in source.read_text()
+    assert "t1 = Sigmoid(t0, zero, zero)" in source.read_text()
     assert stat.S_IMODE(source.stat().st_mode) == 0o600
     source.write_text("raise SystemExit('was executed')")
     fused_kernel.cache_clear()

@@ -111,9 +111,9 @@ def test_empty(shape: tuple[int, ...]) -> None:
 
 def gather(data: np.ndarray, indices: np.ndarray, axis: int, fault: int = 0) -> np.ndarray:
     shape = (*data.shape[:axis], *indices.shape, *data.shape[axis + 1 :])
-    source, places, target = holding(data, offset=data.itemsize), holding(indices), guarded(shape, data.dtype)
+    source, given, target = holding(data, offset=data.itemsize), holding(indices), guarded(shape, data.dtype)
     run(
-        movement.gather, target, source=source.address, target=target.address, indices=places.address,
+        movement.gather, target, source=source.address, target=target.address, indices=given.address,
         index_bytes=indices.itemsize, fault=fault, outer=int(np.prod(data.shape[:axis])), axis=data.shape[axis],
         count=indices.size, inner_bytes=int(np.prod(data.shape[axis + 1 :])) * data.itemsize,
     )  # fmt: skip

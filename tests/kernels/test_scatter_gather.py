@@ -1,4 +1,4 @@
-"""Gather, scatter, top k, running sums, triangles and sampling in guarded memory, for any number of threads"""
+"""Gather, scatter, top k, cumulative sums, triangles and sampling in guarded memory, for any number of threads"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gathering and scattering by indices, the best elements, running sums: each computes what ONNX Runtime does."""
+"""Gathering and scattering by indices, the best elements, cumulative sums: each computes what ONNX Runtime does."""
 
 from __future__ import annotations
 

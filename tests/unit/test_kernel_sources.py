@@ -19,7 +19,7 @@ from cpuruntime.ops import argmax, convolution, elementwise, fused, winograd
 from cpuruntime.streams.native import signals
 assert pathlib.Path(cpuruntime.__file__).parents[1] == pathlib.Path.cwd()
 kernels = {{
-    "argmax": argmax.arg_extreme(True, False),
+    "argmax": argmax.argmax_kernel(True, False),
     "convolution": convolution.convolution(4, 2, 16, 64),
     "winograd": winograd.winograd,
     "Exp": elementwise.unary_kernel("Exp"),

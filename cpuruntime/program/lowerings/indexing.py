@@ -1,4 +1,4 @@
-"""Elements and slices by tensors of indices, the best elements along an axis, running sums, triangles."""
+"""Elements and slices by tensors of indices, the best elements along an axis, cumulative sums, triangles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cpuruntime.compiler.typed import FLOATS, INTEGERS
 from cpuruntime.errors import ModelError
 from cpuruntime.graph import Node, Value
 from cpuruntime.ops import indexing, topk
-from cpuruntime.ops.cumsum import running_sum, triangle
+from cpuruntime.ops.cumsum import cumulative_sum, triangle
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.lowering import along, axis_of, dtype_name, is_movable, lowering
 from cpuruntime.program.plan.storage import Address, Plain
@@ -178,10 +178,10 @@ def _check_top_k(node: Node) -> str | None:
 
 @lowering("TopK", check=_check_top_k)
 def lower_top_k(emitter: Emitter, node: Node) -> None:
-    """The best elements along an axis and their places; always sorted."""
+    """The best elements along an axis and their indices; always sorted."""
     source = emitter.plain(node.require(0))
     axis = axis_of(node, -1, len(source.shape))
-    values, places = (
+    values, indices = (
         emitter.new_plain(value) if value.name else _unnamed(emitter, node, axis, itemsize)
         for value, itemsize in zip([*node.outputs, Value("")][:2], (source.dtype.itemsize, 8))
     )
@@ -191,7 +191,7 @@ def lower_top_k(emitter: Emitter, node: Node) -> None:
     if count and source.size:
         emitter.emit(
             topk.top_k(bool(node.attributes.get("largest", 1)), source.dtype.name), "plain", source=source.address,
-            values=values.address, places=places.address, element=source.dtype.itemsize, count=count,
+            values=values.address, indices=indices.address, element=source.dtype.itemsize, count=count,
             **along(source.shape, axis),
         )  # fmt: skip
 
@@ -208,22 +208,22 @@ def _unnamed(emitter: Emitter, node: Node, axis: int, itemsize: int) -> Plain:
     return Plain(Address(emitter.scratch(prod(shape) * itemsize)), tuple(shape), np.dtype(np.int8))
 
 
-def _check_running_sum(node: Node) -> str | None:
+def _check_cumulative_sum(node: Node) -> str | None:
     if dtype_name(node.require(0)) not in SUMMED:
         return f"CumSum has no kernel for {node.require(0).element_type.get_type_name()}"
     return "CumSum has a kernel for a constant axis only" if node.require(1).constant is None else None
 
 
-@lowering("CumSum", check=_check_running_sum)
-def lower_running_sum(emitter: Emitter, node: Node) -> None:
-    """Sums of all elements up to each."""
+@lowering("CumSum", check=_check_cumulative_sum)
+def lower_cumulative_sum(emitter: Emitter, node: Node) -> None:
+    """Cumulative sums along a constant axis."""
     source, target = emitter.plain(node.require(0)), emitter.new_plain(node.outputs[0])
     axis, rank = int(node.require(1).data.reshape(-1)[0]), len(source.shape)
     if not -rank <= axis < rank:
         raise ModelError(f"{node.where}: axis {axis} of a tensor of {rank} dimensions.")
     axis %= rank
     emitter.emit(
-        running_sum(source.dtype.name), "plain", source=source.address, target=target.address,
+        cumulative_sum(source.dtype.name), "plain", source=source.address, target=target.address,
         exclusive=node.attributes.get("exclusive", 0), reverse=node.attributes.get("reverse", 0),
         **along(source.shape, axis),
     )  # fmt: skip

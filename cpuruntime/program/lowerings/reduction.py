@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cpuruntime.graph import Node, Type
-from cpuruntime.ops.argmax import arg_extreme
+from cpuruntime.ops.argmax import argmax_kernel
 from cpuruntime.ops.reduce import REDUCTIONS, reduce_kernel, reduction
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.lowering import along, axis_of, dtype_name, lowering
@@ -60,9 +60,9 @@ def _check_extreme(node: Node) -> str | None:
 
 
 @lowering("ArgMax", "ArgMin", check=_check_extreme)
-def lower_extreme(emitter: Emitter, node: Node) -> None:
+def lower_argmax(emitter: Emitter, node: Node) -> None:
     """The index along an axis."""
     source, target = emitter.plain(node.require(0)), emitter.new_plain(node.outputs[0])
-    kernel = arg_extreme(node.op_type == "ArgMax", bool(node.attributes.get("select_last_index", 0)))
+    kernel = argmax_kernel(node.op_type == "ArgMax", bool(node.attributes.get("select_last_index", 0)))
     sizes = along(source.shape, axis_of(node, 0, len(source.shape)))
     emitter.emit(kernel, "plain", source=source.address, target=target.address, **sizes)
