@@ -62,8 +62,8 @@ class _State:
         self.give_back(index)
         del self, request, error  # the traceback of a callback's error refers to this frame
 
-    def place_of(self, error: BaseException | None) -> deque[BaseException]:
-        """Where an error is kept, if it is: of refusals, of which there may be any number, the first."""
+    def place_of(self, error: BaseException) -> deque[BaseException]:
+        """Where an error is stored; only the first of the refusals is."""
         if not isinstance(error, _REFUSALS):
             return self.errors
         return deque(maxlen=0) if self.refusals else self.refusals
@@ -87,10 +87,9 @@ class _State:
     def collect(self, requests: Sequence[InferRequest]) -> None:
         """Take note of such inferences that are over."""
         for index, run in list(self.in_flight.items()):
-            if not run.is_over and requests[index].is_busy():
-                continue
-            place = self.place_of(run.error)
-            collect(self.in_flight, self.idle, index, run, place)
+            if run.is_over or not requests[index].is_busy():
+                errors = self.errors if run.error is None else self.place_of(run.error)
+                collect(self.in_flight, self.idle, index, run, errors)
 
     def wait_idle(self, requests: Sequence[InferRequest], deadline: int = 0) -> int | None:
         """Wait until a request is idle, raise a stored error, and return the next one's index; None if it was taken.

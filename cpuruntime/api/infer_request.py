@@ -155,14 +155,16 @@ class InferRequest:
                 bindings.prepare()
             if hook is None and self._callback is not None:
                 hook = self._callback.after
-            if hook is not None or self._shared.ports.dynamic_outputs:
-                run.hook, run.notified = hook, True
             run.started = perf_counter_ns()
-            self._device.start(terms)
-            run.polled = not run.notified  # not earlier, since the device would say that the inference before is over
-            self._run = run
-            if run.notified:
-                self._device.notify(partial(self._finish, run))
+            if hook is None and not self._shared.ports.dynamic_outputs:
+                self._device.start(terms)
+                run.polled = True  # not earlier, since the device would say that the inference before is over
+                self._run = run
+            else:
+                run.hook = hook
+                run.notified = True
+                self._run = run
+                self._device.start(terms, partial(self._finish, run))
         except BaseException:
             self._withdraw(run, previous)
             raise

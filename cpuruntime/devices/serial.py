@@ -248,11 +248,13 @@ class SerialRequest(BoundArrays, DeviceRequest):
         if inference.error is not None:
             raise inference.error
 
-    def start(self, terms: Terms = TERMS) -> None:
+    def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> None:
         self._inference = _NONE
         self.model.check_open()
         forks.check(self.model.generation)  # a forked child has no threads
         inference = self._inference = _Inference(self, terms)
+        if function is not None:
+            inference.notify(function)
         inference.watch_deadline()
         self.model.queue.put(inference)
         if self.model.closed and inference.claim.acquire(blocking=False):

@@ -31,8 +31,8 @@ class Executor(ABC):
     """Why threads that were to be pinned are not; empty when all is as wanted."""
 
     @abstractmethod
-    def submit(self, task: Task) -> None:
-        """Has the task executed, in the order that Task says.
+    def submit(self, task: Task, function: Callable[[], None] | None = None) -> None:
+        """Has the task executed, in the order that Task says, and `function` called after it as by `notify`.
 
         Error when the executor is stopped.
         """

@@ -15,6 +15,7 @@ import numpy as np
 from cpuruntime.host.affinity import allowed_cpus, enter_caller
 from cpuruntime.streams.memory import aligned_bytes, holding_the_gil, notifier
 from cpuruntime.streams.native import callbacks, signals
+from cpuruntime.streams.task import Notification
 
 log = logging.getLogger("cpuruntime")
 
@@ -49,8 +50,7 @@ class CallbackPool:
 
     Attributes:
         address: of the signal to the listener.
-        waiting: pairs of a condition and what to call when it holds, which does not raise; put there before the signal
-            is notified.
+        waiting: what to call at the end of tasks; put there before the signal is notified.
         has_ended: whether no thread looks at `waiting` any more.
     """
 
@@ -58,7 +58,7 @@ class CallbackPool:
         self._words = aligned_bytes(callbacks.WORDS_BYTES)
         self.address: int = self._words.ctypes.data
         self._numbers = self._words.view(np.int32).data
-        self.waiting: deque[tuple[Callable[[], bool], Callable[[], None]]] = deque()
+        self.waiting: deque[Notification] = deque()
         self.threads: list[threading.Thread] = []
         self._ready: deque[Callable[[], None]] = deque()
         self._queue: Queue | None = None
@@ -198,16 +198,18 @@ class CallbackPool:
             signals.wait.entry(self.address, heard, nap)
 
     def _collect(self) -> None:
-        """Takes note of the conditions that hold."""
-        for _ in range(len(self.waiting)):
+        """Takes note of the tasks that are over."""
+        waiting = self.waiting
+        for _ in range(len(waiting)):
             try:
-                condition, function = self.waiting.popleft()
+                notification = waiting.popleft()
             except IndexError:  # another thread was faster
                 return
-            if condition():
+            count, pending, function = notification
+            if count[0] != pending:
                 self._ready.append(function)
             else:
-                self.waiting.append((condition, function))
+                waiting.append(notification)
 
 
 def call_back(function: Callable[[], None]) -> None:

@@ -17,8 +17,9 @@ from cpuruntime.streams.handover import give_back, hand_over
 from cpuruntime.streams.inline import InlineExecutor
 from cpuruntime.streams.job import Job
 from cpuruntime.streams.led_stream import LedStream
+from cpuruntime.streams.native import runner
 from cpuruntime.streams.scheduler import Scheduler, lead
-from cpuruntime.streams.task import Stream, Task
+from cpuruntime.streams.task import Notification, Stream, Task
 from cpuruntime.streams.thread_group import ThreadGroup
 
 log = logging.getLogger("cpuruntime")
@@ -114,10 +115,12 @@ class StreamExecutor(Executor):
             self.unpinned.append(reason)
             log.warning("%s", reason)
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: Task, function: Callable[[], None] | None = None) -> None:
         scheduler = self._scheduler
+        pool = scheduler.pool
         before = task._pending
-        if task.deadline:
+        notifications: tuple[Notification, ...] = ()
+        if (task.deadline or function is not None) and not pool.threads:
             self.start_pool()
         try:
             # No interrupt loses a stream or a task: see streams/handover.py.
@@ -125,12 +128,14 @@ class StreamExecutor(Executor):
                 if scheduler.closed:
                     scheduler.check()
                 task._submitted()
+                if function is not None:
+                    notifications = (task._notify_pool(pool.address, function),)
                 if scheduler.queue or not scheduler.lend(task):
-                    scheduler.enqueue(task)
+                    scheduler.enqueue(task, notifications)
             stream = task._stream
             if stream is not None:
                 task._begin(stream)
-                hand_over(stream, task, scheduler.idle)
+                hand_over(stream, task, scheduler.idle, pool.waiting, notifications)
             if scheduler.queue:
                 scheduler.dispatch()
         except BaseException:
@@ -198,19 +203,21 @@ class StreamExecutor(Executor):
 
     def notify(self, task: Task, function: Callable[[], None]) -> None:
         pool = self._scheduler.pool
-        pool.waiting.append((task._notify_pool(pool.address), function))
-        self.start_pool()
+        pool.waiting.append(task._notify_pool(pool.address, function))
+        if not pool.threads:
+            self.start_pool()
+        # By an atomic operation, so that the leader sees it or this thread sees that the task is over.
+        task._notify(task._address + runner.NOTIFIES, 0, 0)
         if task.is_over:
             pool.notify()
             if pool.has_ended:
                 pool.call_rest()
 
     def start_pool(self) -> None:
-        """Start the threads that call back, once."""
+        """Starts the threads that call back, once."""
         scheduler = self._scheduler
-        if not scheduler.pool.threads:
-            pinned = [cpu for stream in scheduler.streams for cpu in stream.cpus or ()]
-            scheduler.pool.start(scheduler, pinned, sum(stream.threads for stream in scheduler.streams))
+        pinned = [cpu for stream in scheduler.streams for cpu in stream.cpus or ()]
+        scheduler.pool.start(scheduler, pinned, sum(stream.threads for stream in scheduler.streams))
 
     def stop(self, cancel: bool = False, wait: bool = True) -> None:
         self._scheduler.close(cancel)

@@ -2,10 +2,10 @@
 
 A signal handler, such as Ctrl-C's, may raise in the main thread, and may start an inference itself. CPython runs it
 only where a call returns, a function begins or a loop jumps back, never between plain statements: assignments,
-comparisons, `del`, and `+=` on a list. So the functions here call nothing before their end. An interrupt strikes before
-their first statement, when nothing was done, or at the end, when all is done or can be done by a second call; other
-threads may run in between, so each statement leaves a state that they understand. Code that must not be split calls
-one of them; a `finally` calls it again when an interrupt struck before it began.
+comparisons, `del`, and `+=` on a list or deque. So the functions here call nothing before their end. An interrupt
+strikes before their first statement, when nothing was done, or at the end, when all is done or can be done by a second
+call; other threads may run in between, so each statement leaves a state that they understand. Code that must not be
+split calls one of them; a `finally` calls it again when an interrupt struck before it began.
 
 `StreamExecutor.submit` and `run` rest on that: whatever strikes there, the task says who has it: `_stream` the stream
 that was lent to it, `placed` that a stream or the queue has it.
@@ -22,24 +22,26 @@ Entry = tuple[int, float, int, Any]
 """A task in the queue: order, deadline, number, task."""
 
 
-def enqueue(queue: list[Entry], entry: Entry) -> None:
-    """Puts a task in the queue."""
+def enqueue(queue: list[Entry], entry: Entry, waiting: Any, notifications: tuple[Any, ...]) -> None:
+    """Puts a task in the queue, and what to call at its end with what waits."""
+    waiting += notifications
     entry[3].placed = True
     insort(queue, entry)
 
 
-def hand_over(stream: Any, task: Any, idle: list[Any]) -> None:
+def hand_over(stream: Any, task: Any, idle: list[Any], waiting: Any, notifications: tuple[Any, ...]) -> None:
     """Gives the leader a task that was begun on this thread. Its job starts without waiting for the interpreter."""
     job = task._job
-    if job is not None:
-        job.belong_to(task._address if task.whole else 0)
-    # The region begins here.
+    waiting += notifications
     if job is not None and task.whole:
+        job.fields[job.TASK] = task._address
         task._steps = job.steps
         stream.kept = ((task._signals, task.memory), stream.kept[0])
         stream.flight[0] = stream.IN_FLIGHT
         idle += (stream,)
     else:
+        if job is not None:
+            job.fields[job.TASK] = 0
         stream.task = task
     task.placed = True
     stream.lent = None

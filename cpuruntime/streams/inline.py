@@ -29,7 +29,7 @@ class InlineExecutor(Executor):
         weakref.finalize(self, priorities.leave, level).atexit = False
         lifetimes.add(self)
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: Task, function: Callable[[], None] | None = None) -> None:
         self._check()
         error: BaseException | None = None
         task._submitted()
@@ -43,6 +43,8 @@ class InlineExecutor(Executor):
         task.complete(error)
         if error is not None and not isinstance(error, Exception):
             raise error
+        if function is not None:
+            call_back(function)
 
     def run(self, task: Task) -> None:
         self._check()

@@ -85,6 +85,8 @@ class Job:
     time.
     """
 
+    TASK = _TASK
+
     def __init__(self, program: np.ndarray, keep: object = None):
         if program.dtype != np.int64 or program.ndim != 2 or program.shape[1] != 2 or not len(program):
             raise InvalidArgumentError(
@@ -97,7 +99,7 @@ class Job:
         self.shared: int = max(np.flatnonzero(~self.program[:, 1] & runner.ALONE).tolist(), default=-1) + 1
         self._record["shared"] = self.shared
         self.fields: memoryview = self._record.view(np.int64).data
-        """The record, a runner.JOB, as words."""
+        """The record, a runner.JOB, as words. At TASK the address of the task that the next run completes, or 0."""
         self._clock: np.ndarray | None = None
         self.control: Control | None = None
         """What it listens to."""
@@ -136,13 +138,6 @@ class Job:
     def elapsed(self) -> int:
         """Nanoseconds the last run took; 0 before the first."""
         return self.fields[ELAPSED]
-
-    def belong_to(self, task: int) -> None:
-        """Makes the next run one that completes the task whose runner.TASK is at this address.
-
-        With 0 the interpreter goes on with the task.
-        """
-        self.fields[_TASK] = task
 
     def listen_to(self, control: Control | None) -> None:
         """Makes the next run listen to `control` only; not while it runs."""

@@ -19,7 +19,7 @@ from cpuruntime.streams import handover, priorities
 from cpuruntime.streams.callback_pool import CallbackPool
 from cpuruntime.streams.led_stream import LedStream
 from cpuruntime.streams.native import runner
-from cpuruntime.streams.task import Task, not_accepting, notify_all
+from cpuruntime.streams.task import Notification, Task, not_accepting, notify_all
 
 
 class Scheduler:
@@ -69,14 +69,14 @@ class Scheduler:
             self.idle.append(stream)
             self.leading += 1
 
-    def enqueue(self, task: Task) -> None:
+    def enqueue(self, task: Task, notifications: tuple[Notification, ...]) -> None:
         """Puts a task in the queue. The caller has the mutex."""
         deadline = task.deadline
         entry = (-task.priority, deadline or math.inf, next(self._numbers), task)
         if deadline and not 0 < self.alarm <= deadline:
             self.alarm = deadline
             self.pool.notify()
-        handover.enqueue(self.queue, entry)
+        handover.enqueue(self.queue, entry, self.pool.waiting, notifications)
 
     def expire(self) -> int:
         """Ends the tasks in the queue whose deadline has passed; returns the alarm."""

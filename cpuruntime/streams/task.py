@@ -11,7 +11,7 @@ import numpy as np
 
 from cpuruntime.errors import Error
 from cpuruntime.host import forks
-from cpuruntime.streams.job import Control, Job
+from cpuruntime.streams.job import ELAPSED, Control, Job
 from cpuruntime.streams.memory import aligned_bytes, notifier
 from cpuruntime.streams.native import runner, signals
 from cpuruntime.streams.priorities import MEDIUM
@@ -26,6 +26,10 @@ _SPIN, _COMPLETED, _ALSO, _POOL = (
     offset // 8 for offset in (signals.VALUE, runner.TASK_COMPLETED, runner.ALSO, runner.POOL)
 )
 _NOTIFIES = runner.NOTIFIES // 4
+
+
+Notification = tuple[memoryview, int, Callable[[], None]]
+"""A task's count, its value while the submission is not over, and a function to call then, which does not raise."""
 
 
 class Stream:
@@ -160,7 +164,7 @@ class Task(ABC):
 
     def _submitted(self) -> None:
         """Begins a submission."""
-        self.control.clear()
+        self.control.switch[0] = 0
         self._stream = self._job = self._error = self._failure = None
         self.placed = self._begun = False
         self._steps = self.taken = 0
@@ -174,8 +178,9 @@ class Task(ABC):
         try:
             job = self.begin(stream)
             if job is not None:
-                job.listen_to(self.control)
-                self._words[_SPIN] = _QUICK // 2 if job.elapsed < _QUICK else 0
+                if job.control is not self.control:
+                    job.listen_to(self.control)
+                self._words[_SPIN] = _QUICK // 2 if job.fields[ELAPSED] < _QUICK else 0
             self._job = job
         except Exception as error:
             self._error = error
@@ -184,7 +189,7 @@ class Task(ABC):
         """Runs the task from beginning to end on the calling thread."""
         job = self.begin(stream)
         if job is not None:
-            stream.run(job, self.control)
+            stream._group.run(job, self.control, stream._pin_caller)  # `stream.run` less one frame
             if self.whole:
                 return
         while (job := self.resume(stream)) is not None:
@@ -204,12 +209,11 @@ class Task(ABC):
         while (job := self.resume(stream)) is not None:
             stream.run(job, self.control)
 
-    def _notify_pool(self, pool: int) -> Callable[[], bool]:
-        """Has the signal at `pool` notified, too, when the submission is over; returns what then is True."""
-        pending = self._pending
+    def _notify_pool(self, pool: int, function: Callable[[], None]) -> Notification:
+        """Has the signal at `pool` notified, too, when the submission is over."""
         self._words[_POOL] = pool
-        self._notify(self._address + runner.NOTIFIES, 0, 0)
-        return lambda: self._count[0] != pending
+        self._count[_NOTIFIES] = 1
+        return self._count, self._pending, function
 
     def _conclude(self, error: BaseException | None) -> None:
         """Takes note of the submission's end through the interpreter."""

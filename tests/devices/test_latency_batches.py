@@ -321,8 +321,8 @@ def test_an_error_of_a_signal_handler_after_an_inference_was_queued_does_not_los
     executor = held.device.models[0].executor
     submit = executor.submit
 
-    def struck(task: Any) -> None:
-        submit(task)
+    def struck(*arguments: Any) -> None:
+        submit(*arguments)
         raise TimeoutError
 
     for ends_early in (True, False):

@@ -17,6 +17,7 @@ from cpuruntime.host.affinity import allowed_cpus
 from cpuruntime.streams import callback_pool
 from cpuruntime.streams.executor import StreamExecutor
 from cpuruntime.streams.task import Stream
+from cpuruntime.testing.probes import scheduler_of
 
 ALLOWED = sorted(os.sched_getaffinity(0))
 
@@ -227,6 +228,47 @@ def test_a_function_is_called_once_when_the_task_is_over(one: StreamExecutor) ->
     assert called.wait(30)
     time.sleep(0.01)
     assert calls == [True, True]
+
+
+def test_a_submitted_function_is_called_once_without_a_further_notification(
+    one: StreamExecutor, kind: type[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[bool] = []
+    pool = scheduler_of(one).pool
+    one.submit(task := kind(Neighbours(4, 2).job), lambda: calls.append(task.is_over))
+    until(lambda: calls != [])
+    monkeypatch.setattr(pool, "notify", lambda: None)
+    for _ in range(20):
+        calls.clear()
+        one.submit(task, lambda: calls.append(task.is_over))
+        until(lambda: calls != [])
+        assert calls == [True]
+    calls.clear()
+    one.submit(task)
+    assert task.wait(30)
+    monkeypatch.undo()
+    one.stop()
+    assert calls == []
+    assert not pool.waiting
+
+
+def test_an_interrupted_submission_calls_nothing(one: StreamExecutor, kind: type[Run]) -> None:
+    calls: list[int] = []
+    task = kind(Neighbours(4, 2).job)
+    begin = task.begin
+
+    def struck(stream: Stream) -> None:
+        raise KeyboardInterrupt
+
+    task.begin = struck  # type: ignore[assignment, method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        one.submit(task, lambda: calls.append(1))
+    task.begin = begin  # type: ignore[method-assign]
+    called = threading.Event()
+    one.submit(task, called.set)
+    assert called.wait(30)
+    one.stop()
+    assert calls == []
 
 
 def test_a_function_is_called_at_the_end_of_a_task_in_the_queue(one: StreamExecutor) -> None:

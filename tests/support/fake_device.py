@@ -52,11 +52,13 @@ class FakeRequest(DeviceRequest):
             raise CancelledError("The inference was cancelled.")
         self.target[...] = self.source
 
-    def start(self, terms: Terms = TERMS) -> None:
+    def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> None:
         self.terms = terms
         if self.model.refusal is not None:
             raise self.model.refusal
         self.completion = Completion()
+        if function is not None:
+            self.completion.notify(function)
         self.model.jobs.put((self, self.completion))
         if self.model.interrupt is not None:
             raise self.model.interrupt

@@ -124,8 +124,7 @@ class Noted(Task):
 
     def start(self, executor: Executor, after: Callable[[], object] | None = None) -> None:
         """Submits it, and has `after` called when it is over."""
-        executor.submit(self)
-        executor.notify(self, lambda: self._call(after))
+        executor.submit(self, lambda: self._call(after))
 
     def _call(self, after: Callable[[], object] | None) -> None:
         if after is not None:

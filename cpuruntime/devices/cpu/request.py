@@ -71,12 +71,12 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
             self._accept(TERMS)
         self._executor.run(self)
 
-    def start(self, terms: Terms = TERMS) -> None:
+    def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> None:
         """Queue one inference."""
         if self._terms is not terms:
             self._accept(terms)
         self.placed = False
-        self._executor.submit(self)
+        self._executor.submit(self, function)
 
     def _accept(self, terms: Terms) -> None:
         self._terms = terms
@@ -92,7 +92,7 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
 
     def result(self) -> tuple[BaseException | None, int]:
         """The error of the inference, and when it ended."""
-        return self.error, self.ended
+        return self.error, self.control.ended
 
     def any_completion(self, requests: Sequence[DeviceRequest]) -> Signal:
         """A signal that streams give at the end of an inference, without the interpreter."""
@@ -121,10 +121,13 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
             for index, address in enumerate(self._output_addresses):
                 instance.bind(Place.OUTPUT, index, address)
             instance.owner = self._bound
-        self.whole = instance.whole is not None
-        self._instance = None if self.whole else instance
-        if self.whole:
-            return instance.whole
+        job = instance.whole
+        if job is not None:
+            self.whole = True
+            self._instance = None
+            return job
+        self.whole = False
+        self._instance = instance
         self._began = time.perf_counter_ns()
         return instance.begin(self._inputs, self._outputs)
 

@@ -62,9 +62,9 @@ class LatencyTargetRequest(DeviceRequest):
         """Run one inference, unless it is refused."""
         self._admit().run()
 
-    def start(self, terms: Terms = TERMS) -> None:
+    def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> None:
         """Queue one inference, unless it is refused."""
-        self._admit().start(terms)
+        self._admit().start(terms, function)
 
     def _admit(self) -> VariantRequest:
         ticket = self._gate.arrive()
@@ -128,10 +128,10 @@ class VariantRequest(CpuRequest):
             self._end(error)
             del error
 
-    def start(self, terms: Terms = TERMS) -> None:
+    def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> None:
         """Queue one inference."""
         try:
-            super().start(terms)
+            super().start(terms, function)
         except BaseException as error:
             # What a signal handler raised may have struck after it was queued.
             if not self.is_in_flight:
@@ -179,11 +179,11 @@ class CoalescingRequest(VariantRequest):
         """Run one inference, in a batch or alone."""
         DeviceRequest.run(self)
 
-    def start(self, terms: Terms = TERMS) -> None:
+    def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> None:
         """Queue one inference."""
         self._is_dropped = False
         self.control.deadline = terms.deadline
-        super().start(terms)
+        super().start(terms, function)
 
     def begin(self, stream: Stream) -> Job | None:
         """Start the batch, or the inference alone."""
