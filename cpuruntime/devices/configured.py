@@ -13,11 +13,9 @@ from cpuruntime.properties import Property, Settings, declared, from_environment
 
 
 class Configured:
-    """What every plugin has properties by. May be used from several threads.
+    """The properties of a plugin. May be used from several threads.
 
-    Attributes:
-        target: the name as users wrote it, parsed; its `id` and `arguments` were checked.
-        name: the device's name alone, under which it is registered.
+    `target` is the name as users wrote it, parsed and checked; `name` is the one under which the device is registered.
     """
 
     def __init__(self, target: DeviceName) -> None:

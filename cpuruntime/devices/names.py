@@ -17,12 +17,10 @@ _RULE = (
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """One device in the arguments of another.
+    """One device in the arguments of another, as NAME or NAME.ID.
 
-    Attributes:
-        device: its name, as NAME or NAME.ID.
-        number: the NUMBER in parentheses, at least 1, which means what the other device says; None without one.
-        excluded: whether a minus stands before it.
+    `number` stands in parentheses behind it, at least 1; the other device gives it a meaning. `excluded` says whether a
+    minus stands before it.
     """
 
     device: str

@@ -284,7 +284,6 @@ class SerialRequest(BoundArrays, DeviceRequest):
         self._inference.notify(call)
 
     def cancel(self) -> bool:
-        """End the inference at the next node."""
         inference = self._inference
         if not isinstance(inference, _Inference) or inference.is_over:
             return False

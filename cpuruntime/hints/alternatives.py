@@ -30,7 +30,6 @@ def alternatives(settings: Settings, topology: Topology, demand: Demand) -> list
 
 
 def _pairs(settings: Settings, topology: Topology, first: StreamPlan) -> list[tuple[int, int]]:
-    """Streams and threads of each."""
     processors = candidates(settings, topology, is_latency(settings))
     most = min(processors.usable, settings.value("INFERENCE_NUM_THREADS") or processors.usable)
     cores = min(most, processors.count(P, E))

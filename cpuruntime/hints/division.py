@@ -30,13 +30,10 @@ class Division:
 
 
 def one_stream(found: Candidates, prefer: int, limits: StreamLimits, across_sockets: bool = False) -> Division:
-    """The latency path: all threads work on one inference.
+    """The latency path: all threads work on one inference, `prefer` or all (0).
 
-    Args:
-        found: the processors to use.
-        prefer: threads that suit the model, 0 for all.
-        limits: what the user set; `threads` may take the stream beyond the caller's socket.
-        across_sockets: whether it may be spread evenly over the sockets (MODEL_DISTRIBUTION_POLICY).
+    `limits.threads` may take the stream beyond the caller's socket; MODEL_DISTRIBUTION_POLICY may spread it evenly
+    `across_sockets`.
     """
     own = found.socket_rows
     sockets = {row.socket for row in found.rows}
@@ -62,10 +59,7 @@ def one_stream(found: Candidates, prefer: int, limits: StreamLimits, across_sock
 def many_streams(found: Candidates, prefer: int, limits: StreamLimits) -> Division:
     """The throughput path: several inferences at a time.
 
-    Args:
-        found: the processors to use.
-        prefer: threads of a stream that suit the model; 0 for a number that divides the cores of a node evenly.
-        limits: what the user set.
+    Streams have `prefer` threads, or for 0 a number that divides the cores of a node evenly.
     """
     total = min(found.usable, limits.threads or found.usable)
     if limits.streams:

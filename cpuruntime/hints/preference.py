@@ -45,8 +45,8 @@ class _CacheSizes:
 def for_latency(found: Candidates) -> Preference:
     """The cores that make one inference faster: E cores are used from SLOWER times as many as P cores on.
 
-    The work of a step is split evenly, so it takes as long as its slowest core; fewer E cores would cost more than they
-    add. Only the E cores that the quota leaves beside the P cores count.
+    The work of a step is split evenly, so it takes as long as its slowest core. Only the E cores that the quota leaves
+    beside the P cores count.
     """
     fast, slow = found.count(P), found.count(E)
     if not found.is_hybrid:

@@ -23,11 +23,7 @@ def plan_streams(
     PERFORMANCE_HINT. INFERENCE_NUM_THREADS and the control group's quota limit the threads of all streams together,
     PERFORMANCE_HINT_NUM_REQUESTS the streams.
 
-    Args:
-        settings: parsed.
-        topology: the processors to plan for.
-        demand: the model's operations and bytes.
-        sizes: streams that were measured to be best, in place of the rules' choice.
+    `sizes` are streams that were measured to be best, in place of the rules' choice.
 
     Raises:
         InvalidArgumentError: the topology has no processor.

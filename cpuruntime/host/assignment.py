@@ -23,12 +23,9 @@ class ProcessorRequest:
 
 @dataclass(frozen=True)
 class Holder:
-    """A lease as other processes see it.
+    """A lease as other processes see it: threads of the model `name` in process `pid` are pinned to `cpus`.
 
     Attributes:
-        pid: the process.
-        name: the name of its model.
-        cpus: the processors that threads are pinned to.
         exclusive: whether no other model may pin threads there.
         key: identifies the lease.
         group: the control group whose CPU quota limits the process; 0 where it is not known.
@@ -68,12 +65,9 @@ def assign(
     Ties go by the order of the candidates. Where the quota allows no more processors to be busy than are leased under
     it, those come first.
 
-    Args:
-        requests: one for each stream.
-        holders: the present leases.
-        exclusive: whether only processors without any lease are assigned.
-        cores: the physical core of each processor; by default each is a core of its own.
-        quota: what reserved processors leave of the process's CPU quota.
+    There is a request for each stream; `holders` are the present leases. If `exclusive`, only processors without any
+    lease are assigned. `cores` has the physical core of each processor, by default one of its own. `quota` is what
+    reserved processors leave of the process's CPU quota.
 
     Raises:
         DeviceUnavailableError: too few processors are left, because of exclusive leases or for an exclusive one.

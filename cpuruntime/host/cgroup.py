@@ -68,7 +68,6 @@ def _below(path: PurePosixPath, mounted_root: PurePosixPath) -> PurePosixPath:
 
 
 def _quota(folder: Path) -> Quota | None:
-    """The quota that one level sets."""
     words = read_text(folder / "cpu.max").split() or [
         *read_text(folder / "cpu.cfs_quota_us").split(),
         *read_text(folder / "cpu.cfs_period_us").split(),

@@ -1,4 +1,4 @@
-"""Fork handling: in a forked child only the thread that forked exists, and what the others were to do is not done."""
+"""Fork handling: in a forked child only the thread that forked exists."""
 
 from __future__ import annotations
 

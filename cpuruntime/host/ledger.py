@@ -4,11 +4,10 @@ Each lease is a file in a folder of the user's own, locked by the process that h
 the process ends, however it ends, and a file without a lock is no lease: nothing has to be repaired after a crash. A
 process holds the folder's lock while it chooses processors, so that two never choose the same.
 
-The folder is /tmp/cpuruntime-UID, or CPURUNTIME_LEDGER_DIR. It is not below XDG_RUNTIME_DIR, which services and cron
-jobs of the same user do not have: they would not see the others. systemd-tmpfiles leaves locked files alone.
-A folder that other users can write is not used, nor is one behind a symbolic link: then this process knows only its
-own leases, and explains so. Leases made under another kernel (a virtual machine that shares the folder) are ignored,
-since their numbers are those of other processors; containers of one kernel that share the folder see each other.
+The folder is /tmp/cpuruntime-UID, or CPURUNTIME_LEDGER_DIR; services and cron jobs have no XDG_RUNTIME_DIR, and
+systemd-tmpfiles leaves locked files alone. A folder that other users can write is not used, nor is one behind a
+symbolic link: then this process knows only its own leases, and explains so. Containers of one kernel that share the
+folder see each other; leases made under another kernel are ignored, since they number other processors.
 """
 
 from __future__ import annotations

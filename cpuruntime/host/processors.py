@@ -12,15 +12,7 @@ CoreType = Literal["P", "E"]
 
 @dataclass(frozen=True)
 class Cpu:
-    """A logical processor.
-
-    Attributes:
-        index: its number.
-        core: its physical core: the lowest number among the siblings.
-        node: its NUMA node.
-        socket: its package.
-        type: the type of its core.
-    """
+    """A logical processor: its number, its core (the lowest number among the siblings), NUMA node, socket, type."""
 
     index: int
     core: int

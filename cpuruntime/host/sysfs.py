@@ -86,7 +86,6 @@ def _cpu_list(path: Path) -> list[int]:
 
 
 def _nodes(root: Path) -> dict[int, int]:
-    """The NUMA node of each processor."""
     folders = (root / "sys/devices/system/node").glob("node[0-9]*")
     return {cpu: int(folder.name[4:]) for folder in folders for cpu in _cpu_list(folder / "cpulist")}
 

@@ -35,8 +35,7 @@ class Topology:
     def read(cls, root: Path = Path("/"), allowed: Collection[int] | None = None) -> Topology:
         """The topology as it is now: affinity masks and quotas may change while a process runs.
 
-        `root` stands for the file system's root and `allowed` for the affinity mask (cpusets are part of it); where
-        the system does not say, every processor is a core of its own on one node.
+        `root` stands for the file system's root and `allowed` for the affinity mask, which contains cpusets.
         """
         quota = cpu_quota(root)
         allowed = allowed_cpus() if allowed is None else allowed

@@ -29,9 +29,7 @@ vgg19 (574 MB) would take 25 % more.
 def by_sample(graph: Graph, optimised: Graph) -> tuple[Graph, int] | None:
     """The graph after the passes for one sample of a batch, and how many there are; None where a batch is better.
 
-    Args:
-        graph: before the passes, of static shapes.
-        optimised: after them.
+    Both graphs are of static shapes: `graph` before the passes, `optimised` after them.
     """
     demand = demand_of(optimised)
     if _largest(demand) <= CACHE or demand.weights > WEIGHTS:
@@ -47,5 +45,4 @@ def by_sample(graph: Graph, optimised: Graph) -> tuple[Graph, int] | None:
 
 
 def _largest(demand: Demand) -> int:
-    """The most bytes of values that a step works on."""
     return max((node.activations for node in demand.nodes), default=0)

@@ -14,16 +14,10 @@ from cpuruntime.properties import Settings
 
 @dataclass(frozen=True)
 class Compilation:
-    """A model to compile.
+    """A model to compile: as it was read, after the passes (None for dynamic shapes), and for which processors.
 
-    Attributes:
-        graph: the model as it was read.
-        optimised: the graph after the passes; None for dynamic shapes.
-        settings: parsed.
-        topology: the processors that may be used.
-        demand: the model's operations and bytes.
-        weights: packed constants, shared by all programs of the model.
-        is_shared: whether several models are planned from `optimised`; otherwise it loses its constants when it is.
+    `weights` are packed and shared by all programs of the model. Planning takes the constants out of `optimised`,
+    unless several models are planned from it (`is_shared`).
     """
 
     graph: Graph

@@ -27,11 +27,7 @@ SHOWN = 4
 
 
 def explain_steps(program: Program, threads: int, seconds: Sequence[float] | None, packed: int) -> list[Row]:
-    """A row for each step of `program` on `threads` threads.
-
-    `seconds` are those of each step, None when only the times of tuning are known. `packed` is the size of all packed
-    weights of the model, in bytes.
-    """
+    """A row for each step; `seconds` is None when only the times of tuning are known; `packed` weights are in bytes."""
     if seconds is None:
         return [_row(step, threads, _tuned(step)) for step in program.planned]
     roofs, times = Roofs(threads), program.repeats
@@ -46,7 +42,6 @@ def _row(
     packed: int = 0,
     times: int = 1,
 ) -> Row:
-    """The row of a step that takes `seconds` when it runs `times` times."""
     node, taken = step.node, None if seconds is None else seconds * 1e6
     origins = tuple(node.origins)
     if isinstance(step, FallbackStep):
@@ -66,7 +61,6 @@ def _row(
 
 
 def _tuned(step: Step | FallbackStep) -> float | None:
-    """Seconds of the step as tuning measured them."""
     found = [c.seconds[0] for c in getattr(step, "comparisons", ()) if c.names]
     return found[-1] if found else None
 

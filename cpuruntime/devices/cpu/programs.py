@@ -30,17 +30,9 @@ MOST = 16
 
 
 class Programs:
-    """Plans programs and caches them; may be used from several threads.
+    """Plans programs for the streams of `plan` and caches them; a model of static shapes is planned at once.
 
-    Args:
-        compilation: the model; one of static shapes is planned at once.
-        plan: the streams.
-
-    Attributes:
-        name: the model's name.
-        inputs: the ports of the model, as `outputs`.
-        is_static: whether the shapes of all inputs are known, so that there is one program.
-        profiled: whether each step of an inference is timed.
+    May be used from several threads. `profiled` says whether each step of an inference is timed.
     """
 
     def __init__(self, compilation: Compilation, plan: StreamPlan) -> None:
@@ -90,12 +82,9 @@ class Programs:
         return self.plan(optimised, owned=owned) if split is None else self.plan(*split)
 
     def plan(self, optimised: Graph, samples: int = 1, owned: bool = True) -> Program:
-        """A new program with the model's weights for the model's streams; it is not cached.
+        """A new program of a graph of static shapes after the passes, for each of `samples` samples; it is not cached.
 
-        Args:
-            optimised: a graph after the passes, of static shapes.
-            samples: the program does what the graph says for each of so many samples.
-            owned: whether the graph is used up: it loses its constants.
+        The graph loses its constants if it is `owned`.
         """
         planner = Planner(optimised, self._weights, self._streams.threads, self._exact, self._tuner, owned)
         planner.plan()

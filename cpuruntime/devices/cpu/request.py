@@ -83,11 +83,9 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         self.agree(LEVELS[terms.priority], terms.deadline)
 
     def notify(self, function: Callable[[], None]) -> None:
-        """Call a function once the inference is over."""
         self._executor.notify(self, function)
 
     def moments(self) -> tuple[int, int, int]:
-        """When the last inference was taken from the queue, began and ended."""
         return self.taken, self.control.began if self._instance is None else self._began, self.control.ended
 
     def result(self) -> tuple[BaseException | None, int]:
@@ -99,7 +97,6 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         return Signal(cast("Sequence[CpuRequest]", requests))
 
     def cancel(self) -> bool:
-        """End the inference at the next step."""
         self._executor.cancel(self)
         return self.is_in_flight
 
@@ -132,7 +129,6 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         return instance.begin(self._inputs, self._outputs)
 
     def resume(self, stream: Stream) -> Job | None:
-        """The next part of the program."""
         if self._instance is None:
             return None
         job = self._instance.resume()
@@ -164,7 +160,6 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         return self._profile[1]
 
     def profiling(self) -> list[ProfilingInfo]:
-        """A row for each step of the last inference."""
         if self._profile is None:
             program = self._program or next(reversed(self._programs.cached()), None)
             times = np.zeros(len(program.planned) if program else 0, np.int64)

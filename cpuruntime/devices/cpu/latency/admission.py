@@ -25,8 +25,7 @@ from heapq import heapify, heapreplace
 from typing import Generic, TypeVar
 
 PACES, ENOUGH = 33, 5
-"""The pace of a variant is the median of the latest PACES executions; it is not updated while there are fewer than
-ENOUGH."""
+"""The pace of a variant is the median of the latest PACES executions, once there are ENOUGH."""
 
 ERRORS = 1024
 """A margin is a quantile of so many prediction errors."""
@@ -41,16 +40,13 @@ EARLY = 0.95
 """Quantile of wait-prediction errors used as the margin."""
 
 REPLAYED, REPLAY_EVERY, GAIN, CONVINCED = 256, 64, 1.03, 3
-"""Replay the last REPLAYED arrivals every REPLAY_EVERY; switch to another variant after CONVINCED consecutive wins by
-GAIN."""
+"""The last REPLAYED arrivals are replayed every REPLAY_EVERY; CONVINCED consecutive wins by GAIN switch variants."""
 
 FORGET = 0.02
-"""At each replay the pace of a variant that is not in use decays towards its first value by this part of the
-difference."""
+"""At each replay the pace of an unused variant decays towards its first value by this part of the difference."""
 
 PROBE = 100
 """If everything is refused, admit one probe every PROBE service times."""
-
 
 Number = TypeVar("Number", int, float)
 
@@ -148,15 +144,9 @@ class Counts:
 
 
 class Admission:
-    """Decides for one model; not thread-safe.
+    """Decides for one model: `percentile` % of accepted inferences have to take at most `target` nanoseconds.
 
-    Args:
-        target: the latency to hold, in nanoseconds.
-        percentile: the percentage of accepted inferences that have to be within the target.
-        variants: the streams to choose from.
-
-    Attributes:
-        active: the index of the variant that new inferences go to.
+    New inferences go to `variants[active]`. Not thread-safe.
     """
 
     def __init__(self, target: int, percentile: float, variants: Sequence[Variant]) -> None:
@@ -232,11 +222,7 @@ class Admission:
     def end(self, ticket: Ticket, ended: int, notified: int, served: bool = True) -> None:
         """Count an accepted inference that is over.
 
-        Args:
-            ticket: the inference's.
-            ended: when its stream was idle again.
-            notified: when the caller was notified.
-            served: whether it succeeded; not if it failed, was cancelled or refused.
+        Its stream was idle again at `ended`, its caller is notified at `notified`; `served` says whether it succeeded.
         """
         self._waiting.pop(ticket, None)
         self._running.pop(ticket, None)
@@ -291,8 +277,7 @@ class Admission:
     def _compare(self) -> None:
         """Replay the latest arrivals through each variant, and switch to the best one of those that hold the target.
 
-        The pace of a variant that is not in use is the last one known, and decays: the cause of a slow variant (a
-        thread without a processor holds up its whole stream) need not slow others, so it is tried again after a while.
+        The pace of a variant that is not in use decays, so that one that was slow for a time is tried again.
         """
         if len(self.variants) == 1:
             return

@@ -31,17 +31,11 @@ GAIN = 0.92
 
 ROUNDS = 3
 MEASURED_SECONDS = 0.05
-"""Seconds of a measurement; the best of three counts, since noise only slows down."""
+"""The best of ROUNDS measurements counts, since noise only slows down."""
 
 
 class Batch(CpuRequest):
-    """A request for one program that runs several inferences, with memory for all their inputs and outputs.
-
-    Args:
-        model: the model.
-        program: planned for the shapes of the whole batch.
-        count: how many inferences it runs.
-    """
+    """A request for a program that runs `count` inferences at once, with memory for all their inputs and outputs."""
 
     def __init__(self, model: CpuModel, program: Program, count: int) -> None:
         super().__init__(model.programs, model.executor)
@@ -55,7 +49,7 @@ class Batch(CpuRequest):
     @property
     def inputs(self) -> list[np.ndarray]:
         """[count, ...] for each input; row i belongs to inference i."""
-        return [self._rows(array) for array in self._inputs if array is not None]
+        return [self._rows(array) for array in self.bound_inputs()]
 
     @property
     def outputs(self) -> list[np.ndarray]:
@@ -93,7 +87,6 @@ class Batches:
 
     @property
     def most(self) -> int:
-        """Inferences in the largest batch."""
         return 1 << len(self._programs)
 
     def add(self, program: Program, time: int, idle: list[Batch]) -> None:

@@ -1,7 +1,4 @@
-"""The gate of a model under a latency target: admits inferences or refuses them, and forms batches of those that wait.
-
-An admission decides; the gate gives it the time and locks it.
-"""
+"""The gate of a model under a latency target: it gives the time to an admission, which decides, and locks it."""
 
 from __future__ import annotations
 
@@ -37,7 +34,7 @@ class Gate:
         forks.objects.add(self)
 
     def forked(self) -> None:
-        """Called in a forked child: the thread that held the lock does not exist there, and nothing is served."""
+        """Called in a forked child, where the thread that held the lock does not exist."""
         self.lock = threading.Lock()
 
     def arrive(self) -> Ticket:

@@ -32,9 +32,8 @@ MOST_REQUESTS = 256
 def compile_for_target(compilation: Compilation, setup: StreamSetup) -> LatencyTargetModel:
     """Compile a model with each variant of streams that may be of use for its LATENCY_TARGET_MS, and measure them.
 
-    Args:
-        compilation: the model; one of dynamic shapes has one variant only, as has one whose settings fix the streams.
-        setup: the streams of the hints; the other variants have the same processors.
+    Those other than `setup` have its processors. A model of dynamic shapes, or with streams fixed by its settings, has
+    one variant.
     """
     plans = [setup.plan]
     if tries_other_streams(compilation.settings, compilation.is_static):
@@ -51,8 +50,9 @@ def _others(plan: StreamPlan, compilation: Compilation) -> Iterator[StreamPlan]:
     for threads in sorted({min(2**power, len(cpus)) for power in range(len(cpus).bit_length() + 1)}):
         sizes = StreamSizes(len(cpus) // threads, threads, "streams of another size, for a latency target")
         other = plan_streams(compilation.settings, within, compilation.demand, sizes)
-        if tuple(map(len, other.shares)) not in seen:
-            seen.add(tuple(map(len, other.shares)))
+        shape = tuple(map(len, other.shares))
+        if shape not in seen:
+            seen.add(shape)
             yield other
 
 

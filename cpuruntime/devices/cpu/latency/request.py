@@ -38,23 +38,19 @@ class LatencyTargetRequest(DeviceRequest):
                 self.set_output(index, self.output_array(index))
 
     def input_array(self, index: int, shape: tuple[int, ...]) -> np.ndarray:
-        """Memory of the request's own for an input, bound."""
         array = self._variants[0].input_array(index, shape)
         for request in self._variants[1:]:
             request.set_input(index, array)
         return array
 
     def set_input(self, index: int, array: np.ndarray) -> None:
-        """Bind memory to an input."""
         for request in self._variants:
             request.set_input(index, array)
 
     def output_array(self, index: int) -> np.ndarray:
-        """The memory bound to an output."""
         return self._variants[0].output_array(index)
 
     def set_output(self, index: int, array: np.ndarray) -> None:
-        """Bind the user's memory to an output."""
         for request in self._variants:
             request.set_output(index, array)
 
@@ -74,11 +70,9 @@ class LatencyTargetRequest(DeviceRequest):
 
     @property
     def is_over(self) -> bool:
-        """Whether the inference started last is over."""
         return self._last.is_over
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the inference started last."""
         return self._last.wait(timeout)
 
     def result(self) -> tuple[BaseException | None, int]:
@@ -86,19 +80,15 @@ class LatencyTargetRequest(DeviceRequest):
         return self._last.result()
 
     def notify(self, function: Callable[[], None]) -> None:
-        """Call a function once the inference is over."""
         self._last.notify(function)
 
     def cancel(self) -> bool:
-        """End the inference at the next step."""
         return self._last.cancel()
 
     def moments(self) -> tuple[int, int, int]:
-        """When the last inference was taken from the queue, began and ended."""
         return self._last.moments()
 
     def profiling(self) -> list[ProfilingInfo]:
-        """A row for each step of the last inference."""
         return self._last.profiling()
 
 
@@ -117,7 +107,6 @@ class VariantRequest(CpuRequest):
         self.is_counted = False
 
     def run(self) -> None:
-        """Run one inference."""
         error: BaseException | None = None
         try:
             super().run()
@@ -142,15 +131,17 @@ class VariantRequest(CpuRequest):
         """Start the inference, or refuse it now."""
         assert self.ticket is not None
         self._gate.begin(self.ticket, self._coalesce)
-        job = super().begin(stream)
+        job = self._begin_admitted(stream)
         self.whole = False
         return job
+
+    def _begin_admitted(self, stream: Stream) -> Job | None:
+        return super().begin(stream)
 
     def _coalesce(self, batch_size: BatchSize) -> Sequence[Ticket]:
         return ()
 
     def conclude(self, error: BaseException | None) -> BaseException | None:
-        """The inference has ended."""
         self._end(error)
         return error
 
@@ -176,7 +167,6 @@ class CoalescingRequest(VariantRequest):
         self._is_coalesced = self._is_dropped = False
 
     def run(self) -> None:
-        """Run one inference, in a batch or alone."""
         DeviceRequest.run(self)
 
     def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> None:
@@ -185,15 +175,9 @@ class CoalescingRequest(VariantRequest):
         self.control.deadline = terms.deadline
         super().start(terms, function)
 
-    def begin(self, stream: Stream) -> Job | None:
-        """Start the batch, or the inference alone."""
-        assert self.ticket is not None
-        self._gate.begin(self.ticket, self._coalesce)
-        self.whole = False
+    def _begin_admitted(self, stream: Stream) -> Job | None:
         if not self._others:
-            job = CpuRequest.begin(self, stream)
-            self.whole = False
-            return job
+            return super()._begin_admitted(stream)
         members = [self, *self._others]
         self.control.deadline = 0
         self._batch = self._batches.take(len(members))
@@ -231,7 +215,6 @@ class CoalescingRequest(VariantRequest):
         return super().cancel()
 
     def conclude(self, error: BaseException | None) -> BaseException | None:
-        """The inference has ended, and so have the others of its batch."""
         batch, self._batch = self._batch, None
         others, self._others = self._others, []
         if batch is not None:

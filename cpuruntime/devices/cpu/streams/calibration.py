@@ -84,7 +84,6 @@ def _candidates(compilation: Compilation) -> Found:
 
 
 def _file(compilation: Compilation, found: Found) -> str:
-    """The file of the rates that were measured for these candidates."""
     facts = key(compilation), *((chosen.streams, chosen.threads) for chosen, _ in found)
     return f"streams_{hashlib.sha256(repr(facts).encode()).hexdigest()[:40]}.json"
 

@@ -15,9 +15,7 @@ from cpuruntime.host.ledger import Ledger
 def dry_run(compilation: Compilation, ledger: Ledger | None) -> StreamPlan:
     """The plan, with a sentence for each setting whose effect is only known after measuring.
 
-    Args:
-        compilation: what the streams are for.
-        ledger: the leases of this machine, whose calibrations are used, too; None for another machine without leases.
+    With this machine's `ledger` its calibrations are used, too; None stands for another machine, without leases.
 
     Raises:
         DeviceUnavailableError: processors are reserved for other models, or cannot be for this one.

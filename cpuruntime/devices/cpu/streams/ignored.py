@@ -43,5 +43,4 @@ def sentences(settings: Settings, is_static: bool) -> list[str]:
 
 
 def _priority(priority: Priority) -> str:
-    """Which models wait for which."""
     return f"MODEL_PRIORITY is {priority}: {_WAITING[priority]}, where they share cores"

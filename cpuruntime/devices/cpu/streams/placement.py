@@ -21,12 +21,8 @@ def place(
 ) -> tuple[StreamPlan, Lease | None]:
     """The plan on the processors that its threads get beside other leases, and the lease of them.
 
-    Args:
-        planner: makes the plan for the processors that are not reserved.
-        settings: whether the model reserves its processors, and whether it may use siblings of a core's first one.
-        topology: the processors that the process may use.
-        snapshot: the present leases.
-        name: the model's name, for the lease; None leases nothing, nor is there a lease when nothing is pinned.
+    `planner` gets those of `topology` that are not reserved. Nothing is leased without the model's `name`, or when
+    nothing is pinned.
 
     Raises:
         DeviceUnavailableError: the processors are reserved for other models, or cannot be for this one.
@@ -133,7 +129,6 @@ def _requests(plan: StreamPlan, settings: Settings, topology: Topology) -> list[
 def _moved(
     plan: StreamPlan, shares: Sequence[tuple[int, ...]], topology: Topology, reasons: tuple[str, ...]
 ) -> StreamPlan:
-    """The plan with other processors, and reasons for them."""
     kinds = _kinds(topology)
     streams = []
     for stream, share in zip(plan.streams, shares):

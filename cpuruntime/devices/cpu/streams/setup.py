@@ -44,12 +44,9 @@ def set_up_streams(
 ) -> StreamSetup:
     """Choose the streams of a model, place them, and lease their processors.
 
-    Args:
-        compilation: what the streams are for.
-        calibrate: the best streams by measurement, None where they are not known; called if the settings ask for it,
-            with the processors that are not reserved. None to leave it to the rules.
-        ledger: the present leases; None for a machine without any.
-        leasing: whether to lease; otherwise this is a dry run.
+    If the settings ask for it, `calibrate` is called with the processors that are not reserved; where it is None, or
+    returns None, the rules choose. `ledger` has the present leases, None for a machine without any. Without `leasing`
+    this is a dry run.
 
     Raises:
         DeviceUnavailableError: processors are reserved for other models, or cannot be for this one.
