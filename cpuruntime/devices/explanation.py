@@ -11,10 +11,7 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class ProfilingInfo:
-    """What one step of the last inference took. Names and meaning are OpenVINO's.
-
-    `cpu_time` is the time spent computing, `real_time` the time from the step's start to its end.
-    """
+    """The times of one step of the last inference, under OpenVINO's names: `cpu_time` computing, `real_time` in all."""
 
     class Status(enum.Enum):
         """Whether the step ran."""

@@ -52,13 +52,13 @@ class Devices(DeviceHost):
 
     def unavailable(self) -> dict[str, str | None]:
         """Why each registered device cannot be used here, or None where it can."""
-        return {name: self._why_not(name) for name in registry.registered()}
-
-    def _why_not(self, name: str) -> str | None:
-        try:
-            return _reason(self.plugin(name))
-        except DeviceUnavailableError as error:
-            return str(error)
+        found: dict[str, str | None] = {}
+        for name in registry.registered():
+            try:
+                found[name] = _reason(self.plugin(name))
+            except DeviceUnavailableError as error:
+                found[name] = str(error)
+        return found
 
     def devices(self) -> list[str]:
         found = []
@@ -114,10 +114,10 @@ class Devices(DeviceHost):
 
 
 def compile_on(plugin: Plugin, graph: Graph, settings: Settings) -> DeviceModel:
-    """Let a plugin compile a graph, and check that what it gives back can be used.
+    """Let a plugin compile a graph, and check its model.
 
     Raises:
-        InternalError: it raised what is no `Error`, or its model breaks the rules of the interface.
+        InternalError: it raised no `Error`, or its model breaks the rules of the interface.
         Error: what it raised.
     """
     device = f"Device {plugin.target}"

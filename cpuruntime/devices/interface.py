@@ -85,15 +85,14 @@ class DeviceRequest(ABC):
 
         C-contiguous, 64-byte aligned unless it is the user's. For an output of static shape it is the same array until
         `set_output`. For one of dynamic shape it has the last inference's shape (before the first, with 0 for each
-        dynamic dimension), and an array returned earlier stays valid but may or may not be overwritten.
+        dynamic dimension); an array returned earlier stays valid and may be overwritten.
         """
 
     @abstractmethod
     def set_output(self, index: int, array: np.ndarray) -> None:
-        """Bind the user's memory to output `index`: writeable, C-contiguous, the port's dtype and shape.
+        """Bind the user's memory to output `index`, of static shape: writeable, C-contiguous, its dtype and shape.
 
-        Each following inference writes its result there. Asked for outputs of static shape only: where the shape is
-        dynamic the caller copies from `output_array`.
+        Each following inference writes its result there.
         """
 
     def run(self) -> None:
@@ -296,7 +295,7 @@ class Plugin(Configured, ABC):
         self.host = host
 
     def at(self, target: DeviceName) -> Plugin:
-        """The plugin of one instance of this device, or of this device with arguments; it begins with these settings.
+        """The plugin of one instance of this device, or of this device with arguments, with the same settings.
 
         Raises:
             InvalidArgumentError: the device takes no arguments, or has no instance of this ID.

@@ -1,8 +1,7 @@
 """Which devices there are, by name.
 
-Devices register in the entry-point group `cpuruntime.devices`: `MYDEVICE = "my_package:MyPlugin"`, the entry's name
-being the device's. This package's own entries stand in `entry_points.txt`, from which pyproject.toml takes them, and
-are read from there: so they are found in a source tree, too, that is not installed or was installed earlier.
+Devices register in the entry-point group `cpuruntime.devices`: `MYDEVICE = "my_package:MyPlugin"`. This package's own
+entries are read from `entry_points.txt`, as by pyproject.toml, so a source tree that is not installed has them, too.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ def alternatives(settings: Settings, topology: Topology, demand: Demand) -> list
     """The plan of the rules, with `StreamSizes` of 0 streams, then others that the settings allow, closest ones first.
 
     For latency fewer threads, or more where the rules leave cores out; for throughput smaller and larger streams, with
-    and without siblings of cores. Only the first when the settings leave nothing to choose.
+    and without siblings of cores.
     """
     first = plan_streams(settings, topology, demand)
     found = {first.shares: (StreamSizes(0, 0, ""), first)}

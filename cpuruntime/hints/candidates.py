@@ -56,11 +56,7 @@ class Candidates:
 
 
 def candidates(settings: Settings, topology: Topology, is_latency: bool) -> Candidates:
-    """The processors that the settings leave, and why.
-
-    SCHEDULING_CORE_TYPE drops one type of cores, unless there would be none left. Siblings are dropped when
-    ENABLE_HYPER_THREADING is NO, and while it is not set also for latency and for more than one NUMA node.
-    """
+    """The processors that the settings leave, and why."""
     rows = _rows(topology)
     total = len(topology.cpus)
     reasons = [f"{total} {'processor is' if total == 1 else 'processors are'} allowed: {_described(rows)}"]

@@ -49,10 +49,7 @@ class PlannedStream:
 
 @dataclass(frozen=True)
 class StreamSizes:
-    """How many streams of how many threads to plan, in place of the rules' choice; with 0 streams the rules choose.
-
-    `reason` is the decision in words.
-    """
+    """How many streams of how many threads to plan, and why; with 0 streams the rules choose."""
 
     streams: int
     threads: int

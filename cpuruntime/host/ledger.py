@@ -39,10 +39,7 @@ _LOCK = "lock"
 class Lease:
     """Processors that others avoid until `release`, or until the process ends. A forked child does not have it.
 
-    Attributes:
-        cpus: the processors of each stream.
-        reasons: a sentence for each difference from the plan.
-        seen: the leases that were held before.
+    `cpus` and `reasons` are the assignment's; `seen` are the leases that were held before.
     """
 
     def __init__(
@@ -97,11 +94,9 @@ def _unlock(file: io.FileIO) -> None:
 
 
 class Snapshot:
-    """The leases while the folder's lock is held: no other process or thread makes one.
+    """All leases while the folder's lock is held: no other process or thread makes one.
 
-    Attributes:
-        holders: all leases, those of this process included.
-        problem: why leases of other processes are not known; empty when they are.
+    `problem` says why leases of other processes are not known; empty when they are.
     """
 
     def __init__(self, folder: Path, descriptor: int | None, holders: Sequence[Holder], problem: str) -> None:
@@ -131,8 +126,7 @@ class Snapshot:
     ) -> Lease:
         """Lease processors for the model called `name`; arguments and errors are those of `assignment.assign`.
 
-        Raises:
-            DeviceUnavailableError: also an exclusive lease where other processes could not see it.
+        DeviceUnavailableError also for an exclusive lease that other processes could not see.
         """
         assignment = self.assign(requests, exclusive, cores, quota)
         key = f"{_machine()}-{os.getpid()}-{os.urandom(6).hex()}"
@@ -170,10 +164,7 @@ class Ledger:
 
     @contextmanager
     def open(self) -> Iterator[Snapshot]:
-        """Lock the folder and read its leases; other processes wait until the end of the `with`.
-
-        Where the folder cannot be used the snapshot has this process's leases alone.
-        """
+        """Lock the folder until the end of the `with`, and read its leases; where it is unusable, this process's."""
         with _lock, ExitStack() as stack:
             descriptor = None
             problem = ""

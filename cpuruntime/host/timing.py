@@ -15,16 +15,14 @@ def alternate(
     hopeless: float = inf,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[list[float]]:
-    """The samples of each run.
+    """The samples of each run, which does its work once and returns the time it took, in any unit.
 
     Args:
-        runs: each does its work once and returns what it took, in one unit.
-        budget: seconds after which no further round begins.
+        budget: seconds of `clock` after which no further round begins.
         rounds: how many samples of a run there are at most.
         fewest: how many rounds there are whatever they take.
         hopeless: a run that took so many times what the fastest took is not measured again; with only one of several
             left, measuring ends.
-        clock: seconds.
     """
     samples: list[list[float]] = [[] for _ in runs]
     going = list(range(len(runs)))

@@ -45,11 +45,7 @@ class Topology:
 
     @classmethod
     def from_json(cls, text: str) -> Topology:
-        """The topology of a description that `to_json` wrote, or somebody by hand: see `description`.
-
-        Raises:
-            InvalidArgumentError: the text is no such description; the message names the field and the rule.
-        """
+        """The topology of a description, for which see `description`; InvalidArgumentError where the text is none."""
         return cls(*description.parse(text))
 
     def to_json(self) -> str:
@@ -62,10 +58,7 @@ class Topology:
         return min(len(self.cpus), self.quota or len(self.cpus))
 
     def restricted(self, allowed: Collection[int]) -> Topology:
-        """The topology for a part of its processors; caches keep their size and lose the other ones' numbers.
-
-        Where the caller's node has none of them, `node` is the first one that has.
-        """
+        """The topology for a part of its processors; `node` stays the caller's where that has some of them."""
         cpus = tuple(cpu for cpu in self.cpus if cpu.index in allowed)
         nodes = {cpu.node for cpu in cpus}
         shared = (replace(cache, cpus=tuple(cpu for cpu in cache.cpus if cpu in allowed)) for cache in self.caches)

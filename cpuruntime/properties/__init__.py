@@ -126,13 +126,7 @@ def parse(config: Mapping[Any, Any], known: Mapping[str, Property], owner: str) 
 
 
 def from_environment(known: Mapping[str, Property], environment: Mapping[str, str] | None = None) -> Settings:
-    """The settings of environment variables; an empty variable sets nothing.
-
-    Raises:
-        InvalidArgumentError: a variable's value breaks its property's rule, or the property is read only; the message
-            names the variable.
-        UnsupportedError: a legal value that is not implemented.
-    """
+    """The settings of environment variables; an empty variable sets nothing. Errors of `parse` name the variable."""
     settings = Settings(known)
     for name, value in _variables(environment).items():
         if name in known:
@@ -146,11 +140,7 @@ def unknown_variables(known: Mapping[str, Property], environment: Mapping[str, s
 
 
 def check_environment(known: Mapping[str, Property], environment: Mapping[str, str] | None = None) -> None:
-    """Refuse variables that would have no effect, whatever their value; `known` are the properties of all devices.
-
-    Raises:
-        InvalidArgumentError: a variable is of no property, or of a read-only one; the message names the variable.
-    """
+    """InvalidArgumentError for a variable of no property of `known`, those of all devices, or of a read-only one."""
     for name in unknown_variables(known, environment):
         hint = nearest(name, [*OTHER_VARIABLES, *(one for one in known if known[one].writable)])
         raise InvalidArgumentError(

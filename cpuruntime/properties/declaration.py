@@ -24,16 +24,13 @@ class Word(str, enum.Enum):
 
 
 class Values:
-    """The values of a property: `rule` describes them, `parse` makes one from Python objects or text.
-
-    `parse` raises ValueError for a value that breaks the rule; `names` are the words that are values.
-    """
+    """The values of a property: `rule` describes them, `names` are the words among them."""
 
     rule: str = ""
     names: tuple[str, ...] = ()
 
     def parse(self, value: Any) -> Any:
-        """The canonical value of `value`."""
+        """The canonical value of a Python object or text; ValueError where it breaks the rule."""
         raise NotImplementedError
 
     def text(self, value: Any) -> str:
@@ -255,10 +252,7 @@ class Property(str):
         return self.mutability != "RO"
 
     def replace(self, **changes: Any) -> Property:
-        """A copy with other values, default, mutability or doc: for a device that differs from the declaration.
-
-        Another default is what holds while nobody sets a value, so the copy then has no `unset` unless one is given.
-        """
+        """A copy for a device that differs from the declaration; with another `default` it has no `unset` by itself."""
         unset = "" if "default" in changes else self.unset
         return Property(str(self), **{**vars(self), "unset": unset, **changes})
 
@@ -267,11 +261,10 @@ class Property(str):
         return self.unset or self.values.text(self.default) or "empty"
 
     def parse(self, value: Any, source: str = "") -> Any:
-        """The canonical form of `value`.
+        """The canonical form of `value`, which came from `source`, for messages.
 
         Raises:
-            InvalidArgumentError: the property is read only, or the value breaks its rule; `source` is named in the
-                message as where the value came from.
+            InvalidArgumentError: the property is read only, or the value breaks its rule.
             UnsupportedError: the value is legal and not implemented.
         """
         where = f"{source}: property {self}" if source else f"Property {self}"
@@ -300,11 +293,7 @@ def _shown(value: Any) -> str:
 
 
 def declared(name: Any, known: Mapping[str, Property], owner: str) -> Property:
-    """The property called `name` among `known`; `owner` is named in the error: "device CPU".
-
-    Raises:
-        InvalidArgumentError: there is none; the message suggests the nearest and lists all.
-    """
+    """The property called `name` among `known`; else InvalidArgumentError about `owner`, as "device CPU"."""
     found = known.get(name) if isinstance(name, str) else None
     if found is None:
         hint = nearest(name, known) if isinstance(name, str) else ""
