@@ -33,6 +33,7 @@ _TENSOR: dict[int, Any] = {9: _RAW}
 _NODE: dict[int, Any] = {5: {5: _TENSOR}}
 _GRAPH: dict[int, Any] = {1: _NODE, 5: _TENSOR}
 _MODEL: dict[int, Any] = {7: _GRAPH}
+_FIXED = {1: 8, 5: 4}  # bytes of numbers by their kind in the wire format
 
 
 class FileBytes:
@@ -53,16 +54,12 @@ class FileBytes:
             raise ModelError(f"{path!r} is {kind}; give the path of an .onnx file.")
         self.size = status.st_size
 
-    def read(self, start: int, stop: int) -> bytes:
-        """The bytes from `start` to `stop`; ModelError when the file has become shorter."""
-        return self.array(start, stop).tobytes()
-
     def peek(self, start: int, length: int) -> bytes:
         """At most `length` bytes from `start`."""
         return os.pread(self._descriptor, length, start)
 
     def array(self, start: int, stop: int) -> np.ndarray:
-        """The bytes from `start` to `stop` in memory of their own."""
+        """The bytes from `start` to `stop` in memory of their own; ModelError when the file has become shorter."""
         data = np.empty(stop - start, np.uint8)
         done = 0
         while done < data.size:
@@ -83,10 +80,6 @@ class MemoryBytes:
     def __init__(self, data: bytes | bytearray | memoryview) -> None:
         self._data = memoryview(data).cast("B")
         self.size = len(self._data)
-
-    def read(self, start: int, stop: int) -> bytes:
-        """The bytes from `start` to `stop`."""
-        return bytes(self._data[start:stop])
 
     def peek(self, start: int, length: int) -> bytes:
         """At most `length` bytes from `start`."""
@@ -165,7 +158,7 @@ def _parse(source: FileBytes | MemoryBytes, what: str) -> tuple[onnx.ModelProto,
         if source.size == 0:
             raise ModelError(f"{what} is empty.")
         bulk = BulkData(source)
-        data = source.read(0, source.size) if source.size < _SMALL_FILE else _strip_model(source, bulk, what)
+        data = source.array(0, source.size).tobytes() if source.size < _SMALL_FILE else _strip_model(source, bulk, what)
         try:
             return onnx.ModelProto.FromString(data), bulk
         except (DecodeError, ValueError, RecursionError):
@@ -182,20 +175,12 @@ def _not_onnx(what: str, size: int) -> ModelError:
 def _split_proto(model: onnx.ModelProto) -> tuple[onnx.ModelProto, BulkData]:
     bulk = BulkData()
     proto = onnx.ModelProto()
-    for field, value in model.ListFields():
-        if field.name == "graph":
-            continue
-        if field.message_type is None:
-            setattr(proto, field.name, value)
-        else:
-            getattr(proto, field.name).extend(value)
-    for field, value in model.graph.ListFields():
-        if field.name == "initializer":
-            continue
-        if field.message_type is None:
-            setattr(proto.graph, field.name, value)
-        else:
-            getattr(proto.graph, field.name).extend(value)
+    for source, target, without in ((model, proto, "graph"), (model.graph, proto.graph, "initializer")):
+        for field, value in source.ListFields():
+            if field.name != without and field.message_type is None:
+                setattr(target, field.name, value)
+            elif field.name != without:
+                getattr(target, field.name).extend(value)
     for tensor in model.graph.initializer:
         copy = proto.graph.initializer.add()
         raw = tensor.raw_data if tensor.HasField("raw_data") else b""
@@ -237,7 +222,7 @@ class _Stripper:
             if inside is None:
                 continue
             if pending < field_start:
-                pieces.append(self._source.read(pending, field_start))
+                pieces.append(self._source.array(pending, field_start).tobytes())
             if inside is _RAW:
                 content = [self._bulk.mark((data_start, data_stop))]
             else:
@@ -245,7 +230,7 @@ class _Stripper:
             pieces += [_varint(number << 3 | 2), _varint(sum(map(len, content))), *content]
             pending = data_stop
         if pending < stop:
-            pieces.append(self._source.read(pending, stop))
+            pieces.append(self._source.array(pending, stop).tobytes())
         return pieces
 
     def _long_fields(self, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
@@ -259,15 +244,11 @@ class _Stripper:
                 raise _MalformedError
             if kind == 0:
                 _, end = self._read_varint(data)
-            elif kind == 1:
-                end = data + 8
             elif kind == 2:
                 length, data = self._read_varint(data)
                 end = data + length
-            elif kind == 5:
-                end = data + 4
             else:
-                raise _MalformedError
+                end = data + _FIXED.get(kind, stop + 1)
             if end > stop:
                 raise _MalformedError
             if kind == 2 and end - data >= _BULK:

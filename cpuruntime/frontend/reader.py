@@ -7,6 +7,7 @@ or an UnsupportedError that names the node, the value and the rule.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from graphlib import CycleError, TopologicalSorter
 from heapq import heappop, heappush
 from os import PathLike
 from typing import Any, BinaryIO
@@ -229,33 +230,21 @@ class _Builder:
                         f"{self._where(node)}: the name '{name}' of its output is used twice in the graph."
                     )
                 makers[name] = index
-        needs = [self._needs(node, ready, makers) for node in nodes]
-        waits = [len(makers_of) for makers_of in needs]
-        readers: list[list[int]] = [[] for _ in nodes]
-        for index, makers_of in enumerate(needs):
-            for maker in makers_of:
-                readers[maker].append(index)
-        heap = [index for index, count in enumerate(waits) if count == 0]
-        order: list[int] = []
-        while heap:
-            index = heappop(heap)
-            order.append(index)
-            for reader in readers[index]:
-                waits[reader] -= 1
-                if waits[reader] == 0:
-                    heappush(heap, reader)
-        if len(order) < len(nodes):
-            raise self._cycle_error(nodes, needs, set(order))
-        return [nodes[index] for index in order]
-
-    def _cycle_error(self, nodes: list[onnx.NodeProto], needs: list[set[int]], placed: set[int]) -> ModelError:
-        at = next(index for index in range(len(nodes)) if index not in placed)
-        path: list[int] = []
-        while at not in path:
-            path.append(at)
-            at = next(maker for maker in needs[at] if maker not in placed)
-        cycle = [f"'{nodes[index].name or nodes[index].op_type}'" for index in path[path.index(at) :]]
-        return ModelError(f"{self._where(nodes[at])}: the graph has a cycle through {', '.join(cycle[:8])}.")
+        sorter = TopologicalSorter({index: self._needs(node, ready, makers) for index, node in enumerate(nodes)})
+        try:
+            sorter.prepare()
+        except CycleError as error:
+            cycle = [nodes[index] for index in error.args[1][1:]]
+            names = ", ".join(f"'{node.name or node.op_type}'" for node in cycle[:8])
+            raise ModelError(f"{self._where(cycle[0])}: the graph has a cycle through {names}.") from None
+        heap: list[int] = []
+        order: list[onnx.NodeProto] = []
+        while sorter.is_active():
+            for index in sorter.get_ready():
+                heappush(heap, index)
+            order.append(nodes[heap[0]])
+            sorter.done(heappop(heap))
+        return order
 
     def _needs(self, node: onnx.NodeProto, ready: set[str], makers: dict[str, int]) -> set[int]:
         """The nodes whose outputs the node reads; ModelError when a name does not exist."""

@@ -63,15 +63,8 @@ class TensorReader:
         size = math.prod(shape)
         if size * values.itemsize > _DENSE_LIMIT:
             raise UnsupportedError(f"{what} of shape {list(shape)} is larger than {_DENSE_LIMIT >> 20} MiB when dense.")
-        if (
-            values.ndim != 1
-            or indices.dtype != np.int64
-            or indices.shape
-            not in (
-                (values.size,),
-                (values.size, len(shape)),
-            )
-        ):
+        fitting = (values.size,), (values.size, len(shape))
+        if values.ndim != 1 or indices.dtype != np.int64 or indices.shape not in fitting:
             raise ModelError(
                 f"{what}: {list(values.shape)} values need int64 indices [N] or [N,{len(shape)}], "
                 f"not {indices.dtype}{list(indices.shape)}."
@@ -91,8 +84,7 @@ class TensorReader:
         """Check the tensor, and bring external data into it."""
         array = self.array(tensor, what)
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            embedded = numpy_helper.from_array(array, tensor.name)
-            tensor.CopyFrom(embedded)
+            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
 
     def _from_bytes(self, data: np.ndarray, element_type: Type, shape: tuple[int, ...], what: str) -> np.ndarray:
         if element_type is Type.string:

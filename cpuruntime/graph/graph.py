@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from itertools import chain
 from math import prod
 from typing import TYPE_CHECKING, Any, cast
 
@@ -174,40 +175,26 @@ class Graph:
 
     def constants(self) -> list[Value]:
         """The constants that nodes read or the graph returns, each once, in order of first use."""
-        return [value for value in self._values() if value.constant is not None]
+        return [value for value in self.values() if value.constant is not None]
 
     def values(self) -> list[Value]:
         """Every value of the graph, each once: inputs first, then in order of first appearance."""
-        return list(self._values())
-
-    def _values(self) -> Iterator[Value]:
-        seen: set[int] = set()
-
-        def every() -> Iterator[Value | None]:
-            yield from self.inputs
-            for node in self.nodes:
-                yield from node.inputs
-                yield from node.outputs
-            yield from self.outputs
-
-        for value in every():
-            if value is not None and id(value) not in seen:
-                seen.add(id(value))
-                yield value
+        every = chain(self.inputs, *((*node.inputs, *node.outputs) for node in self.nodes), self.outputs)
+        return list(dict.fromkeys(value for value in every if value is not None))
 
     def clone(self) -> Graph:
         """A copy with values and nodes of its own; the arrays of constants are shared."""
-        copies: dict[int, Value] = {}
-        for value in self._values():
-            copies[id(value)] = Value(value.name, value.element_type, value.shape, value.constant)
+        copies: dict[Value | None, Any] = {None: None}
+        for value in self.values():
+            copies[value] = Value(value.name, value.element_type, value.shape, value.constant)
 
-        def copy(values: Iterable[Value]) -> list[Value]:
-            return [copies[id(value)] for value in values]
+        def copy(values: Iterable[Value | None]) -> list[Any]:
+            return [copies[value] for value in values]
 
-        nodes = []
-        for n in self.nodes:
-            inputs = [None if value is None else copies[id(value)] for value in n.inputs]
-            nodes.append(Node(n.op_type, n.name, inputs, copy(n.outputs), n.attributes, n.domain, n.version, n.origins))
+        nodes = [
+            Node(n.op_type, n.name, copy(n.inputs), copy(n.outputs), n.attributes, n.domain, n.version, n.origins)
+            for n in self.nodes
+        ]
         result = Graph(self.name, copy(self.inputs), copy(self.outputs), nodes, self.opsets)
         result.input_bounds = dict(self.input_bounds)
         return result

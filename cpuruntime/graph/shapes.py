@@ -55,16 +55,6 @@ class Dimension:
         """Whether the length is not known."""
         return self._low != self._high
 
-    @property
-    def min_length(self) -> int:
-        """The least length."""
-        return self._low
-
-    @property
-    def max_length(self) -> int:
-        """The greatest length; -1 when there is no bound."""
-        return self._high
-
     def get_length(self) -> int:
         """The length; InvalidArgumentError when it is not known."""
         if self.is_dynamic:
@@ -78,6 +68,8 @@ class Dimension:
     def get_max_length(self) -> int:
         """The greatest length; -1 when there is no bound."""
         return self._high
+
+    min_length, max_length = property(get_min_length), property(get_max_length)
 
     def contains(self, length: int) -> bool:
         """Whether `length` lies within the bounds."""
@@ -106,11 +98,7 @@ class Dimension:
         """Such as "5", "?", "1..8", "1.." or "..8"."""
         return str(self)
 
-    def __int__(self) -> int:
-        return self.get_length()
-
-    def __index__(self) -> int:
-        return self.get_length()
+    __int__ = __index__ = get_length
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Dimension):
@@ -267,9 +255,7 @@ class PartialShape:
             raise InvalidArgumentError(f"the shape {self} is dynamic: it has no single Shape.")
         return Shape([d.min_length for d in self._dimensions])
 
-    def get_shape(self) -> Shape:
-        """The same as `to_shape`."""
-        return self.to_shape()
+    get_shape = to_shape
 
     def get_min_shape(self) -> Shape:
         """The least lengths; empty for an unknown rank."""

@@ -155,14 +155,8 @@ class Type:
         """The short name, such as "f32"."""
         return self._name
 
-    def to_string(self) -> str:
-        """The short name, such as "f32"."""
-        return self._name
-
-    @property
-    def type_name(self) -> str:
-        """The short name, such as "f32"."""
-        return self._name
+    to_string = get_type_name
+    type_name = property(get_type_name)
 
     @property
     def size(self) -> int:
@@ -174,28 +168,13 @@ class Type:
         """Bits of one element's value."""
         return self._bits
 
-    @property
-    def real(self) -> bool:
+    def is_real(self) -> bool:
         """Whether this is a floating-point type."""
         return self._kind == "f"
 
-    @property
-    def integral(self) -> bool:
-        """Whether this is an integer or boolean type."""
-        return self._kind in "iub"
-
-    @property
-    def signed(self) -> bool:
-        """Whether values may be negative."""
-        return self._kind in "fi"
-
-    def is_real(self) -> bool:
-        """Whether this is a floating-point type."""
-        return self.real
-
     def is_integral(self) -> bool:
         """Whether this is an integer or boolean type."""
-        return self.integral
+        return self._kind in "iub"
 
     def is_integral_number(self) -> bool:
         """Whether this is an integer type (boolean is not)."""
@@ -203,7 +182,9 @@ class Type:
 
     def is_signed(self) -> bool:
         """Whether values may be negative."""
-        return self.signed
+        return self._kind in "fi"
+
+    real, integral, signed = property(is_real), property(is_integral), property(is_signed)
 
     def is_dynamic(self) -> bool:
         """Whether the type is not known."""

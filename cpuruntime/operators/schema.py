@@ -37,14 +37,9 @@ class Operator:
     """One version of one operator."""
 
     schema: defs.OpSchema
-    min_inputs: int
-    max_inputs: int
-    min_outputs: int
-    max_outputs: int
     inputs: tuple[Parameter, ...]
     outputs: tuple[Parameter, ...]
     attributes: dict[str, tuple[int, bool]]
-    infers: bool
 
     def input(self, index: int) -> Parameter:
         """The formal input for the actual input at `index`."""
@@ -76,14 +71,9 @@ def find_operator(op_type: str, domain: str, version: int) -> Operator | None:
     schema = defs.get_schema(op_type, version, domain)
     return Operator(
         schema,
-        schema.min_input,
-        schema.max_input,
-        schema.min_output,
-        schema.max_output,
         tuple(map(_parameter, schema.inputs)),
         tuple(map(_parameter, schema.outputs)),
         {name: (int(attribute.type), attribute.required) for name, attribute in schema.attributes.items()},
-        schema.has_type_and_shape_inference_function,
     )
 
 
@@ -130,12 +120,10 @@ def check_node(node: Node, operator: Operator, captures: int = 0) -> None:
     inputs = node.inputs[: len(node.inputs) - captures]
     while inputs and inputs[-1] is None:
         inputs.pop()
-    if not operator.min_inputs <= len(inputs) <= operator.max_inputs:
-        limits = _limits(operator.min_inputs, operator.max_inputs)
-        raise ModelError(f"{node.where}: {len(inputs)} inputs, the operator takes {limits}.")
-    if not operator.min_outputs <= len(node.outputs) <= operator.max_outputs:
-        limits = _limits(operator.min_outputs, operator.max_outputs)
-        raise ModelError(f"{node.where}: {len(node.outputs)} outputs, the operator gives {limits}.")
+    schema = operator.schema
+    _check_count(node, f"{len(inputs)} inputs, the operator takes", len(inputs), schema.min_input, schema.max_input)
+    count = len(node.outputs)
+    _check_count(node, f"{count} outputs, the operator gives", count, schema.min_output, schema.max_output)
     for index, value in enumerate(inputs):
         if value is None and operator.input(index).required:
             raise ModelError(f"{node.where}: input {index} ('{operator.input(index).name}') is missing.")
@@ -159,30 +147,18 @@ def check_node(node: Node, operator: Operator, captures: int = 0) -> None:
         )
 
 
-def _limits(least: int, most: int) -> str:
-    if least == most:
-        return str(least)
-    return f"at least {least}" if most > 1 << 20 else f"{least} to {most}"
+def _check_count(node: Node, what: str, count: int, least: int, most: int) -> None:
+    if not least <= count <= most:
+        limits = f"at least {least}" if most > 1 << 20 else str(least) if least == most else f"{least} to {most}"
+        raise ModelError(f"{node.where}: {what} {limits}.")
 
 
 # The least value of each attribute. The greatest is 2^31 - 1: sums and products of a few fit 64 bits.
-_RANGES = {
-    "kernel_shape": 1,
-    "strides": 1,
-    "dilations": 1,
-    "group": 1,
-    "pads": 0,
-    "output_padding": 0,
-    "blocksize": 1,
-    "size": 1,
-    "hidden_size": 1,
-    "num_groups": 1,
-    "batch_dims": 0,
-    "num_outputs": 1,
-    "output_height": 1,
-    "output_width": 1,
-    "pooled_shape": 1,
-}
+_POSITIVE = (
+    "kernel_shape", "strides", "dilations", "group", "blocksize", "size", "hidden_size", "num_groups", "num_outputs",
+    "output_height", "output_width", "pooled_shape",
+)  # fmt: skip
+_RANGES = dict.fromkeys(_POSITIVE, 1) | dict.fromkeys(("pads", "output_padding", "batch_dims"), 0)
 _AUTO_PADS = ("", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 
 

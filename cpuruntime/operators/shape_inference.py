@@ -18,14 +18,7 @@ from cpuruntime.errors import Error, InvalidArgumentError, ModelError, Unsupport
 from cpuruntime.graph import Graph, Node, PartialShape, Type, Value
 from cpuruntime.operators.evaluation import DIRECT, evaluate, input_names, output_names, to_proto
 from cpuruntime.operators.reshape_targets import new_shape, to_target
-from cpuruntime.operators.schema import (
-    Operator,
-    check_axes,
-    check_reshape,
-    check_types,
-    get_operator,
-    output_type,
-)
+from cpuruntime.operators.schema import Operator, check_axes, check_reshape, check_types, get_operator, output_type
 from cpuruntime.operators.traits import DOMAIN, Folded, traits_of
 
 __all__ = ["evaluate", "infer_shapes", "reshape"]
@@ -165,7 +158,7 @@ class _Inference:
             if _is_whole(array) and array is not None:
                 data[name] = onnx.numpy_helper.from_array(array)
         found: dict[str, onnx.TypeProto] = {}
-        if operator.infers and complete:
+        if operator.schema.has_type_and_shape_inference_function and complete:
             try:
                 found = infer_node_outputs(operator.schema, to_proto(node), types, data, None, self._opsets)
             except (Exception, MemoryError) as error:  # ONNX's inference raises many types for wrong nodes
@@ -188,21 +181,14 @@ class _Inference:
                 extents = np.array(shape, object if None in shape else np.int64)
                 self._known[output] = extents[node.attributes.get("start", 0) : node.attributes.get("end")]
             return
-        arrays = [array for array in known if array is not None]
-        folded = traits_of(node).folded
-        if (
-            folded < Folded.SHAPES
-            or not arrays
-            or len(arrays) != sum(value is not None for value in node.inputs)
-            or not _is_small(output)
-        ):
+        arrays, folded, result = [array for array in known if array is not None], traits_of(node).folded, None
+        all_known = arrays and len(arrays) == sum(value is not None for value in node.inputs)
+        if folded < Folded.SHAPES or not all_known or not _is_small(output):
             return
         if all(map(_is_whole, arrays)):
             result = _try_evaluate(node, known)
         elif folded is Folded.PARTLY:
             result = _try_move(node, known)
-        else:
-            return
         if result is not None and result.shape == output.shape:
             self._known[output] = result
 

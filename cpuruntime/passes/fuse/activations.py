@@ -5,26 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isclose
 
-from cpuruntime.graph import Graph, Node, Value
-from cpuruntime.passes.editor import Editor
+from cpuruntime.graph import Node, Value
+from cpuruntime.passes.editor import Editor, sweep
 from cpuruntime.passes.fuse.products import Product
 from cpuruntime.passes.operators import DOMAIN, all_f32, internal, is_onnx, merge_origins, scalar
 from cpuruntime.passes.simplify.clamps import clip_bounds
 
 
-def run(graph: Graph) -> bool:
+@sweep
+def run(editor: Editor, node: Node) -> None:
     """HardSigmoid, HardSwish, Mish and Silu from products; LeakyRelu from PRelu with one slope; Silu from Swish."""
-    editor = Editor(graph)
-    for node in editor.nodes():
-        if not all_f32(*node.inputs):
-            continue
-        if is_onnx(node, "Mul", "Div"):
-            _product(editor, node)
-        elif is_onnx(node, "PRelu"):
-            _leaky(editor, node)
-        elif is_onnx(node, "Swish") and node.attributes.get("alpha", 1.0) == 1.0:
-            editor.replace(node, internal("Silu", node, node.inputs, node.outputs))
-    return editor.finish()
+    if not all_f32(*node.inputs):
+        return
+    if is_onnx(node, "Mul", "Div"):
+        _product(editor, node)
+    elif is_onnx(node, "PRelu"):
+        _leaky(editor, node)
+    elif is_onnx(node, "Swish") and node.attributes.get("alpha", 1.0) == 1.0:
+        editor.replace(node, internal("Silu", node, node.inputs, node.outputs))
 
 
 @dataclass(frozen=True)
@@ -44,9 +42,8 @@ _GATED = {"Sigmoid": ("Silu", DOMAIN, 1), "HardSigmoid": ("HardSwish", "", 14), 
 def _product(editor: Editor, node: Node) -> None:
     product = Product(editor, node)
     output = node.outputs[0]
-    if not output.is_static or len(product.factors) > 2:
-        return
-    if any(factor.shape != output.shape for factor in product.factors):
+    same = all(factor.shape == output.shape for factor in product.factors)
+    if not output.is_static or len(product.factors) > 2 or not same:
         return
     for factor, other in zip(product.factors, product.factors[::-1]):
         gate = _gate(editor, factor)

@@ -7,10 +7,10 @@ from math import prod
 
 import numpy as np
 
-from cpuruntime.graph import Graph, Node, Type, Value
-from cpuruntime.passes.editor import Editor
-from cpuruntime.passes.fuse.strided_views import Step, StridedView, find_view, reshaped
-from cpuruntime.passes.operators import all_f32, internal, is_internal, is_onnx, merge_origins, scalar
+from cpuruntime.graph import Node, Type, Value
+from cpuruntime.passes.editor import Editor, sweep
+from cpuruntime.passes.fuse.strided_views import Step, StridedView, find_view, reshaped, scaled
+from cpuruntime.passes.operators import all_f32, internal, is_internal, is_onnx, scalar
 
 NEVER = -1e4
 """A summand that leaves a key no weight."""
@@ -30,17 +30,12 @@ class _Scores:
     product: Node | None = None
 
 
-def run(graph: Graph) -> bool:
+@sweep
+def run(editor: Editor, node: Node) -> None:
     """MatMul, Softmax, MatMul -> Attention. The scale may be anywhere around the first product; masks are added, or
     put in by Where; views of queries, keys, values and of the result become strides."""
-    editor = Editor(graph)
-    for node in editor.nodes():
-        if is_onnx(node, "MatMul") and all_f32(*node.inputs, *node.outputs):
-            _attention(editor, node)
-    return editor.finish()
-
-
-def _attention(editor: Editor, node: Node) -> None:
+    if not is_onnx(node, "MatMul") or not all_f32(*node.inputs, *node.outputs):
+        return
     weights, value = node.inputs
     weights, passed = _through_reshape(editor, weights)
     softmax = weights.producer
@@ -81,24 +76,13 @@ def _scores(editor: Editor, value: Value) -> _Scores | None:
             found.product = node
             found.nodes.append(node)
             return found if len(found.shape) <= 4 else None
-        step = _scale(node) or _added(editor, node, found) or _replaced(editor, node, found)
+        step, number = (scaled(node) if is_onnx(node, "Mul", "Div") else None) or (None, 1.0)
+        step = step or _added(editor, node, found) or _replaced(editor, node, found)
         if step is None or step.shape != value.shape:
             return None
         found.nodes.append(node)
-        if is_onnx(node, "Mul", "Div"):
-            number = scalar(node.inputs[1] if step is node.inputs[0] else node.inputs[0])
-            found.factor *= number if node.op_type == "Mul" else 1 / number
+        found.factor *= number
         value = step
-
-
-def _scale(node: Node) -> Value | None:
-    """What a node multiplies by a number."""
-    if not is_onnx(node, "Mul", "Div"):
-        return None
-    left, right = node.inputs
-    if scalar(right):
-        return left
-    return right if scalar(left) and node.op_type == "Mul" else None
 
 
 def _leads_to_scores(value: Value) -> bool:
@@ -185,8 +169,7 @@ def _replace(editor: Editor, node: Node, scores: _Scores, value: Value) -> None:
         "mask": mask.numbers() if mask is not None else [0] * 5,
     }  # fmt: skip
     inputs = [q.base, k.base, v.base, None if mask is None else mask.base]
-    attention = internal("Attention", node, inputs, node.outputs, attributes)
-    attention.origins = merge_origins(*reversed(scores.nodes), node)
+    attention = internal("Attention", node, inputs, node.outputs, attributes, (*reversed(scores.nodes), node))
     editor.replace(node, *scores.new_nodes, attention)
     _take_moves(editor, attention, (*lead, queries, width))
 

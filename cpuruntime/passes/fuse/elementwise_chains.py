@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from cpuruntime.ops.tiles import loops
 from cpuruntime.passes.editor import Editor
 from cpuruntime.passes.fuse.expressions import Earlier, Operand, Spelling, spell
 from cpuruntime.passes.fuse.strided_views import Step, find_view, reshaped
-from cpuruntime.passes.operators import internal, is_internal, merge_origins
+from cpuruntime.passes.operators import internal, is_internal
 
 # A kernel takes a fraction of a second to compile: loops under SHORT need to save SHORT_STEPS - 1 steps.
 INSTRUCTIONS, SHORT, SHORT_STEPS = 32, 1024, 3
@@ -116,12 +115,8 @@ class _Group:
         saved = self._steps() - 1 + sum(is_input.view is not None for is_input in inputs)
         if not prod(self.shape) or saved < (1 if prod(self.shape) >= SHORT else SHORT_STEPS - 1):
             return None
-        attributes: dict[str, Any] = {
-            "expression": expression, "numbers": numbers, "views": [each.view for each in inputs]
-        }  # fmt: skip
-        node = internal("Elementwise", self.root, self._values(inputs), self.root.outputs, attributes)
-        node.origins = merge_origins(*self._sorted())
-        return node
+        attributes = {"expression": expression, "numbers": numbers, "views": [each.view for each in inputs]}
+        return internal("Elementwise", self.root, self._values(inputs), self.root.outputs, attributes, self._sorted())
 
     def _steps(self) -> int:
         """The number of steps of the operators without fusion."""

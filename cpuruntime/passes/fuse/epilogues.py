@@ -13,7 +13,6 @@ from cpuruntime.passes.operators import (
     internal,
     is_internal,
     is_onnx,
-    merge_origins,
     no_activation,
 )
 from cpuruntime.passes.simplify.clamps import clip_bounds
@@ -66,8 +65,8 @@ def _take_residual(editor: Editor, add: Node, order: dict[Node, int]) -> None:
         return
     value, other = max(takers, key=lambda pair: order[pair[0].producer])
     maker = value.producer
-    fused = internal(maker.op_type, maker, [*maker.inputs[:3], other], add.outputs, maker.attributes)
-    fused.origins = merge_origins(maker, add)
+    inputs = [*maker.inputs[:3], other]
+    fused = internal(maker.op_type, maker, inputs, add.outputs, maker.attributes, (maker, add))
     order[fused] = order[add]
     editor.remove(maker)
     editor.replace(add, fused)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import isclose, pi, sqrt
 from typing import Any, NamedTuple
 
-from cpuruntime.graph import Graph, Node, Value
-from cpuruntime.passes.editor import Editor
+from cpuruntime.graph import Node, Value
+from cpuruntime.passes.editor import Editor, sweep
 from cpuruntime.passes.fuse.products import Product
 from cpuruntime.passes.operators import all_f32, is_onnx, merge_origins, scalar
 
@@ -23,19 +23,14 @@ class _Gate(NamedTuple):
     number: float = 1.0
 
 
-def run(graph: Graph) -> bool:
+@sweep
+def run(editor: Editor, node: Node) -> None:
     """x (1 + erf(x / sqrt(2))) / 2, x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2 -> Gelu; x sigmoid(a x) -> Swish.
 
     Factors may stand in any order, and what is inside may be used elsewhere too.
     """
-    editor = Editor(graph)
-    for node in editor.nodes():
-        if is_onnx(node, "Mul", "Div") and all_f32(*node.inputs):
-            _product(editor, node)
-    return editor.finish()
-
-
-def _product(editor: Editor, node: Node) -> None:
+    if not is_onnx(node, "Mul", "Div") or not all_f32(*node.inputs):
+        return
     product, output = Product(editor, node), node.outputs[0]
     if len(product.factors) != 2 or not output.is_static or product.number == 0:
         return
@@ -65,14 +60,11 @@ def _gate(editor: Editor, value: Value) -> _Gate | None:
         if inner is None or not isclose(inner[1], number, rel_tol=1e-5):
             continue
         function = inner[0].producer
+        source, approximate = None, "none"
         if is_onnx(function, "Erf"):
             source = _erf_argument(editor, function)
-            approximate = "none"
         elif is_onnx(function, "Tanh"):
-            source = _tanh_argument(editor, function)
-            approximate = "tanh"
-        else:
-            continue
+            source, approximate = _tanh_argument(editor, function), "tanh"
         if source is not None:
             # The product's number times 2 `number` must be 1.
             return _Gate(source, "Gelu", 20, {"approximate": approximate}, 2 * number)
@@ -81,12 +73,8 @@ def _gate(editor: Editor, value: Value) -> _Gate | None:
 
 def _with_number(node: Node) -> list[tuple[Value, float]]:
     """The operands of an Add or Mul whose other operand is a number, with that number."""
-    pairs = []
-    for value, other in zip(node.inputs, node.inputs[::-1]):
-        number = scalar(other)
-        if number is not None:
-            pairs.append((value, number))
-    return pairs
+    pairs = zip(node.inputs, map(scalar, node.inputs[::-1]))
+    return [(value, number) for value, number in pairs if number is not None]
 
 
 def _argument(editor: Editor, node: Node) -> Product | None:

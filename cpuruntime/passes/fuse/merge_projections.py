@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from cpuruntime.graph import Graph, Node, Value
-from cpuruntime.passes.editor import Editor
-from cpuruntime.passes.operators import internal, is_internal, merge_origins
+from cpuruntime.graph import Node, Value
+from cpuruntime.passes.editor import Editor, sweep
+from cpuruntime.passes.operators import internal, is_internal
 
 _OPERANDS = (("query", "queries", "depth"), ("key", "keys", "depth"), ("value", "keys", "width"))
 
 
-def run(graph: Graph) -> bool:
+@sweep
+def run(editor: Editor, attention: Node) -> None:
     """FullyConnecteds with one input, read by nothing but one Attention -> one, that Attention reads by strides."""
-    editor = Editor(graph)
-    for node in editor.nodes():
-        if is_internal(node, "Attention"):
-            _merge(editor, node)
-    return editor.finish()
-
-
-def _merge(editor: Editor, attention: Node) -> None:
+    if not is_internal(attention, "Attention"):
+        return
     makers = [_projection(editor, value, attention) for value in attention.inputs[:3]]
     groups: dict[Value, list[int]] = {}
     for index, maker in enumerate(makers):
@@ -61,8 +56,7 @@ def _join(editor: Editor, attention: Node, indices: list[int], makers: list[Node
     bias = editor.constant(f"{name}/joined_bias", np.concatenate([_bias(maker) for maker in makers]))
     made = editor.value(f"{name}/joined", x.element_type, (*makers[0].outputs[0].static_shape[:-1], total))
     attributes = makers[0].attributes
-    joined = internal("FullyConnected", makers[0], [x, weights, bias, None], [made], attributes)
-    joined.origins = merge_origins(*makers)
+    joined = internal("FullyConnected", makers[0], [x, weights, bias, None], [made], attributes, makers)
     start = 0
     for index, width in zip(indices, widths):
         operand = _OPERANDS[index][0]

@@ -44,10 +44,10 @@ def find_view(value: Value, last: Step, accept: Accept, with_factor: bool = Fals
             source, step = found
             steps.append(step)
         elif with_factor and is_onnx(node, "Mul", "Div"):
-            scaled = _scaled(node)
-            if scaled is None or scaled[0].shape != base.shape:
+            product = scaled(node)
+            if product is None or product[0].shape != base.shape:
                 return best
-            source, factor = scaled[0], factor * scaled[1]
+            source, factor = product[0], factor * product[1]
         else:
             return best
         candidates.append((source, factor))
@@ -81,7 +81,8 @@ def reshaped(shape: tuple[int, ...]) -> Step:
     return step
 
 
-def _scaled(node: Node) -> tuple[Value, float] | None:
+def scaled(node: Node) -> tuple[Value, float] | None:
+    """The value that a Mul or Div multiplies by a number, and that number."""
     left, right = node.inputs
     number = scalar(right)
     if number:

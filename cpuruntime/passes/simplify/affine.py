@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,14 +75,11 @@ def _arithmetic(node: Node, data: Value, constant: np.ndarray) -> Affine | None:
     one, zero = np.float64(1), np.float64(0)
     if node.op_type == "Div":
         return Affine(1 / constant, zero) if constant.all() else None
-    if node.op_type == "Sub" and data is node.inputs[1]:
-        return Affine(-one, constant)
-    rules: dict[str, Callable[[], Affine]] = {
-        "Add": lambda: Affine(one, constant),
-        "Mul": lambda: Affine(constant, zero),
-        "Sub": lambda: Affine(one, -constant),
-    }
-    return rules[node.op_type]()
+    if node.op_type == "Mul":
+        return Affine(constant, zero)
+    if node.op_type == "Add":
+        return Affine(one, constant)
+    return Affine(one, -constant) if data is node.inputs[0] else Affine(-one, constant)
 
 
 def _batch_normalization(node: Node) -> Affine | None:

@@ -4,38 +4,31 @@ from __future__ import annotations
 
 from math import prod
 
-from cpuruntime.graph import Graph, Node
-from cpuruntime.passes.editor import Editor
-from cpuruntime.passes.operators import all_f32, internal, is_internal, is_onnx, merge_origins
+from cpuruntime.graph import Node
+from cpuruntime.passes.editor import Editor, sweep
+from cpuruntime.passes.operators import all_f32, internal, is_internal, is_onnx
 
 
-def run(graph: Graph) -> bool:
+@sweep
+def run(editor: Editor, node: Node) -> None:
     """Recognise the pattern however the batch and the spatial axes are spelled in between."""
-    editor = Editor(graph)
-    for node in editor.nodes():
-        if is_internal(node, "Reshape") and all_f32(*node.inputs):
-            _recognise(editor, node)
-    return editor.finish()
-
-
-def _recognise(editor: Editor, last: Node) -> None:
-    transpose = last.inputs[0].producer
-    if not is_onnx(transpose, "Transpose") or editor.sole_user(last.inputs[0]) is not last:
+    if not is_internal(node, "Reshape") or not all_f32(*node.inputs):
+        return
+    transpose = node.inputs[0].producer
+    if not is_onnx(transpose, "Transpose") or editor.sole_user(node.inputs[0]) is not node:
         return
     split = transpose.inputs[0]
     first = split.producer
     if not is_internal(first, "Reshape") or editor.sole_user(split) is not transpose:
         return
-    source, output = first.inputs[0], last.outputs[0]
+    source, output = first.inputs[0], node.outputs[0]
     if not source.is_static or source.shape != output.shape or len(source.static_shape) < 3:
         return
     perm = transpose.attributes.get("perm") or list(range(len(split.static_shape)))[::-1]
     group = _group(source.static_shape, split.static_shape, perm)
-    if group is None:
-        return
-    node = internal("ChannelShuffle", last, [source], [output], {"group": group})
-    node.origins = merge_origins(first, transpose, last)
-    editor.replace(last, node)
+    if group is not None:
+        merged = (first, transpose, node)
+        editor.replace(node, internal("ChannelShuffle", node, [source], [output], {"group": group}, merged))
 
 
 def _group(shape: tuple[int, ...], split: tuple[int, ...], perm: list[int]) -> int | None:

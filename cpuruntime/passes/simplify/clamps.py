@@ -6,28 +6,25 @@ from math import inf
 
 import numpy as np
 
-from cpuruntime.graph import Graph, Node, Value
-from cpuruntime.passes.editor import Editor
+from cpuruntime.graph import Node, Value
+from cpuruntime.passes.editor import Editor, sweep
 from cpuruntime.passes.operators import all_f32, is_onnx, merge_origins, scalar
 
 
-def run(graph: Graph) -> bool:
+@sweep
+def run(editor: Editor, node: Node) -> None:
     """One Relu or Clip for each chain whose inner values no others read; also for a single Max or Min."""
-    editor = Editor(graph)
-    for node in editor.nodes():
-        bounds, source = _clamp(node)
-        if source is None:
-            continue
-        chain = [node]
-        following = editor.sole_user(node.outputs[0])
-        while following is not None and (later := _clamp(following))[1] is node.outputs[0]:
-            bounds = [min(max(bound, later[0][0]), later[0][1]) for bound in bounds]
-            chain.append(following)
-            node = following
-            following = editor.sole_user(node.outputs[0])
-        if len(chain) > 1 or node.op_type in ("Max", "Min"):
-            _replace(editor, source, bounds, chain)
-    return editor.finish()
+    bounds, source = _clamp(node)
+    if source is None:
+        return
+    chain = [node]
+    following = editor.sole_user(node.outputs[0])
+    while following is not None and (later := _clamp(following))[1] is chain[-1].outputs[0]:
+        bounds = [min(max(bound, later[0][0]), later[0][1]) for bound in bounds]
+        chain.append(following)
+        following = editor.sole_user(following.outputs[0])
+    if len(chain) > 1 or node.op_type in ("Max", "Min"):
+        _replace(editor, source, bounds, chain)
 
 
 def clip_bounds(node: Node) -> list[float] | None:
@@ -61,16 +58,13 @@ def _clamp(node: Node) -> tuple[list[float], Value | None]:
 
 
 def _replace(editor: Editor, source: Value, bounds: list[float], chain: list[Node]) -> None:
-    last, output = chain[-1], chain[-1].outputs[0]
-    if bounds == [0.0, inf]:
-        node = Node("Relu", last.name, [source], [output], {}, "", 14)
-    else:
-        limits = [
+    last, inputs = chain[-1], [source]
+    if bounds != [0.0, inf]:
+        inputs += [
             editor.constant(f"{last.name}/{name}", np.array(bound, np.float32)) if np.isfinite(bound) else None
             for name, bound in zip(("min", "max"), bounds)
         ]
-        node = Node("Clip", last.name, [source, *limits], [output], {}, "", 13)
-    node.origins = merge_origins(*chain)
+    op_type, version = ("Clip", 13) if len(inputs) > 1 else ("Relu", 14)
     for inner in chain[:-1]:
         editor.remove(inner)
-    editor.replace(last, node)
+    editor.replace(last, Node(op_type, last.name, inputs, last.outputs, {}, "", version, merge_origins(*chain)))

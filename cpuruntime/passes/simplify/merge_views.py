@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from cpuruntime.graph import Graph, Node
-from cpuruntime.passes.editor import Editor
+from cpuruntime.graph import Node
+from cpuruntime.passes.editor import Editor, sweep
 from cpuruntime.passes.operators import internal, is_internal, is_onnx, merge_origins
 
 
-def run(graph: Graph) -> bool:
+@sweep
+def run(editor: Editor, node: Node) -> None:
     """The last node of a chain reads its start; the nodes between are removed unless others read them."""
-    editor = Editor(graph)
-    for node in editor.nodes():
-        if is_onnx(node, "Transpose"):
-            _transpose(editor, node)
-        elif is_internal(node, "Reshape"):
-            _reshape(editor, node)
-    return editor.finish()
+    if is_onnx(node, "Transpose"):
+        _transpose(editor, node)
+    elif is_internal(node, "Reshape"):
+        _reshape(editor, node)
 
 
 def _reshape(editor: Editor, node: Node) -> None:
@@ -29,8 +27,7 @@ def _transpose(editor: Editor, node: Node) -> None:
     source, output = node.inputs[0], node.outputs[0]
     if source.shape is None:
         return
-    perm = _perm(node)
-    inner = source.producer
+    perm, inner = _perm(node), source.producer
     if is_onnx(inner, "Transpose"):
         first = _perm(inner)
         perm = [first[axis] for axis in perm]

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from cpuruntime.graph import Graph, Node
+from cpuruntime.graph import Node
 from cpuruntime.operators.traits import traits_of
-from cpuruntime.passes.editor import Editor
+from cpuruntime.passes.editor import Editor, sweep
 
 
-def run(graph: Graph) -> bool:
+@sweep
+def run(editor: Editor, node: Node) -> None:
     """Identity, inference's Dropout, casts to the same type, moves that move nothing, products with 1, sums with 0, ...
 
     A node stays where a graph input or a constant would have to be renamed into a graph output.
     """
-    editor = Editor(graph)
-    for node in editor.nodes():
-        rule = traits_of(node).identity
-        source = rule(node) if rule is not None else None
-        if source is not None and _mask_is_dispensable(editor, node):
-            editor.bypass(node, source)
-    return editor.finish()
+    rule = traits_of(node).identity
+    source = rule(node) if rule is not None else None
+    if source is not None and _mask_is_dispensable(editor, node):
+        editor.bypass(node, source)
 
 
 def _mask_is_dispensable(editor: Editor, node: Node) -> bool:

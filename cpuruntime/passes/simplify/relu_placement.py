@@ -35,20 +35,17 @@ def _move(editor: Editor, relu: Node, positive: set[Value]) -> None:
     concat = relu.inputs[0].producer
     if not is_onnx(concat, "Concat") or editor.sole_user(relu.inputs[0]) is not relu:
         return
-    negative = [value for value in concat.inputs if value not in positive]
-    if not all(_applies_activations(editor, value) for value in negative):
+    if not all(value in positive or _applies_activations(editor, value) for value in concat.inputs):
         return
     relus: list[Node] = []
-    inputs: list[Value | None] = []
-    for value in concat.inputs:
-        if value in positive:
-            inputs.append(value)
-            continue
-        result = editor.value(f"{value.name}/relu", value.element_type, value.shape)
-        relus.append(Node("Relu", f"{relu.name}/{len(relus) + 1}", [value], [result], {}, "", 14, relu.origins))
-        inputs.append(result)
-    joined = Node("Concat", concat.name, inputs, relu.outputs, concat.attributes, "", concat.version)
-    joined.origins = merge_origins(concat, relu)
+    inputs = list(concat.inputs)
+    for index, value in enumerate(inputs):
+        if value not in positive:
+            inputs[index] = editor.value(f"{value.name}/relu", value.element_type, value.shape)
+            name = f"{relu.name}/{len(relus) + 1}"
+            relus.append(Node("Relu", name, [value], [inputs[index]], {}, "", 14, relu.origins))
+    origins = merge_origins(concat, relu)
+    joined = Node("Concat", concat.name, inputs, relu.outputs, concat.attributes, "", concat.version, origins)
     editor.remove(concat)
     editor.replace(relu, *relus, joined)
 
