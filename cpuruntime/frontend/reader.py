@@ -110,9 +110,7 @@ def _inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
         raise ModelError(f"the model's functions cannot be inlined: {error}") from None
     if result.functions:
         names = ", ".join(f"'{function.name}'" for function in result.functions)
-        raise UnsupportedError(
-            f"the model's functions {names} cannot be inlined: they use other opsets than the model."
-        )
+        raise UnsupportedError(f"functions {names} cannot be inlined: they use other opsets than the model.")
     return result
 
 
@@ -192,10 +190,8 @@ class _Builder:
             value = _declared(info, f"input '{info.name}'")
             self._values[info.name] = value
             inputs.append(value)
-            shape = value.shape
-            bounds[info.name] = (
-                PartialShape.dynamic() if shape is None else PartialShape([-1 if d is None else d for d in shape])
-            )
+            known = None if value.shape is None else [-1 if extent is None else extent for extent in value.shape]
+            bounds[info.name] = PartialShape("[...]" if known is None else known)
         return inputs, bounds
 
     def _value(self, name: str) -> Value | None:
@@ -203,11 +199,9 @@ class _Builder:
         tensor = self._unread.pop(name, None)
         if tensor is not None:
             what = f"initializer '{name}'"
-            if isinstance(tensor, onnx.SparseTensorProto):
-                array = self._tensors.sparse_array(tensor, what)
-            else:
-                array = self._tensors.array(tensor, what)
-                tensor.Clear()
+            sparse = isinstance(tensor, onnx.SparseTensorProto)
+            array = (self._tensors.sparse_array if sparse else self._tensors.array)(tensor, what)
+            tensor.Clear()
             self._values[name] = Value.of(name, array)
         return self._values.get(name)
 
@@ -226,9 +220,8 @@ class _Builder:
         for index, node in enumerate(nodes):
             for name in filter(None, node.output):
                 if name in ready or name in makers:
-                    raise ModelError(
-                        f"{self._where(node)}: the name '{name}' of its output is used twice in the graph."
-                    )
+                    where = self._where(node)
+                    raise ModelError(f"{where}: the name '{name}' of its output is used twice in the graph.")
                 makers[name] = index
         sorter = TopologicalSorter({index: self._needs(node, ready, makers) for index, node in enumerate(nodes)})
         try:
@@ -330,11 +323,9 @@ class _Builder:
 
     def _check_subgraph(self, graph: onnx.GraphProto, where: str) -> None:
         """Check the operators of a subgraph, and bring its external data into it."""
-        for tensor in graph.initializer:
+        sparse = (part for tensor in graph.sparse_initializer for part in (tensor.values, tensor.indices))
+        for tensor in (*graph.initializer, *sparse):
             self._tensors.embed(tensor, f"{where}: initializer '{tensor.name}' of its subgraph")
-        for sparse in graph.sparse_initializer:
-            for tensor in (sparse.values, sparse.indices):
-                self._tensors.embed(tensor, f"{where}: initializer '{tensor.name}' of its subgraph")
         for proto in graph.node:
             operator = get_operator(proto.op_type, *self._version(proto), _where(proto, self._opsets))
             for attribute in proto.attribute:

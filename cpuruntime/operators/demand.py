@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 
-from cpuruntime.graph import Graph, Node, Value
+from cpuruntime.graph import Graph, Value
 from cpuruntime.operators.traits import traits_of
 
 BALANCE = 8
@@ -87,19 +87,13 @@ def demand_of(graph: Graph) -> Demand:
             continue
         moved = {value: _nbytes(value) for value in values}
         weights = sum(size for value, size in moved.items() if value.constant is not None)
-        reads = traits_of(node).weight_reads
-        demand = NodeDemand(node.name, node.op_type, _flops(node), sum(moved.values()) - weights, weights)
-        found.append(demand if reads is None else replace(demand, weight_reads=reads(node)))
+        count, reads = traits_of(node).multiply_adds, traits_of(node).weight_reads
+        results = sum(prod(value.static_shape) for value in node.outputs if value.name)
+        flops, repeats = results if count is None else 2 * count(node), 1 if reads is None else reads(node)
+        found.append(NodeDemand(node.name, node.op_type, flops, sum(moved.values()) - weights, weights, repeats))
     return Demand(tuple(found), unknown)
 
 
 def _nbytes(value: Value) -> int:
     # Strings and types without a fixed size are small where they occur.
     return prod(value.static_shape) * (value.element_type.size or 1)
-
-
-def _flops(node: Node) -> int:
-    count = traits_of(node).multiply_adds
-    if count is not None:
-        return 2 * count(node)
-    return sum(prod(value.static_shape) for value in node.outputs if value.name)

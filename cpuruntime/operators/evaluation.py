@@ -197,14 +197,6 @@ def _identity(node: Node, arrays: Arrays) -> np.ndarray | None:
     return arrays[0]
 
 
-def _shape(node: Node, arrays: Arrays) -> np.ndarray | None:
-    array = arrays[0]
-    if array is None:
-        return None
-    start, end = node.attributes.get("start", 0), node.attributes.get("end")
-    return np.array(array.shape, np.int64)[start:end]
-
-
 def _arithmetic(function: Any) -> Callable[[Node, Arrays], np.ndarray | None]:
     def run(node: Node, arrays: Arrays) -> np.ndarray | None:
         a, b = arrays
@@ -222,16 +214,16 @@ def _flat_softmax(node: Node, arrays: Arrays) -> np.ndarray | None:
         return None
     axis = node.attributes.get("axis", 1)
     matrix = x.reshape(math.prod(x.shape[: axis % x.ndim if axis < 0 else axis]), -1)
-    shifted = matrix - matrix.max(axis=1, keepdims=True)
-    if node.op_type == "Hardmax":
-        result = np.zeros_like(matrix)
-        result[np.arange(len(matrix)), matrix.argmax(axis=1)] = 1
-    elif node.op_type == "LogSoftmax":
-        result = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    else:
-        result = np.exp(shifted)
-        result /= result.sum(axis=1, keepdims=True)
-    return result.reshape(x.shape)
+    if node.op_type == "LogSoftmax":  # onnx.reference takes the logarithm of zero
+        shifted = matrix - matrix.max(axis=1, keepdims=True)
+        return (shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))).reshape(x.shape)
+    return _evaluate_as(node, {"axis": 1}, 13, [matrix]).reshape(x.shape)
+
+
+def _evaluate_as(node: Node, attributes: dict[str, Any], version: int, arrays: Arrays) -> np.ndarray:
+    """The result of the node's operator with other attributes and another version."""
+    other = Node(node.op_type, node.name, [Value("x")], [Value("y")], attributes, "", version)
+    return _run_reference(other, arrays)[0]
 
 
 def _batch_normalization(node: Node, arrays: Arrays) -> np.ndarray | None:
@@ -270,9 +262,7 @@ def _max_pool(node: Node, arrays: Arrays) -> np.ndarray | None:
     windows = zip(x.shape[2:], kernel, node.attributes.get("strides", ones), node.attributes.get("dilations", ones))
     totals = [max(0, (-(-n // stride) - 1) * stride + (k - 1) * step + 1 - n) for n, k, stride, step in windows]
     pads = [total - total // 2 for total in totals] + [total // 2 for total in totals]
-    attributes = {**node.attributes, "auto_pad": "NOTSET", "pads": pads}
-    explicit = Node("MaxPool", node.name, [Value("x")], [Value("y")], attributes, "", node.version)
-    return _run_reference(explicit, arrays)[0]
+    return _evaluate_as(node, {**node.attributes, "auto_pad": "NOTSET", "pads": pads}, node.version, arrays)
 
 
 DIRECT: dict[str, Callable[[Node, Arrays], np.ndarray | None]] = {
@@ -288,7 +278,6 @@ DIRECT: dict[str, Callable[[Node, Arrays], np.ndarray | None]] = {
     "LogSoftmax": _flat_softmax,
     "MaxPool": _max_pool,
     "Mul": _arithmetic(np.multiply),
-    "Shape": _shape,
     "Softmax": _flat_softmax,
     "Squeeze": _squeeze,
     "Sub": _arithmetic(np.subtract),

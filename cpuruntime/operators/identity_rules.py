@@ -20,13 +20,9 @@ def only_input(node: Node) -> Value | None:
     return node.inputs[0] if len(node.inputs) == 1 else None
 
 
-def _keeps_shape(node: Node) -> bool:
-    source, output = node.inputs[0], node.outputs[0]
-    return source.is_static and source.shape == output.shape
-
-
 def same_shape(node: Node) -> Value | None:
-    return node.inputs[0] if _keeps_shape(node) else None
+    source = node.inputs[0]
+    return source if source.is_static and source.shape == node.outputs[0].shape else None
 
 
 def same_type(node: Node) -> Value | None:
@@ -36,9 +32,7 @@ def same_type(node: Node) -> Value | None:
 
 def dropout(node: Node) -> Value | None:
     training = node.input(2)
-    if training is None:
-        return node.inputs[0]
-    off = training.constant is not None and not training.constant.any()
+    off = training is None or (training.constant is not None and not training.constant.any())
     return node.inputs[0] if off else None
 
 

@@ -22,14 +22,16 @@ _KIND_NAMES = {int(kind): name.lower() for name, kind in onnx.AttributeProto.Att
 
 @dataclass(frozen=True)
 class Parameter:
-    """One formal input or output: `types` are ONNX's names of the types it may have ("tensor(float)")."""
+    """One formal input or output: `types` are ONNX's names of the types it may have ("tensor(float)").
+
+    `one_type` is False where several actual ones may differ in type.
+    """
 
     name: str
     types: frozenset[str]
     type_name: str
     required: bool
-    variadic: bool
-    homogeneous: bool
+    one_type: bool
 
 
 @dataclass(frozen=True)
@@ -51,16 +53,9 @@ class Operator:
 
 
 def _parameter(formal: defs.OpSchema.FormalParameter) -> Parameter:
-    option = formal.option
-    options = defs.OpSchema.FormalParameterOption
-    return Parameter(
-        formal.name,
-        frozenset(formal.types),
-        formal.type_str,
-        option == options.Single,
-        option == options.Variadic,
-        formal.is_homogeneous,
-    )
+    kind, kinds = formal.option, defs.OpSchema.FormalParameterOption
+    one_type = kind != kinds.Variadic or formal.is_homogeneous
+    return Parameter(formal.name, frozenset(formal.types), formal.type_str, kind == kinds.Single, one_type)
 
 
 @lru_cache(maxsize=4096)
@@ -219,7 +214,7 @@ def check_types(node: Node, operator: Operator, captures: int = 0) -> None:
                 f"{node.where}: input '{value.name}' is {value.element_type.get_type_name()}; "
                 f"'{formal.name}' must be one of: {allowed}."
             )
-        if formal.variadic and not formal.homogeneous:
+        if not formal.one_type:
             continue
         first = bound.setdefault(formal.type_name, (value.name, value.element_type))
         if first[1] is not value.element_type:

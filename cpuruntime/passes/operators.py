@@ -83,6 +83,17 @@ def scalar(value: Value | None) -> float | None:
     return float(value.constant.reshape(()))
 
 
+def runs(numbers: Iterable[int]) -> list[list[int]]:
+    """The numbers in their order, those together that count up by one."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and found[-1][-1] + 1 == number:
+            found[-1].append(number)
+        else:
+            found.append([number])
+    return found
+
+
 def merge_origins(*nodes: Node) -> list[str]:
     """The origins of all nodes, each once, in order."""
     return list(dict.fromkeys(origin for node in nodes for origin in node.origins))

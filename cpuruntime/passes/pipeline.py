@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import NamedTuple
 
 from cpuruntime.errors import Error, InternalError, InvalidArgumentError, nearest
@@ -53,50 +54,28 @@ class Pass(NamedTuple):
 Pipeline = tuple[Pass, ...]
 """Passes in the order they run. A device names its own, a concatenation of these or of its own passes."""
 
-CANONICAL: Pipeline = (
-    Pass("quantisation", quantisation.run),
-    Pass("constant_folding", constant_folding.run),
-    Pass("dead_code", dead_code.run),
-    Pass("current_forms", current_forms.run),
-    Pass("default_attributes", default_attributes.run),
-    Pass("normalisation", normalisation.run),
-    Pass("variadic", variadic.run),
-    Pass("softmax", softmax.run),
-    Pass("compositions", compositions.run),
-    Pass("einsum", einsum.run),
-    Pass("convolution", convolution.run),
-    Pass("transposed_convolution", transposed_convolution.run),
-    Pass("pooling", pooling.run),
-    Pass("fully_connected", fully_connected.run),
-    Pass("views", views.run),
-    Pass("group_norm", group_norm.run),
-    Pass("rows_of_products", rows_of_products.run),
-)
+
+def _passes(*modules: ModuleType) -> Pipeline:
+    return tuple(Pass(module.__name__.rpartition(".")[2], module.run) for module in modules)
+
+
+CANONICAL: Pipeline = _passes(
+    quantisation, constant_folding, dead_code, current_forms, default_attributes, normalisation, variadic, softmax,
+    compositions, einsum, convolution, transposed_convolution, pooling, fully_connected, views, group_norm,
+    rows_of_products,
+)  # fmt: skip
 """One spelling for everything."""
 
-SIMPLIFY: Pipeline = (
-    Pass("no_ops", no_ops.run),
-    # Before the parts of a shuffle can merge with neighbours.
-    Pass("channel_shuffle", channel_shuffle.run),
-    Pass("merge_views", merge_views.run),
-    Pass("no_ops_after_merge_views", no_ops.run),
-)
+# The parts of a shuffle must not have merged with neighbours.
+SIMPLIFY: Pipeline = (*_passes(no_ops, channel_shuffle, merge_views), Pass("no_ops_after_merge_views", no_ops.run))
 """Less of it; after CANONICAL."""
 
 FUSE: Pipeline = (
-    Pass("gelu", gelu.run),
-    Pass("attention", attention.run),
-    Pass("pad_into_convolution", pad_into_convolution.run),
-    Pass("clamps", clamps.run),
-    Pass("activations", activations.run),
-    Pass("channel_arithmetic", channel_arithmetic.run),
-    Pass("relu_placement", relu_placement.run),
-    Pass("epilogues", epilogues.run),
-    Pass("merge_projections", merge_projections.run),
-    Pass("volumes", volumes.run),
+    *_passes(gelu, attention, pad_into_convolution, clamps, activations, channel_arithmetic, relu_placement),
+    *_passes(epilogues, merge_projections, volumes),
     Pass("merge_views_after_volumes", merge_views.run),
     Pass("no_ops_after_volumes", no_ops.run),
-    Pass("elementwise_chains", elementwise_chains.run),
+    *_passes(elementwise_chains),
 )
 """Several operators in one, for a device with kernels for these, and what is simplified between; after SIMPLIFY."""
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from cpuruntime.graph import Node, Type, Value
 from cpuruntime.passes.editor import Editor, sweep
-from cpuruntime.passes.operators import all_f32, internal
+from cpuruntime.passes.operators import all_f32, internal, runs
 
 VERSION = 18  # of the operators written
 SMALLEST = 1.2e-38  # keeps rows of zeros, divided by their norm, zero
@@ -157,12 +157,7 @@ def _reduction(write: Writer) -> None:
     if given is None or given.constant is None or node.op_type not in _REPEATABLE:
         return
     axes = sorted({axis % max(len(shape), 1) for axis in given.constant.reshape(-1).tolist()})
-    groups: list[list[int]] = []
-    for axis in axes:
-        if groups and groups[-1][-1] == axis - 1:
-            groups[-1].append(axis)
-        else:
-            groups.append([axis])
+    groups = runs(axes)
     if len(groups) <= 2:
         return
     for group in reversed(groups):

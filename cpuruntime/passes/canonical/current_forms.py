@@ -82,19 +82,10 @@ def _reduce(editor: Editor, node: Node) -> None:
         node.version = version
 
 
-def _upsample(editor: Editor, node: Node) -> None:
-    scales = node.inputs[1] if node.version >= 9 else None
-    if scales is None:
-        scales = _constant(editor, node, "scales", node.attributes["scales"], np.float32)
-    _resize_from(editor, node, scales)
-
-
 def _resize(editor: Editor, node: Node) -> None:
-    if node.version < 11:
-        _resize_from(editor, node, node.inputs[1])
-
-
-def _resize_from(editor: Editor, node: Node, scales: Value) -> None:
+    if node.op_type == "Resize" and node.version >= 11:
+        return
+    scales = node.input(1) or _constant(editor, node, "scales", node.attributes["scales"], np.float32)
     attributes = {
         "mode": node.attributes.get("mode", "nearest"),
         "coordinate_transformation_mode": "asymmetric",
@@ -114,5 +105,5 @@ _FORMS: dict[str, Callable[[Editor, Node], None]] = {
     "Resize": _resize,
     "Slice": _slice,
     "Split": _split,
-    "Upsample": _upsample,
+    "Upsample": _resize,
 } | dict.fromkeys(_INPUTS_VERSION, _reduce)

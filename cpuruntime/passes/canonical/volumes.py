@@ -11,6 +11,7 @@ from cpuruntime.passes.canonical.compositions import Writer
 from cpuruntime.passes.editor import Editor, sweep
 from cpuruntime.passes.operators import is_internal, is_onnx
 
+_LISTS = ("kernel_shape", "strides", "dilations")
 SWAPPED = [0, 2, 1, 3, 4]  # depth before channels, and back
 
 
@@ -32,6 +33,16 @@ def run(editor: Editor, node: Node) -> None:
             write.internal("Reshape", write(node.op_type, image, shape=(batch, channels, 1, 1)), shape=values[1].shape)
 
 
+def _across(a: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of a window without its depth."""
+    return {**a, **{name: a[name][1:] for name in _LISTS}, "pads": a["pads"][1:3] + a["pads"][4:]}
+
+
+def _down(a: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of a window with its depth, along rows of pixels."""
+    return {**a, **{name: [a[name][0], 1] for name in _LISTS}, "pads": [a["pads"][0], 0, a["pads"][3], 0]}
+
+
 def _convolution(write: Writer) -> None:
     node = write.node
     a, output = node.attributes, node.outputs[0].static_shape
@@ -46,8 +57,7 @@ def _convolution(write: Writer) -> None:
     if residual is not None:
         residual = _images(write, residual)
     shape = (output[0] * output[2], output[1], *output[3:])
-    attributes = {**a, **{name: a[name][1:] for name in ("kernel_shape", "strides", "dilations")}}
-    attributes["pads"] = a["pads"][1:3] + a["pads"][4:]
+    attributes = _across(a)
     inputs = [x, write.constant(weights, np.float32), node.inputs[2], residual]
     result = write.internal("Conv", *inputs, shape=shape, attributes=attributes)
     batch, channels, depth, *spatial = output
@@ -69,10 +79,8 @@ def _along_depth(write: Writer) -> None:
         image(node.inputs[0]), write.constant(weights.reshape(*weights.shape[:3], 1), np.float32), node.inputs[2],
         None if node.inputs[3] is None else image(node.inputs[3]),
     ]  # fmt: skip
-    attributes: dict[str, Any] = {**a, "pads": [a["pads"][0], 0, a["pads"][3], 0]}
-    attributes |= {name: [a[name][0], 1] for name in ("kernel_shape", "strides", "dilations")}
     batch, channels, depth, height, width = output
-    result = write.internal("Conv", *inputs, shape=(batch, channels, depth, height * width), attributes=attributes)
+    result = write.internal("Conv", *inputs, shape=(batch, channels, depth, height * width), attributes=_down(a))
     write.internal("Reshape", result, shape=output)
 
 
@@ -114,11 +122,8 @@ def _pool(write: Writer) -> None:
     a = node.attributes
     batch, channels, layers, height, width = node.inputs[0].static_shape
     *_, depth, rows, columns = node.outputs[0].static_shape
-    names = ("kernel_shape", "strides", "dilations")
     image = write.internal("Reshape", node.inputs[0], shape=(batch, channels * layers, height, width))
-    along = {**a, **{name: a[name][1:] for name in names}, "pads": a["pads"][1:3] + a["pads"][4:]}
-    image = write(node.op_type, image, shape=(batch, channels * layers, rows, columns), **along)
+    image = write(node.op_type, image, shape=(batch, channels * layers, rows, columns), **_across(a))
     image = write.internal("Reshape", image, shape=(batch, channels, layers, rows * columns))
-    across = {**a, **{name: [a[name][0], 1] for name in names}, "pads": [a["pads"][0], 0, a["pads"][3], 0]}
-    image = write(node.op_type, image, shape=(batch, channels, depth, rows * columns), **across)
+    image = write(node.op_type, image, shape=(batch, channels, depth, rows * columns), **_down(a))
     write.internal("Reshape", image, shape=node.outputs[0].static_shape)

@@ -116,7 +116,11 @@ class _Group:
         if not prod(self.shape) or saved < (1 if prod(self.shape) >= SHORT else SHORT_STEPS - 1):
             return None
         attributes = {"expression": expression, "numbers": numbers, "views": [each.view for each in inputs]}
-        return internal("Elementwise", self.root, self._values(inputs), self.root.outputs, attributes, self._sorted())
+        values = [
+            self.editor.constant(f"{self.root.name}/factor", each.value.constant) if not each.value.name else each.value
+            for each in inputs
+        ]
+        return internal("Elementwise", self.root, values, self.root.outputs, attributes, self._sorted())
 
     def _steps(self) -> int:
         """The number of steps of the operators without fusion."""
@@ -135,15 +139,8 @@ class _Group:
             member = self.members[node]
             for op, operands in member.spelling:
                 writer.instruction(op, operands, node, member.views)
-            writer.results[node.outputs[0]] = writer.last()
+            writer.results[node.outputs[0]] = f"t{len(writer.instructions) - 1}"
         return writer.finished()
-
-    def _values(self, inputs: list[_Input]) -> list[Value]:
-        """The inputs as values of the graph; new constants get their names."""
-        return [
-            self.editor.constant(f"{self.root.name}/factor", each.value.constant) if not each.value.name else each.value
-            for each in inputs
-        ]
 
 
 @dataclass
@@ -158,10 +155,6 @@ class _Writer:
     results: dict[Value, str] = field(default_factory=dict)
     extended: dict[Value, Value] = field(default_factory=dict)
     fits: bool = True
-
-    def last(self) -> str:
-        """The operand that is the result of the instruction written last."""
-        return f"t{len(self.instructions) - 1}"
 
     def instruction(self, op: str, operands: list[Operand], node: Node, views: list[Step]) -> None:
         """Adds an instruction of `node`."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from cpuruntime.graph import Graph, Node, Value
 from cpuruntime.passes.editor import Editor
-from cpuruntime.passes.operators import WEIGHTED, internal, is_internal, merge_origins, no_activation
+from cpuruntime.passes.operators import WEIGHTED, internal, is_internal, no_activation
 from cpuruntime.passes.simplify.affine import Affine, affine, data_of
 
 
@@ -74,7 +72,8 @@ def _fold(editor: Editor, maker: Node, chain: list[Node], total: Affine) -> None
     if bias is not None or shift.any():
         name = f"{maker.name}/bias" if bias is None else f"{bias.name}/scaled"
         editor.set_input(maker, 2, editor.constant(name, _vector(shift, channels)))
-    _end_chain(editor, maker, chain)
+    for node in chain:
+        editor.take_output(maker, node)
 
 
 def _is_worth_it(chain: list[Node], total: Affine) -> bool:
@@ -89,14 +88,8 @@ def _scale_shift(editor: Editor, data: Value, chain: list[Node], total: Affine) 
     shift = editor.constant(f"{chain[0].name}/shift", _vector(total.shift, channels))
     node = internal("ScaleShift", chain[0], [data, scale, shift], chain[0].outputs[:1], no_activation())
     editor.replace(chain[0], node)
-    _end_chain(editor, node, chain[1:])
-
-
-def _end_chain(editor: Editor, maker: Node, chain: Sequence[Node]) -> None:
-    """Gives the output of the chain to `maker`."""
-    for node in chain:
-        editor.take_output(maker, node)
-    maker.origins = merge_origins(maker)
+    for later in chain[1:]:
+        editor.take_output(node, later)
 
 
 def _vector(numbers: np.ndarray, channels: int) -> np.ndarray:

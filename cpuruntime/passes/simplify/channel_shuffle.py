@@ -6,7 +6,7 @@ from math import prod
 
 from cpuruntime.graph import Node
 from cpuruntime.passes.editor import Editor, sweep
-from cpuruntime.passes.operators import all_f32, internal, is_internal, is_onnx
+from cpuruntime.passes.operators import all_f32, internal, is_internal, is_onnx, runs
 
 
 @sweep
@@ -46,12 +46,7 @@ def _shortest(shape: tuple[int, ...], perm: list[int]) -> tuple[list[int], list[
     """The same transposition without axes of extent 1 and with axes that move together made one."""
     long = [axis for axis in range(len(shape)) if shape[axis] != 1]
     order = [long.index(axis) for axis in perm if shape[axis] != 1]
-    runs: list[list[int]] = []
-    for axis in order:
-        if runs and runs[-1][-1] + 1 == axis:
-            runs[-1].append(axis)
-        else:
-            runs.append([axis])
-    ranked = sorted(runs)
+    parts = runs(order)
+    ranked = sorted(parts)
     extents = [prod(shape[long[axis]] for axis in run) for run in ranked]
-    return extents, [ranked.index(run) for run in runs]
+    return extents, [ranked.index(run) for run in parts]

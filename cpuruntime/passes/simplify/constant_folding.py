@@ -12,7 +12,7 @@ from cpuruntime.errors import UnsupportedError
 from cpuruntime.graph import Graph, Node, Type, Value
 from cpuruntime.operators.shape_inference import evaluate, infer_shapes
 from cpuruntime.operators.traits import Folded, traits_of
-from cpuruntime.passes.editor import Editor
+from cpuruntime.passes.editor import Editor, sweep
 
 # A result larger than this is computed at run time, unless it is no larger than its inputs.
 LARGEST_RESULT = 64 << 20
@@ -22,28 +22,21 @@ LARGEST_VIEW = 1 << 30
 
 def run(graph: Graph) -> bool:
     """Replace the results of nodes that read only constants, and the shapes of values with static shapes."""
-    changed = _fold(graph)
-    again = changed
-    while again and _has_unknown_shapes(graph):
-        infer_shapes(graph)
-        again = _fold(graph)
+    with np.errstate(all="ignore"):
+        changed = again = _fold(graph)
+        while again and any(not value.is_static for node in graph.nodes for value in node.outputs if value.name):
+            infer_shapes(graph)
+            again = _fold(graph)
     return changed
 
 
-def _has_unknown_shapes(graph: Graph) -> bool:
-    return any(not value.is_static for node in graph.nodes for value in node.outputs if value.name)
-
-
-def _fold(graph: Graph) -> bool:
-    editor = Editor(graph)
-    with np.errstate(all="ignore"):
-        for node in editor.nodes():
-            results = constant_results(node)
-            if results is not None:
-                editor.remove(node)
-                for value, array in zip(node.outputs, results):
-                    editor.become_constant(value, array)
-    return editor.finish()
+@sweep
+def _fold(editor: Editor, node: Node) -> None:
+    results = constant_results(node)
+    if results is not None:
+        editor.remove(node)
+        for value, array in zip(node.outputs, results):
+            editor.become_constant(value, array)
 
 
 def constant_results(node: Node) -> list[np.ndarray] | None:
@@ -51,23 +44,17 @@ def constant_results(node: Node) -> list[np.ndarray] | None:
     if node.domain != "":
         return None
     known = _SHAPES.get(node.op_type)
-    if known is not None:
-        array = known(node)
-        if array is not None:
-            return [array]
-    arrays = []
-    for value in node.inputs:
-        if value is not None and value.constant is None:
-            return None
-        arrays.append(None if value is None else value.constant)
-    if traits_of(node).folded is Folded.NEVER or _is_too_large(node) or _has_subgraph(node):
+    array = None if known is None else known(node)
+    if array is not None:
+        return [array]
+    if any(value is not None and value.constant is None for value in node.inputs):
         return None
+    subgraph = any(isinstance(attribute, onnx.GraphProto) for attribute in node.attributes.values())
+    if traits_of(node).folded is Folded.NEVER or _is_too_large(node) or subgraph:
+        return None
+    arrays = [None if value is None else value.constant for value in node.inputs]
     results = _compute(node, arrays)
     return results if results is not None and _agree(node.outputs, results) else None
-
-
-def _has_subgraph(node: Node) -> bool:
-    return any(isinstance(attribute, onnx.GraphProto) for attribute in node.attributes.values())
 
 
 def _is_too_large(node: Node) -> bool:
@@ -75,12 +62,8 @@ def _is_too_large(node: Node) -> bool:
         return False
     if any(not value.is_static for value in node.outputs if value.name):
         return traits_of(node).grows
-    made = sum(_bytes(value) for value in node.outputs if value.name)
-    return made > LARGEST_RESULT and made > sum(_bytes(value) for value in node.inputs if value is not None)
-
-
-def _bytes(value: Value) -> int:
-    return value.element_type.size * prod(value.static_shape)
+    made = sum(value.nbytes for value in node.outputs if value.name)
+    return made > LARGEST_RESULT and made > sum(value.nbytes for value in node.inputs if value is not None)
 
 
 def _agree(outputs: list[Value], results: list[np.ndarray]) -> bool:

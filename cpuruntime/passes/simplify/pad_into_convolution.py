@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cpuruntime.graph import Node, Value
+from cpuruntime.graph import Node
 from cpuruntime.passes.editor import Editor, sweep
 from cpuruntime.passes.operators import is_internal, is_onnx, merge_origins, scalar
 
@@ -13,16 +13,13 @@ def run(editor: Editor, node: Node) -> None:
     pads = _spatial_pads(node) if is_onnx(node, "Pad") else None
     padded = node.outputs[0]
     users = editor.users(padded)
-    if pads is None or editor.is_output(padded) or not all(_convolves(user, padded) for user in users):
+    convolved = all(is_internal(user, "Conv") and user.inputs.index(padded) == 0 for user in users)
+    if pads is None or editor.is_output(padded) or not convolved or len(set(users)) < len(users):
         return
     for user in users:
         user.attributes["pads"] = [old + more for old, more in zip(user.attributes["pads"], pads)]
         user.origins = merge_origins(node, user)
         editor.set_input(user, 0, node.inputs[0])
-
-
-def _convolves(node: Node, value: Value) -> bool:
-    return is_internal(node, "Conv") and node.inputs[0] is value and node.inputs.count(value) == 1
 
 
 def _spatial_pads(node: Node) -> list[int] | None:

@@ -21,14 +21,10 @@ def run(graph: Graph) -> bool:
                 editor.bypass(node, source)
                 continue
             _move(editor, node, positive)
-        if _is_never_negative(node, positive):
+        rule = traits_of(node).sign
+        if rule is not None and rule(node, [value in positive for value in node.inputs]):
             positive.update(node.outputs)
     return editor.finish()
-
-
-def _is_never_negative(node: Node, positive: set[Value]) -> bool:
-    rule = traits_of(node).sign
-    return rule is not None and rule(node, [value in positive for value in node.inputs])
 
 
 def _move(editor: Editor, relu: Node, positive: set[Value]) -> None:
