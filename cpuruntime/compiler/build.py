@@ -6,15 +6,15 @@ cache is keyed by content: the sources that a kernel reaches, the compiler's ver
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -31,9 +31,17 @@ on_compile: list[Callable[[str], None]] = []
 """Called with a kernel's name just before it is compiled (not when it is found in the cache)."""
 
 
+PROTOTYPE = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
+"""The ctypes type of a kernel."""
+
+
 def digest(modules: Iterable[str], text: str) -> str:
     """A name for something that depends on `text`, on the kernels of these modules, the compiler and the target."""
-    sources = b"".join(source_digest(_ops_file(module)) for module in sorted(modules))
+    return _digest(map(_ops_file, sorted(modules)), text)
+
+
+def _digest(files: Iterable[Path], text: str) -> str:
+    sources = b"".join(map(source_digest, files))
     return hashlib.sha256(environment() + sources + text.encode()).hexdigest()[:40]
 
 
@@ -54,14 +62,6 @@ _addresses: dict[str, int] = {}
 
 
 @cache
-def prototype() -> Any:
-    """The ctypes type of a kernel."""
-    import ctypes
-
-    return ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
-
-
-@cache
 def _target_machine() -> llvm.TargetMachine:
     target = isa.current()
     return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
@@ -71,8 +71,6 @@ def _target_machine() -> llvm.TargetMachine:
 
 def never_free(owner: object) -> None:
     """Never frees an object: native threads that are left at the end of the process outlive the interpreter."""
-    import ctypes
-
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner))
 
 
@@ -109,56 +107,73 @@ def generate(name: str, source: str) -> ModuleType:
     return module
 
 
-class Source:
-    """What machine code is built from: a kernel's function, the record type of its argument block, and its name."""
+class Kernel:
+    """A kernel. `family` names kernels that do the same work; `tile` is the register tile: rows, columns and so on."""
 
-    def __init__(self, function: FunctionType, arguments: np.dtype, name: str) -> None:
+    def __init__(
+        self, function: FunctionType, arguments: np.dtype, name: str, family: str = "", tile: Sequence[int] = ()
+    ) -> None:
         self.function = function
         self.arguments = arguments
         self.name = name
+        self.family = family
+        self.tile = tuple(tile)
+
+    def __repr__(self) -> str:
+        return f"<Kernel {self.name}>"
 
     @cached_property
     def symbol(self) -> str:
         """The name of the machine code: a digest of the sources it depends on, the compiler and the target."""
-        reached = sorted({Path(__file__), *files(self.function)})
-        sources = b"".join(source_digest(file) for file in reached)
-        return "cpuruntime_" + hashlib.sha256(environment() + sources + self.name.encode()).hexdigest()[:40]
+        return "cpuruntime_" + _digest(sorted({Path(__file__), *files(self.function)}), self.name)
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the native code is loaded or in the cache."""
+        return self.symbol in _addresses or cache_folder().has(f"{self.symbol}.o")
 
-def load(source: Source) -> int:
-    """The address of a kernel's machine code, compiled where it is not in the cache. Thread-safe."""
-    with _lock:
-        address = find(source.symbol)
-        if address is None:
-            for listener in on_compile:
-                listener(source.name)
-            code = _target_machine().emit_object(_compile(source))
-            _counts["compiled"] += 1
-            cache_folder().publish(f"{source.symbol}.o", code)
-            address = _add(source.symbol, code)
-        return address
+    @cached_property
+    def address(self) -> int:
+        """Address of the native code; compiled or loaded on first use. Thread-safe."""
+        with _lock:
+            if find(self.symbol) is None:
+                for listener in on_compile:
+                    listener(self.name)
+                code = _target_machine().emit_object(_compile(self))
+                _counts["compiled"] += 1
+                cache_folder().publish(f"{self.symbol}.o", code)
+                _add(self.symbol, code)
+            return _addresses[self.symbol]
+
+    @cached_property
+    def entry(self) -> Callable[[int, int, int], None]:
+        """The native code as a Python callable of three int64 that releases the GIL while it runs."""
+        return PROTOTYPE(self.address)
+
+    def assembly(self) -> str:
+        """The machine code as text, compiled afresh."""
+        with _lock:
+            return _target_machine().emit_assembly(_compile(self))
+
+    def __call__(self, block: np.ndarray, threads: int = 1) -> None:
+        """Runs every thread's share one after another on the calling thread; `block` is one record of `arguments`."""
+        assert block.dtype == self.arguments
+        for thread in range(threads):
+            self.entry(block.ctypes.data, thread, threads)
 
 
 def find(symbol: str) -> int | None:
     """The address of machine code that is loaded or in the cache. Thread-safe."""
-    if symbol in _addresses:  # without the lock, which is held while another kernel is compiled
-        return _addresses[symbol]
-    with _lock:
-        code = cache_folder().read(f"{symbol}.o")
-        if code is None:
-            return None
-        if symbol not in _addresses:
-            _counts["cached"] += 1
-            _add(symbol, code)
-        return _addresses[symbol]
+    if symbol not in _addresses:  # without the lock, which is held while another kernel is compiled
+        with _lock:
+            code = cache_folder().read(f"{symbol}.o")
+            if code is not None and symbol not in _addresses:
+                _counts["cached"] += 1
+                _add(symbol, code)
+    return _addresses.get(symbol)
 
 
-def is_cached(symbol: str) -> bool:
-    """Whether machine code is loaded or in the cache."""
-    return symbol in _addresses or cache_folder().has(f"{symbol}.o")
-
-
-def _add(symbol: str, code: bytes) -> int:
+def _add(symbol: str, code: bytes) -> None:
     engine = _engine()
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
@@ -166,24 +181,17 @@ def _add(symbol: str, code: bytes) -> int:
     if not address:
         raise RuntimeError(f"the object code of {symbol} has no entry of this name")
     _addresses[symbol] = address
-    return address
 
 
-def assembly(source: Source) -> str:
-    """The machine code as text, compiled afresh."""
-    with _lock:
-        return _target_machine().emit_assembly(_compile(source))
-
-
-def _compile(source: Source) -> llvm.ModuleRef:
+def _compile(kernel: Kernel) -> llvm.ModuleRef:
     """The optimised LLVM module of a kernel, its entry renamed to the kernel's symbol and all else made private."""
     import numba
     from numba import types
 
     from cpuruntime.compiler.simd import argument_block
 
-    body = numba.njit(bind(source.function), **OPTIONS)
-    view = argument_block(source.arguments)
+    body = numba.njit(bind(kernel.function), **OPTIONS)
+    view = argument_block(kernel.arguments)
 
     def entry(arguments, thread, threads):
         body(view(arguments), thread, threads)
@@ -191,25 +199,17 @@ def _compile(source: Source) -> llvm.ModuleRef:
     signature = types.void(types.int64, types.int64, types.int64)
     callback = numba.cfunc(signature, error_model="numpy")(entry)
     module = llvm.parse_assembly(callback.inspect_llvm())
-    for function in module.functions:
-        if function.name == callback.native_name:
-            function.name = source.symbol
-        elif not function.is_declaration:
-            function.linkage = "internal"
-    for variable in module.global_variables:
-        if not variable.is_declaration:
-            variable.linkage = "internal"
-    _optimise(module)
+    for item in (*module.functions, *module.global_variables):
+        if item.name == callback.native_name:
+            item.name = kernel.symbol
+        elif not item.is_declaration:
+            item.linkage = "internal"
+    # This removes the error path of a kernel that cannot raise.
+    passes = llvm.create_pass_builder(_target_machine(), llvm.create_pipeline_tuning_options(speed_level=3))
+    passes.getModulePassManager().run(module, passes)
+    module.verify()
     for function in module.functions:
         known = function.name.startswith("llvm.") or function.name in ALLOWED_SYMBOLS
         if function.is_declaration and not known:
-            raise RuntimeError(f"kernel {source.name} calls {function.name}; kernels may not allocate or raise")
+            raise RuntimeError(f"kernel {kernel.name} calls {function.name}; kernels may not allocate or raise")
     return module
-
-
-def _optimise(module: llvm.ModuleRef) -> None:
-    """Optimises for the target, which removes the error path of a kernel that cannot raise."""
-    options = llvm.create_pipeline_tuning_options(speed_level=3)
-    passes = llvm.create_pass_builder(_target_machine(), options)
-    passes.getModulePassManager().run(module, passes)
-    module.verify()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 OPTIONS = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
@@ -27,45 +29,39 @@ def lazy(name: str) -> ModuleType:
 
 
 class Inline:
-    """A helper that kernels call; compiled into each of them."""
+    """A helper that kernels call; compiled into each of them.
 
-    def __init__(self, function: FunctionType):
+    `make` gives what kernels call in place of the compiled `function`.
+    """
+
+    def __init__(self, function: FunctionType, make: Callable[[], Any] | None = None):
         self.function = function
-        self._compiled: Any = None
         self.__doc__ = function.__doc__
+        self._make = make
 
     def __call__(self, *args: Any) -> Any:
         return self.function(*args)
 
+    @cached_property
     def compiled(self) -> Any:
-        if self._compiled is None:
-            import numba
+        if self._make:
+            return self._make()
+        import numba
 
-            self._compiled = numba.njit(bind(self.function), **OPTIONS)
-        return self._compiled
+        return numba.njit(bind(self.function), **OPTIONS)
 
 
-class _Made(Inline):
-    def __init__(self, module: str, factory: str, arguments: tuple[Any, ...]):
-        super().__init__(_in_kernels_only)
-        self._module, self._factory, self._arguments = module, factory, arguments
-
-    def compiled(self) -> Any:
-        return getattr(lazy(self._module), self._factory)(*self._arguments)
+inline = Inline
+"""Declares a helper function for kernels."""
 
 
 def made(module: str, factory: str, *arguments: Any) -> Inline:
     """The helper that `factory(*arguments)` of a module makes, when a kernel that calls it is compiled."""
-    return _Made(module, factory, arguments)
+    return Inline(_in_kernels_only, lambda: getattr(lazy(module), factory)(*arguments))
 
 
 def _in_kernels_only(*arguments: Any) -> Any:
     raise TypeError("this helper exists in compiled kernels only")
-
-
-def inline(function: FunctionType) -> Inline:
-    """Declares a helper function for kernels."""
-    return Inline(function)
 
 
 def _names(code: CodeType) -> set[str]:
@@ -73,23 +69,19 @@ def _names(code: CodeType) -> set[str]:
     return set(code.co_names).union(*(_names(c) for c in nested))
 
 
+def _in_kernels(value: Any) -> Any:
+    return value.compiled if isinstance(value, Inline) else value
+
+
 def bind(function: FunctionType) -> FunctionType:
     """`function` with the helpers it names replaced by compiled ones."""
     scope = dict(function.__globals__)
     for name in _names(function.__code__) & scope.keys():
-        if isinstance(scope[name], Inline):
-            scope[name] = scope[name].compiled()
-    bound = FunctionType(function.__code__, scope, function.__name__, function.__defaults__, _cells(function))
+        scope[name] = _in_kernels(scope[name])
+    cells = tuple(CellType(_in_kernels(cell.cell_contents)) for cell in function.__closure__ or ())
+    bound = FunctionType(function.__code__, scope, function.__name__, function.__defaults__, cells)
     bound.__module__ = function.__module__
     return bound
-
-
-def _cells(function: FunctionType) -> tuple[Any, ...] | None:
-    def convert(cell: Any) -> Any:
-        value = cell.cell_contents
-        return type(cell)(value.compiled()) if isinstance(value, Inline) else cell
-
-    return tuple(convert(c) for c in function.__closure__) if function.__closure__ else None
 
 
 def files(function: FunctionType) -> set[Path]:

@@ -24,10 +24,6 @@ class Isa:
     features: str
     needs: frozenset[str]
 
-    @property
-    def vector_bytes(self) -> int:
-        return 4 * self.lanes
-
 
 def _x86_sets(cpu: str, features: str) -> tuple[Isa, ...]:
     return (
@@ -66,6 +62,6 @@ def current() -> Isa:
 
 
 LANES = current().lanes
-VECTOR_BYTES = current().vector_bytes
+VECTOR_BYTES = 4 * LANES
 LINE = 64
 """Bytes of a cache line."""

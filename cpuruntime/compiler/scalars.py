@@ -11,15 +11,13 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic
 
-from cpuruntime.compiler.simd import call_llvm, pointer
+from cpuruntime.compiler.simd import F32, I32, call_llvm, operation, pointer
 
-FLOATS = {"float32": (ir.FloatType(), types.float32), "float64": (ir.DoubleType(), types.float64)}
-UNSIGNED = {
-    "bool": (ir.IntType(8), types.uint8),
-    **{f"uint{n}": (ir.IntType(n), getattr(types, f"uint{n}")) for n in (8, 16, 32, 64)},
-}
+F64 = ir.DoubleType()
+FLOATS = {"float32": (F32, types.float32), "float64": (F64, types.float64)}
+UNSIGNED = {f"uint{n}": (ir.IntType(n), getattr(types, f"uint{n}")) for n in (8, 16, 32, 64)}
+UNSIGNED["bool"] = UNSIGNED["uint8"]
 SIGNED = {f"int{n}": (ir.IntType(n), getattr(types, f"int{n}")) for n in (8, 16, 32, 64)}
 ELEMENTS: dict[str, tuple[ir.Type, types.Type]] = {**FLOATS, **UNSIGNED, **SIGNED}
 
@@ -28,21 +26,14 @@ def _item(builder: ir.IRBuilder, base: ir.Value, index: ir.Value, element: ir.Ty
     return builder.gep(pointer(builder, base, element), [index], inbounds=True)
 
 
-def _size(element: ir.Type) -> int:
-    return element.width // 8 if isinstance(element, ir.IntType) else (4 if isinstance(element, ir.FloatType) else 8)
-
-
 @cache
 def load(dtype: str) -> Any:
     """Element `index` of the array at address `base`; bool as 0 or 1 of uint8."""
-    element, result = ELEMENTS[dtype]
+    element, kind = ELEMENTS[dtype]
 
-    @intrinsic
-    def read(typingctx, base, index):
-        def codegen(context, builder, sig, args):
-            return builder.load(_item(builder, *args, element), align=_size(element))
-
-        return result(types.int64, types.int64), codegen
+    @operation(kind, types.int64, types.int64)
+    def read(builder, base, index):
+        return builder.load(_item(builder, base, index, element), align=kind.bitwidth // 8)
 
     return read
 
@@ -50,16 +41,11 @@ def load(dtype: str) -> Any:
 @cache
 def store(dtype: str) -> Any:
     """Writes `value`, converted as a Numba cast does, to element `index` of the array at address `base`."""
-    element, stored = ELEMENTS[dtype]
+    element, kind = ELEMENTS[dtype]
 
-    @intrinsic
-    def write(typingctx, base, index, value):
-        def codegen(context, builder, sig, args):
-            converted = context.cast(builder, args[2], sig.args[2], stored)
-            builder.store(converted, _item(builder, *args[:2], element), align=_size(element))
-            return context.get_dummy_value()
-
-        return types.void(types.int64, types.int64, value), codegen
+    @operation(types.void, types.int64, types.int64, kind)
+    def write(builder, base, index, value):
+        builder.store(value, _item(builder, base, index, element), align=kind.bitwidth // 8)
 
     return write
 
@@ -67,16 +53,8 @@ def store(dtype: str) -> Any:
 @cache
 def as_element(dtype: str) -> Any:
     """The number `value` in the element type, converted as a Numba cast does."""
-    _, result = ELEMENTS[dtype]
-
-    @intrinsic
-    def cast(typingctx, value):
-        def codegen(context, builder, sig, args):
-            return context.cast(builder, args[0], sig.args[0], result)
-
-        return result(value), codegen
-
-    return cast
+    _, kind = ELEMENTS[dtype]
+    return operation(kind, kind)(lambda builder, value: value)
 
 
 @cache
@@ -84,62 +62,42 @@ def convert(source: str, target: str) -> Any:
     """ONNX Cast of one value: floats to integers saturate (NaN is 0), integers wrap, to bool is "not zero"."""
     (old, old_type), (new, new_type) = ELEMENTS[source], ELEMENTS[target]
 
-    def lower(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    def resized(widen: Any, narrow: Any, value: ir.Value) -> ir.Value:
+        if old_type.bitwidth == new_type.bitwidth:
+            return value
+        return (widen if new_type.bitwidth > old_type.bitwidth else narrow)(value, new)
+
+    @operation(new_type, old_type)
+    def converted(builder, value):
         if target == "bool":
             compare = builder.fcmp_unordered if source in FLOATS else builder.icmp_unsigned
             return builder.zext(compare("!=", value, ir.Constant(old, 0)), new)
         if source in FLOATS and target in FLOATS:
-            return _resize(builder.fpext, builder.fptrunc, value, new)
+            return resized(builder.fpext, builder.fptrunc, value)
         if source in FLOATS:
             sign = "ui" if target in UNSIGNED else "si"
-            name = f"llvm.fpto{sign}.sat.i{new.width}.f{8 * _size(old)}"
+            name = f"llvm.fpto{sign}.sat.i{new_type.bitwidth}.f{old_type.bitwidth}"
             return call_llvm(builder, name, new, [value])
         if target in FLOATS:
             return builder.uitofp(value, new) if source in UNSIGNED else builder.sitofp(value, new)
-        return _resize(builder.zext if source in UNSIGNED else builder.sext, builder.trunc, value, new)
-
-    @intrinsic
-    def converted(typingctx, value):
-        def codegen(context, builder, sig, args):
-            return lower(builder, args[0])
-
-        return new_type(old_type), codegen
+        return resized(builder.zext if source in UNSIGNED else builder.sext, builder.trunc, value)
 
     return converted
 
 
-def _resize(widen: Any, narrow: Any, value: ir.Value, new: ir.Type) -> ir.Value:
-    old_size, new_size = _size(value.type), _size(new)
-    if old_size == new_size:
-        return value
-    return (widen if new_size > old_size else narrow)(value, new)
-
-
-@intrinsic
-def bits(typingctx, value):
+@operation(types.int32, types.float32)
+def bits(builder, value):
     """The bits of a float32 as int32."""
-
-    def codegen(context, builder, sig, args):
-        return builder.bitcast(args[0], ir.IntType(32))
-
-    return types.int32(types.float32), codegen
+    return builder.bitcast(value, I32)
 
 
-@intrinsic
-def from_bits(typingctx, value):
+@operation(types.float32, types.int32)
+def from_bits(builder, value):
     """The float32 that has these bits, given as any integer."""
-
-    def codegen(context, builder, sig, args):
-        return builder.bitcast(context.cast(builder, args[0], sig.args[0], types.int32), ir.FloatType())
-
-    return types.float32(value), codegen
+    return builder.bitcast(value, F32)
 
 
-@intrinsic
-def square_root(typingctx, value):
+@operation(types.float64, types.float64)
+def square_root(builder, value):
     """The square root of a float64, correctly rounded."""
-
-    def codegen(context, builder, sig, args):
-        return call_llvm(builder, "llvm.sqrt.f64", ir.DoubleType(), list(args))
-
-    return types.float64(types.float64), codegen
+    return call_llvm(builder, "llvm.sqrt.f64", F64, [value])

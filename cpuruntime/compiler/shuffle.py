@@ -9,10 +9,23 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic
 
 from cpuruntime.compiler.isa import LANES
-from cpuruntime.compiler.simd import FLOATS, I32, I64, WORDS, call_llvm, f32s, first_lanes, i32s, pointer, splat
+from cpuruntime.compiler.simd import (
+    FLOATS,
+    I32,
+    I64,
+    WORDS,
+    call_llvm,
+    f32s,
+    first_lanes,
+    i32s,
+    masked_load,
+    masked_store,
+    operation,
+    pointer,
+    splat,
+)
 
 QUARTER = 4
 
@@ -29,98 +42,75 @@ def _unpack(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, order: tuple[int, .
 
 
 def _quarters(builder: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
-    """Transposes as if the groups of four lanes were the elements of `rows`, a square matrix."""
-    if len(rows) == 1:
-        return rows
-    half = len(rows) // 2
+    """Transposes as if the groups of four lanes were the elements of `rows`, a square matrix of 1, 2 or 4."""
     groups = len(rows)
 
-    def pairs(first: int) -> list[ir.Value]:
-        wanted = [g * QUARTER + lane for g in range(first, 2 * groups, 2) for lane in range(QUARTER)]
-        return [_pick(builder, rows[2 * i], rows[2 * i + 1], wanted) for i in range(half)]
+    def pair(a: ir.Value, b: ir.Value, first: int) -> ir.Value:
+        """Every second group of a and b, from group `first` on."""
+        lanes = [g * QUARTER + lane for g in range(first, 2 * groups, 2) for lane in range(QUARTER)]
+        return _pick(builder, a, b, lanes)
 
+    if groups == 1:
+        return rows
+    even, odd = ([pair(a, b, first) for a, b in zip(rows[::2], rows[1::2])] for first in (0, 1))
     if groups == 2:
-        return pairs(0) + pairs(1)
-    even, odd = pairs(0), pairs(1)
-    result: list[Any] = [None] * groups
-    for first, (a, b) in enumerate((even, odd)):
-        for second in range(2):
-            wanted = [g * QUARTER + lane for g in range(second, 2 * groups, 2) for lane in range(QUARTER)]
-            result[2 * second + first] = _pick(builder, a, b, wanted)
-    return result
+        return even + odd
+    return [pair(*halves, first) for first in (0, 1) for halves in (even, odd)]
 
 
 def _transpose(builder: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
     """The columns of LANES vectors, through transposes of 4 x 4 elements and of groups of four."""
-    columns: list[Any] = [None] * LANES
     tiles = []
     for first in range(0, LANES, QUARTER):
         a, b, c, d = rows[first : first + QUARTER]
-        ab, cd = (_unpack(builder, x, y, (0, 4, 1, 5)) for x, y in ((a, b), (c, d)))
-        ab_high, cd_high = (_unpack(builder, x, y, (2, 6, 3, 7)) for x, y in ((a, b), (c, d)))
-        low, high = (0, 1, 4, 5), (2, 3, 6, 7)
-        tiles.append([_unpack(builder, x, y, z) for x, y in ((ab, cd), (ab_high, cd_high)) for z in (low, high)])
-    for k in range(QUARTER):
-        for group, column in enumerate(_quarters(builder, [tile[k] for tile in tiles])):
-            columns[group * QUARTER + k] = column
-    return columns
-
-
-def _offset(builder: ir.IRBuilder, address: ir.Value, index: ir.Value | int, stride: ir.Value) -> ir.Value:
-    if isinstance(index, int):
-        index = ir.Constant(I64, index)
-    return builder.add(address, builder.mul(index, stride))
-
-
-@intrinsic
-def transpose(typingctx, source, source_stride, target, target_stride):
-    """Transposes LANES x LANES 4-byte elements; strides are the byte distances of rows."""
-
-    def codegen(context, builder, sig, args):
-        source, source_stride, target, target_stride = args
-        rows = [
-            builder.load(pointer(builder, _offset(builder, source, i, source_stride), FLOATS), align=4)
-            for i in range(LANES)
+        halves = [
+            [_unpack(builder, x, y, order) for x, y in ((a, b), (c, d))] for order in ((0, 4, 1, 5), (2, 6, 3, 7))
         ]
-        for i, column in enumerate(_transpose(builder, rows)):
-            builder.store(column, pointer(builder, _offset(builder, target, i, target_stride), FLOATS), align=4)
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 4), codegen
+        tiles.append([_unpack(builder, x, y, order) for x, y in halves for order in ((0, 1, 4, 5), (2, 3, 6, 7))])
+    groups = [_quarters(builder, [tile[k] for tile in tiles]) for k in range(QUARTER)]
+    return [group[i] for i in range(LANES // QUARTER) for group in groups]
 
 
-def _limited(builder: ir.IRBuilder, value: ir.Value, limit: ir.Value) -> ir.Value:
-    return builder.select(builder.icmp_signed("<", value, limit), value, limit)
+def _rows(builder: ir.IRBuilder, start: ir.Value, stride: ir.Value, count: int) -> list[ir.Value]:
+    """The addresses of `count` rows."""
+    return [builder.add(start, builder.mul(ir.Constant(I64, i), stride)) for i in range(count)]
 
 
-@intrinsic
-def transpose_part(typingctx, source, source_stride, target, target_stride, rows, columns, lanes):
+def _load(builder: ir.IRBuilder, address: ir.Value) -> ir.Value:
+    return builder.load(pointer(builder, address, FLOATS), align=4)
+
+
+def _store(builder: ir.IRBuilder, value: ir.Value, address: ir.Value) -> None:
+    builder.store(value, pointer(builder, address, FLOATS), align=4)
+
+
+@operation(types.void, *[types.int64] * 4)
+def transpose(builder, source, source_stride, target, target_stride):
+    """Transposes LANES x LANES 4-byte elements; strides are the byte distances of rows."""
+    columns = _transpose(builder, [_load(builder, row) for row in _rows(builder, source, source_stride, LANES)])
+    for column, row in zip(columns, _rows(builder, target, target_stride, LANES)):
+        _store(builder, column, row)
+
+
+@operation(types.void, *[types.int64] * 7)
+def transpose_part(builder, source, source_stride, target, target_stride, rows, columns, lanes):
     """Transposes `rows` x `columns` 4-byte elements (1..LANES each).
 
     Writes `lanes` elements (rows..LANES) of each of the `columns` target rows, zeros behind the source's.
     """
-
-    def codegen(context, builder, sig, args):
-        source, source_stride, target, target_stride, rows, columns, lanes = args
-        zero, one = ir.Constant(I64, 0), ir.Constant(I64, 1)
-        last = builder.sub(rows, one)
-        values = []
-        for i in range(LANES):
-            index = ir.Constant(I64, i)
-            address = _offset(builder, source, _limited(builder, index, last), source_stride)
-            count = builder.select(builder.icmp_signed("<", index, rows), columns, zero)
-            arguments = [pointer(builder, address, FLOATS), ir.Constant(I32, 4), first_lanes(builder, count)]
-            arguments.append(ir.Constant(FLOATS, [0.0] * LANES))
-            values.append(call_llvm(builder, f"llvm.masked.load.v{LANES}f32.p0", FLOATS, arguments))
-        mask = first_lanes(builder, lanes)
-        for i, column in enumerate(_transpose(builder, values)):
-            with builder.if_then(builder.icmp_signed("<", ir.Constant(I64, i), columns)):
-                place = pointer(builder, _offset(builder, target, i, target_stride), FLOATS)
-                arguments = [column, place, ir.Constant(I32, 4), mask]
-                call_llvm(builder, f"llvm.masked.store.v{LANES}f32.p0", ir.VoidType(), arguments)
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 7), codegen
+    zero = ir.Constant(I64, 0)
+    last = builder.sub(rows, ir.Constant(I64, 1))
+    values = []
+    for i in range(LANES):
+        index = ir.Constant(I64, i)
+        inside = builder.icmp_signed("<", index, rows)
+        address = builder.add(source, builder.mul(builder.select(inside, index, last), source_stride))
+        count = builder.select(inside, columns, zero)
+        values.append(masked_load(builder, address, FLOATS, first_lanes(builder, count)))
+    mask = first_lanes(builder, lanes)
+    for i, (column, row) in enumerate(zip(_transpose(builder, values), _rows(builder, target, target_stride, LANES))):
+        with builder.if_then(builder.icmp_signed("<", ir.Constant(I64, i), columns)):
+            masked_store(builder, row, column, mask)
 
 
 def interleave(planes: int) -> Any:
@@ -129,25 +119,16 @@ def interleave(planes: int) -> Any:
     They are written as LANES pixels of `planes` elements each.
     """
 
-    @intrinsic
-    def write(typingctx, source, plane, target):
-        def codegen(context, builder, sig, args):
-            source, plane, target = args
-            parts = [
-                builder.load(pointer(builder, _offset(builder, source, i, plane), FLOATS), align=4)
-                for i in range(planes)
-            ]
-            for k in range(planes):
-                places = [divmod(k * LANES + lane, planes) for lane in range(LANES)]
-                vector = _pick(builder, parts[0], parts[0], [pixel if i == 0 else 0 for pixel, i in places])
-                for part in range(1, planes):
-                    lanes = [LANES + pixel if i == part else lane for lane, (pixel, i) in enumerate(places)]
-                    vector = _pick(builder, vector, parts[part], lanes)
-                address = builder.add(target, ir.Constant(I64, k * LANES * 4))
-                builder.store(vector, pointer(builder, address, FLOATS), align=4)
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * 3), codegen
+    @operation(types.void, *[types.int64] * 3)
+    def write(builder, source, plane, target):
+        parts = [_load(builder, row) for row in _rows(builder, source, plane, planes)]
+        for k in range(planes):
+            places = [divmod(k * LANES + lane, planes) for lane in range(LANES)]
+            vector = _pick(builder, parts[0], parts[0], [pixel if i == 0 else 0 for pixel, i in places])
+            for part in range(1, planes):
+                lanes = [LANES + pixel if i == part else lane for lane, (pixel, i) in enumerate(places)]
+                vector = _pick(builder, vector, parts[part], lanes)
+            _store(builder, vector, builder.add(target, ir.Constant(I64, k * LANES * 4)))
 
     return write
 
@@ -155,98 +136,63 @@ def interleave(planes: int) -> Any:
 interleave1, interleave2, interleave3, interleave4 = (interleave(planes) for planes in (1, 2, 3, 4))
 
 
-@intrinsic
-def shift_down(typingctx, a, b):
+@operation(f32s, f32s, f32s)
+def shift_down(builder, a, b):
     """Lanes 1.. of a, then lane 0 of b."""
-
-    def codegen(context, builder, sig, args):
-        return _pick(builder, *args, list(range(1, LANES + 1)))
-
-    return f32s(f32s, f32s), codegen
+    return _pick(builder, a, b, list(range(1, LANES + 1)))
 
 
-@intrinsic
-def shift_up(typingctx, a, b):
+@operation(f32s, f32s, f32s)
+def shift_up(builder, a, b):
     """The last lane of a, then all lanes of b but the last."""
-
-    def codegen(context, builder, sig, args):
-        return _pick(builder, *args, list(range(LANES - 1, 2 * LANES - 1)))
-
-    return f32s(f32s, f32s), codegen
+    return _pick(builder, a, b, list(range(LANES - 1, 2 * LANES - 1)))
 
 
-@intrinsic
-def permute(typingctx, a, lanes):
-    """The lanes of a that the words `lanes` (0..LANES-1) name."""
-
-    def codegen(context, builder, sig, args):
-        vector, lanes = args
-        if LANES == 16:
-            return call_llvm(builder, "llvm.x86.avx512.permvar.sf.512", FLOATS, [vector, lanes])
-        if LANES == 8:
-            return call_llvm(builder, "llvm.x86.avx2.permps", FLOATS, [vector, lanes])
-        result = _pick(builder, vector, vector, [0] * LANES)
-        for lane in range(1, LANES):
-            wanted = builder.icmp_signed("==", lanes, splat(builder, ir.Constant(I32, lane)))
-            result = builder.select(wanted, _pick(builder, vector, vector, [lane] * LANES), result)
-        return result
-
-    return f32s(f32s, i32s), codegen
+@operation(f32s, f32s, i32s)
+def permute(builder, vector, lanes):
+    """The lanes of `vector` that the words `lanes` (0..LANES-1) name."""
+    if LANES == 16:
+        return call_llvm(builder, "llvm.x86.avx512.permvar.sf.512", FLOATS, [vector, lanes])
+    if LANES == 8:
+        return call_llvm(builder, "llvm.x86.avx2.permps", FLOATS, [vector, lanes])
+    result = _pick(builder, vector, vector, [0] * LANES)
+    for lane in range(1, LANES):
+        wanted = builder.icmp_signed("==", lanes, splat(builder, ir.Constant(I32, lane)))
+        result = builder.select(wanted, _pick(builder, vector, vector, [lane] * LANES), result)
+    return result
 
 
-@intrinsic
-def lane_numbers(typingctx):
+@operation(i32s)
+def lane_numbers(builder):
     """0, 1, 2, ... as words."""
-
-    def codegen(context, builder, sig, args):
-        return ir.Constant(WORDS, list(range(LANES)))
-
-    return i32s(), codegen
+    return ir.Constant(WORDS, list(range(LANES)))
 
 
-@intrinsic
-def load_words(typingctx, address):
+@operation(i32s, types.int64)
+def load_words(builder, address):
     """One vector of 4-byte words at any address."""
-
-    def codegen(context, builder, sig, args):
-        return builder.load(pointer(builder, args[0], WORDS), align=1)
-
-    return i32s(types.int64), codegen
+    return builder.load(pointer(builder, address, WORDS), align=1)
 
 
-@intrinsic
-def store_words(typingctx, address, value):
+@operation(types.void, types.int64, i32s)
+def store_words(builder, address, value):
     """Writes one vector of 4-byte words at any address."""
+    builder.store(value, pointer(builder, address, WORDS), align=1)
 
-    def codegen(context, builder, sig, args):
-        builder.store(args[1], pointer(builder, args[0], WORDS), align=1)
-        return context.get_dummy_value()
 
-    return types.void(types.int64, i32s), codegen
+@operation(types.void, types.int64, types.int64)
+def store_pattern(builder, address, value):
+    """Writes an int64 at any address."""
+    builder.store(value, pointer(builder, address, I64), align=1)
 
 
 def _copy(element: ir.Type) -> Any:
-    @intrinsic
-    def copy(typingctx, source, target):
-        def codegen(context, builder, sig, args):
-            value = builder.load(pointer(builder, args[0], element), align=1)
-            builder.store(value, pointer(builder, args[1], element), align=1)
-            return context.get_dummy_value()
-
-        return types.void(types.int64, types.int64), codegen
+    @operation(types.void, types.int64, types.int64)
+    def copy(builder, source, target):
+        value = builder.load(pointer(builder, source, element), align=1)
+        builder.store(value, pointer(builder, target, element), align=1)
 
     return copy
-
-
-@intrinsic
-def store_pattern(typingctx, address, value):
-    """Writes an int64 at any address."""
-
-    def codegen(context, builder, sig, args):
-        builder.store(args[1], pointer(builder, args[0], I64), align=1)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), codegen
 
 
 copy1, copy2, copy4, copy8 = (_copy(ir.IntType(bits)) for bits in (8, 16, 32, 64))

@@ -8,6 +8,8 @@ broadcast; each lowers to one machine instruction. Vectors have `isa.LANES` lane
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
+from functools import partial, wraps
 from typing import Any
 
 import numba
@@ -21,7 +23,7 @@ from numba.extending import intrinsic, lower_builtin, register_model
 from cpuruntime.compiler.isa import LANES
 
 I1, I8, I32, I64, F32 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
-FLOATS, WORDS, BITS = (ir.VectorType(element, LANES) for element in (F32, I32, I1))
+FLOATS, WORDS, BITS, BYTES = (ir.VectorType(element, LANES) for element in (F32, I32, I1, I8))
 
 
 class Vector(types.Type):
@@ -39,6 +41,23 @@ f32s, i32s, mask = Vector("f32s", FLOATS), Vector("i32s", WORDS), Vector("mask",
 class VectorModel(models.PrimitiveModel):
     def __init__(self, manager, vector):
         super().__init__(manager, vector, vector.llvm_type)
+
+
+def operation(result: types.Type, *operands: types.Type) -> Callable[[Callable[..., Any]], Any]:
+    """Declares an intrinsic of these types: the function makes its LLVM code from a builder and the operands."""
+
+    def declare(build: Callable[..., Any]) -> Any:
+        @wraps(build)
+        def typed(typingctx, *args):
+            def codegen(context, builder, sig, args):
+                value = build(builder, *args)
+                return context.get_dummy_value() if result is types.void else value
+
+            return result(*operands), codegen
+
+        return intrinsic(typed)
+
+    return declare
 
 
 def splat(builder: ir.IRBuilder, scalar: ir.Value) -> ir.Value:
@@ -59,18 +78,29 @@ def pointer(builder: ir.IRBuilder, address: ir.Value, kind: ir.Type) -> ir.Value
     return builder.inttoptr(address, kind.as_pointer())
 
 
-def _operands(context: Any, builder: ir.IRBuilder, sig: Any, args: tuple) -> list[ir.Value]:
-    """Both operands as vectors; a scalar beside a vector is converted to its element type and broadcast."""
-    vector = next(t for t in sig.args if isinstance(t, Vector))
-    element = types.float32 if vector is f32s else types.int32
-    return [
-        value if isinstance(t, Vector) else splat(builder, context.cast(builder, value, t, element))
-        for t, value in zip(sig.args, args)
-    ]
+def first_lanes(builder: ir.IRBuilder, count: ir.Value) -> ir.Value:
+    """The LLVM mask of the lanes below `count` (int64)."""
+    lanes = ir.Constant(WORDS, list(range(LANES)))
+    return builder.icmp_signed("<", lanes, splat(builder, builder.trunc(count, I32)))
+
+
+def masked_load(builder: ir.IRBuilder, address: ir.Value, vector: ir.VectorType, lanes: ir.Value) -> ir.Value:
+    """The `lanes` (a mask) of `vector` at an address aligned to its elements, the others zero; reads nothing else."""
+    kind = vector.element.intrinsic_name
+    align = ir.Constant(I32, int(kind[1:]) // 8)
+    arguments = [pointer(builder, address, vector), align, lanes, ir.Constant(vector, None)]
+    return call_llvm(builder, f"llvm.masked.load.v{LANES}{kind}.p0", vector, arguments)
+
+
+def masked_store(builder: ir.IRBuilder, address: ir.Value, value: ir.Value, lanes: ir.Value) -> None:
+    """Writes the `lanes` (a mask) of `value` at an address aligned to its elements; touches no other memory."""
+    kind = value.type.element.intrinsic_name
+    arguments = [value, pointer(builder, address, value.type), ir.Constant(I32, int(kind[1:]) // 8), lanes]
+    call_llvm(builder, f"llvm.masked.store.v{LANES}{kind}.p0", ir.VoidType(), arguments)
 
 
 def _binary(op: Any, result: Vector | None, **methods: Any) -> None:
-    """Registers `op` on vectors; `methods` has the builder call per vector type, `result` None means theirs."""
+    """Registers `op` on vectors; `methods` has the builder call per vector type, `result` None means the operands'."""
 
     @infer_global(op)
     class _Typing(AbstractTemplate):
@@ -85,281 +115,163 @@ def _binary(op: Any, result: Vector | None, **methods: Any) -> None:
 
     def lower(context, builder, sig, args):
         vector = next(t for t in sig.args if isinstance(t, Vector))
-        return methods[vector.name](builder, *_operands(context, builder, sig, args))
+        element = types.float32 if vector is f32s else types.int32
+        operands = (
+            value if isinstance(t, Vector) else splat(builder, context.cast(builder, value, t, element))
+            for t, value in zip(sig.args, args)
+        )
+        return methods[vector.name](builder, *operands)
 
     for pair in ((Vector, Vector), (Vector, types.Number), (types.Number, Vector)):
         lower_builtin(op, *pair)(lower)
 
 
-def _float(name: str) -> Any:
-    return lambda builder, a, b: getattr(builder, name)(a, b, flags=["contract"])
+def _float(build: Any) -> Any:
+    return partial(build, flags=["contract"])
 
 
-def _plain(name: str) -> Any:
-    return lambda builder, a, b: getattr(builder, name)(a, b)
+_Builder = ir.IRBuilder
+_binary(operator.add, None, f32s=_float(_Builder.fadd), i32s=_Builder.add)
+_binary(operator.sub, None, f32s=_float(_Builder.fsub), i32s=_Builder.sub)
+_binary(operator.mul, None, f32s=_float(_Builder.fmul), i32s=_Builder.mul)
+_binary(operator.truediv, None, f32s=_Builder.fdiv)
+_binary(operator.and_, None, i32s=_Builder.and_, mask=_Builder.and_)
+_binary(operator.or_, None, i32s=_Builder.or_, mask=_Builder.or_)
+_binary(operator.xor, None, i32s=_Builder.xor, mask=_Builder.xor)
+_binary(operator.lshift, None, i32s=_Builder.shl)
+_binary(operator.rshift, None, i32s=_Builder.ashr)
 
 
-def _compare(op: str) -> dict[str, Any]:
+def _compare(op: Any, text: str) -> None:
     # As in Python, a NaN differs from everything and compares in no other way.
-    compare = "fcmp_unordered" if op == "!=" else "fcmp_ordered"
-    return {
-        "f32s": lambda builder, a, b: getattr(builder, compare)(op, a, b),
-        "i32s": lambda builder, a, b: builder.icmp_signed(op, a, b),
-    }
+    floats = _Builder.fcmp_unordered if text == "!=" else _Builder.fcmp_ordered
+    _binary(
+        op,
+        mask,
+        f32s=lambda builder, a, b: floats(builder, text, a, b),
+        i32s=lambda builder, a, b: builder.icmp_signed(text, a, b),
+    )
 
 
-_binary(operator.add, None, f32s=_float("fadd"), i32s=_plain("add"))
-_binary(operator.sub, None, f32s=_float("fsub"), i32s=_plain("sub"))
-_binary(operator.mul, None, f32s=_float("fmul"), i32s=_plain("mul"))
-_binary(operator.truediv, None, f32s=lambda builder, a, b: builder.fdiv(a, b))
-_binary(operator.and_, None, i32s=_plain("and_"), mask=_plain("and_"))
-_binary(operator.or_, None, i32s=_plain("or_"), mask=_plain("or_"))
-_binary(operator.xor, None, i32s=_plain("xor"), mask=_plain("xor"))
-_binary(operator.lshift, None, i32s=_plain("shl"))
-_binary(operator.rshift, None, i32s=_plain("ashr"))
-for _op, _text in (
-    (operator.lt, "<"),
-    (operator.le, "<="),
-    (operator.gt, ">"),
-    (operator.ge, ">="),
-    (operator.eq, "=="),
-    (operator.ne, "!="),
-):
-    _binary(_op, mask, **_compare(_text))
+_compare(operator.lt, "<")
+_compare(operator.le, "<=")
+_compare(operator.gt, ">")
+_compare(operator.ge, ">=")
+_compare(operator.eq, "==")
+_compare(operator.ne, "!=")
 
 
-@intrinsic
-def load(typingctx, address):
+@operation(f32s, types.int64)
+def load(builder, address):
     """One vector of float32 at any 4-byte aligned address."""
-
-    def codegen(context, builder, sig, args):
-        return builder.load(pointer(builder, args[0], FLOATS), align=4)
-
-    return f32s(types.int64), codegen
+    return builder.load(pointer(builder, address, FLOATS), align=4)
 
 
-@intrinsic
-def store(typingctx, address, value):
+@operation(types.void, types.int64, f32s)
+def store(builder, address, value):
     """Writes the float32 vector `value` at any 4-byte aligned address."""
-
-    def codegen(context, builder, sig, args):
-        builder.store(args[1], pointer(builder, args[0], FLOATS), align=4)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, f32s), codegen
+    builder.store(value, pointer(builder, address, FLOATS), align=4)
 
 
-def first_lanes(builder: ir.IRBuilder, count: ir.Value) -> ir.Value:
-    """The LLVM mask of the lanes below `count` (int64)."""
-    lanes = ir.Constant(WORDS, list(range(LANES)))
-    return builder.icmp_signed("<", lanes, splat(builder, builder.trunc(count, I32)))
-
-
-@intrinsic
-def load_first(typingctx, address, count):
+@operation(f32s, types.int64, types.int64)
+def load_first(builder, address, count):
     """A vector whose first `count` lanes (0..LANES) come from `address`, the others zero; no other memory is read."""
-
-    def codegen(context, builder, sig, args):
-        target = pointer(builder, args[0], FLOATS)
-        arguments = [target, ir.Constant(I32, 4), first_lanes(builder, args[1]), ir.Constant(FLOATS, [0.0] * LANES)]
-        return call_llvm(builder, f"llvm.masked.load.v{LANES}f32.p0", FLOATS, arguments)
-
-    return f32s(types.int64, types.int64), codegen
+    return masked_load(builder, address, FLOATS, first_lanes(builder, count))
 
 
-@intrinsic
-def store_first(typingctx, address, value, count):
+@operation(types.void, types.int64, f32s, types.int64)
+def store_first(builder, address, value, count):
     """Writes the first `count` lanes (0..LANES) of `value`; no other memory is touched."""
-
-    def codegen(context, builder, sig, args):
-        target = pointer(builder, args[0], FLOATS)
-        arguments = [args[1], target, ir.Constant(I32, 4), first_lanes(builder, args[2])]
-        call_llvm(builder, f"llvm.masked.store.v{LANES}f32.p0", ir.VoidType(), arguments)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, f32s, types.int64), codegen
+    masked_store(builder, address, value, first_lanes(builder, count))
 
 
-BYTES = ir.VectorType(I8, LANES)
+def _flags(builder: ir.IRBuilder, bools: ir.Value) -> ir.Value:
+    return builder.icmp_unsigned("!=", bools, ir.Constant(BYTES, None))
 
 
-@intrinsic
-def load_flags(typingctx, address):
-    """The mask of LANES bools from `address` on."""
-
-    def codegen(context, builder, sig, args):
-        bytes_ = builder.load(pointer(builder, args[0], BYTES), align=1)
-        return builder.icmp_unsigned("!=", bytes_, ir.Constant(BYTES, [0] * LANES))
-
-    return mask(types.int64), codegen
+@operation(mask, types.int64)
+def load_flags(builder, address):
+    """The mask of LANES bools from `address` on. (This and the next three stand in generated kernels.)"""
+    return _flags(builder, builder.load(pointer(builder, address, BYTES), align=1))
 
 
-@intrinsic
-def load_first_flags(typingctx, address, count):
+@operation(mask, types.int64, types.int64)
+def load_first_flags(builder, address, count):
     """A mask whose first `count` lanes (0..LANES) are bools from `address` on; no other memory is read."""
-
-    def codegen(context, builder, sig, args):
-        none = ir.Constant(BYTES, [0] * LANES)
-        source = pointer(builder, args[0], BYTES)
-        arguments = [source, ir.Constant(I32, 1), first_lanes(builder, args[1]), none]
-        bytes_ = call_llvm(builder, f"llvm.masked.load.v{LANES}i8.p0", BYTES, arguments)
-        return builder.icmp_unsigned("!=", bytes_, none)
-
-    return mask(types.int64, types.int64), codegen
+    return _flags(builder, masked_load(builder, address, BYTES, first_lanes(builder, count)))
 
 
-@intrinsic
-def store_flags(typingctx, address, flags):
+@operation(types.void, types.int64, mask)
+def store_flags(builder, address, flags):
     """Writes the lanes of a mask as bools."""
-
-    def codegen(context, builder, sig, args):
-        builder.store(builder.zext(args[1], BYTES), pointer(builder, args[0], BYTES), align=1)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, mask), codegen
+    builder.store(builder.zext(flags, BYTES), pointer(builder, address, BYTES), align=1)
 
 
-@intrinsic
-def store_first_flags(typingctx, address, flags, count):
+@operation(types.void, types.int64, mask, types.int64)
+def store_first_flags(builder, address, flags, count):
     """Writes the first `count` lanes (0..LANES) of a mask as bools; no other memory is touched."""
-
-    def codegen(context, builder, sig, args):
-        target = pointer(builder, args[0], BYTES)
-        arguments = [builder.zext(args[1], BYTES), target, ir.Constant(I32, 1), first_lanes(builder, args[2])]
-        call_llvm(builder, f"llvm.masked.store.v{LANES}i8.p0", ir.VoidType(), arguments)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, mask, types.int64), codegen
+    masked_store(builder, address, builder.zext(flags, BYTES), first_lanes(builder, count))
 
 
-@intrinsic
-def lanes_below(typingctx, count):
-    """The mask of the first `count` lanes (0..LANES)."""
-
-    def codegen(context, builder, sig, args):
-        return first_lanes(builder, args[0])
-
-    return mask(types.int64), codegen
+lanes_below = operation(mask, types.int64)(first_lanes)
+broadcast = operation(f32s, types.float32)(splat)
+words = operation(i32s, types.int32)(splat)
 
 
-@intrinsic
-def broadcast(typingctx, scalar):
-    """The scalar as float32 in every lane."""
-
-    def codegen(context, builder, sig, args):
-        return splat(builder, context.cast(builder, args[0], sig.args[0], types.float32))
-
-    return f32s(scalar), codegen
-
-
-@intrinsic
-def words(typingctx, scalar):
-    """The scalar as int32 in every lane."""
-
-    def codegen(context, builder, sig, args):
-        return splat(builder, context.cast(builder, args[0], sig.args[0], types.int32))
-
-    return i32s(scalar), codegen
-
-
-@intrinsic
-def fma(typingctx, a, b, c):
+@operation(f32s, f32s, f32s, f32s)
+def fma(builder, a, b, c):
     """a * b + c; one rounding where the processor has it."""
-
-    def codegen(context, builder, sig, args):
-        return call_llvm(builder, f"llvm.fmuladd.v{LANES}f32", FLOATS, list(args))
-
-    return f32s(f32s, f32s, f32s), codegen
+    return call_llvm(builder, f"llvm.fmuladd.v{LANES}f32", FLOATS, [a, b, c])
 
 
-def _select_by(comparison: str) -> Any:
-    def make(typingctx, a, b):
-        def codegen(context, builder, sig, args):
-            return builder.select(builder.fcmp_ordered(comparison, args[0], args[1]), args[0], args[1])
-
-        return f32s(f32s, f32s), codegen
-
-    return make
-
-
-@intrinsic
-def maximum(typingctx, a, b):
+def _larger(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
     """The larger of a and b lane by lane; b where either is NaN, so maximum(limit, x) keeps a NaN of x."""
-    return _select_by(">")(typingctx, a, b)
+    return builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
 
-@intrinsic
-def minimum(typingctx, a, b):
+maximum = operation(f32s, f32s, f32s)(_larger)
+
+
+@operation(f32s, f32s, f32s)
+def minimum(builder, a, b):
     """The smaller of a and b lane by lane; b where either is NaN, so minimum(limit, x) keeps a NaN of x."""
-    return _select_by("<")(typingctx, a, b)
+    return builder.select(builder.fcmp_ordered("<", a, b), a, b)
 
 
 @intrinsic
 def select(typingctx, condition, a, b):
     """a where the mask is set, else b; a and b are vectors of one type."""
-
-    def codegen(context, builder, sig, args):
-        return builder.select(*args)
-
-    return a(mask, a, a), codegen
+    return a(mask, a, a), lambda context, builder, sig, args: builder.select(*args)
 
 
-def _unary(name: str, doc: str) -> Any:
-    def make(typingctx, a):
-        def codegen(context, builder, sig, args):
-            return call_llvm(builder, f"llvm.{name}.v{LANES}f32", FLOATS, list(args))
+def _unary(name: str) -> Any:
+    @operation(f32s, f32s)
+    def call(builder, a):
+        return call_llvm(builder, f"llvm.{name}.v{LANES}f32", FLOATS, [a])
 
-        return f32s(f32s), codegen
-
-    make.__name__, make.__doc__ = name, doc
-    return intrinsic(make)
+    return call
 
 
-sqrt = _unary("sqrt", "Square root, correctly rounded.")
-absolute = _unary("fabs", "Magnitude.")
-floor = _unary("floor", "Largest integer not above.")
-ceil = _unary("ceil", "Smallest integer not below.")
-rint = _unary("roundeven", "Nearest integer, ties to even.")
+sqrt, absolute, floor, ceil = map(_unary, ("sqrt", "fabs", "floor", "ceil"))
+rint = _unary("roundeven")  # ties to even
 
 
-@intrinsic
-def to_words(typingctx, a):
-    """float32 to int32, truncating; the values must be in int32's range."""
-
-    def codegen(context, builder, sig, args):
-        return builder.fptosi(args[0], WORDS)
-
-    return i32s(f32s), codegen
-
-
-@intrinsic
-def to_floats(typingctx, a):
+@operation(f32s, i32s)
+def to_floats(builder, a):
     """int32 to float32, rounded to nearest."""
-
-    def codegen(context, builder, sig, args):
-        return builder.sitofp(args[0], FLOATS)
-
-    return f32s(i32s), codegen
+    return builder.sitofp(a, FLOATS)
 
 
-@intrinsic
-def as_words(typingctx, a):
+@operation(i32s, f32s)
+def as_words(builder, a):
     """The bits of float32 lanes as int32."""
-
-    def codegen(context, builder, sig, args):
-        return builder.bitcast(args[0], WORDS)
-
-    return i32s(f32s), codegen
+    return builder.bitcast(a, WORDS)
 
 
-@intrinsic
-def as_floats(typingctx, a):
+@operation(f32s, i32s)
+def as_floats(builder, a):
     """The bits of int32 lanes as float32."""
-
-    def codegen(context, builder, sig, args):
-        return builder.bitcast(args[0], FLOATS)
-
-    return f32s(i32s), codegen
+    return builder.bitcast(a, FLOATS)
 
 
 @intrinsic(prefer_literal=True)
@@ -381,70 +293,49 @@ def _halves(builder: ir.IRBuilder, vector: ir.Value, combine: Any) -> ir.Value:
     while width > 1:
         width //= 2
         lanes = [width + i if i < width else i for i in range(LANES)]
-        vector = combine(vector, builder.shuffle_vector(vector, undefined, ir.Constant(WORDS, lanes)))
+        vector = combine(builder, vector, builder.shuffle_vector(vector, undefined, ir.Constant(WORDS, lanes)))
     return builder.extract_element(vector, ir.Constant(I32, 0))
 
 
-@intrinsic
-def sum_lanes(typingctx, a):
+@operation(types.float32, f32s)
+def sum_lanes(builder, a):
     """Sum of all lanes, in a fixed pairwise order."""
-
-    def codegen(context, builder, sig, args):
-        return _halves(builder, args[0], builder.fadd)
-
-    return types.float32(f32s), codegen
+    return _halves(builder, a, _Builder.fadd)
 
 
-@intrinsic
-def max_lanes(typingctx, a):
+@operation(types.float32, f32s)
+def max_lanes(builder, a):
     """Largest lane."""
-
-    def codegen(context, builder, sig, args):
-        def larger(x, y):
-            return builder.select(builder.fcmp_ordered(">", x, y), x, y)
-
-        return _halves(builder, args[0], larger)
-
-    return types.float32(f32s), codegen
+    return _halves(builder, a, _larger)
 
 
-def _scalar_access(element: ir.Type, result: types.Type) -> tuple[Any, Any]:
-    size = element.width // 8 if isinstance(element, ir.IntType) else (4 if element is F32 else 8)
+def _read(element: ir.Type, kind: types.Type) -> Any:
+    @operation(kind, types.int64)
+    def read(builder, address):
+        return builder.load(pointer(builder, address, element), align=kind.bitwidth // 8)
 
-    def read(typingctx, address):
-        def codegen(context, builder, sig, args):
-            return builder.load(pointer(builder, args[0], element), align=size)
-
-        return result(types.int64), codegen
-
-    def write(typingctx, address, value):
-        def codegen(context, builder, sig, args):
-            value = context.cast(builder, args[1], sig.args[1], result)
-            builder.store(value, pointer(builder, args[0], element), align=size)
-            return context.get_dummy_value()
-
-        return types.void(types.int64, value), codegen
-
-    return intrinsic(read), intrinsic(write)
+    return read
 
 
-load_f32, store_f32 = _scalar_access(F32, types.float32)
-load_f64, store_f64 = _scalar_access(ir.DoubleType(), types.float64)
-load_i64, store_i64 = _scalar_access(I64, types.int64)
-load_i32, store_i32 = _scalar_access(I32, types.int32)
-load_u8, store_u8 = _scalar_access(I8, types.uint8)
+def _write(element: ir.Type, kind: types.Type) -> Any:
+    @operation(types.void, types.int64, kind)
+    def write(builder, address, value):
+        builder.store(value, pointer(builder, address, element), align=kind.bitwidth // 8)
+
+    return write
 
 
-@intrinsic
-def prefetch(typingctx, address):
+load_f32, store_f32 = _read(F32, types.float32), _write(F32, types.float32)
+load_i64, store_i64 = _read(I64, types.int64), _write(I64, types.int64)
+load_u8, store_u8 = _read(I8, types.uint8), _write(I8, types.uint8)
+load_i32 = _read(I32, types.int32)
+
+
+@operation(types.void, types.int64)
+def prefetch(builder, address):
     """Asks for the cache line at `address`; any address is allowed."""
-
-    def codegen(context, builder, sig, args):
-        arguments = [pointer(builder, args[0], I8), *(ir.Constant(I32, n) for n in (0, 3, 1))]
-        call_llvm(builder, "llvm.prefetch.p0", ir.VoidType(), arguments)
-        return context.get_dummy_value()
-
-    return types.void(types.int64), codegen
+    arguments = [pointer(builder, address, I8), *(ir.Constant(I32, n) for n in (0, 3, 1))]
+    call_llvm(builder, "llvm.prefetch.p0", ir.VoidType(), arguments)
 
 
 def argument_block(dtype: np.dtype) -> Any:

@@ -7,9 +7,8 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
 
-from cpuruntime.compiler.simd import I64, LANES
+from cpuruntime.compiler.simd import I64, LANES, operation
 
 
 @cache
@@ -17,13 +16,10 @@ def make_buffer(size: int) -> Any:
     """An intrinsic that gives the address of `size` bytes, aligned to vectors, that last as long as the kernel runs."""
     kind = ir.ArrayType(ir.VectorType(ir.FloatType(), LANES), -(-size // (4 * LANES)))
 
-    @intrinsic
-    def buffer(typingctx):
-        def codegen(context, builder, sig, args):
-            memory = cgutils.alloca_once(builder, kind)
-            memory.align = 4 * LANES
-            return builder.ptrtoint(memory, I64)
-
-        return types.int64(), codegen
+    @operation(types.int64)
+    def buffer(builder):
+        memory = cgutils.alloca_once(builder, kind)
+        memory.align = 4 * LANES
+        return builder.ptrtoint(memory, I64)
 
     return buffer

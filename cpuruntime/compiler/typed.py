@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from cpuruntime.compiler.kernel import Inline, inline, lazy, made
@@ -20,29 +22,17 @@ def stored_as(dtype: str) -> str:
     return "uint16" if dtype in HALVES else dtype
 
 
-def load(dtype: str) -> Inline:
-    """The helper load(base, index) of the element type."""
-    return made("cpuruntime.compiler.scalars", "load", dtype)
-
-
-def store(dtype: str) -> Inline:
-    """The helper store(base, index, value) of the element type."""
-    return made("cpuruntime.compiler.scalars", "store", dtype)
-
-
-def as_element(dtype: str) -> Inline:
-    """The helper that gives a number the element type, as a Numba cast does."""
-    return made("cpuruntime.compiler.scalars", "as_element", dtype)
+_scalar = partial(made, "cpuruntime.compiler.scalars")
+# Of an element type: the helpers load(base, index), store(base, index, value), and the cast of a number to it.
+load, store, as_element = (partial(_scalar, name) for name in ("load", "store", "as_element"))
 
 
 def convert(source: str, target: str) -> Inline:
     """The helper convert(value) from one element type to another, the half types as their bits."""
     decode, encode = DECODE.get(source), ENCODE.get(target)
+    middle = _scalar("convert", "float32" if decode else source, "float32" if encode else target)
     if decode is None and encode is None:
-        return made("cpuruntime.compiler.scalars", "convert", source, target)
-    before = "float32" if decode else source
-    after = "float32" if encode else target
-    middle = made("cpuruntime.compiler.scalars", "convert", before, after)
+        return middle
     first, last = decode or _same, encode or _same
 
     @inline

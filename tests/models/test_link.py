@@ -79,7 +79,7 @@ def run(linked: Linked, inputs: list[np.ndarray]) -> list[bytes]:
         for index, array in enumerate(arrays):
             linked.bind(place, index, array.ctypes.data)
     for (kernel, _), block in zip(Job(linked.table).program.tolist(), linked.blocks):
-        build.prototype()(kernel)(block, 0, 1)
+        build.PROTOTYPE(kernel)(block, 0, 1)
     return [output.tobytes() for output in outputs]
 
 
