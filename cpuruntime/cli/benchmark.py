@@ -12,17 +12,7 @@ import numpy as np
 import cpuruntime as ov
 from cpuruntime.cli.inputs import SEED, random_array
 from cpuruntime.cli.measure import Limits, Measurement, measure_async, measure_sync
-from cpuruntime.cli.model_options import (
-    HINTS,
-    LIGHT,
-    add_model_options,
-    add_shape_options,
-    add_stream_options,
-    batched_shapes,
-    requested_shapes,
-    source_of,
-    stream_settings,
-)
+from cpuruntime.cli.model_options import LIGHT, add_model_options, hint_settings, reshape, source_of, stream_settings
 from cpuruntime.cli.parser import Parser, boolean, non_negative, parse_per_device, percentile, positive
 from cpuruntime.cli.report import Progress, Report, peak_memory_kilobytes, profile_rows, profile_table, stopwatch
 from cpuruntime.errors import InvalidArgumentError
@@ -40,18 +30,15 @@ def parser() -> argparse.ArgumentParser:
     """The command's options: names, values and defaults are benchmark_app's."""
     options = _BenchmarkParser(prog="cpuruntime benchmark", description="Measure how fast a model is inferred.")
     add = options.add_argument
-    add_model_options(add)
+    add_model_options(add, "latency with -api sync, else throughput")
     add("-d", "--target_device", default="CPU", metavar="DEVICE", help="the device to infer on (default: CPU)")
-    add("-api", "--api_type", choices=("sync", "async"), default=None,
+    add("-api", "--api_type", choices=("sync", "async"),
         help="one request at a time, or as many as the device needs (default: sync with -hint latency, else async)")
-    add("-niter", "--number_iterations", type=non_negative, default=None, metavar="N",
+    add("-niter", "--number_iterations", type=non_negative, metavar="N",
         help="stop after N inferences; 0 compiles the model and stops (default: stop by time)")
-    add("-t", "--time", type=positive, default=None, metavar="SECONDS",
+    add("-t", "--time", type=positive, metavar="SECONDS",
         help=f"stop after this time (default: {DEFAULT_SECONDS}, or no limit with -niter)")
-    add_stream_options(add, "latency with -api sync, else throughput")
-    add_shape_options(add)
-    add("-infer_precision", "--infer_precision", default=None, metavar="TYPE",
-        help="element type to compute in: TYPE or DEVICE:TYPE")
+    add("-infer_precision", "--infer_precision", metavar="TYPE", help="element type to compute in: TYPE or DEVICE:TYPE")
     add("-latency_percentile", "--latency_percentile", type=percentile, default=50, metavar="P",
         help="the latency percentile to report, 1 to 100 (default: 50, the median)")
     add("-pc", "--perf_counts", type=boolean, nargs="?", const=True, default=False, metavar="YES|NO",
@@ -61,8 +48,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> None:
     """Carries out the eleven steps. Raises cpuruntime.Error when one fails."""
-    report = Report(sys.stdout)
-    with report.log_included():
+    with Report(sys.stdout).log_included() as report:
         _run_steps(options, report)
 
 
@@ -92,12 +78,8 @@ def _run_steps(options: argparse.Namespace, report: Report) -> None:
         report.info("Time of each node, the mean of one inference of each request:")
         for line in profile_table(rows):
             report.info(line)
-    report.results(
-        measurement,
-        percent=options.latency_percentile,
-        batch=batch,
-        devices=compiled.get_property("EXECUTION_DEVICES"),
-    )
+    devices = compiled.get_property("EXECUTION_DEVICES")
+    report.results(measurement, percent=options.latency_percentile, batch=batch, devices=devices)
 
 
 def _load(report: Report, device: str) -> ov.Core:
@@ -119,8 +101,11 @@ def _configure(report: Report, core: ov.Core, options: argparse.Namespace, api: 
     report.step(3)
     device = options.target_device
     supported = core.get_property(device, "SUPPORTED_PROPERTIES")
-    config: dict[str, object] = {"PERF_COUNT": True} if options.perf_counts else {}
+    config = hint_settings(options)
+    if options.perf_counts:
+        config["PERF_COUNT"] = True
     if "PERFORMANCE_HINT" not in supported:
+        config.pop("PERFORMANCE_HINT", None)
         report.warning(f"Device {device} does not support performance hint property(-hint).")
     elif options.perf_hint is None:
         config["PERFORMANCE_HINT"] = "LATENCY" if api == "sync" else "THROUGHPUT"
@@ -128,11 +113,7 @@ def _configure(report: Report, core: ov.Core, options: argparse.Namespace, api: 
             "Performance hint was not explicitly specified in command line. "
             f"Device({device}) performance hint will be set to {config['PERFORMANCE_HINT']}."
         )
-    elif HINTS[options.perf_hint]:
-        config["PERFORMANCE_HINT"] = HINTS[options.perf_hint]
-    if options.number_infer_requests is not None:
-        config["PERFORMANCE_HINT_NUM_REQUESTS"] = options.number_infer_requests
-    explicit: dict[str, object] = stream_settings(options, device)
+    explicit = stream_settings(options, device)
     if explicit and "PERFORMANCE_HINT" in config:
         names = ", ".join(explicit)
         report.info(f"{names} given explicitly; the hint {config['PERFORMANCE_HINT']} decides the rest.")
@@ -158,12 +139,8 @@ def _read(report: Report, core: ov.Core, path: str) -> ov.Model:
 
 def _reshape(report: Report, model: ov.Model, options: argparse.Namespace) -> int:
     report.step(5)
-    shapes = requested_shapes(options, model)
-    if shapes:
+    if shapes := reshape(options, model):
         report.info(f"Reshaping model: {', '.join(f'{name}: {shape}' for name, shape in shapes.items())}")
-        model.reshape(shapes)
-    if options.batch_size:
-        model.reshape(batched_shapes(model, options.batch_size))
     batch = batch_of(model)
     report.info(f"Model batch size: {batch}")
     report.step(6)
@@ -204,8 +181,7 @@ def _describe(report: Report, compiled: ov.CompiledModel) -> None:
         report.info("Decisions:")
     for decision in explanation.decisions:
         report.info(f"  {decision}")
-    fallbacks = fallback_summary(explanation)
-    if fallbacks:
+    if fallbacks := fallback_summary(explanation):
         report.warning(fallbacks)
 
 
@@ -237,11 +213,6 @@ def random_inputs(report: Report, compiled: ov.CompiledModel) -> list[np.ndarray
     return arrays
 
 
-def _fill(request: ov.InferRequest, arrays: Sequence[np.ndarray]) -> None:
-    for index, array in enumerate(arrays):
-        request.get_input_tensor(index).data[...] = array
-
-
 def _measure(
     report: Report, compiled: ov.CompiledModel, inputs: Sequence[np.ndarray], api: str, jobs: int | None, limits: Limits
 ) -> tuple[list[ov.InferRequest], Measurement]:
@@ -261,7 +232,8 @@ def _measure(
         limits = aligned
         detail = f"Start inference asynchronously, {len(requests)} inference requests, limits: {limits}"
     for request in requests:
-        _fill(request, inputs)
+        for index, array in enumerate(inputs):
+            request.get_input_tensor(index).data[...] = array
     report.step(10, detail)
     report.info("Benchmarking in inference only mode (inputs filling are not included in measurement loop).")
     requests[0].infer()

@@ -12,7 +12,7 @@ from cpuruntime.errors import nearest
 def parser() -> argparse.ArgumentParser:
     """The command takes the name of a page."""
     options = Parser(prog="cpuruntime docs", description="List the pages of the documentation, or print one.")
-    options.add_argument("page", nargs="?", type=page, default=None, metavar="PAGE", help="the page to print")
+    options.add_argument("page", nargs="?", type=page, metavar="PAGE", help="the page to print")
     return options
 
 

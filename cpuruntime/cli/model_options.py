@@ -22,47 +22,48 @@ HINTS = {
     "latency": "LATENCY",
     "none": None,
 }
+# The properties that options set as they are.
+SETTINGS = {
+    "number_streams": "NUM_STREAMS",
+    "number_threads": "INFERENCE_NUM_THREADS",
+    "infer_threads_pinning": "ENABLE_CPU_PINNING",
+    "scheduling_core_type": "SCHEDULING_CORE_TYPE",
+    "enable_hyper_threading": "ENABLE_HYPER_THREADING",
+    "enable_cpu_reservation": "ENABLE_CPU_RESERVATION",
+}
 
-Add = Callable[..., Any]
-"""`add_argument` of a parser."""
 
-
-def add_model_options(add: Add) -> None:
-    """Adds -m, the model."""
+def add_model_options(add: Callable[..., Any], default_hint: str) -> None:
+    """Adds the options of model, hint, streams and shapes; `default_hint` describes the choice without -hint."""
     add("-m", "--path_to_model", default=DEFAULT_MODEL, metavar="MODEL",
         help="an ONNX file, or light:NAME for a model that the onnx package ships, with seeded random weights "
         f"(default: {DEFAULT_MODEL})")  # fmt: skip
-
-
-def add_stream_options(add: Add, default_hint: str) -> None:
-    """Adds the hint and the options that override it; `default_hint` describes the choice without -hint."""
-    add("-hint", "--perf_hint", choices=HINTS, default=None,
+    add("-hint", "--perf_hint", choices=HINTS,
         help=f"what to optimise for; none: the device's default (default: {default_hint})")
-    add("-nireq", "--number_infer_requests", type=positive, default=None, metavar="N",
+    add("-nireq", "--number_infer_requests", type=positive, metavar="N",
         help="number of infer requests in flight (default: the device's optimum)")
-    add("-nstreams", "--number_streams", default=None, metavar="N", help="number of streams: N or DEVICE:N")
-    add("-nthreads", "--number_threads", type=non_negative, default=None, metavar="N",
+    add("-nstreams", "--number_streams", metavar="N", help="number of streams: N or DEVICE:N")
+    add("-nthreads", "--number_threads", type=non_negative, metavar="N",
         help="number of threads of all streams together; 0 takes all cores")
-    add("-pin", "--infer_threads_pinning", type=boolean, default=None, metavar="YES|NO", help="pin threads to cores")
-
-
-def add_shape_options(add: Add) -> None:
-    """Adds -shape and -b."""
+    add("-pin", "--infer_threads_pinning", type=boolean, metavar="YES|NO", help="pin threads to cores")
     add("-shape", "--shape", default="", metavar="SHAPES",
         help='input shapes: "input1[1,3,224,224],input2[1,4]", or "[1,3,224,224]" for all inputs')
-    add("-b", "--batch_size", type=positive, default=None, metavar="N",
-        help="first dimension of the inputs (default: the model's)")
+    add("-b", "--batch_size", type=positive, metavar="N", help="first dimension of the inputs (default: the model's)")
+
+
+def hint_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The properties that -hint and -nireq set."""
+    requests = options.number_infer_requests
+    found = {"PERFORMANCE_HINT": HINTS.get(options.perf_hint), "PERFORMANCE_HINT_NUM_REQUESTS": requests}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def stream_settings(options: argparse.Namespace, device: str) -> dict[str, Any]:
-    """The properties that -nstreams, -nthreads and -pin set."""
-    found: dict[str, Any] = {}
-    if options.number_streams is not None:
-        found["NUM_STREAMS"] = parse_per_device("-nstreams", options.number_streams, device)
-    if options.number_threads is not None:
-        found["INFERENCE_NUM_THREADS"] = options.number_threads
-    if options.infer_threads_pinning is not None:
-        found["ENABLE_CPU_PINNING"] = options.infer_threads_pinning
+    """The properties that the options of streams and cores set."""
+    values = ((name, getattr(options, option, None)) for option, name in SETTINGS.items())
+    found = {name: value for name, value in values if value is not None}
+    if "NUM_STREAMS" in found:
+        found["NUM_STREAMS"] = parse_per_device("-nstreams", found["NUM_STREAMS"], device)
     return found
 
 
@@ -71,10 +72,14 @@ def source_of(path: str) -> Any:
     return ov.light_model(path.removeprefix(LIGHT), SEED) if path.startswith(LIGHT) else path
 
 
-def requested_shapes(options: argparse.Namespace, model: ov.Model) -> dict[str, ov.PartialShape]:
-    """The shapes of -shape by input name."""
-    names = [port.any_name for port in model.inputs]
-    return {name: ov.PartialShape(text) for name, text in parse_shapes(options.shape, names).items()}
+def reshape(options: argparse.Namespace, model: ov.Model) -> dict[str, str]:
+    """Gives the model the shapes of -shape, which are returned by input name, and the batch of -b."""
+    shapes = parse_shapes(options.shape, [port.any_name for port in model.inputs])
+    if shapes:
+        model.reshape(shapes)
+    if options.batch_size:
+        model.reshape(batched_shapes(model, options.batch_size))
+    return shapes
 
 
 def batched_shapes(model: ov.Model, batch: int) -> dict[str, ov.PartialShape]:

@@ -36,12 +36,12 @@ class Report(logging.Handler):
         self.stream = stream
 
     @contextmanager
-    def log_included(self) -> Iterator[None]:
-        """A context in which the log records of the package are part of the report."""
+    def log_included(self) -> Iterator[Report]:
+        """A context in which the log records of the package are part of this report."""
         log = logging.getLogger("cpuruntime")
         log.addHandler(self)
         try:
-            yield
+            yield self
         finally:
             log.removeHandler(self)
 

@@ -2,83 +2,33 @@
 
 from __future__ import annotations
 
-import threading
+from operator import attrgetter
 from types import CodeType
-from typing import Any
 
 import cpuruntime as ov
-from cpuruntime.devices.cpu.latency.admission import Admission, Ticket
-from cpuruntime.devices.cpu.model import CpuModel
+from cpuruntime.devices.cpu.latency.admission import Admission
 from cpuruntime.devices.cpu.request import CpuRequest
-from cpuruntime.streams.executor import StreamExecutor
-from cpuruntime.streams.led_stream import LedStream
-from cpuruntime.streams.scheduler import Scheduler
-from cpuruntime.streams.thread_group import ThreadGroup
 
+device_of = attrgetter("_shared.device")  # of a CompiledModel: its DeviceModel
+planning_lock_of = attrgetter("programs._lock")  # of a CpuModel: held while a program is planned
+bound_addresses = attrgetter("_bound")  # of an instance of a program: the last addresses by place
 
-def device_of(compiled: ov.CompiledModel) -> Any:
-    """The model on its device: a DeviceModel."""
-    return compiled._shared.device
+device_request_of = attrgetter("_device")  # of an InferRequest: its DeviceRequest
+part_of = attrgetter("_device._last")  # of an InferRequest with a latency target: the last DeviceRequest of a variant
+bindings_of = attrgetter("_bindings")  # of an InferRequest: its tensors
+state_of = attrgetter("_state")  # of an AsyncInferQueue: what it shares with its callbacks
 
+scheduler_of = attrgetter("_scheduler")  # of a StreamExecutor
+group_of = attrgetter("_group")  # of a LedStream: its ThreadGroup
+stream_of = attrgetter("_stream")  # of a task: the stream that executes it, or executed it last
 
-def device_request_of(request: ov.InferRequest) -> Any:
-    """The request on its device: a DeviceRequest."""
-    return request._device
-
-
-def part_of(request: ov.InferRequest) -> Any:
-    """Of a request with a latency target: the request of the variant that ran it last."""
-    return device_request_of(request)._last
-
-
-def bindings_of(request: ov.InferRequest) -> Any:
-    """The tensors of a request."""
-    return request._bindings
-
-
-def state_of(queue: ov.AsyncInferQueue) -> Any:
-    """What a queue and its callbacks share."""
-    return queue._state
+waiting_in = attrgetter("_waiting")  # of an Admission: the accepted inferences that have not begun
+running_in = attrgetter("_running")  # of an Admission: the inferences in flight
 
 
 def call_by(compiled: ov.CompiledModel, request: ov.InferRequest) -> None:
     """Let `compiled(...)` on this thread infer by this request."""
     compiled._callers.request = request
-
-
-def scheduler_of(executor: StreamExecutor) -> Scheduler:
-    """The scheduler of an executor."""
-    return executor._scheduler
-
-
-def group_of(stream: LedStream) -> ThreadGroup:
-    """The threads of a stream."""
-    return stream._group
-
-
-def threads_of(stream: LedStream) -> list[threading.Thread]:
-    """The leader of a stream, then its workers."""
-    return [stream.leader, *stream._group._workers]
-
-
-def stream_of(task: Any) -> Any:
-    """The stream that executes a task, or executed it last."""
-    return task._stream
-
-
-def planning_lock_of(device: CpuModel) -> threading.Lock:
-    """Held while a program is planned."""
-    return device.programs._lock
-
-
-def waiting_in(admission: Admission) -> list[Ticket]:
-    """The accepted inferences that have not begun."""
-    return list(admission._waiting)
-
-
-def running_in(admission: Admission) -> list[Ticket]:
-    """The inferences that have begun."""
-    return list(admission._running)
 
 
 def refuse_all(admission: Admission) -> None:
@@ -99,8 +49,3 @@ def check_addresses(request: CpuRequest) -> None:
     """Fail unless the addresses a request gives to programs are those of its tensors."""
     assert request._input_addresses == [array.ctypes.data for array in request._inputs]
     assert request._output_addresses == [array.ctypes.data for array in request._outputs]
-
-
-def bound_addresses(instance: Any) -> dict[Any, int]:
-    """The addresses an instance of a program was given last."""
-    return instance._bound

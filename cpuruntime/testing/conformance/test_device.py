@@ -23,6 +23,25 @@ def full(value: float) -> np.ndarray:
     return np.full((2, 3), value, np.float32)
 
 
+def in_threads(count: int, work: Callable[[int], object]) -> None:
+    """Runs work(0), work(1), ... at the same time; fails unless each ends without an error."""
+    errors: list[BaseException] = []
+
+    def run(index: int) -> None:
+        try:
+            work(index)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert not errors
+
+
 def test_results_are_right_and_keyed_by_port_index_and_name(added: ov.CompiledModel, check: Check) -> None:
     results = added([X, Y])
     check(results["sum"], X + 1)
@@ -120,14 +139,8 @@ def test_without_waiting_a_request_becomes_idle_all_the_same(negated: ov.Compile
 
 def test_an_inference_that_is_over_is_no_obstacle(negated: ov.CompiledModel) -> None:
     request = negated.create_infer_request()
-    calls: list[Callable[[], object]] = [
-        request.infer,
-        request.start_async,
-        request.get_input_tensor,
-        lambda: request.results,
-        lambda: request.set_callback(print, None),
-    ]
-    for call in calls:
+    calls: list[Callable[[], object]] = [request.infer, request.start_async, request.get_input_tensor]
+    for call in (*calls, lambda: request.results, lambda: request.set_callback(print, None)):
         request.start_async(X)
         while not request.wait_for(0):
             threading.Event().wait(0.001)
@@ -139,12 +152,7 @@ def test_waiting_for_one_inference_in_several_threads(negated: ov.CompiledModel,
     request = negated.create_infer_request()
     for _ in range(20):
         request.start_async(X)
-        threads = [threading.Thread(target=request.wait) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
-            assert not thread.is_alive()
+        in_threads(4, lambda _: request.wait())
         check(request.results[0], -X)
 
 
@@ -155,16 +163,11 @@ def test_a_queue_shared_by_threads(negated: ov.CompiledModel, check: Check, call
     if called:
         queue.set_callback(lambda request, tag: seen.append(tag))
 
-    def feed(first: int) -> None:
-        for tag in range(first, first + 500):
+    def feed(thread: int) -> None:
+        for tag in range(500 * thread, 500 * thread + 500):
             queue.start_async(full(tag), tag)
 
-    threads = [threading.Thread(target=feed, args=(first,)) for first in (0, 500, 1000)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
+    in_threads(3, feed)
     queue.wait_all()
     assert sorted(seen) == list(range(1500)) * called
     for request, tag in zip(queue, queue.userdata):
@@ -293,8 +296,7 @@ def test_profiling(compile_on: Compile, device: str) -> None:
 
 def test_integers(compile_on: Compile, check: Check) -> None:
     compiled = compile_on(models.added("int32"))
-    found = compiled([X.astype(np.int32), Y.astype(np.int32)])["sum"]
-    check(found, X.astype(np.int32) + 1)
+    check(compiled([X.astype(np.int32), Y.astype(np.int32)])["sum"], X.astype(np.int32) + 1)
 
 
 def test_an_input_that_is_also_an_output(compile_on: Compile, check: Check) -> None:
@@ -331,24 +333,12 @@ def test_reshaped_models(compile_on: Compile, check: Check) -> None:
 
 
 def test_several_threads_with_a_request_each(added: ov.CompiledModel, check: Check) -> None:
-    errors: list[BaseException] = []
+    def work(thread: int) -> None:
+        request = added.create_infer_request()
+        for value in range(100 * thread, 100 * thread + 50):
+            check(request.infer([full(value), Y])["sum"], full(value + 1))
 
-    def work(seed: int) -> None:
-        try:
-            request = added.create_infer_request()
-            for step in range(50):
-                value = seed * 100 + step
-                check(request.infer([full(value), Y])["sum"], full(value + 1))
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not errors
-    assert not any(thread.is_alive() for thread in threads)
+    in_threads(4, work)
 
 
 def test_a_model_dropped_while_requests_run_finishes_them_and_its_threads_end(
@@ -403,12 +393,4 @@ def test_a_cancelled_inference_ends_and_the_next_one_is_whole(negated: ov.Compil
 
 
 def test_models_compiled_at_the_same_time(compile_on: Compile, check: Check) -> None:
-    found: list[np.ndarray] = []
-    threads = [threading.Thread(target=lambda: found.append(compile_on(models.negated())(X)[0])) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert len(found) == 4
-    for result in found:
-        check(result, -X)
+    in_threads(4, lambda _: check(compile_on(models.negated())(X)[0], -X))
