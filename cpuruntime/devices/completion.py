@@ -13,13 +13,9 @@ from typing import Any, Protocol
 
 
 class Completion:
-    """The end of one inference. Any thread may wait for it, and be interrupted: there is no lock that it could leave
-    locked.
+    """The end of one inference. Any thread may wait for it, and be interrupted: it leaves no lock locked.
 
-    Attributes:
-        is_over: whether the inference is over.
-        error: what it ended with, None if it succeeded.
-        ended: when it ended, on the clock of perf_counter_ns.
+    `error` is None if the inference succeeded; `ended` is on the clock of perf_counter_ns.
     """
 
     is_over = False
@@ -70,11 +66,7 @@ def _wait(functions: deque[Callable[[], object]], is_over: Callable[[], bool], t
 
 
 class AnyCompletion(Protocol):
-    """Wakes threads that wait for an inference of any of some requests.
-
-    Attributes:
-        count: changes whenever an inference of one of the requests is over, and with `wake`.
-    """
+    """Wakes threads that wait for an inference of any of some requests: its end changes `count`, as does `wake`."""
 
     @property
     def count(self) -> int: ...
@@ -82,10 +74,8 @@ class AnyCompletion(Protocol):
     def wait(self, count: int, in_flight: Iterable[Any] = (), timeout: float | None = None) -> None:
         """Wait until the count is no longer `count`; it may return earlier. From any thread; Ctrl-C interrupts it.
 
-        Args:
-            count: what it was before the caller looked whether an inference is over.
-            in_flight: the requests with an inference to wait for.
-            timeout: seconds to wait at most.
+        `count` is from before the caller looked whether an inference is over; `in_flight` are the requests with one to
+        wait for; `timeout` is in seconds.
         """
 
     def wake(self) -> None:

@@ -69,12 +69,7 @@ HEADINGS = ("op", "kernel", "layout", "us", "GFLOP/s", "GB/s", "of roof", "nodes
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """How a device runs a model, and why. `print` it.
-
-    Attributes:
-        rows: the steps in the order they run.
-        decisions: sentences, each a choice with its reason.
-    """
+    """How a device runs a model: the steps in their order, and a sentence for each decision. `print` it."""
 
     device: str
     rows: Sequence[Row] = ()

@@ -72,7 +72,6 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         self._executor.run(self)
 
     def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> None:
-        """Queue one inference."""
         if self._terms is not terms:
             self._accept(terms)
         self.placed = False
@@ -89,7 +88,6 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         return self.taken, self.control.began if self._instance is None else self._began, self.control.ended
 
     def result(self) -> tuple[BaseException | None, int]:
-        """The error of the inference, and when it ended."""
         return self.error, self.control.ended
 
     def any_completion(self, requests: Sequence[DeviceRequest]) -> Signal:

@@ -75,8 +75,7 @@ class Batch(CpuRequest):
 class Batches:
     """The programs of a model for batches of 2, 4, 8... inferences, and their memory.
 
-    Attributes:
-        times: nanoseconds of a batch of each size with all streams busy.
+    `times` are nanoseconds of a batch of each size with all streams busy.
     """
 
     def __init__(self, model: CpuModel) -> None:
@@ -111,11 +110,8 @@ class Batches:
 def plan_batches(model: CpuModel, graph: Graph, service: int, target: int) -> Batches:
     """The batches that make inferences faster; none unless every result is independent of the rest of its batch.
 
-    Args:
-        model: of static shapes, idle.
-        graph: before the passes.
-        service: nanoseconds of one inference with all streams busy.
-        target: in nanoseconds; a batch may take half of it, since inferences that arrive meanwhile wait for its end.
+    The model is idle and of static shapes, `graph` before the passes; `service`, the time of one inference with all
+    streams busy, and `target` are nanoseconds. A batch may take half of the target: inferences that arrive wait for it.
     """
     found = Batches(model)
     time = service

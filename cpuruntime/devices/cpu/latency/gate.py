@@ -22,9 +22,7 @@ Coalesce = Callable[[BatchSize], Sequence[Ticket]]
 class Gate:
     """Counts inferences in and out; may be used from several threads.
 
-    Attributes:
-        admission: what decides; read and called with `lock` held.
-        lock: also guards which requests form a batch.
+    `lock` is held where `admission` is used; it also guards which requests form a batch.
     """
 
     def __init__(self, admission: Admission) -> None:

@@ -92,10 +92,7 @@ def _beats(one: Variant, other: Variant) -> bool:
 class LatencyTargetModel(DeviceModel):
     """The same graph with different streams on the same processors; new inferences go to one variant at a time.
 
-    Args:
-        models: one for each of the admission's variants; their packed weights are shared.
-        batches: the batches of each.
-        admission: decides which inferences are accepted, and the variant in use.
+    There are a model and its batches for each of the admission's variants; packed weights are shared.
     """
 
     def __init__(self, models: Sequence[CpuModel], batches: Sequence[Batches], admission: Admission) -> None:

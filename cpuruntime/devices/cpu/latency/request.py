@@ -55,11 +55,9 @@ class LatencyTargetRequest(DeviceRequest):
             request.set_output(index, array)
 
     def run(self) -> None:
-        """Run one inference, unless it is refused."""
         self._admit().run()
 
     def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> None:
-        """Queue one inference, unless it is refused."""
         self._admit().start(terms, function)
 
     def _admit(self) -> VariantRequest:
@@ -76,7 +74,6 @@ class LatencyTargetRequest(DeviceRequest):
         return self._last.wait(timeout)
 
     def result(self) -> tuple[BaseException | None, int]:
-        """The error of the inference, and when it ended."""
         return self._last.result()
 
     def notify(self, function: Callable[[], None]) -> None:
@@ -93,12 +90,7 @@ class LatencyTargetRequest(DeviceRequest):
 
 
 class VariantRequest(CpuRequest):
-    """A request for one variant's model; the gate counts when its inferences begin and end.
-
-    Attributes:
-        ticket: of the inference started last.
-        is_counted: whether the gate counts the inference as waiting or running.
-    """
+    """A request for one variant's model. The gate counts the inference of `ticket` while `is_counted`."""
 
     def __init__(self, gate: Gate, model: CpuModel) -> None:
         super().__init__(model.programs, model.executor)
@@ -118,7 +110,6 @@ class VariantRequest(CpuRequest):
             del error
 
     def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> None:
-        """Queue one inference."""
         try:
             super().start(terms, function)
         except BaseException as error:
@@ -170,7 +161,6 @@ class CoalescingRequest(VariantRequest):
         DeviceRequest.run(self)
 
     def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> None:
-        """Queue one inference."""
         self._is_dropped = False
         self.control.deadline = terms.deadline
         super().start(terms, function)

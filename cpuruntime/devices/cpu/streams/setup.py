@@ -16,11 +16,10 @@ from cpuruntime.host.ledger import EMPTY, Lease, Ledger
 
 @dataclass(frozen=True)
 class StreamSetup:
-    """The streams of a model.
+    """The streams of a model on their processors.
 
     Attributes:
-        plan: the streams on their processors, with the reasons.
-        lease: that of their processors; None when no thread is pinned, or when nothing was leased.
+        lease: that of the processors; None when no thread is pinned, or when nothing was leased.
         sizes: what calibration chose; None when the rules did.
         on_end: called when the streams have ended; it releases the lease.
     """
