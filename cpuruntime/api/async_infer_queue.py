@@ -135,7 +135,7 @@ class _State:
 class AsyncInferQueue:
     """A pool of `jobs` infer requests, each started when it is idle; safe to use from several threads.
 
-    Which request finishes first is not determined. The first error, of an inference or of a callback, is kept until
+    Which request finishes first is not determined. The first error, of an inference or of a callback, is stored until
     `wait_all` raises it. Until then `start_async` and `get_idle_request_id` raise it too, so that a loop that only
     starts inferences does not go on unaware; but not a DeadlineExceededError, OverloadedError or CancelledError, which
     say nothing about other inferences: raised by `start_async` they are about the inference to be started. To hear of
@@ -259,12 +259,12 @@ class AsyncInferQueue:
 
         Several calls may be made at the same time, so the functions must be thread-safe. A request is idle for
         `start_async` when they have returned. They may start the next inference while a request is idle; they may not
-        wait for one, nor call `wait_all` (BusyError). What they raise is kept as an error of the queue.
+        wait for one, nor call `wait_all` (BusyError). What they raise is stored as an error of the queue.
 
         Args:
             callback: called as `callback(request, userdata)` after an inference that succeeds.
             on_error: called likewise in its place after one that fails, whose error `request.wait()` raises there. If
-                it returns, that error is dealt with and not kept. Without it nothing is called.
+                it returns, that error is handled and not stored. Without it nothing is called.
         """
         function, on_error = Callback(callback), None if on_error is None else Callback(on_error)
         self._state.on_error = on_error

@@ -49,7 +49,6 @@ class StreamExecutor(Executor):
     cpus: the processors to use, best first; the allowed ones by default. With `pin` each thread runs on one of
     them only, those of the first stream on the first ones, and no two threads share a processor; if there are too few
     processors no thread is pinned, since a pinned stream could wait for a busy processor while another is idle.
-    `unpinned` tells.
     ended: called once the streams have nothing left to do for good, on any thread, also in a finaliser.
     level: the priority among the executors of the process, one of `claims`. Between the steps of their jobs threads
     give way on processors where work of a higher level runs; all of them, if that is not pinned.

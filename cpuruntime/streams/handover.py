@@ -7,8 +7,8 @@ strikes before their first statement, when nothing was done, or at the end, when
 call; other threads may run in between, so each statement leaves a state that they understand. Code that must not be
 split calls one of them; a `finally` calls it again when an interrupt struck before it began.
 
-`StreamExecutor.submit` and `run` rest on that: whatever strikes there, the task says who has it: `_stream` the stream
-that was lent to it, `placed` that a stream or the queue has it.
+`StreamExecutor.submit` and `run` rely on that: after an interrupt a task's `_stream` is the stream that was lent to it,
+and `placed` says whether a stream or the queue has the task.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ Entry = tuple[int, float, int, Any]
 
 
 def enqueue(queue: list[Entry], entry: Entry, waiting: Any, notifications: tuple[Any, ...]) -> None:
-    """Puts a task in the queue, and what to call at its end with what waits."""
+    """Puts a task in the queue; the callback pool, which has the deque `waiting`, is to call functions at its end."""
     waiting += notifications
     entry[3].placed = True
     insort(queue, entry)
 
 
 def hand_over(stream: Any, task: Any, idle: list[Any], waiting: Any, notifications: tuple[Any, ...]) -> None:
-    """Gives the leader a task that was begun on this thread. Its job starts without waiting for the interpreter."""
+    """Gives the leader a task that was begun on this thread; else as `enqueue`. Its job starts without the GIL."""
     job = task._job
     waiting += notifications
     if job is not None and task.whole:
         job.fields[job.TASK] = task._address
         task._steps = job.steps
-        stream.kept = ((task._signals, task.memory), stream.kept[0])
+        stream.retained = ((task._signals, task.memory), stream.retained[0])
         stream.flight[0] = stream.IN_FLIGHT
         idle += (stream,)
     else:

@@ -37,7 +37,7 @@ class Control:
 
     @property
     def deadline(self) -> int:
-        """When the run has to be over, 0 for no matter when."""
+        """When the run has to be over, 0 for no deadline."""
         return self._words[_DEADLINE]
 
     @deadline.setter

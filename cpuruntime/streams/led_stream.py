@@ -30,9 +30,9 @@ class LedStream(Stream):
         "address",
         "bell",
         "flight",
-        "kept",
         "leader",
         "lent",
+        "retained",
         "ring_bell",
         "ring_with_job",
         "task",
@@ -52,19 +52,19 @@ class LedStream(Stream):
         self._led = group.word(runner.LED, 8)
         self._closed = group.word(runner.CLOSED)
         self.flight = group.word(runner.FLIGHT)
-        # What the leader may still write to when the next task has the stream: the latest two tasks' memory.
-        self.kept: tuple[object, object] = (None, None)
+        # The memory of the latest two tasks: the leader may still write there when the next task has the stream.
+        self.retained: tuple[object, object] = (None, None)
 
     def attend(self, finished: int) -> None:
         """Waits for the bell without the GIL and runs the job that it brings; see runner.attend."""
         self._attend(self._group.address, finished, 0)
 
     def ring(self) -> None:
-        """Makes the leader look at the state of affairs. Safe in a finaliser."""
+        """Wakes the leader, which looks for a task and whether to end. Safe in a finaliser."""
         self.ring_bell(self.bell, 0, 0)
 
     def close(self) -> None:
-        """Makes the leader look at the state of affairs, now and after each job. Safe in a finaliser."""
+        """`ring`, now and after each job. Safe in a finaliser."""
         self._closed[0] = 1
         self.ring()
 

@@ -30,7 +30,7 @@ class InferenceRun(Completion):
         started: when it did, on the clock of perf_counter_ns.
         returned: when its callback had returned, 0 if there was none.
         notified: whether the device notifies the request of its end.
-        polled: whether the device has it and does not, so that a look takes note of its end (`Bindings.is_busy`).
+        polled: whether the device has it and notifies nobody: `Bindings.is_busy` looks whether it is over.
         hook: what is called at its end.
         thread: the thread in which the callback runs.
     """
@@ -58,9 +58,8 @@ class Bindings:
     """The arrays that a request's inferences read and write.
 
     Attributes:
-        running: holds the inference that runs, under the key RUN, though it may be over (`is_busy`); then nothing here
-            may be called but what says so. A dict because `setdefault` claims it in one step, and says which one has it
-            even after an interrupt.
+        running: the inference in flight, under the key RUN; it may be over already (`is_busy`). Until then only
+            methods that say so may be called. A dict because `setdefault` claims it in one step, also under interrupts.
         outputs: the array of each output; of a dynamic one, the last inference's.
         followed: tensors of the user's to look after before an inference, as their memory may have moved.
         unset: the inputs of dynamic shape that have no data yet.

@@ -6,7 +6,7 @@ import math
 from time import perf_counter_ns
 from typing import Any
 
-from cpuruntime.devices.interface import TERMS, Terms
+from cpuruntime.devices.interface import Terms
 from cpuruntime.errors import InvalidArgumentError, nearest
 from cpuruntime.properties.declaration import Choice
 from cpuruntime.properties.hint import Priority
@@ -20,13 +20,11 @@ def parse_terms(priority: Any, deadline_ms: Any) -> Terms:
 
     Args:
         priority: a Priority or its name, None for MEDIUM.
-        deadline_ms: within how many milliseconds from now it has to be over; None for no matter when.
+        deadline_ms: within how many milliseconds from now it has to be over; None for no deadline.
 
     Raises:
         InvalidArgumentError: a value breaks its rule.
     """
-    if priority is None and deadline_ms is None:
-        return TERMS
     return Terms(Priority.MEDIUM if priority is None else _priority(priority), _deadline(deadline_ms))
 
 
