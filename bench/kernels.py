@@ -35,13 +35,13 @@ from cpuruntime.graph import Graph
 from cpuruntime.ops.tiles.tile_shapes import tile_shapes
 from cpuruntime.program.plan.step import Step
 from cpuruntime.program.report.roofs import FmaPeak, ReadRoof
-from cpuruntime.program.report.work import COMPUTE, flops
 from cpuruntime.program.tuning.tiles import Tiling
 from kernel import report
 from kernel.choices import Choice, judge
 from kernel.measure import measure_program
 from kernel.program import Runnable, one_convolution, optimised
 from kernel.report import Column, Row, table
+from kernel.work import COMPUTE, flops
 from peer.models import BUILT
 from peer.report import machine
 

@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings |= {"batch": options.batch_size, "device": options.device}
         write_json(options.json, settings, about, results)
     if peak:
-        document.write(options.report, plan, about, peak.best, results)
+        document.write(options.report, plan, about, max(peak.measured), results)
     return int(any(engine.failure or engine.wrong for result in results for engine in result.engines.values()))
 
 

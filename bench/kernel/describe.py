@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from cpuruntime.graph import Node
 from cpuruntime.program.convolution.geometry import Geometry
 from cpuruntime.program.plan.step import Step
-from cpuruntime.program.report.work import conversion_extents, is_conversion
+from cpuruntime.program.report.work import is_conversion
 
 
 def describe(step: Step) -> str:
     """The layer in a few words: `3x3/2 128x56x56 -> 128x28x28 +residual`."""
     if is_conversion(step):
-        return f"{step.layout} {_spelled(conversion_extents(step))}"
+        extents = [step.arguments[name] for name in ("batch", "channels", "height", "width")]
+        return f"{step.layout} {_spelled(extents)}"
     node = step.node
     source, target = (_spelled(values[0].static_shape) for values in (node.inputs, node.outputs))
     if node.op_type == "FullyConnected":

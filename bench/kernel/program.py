@@ -17,7 +17,7 @@ from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.step import Step
 from cpuruntime.program.plan.storage import Address, Place
 from cpuruntime.program.plan.weights import WeightStore
-from cpuruntime.program.program import Program
+from cpuruntime.program.program import Instance, Program
 from cpuruntime.program.tuning.tiles import Tiling
 
 
@@ -34,7 +34,7 @@ class Runnable:
         planner.plan()
         self.program = Program(planner)
         self.steps: list[Step] = self.program.steps
-        self.instance = self.program.instantiate()
+        self.instance = Instance(self.program)
         generator = np.random.default_rng(0)
         self._inputs = [feeds[v.name] if feeds else _random(v, generator) for v in graph.inputs]
         self._outputs = [np.empty(v.static_shape, v.element_type.to_dtype()) for v in graph.outputs]

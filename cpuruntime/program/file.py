@@ -1,11 +1,10 @@
 """A program in a file: its image as a JSON header and raw memory, without pickle.
 
-A prefix of 64 bytes (magic, SHA-256 of all that follows, size of the header), the header, then words, relocations and
-weights, each from a multiple of 64 bytes on. Machine code is not in the file: it is found by symbol in the cache of
-compiled kernels.
+A prefix of 64 bytes (magic, SHA-256 of the rest, size of the header), the header, then words, relocations and weights,
+each from a multiple of 64 bytes on. Machine code is not in the file: the cache of compiled kernels has it by symbol.
 
-The checksum finds damage, not malice: sizes and offsets in the file are used by kernels as they are, so a file is to be
-read only from a folder that nobody else may write to.
+The checksum finds damage, not malice: kernels use the sizes and offsets in the file as they are, so read a file only
+from a folder that nobody else may write to.
 """
 
 from __future__ import annotations
@@ -13,9 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -35,22 +32,33 @@ def save(program: Program, path: Path) -> None:
     for segment in program.segments:
         if segment.fallback is not None:
             raise UnsupportedError(f"{segment.fallback.node.where} has no kernel; its program cannot be saved.")
-    header, parts = _header(program.image), [program.image.words, program.image.relocations, *program.image.weights]
+    image = program.image
+    parts = [image.words, image.relocations, *image.weights]
+    facts = {
+        "environment": _environment(),
+        "isa": isa.current().name,
+        "sizes": [part.nbytes for part in parts],
+        "steps": image.steps,
+        "kernels": image.kernels,
+        "arena_size": image.arena_size,
+        "faults": image.faults,
+        "inputs": [(shape, dtype.name) for shape, dtype in image.inputs],
+        "outputs": [(shape, dtype.name) for shape, dtype in image.outputs],
+    }
+    header = json.dumps(facts).encode()
+    pieces: list[bytes | memoryview] = []
+    for part in (np.frombuffer(header, np.uint8), *parts):
+        pieces += [part.view(np.uint8).data, bytes(round_up(part.nbytes) - part.nbytes)]
     digest = hashlib.sha256()
-    for piece in _pieces(header, parts):
+    for piece in pieces:
         digest.update(piece)
     prefix = MAGIC + digest.digest() + len(header).to_bytes(8, "little")
     with path.open("wb") as file:
-        file.write(prefix.ljust(PREFIX, b"\0"))
-        for piece in _pieces(header, parts):
-            file.write(piece)
+        file.writelines([prefix.ljust(PREFIX, b"\0"), *pieces])
 
 
 def load(path: Path) -> Image:
-    """The program in a file, its weights in memory of their own.
-
-    Raises ModelError when the file is no program, damaged, or made by another version or for another processor.
-    """
+    """The program in a file; ModelError if it is none, damaged, of another version or for another processor."""
     with path.open("rb") as file:
         memory = allocate(os.fstat(file.fileno()).st_size)
         size = file.readinto(memory)
@@ -66,36 +74,6 @@ def load(path: Path) -> Image:
             f"'{path}' was made for {header['isa']} or by other versions of Python or Numba; this process compiles for "
             f"{isa.current().name}. Compile the model again."
         )
-    return _image(header, memory, end)
-
-
-def _header(image: Image) -> bytes:
-    facts = {
-        "environment": _environment(),
-        "isa": isa.current().name,
-        "sizes": [image.words.nbytes, image.relocations.nbytes, *(weights.nbytes for weights in image.weights)],
-        "steps": image.steps,
-        "kernels": image.kernels,
-        "arena_size": image.arena_size,
-        "faults": image.faults,
-        "inputs": [(shape, dtype.name) for shape, dtype in image.inputs],
-        "outputs": [(shape, dtype.name) for shape, dtype in image.outputs],
-    }
-    return json.dumps(facts).encode()
-
-
-def _environment() -> str:
-    return hashlib.sha256(build.environment()).hexdigest()
-
-
-def _pieces(header: bytes, parts: Sequence[np.ndarray]) -> Iterator[bytes | memoryview]:
-    """All after the prefix, with zeros up to the next multiple of 64 bytes after each part."""
-    for part in (np.frombuffer(header, np.uint8), *parts):
-        yield part.view(np.uint8).data
-        yield bytes(round_up(part.nbytes) - part.nbytes)
-
-
-def _image(header: dict[str, Any], memory: np.ndarray, end: int) -> Image:
     parts = []
     for size in header["sizes"]:
         begin = round_up(end)
@@ -109,6 +87,10 @@ def _image(header: dict[str, Any], memory: np.ndarray, end: int) -> Image:
     )  # fmt: skip
     _check(image)
     return image
+
+
+def _environment() -> str:
+    return hashlib.sha256(build.environment()).hexdigest()
 
 
 def _check(image: Image) -> None:

@@ -1,8 +1,8 @@
-"""Link: a program before it has addresses, which is plain data, and the words that it becomes at a place in memory.
+"""Linking: the image of a program, plain data without addresses, and its words at a place in memory.
 
-An image is one block of words: the table of steps, (kernel, argument block) each, then the argument blocks. Words that
-hold an address are zero in it, and rows of one relocation table say what they will hold: `offset` bytes from the start
-of `symbol`, which numbers the kernels, the weights, the inputs or the outputs.
+An image is one block of words: the table of steps, (kernel, argument block) each, then the argument blocks. Addresses
+are zero in it; each has a row in the relocation table: `offset` bytes from the start of `symbol`, the number of a
+kernel, constant, input or output.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ class Image:
         weights: uint8 memory, each 64-byte aligned.
         arena_size: bytes.
         faults: the message of each fault that kernels can report.
-        inputs: (shape, dtype) of each input.
-        outputs: the same of each output.
+        inputs, outputs: (shape, dtype) of each.
     """
 
     words: np.ndarray

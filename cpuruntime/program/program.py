@@ -1,8 +1,7 @@
 """The program: a flat table of (kernel, argument block), and its instances that own memory.
 
-A `Program` is immutable and shared by the streams of a compiled model; its `image` is plain data without addresses. An
-`Instance` is one stream's copy: an arena, argument blocks that point into it, and the request's inputs and outputs
-bound just before a run.
+A `Program` is immutable and shared by the streams of a compiled model. An `Instance` is one stream's copy: an arena,
+argument blocks that point into it, and the request's inputs and outputs, bound just before a run.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
@@ -40,26 +40,21 @@ class Segment:
 
 
 class Program:
-    """A planned graph: steps, their argument blocks as a template, and the size of the arena.
+    """A planned graph: its steps, and their argument blocks and constants as an image.
 
     Args:
         planner: one that has planned its graph.
-        compiling: called before each kernel whose code is needed, with (how many are done, how many there are).
-        repeats: how often the steps are done in one inference, each time for the rows of inputs and outputs that follow
-            in memory; with fallback steps once only. A row is all that the graph takes and makes.
+        compiling: called before each kernel is compiled or loaded, with (how many are done, how many there are).
+        repeats: runs of all steps in one inference (1 with fallback steps), each on the next row of inputs and outputs
+            in memory: a tensor of the graph's own shape.
     """
 
     def __init__(
-        self,
-        planner: Planner,
-        compiling: Callable[[int, int], None] = lambda done, total: None,
-        repeats: int = 1,
+        self, planner: Planner, compiling: Callable[[int, int], None] = lambda done, total: None, repeats: int = 1
     ) -> None:
         self.planned: Sequence[Step | FallbackStep] = planner.steps
         self.steps = [s for s in planner.steps if isinstance(s, Step)]
         self.repeats = repeats
-        ports = planner.graph.inputs, planner.graph.outputs
-        self.input_shapes, self.output_shapes = (tuple(_repeated(v, repeats) for v in values) for values in ports)
         self.segments = _segments(planner.steps) if repeats == 1 else [Segment(0, repeats * len(self.steps))]
         storages = _live_storages(planner.steps)
         arena_size = plan_arena(storages)
@@ -69,6 +64,9 @@ class Program:
             compiling(done, len(kernels))
             _ = item.address
         self.image = self._image(planner, arena_size)
+        self.input_shapes, self.output_shapes = (
+            tuple(shape for shape, _ in ports) for ports in (self.image.inputs, self.image.outputs)
+        )
 
     @property
     def arena_size(self) -> int:
@@ -76,8 +74,11 @@ class Program:
         return self.image.arena_size
 
     def _image(self, planner: Planner, arena_size: int) -> Image:
-        inputs, outputs = planner.graph.inputs, planner.graph.outputs
-        strides = {Place.INPUT: [v.nbytes for v in inputs], Place.OUTPUT: [v.nbytes for v in outputs]}
+        ports = planner.graph.inputs, planner.graph.outputs
+        strides = dict(zip((Place.INPUT, Place.OUTPUT), ([v.nbytes for v in values] for values in ports)))
+        inputs, outputs = (
+            tuple((_repeated(v, self.repeats), v.element_type.to_dtype()) for v in values) for values in ports
+        )
         assembled = _Assembly(strides, round_up(16 * self.repeats * len(self.steps)))
         own: list[int] = []
         for row in range(self.repeats):
@@ -89,14 +90,8 @@ class Program:
             assembled.words(), np.array(assembled.relocations, RELOCATION), len(own),
             tuple(kernel.symbol for kernel in assembled.kernels),
             tuple(storage.owner for storage in assembled.weights if storage.owner is not None),
-            arena_size, tuple(planner.faults),
-            tuple((shape, value.element_type.to_dtype()) for shape, value in zip(self.input_shapes, inputs)),
-            tuple((shape, value.element_type.to_dtype()) for shape, value in zip(self.output_shapes, outputs)),
+            arena_size, tuple(planner.faults), inputs, outputs,
         )  # fmt: skip
-
-    def instantiate(self) -> Instance:
-        """A copy with memory of its own."""
-        return Instance(self)
 
 
 class _Assembly:
@@ -160,8 +155,8 @@ def _repeated(value: Value, repeats: int) -> tuple[int, ...]:
 
 def _has_rows(step: Step) -> bool:
     """Whether a step reads inputs or writes outputs, which are elsewhere for each row."""
-    places = (a.storage.place for a in step.arguments.values() if isinstance(a, Address))
-    return any(place in (Place.INPUT, Place.OUTPUT) for place in places)
+    addresses = (a for a in step.arguments.values() if isinstance(a, Address))
+    return any(address.storage.place in (Place.INPUT, Place.OUTPUT) for address in addresses)
 
 
 def is_small(step: Step) -> bool:
@@ -178,16 +173,12 @@ def is_small(step: Step) -> bool:
 
 def _segments(planned: Sequence[Step | FallbackStep]) -> list[Segment]:
     segments: list[Segment] = []
-    first = count = 0
-    for step in planned:
-        if isinstance(step, Step):
-            count += 1
-            continue
-        if count:
-            segments.append(Segment(first, count))
-        segments.append(Segment(first + count, 0, step))
-        first, count = first + count, 0
-    return segments + ([Segment(first, count)] if count else [])
+    first = 0
+    for fallback, group in groupby(planned, lambda step: step if isinstance(step, FallbackStep) else None):
+        count = 0 if fallback else len(list(group))
+        segments.append(Segment(first, count, fallback))
+        first += count
+    return segments
 
 
 def _live_storages(planned: Sequence[Step | FallbackStep]) -> list[Storage]:
@@ -195,11 +186,10 @@ def _live_storages(planned: Sequence[Step | FallbackStep]) -> list[Storage]:
     found: dict[Storage, None] = {}
     for index, step in enumerate(planned):
         if isinstance(step, Step):
-            addresses = [a for a in step.arguments.values() if isinstance(a, Address)]
+            storages = [a.storage for a in step.arguments.values() if isinstance(a, Address)]
         else:
-            addresses = [view.address for view in (*step.inputs, *step.outputs) if view is not None]
-        for address in addresses:
-            storage = address.storage
+            storages = [view.address.storage for view in (*step.inputs, *step.outputs) if view is not None]
+        for storage in storages:
             if storage.place is Place.ARENA:
                 found[storage] = None
                 storage.first_step = index if storage.first_step < 0 else storage.first_step
@@ -210,9 +200,9 @@ def _live_storages(planned: Sequence[Step | FallbackStep]) -> list[Storage]:
 class Instance(Linked):
     """One stream's memory for a program; used by one request at a time.
 
-    With `timed`, `times` holds the nanoseconds of each planned step of the last run. `whole` is the job that is all
-    there is to an inference, with nothing to look at after it, or None: it may be run without `begin` and `resume`.
-    `owner` is the caller's: whose memory is bound.
+    With `timed`, `times` holds the nanoseconds of each planned step of the last run. `whole` is the only job of an
+    inference without faults, which may be run without `begin` and `resume`, or None. The caller sets `owner`, to know
+    whose memory is bound.
     """
 
     def __init__(self, program: Program, timed: bool = False, arena: np.ndarray | None = None) -> None:
@@ -245,7 +235,7 @@ class Instance(Linked):
         return self._next_job()
 
     def resume(self) -> Job | None:
-        """To be called when the job given last has run: the next one, None when the inference is finished.
+        """Called when a job has run: the next one, None when the inference is completed.
 
         Raises InvalidArgumentError when the data broke a rule that only kernels could check.
         """
@@ -277,8 +267,7 @@ class Instance(Linked):
 
     def _fall_back(self, step: FallbackStep) -> None:
         views = [None if view is None else self._array(view) for view in step.inputs]
-        results = evaluate(step.node, views)
-        for view, result in zip(step.outputs, results):
+        for view, result in zip(step.outputs, evaluate(step.node, views)):
             if view is not None:
                 self._array(view)[...] = result
 

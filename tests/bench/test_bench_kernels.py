@@ -20,11 +20,11 @@ import kernels
 from cpuruntime.ops.tiles.tile_shapes import tile_shapes
 from cpuruntime.program.convolution import direct, grouped
 from cpuruntime.program.report.roofs import FmaPeak, ReadRoof
-from cpuruntime.program.report.work import Flops, flops, moved_bytes
 from cpuruntime.program.tuning.tiles import Tiling
 from kernel import report
 from kernel.describe import describe
 from kernel.measure import Timing
+from kernel.work import Flops, flops, moved_bytes
 
 
 def counted(case: Convolution, monkeypatch: pytest.MonkeyPatch, rows: int = 1, columns: int = 1) -> Flops:

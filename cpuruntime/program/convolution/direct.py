@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cpuruntime.compiler.isa import LANES
-from cpuruntime.graph import Node, Type
+from cpuruntime.graph import Node
 from cpuruntime.ops.convolution import COLUMN_TILE, UNROLL, convolution
 from cpuruntime.ops.winograd_methods import Method
 from cpuruntime.program.convolution.depthwise import emit_depthwise
@@ -21,7 +21,7 @@ from cpuruntime.program.plan.candidate import Candidate, Query
 from cpuruntime.program.plan.elementwise_steps import apply_activation
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.epilogue import activation_fields, limits, whole_vectors
-from cpuruntime.program.plan.lowering import Layout, Methods, lowering
+from cpuruntime.program.plan.lowering import Layout, Methods, lowering, only_images
 from cpuruntime.program.plan.storage import Address, Blocked, Interleaved, blocked_view
 from cpuruntime.program.tuning.tiles import Grid, Tiling, rank_tilings
 
@@ -30,16 +30,11 @@ DIRECT = (Candidate(None, "direct", 0.0),)
 
 
 def _check(node: Node) -> str | None:
-    x, w, bias = node.require(0), node.require(1), node.input(2)
-    if any(v is not None and v.element_type != Type.f32 for v in node.inputs):
-        return f"Conv has a kernel for f32, not for {x.element_type.get_type_name()}"
-    if len(x.static_shape) not in (3, 4):
-        return f"Conv has kernels for 1 and 2 spatial dimensions, not for {len(x.static_shape) - 2}"
-    if w.constant is None or (bias is not None and bias.constant is None):
+    if any(value is not None and value.constant is None for value in node.inputs[1:3]):
         return "Conv has kernels for constant weights only"
     if 0 in node.outputs[0].static_shape:
         return "Conv has no kernel for an empty result"
-    return None
+    return only_images(node)
 
 
 def _suits_winograd(g: Geometry) -> bool:

@@ -26,8 +26,7 @@ def lower_attention(emitter: Emitter, node: Node) -> None:
         if value is not None:
             fields |= _strided(name, emitter.plain(value).address, a[name])
     fields |= _strided("target", emitter.new_plain(node.outputs[0]).address, a["target"])
-    zeros = np.zeros(ZEROS, np.float32)
-    fields["zeros"] = emitter.constant(zeros)
+    fields["zeros"] = emitter.constant(np.zeros(ZEROS, np.float32))
     block = min(BLOCK, -(-a["queries"] // ROWS) * ROWS)
     layout = scratch_layout(a["keys"], a["depth"], a["width"], block)
     products = a["batch"] * a["heads"] * a["queries"] * a["keys"] * (a["depth"] + a["width"])

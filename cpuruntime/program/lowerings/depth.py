@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
-
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.graph import Node
 from cpuruntime.program.plan.emitter import Emitter
@@ -40,42 +38,31 @@ def lower_depth(emitter: Emitter, node: Node) -> None:
     few, many, size = _shapes(node)
     value, output = node.require(0), node.outputs[0]
     to_depth = node.op_type == "SpaceToDepth"
+    views: tuple[Blocked, Blocked] | tuple[Plain, Plain]
     if emitter.is_blocked(output):
         views = emitter.blocked(value), emitter.new_blocked(output)
-        wide, deep = views if to_depth else views[::-1]
-        shape = (few[0], size, size, wide.blocks, many[2], many[3], LANES)
-        walks = [_in_blocked_image(wide, size), _in_blocked_depth(deep, size, wide.blocks)]
-        layout, source, target = "blocked", views[0].address, views[1].address
+        layout, channels, lanes, step = "blocked", few[1] // LANES, [LANES], (4,)
+        strides = [(*view.strides, VECTOR_BYTES) for view in views]
     else:
-        plain = emitter.plain(value), emitter.new_plain(output)
-        wide_plain, deep_plain = plain if to_depth else plain[::-1]
-        shape = (few[0], size, size, few[1], many[2], many[3])
-        channels_last = node.attributes.get("mode", "DCR") == "DCR"
-        walks = [_in_image(wide_plain, size), _in_depth(deep_plain, size, few[1], channels_last)]
-        layout, source, target = "plain", plain[0].address, plain[1].address
-    if prod(shape):
-        first, second = walks if to_depth else walks[::-1]
-        emitter.copy(source, target, shape, first, second, 4, layout)
+        views = emitter.plain(value), emitter.new_plain(output)
+        layout, channels, lanes, step = "plain", few[1], [], ()
+        strides = [view.strides for view in views]
+    wide, deep = strides if to_depth else strides[::-1]
+    last = node.attributes.get("mode", "DCR") == "DCR"
+    walks = (*_in_image(wide, size), *step), (*_in_depth(deep, size, channels, last), *step)
+    first, second = walks if to_depth else walks[::-1]
+    shape = (few[0], size, size, channels, many[2], many[3], *lanes)
+    emitter.copy(views[0].address, views[1].address, shape, first, second, 4, layout)
 
 
-def _in_blocked_image(view: Blocked, size: int) -> Strides:
-    row, pixel = view.row_stride, VECTOR_BYTES
-    return (view.batch_stride, row, pixel, view.block_stride, size * row, size * pixel, 4)
-
-
-def _in_blocked_depth(view: Blocked, size: int, blocks: int) -> Strides:
-    place = blocks * view.block_stride
-    return (view.batch_stride, size * place, place, view.block_stride, view.row_stride, VECTOR_BYTES, 4)
-
-
-def _in_image(view: Plain, size: int) -> Strides:
-    batch, channel, row, pixel = view.strides()
+def _in_image(strides: Strides, size: int) -> Strides:
+    batch, channel, row, pixel = strides
     return (batch, row, pixel, channel, size * row, size * pixel)
 
 
-def _in_depth(view: Plain, size: int, channels: int, channels_last: bool) -> Strides:
+def _in_depth(strides: Strides, size: int, channels: int, channels_last: bool) -> Strides:
     """With `channels_last` a channel is (row in square, column in square, channel), else the last comes first."""
-    batch, channel, row, pixel = view.strides()
+    batch, channel, row, pixel = strides
     if channels_last:
         return (batch, size * channels * channel, channels * channel, channel, row, pixel)
     return (batch, size * channel, channel, size * size * channel, row, pixel)

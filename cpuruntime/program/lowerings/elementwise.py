@@ -11,14 +11,7 @@ from cpuruntime.operators.traits import traits_of
 from cpuruntime.ops.elementwise import BINARY, UNARY, binary_kernel, cast_kernel, unary_kernel, where_kernel
 from cpuruntime.ops.functions.activations import ACTIVATIONS
 from cpuruntime.ops.tiles import loops
-from cpuruntime.program.plan.elementwise_steps import (
-    apply_activation,
-    blocked_shape,
-    blocked_walk,
-    emit_nest,
-    operand_walk,
-    plain_walk,
-)
+from cpuruntime.program.plan.elementwise_steps import apply_activation, emit_elementwise
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.epilogue import activation_fields, clamp_fields, parameter_fields
 from cpuruntime.program.plan.lowering import Layout, dtype_name, is_movable, lowering
@@ -49,8 +42,8 @@ def _clip_bounds(node: Node) -> list[float] | None:
 
 
 def _follows(node: Node) -> bool:
-    channels = node.outputs[0].static_shape[1]
-    return node.require(0).element_type == Type.f32 and (traits_of(node).finite or channels % LANES == 0)
+    whole = node.outputs[0].static_shape[1] % LANES == 0
+    return node.require(0).element_type == Type.f32 and (whole or traits_of(node).finite)
 
 
 def _check_unary(node: Node) -> str | None:
@@ -78,16 +71,8 @@ def _parameters(node: Node) -> dict[str, float]:
 @lowering("Silu", domain="cpuruntime", layout=Layout.FOLLOW, check=_check_unary, follows=_follows)
 def lower_unary(emitter: Emitter, node: Node) -> None:
     """One input, one output of its shape."""
-    value, output = node.require(0), node.outputs[0]
-    kernel = unary_kernel(_kernel_name(node), dtype_name(value))
-    if emitter.is_blocked(output):
-        source, target = emitter.blocked(value), emitter.new_blocked(output)
-        walks = blocked_walk(target), [blocked_walk(source)]
-        emit_nest(emitter, kernel, "blocked", blocked_shape(target), *walks, **_parameters(node))
-        return
-    source_plain, target_plain = emitter.plain(value), emitter.new_plain(output)
-    walks = plain_walk(target_plain, target_plain.shape), [plain_walk(source_plain, target_plain.shape)]
-    emit_nest(emitter, kernel, "plain", target_plain.shape, *walks, **_parameters(node))
+    kernel = unary_kernel(_kernel_name(node), dtype_name(node.require(0)))
+    emit_elementwise(emitter, kernel, node.outputs[0], node.inputs[:1], **_parameters(node))
 
 
 def _too_scattered(node: Node) -> str | None:
@@ -117,22 +102,10 @@ def _check_binary(node: Node) -> str | None:
 @lowering("Add", domain="cpuruntime", layout=Layout.FOLLOW, check=_check_binary, follows=_follows)
 def lower_binary(emitter: Emitter, node: Node) -> None:
     """Two inputs that broadcast to the output; Add may carry an activation."""
-    output = node.outputs[0]
     kernel = binary_kernel(_kernel_name(node), dtype_name(node.require(0)))
-    fields = clamp_fields(node)
-    values = [v for v in node.inputs if v is not None]
-    if emitter.is_blocked(output):
-        target = emitter.new_blocked(output)
-        operands = [operand_walk(emitter, v, target) for v in values]
-        emit_nest(
-            emitter, kernel, "blocked", blocked_shape(target), blocked_walk(target), operands, repeat=True, **fields
-        )
-    else:
-        plain = emitter.new_plain(output)
-        operands = [plain_walk(emitter.plain(v), plain.shape) for v in values]
-        emit_nest(emitter, kernel, "plain", plain.shape, plain_walk(plain, plain.shape), operands, **fields)
+    view = emit_elementwise(emitter, kernel, node.outputs[0], node.inputs, **clamp_fields(node))
     if activation_fields(node)[0]:
-        apply_activation(emitter, node, target if emitter.is_blocked(output) else plain)
+        apply_activation(emitter, node, view)
 
 
 def _check_where(node: Node) -> str | None:
@@ -144,10 +117,7 @@ def _check_where(node: Node) -> str | None:
 @lowering("Where", check=_check_where)
 def lower_where(emitter: Emitter, node: Node) -> None:
     """Elements of the second input where the first is true, of the third elsewhere."""
-    target = emitter.new_plain(node.outputs[0])
-    operands = [plain_walk(emitter.plain(v), target.shape) for v in node.inputs if v is not None]
-    kernel = where_kernel(target.dtype.itemsize)
-    emit_nest(emitter, kernel, "plain", target.shape, plain_walk(target, target.shape), operands)
+    emit_elementwise(emitter, where_kernel(node.outputs[0].element_type.size), node.outputs[0], node.inputs)
 
 
 def _check_cast(node: Node) -> str | None:
@@ -160,10 +130,5 @@ def _check_cast(node: Node) -> str | None:
 @lowering("Cast", check=_check_cast)
 def lower_cast(emitter: Emitter, node: Node) -> None:
     """Another element type."""
-    value, target = node.require(0), emitter.new_plain(node.outputs[0])
-    source = emitter.plain(value)
-    kernel = cast_kernel(source.dtype.name, target.dtype.name)
-    walks = plain_walk(target, target.shape), [plain_walk(source, target.shape)]
-    emit_nest(emitter, kernel, "plain", target.shape, *walks)
-
-
+    kernel = cast_kernel(dtype_name(node.require(0)), dtype_name(node.outputs[0]))
+    emit_elementwise(emitter, kernel, node.outputs[0], node.inputs[:1])

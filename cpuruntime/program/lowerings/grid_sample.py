@@ -7,17 +7,13 @@ from cpuruntime.ops.grid_sample import MODES, PADDINGS, grid_sample
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.lowering import lowering, only_float32
 
-_OLD_NAMES = {"bilinear": "linear", "bicubic": "cubic"}
+OLD_NAMES = {"bilinear": "linear", "bicubic": "cubic"}
 
 
-def _mode(node: Node) -> str:
+def _modes(node: Node) -> tuple[str, str]:
+    """Interpolation and padding."""
     mode = node.attributes.get("mode", "linear")
-    return _OLD_NAMES.get(mode, mode)
-
-
-def _padding(node: Node) -> str:
-    padding: str = node.attributes.get("padding_mode", "zeros")
-    return padding
+    return OLD_NAMES.get(mode, mode), node.attributes.get("padding_mode", "zeros")
 
 
 def _check(node: Node) -> str | None:
@@ -26,8 +22,9 @@ def _check(node: Node) -> str | None:
         return f"GridSample has kernels for 2 spatial dimensions, not for {len(source.static_shape) - 2}"
     if 0 in source.static_shape or grid.static_shape[0] != source.static_shape[0] or grid.static_shape[-1] != 2:
         return f"GridSample has kernels for grids [N, H, W, 2], not for {list(grid.static_shape)}"
-    if _mode(node) not in MODES or _padding(node) not in PADDINGS:
-        return f"GridSample has no kernel for mode {_mode(node)} with padding {_padding(node)}"
+    mode, padding = _modes(node)
+    if mode not in MODES or padding not in PADDINGS:
+        return f"GridSample has no kernel for mode {mode} with padding {padding}"
     return only_float32(node)
 
 
@@ -39,7 +36,7 @@ def lower_grid_sample(emitter: Emitter, node: Node) -> None:
     batch, channels, in_height, in_width = source.shape
     if target.size:
         emitter.emit(
-            grid_sample(_mode(node), _padding(node)), "plain", source=source.address, grid=grid.address,
+            grid_sample(*_modes(node)), "plain", source=source.address, grid=grid.address,
             target=target.address, batch=batch, channels=channels, in_height=in_height, in_width=in_width,
             height=grid.shape[1], width=grid.shape[2], aligned=node.attributes.get("align_corners", 0),
         )  # fmt: skip

@@ -46,10 +46,10 @@ def _padded(numbers: list[int], neutral: int) -> list[int]:
 def _elements(emitter: Emitter, node: Node, data: Plain, indices: Plain) -> dict[str, object]:
     """The fields of kernels by element, of the tensor that is indexed."""
     axis = axis_of(node, 0, len(data.shape))
-    strides = [0 if dimension == axis else stride for dimension, stride in enumerate(data.strides())]
+    strides = [0 if dimension == axis else stride for dimension, stride in enumerate(data.strides)]
     return dict(
         indices=indices.address, index_bytes=indices.dtype.itemsize, element=data.dtype.itemsize,
-        extent=data.shape[axis], axis_stride=data.strides()[axis], sizes=_padded(list(indices.shape), 1),
+        extent=data.shape[axis], axis_stride=data.strides[axis], sizes=_padded(list(indices.shape), 1),
         strides=_padded(strides, 0), fault=_fault(emitter, node, [data.shape[axis]]),
     )  # fmt: skip
 
@@ -103,7 +103,7 @@ def _tuples(emitter: Emitter, node: Node, data: Plain, indices: Plain, lead: int
     depth = indices.shape[-1]
     if lead + depth > len(data.shape):
         raise ModelError(f"{node.where}: tuples of {depth} indices for '{node.require(0).name}' {list(data.shape)}.")
-    extents, strides = list(data.shape[lead : lead + depth]), list(data.strides()[lead : lead + depth])
+    extents, strides = list(data.shape[lead : lead + depth]), list(data.strides[lead : lead + depth])
     rest = [0] * (indexing.AXES - depth)
     return dict(
         indices=indices.address, index_bytes=indices.dtype.itemsize, element=data.dtype.itemsize, depth=depth,
@@ -181,31 +181,21 @@ def lower_top_k(emitter: Emitter, node: Node) -> None:
     """The best elements along an axis and their indices; always sorted."""
     source = emitter.plain(node.require(0))
     axis = axis_of(node, -1, len(source.shape))
+    count = next(value for value in node.outputs if value.name).static_shape[axis]
+    # An unused result is written to scratch memory.
     values, indices = (
-        emitter.new_plain(value) if value.name else _unnamed(emitter, node, axis, itemsize)
-        for value, itemsize in zip([*node.outputs, Value("")][:2], (source.dtype.itemsize, 8))
-    )
-    count = _count(node, axis)
+        emitter.new_plain(value).address if value.name
+        else Address(emitter.scratch(prod((*source.shape[:axis], count, *source.shape[axis + 1 :])) * itemsize))
+        for value, itemsize in zip([*node.outputs, Value("")], (source.dtype.itemsize, 8))
+    )  # fmt: skip
     if count > source.shape[axis]:
         raise ModelError(f"{node.where}: k = {count} of {source.shape[axis]} elements.")
     if count and source.size:
         emitter.emit(
             topk.top_k(bool(node.attributes.get("largest", 1)), source.dtype.name), "plain", source=source.address,
-            values=values.address, indices=indices.address, element=source.dtype.itemsize, count=count,
+            values=values, indices=indices, element=source.dtype.itemsize, count=count,
             **along(source.shape, axis),
         )  # fmt: skip
-
-
-def _count(node: Node, axis: int) -> int:
-    named = next(value for value in node.outputs if value.name)
-    return named.static_shape[axis]
-
-
-def _unnamed(emitter: Emitter, node: Node, axis: int, itemsize: int) -> Plain:
-    """Memory for an unused result."""
-    shape = list(node.require(0).static_shape)
-    shape[axis] = _count(node, axis)
-    return Plain(Address(emitter.scratch(prod(shape) * itemsize)), tuple(shape), np.dtype(np.int8))
 
 
 def _check_cumulative_sum(node: Node) -> str | None:
@@ -218,10 +208,7 @@ def _check_cumulative_sum(node: Node) -> str | None:
 def lower_cumulative_sum(emitter: Emitter, node: Node) -> None:
     """Cumulative sums along a constant axis."""
     source, target = emitter.plain(node.require(0)), emitter.new_plain(node.outputs[0])
-    axis, rank = int(node.require(1).data.reshape(-1)[0]), len(source.shape)
-    if not -rank <= axis < rank:
-        raise ModelError(f"{node.where}: axis {axis} of a tensor of {rank} dimensions.")
-    axis %= rank
+    axis = axis_of(node, int(node.require(1).data.reshape(-1)[0]), len(source.shape))
     emitter.emit(
         cumulative_sum(source.dtype.name), "plain", source=source.address, target=target.address,
         exclusive=node.attributes.get("exclusive", 0), reverse=node.attributes.get("reverse", 0),
@@ -239,12 +226,10 @@ def _check_triangle(node: Node) -> str | None:
 def lower_triangle(emitter: Emitter, node: Node) -> None:
     """The upper or lower triangle of each matrix."""
     source, target = emitter.plain(node.require(0)), emitter.new_plain(node.outputs[0])
-    given = node.input(1)
-    diagonal = int(given.constant.reshape(-1)[0]) if given is not None and given.constant is not None else 0
-    zero = np.zeros(1, np.int64)
+    diagonal = 0 if node.input(1) is None else int(node.require(1).data.reshape(-1)[0])
     *lead, rows, columns = source.shape
     emitter.emit(
         triangle, "plain", source=source.address, target=target.address, element=source.dtype.itemsize,
-        zero=emitter.constant(zero), batch=prod(lead), rows=rows,
-        columns=columns, diagonal=max(-rows, min(diagonal, columns)), upper=node.attributes.get("upper", 1),
+        zero=emitter.constant(np.zeros(1, np.int64)), batch=prod(lead), rows=rows, columns=columns,
+        diagonal=max(-rows, min(diagonal, columns)), upper=node.attributes.get("upper", 1),
     )  # fmt: skip

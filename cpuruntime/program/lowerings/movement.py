@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -11,10 +12,11 @@ from cpuruntime.errors import ModelError
 from cpuruntime.graph import Node, Type, Value
 from cpuruntime.ops.movement import MAX_RANK, gather
 from cpuruntime.ops.reorder import channel_table, gather_channels
+from cpuruntime.ops.tiles import loops
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.layout import LayoutPlan, whole_blocks
 from cpuruntime.program.plan.lowering import Layout, axis_of, is_movable, lowering, only_float32
-from cpuruntime.program.plan.storage import Blocked
+from cpuruntime.program.plan.storage import Blocked, Plain
 
 
 def _check_copy(node: Node) -> str | None:
@@ -38,60 +40,54 @@ def lower_reshape(emitter: Emitter, node: Node) -> None:
     emitter.alias_plain(node.outputs[0], emitter.plain(node.require(0)))
 
 
+def _copy(emitter: Emitter, source: Plain, output: Value, strides: Sequence[int], offset: int = 0) -> Plain:
+    """All elements of `output` by a walk over the source."""
+    target, size = emitter.new_plain(output), source.dtype.itemsize
+    emitter.copy(source.address + offset, target.address, target.shape, strides, target.strides, size)
+    return target
+
+
 @lowering("Transpose", check=_check_copy)
 def lower_transpose(emitter: Emitter, node: Node) -> None:
     """A strided copy."""
-    source, target = emitter.plain(node.require(0)), emitter.new_plain(node.outputs[0])
-    order = node.attributes.get("perm") or list(range(len(source.shape)))[::-1]
-    strides = [source.strides()[axis] for axis in order]
-    emitter.copy(source.address, target.address, target.shape, strides, target.strides(), source.dtype.itemsize)
+    source = emitter.plain(node.require(0))
+    order = node.attributes.get("perm") or range(len(source.shape))[::-1]
+    _copy(emitter, source, node.outputs[0], [source.strides[axis] for axis in order])
 
 
 @lowering("Expand", check=_check_copy)
 def lower_expand(emitter: Emitter, node: Node) -> None:
     """A copy that reads broadcast dimensions again and again."""
-    source, target = emitter.plain(node.require(0)), emitter.new_plain(node.outputs[0])
-    lead = len(target.shape) - len(source.shape)
-    strides = [0] * lead + [
-        0 if extent == 1 else stride for extent, stride in zip(source.shape, source.strides())
-    ]
-    emitter.copy(source.address, target.address, target.shape, strides, target.strides(), source.dtype.itemsize)
+    source, output = emitter.plain(node.require(0)), node.outputs[0]
+    _copy(emitter, source, output, loops.broadcast(source.shape, source.strides, output.static_shape))
 
 
 @lowering("Slice", check=_check_copy)
 def lower_slice(emitter: Emitter, node: Node) -> None:
     """A copy of every step-th element between the bounds, which may be negative or beyond the axis."""
-    source, target = emitter.plain(node.require(0)), emitter.new_plain(node.outputs[0])
-    starts, rank = node.require(1).data, len(source.shape)
+    source, starts = emitter.plain(node.require(0)), node.require(1).data
     axes, steps = (None if v is None else v.constant for v in (node.input(3), node.input(4)))
     axes = np.arange(len(starts)) if axes is None else axes
     steps = np.ones(len(starts), np.int64) if steps is None else steps
-    strides, offset = list(source.strides()), 0
+    strides, offset = list(source.strides), 0
     for start, axis, step in zip(starts.tolist(), axes.tolist(), steps.tolist()):
-        axis %= rank
+        axis %= len(source.shape)
         extent = source.shape[axis]
         start = start + extent if start < 0 else start
         start = min(max(start, 0), extent if step > 0 else extent - 1)
         offset += start * strides[axis]
         strides[axis] *= step
-    emitter.copy(
-        source.address + offset, target.address, target.shape, strides, target.strides(), source.dtype.itemsize
-    )
+    _copy(emitter, source, node.outputs[0], strides, offset)
 
 
 @lowering("Split", check=_check_copy)
 def lower_split(emitter: Emitter, node: Node) -> None:
     """One strided copy for each part."""
     source = emitter.plain(node.require(0))
-    axis = axis_of(node, 0, len(source.shape))
-    offset = 0
+    axis, offset = axis_of(node, 0, len(source.shape)), 0
     for value in node.outputs:
-        target = emitter.new_plain(value)
-        emitter.copy(
-            source.address + offset, target.address, target.shape, source.strides(), target.strides(),
-            source.dtype.itemsize,
-        )  # fmt: skip
-        offset += target.shape[axis] * source.strides()[axis]
+        target = _copy(emitter, source, value, source.strides, offset)
+        offset += target.shape[axis] * source.strides[axis]
 
 
 @lowering("Gather", check=_check_copy)
@@ -149,10 +145,10 @@ def lower_concat(emitter: Emitter, node: Node) -> None:
     for value in values:
         source = emitter.plain(value)
         emitter.copy(
-            source.address, target.address + offset, source.shape, source.strides(), target.strides(),
+            source.address, target.address + offset, source.shape, source.strides, target.strides,
             source.dtype.itemsize,
         )  # fmt: skip
-        offset += source.shape[axis] * target.strides()[axis]
+        offset += source.shape[axis] * target.strides[axis]
 
 
 def _concat_blocked(emitter: Emitter, values: list[Value], output: Value) -> None:
@@ -171,23 +167,20 @@ def _concat_blocked(emitter: Emitter, values: list[Value], output: Value) -> Non
         picks += range(channel, channel + value.static_shape[1])
         channel += whole_blocks(value)
     if staging is not None:
-        emit_channel_gather(emitter, whole, emitter.new_blocked(output), np.array(picks))
+        _gather_channels(emitter, whole, emitter.new_blocked(output), np.array(picks))
 
 
 @lowering("ChannelShuffle", domain="cpuruntime", layout=Layout.BLOCKED, check=only_float32)
 def lower_channel_shuffle(emitter: Emitter, node: Node) -> None:
     """Channel c of the result is channel c % group * (C / group) + c // group of the source."""
-    value = node.require(0)
-    source, target = emitter.blocked(value), emitter.new_blocked(node.outputs[0])
-    group = node.attributes["group"]
-    order = np.arange(source.channels).reshape(group, -1).T.reshape(-1)
-    emit_channel_gather(emitter, source, target, order)
+    source, target = emitter.blocked(node.require(0)), emitter.new_blocked(node.outputs[0])
+    order = np.arange(source.channels).reshape(node.attributes["group"], -1).T.reshape(-1)
+    _gather_channels(emitter, source, target, order)
 
 
-def emit_channel_gather(emitter: Emitter, source: Blocked, target: Blocked, order: np.ndarray) -> None:
+def _gather_channels(emitter: Emitter, source: Blocked, target: Blocked, order: np.ndarray) -> None:
     """target[:, c] = source[:, order[c]]."""
-    picks = [(0, int(channel)) for channel in order]
-    tables = channel_table(picks, [(0, *source.strides)])
+    tables = channel_table([(0, channel) for channel in order.tolist()], [(0, *source.strides)])
     entries, starts = map(emitter.constant, tables)
     emitter.emit(
         gather_channels, "blocked", source=source.address, entries=entries, starts=starts, **target.fields("target"),

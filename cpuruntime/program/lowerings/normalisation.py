@@ -14,18 +14,11 @@ from cpuruntime.ops.softmax import softmax_kernel
 from cpuruntime.program.plan.elementwise_steps import blocked_shape, blocked_walk, emit_nest
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.epilogue import activation_fields, clamp_fields, whole_vectors
-from cpuruntime.program.plan.lowering import Layout, along, axis_of, lowering, only_float32
+from cpuruntime.program.plan.lowering import Layout, along, axis_of, lowering, only_float32, only_images
 from cpuruntime.program.plan.storage import Address, Blocked, Plain
 
 
-def _check_image(node: Node) -> str | None:
-    rank = len(node.require(0).static_shape)
-    if rank not in (3, 4):
-        return f"{node.op_type} has a kernel for 1 and 2 spatial dimensions, not for {rank - 2}"
-    return only_float32(node)
-
-
-@lowering("LRN", layout=Layout.BLOCKED, check=_check_image)
+@lowering("LRN", layout=Layout.BLOCKED, check=only_images)
 def lower_lrn(emitter: Emitter, node: Node) -> None:
     """Local response normalisation."""
     attributes = node.attributes

@@ -66,10 +66,10 @@ def lower_pad(emitter: Emitter, node: Node) -> None:
         pattern = int.from_bytes(element.tobytes() * (8 // target.dtype.itemsize), "little", signed=True)
         emitter.emit(fill, "plain", target=target.address, size=target.nbytes, pattern=pattern)
     middle = [max(0, n + min(b, 0) + min(a, 0)) for n, b, a in zip(source.shape, before, after)]
-    cut = sum(max(-b, 0) * stride for b, stride in zip(before, source.strides()))
-    moved = sum(max(b, 0) * stride for b, stride in zip(before, target.strides()))
+    cut = sum(max(-b, 0) * stride for b, stride in zip(before, source.strides))
+    moved = sum(max(b, 0) * stride for b, stride in zip(before, target.strides))
     emitter.copy(
-        source.address + cut, target.address + moved, middle, source.strides(), target.strides(), source.dtype.itemsize
+        source.address + cut, target.address + moved, middle, source.strides, target.strides, source.dtype.itemsize
     )
     if not constant:
         _repeat(emitter, node.attributes["mode"], target, middle, before)
@@ -79,7 +79,7 @@ def _repeat(emitter: Emitter, mode: str, target: Plain, middle: list[int], befor
     """Fills the pads of one axis after the other from the `middle` elements that lie between them."""
     shape, starts = list(middle), list(before)
     for axis, (extent, first) in enumerate(zip(middle, before)):
-        step, behind = target.strides()[axis], target.shape[axis] - first - extent
+        step, behind = target.strides[axis], target.shape[axis] - first - extent
         # Where to, how many, where from, and in which direction.
         sides = {
             "edge": ((0, first, first, 0), (first + extent, behind, first + extent - 1, 0)),
@@ -88,12 +88,12 @@ def _repeat(emitter: Emitter, mode: str, target: Plain, middle: list[int], befor
         }[mode]
         for to, count, origin, direction in sides:
             shape[axis] = count
-            base = sum(start * stride for start, stride in zip(starts, target.strides())) - starts[axis] * step
-            strides = list(target.strides())
+            base = sum(start * stride for start, stride in zip(starts, target.strides)) - starts[axis] * step
+            strides = list(target.strides)
             strides[axis] = direction * step
             emitter.copy(
                 target.address + base + origin * step, target.address + base + to * step, shape, strides,
-                target.strides(), target.dtype.itemsize,
+                target.strides, target.dtype.itemsize,
             )  # fmt: skip
         shape[axis], starts[axis] = target.shape[axis], 0
 
@@ -107,7 +107,7 @@ def lower_tile(emitter: Emitter, node: Node) -> None:
     for axis, extent in enumerate(source.shape):
         times = target.shape[axis] // extent if extent else 0
         shape += [times, extent]
-        strides[0].extend((0, source.strides()[axis]))
-        strides[1].extend((extent * target.strides()[axis], target.strides()[axis]))
+        strides[0].extend((0, source.strides[axis]))
+        strides[1].extend((extent * target.strides[axis], target.strides[axis]))
     if prod(shape):
         emitter.copy(source.address, target.address, shape, *strides, source.dtype.itemsize)

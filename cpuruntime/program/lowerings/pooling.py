@@ -5,18 +5,15 @@ from __future__ import annotations
 from cpuruntime.graph import Node
 from cpuruntime.ops.pooling import global_pool, pool
 from cpuruntime.program.plan.emitter import Emitter
-from cpuruntime.program.plan.lowering import Layout, lowering, only_float32, pair
+from cpuruntime.program.plan.lowering import Layout, lowering, only_images, pair
 
 
 def _check(node: Node) -> str | None:
-    source, target = node.require(0), node.outputs[0]
     if len(node.outputs) > 1 and node.outputs[1].name:
         return f"{node.op_type} has no kernel that also gives indices"
-    if len(source.static_shape) not in (3, 4):
-        return f"{node.op_type} has kernels for 1 and 2 spatial dimensions, not for {len(source.static_shape) - 2}"
-    if 0 in (*source.static_shape, *target.static_shape):
+    if 0 in (*node.require(0).static_shape, *node.outputs[0].static_shape):
         return f"{node.op_type} has no kernel for empty tensors"
-    return only_float32(node)
+    return only_images(node)
 
 
 @lowering("MaxPool", "AveragePool", layout=Layout.BLOCKED, check=_check)

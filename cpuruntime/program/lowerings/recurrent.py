@@ -12,6 +12,7 @@ from cpuruntime.graph import Node, Type, Value
 from cpuruntime.ops.functions.activations import ACTIVATIONS
 from cpuruntime.ops.recurrent import GATES, UNROLL, CellActivation, items, recurrent, scratch_bytes
 from cpuruntime.ops.tiles.tile_shapes import tile_shapes
+from cpuruntime.program.convolution.panels import tile_starts
 from cpuruntime.program.lowerings.matmul import emit_fully_connected, fully_connected_methods
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.lowering import Methods, lowering
@@ -38,20 +39,13 @@ def _activations(node: Node) -> tuple[CellActivation, ...] | str:
         return f"{node.op_type} has no kernel for the activations {', '.join(names)}"
     if node.attributes.get("activation_alpha") or node.attributes.get("activation_beta"):
         return f"{node.op_type} has kernels for the default parameters of activations"
-    return tuple((name, *_parameters(name)) for name in names[:count])
-
-
-def _parameters(name: str) -> tuple[float, float]:
-    alpha, beta, *_ = *ACTIVATIONS[name].parameters.values(), 0.0, 0.0
-    return alpha, beta
+    return tuple((name, *(*ACTIVATIONS[name].parameters.values(), 0.0, 0.0)[:2]) for name in names[:count])
 
 
 def _check(node: Node) -> str | None:
     op, attributes = node.op_type, node.attributes
-    for index in (1, 2, 3):
-        value = node.input(index)
-        if value is not None and value.constant is None:
-            return f"{op} has kernels for constant weights and bias"
+    if any(value is not None and value.constant is None for value in node.inputs[1:4]):
+        return f"{op} has kernels for constant weights and bias"
     if attributes.get("clip", 0) or attributes.get("input_forget", 0) or node.input(7) is not None:
         return f"{op} has no kernel for clipped cells, coupled gates or peepholes"
     chosen = _activations(node)
@@ -85,8 +79,7 @@ def _check_shapes(node: Node) -> None:
     every = (batch, steps, directions, units) if by_batch else (steps, directions, batch, units)
     wanted = [x, (directions, gates * units, x[2]), (directions, gates * units, units), (directions, 2 * gates * units)]
     wanted += [(batch,), state, state]
-    pairs = [*zip(node.inputs, wanted), *zip(node.outputs, [every, state, state])]
-    for value, shape in pairs:
+    for value, shape in (*zip(node.inputs, wanted), *zip(node.outputs, [every, state, state])):
         if value is not None and value.name and value.static_shape != shape:
             raise ModelError(
                 f"{node.where}: '{value.name}' has the shape {list(value.static_shape)}; hidden_size {units}, "
@@ -107,10 +100,8 @@ class Recurrence:
         self.blocks = -(-self.units // LANES)
         self.gates, self.first_gates = GATES[self.cell]
         self.input_weights, self.state_weights = w.data, r.data
-        bias = node.input(3)
         shape = (self.directions, 2, self.gates, self.units)
-        given = None if bias is None else bias.constant
-        self.bias = np.zeros(shape, np.float32) if given is None else given.reshape(shape)
+        self.bias = np.zeros(shape, np.float32) if node.input(3) is None else node.require(3).data.reshape(shape)
 
     @property
     def width(self) -> int:
@@ -132,8 +123,7 @@ class Recurrence:
 
     def projection_weights(self) -> np.ndarray:
         """The right side of the product of all inputs, [inputs, directions * gates * width]."""
-        shape = (self.inputs, self.directions, self.gates, self.width)
-        weights = np.zeros(shape, np.float32)
+        weights = np.zeros((self.inputs, self.directions, self.gates, self.width), np.float32)
         part = self.input_weights.reshape(self.directions, self.gates, self.units, self.inputs)
         copy_into(weights[..., : self.units], part.transpose(3, 0, 1, 2))
         return weights.reshape(self.inputs, -1)
@@ -152,8 +142,7 @@ class Recurrence:
         vectors = len(weights) * self.blocks
         dense = dense.reshape(inner, vectors, LANES)
         tiles = memory.view(np.float32).reshape(-1, inner, columns, LANES)
-        for index, tile in enumerate(tiles):
-            first = min(index * columns, vectors - columns)
+        for tile, first in zip(tiles, tile_starts(vectors, columns)):
             tile[...] = dense[:, first : first + columns]
 
 
@@ -168,8 +157,7 @@ def _choose_tile(r: Recurrence, threads: int) -> tuple[int, int]:
 def _methods(node: Node, exact: bool) -> Methods:
     """Those of the projection."""
     r = Recurrence(node)
-    rows = r.batch * r.steps
-    return fully_connected_methods(rows, r.inputs, r.directions * r.gates * r.width, exact)
+    return fully_connected_methods(r.batch * r.steps, r.inputs, r.directions * r.gates * r.width, exact)
 
 
 @lowering("LSTM", "GRU", "RNN", check=_check, methods=_methods)
@@ -193,7 +181,7 @@ def lower_recurrent(emitter: Emitter, node: Node) -> None:
         projection_batch=steps * row if r.batch_first else row,
         weights=weights, weights_direction=stride, reset_weights=weights + second,
         bias=emitter.constant(state_bias),
-        bias_direction=state_bias[0].nbytes, **_states(emitter, r), **_results(emitter, r),
+        bias_direction=state_bias[0].nbytes, **_states(emitter, r),
         steps=steps, batch=batch, directions=r.directions, units=r.units, blocks=r.blocks,
         reversed=1 - DIRECTIONS.index(node.attributes.get("direction", "forward")) % 2,
         scratch=Address(emitter.scratch(size * items(r.directions, batch, rows))), scratch_size=size,
@@ -205,10 +193,9 @@ def _project(emitter: Emitter, r: Recurrence, bias: np.ndarray) -> Address:
     x = r.node.require(0)
     name = f"{r.node.name}/projection"
     weights = Value.of(f"{name}/weights", r.projection_weights())
-    bias_value = Value.of(f"{name}/bias", bias.reshape(-1))
     result = Value(name, Type.f32, (*x.static_shape[:2], bias.size))
     attributes: dict[str, Any] = {"activation": "", "activation_arguments": []}
-    inputs = [x, weights, bias_value, None]
+    inputs = [x, weights, Value.of(f"{name}/bias", bias.reshape(-1)), None]
     node = Node("FullyConnected", name, inputs, [result], attributes, "cpuruntime", 1)
     emit_fully_connected(emitter, node, emitter.methods[r.node].choice)
     return emitter.plain(result).address
@@ -231,31 +218,18 @@ def _pack(emitter: Emitter, r: Recurrence, columns: int) -> tuple[Address, int, 
 
 
 def _states(emitter: Emitter, r: Recurrence) -> dict[str, Any]:
-    """The fields of the states before the first step and after the last."""
-    unit = r.units * 4
-    fields: dict[str, Any] = {
-        "state_direction": unit if r.batch_first else r.batch * unit,
-        "state_batch": r.directions * unit if r.batch_first else unit,
-    }
+    """The fields of the states before the first step and after the last, and of every step's hidden state."""
+    unit, row = r.units * 4, r.directions * r.units * 4
+    direction, batch = (unit, row) if r.batch_first else (r.batch * unit, unit)
+    fields: dict[str, Any] = {"state_direction": direction, "state_batch": batch}
     for index, name in ((5, "hidden"), (6, "cell")):
         value = r.node.input(index)
         if value is not None:
             fields[f"initial_{name}"] = emitter.plain(value).address
-    for output, name in zip(r.node.outputs[1:], ("hidden", "cell")):
+    for output, name in zip(r.node.outputs, ("target", "last_hidden", "last_cell")):
         if output.name:
-            fields[f"last_{name}"] = emitter.new_plain(output).address
+            fields[name] = emitter.new_plain(output).address
+    if "target" in fields:
+        time, batch = (row, r.steps * row) if r.batch_first else (r.batch * row, unit)
+        fields |= {"target_time": time, "target_direction": direction, "target_batch": batch}
     return fields
-
-
-def _results(emitter: Emitter, r: Recurrence) -> dict[str, Any]:
-    """The fields of every step's hidden state: [steps, directions, batch, units], or the batch first."""
-    output = r.node.outputs[0]
-    if not output.name:
-        return {}
-    unit = r.units * 4
-    target, step = emitter.new_plain(output).address, r.directions * unit
-    if r.batch_first:
-        strides = {"target_time": step, "target_direction": unit, "target_batch": r.steps * step}
-    else:
-        strides = {"target_time": r.batch * step, "target_direction": r.batch * unit, "target_batch": unit}
-    return {"target": target, **strides}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.graph import Node
 from cpuruntime.ops.resize import resize_nearest, resize_plain, resize_weighted
@@ -16,8 +14,7 @@ from cpuruntime.program.plan.storage import Address, image_shape
 def _scales(node: Node) -> list[float] | str:
     """The scale of each axis; a reason when it cannot be known at compile time."""
     source, target = node.require(0).static_shape, node.outputs[0].static_shape
-    axes = node.attributes.get("axes") or range(len(source))
-    axes = [axis % len(source) for axis in axes]
+    axes = [axis % len(source) for axis in node.attributes.get("axes") or range(len(source))]
     result = [t / s for s, t in zip(source, target)]
     scales, sizes = node.input(2), node.input(3)
     if scales is not None and 0 not in scales.static_shape:
@@ -94,10 +91,8 @@ def lower_resize(emitter: Emitter, node: Node) -> None:
         )  # fmt: skip
         return
     blocked, view = emitter.blocked(value), emitter.new_blocked(output)
-    fields: dict[str, Any] = {**blocked.fields("source"), **view.fields("target")}
-    row = fields.pop("source_row")
-    fields.update(batch=batch, blocks=blocked.blocks, height=height, width=width)
-    tables = _tables(emitter, rows, columns, row, VECTOR_BYTES)
+    fields = {**blocked.fields("source"), **view.fields("target"), **view.sizes()}
+    tables = _tables(emitter, rows, columns, fields.pop("source_row"), VECTOR_BYTES)
     if taps == 1:
         emitter.emit(resize_nearest, "blocked", **fields, rows=tables["rows"], columns=tables["columns"])
         return

@@ -68,14 +68,13 @@ def emit_strassen(
         target_row=row_bytes, rows=half, low=rows - half, inner=inner,
     )  # fmt: skip
     size = scratch_bytes(tiling.rows, tiling.columns, tiling.chunk, tiling.group)
-    zeros = np.zeros(tiling.columns * LANES, np.float32)
     emitter.emit(
         strassen(tiling.rows, tiling.columns, activation), "plain", flops=8 * rows * inner * columns,
         notes=f"Strassen, tile {tiling.rows}x{tiling.columns}, chunk {tiling.chunk} by {tiling.group}",
         sums=sums, sums_plane=half * row_bytes, sums_row=row_bytes,
         weights=_pack_sums(emitter, weights, tiling.columns),
         weights_plane=packed_bytes(inner, columns, tiling.columns),
-        zeros=emitter.constant(zeros),
+        zeros=emitter.constant(np.zeros(tiling.columns * LANES, np.float32)),
         rows=half, low=rows - half, inner=inner, blocks=columns // LANES, chunk=tiling.chunk, group=tiling.group,
         scratch=Address(emitter.scratch(emitter.threads * size)), scratch_size=size, **with_limits(emitter, fields),
     )  # fmt: skip

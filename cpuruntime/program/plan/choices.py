@@ -1,8 +1,7 @@
 """The first step of planning: the methods of all nodes, then the layouts of all values.
 
-Methods may be measured, layouts follow from them in one walk over the graph. Convolutions and pools are blocked;
-elementwise operators follow their inputs; the rest is plain. The planner places conversions where a node reads a value
-in another layout than the one chosen here.
+Methods may be measured; layouts follow from them. Convolutions and pools are blocked, elementwise operators follow
+their inputs, the rest is plain. The planner converts a value that a node reads in another layout.
 """
 
 from __future__ import annotations

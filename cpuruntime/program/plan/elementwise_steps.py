@@ -31,7 +31,7 @@ def blocked_walk(view: Blocked) -> Walk:
 
 def plain_walk(view: Plain, result: Sequence[int]) -> Walk:
     """A plain tensor broadcast to the shape `result`."""
-    return view.address, loops.broadcast(view.shape, view.strides(), result)
+    return view.address, loops.broadcast(view.shape, view.strides, result)
 
 
 def operand_walk(emitter: Emitter, value: Value, result: Blocked) -> Walk:
@@ -41,7 +41,7 @@ def operand_walk(emitter: Emitter, value: Value, result: Blocked) -> Walk:
         return emitter.plain(value).address, (0,) * 5
     if shape[1] == 1 and result.channels > 1:
         view = emitter.plain(value)
-        n, _, *spatial = (0 if extent == 1 else stride for extent, stride in zip(shape, view.strides()))
+        n, _, *spatial = (0 if extent == 1 else stride for extent, stride in zip(shape, view.strides))
         height, width = spatial if len(spatial) == 2 else (0, spatial[0])
         return view.address, (n, 0, height, width, 0)
     view = emitter.blocked(value)
@@ -61,6 +61,26 @@ def emit_nest(
     nest = loops.nest(shape, repeat, **{name: strides for name, (_, strides) in walks.items()})
     addresses = {name: address for name, (address, _) in walks.items()}
     emitter.emit(kernel, layout, **nest, **addresses, **fields)
+
+
+def emit_elementwise(
+    emitter: Emitter, kernel: Kernel, output: Value, values: Sequence[Value | None], **fields: float
+) -> Blocked | Plain:
+    """A step of an elementwise kernel on `values`, which broadcast to `output`; returns the view of the output."""
+    given = [value for value in values if value is not None]
+    if not emitter.is_blocked(output):
+        plain = emitter.new_plain(output)
+        walks = [plain_walk(emitter.plain(value), plain.shape) for value in given]
+        emit_nest(emitter, kernel, "plain", plain.shape, plain_walk(plain, plain.shape), walks, **fields)
+        return plain
+    target = emitter.new_blocked(output)
+    walks = [
+        blocked_walk(emitter.blocked(value)) if len(given) == 1 else operand_walk(emitter, value, target)
+        for value in given
+    ]
+    place, shape = blocked_walk(target), blocked_shape(target)
+    emit_nest(emitter, kernel, "blocked", shape, place, walks, repeat=len(given) > 1, **fields)
+    return target
 
 
 def apply_activation(emitter: Emitter, node: Node, view: Blocked | Plain) -> None:

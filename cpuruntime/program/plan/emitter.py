@@ -1,4 +1,4 @@
-"""What lowerings see: views of values, memory, constants, choices between kernels, and the steps emitted so far."""
+"""The emitter, through which lowerings get views of values, memory and constants, choose kernels and emit steps."""
 
 from __future__ import annotations
 
@@ -32,16 +32,13 @@ from cpuruntime.program.plan.weights import WeightStore
 
 
 class Chooser(Protocol):
-    """What decides where candidates are close: it may emit the steps of each with an emitter of its own, and run them.
-
-    `threads` are those of the stream.
-    """
+    """Decides where candidates are close: it may emit the steps of each with an emitter of its own, and run them."""
 
     def choose(
         self, node: Node, query: Query, candidates: Sequence[Candidate[T]], emit: Callable[[Emitter, T], None],
         threads: int,
     ) -> Chosen[T]:  # fmt: skip
-        """One of the candidates, which come cheapest first: ways to do the same work with the same bits."""
+        """One of the candidates, cheapest first, which give the same bits, for a stream of `threads` threads."""
 
     def choose_method(
         self, node: Node, query: Query, candidates: Sequence[Candidate[T]], emit: Callable[[Emitter, T], None]
@@ -52,13 +49,11 @@ class Chooser(Protocol):
 class Emitter:
     """Emits the steps of nodes for streams of `threads` threads; used by one thread at a time.
 
-    Where candidates are close, `tuner` decides; without one the estimate does. `node` is the one being lowered.
+    Where candidates are close, `tuner` decides; without one the estimate does.
 
     Attributes:
         methods: the method of each node that can be computed by several. Memory safety rests on it: the halo of a value
             and the kernel that reads it are derived from the same entry, so none is ever chosen again.
-        layouts: those of all values.
-        steps: the steps emitted.
         faults: the messages of the rules that kernels check.
     """
 
@@ -85,7 +80,9 @@ class Emitter:
         """The value row by row."""
         if value not in self._plain:
             if value.constant is not None:
-                self._plain[value] = self._constant_view(value, value.constant)
+                check_fits(value.constant.nbytes, f"the elements of constant '{value.name}'")
+                address = self.constant(value.constant)
+                self._plain[value] = Plain(address, value.static_shape, numeric_dtype(value))
             else:
                 self._plain[value] = self._blocked_to_plain(value)
         return self._plain[value]
@@ -94,8 +91,7 @@ class Emitter:
         """The value in blocks of channels, with the halo its readers need."""
         if value not in self._blocked:
             source = self.plain(value)
-            target = self._new_root(value)
-            self._blocked[value] = target
+            target = self._blocked[value] = self._new_root(value)
             fields = {**_image_fields(source, "source"), **target.fields("target")}
             self.emit(reorder.to_blocked, "plain -> blocked", **fields, **_sizes(target))
         return self._blocked[value]
@@ -112,19 +108,16 @@ class Emitter:
         storage = self.scratch(batch * height * row)
         origin = Address(storage, left * channels * 4)
         view = Interleaved(origin, height * row, row)
-        self._clear_pixels(Address(storage), batch * height, row, left * channels)
-        self._clear_pixels(origin + width * channels * 4, batch * height, row, right * channels)
+        for start, count in ((Address(storage), left), (origin + width * channels * 4, right)):
+            if count:
+                zero, shape = self.constant(np.zeros(1, np.float32)), (batch * height, count * channels)
+                self.copy(zero, start, shape, (0, 0), (row, 4), 4, "halo")
         sizes = dict(batch=batch, channels=channels, height=height, width=width)
         self.emit(
             reorder.to_pixels, "plain -> interleaved", **_image_fields(source, "source"), **view.fields("target"),
             **sizes,
         )  # fmt: skip
         return view
-
-    def _clear_pixels(self, start: Address, rows: int, row: int, count: int) -> None:
-        """Zeros in `count` floats of each row."""
-        if count:
-            self.copy(self.constant(np.zeros(1, np.float32)), start, (rows, count), (0, 0), (row, 4), 4, "halo")
 
     def copy(
         self, source: Address, target: Address, shape: Sequence[int], source_strides: Sequence[int],
@@ -149,12 +142,10 @@ class Emitter:
         """Where a node writes its plain result: the output of the request, or the arena."""
         dtype = numeric_dtype(value)
         size = prod(value.static_shape) * dtype.itemsize
-        if value in self._outputs:
-            storage = Storage(Place.OUTPUT, size, index=self._outputs[value])
-        else:
-            storage = self.scratch(size)
-        self._plain[value] = Plain(Address(storage), value.static_shape, dtype)
-        return self._plain[value]
+        index = self._outputs.get(value)
+        storage = self.scratch(size) if index is None else Storage(Place.OUTPUT, size, index=index)
+        view = self._plain[value] = Plain(Address(storage), value.static_shape, dtype)
+        return view
 
     def alias_plain(self, value: Value, view: Plain) -> None:
         """`value` is `view`'s memory under another shape."""
@@ -203,10 +194,6 @@ class Emitter:
             raise InternalError("a step is emitted while no node is being lowered.")
         return self._node
 
-    def _constant_view(self, value: Value, array: np.ndarray) -> Plain:
-        check_fits(array.nbytes, f"the elements of constant '{value.name}'")
-        return Plain(self.constant(array), value.static_shape, numeric_dtype(value))
-
     def _blocked_to_plain(self, value: Value) -> Plain:
         source = self._blocked.get(value)
         if source is None:
@@ -225,8 +212,7 @@ class Emitter:
         if value in self._roots:
             return self._roots[value]
         left, right = self.layouts.halos.get(value, (0, 0))
-        view = blocked_view(self.scratch(0), value.static_shape, left, right)
-        self._roots[value] = view
+        view = self._roots[value] = blocked_view(self.scratch(0), value.static_shape, left, right)
         if left or right:
             self.emit(reorder.zero_halo, "halo", left=left, right=right, **view.fields("target"), **view.sizes())
         return view

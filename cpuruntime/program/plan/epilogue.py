@@ -16,17 +16,13 @@ from cpuruntime.program.plan.storage import Address
 INFINITY = float("inf")
 
 
-def clamp_limits(node: Node) -> tuple[float, float] | None:
-    """The range a node's activation clamps to, unbounded without one; None when the activation is no clamp."""
+def _clamp(node: Node) -> tuple[float, float] | None:
+    """The range a node's activation clamps to; None without one, and when the activation is no clamp."""
     activation = node.attributes.get("activation", "")
-    if activation == "":
-        return -INFINITY, INFINITY
-    if activation == "Relu":
-        return 0.0, INFINITY
     if activation == "Clip":
         low, high = node.attributes["activation_arguments"]
         return float(low), float(high)
-    return None
+    return (0.0, INFINITY) if activation == "Relu" else None
 
 
 def parameter_fields(op: str, arguments: Sequence[float]) -> dict[str, float]:
@@ -37,33 +33,28 @@ def parameter_fields(op: str, arguments: Sequence[float]) -> dict[str, float]:
 
 def activation_fields(node: Node) -> tuple[str, dict[str, float]]:
     """The activation of a node and the kernel fields of its arguments; "" without one, and where it is a clamp."""
-    if clamp_limits(node) is not None:
+    activation = node.attributes.get("activation", "")
+    if activation in ("", "Relu", "Clip"):
         return "", {}
-    activation = node.attributes["activation"]
     return activation, parameter_fields(activation, node.attributes["activation_arguments"])
 
 
 def clamp_fields(node: Node) -> dict[str, float]:
     """The fields of an elementwise kernel that clamps its results as the node's activation does."""
-    clamp = clamp_limits(node)
-    return {} if clamp in (None, (-INFINITY, INFINITY)) else dict(clamp=1, low=clamp[0], high=clamp[1])
+    clamp = _clamp(node)
+    return {} if clamp is None else dict(clamp=1, low=clamp[0], high=clamp[1])
 
 
 def limits(emitter: Emitter, node: Node) -> Address | int:
     """The `limits` argument of a kernel: 0 when there is nothing to clamp in it."""
-    clamp = clamp_limits(node)
-    if clamp is None or clamp == (-INFINITY, INFINITY):
-        return 0
-    array = np.array(clamp, np.float32)
-    return emitter.constant(array)
+    clamp = _clamp(node)
+    return 0 if clamp is None else emitter.constant(np.array(clamp, np.float32))
 
 
 def with_limits(emitter: Emitter, fields: dict[str, Any]) -> dict[str, Any]:
     """`fields` for a kernel that always clamps: `limits` points at infinities where there is nothing to clamp."""
-    if fields["limits"]:
-        return fields
-    array = np.array([-INFINITY, INFINITY], np.float32)
-    return fields | {"limits": emitter.constant(array)}
+    unbounded = np.array([-INFINITY, INFINITY], np.float32)
+    return fields if fields["limits"] else fields | {"limits": emitter.constant(unbounded)}
 
 
 def whole_vectors(emitter: Emitter, value: Value | None, channels: int) -> Address:

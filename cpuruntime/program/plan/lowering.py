@@ -1,7 +1,7 @@
 """The table of lowerings: which operators have kernels, under which conditions, and how their steps are emitted.
 
-A family file declares `@lowering("MaxPool", layout=Layout.BLOCKED, check=...)` on a function that emits the steps of
-one node through an emitter. A node whose `check` names a reason runs through the reference evaluator instead.
+`@lowering("MaxPool", layout=Layout.BLOCKED, check=...)` declares a function that emits the steps of one node. A node
+whose `check` names a reason runs through the reference evaluator instead.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class Methods:
 
 @dataclass(frozen=True)
 class Lowering:
-    """One operator's way to kernels.
+    """How an operator becomes kernel calls.
 
     Attributes:
-        methods: those of a node; with True only those as exact as direct computation. None for operators with one.
-        halo: what the first input needs left and right of each row by the chosen method (None without `methods`).
+        methods: those of a node; with True only those as exact as direct computation.
+        halo: pixels that the first input needs left and right of each row by the chosen method (None without methods).
         join: lets inputs be written straight into a blocked result, by entries in the plan's slices.
         follows: whether a node of layout FOLLOW can work on blocked tensors.
         operands: how many of the first inputs have to be blocked for that, by default all.
@@ -117,6 +117,14 @@ def pair(node: Node, name: str, single: int = 1) -> tuple[int, int]:
 def along(shape: Sequence[int], axis: int) -> dict[str, int]:
     """The argument fields of kernels along an axis: elements before, along and behind it."""
     return dict(outer=prod(shape[:axis]), length=shape[axis], inner=prod(shape[axis + 1 :]))
+
+
+def only_images(node: Node) -> str | None:
+    """A check: every tensor is float32, and the first has one or two spatial dimensions."""
+    rank = len(node.require(0).static_shape)
+    if rank not in (3, 4):
+        return f"{node.op_type} has kernels for 1 and 2 spatial dimensions, not for {rank - 2}"
+    return only_float32(node)
 
 
 def only_float32(node: Node) -> str | None:

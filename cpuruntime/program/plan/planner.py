@@ -17,21 +17,15 @@ from cpuruntime.program.plan.weights import WeightStore
 class Planner(Emitter):
     """Plans one graph for streams of `threads` threads.
 
-    The graph stays as it is, and no step refers to the arrays of its constants. With `owned` the planner uses it up
-    instead: each constant is dropped from it after its last reader, so that memory does not hold all of them twice.
-    With `exact` results are as exact as by direct computation: methods of Winograd and Strassen are not used. Where
-    candidates are close, `tuner` decides; without one the estimate does.
+    The graph stays as it is; no step refers to the arrays of its constants. With `owned` each constant is dropped from
+    the graph after its last reader, so that memory does not hold all of them twice. With `exact` no node is computed by
+    the methods of Winograd and Strassen.
     """
 
     def __init__(
-        self,
-        graph: Graph,
-        weights: WeightStore,
-        threads: int = 1,
-        exact: bool = False,
-        tuner: Chooser | None = None,
+        self, graph: Graph, weights: WeightStore, threads: int = 1, exact: bool = False, tuner: Chooser | None = None,
         owned: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(weights, threads, tuner)
         self.graph = graph = graph if owned else graph.clone()
         self._exact = exact
@@ -75,14 +69,10 @@ class Planner(Emitter):
 
     def _finish_output(self, index: int, value: Value) -> None:
         storage = Storage(Place.OUTPUT, 0, index=index)
-        if value in self._blocked and value not in self._plain:
-            self._node = value.producer
-            self.plain(value)
-        source = self.plain(value)
-        if source.address.storage.place is Place.OUTPUT and source.address.storage.index == index:
-            return
         self._node = value.producer or Node("Output", value.name, [value], [])
-        self.copy(source.address, Address(storage), (source.nbytes,), (1,), (1,), 1)
+        source = self.plain(value)
+        if (source.address.storage.place, source.address.storage.index) != (Place.OUTPUT, index):
+            self.copy(source.address, Address(storage), (source.nbytes,), (1,), (1,), 1)
 
     def _fall_back(self, node: Node, reason: str) -> None:
         for value in node.outputs:

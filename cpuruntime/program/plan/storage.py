@@ -1,4 +1,4 @@
-"""Where values lie: storages, addresses in them, and the layouts kernels see.
+"""The memory of values: storages, addresses in them, and views in the layouts of kernels.
 
 A storage is one piece of memory: of the arena (placed when all steps are known), of an input or output of the request,
 or fixed (packed weights). Views add a layout: `Plain` is row-major; `Blocked` is [N][C/LANES][H][W][LANES] with an
@@ -69,6 +69,7 @@ class Plain:
     def nbytes(self) -> int:
         return self.size * self.dtype.itemsize
 
+    @property
     def strides(self) -> tuple[int, ...]:
         """Byte strides."""
         return tuple(self.dtype.itemsize * prod(self.shape[i + 1 :]) for i in range(len(self.shape)))

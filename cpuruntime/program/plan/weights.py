@@ -12,17 +12,15 @@ import numpy as np
 from cpuruntime.host.memory import allocate, round_up
 from cpuruntime.program.plan.storage import Address, Place, Storage
 
-SMALL = 64 * 1024
-"""Bytes that are digested in no time."""
-
-LARGEST_SLAB = 32 * 2**20
+# Bytes: larger arrays take time to digest; slabs grow up to this size.
+SMALL, LARGEST_SLAB = 64 * 1024, 32 * 2**20
 
 
 class WeightStore:
     """The packed constants of one compiled model; filled while programs are planned, under the planner's lock.
 
-    A packed constant lives as long as a program that names its address. Those of a model that is planned once lie one
-    after the other in slabs of memory, on huge pages, in the order in which the steps read them.
+    A packed constant lives as long as a program that names its address. Those of a model that is planned once lie in
+    slabs of memory, on huge pages, in the order in which the steps read them.
     """
 
     def __init__(self, planned_once: bool = False) -> None:
@@ -39,10 +37,9 @@ class WeightStore:
         return sum(s.size for s in self._packed.values())
 
     def identity(self, array: np.ndarray) -> Hashable:
-        """A key for the content of `array`.
+        """A key for the content of `array`: a digest, so that programs for other shapes find what was packed before.
 
-        Large arrays of a model that is planned once are numbered, the others are identified by a digest, so that
-        programs for other shapes find what was packed before.
+        Large arrays of a model that is planned once are numbered.
         """
         known = self._identities.get(id(array))
         if known is None:
@@ -57,11 +54,11 @@ class WeightStore:
         return known[1]
 
     def release(self, array: np.ndarray) -> None:
-        """Lets go of an array that will not be packed again."""
+        """Drops an array that will not be packed again."""
         self._identities.pop(id(array), None)
 
     def forget_sources(self) -> None:
-        """Lets go of all arrays; called when a program has been planned."""
+        """Drops all arrays, once a program is planned."""
         self._identities.clear()
 
     def pack(self, key: Hashable, size: int, fill: Callable[[np.ndarray], None]) -> Address:
@@ -70,8 +67,7 @@ class WeightStore:
         if storage is None:
             array = self._take(max(size, 1))
             fill(array)
-            storage = Storage(Place.FIXED, size, owner=array)
-            self._packed[key] = storage
+            storage = self._packed[key] = Storage(Place.FIXED, size, owner=array)
         return Address(storage)
 
     def _take(self, size: int) -> np.ndarray:
@@ -85,11 +81,10 @@ class WeightStore:
         self._packed_bytes += whole
         return piece
 
-    def constant(self, key: Hashable, array: np.ndarray, padding: int = 0) -> Address:
-        """The address of a row-major copy of `array`, followed by `padding` zero bytes."""
-        size = array.nbytes
+    def constant(self, key: Hashable, array: np.ndarray) -> Address:
+        """The address of a row-major copy of `array`."""
 
         def fill(target: np.ndarray) -> None:
-            target[:size] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+            target[: array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
-        return self.pack(("constant", key, padding), size + padding, fill)
+        return self.pack(("constant", key), array.nbytes, fill)

@@ -42,11 +42,6 @@ class FmaPeak:
         self.measured.append(2 * LANES * CHAINS * PEAK_ROUNDS / duration)
         return self.measured[-1]
 
-    @property
-    def best(self) -> float:
-        """The highest peak measured so far."""
-        return max(self.measured)
-
 
 class ReadRoof:
     """Measures how fast memory of a given size can be read again and again."""

@@ -56,7 +56,7 @@ class Grid:
 def rank_tilings(grid: Grid, threads: int) -> tuple[Candidate[Tiling], ...]:
     """Tiles for a grid, cheapest first.
 
-    A tile is listed with a few chunks: the cost says nothing about them, the first is what should suit the caches.
+    A tile is listed with a few chunks, alike in cost: what should suit the caches, half of that, one for each thread.
     """
     shapes = [s for s in tile_shapes() if s[0] <= grid.pixels and s[1] <= grid.blocks]
     reading = grid.inner * grid.blocks * VECTOR_BYTES / FROM_MEMORY
@@ -73,15 +73,10 @@ def rank_tilings(grid: Grid, threads: int) -> tuple[Candidate[Tiling], ...]:
     for rows, columns in sorted(shapes, key=lambda shape: (shape != favourite, cost(shape))):
         tiles = grid.lines * -(-grid.pixels // rows)
         chunk = _chunk(grid, tiles, columns, threads)
-        for size in dict.fromkeys((chunk, -(-chunk // 2), _whole(tiles, threads))):
+        for size in dict.fromkeys((chunk, -(-chunk // 2), -(-tiles // min(threads, tiles)))):
             tiling = Tiling(rows, columns, size)
             found.append(Candidate(tiling, str(tiling), cost((rows, columns))))
     return tuple(found)
-
-
-def _whole(tiles: int, threads: int) -> int:
-    """One chunk for each thread."""
-    return -(-tiles // min(threads, tiles))
 
 
 def _chunk(grid: Grid, tiles: int, columns: int, threads: int) -> int:

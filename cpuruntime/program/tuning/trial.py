@@ -21,27 +21,25 @@ from cpuruntime.program.plan.step import Step
 from cpuruntime.program.plan.storage import Address, Place, Storage
 from cpuruntime.program.plan.weights import WeightStore
 
-FAR_RING = 2
-"""How many last-level caches of weights are read before the same ones come again."""
-
-LARGEST_RING = 128 * 2**20
+# How many last-level caches of weights are read before the same ones come again, and bytes of them at most.
+FAR_RING, LARGEST_RING = 2, 128 * 2**20
 
 
 class TrialWeights(WeightStore):
-    """Keeps constants, which kernels read as tables; packed weights are fixed storages without an address."""
+    """Keeps constants, which kernels read as tables; a `Workbench` finds places for packed weights."""
 
     def identity(self, array: np.ndarray) -> Hashable:
         """Any key: nothing is looked for."""
         return None
 
     def pack(self, key: Hashable, size: int, fill: Callable[[np.ndarray], None]) -> Address:
-        """Memory that `Workbench` finds a place for, not filled."""
+        """Memory without an address, not filled."""
         return Address(Storage(Place.FIXED, size))
 
-    def constant(self, key: Hashable, array: np.ndarray, padding: int = 0) -> Address:
+    def constant(self, key: Hashable, array: np.ndarray) -> Address:
         """The address of a copy of `array`."""
-        memory = allocate(array.nbytes + padding)
-        memory[: array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        memory = allocate(array.nbytes)
+        memory[:] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         return Address(Storage(Place.FIXED, memory.size, owner=memory))
 
 
@@ -82,7 +80,7 @@ class Workbench:
         places: dict[Storage, int] = {}
         weights: dict[Storage, None] = {}
         size = 0
-        for storage in (storage for call in calls for storage in call.storages):
+        for _, storage, _ in (word for call in calls for word in call.words):
             if storage.place is Place.FIXED:
                 weights[storage] = None
             elif storage not in places:
@@ -90,8 +88,9 @@ class Workbench:
                 size += round_up(storage.size)
         if self._work.size < size:
             self._work = _filled(size)
-        if self._ring.size < sum(round_up(storage.size) for storage in weights):
-            self._ring = _filled(sum(round_up(storage.size) for storage in weights))
+        needed = sum(round_up(storage.size) for storage in weights)
+        if self._ring.size < needed:
+            self._ring = _filled(needed)
 
         def run() -> float:
             slowest = 0
@@ -123,7 +122,7 @@ class _Call:
 
     def __init__(self, step: Step) -> None:
         self._block = np.zeros(1, step.kernel.arguments)
-        self._words: list[tuple[str, Storage, int]] = []
+        self.words: list[tuple[str, Storage, int]] = []
         self.address = self._block.ctypes.data
         self.entry = step.kernel.entry
         for name, argument in step.arguments.items():
@@ -134,16 +133,11 @@ class _Call:
             elif argument.storage.owner is not None:
                 self._block[name] = argument.storage.owner.ctypes.data + argument.offset
             else:
-                self._words.append((name, argument.storage, argument.offset))
-
-    @property
-    def storages(self) -> list[Storage]:
-        """The memory to be given."""
-        return [storage for _, storage, _ in self._words]
+                self.words.append((name, argument.storage, argument.offset))
 
     def bind(self, addresses: dict[Storage, int]) -> None:
         """Points the arguments that name memory at it."""
-        for name, storage, offset in self._words:
+        for name, storage, offset in self.words:
             self._block[name] = addresses[storage] + offset
 
 

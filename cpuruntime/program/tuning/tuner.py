@@ -23,23 +23,18 @@ from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.tuning.decisions import Decision, Decisions, decisions
 from cpuruntime.program.tuning.trial import Workbench, create_trial, kernels_of
 
-CLOSE = 1.15
-"""Candidates are measured up to this factor of the estimate of the first one."""
-CLOSE_METHODS = 1.6
-"""The same for methods, whose estimates are further from the truth."""
-MOST = 5
-"""How many candidates are measured at most, a few milliseconds each."""
-SMALL = 80_000
-"""Steps of about 10 us are not worth measuring."""
-ROUNDS, FEWEST_ROUNDS = 5, 2
-ENOUGH_SECONDS = 0.05
-"""Budget of a comparison; it has its fewest rounds in any case."""
+# Candidates are measured up to this factor of the first one's estimate; estimates of methods are less accurate.
+CLOSE, CLOSE_METHODS = 1.15, 1.6
+# The most candidates that are measured, a few milliseconds each; steps of lower cost, about 10 us, are not.
+MOST, SMALL = 5, 80_000
+# A comparison has its fewest rounds, and more up to this many within the seconds.
+ROUNDS, FEWEST_ROUNDS, ENOUGH_SECONDS = 5, 2, 0.05
+# A candidate beyond this factor of the fastest one's time is not measured again.
 DROPPED = 1.25
-"""A candidate beyond this factor of the fastest one's time is not measured again."""
+# Share of the first candidate's time that another one must not exceed to be preferred.
 MARGIN = 0.97
-"""Share of the first candidate's time that another one must not exceed to be preferred."""
+# Typical time to compile a kernel.
 COMPILE_SECONDS = 0.3
-"""Typical time to compile a kernel."""
 
 log = logging.getLogger("cpuruntime")
 
@@ -59,65 +54,50 @@ class Tuner:
     """
 
     def __init__(
-        self,
-        budget: float,
-        processor: str,
-        far: bool,
-        decisions: Decisions,
-        measure: Measure | None = None,
+        self, budget: float, processor: str, far: bool, decisions: Decisions, measure: Measure | None = None,
         clock: Callable[[], float] = time.perf_counter,
-    ) -> None:
-        self._left = budget
-        self._processor = processor
-        self._far = far
-        self._decisions = decisions
-        self._measure = measure
-        self._clock = clock
+    ) -> None:  # fmt: skip
+        self._left, self._processor, self._far = budget, processor, far
+        self._decisions, self._measure, self._clock = decisions, measure, clock
         self._tried: dict[str, Decision] = {}
 
     def choose(
-        self,
-        node: Node,
-        query: Query,
-        candidates: Sequence[Candidate[T]],
-        emit: Callable[[Emitter, T], None],
+        self, node: Node, query: Query, candidates: Sequence[Candidate[T]], emit: Callable[[Emitter, T], None],
         threads: int,
-    ) -> Chosen[T]:
+    ) -> Chosen[T]:  # fmt: skip
         """The fastest of the close candidates, which differ in time only."""
-        close = _close(candidates, CLOSE)
+        return self._choose(node, query, candidates, emit, threads, CLOSE, is_binding=False)
+
+    def choose_method(
+        self, node: Node, query: Query, candidates: Sequence[Candidate[T]], emit: Callable[[Emitter, T], None]
+    ) -> Chosen[T]:
+        """The fastest of close candidates whose results differ in the last bits."""
+        return self._choose(node, query, candidates, emit, 1, CLOSE_METHODS, is_binding=True)
+
+    def _choose(
+        self, node: Node, query: Query, candidates: Sequence[Candidate[T]], emit: Callable[[Emitter, T], None],
+        threads: int, factor: float, is_binding: bool,
+    ) -> Chosen[T]:  # fmt: skip
+        """The fastest candidate up to `factor` of the first one's cost; a binding choice is stored unmeasured too."""
+        close = [c for c in candidates if c.cost <= factor * candidates[0].cost][:MOST]
         if len(close) == 1 or close[0].cost < SMALL:
             return estimated(candidates)
         names = [candidate.name for candidate in close]
         key = self._key(query, names, threads)
         found = self._tried.get(key) or self._decisions.find(key, names)
         if found is None:
-            seconds = self._compare(node, close, emit, threads)
-            found = _decide(seconds)
-            if found.seconds[0] is not None:
+            found = _decide(self._compare(node, close, emit, threads))
+            if is_binding or found.seconds[0] is not None:
                 found = self._decisions.publish(key, names, found)
             self._tried[key] = found
-        return _chosen(close, found)
-
-    def choose_method(
-        self, node: Node, query: Query, candidates: Sequence[Candidate[T]], emit: Callable[[Emitter, T], None]
-    ) -> Chosen[T]:
-        """The fastest of close candidates whose results differ in the last bits."""
-        close = _close(candidates, CLOSE_METHODS)
-        if len(close) == 1 or close[0].cost < SMALL:
-            return estimated(candidates)
-        names = [candidate.name for candidate in close]
-        key = self._key(query, names)
-        found = self._decisions.find(key, names)
-        if found is None:
-            found = self._decisions.publish(key, names, _decide(self._compare(node, close, emit, 1)))
-        return _chosen(close, found)
+        return Chosen(close[found.chosen].choice, compared(close, found.chosen, found.seconds))
 
     def _run_of(self, trial: Emitter) -> Callable[[], float]:
         if self._measure is None:
             self._measure = Workbench(self._far).prepare
         return self._measure(trial)
 
-    def _key(self, query: Query, names: Sequence[str], threads: int = 1) -> str:
+    def _key(self, query: Query, names: Sequence[str], threads: int) -> str:
         facts = (self._processor, caches(), self._far, query, names, threads)
         return build.digest(query.modules, repr(facts))
 
@@ -167,18 +147,9 @@ def is_far(graph: Graph) -> bool:
     return sum(value.constant.nbytes for value in values if value.constant is not None) > caches().last // 2
 
 
-def _close(candidates: Sequence[Candidate[T]], factor: float) -> list[Candidate[T]]:
-    return [c for c in candidates if c.cost <= factor * candidates[0].cost][:MOST]
-
-
 def _decide(seconds: Sequence[float | None]) -> Decision:
     """The first candidate, unless another is faster by the margin."""
     measured = [(value, index) for index, value in enumerate(seconds) if value is not None]
     fastest, index = min(measured, default=(0.0, 0))
     first = seconds[0]
     return Decision(index if first is not None and fastest < MARGIN * first else 0, tuple(seconds))
-
-
-def _chosen(candidates: Sequence[Candidate[T]], decision: Decision) -> Chosen[T]:
-    """The choice, with what it was compared with."""
-    return Chosen(candidates[decision.chosen].choice, compared(candidates, decision.chosen, decision.seconds))

@@ -143,9 +143,9 @@ class Watching(WeightStore):
         self.alive: list[list[bool]] = []
         self._arrays = arrays
 
-    def constant(self, key: Hashable, array: np.ndarray, padding: int = 0) -> Address:
+    def constant(self, key: Hashable, array: np.ndarray) -> Address:
         self.alive.append([array() is not None for array in self._arrays])
-        return super().constant(key, array, padding)
+        return super().constant(key, array)
 
 
 def test_constants_of_a_graph_that_is_used_up_are_released_one_after_the_other() -> None:

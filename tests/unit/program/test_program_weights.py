@@ -42,12 +42,12 @@ def test_memory_begins_zeroed_and_aligned() -> None:
         assert not memory.any()
 
 
-def test_a_constant_is_copied_row_by_row_and_padded() -> None:
+def test_a_constant_is_copied_row_by_row() -> None:
     store = WeightStore()
     array = np.arange(12, dtype=np.float32).reshape(3, 4).T
-    address = store.constant(store.identity(array), array, padding=8)
-    expected = [*array.reshape(-1), 0, 0]
-    assert contents(address, np.float32, 14).tolist() == expected
+    address = store.constant(store.identity(array), array)
+    assert address.storage.size == array.nbytes
+    assert contents(address, np.float32, 12).tolist() == array.reshape(-1).tolist()
 
 
 def test_what_is_packed_goes_with_its_last_address() -> None:
