@@ -262,7 +262,8 @@ class _Builder:
         inputs = [self._value(name) if name else None for name in [*proto.input, *captures]]
         if captures:
             attributes["captures"] = captures
-        outputs = [Value(name) for name in _without_trailing(proto.output)]
+        count = max([1, *(place for place, name in enumerate(proto.output, start=1) if name)])
+        outputs = [Value(name) for name in proto.output[:count]]
         node = Node(proto.op_type, self._name(proto), inputs, outputs, attributes, domain, version)
         for attribute in proto.attribute:
             check_attribute(operator, attribute, node.where)
@@ -362,13 +363,6 @@ def _where(proto: onnx.NodeProto, opsets: dict[str, int]) -> str:
     domain = _domain(proto.domain)
     name = proto.name or ", ".join(proto.output)
     return Node(proto.op_type, name, (), (), None, domain, opsets.get(domain, 0)).where
-
-
-def _without_trailing(names: Iterable[str]) -> list[str]:
-    named = list(names)
-    while len(named) > 1 and not named[-1]:
-        named.pop()
-    return named
 
 
 def _captured(node: onnx.NodeProto) -> list[str]:

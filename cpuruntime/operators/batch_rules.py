@@ -171,16 +171,9 @@ def quantised(node: Node) -> Terms | None:
 
 
 def reduced(node: Node) -> Terms | None:
-    """The axes that an attribute or the second input names are reduced or removed."""
-    return _shrunk(node, _named_axes(node, _rank(node.inputs[0])))
-
-
-def reduced_axis(node: Node) -> Terms | None:
-    """ArgMax and ArgMin, which reduce one axis."""
-    return _shrunk(node, [axis_of(node, 0)])
-
-
-def _shrunk(node: Node, gone: list[int] | None) -> Terms | None:
+    """The axes that attributes or the second input name are reduced or removed; ArgMax and ArgMin reduce one."""
+    is_search = node.op_type in ("ArgMax", "ArgMin")
+    gone = [axis_of(node, 0)] if is_search else _named_axes(node, _rank(node.inputs[0]))
     if gone is None:
         return None
     left = _without(_rank(node.inputs[0]), gone)
@@ -188,18 +181,11 @@ def _shrunk(node: Node, gone: list[int] | None) -> Terms | None:
     return [left], [left if keeps else [axis for axis in left if axis is not None]]
 
 
-def unsqueezed(node: Node) -> Terms | None:
-    """New axes come between those that there are."""
+def extended(node: Node) -> Terms | None:
+    """Unsqueeze and OneHot: new axes come between those that there are."""
     rank = _rank(node.outputs[0])
-    new = _named_axes(node, rank)
+    new = [axis_of(node, -1, rank)] if node.op_type == "OneHot" else _named_axes(node, rank)
     return None if new is None else ([[axis for axis in range(rank) if axis not in new]], [_without(rank, new)])
-
-
-def one_hot(node: Node) -> Terms:
-    """A new axis comes between those that there are."""
-    rank = _rank(node.outputs[0])
-    new = axis_of(node, -1, rank)
-    return [[axis for axis in range(rank) if axis != new]], [_without(rank, [new])]
 
 
 def reshaped(node: Node) -> Terms | None:

@@ -152,18 +152,18 @@ def _axes(node: Node, arrays: Arrays) -> list[int] | None:
 
 def _unsqueeze(node: Node, arrays: Arrays) -> np.ndarray | None:
     axes = _axes(node, arrays)
-    return None if axes is None or arrays[0] is None else np.expand_dims(arrays[0], tuple(axes))
+    return None if axes is None else np.expand_dims(arrays[0], tuple(axes))
 
 
 def _squeeze(node: Node, arrays: Arrays) -> np.ndarray | None:
     axes = _axes(node, arrays)
-    return None if arrays[0] is None else np.squeeze(arrays[0], None if axes is None else tuple(axes))
+    return np.squeeze(arrays[0], None if axes is None else tuple(axes))
 
 
 def _cast(node: Node, arrays: Arrays) -> np.ndarray | None:
     wanted = Type.from_onnx(node.attributes["to"]).to_dtype()
     array = arrays[0]
-    if array is None or wanted.char not in _SIMPLE_CASTS:
+    if wanted.char not in _SIMPLE_CASTS:
         return None
     if array.dtype == object:  # an integer of which a part is not known
         return array if wanted in (np.int32, np.int64) else None
@@ -172,7 +172,7 @@ def _cast(node: Node, arrays: Arrays) -> np.ndarray | None:
 
 def _constant_of_shape(node: Node, arrays: Arrays) -> np.ndarray | None:
     shape = arrays[0]
-    if shape is None or shape.dtype != np.int64:
+    if shape.dtype != np.int64:
         return None
     if np.any(shape < 0):
         raise ModelError(f"{node.where}: the shape {shape.tolist()} has a negative extent.")
@@ -185,8 +185,7 @@ def _constant_of_shape(node: Node, arrays: Arrays) -> np.ndarray | None:
 
 
 def _gather(node: Node, arrays: Arrays) -> np.ndarray | None:
-    data, indices = arrays
-    return None if data is None or indices is None else np.take(data, indices, node.attributes.get("axis", 0))
+    return np.take(*arrays, node.attributes.get("axis", 0))
 
 
 def _concat(node: Node, arrays: Arrays) -> np.ndarray | None:
@@ -200,7 +199,7 @@ def _identity(node: Node, arrays: Arrays) -> np.ndarray | None:
 def _arithmetic(function: Any) -> Callable[[Node, Arrays], np.ndarray | None]:
     def run(node: Node, arrays: Arrays) -> np.ndarray | None:
         a, b = arrays
-        if a is None or b is None or a.dtype != b.dtype or a.dtype.char not in _SIMPLE_CASTS[1:]:
+        if a.dtype != b.dtype or a.dtype.char not in _SIMPLE_CASTS[1:]:
             return None
         return np.asarray(function(a, b))
 
@@ -210,7 +209,7 @@ def _arithmetic(function: Any) -> Callable[[Node, Arrays], np.ndarray | None]:
 def _flat_softmax(node: Node, arrays: Arrays) -> np.ndarray | None:
     """Before opset 13 these work on the input as a matrix; onnx.reference only knows the later rule."""
     x = arrays[0]
-    if node.version >= 13 or x is None:
+    if node.version >= 13:
         return None
     axis = node.attributes.get("axis", 1)
     matrix = x.reshape(math.prod(x.shape[: axis % x.ndim if axis < 0 else axis]), -1)
@@ -229,11 +228,11 @@ def _evaluate_as(node: Node, attributes: dict[str, Any], version: int, arrays: A
 def _batch_normalization(node: Node, arrays: Arrays) -> np.ndarray | None:
     """Before opset 14 the number of outputs says whether it trains; onnx.reference looks for momentum instead."""
     x, *rest = arrays
-    if node.version >= 14 or len(node.outputs) > 1 or x is None:
+    if node.version >= 14 or len(node.outputs) > 1:
         return None
     spatial = node.attributes.get("spatial", 1)
     extents = (-1, *[1] * (x.ndim - 2)) if spatial else x.shape[1:]
-    scale, bias, mean, variance = (array.reshape(extents) for array in rest if array is not None)
+    scale, bias, mean, variance = (array.reshape(extents) for array in rest)
     deviation = np.sqrt(variance + x.dtype.type(node.attributes.get("epsilon", 1e-5)))
     return ((x - mean) / deviation * scale + bias).astype(x.dtype)
 
@@ -241,8 +240,6 @@ def _batch_normalization(node: Node, arrays: Arrays) -> np.ndarray | None:
 def _lrn(node: Node, arrays: Arrays) -> np.ndarray | None:
     """onnx.reference loops over the batch where it means the channels."""
     x = arrays[0]
-    if x is None:
-        return None
     size, channels = node.attributes["size"], x.shape[1]
     before, after = (size - 1) // 2, size // 2
     squares = np.square(x)
@@ -255,7 +252,7 @@ def _lrn(node: Node, arrays: Arrays) -> np.ndarray | None:
 def _max_pool(node: Node, arrays: Arrays) -> np.ndarray | None:
     """onnx.reference gets the size of the output for SAME_LOWER wrong: it gets explicit padding instead."""
     x = arrays[0]
-    if x is None or node.attributes.get("auto_pad") != "SAME_LOWER" or len(node.outputs) > 1:
+    if node.attributes.get("auto_pad") != "SAME_LOWER" or len(node.outputs) > 1:
         return None
     kernel = node.attributes["kernel_shape"]
     ones = [1] * len(kernel)

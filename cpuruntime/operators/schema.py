@@ -126,10 +126,7 @@ def check_node(node: Node, operator: Operator, captures: int = 0) -> None:
         if required and name not in node.attributes:
             raise ModelError(f"{node.where}: the attribute '{name}' is missing; the operator requires it.")
     for name, data in node.attributes.items():
-        if name in _RANGES and not (name == "pads" and traits_of(node).crops):
-            _check_range(node, name, data)
-        elif name != "value":
-            _check_finite(node, name, data)
+        _check_numbers(node, name, data)
     if "kernel_shape" in node.attributes:
         _check_window(node)
     auto_pad = node.attributes.get("auto_pad", "")
@@ -157,20 +154,14 @@ _RANGES = dict.fromkeys(_POSITIVE, 1) | dict.fromkeys(("pads", "output_padding",
 _AUTO_PADS = ("", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 
 
-def _check_range(node: Node, name: str, data: Any) -> None:
-    least = _RANGES[name]
+def _check_numbers(node: Node, name: str, data: Any) -> None:
+    least = None if name == "pads" and traits_of(node).crops else _RANGES.get(name)
+    what = f"{node.where}: attribute '{name}' is"
     for number in data if isinstance(data, list) else [data]:
-        if not (isinstance(number, int) and least <= number <= _INT32_LIMIT):
-            raise ModelError(
-                f"{node.where}: attribute '{name}' is {shorten(data)}; "
-                f"every value must be between {least} and {_INT32_LIMIT}."
-            )
-
-
-def _check_finite(node: Node, name: str, data: Any) -> None:
-    for number in data if isinstance(data, list) else [data]:
-        if isinstance(number, float) and math.isnan(number):
-            raise ModelError(f"{node.where}: attribute '{name}' is {shorten(data)}; it must be a number.")
+        if least is not None and not (isinstance(number, int) and least <= number <= _INT32_LIMIT):
+            raise ModelError(f"{what} {shorten(data)}; every value must be between {least} and {_INT32_LIMIT}.")
+        if name != "value" and isinstance(number, float) and math.isnan(number):
+            raise ModelError(f"{what} {shorten(data)}; it must be a number.")
 
 
 def _check_window(node: Node) -> None:

@@ -221,7 +221,6 @@ def _try_move(node: Node, arrays: list[np.ndarray | None]) -> np.ndarray | None:
 
 
 def _infer_constant_of_shape(node: Node, shape: np.ndarray | None) -> None:
-    assert shape is not None
     if shape.ndim != 1 or np.any(shape < 0):
         raise ModelError(f"{node.where}: the shape {shape.tolist()} must be a list of extents >= 0.")
     value = node.attributes.get("value")

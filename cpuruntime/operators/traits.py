@@ -125,7 +125,7 @@ _ELEMENTWISE = {
 }
 
 _REDUCTIONS = {
-    **_rows("ArgMax ArgMin", Traits(batch.reduced_axis)),
+    **_rows("ArgMax ArgMin", Traits(batch.reduced)),
     **_rows("Hardmax LogSoftmax", Traits(batch.softmax)),
     **_rows("ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMean ReduceSumSquare", Traits(batch.reduced)),
     **_rows("ReduceMax ReduceMin ReduceProd ReduceSum", Traits(batch.reduced, folded=_SHAPES)),
@@ -185,7 +185,7 @@ _MOVEMENT = {
     "Tile": _move(batch.repeated, _SHAPES, grows=True, identity=identities.same_shape),
     "Transpose": _move(batch.transposed, _SHAPES, identity=identities.transpose),
     "Trilu": _move(batch.triangle),
-    "Unsqueeze": _move(batch.unsqueezed, _PARTLY, view=True, axis=AxisRange.ELSEWHERE),
+    "Unsqueeze": _move(batch.extended, _PARTLY, view=True, axis=AxisRange.ELSEWHERE),
 }
 
 _INDEXING = {
@@ -193,7 +193,7 @@ _INDEXING = {
     "GatherElements": _move(batch.gathered_elements),
     "GatherND": _move(batch.gathered_slices),
     **_rows("Scatter ScatterElements", Traits(batch.scattered_elements)),
-    "OneHot": Traits(batch.one_hot, grows=True, axis=AxisRange.BEHIND),
+    "OneHot": Traits(batch.extended, grows=True, axis=AxisRange.BEHIND),
     "ScatterND": Traits(batch.scattered_slices, folded=_SHAPES),
 }
 

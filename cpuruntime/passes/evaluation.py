@@ -96,10 +96,8 @@ def _activate(node: Node, result: np.ndarray) -> np.ndarray:
     activation, arguments = node.attributes.get("activation"), node.attributes.get("activation_arguments")
     if not activation:
         return result
-    if activation == "Silu":
-        return result * _onnx("Sigmoid", 13, [result])
-    if activation == "Swish":
-        return result * _onnx("Sigmoid", 13, [result * np.float32(arguments[0])])
+    if activation in ("Silu", "Swish"):
+        return result * _onnx("Sigmoid", 13, [result * np.float32(arguments[0] if arguments else 1)])
     if activation in ("Gelu", "GeluTanh"):
         return _onnx("Gelu", 20, [result], approximate="tanh" if activation == "GeluTanh" else "none")
     if activation == "Clip":

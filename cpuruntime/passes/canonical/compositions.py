@@ -50,7 +50,6 @@ class Writer:
         return self._write(internal(op_type, self.node, inputs, (), attributes), None, shape)
 
     def _write(self, node: Node, element_type: Type | None, shape: tuple[int, ...]) -> Value:
-        assert node.inputs[0] is not None
         kind = element_type or node.inputs[0].element_type
         output = self.editor.value(f"{self.node.name}/{node.op_type}", kind, shape)
         node.outputs, output.producer = [output], node
@@ -146,7 +145,6 @@ def _clip(write: Writer) -> None:
     if not bounds or (all_f32(x) and constant) or x.element_type in (Type.f16, Type.bf16):
         return
     for op, bound in bounds:
-        assert bound is not None
         x = write(op, x, bound, shape=node.outputs[0].static_shape)
 
 

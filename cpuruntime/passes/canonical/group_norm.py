@@ -52,8 +52,5 @@ def _reshapes(editor: Editor, node: Node) -> tuple[Node, Node] | tuple[None, Non
 
 def _for_channels(editor: Editor, value: Value, channels: int) -> Value:
     """One number for each channel, of a constant that may have one for each group."""
-    array = value.constant
-    assert array is not None
-    if array.size == channels:
-        return value
-    return editor.constant(f"{value.name}/channels", np.repeat(array, channels // array.size))
+    repeated = np.repeat(value.constant, channels // value.constant.size)
+    return value if value.constant.size == channels else editor.constant(f"{value.name}/channels", repeated)

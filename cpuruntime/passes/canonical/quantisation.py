@@ -87,7 +87,6 @@ class _Quantised(Writer):
     def give(self, output: Value, value: Value) -> None:
         """The node that makes `value` makes `output` instead."""
         maker = value.producer
-        assert maker is not None
         maker.outputs, output.producer = [output], maker
 
     def _finish(self) -> None:

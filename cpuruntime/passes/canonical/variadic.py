@@ -26,16 +26,13 @@ def run(editor: Editor, node: Node) -> None:
     for index, value in enumerate(node.inputs[1:], start=2):
         is_last = index == count and not divides
         result = output if is_last else editor.value(output.name, output.element_type, _broadcast(total, value))
-        nodes.append(Node(op_type, _part(node, index - 1), [total, value], [result], {}, "", version, node.origins))
+        name = node.name if index == 2 else f"{node.name}/{index - 1}"
+        nodes.append(Node(op_type, name, [total, value], [result], {}, "", version, node.origins))
         total = result
     if divides:
         divisor = editor.constant(f"{output.name}/count", np.array(count, output.element_type.to_dtype()))
-        nodes.append(Node("Div", _part(node, count), [total, divisor], [output], {}, "", 14, node.origins))
+        nodes.append(Node("Div", f"{node.name}/{count}", [total, divisor], [output], {}, "", 14, node.origins))
     editor.replace(node, *nodes)
-
-
-def _part(node: Node, number: int) -> str:
-    return node.name if number == 1 else f"{node.name}/{number}"
 
 
 def _broadcast(left: Value, right: Value) -> tuple[int | None, ...] | None:

@@ -143,7 +143,6 @@ def _replaced(editor: Editor, node: Node, found: _Scores) -> Value | None:
 
 def _replace(editor: Editor, node: Node, scores: _Scores, value: Value) -> None:
     product = scores.product
-    assert product is not None
     query, key = product.inputs
     lead, (queries, keys) = (1, 1, *scores.shape[:-2])[-2:], scores.shape[-2:]
     depth, width = query.static_shape[-1], value.static_shape[-1]
@@ -230,7 +229,7 @@ def _causal_offset(mask: np.ndarray, shape: tuple[int, ...]) -> int | None:
 
 def _take_moves(editor: Editor, attention: Node, shape: tuple[int, ...]) -> None:
     """Lets the result be written as the Transpose after it arranges it."""
-    target = [0, *_strides(shape)]
+    target = [0, *np.empty(shape, np.int8).strides]
     users: list[Node] = []
     output = attention.outputs[0]
     while len(users) < 2:
@@ -256,7 +255,3 @@ def _written_as(users: list[Node], shape: tuple[int, ...]) -> tuple[int, ...] | 
     turned = np.empty(last.outputs[0].static_shape, np.int8).transpose(np.argsort(perm))
     view = reshaped(shape)(turned)
     return None if view is None else view.strides
-
-
-def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return np.empty(shape, np.int8).strides

@@ -242,7 +242,6 @@ def _moves(value: Value, base: Value) -> bool:
     """Whether something between `base` and `value` is more than another shape of the same memory."""
     while value is not base:
         node = value.producer
-        assert node is not None
         if not is_internal(node, "Reshape"):
             return True
         value = node.inputs[0]

@@ -52,7 +52,6 @@ def _kind(value: Value | None) -> str | None:
 
 
 def _operand(value: Value | None) -> Operand:
-    assert value is not None
     number = scalar(value) if value.element_type is Type.f32 else None
     return value if number is None else number
 
@@ -104,11 +103,9 @@ def _quotient(node: Node) -> Spelling:
 
 def _scale_shift(node: Node) -> Spelling:
     x, scale, shift = node.inputs
-    assert x is not None
     shape = (-1, *[1] * (len(x.static_shape) - 2))
     found: Spelling = []
     for op, value, neutral in (("Mul", scale, 1), ("Add", shift, 0)):
-        assert value is not None
         numbers = value.constant
         first: Operand = Earlier(-1) if found else x
         if numbers is None:

@@ -29,15 +29,9 @@ def run(editor: Editor, node: Node) -> None:
 
 def clip_bounds(node: Node) -> list[float] | None:
     """The lowest and the highest result of a Clip; None when they are not constants."""
-    bounds = [-inf, inf]
-    for index in (0, 1):
-        value = node.input(index + 1)
-        if value is not None:
-            number = scalar(value)
-            if number is None:
-                return None
-            bounds[index] = number
-    return bounds
+    values = (node.input(1), node.input(2))
+    bounds = [bound if value is None else scalar(value) for value, bound in zip(values, (-inf, inf))]
+    return None if None in bounds else bounds
 
 
 def _clamp(node: Node) -> tuple[list[float], Value | None]:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from cpuruntime.errors import UnsupportedError
-from cpuruntime.graph import Graph, Node, Type, Value
+from cpuruntime.graph import Graph, Node, Type
 from cpuruntime.operators.shape_inference import evaluate, infer_shapes
 from cpuruntime.operators.traits import Folded, traits_of
 from cpuruntime.passes.editor import Editor, sweep
@@ -54,7 +54,10 @@ def constant_results(node: Node) -> list[np.ndarray] | None:
         return None
     arrays = [None if value is None else value.constant for value in node.inputs]
     results = _compute(node, arrays)
-    return results if results is not None and _agree(node.outputs, results) else None
+    if results is None or len(results) != len(node.outputs):
+        return None
+    agree = (value.element_type.compatible(Type(array.dtype)) for value, array in zip(node.outputs, results))
+    return results if all(agree) else None
 
 
 def _is_too_large(node: Node) -> bool:
@@ -64,13 +67,6 @@ def _is_too_large(node: Node) -> bool:
         return traits_of(node).grows
     made = sum(value.nbytes for value in node.outputs if value.name)
     return made > LARGEST_RESULT and made > sum(value.nbytes for value in node.inputs if value is not None)
-
-
-def _agree(outputs: list[Value], results: list[np.ndarray]) -> bool:
-    """Whether the results are arrays of the types that the graph states."""
-    return len(outputs) == len(results) and all(
-        value.element_type.compatible(Type(array.dtype)) for value, array in zip(outputs, results)
-    )
 
 
 def _compute(node: Node, arrays: list[np.ndarray | None]) -> list[np.ndarray] | None:
