@@ -66,8 +66,12 @@ CANONICAL: Pipeline = _passes(
 )  # fmt: skip
 """One spelling for everything."""
 
-# The parts of a shuffle must not have merged with neighbours.
-SIMPLIFY: Pipeline = (*_passes(no_ops, channel_shuffle, merge_views), Pass("no_ops_after_merge_views", no_ops.run))
+SIMPLIFY: Pipeline = (
+    Pass("no_ops", no_ops.run),
+    # Before the parts of a shuffle can merge with neighbours.
+    *_passes(channel_shuffle, merge_views),
+    Pass("no_ops_after_merge_views", no_ops.run),
+)
 """Less of it; after CANONICAL."""
 
 FUSE: Pipeline = (
