@@ -127,19 +127,21 @@ def lines_now() -> Counter[str]:
 
 
 def lines_before(commit: str) -> Counter[str]:
-    """The lines at a commit, of each file in the room where it is now; "gone" counts files that are no more."""
-    rooms = {path.relative_to(ROOT).as_posix(): room_of(module) for module, path in modules().items()}
-    moved = {}
-    for line in _git("diff", "-M40%", "-l9999", "--diff-filter=R", "--name-status", commit).decode().splitlines():
+    """The lines of each room at a commit, a file counted where it was moved to since, even if it is no more."""
+    places: dict[str, str] = {}
+    log = _git("log", "--reverse", "-M40%", "-l9999", "--diff-filter=R", "--name-status", "--format=", f"{commit}..")
+    for line in log.decode().splitlines():
         _, old, new = line.split("\t")
-        moved[old] = new
+        first = next((first for first, last in places.items() if last == old), old)
+        places[first] = new
     found: Counter[str] = Counter()
     with tarfile.open(fileobj=io.BytesIO(_git("archive", commit, "cpuruntime", "ops"))) as archive:
         for member in archive:
-            if member.isfile() and member.name.endswith(".py"):
-                file = archive.extractfile(member)
-                assert file is not None
-                found[rooms.get(moved.get(member.name, member.name), "gone")] += file.read().count(b"\n")
+            file = archive.extractfile(member) if member.isfile() and member.name.endswith(".py") else None
+            if file is not None:
+                path = places.get(member.name, member.name).removeprefix("cpuruntime/").removesuffix(".py")
+                module = f"cpuruntime/{path}".removesuffix("/__init__").replace("/", ".")
+                found[room_of(module)] += file.read().count(b"\n")
     return found
 
 
@@ -169,7 +171,7 @@ def main() -> None:
         f"{sum(map(len, rooms.values()))} arrows, all downwards; {now.total()} lines in {len(arrows)} files"
     )
     if since:
-        print(f"{before.total()} lines at {since}, {before['gone']} of them in files that are no more")
+        print(f"{before.total()} lines at {since}")
 
 
 if __name__ == "__main__":
