@@ -74,7 +74,7 @@ class Offer:
     def run(self, arrivals: np.ndarray, limit: float = math.inf) -> np.ndarray:
         """The latency of each request in seconds, counted from its arrival; nan where it was refused."""
         latencies = np.full(len(arrivals), np.nan)
-        idle, flying = self._idle, 0
+        idle, in_flight = self._idle, 0
         ended: deque[int] = deque()
         start = time.perf_counter() + 0.01
 
@@ -93,8 +93,8 @@ class Offer:
             pause = start + moment - time.perf_counter()
             if pause > 0:
                 time.sleep(pause)
-            flying = sent - len(ended)
-            if flying >= limit or not idle:
+            in_flight = sent - len(ended)
+            if in_flight >= limit or not idle:
                 continue
             request = idle.popleft()
             request.set_callback(over, (index, request))

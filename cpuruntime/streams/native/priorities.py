@@ -2,7 +2,7 @@
 
 The table, one for the process, has a LINE for each processor. A claim of level n adds 1 to `above[m]` of the lines of
 its processors, for each lower level m; work of level m gives way where `above[m]` of a processor it uses is not 0.
-Claims are made only while there are models of a lower level, as `live` tells.
+Claims are made only while there are models of a lower level, as `live` says.
 
 A step in progress is not preempted.
 """

@@ -1,11 +1,11 @@
 """Runs programs by the threads of a stream, without the interpreter between the first step and the last.
 
 A program is a table of steps, (kernel address, argument block address). One thread leads: it publishes the job, runs
-share 0 and goes on when every share of the last step is done. The others sit in `work` from their birth to their
+share 0 and goes on when every share of the last step is done. The others sit in `work` from their start to their
 dismissal. Between two steps stands a barrier, so a step sees everything that the one before it wrote, on whichever
 thread. A step too small to be shared, whose argument block address has ALONE added, is the leader's: no barrier stands
-between two of them, and a job of nothing else is not published. Whoever waits spins for a moment, then sleeps in the
-kernel.
+between two of them, and a job of nothing else is not published. A waiting thread spins for a moment, then sleeps in
+the kernel.
 
 A leader's own thread returns to the interpreter after a job, unless the job names a task: then the task is completed
 here, and the thread waits for the next job.
@@ -117,7 +117,7 @@ LED = 4 * LINE + 8  # int64, the job that `attend` ran before it returned, AFTER
 HEARD = 4 * LINE + 16  # int64, the rings of the bell that `attend` has dealt with
 PASSED = 4 * LINE + 24  # int64, the leader's count of barriers passed
 CLOSED = 4 * LINE + 32  # int32, set by anyone, for good: `attend` returns after each job
-CLAIMED = 4 * LINE + 36  # int32, whether the group claims its CPUs; written by whoever has the stream
+CLAIMED = 4 * LINE + 36  # int32, whether the group claims its CPUs; written by the thread that has the stream
 WORDS_BYTES = 5 * LINE
 DISMISSAL = AFTER_RECALL = -1
 # A job that names a task is in flight from before its ring until it is over; `attend` returns then if it was recalled.
@@ -243,7 +243,7 @@ def run_step(step, alone, threads):
 def leaders_share(group, job, control, polite):
     """The leader's part of a job, giving way if it is `polite`; returns the number of steps completed.
 
-    Only the leader looks at the cancel words. It tells the others before it arrives at the barrier, so that all leave
+    Only the leader looks at the cancel words. It notifies the others before it arrives at the barrier, so all leave
     at the same step.
     """
     program, steps = simd.load_i64(job + PROGRAM), simd.load_i64(job + STEPS)

@@ -94,7 +94,7 @@ def replace(typingctx, address, expected, value):
 
 @intrinsic
 def pause(typingctx):
-    """Tells the processor that this is a spinning loop."""
+    """Hints to the processor that this is a spin loop."""
 
     def codegen(context, builder, sig, args):
         if MACHINE == "x86_64":

@@ -94,9 +94,9 @@ def test_memory_of_any_alignment_is_taken(negated: ov.CompiledModel, check: Chec
 def test_read_only_inputs_are_taken_and_inputs_never_written(added: ov.CompiledModel) -> None:
     frozen = X.copy()
     frozen.flags.writeable = False
-    kept = Y.copy()
-    added([frozen, kept], share_inputs=True)
-    np.testing.assert_array_equal(kept, Y)
+    copy = Y.copy()
+    added([frozen, copy], share_inputs=True)
+    np.testing.assert_array_equal(copy, Y)
 
 
 def test_inference_after_the_bound_array_changed_hands(negated: ov.CompiledModel, check: Check) -> None:
