@@ -50,13 +50,15 @@ def _mean(source, length, mean, squares):
 @inline
 def _write(a, source, target, mean, factor):
     scales, shifts, full = a.scale, a.shift, a.length - a.length % LANES
-    for i in range(0, full * 4, VECTOR_BYTES):
-        x = (simd.load(source + i) - mean) * factor
-        if scales != 0:
-            x = x * simd.load(scales + i)
-        if shifts != 0:
-            x = x + simd.load(shifts + i)
-        simd.store(target + i, x)
+    if scales != 0 and shifts != 0:
+        for i in range(0, full * 4, VECTOR_BYTES):
+            x = (simd.load(source + i) - mean) * factor
+            simd.store(target + i, x * simd.load(scales + i) + simd.load(shifts + i))
+    else:
+        for i in range(0, full * 4, VECTOR_BYTES):
+            x = (simd.load(source + i) - mean) * factor
+            x = x * simd.load(scales + i) if scales != 0 else x
+            simd.store(target + i, x + simd.load(shifts + i) if shifts != 0 else x)
     at, rest = full * 4, a.length - full
     x = (simd.load_first(source + at, rest) - mean) * factor
     if scales != 0:

@@ -163,13 +163,16 @@ def copy_transposed(a, thread, threads):
         target += x * a.element
         for y in range(top, min(height, top + STRIP * LANES), LANES):
             high = min(LANES, height - y)
+            corner = target + y * target_step
             if a.element != 4:
-                for j in range(y, y + high):
+                for j in range(high):
                     for i in range(wide):
-                        corner = target + j * target_step + i * a.element
-                        copy_element(source + i * source_step + j * a.element, corner, a.element)
+                        place = corner + j * target_step + i * a.element
+                        copy_element(source + i * source_step + (y + j) * a.element, place, a.element)
+            elif high == LANES and wide == LANES:
+                shuffle.transpose(source + y * 4, source_step, corner, target_step)
             else:
-                transpose_tile(source + y * 4, source_step, target + y * target_step, target_step, wide, high, wide)
+                shuffle.transpose_part(source + y * 4, source_step, corner, target_step, wide, high, wide)
 
 
 @kernel(GATHER)
