@@ -6,6 +6,7 @@ from functools import cache
 
 from cpuruntime.compiler.kernel import Inline, Kernel, inline, kernel, lazy, record
 
+once = lazy("cpuruntime.compiler.once")
 simd = lazy("cpuruntime.compiler.simd")
 
 ARGUMENTS = record("source grid target batch channels in_height in_width height width aligned")
@@ -77,8 +78,8 @@ def grid_sample(mode: str, padding: str) -> Kernel:
         pixels = a.height * a.width
         items = a.batch * pixels
         for item in range(items * thread // threads, items * (thread + 1) // threads):
-            x = _place(simd.load_f32(a.grid + 8 * item), a.in_width, a.aligned)
-            y = _place(simd.load_f32(a.grid + 8 * item + 4), a.in_height, a.aligned)
+            x = _place(once.load_f32(a.grid + 8 * item), a.in_width, a.aligned)
+            y = _place(once.load_f32(a.grid + 8 * item + 4), a.in_height, a.aligned)
             if taps < 4:
                 x, y = padded(x, a.in_width, a.aligned), padded(y, a.in_height, a.aligned)
             if taps == 1:

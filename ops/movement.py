@@ -14,6 +14,7 @@ import numpy as np
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.compiler.kernel import Kernel, inline, kernel, lazy, record
 
+once = lazy("cpuruntime.compiler.once")
 shuffle = lazy("cpuruntime.compiler.shuffle")
 simd = lazy("cpuruntime.compiler.simd")
 
@@ -82,7 +83,7 @@ def transpose_tile(source, source_stride, target, target_stride, rows, columns, 
 @inline
 def read_index(indices, number, size):
     """Index `number` of an array of int32 or int64, by its `size` in bytes."""
-    return simd.load_i64(indices + 8 * number) if size == 8 else np.int64(simd.load_i32(indices + 4 * number))
+    return once.load_i64(indices + 8 * number) if size == 8 else np.int64(once.load_i32(indices + 4 * number))
 
 
 @inline

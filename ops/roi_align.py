@@ -8,6 +8,7 @@ import numpy as np
 
 from cpuruntime.compiler.kernel import Kernel, inline, kernel, lazy, record
 
+once = lazy("cpuruntime.compiler.once")
 simd = lazy("cpuruntime.compiler.simd")
 
 ARGUMENTS = record(
@@ -81,17 +82,17 @@ def roi_align(mode: str) -> Kernel:
         for item in range(items * thread // threads, items * (thread + 1) // threads):
             region, channel = item // groups, item % groups * CHANNELS
             channels = min(CHANNELS, a.channels - channel)
-            image = simd.load_i64(a.images + 8 * region)
+            image = once.load_i64(a.images + 8 * region)
             if image < 0 or image >= a.batch:
                 simd.store_i64(a.fault, 1)
                 image = 0
             source = a.source + (image * a.channels + channel) * plane
             target = a.target + (region * a.channels + channel) * bins
             place = a.regions + 16 * region
-            left = simd.load_f32(place) * a.scale - a.offset
-            top = simd.load_f32(place + 4) * a.scale - a.offset
-            across = max(simd.load_f32(place + 8) * a.scale - a.offset - left, a.smallest) / np.float32(a.width)
-            down = max(simd.load_f32(place + 12) * a.scale - a.offset - top, a.smallest) / np.float32(a.height)
+            left = once.load_f32(place) * a.scale - a.offset
+            top = once.load_f32(place + 4) * a.scale - a.offset
+            across = max(once.load_f32(place + 8) * a.scale - a.offset - left, a.smallest) / np.float32(a.width)
+            down = max(once.load_f32(place + 12) * a.scale - a.offset - top, a.smallest) / np.float32(a.height)
             columns, rows = _sample_count(across, a.samples), _sample_count(down, a.samples)
             for row in range(a.height):
                 above = top + np.float32(row) * down

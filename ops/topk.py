@@ -1,4 +1,4 @@
-"""The k largest or smallest elements along an axis, by a heap of indices."""
+"""The k largest or smallest elements along an axis, by a heap of indices in memory of the kernel's own."""
 
 from __future__ import annotations
 
@@ -10,43 +10,46 @@ from cpuruntime.ops.movement import copy_element
 
 simd = lazy("cpuruntime.compiler.simd")
 
-ARGUMENTS = record("source values indices element outer length inner count")
+ARGUMENTS = record("source values indices heaps element outer length inner count")
+ENTRY = 8  # bytes of an index in a heap
 
 
 @cache
 def top_k(largest: bool, dtype: str) -> Kernel:
     """indices[o, :, i] (int64) of the `count` best elements of source[o, :, i], best first, and their values.
 
-    Of equal elements the first ones are better. NaN is worse than everything else.
+    Of equal elements the first ones are better. NaN is worse than everything else. `heaps` has `count` entries for each
+    thread: users can write to the outputs at any time, so no index is read back from there.
     """
     read, better = load(dtype), _better(largest)
     sink = _sink(read, better)
 
     @kernel(ARGUMENTS, name=f"top_k_{'largest' if largest else 'smallest'}_{dtype}")
     def run(a, thread, threads):
-        lines, step, stride, k = a.outer * a.inner, a.inner * 8, a.inner * a.element, a.count
+        lines, stride, k = a.outer * a.inner, a.inner * a.element, a.count
+        # The root of the heap is the worst of the best so far.
+        heap = a.heaps + thread * k * ENTRY
         for line in range(lines * thread // threads, lines * (thread + 1) // threads):
             outer, i = line // a.inner, line % a.inner
             source = a.source + (outer * a.length * a.inner + i) * a.element
-            # The indices themselves are the heap: its root is the worst of the best so far.
-            heap = a.indices + (outer * k * a.inner + i) * 8
-            values = a.values + (outer * k * a.inner + i) * a.element
+            place = outer * k * a.inner + i
             for n in range(k):
-                simd.store_i64(heap + n * step, n)
+                simd.store_i64(heap + n * ENTRY, n)
             for root in range(k // 2 - 1, -1, -1):
-                sink(source, stride, heap, step, k, root, simd.load_i64(heap + root * step))
+                sink(source, stride, heap, k, root, simd.load_i64(heap + root * ENTRY))
             for n in range(k, a.length):
                 worst = simd.load_i64(heap)
                 if better(read(source + n * stride, 0), n, read(source + worst * stride, 0), worst):
-                    sink(source, stride, heap, step, k, 0, n)
+                    sink(source, stride, heap, k, 0, n)
             # The worst goes to the end, again and again.
             for size in range(k - 1, 0, -1):
-                worst, last = simd.load_i64(heap), simd.load_i64(heap + size * step)
-                sink(source, stride, heap, step, size, 0, last)
-                simd.store_i64(heap + size * step, worst)
+                worst, last = simd.load_i64(heap), simd.load_i64(heap + size * ENTRY)
+                sink(source, stride, heap, size, 0, last)
+                simd.store_i64(heap + size * ENTRY, worst)
             for n in range(k):
-                index = simd.load_i64(heap + n * step)
-                copy_element(source + index * stride, values + n * stride, a.element)
+                index = simd.load_i64(heap + n * ENTRY)
+                simd.store_i64(a.indices + (place + n * a.inner) * 8, index)
+                copy_element(source + index * stride, a.values + (place + n * a.inner) * a.element, a.element)
 
     return run
 
@@ -69,21 +72,21 @@ def _sink(read: Inline, better: Inline) -> Inline:
     """Puts the index `new` into the heap of `size` indices where `hole` is free, below what is worse."""
 
     @inline
-    def run(source, stride, heap, step, size, hole, new):
+    def run(source, stride, heap, size, hole, new):
         x = read(source + new * stride, 0)
         child = 2 * hole + 1
         while child < size:
-            index = simd.load_i64(heap + child * step)
+            index = simd.load_i64(heap + child * ENTRY)
             y = read(source + index * stride, 0)
             if child + 1 < size:
-                other = simd.load_i64(heap + (child + 1) * step)
+                other = simd.load_i64(heap + (child + 1) * ENTRY)
                 z = read(source + other * stride, 0)
                 if better(y, index, z, other):
                     child, index, y = child + 1, other, z
             if not better(x, new, y, index):
                 break
-            simd.store_i64(heap + hole * step, index)
+            simd.store_i64(heap + hole * ENTRY, index)
             hole, child = child, 2 * child + 1
-        simd.store_i64(heap + hole * step, new)
+        simd.store_i64(heap + hole * ENTRY, new)
 
     return run

@@ -193,8 +193,8 @@ def lower_top_k(emitter: Emitter, node: Node) -> None:
     if count and source.size:
         emitter.emit(
             topk.top_k(bool(node.attributes.get("largest", 1)), source.dtype.name), "plain", source=source.address,
-            values=values, indices=indices, element=source.dtype.itemsize, count=count,
-            **along(source.shape, axis),
+            values=values, indices=indices, heaps=Address(emitter.scratch(count * topk.ENTRY * emitter.threads)),
+            element=source.dtype.itemsize, count=count, **along(source.shape, axis),
         )  # fmt: skip
 
 
