@@ -92,7 +92,8 @@ class DeviceRequest(ABC):
     def set_output(self, index: int, array: np.ndarray) -> None:
         """Bind the user's memory to output `index`, of static shape: writeable, C-contiguous, its dtype and shape.
 
-        Each following inference writes its result there.
+        Each following inference writes its result there. The caller sees to it that it overlaps neither another output
+        nor a bound input.
         """
 
     def run(self) -> None:

@@ -266,10 +266,15 @@ class Instance(Linked):
         return None
 
     def _fall_back(self, step: FallbackStep) -> None:
-        views = [None if view is None else self._array(view) for view in step.inputs]
+        views = [None if view is None else self._operand(view) for view in step.inputs]
         for view, result in zip(step.outputs, evaluate(step.node, views)):
             if view is not None:
                 self._array(view)[...] = result
+
+    def _operand(self, view: Plain) -> np.ndarray:
+        """The array of a view, copied from memory that users may write to: NumPy reads indices again after a check."""
+        array = self._array(view)
+        return array.copy() if view.address.storage.place in (Place.INPUT, Place.OUTPUT) else array
 
     def _array(self, view: Plain) -> np.ndarray:
         storage, offset = view.address.storage, view.address.offset

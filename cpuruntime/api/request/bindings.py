@@ -1,4 +1,7 @@
-"""What is bound to the inputs and outputs of an infer request."""
+"""What is bound to the inputs and outputs of an infer request.
+
+An input in memory that an output overlaps is copied before each inference; outputs may not overlap each other.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from cpuruntime.devices.completion import Completion
 from cpuruntime.devices.interface import DeviceRequest
 from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import BusyError, InvalidArgumentError
+from cpuruntime.host.memory import aligned_zeros
 from cpuruntime.streams.handover import end_run
 
 RUN = "run"
@@ -148,6 +152,9 @@ class Bindings:
             bound = self._bound[index]
             if share and value.flags.c_contiguous:
                 if value is not bound:
+                    if self._is_written(value):
+                        self._set_input(index, Tensor(value, shared_memory=True))
+                        continue
                     self._device.set_input(index, value)
                     self._bound[index] = value
             elif bound is self._owned[index] and bound is not None and bound.shape == value.shape:
@@ -159,7 +166,7 @@ class Bindings:
 
     def prepare(self) -> None:
         """Before an inference: follow the users' tensors to the memory they have now; see that all inputs have data."""
-        for (side, index), tensor in self.followed.items():
+        for (side, index), tensor in tuple(self.followed.items()):
             array = tensor.data
             if side == "output":
                 if array is not self.outputs[index]:
@@ -226,8 +233,11 @@ class Bindings:
     def _own(self, index: int, shape: tuple[int, ...]) -> np.ndarray:
         """The request's own memory for an input, bound."""
         own = self._owned[index]
-        if own is None or own is not self._bound[index] or own.shape != shape:
+        if own is None or own is not self._bound[index] or own.shape != shape or self._is_written(own):
             own = self._device.input_array(index, shape)
+            if self._is_written(own):
+                own = aligned_zeros(shape, own.dtype)
+                self._device.set_input(index, own)
             self._owned[index] = self._bound[index] = own
         return own
 
@@ -251,7 +261,7 @@ class Bindings:
     def _bind_tensor(self, index: int, tensor: Tensor) -> None:
         array = tensor.data
         check_shape(array.shape, self._ports.inputs[index].info)
-        if array.flags.c_contiguous:
+        if array.flags.c_contiguous and not self._is_written(array):
             self._device.set_input(index, array)
             self._bound[index] = array
         else:
@@ -262,6 +272,7 @@ class Bindings:
         _check_tensor(tensor, port, "Output")
         if not tensor.data.flags.writeable:
             raise InvalidArgumentError(f"Output '{port.name}': the tensor's memory is read only.")
+        self._check_apart(index, tensor)
         if port.partial_shape.is_dynamic:
             self._late[index] = tensor
             return
@@ -272,6 +283,25 @@ class Bindings:
         self._device.set_output(index, array)
         self.outputs[index] = array
         self.followed["output", index] = tensor
+        for number, bound in enumerate(self._bound):
+            if bound is not None and np.may_share_memory(bound, array):
+                self._set_input(number, self.followed.get(("input", number)) or Tensor(bound, shared_memory=True))
+
+    def _is_written(self, array: np.ndarray) -> bool:
+        """Whether an inference writes to this memory, which is contiguous as that of all outputs is."""
+        return any(np.may_share_memory(array, output) for output in self.outputs)
+
+    def _check_apart(self, index: int, tensor: Tensor) -> None:
+        """Raise InvalidArgumentError where the memory for an output overlaps that of another output."""
+        for number, other in enumerate(self.outputs):
+            late = self._late.get(number)
+            memory = other if late is None else late.data
+            if number != index and np.may_share_memory(tensor.data, memory, max_work=1000):
+                names = [self._ports.outputs[place].info.name for place in (index, number)]
+                raise InvalidArgumentError(
+                    f"Output '{names[0]}': its memory overlaps that of output '{names[1]}'; each output needs memory "
+                    "of its own."
+                )
 
 
 def _check_tensor(tensor: Tensor, port: PortInfo, side: str) -> None:

@@ -28,7 +28,8 @@ class ReferencePlugin(SerialPlugin):
 
 
 def _interpret(graph: Graph, inputs: Sequence[np.ndarray], begin: Callable[[int], None]) -> list[np.ndarray]:
-    arrays: dict[Value, np.ndarray] = dict(zip(graph.inputs, inputs))
+    # Copies: NumPy checks all indices and then reads them again, and users may write to the inputs at any time.
+    arrays: dict[Value, np.ndarray] = dict(zip(graph.inputs, [array.copy() for array in inputs]))
 
     def read(value: Value) -> np.ndarray:
         return arrays[value] if value.constant is None else value.constant
