@@ -13,7 +13,7 @@ from onnx import defs
 
 from cpuruntime.errors import ModelError, UnsupportedError, nearest
 from cpuruntime.graph import Node, Type
-from cpuruntime.operators.traits import AxisRange, traits_of
+from cpuruntime.operators.traits import REFUSED, TRAITS, AxisRange, traits_of
 
 FIRST_OPSET = 7
 _INT32_LIMIT = 2**31 - 1
@@ -73,10 +73,13 @@ def find_operator(op_type: str, domain: str, version: int) -> Operator | None:
 
 
 def get_operator(op_type: str, domain: str, version: int, where: str) -> Operator:
-    """The operator; UnsupportedError, with the nearest name, when it is not known."""
+    """The operator; UnsupportedError, with the nearest name, when it is not known or has no row of traits."""
     found = find_operator(op_type, domain, version)
-    if found is not None:
+    if found is not None and op_type in TRAITS.get(domain, ()):
         return found
+    if found is not None:
+        reason = REFUSED.get(op_type, "there is no implementation. Remove it from the model.")
+        raise UnsupportedError(f"{where}: {op_type} is not supported: {reason}")
     names = {schema.name for schema in defs.get_all_schemas_with_history() if schema.domain == domain}
     if op_type in names:
         raise UnsupportedError(f"{where}: {op_type} is not part of opset {version}; it came later or was removed.")

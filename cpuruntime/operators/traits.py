@@ -1,6 +1,6 @@
 """What each operator means, one row an operator or a few that are alike, whichever device runs them.
 
-A new operator needs a row here. An operator without one has the defaults of `Traits`: nothing is known of it.
+An operator needs a row to be read from a model at all: what is not listed here neither runs nor is folded.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ class Traits:
     view: it moves no data.
     folded: when its results are computed before the model runs.
     grows: its results may be far larger than its inputs.
+    cost: nanoseconds that its evaluation on arrays takes for each element of inputs and results, about; None where
+        each result may take all inputs.
     identity: the input that it returns as it is; None where it computes something.
     inputs: a check of the inputs' shapes besides those of ONNX's own inference.
     axis: where its attribute `axis` or `axes` may point.
@@ -72,6 +74,7 @@ class Traits:
     view: bool = False
     folded: Folded = Folded.CONSTANTS
     grows: bool = False
+    cost: int | None = None
     identity: identities.Rule | None = None
     inputs: input_rules.Rule | None = None
     axis: AxisRange = AxisRange.WITHIN
@@ -83,12 +86,12 @@ class Traits:
 def _each(*, shapes: bool = False, **others: Any) -> Traits:
     """An elementwise operator; with `shapes`, shapes are computed with it."""
     folded = Folded.SHAPES if shapes else Folded.CONSTANTS
-    return Traits(batch.elementwise, elementwise=True, **{"folded": folded, **others})
+    return Traits(batch.elementwise, elementwise=True, **{"folded": folded, "cost": 20, **others})
 
 
 def _move(rule: batch.Rule, folded: Folded = Folded.CONSTANTS, **others: Any) -> Traits:
     """An operator whose results are elements of its first input."""
-    return Traits(rule, **{"sign": signs.as_first, "folded": folded, **others})
+    return Traits(rule, **{"sign": signs.as_first, "folded": folded, "cost": 10, **others})
 
 
 def _rows(op_types: str, row: Traits) -> dict[str, Traits]:
@@ -97,12 +100,14 @@ def _rows(op_types: str, row: Traits) -> dict[str, Traits]:
 
 
 _NEVER, _SHAPES, _PARTLY = Folded.NEVER, Folded.SHAPES, Folded.PARTLY
+_UNFOLDED = Traits(folded=_NEVER)
 
 _ELEMENTWISE = {
     **_rows("Acos Acosh Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cosh", _each()),
     **_rows("Asin IsInf IsNaN Log Mean Reciprocal Sinh Sum Xor", _each()),
     **_rows("And Equal Greater GreaterOrEqual Less LessOrEqual Mod Not Or Where", _each(shapes=True)),
-    **_rows("Asinh Atan Celu Cos Elu Erf Mish PRelu Selu Shrink Sin Softsign Tan ThresholdedRelu", _each(finite=True)),
+    "Erf": _each(finite=True, cost=500),
+    **_rows("Asinh Atan Celu Cos Elu Mish PRelu Selu Shrink Sin Softsign Tan ThresholdedRelu", _each(finite=True)),
     **_rows("Ceil Floor Neg Round Sign", _each(finite=True, shapes=True)),
     **_rows("Gelu HardSwish Tanh", _each(finite=True, epilogue=())),
     **_rows("LeakyRelu Swish", _each(finite=True, epilogue=("alpha",))),
@@ -125,19 +130,22 @@ _ELEMENTWISE = {
 }
 
 _REDUCTIONS = {
-    **_rows("ArgMax ArgMin", Traits(batch.reduced)),
-    **_rows("Hardmax LogSoftmax", Traits(batch.softmax)),
-    **_rows("ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMean ReduceSumSquare", Traits(batch.reduced)),
-    **_rows("ReduceMax ReduceMin ReduceProd ReduceSum", Traits(batch.reduced, folded=_SHAPES)),
-    "CumSum": Traits(batch.worked_on(1), folded=_SHAPES),
-    "Softmax": Traits(batch.softmax, sign=signs.never),
-    "TopK": Traits(batch.along(-1)),
+    **_rows("ArgMax ArgMin", Traits(batch.reduced, cost=100)),
+    **_rows("Hardmax LogSoftmax", Traits(batch.softmax, cost=50)),
+    **_rows(
+        "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMean ReduceSumSquare", Traits(batch.reduced, cost=20)
+    ),
+    **_rows("ReduceMax ReduceMin ReduceProd ReduceSum", Traits(batch.reduced, folded=_SHAPES, cost=20)),
+    "CumProd": Traits(cost=20),
+    "CumSum": Traits(batch.worked_on(1), folded=_SHAPES, cost=20),
+    "Softmax": Traits(batch.softmax, sign=signs.never, cost=50),
+    "TopK": Traits(batch.along(-1), cost=200),
 }
 
 _PRODUCTS = {
-    "Einsum": Traits(batch.einsum, multiply_adds=work_rules.einsum),
-    "Gemm": Traits(batch.general_product, multiply_adds=work_rules.general_product, inputs=input_rules.gemm),
-    "MatMul": Traits(batch.product(), multiply_adds=work_rules.product),
+    "Einsum": Traits(batch.einsum, multiply_adds=work_rules.einsum, cost=20),
+    "Gemm": Traits(batch.general_product, multiply_adds=work_rules.general_product, inputs=input_rules.gemm, cost=20),
+    "MatMul": Traits(batch.product(), multiply_adds=work_rules.product, cost=20),
     "MatMulInteger": Traits(batch.product(1, (2,), (3,)), multiply_adds=work_rules.product),
     "QLinearMatMul": Traits(batch.product(3, (1, 2), (4, 5)), multiply_adds=work_rules.product),
 }
@@ -145,6 +153,7 @@ _PRODUCTS = {
 _IMAGES = {
     **_rows("AveragePool GlobalAveragePool GlobalMaxPool", Traits(batch.images, sign=signs.as_first)),
     **_rows("DepthToSpace SpaceToDepth", _move(batch.images)),
+    **_rows("Col2Im DeformConv", _UNFOLDED),
     **_rows("GlobalLpPool LRN LpPool", Traits(batch.images)),
     **_rows(
         "Conv ConvInteger",
@@ -158,12 +167,12 @@ _IMAGES = {
     "MaxUnpool": Traits(crops=True),
     "QLinearConv": Traits(batch.images, multiply_adds=work_rules.convolution(weights=3)),
     "Resize": Traits(batch.resized, shape_input=3, grows=True),
-    "RoiAlign": Traits(batch.mixes),
+    "RoiAlign": Traits(batch.mixes, folded=_NEVER),
     "Upsample": Traits(batch.resized, grows=True),
 }
 
 _NORMALISATIONS = {
-    "BatchNormalization": Traits(batch.images, inputs=input_rules.batch_normalization),
+    "BatchNormalization": Traits(batch.images, inputs=input_rules.batch_normalization, cost=20),
     "Dropout": Traits(batch.dropout, folded=_NEVER, identity=identities.dropout, shape_of_first=True),
     "GroupNormalization": Traits(batch.images, shape_of_first=True),
     "InstanceNormalization": Traits(batch.images),
@@ -173,11 +182,11 @@ _NORMALISATIONS = {
 }
 
 _MOVEMENT = {
-    "CenterCropPad": Traits(grows=True),
+    "CenterCropPad": Traits(grows=True, cost=20),
     "Concat": _move(batch.concatenated, _PARTLY, sign=signs.as_all, identity=identities.only_input),
     "Expand": _move(batch.expanded, _SHAPES, shape_input=1, grows=True, identity=identities.same_shape),
     "Flatten": _move(batch.reshaped, _SHAPES, view=True, axis=AxisRange.BEHIND),
-    "Pad": Traits(batch.padded, grows=True, identity=identities.pad, crops=True),
+    "Pad": Traits(batch.padded, cost=20, grows=True, identity=identities.pad, crops=True),
     "Reshape": _move(batch.reshaped, _SHAPES, shape_input=1, view=True),
     "Slice": _move(batch.worked_on(3), _SHAPES, identity=identities.slice_),
     "Split": _move(batch.along(0)),
@@ -190,11 +199,11 @@ _MOVEMENT = {
 
 _INDEXING = {
     "Gather": _move(batch.gathered, _PARTLY),
-    "GatherElements": _move(batch.gathered_elements),
-    "GatherND": _move(batch.gathered_slices),
-    **_rows("Scatter ScatterElements", Traits(batch.scattered_elements)),
-    "OneHot": Traits(batch.extended, grows=True, axis=AxisRange.BEHIND),
-    "ScatterND": Traits(batch.scattered_slices, folded=_SHAPES),
+    "GatherElements": _move(batch.gathered_elements, cost=2000),
+    "GatherND": _move(batch.gathered_slices, cost=2000),
+    **_rows("Scatter ScatterElements", Traits(batch.scattered_elements, cost=2000)),
+    "OneHot": Traits(batch.extended, cost=50, grows=True, axis=AxisRange.BEHIND),
+    "ScatterND": Traits(batch.scattered_slices, folded=_SHAPES, cost=2000),
 }
 
 _OTHERS = {
@@ -202,19 +211,38 @@ _OTHERS = {
         "GRU LSTM RNN",
         Traits(batch.recurrent, multiply_adds=work_rules.recurrent, weight_reads=work_rules.steps),
     ),
-    **_rows("DequantizeLinear QuantizeLinear", Traits(batch.quantised)),
+    **_rows("DequantizeLinear QuantizeLinear", Traits(batch.quantised, cost=50)),
     "DynamicQuantizeLinear": Traits(batch.mixes),
     **_rows(
         "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike",
         Traits(batch.mixes, folded=_NEVER),
     ),
     "Constant": Traits(view=True),
-    **_rows("ConstantOfShape NonZero", Traits(batch.mixes, folded=_SHAPES)),
-    "Range": Traits(batch.mixes, folded=_SHAPES, grows=True),
+    **_rows("ConstantOfShape NonZero", Traits(batch.mixes, folded=_SHAPES, cost=20)),
+    "Range": Traits(batch.mixes, folded=_SHAPES, cost=100, grows=True),
     "Shape": Traits(batch.extents, view=True),
     "Size": Traits(batch.extents, folded=_SHAPES),
     **_rows("ConcatFromSequence SplitToSequence", Traits(axis=AxisRange.ELSEWHERE)),
-    **_rows("If Loop Scan SequenceMap", Traits(folded=_NEVER)),
+    **_rows("If Loop Scan SequenceMap", _UNFOLDED),
+    **_rows("BitCast EyeLike", Traits(cost=20)),
+    **_rows("BlackmanWindow Compress HammingWindow HannWindow", Traits(cost=100)),
+    **_rows("AffineGrid DFT Det MelWeightMatrix ReverseSequence STFT", Traits()),
+    "Unique": Traits(cost=2000),
+    **_rows("Attention CausalConvWithState LinearAttention RotaryEmbedding SwiGLU TensorScatter", _UNFOLDED),
+    **_rows("NegativeLogLikelihoodLoss NonMaxSuppression SoftmaxCrossEntropyLoss", _UNFOLDED),
+    **_rows("Optional OptionalGetElement OptionalHasElement", _UNFOLDED),
+    **_rows("SequenceAt SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceLength", _UNFOLDED),
+    **_rows("StringConcat StringNormalizer StringSplit TfIdfVectorizer", Traits()),
+}
+
+_OTHER_DOMAINS = {
+    "ai.onnx.ml": {
+        **_rows("ArrayFeatureExtractor Binarizer Imputer LabelEncoder Normalizer OneHotEncoder Scaler", Traits()),
+        **_rows("DictVectorizer FeatureVectorizer LinearClassifier LinearRegressor", _UNFOLDED),
+        **_rows("SVMClassifier SVMRegressor TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor", _UNFOLDED),
+    },
+    "ai.onnx.preview": _rows("FlexAttention", _UNFOLDED),
+    "ai.onnx.preview.training": _rows("Adagrad Adam Momentum", _UNFOLDED),
 }
 
 _MADE_BY_PASSES = {
@@ -235,8 +263,15 @@ _MADE_BY_PASSES = {
 TRAITS: dict[str, dict[str, Traits]] = {
     "": _ELEMENTWISE | _REDUCTIONS | _PRODUCTS | _IMAGES | _NORMALISATIONS | _MOVEMENT | _INDEXING | _OTHERS,
     DOMAIN: _MADE_BY_PASSES,
+    **_OTHER_DOMAINS,
 }
 """The rows by domain and operator."""
+
+REFUSED = {
+    "ImageDecoder": "the runtime decodes no images. Decode them before, and make the pixels the model's input.",
+    "RegexFullMatch": "a pattern could match forever. Match the strings before, and make the result an input.",
+}
+"""Why operators of ONNX have no row, with the remedy."""
 
 _UNKNOWN = Traits()
 

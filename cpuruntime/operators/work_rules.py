@@ -66,9 +66,14 @@ def steps(node: Node) -> int:
 
 
 def einsum(node: Node) -> int:
-    """The product of the extents of all letters; with dots in the equation, the size of the result."""
+    """The product of the extents of all letters and of the axes that dots stand for, which are counted from the last
+    one."""
     terms = node.attributes["equation"].replace(" ", "").partition("->")[0]
-    if "." in terms:
-        return prod(node.outputs[0].static_shape)
-    shapes = [_shape(node, position) for position in range(len(node.inputs))]
-    return prod({letter: n for term, shape in zip(terms.split(","), shapes) for letter, n in zip(term, shape)}.values())
+    extents: dict[str | int, int] = {}
+    for position, term in enumerate(terms.split(",")):
+        shape = _shape(node, position)
+        before, dots, after = term.partition("...")
+        hidden = range(len(before) + len(after) - len(shape), 0) if dots else ()
+        for letter, extent in zip([*before, *hidden, *after], shape):
+            extents[letter] = max(extents.get(letter, 1), extent)
+    return prod(extents.values())

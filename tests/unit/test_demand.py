@@ -9,7 +9,7 @@ import cpuruntime as ov
 from cpuruntime import passes
 from cpuruntime.graph import Graph, Node, Type, Value
 from cpuruntime.operators.demand import Demand, NodeDemand, demand_of
-from cpuruntime.operators.traits import DOMAIN, TRAITS
+from cpuruntime.operators.traits import DOMAIN
 
 
 def value(name: str, *shape: int | None) -> Value:
@@ -21,7 +21,7 @@ def constant(name: str, *shape: int) -> Value:
 
 
 def demand(op_type: str, inputs: list[Value | None], outputs: list[Value], **attributes: object) -> NodeDemand:
-    domain = "" if op_type in TRAITS[""] else DOMAIN
+    domain = DOMAIN if op_type in ("Attention", "FullyConnected") else ""
     node = Node(op_type, "n", inputs, outputs, attributes, domain)  # type: ignore[arg-type]
     (found,) = demand_of(Graph("g", [v for v in inputs if v and v.constant is None], outputs, [node])).nodes
     return found
@@ -56,7 +56,7 @@ def test_the_passes_transposed_convolution_has_its_outputs_first() -> None:
     assert found.flops == 2 * 100 * 3 * 4
 
 
-@pytest.mark.parametrize(("equation", "multiply_adds"), [("bij,jk->bik", 2 * 3 * 4 * 5), ("b..., ...->b", 2 * 3 * 5)])
+@pytest.mark.parametrize(("equation", "multiply_adds"), [("bij,jk->bik", 120), ("b..., ...k->b...k", 120)])
 def test_einsum(equation: str, multiply_adds: int) -> None:
     inputs: list[Value | None] = [value("x", 2, 3, 4), value("y", 4, 5)]
     assert demand("Einsum", inputs, [value("z", 2, 3, 5)], equation=equation).flops == 2 * multiply_adds

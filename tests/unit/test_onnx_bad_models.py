@@ -95,6 +95,27 @@ def test_an_unknown_operator():
         read(model)
 
 
+@pytest.mark.parametrize("inside", [False, True], ids=["outside", "in an If"])
+@pytest.mark.parametrize(
+    ("op_type", "attributes", "remedy"),
+    [("RegexFullMatch", {"pattern": "(a+)+$"}, "Match the strings before"), ("ImageDecoder", {}, "Decode them before")],
+)
+def test_operators_that_run_code_or_decoders_on_data_of_the_model(op_type, attributes, remedy, inside):
+    """At commit 53c12cb the pattern of a model ran in the interpreter's `re`, for minutes, with the GIL."""
+    node = helper.make_node(op_type, ["s"], ["y"], "n", **attributes)
+    kind = TensorProto.STRING if op_type == "RegexFullMatch" else TensorProto.UINT8
+    if inside:
+        other = helper.make_node("Constant", [], ["y"], value=numpy_helper.from_array(np.array([True])))
+        output = helper.make_empty_tensor_value_info("y")
+        branches = (helper.make_graph([each], "branch", [], [output]) for each in (node, other))
+        node = helper.make_node("If", ["c"], ["z"], "if", then_branch=next(branches), else_branch=next(branches))
+    ports = [helper.make_tensor_value_info("s", kind, [1]), helper.make_tensor_value_info("c", TensorProto.BOOL, [])]
+    graph = helper.make_graph([node], "g", ports, [helper.make_empty_tensor_value_info("z" if inside else "y")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    with pytest.raises(UnsupportedError, match=f"{op_type} 'n'.*is not supported: .*{remedy}"):
+        read(model)
+
+
 def test_an_operator_of_a_later_opset():
     with pytest.raises(UnsupportedError, match="Gelu is not part of opset 17"):
         read(one_node("Gelu"))

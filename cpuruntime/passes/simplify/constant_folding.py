@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import prod
 
 import numpy as np
@@ -10,36 +10,72 @@ import onnx
 
 from cpuruntime.errors import UnsupportedError
 from cpuruntime.graph import Graph, Node, Type
+from cpuruntime.operators.evaluation_work import evaluation_work
 from cpuruntime.operators.shape_inference import evaluate, infer_shapes
 from cpuruntime.operators.traits import Folded, traits_of
-from cpuruntime.passes.editor import Editor, sweep
+from cpuruntime.passes.editor import Editor
 
 # A result larger than this is computed at run time, unless it is no larger than its inputs.
 LARGEST_RESULT = 64 << 20
 # A constant of one repeated element takes no memory at any size; no more than these bytes of it are read.
 LARGEST_VIEW = 1 << 30
+# All results of a graph together: nanoseconds of work, estimated, and bytes; and more for each byte of its constants.
+WORK, WORK_A_BYTE = 2_000_000_000, 50
+RESULTS, RESULTS_A_BYTE = 256 << 20, 4
 
 
 def run(graph: Graph) -> bool:
-    """Replace the results of nodes that read only constants, and the shapes of values with static shapes."""
+    """Replace the results of nodes that read only constants, and the shapes of values with static shapes.
+
+    Nodes that would exceed the budget of the graph stay. What is replaced does not depend on the machine.
+    """
+    budget = Budget(graph)
     with np.errstate(all="ignore"):
-        changed = again = _fold(graph)
+        changed = again = _fold(graph, budget)
         while again and any(not value.is_static for node in graph.nodes for value in node.outputs if value.name):
             infer_shapes(graph)
-            again = _fold(graph)
+            again = _fold(graph, budget)
     return changed
 
 
-@sweep
-def _fold(editor: Editor, node: Node) -> None:
-    results = constant_results(node)
-    if results is not None:
-        editor.remove(node)
-        for value, array in zip(node.outputs, results):
-            editor.become_constant(value, array)
+class Budget:
+    """What may still be computed for a graph: it grows with the bytes of its constants."""
+
+    def __init__(self, graph: Graph) -> None:
+        held = sum(_bytes_held(value.data) for value in graph.constants())
+        self.work = WORK + WORK_A_BYTE * held
+        self.results = RESULTS + RESULTS_A_BYTE * held
+
+    def allows(self, node: Node) -> bool:
+        """Whether the node may be computed; if so, its estimated work is spent."""
+        work = evaluation_work(node)
+        made = sum(value.nbytes for value in node.outputs if value.name and value.is_static)
+        if work > self.work or made > self.results:
+            return False
+        self.work -= work
+        return True
+
+    def spend(self, arrays: Iterable[np.ndarray]) -> None:
+        """Spends the bytes of results."""
+        self.results -= sum(map(_bytes_held, arrays))
 
 
-def constant_results(node: Node) -> list[np.ndarray] | None:
+def _bytes_held(array: np.ndarray) -> int:
+    return array.itemsize if 0 in array.strides else array.nbytes
+
+
+def _fold(graph: Graph, budget: Budget) -> bool:
+    editor = Editor(graph)
+    for node in editor.nodes():
+        results = constant_results(node, budget)
+        if results is not None:
+            editor.remove(node)
+            for value, array in zip(node.outputs, results):
+                editor.become_constant(value, array)
+    return editor.finish()
+
+
+def constant_results(node: Node, budget: Budget) -> list[np.ndarray] | None:
     """What `node` always computes; None when that is not known or better left to the run."""
     if node.domain != "":
         return None
@@ -53,7 +89,7 @@ def constant_results(node: Node) -> list[np.ndarray] | None:
     if traits_of(node).folded is Folded.NEVER or _is_too_large(node) or subgraph:
         return None
     arrays = [None if value is None else value.constant for value in node.inputs]
-    results = _compute(node, arrays)
+    results = _compute(node, arrays, budget)
     if results is None or len(results) != len(node.outputs):
         return None
     agree = (value.element_type.compatible(Type(array.dtype)) for value, array in zip(node.outputs, results))
@@ -69,15 +105,20 @@ def _is_too_large(node: Node) -> bool:
     return made > LARGEST_RESULT and made > sum(value.nbytes for value in node.inputs if value is not None)
 
 
-def _compute(node: Node, arrays: list[np.ndarray | None]) -> list[np.ndarray] | None:
+def _compute(node: Node, arrays: list[np.ndarray | None], budget: Budget) -> list[np.ndarray] | None:
     view = _VIEWS.get(node.op_type)
     array = None if view is None else view(node, arrays)
-    if array is None and any(a is not None and a.nbytes > LARGEST_VIEW and 0 in a.strides for a in arrays):
+    if array is not None:
+        return [array]
+    repeated = any(a is not None and a.nbytes > LARGEST_VIEW and 0 in a.strides for a in arrays)
+    if repeated or not budget.allows(node):
         return None
     try:
-        return [np.asarray(result) for result in evaluate(node, arrays)] if array is None else [array]
+        results = [np.asarray(result) for result in evaluate(node, arrays)]
     except UnsupportedError:
         return None
+    budget.spend(results)
+    return results
 
 
 def _shape(node: Node) -> np.ndarray | None:

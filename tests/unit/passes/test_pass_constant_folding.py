@@ -9,6 +9,7 @@ from support.graphs import Builder, kinds, optimise
 from cpuruntime import passes
 from cpuruntime.errors import ModelError
 from cpuruntime.graph import Graph, Type, Value
+from cpuruntime.operators.evaluation_work import evaluation_work
 from cpuruntime.passes.simplify import constant_folding
 
 NAME = "constant_folding"
@@ -98,7 +99,39 @@ def test_a_growing_result_of_unknown_size_is_left_to_the_run() -> None:
     b = Builder()
     graph = b.graph(b("Expand", b.weights(1, 1), b.integers(3, 3)), b("Relu", b.input(1)))
     graph.nodes[0].outputs[0].shape = None
-    assert not constant_folding.constant_results(graph.nodes[0])
+    assert not constant_folding.constant_results(graph.nodes[0], constant_folding.Budget(graph))
+
+
+def test_the_results_of_a_graph_have_a_budget_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At commit 53c12cb each result had a limit, and any number of them was computed."""
+    b = Builder()
+    x = b.weights(16, 16)
+    graph = b.graph(*(b("Concat", x, x, axis=0) for _ in range(16)), b("Neg", b.input(1)))
+    monkeypatch.setattr(constant_folding, "RESULTS", 16 << 10)
+    assert kinds(optimise(graph, NAME)) == ["Concat"] * 6 + ["Neg"]  # 10 of 2 KiB fit into 16 KiB + 4 * 1 KiB
+
+
+def test_the_work_for_a_graph_has_a_budget() -> None:
+    """At commit 53c12cb each of these products took 9 seconds."""
+    b = Builder()
+    x = b.constant(np.ones((1500, 1500), np.int64), np.int64)
+    graph = b.graph(b("MatMul", x, x), b("Neg", b.input(1)))
+    assert kinds(passes.run(graph, stop_after=NAME)) == ["MatMul", "Neg"]
+
+
+@pytest.mark.parametrize("equation", ["ab,cd,ef->abcdef", "a...,b...->ab"])
+def test_the_work_of_an_einsum_is_that_of_all_its_letters(equation: str) -> None:
+    b = Builder()
+    values = [b.weights(60, 60) for _ in equation.partition("->")[0].split(",")]
+    node = b.graph(b("Einsum", *values, equation=equation)).nodes[0]
+    assert evaluation_work(node) >= 60 ** (6 if "c" in equation else 3)
+
+
+def test_steps_of_a_recurrence_count() -> None:
+    """At commit 53c12cb a constant sequence of 300000 steps compiled for more than 12 seconds."""
+    b = Builder()
+    y = b("LSTM", b.weights(300_000, 1, 1), b.weights(1, 4, 1), b.weights(1, 4, 1), hidden_size=1)
+    assert kinds(passes.run(b.graph(y, b("Neg", b.input(1))), stop_after=NAME)) == ["LSTM", "Neg"]
 
 
 @pytest.mark.parametrize(
