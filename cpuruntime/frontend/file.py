@@ -19,11 +19,13 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from cpuruntime.errors import InvalidArgumentError, ModelError, ModelNotFoundError
+from cpuruntime.frontend.folder import ModelFolder
 
 _SMALL_FILE = 1 << 20
 _BULK = 1024
 _WINDOW = 16384
 _MARK = 16
+_LONGEST_MESSAGE = 2**31 - 1
 _MOST_STEPS = 1_000_000  # of the walk, in Python; protobuf copies what lies behind
 
 # Field numbers of onnx.proto: the length-delimited fields that may hold bulk data, and what is inside them. Subgraphs
@@ -37,21 +39,16 @@ _FIXED = {1: 8, 5: 4}  # bytes of numbers by their kind in the wire format
 
 
 class FileBytes:
-    """A regular file, read piece by piece; the caller closes it."""
+    """A regular file, read piece by piece, never mapped: a file that is cut meanwhile is an error, not a signal."""
 
-    def __init__(self, path: str) -> None:
-        """Raises ModelNotFoundError or ModelError when `path` is no readable regular file."""
-        try:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except (FileNotFoundError, NotADirectoryError, ValueError):
-            raise ModelNotFoundError(f"there is no model file {path!r}.") from None
-        except OSError as error:
-            raise ModelError(f"the model file {path!r} cannot be opened: {error.strerror}.") from None
-        status = os.fstat(self._descriptor)
+    def __init__(self, descriptor: int, what: str) -> None:
+        """Takes over an open descriptor. Raises ModelError when it is that of no regular file."""
+        self._descriptor = descriptor
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            os.close(self._descriptor)
+            os.close(descriptor)
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            raise ModelError(f"{path!r} is {kind}; give the path of an .onnx file.")
+            raise ModelError(f"{what} is {kind}; a regular file is needed.")
         self.size = status.st_size
 
     def peek(self, start: int, length: int) -> bytes:
@@ -106,16 +103,24 @@ class BulkData:
         self._parts.append(part)
         return self._secret + len(self._parts).to_bytes(8, "little")
 
+    def size(self, raw_data: bytes) -> int:
+        """How many bytes `raw_data` stands for, without reading them."""
+        part = self._part(raw_data)
+        return len(part) if isinstance(part, bytes) else part[1] - part[0]
+
     def find(self, raw_data: bytes) -> np.ndarray:
         """The bytes that `raw_data` stands for: the part that was cut out when it is a mark, else itself."""
-        if len(raw_data) != _MARK + 8 or not raw_data.startswith(self._secret):
-            return np.frombuffer(raw_data, np.uint8)
-        part = self._parts[int.from_bytes(raw_data[_MARK:], "little") - 1]
+        part = self._part(raw_data)
         if isinstance(part, bytes):
             return np.frombuffer(part, np.uint8)
         if self._source is None:
             raise ModelError("the model refers to data of another model.")
         return self._source.array(*part)
+
+    def _part(self, raw_data: bytes) -> tuple[int, int] | bytes:
+        if len(raw_data) != _MARK + 8 or not raw_data.startswith(self._secret):
+            return raw_data
+        return self._parts[int.from_bytes(raw_data[_MARK:], "little") - 1]
 
     def close(self) -> None:
         """Close the file the data come from."""
@@ -123,8 +128,8 @@ class BulkData:
             self._source.close()
 
 
-def open_model(model: Any) -> tuple[onnx.ModelProto, BulkData, str | None]:
-    """The model without its bulk data, the bulk data, and the path when the model is a file.
+def open_model(model: Any) -> tuple[onnx.ModelProto, BulkData, ModelFolder | None]:
+    """The model without its bulk data, the bulk data, and the folder when the model is a file; the caller closes both.
 
     `model` is a path, bytes, a binary file object or an onnx.ModelProto, which is not changed. Raises
     ModelNotFoundError, ModelError (not an ONNX model, truncated), InvalidArgumentError (none of these types).
@@ -135,13 +140,27 @@ def open_model(model: Any) -> tuple[onnx.ModelProto, BulkData, str | None]:
     if isinstance(model, (bytes, bytearray, memoryview)):
         return *_parse(MemoryBytes(model), "the model given as bytes"), None
     if isinstance(model, (str, os.PathLike)):
-        path = os.fsdecode(model)
-        return *_parse(FileBytes(path), f"the model file {path!r}"), path
+        return _open_file(os.fsdecode(model))
     if hasattr(model, "read"):
         return *_parse(MemoryBytes(_read_all(model)), "the model given as a file object"), None
     raise InvalidArgumentError(
         f"a model is a path, bytes, a binary file object or an onnx.ModelProto, not {type(model).__name__}."
     )
+
+
+def _open_file(path: str) -> tuple[onnx.ModelProto, BulkData, ModelFolder]:
+    what = f"the model file {path!r}"
+    try:
+        folder = ModelFolder(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        raise ModelNotFoundError(f"there is no model file {path!r}.") from None
+    except OSError as error:
+        raise ModelError(f"{what} cannot be opened: {error.strerror}.") from None
+    try:
+        return *_parse(FileBytes(folder.model, what), what), folder
+    except BaseException:
+        folder.close()
+        raise
 
 
 def _read_all(stream: BinaryIO) -> bytes | memoryview:
@@ -211,6 +230,7 @@ class _Stripper:
         self._bulk = bulk
         self._start = 0
         self._steps = 0
+        self._length = 0
         self._window = b""
 
     def strip(self, start: int, stop: int, fields: dict[int, Any]) -> list[bytes]:
@@ -222,7 +242,7 @@ class _Stripper:
             if inside is None:
                 continue
             if pending < field_start:
-                pieces.append(self._source.array(pending, field_start).tobytes())
+                pieces.append(self._message(pending, field_start))
             if inside is _RAW:
                 content = [self._bulk.mark((data_start, data_stop))]
             else:
@@ -230,8 +250,15 @@ class _Stripper:
             pieces += [_varint(number << 3 | 2), _varint(sum(map(len, content))), *content]
             pending = data_stop
         if pending < stop:
-            pieces.append(self._source.array(pending, stop).tobytes())
+            pieces.append(self._message(pending, stop))
         return pieces
+
+    def _message(self, start: int, stop: int) -> bytes:
+        """Bytes for protobuf to parse; malformed when they are more than it can."""
+        self._length += stop - start
+        if self._length > _LONGEST_MESSAGE:
+            raise _MalformedError
+        return self._source.array(start, stop).tobytes()
 
     def _long_fields(self, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
         """(number, start of the tag, start of the data, end) of each length-delimited field of at least _BULK bytes."""

@@ -41,8 +41,8 @@ def read(model: str | PathLike[str] | bytes | BinaryIO | onnx.ModelProto, weight
     """
     if weights is not None:
         raise InvalidArgumentError("an ONNX model takes no separate weights: it names its external data itself.")
-    proto, bulk, path = open_model(model)
-    tensors = TensorReader(bulk, path)
+    proto, bulk, folder = open_model(model)
+    tensors = TensorReader(bulk, folder)
     try:
         _check_versions(proto)
         proto = _inline_functions(proto)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from cpuruntime.errors import ModelError, ModelNotFoundError, UnsupportedError
+from cpuruntime.errors import ModelError, UnsupportedError
 from cpuruntime.frontend.file import BulkData, FileBytes
+from cpuruntime.frontend.folder import ModelFolder, OutsideError
 from cpuruntime.graph import Type
+from cpuruntime.host.memory import check_fits
+from cpuruntime.operators.schema import shorten
 
 _LIMIT = 2**63 - 1
 _DENSE_LIMIT = 1 << 30
@@ -24,17 +26,18 @@ class TensorReader:
     `folder` holds the model file, and external data may lie only inside it; None for a model that is not a file.
     """
 
-    def __init__(self, bulk: BulkData, path: str | None) -> None:
+    def __init__(self, bulk: BulkData, folder: ModelFolder | None) -> None:
         self._bulk = bulk
-        self._path = path
-        self._files: dict[str, FileBytes] = {}
+        self._folder = folder
+        self._file: tuple[str, FileBytes] | None = None  # the external file last read, and its location
+        self._reserved = 0
 
     def close(self) -> None:
-        """Close every file."""
-        for file in self._files.values():
-            file.close()
-        self._files.clear()
+        """Close the model, its folder and the external file."""
+        self._close_file()
         self._bulk.close()
+        if self._folder is not None:
+            self._folder.close()
 
     def array(self, tensor: onnx.TensorProto, what: str) -> np.ndarray:
         """The tensor's data; `what` names it in errors. ModelError when data and shape disagree."""
@@ -44,12 +47,11 @@ class TensorReader:
             raise ModelError(f"{what} has no element type.")
         if tensor.HasField("segment"):
             raise UnsupportedError(f"{what} is split into segments, which is not supported.")
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            array = self._from_bytes(self._external(tensor, what), element_type, shape, what)
-        elif element_type is Type.string:
+        external = tensor.data_location == onnx.TensorProto.EXTERNAL
+        if element_type is Type.string and not external:
             array = _strings(tensor, shape, what)
-        elif tensor.HasField("raw_data"):
-            array = self._from_bytes(self._bulk.find(tensor.raw_data), element_type, shape, what)
+        elif external or tensor.HasField("raw_data"):
+            array = self._from_bytes(tensor, element_type, shape, what)
         else:
             array = _from_fields(tensor, shape, what)
         array.flags.writeable = False
@@ -62,16 +64,18 @@ class TensorReader:
         shape = check_shape(tensor.dims, tensor.values.data_type, what)
         size = math.prod(shape)
         if size * values.itemsize > _DENSE_LIMIT:
-            raise UnsupportedError(f"{what} of shape {list(shape)} is larger than {_DENSE_LIMIT >> 20} MiB when dense.")
+            limit = f"{_DENSE_LIMIT >> 20} MiB"
+            raise UnsupportedError(f"{what} of shape {shorten(list(shape))} is larger than {limit} when dense.")
         fitting = (values.size,), (values.size, len(shape))
         if values.ndim != 1 or indices.dtype != np.int64 or indices.shape not in fitting:
             raise ModelError(
-                f"{what}: {list(values.shape)} values need int64 indices [N] or [N,{len(shape)}], "
-                f"not {indices.dtype}{list(indices.shape)}."
+                f"{what}: {shorten(list(values.shape))} values need int64 indices [N] or [N,{len(shape)}], "
+                f"not {indices.dtype}{shorten(list(indices.shape))}."
             )
+        self._reserve(size * values.itemsize)
         extents = np.array(shape, np.int64) if indices.ndim == 2 else size
         if np.any(indices < 0) or np.any(indices >= extents):
-            raise ModelError(f"{what}: an index lies outside the shape {list(shape)}.")
+            raise ModelError(f"{what}: an index lies outside the shape {shorten(list(shape))}.")
         dense = np.zeros(shape, values.dtype)
         if indices.ndim == 2:
             dense[tuple(indices.T)] = values
@@ -86,15 +90,21 @@ class TensorReader:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
 
-    def _from_bytes(self, data: np.ndarray, element_type: Type, shape: tuple[int, ...], what: str) -> np.ndarray:
+    def _from_bytes(
+        self, tensor: onnx.TensorProto, element_type: Type, shape: tuple[int, ...], what: str
+    ) -> np.ndarray:
+        """External or raw data; sizes are compared before a byte is read or allocated."""
         if element_type is Type.string:
             raise ModelError(f"{what} holds strings, which cannot be raw bytes.")
         needed = (math.prod(shape) * element_type.bitwidth + 7) // 8
-        if data.size != needed:
+        external = tensor.data_location == onnx.TensorProto.EXTERNAL
+        location, offset, size = _place(tensor, needed, what) if external else ("", 0, self._bulk.size(tensor.raw_data))
+        if size != needed:
             raise ModelError(
-                f"{what} has {data.size} bytes of data; its shape {list(shape)} of {element_type.get_type_name()} "
+                f"{what} has {size} bytes of data; its shape {shorten(list(shape))} of {element_type.get_type_name()} "
                 f"needs {needed}."
             )
+        data = self._external(location, offset, size, what) if external else self._bulk.find(tensor.raw_data)
         if element_type.bitwidth % 8:
             message = onnx.TensorProto(dims=shape, data_type=element_type.to_onnx(), raw_data=data.tobytes())
             return numpy_helper.to_array(message)
@@ -103,54 +113,68 @@ class TensorReader:
         array = data.view(element_type.to_dtype()).reshape(shape)
         return array if array.flags.aligned else array.copy()
 
-    def _external(self, tensor: onnx.TensorProto, what: str) -> np.ndarray:
-        entries = {entry.key: entry.value for entry in tensor.external_data}
-        if "location" not in entries:
-            raise ModelError(f"{what} has external data without a location.")
-        file = self._open(entries["location"], what)
-        offset = _count(entries.get("offset", "0"), "offset", what)
-        length = _count(entries.get("length", str(max(file.size - offset, 0))), "length", what)
-        if offset + length > file.size:
+    def _external(self, location: str, offset: int, size: int, what: str) -> np.ndarray:
+        file = self._open(location, what)
+        if offset + size > file.size:
             raise ModelError(
-                f"{what} has external data at bytes {offset} to {offset + length} of '{entries['location']}', "
+                f"{what} has external data at bytes {offset} to {offset + size} of '{location}', "
                 f"which has only {file.size}."
             )
-        return file.array(offset, offset + length)
+        self._reserve(size)
+        return file.array(offset, offset + size)
+
+    def _reserve(self, size: int) -> None:
+        """OutOfMemoryError when data that take no room in the model take more than the machine has."""
+        self._reserved += size
+        check_fits(self._reserved, "the model's external and sparse data")
 
     def _open(self, location: str, what: str) -> FileBytes:
-        if location not in self._files:
-            try:
-                self._files[location] = FileBytes(self._locate(location, what))
-            except ModelNotFoundError:
-                raise ModelError(f"{what} has external data in '{location}', which does not exist.") from None
-        return self._files[location]
+        if self._file is None or self._file[0] != location:
+            self._close_file()
+            self._file = location, self._open_anew(location, what)
+        return self._file[1]
 
-    def _locate(self, location: str, what: str) -> str:
-        """The real path of an external file; ModelError when it is not inside the model's folder."""
-        if self._path is None:
+    def _open_anew(self, location: str, what: str) -> FileBytes:
+        data = f"{what} has external data in '{location}'"
+        if self._folder is None:
             raise ModelError(
-                f"{what} has external data in '{location}', and the model is not read from a file: there is "
-                "no folder to look in. Give the model's path."
+                f"{data}, and the model is not read from a file: there is no folder to look in. Give the model's path."
             )
-        parts = location.replace("\\", "/").split("/")
-        inside = bool(location) and not os.path.isabs(location) and ".." not in parts and "\0" not in location
-        # A model that is itself a link brings the folder it points to: model hubs store files so.
-        path = os.path.abspath(self._path)
-        folders = {os.path.realpath(os.path.dirname(path)), os.path.dirname(os.path.realpath(path))}
-        target = os.path.realpath(os.path.join(os.path.dirname(path), location)) if inside else ""
-        if not any(os.path.commonpath([folder, target]) == folder for folder in folders if inside):
-            raise ModelError(f"{what} has external data in '{location}', which is outside the model's folder.")
-        return target
+        try:
+            return FileBytes(self._folder.open(location), f"{data}, which")
+        except OutsideError:
+            raise ModelError(f"{data}, which is outside the model's folder.") from None
+        except (FileNotFoundError, NotADirectoryError):
+            raise ModelError(f"{data}, which does not exist.") from None
+        except OSError as error:
+            raise ModelError(f"{data}, which cannot be opened: {error.strerror}.") from None
+
+    def _close_file(self) -> None:
+        if self._file is not None:
+            self._file[1].close()
+            self._file = None
 
 
 def check_shape(dims: Any, element_type: int, what: str) -> tuple[int, ...]:
     """The dims as a shape; ModelError when one is negative or the array could not be addressed."""
     shape = tuple(int(dim) for dim in dims)
     if any(dim < 0 for dim in shape):
-        raise ModelError(f"{what} has a negative dimension: {list(shape)}.")
-    if math.prod(max(dim, 1) for dim in shape) * max(Type.from_onnx(element_type).size, 1) > _LIMIT:
-        raise ModelError(f"{what} has the shape {list(shape)}, whose size overflows 64 bits.")
+        raise ModelError(f"{what} has a negative dimension: {shorten(list(shape))}.")
+    size = max(Type.from_onnx(element_type).size, 1)
+    for dim in shape:
+        size *= max(dim, 1)
+        if size > _LIMIT:
+            raise ModelError(f"{what} has the shape {shorten(list(shape))}, whose size overflows 64 bits.")
     return shape
+
+
+def _place(tensor: onnx.TensorProto, needed: int, what: str) -> tuple[str, int, int]:
+    """The location, offset and length of external data; without a length there are as many bytes as are `needed`."""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    if "location" not in entries:
+        raise ModelError(f"{what} has external data without a location.")
+    offset = _count(entries.get("offset", "0"), "offset", what)
+    return entries["location"], offset, _count(entries.get("length", str(needed)), "length", what)
 
 
 def _count(text: str, key: str, what: str) -> int:
@@ -160,11 +184,11 @@ def _count(text: str, key: str, what: str) -> int:
 
 
 def _strings(tensor: onnx.TensorProto, shape: tuple[int, ...], what: str) -> np.ndarray:
+    _check_count(len(tensor.string_data), shape, what)
     try:
         texts = [text.decode("utf-8") for text in tensor.string_data]
     except UnicodeDecodeError:
         raise ModelError(f"{what} holds a string that is not UTF-8 text.") from None
-    _check_count(len(texts), shape, what)
     array = np.empty(len(texts), object)
     array[:] = texts
     return array.reshape(shape)
@@ -177,7 +201,9 @@ def _from_fields(tensor: onnx.TensorProto, shape: tuple[int, ...], what: str) ->
     if bits in (2, 4):
         size = math.prod(shape)
         if stored != -(-size * bits // 8):
-            raise ModelError(f"{what} has {stored} packed bytes; its shape {list(shape)} holds {size} elements.")
+            raise ModelError(
+                f"{what} has {stored} packed bytes; its shape {shorten(list(shape))} holds {size} elements."
+            )
     else:
         _check_count(stored, shape, what)
     try:
@@ -188,4 +214,6 @@ def _from_fields(tensor: onnx.TensorProto, shape: tuple[int, ...], what: str) ->
 
 def _check_count(stored: int, shape: tuple[int, ...], what: str) -> None:
     if stored != math.prod(shape):
-        raise ModelError(f"{what} has {stored} elements of data; its shape {list(shape)} needs {math.prod(shape)}.")
+        raise ModelError(
+            f"{what} has {stored} elements of data; its shape {shorten(list(shape))} needs {math.prod(shape)}."
+        )

@@ -25,7 +25,7 @@ ALLOWED: dict[str, str] = {
     "host": "errors properties",
     "operators": "errors graph",
     "streams": "errors host compiler",
-    "frontend": "errors graph operators",
+    "frontend": "errors graph operators host",
     "hints": "errors graph operators host properties",
     "passes": "errors graph operators ops compiler",
     "program": "errors store graph operators host compiler ops streams passes",
