@@ -9,8 +9,8 @@ from typing import cast
 
 import numpy as np
 
-from cpuruntime.errors import InvalidArgumentError
-from cpuruntime.graph import Graph, PartialShape, Type, Value
+from cpuruntime.errors import InvalidArgumentError, UnsupportedError
+from cpuruntime.graph import Graph, Kind, PartialShape, Type, Value
 from cpuruntime.host.memory import aligned_zeros
 
 
@@ -29,7 +29,10 @@ class PortInfo:
 
     @staticmethod
     def outputs_of(graph: Graph) -> list[PortInfo]:
-        """The outputs of a graph."""
+        """The outputs of a graph; UnsupportedError when one is no tensor."""
+        for value in graph.outputs:
+            if value.kind is not Kind.TENSOR:
+                raise UnsupportedError(f"the output '{value.name}' is a {value.kind.value}, not a tensor.")
         return [PortInfo(v.name, v.element_type, _partial(v)) for v in graph.outputs]
 
 

@@ -84,12 +84,6 @@ class TensorReader:
         dense.flags.writeable = False
         return dense
 
-    def embed(self, tensor: onnx.TensorProto, what: str) -> None:
-        """Check the tensor, and bring external data into it."""
-        array = self.array(tensor, what)
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
-
     def _from_bytes(
         self, tensor: onnx.TensorProto, element_type: Type, shape: tuple[int, ...], what: str
     ) -> np.ndarray:

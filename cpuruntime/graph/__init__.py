@@ -1,6 +1,6 @@
 """The graph that models are read into, with element types and (partial) shapes."""
 
-from cpuruntime.graph.graph import Graph, Node, Value, print_graph, print_node
+from cpuruntime.graph.graph import Graph, Kind, Node, Value, print_graph, print_node
 from cpuruntime.graph.shapes import Dimension, PartialShape, Shape
 from cpuruntime.graph.types import Type
 from cpuruntime.graph.verify import verify
@@ -8,6 +8,7 @@ from cpuruntime.graph.verify import verify
 __all__ = [
     "Dimension",
     "Graph",
+    "Kind",
     "Node",
     "PartialShape",
     "Shape",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import Enum
 from itertools import chain
 from math import prod
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -13,20 +14,25 @@ from cpuruntime.errors import InternalError
 from cpuruntime.graph.shapes import PartialShape
 from cpuruntime.graph.types import Type
 
-if TYPE_CHECKING:
-    import onnx
 
-    Attribute = int | float | str | list[Any] | np.ndarray | onnx.GraphProto
+class Kind(Enum):
+    """What a value is. At run time a sequence is a list of arrays, an optional that is absent is None."""
+
+    TENSOR = "tensor"
+    SEQUENCE = "sequence"
+    OPTIONAL = "optional"
+    OPTIONAL_SEQUENCE = "optional sequence"
 
 
 class Value:
-    """A tensor that flows between nodes; compared and hashed by identity.
+    """What flows between nodes, a tensor but for sequences and optionals; compared and hashed by identity.
 
     `shape` is None when even the rank is unknown, and an extent in it is None when it is unknown. A constant holds its
-    data in `constant`; an initializer has no producer.
+    data in `constant`; an initializer has no producer. The tensors of a sequence or optional have `element_type`; its
+    `shape` is None.
     """
 
-    __slots__ = ("constant", "element_type", "name", "producer", "shape")
+    __slots__ = ("constant", "element_type", "kind", "name", "producer", "shape")
 
     def __init__(
         self,
@@ -34,8 +40,10 @@ class Value:
         element_type: Type = Type.dynamic,
         shape: Iterable[int | None] | None = None,
         constant: np.ndarray | None = None,
+        kind: Kind = Kind.TENSOR,
     ) -> None:
         self.name = name
+        self.kind = kind
         self.element_type = element_type
         self.shape: tuple[int | None, ...] | None = None if shape is None else tuple(shape)
         self.constant = constant
@@ -78,6 +86,8 @@ class Value:
             shape = "[...]"
         else:
             shape = "[" + ",".join("?" if d is None else str(d) for d in self.shape) + "]"
+        if self.kind is not Kind.TENSOR:
+            return f"{self.name}: {self.kind.value} of {self.element_type.get_type_name()}"
         return f"{self.name}: {self.element_type.get_type_name()}{shape}"
 
 
@@ -97,7 +107,7 @@ class Node:
         name: str,
         inputs: Iterable[Value | None],
         outputs: Iterable[Value],
-        attributes: dict[str, Attribute] | None = None,
+        attributes: dict[str, Any] | None = None,
         domain: str = "",
         version: int = 0,
         origins: Iterable[str] | None = None,
@@ -123,6 +133,16 @@ class Node:
         if value is None:
             raise InternalError(f"{self.where}: input {index} is absent.")
         return value
+
+    @property
+    def bodies(self) -> dict[str, Graph]:
+        """The subgraphs, by attribute."""
+        return {name: data for name, data in self.attributes.items() if isinstance(data, Graph)}
+
+    @property
+    def captures(self) -> int:
+        """How many of the last inputs are read by subgraphs only."""
+        return len(self.attributes.get("captures", ()))
 
     @property
     def where(self) -> str:
@@ -183,18 +203,21 @@ class Graph:
         return list(dict.fromkeys(value for value in every if value is not None))
 
     def clone(self) -> Graph:
-        """A copy with values and nodes of its own; the arrays of constants are shared."""
+        """A copy with values, nodes and subgraphs of its own; the arrays of constants are shared."""
         copies: dict[Value | None, Any] = {None: None}
         for value in self.values():
-            copies[value] = Value(value.name, value.element_type, value.shape, value.constant)
+            copies[value] = Value(value.name, value.element_type, value.shape, value.constant, value.kind)
 
         def copy(values: Iterable[Value | None]) -> list[Any]:
             return [copies[value] for value in values]
 
         nodes = [
-            Node(n.op_type, n.name, copy(n.inputs), copy(n.outputs), n.attributes, n.domain, n.version, n.origins)
+            Node(
+                n.op_type, n.name, copy(n.inputs), copy(n.outputs),
+                n.attributes | {name: body.clone() for name, body in n.bodies.items()}, n.domain, n.version, n.origins,
+            )
             for n in self.nodes
-        ]
+        ]  # fmt: skip
         result = Graph(self.name, copy(self.inputs), copy(self.outputs), nodes, self.opsets)
         result.input_bounds = dict(self.input_bounds)
         return result
@@ -210,9 +233,12 @@ _FEW = 8
 
 
 def print_graph(graph: Graph) -> str:
-    """One line for each input, node and output."""
+    """One line for each input, node and output; those of a subgraph below its node."""
     lines = [f"graph {graph.name} (" + ", ".join(map(str, graph.inputs)) + ")"]
-    lines += ["  " + print_node(node) for node in graph.nodes]
+    for node in graph.nodes:
+        lines.append("  " + print_node(node))
+        for name, body in node.bodies.items():
+            lines += [f"    {line}" for line in f"{name}: {print_graph(body)}".splitlines()]
     lines.append("  return " + ", ".join(value.name for value in graph.outputs))
     return "\n".join(lines)
 

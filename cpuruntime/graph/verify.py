@@ -11,7 +11,7 @@ def verify(graph: Graph) -> None:
 
     Rules: a value is made by one node, named as its producer, or is a graph input or a constant; nodes are in
     topological order; what a node reads and the graph returns exists; a constant's array has its type and shape;
-    graph inputs have names of their own.
+    graph inputs have names of their own. They hold in subgraphs, too, which end with the inputs that the node captures.
     """
     known: set[Value] = set()
     for value in graph.inputs:
@@ -27,6 +27,10 @@ def verify(graph: Graph) -> None:
         for output in node.outputs:
             _check_made(output, node, known)
             known.add(output)
+        for name, body in node.bodies.items():
+            if len(body.inputs) < node.captures:
+                raise InternalError(f"{node.where}: '{name}' has {len(body.inputs)} inputs, {node.captures} captured.")
+            verify(body)
     for output in graph.outputs:
         _check_read(output, "the graph returns", known)
 

@@ -14,6 +14,7 @@ from onnx.reference import ReferenceEvaluator
 
 from cpuruntime.errors import Error, ModelError, UnsupportedError
 from cpuruntime.graph import Node, Type, Value
+from cpuruntime.operators import control_flow
 from cpuruntime.operators.schema import find_operator
 
 _KINDS = onnx.AttributeProto
@@ -34,6 +35,8 @@ def evaluate(node: Node, arrays: Arrays) -> list[np.ndarray]:
     """
     direct = DIRECT.get(node.op_type) if node.domain == "" else None
     try:
+        if node.op_type in control_flow.OPERATORS and node.domain == "":
+            return control_flow.run(node, arrays, evaluate)
         with np.errstate(all="ignore"):
             result = direct(node, arrays) if direct is not None else None
             if result is not None:
@@ -83,10 +86,8 @@ def _make_evaluator(node: Node) -> ReferenceEvaluator:
 
 
 def input_names(node: Node) -> list[str]:
-    """Names for the node's inputs: "" where one is absent, and for what subgraphs read the names they use."""
-    captures: list[str] = node.attributes.get("captures", [])
-    count = len(node.inputs) - len(captures)
-    return ["" if value is None else f"#{index}" for index, value in enumerate(node.inputs[:count])] + captures
+    """Names for the node's inputs, "" where one is absent."""
+    return ["" if value is None else f"#{index}" for index, value in enumerate(node.inputs)]
 
 
 def output_names(node: Node) -> list[str]:
@@ -96,14 +97,9 @@ def output_names(node: Node) -> list[str]:
 
 def to_proto(node: Node) -> onnx.NodeProto:
     """The node as onnx wants it, with the names of `input_names` and `output_names`."""
-    captures = len(node.attributes.get("captures", ()))
     names = input_names(node)
     proto = onnx.NodeProto(
-        op_type=node.op_type,
-        domain=node.domain,
-        name=node.name,
-        input=names[: len(names) - captures],
-        output=output_names(node),
+        op_type=node.op_type, domain=node.domain, name=node.name, input=names, output=output_names(node)
     )
     operator = find_operator(node.op_type, node.domain, node.version)
     if operator is None:
@@ -130,10 +126,6 @@ def _set_attribute(attribute: onnx.AttributeProto, data: Any) -> None:
         attribute.t.CopyFrom(onnx.numpy_helper.from_array(data))
     elif kind == _KINDS.TENSORS:
         attribute.tensors.extend(onnx.numpy_helper.from_array(array) for array in data)
-    elif kind == _KINDS.GRAPH:
-        attribute.g.CopyFrom(data)
-    elif kind == _KINDS.GRAPHS:
-        attribute.graphs.extend(data)
     elif kind == _KINDS.TYPE_PROTO:
         attribute.tp.CopyFrom(data)
     else:

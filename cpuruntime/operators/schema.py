@@ -12,7 +12,7 @@ import onnx
 from onnx import defs
 
 from cpuruntime.errors import ModelError, UnsupportedError, nearest
-from cpuruntime.graph import Node, Type
+from cpuruntime.graph import Kind, Node, Type, Value
 from cpuruntime.operators.traits import REFUSED, TRAITS, AxisRange, traits_of
 
 FIRST_OPSET = 7
@@ -195,17 +195,18 @@ def check_axes(node: Node) -> None:
                 )
 
 
-def check_types(node: Node, operator: Operator, captures: int = 0) -> None:
-    """ModelError when the element types of inputs are not among the operator's, or disagree with each other."""
+def check_types(node: Node, operator: Operator) -> None:
+    """ModelError when the types of inputs are not among the operator's, or disagree with each other."""
     bound: dict[str, tuple[str, Type]] = {}
-    for index, value in enumerate(node.inputs[: len(node.inputs) - captures]):
+    for index, value in enumerate(node.inputs[: len(node.inputs) - node.captures]):
         if value is None or value.element_type.is_dynamic():
             continue
         formal = operator.input(index)
-        if type_name(value.element_type) not in formal.types:
+        if _type_name(value) not in formal.types:
             allowed = ", ".join(sorted(_short(name) for name in formal.types))
+            kind = "" if value.kind is Kind.TENSOR else f"a {value.kind.value} of "
             raise ModelError(
-                f"{node.where}: input '{value.name}' is {value.element_type.get_type_name()}; "
+                f"{node.where}: input '{value.name}' is {kind}{value.element_type.get_type_name()}; "
                 f"'{formal.name}' must be one of: {allowed}."
             )
         if not formal.one_type:
@@ -240,6 +241,36 @@ _BY_NAME = {name: element_type for element_type, name in _NAMES.items()}
 def type_name(element_type: Type) -> str:
     """ONNX's name of a tensor of this type, such as "tensor(float)"."""
     return _NAMES[element_type]
+
+
+_AROUND = {
+    Kind.TENSOR: "{}",
+    Kind.SEQUENCE: "seq({})",
+    Kind.OPTIONAL: "optional({})",
+    Kind.OPTIONAL_SEQUENCE: "optional(seq({}))",
+}
+
+
+def _type_name(value: Value) -> str:
+    return _AROUND[value.kind].format(type_name(value.element_type))
+
+
+def kind_of(proto: onnx.TypeProto) -> tuple[Kind, onnx.TypeProto.Tensor] | None:
+    """What ONNX's type stands for, and the type of the tensors in it; None for other kinds of values."""
+    names = []
+    while proto.WhichOneof("value") in ("sequence_type", "optional_type"):
+        names.append(proto.WhichOneof("value"))
+        proto = getattr(proto, names[-1]).elem_type
+    found = _KINDS.get(tuple(names))
+    return (found, proto.tensor_type) if found and proto.WhichOneof("value") == "tensor_type" else None
+
+
+_KINDS = {
+    (): Kind.TENSOR,
+    ("sequence_type",): Kind.SEQUENCE,
+    ("optional_type",): Kind.OPTIONAL,
+    ("optional_type", "sequence_type"): Kind.OPTIONAL_SEQUENCE,
+}
 
 
 def _short(name: str) -> str:

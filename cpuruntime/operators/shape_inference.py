@@ -7,7 +7,7 @@ through the graph, so that the target of a Reshape is known wherever the shapes 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,19 @@ import onnx
 from onnx.shape_inference import infer_node_outputs
 
 from cpuruntime.errors import Error, InvalidArgumentError, ModelError, UnsupportedError, nearest
-from cpuruntime.graph import Graph, Node, PartialShape, Type, Value
+from cpuruntime.graph import Graph, Kind, Node, PartialShape, Type, Value
 from cpuruntime.operators.evaluation import DIRECT, evaluate, input_names, output_names, to_proto
 from cpuruntime.operators.reshape_targets import new_shape, to_target
-from cpuruntime.operators.schema import Operator, check_axes, check_reshape, check_types, get_operator, output_type
+from cpuruntime.operators.schema import (
+    Operator,
+    check_axes,
+    check_reshape,
+    check_types,
+    get_operator,
+    kind_of,
+    output_type,
+)
+from cpuruntime.operators.subgraph_types import infer_bodies
 from cpuruntime.operators.traits import DOMAIN, Folded, traits_of
 
 __all__ = ["evaluate", "infer_shapes", "reshape"]
@@ -28,6 +37,8 @@ _FROM, _TO = "reshaped_from", "reshaped_to"
 _MOST_KNOWN = 1024
 _MOST_KNOWN_FLOATS = 16
 _LIMIT = 2**63 - 1
+# Loops in loops are inferred several times each.
+_MOST_BODIES = 10_000
 
 
 def infer_shapes(graph: Graph) -> dict[Value, np.ndarray]:
@@ -102,12 +113,14 @@ def _follow(node: Node) -> bool:
 
 
 class _Inference:
-    """One walk through a graph."""
+    """One walk through a graph. `bodies` counts those walked through."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(
+        self, graph: Graph, known: dict[Value, np.ndarray] | None = None, bodies: list[int] | None = None
+    ) -> None:
         self._graph = graph
-        self._known: dict[Value, np.ndarray] = {}
-        self._opsets = [onnx.OperatorSetIdProto(domain=d, version=v) for d, v in graph.opsets.items()]
+        self._known: dict[Value, np.ndarray] = {} if known is None else known
+        self._bodies = [0] if bodies is None else bodies
 
     def run(self) -> dict[Value, np.ndarray]:
         for node in self._graph.nodes:
@@ -126,8 +139,10 @@ class _Inference:
 
     def _infer(self, node: Node) -> None:
         operator = get_operator(node.op_type, node.domain, node.version, node.where)
-        captures = len(node.attributes.get("captures", ()))
-        check_types(node, operator, captures)
+        check_types(node, operator)
+        if node.bodies:
+            infer_bodies(node, self._infer_body)
+            return
         check_axes(node)
         rule = traits_of(node).inputs
         if rule is not None:
@@ -145,6 +160,18 @@ class _Inference:
             _check_extents(node, value)
         self._remember(node, known)
 
+    def _infer_body(self, body: Graph, given: Sequence[Value]) -> None:
+        self._bodies[0] += 1
+        if self._bodies[0] > _MOST_BODIES:
+            raise ModelError(f"the shapes in nested subgraphs are not known after {_MOST_BODIES} walks through them.")
+        known: dict[Value, np.ndarray] = {}
+        for inner, outer in zip(body.inputs, given, strict=True):
+            inner.element_type, inner.shape, inner.kind = outer.element_type, outer.shape, outer.kind
+            array = self._find(outer)
+            if array is not None:
+                known[inner] = array
+        _Inference(body, known, self._bodies).run()
+
     def _infer_by_onnx(self, node: Node, operator: Operator, known: list[np.ndarray | None]) -> None:
         types: dict[str, onnx.TypeProto] = {}
         data: dict[str, onnx.TensorProto] = {}
@@ -158,9 +185,11 @@ class _Inference:
             if _is_whole(array) and array is not None:
                 data[name] = onnx.numpy_helper.from_array(array)
         found: dict[str, onnx.TypeProto] = {}
+        versions = {**self._graph.opsets, node.domain: node.version}
+        opsets = [onnx.OperatorSetIdProto(domain=domain, version=version) for domain, version in versions.items()]
         if operator.schema.has_type_and_shape_inference_function and complete:
             try:
-                found = infer_node_outputs(operator.schema, to_proto(node), types, data, None, self._opsets)
+                found = infer_node_outputs(operator.schema, to_proto(node), types, data, None, opsets)
             except (Exception, MemoryError) as error:  # ONNX's inference raises many types for wrong nodes
                 raise ModelError(f"{node.where}: {_clean(str(error))} Inputs: {_inputs(node)}.") from None
         for index, (name, value) in enumerate(zip(output_names(node), node.outputs)):
@@ -253,8 +282,12 @@ def _infer_partial_reshape(node: Node, target: np.ndarray | None) -> None:
 
 
 def _to_type(value: Value) -> onnx.TypeProto:
-    proto = onnx.TypeProto()
-    tensor = proto.tensor_type
+    proto = element = onnx.TypeProto()
+    if value.kind in (Kind.OPTIONAL, Kind.OPTIONAL_SEQUENCE):
+        element = element.optional_type.elem_type
+    if value.kind in (Kind.SEQUENCE, Kind.OPTIONAL_SEQUENCE):
+        element = element.sequence_type.elem_type
+    tensor = element.tensor_type
     tensor.elem_type = value.element_type.to_onnx()
     if value.shape is not None:
         dims = tensor.shape.dim
@@ -268,15 +301,16 @@ def _to_type(value: Value) -> onnx.TypeProto:
 
 
 def _set_type(node: Node, value: Value, proto: onnx.TypeProto | None) -> None:
-    value.element_type, value.shape = Type.dynamic, None
-    kind = None if proto is None else proto.WhichOneof("value")
-    if proto is None or kind is None:
+    value.element_type, value.shape, value.kind = Type.dynamic, None, Kind.TENSOR
+    if proto is None or proto.WhichOneof("value") is None:
         return
-    if kind != "tensor_type":
-        raise UnsupportedError(f"{node.where}: it gives a {kind.removesuffix('_type')}; only tensors are supported.")
-    tensor = proto.tensor_type
+    found = kind_of(proto)
+    if found is None:
+        kind = proto.WhichOneof("value").removesuffix("_type")
+        raise UnsupportedError(f"{node.where}: it gives a {kind}; only tensors, sequences and optionals are supported.")
+    value.kind, tensor = found
     value.element_type = Type.from_onnx(tensor.elem_type)
-    if tensor.HasField("shape"):
+    if tensor.HasField("shape") and value.kind is Kind.TENSOR:
         value.shape = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim)
 
 

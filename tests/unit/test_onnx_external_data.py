@@ -157,7 +157,7 @@ def test_external_data_of_a_subgraph(folder):
     model.graph.input.append(onnx.helper.make_tensor_value_info("c", TensorProto.BOOL, []))
     (folder / "m.onnx").write_bytes(model.SerializeToString())
     branch = read(folder / "m.onnx").nodes[0].attributes["then_branch"]
-    np.testing.assert_array_equal(numpy_helper.to_array(branch.initializer[0]), SECRET)
+    np.testing.assert_array_equal(branch.constants()[0].data, SECRET)
     external.external_data[0].value = "../outside.bin"
     model.graph.node[0].attribute[0].g.initializer[0].CopyFrom(external)
     (folder / "m.onnx").write_bytes(model.SerializeToString())

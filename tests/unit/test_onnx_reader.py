@@ -385,7 +385,7 @@ def test_a_function_that_calls_itself():
 def test_a_function_called_with_too_many_inputs():
     model = function_model()
     model.graph.node[0].input.extend(["x", "x"])
-    with pytest.raises(ModelError, match="functions cannot be inlined"):
+    with pytest.raises(ModelError, match="3 inputs, the function has 1"):
         read(model)
 
 
@@ -435,7 +435,10 @@ def test_what_subgraphs_read_are_inputs_of_their_node():
     assert (outside.name, node.name) == ("outside", "if")
     assert node.attributes["captures"] == ["h", "x"]
     assert [value.name for value in node.inputs] == ["c", "h", "x"]
-    assert isinstance(node.attributes["then_branch"], onnx.GraphProto)
+    bodies = node.bodies
+    assert [value.name for value in bodies["then_branch"].inputs] == ["h", "x"]
+    assert [inner.op_type for inner in bodies["then_branch"].nodes] == ["Relu", "Mul"]
+    assert str(bodies["else_branch"].outputs[0]) == "e: f32[2,4]"
     assert str(graph.outputs[0]) == "y: f32[2,4]"
     verify(graph)
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from math import prod
 
 import numpy as np
-import onnx
 
 from cpuruntime.errors import UnsupportedError
 from cpuruntime.graph import Graph, Node, Type
@@ -85,8 +84,7 @@ def constant_results(node: Node, budget: Budget) -> list[np.ndarray] | None:
         return [array]
     if any(value is not None and value.constant is None for value in node.inputs):
         return None
-    subgraph = any(isinstance(attribute, onnx.GraphProto) for attribute in node.attributes.values())
-    if traits_of(node).folded is Folded.NEVER or _is_too_large(node) or subgraph:
+    if traits_of(node).folded is Folded.NEVER or _is_too_large(node) or node.bodies:
         return None
     arrays = [None if value is None else value.constant for value in node.inputs]
     results = _compute(node, arrays, budget)

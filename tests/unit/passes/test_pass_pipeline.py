@@ -132,18 +132,10 @@ def test_operators_of_other_domains_stay() -> None:
 
 
 def test_values_that_subgraphs_read_survive() -> None:
-    import onnx
-
-    helper = onnx.helper
-    branches = {
-        name: helper.make_graph(
-            [helper.make_node(op_type, ["seen"], ["result"])],
-            name,
-            [],
-            [helper.make_tensor_value_info("result", 1, None)],
-        )
-        for name, op_type in (("then_branch", "Exp"), ("else_branch", "Neg"))
-    }
+    branches = {}
+    for name, op_type in (("then_branch", "Exp"), ("else_branch", "Neg")):
+        seen, result = Value("seen"), Value("result")
+        branches[name] = Graph(name, [seen], [result], [Node(op_type, name, [seen], [result], {}, "", 13)], {"": 13})
     b = Builder()
     x = b("Identity", b("Relu", b("Identity", b.input(2, 3))))
     y = b("If", b("Not", b.input(dtype=np.bool_)), x, captures=["seen"], **branches)
