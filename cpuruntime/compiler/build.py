@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -21,11 +22,11 @@ import numpy as np
 
 from cpuruntime.compiler import isa
 from cpuruntime.compiler.inline import OPTIONS, bind, files
+from cpuruntime.compiler.objects import forbidden_symbols
 from cpuruntime.compiler.sources import add_generated, module_file, source_digest
 from cpuruntime.store import cache_folder
 
-# What a kernel may call: the C library functions the runtime itself uses and those LLVM emits for plain loops.
-ALLOWED_SYMBOLS = frozenset({"memcpy", "memset", "memmove", "syscall", "clock_gettime", "sched_getcpu"})
+log = logging.getLogger("cpuruntime")
 
 on_compile: list[Callable[[str], None]] = []
 """Called with a kernel's name just before it is compiled (not when it is found in the cache)."""
@@ -140,6 +141,9 @@ class Kernel:
                 for listener in on_compile:
                     listener(self.name)
                 code = _target_machine().emit_object(_compile(self))
+                called = ", ".join(sorted(forbidden_symbols(code)))
+                if called:
+                    raise RuntimeError(f"kernel {self.name} calls {called}; kernels may not allocate or raise")
                 _counts["compiled"] += 1
                 cache_folder().publish(f"{self.symbol}.o", code)
                 _add(self.symbol, code)
@@ -166,11 +170,29 @@ def find(symbol: str) -> int | None:
     """The address of machine code that is loaded or in the cache. Thread-safe."""
     if symbol not in _addresses:  # without the lock, which is held while another kernel is compiled
         with _lock:
-            code = cache_folder().read(f"{symbol}.o")
+            code = _cached(symbol)
             if code is not None and symbol not in _addresses:
                 _counts["cached"] += 1
                 _add(symbol, code)
     return _addresses.get(symbol)
+
+
+def _cached(symbol: str) -> bytes | None:
+    """The object code in the cache; code that would call what no kernel may call is removed from there."""
+    file = f"{symbol}.o"
+    code = cache_folder().read(file)
+    if code is None:
+        return None
+    try:
+        called = ", ".join(sorted(forbidden_symbols(code)))
+        if not called:
+            return code
+        problem = f"it calls {called}"
+    except ValueError as error:
+        problem = str(error)
+    log.warning("%s in the kernel cache is not used and compiled anew: %s", file, problem)
+    cache_folder().remove(file)
+    return None
 
 
 def _add(symbol: str, code: bytes) -> None:
@@ -208,8 +230,4 @@ def _compile(kernel: Kernel) -> llvm.ModuleRef:
     passes = llvm.create_pass_builder(_target_machine(), llvm.create_pipeline_tuning_options(speed_level=3))
     passes.getModulePassManager().run(module, passes)
     module.verify()
-    for function in module.functions:
-        known = function.name.startswith("llvm.") or function.name in ALLOWED_SYMBOLS
-        if function.is_declaration and not known:
-            raise RuntimeError(f"kernel {kernel.name} calls {function.name}; kernels may not allocate or raise")
     return module

@@ -6,11 +6,12 @@ here. The widest set the processor has is used unless the environment variable C
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import cache
 
 import llvmlite.binding as llvm
+
+from cpuruntime.store import trusted_environment
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def current() -> Isa:
     Raises ValueError when CPURUNTIME_ISA names a set that does not exist or that this processor lacks.
     """
     sets = {isa.name: isa for isa in supported()}
-    wanted = os.environ.get("CPURUNTIME_ISA")
+    wanted = trusted_environment().get("CPURUNTIME_ISA")
     if not wanted:
         return next(iter(sets.values()))
     if wanted not in sets:

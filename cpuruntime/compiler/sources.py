@@ -15,7 +15,7 @@ from types import CodeType
 _PACKAGE = __name__.partition(".")[0]
 _ROOT = Path(__file__).parents[1]
 # These decide nothing about machine code, and every kernel's module reaches them.
-_IRRELEVANT = ("cpuruntime.store", "cpuruntime.errors", "cpuruntime.version")
+_IRRELEVANT = ("cpuruntime.compiler.objects", "cpuruntime.store", "cpuruntime.errors", "cpuruntime.version")
 _generated: dict[Path, tuple[str, CodeType]] = {}
 
 

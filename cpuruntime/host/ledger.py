@@ -4,10 +4,12 @@ Each lease is a file in a folder of the user's own, locked by the process that h
 the process ends, however it ends, and a file without a lock is no lease: nothing has to be repaired after a crash. A
 process holds the folder's lock while it chooses processors, so that two never choose the same.
 
-The folder is /tmp/cpuruntime-UID, or CPURUNTIME_LEDGER_DIR; services and cron jobs have no XDG_RUNTIME_DIR, and
-systemd-tmpfiles leaves locked files alone. A folder that other users can write is not used, nor is one behind a
-symbolic link: then this process knows only its own leases, and explains so. Containers of one kernel that share the
-folder see each other; leases made under another kernel are ignored, since they number other processors.
+The folder is the one that CPURUNTIME_LEDGER_DIR names, else /tmp/cpuruntime-UID, else, where another user took that
+name, /run/user/UID/cpuruntime. XDG_RUNTIME_DIR plays no part and its folder comes second: services and cron jobs do not
+have the variable, and the folder is removed when the user logs out while his processes run on. systemd-tmpfiles leaves
+locked files alone. Where no folder is private, this process knows only its own leases, and explains so. Containers of
+one kernel that share the folder see each other; leases made under another kernel are ignored, since they number other
+processors.
 """
 
 from __future__ import annotations
@@ -16,12 +18,12 @@ import fcntl
 import io
 import json
 import os
-import stat
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from cpuruntime.errors import DeviceUnavailableError
@@ -29,9 +31,16 @@ from cpuruntime.host import forks
 from cpuruntime.host.assignment import Assignment, Holder, ProcessorRequest, assign
 from cpuruntime.host.cgroup import Quota
 from cpuruntime.host.sysfs import read_text
+from cpuruntime.store import PrivateFolder, trusted_environment
 
 PATIENCE = 2.0
 """Seconds to wait for the folder's lock; a process holds it for well below a millisecond."""
+
+MOST_BYTES = 2**20
+"""Size limit of a file of a lease, for those that read it; arbitrary."""
+
+MOST_CHARACTERS = 1000
+"""Of a model's name in a lease; arbitrary."""
 
 _LOCK = "lock"
 
@@ -43,14 +52,19 @@ class Lease:
     """
 
     def __init__(
-        self, holder: Holder, assignment: Assignment, seen: Sequence[Holder], file: io.FileIO | None, path: Path
+        self,
+        holder: Holder,
+        assignment: Assignment,
+        seen: Sequence[Holder],
+        file: io.FileIO | None,
+        folder: PrivateFolder | None,
     ) -> None:
         self.holder = holder
         self.seen = tuple(seen)
         self.cpus = assignment.cpus
         self.reasons = assignment.reasons
         self._file = file
-        self._release = weakref.finalize(self, _remove, file, path)
+        self._release = weakref.finalize(self, _remove, file, folder, holder.key)
 
     @property
     def is_held(self) -> bool:
@@ -79,10 +93,10 @@ class Lease:
             self._file.close()
 
 
-def _remove(file: io.FileIO | None, path: Path) -> None:
-    if file is not None:
+def _remove(file: io.FileIO | None, folder: PrivateFolder | None, name: str) -> None:
+    if file is not None and folder is not None:
         with suppress(OSError):
-            path.unlink()
+            folder.remove(name)
         _unlock(file)
 
 
@@ -96,14 +110,13 @@ def _unlock(file: io.FileIO) -> None:
 class Snapshot:
     """All leases while the folder's lock is held: no other process or thread makes one.
 
-    `problem` says why leases of other processes are not known; empty when they are.
+    `problem` says why leases of other processes are not known, or not of all; empty when they are.
     """
 
-    def __init__(self, folder: Path, descriptor: int | None, holders: Sequence[Holder], problem: str) -> None:
+    def __init__(self, folder: PrivateFolder | None, holders: Sequence[Holder], problem: str) -> None:
         self.holders = tuple(holders)
         self.problem = problem
         self._folder = folder
-        self._descriptor = descriptor
 
     def assign(
         self,
@@ -114,7 +127,12 @@ class Snapshot:
     ) -> Assignment:
         """The processors that `lease` would lease; it raises the same errors."""
         assignment = assign(requests, self.holders, exclusive, cores, quota)
-        return _alone(assignment, exclusive, self.problem) if self.problem else assignment
+        if not self.problem:
+            return assignment
+        if self._folder is None:
+            return _alone(assignment, exclusive, self.problem)
+        reason = f"only processes that use {self._folder.path} are known, since {self.problem}"
+        return Assignment(assignment.cpus, (*assignment.reasons, reason))
 
     def lease(
         self,
@@ -133,22 +151,23 @@ class Snapshot:
         cpus = tuple(cpu for share in assignment.cpus for cpu in share)
         holder = Holder(os.getpid(), name, cpus, exclusive, key, quota.group if quota else 0, is_own=True)
         file = None
-        if self._descriptor is not None:
+        if self._folder is not None:
             try:
-                file = _write(holder, self._descriptor)
+                file = _write(holder, self._folder)
             except OSError as error:
-                assignment = _alone(assignment, exclusive, f"{self._folder} cannot be written: {error.strerror}")
-        lease = Lease(holder, assignment, self.holders, file, self._folder / key)
+                assignment = _alone(assignment, exclusive, f"{self._folder.path} cannot be written: {error.strerror}")
+        lease = Lease(holder, assignment, self.holders, file, self._folder)
         _leases.add(lease)
         return lease
 
 
-EMPTY = Snapshot(Path(), None, (), "")
+EMPTY = Snapshot(None, (), "")
 """The snapshot of a machine where nothing is leased."""
 
 
 def _alone(assignment: Assignment, exclusive: bool, problem: str) -> Assignment:
     """The assignment where this process and others do not see each other's leases."""
+    problem += "; CPURUNTIME_LEDGER_DIR can name a folder for the leases of this user's processes"
     if exclusive:
         raise DeviceUnavailableError(f"ENABLE_CPU_RESERVATION needs a folder where others can see it: {problem}.")
     reason = f"processors that other processes have pinned are not known: {problem}"
@@ -156,29 +175,26 @@ def _alone(assignment: Assignment, exclusive: bool, problem: str) -> Assignment:
 
 
 class Ledger:
-    """The ledger in `folder`, by default the user's; may be used from several threads."""
+    """The ledger in the first private one of `folders`, by default the user's; may be used from several threads."""
 
-    def __init__(self, folder: Path | None = None) -> None:
-        chosen = os.environ.get("CPURUNTIME_LEDGER_DIR")
-        self.folder = folder or Path(chosen or f"/tmp/cpuruntime-{os.geteuid()}").absolute()
+    def __init__(self, *folders: Path) -> None:
+        self.folders = folders or default_folders()
 
     @contextmanager
     def open(self) -> Iterator[Snapshot]:
         """Lock the folder until the end of the `with`, and read its leases; where it is unusable, this process's."""
         with _lock, ExitStack() as stack:
-            descriptor = None
-            problem = ""
-            try:
-                descriptor = _open_folder(self.folder)
-                stack.callback(os.close, descriptor)
-                mutex = open_in(_LOCK, os.O_RDWR | os.O_CREAT, descriptor)
-                stack.callback(_unlock, mutex)
-                _wait_for(mutex)
-                holders = list(_read(descriptor))
-            except OSError as error:
-                problem = f"{self.folder} {error if error.errno is None else f'cannot be used: {error.strerror}'}"
-                descriptor, holders = None, [lease.holder for lease in list(_leases) if lease.is_held]
-            yield Snapshot(self.folder, descriptor, holders, problem)
+            folder, problem = _first_private(self.folders)
+            holders = [lease.holder for lease in list(_leases) if lease.is_held]
+            if folder is not None:
+                try:
+                    mutex = open_in(folder, _LOCK, os.O_RDWR | os.O_CREAT)
+                    stack.callback(_unlock, mutex)
+                    _wait_for(mutex)
+                    holders = list(_read(folder))
+                except OSError as error:
+                    folder, problem = None, _unusable(folder.path, error)
+            yield Snapshot(folder, holders, problem)
 
     def holders(self) -> list[Holder]:
         """All leases at this moment, by process."""
@@ -186,42 +202,52 @@ class Ledger:
             return sorted(snapshot.holders, key=lambda holder: (holder.pid, holder.cpus))
 
 
-def open_in(name: str, flags: int, folder: int) -> io.FileIO:
+def _first_private(paths: Sequence[Path]) -> tuple[PrivateFolder | None, str]:
+    """The first folder that can be used, and why those before it cannot."""
+    problems = []
+    for path in paths:
+        try:
+            return PrivateFolder(_absolute(path)), "; ".join(problems)
+        except OSError as error:
+            problems.append(_unusable(path, error))
+    return None, "; ".join(problems)
+
+
+def _unusable(path: Path, error: OSError) -> str:
+    return f"{path} cannot be used: {error.strerror or error}"
+
+
+def default_folders() -> tuple[Path, ...]:
+    """Where the ledger of the effective user's processes is, by preference."""
+    chosen = trusted_environment().get("CPURUNTIME_LEDGER_DIR")
+    if chosen:
+        return (Path(chosen),)
+    user = os.geteuid()
+    session = Path(f"/run/user/{user}")
+    return (Path(f"/tmp/cpuruntime-{user}"), *([session / "cpuruntime"] if session.exists() else []))
+
+
+@cache
+def _absolute(path: Path) -> Path:
+    """The path at the first use: a process that changes its working folder stays with its ledger."""
+    return path.absolute()
+
+
+def open_in(folder: PrivateFolder, name: str, flags: int = os.O_RDONLY) -> io.FileIO:
     """A file in the folder; it is closed on exec, and in forked children."""
-    mode = {os.O_RDONLY: "r", os.O_WRONLY: "w", os.O_RDWR: "r+"}[flags & os.O_ACCMODE]
-    file = io.FileIO(name, mode, opener=lambda path, _: os.open(path, flags | _SAFELY, 0o600, dir_fd=folder))
+    file = folder.open_file(name, flags)
     _files.add(file)
     return file
 
 
-_SAFELY = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-
-
-def _open_folder(path: Path) -> int:
-    """The folder, made if it does not exist. OSError unless this user alone can write it."""
-    try:
-        with suppress(FileExistsError):
-            os.mkdir(path, 0o700)
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _SAFELY)
-    except OSError as error:
-        raise OSError(f"cannot be used as a folder: {error.strerror}") from None
-    facts = os.fstat(descriptor)
-    if facts.st_uid == os.geteuid() and not facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return descriptor
-    os.close(descriptor)
-    if facts.st_uid != os.geteuid():
-        raise OSError(f"belongs to user {facts.st_uid}, not to {os.geteuid()}")
-    raise OSError("can be written by other users")
-
-
-def _write(holder: Holder, folder: int) -> io.FileIO:
-    file = open_in(holder.key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, folder)
+def _write(holder: Holder, folder: PrivateFolder) -> io.FileIO:
+    file = open_in(folder, holder.key, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        names = ("pid", "name", "cpus", "exclusive", "group")
-        file.write(json.dumps({name: getattr(holder, name) for name in names}).encode())
+        entry = {name: getattr(holder, name) for name in ("pid", "cpus", "exclusive", "group")}
+        file.write(json.dumps({**entry, "name": holder.name[:MOST_CHARACTERS]}).encode())
     except OSError:
-        os.unlink(holder.key, dir_fd=folder)
+        folder.remove(holder.key)
         file.close()
         raise
     return file
@@ -239,24 +265,33 @@ def _wait_for(mutex: io.FileIO) -> None:
             time.sleep(0.001)
 
 
-def _read(folder: int) -> Iterator[Holder]:
+def _read(folder: PrivateFolder) -> Iterator[Holder]:
     """The leases that are held; files without a lock are removed."""
     prefix = _machine() + "-"
     own = {lease.holder.key for lease in list(_leases) if lease.is_held}
-    for name in os.listdir(folder):
+    for name in os.listdir(folder.descriptor):
         if not name.startswith(prefix):
             continue
-        with suppress(FileNotFoundError), open_in(name, os.O_RDONLY, folder) as file:
+        with suppress(FileNotFoundError, PermissionError), open_in(folder, name) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                with suppress(ValueError, KeyError, TypeError):
-                    entry = json.loads(file.read())
-                    cpus = tuple(int(cpu) for cpu in entry["cpus"])
-                    pid, group = int(entry["pid"]), int(entry.get("group", 0))
-                    yield Holder(pid, str(entry["name"]), cpus, bool(entry["exclusive"]), name, group, name in own)
+                holder = _holder(name, file.read(MOST_BYTES), name in own)
+                if holder is not None:
+                    yield holder
             else:
-                os.unlink(name, dir_fd=folder)
+                folder.remove(name)
+
+
+def _holder(key: str, text: bytes, is_own: bool) -> Holder | None:
+    """The holder of a lease; None where its file is malformed."""
+    try:
+        entry = json.loads(text)
+        cpus = tuple(int(cpu) for cpu in entry["cpus"])
+        pid, group = int(entry["pid"]), int(entry.get("group", 0))
+        return Holder(pid, str(entry["name"]), cpus, bool(entry["exclusive"]), key, group, is_own)
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return None
 
 
 def _machine() -> str:

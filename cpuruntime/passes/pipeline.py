@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -40,6 +39,7 @@ from cpuruntime.passes.simplify import (
     pad_into_convolution,
     relu_placement,
 )
+from cpuruntime.store import trusted_environment
 
 DUMP_VARIABLE = "CPURUNTIME_DUMP_AFTER"
 
@@ -97,7 +97,7 @@ def run(graph: Graph, pipeline: Pipeline = PASSES, stop_after: str | None = None
     InvalidArgumentError for the unknown name of a pass.
     """
     names = [each.name for each in pipeline]
-    dump = os.environ.get(DUMP_VARIABLE, "")
+    dump = trusted_environment().get(DUMP_VARIABLE, "")
     every = [*dict.fromkeys([*names, *(each.name for each in PASSES)])]
     for name, known in ((stop_after, names), (None if dump == "all" else dump, every)):
         if name and name not in known:

@@ -7,13 +7,13 @@ CPURUNTIME_ and its name: `CPURUNTIME_NUM_STREAMS=2`. Other variables that begin
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 from cpuruntime.errors import InvalidArgumentError, nearest
 from cpuruntime.properties import device, hint, streams
 from cpuruntime.properties.declaration import Boolean, Group, Integer, Property, declared, fact
+from cpuruntime.store import trusted_environment
 
 ENVIRONMENT_PREFIX = "CPURUNTIME_"
 OTHER_VARIABLES = ("CACHE_DIR", "DUMP_AFTER", "ISA", "LEDGER_DIR")
@@ -153,7 +153,7 @@ def check_environment(known: Mapping[str, Property], environment: Mapping[str, s
 
 def _variables(environment: Mapping[str, str] | None) -> dict[str, str]:
     """The values of the variables that begin with ENVIRONMENT_PREFIX and are not empty, by the rest of their name."""
-    environment = os.environ if environment is None else environment
+    environment = trusted_environment() if environment is None else environment
     return {
         variable.removeprefix(ENVIRONMENT_PREFIX): value
         for variable, value in environment.items()

@@ -1,5 +1,7 @@
-"""Files that outlive the process: private folders and the one in which compiled kernels and measurements are cached."""
+"""Files that outlive the process: private folders, the cache in one of them, and the environment that names them."""
 
+from cpuruntime.store.environment import trusted_environment
 from cpuruntime.store.folder import Folder, cache_folder
+from cpuruntime.store.private import PrivateFolder
 
-__all__ = ["Folder", "cache_folder"]
+__all__ = ["Folder", "PrivateFolder", "cache_folder", "trusted_environment"]

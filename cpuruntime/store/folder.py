@@ -1,25 +1,25 @@
 """A private folder of checksummed files: compiled kernels, which are executed, and results of measurements.
 
-The folder belongs to the effective user and nobody else may write to it. It is opened once, without following a
-symbolic link, and all access is by its descriptor, so that a later change of a parent folder has no effect. A file
-begins with a digest of its name and content: a truncated, damaged or foreign file is ignored, and replaced by the next
-writer. Nothing here raises: a folder that cannot be used caches nothing, which is logged once.
+A file begins with a digest of its name and content: a truncated, damaged or foreign file is ignored, and replaced by
+the next writer. Nothing here raises: a folder that cannot be used caches nothing, which is logged once.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import os
-import secrets
+import pwd
 import stat
 import threading
 import time
-import weakref
-from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+
+from cpuruntime.store.environment import trusted_environment
+from cpuruntime.store.private import PrivateFolder
 
 log = logging.getLogger("cpuruntime")
 
@@ -38,37 +38,38 @@ class Folder:
     """
 
     def __init__(self, path: Path | None, most_bytes: int = MOST_BYTES) -> None:
-        self.path = None if path is None else path.absolute()
         self._most_bytes = most_bytes
         self._unchecked = most_bytes
         self._lock = threading.Lock()
-        self._descriptor: int | None = None
-        if self.path is not None:
+        self._folder: PrivateFolder | None = None
+        if path is not None:
             try:
-                self._descriptor = _open_folder(self.path)
-                weakref.finalize(self, os.close, self._descriptor).atexit = False  # threads that end use it then
+                self._folder = PrivateFolder(path)
             except OSError as error:
-                log.warning("folder %s cannot be used, nothing is cached there: %s", self.path, error)
+                log.warning("folder %s cannot be used, nothing is cached there: %s", path, error)
+
+    @property
+    def path(self) -> Path | None:
+        """The absolute path; None where nothing is cached."""
+        return self._folder and self._folder.path
 
     def has(self, name: str) -> bool:
         """Whether there is a file of this name, valid or not."""
         try:
-            return self._descriptor is not None and bool(os.stat(name, dir_fd=self._descriptor))
+            return self._folder is not None and bool(os.stat(name, dir_fd=self._folder.descriptor))
         except OSError:
             return False
 
     def read(self, name: str) -> bytes | None:
         """The content of a file; None where there is no valid one."""
-        if self._descriptor is None:
+        if self._folder is None:
             return None
         try:
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            with open(os.open(name, flags, dir_fd=self._descriptor), "rb") as file:
-                facts = os.fstat(file.fileno())
-                _check_private(facts, stat.S_ISREG)
+            with self._folder.open_file(name) as file:
                 found = file.read()
-                if facts.st_mtime < time.time() - DAY:
-                    os.utime(file.fileno())  # the date of the last use, to the day
+                if os.fstat(file.fileno()).st_mtime < time.time() - DAY:
+                    with suppress(OSError):  # the file system may be read-only
+                        os.utime(file.fileno())  # the date of the last use, to the day
         except OSError:
             return None
         digest, content = found[:32], found[32:]
@@ -86,17 +87,23 @@ class Folder:
         """Writes a file for people, which `read` does not accept."""
         self._write(name, text.encode(), replace=True)
 
+    def remove(self, name: str) -> None:
+        """Removes a file, so that the next writer's is the first."""
+        if self._folder is not None:
+            with suppress(OSError):
+                self._folder.remove(name)
+
     def _write(self, name: str, data: bytes, replace: bool) -> bytes | None:
         """Writes a file; without `replace` only where there is no valid one, whose content is returned."""
-        if self._descriptor is None:
+        folder = self._folder
+        if folder is None:
             return None
-        temporary = f".{secrets.token_hex(8)}"
-        place = {"src_dir_fd": self._descriptor, "dst_dir_fd": self._descriptor}
+        temporary = f".{os.urandom(8).hex()}"
+        place = {"src_dir_fd": folder.descriptor, "dst_dir_fd": folder.descriptor}
         try:
-            self._limit(len(data))
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._limit(folder, len(data))
             try:
-                with open(os.open(temporary, flags, 0o600, dir_fd=self._descriptor), "wb") as file:
+                with io.BufferedWriter(folder.open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)) as file:
                     file.write(data)
                 if not replace:
                     try:
@@ -108,12 +115,12 @@ class Folder:
                             return found
                 os.replace(temporary, name, **place)
             finally:
-                self._remove(temporary)
+                folder.remove(temporary)
         except OSError as error:
             log.warning("%s could not be written to %s: %s", name, self.path, error)
         return None
 
-    def _limit(self, size: int) -> None:
+    def _limit(self, folder: PrivateFolder, size: int) -> None:
         """Checks the limit before the first file and after every sixteenth part of the limit that was written."""
         with self._lock:
             self._unchecked += size
@@ -121,12 +128,12 @@ class Folder:
                 return
             self._unchecked = 0
             now, files = time.time(), []
-            with os.scandir(self._descriptor) as entries:
+            with os.scandir(folder.descriptor) as entries:
                 for entry in entries:
                     with suppress(FileNotFoundError):
                         facts = entry.stat(follow_symlinks=False)
                         if entry.name.startswith(".") and facts.st_mtime < now - HOUR:
-                            self._remove(entry.name)  # its writer was killed
+                            folder.remove(entry.name)  # its writer was killed
                         elif stat.S_ISREG(facts.st_mode):
                             files.append((facts.st_mtime, entry.name, facts.st_size))
         excess = sum(size for *_, size in files) + size - self._most_bytes
@@ -135,46 +142,50 @@ class Folder:
         for _, name, length in sorted(files):
             if excess <= 0:
                 return
-            self._remove(name)
+            folder.remove(name)
             excess -= length
-
-    def _remove(self, name: str) -> None:
-        with suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=self._descriptor)
 
 
 def _digest(name: str, content: bytes) -> bytes:
     return hashlib.sha256(name.encode() + b"\0" + content).digest()
 
 
-def _open_folder(path: Path) -> int:
-    for missing in reversed([p for p in (path, *path.parents) if not p.exists()]):
-        with suppress(FileExistsError):  # another process made it
-            missing.mkdir(mode=0o700)
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        _check_private(os.fstat(descriptor), stat.S_ISDIR)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _check_private(facts: os.stat_result, is_kind: Callable[[int], bool]) -> None:
-    if not is_kind(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise PermissionError("it must belong to this user and be writable by nobody else")
-
-
 @cache
 def cache_folder() -> Folder:
     """The folder of compiled kernels and measurements.
 
-    CPURUNTIME_CACHE_DIR/kernels, else cpuruntime/kernels under the user's cache folder.
+    CPURUNTIME_CACHE_DIR/kernels, else cpuruntime/kernels under the user's cache folder. In a home or cache folder of
+    another user, as under sudo, none is made.
     """
-    base, home = os.environ.get("CPURUNTIME_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME", "")
+    variables = trusted_environment()
+    chosen, caches = variables.get("CPURUNTIME_CACHE_DIR"), variables.get("XDG_CACHE_HOME", "")
+    if chosen:
+        return Folder(Path(chosen, "kernels"))
     try:
-        root = Path(base) if base else (Path(home) if os.path.isabs(home) else Path.home() / ".cache") / "cpuruntime"
-    except RuntimeError as error:
-        log.warning("nothing is cached: %s", error)
+        base = Path(caches) if os.path.isabs(caches) else _home(variables.get("HOME", "")) / ".cache"
+        folder = base / "cpuruntime" / "kernels"
+        if not folder.exists():
+            _check_owner(base)
+    except OSError as error:
+        log.warning("nothing is cached: %s; CPURUNTIME_CACHE_DIR can name a folder for it", error)
         return Folder(None)
-    return Folder(root / "kernels")
+    return Folder(folder)
+
+
+def _home(variable: str) -> Path:
+    """HOME, else the effective user's home by the user database; OSError where there is none."""
+    try:
+        home = variable or pwd.getpwuid(os.geteuid()).pw_dir
+    except KeyError:
+        home = ""
+    if not os.path.isabs(home):
+        raise FileNotFoundError(f"user {os.geteuid()} has no home folder")
+    return Path(home)
+
+
+def _check_owner(path: Path) -> None:
+    """OSError where the folder, or the one it would be made in, belongs to another user, who could replace ours."""
+    existing = next(folder for folder in (path, *path.parents) if folder.exists())
+    owner = existing.stat().st_uid
+    if owner not in (0, os.geteuid()):
+        raise PermissionError(f"{existing} belongs to user {owner}, not to {os.geteuid()}")

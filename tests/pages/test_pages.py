@@ -18,7 +18,7 @@ FOLDER_READMES = [folder / "README.md" for folder in pages.folders()]
 _FILE = re.compile(r"\.?[\w./-]*(/|\.(py|md|toml|svg|onnx|json|txt))")
 _CONSTANT = re.compile(r"[A-Z]+(_[A-Z]+)+")
 # Names in capitals that are no properties: values, and what only OpenVINO has.
-OTHER_CONSTANTS = {"TYPE_CHECKING", "CACHE_DIR", "CUMULATIVE_THROUGHPUT", "XDG_CACHE_HOME"}
+OTHER_CONSTANTS = {"TYPE_CHECKING", "CACHE_DIR", "CUMULATIVE_THROUGHPUT", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"}
 # What users make or choose.
 EXAMPLES = {"model.onnx", "server.json", "peers.json", "tuned_*.json", "~/.cache/cpuruntime", "/tmp/cpuruntime-UID"}
 

@@ -57,6 +57,7 @@ DEPENDENTS = {
     "cpuruntime/compiler/simd.py": ALL,
     "cpuruntime/compiler/build.py": ALL,
     "ops/pooling.py": set(),
+    "cpuruntime/compiler/objects.py": set(),
     "cpuruntime/store/folder.py": set(),
     "cpuruntime/program/program.py": set(),
 }

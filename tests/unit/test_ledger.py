@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from support.users import OTHER, run_script, two_users
 
 from cpuruntime.errors import DeviceUnavailableError
 from cpuruntime.host import ledger
@@ -212,22 +213,23 @@ def alone(folder: Path) -> str:
     assert (first.cpus, second.cpus) == (((offset,),), ((offset + 1,),))
     first.release()
     assert take(folder, offset, offset + 1).cpus == ((offset,),)
-    with pytest.raises(DeviceUnavailableError, match="ENABLE_CPU_RESERVATION needs a folder"):
+    remedy = "; CPURUNTIME_LEDGER_DIR can name a folder for the leases of this user's processes"
+    with pytest.raises(DeviceUnavailableError, match=f"^ENABLE_CPU_RESERVATION needs a folder .*{remedy}\\.$"):
         take(folder, 2000, exclusive=True)
     said = second.reasons[-1]
     assert said.startswith("processors that other processes have pinned are not known: ")
+    assert said.endswith(remedy), "S10: it did not say how to go on"
     return said
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert "cannot be used as a folder: Not a directory" in alone(tmp_path / "file")
-    assert "cannot be used as a folder: Not a directory" in alone(tmp_path / "file" / "below")
-    assert "cannot be used as a folder: No such file" in alone(tmp_path / "missing" / "below")
+    assert "cannot be used: Not a directory" in alone(tmp_path / "file")
+    assert "cannot be used: Not a directory" in alone(tmp_path / "file" / "below")
 
 
 def test_a_folder_that_cannot_be_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(name: str, flags: int, within: int) -> None:
+    def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(ledger, "open_in", refuse)
@@ -239,14 +241,14 @@ def test_a_full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(ledger.json, "dumps", refuse)
-    assert take(folder, 0).reasons[-1].endswith(f"{folder} cannot be written: No space left on device")
+    assert f"{folder} cannot be written: No space left on device" in take(folder, 0).reasons[-1]
     assert os.listdir(folder) == ["lock"]
 
 
 def test_a_symbolic_link_is_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir(0o700)
     folder.symlink_to(tmp_path / "elsewhere")
-    assert "cannot be used as a folder" in alone(folder)
+    assert "cannot be used: Not a directory" in alone(folder)
     assert not os.listdir(tmp_path / "elsewhere")
 
 
@@ -254,14 +256,14 @@ def test_another_users_folder_is_refused(folder: Path, monkeypatch: pytest.Monke
     folder.mkdir(0o700)
     owner = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
-    assert f"belongs to user {owner}, not to {owner + 1}" in alone(folder)
+    assert f"{folder} cannot be used: it belongs to user {owner}, not to {owner + 1}" in alone(folder)
     assert not os.listdir(folder)
 
 
 def test_a_folder_that_others_can_write_is_refused(folder: Path) -> None:
     folder.mkdir()
     folder.chmod(0o770)
-    assert "can be written by other users" in alone(folder)
+    assert "cannot be used: other users can write to it" in alone(folder)
     assert not os.listdir(folder)
 
 
@@ -281,8 +283,98 @@ def test_a_process_that_never_ends_choosing_is_not_waited_for(folder: Path, monk
     assert take(folder, 0).reasons == ()
 
 
-def test_the_folder_of_the_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("has_session", [False, True])
+def test_the_folder_of_the_environment(folder: Path, monkeypatch: pytest.MonkeyPatch, has_session: bool) -> None:
+    """It does not depend on XDG_RUNTIME_DIR: a service, which does not have it, and a shell see each other."""
+    monkeypatch.setattr(Path, "exists", lambda path: has_session)
     monkeypatch.setenv("CPURUNTIME_LEDGER_DIR", str(folder))
-    assert Ledger().folder == folder
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder / "session"))
+    assert Ledger().folders == (folder,)
     monkeypatch.delenv("CPURUNTIME_LEDGER_DIR")
-    assert Ledger().folder == Path(f"/tmp/cpuruntime-{os.geteuid()}")
+    user = os.geteuid()
+    folders = Path(f"/tmp/cpuruntime-{user}"), Path(f"/run/user/{user}/cpuruntime")
+    assert Ledger().folders == folders[: 1 + has_session]
+
+
+@two_users
+def test_another_user_who_took_the_name_stops_nothing(folder: Path, tmp_path: Path) -> None:
+    """S10: whoever made /tmp/cpuruntime-UID first denied the ledger and ENABLE_CPU_RESERVATION for good."""
+    folder.mkdir(0o700)
+    os.chown(folder, OTHER, -1)
+    second = tmp_path / "session" / "cpuruntime"
+    second.parent.mkdir()
+    with Ledger(folder, second).open() as snapshot:
+        lease = snapshot.lease([Wanted((0,), 1)], "m", exclusive=True)
+    assert Ledger(second).holders() == [lease.holder]
+    problem = f"{folder} cannot be used: it belongs to user {OTHER}, not to 0"
+    assert lease.reasons == (f"only processes that use {second} are known, since {problem}",)
+    folder.rmdir()
+    with Ledger(folder, second).open() as snapshot:
+        assert snapshot.problem == ""
+
+
+@two_users
+def test_the_name_in_tmp_is_taken() -> None:
+    """S10, by the true path; this user has no folder under /run/user."""
+    taken = Path(f"/tmp/cpuruntime-{OTHER}")
+    taken.mkdir(0o777)
+    try:
+        script = f"become({OTHER})\nwith Ledger().open() as snapshot: print(snapshot.problem)"
+        assert run_script(script) == [f"{taken} cannot be used: it belongs to user 0, not to {OTHER}"]
+        assert not os.listdir(taken)
+    finally:
+        taken.rmdir()
+
+
+def test_a_relative_folder_is_that_of_its_first_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "other").mkdir()
+    monkeypatch.setenv("CPURUNTIME_LEDGER_DIR", f"ledger-{tmp_path.name}")
+    monkeypatch.chdir(tmp_path)
+    with Ledger().open() as snapshot:
+        lease = snapshot.lease([Wanted((0,), 1)])
+    monkeypatch.chdir(tmp_path / "other")
+    assert Ledger().holders() == [lease.holder]
+    lease.release()
+    assert not os.listdir(tmp_path / "other")
+
+
+def test_a_lease_is_removed_where_it_was_made(folder: Path, tmp_path: Path) -> None:
+    """S10: it was removed by its path, after another folder had taken that."""
+    lease = take(folder, 0)
+    folder.rename(tmp_path / "old")
+    folder.mkdir()
+    (folder / lease.holder.key).write_text("of another")
+    lease.release()
+    assert os.listdir(folder) == [lease.holder.key]
+    assert os.listdir(tmp_path / "old") == ["lock"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "[]", "7", '"text"', "null", "\0", "\x80", "[" * 100_000, "9" * 5000, "{}",
+        '{"pid": 1e999, "name": "", "cpus": [0], "exclusive": false}',
+        '{"pid": 1, "name": "", "cpus": [1e999], "exclusive": false}',
+        '{"pid": 1, "name": "", "cpus": 0, "exclusive": false}',
+        '{"pid": null, "name": "", "cpus": [NaN], "exclusive": false}',
+        '[{"pid": 1, "name": "", "cpus": [0], "exclusive": false}]',
+    ],
+)  # fmt: skip
+def test_malformed_leases_are_ignored(folder: Path, text: str) -> None:
+    """S10: an infinite number, a list and deep nesting raised."""
+    lease = take(folder, 0)
+    name = folder / lease.holder.key.replace("-", "-1", 1)
+    with open(os.open(name, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as odd:
+        fcntl.flock(odd, fcntl.LOCK_EX)
+        odd.write(text.encode("latin-1"))
+        odd.flush()
+        assert Ledger(folder).holders() == [lease.holder]
+        odd.truncate(2**40)
+        assert Ledger(folder).holders() == [lease.holder], "S10: it was read without limit"
+
+
+def test_a_long_name_does_not_hide_a_lease(folder: Path) -> None:
+    with Ledger(folder).open() as snapshot:
+        lease = snapshot.lease([Wanted((0,), 1)], "\u2028" * ledger.MOST_BYTES)
+    assert [holder.cpus for holder in Ledger(folder).holders()] == [(0,)]
+    assert lease.is_held
