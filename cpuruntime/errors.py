@@ -9,9 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+MESSAGE = 400
+"""Characters to show of a message from elsewhere, which may hold any names of a model."""
+_LONGEST = 80
+_MOST = 20
+
 
 class Error(RuntimeError):
-    """Base of all errors raised by cpuruntime."""
+    """Base of all errors raised by cpuruntime. Its text is one line that any terminal can show."""
+
+    def __str__(self) -> str:
+        return escaped(super().__str__())
 
 
 class InvalidArgumentError(Error, ValueError):
@@ -60,6 +68,24 @@ class InternalError(Error, AssertionError):
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """A sentence that suggests the nearest of `names`, with a leading space; empty when none is close."""
-    by_fold = {n.casefold(): n for n in names}
-    close = get_close_matches(name.casefold(), by_fold, n=1, cutoff=0.6)
-    return f" Did you mean '{by_fold[close[0]]}'?" if close else ""
+    by_fold = {n.casefold(): n for n in names if len(n) <= _LONGEST}
+    close = get_close_matches(name.casefold(), by_fold, n=1, cutoff=0.6) if len(name) <= _LONGEST else ()
+    return f" Did you mean '{printable(by_fold[close[0]])}'?" if close else ""
+
+
+def escaped(text: str) -> str:
+    """The text on one line: control characters, line ends and marks of direction are written as in Python's source."""
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+def printable(text: str, longest: int = _LONGEST) -> str:
+    """A name or message from a model as people may see it: escaped, and cut in the middle to `longest` characters."""
+    text = escaped(text if len(text) <= longest else f"{text[:longest]}{text[-longest:]}")
+    return text if len(text) <= longest else f"{text[: longest // 2 - 1]}...{text[2 - longest + longest // 2 :]}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names from a model in quotes, the first 20 of them."""
+    every = list(names)
+    shown = ", ".join(f"'{printable(name)}'" for name in every[:_MOST])
+    return shown + (f" and {len(every) - _MOST} more" if len(every) > _MOST else "")

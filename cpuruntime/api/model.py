@@ -8,7 +8,7 @@ from typing import Any
 
 from cpuruntime.api.ports import ConstOutput, describe_all, keys, position
 from cpuruntime.devices.ports import PortInfo
-from cpuruntime.errors import InvalidArgumentError
+from cpuruntime.errors import InvalidArgumentError, printable
 from cpuruntime.graph import Graph, PartialShape
 from cpuruntime.operators.shape_inference import reshape
 
@@ -109,7 +109,7 @@ class Model:
         for key, shape in items.items():
             name = self._inputs[position(key, positions, "input", default=True)].any_name
             if name in shapes:
-                raise InvalidArgumentError(f"Input {name!r} is given two shapes.")
+                raise InvalidArgumentError(f"Input '{printable(name)}' is given two shapes.")
             shapes[name] = PartialShape(shape)
         self._hold(reshape(self._graph, shapes))
 
@@ -133,4 +133,4 @@ class Model:
         self._inputs = self._outputs = ()
 
     def __repr__(self) -> str:
-        return describe_all(f"Model: {self._friendly_name!r}", self._inputs, self._outputs)
+        return describe_all(f"Model: '{printable(self._friendly_name)}'", self._inputs, self._outputs)

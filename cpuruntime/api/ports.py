@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cpuruntime.devices.ports import PortInfo
-from cpuruntime.errors import InvalidArgumentError, nearest
+from cpuruntime.errors import InvalidArgumentError, listed, nearest, printable
 from cpuruntime.graph import PartialShape, Shape, Type
 
 
@@ -50,7 +50,8 @@ class ConstOutput:
         info = self.info
         if info.partial_shape.is_dynamic:
             raise InvalidArgumentError(
-                f"Port '{info.name}' has no single shape but {info.partial_shape}; use partial_shape or reshape."
+                f"Port '{printable(info.name)}' has no single shape but {info.partial_shape}; use partial_shape or "
+                "reshape."
             )
         return info.partial_shape.to_shape()
 
@@ -89,7 +90,8 @@ class ConstOutput:
 
 def describe(info: PortInfo, kind: str = "ConstOutput") -> str:
     """One line about a port, as OpenVINO writes it."""
-    return f"<{kind}: names[{info.name}] shape{info.partial_shape} type: {info.element_type.get_type_name()}>"
+    element_type = info.element_type.get_type_name()
+    return f"<{kind}: names[{printable(info.name)}] shape{info.partial_shape} type: {element_type}>"
 
 
 def describe_all(title: str, inputs: Sequence[ConstOutput], outputs: Sequence[ConstOutput]) -> str:
@@ -147,15 +149,15 @@ def position(key: Any, positions: Mapping[Any, int], side: str, default: bool = 
         return found
     names = [name for name in positions if isinstance(name, str)]
     count = sum(isinstance(name, int) for name in positions)
-    listed = f"The model has: {', '.join(map(repr, names))}."
+    known = f"The model has: {listed(names)}."
     if key is None and default:
         if count == 1:
             return 0
-        raise InvalidArgumentError(f"Which {side}? {listed}")
+        raise InvalidArgumentError(f"Which {side}? {known}")
     if isinstance(key, ConstOutput):
         key = key.any_name
     if isinstance(key, str):
-        raise InvalidArgumentError(f"No {side} is named {key!r}.{nearest(key, names)} {listed}")
+        raise InvalidArgumentError(f"No {side} is named '{printable(key)}'.{nearest(key, names)} {known}")
     if isinstance(key, int) and not isinstance(key, bool):
-        raise InvalidArgumentError(f"No {side} has index {key}: indexes go from 0 to {count - 1}. {listed}")
-    raise InvalidArgumentError(f"{key!r} names no {side}: give its index, name or port. {listed}")
+        raise InvalidArgumentError(f"No {side} has index {key}: indexes go from 0 to {count - 1}. {known}")
+    raise InvalidArgumentError(f"{printable(repr(key))} names no {side}: give its index, name or port. {known}")

@@ -7,7 +7,7 @@ from collections.abc import ItemsView, Iterator, KeysView, Mapping, Sequence, Va
 import numpy as np
 
 from cpuruntime.api.ports import ConstOutput, Ports
-from cpuruntime.errors import nearest
+from cpuruntime.errors import listed, nearest, printable
 
 
 class Results(Mapping[ConstOutput, np.ndarray]):
@@ -32,7 +32,7 @@ class Results(Mapping[ConstOutput, np.ndarray]):
             return self._arrays[self._ports.output_positions[key.any_name]]
         names = [port.any_name for port in self._ports.outputs]
         hint = nearest(key, names) if isinstance(key, str) else ""
-        raise KeyError(f"No output {key!r}.{hint} The model has {len(names)}: {', '.join(map(repr, names))}.")
+        raise KeyError(f"No output {printable(repr(key))}.{hint} The model has {len(names)}: {listed(names)}.")
 
     def __iter__(self) -> Iterator[ConstOutput]:
         return iter(self._ports.outputs)

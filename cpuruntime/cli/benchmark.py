@@ -15,7 +15,7 @@ from cpuruntime.cli.measure import Limits, Measurement, measure_async, measure_s
 from cpuruntime.cli.model_options import LIGHT, add_model_options, hint_settings, reshape, source_of, stream_settings
 from cpuruntime.cli.parser import Parser, boolean, non_negative, parse_per_device, percentile, positive
 from cpuruntime.cli.report import Progress, Report, peak_memory_kilobytes, profile_rows, profile_table, stopwatch
-from cpuruntime.errors import InvalidArgumentError
+from cpuruntime.errors import InvalidArgumentError, printable
 
 DEFAULT_SECONDS = 60
 
@@ -140,7 +140,7 @@ def _read(report: Report, core: ov.Core, path: str) -> ov.Model:
 def _reshape(report: Report, model: ov.Model, options: argparse.Namespace) -> int:
     report.step(5)
     if shapes := reshape(options, model):
-        report.info(f"Reshaping model: {', '.join(f'{name}: {shape}' for name, shape in shapes.items())}")
+        report.info(f"Reshaping model: {', '.join(f'{printable(name)}: {shape}' for name, shape in shapes.items())}")
     batch = batch_of(model)
     report.info(f"Model batch size: {batch}")
     report.step(6)
@@ -175,7 +175,8 @@ def _describe(report: Report, compiled: ov.CompiledModel) -> None:
     report.info("Model:")
     for name in compiled.get_property("SUPPORTED_PROPERTIES"):
         if name != "SUPPORTED_PROPERTIES":
-            report.info(f"  {name}: {compiled.get_property(name)}")
+            value = compiled.get_property(name)
+            report.info(f"  {name}: {printable(value) if isinstance(value, str) else value}")
     explanation = compiled.explain()
     if explanation.decisions:
         report.info("Decisions:")
@@ -205,10 +206,10 @@ def random_inputs(report: Report, compiled: ov.CompiledModel) -> list[np.ndarray
         name, shape = port.any_name, port.partial_shape
         if shape.is_dynamic:
             raise InvalidArgumentError(
-                f"Input '{name}' has the dynamic shape {shape}, and a benchmark needs sizes. "
-                f'Give them with -shape "{name}[...]" or, where only the first is open, with -b.'
+                f"Input '{printable(name)}' has the dynamic shape {shape}, and a benchmark needs sizes. "
+                f'Give them with -shape "{printable(name)}[...]" or, where only the first is open, with -b.'
             )
-        report.info(f"Fill input '{name}' with random values (seed {SEED})")
+        report.info(f"Fill input '{printable(name)}' with random values (seed {SEED})")
         arrays.append(random_array(tuple(shape.to_shape()), port.element_type.to_dtype(), generator))
     return arrays
 

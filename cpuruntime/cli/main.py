@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import cpuruntime as ov
 from cpuruntime.cli import benchmark, devices, docs, list_properties, plan
-from cpuruntime.errors import nearest
+from cpuruntime.errors import escaped, nearest
 
 COMMANDS: dict[str, tuple[Callable[[], argparse.ArgumentParser], Callable[[argparse.Namespace], None], str]] = {
     "benchmark": (benchmark.parser, benchmark.run, "measure how fast a model is inferred"),
@@ -56,7 +56,7 @@ def _failed(error: Exception) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     sys.stdout.flush()
-    print(f"[ ERROR ] {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"[ ERROR ] {escaped(' '.join(str(error).split()))}", file=sys.stderr)
     return 1
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NoReturn
 
-from cpuruntime.errors import InvalidArgumentError, nearest
+from cpuruntime.errors import InvalidArgumentError, listed, nearest
 
 _OPTION = re.compile(r"--?[A-Za-z]")
 _SHAPE = re.compile(r"\s*([^\[\]]*?)\s*(\[[^\[\]]*\])\s*(?:,|$)")
@@ -98,7 +98,7 @@ def parse_shapes(text: str, names: Sequence[str]) -> dict[str, str]:
         name, shape = match.groups()
         if name and name not in names:
             raise InvalidArgumentError(
-                f"-shape names '{name}', and the model's inputs are {_listed(names)}.{nearest(name, names)}"
+                f"-shape names '{name}', and the model's inputs are {listed(names)}.{nearest(name, names)}"
             )
         for target in [name] if name else names:
             shapes[target] = shape
@@ -131,7 +131,3 @@ def _at_least(text: str, low: int) -> int:
     if value < low:
         raise argparse.ArgumentTypeError(f"'{text}' must be a whole number of at least {low}")
     return value
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)

@@ -12,6 +12,7 @@ from typing import TextIO
 
 import cpuruntime as ov
 from cpuruntime.cli.measure import Limits, Measurement
+from cpuruntime.errors import escaped, printable
 
 STEPS = (
     "Parsing and validating input arguments",
@@ -64,7 +65,7 @@ class Report(logging.Handler):
         """Names, element types and shapes of a model's inputs or outputs."""
         self.info(f"{title}:")
         for port in ports:
-            name, kind = port.any_name, port.element_type.get_type_name()
+            name, kind = printable(port.any_name), port.element_type.get_type_name()
             self.info(f"    {name} (node: {name}) : {kind} / [...] / {port.partial_shape}")
 
     def results(self, measurement: Measurement, *, percent: int, batch: int, devices: object) -> None:
@@ -86,7 +87,7 @@ class Report(logging.Handler):
         self.info(f"Throughput:   {measurement.throughput(batch):.2f} FPS")
 
     def _line(self, text: str) -> None:
-        print(text, file=self.stream, flush=True)
+        print(escaped(text), file=self.stream, flush=True)
 
 
 class Progress:
@@ -152,7 +153,9 @@ def profile_rows(profiles: Sequence[Sequence[ov.ProfilingInfo]]) -> list[Profile
 def profile_table(rows: Sequence[ProfileRow]) -> list[str]:
     """`rows` as aligned lines, with a line of the total."""
     cells = [("node", "type", "kernel", "time (ms)", "share")]
-    cells += [(row.node, row.kind, row.kernel, f"{row.microseconds / 1000:.3f}", f"{row.share:.2%}") for row in rows]
+    for row in rows:
+        names = printable(row.node), printable(row.kind), row.kernel
+        cells.append((*names, f"{row.microseconds / 1000:.3f}", f"{row.share:.2%}"))
     cells += [("Total", "", "", f"{sum(row.microseconds for row in rows) / 1000:.3f}", f"{1:.2%}")]
     widths = [max(len(row[column]) for row in cells) for column in range(5)]
     aligned = [(*map(str.ljust, row[:3], widths[:3]), *map(str.rjust, row[3:], widths[3:])) for row in cells]

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import ClassVar
 
+from cpuruntime.errors import escaped, printable
+
 
 @dataclass(frozen=True, slots=True)
 class ProfilingInfo:
@@ -61,7 +63,8 @@ class Row:
         kernel = f"{self.kernel} (fallback)" if self.fallback else self.kernel
         figures = ((self.microseconds, ".1f"), (self.gflops, ".1f"), (self.gigabytes, ".1f"), (self.roof, ".0%"))
         numbers = ("" if value is None else format(value, form) for value, form in figures)
-        return self.op_type, kernel, self.layout, *numbers, " + ".join(self.nodes), self.notes, self.compared
+        nodes = " + ".join(map(printable, self.nodes))
+        return printable(self.op_type), kernel, self.layout, *numbers, nodes, escaped(self.notes), self.compared
 
 
 HEADINGS = ("op", "kernel", "layout", "us", "GFLOP/s", "GB/s", "of roof", "nodes", "notes", "chosen between")
@@ -81,7 +84,8 @@ class Explanation:
         return [row for row in self.rows if row.fallback]
 
     def __str__(self) -> str:
-        lines = [f"{self.device}: {len(self.rows)} steps, {len(self.fallbacks)} of them fallbacks", *self.decisions]
+        lines = [f"{self.device}: {len(self.rows)} steps, {len(self.fallbacks)} of them fallbacks"]
+        lines += map(escaped, self.decisions)
         columns = [column for column in zip(HEADINGS, *(row.cells() for row in self.rows)) if any(column[1:])]
         widths = [max(map(len, column)) for column in columns]
         lines += ["  ".join(c.ljust(width) for c, width in zip(line, widths)).rstrip() for line in zip(*columns)]

@@ -11,7 +11,7 @@ from cpuruntime.devices import names, registry
 from cpuruntime.devices.interface import DeviceHost, DeviceModel, Plugin
 from cpuruntime.devices.names import DeviceName
 from cpuruntime.devices.ports import PortInfo
-from cpuruntime.errors import DeviceUnavailableError, Error, InternalError
+from cpuruntime.errors import DeviceUnavailableError, Error, InternalError, printable
 from cpuruntime.graph import Graph
 from cpuruntime.properties import Settings
 
@@ -127,14 +127,16 @@ def compile_on(plugin: Plugin, graph: Graph, settings: Settings) -> DeviceModel:
         raise
     except Exception as error:
         raise InternalError(
-            f"{device} failed to compile model '{graph.name}': {type(error).__name__}: {error}."
+            f"{device} failed to compile model '{printable(graph.name)}': {type(error).__name__}: {error}."
         ) from error
     if not isinstance(model, DeviceModel):
-        raise InternalError(f"{device} compiled model '{graph.name}' to a {type(model).__name__}, not a DeviceModel.")
+        raise InternalError(
+            f"{device} compiled model '{printable(graph.name)}' to a {type(model).__name__}, not a DeviceModel."
+        )
     problem = _problem(model, graph)
     if problem:
         model.close()
-        raise InternalError(f"{device} compiled model '{graph.name}' wrongly: {problem}.")
+        raise InternalError(f"{device} compiled model '{printable(graph.name)}' wrongly: {problem}.")
     return model
 
 
@@ -151,7 +153,7 @@ def _problem(model: DeviceModel, graph: Graph) -> str:
 
 
 def _described(ports: Any) -> str:
-    return ", ".join(f"'{port.name}' {port.element_type} {port.partial_shape}" for port in ports) or "none"
+    return ", ".join(f"'{printable(port.name)}' {port.element_type} {port.partial_shape}" for port in ports) or "none"
 
 
 def _reason(plugin: Plugin) -> str | None:

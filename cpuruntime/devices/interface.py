@@ -25,7 +25,7 @@ from cpuruntime.devices.configured import Configured
 from cpuruntime.devices.explanation import Explanation, ProfilingInfo
 from cpuruntime.devices.names import DeviceName
 from cpuruntime.devices.ports import PortInfo
-from cpuruntime.errors import Error, InvalidArgumentError, UnsupportedError, nearest
+from cpuruntime.errors import Error, InvalidArgumentError, UnsupportedError, nearest, printable
 from cpuruntime.graph import Graph
 from cpuruntime.hints import StreamPlan
 from cpuruntime.host.topology import Topology
@@ -205,7 +205,7 @@ class DeviceModel(ABC):
         """Raise Error when the model is closed."""
         if self.closed:
             name, devices = self.properties["NETWORK_NAME"], ", ".join(self.properties["EXECUTION_DEVICES"])
-            raise Error(f"Model '{name}' on device {devices} is closed; compile it again.")
+            raise Error(f"Model '{printable(name)}' on device {devices} is closed; compile it again.")
 
     def explain(self, measure: bool = False) -> Explanation:
         """The steps and decisions; with `measure` each step is timed on random inputs, where the device can do that."""

@@ -9,7 +9,7 @@ from typing import cast
 
 import numpy as np
 
-from cpuruntime.errors import InvalidArgumentError, UnsupportedError
+from cpuruntime.errors import InvalidArgumentError, UnsupportedError, printable
 from cpuruntime.graph import Graph, Kind, PartialShape, Type, Value
 from cpuruntime.host.memory import aligned_zeros
 
@@ -32,7 +32,7 @@ class PortInfo:
         """The outputs of a graph; UnsupportedError when one is no tensor."""
         for value in graph.outputs:
             if value.kind is not Kind.TENSOR:
-                raise UnsupportedError(f"the output '{value.name}' is a {value.kind.value}, not a tensor.")
+                raise UnsupportedError(f"the output '{printable(value.name)}' is a {value.kind.value}, not a tensor.")
         return [PortInfo(v.name, v.element_type, _partial(v)) for v in graph.outputs]
 
 
@@ -77,5 +77,5 @@ class BoundArrays(ABC):
         """The arrays of all inputs. Raises InvalidArgumentError where none is bound."""
         for info, array in zip(self._ports, self._inputs):
             if array is None:
-                raise InvalidArgumentError(f"Input '{info.name}' {info.partial_shape} has no data yet.")
+                raise InvalidArgumentError(f"Input '{printable(info.name)}' {info.partial_shape} has no data yet.")
         return cast("list[np.ndarray]", self._inputs)

@@ -23,7 +23,7 @@ from cpuruntime.devices.completion import Completion
 from cpuruntime.devices.explanation import Explanation, ProfilingInfo, Row
 from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, Plugin, Terms
 from cpuruntime.devices.ports import BoundArrays, PortInfo
-from cpuruntime.errors import CancelledError, DeadlineExceededError, Error, InternalError
+from cpuruntime.errors import CancelledError, DeadlineExceededError, Error, InternalError, printable
 from cpuruntime.graph import Graph
 from cpuruntime.host import forks
 from cpuruntime.host.memory import aligned_zeros
@@ -174,7 +174,8 @@ class _Inference(Completion):
 
     def _expire(self) -> None:
         if self.claim.acquire(blocking=False):
-            self._end(DeadlineExceededError(f"The deadline passed while model '{self.model.graph.name}' was busy."))
+            name = printable(self.model.graph.name)
+            self._end(DeadlineExceededError(f"The deadline passed while model '{printable(name)}' was busy."))
 
     def run(self) -> bool:
         """Compute it, unless it has ended: whether it had not."""
@@ -188,7 +189,8 @@ class _Inference(Completion):
             error = raised
             if not isinstance(raised, Error | MemoryError):
                 name, model = self.model.plugin.target, self.model.graph.name
-                error = InternalError(f"Device {name} failed in model '{model}': {type(raised).__name__}: {raised}.")
+                what = f"Device {name} failed in model '{printable(model)}'"
+                error = InternalError(f"{what}: {type(raised).__name__}: {raised}.")
                 error.__cause__ = raised
         except BaseException as raised:
             error = raised
@@ -205,10 +207,10 @@ class _Inference(Completion):
         """Node `index` begins: raise where the inference is to end, and note the time of the node before."""
         name = self.model.graph.name
         if self.cancelled:
-            raise CancelledError(f"The inference of model '{name}' was cancelled.")
+            raise CancelledError(f"The inference of model '{printable(name)}' was cancelled.")
         now = perf_counter_ns()
         if 0 < self._deadline <= now:
-            raise DeadlineExceededError(f"The deadline passed before node {index} of model '{name}'.")
+            raise DeadlineExceededError(f"The deadline passed before node {index} of model '{printable(name)}'.")
         self.note(now)
         self._node, self._node_began = index, now
 
@@ -316,8 +318,8 @@ class SerialRequest(BoundArrays, DeviceRequest):
         if self._outputs[index].shape != result.shape:
             if info.partial_shape.is_static:
                 raise InternalError(
-                    f"Device {self.model.plugin.target} computed shape {list(result.shape)} for output '{info.name}' "
-                    f"{info.partial_shape} of model '{self.model.graph.name}'."
+                    f"Device {self.model.plugin.target} computed shape {list(result.shape)} for output "
+                    f"'{printable(info.name)}' {info.partial_shape} of model '{printable(self.model.graph.name)}'."
                 )
             self._outputs[index] = aligned_zeros(result.shape, result.dtype)
         self._outputs[index][...] = result

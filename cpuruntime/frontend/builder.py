@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from cpuruntime.errors import ModelError, UnsupportedError, nearest
+from cpuruntime.errors import ModelError, UnsupportedError, listed, nearest, printable
 from cpuruntime.frontend.functions import Call, Functions, captured, captured_by, domain_of
 from cpuruntime.frontend.tensors import TensorReader, check_shape
 from cpuruntime.graph import Graph, Node, PartialShape, Type, Value
@@ -61,7 +61,7 @@ class Builder:
             if not name:
                 raise ModelError("an initializer has no name.")
             if name in self._unread:
-                raise ModelError(f"two initializers have the name '{name}'.")
+                raise ModelError(f"two initializers have the name '{printable(name)}'.")
             self._unread[name] = tensor
 
     def _inputs(self) -> tuple[list[Value], dict[str, PartialShape]]:
@@ -71,8 +71,11 @@ class Builder:
             if info.name in self._unread:
                 continue
             if not info.name or info.name in self._values:
-                raise ModelError(f"two inputs have the name '{info.name}'." if info.name else "an input has no name.")
-            value = Value(info.name) if self._captures is not None else _declared(info, f"input '{info.name}'")
+                raise ModelError(
+                    f"two inputs have the name '{printable(info.name)}'." if info.name else "an input has no name."
+                )
+            is_typed = self._captures is None
+            value = _declared(info, f"input '{printable(info.name)}'") if is_typed else Value(info.name)
             self._values[info.name] = value
             inputs.append(value)
             known = None if value.shape is None else [-1 if extent is None else extent for extent in value.shape]
@@ -88,7 +91,7 @@ class Builder:
         """The value that exists under this name."""
         tensor = self._unread.pop(name, None)
         if tensor is not None:
-            what = f"initializer '{name}'"
+            what = f"initializer '{printable(name)}'"
             sparse = isinstance(tensor, onnx.SparseTensorProto)
             array = (self._tensors.sparse_array if sparse else self._tensors.array)(tensor, what)
             tensor.Clear()
@@ -99,7 +102,7 @@ class Builder:
         value = self._value(info.name)
         if value is None:
             made = [name for name in self._values if self._values[name].producer is not None]
-            raise ModelError(f"no node makes the graph's output '{info.name}'.{nearest(info.name, made)}")
+            raise ModelError(f"no node makes the graph's output '{printable(info.name)}'.{nearest(info.name, made)}")
         return value
 
     def _sorted(self) -> list[Call]:
@@ -111,14 +114,14 @@ class Builder:
             for name in filter(None, call.proto.output):
                 if name in ready or name in makers:
                     where = _where(call)
-                    raise ModelError(f"{where}: the name '{name}' of its output is used twice in the graph.")
+                    raise ModelError(f"{where}: the name '{printable(name)}' of its output is used twice in the graph.")
                 makers[name] = index
         sorter = TopologicalSorter({index: _needs(call, ready, makers) for index, call in enumerate(calls)})
         try:
             sorter.prepare()
         except CycleError as error:
             cycle = [calls[index] for index in error.args[1][1:]]
-            names = ", ".join(f"'{call.proto.name or call.proto.op_type}'" for call in cycle[:8])
+            names = listed(call.proto.name or call.proto.op_type for call in cycle)
             raise ModelError(f"{_where(cycle[0])}: the graph has a cycle through {names}.") from None
         heap: list[int] = []
         order: list[Call] = []
@@ -135,7 +138,10 @@ class Builder:
         domain = domain_of(proto.domain)
         if domain not in call.opsets:
             name = domain or "ai.onnx"
-            raise ModelError(f"{proto.op_type} '{proto.name}': the model does not import its domain '{name}'.")
+            raise ModelError(
+                f"{printable(proto.op_type)} '{printable(proto.name)}': the model does not import its domain "
+                f"'{printable(name)}'."
+            )
         version = call.opsets[domain]
         operator = get_operator(proto.op_type, domain, version, where)
         captures = sorted(set(captured(proto)))
@@ -170,8 +176,8 @@ class Builder:
         found: dict[str, Any] = {}
         for attribute in call.proto.attribute:
             if attribute.name in found:
-                raise ModelError(f"{_where(call)}: it has two attributes '{attribute.name}'.")
-            what = f"{_where(call)}: attribute '{attribute.name}'"
+                raise ModelError(f"{_where(call)}: it has two attributes '{printable(attribute.name)}'.")
+            what = f"{_where(call)}: attribute '{printable(attribute.name)}'"
             if attribute.ref_attr_name:
                 raise ModelError(f"{what} refers to an attribute of a function, outside any function.")
             if attribute.type == _KINDS.UNDEFINED:
@@ -233,7 +239,7 @@ def _needs(call: Call, ready: set[str], makers: dict[str, int]) -> set[int]:
             found.add(makers[name])
         elif name not in ready:
             hint = nearest(name, [*makers, *ready])
-            raise ModelError(f"{_where(call)}: its input '{name}' does not exist in the graph.{hint}")
+            raise ModelError(f"{_where(call)}: its input '{printable(name)}' does not exist in the graph.{hint}")
     return found
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import onnx
 
-from cpuruntime.errors import ModelError
+from cpuruntime.errors import ModelError, printable
 from cpuruntime.operators.schema import check_opset
 
 MOST_NODES = 1_000_000
@@ -51,7 +51,7 @@ class Functions:
 
         def size_of_function(key: Key) -> int:
             if key in active:
-                raise ModelError(f"the model's function '{key[1]}' calls itself.")
+                raise ModelError(f"the model's function '{printable(key[1])}' calls itself.")
             if key not in sizes:
                 active.add(key)
                 sizes[key] = size_of(self._functions[key].node)
@@ -82,7 +82,7 @@ def _key(node: onnx.NodeProto) -> Key:
 
 def _body(function: onnx.FunctionProto, call: onnx.NodeProto, prefix: str) -> list[onnx.NodeProto]:
     """The nodes of a call; the names inside the function begin with `prefix`."""
-    where = f"{call.op_type} '{call.name}'"
+    where = f"{printable(call.op_type)} '{printable(call.name)}'"
     for what, given, formal in (("inputs", call.input, function.input), ("outputs", call.output, function.output)):
         if len(given) > len(formal):
             raise ModelError(f"{where}: {len(given)} {what}, the function has {len(formal)}.")
@@ -100,7 +100,7 @@ def _body(function: onnx.FunctionProto, call: onnx.NodeProto, prefix: str) -> li
     known = {*function.attribute, *(default.name for default in function.attribute_proto)}
     for attribute in call.attribute:
         if attribute.name not in known:
-            raise ModelError(f"{where}: the function has no attribute '{attribute.name}'.")
+            raise ModelError(f"{where}: the function has no attribute '{printable(attribute.name)}'.")
     return [_instance(node, names, attributes, prefix) for node in function.node] + makers
 
 
@@ -155,7 +155,9 @@ def opsets_of(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
     for item in imports:
         domain = domain_of(item.domain)
         if found.setdefault(domain, item.version) != item.version:
-            raise ModelError(f"the model imports the domain '{domain}' in versions {found[domain]} and {item.version}.")
+            raise ModelError(
+                f"the model imports the domain '{printable(domain)}' in versions {found[domain]} and {item.version}."
+            )
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import onnx
 
-from cpuruntime.errors import Error, InvalidArgumentError, ModelError, UnsupportedError
+from cpuruntime.errors import MESSAGE, Error, InvalidArgumentError, ModelError, UnsupportedError, printable
 from cpuruntime.frontend.builder import Builder
 from cpuruntime.frontend.file import open_model
 from cpuruntime.frontend.functions import Functions, opsets_of
@@ -49,7 +49,8 @@ def read(model: str | PathLike[str] | bytes | BinaryIO | onnx.ModelProto, weight
     except Error:
         raise
     except (MemoryError, Exception) as error:  # any other error that a hostile file causes is the file's fault
-        raise ModelError(f"the model cannot be read: {type(error).__name__}: {error}") from error
+        message = printable(str(error), MESSAGE)
+        raise ModelError(f"the model cannot be read: {type(error).__name__}: {message}") from error
     finally:
         tensors.close()
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from cpuruntime.errors import ModelError, UnsupportedError
+from cpuruntime.errors import MESSAGE, ModelError, UnsupportedError, printable
 from cpuruntime.frontend.file import BulkData, FileBytes
 from cpuruntime.frontend.folder import ModelFolder, OutsideError
 from cpuruntime.graph import Type
@@ -111,7 +111,7 @@ class TensorReader:
         file = self._open(location, what)
         if offset + size > file.size:
             raise ModelError(
-                f"{what} has external data at bytes {offset} to {offset + size} of '{location}', "
+                f"{what} has external data at bytes {offset} to {offset + size} of '{printable(location)}', "
                 f"which has only {file.size}."
             )
         self._reserve(size)
@@ -129,7 +129,7 @@ class TensorReader:
         return self._file[1]
 
     def _open_anew(self, location: str, what: str) -> FileBytes:
-        data = f"{what} has external data in '{location}'"
+        data = f"{what} has external data in '{printable(location)}'"
         if self._folder is None:
             raise ModelError(
                 f"{data}, and the model is not read from a file: there is no folder to look in. Give the model's path."
@@ -173,7 +173,7 @@ def _place(tensor: onnx.TensorProto, needed: int, what: str) -> tuple[str, int, 
 
 def _count(text: str, key: str, what: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 20):
-        raise ModelError(f"{what} has external data with the {key} '{text}', which is no count of bytes.")
+        raise ModelError(f"{what} has external data with the {key} '{printable(text)}', which is no count of bytes.")
     return int(text)
 
 
@@ -203,7 +203,7 @@ def _from_fields(tensor: onnx.TensorProto, shape: tuple[int, ...], what: str) ->
     try:
         return numpy_helper.to_array(tensor)
     except (ValueError, TypeError, OverflowError) as error:
-        raise ModelError(f"{what} cannot be read: {error}") from None
+        raise ModelError(f"{what} cannot be read: {printable(str(error), MESSAGE)}") from None
 
 
 def _check_count(stored: int, shape: tuple[int, ...], what: str) -> None:

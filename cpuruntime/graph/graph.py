@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from cpuruntime.errors import InternalError
+from cpuruntime.errors import InternalError, printable
 from cpuruntime.graph.shapes import PartialShape
 from cpuruntime.graph.types import Type
 
@@ -86,9 +86,10 @@ class Value:
             shape = "[...]"
         else:
             shape = "[" + ",".join("?" if d is None else str(d) for d in self.shape) + "]"
+        name = printable(self.name)
         if self.kind is not Kind.TENSOR:
-            return f"{self.name}: {self.kind.value} of {self.element_type.get_type_name()}"
-        return f"{self.name}: {self.element_type.get_type_name()}{shape}"
+            return f"{name}: {self.kind.value} of {self.element_type.get_type_name()}"
+        return f"{name}: {self.element_type.get_type_name()}{shape}"
 
 
 class Node:
@@ -147,8 +148,8 @@ class Node:
     @property
     def where(self) -> str:
         """How error messages call this node: `Conv 'c3' (opset 13)`."""
-        domain = f"{self.domain} " if self.domain else ""
-        return f"{self.op_type} '{self.name}' ({domain}opset {self.version})"
+        domain = f"{printable(self.domain)} " if self.domain else ""
+        return f"{printable(self.op_type)} '{printable(self.name)}' ({domain}opset {self.version})"
 
     def __repr__(self) -> str:
         return f"<Node {self.where}>"
@@ -226,7 +227,8 @@ class Graph:
         return print_graph(self)
 
     def __repr__(self) -> str:
-        return f"<Graph '{self.name}': {len(self.inputs)} inputs, {len(self.outputs)} outputs, {len(self.nodes)} nodes>"
+        sizes = f"{len(self.inputs)} inputs, {len(self.outputs)} outputs, {len(self.nodes)} nodes"
+        return f"<Graph '{printable(self.name)}': {sizes}>"
 
 
 _FEW = 8
@@ -234,12 +236,12 @@ _FEW = 8
 
 def print_graph(graph: Graph) -> str:
     """One line for each input, node and output; those of a subgraph below its node."""
-    lines = [f"graph {graph.name} (" + ", ".join(map(str, graph.inputs)) + ")"]
+    lines = [f"graph {printable(graph.name)} (" + ", ".join(map(str, graph.inputs)) + ")"]
     for node in graph.nodes:
         lines.append("  " + print_node(node))
         for name, body in node.bodies.items():
-            lines += [f"    {line}" for line in f"{name}: {print_graph(body)}".splitlines()]
-    lines.append("  return " + ", ".join(value.name for value in graph.outputs))
+            lines += [f"    {line}" for line in f"{printable(name)}: {print_graph(body)}".splitlines()]
+    lines.append("  return " + ", ".join(printable(value.name) for value in graph.outputs))
     return "\n".join(lines)
 
 
@@ -247,10 +249,11 @@ def print_node(node: Node) -> str:
     """`y: f32[1,8] = Conv 'c3' (x, w) {group: 1}`."""
     outputs = ", ".join(str(value) if value.name else "-" for value in node.outputs)
     inputs = ", ".join(_print_input(value) for value in node.inputs)
-    op_type = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-    text = f"{outputs} = {op_type} '{node.name}' ({inputs})"
+    op_type = printable(f"{node.domain}.{node.op_type}" if node.domain else node.op_type)
+    text = f"{outputs} = {op_type} '{printable(node.name)}' ({inputs})"
     if node.attributes:
-        text += " {" + ", ".join(f"{name}: {_print_data(data)}" for name, data in node.attributes.items()) + "}"
+        attributes = (f"{printable(name)}: {_print_data(data)}" for name, data in node.attributes.items())
+        text += " {" + ", ".join(attributes) + "}"
     return text
 
 
@@ -258,19 +261,17 @@ def _print_input(value: Value | None) -> str:
     if value is None:
         return "-"
     if value.constant is None:
-        return value.name
+        return printable(value.name)
     if value.constant.size <= _FEW:
-        return f"{value.name}={_print_data(value.constant)}"
+        return f"{printable(value.name)}={_print_data(value.constant)}"
     return str(value)
 
 
 def _print_data(data: Any) -> str:
     if isinstance(data, np.ndarray):
-        if data.size <= _FEW:
-            return str(data.tolist())
-        return f"array {data.dtype}{list(data.shape)}"
-    if isinstance(data, list) and len(data) > _FEW:
-        return f"list of {len(data)}"
-    if isinstance(data, (int, float, str, list)):
-        return repr(data)
-    return f"graph '{getattr(data, 'name', '')}'"
+        return _print_data(data.tolist()) if data.size <= _FEW else f"array {data.dtype}{list(data.shape)}"
+    if isinstance(data, list):
+        return f"list of {len(data)}" if len(data) > _FEW else f"[{', '.join(map(_print_data, data))}]"
+    if isinstance(data, str):
+        return f"'{printable(data)}'"
+    return f"graph '{printable(data.name)}'" if isinstance(data, Graph) else printable(repr(data))

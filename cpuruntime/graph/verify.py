@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cpuruntime.errors import InternalError
+from cpuruntime.errors import InternalError, listed, printable
 from cpuruntime.graph.graph import Graph, Node, Value
 
 
@@ -19,7 +19,7 @@ def verify(graph: Graph) -> None:
             raise InternalError(f"graph input {value} has a producer or data.")
         known.add(value)
     if len({value.name for value in graph.inputs}) != len(graph.inputs):
-        raise InternalError(f"two inputs of the graph share a name: {[value.name for value in graph.inputs]}.")
+        raise InternalError(f"two inputs of the graph share a name: {listed(value.name for value in graph.inputs)}.")
     for node in graph.nodes:
         for read in node.inputs:
             if read is not None:
@@ -29,7 +29,9 @@ def verify(graph: Graph) -> None:
             known.add(output)
         for name, body in node.bodies.items():
             if len(body.inputs) < node.captures:
-                raise InternalError(f"{node.where}: '{name}' has {len(body.inputs)} inputs, {node.captures} captured.")
+                raise InternalError(
+                    f"{node.where}: '{printable(name)}' has {len(body.inputs)} inputs, {node.captures} captured."
+                )
             verify(body)
     for output in graph.outputs:
         _check_read(output, "the graph returns", known)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
-from cpuruntime.errors import DeviceUnavailableError
+from cpuruntime.errors import DeviceUnavailableError, printable
 from cpuruntime.host.cgroup import Quota
 from cpuruntime.host.processors import cpu_list
 
@@ -42,7 +42,7 @@ class Holder:
 
     def __str__(self) -> str:
         process = "this process" if self.pid == os.getpid() else f"process {self.pid}"
-        return f"{process} (model '{self.name}')" if self.name else process
+        return f"{process} (model '{printable(self.name)}')" if self.name else process
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cpuruntime.errors import InvalidArgumentError
+from cpuruntime.errors import InvalidArgumentError, printable
 from cpuruntime.graph import Graph, Node, Value
 
 Evaluate = Callable[[Node, Sequence[Any]], list[Any]]
@@ -101,7 +101,7 @@ def stacked(node: Node, items: list[np.ndarray], value: Value, axis: int = 0) ->
     shapes = {item.shape for item in items}
     if len(shapes) > 1:
         raise InvalidArgumentError(
-            f"{node.where}: iterations give scan output '{value.name}' in the shapes "
+            f"{node.where}: iterations give scan output '{printable(value.name)}' in the shapes "
             f"{', '.join(str(list(shape)) for shape in sorted(shapes)[:4])}; they must be the same."
         )
     return np.stack(items, axis)

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-from cpuruntime.errors import Error, ModelError, UnsupportedError
+from cpuruntime.errors import MESSAGE, Error, ModelError, UnsupportedError, printable
 from cpuruntime.graph import Node, Type, Value
 from cpuruntime.operators import control_flow
 from cpuruntime.operators.schema import find_operator
@@ -47,7 +47,8 @@ def evaluate(node: Node, arrays: Arrays) -> list[np.ndarray]:
     except NotImplementedError as error:
         raise UnsupportedError(f"{node.where}: there is no reference implementation: {error}") from error
     except (Exception, MemoryError) as error:
-        raise ModelError(f"{node.where}: cannot be evaluated: {type(error).__name__}: {error}") from error
+        message = printable(str(error), MESSAGE)
+        raise ModelError(f"{node.where}: cannot be evaluated: {type(error).__name__}: {message}") from error
 
 
 def _run_reference(node: Node, arrays: Arrays) -> list[np.ndarray]:
@@ -129,7 +130,7 @@ def _set_attribute(attribute: onnx.AttributeProto, data: Any) -> None:
     elif kind == _KINDS.TYPE_PROTO:
         attribute.tp.CopyFrom(data)
     else:
-        raise UnsupportedError(f"attribute '{attribute.name}' has the type {kind}, which is not supported.")
+        raise UnsupportedError(f"attribute '{printable(attribute.name)}' has the type {kind}, which is not supported.")
 
 
 _FIELDS: dict[int, str] = {int(_KINDS.FLOAT): "f", int(_KINDS.INT): "i", int(_KINDS.STRING): "s"}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cpuruntime.errors import ModelError
+from cpuruntime.errors import ModelError, printable
 from cpuruntime.graph import Node
 
 Rule = Callable[[Node], None]
@@ -46,7 +46,8 @@ def batch_normalization(node: Node) -> None:
     for value in node.inputs[1:]:
         if value is not None and value.shape is not None and not _agree(value.shape, (data.shape[1],)):
             raise ModelError(
-                f"{node.where}: '{value.name}' has shape {list(value.shape)}, not the channels [{data.shape[1]}]."
+                f"{node.where}: '{printable(value.name)}' has shape {list(value.shape)}, not the channels "
+                f"[{data.shape[1]}]."
             )
 
 

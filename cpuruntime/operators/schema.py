@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 from onnx import defs
 
-from cpuruntime.errors import ModelError, UnsupportedError, nearest
+from cpuruntime.errors import ModelError, UnsupportedError, nearest, printable
 from cpuruntime.graph import Kind, Node, Type, Value
 from cpuruntime.operators.traits import REFUSED, TRAITS, AxisRange, traits_of
 
@@ -83,8 +83,10 @@ def get_operator(op_type: str, domain: str, version: int, where: str) -> Operato
     names = {schema.name for schema in defs.get_all_schemas_with_history() if schema.domain == domain}
     if op_type in names:
         raise UnsupportedError(f"{where}: {op_type} is not part of opset {version}; it came later or was removed.")
-    place = f"domain '{domain}'" if domain else "ONNX"
-    raise UnsupportedError(f"{where}: {place} has no operator '{op_type}' in opset {version}.{nearest(op_type, names)}")
+    place = f"domain '{printable(domain)}'" if domain else "ONNX"
+    raise UnsupportedError(
+        f"{where}: {place} has no operator '{printable(op_type)}' in opset {version}.{nearest(op_type, names)}"
+    )
 
 
 def check_opset(domain: str, version: int) -> None:
@@ -102,10 +104,11 @@ def check_attribute(operator: Operator, attribute: onnx.AttributeProto, where: s
     rule = operator.attributes.get(attribute.name)
     if rule is None:
         hint = nearest(attribute.name, operator.attributes)
-        raise ModelError(f"{where}: there is no attribute '{attribute.name}'.{hint}")
+        raise ModelError(f"{where}: there is no attribute '{printable(attribute.name)}'.{hint}")
     if attribute.type != rule[0]:
         raise ModelError(
-            f"{where}: attribute '{attribute.name}' has type {_KIND_NAMES.get(attribute.type, attribute.type)}, "
+            f"{where}: attribute '{printable(attribute.name)}' has type "
+            f"{_KIND_NAMES.get(attribute.type, attribute.type)}, "
             f"not {_KIND_NAMES[rule[0]]}."
         )
 
@@ -127,14 +130,14 @@ def check_node(node: Node, operator: Operator, captures: int = 0) -> None:
             raise ModelError(f"{node.where}: input {index} ('{operator.input(index).name}') is missing.")
     for name, (_, required) in operator.attributes.items():
         if required and name not in node.attributes:
-            raise ModelError(f"{node.where}: the attribute '{name}' is missing; the operator requires it.")
+            raise ModelError(f"{node.where}: the attribute '{printable(name)}' is missing; the operator requires it.")
     for name, data in node.attributes.items():
         _check_numbers(node, name, data)
     if "kernel_shape" in node.attributes:
         _check_window(node)
     auto_pad = node.attributes.get("auto_pad", "")
     if auto_pad not in _AUTO_PADS:
-        raise ModelError(f"{node.where}: auto_pad is '{auto_pad}', not one of {', '.join(_AUTO_PADS[1:])}.")
+        raise ModelError(f"{node.where}: auto_pad is '{printable(auto_pad)}', not one of {', '.join(_AUTO_PADS[1:])}.")
     parts = node.attributes.get("num_outputs", len(node.outputs))
     if node.op_type == "Split" and parts != len(node.outputs):
         raise ModelError(
@@ -159,7 +162,7 @@ _AUTO_PADS = ("", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 
 def _check_numbers(node: Node, name: str, data: Any) -> None:
     least = None if name == "pads" and traits_of(node).crops else _RANGES.get(name)
-    what = f"{node.where}: attribute '{name}' is"
+    what = f"{node.where}: attribute '{printable(name)}' is"
     for number in data if isinstance(data, list) else [data]:
         if least is not None and not (isinstance(number, int) and least <= number <= _INT32_LIMIT):
             raise ModelError(f"{what} {shorten(data)}; every value must be between {least} and {_INT32_LIMIT}.")
@@ -173,7 +176,7 @@ def _check_window(node: Node) -> None:
         data = node.attributes.get(name)
         if data is not None and len(data) != factor * len(kernel):
             raise ModelError(
-                f"{node.where}: attribute '{name}' is {shorten(data)}; kernel_shape {shorten(kernel)} needs "
+                f"{node.where}: attribute '{printable(name)}' is {shorten(data)}; kernel_shape {shorten(kernel)} needs "
                 f"{factor * len(kernel)} values."
             )
 
@@ -190,7 +193,8 @@ def check_axes(node: Node) -> None:
             last = rank if axis_range is AxisRange.BEHIND else rank - 1
             if not -last - 1 <= axis <= last:
                 raise ModelError(
-                    f"{node.where}: attribute '{name}' is {shorten(data)}; the input '{first.name}' has {rank} "
+                    f"{node.where}: attribute '{printable(name)}' is {shorten(data)}; the input "
+                    f"'{printable(first.name)}' has {rank} "
                     f"dimensions, so it must be between {-last - 1} and {last}."
                 )
 
@@ -206,7 +210,7 @@ def check_types(node: Node, operator: Operator) -> None:
             allowed = ", ".join(sorted(_short(name) for name in formal.types))
             kind = "" if value.kind is Kind.TENSOR else f"a {value.kind.value} of "
             raise ModelError(
-                f"{node.where}: input '{value.name}' is {kind}{value.element_type.get_type_name()}; "
+                f"{node.where}: input '{printable(value.name)}' is {kind}{value.element_type.get_type_name()}; "
                 f"'{formal.name}' must be one of: {allowed}."
             )
         if not formal.one_type:
@@ -214,7 +218,8 @@ def check_types(node: Node, operator: Operator) -> None:
         first = bound.setdefault(formal.type_name, (value.name, value.element_type))
         if first[1] is not value.element_type:
             raise ModelError(
-                f"{node.where}: input '{value.name}' is {value.element_type.get_type_name()} and input '{first[0]}' is "
+                f"{node.where}: input '{printable(value.name)}' is {value.element_type.get_type_name()} and input "
+                f"'{printable(first[0])}' is "
                 f"{first[1].get_type_name()}; they must have one type."
             )
 

@@ -14,7 +14,16 @@ import numpy as np
 import onnx
 from onnx.shape_inference import infer_node_outputs
 
-from cpuruntime.errors import Error, InvalidArgumentError, ModelError, UnsupportedError, nearest
+from cpuruntime.errors import (
+    MESSAGE,
+    Error,
+    InvalidArgumentError,
+    ModelError,
+    UnsupportedError,
+    listed,
+    nearest,
+    printable,
+)
 from cpuruntime.graph import Graph, Kind, Node, PartialShape, Type, Value
 from cpuruntime.operators.evaluation import DIRECT, evaluate, input_names, output_names, to_proto
 from cpuruntime.operators.reshape_targets import new_shape, to_target
@@ -63,7 +72,8 @@ def reshape(graph: Graph, shapes: Mapping[str, Any]) -> Graph:
     for name, given in shapes.items():
         if name not in inputs:
             raise InvalidArgumentError(
-                f"the model has no input '{name}'.{nearest(name, inputs)} Inputs: {', '.join(inputs) or 'none'}."
+                f"the model has no input '{printable(name)}'.{nearest(name, inputs)} Inputs: "
+                f"{listed(inputs) or 'none'}."
             )
         shape = PartialShape(given)
         result.input_bounds[name] = shape
@@ -81,7 +91,7 @@ def reshape(graph: Graph, shapes: Mapping[str, Any]) -> Graph:
             _let_follow(old, new)
         infer_shapes(result)
     except ModelError as error:
-        wanted = ", ".join(f"'{name}' with shape {PartialShape(shape)}" for name, shape in shapes.items())
+        wanted = ", ".join(f"'{printable(name)}' with shape {PartialShape(shape)}" for name, shape in shapes.items())
         raise InvalidArgumentError(f"the model does not take {wanted}: {error}") from error
     return result
 
@@ -331,4 +341,4 @@ def _clean(message: str) -> str:
     """The message of ONNX's inference without its own prefixes."""
     for mark in ("[ShapeInferenceError]", "[TypeInferenceError]"):
         message = message.replace(mark, "")
-    return " ".join(message.split()).rstrip(".") + "."
+    return printable(" ".join(message.split()).rstrip("."), MESSAGE) + "."

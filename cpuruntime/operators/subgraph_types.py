@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from cpuruntime.errors import Error, ModelError
+from cpuruntime.errors import Error, ModelError, printable
 from cpuruntime.graph import Graph, Kind, Node, Type, Value
 
 Infer = Callable[[Graph, Sequence[Value]], None]
@@ -75,7 +75,7 @@ def _if(node: Node, infer: Infer) -> None:
         raise errors[0]
     for index, output in enumerate(node.outputs):
         first, last = fitting[0].outputs[index], fitting[-1].outputs[index]
-        _check_type(node, f"output '{output.name}' of its branches", first, last)
+        _check_type(node, f"output '{printable(output.name)}' of its branches", first, last)
         shape = joined(first.shape, last.shape) if len(fitting) == 2 else None
         _set(output, last if first.element_type.is_dynamic() else first, shape)
 
@@ -88,7 +88,7 @@ def _settle(node: Node, infer: Infer, lead: list[Value], states: list[Value], ro
         infer(body, [*lead, *states, *rows, *_captured(node)])
         changed = False
         for index, (state, result) in enumerate(zip(states, body.outputs[skip:])):
-            _check_type(node, f"state variable {index} ('{state.name}')", state, result)
+            _check_type(node, f"state variable {index} ('{printable(state.name)}')", state, result)
             shape = joined(state.shape, result.shape)
             if state.element_type.is_dynamic() and result.element_type.is_static():
                 state.element_type, changed = result.element_type, True

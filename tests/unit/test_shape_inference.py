@@ -234,7 +234,7 @@ def test_channel_shuffles_follow_the_size():
 
 
 def test_reshape_of_an_unknown_input():
-    with pytest.raises(InvalidArgumentError, match=r"no input 'y'.*Inputs: x\."):
+    with pytest.raises(InvalidArgumentError, match=r"no input 'y'.*Inputs: 'x'\."):
         reshape(read(resizable()), {"y": [1]})
     with pytest.raises(InvalidArgumentError, match="Did you mean 'data_0'"):
         reshape(read(one_node("Relu", {"data_0": [1]})), {"data0": [1]})

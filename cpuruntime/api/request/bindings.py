@@ -17,7 +17,7 @@ from cpuruntime.api.tensor import Tensor
 from cpuruntime.devices.completion import Completion
 from cpuruntime.devices.interface import DeviceRequest
 from cpuruntime.devices.ports import PortInfo
-from cpuruntime.errors import BusyError, InvalidArgumentError
+from cpuruntime.errors import BusyError, InvalidArgumentError, printable
 from cpuruntime.host.memory import aligned_zeros
 from cpuruntime.streams.handover import end_run
 
@@ -271,13 +271,15 @@ class Bindings:
         port = self._ports.outputs[index].info
         _check_tensor(tensor, port, "Output")
         if not tensor.data.flags.writeable:
-            raise InvalidArgumentError(f"Output '{port.name}': the tensor's memory is read only.")
+            raise InvalidArgumentError(f"Output '{printable(port.name)}': the tensor's memory is read only.")
         self._check_apart(index, tensor)
         if port.partial_shape.is_dynamic:
             self._late[index] = tensor
             return
         if not tensor.is_continuous():
-            raise InvalidArgumentError(f"Output '{port.name}': the tensor is a part of another and not contiguous.")
+            raise InvalidArgumentError(
+                f"Output '{printable(port.name)}': the tensor is a part of another and not contiguous."
+            )
         check_shape(tensor.data.shape, port, "Output")
         array = tensor.data
         self._device.set_output(index, array)
@@ -306,7 +308,9 @@ class Bindings:
 
 def _check_tensor(tensor: Tensor, port: PortInfo, side: str) -> None:
     if not isinstance(tensor, Tensor):
-        raise InvalidArgumentError(f"{side} '{port.name}': a Tensor is needed, not {type(tensor).__name__}.")
+        raise InvalidArgumentError(f"{side} '{printable(port.name)}': a Tensor is needed, not {type(tensor).__name__}.")
     if tensor.element_type is not port.element_type:
         names = tensor.element_type.get_type_name(), port.element_type.get_type_name()
-        raise InvalidArgumentError(f"{side} '{port.name}': a tensor of type {names[0]} given, {names[1]} needed.")
+        raise InvalidArgumentError(
+            f"{side} '{printable(port.name)}': a tensor of type {names[0]} given, {names[1]} needed."
+        )

@@ -9,7 +9,7 @@ import numpy as np
 
 from cpuruntime.api.tensor import Tensor
 from cpuruntime.devices.ports import PortInfo
-from cpuruntime.errors import InvalidArgumentError
+from cpuruntime.errors import InvalidArgumentError, printable
 from cpuruntime.graph import Type
 
 _PLAIN = (bool, int, float, str, bytes, np.generic, list, tuple)
@@ -46,18 +46,21 @@ def to_array(value: Any, port: PortInfo) -> np.ndarray:
     """
     dtype = port.element_type.to_dtype()
     if value is None:
-        raise InvalidArgumentError(f"Input '{port.name}': no value given (None).")
+        raise InvalidArgumentError(f"Input '{printable(port.name)}': no value given (None).")
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:
-        raise InvalidArgumentError(f"Input '{port.name}': {type(value).__name__} is no array: {error}.") from error
+        raise InvalidArgumentError(
+            f"Input '{printable(port.name)}': {type(value).__name__} is no array: {error}."
+        ) from error
     if port.element_type is Type.string and array.dtype.kind in "SUO":
         return Tensor(array).data
     if array.dtype == dtype:
         return array
     if not isinstance(value, _PLAIN):
         raise InvalidArgumentError(
-            f"Input '{port.name}': dtype {array.dtype} given, {dtype} ({port.element_type.get_type_name()}) needed; "
+            f"Input '{printable(port.name)}': dtype {array.dtype} given, {dtype} "
+            f"({port.element_type.get_type_name()}) needed; "
             f"convert it, as with array.astype('{dtype}')."
         )
     return _converted(array, dtype, port)
@@ -72,7 +75,8 @@ def _converted(array: np.ndarray, dtype: np.dtype, port: PortInfo) -> np.ndarray
         if exact and (array.dtype.kind != "f" or port.element_type.real):
             return converted
     raise InvalidArgumentError(
-        f"Input '{port.name}': values of type {array.dtype} do not fit {dtype} ({port.element_type.get_type_name()})."
+        f"Input '{printable(port.name)}': values of type {array.dtype} do not fit {dtype} "
+        f"({port.element_type.get_type_name()})."
     )
 
 
@@ -81,4 +85,6 @@ def check_shape(shape: tuple[int, ...], port: PortInfo, side: str = "Input") -> 
     if not port.partial_shape.compatible(shape):
         remedy = "" if port.partial_shape.is_dynamic else " To use other shapes, reshape the model before compiling it."
         given = "[" + ",".join(map(str, shape)) + "]"
-        raise InvalidArgumentError(f"{side} '{port.name}': shape {given} given, {port.partial_shape} needed.{remedy}")
+        raise InvalidArgumentError(
+            f"{side} '{printable(port.name)}': shape {given} given, {port.partial_shape} needed.{remedy}"
+        )

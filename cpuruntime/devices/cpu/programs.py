@@ -11,6 +11,7 @@ from cpuruntime.devices.cpu.compilation import Compilation
 from cpuruntime.devices.cpu.pipeline import optimise
 from cpuruntime.devices.cpu.progress import CompileProgress
 from cpuruntime.devices.ports import PortInfo
+from cpuruntime.errors import printable
 from cpuruntime.graph import Graph, PartialShape
 from cpuruntime.hints import StreamPlan
 from cpuruntime.host.memory import check_fits
@@ -94,5 +95,6 @@ class Programs:
             if isinstance(step, FallbackStep):
                 log.warning("%s runs in the reference evaluator, slowly: %s", step.node.where, step.reason)
         self._weights.forget_sources()
-        check_fits(program.arena_size * max(1, len(self._streams.streams)), f"the streams of model '{self.name}'")
+        needed = program.arena_size * max(1, len(self._streams.streams))
+        check_fits(needed, f"the streams of model '{printable(self.name)}'")
         return program

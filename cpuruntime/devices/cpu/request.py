@@ -13,7 +13,7 @@ from cpuruntime.devices.cpu.programs import Programs
 from cpuruntime.devices.explanation import ProfilingInfo
 from cpuruntime.devices.interface import TERMS, DeviceRequest, Terms
 from cpuruntime.devices.ports import BoundArrays
-from cpuruntime.errors import InvalidArgumentError
+from cpuruntime.errors import InvalidArgumentError, printable
 from cpuruntime.host.memory import aligned_zeros
 from cpuruntime.program.plan.step import FallbackStep
 from cpuruntime.program.plan.storage import Place
@@ -144,8 +144,8 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
                 continue
             if self._users[index]:
                 raise InvalidArgumentError(
-                    f"Output '{self._programs.outputs[index].name}' has shape {list(shape)} for these inputs; the "
-                    f"array that was set for it has {list(array.shape)}."
+                    f"Output '{printable(self._programs.outputs[index].name)}' has shape {list(shape)} for these "
+                    f"inputs; the array that was set for it has {list(array.shape)}."
                 )
             self._bind_output(index, aligned_zeros(shape, array.dtype))
         self._program = program

@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 
 from cpuruntime.compiler.typed import FLOATS, INTEGERS
-from cpuruntime.errors import ModelError
+from cpuruntime.errors import ModelError, printable
 from cpuruntime.graph import Node, Value
 from cpuruntime.ops import indexing, topk
 from cpuruntime.ops.cumsum import cumulative_sum, triangle
@@ -32,9 +32,9 @@ def _check_elements(node: Node) -> str | None:
 
 def _fault(emitter: Emitter, node: Node, extents: list[int]) -> Address:
     """The word that a kernel sets when an index is beyond an extent; ModelError where any index would be."""
-    message = f"{node.where}: an index in '{node.require(1).name}' is out of range; "
+    message = f"{node.where}: an index in '{printable(node.require(1).name)}' is out of range; "
     if 0 in extents:
-        raise ModelError(f"{message}an axis of '{node.require(0).name}' has no elements.")
+        raise ModelError(f"{message}an axis of '{printable(node.require(0).name)}' has no elements.")
     ranges = ", ".join(f"{-extent} and {extent - 1}" for extent in extents)
     return emitter.fault(f"{message}it must be between {ranges}.")
 
@@ -62,8 +62,8 @@ def _check_fit(node: Node, data: Plain, indices: Plain) -> None:
     for dimension, (have, want) in enumerate(zip(data.shape, indices.shape)):
         if dimension != axis and want > have:
             raise ModelError(
-                f"{node.where}: extent {want} of '{node.require(1).name}' along axis {dimension} > extent {have} of "
-                f"'{node.require(0).name}'."
+                f"{node.where}: extent {want} of '{printable(node.require(1).name)}' along axis {dimension} > extent "
+                f"{have} of '{printable(node.require(0).name)}'."
             )
 
 
@@ -102,7 +102,9 @@ def _tuples(emitter: Emitter, node: Node, data: Plain, indices: Plain, lead: int
     """The fields of kernels by tuple; the first `lead` axes of both are the batch."""
     depth = indices.shape[-1]
     if lead + depth > len(data.shape):
-        raise ModelError(f"{node.where}: tuples of {depth} indices for '{node.require(0).name}' {list(data.shape)}.")
+        raise ModelError(
+            f"{node.where}: tuples of {depth} indices for '{printable(node.require(0).name)}' {list(data.shape)}."
+        )
     extents, strides = list(data.shape[lead : lead + depth]), list(data.strides[lead : lead + depth])
     rest = [0] * (indexing.AXES - depth)
     return dict(

@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from cpuruntime.compiler.isa import LANES
-from cpuruntime.errors import ModelError
+from cpuruntime.errors import ModelError, printable
 from cpuruntime.graph import Node, Type, Value
 from cpuruntime.ops.movement import MAX_RANK, gather
 from cpuruntime.ops.reorder import channel_table, gather_channels
@@ -99,7 +99,7 @@ def lower_gather(emitter: Emitter, node: Node) -> None:
     extent = source.shape[axis]
     if target.size:
         rule = f"must be between {-extent} and {extent - 1}" if extent else "has nothing to refer to"
-        message = f"{node.where}: an index in '{node.require(1).name}' is out of range; each {rule}."
+        message = f"{node.where}: an index in '{printable(node.require(1).name)}' is out of range; each {rule}."
         if not extent:
             raise ModelError(message)
         emitter.emit(

@@ -6,6 +6,7 @@ from math import prod
 
 import numpy as np
 
+from cpuruntime.errors import printable
 from cpuruntime.graph import Node
 from cpuruntime.ops.movement import MAX_RANK, fill
 from cpuruntime.program.plan.emitter import Emitter
@@ -32,7 +33,7 @@ def _check_mode(node: Node) -> str | None:
         return None
     for extent, *pads in zip(node.require(0).static_shape, *_pads(node)):
         if min(pads) < 0 or extent == 0 or max(pads) > {"edge": max(pads), "reflect": extent - 1}.get(mode, extent):
-            return f"Pad has no kernel for pads {pads} of {extent} elements in the mode '{mode}'"
+            return f"Pad has no kernel for pads {pads} of {extent} elements in the mode '{printable(mode)}'"
     return None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.errors import ModelError
+from cpuruntime.errors import ModelError, printable
 from cpuruntime.graph import Node, Type, Value
 from cpuruntime.ops.functions.activations import ACTIVATIONS
 from cpuruntime.ops.recurrent import GATES, UNROLL, CellActivation, items, recurrent, scratch_bytes
@@ -82,8 +82,8 @@ def _check_shapes(node: Node) -> None:
     for value, shape in (*zip(node.inputs, wanted), *zip(node.outputs, [every, state, state])):
         if value is not None and value.name and value.static_shape != shape:
             raise ModelError(
-                f"{node.where}: '{value.name}' has the shape {list(value.static_shape)}; hidden_size {units}, "
-                f"{directions} directions and an input of shape {list(x)} need {list(shape)}."
+                f"{node.where}: '{printable(value.name)}' has the shape {list(value.static_shape)}; hidden_size "
+                f"{units}, {directions} directions and an input of shape {list(x)} need {list(shape)}."
             )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.compiler.kernel import Kernel
-from cpuruntime.errors import InternalError, UnsupportedError
+from cpuruntime.errors import InternalError, UnsupportedError, printable
 from cpuruntime.graph import Node, Type, Value
 from cpuruntime.host.memory import ALIGNMENT, check_fits
 from cpuruntime.ops import reorder
@@ -80,7 +80,7 @@ class Emitter:
         """The value row by row."""
         if value not in self._plain:
             if value.constant is not None:
-                check_fits(value.constant.nbytes, f"the elements of constant '{value.name}'")
+                check_fits(value.constant.nbytes, f"the elements of constant '{printable(value.name)}'")
                 address = self.constant(value.constant)
                 self._plain[value] = Plain(address, value.static_shape, numeric_dtype(value))
             else:
@@ -197,7 +197,7 @@ class Emitter:
     def _blocked_to_plain(self, value: Value) -> Plain:
         source = self._blocked.get(value)
         if source is None:
-            raise InternalError(f"value '{value.name}' is read before it is written.")
+            raise InternalError(f"value '{printable(value.name)}' is read before it is written.")
         if source.height * source.width == 1 and (source.batch == 1 or source.channels % LANES == 0):
             tight = source.batch == 1 or source.batch_stride == source.channels * 4
             if source.block_stride == VECTOR_BYTES and tight and value not in self._outputs:
@@ -222,7 +222,8 @@ def numeric_dtype(value: Value) -> np.dtype:
     """The value's dtype; UnsupportedError for strings, whose characters lie outside the tensor's memory."""
     if value.element_type == Type.string:
         raise UnsupportedError(
-            f"'{value.name}' is a tensor of strings; the CPU device computes with numbers only. Use device REFERENCE."
+            f"'{printable(value.name)}' is a tensor of strings; the CPU device computes with numbers only. Use "
+            "device REFERENCE."
         )
     return np.dtype(value.element_type.to_dtype())
 

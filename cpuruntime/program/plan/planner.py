@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
-from cpuruntime.errors import UnsupportedError
+from cpuruntime.errors import UnsupportedError, printable
 from cpuruntime.graph import Graph, Node, Value
 from cpuruntime.program.plan.choices import choose_layouts, choose_methods
 from cpuruntime.program.plan.emitter import Chooser, Emitter, numeric_dtype
@@ -78,8 +78,8 @@ class Planner(Emitter):
         for value in node.outputs:
             if value.name and not value.is_static:
                 raise UnsupportedError(
-                    f"{node.where}: the shape of its output '{value.name}' depends on data; the CPU device needs "
-                    "shapes that follow from the shapes of the model's inputs."
+                    f"{node.where}: the shape of its output '{printable(value.name)}' depends on data; the CPU device "
+                    "needs shapes that follow from the shapes of the model's inputs."
                 )
         inputs = [None if v is None else self.plain(v) for v in node.inputs]
         outputs = [self.new_plain(v) if v.name else None for v in node.outputs]

@@ -10,6 +10,7 @@ from functools import partial
 from cpuruntime.devices.cpu.compilation import Compilation
 from cpuruntime.devices.cpu.streams.ignored import why_not_calibrated
 from cpuruntime.devices.cpu.streams.placement import place, unreserved
+from cpuruntime.errors import printable
 from cpuruntime.hints import StreamPlan, StreamSizes, plan_streams
 from cpuruntime.host.ledger import EMPTY, Lease, Ledger
 
@@ -59,5 +60,6 @@ def set_up_streams(
         sizes = calibrate(replace(compilation, topology=left, is_shared=True))
     planner = partial(plan_streams, settings, demand=compilation.demand, sizes=sizes)
     with ledger.open() if ledger else nullcontext(EMPTY) as snapshot:
-        plan, lease = place(planner, settings, topology, snapshot, compilation.graph.name if leasing else None)
+        name = printable(compilation.graph.name) if leasing else None
+        plan, lease = place(planner, settings, topology, snapshot, name)
     return StreamSetup(plan, lease, sizes, lease and lease.release)
