@@ -36,7 +36,7 @@ from cpuruntime.store import PrivateFolder, trusted_environment
 PATIENCE = 2.0
 """Seconds to wait for the folder's lock; a process holds it for well below a millisecond."""
 
-MOST_BYTES = 2**20
+MOST_BYTES = 2**17
 """Size limit of a file of a lease, for those that read it; arbitrary."""
 
 MOST_CHARACTERS = 1000

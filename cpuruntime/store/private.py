@@ -57,8 +57,10 @@ class PrivateFolder:
 
 def _open_folder(path: Path) -> int:
     """Opens a folder; those that are missing are made one in the other, not by their paths."""
-    existing = next(folder for folder in (path, *path.parents) if folder.exists())
-    folder = os.open(existing, os.O_PATH | _FOLDER | (os.O_NOFOLLOW if existing == path else 0))
+    with suppress(FileNotFoundError):
+        return os.open(path, os.O_RDONLY | _FOLDER | os.O_NOFOLLOW)
+    existing = next(folder for folder in path.parents if folder.exists())
+    folder = os.open(existing, os.O_PATH | _FOLDER)
     try:
         for name in path.relative_to(existing).parts:
             parent, folder = folder, _make(name, folder)

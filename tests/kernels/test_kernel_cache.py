@@ -57,7 +57,7 @@ def parent(tmp_path: Path) -> Path:
 
 
 def test_a_swap_of_the_parent_changes_nothing(parent: Path) -> None:
-    """S1 a: the folder was checked once and its path resolved for each kernel, so the second was the attacker's."""
+    """At 53c12cb, the folder's path was resolved for each kernel, so the second one was the attacker's."""
     forged(parent / "forged")
     script = """
 sign.address
@@ -74,7 +74,7 @@ print(loaded_kernels())
 
 
 def test_a_change_of_the_working_folder_changes_nothing(parent: Path, tmp_path: Path) -> None:
-    """S1 b: CPURUNTIME_CACHE_DIR=c meant another folder after chdir, and objects ran that lay there."""
+    """At 53c12cb, CPURUNTIME_CACHE_DIR=c meant another folder after chdir, and objects ran that lay there."""
     forged(parent / "c")
     script = """
 sign.address
@@ -114,7 +114,7 @@ def compiled(symbol: str, callee: str) -> bytes:
 def test_code_that_calls_what_it_must_not_is_compiled_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, callee: str
 ) -> None:
-    """S1: ALLOWED_SYMBOLS held where kernels were compiled; an object of the cache could call anything."""
+    """At 53c12cb, ALLOWED_SYMBOLS held where kernels were compiled; an object of the cache could call anything."""
     folder = Folder(tmp_path)
     monkeypatch.setattr(build, "cache_folder", lambda: folder)
     kernel = elementwise.unary_kernel.__wrapped__("Sign")

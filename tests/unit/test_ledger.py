@@ -218,7 +218,7 @@ def alone(folder: Path) -> str:
         take(folder, 2000, exclusive=True)
     said = second.reasons[-1]
     assert said.startswith("processors that other processes have pinned are not known: ")
-    assert said.endswith(remedy), "S10: it did not say how to go on"
+    assert said.endswith(remedy), "at 53c12cb, it did not say how to go on"
     return said
 
 
@@ -298,7 +298,7 @@ def test_the_folder_of_the_environment(folder: Path, monkeypatch: pytest.MonkeyP
 
 @two_users
 def test_another_user_who_took_the_name_stops_nothing(folder: Path, tmp_path: Path) -> None:
-    """S10: whoever made /tmp/cpuruntime-UID first denied the ledger and ENABLE_CPU_RESERVATION for good."""
+    """At 53c12cb, whoever made /tmp/cpuruntime-UID first denied the ledger and ENABLE_CPU_RESERVATION for good."""
     folder.mkdir(0o700)
     os.chown(folder, OTHER, -1)
     second = tmp_path / "session" / "cpuruntime"
@@ -315,7 +315,7 @@ def test_another_user_who_took_the_name_stops_nothing(folder: Path, tmp_path: Pa
 
 @two_users
 def test_the_name_in_tmp_is_taken() -> None:
-    """S10, by the true path; this user has no folder under /run/user."""
+    """By the true path; this user has no folder under /run/user."""
     taken = Path(f"/tmp/cpuruntime-{OTHER}")
     taken.mkdir(0o777)
     try:
@@ -339,7 +339,7 @@ def test_a_relative_folder_is_that_of_its_first_use(tmp_path: Path, monkeypatch:
 
 
 def test_a_lease_is_removed_where_it_was_made(folder: Path, tmp_path: Path) -> None:
-    """S10: it was removed by its path, after another folder had taken that."""
+    """At 53c12cb, it was removed by its path, after another folder had taken that."""
     lease = take(folder, 0)
     folder.rename(tmp_path / "old")
     folder.mkdir()
@@ -361,7 +361,7 @@ def test_a_lease_is_removed_where_it_was_made(folder: Path, tmp_path: Path) -> N
     ],
 )  # fmt: skip
 def test_malformed_leases_are_ignored(folder: Path, text: str) -> None:
-    """S10: an infinite number, a list and deep nesting raised."""
+    """At 53c12cb, an infinite number, a list and deep nesting raised."""
     lease = take(folder, 0)
     name = folder / lease.holder.key.replace("-", "-1", 1)
     with open(os.open(name, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as odd:
@@ -370,7 +370,7 @@ def test_malformed_leases_are_ignored(folder: Path, text: str) -> None:
         odd.flush()
         assert Ledger(folder).holders() == [lease.holder]
         odd.truncate(2**40)
-        assert Ledger(folder).holders() == [lease.holder], "S10: it was read without limit"
+        assert Ledger(folder).holders() == [lease.holder], "at 53c12cb, it was read without limit"
 
 
 def test_a_long_name_does_not_hide_a_lease(folder: Path) -> None:
