@@ -28,11 +28,12 @@ class Value:
     """What flows between nodes, a tensor but for sequences and optionals; compared and hashed by identity.
 
     `shape` is None when even the rank is unknown, and an extent in it is None when it is unknown. A constant holds its
-    data in `constant`; an initializer has no producer. The tensors of a sequence or optional have `element_type`; its
-    `shape` is None.
+    data in `constant`; an initializer has no producer. `sizes` holds the elements, in an array of objects, of a value
+    that follows from shapes some extents of which are `Size`s. The tensors of a sequence or optional have
+    `element_type`; its `shape` is None.
     """
 
-    __slots__ = ("constant", "element_type", "kind", "name", "producer", "shape")
+    __slots__ = ("constant", "element_type", "kind", "name", "producer", "shape", "sizes")
 
     def __init__(
         self,
@@ -47,6 +48,7 @@ class Value:
         self.element_type = element_type
         self.shape: tuple[int | None, ...] | None = None if shape is None else tuple(shape)
         self.constant = constant
+        self.sizes: np.ndarray | None = None
         self.producer: Node | None = None
 
     @classmethod
@@ -70,6 +72,12 @@ class Value:
     def nbytes(self) -> int:
         """Bytes of all elements of a static value; InternalError for another."""
         return prod(self.static_shape) * self.element_type.size
+
+    @property
+    def numbers(self) -> list[Any] | None:
+        """The elements, in one list, of a constant or of what follows from shapes; None where they are not known."""
+        known = self.constant if self.sizes is None else self.sizes
+        return None if known is None else known.reshape(-1).tolist()
 
     @property
     def data(self) -> np.ndarray:
@@ -207,7 +215,8 @@ class Graph:
         """A copy with values, nodes and subgraphs of its own; the arrays of constants are shared."""
         copies: dict[Value | None, Any] = {None: None}
         for value in self.values():
-            copies[value] = Value(value.name, value.element_type, value.shape, value.constant, value.kind)
+            copy_of = copies[value] = Value(value.name, value.element_type, value.shape, value.constant, value.kind)
+            copy_of.sizes = value.sizes
 
         def copy(values: Iterable[Value | None]) -> list[Any]:
             return [copies[value] for value in values]

@@ -1,0 +1,410 @@
+"""Sizes: whole numbers that depend on the extents of a model's inputs, so that one plan serves many shapes.
+
+A plan for inputs of certain shapes is made once with a `Size` in place of each extent that may change. Arithmetic on
+sizes gives sizes. Wherever the planner needs an answer, a comparison or a plain number, the answer holds for the shapes
+at hand, and the scope of the sizes keeps it as a guard. For other shapes that satisfy all guards the same plan is
+right: every number in it is the value of its polynomial. The method is symbolic execution with guards, as PyTorch's
+`SymInt` does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Terms = Mapping[tuple[int, ...], int]
+"""A polynomial: the coefficient of each product of atoms, given as their sorted numbers; () is the constant."""
+
+LARGEST_EXTENT = 2**31 - 1
+"""Of an extent that is a symbol."""
+
+_LARGEST = 2.0**53  # of numbers that float64 holds exactly
+
+EQUAL, DIFFERENT, POSITIVE, NOT_NEGATIVE = range(4)
+"""What a guard says of the value of a polynomial."""
+
+
+class Scope:
+    """The sizes of one plan: symbols, each an extent of at least 2, and quotients of polynomials in them.
+
+    Attributes:
+        values: of all atoms, at the shapes at hand.
+        guards: (polynomial, relation), in the order in which they were met.
+        is_open: whether answers are kept as guards; a plan is finished when its scope is closed.
+    """
+
+    def __init__(self, extents: Sequence[int]) -> None:
+        self.symbols = len(extents)
+        self.values: list[int] = list(extents)
+        self.quotients: list[tuple[Terms, Terms]] = []
+        self.guards: dict[tuple[frozenset[tuple[tuple[int, ...], int]], int], Terms] = {}
+        self.is_open = True
+        self._numbers: dict[Any, int] = {}
+        self._bounds: list[tuple[int, int] | None] = [(2, LARGEST_EXTENT)] * len(extents)
+
+    def sizes(self) -> list[Size]:
+        """The symbols."""
+        return [Size(self, {(index,): 1}) for index in range(self.symbols)]
+
+    def evaluate(self, terms: Terms) -> int:
+        """The value of a polynomial at the shapes at hand."""
+        return _evaluate(terms, self.values)
+
+    def quotient(self, numerator: Terms, denominator: Terms) -> Size:
+        """The atom numerator // denominator, where the denominator is known to be positive."""
+        key = _key(numerator), _key(denominator)
+        number = self._numbers.get(key)
+        if number is None:
+            number = self._numbers[key] = len(self.values)
+            self.quotients.append((numerator, denominator))
+            self.values.append(self.evaluate(numerator) // self.evaluate(denominator))
+            bounds, divisors = self._range(numerator), self._range(denominator)
+            known = bounds is not None and divisors is not None and bounds[0] >= 0
+            self._bounds.append((bounds[0] // divisors[1], bounds[1] // max(divisors[0], 1)) if known else None)
+        return Size(self, {(number,): 1})
+
+    def _range(self, terms: Terms) -> tuple[int, int] | None:
+        """Bounds of a polynomial for all extents; None where they are not known."""
+        low = high = 0
+        for atoms, coefficient in terms.items():
+            least = most = 1
+            for atom in atoms:
+                bounds = self._bounds[atom]
+                if bounds is None:
+                    return None
+                least, most = least * bounds[0], most * bounds[1]
+            ends = coefficient * least, coefficient * most
+            low, high = low + min(ends), high + max(ends)
+        return low, high
+
+    def holds(self, terms: Terms, relation: int) -> bool:
+        """Whether the relation holds for the value of a polynomial; the answer becomes a guard unless it is certain."""
+        constant = _constant(terms)
+        if constant is not None:
+            return _RELATIONS[relation](constant)
+        certain = self._certain(terms, relation)
+        if certain is not None:
+            return certain
+        answer = _RELATIONS[relation](self.evaluate(terms))
+        if self.is_open:
+            if not answer:
+                relation, negated = _OPPOSITES[relation]
+                terms = {atoms: -c for atoms, c in terms.items()} if negated else terms
+            self.guards.setdefault((_key(terms), relation), terms)
+        return answer
+
+    def _certain(self, terms: Terms, relation: int) -> bool | None:
+        bounds = self._range(terms)
+        if bounds is None:
+            return None
+        low, high = bounds
+        if relation in (EQUAL, DIFFERENT):
+            return relation == DIFFERENT if low > 0 or high < 0 else None
+        least = 1 if relation == POSITIVE else 0
+        return True if low >= least else False if high < least else None
+
+
+def _evaluate(terms: Terms, values: Sequence[int]) -> int:
+    total = 0
+    for atoms, coefficient in terms.items():
+        for atom in atoms:
+            coefficient *= values[atom]
+        total += coefficient
+    return total
+
+
+def _key(terms: Terms) -> frozenset[tuple[tuple[int, ...], int]]:
+    return frozenset(terms.items())
+
+
+def _constant(terms: Terms) -> int | None:
+    if not terms:
+        return 0
+    return terms[()] if len(terms) == 1 and () in terms else None
+
+
+_RELATIONS: Sequence[Callable[[int], bool]] = (lambda n: n == 0, lambda n: n != 0, lambda n: n > 0, lambda n: n >= 0)
+# The opposite relation, and whether it is that of the negated polynomial.
+_OPPOSITES = ((DIFFERENT, False), (EQUAL, False), (NOT_NEGATIVE, True), (POSITIVE, True))
+
+
+class Size:
+    """One such number; behaves as an `int` and mixes with them.
+
+    Taking the plain number (`int`, an index, a key of a dict, a float) guards that it stays what it is. Without a guard
+    `typical` gives it, for what affects speed only. Immutable; not thread-safe while its scope is open.
+    """
+
+    __slots__ = ("scope", "terms")
+
+    def __init__(self, scope: Scope, terms: Terms) -> None:
+        self.scope = scope
+        self.terms = terms
+
+    @property
+    def value(self) -> int:
+        """At the shapes at hand."""
+        return self.scope.evaluate(self.terms)
+
+    def _combined(self, other: Any, factor: int) -> Any:
+        right = _terms_of(other)
+        if right is None:
+            return NotImplemented
+        terms = dict(self.terms)
+        for atoms, coefficient in right.items():
+            total = terms.get(atoms, 0) + factor * coefficient
+            if total:
+                terms[atoms] = total
+            else:
+                terms.pop(atoms, None)
+        return _simplest(self.scope, terms)
+
+    def __add__(self, other: Any) -> Any:
+        return self._combined(other, 1)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Any:
+        return self._combined(other, -1)
+
+    def __rsub__(self, other: Any) -> Any:
+        return (-self)._combined(other, 1)
+
+    def __neg__(self) -> Size:
+        return Size(self.scope, {atoms: -coefficient for atoms, coefficient in self.terms.items()})
+
+    def __pos__(self) -> Size:
+        return self
+
+    def __abs__(self) -> Any:
+        return self if self >= 0 else -self
+
+    def __mul__(self, other: Any) -> Any:
+        right = _terms_of(other)
+        if right is None:
+            return NotImplemented
+        terms: dict[tuple[int, ...], int] = {}
+        for a, m in self.terms.items():
+            for b, n in right.items():
+                atoms = tuple(sorted(a + b)) if a and b else a or b
+                total = terms.get(atoms, 0) + m * n
+                if total:
+                    terms[atoms] = total
+                else:
+                    terms.pop(atoms, None)
+        return _simplest(self.scope, terms)
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: Any) -> Any:
+        return _divide(self.scope, self.terms, _terms_of(other))
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return _divide(self.scope, _terms_of(other), self.terms)
+
+    def __mod__(self, other: Any) -> Any:
+        quotient = self // other
+        return quotient if quotient is NotImplemented else self - quotient * other
+
+    def __rmod__(self, other: Any) -> Any:
+        quotient = other // self
+        return quotient if quotient is NotImplemented else other - quotient * self
+
+    def __divmod__(self, other: Any) -> Any:
+        quotient = self // other
+        return quotient, self - quotient * other
+
+    def __pow__(self, exponent: int) -> Any:
+        result: Any = 1
+        for _ in range(exponent):
+            result = result * self
+        return result
+
+    def _holds(self, other: Any, relation: int, swapped: bool = False) -> Any:
+        difference = self._combined(other, -1)
+        if difference is NotImplemented:
+            return NotImplemented
+        terms = _terms_of(-difference if swapped else difference)
+        assert terms is not None
+        return self.scope.holds(terms, relation)
+
+    def __eq__(self, other: object) -> Any:
+        return self._holds(other, EQUAL)
+
+    def __ne__(self, other: object) -> Any:
+        return self._holds(other, DIFFERENT)
+
+    def __gt__(self, other: Any) -> Any:
+        return self._holds(other, POSITIVE)
+
+    def __ge__(self, other: Any) -> Any:
+        return self._holds(other, NOT_NEGATIVE)
+
+    def __lt__(self, other: Any) -> Any:
+        return self._holds(other, POSITIVE, swapped=True)
+
+    def __le__(self, other: Any) -> Any:
+        return self._holds(other, NOT_NEGATIVE, swapped=True)
+
+    def __bool__(self) -> bool:
+        return self.scope.holds(self.terms, DIFFERENT)
+
+    def __index__(self) -> int:
+        value = self.value
+        self._holds(value, EQUAL)
+        return value
+
+    __int__ = __index__
+
+    def __float__(self) -> float:
+        return float(int(self))
+
+    def __hash__(self) -> int:
+        return hash(int(self))
+
+    def __truediv__(self, other: Any) -> float:
+        return int(self) / int(other)
+
+    def __rtruediv__(self, other: Any) -> float:
+        return int(other) / int(self)
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+    def __repr__(self) -> str:
+        return f"<Size {self.value}>"
+
+    def __format__(self, specification: str) -> str:
+        return format(self.value, specification)
+
+
+Extent = int | Size
+
+
+def _simplest(scope: Scope, terms: Terms) -> Any:
+    constant = _constant(terms)
+    return Size(scope, terms) if constant is None else constant
+
+
+def _terms_of(number: Any) -> Terms | None:
+    """The polynomial of a size or whole number; None for other things."""
+    if isinstance(number, Size):
+        return number.terms
+    if isinstance(number, (int, np.integer)):
+        return {(): int(number)} if number else {}
+    return None
+
+
+def _divide(scope: Scope, numerator: Terms | None, denominator: Terms | None) -> Any:
+    if numerator is None or denominator is None:
+        return NotImplemented
+    if not denominator:
+        raise ZeroDivisionError("division of a size by zero")
+    if not scope.holds(denominator, POSITIVE):
+        negated = ({atoms: -c for atoms, c in terms.items()} for terms in (numerator, denominator))
+        return _divide(scope, *negated)
+    whole = _exact_quotient(numerator, denominator)
+    if whole is not None:
+        return _simplest(scope, whole)
+    divisor = _constant(denominator)
+    if divisor is None:
+        return scope.quotient(numerator, denominator)
+    if all(coefficient <= 0 for atoms, coefficient in numerator.items() if atoms):
+        # -a // b == -((a + b - 1) // b), a quotient that is not negative
+        raised = {atoms: -coefficient for atoms, coefficient in numerator.items()}
+        raised[()] = raised.get((), 0) + divisor - 1
+        return -_divide(scope, {atoms: c for atoms, c in raised.items() if c}, denominator)
+    # (divisor * a + b) // divisor == a + b // divisor
+    taken = {atoms: c // divisor for atoms, c in numerator.items() if c % divisor == 0}
+    rest = {atoms: c for atoms, c in numerator.items() if c % divisor}
+    return scope.quotient(rest, denominator) + _simplest(scope, taken)
+
+
+def _exact_quotient(numerator: Terms, denominator: Terms) -> Terms | None:
+    """The polynomial of which the product with a single term is the numerator; None where there is none."""
+    if len(denominator) != 1:
+        return {(): 1} if numerator == denominator else None
+    ((divisors, factor),) = denominator.items()
+    found = {}
+    for atoms, coefficient in numerator.items():
+        left = list(atoms)
+        for atom in divisors:
+            if atom not in left:
+                return None
+            left.remove(atom)
+        if coefficient % factor:
+            return None
+        found[tuple(left)] = coefficient // factor
+    return found
+
+
+def typical(number: Any) -> Any:
+    """The number at the shapes at hand, without a guard: for choices that affect nothing but speed."""
+    return number.value if isinstance(number, Size) else number
+
+
+class Formulas:
+    """Polynomials of a closed scope, evaluated all at once for other shapes.
+
+    Rows are added by `row` until `at` is called first.
+    """
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._rows: dict[Any, int] = {}
+        self._terms: list[Terms] = []
+        self._matrix: np.ndarray | None = None
+
+    def row(self, number: Extent) -> int:
+        """The index of the number's value among those that `at` returns."""
+        terms = _terms_of(number)
+        assert terms is not None
+        key = _key(terms)
+        if key not in self._rows:
+            self._rows[key] = len(self._terms)
+            self._terms.append(terms)
+        return self._rows[key]
+
+    def _finish(self) -> None:
+        self._relations = np.array([relation for _, relation in self._scope.guards], np.int64)
+        rows = [*self._terms, *self._scope.guards.values()]
+        products = list(dict.fromkeys(atoms for terms in rows for atoms in terms))
+        column = {atoms: index for index, atoms in enumerate(products)}
+        self._matrix = np.zeros((len(rows), len(products)), np.int64)
+        for index, terms in enumerate(rows):
+            for atoms, coefficient in terms.items():
+                self._matrix[index, column[atoms]] = coefficient
+        one = len(self._scope.values)
+        deepest = max(map(len, products), default=0)
+        self._products = np.array([[*atoms, *[one] * (deepest - len(atoms))] for atoms in products], np.int64)
+        self._products = self._products.reshape(len(products), deepest)
+        self._weights = np.abs(self._matrix).astype(np.float64)
+
+    def at(self, extents: Sequence[int]) -> np.ndarray | None:
+        """The values of all rows, int64, where the symbols are `extents`; None where a guard does not hold.
+
+        OverflowError for values beyond 62 bits.
+        """
+        if self._matrix is None:
+            self._finish()
+        atoms = list(extents)
+        for numerator, denominator in self._scope.quotients:
+            divisor = _evaluate(denominator, atoms)
+            if divisor <= 0:
+                return None
+            atoms.append(_evaluate(numerator, atoms) // divisor)
+        values = np.array([*atoms, 1], np.float64)[self._products]
+        products = np.multiply.reduce(values, axis=1)
+        if (self._weights @ np.abs(products)).max(initial=0) > _LARGEST:
+            raise OverflowError
+        found = self._matrix @ products.astype(np.int64)
+        guarded, relations = found[len(self._terms) :], self._relations
+        wrong = (
+            ((relations == EQUAL) & (guarded != 0))
+            | ((relations == DIFFERENT) & (guarded == 0))
+            | ((relations == POSITIVE) & (guarded <= 0))
+            | ((relations == NOT_NEGATIVE) & (guarded < 0))
+        )
+        return None if wrong.any() else found[: len(self._terms)]
