@@ -24,7 +24,7 @@ from cpuruntime.errors import (
     nearest,
     printable,
 )
-from cpuruntime.graph import Graph, Kind, Node, PartialShape, Type, Value
+from cpuruntime.graph import Extent, Graph, Kind, Node, PartialShape, Size, Type, Value, typical
 from cpuruntime.operators.evaluation import DIRECT, evaluate, input_names, output_names, to_proto
 from cpuruntime.operators.reshape_targets import new_shape, to_target
 from cpuruntime.operators.schema import (
@@ -36,6 +36,8 @@ from cpuruntime.operators.schema import (
     kind_of,
     output_type,
 )
+from cpuruntime.operators.shape_rules import result_shapes
+from cpuruntime.operators.size_arithmetic import evaluate_sizes, has_sizes
 from cpuruntime.operators.subgraph_types import infer_bodies
 from cpuruntime.operators.traits import DOMAIN, Folded, traits_of
 
@@ -60,6 +62,15 @@ def infer_shapes(graph: Graph) -> dict[Value, np.ndarray]:
     return _Inference(graph).run()
 
 
+def with_shapes(graph: Graph, shapes: Sequence[Sequence[Extent]]) -> Graph:
+    """`reshape` for the shapes of all inputs, in which extents may be `Size`s."""
+    result = graph.clone()
+    for value, shape in zip(result.inputs, shapes, strict=True):
+        value.shape = tuple(shape)
+    _infer_reshaped(graph, result)
+    return result
+
+
 def reshape(graph: Graph, shapes: Mapping[str, Any]) -> Graph:
     """A copy of the graph for other shapes of some of its inputs, by name, with everything inferred again.
 
@@ -79,21 +90,26 @@ def reshape(graph: Graph, shapes: Mapping[str, Any]) -> Graph:
         result.input_bounds[name] = shape
         dims = None if shape.rank.is_dynamic else [d.get_length() if d.is_static else None for d in shape]
         inputs[name].shape = None if dims is None else tuple(dims)
-    opened = any(before.is_static and not after.is_static for before, after in zip(graph.inputs, result.inputs))
     try:
-        if not opened:
-            try:
-                infer_shapes(result)
-                return result
-            except ModelError:
-                pass
-        for old, new in zip(graph.nodes, result.nodes):
-            _let_follow(old, new)
-        infer_shapes(result)
+        _infer_reshaped(graph, result)
     except ModelError as error:
         wanted = ", ".join(f"'{printable(name)}' with shape {PartialShape(shape)}" for name, shape in shapes.items())
         raise InvalidArgumentError(f"the model does not take {wanted}: {error}") from error
     return result
+
+
+def _infer_reshaped(graph: Graph, result: Graph) -> None:
+    """Infer a copy of a graph after its inputs were given other shapes; Reshapes follow where they have to."""
+    opened = any(before.is_static and not after.is_static for before, after in zip(graph.inputs, result.inputs))
+    if not opened:
+        try:
+            infer_shapes(result)
+            return
+        except ModelError:
+            pass
+    for old, new in zip(graph.nodes, result.nodes):
+        _let_follow(old, new)
+    infer_shapes(result)
 
 
 def _let_follow(old: Node, new: Node) -> None:
@@ -144,7 +160,7 @@ class _Inference:
             return None
         array = value.constant
         if array is None:
-            return self._known.get(value)
+            return self._known.get(value, value.sizes)
         return array if array.size <= _MOST_KNOWN else None
 
     def _infer(self, node: Node) -> None:
@@ -160,7 +176,7 @@ class _Inference:
         known = [self._find(value) for value in node.inputs]
         if node.op_type == "ConstantOfShape" and not node.domain and _is_whole(known[0]):
             _infer_constant_of_shape(node, known[0])
-        elif _FROM not in node.attributes or not _follow(node):
+        elif (_FROM not in node.attributes or not _follow(node)) and not self._infer_sizes(node, operator, known):
             self._infer_by_onnx(node, operator, known)
         if node.op_type == "Reshape" and not node.domain:
             if not node.outputs[0].is_static and _FROM not in node.attributes:
@@ -182,6 +198,30 @@ class _Inference:
                 known[inner] = array
         _Inference(body, known, self._bodies).run()
 
+    def _infer_sizes(self, node: Node, operator: Operator, known: list[np.ndarray | None]) -> bool:
+        """Infer a node with a `Size` among the extents or elements of its inputs; false for other nodes, and for those
+        without a rule, whose sizes ONNX's inference takes as plain numbers."""
+        values = [value for value in node.inputs if value is not None]
+        extents = (extent for value in values for extent in value.shape or ())
+        if not any(isinstance(extent, Size) for extent in extents) and not any(map(has_sizes, known)):
+            return False
+        if node.domain or not all(value.is_static for value in values):
+            return False
+        shapes = result_shapes(node, known)
+        if shapes is None:
+            return False
+        before = [value.shape for value in node.inputs if value is not None]
+        for value in values:
+            value.shape = None
+        try:
+            self._infer_by_onnx(node, operator, [None] * len(known))
+        finally:
+            for value, shape in zip(values, before):
+                value.shape = shape
+        for value, shape in zip(node.outputs, shapes):
+            value.shape = shape
+        return True
+
     def _infer_by_onnx(self, node: Node, operator: Operator, known: list[np.ndarray | None]) -> None:
         types: dict[str, onnx.TypeProto] = {}
         data: dict[str, onnx.TensorProto] = {}
@@ -192,6 +232,8 @@ class _Inference:
                 continue
             complete = complete and value.element_type.is_static()
             types[name] = _to_type(value)
+            if has_sizes(array):
+                array = array.astype(value.element_type.to_dtype())
             if _is_whole(array) and array is not None:
                 data[name] = onnx.numpy_helper.from_array(array)
         found: dict[str, onnx.TypeProto] = {}
@@ -217,11 +259,21 @@ class _Inference:
         if node.op_type == "Shape" and node.inputs[0] is not None:
             shape = node.inputs[0].shape
             if shape is not None:
-                extents = np.array(shape, object if None in shape else np.int64)
-                self._known[output] = extents[node.attributes.get("start", 0) : node.attributes.get("end")]
+                part = np.array(shape, object)[node.attributes.get("start", 0) : node.attributes.get("end")]
+                plain = all(isinstance(extent, int) for extent in part.tolist())
+                self._know(output, part.astype(np.int64) if plain else part)
+            return
+        if node.op_type == "Size" and node.inputs[0] is not None and node.inputs[0].is_static:
+            count = math.prod(node.inputs[0].static_shape)
+            self._know(output, np.array(count, np.int64 if isinstance(count, int) else object))
             return
         arrays, folded, result = [array for array in known if array is not None], traits_of(node).folded, None
         all_known = arrays and len(arrays) == sum(value is not None for value in node.inputs)
+        if all_known and any(map(has_sizes, arrays)) and _is_small(output):
+            result = _try_sizes(node, known)
+            if result is not None and result.shape == output.shape:
+                self._know(output, result)
+            return
         if folded < Folded.SHAPES or not all_known or not _is_small(output):
             return
         if all(map(_is_whole, arrays)):
@@ -232,12 +284,18 @@ class _Inference:
             self._known[output] = result
 
 
+    def _know(self, value: Value, array: np.ndarray) -> None:
+        self._known[value] = array
+        if array.dtype != object or None not in array.reshape(-1).tolist():
+            value.sizes = array
+
+
 def _is_whole(array: np.ndarray | None) -> bool:
     return array is not None and array.dtype != object
 
 
 def _is_small(value: Value) -> bool:
-    if not value.is_static:
+    if value.shape is None or not all(isinstance(extent, int) for extent in value.shape):
         return False
     limit = _MOST_KNOWN if value.element_type.is_integral() else _MOST_KNOWN_FLOATS
     return math.prod(value.static_shape) <= limit and value.element_type is not Type.string
@@ -249,6 +307,13 @@ def _try_evaluate(node: Node, arrays: list[np.ndarray | None]) -> np.ndarray | N
     except Error:
         return None  # an error that matters is raised again when the model runs
     return result if result.dtype == node.outputs[0].element_type.to_dtype() else None
+
+
+def _try_sizes(node: Node, arrays: list[np.ndarray | None]) -> np.ndarray | None:
+    try:
+        return evaluate_sizes(node, arrays)
+    except (ValueError, IndexError, TypeError, ZeroDivisionError):
+        return None
 
 
 def _try_move(node: Node, arrays: list[np.ndarray | None]) -> np.ndarray | None:
@@ -325,8 +390,8 @@ def _set_type(node: Node, value: Value, proto: onnx.TypeProto | None) -> None:
 
 
 def _check_extents(node: Node, value: Value) -> None:
-    extents = [extent for extent in value.shape or () if extent is not None]
-    if any(extent < 0 for extent in extents):
+    extents = [typical(extent) for extent in value.shape or () if extent is not None]
+    if any(extent < 0 for extent in value.shape or () if extent is not None):
         shape = list(value.shape or ())
         raise ModelError(f"{node.where}: its output would have the shape {shape}. Inputs: {_inputs(node)}.")
     if math.prod(extent or 1 for extent in extents) * max(value.element_type.size, 1) > _LIMIT:

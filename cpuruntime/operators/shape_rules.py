@@ -414,29 +414,21 @@ def _space_to_depth(node: Node, known: Known) -> list[Shape]:
     return [(n, c * block**2, h // block, w // block)]
 
 
+def _all(op_types: str, rule: Rule) -> dict[str, Rule]:
+    return dict.fromkeys(op_types.split(), rule)
+
+
 _RULES: dict[str, Rule] = {
-    **dict.fromkeys(
-        (
-            "BatchNormalization LayerNormalization RMSNormalization LpNormalization InstanceNormalization LRN Softmax "
-            "LogSoftmax Hardmax CumSum Trilu GroupNormalization Dropout MeanVarianceNormalization"
-        ).split(),
-        _first_only,
-    ),
-    **dict.fromkeys(
-        "QuantizeLinear DequantizeLinear ScatterElements ScatterND Scatter ReverseSequence EyeLike".split(), _same
-    ),
-    **dict.fromkeys(
-        (
-            "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum "
-            "ReduceSumSquare"
-        ).split(),
-        _reduce,
-    ),
-    **dict.fromkeys(("ArgMax", "ArgMin"), _arg),
-    **dict.fromkeys(("LSTM", "GRU", "RNN"), _recurrent),
-    **dict.fromkeys(("AveragePool", "MaxPool", "LpPool"), _pool),
-    **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"), _global_pool),
-    **dict.fromkeys(("Resize", "Upsample"), _resize),
+    **_all("BatchNormalization CumSum GroupNormalization Hardmax InstanceNormalization", _first_only),
+    **_all("LayerNormalization LogSoftmax LpNormalization LRN RMSNormalization Softmax Trilu", _first_only),
+    **_all("DequantizeLinear QuantizeLinear ReverseSequence Scatter ScatterElements ScatterND", _same),
+    **_all("ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd", _reduce),
+    **_all("ReduceSum ReduceSumSquare", _reduce),
+    **_all("ArgMax ArgMin", _arg),
+    **_all("GRU LSTM RNN", _recurrent),
+    **_all("AveragePool LpPool MaxPool", _pool),
+    **_all("GlobalAveragePool GlobalLpPool GlobalMaxPool", _global_pool),
+    **_all("Resize Upsample", _resize),
     "Concat": _concat,
     "ConstantOfShape": _constant_of_shape,
     "Conv": _convolution,

@@ -107,6 +107,14 @@ class Editor:
         value.shape, value.element_type = array.shape, Type(array.dtype)
         self.changed = True
 
+    def become_sizes(self, value: Value) -> None:
+        """Turn `value`, whose `sizes` are known, into one that no node makes: a constant where they are numbers."""
+        assert value.sizes is not None
+        value.producer = None
+        if value.sizes.dtype != object:
+            value.constant, value.sizes = value.sizes, None
+        self.changed = True
+
     def finish(self) -> bool:
         """Apply the changes and remove nodes without readers. Whether anything changed."""
         if self.changed:

@@ -8,8 +8,9 @@ from math import prod
 import numpy as np
 
 from cpuruntime.graph import Node, Type, Value
+from cpuruntime.operators.shape_rules import broadcast
 from cpuruntime.passes.editor import Editor, sweep
-from cpuruntime.passes.fuse.strided_views import Step, StridedView, find_view, reshaped, scaled
+from cpuruntime.passes.fuse.strided_views import Step, Strided, StridedView, find_view, scaled
 from cpuruntime.passes.operators import all_f32, internal, is_internal, is_onnx, scalar
 
 NEVER = -1e4
@@ -176,19 +177,12 @@ def _replace(editor: Editor, node: Node, scores: _Scores, value: Value) -> None:
 def _headed(lead: tuple[int, ...], matrix: tuple[int, int]) -> Step:
     """The step that gives a value two leading axes, batch and heads, before its matrices."""
 
-    def step(array: np.ndarray) -> np.ndarray | None:
-        if array.ndim == 3 and array.shape[0] == lead[0] * lead[1] and lead[0] > 1:
-            return reshaped((*lead, *matrix))(array)
-        return _broadcast(array, (*lead, *matrix))
+    def step(array: Strided) -> Strided | None:
+        if len(array.shape) == 3 and array.shape[0] == lead[0] * lead[1] and lead[0] > 1:
+            return array.reshape((*lead, *matrix))
+        return array.broadcast((*lead, *matrix))
 
     return step
-
-
-def _broadcast(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
-    try:
-        return np.broadcast_to(array, shape)
-    except ValueError:
-        return None
 
 
 def _masks(
@@ -206,13 +200,13 @@ def _masks(
             causal, offset = True, found
     while len(left) > 1:
         pair = left[:2]
-        extents = np.broadcast_shapes(*(mask.static_shape for mask in pair))
+        extents = broadcast(*(mask.static_shape for mask in pair))
         total = editor.value(f"{node.name}/masks", Type.f32, extents)
         scores.new_nodes.append(Node("Add", f"{node.name}/masks", pair, [total], {}, "", 14, node.origins))
         left[:2] = [total]
     if not left:
         return None, causal, offset
-    view = find_view(left[0], lambda array: _broadcast(array, shape), lambda s: s[3] in (0, 1))
+    view = find_view(left[0], lambda array: array.broadcast(shape), lambda s: s[3] in (0, 1))
     return None if view is None else (view, causal, offset)
 
 
@@ -229,7 +223,7 @@ def _causal_offset(mask: np.ndarray, shape: tuple[int, ...]) -> int | None:
 
 def _take_moves(editor: Editor, attention: Node, shape: tuple[int, ...]) -> None:
     """Lets the result be written as the Transpose after it arranges it."""
-    target = [0, *np.empty(shape, np.int8).strides]
+    target = [0, *Strided.contiguous(shape).strides]
     users: list[Node] = []
     output = attention.outputs[0]
     while len(users) < 2:
@@ -252,6 +246,6 @@ def _written_as(users: list[Node], shape: tuple[int, ...]) -> tuple[int, ...] | 
     """The strides by which a result of `shape` becomes, through the moves of `users`, contiguous."""
     last = users[-1]
     perm = last.attributes.get("perm") or list(range(len(last.outputs[0].static_shape)))[::-1]
-    turned = np.empty(last.outputs[0].static_shape, np.int8).transpose(np.argsort(perm))
-    view = reshaped(shape)(turned)
+    inverse = sorted(range(len(perm)), key=lambda axis: perm[axis])
+    view = Strided.contiguous(last.outputs[0].static_shape).transpose(inverse).reshape(shape)
     return None if view is None else view.strides

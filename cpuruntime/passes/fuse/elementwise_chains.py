@@ -14,7 +14,7 @@ from cpuruntime.ops.fused import INPUTS, NUMBERS, Expression, Instruction
 from cpuruntime.ops.tiles import loops
 from cpuruntime.passes.editor import Editor
 from cpuruntime.passes.fuse.expressions import Earlier, Operand, Spelling, spell
-from cpuruntime.passes.fuse.strided_views import Step, find_view, reshaped
+from cpuruntime.passes.fuse.strided_views import Step, Strided, find_view, reshaped
 from cpuruntime.passes.operators import internal, is_internal
 
 # A kernel takes a fraction of a second to compile: loops under SHORT need to save SHORT_STEPS - 1 steps.
@@ -194,8 +194,8 @@ class _Writer:
     def _place(self, value: Value, own: tuple[int, ...], views: list[Step]) -> _Input | None:
         """How an operand of an operator with a result of the shape `own` is read; None when that takes a copy."""
 
-        def spread(array: np.ndarray) -> np.ndarray | None:
-            wide: np.ndarray | None = np.broadcast_to(array, own)
+        def spread(array: Strided) -> Strided | None:
+            wide = array.broadcast(own)
             for view in views:
                 wide = None if wide is None else view(wide)
             return wide
@@ -206,7 +206,7 @@ class _Writer:
                 return _Input(found.base, found.numbers())
         if own == self.shape:
             return _Input(self._of_full_rank(value), None)
-        view = spread(np.empty(value.static_shape, np.int8))
+        view = spread(Strided.contiguous(value.static_shape))
         if view is None:
             return None
         return _Input(value, [0, *(0 if size == 1 else stride for size, stride in zip(view.shape, view.strides))])

@@ -1,14 +1,12 @@
-"""Where the elements of a value lie in another one that it is a view of: offset and strides, as NumPy finds them."""
+"""Where the elements of a value lie in another one that it is a view of: offset and strides, counted in elements."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import prod
 
-import numpy as np
-
-from cpuruntime.graph import Node, Value
+from cpuruntime.graph import Extent, Node, Value
+from cpuruntime.operators.shape_rules import bound_of_slice
 from cpuruntime.passes.operators import is_internal, is_onnx, scalar
 
 
@@ -17,17 +15,92 @@ class StridedView:
     """`factor` times elements of `base`, counted row by row: `offset` is the first, `strides` has one for each axis."""
 
     base: Value
-    offset: int
-    strides: tuple[int, ...]
+    offset: Extent
+    strides: tuple[Extent, ...]
     factor: float = 1.0
 
-    def numbers(self) -> list[int]:
+    def numbers(self) -> list[Extent]:
         """Offset and strides, as attributes hold them."""
         return [self.offset, *self.strides]
 
 
-Step = Callable[[np.ndarray], "np.ndarray | None"]
-Accept = Callable[[tuple[int, ...]], bool]
+@dataclass(frozen=True)
+class Strided:
+    """An array as NumPy sees one: its element at a position lies `offset` + the sum of position * stride."""
+
+    shape: tuple[Extent, ...]
+    strides: tuple[Extent, ...]
+    offset: Extent = 0
+
+    @classmethod
+    def contiguous(cls, shape: Sequence[Extent]) -> Strided:
+        """Row by row."""
+        strides: list[Extent] = []
+        step: Extent = 1
+        for extent in reversed(shape):
+            strides.append(step)
+            step = step * extent
+        return cls(tuple(shape), tuple(reversed(strides)))
+
+    def transpose(self, perm: Sequence[int] | None) -> Strided:
+        """Its axes in another order, by default the opposite one."""
+        order = range(len(self.shape))[::-1] if perm is None else perm
+        axes = [axis % len(self.shape) for axis in order]
+        return Strided(
+            tuple(self.shape[axis] for axis in axes), tuple(self.strides[axis] for axis in axes), self.offset
+        )
+
+    def piece(self, axis: int, first: Extent, count: Extent) -> Strided:
+        """`count` elements along an axis."""
+        axis %= len(self.shape)
+        shape = (*self.shape[:axis], count, *self.shape[axis + 1 :])
+        return Strided(shape, self.strides, self.offset + first * self.strides[axis])
+
+    def pick(self, axis: int, index: int) -> Strided:
+        """One position of an axis, which goes."""
+        axis %= len(self.shape)
+        index = index + self.shape[axis] if index < 0 else index
+        shape, strides = ((*n[:axis], *n[axis + 1 :]) for n in (self.shape, self.strides))
+        return Strided(shape, strides, self.offset + index * self.strides[axis])
+
+    def broadcast(self, shape: Sequence[Extent]) -> Strided | None:
+        """Repeated along axes of extent 1 and new leading ones; None where it does not fit."""
+        missing = len(shape) - len(self.shape)
+        if missing < 0:
+            return None
+        strides: list[Extent] = [0] * missing
+        for have, wanted, stride in zip(self.shape, shape[missing:], self.strides):
+            if have != wanted and have != 1:
+                return None
+            strides.append(stride if have == wanted else 0)
+        return Strided(tuple(shape), tuple(strides), self.offset)
+
+    def reshape(self, shape: Sequence[Extent]) -> Strided | None:
+        """The same elements under another shape of as many; None where they would have to move."""
+        old = [(extent, stride) for extent, stride in zip(self.shape, self.strides) if extent != 1]
+        strides: list[Extent] = [0] * len(shape)
+        taken = first = 0
+        while taken < len(old) and first < len(shape):
+            (before, stride), after = old[taken], shape[first]
+            last, taken = first, taken + 1
+            while before != after:
+                if after < before:
+                    last += 1
+                    after = after * shape[last]
+                else:
+                    extent, inner = old[taken]
+                    if stride != extent * inner:
+                        return None
+                    before, stride, taken = before * extent, inner, taken + 1
+            for axis in range(last, first - 1, -1):
+                strides[axis] = stride
+                stride = stride * shape[axis]
+            first = last + 1
+        return Strided(tuple(shape), tuple(strides), self.offset)
+
+
+Step = Callable[[Strided], "Strided | None"]
+Accept = Callable[[tuple[Extent, ...]], bool]
 
 
 def find_view(value: Value, last: Step, accept: Accept, with_factor: bool = False) -> StridedView | None:
@@ -56,29 +129,21 @@ def find_view(value: Value, last: Step, accept: Accept, with_factor: bool = Fals
 
 def _try(candidate: tuple[Value, float], steps: list[Step], accept: Accept) -> StridedView | None:
     base, factor = candidate
-    if not base.is_static or not prod(base.static_shape):
+    if not base.is_static or 0 in base.static_shape:
         return None
-    # One byte an element, so that NumPy's strides count elements. Nothing is read or written, and no memory used.
-    array = view = np.empty(base.static_shape, np.int8)
+    view = Strided.contiguous(base.static_shape)
     for step in reversed(steps):
         moved = step(view)
         if moved is None:
             return None
         view = moved
     strides = tuple(0 if extent == 1 else stride for extent, stride in zip(view.shape, view.strides))
-    if not accept(strides):
-        return None
-    return StridedView(base, view.ctypes.data - array.ctypes.data, strides, factor)
+    return StridedView(base, view.offset, strides, factor) if accept(strides) else None
 
 
-def reshaped(shape: tuple[int, ...]) -> Step:
+def reshaped(shape: Sequence[Extent]) -> Step:
     """The step that gives another shape."""
-
-    def step(array: np.ndarray) -> np.ndarray | None:
-        result = array.reshape(shape)
-        return result if np.may_share_memory(result, array) else None
-
-    return step
+    return lambda array: array.reshape(shape)
 
 
 def scaled(node: Node) -> tuple[Value, float] | None:
@@ -113,30 +178,20 @@ def _split(node: Node, output: Value) -> Step | None:
     if sizes is None or sizes.constant is None:
         return None
     first = int(sizes.constant[: node.outputs.index(output)].sum())
-    return _piece(node.attributes.get("axis", 0), first, first + output.static_shape[node.attributes.get("axis", 0)])
+    axis = node.attributes.get("axis", 0)
+    return lambda array: array.piece(axis, first, output.static_shape[axis])
 
 
 def _slice(node: Node, output: Value) -> Step | None:
-    constants = [None if value is None else value.constant for value in node.inputs[1:]]
-    starts, _, axes, steps = (*constants, None, None)[:4]
-    if starts is None or any(v is not None and v.constant is None for v in node.inputs[1:]):
+    numbers = [None if value is None else value.numbers for value in node.inputs[1:]]
+    starts, _, axes, steps = (*numbers, None, None)[:4]
+    if starts is None or any(v is not None and v.numbers is None for v in node.inputs[1:]):
         return None
     if axes is None or len(axes) != 1 or (steps is not None and steps[0] != 1):
         return None
     axis = int(axes[0])
-    extent = node.inputs[0].static_shape[axis]
-    start = int(starts[0])
-    start = min(max(start + extent if start < 0 else start, 0), extent)
-    return _piece(axis, start, start + output.static_shape[axis])
-
-
-def _piece(axis: int, first: int, last: int) -> Step:
-    def step(array: np.ndarray) -> np.ndarray:
-        places = [slice(None)] * array.ndim
-        places[axis] = slice(first, last)
-        return array[tuple(places)]
-
-    return step
+    start = bound_of_slice(node.inputs[0].static_shape[axis], starts[0], 1)
+    return lambda array: array.piece(axis, start, output.static_shape[axis])
 
 
 def _pick(node: Node, output: Value) -> Step | None:
@@ -144,11 +199,11 @@ def _pick(node: Node, output: Value) -> Step | None:
     if index is None or index.ndim:
         return None
     place = int(index)
-    return lambda array: np.moveaxis(array, axis, 0)[place]
+    return lambda array: array.pick(axis, place)
 
 
 def _expand(node: Node, output: Value) -> Step:
-    return lambda array: np.broadcast_to(array, output.static_shape)
+    return lambda array: array.broadcast(output.static_shape)
 
 
 _STEPS: dict[str, Callable[[Node, Value], Step | None]] = {

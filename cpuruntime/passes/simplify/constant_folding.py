@@ -66,6 +66,11 @@ def _bytes_held(array: np.ndarray) -> int:
 def _fold(graph: Graph, budget: Budget) -> bool:
     editor = Editor(graph)
     for node in editor.nodes():
+        if all(value.sizes is not None for value in node.outputs):
+            editor.remove(node)
+            for value in node.outputs:
+                editor.become_sizes(value)
+            continue
         results = constant_results(node, budget)
         if results is not None:
             editor.remove(node)
@@ -124,14 +129,14 @@ def _shape(node: Node) -> np.ndarray | None:
     if value is None or value.shape is None:
         return None
     part = value.shape[slice(node.attributes.get("start"), node.attributes.get("end"))]
-    return None if None in part else np.array(part, np.int64)
+    return np.array(part, np.int64) if all(isinstance(extent, int) for extent in part) else None
 
 
 def _size(node: Node) -> np.ndarray | None:
     value = node.inputs[0]
-    if value is None or not value.is_static:
+    if value is None or value.shape is None or not all(isinstance(extent, int) for extent in value.shape):
         return None
-    return np.array(np.prod(value.static_shape, dtype=np.int64))
+    return np.array(prod(value.static_shape), np.int64)
 
 
 def _constant_of_shape(node: Node, arrays: list[np.ndarray | None]) -> np.ndarray | None:
