@@ -49,7 +49,7 @@ def scratch_layout(keys: int, depth: int, width: int, block: int) -> dict[str, i
     key_blocks = -(-keys // (COLUMNS * LANES)) * COLUMNS
     value_blocks = -(-width // (tile * LANES)) * tile
     # An odd number of vectors: rows of a tile lie in different cache sets.
-    fields = {"scores_row": (key_blocks | 1) * VECTOR_BYTES, "results_row": value_blocks * VECTOR_BYTES}
+    fields = {"scores_row": (key_blocks // 2 * 2 + 1) * VECTOR_BYTES, "results_row": value_blocks * VECTOR_BYTES}
     position = key_blocks * depth * VECTOR_BYTES
     for name, size in (
         ("values_at", value_blocks * keys * VECTOR_BYTES),

@@ -34,6 +34,9 @@ GATHER = record("source target indices index_bytes fault outer axis count inner_
 
 FILL = record("target size pattern")
 
+NUMBERS = 8
+WRITE = record("target count bytes", numbers=f"{NUMBERS}i8")
+
 
 @inline
 def copy_bytes(source, target, count):
@@ -204,6 +207,17 @@ def fill(a, thread, threads):
             simd.store_u8(place, rest & 255)
             rest >>= 8
             place += 1
+
+
+@kernel(WRITE)
+def write_numbers(a, thread, threads):
+    """Writes `count` whole numbers of the argument block itself as elements of 4 or 8 bytes."""
+    if thread == 0:
+        for i in range(a.count):
+            if a.bytes == 8:
+                simd.store_i64(a.target + 8 * i, a.numbers[i])
+            else:
+                simd.store_i32(a.target + 4 * i, np.int32(a.numbers[i]))
 
 
 def _merged(dimensions: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:

@@ -17,7 +17,7 @@ from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.step import Step
 from cpuruntime.program.plan.storage import Address, Place
 from cpuruntime.program.plan.weights import WeightStore
-from cpuruntime.program.program import Instance, Program
+from cpuruntime.program.program import Instance, assemble
 from cpuruntime.program.tuning.tiles import Tiling
 
 
@@ -32,7 +32,7 @@ class Runnable:
         assert not slow, f"no kernels for {', '.join(slow)}"
         planner = Planner(graph, WeightStore(), exact=exact)
         planner.plan()
-        self.program = Program(planner)
+        self.program = assemble(planner)
         self.steps: list[Step] = self.program.steps
         self.instance = Instance(self.program)
         generator = np.random.default_rng(0)

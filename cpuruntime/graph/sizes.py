@@ -264,6 +264,20 @@ class Size:
     def __hash__(self) -> int:
         return hash(int(self))
 
+    def __and__(self, other: Any) -> int:
+        return int(self) & int(other)
+
+    def __or__(self, other: Any) -> int:
+        return int(self) | int(other)
+
+    def __rshift__(self, other: Any) -> int:
+        return int(self) >> int(other)
+
+    def __lshift__(self, other: Any) -> int:
+        return int(self) << int(other)
+
+    __rand__, __ror__ = __and__, __or__
+
     def __truediv__(self, other: Any) -> float:
         return int(self) / int(other)
 

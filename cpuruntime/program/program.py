@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 
 from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.errors import InvalidArgumentError
-from cpuruntime.graph import Value
+from cpuruntime.graph import Value, typical
 from cpuruntime.host.memory import round_up
 from cpuruntime.passes import evaluate
 from cpuruntime.program.link import RELOCATION, Image, Linked
@@ -43,58 +44,82 @@ class Program:
     """A planned graph: its steps, and their argument blocks and constants as an image.
 
     Args:
-        planner: one that has planned its graph.
-        compiling: called before each kernel is compiled or loaded, with (how many are done, how many there are).
+        planned: the steps in their order.
+        segments: what of them runs natively, and what does not.
+        image: all native steps.
         repeats: runs of all steps in one inference (1 with fallback steps), each on the next row of inputs and outputs
             in memory: a tensor of the graph's own shape.
+        unshared_size: bytes of all values of the arena together.
     """
 
     def __init__(
-        self, planner: Planner, compiling: Callable[[int, int], None] = lambda done, total: None, repeats: int = 1
-    ) -> None:
-        self.planned: Sequence[Step | FallbackStep] = planner.steps
-        self.steps = [s for s in planner.steps if isinstance(s, Step)]
+        self, planned: Sequence[Step | FallbackStep], segments: Sequence[Segment], image: Image, repeats: int,
+        unshared_size: int,
+    ) -> None:  # fmt: skip
+        self.planned = planned
+        self.segments = segments
+        self.image = image
         self.repeats = repeats
-        self.segments = _segments(planner.steps) if repeats == 1 else [Segment(0, repeats * len(self.steps))]
-        storages = _live_storages(planner.steps)
-        arena_size = plan_arena(storages)
-        self.unshared_size = sum(s.size for s in storages)
-        kernels = list(dict.fromkeys(k for step in self.steps for k in step.kernels))
-        for done, item in enumerate(kernels):
-            compiling(done, len(kernels))
-            _ = item.address
-        self.image = self._image(planner, arena_size)
+        self.unshared_size = unshared_size
         self.input_shapes, self.output_shapes = (
-            tuple(shape for shape, _ in ports) for ports in (self.image.inputs, self.image.outputs)
+            tuple(shape for shape, _ in ports) for ports in (image.inputs, image.outputs)
         )
+
+    @property
+    def steps(self) -> list[Step]:
+        """Those that run natively."""
+        return [step for step in self.planned if isinstance(step, Step)]
 
     @property
     def arena_size(self) -> int:
         """Bytes of an instance's arena."""
         return self.image.arena_size
 
-    def _image(self, planner: Planner, arena_size: int) -> Image:
-        ports = planner.graph.inputs, planner.graph.outputs
-        strides = dict(zip((Place.INPUT, Place.OUTPUT), ([v.nbytes for v in values] for values in ports)))
-        inputs, outputs = (
-            tuple((_repeated(v, self.repeats), v.element_type.to_dtype()) for v in values) for values in ports
-        )
-        assembled = _Assembly(strides, round_up(16 * self.repeats * len(self.steps)))
-        own: list[int] = []
-        for row in range(self.repeats):
-            for index, step in enumerate(self.steps):
-                shared = row and not _has_rows(step)
-                own.append(own[index] if shared else assembled.add_block(step, row))
-                assembled.add_step(len(own) - 1, step, own[-1])
-        return Image(
-            assembled.words(), np.array(assembled.relocations, RELOCATION), len(own),
-            tuple(kernel.symbol for kernel in assembled.kernels),
-            tuple(storage.owner for storage in assembled.weights if storage.owner is not None),
-            arena_size, tuple(planner.faults), inputs, outputs,
-        )  # fmt: skip
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the program takes, without weights and arenas."""
+        return self.image.words.nbytes + self.image.relocations.nbytes
 
 
-class _Assembly:
+Compiling = Callable[[int, int], None]
+"""Called before each kernel is compiled or loaded, with (how many are done, how many there are)."""
+
+
+def assemble(planner: Planner, compiling: Compiling = lambda done, total: None, repeats: int = 1) -> Program:
+    """The program of a planner that has planned its graph, whose sizes are plain numbers."""
+    steps = [step for step in planner.steps if isinstance(step, Step)]
+    segments = segments_of(planner.steps) if repeats == 1 else [Segment(0, repeats * len(steps))]
+    storages = live_storages(planner.steps)
+    arena_size = plan_arena(storages)
+    compile_kernels(steps, compiling)
+    ports = planner.graph.inputs, planner.graph.outputs
+    strides = dict(zip((Place.INPUT, Place.OUTPUT), ([v.nbytes for v in values] for values in ports)))
+    inputs, outputs = (tuple((_repeated(v, repeats), v.element_type.to_dtype()) for v in values) for values in ports)
+    assembled = Assembly(strides, round_up(16 * repeats * len(steps)))
+    own: list[int] = []
+    for row in range(repeats):
+        for index, step in enumerate(steps):
+            shared = row and not _has_rows(step)
+            own.append(own[index] if shared else assembled.add_block(step, row))
+            assembled.add_step(len(own) - 1, step, own[-1])
+    image = Image(
+        assembled.words(), np.array(assembled.relocations, RELOCATION), len(own),
+        tuple(kernel.symbol for kernel in assembled.kernels),
+        tuple(storage.owner for storage in assembled.weights if storage.owner is not None),
+        arena_size, tuple("".join(map(str, message)) for message in planner.faults), inputs, outputs,
+    )  # fmt: skip
+    return Program(planner.steps, segments, image, repeats, sum(storage.size for storage in storages))
+
+
+def compile_kernels(steps: Sequence[Step], compiling: Compiling) -> None:
+    """Compiles or loads all kernels of steps."""
+    kernels = list(dict.fromkeys(kernel for step in steps for kernel in step.kernels))
+    for done, item in enumerate(kernels):
+        compiling(done, len(kernels))
+        _ = item.address
+
+
+class Assembly:
     """Argument blocks and relocations, step by step. `strides` are the bytes of a row of each input and output."""
 
     def __init__(self, strides: dict[Place, list[int]], start: int) -> None:
@@ -119,9 +144,10 @@ class _Assembly:
             if isinstance(argument, Kernel):
                 self._call(word, argument)
             elif isinstance(argument, Address):
-                self.relocations.append((word, argument.storage.place, *self._target(argument, row)))
+                self.add_address(word, argument, row)
             else:
-                block[name] = argument
+                is_whole = dtype.fields[name][0].base == np.int64
+                block[name] = self.number(word, argument) if is_whole else argument
         self._blocks.append((start, block))
         self._end += round_up(dtype.itemsize)
         return start
@@ -135,6 +161,14 @@ class _Assembly:
 
     def _call(self, word: int, kernel: Kernel) -> None:
         self.relocations.append((word, Place.KERNEL, self.kernels.setdefault(kernel, len(self.kernels)), 0))
+
+    def number(self, word: int, argument: Any) -> Any:
+        """What an argument from word `word` on, a number or a list of them, is set to."""
+        return argument
+
+    def add_address(self, word: int, address: Address, row: int) -> None:
+        """The argument of word `word`."""
+        self.relocations.append((word, address.storage.place, *self._target(address, row)))
 
     def _target(self, address: Address, row: int) -> tuple[int, int]:
         """Symbol and offset."""
@@ -167,11 +201,11 @@ def is_small(step: Step) -> bool:
     values = [value for value in (*step.node.inputs, *step.node.outputs) if value is not None]
     if not all(value.is_static for value in values):
         return False
-    moved = sum(value.nbytes for value in values)
-    return step.flops / FLOPS_PER_NANOSECOND + moved / BYTES_PER_NANOSECOND < SMALL_NANOSECONDS
+    moved = typical(sum(value.nbytes for value in values))
+    return typical(step.flops) / FLOPS_PER_NANOSECOND + moved / BYTES_PER_NANOSECOND < SMALL_NANOSECONDS
 
 
-def _segments(planned: Sequence[Step | FallbackStep]) -> list[Segment]:
+def segments_of(planned: Sequence[Step | FallbackStep]) -> list[Segment]:
     segments: list[Segment] = []
     first = 0
     for fallback, group in groupby(planned, lambda step: step if isinstance(step, FallbackStep) else None):
@@ -181,7 +215,7 @@ def _segments(planned: Sequence[Step | FallbackStep]) -> list[Segment]:
     return segments
 
 
-def _live_storages(planned: Sequence[Step | FallbackStep]) -> list[Storage]:
+def live_storages(planned: Sequence[Step | FallbackStep]) -> list[Storage]:
     """The arena's storages with their first and last step set."""
     found: dict[Storage, None] = {}
     for index, step in enumerate(planned):

@@ -33,6 +33,11 @@ tuning_budget = Property(
     doc="How long measuring may take in one compilation where estimates of kernels are close, in milliseconds. 0: "
     "estimates decide, and nothing measured earlier is used.",
 )  # fmt: skip
+program_cache = Property(
+    "PROGRAM_CACHE_MB", Integer(0), 64, group=Group.COMPILING, devices=("CPU",),
+    doc="How many MiB the plans of a model of dynamic shapes may take for the input shapes seen last. They are made "
+    "again, in well below a millisecond, for shapes that were evicted.",
+)  # fmt: skip
 supported_properties = fact(
     "SUPPORTED_PROPERTIES", "dict of str to str", Group.DEVICE, "Each property's name with RO, RW or WO."
 )

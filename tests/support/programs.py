@@ -21,7 +21,7 @@ from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.step import Step
 from cpuruntime.program.plan.storage import Blocked, Place
 from cpuruntime.program.plan.weights import WeightStore
-from cpuruntime.program.program import Instance, Program
+from cpuruntime.program.program import Instance, assemble
 
 from .kernels import UNWRITTEN, guarded, holding
 
@@ -54,7 +54,7 @@ class GuardedProgram:
         if prepare:
             prepare(self.planner)
         self.planner.plan()
-        self.program = Program(self.planner)
+        self.program = assemble(self.planner)
         self._arena = guarded((self.program.arena_size,), np.uint8)
         self._instance = Instance(self.program, arena=self._arena.array)
 

@@ -14,7 +14,7 @@ from cpuruntime.devices.explanation import ProfilingInfo
 from cpuruntime.devices.interface import TERMS, DeviceRequest, Terms
 from cpuruntime.devices.ports import BoundArrays
 from cpuruntime.errors import InvalidArgumentError, printable
-from cpuruntime.host.memory import aligned_zeros
+from cpuruntime.host.memory import ALIGNMENT, aligned_zeros, allocate
 from cpuruntime.program.plan.step import FallbackStep
 from cpuruntime.program.plan.storage import Place
 from cpuruntime.program.program import Instance, Program
@@ -24,8 +24,10 @@ from cpuruntime.streams.handover import rebind
 from cpuruntime.streams.job import Job
 from cpuruntime.streams.task import Signal, Stream, Task
 
-MOST_INSTANCES = 8
-"""Programs of a dynamic model that have an arena in each stream, at most; arbitrary."""
+MOST_INSTANCES = 256
+"""Programs of a dynamic model that are linked in each stream, at most; arbitrary."""
+ARENA = "arena"
+"""The key of a stream's arena, in which all programs work, among its instances by program."""
 
 LEVELS = {"LOW": priorities.LOW, "MEDIUM": priorities.MEDIUM, "HIGH": priorities.HIGH}
 """The numbers of priorities in streams."""
@@ -174,7 +176,14 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
 
 
 def _new_instance(stream: Stream, program: Program, timed: bool) -> Instance:
-    made = stream.state[program] = Instance(program, timed)
-    while len(stream.state) > MOST_INSTANCES:
-        stream.state.pop(next(iter(stream.state)))
+    arena, instances = stream.state.get(ARENA), stream.state
+    if arena is None or arena.size < program.arena_size:
+        larger = 0 if arena is None else arena.size * 5 // 4
+        arena = instances[ARENA] = allocate(max(program.arena_size, larger, ALIGNMENT))
+        for other in instances.values():
+            if isinstance(other, Instance):
+                other.move_to(arena)
+    made = instances[program] = Instance(program, timed, arena)
+    if len(instances) > MOST_INSTANCES:
+        del instances[next(key for key in instances if key != ARENA)]
     return made

@@ -36,7 +36,7 @@ def _check_output(node: Node, found: window.Window) -> None:
         return
     extents = [found.output_extent(axis, extent) for axis, extent in enumerate(x.static_shape[2:])]
     shape = (x.static_shape[0], node.inputs[1].static_shape[0], *extents)
-    if output.shape != shape or min(extents) < 0:
+    if output.shape != shape or any(extent < 0 for extent in extents):
         raise ModelError(
             f"{node.where}: kernel {found.kernel}, strides {found.strides}, dilations {found.dilations} and pads "
             f"{found.pads} give the shape {list(shape)}, not {list(output.static_shape)}."

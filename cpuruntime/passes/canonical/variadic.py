@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cpuruntime.graph import Node, Value
+from cpuruntime.operators.shape_rules import broadcast
 from cpuruntime.passes.editor import Editor, sweep
 from cpuruntime.passes.operators import is_onnx
 
@@ -37,5 +38,5 @@ def run(editor: Editor, node: Node) -> None:
 
 def _broadcast(left: Value, right: Value) -> tuple[int | None, ...] | None:
     if left.is_static and right.is_static:
-        return np.broadcast_shapes(left.static_shape, right.static_shape)
+        return broadcast(left.static_shape, right.static_shape)
     return left.shape if left.shape == right.shape else None

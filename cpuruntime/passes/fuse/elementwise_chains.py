@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 from cpuruntime.compiler.isa import LANES
-from cpuruntime.graph import Graph, Node, Value
+from cpuruntime.graph import Graph, Node, Value, typical
 from cpuruntime.ops.fused import INPUTS, NUMBERS, Expression, Instruction
 from cpuruntime.ops.tiles import loops
 from cpuruntime.passes.editor import Editor
@@ -113,7 +113,7 @@ class _Group:
             return None
         expression, inputs, numbers = found
         saved = self._steps() - 1 + sum(is_input.view is not None for is_input in inputs)
-        if not prod(self.shape) or saved < (1 if prod(self.shape) >= SHORT else SHORT_STEPS - 1):
+        if not prod(self.shape) or saved < (1 if typical(prod(self.shape)) >= SHORT else SHORT_STEPS - 1):
             return None
         attributes = {"expression": expression, "numbers": numbers, "views": [each.view for each in inputs]}
         values = [

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cpuruntime.compiler.isa import LANES
-from cpuruntime.graph import Node
+from cpuruntime.graph import Node, Size
 from cpuruntime.ops.convolution import COLUMN_TILE, UNROLL, convolution
 from cpuruntime.ops.winograd_methods import Method
 from cpuruntime.program.convolution.depthwise import emit_depthwise
@@ -48,7 +48,7 @@ def _methods(node: Node, exact: bool) -> Methods:
     They are ranked for one thread: results of methods differ in the last bits and must not depend on the threads.
     """
     g = Geometry.of(node)
-    candidates = rank_methods(WinogradSizes.of(g)) if _suits_winograd(g) and not exact else DIRECT
+    candidates = rank_methods(WinogradSizes.of(g).typical()) if _suits_winograd(g) and not exact else DIRECT
     query = Query(("convolution", "grouped_convolution", "winograd"), g)
     return Methods(query, candidates, lambda emitter, method: _emit_alone(emitter, node, g, method))
 
@@ -59,6 +59,8 @@ def halo(node: Node, method: Method | None) -> tuple[int, int]:
     if method is None:
         return g.pad_left, g.right
     h = method.horizontal
+    if isinstance(g.in_width, Size):  # as many as any width may need
+        return g.pad_left, max(0, g.pad_right, g.pad_right - g.kernel_width + h.inputs)
     reach = (-(-g.width // h.outputs) - 1) * h.outputs * h.stride + h.inputs
     return g.pad_left, max(g.right, reach - g.pad_left - g.in_width)
 

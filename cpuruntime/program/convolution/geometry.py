@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import gcd, lcm
 
 from cpuruntime.compiler.isa import LANES
-from cpuruntime.graph import Node
+from cpuruntime.graph import Extent, Node, Size
 from cpuruntime.program.plan.lowering import pair
 from cpuruntime.program.plan.storage import image_shape
 
@@ -18,13 +18,13 @@ MOST_NARROW = 8
 class Geometry:
     """The sizes of a 1-D or 2-D convolution as if it were 2-D."""
 
-    batch: int
+    batch: Extent
     in_channels: int
-    in_height: int
-    in_width: int
+    in_height: Extent
+    in_width: Extent
     channels: int
-    height: int
-    width: int
+    height: Extent
+    width: Extent
     group: int
     kernel_height: int
     kernel_width: int
@@ -32,19 +32,23 @@ class Geometry:
     stride_width: int
     dilation_height: int
     dilation_width: int
-    pad_top: int
-    pad_left: int
+    pad_top: Extent
+    pad_left: Extent
+    pad_right: Extent
 
     @classmethod
     def of(cls, node: Node) -> Geometry:
         """Those of a node of the operator Conv after the passes."""
         source, target = node.require(0).static_shape, node.outputs[0].static_shape
+        pads = node.attributes["pads"]
         window = (*pair(node, "kernel_shape"), *pair(node, "strides"), *pair(node, "dilations"), *pair(node, "pads", 0))
-        return cls(*image_shape(source), *image_shape(target)[1:], node.attributes["group"], *window)
+        return cls(*image_shape(source), *image_shape(target)[1:], node.attributes["group"], *window, pads[-1])
 
     @property
-    def right(self) -> int:
-        """Pixels read to the right of the image."""
+    def right(self) -> Extent:
+        """Pixels read to the right of the image; of a width that is a `Size`, as many as any width may need."""
+        if isinstance(self.in_width, Size):
+            return max(0, self.pad_right)
         reach = (self.width - 1) * self.stride_width + (self.kernel_width - 1) * self.dilation_width + 1
         return max(0, reach - self.pad_left - self.in_width)
 
@@ -85,7 +89,7 @@ class Geometry:
         return self.kernel_height * self.kernel_width
 
     @property
-    def flops(self) -> int:
+    def flops(self) -> Extent:
         return 2 * self.batch * self.channels * self.height * self.width * self.taps * self.of_group[0]
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cpuruntime.compiler.isa import LANES
+from cpuruntime.errors import InternalError
 from cpuruntime.ops.winograd import ZEROS, phases, plane_bytes, scratch_bytes, winograd, winograd_weights
 from cpuruntime.ops.winograd_methods import Method
 from cpuruntime.program.convolution.geometry import Geometry
@@ -29,6 +30,9 @@ def emit_winograd(
     parts, in_blocks, out_blocks = sizes.parts, sizes.in_blocks, sizes.out_blocks
 
     def emit(emitter: Emitter, tiling: WinogradTiling) -> None:
+        tiles_y, tiles_x = -(-g.height // method.vertical.outputs), -(-g.width // method.horizontal.outputs)
+        if g.batch * tiles_y * tiles_x < max(tiling.rows, tiling.group):
+            raise InternalError(f"{emitter.node.where}: {tiling} is chosen for fewer tiles.")
         size = scratch_bytes(method, in_blocks, out_blocks, tiling.group)
         emitter.emit(
             winograd, "blocked", flops=g.flops, notes=str(tiling), **fields, pad_top=g.pad_top,
@@ -36,13 +40,13 @@ def emit_winograd(
             weights=_transformed(emitter, tiling, g, weights, sizes),
             zeros=emitter.constant(np.zeros(ZEROS * LANES, np.float32)),
             scratch=Address(emitter.scratch(size * emitter.threads)), scratch_size=size,
-            parts=parts, in_blocks=in_blocks, out_blocks=out_blocks, tiles_x=tiling.tiles_x, tiles_y=tiling.tiles_y,
+            parts=parts, in_blocks=in_blocks, out_blocks=out_blocks, tiles_x=tiles_x, tiles_y=tiles_y,
             group=tiling.group, products=method.products, in_plane=plane_bytes(in_blocks, tiling.group),
             out_plane=plane_bytes(out_blocks, tiling.group),
         )  # fmt: skip
 
     query = Query(("winograd",), g, residual="residual" in fields, activation=activation)
-    emitter.emit_fastest(query, rank_winograd(sizes, method, emitter.threads), emit)
+    emitter.emit_fastest(query, rank_winograd(sizes.typical(), method, emitter.threads), emit)
 
 
 def _transformed(

@@ -5,10 +5,11 @@ The unit of estimates is the time of one multiply-add of vectors at a core's pea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.graph import typical
 from cpuruntime.ops.tiles.tile_shapes import winograd_shapes
 from cpuruntime.ops.winograd import scratch_bytes
 from cpuruntime.ops.winograd_methods import Algorithm, Method
@@ -71,6 +72,11 @@ class WinogradSizes:
         kernel, strides = (g.kernel_height, g.kernel_width), (g.stride_height, g.stride_width)
         return cls(g.batch, g.parts, in_blocks, out_blocks, g.height, g.width, kernel, strides)
 
+    def typical(self) -> WinogradSizes:
+        """Those at the shapes at hand."""
+        batch, height, width = map(typical, (self.batch, self.height, self.width))
+        return replace(self, batch=batch, height=height, width=width)
+
 
 @dataclass(frozen=True)
 class WinogradTiling:
@@ -87,7 +93,7 @@ class WinogradTiling:
         return f"{self.method}, tile {self.rows}x{self.columns}, group {self.group}"
 
 
-@cache
+@lru_cache(4096)
 def rank_methods(sizes: WinogradSizes) -> tuple[Candidate[Method | None], ...]:
     """The methods of a convolution on one thread, cheapest first; None is direct convolution."""
     found: list[Candidate[Method | None]] = [Candidate(None, "direct", WORTH_IT * direct_cost(sizes))]
@@ -96,7 +102,7 @@ def rank_methods(sizes: WinogradSizes) -> tuple[Candidate[Method | None], ...]:
     return tuple(sorted(found, key=lambda one: one.cost))
 
 
-@cache
+@lru_cache(4096)
 def rank_winograd(sizes: WinogradSizes, method: Method, threads: int) -> tuple[Candidate[WinogradTiling], ...]:
     """The tilings of a method, each register tile with its best groups; the cheapest first."""
     tiles_y, tiles_x = -(-sizes.height // method.vertical.outputs), -(-sizes.width // method.horizontal.outputs)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
-
-import numpy as np
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.graph import Node, Type, Value
@@ -78,7 +77,7 @@ def _side_by_side(emitter: Emitter, shape: Sequence[int], walks: list[Walk], val
             address, old = walks[index]
             extents = [1 if stride == 0 else extent for extent, stride in zip(shape, old)]
             new = loops.contiguous(extents, size)
-            copy = Address(emitter.scratch(size * int(np.prod(extents))))
+            copy = Address(emitter.scratch(size * prod(extents)))
             emitter.copy(address, copy, extents, old, new, size)
             walks[index] = copy, [0 if extent == 1 else stride for extent, stride in zip(extents, new)]
     return walks

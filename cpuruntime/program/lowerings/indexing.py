@@ -8,7 +8,7 @@ import numpy as np
 
 from cpuruntime.compiler.typed import FLOATS, INTEGERS
 from cpuruntime.errors import ModelError, printable
-from cpuruntime.graph import Node, Value
+from cpuruntime.graph import Extent, Node, Value
 from cpuruntime.ops import indexing, topk
 from cpuruntime.ops.cumsum import cumulative_sum, triangle
 from cpuruntime.program.plan.emitter import Emitter
@@ -35,8 +35,10 @@ def _fault(emitter: Emitter, node: Node, extents: list[int]) -> Address:
     message = f"{node.where}: an index in '{printable(node.require(1).name)}' is out of range; "
     if 0 in extents:
         raise ModelError(f"{message}an axis of '{printable(node.require(0).name)}' has no elements.")
-    ranges = ", ".join(f"{-extent} and {extent - 1}" for extent in extents)
-    return emitter.fault(f"{message}it must be between {ranges}.")
+    pieces: list[str | Extent] = [f"{message}it must be between "]
+    for extent in extents:
+        pieces += [-extent, " and ", extent - 1, ", "]
+    return emitter.fault(*pieces[:-1], ".")
 
 
 def _padded(numbers: list[int], neutral: int) -> list[int]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from cpuruntime.compiler.isa import LANES
 from cpuruntime.graph import Node
+from cpuruntime.operators.shape_rules import broadcast
 from cpuruntime.ops.matmul import matmul, pack_columns, packed_bytes
 from cpuruntime.program.lowerings.strassen import emit_strassen, strassen_pays, strassen_tiling
 from cpuruntime.program.plan.candidate import Candidate, Query
@@ -123,7 +124,7 @@ class _Product:
     @property
     def batches(self) -> tuple[int, ...]:
         """The leading axes of the result."""
-        return np.broadcast_shapes(self.a[:-2], self.b[:-2])
+        return broadcast(self.a[:-2], self.b[:-2])
 
 
 def _product(node: Node) -> _Product:

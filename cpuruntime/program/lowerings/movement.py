@@ -10,6 +10,7 @@ import numpy as np
 from cpuruntime.compiler.isa import LANES
 from cpuruntime.errors import ModelError, printable
 from cpuruntime.graph import Node, Type, Value
+from cpuruntime.operators.shape_rules import bound_of_slice
 from cpuruntime.ops.movement import MAX_RANK, gather
 from cpuruntime.ops.reorder import channel_table, gather_channels
 from cpuruntime.ops.tiles import loops
@@ -28,7 +29,7 @@ def _check_copy(node: Node) -> str | None:
             return f"{node.op_type} has kernels for up to {MAX_RANK} dimensions, not for {len(value.static_shape)}"
     if node.op_type not in ("Concat", "Gather"):
         for value in node.inputs[1:]:
-            if value is not None and value.constant is None:
+            if value is not None and value.numbers is None:
                 return f"{node.op_type} has a kernel for constant {value.name!r} only"
     return None
 
@@ -65,17 +66,14 @@ def lower_expand(emitter: Emitter, node: Node) -> None:
 @lowering("Slice", check=_check_copy)
 def lower_slice(emitter: Emitter, node: Node) -> None:
     """A copy of every step-th element between the bounds, which may be negative or beyond the axis."""
-    source, starts = emitter.plain(node.require(0)), node.require(1).data
-    axes, steps = (None if v is None else v.constant for v in (node.input(3), node.input(4)))
-    axes = np.arange(len(starts)) if axes is None else axes
-    steps = np.ones(len(starts), np.int64) if steps is None else steps
+    source, starts = emitter.plain(node.require(0)), node.require(1).numbers or []
+    axes, steps = (None if v is None else v.numbers for v in (node.input(3), node.input(4)))
+    axes = range(len(starts)) if axes is None else axes
+    steps = [1] * len(starts) if steps is None else steps
     strides, offset = list(source.strides), 0
-    for start, axis, step in zip(starts.tolist(), axes.tolist(), steps.tolist()):
+    for start, axis, step in zip(starts, axes, steps):
         axis %= len(source.shape)
-        extent = source.shape[axis]
-        start = start + extent if start < 0 else start
-        start = min(max(start, 0), extent if step > 0 else extent - 1)
-        offset += start * strides[axis]
+        offset += bound_of_slice(source.shape[axis], start, step) * strides[axis]
         strides[axis] *= step
     _copy(emitter, source, node.outputs[0], strides, offset)
 
@@ -98,15 +96,14 @@ def lower_gather(emitter: Emitter, node: Node) -> None:
     axis = axis_of(node, 0, len(source.shape))
     extent = source.shape[axis]
     if target.size:
-        rule = f"must be between {-extent} and {extent - 1}" if extent else "has nothing to refer to"
-        message = f"{node.where}: an index in '{printable(node.require(1).name)}' is out of range; each {rule}."
+        message = f"{node.where}: an index in '{printable(node.require(1).name)}' is out of range; each "
         if not extent:
-            raise ModelError(message)
+            raise ModelError(f"{message}has nothing to refer to.")
         emitter.emit(
             gather, "plain", source=source.address, target=target.address, indices=indices.address,
             index_bytes=indices.dtype.itemsize, outer=prod(source.shape[:axis]), axis=extent,
             count=indices.size, inner_bytes=prod(source.shape[axis + 1 :]) * source.dtype.itemsize,
-            fault=emitter.fault(message),
+            fault=emitter.fault(f"{message}must be between ", -extent, " and ", extent - 1, "."),
         )  # fmt: skip
 
 

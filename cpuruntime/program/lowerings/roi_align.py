@@ -44,5 +44,5 @@ def lower_roi_align(emitter: Emitter, node: Node) -> None:
         images=images.address, target=target.address, batch=batch, channels=channels, in_height=in_height,
         in_width=in_width, count=target.shape[0], height=target.shape[2], width=target.shape[3], samples=samples,
         scale=node.attributes.get("spatial_scale", 1.0), offset=0.5 if halved else 0, smallest=-inf if halved else 1,
-        fault=emitter.fault(f"{node.where}: an image index is out of range; it must be between 0 and {batch - 1}."),
+        fault=emitter.fault(f"{node.where}: an image index is out of range; it must be between 0 and ", batch - 1, "."),
     )  # fmt: skip

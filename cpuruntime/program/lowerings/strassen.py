@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 
 from cpuruntime.compiler.isa import LANES
+from cpuruntime.graph import typical
 from cpuruntime.ops.matmul import pack_columns, packed_bytes
 from cpuruntime.ops.strassen import PRODUCTS, scratch_bytes, strassen, strassen_sums, sums_row_bytes
 from cpuruntime.program.plan.emitter import Emitter
@@ -37,16 +37,15 @@ class StrassenTiling:
 
 def strassen_pays(rows: int, inner: int, columns: int) -> bool:
     """Whether a [rows, inner] @ [inner, columns] product is faster by Strassen's method."""
-    large = rows >= FEWEST_ROWS and inner >= LEAST_INNER and columns >= FEWEST_COLUMNS
-    return large and not inner % (2 * LANES) and not columns % (2 * LANES)
+    large = inner >= LEAST_INNER and columns >= FEWEST_COLUMNS
+    return large and not inner % (2 * LANES) and not columns % (2 * LANES) and rows >= FEWEST_ROWS
 
 
-@cache
 def strassen_tiling(rows: int, inner: int, columns: int, threads: int) -> StrassenTiling:
     """The tiling of a product for which the method pays."""
     half, blocks = (rows + 1) // 2, columns // (2 * LANES)
     tile = rank_tilings(Grid(1, half, blocks, inner // 2, source_bytes=0), threads=1)[0].choice
-    row_tiles, column_tiles = -(-half // tile.rows), -(-blocks // tile.columns)
+    row_tiles, column_tiles = typical(-(-half // tile.rows)), -(-blocks // tile.columns)
     # Weights are read once for each chunk of rows, and the sums of a chunk once for each group of columns.
     chunk = -(-row_tiles // -(-row_tiles // MOST_ROW_TILES))
     groups = -(-column_tiles // max(1, PRODUCT_BYTES // scratch_bytes(tile.rows, tile.columns, chunk, 1)))

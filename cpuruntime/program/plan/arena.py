@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from cpuruntime.graph import typical
 from cpuruntime.host.memory import round_up
 from cpuruntime.program.plan.storage import Storage
 
@@ -27,3 +28,20 @@ def plan_arena(storages: Iterable[Storage]) -> int:
         placed.sort(key=lambda s: s.offset)
         total = max(total, offset + round_up(storage.size))
     return total
+
+
+def assign_slots(storages: Iterable[Storage]) -> list[list[Storage]]:
+    """Groups of storages no two of which are alive at the same time: a group shares a slot of its largest size.
+
+    Right for all sizes, since it rests on the steps alone. Each storage takes the free slot nearest in size.
+    """
+    slots: list[list[Storage]] = []
+    for storage in sorted(storages, key=lambda s: s.first_step):
+        free = [slot for slot in slots if slot[-1].last_step < storage.first_step]
+        size = typical(storage.size)
+        fitting = min(free, key=lambda slot: abs(max(typical(s.size) for s in slot) - size), default=None)
+        if fitting is None:
+            slots.append([storage])
+        else:
+            fitting.append(storage)
+    return slots

@@ -11,10 +11,10 @@ import numpy as np
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.errors import InternalError, UnsupportedError, printable
-from cpuruntime.graph import Node, Type, Value
+from cpuruntime.graph import Extent, Node, Type, Value
 from cpuruntime.host.memory import ALIGNMENT, check_fits
 from cpuruntime.ops import reorder
-from cpuruntime.ops.movement import plan_copy
+from cpuruntime.ops.movement import NUMBERS, plan_copy, write_numbers
 from cpuruntime.program.plan.candidate import Candidate, Chosen, Comparison, Query, T, estimated
 from cpuruntime.program.plan.layout import LayoutPlan
 from cpuruntime.program.plan.step import FallbackStep, Step
@@ -65,7 +65,7 @@ class Emitter:
         self.methods: Mapping[Node, Chosen[Any]] = {}
         self.layouts = LayoutPlan()
         self.steps: list[Step | FallbackStep] = []
-        self.faults: list[str] = []
+        self.faults: list[tuple[str | Extent, ...]] = []
         self._tuner = tuner
         self._node = node
         self._blocked: dict[Value, Blocked] = {}
@@ -83,6 +83,8 @@ class Emitter:
                 check_fits(value.constant.nbytes, f"the elements of constant '{printable(value.name)}'")
                 address = self.constant(value.constant)
                 self._plain[value] = Plain(address, value.static_shape, numeric_dtype(value))
+            elif value.sizes is not None:
+                self._write_sizes(value)
             else:
                 self._plain[value] = self._blocked_to_plain(value)
         return self._plain[value]
@@ -155,8 +157,9 @@ class Emitter:
         """Memory of the arena; alive from the first to the last step that names it."""
         return Storage(Place.ARENA, max(size, ALIGNMENT))
 
-    def fault(self, message: str) -> Address:
-        """An int64 that a kernel sets to 1 when the data break a rule; the inference then ends with `message`."""
+    def fault(self, *message: str | Extent) -> Address:
+        """An int64 that a kernel sets to 1 when the data break a rule; the inference then ends with the message, given
+        in pieces."""
         self.faults.append(message)
         return Address(Storage(Place.FAULT, 8, index=len(self.faults) - 1))
 
@@ -206,6 +209,17 @@ class Emitter:
         fields = {**source.fields("source"), **_image_fields(target, "target")}
         self.emit(reorder.from_blocked, "blocked -> plain", **fields, **_sizes(source))
         return target
+
+    def _write_sizes(self, value: Value) -> None:
+        """The elements of a value that follows from shapes, written by steps."""
+        assert value.sizes is not None
+        view, numbers = self.new_plain(value), value.numbers or []
+        for start in range(0, len(numbers), NUMBERS):
+            some = numbers[start : start + NUMBERS]
+            self.emit(
+                write_numbers, "plain", target=view.address + start * view.dtype.itemsize, count=len(some),
+                bytes=view.dtype.itemsize, numbers=some + [0] * (NUMBERS - len(some)),
+            )  # fmt: skip
 
     def _new_root(self, value: Value) -> Blocked:
         """The blocked memory of a value that is not part of a concatenation; clears its halo."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 from cpuruntime.errors import UnsupportedError, printable
-from cpuruntime.graph import Graph, Node, Value
+from cpuruntime.graph import Graph, Node, Size, Value
+from cpuruntime.operators.traits import DOMAIN
 from cpuruntime.program.plan.choices import choose_layouts, choose_methods
 from cpuruntime.program.plan.emitter import Chooser, Emitter, numeric_dtype
 from cpuruntime.program.plan.lowering import find_lowering
@@ -81,6 +83,23 @@ class Planner(Emitter):
                     f"{node.where}: the shape of its output '{printable(value.name)}' depends on data; the CPU device "
                     "needs shapes that follow from the shapes of the model's inputs."
                 )
+        if any(isinstance(number, Size) for data in node.attributes.values() for number in _flat(data)):
+            node.attributes = {name: _plain_numbers(data) for name, data in node.attributes.items()}
+        if node.domain == DOMAIN:  # its evaluation reads shapes
+            for value in (*node.inputs, *node.outputs):
+                if value is not None:
+                    value.shape = tuple(map(int, value.static_shape))
         inputs = [None if v is None else self.plain(v) for v in node.inputs]
         outputs = [self.new_plain(v) if v.name else None for v in node.outputs]
         self.steps.append(FallbackStep(node, inputs, outputs, reason))
+
+
+def _flat(data: Any) -> list[Any]:
+    return data if isinstance(data, list) else [data]
+
+
+def _plain_numbers(data: Any) -> Any:
+    """An attribute of a fallback step, whose evaluation takes plain numbers."""
+    if isinstance(data, list):
+        return [_plain_numbers(each) for each in data]
+    return int(data) if isinstance(data, Size) else data

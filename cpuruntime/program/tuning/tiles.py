@@ -9,9 +9,10 @@ the fastest on average.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 from cpuruntime.compiler.isa import VECTOR_BYTES
+from cpuruntime.graph import Size, typical
 from cpuruntime.host.caches import caches
 from cpuruntime.ops.tiles.tile_shapes import tile_shapes
 from cpuruntime.program.plan.candidate import Candidate
@@ -24,6 +25,8 @@ WEIGHTS_COST, TILE_COST, STORE_COST = 0.15, 4, 2
 FROM_MEMORY = 4.4
 # A tile that is as good within this factor is as good: the first one listed is taken, so that a model has few kernels.
 TOLERANCE = 1.04
+# Rows of a grid from which on the same tiles are chosen for all, as for so many; below the last each number has its own.
+CLASSES, MANY = (16, 8, 4), 64
 
 
 @dataclass(frozen=True)
@@ -52,13 +55,21 @@ class Grid:
     source_bytes: int
 
 
-@cache
 def rank_tilings(grid: Grid, threads: int) -> tuple[Candidate[Tiling], ...]:
-    """Tiles for a grid, cheapest first.
+    """Tiles for a grid, cheapest first; they fit all grids of as many rows, by a few classes, if these are a `Size`.
 
     A tile is listed with a few chunks, alike in cost: what should suit the caches, half of that, one for each thread.
     """
-    shapes = [s for s in tile_shapes() if s[0] <= grid.pixels and s[1] <= grid.blocks]
+    fewest = next((least for least in CLASSES if grid.pixels >= least), None) if isinstance(grid.pixels, Size) else None
+    pixels = int(grid.pixels) if fewest is None else max(typical(grid.pixels), MANY if fewest == CLASSES[0] else 0)
+    others = map(typical, (grid.blocks, grid.inner, grid.source_bytes))
+    return rank_fitting(Grid(typical(grid.lines), pixels, *others), threads, pixels if fewest is None else fewest)
+
+
+@lru_cache(4096)
+def rank_fitting(grid: Grid, threads: int, fewest: int) -> tuple[Candidate[Tiling], ...]:
+    """Tiles for a grid, of at most `fewest` rows."""
+    shapes = [s for s in tile_shapes() if s[0] <= fewest and s[1] <= grid.blocks]
     reading = grid.inner * grid.blocks * VECTOR_BYTES / FROM_MEMORY
 
     def cost(shape: tuple[int, int]) -> float:
