@@ -25,7 +25,7 @@ WEIGHTS_COST, TILE_COST, STORE_COST = 0.15, 4, 2
 FROM_MEMORY = 4.4
 # A tile that is as good within this factor is as good: the first one listed is taken, so that a model has few kernels.
 TOLERANCE = 1.04
-# Rows of a grid from which on the same tiles are chosen for all, as for so many; below the last each number has its own.
+# Rows of a grid from which on the same tiles are chosen, those for so many; below the last each number has its own.
 CLASSES, MANY = (16, 8, 4), 64
 
 

@@ -31,7 +31,7 @@ class Machine:
         return self.now
 
     def measure(self, trial: Emitter) -> Callable[[], float]:
-        name = trial.faults[0]
+        (name,) = trial.faults[0]
         self.now += self._overhead
 
         def run() -> float:
