@@ -11,6 +11,9 @@ from cpuruntime.errors import ModelError, printable
 from cpuruntime.operators.schema import check_opset
 
 MOST_NODES = 1_000_000
+_MOST_BYTES = 1 << 30
+_PREFIX = 80
+"""Characters of a call's name in the names of the nodes that replace it."""
 
 Key = tuple[str, str, str]
 
@@ -38,28 +41,39 @@ class Functions:
             self._check_sizes(model.graph)
 
     def _check_sizes(self, graph: onnx.GraphProto) -> None:
-        sizes: dict[Key, int] = {}
+        sizes: dict[Key, tuple[int, ...]] = {}
         active: set[Key] = set()
 
-        def size_of(nodes: Iterable[onnx.NodeProto]) -> int:
-            total = 0
+        def size_of(nodes: Iterable[onnx.NodeProto], is_copied: bool) -> tuple[int, ...]:
+            """How many nodes there will be, the bytes that are copied, and the uses of attributes of the caller."""
+            total: tuple[int, ...] = (0, 0, 0)
             for node in nodes:
-                key = _key(node)
-                total += size_of_function(key) if key in self._functions else 1
-                total += sum(size_of(graph.node) for a in node.attribute for graph in (a.g, *a.graphs))
+                key, given = _key(node), sum(bool(attribute.ref_attr_name) for attribute in node.attribute)
+                if key in self._functions:
+                    count, size, uses = size_of_function(key)
+                    found = count, size + uses * node.ByteSize(), given * (1 + uses)
+                else:
+                    found = 1, _size(node) if is_copied else 0, given
+                inner = (size_of(graph.node, is_copied) for a in node.attribute for graph in (a.g, *a.graphs))
+                total = tuple(map(sum, zip(total, found, *inner)))
             return total
 
-        def size_of_function(key: Key) -> int:
+        def size_of_function(key: Key) -> tuple[int, ...]:
             if key in active:
                 raise ModelError(f"the model's function '{printable(key[1])}' calls itself.")
             if key not in sizes:
                 active.add(key)
-                sizes[key] = size_of(self._functions[key].node)
+                count, size, uses = size_of(self._functions[key].node, True)
+                defaults = sum(default.ByteSize() for default in self._functions[key].attribute_proto)
+                sizes[key] = count, size + uses * defaults, uses
                 active.remove(key)
             return sizes[key]
 
-        if max(size_of(graph.node), *map(size_of_function, self._functions)) > MOST_NODES:
+        count, size, _ = map(max, zip(size_of(graph.node, False), *map(size_of_function, self._functions)))
+        if count > MOST_NODES:
             raise ModelError(f"the model's functions expand to more than {MOST_NODES} nodes.")
+        if size > _MOST_BYTES:
+            raise ModelError(f"the model's functions expand to more than {_MOST_BYTES >> 20} MiB.")
 
     def inlined(self, nodes: Iterable[onnx.NodeProto], opsets: Mapping[str, int]) -> Iterator[Call]:
         """The nodes, with those of a function in place of each call; their subgraphs may still hold calls."""
@@ -72,12 +86,16 @@ class Functions:
             for domain, version in self._opsets[key].items():
                 check_opset(domain, version)
             self._count += 1
-            body = _body(function, node, f"{node.name or node.op_type}#{self._count}/")
+            body = _body(function, node, f"{(node.name or node.op_type)[-_PREFIX:]}#{self._count}/")
             yield from self.inlined(body, self._opsets[key])
 
 
 def _key(node: onnx.NodeProto) -> Key:
     return domain_of(node.domain), node.op_type, node.overload
+
+
+def _size(node: onnx.NodeProto) -> int:
+    return node.ByteSize() + _PREFIX * (1 + len(node.input) + len(node.output))
 
 
 def _body(function: onnx.FunctionProto, call: onnx.NodeProto, prefix: str) -> list[onnx.NodeProto]:
