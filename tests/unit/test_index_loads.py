@@ -1,0 +1,137 @@
+"""What a kernel loads and uses as an address, a count or a bound is nothing that a user can still change.
+
+At 53c12cb TopK's heap of indices lay in the output `Indices` and was read back from there: who wrote to that memory
+chose what the kernel read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.house import ROOT
+from support.index_loads import found_in
+
+TABLE = "a table of the program's own, made when it was planned"
+OWN = "memory of the arena, which the kernel itself wrote in the same call"
+CHECKED = "a user's number, loaded once and compared with the extents before its use"
+CLAMPED = "a user's coordinate, loaded once; pixels beyond the image are left out or replaced by the border's"
+
+ALLOWED = {
+    "convolution.convolution: simd.load_i64 column_tile": TABLE,
+    "grid_sample.grid_sample: once.load_f32 a.grid": CLAMPED,
+    "grouped_convolution.grouped_convolution: simd.load_i64 entry": TABLE,
+    "movement.read_index: once.load_i32 indices": CHECKED,
+    "movement.read_index: once.load_i64 indices": CHECKED,
+    "reorder.gather_channels: simd.load_i64 a.starts": TABLE,
+    "reorder.gather_channels: simd.load_i64 entry": TABLE,
+    "resize.resize_nearest: simd.load_i64 a.columns": TABLE,
+    "resize.resize_nearest: simd.load_i64 a.rows": TABLE,
+    "resize.resize_plain: simd.load_i64 a.columns": TABLE,
+    "resize.resize_plain: simd.load_i64 columns": TABLE,
+    "resize.resize_plain: simd.load_i64 rows": TABLE,
+    "resize.resize_weighted: simd.load_i64 columns": TABLE,
+    "resize.resize_weighted: simd.load_i64 rows": TABLE,
+    "roi_align.roi_align: once.load_f32 place": CLAMPED,
+    "roi_align.roi_align: once.load_i64 a.images": CHECKED,
+    "topk._sink: simd.load_i64 heap": OWN,
+    "topk.top_k: simd.load_i64 heap": OWN,
+    "transposed_convolution.transposed_convolution: simd.load_i64 entry": TABLE,
+}
+
+BAD = {
+    "a place read back from an output": (
+        """
+def top(a, thread, threads):
+    for n in range(a.count):
+        index = simd.load_i64(a.indices + 8 * n)
+        copy_element(a.source + index * 4, a.values + n * 4, 4)
+""",
+        "bad.top: simd.load_i64 a.indices",
+    ),
+    "a bound": (
+        """
+def lengths(a, thread, threads):
+    for n in range(min(simd.load_i32(a.lengths), 5)):
+        simd.store_f32(a.target + 4 * n, 0.0)
+""",
+        "bad.lengths: simd.load_i32 a.lengths",
+    ),
+    "the end of a loop": (
+        """
+def loop(a, thread, threads):
+    n, end = 0, simd.load_i64(a.end)
+    while n < end:
+        n += 1
+""",
+        "bad.loop: simd.load_i64 a.end",
+    ),
+    "the lanes of a vector": (
+        """
+def lanes(a, thread, threads):
+    simd.store_first(a.target, simd.load_first(a.source, 3), simd.load_i64(a.count))
+""",
+        "bad.lanes: simd.load_i64 a.count",
+    ),
+    "through helpers and a factory": (
+        """
+def place(a, number):
+    return a.source + number * 4
+
+def kernel_of(dtype):
+    read, write = load(dtype), store(dtype)
+
+    def run(a, thread, threads):
+        at = place(a, read(a.indices, thread))
+        write(at, 0, 1)
+    return run
+""",
+        "bad.kernel_of: read a.indices",
+    ),
+    "a coordinate": (
+        """
+def sample(a, thread, threads):
+    x = simd.load_f32(a.grid) * 2.0
+    simd.store_f32(a.target, simd.load_f32(a.source + 4 * int(x)))
+""",
+        "bad.sample: simd.load_f32 a.grid",
+    ),
+    "an address given to a tile": (
+        """
+def tiles(a, thread, threads):
+    tile(a.weights, a.source + simd.load_i64(a.places))
+""",
+        "bad.tiles: simd.load_i64 a.places",
+    ),
+}
+
+
+def test_loads_used_as_addresses_are_allowed_ones() -> None:
+    files = [path for path in Path(ROOT, "ops").rglob("*.py") if path.name != "__init__.py"]
+    assert len({path.stem for path in files}) == len(files) > 25
+    assert found_in({path.stem: path.read_text() for path in files}) == ALLOWED.keys()
+
+
+@pytest.mark.parametrize("load", ALLOWED)
+def test_numbers_of_users_are_loaded_once(load: str) -> None:
+    """LLVM may execute a plain load twice, and then the number in use is not the one that was checked."""
+    assert (ALLOWED[load] in (CHECKED, CLAMPED)) == (": once." in load)
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_planted_offence_is_found(what: str) -> None:
+    source, found = BAD[what]
+    assert found in found_in({"bad": source})
+
+
+def test_numbers_that_are_only_stored_or_compared_are_not_found() -> None:
+    source = """
+def compare(a, thread, threads):
+    read, write = load("int64"), store("int64")
+    for n in range(a.count):
+        index = simd.load_i64(a.indices + 8 * n)
+        value = a.values + 4 if index == n else a.values
+        copy_element(value, a.target + n * 4, 4)
+        write(a.other, n, read(a.indices, n) + 1)
+"""
+    assert not found_in({"good": source})
