@@ -138,6 +138,12 @@ def check_node(node: Node, operator: Operator, captures: int = 0) -> None:
     auto_pad = node.attributes.get("auto_pad", "")
     if auto_pad not in _AUTO_PADS:
         raise ModelError(f"{node.where}: auto_pad is '{printable(auto_pad)}', not one of {', '.join(_AUTO_PADS[1:])}.")
+    for name, choices in _CHOICES.get(node.op_type, {}).items():
+        given = node.attributes.get(name, choices[0])
+        if given not in choices:
+            raise ModelError(
+                f"{node.where}: attribute '{name}' is '{printable(given)}', not one of {', '.join(choices)}."
+            )
     parts = node.attributes.get("num_outputs", len(node.outputs))
     if node.op_type == "Split" and parts != len(node.outputs):
         raise ModelError(
@@ -157,6 +163,11 @@ _POSITIVE = (
     "output_height", "output_width", "pooled_shape",
 )  # fmt: skip
 _RANGES = dict.fromkeys(_POSITIVE, 1) | dict.fromkeys(("pads", "output_padding", "batch_dims"), 0)
+_CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
+    "Pad": {"mode": ("constant", "reflect", "edge", "wrap")},
+    **{op: {"direction": ("forward", "reverse", "bidirectional")} for op in ("GRU", "LSTM", "RNN")},
+    **{op: {"reduction": ("none", "add", "mul", "max", "min")} for op in ("ScatterElements", "ScatterND")},
+}
 _AUTO_PADS = ("", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 
 

@@ -178,6 +178,8 @@ class _Inference:
             _infer_constant_of_shape(node, known[0])
         elif (_FROM not in node.attributes or not _follow(node)) and not self._infer_sizes(node, operator, known):
             self._infer_by_onnx(node, operator, known)
+        if node.op_type == "ConvTranspose" and not node.domain and node.attributes.get("output_shape"):
+            _set_transposed_shape(node)
         if node.op_type == "Reshape" and not node.domain:
             if not node.outputs[0].is_static and _FROM not in node.attributes:
                 _infer_partial_reshape(node, self._find(node.input(1)))
@@ -331,6 +333,16 @@ def _infer_constant_of_shape(node: Node, shape: np.ndarray | None) -> None:
     output = node.outputs[0]
     output.element_type = Type.f32 if value is None else Type(value.dtype)
     output.shape = tuple(map(int, shape))
+
+
+def _set_transposed_shape(node: Node) -> None:
+    """The extents that the node states; ONNX's inference gives up on some that are smaller than the input's."""
+    data, weights, stated = node.inputs[0].shape, node.inputs[1].shape, node.attributes["output_shape"]
+    if data is None or weights is None or weights[1] is None:
+        return
+    if min(stated) < 1:
+        raise ModelError(f"{node.where}: every extent of output_shape {stated} must be positive.")
+    node.outputs[0].shape = (data[0], weights[1] * node.attributes.get("group", 1), *stated)
 
 
 def _infer_partial_reshape(node: Node, target: np.ndarray | None) -> None:

@@ -202,6 +202,14 @@ def lower_top_k(emitter: Emitter, node: Node) -> None:
         )  # fmt: skip
 
 
+def _number(node: Node, index: int) -> int:
+    """The only integer in a constant input."""
+    data = node.require(index).data
+    if data.size != 1:
+        raise ModelError(f"{node.where}: input {index} has the shape {list(data.shape)}; it must be one integer.")
+    return int(data.reshape(-1)[0])
+
+
 def _check_cumulative_sum(node: Node) -> str | None:
     if dtype_name(node.require(0)) not in SUMMED:
         return f"CumSum has no kernel for {node.require(0).element_type.get_type_name()}"
@@ -212,7 +220,7 @@ def _check_cumulative_sum(node: Node) -> str | None:
 def lower_cumulative_sum(emitter: Emitter, node: Node) -> None:
     """Cumulative sums along a constant axis."""
     source, target = emitter.plain(node.require(0)), emitter.new_plain(node.outputs[0])
-    axis = axis_of(node, int(node.require(1).data.reshape(-1)[0]), len(source.shape))
+    axis = axis_of(node, _number(node, 1), len(source.shape))
     emitter.emit(
         cumulative_sum(source.dtype.name), "plain", source=source.address, target=target.address,
         exclusive=node.attributes.get("exclusive", 0), reverse=node.attributes.get("reverse", 0),
@@ -230,7 +238,7 @@ def _check_triangle(node: Node) -> str | None:
 def lower_triangle(emitter: Emitter, node: Node) -> None:
     """The upper or lower triangle of each matrix."""
     source, target = emitter.plain(node.require(0)), emitter.new_plain(node.outputs[0])
-    diagonal = 0 if node.input(1) is None else int(node.require(1).data.reshape(-1)[0])
+    diagonal = 0 if node.input(1) is None else _number(node, 1)
     *lead, rows, columns = source.shape
     emitter.emit(
         triangle, "plain", source=source.address, target=target.address, element=source.dtype.itemsize,

@@ -77,13 +77,18 @@ def linear(at: np.ndarray, source: int) -> Taps:
     return Taps(np.stack([low, np.minimum(low + 1, source - 1)], 1), np.stack([ONE - part, part], 1))
 
 
+@np.errstate(invalid="ignore", over="ignore")
+def _cubic_weights(distance: np.ndarray, a: float) -> np.ndarray:
+    near = ((a + 2) * distance - (a + 3)) * distance * distance + 1
+    far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
+    return np.where(distance <= 1, near, np.where(distance < 2, far, 0))
+
+
 def cubic(at: np.ndarray, source: int, a: float, exclude_outside: bool) -> Taps:
     """Four source pixels around each position, weighted by the cubic convolution of coefficient `a`."""
     low = np.floor(at)
     distance = np.abs((at - low)[:, None] - np.arange(-1, 3, dtype=np.float32))
-    near = ((a + 2) * distance - (a + 3)) * distance * distance + 1
-    far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
-    weights = np.where(distance <= 1, near, np.where(distance < 2, far, 0))
+    weights = _cubic_weights(distance, a)
     wanted = low.astype(np.int64)[:, None] + np.arange(-1, 3)
     if exclude_outside:
         weights = np.where((wanted >= 0) & (wanted < source), weights, 0)

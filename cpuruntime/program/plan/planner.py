@@ -7,6 +7,7 @@ from typing import Any
 
 from cpuruntime.errors import UnsupportedError, printable
 from cpuruntime.graph import Graph, Node, Size, Value
+from cpuruntime.host.memory import check_fits
 from cpuruntime.operators.traits import DOMAIN
 from cpuruntime.program.plan.choices import choose_layouts, choose_methods
 from cpuruntime.program.plan.emitter import Chooser, Emitter, numeric_dtype
@@ -32,6 +33,9 @@ class Planner(Emitter):
         self.graph = graph = graph if owned else graph.clone()
         self._exact = exact
         self._is_decided = False
+        for value in graph.values():
+            if value.is_static and not isinstance(value.nbytes, Size):
+                check_fits(value.nbytes, f"the elements of '{printable(value.name)}'")
         self._outputs = {value: index for index, value in reversed(list(enumerate(graph.outputs)))}
         for index, value in enumerate(graph.inputs):
             dtype = numeric_dtype(value)
