@@ -150,6 +150,8 @@ class Builder:
         attributes = self._attributes(call, captures)
         if captures:
             attributes["captures"] = captures
+        if "keepdims" in attributes:  # no number but 1 keeps them, for ONNX's inference and for ONNX Runtime
+            attributes["keepdims"] = int(attributes["keepdims"] == 1)
         count = max([1, *(place for place, name in enumerate(proto.output, start=1) if name)])
         outputs = [Value(name) for name in proto.output[:count]]
         node = Node(proto.op_type, name, inputs, outputs, attributes, domain, version)

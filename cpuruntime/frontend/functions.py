@@ -10,7 +10,8 @@ import onnx
 from cpuruntime.errors import ModelError, printable
 from cpuruntime.operators.schema import check_opset
 
-MOST_NODES = 1_000_000
+# What a model's functions may expand to, calls included: so many nodes, or so many for each node in the file.
+MOST_NODES, MOST_COPIES = 50_000, 32
 _MOST_BYTES = 1 << 30
 _PREFIX = 80
 """Characters of a call's name in the names of the nodes that replace it."""
@@ -38,9 +39,9 @@ class Functions:
         self._opsets = {key: opsets_of(f.opset_import) for key, f in self._functions.items()}
         self._count = 0
         if model.functions:
-            self._check_sizes(model.graph)
+            self._check_sizes(model)
 
-    def _check_sizes(self, graph: onnx.GraphProto) -> None:
+    def _check_sizes(self, model: onnx.ModelProto) -> None:
         sizes: dict[Key, tuple[int, ...]] = {}
         active: set[Key] = set()
 
@@ -51,7 +52,7 @@ class Functions:
                 key, given = _key(node), sum(bool(attribute.ref_attr_name) for attribute in node.attribute)
                 if key in self._functions:
                     count, size, uses = size_of_function(key)
-                    found = count, size + uses * node.ByteSize(), given * (1 + uses)
+                    found = 1 + count, size + uses * node.ByteSize(), given * (1 + uses)
                 else:
                     found = 1, _size(node) if is_copied else 0, given
                 inner = (size_of(graph.node, is_copied) for a in node.attribute for graph in (a.g, *a.graphs))
@@ -69,9 +70,11 @@ class Functions:
                 active.remove(key)
             return sizes[key]
 
-        count, size, _ = map(max, zip(size_of(graph.node, False), *map(size_of_function, self._functions)))
-        if count > MOST_NODES:
-            raise ModelError(f"the model's functions expand to more than {MOST_NODES} nodes.")
+        held = len(model.graph.node) + sum(len(function.node) for function in model.functions)
+        most = max(MOST_NODES, MOST_COPIES * held)
+        count, size, _ = map(max, zip(size_of(model.graph.node, False), *map(size_of_function, self._functions)))
+        if count > most:
+            raise ModelError(f"the model's functions expand to more than {most} nodes. Export the model without them.")
         if size > _MOST_BYTES:
             raise ModelError(f"the model's functions expand to more than {_MOST_BYTES >> 20} MiB.")
 

@@ -167,7 +167,7 @@ class Graph:
     """A model: `nodes` are in topological order. Not safe to change from two threads.
 
     `opsets` maps each domain to the version that the model imports. `input_bounds` keeps the declared shapes of the
-    inputs, with bounds, which `Value.shape` cannot hold.
+    inputs, with bounds, which `Value.shape` cannot hold. `notes` are sentences about what passes decided, for people.
     """
 
     def __init__(
@@ -184,6 +184,7 @@ class Graph:
         self.nodes: list[Node] = list(nodes)
         self.opsets: dict[str, int] = dict(opsets or {})
         self.input_bounds: dict[str, PartialShape] = {}
+        self.notes: list[str] = []
 
     def uses(self) -> dict[Value, list[tuple[Node, int]]]:
         """For each value that a node reads: the nodes and the positions in their inputs. Outputs are not listed."""
@@ -230,6 +231,7 @@ class Graph:
         ]  # fmt: skip
         result = Graph(self.name, copy(self.inputs), copy(self.outputs), nodes, self.opsets)
         result.input_bounds = dict(self.input_bounds)
+        result.notes = list(self.notes)
         return result
 
     def __str__(self) -> str:

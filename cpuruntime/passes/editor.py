@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import wraps
+from functools import cached_property, wraps
 
 import numpy as np
 
@@ -20,10 +20,15 @@ class Editor:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.changed = False
-        self._uses = graph.uses()
         self._outputs = set(graph.outputs)
         self._instead: dict[Node, list[Node]] = {}
         self._names: set[str] | None = None
+        self._numbers: dict[str, int] = {}
+
+    @cached_property
+    def _uses(self) -> dict[Value, list[tuple[Node, int]]]:
+        """Made when a pass first asks: most passes find nothing in most graphs."""
+        return self.graph.uses()
 
     def nodes(self) -> Iterator[Node]:
         """The nodes that the graph had at the start and still has, in topological order."""
@@ -136,10 +141,11 @@ class Editor:
     def _unique(self, name: str) -> str:
         if self._names is None:
             self._names = {value.name for value in self.graph.values()}
-        unique, number = name, 1
+        unique, number = name, self._numbers.get(name, 1)
         while unique in self._names:
             number += 1
             unique = f"{name}/{number}"
+        self._numbers[name] = number
         self._names.add(unique)
         return unique
 

@@ -29,6 +29,8 @@ from cpuruntime.streams.native import runner
 
 # What one thread achieves at least in small steps, and what a step is worth sharing from; measured, roughly.
 FLOPS_PER_NANOSECOND, BYTES_PER_NANOSECOND, SMALL_NANOSECONDS = 50, 16, 2000
+# No step of a node of so many inputs and outputs counts as small: each of its steps would look at all of them.
+MANY_VALUES = 1000
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,8 @@ def is_small(step: Step) -> bool:
     An estimate from above of what it takes on one thread: the step may read and write less than its node does.
     """
     values = [value for value in (*step.node.inputs, *step.node.outputs) if value is not None]
+    if len(values) > MANY_VALUES:
+        return False
     if not all(value.is_static for value in values):
         return False
     moved = typical(sum(value.nbytes for value in values))

@@ -67,6 +67,7 @@ class CpuModel(DeviceModel):
             decisions.append("the model has dynamic shapes: its steps are planned at the first inference")
             return Explanation("CPU", [], decisions)
         program, packed = programs[-1], self.programs.weights_nbytes()
+        decisions += self.programs.notes
         if program.repeats > 1:
             decisions.append(
                 f"each of the {program.repeats} samples of a batch goes through all steps before the next one, so that "

@@ -37,7 +37,7 @@ class Programs:
 
     A dynamic model is planned once for many shapes; then the program for new shapes takes filling in sizes. Programs
     are cached up to PROGRAM_CACHE_MB, the least recently used is evicted. May be used from several threads. `profiled`
-    says whether each step of an inference is timed.
+    says whether each step of an inference is timed, `notes` what passes decided for any of the programs.
     """
 
     def __init__(self, compilation: Compilation, plan: StreamPlan) -> None:
@@ -55,6 +55,7 @@ class Programs:
         self._templates: OrderedDict[Pattern, Template] = OrderedDict()
         self._room: int = settings.value("PROGRAM_CACHE_MB") << 20
         self._lock = threading.Lock()
+        self.notes: list[str] = []
         if compilation.optimised is not None:
             shapes = tuple(value.static_shape for value in graph.inputs)
             self._cached[shapes] = self._planned(graph, compilation.optimised, not compilation.is_shared)
@@ -133,6 +134,10 @@ class Programs:
         return self._checked(program)
 
     def _planner(self, optimised: Graph, tuner: Chooser | None, owned: bool) -> Planner:
+        for note in optimised.notes:
+            if note not in self.notes:
+                self.notes.append(note)
+                log.warning("model '%s': %s", printable(self.name), note)
         planner = Planner(optimised, self._weights, self._streams.threads, self._exact, tuner, owned)
         planner.plan()
         self._weights.forget_sources()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from cpuruntime.errors import ModelError
@@ -9,6 +11,9 @@ from cpuruntime.graph import Node
 from cpuruntime.passes.canonical import window
 from cpuruntime.passes.editor import Editor, sweep
 from cpuruntime.passes.operators import all_f32, internal, is_onnx, no_activation
+
+# A kernel is packed by phase: strides are 2 to 8 in models, so 64 phases.
+PHASES = 4096
 
 
 @sweep
@@ -28,13 +33,20 @@ def run(editor: Editor, node: Node) -> None:
             f"in {group} groups; axis 0 must have its channels."
         )
     found = _window(node, list(array.shape[2:]))
-    if found is None:
+    if found is None or _has_many_phases(node, found):
         return
     _check_output(node, found, array.shape[1] * group)
     attributes = found.attributes() | {"group": group, **no_activation()}
     outputs_first = editor.constant(f"{weights.name}/outputs_first", _outputs_first(array, group))
     inputs = [x, outputs_first, bias, None]
     editor.replace(node, internal("ConvTranspose", node, inputs, node.outputs, attributes))
+
+
+def _has_many_phases(node: Node, found: window.Window) -> bool:
+    """Whether planning each phase of the output, and what part of the kernel it sees, would take long."""
+    extents = node.outputs[0].static_shape[2:]
+    axes = [min(stride, extent) for stride, extent in zip(found.strides, extents)]
+    return prod(axes) > PHASES or sum(phases * size for phases, size in zip(axes, found.kernel)) > PHASES * 16
 
 
 def _outputs_first(weights: np.ndarray, group: int) -> np.ndarray:

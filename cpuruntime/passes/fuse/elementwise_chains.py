@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from cpuruntime.passes.operators import internal, is_internal
 
 # A kernel takes a fraction of a second to compile: loops under SHORT need to save SHORT_STEPS - 1 steps.
 INSTRUCTIONS, SHORT, SHORT_STEPS = 32, 1024, 3
+# What all different kernels of a graph may cost: instructions, and some for each kernel. Models need up to 30.
+BUDGET, OVERHEAD = 200, 4
+LIMITED = "more different chains of elementwise operators than may have own kernels: the rest runs operator by operator"
 # Contiguous elements from which on reading an input in place is faster than a copy.
 RUN = 2 * LANES
 
@@ -28,18 +32,44 @@ def run(graph: Graph) -> bool:
     editor = Editor(graph)
     order = {node: index for index, node in enumerate(graph.nodes)}
     done: set[Node] = set()
+    kernels = _Kernels()
     for node in reversed(graph.nodes):
         if node not in done and (spelling := spell(node)) is not None:
             group = _Group(editor, order, node, spelling)
             group.grow(done)
             done.update(group.members)
-            fused = group.fused()
+            fused = group.fused(kernels)
             if fused is not None:
                 for member in group.members:
                     if member is not node:
                         editor.remove(member)
                 editor.replace(node, fused)
-    return editor.finish()
+    changed = editor.finish()
+    if kernels.is_exceeded and LIMITED not in graph.notes:
+        graph.notes.append(LIMITED)
+    return changed
+
+
+class _Kernels:
+    """The different kernels of a graph."""
+
+    def __init__(self) -> None:
+        self.known: set[tuple[Expression, tuple[bool, ...]]] = set()
+        self.cost = 0
+        self.is_exceeded = False
+
+    def take(self, parts: _Parts) -> bool:
+        """Whether the graph may have this kernel, too."""
+        kernel = parts.expression, parts.still
+        if kernel in self.known:
+            return True
+        cost = OVERHEAD + len(parts.expression)
+        if self.cost + cost > BUDGET:
+            self.is_exceeded = True
+            return False
+        self.known.add(kernel)
+        self.cost += cost
+        return True
 
 
 @dataclass
@@ -58,6 +88,15 @@ class _Input:
     view: list[int] | None
 
 
+class _Parts(NamedTuple):
+    """What a kernel computes, reads and takes; the inputs in `still` repeat one element along the innermost loop."""
+
+    expression: Expression
+    inputs: list[_Input]
+    numbers: list[float]
+    still: tuple[bool, ...]
+
+
 class _Group:
     """Operators that end in `root`, each read by others of the group only."""
 
@@ -70,7 +109,7 @@ class _Group:
         """Take in every operator that can be, the last ones first, while the kernel stays within its limits."""
         refused: set[Node] = set()
         while True:
-            found = self._next(taken | refused)
+            found = self._next(taken, refused)
             if found is None:
                 return
             node, member = found
@@ -79,7 +118,7 @@ class _Group:
                 del self.members[node]
                 refused.add(node)
 
-    def _next(self, excluded: set[Node]) -> tuple[Node, _Member] | None:
+    def _next(self, taken: set[Node], refused: set[Node]) -> tuple[Node, _Member] | None:
         """An operator that members read, through a Reshape or not, and no operator outside of the group."""
         for reader in reversed(self._sorted()):
             for value in reader.inputs:
@@ -92,7 +131,7 @@ class _Group:
                     if self.editor.sole_user(value) is None:
                         continue
                 node = value.producer
-                if node is None or node in excluded or node in self.members:
+                if node is None or node in taken or node in refused or node in self.members:
                     continue
                 spelling = spell(node)
                 if spelling is not None:
@@ -106,14 +145,16 @@ class _Group:
             return False
         return len(users) == 1 or not any(self.members[user].views for user in users)
 
-    def fused(self) -> Node | None:
-        """The one operator; None when it would not be better than what there is."""
+    def fused(self, kernels: _Kernels) -> Node | None:
+        """The one operator; None when it would not be better than what there is, or would need one kernel too many."""
         found = self._expression()
         if found is None:
             return None
-        expression, inputs, numbers = found
+        expression, inputs, numbers, _ = found
         saved = self._steps() - 1 + sum(is_input.view is not None for is_input in inputs)
         if not prod(self.shape) or saved < (1 if typical(prod(self.shape)) >= SHORT else SHORT_STEPS - 1):
+            return None
+        if not kernels.take(found):
             return None
         attributes = {"expression": expression, "numbers": numbers, "views": [each.view for each in inputs]}
         values = [
@@ -132,7 +173,7 @@ class _Group:
     def _sorted(self) -> list[Node]:
         return sorted(self.members, key=self.order.__getitem__)
 
-    def _expression(self) -> tuple[Expression, list[_Input], list[float]] | None:
+    def _expression(self) -> _Parts | None:
         """The instructions, what they read and their numbers; None when a kernel cannot have so many."""
         writer = _Writer(self.shape, self._is_own)
         for node in self._sorted():
@@ -221,16 +262,17 @@ class _Writer:
             self.extended[value] = Value.of("", array.reshape(missing + array.shape))
         return self.extended[value]
 
-    def finished(self) -> tuple[Expression, list[_Input], list[float]] | None:
+    def finished(self) -> _Parts | None:
         """The expression, unless a kernel cannot have so many parts or dimensions."""
         few = len(self.inputs) <= len(INPUTS) and len(self.numbers) <= NUMBERS
         if not self.fits or not self.inputs or not few or len(self.instructions) > INSTRUCTIONS:
             return None
         walks = [each.view[1:] if each.view else _broadcast(each.value, self.shape) for each in self.inputs]
-        loop, _ = loops.collapse(self.shape, loops.contiguous(self.shape, 1), *walks)
+        loop, (_, *steps) = loops.collapse(self.shape, loops.contiguous(self.shape, 1), *walks)
         if len(loop) > loops.DIMENSIONS:
             return None
-        return tuple(self.instructions), self.inputs, self.numbers
+        still = tuple(not each or each[-1] == 0 for each in steps)
+        return _Parts(tuple(self.instructions), self.inputs, self.numbers, still)
 
 
 def _broadcast(value: Value, shape: tuple[int, ...]) -> tuple[int, ...]:
