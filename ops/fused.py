@@ -138,13 +138,13 @@ def _source(expression: Expression, still: str) -> str:
         *(f'{op} = VECTOR_BINARY["{op}"]' for op in operators if op in VECTOR_BINARY),
         "",
         "",
-        "def run(g, thread, threads):",
+        "def run(block, thread, threads):",
         "    zero, one = simd.broadcast(0.0), simd.broadcast(1.0)",
         "    every = one == one",
-        *(f"    p{index} = simd.broadcast(g.p{index})" for index in range(number_count(expression))),
-        "    item, end = share(g, thread, threads)",
+        *(f"    p{index} = simd.broadcast(block.p{index})" for index in range(number_count(expression))),
+        "    item, end = share(block, thread, threads)",
         "    while item < end:",
-        "        rows, count, group, y, begin, item = piece(g, item, end)",
+        "        rows, count, group, y, begin, item = piece(block, item, end)",
         *(f"        {_place(name)}" for name in ("target", *inputs)),
         "        whole = count - count % LANES",
         "        for _ in range(rows):",
@@ -158,19 +158,19 @@ def _source(expression: Expression, still: str) -> str:
         *(f"                {name} = {_load(name, kind, '_first')}" for name, kind in moving),
         *(f"                {line}" for line in _calls(expression)),
         f"                {_store(result_type(expression), f't{len(expression) - 1}', '_first')}",
-        *(f"            {name}_at += g.{name}4" for name in ("target", *inputs)),
+        *(f"            {name}_at += block.{name}4" for name in ("target", *inputs)),
     ]
     return "\n".join(lines) + "\n"
 
 
 def _place(name: str) -> str:
-    strides = ", ".join(f"g.{name}{d}" for d in range(DIMENSIONS))
-    return f"{name}_at = place(g, group, y, begin, g.{name}, {strides})"
+    strides = ", ".join(f"block.{name}{d}" for d in range(DIMENSIONS))
+    return f"{name}_at = place(block, group, y, begin, block.{name}, {strides})"
 
 
 def _still(name: str, kind: str) -> str:
     if kind == FLOAT:
-        return f"same_everywhere({name}_at, g.{name}5)"
+        return f"same_everywhere({name}_at, block.{name}5)"
     return f"simd.broadcast(simd.load_u8({name}_at)) != zero"
 
 

@@ -7,6 +7,7 @@ import pytest
 from support.judge import Net, compare
 
 import cpuruntime as ov
+from cpuruntime.passes.fuse import elementwise_chains
 
 
 def steps(compiled: ov.CompiledModel, op_type: str = "Elementwise") -> list[str]:
@@ -117,3 +118,28 @@ def test_every_step_says_where_its_source_is() -> None:
     assert (row.kernel, row.op_type) == ("Exp(Tanh(a))", "Elementwise")
     assert row.notes.startswith("source fused_")
     assert row.nodes == ("n0_Tanh", "n1_Exp")
+
+
+def test_a_kernel_of_eight_inputs() -> None:
+    """At commit 53c12cb the seventh input had the name of the argument block: a TypingError of Numba."""
+    n = Net()
+    z = n.input(4, 300)
+    for _ in range(7):
+        z = n("Add", n("Tanh", z), n.weights(4, 300))
+    n.output(z)
+    (kernel,) = steps(compare(n.model()))
+    assert ", h)" in kernel
+
+
+def test_more_kernels_than_a_model_may_have_are_explained(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At commit 53c12cb a model of 4 kB compiled for 18.9 seconds, one of 1 MB for hours."""
+    monkeypatch.setattr(elementwise_chains, "BUDGET", 8)
+    n = Net()
+    x = n.input(30, 70)
+    n.output(n("Exp", n("Tanh", x)), n("Tanh", n("Exp", x)), n("Exp", n("Tanh", n.input(30, 70))))
+    compiled = compare(n.model())
+    assert steps(compiled) == ["Exp(Tanh(a))"] * 2
+    assert elementwise_chains.LIMITED in compiled.explain().decisions
+    assert sum(elementwise_chains.LIMITED in record.message for record in caplog.records) == 1

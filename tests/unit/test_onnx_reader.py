@@ -404,7 +404,7 @@ def test_functions_that_expand_without_end():
 
     chain = [(f"G{i}", twice(f"G{i + 1}")) for i in range(40)]
     chain.append(("G40", [helper.make_node("Relu", ["a"], ["b"])]))
-    with pytest.raises(ModelError, match="more than 1000000 nodes"):
+    with pytest.raises(ModelError, match="more than 50000 nodes"):
         read(function_model(calls=("G0",), functions=chain))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from math import prod
 from typing import NamedTuple
 
@@ -107,36 +108,44 @@ class _Group:
 
     def grow(self, taken: set[Node]) -> None:
         """Take in every operator that can be, the last ones first, while the kernel stays within its limits."""
-        refused: set[Node] = set()
-        while True:
-            found = self._next(taken, refused)
-            if found is None:
-                return
-            node, member = found
-            self.members[node] = member
-            if self._expression() is None:
-                del self.members[node]
-                refused.add(node)
+        root = self.members[self.root]
+        self._take_all(taken, lambda: True)
+        if self._expression() is None:  # one of them does not fit: find out which
+            self.members = {self.root: root}
+            self._take_all(taken, lambda: self._expression() is not None)
 
-    def _next(self, taken: set[Node], refused: set[Node]) -> tuple[Node, _Member] | None:
-        """An operator that members read, through a Reshape or not, and no operator outside of the group."""
-        for reader in reversed(self._sorted()):
+    def _take_all(self, taken: set[Node], fits: Callable[[], bool]) -> None:
+        """Add operators to `members`, except those of `taken` and those with which `fits` is false."""
+        refused: set[Node] = set()
+        readers = [(-self.order[self.root], 0, self.root)]
+        count = len(self.members[self.root].spelling)
+        while readers:
+            *_, reader = heappop(readers)
             for value in reader.inputs:
-                if value is None or value.shape != reader.outputs[0].shape or not self._is_own(value):
+                found = self._candidate(reader, value)
+                if found is None or found[0] in taken or found[0] in refused or found[0] in self.members:
                     continue
-                views = self.members[reader].views
-                if is_internal(value.producer, "Reshape"):
-                    views = [reshaped(value.static_shape), *views]
-                    value = value.producer.inputs[0]
-                    if self.editor.sole_user(value) is None:
-                        continue
-                node = value.producer
-                if node is None or node in taken or node in refused or node in self.members:
+                node, member = found
+                self.members[node] = member
+                if count + len(member.spelling) > INSTRUCTIONS or not fits():
+                    del self.members[node]
+                    refused.add(node)
                     continue
-                spelling = spell(node)
-                if spelling is not None:
-                    return node, _Member(spelling, views)
-        return None
+                count += len(member.spelling)
+                heappush(readers, (-self.order[node], len(self.members), node))
+
+    def _candidate(self, reader: Node, value: Value | None) -> tuple[Node, _Member] | None:
+        """The operator that makes what `reader` reads, through a Reshape or not, when only members read that."""
+        if value is None or value.shape != reader.outputs[0].shape or not self._is_own(value):
+            return None
+        views = self.members[reader].views
+        if is_internal(value.producer, "Reshape"):
+            views = [reshaped(value.static_shape), *views]
+            value = value.producer.inputs[0]
+            if self.editor.sole_user(value) is None:
+                return None
+        spelling = None if value.producer is None else spell(value.producer)
+        return None if spelling is None else (value.producer, _Member(spelling, views))
 
     def _is_own(self, value: Value) -> bool:
         """Whether only members of the group read `value`, all in the same shape."""

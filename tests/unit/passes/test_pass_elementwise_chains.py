@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from support.graphs import Builder, kinds, node_of, optimise
 
+from cpuruntime import passes
 from cpuruntime.graph import Graph
 from cpuruntime.ops.fused import INPUTS, text
+from cpuruntime.passes.fuse import elementwise_chains
 
 
 def expression(graph: Graph) -> str:
@@ -170,3 +172,21 @@ def test_channels_last_may_join_an_image() -> None:
     graph = optimise(b.graph(b("Add", b("Transpose", x, perm=[0, 3, 1, 2]), y)))
     assert kinds(graph) == ["+Conv>Relu", "+Elementwise"]
     assert node_of(graph, "Elementwise").attributes["views"] == [[0, 960, 1, 160, 32], None]
+
+
+def test_the_kernels_of_a_graph_have_a_budget_and_those_in_use_serve_all() -> None:
+    """At commit 53c12cb there was no limit: two or three seconds of compiling for each chain of 30 operators."""
+    b = Builder()
+    x = b.input(64, 64)
+    names = ["Sigmoid", "Tanh", "Exp", "Abs", "Neg", "Relu", "Sqrt", "Erf", "Sin", "Cos"]
+    results = [x] * 20
+    for index in range(20):
+        for turn in range(12):
+            results[index] = b(names[(index + turn * (1 + index // 10)) % 10], results[index])
+    graph = passes.run(b.graph(*results, *(b("Neg", b("Tanh", b("Exp", x))) for _ in range(3))))
+    chains = [node for node in graph.nodes if node.op_type == "Elementwise"]
+    kernels = {node.attributes["expression"] for node in chains}
+    cost = sum(elementwise_chains.OVERHEAD + len(kernel) for kernel in kernels)
+    assert elementwise_chains.BUDGET - 16 < cost <= elementwise_chains.BUDGET
+    assert len(chains) == len(kernels) + 2
+    assert graph.notes == [elementwise_chains.LIMITED]
