@@ -84,7 +84,7 @@ class _Walk:
             self._close()
             if self.inside:
                 raise
-            raise OutsideError from None  # what else there is on the machine is nobody's business
+            raise OutsideError from None  # the error does not say what else the machine has
 
     @property
     def folder(self) -> int:

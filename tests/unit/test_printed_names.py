@@ -19,11 +19,12 @@ from cpuruntime.api.model import Model
 from cpuruntime.api.ports import Ports, position
 from cpuruntime.devices.explanation import Explanation, Row
 from cpuruntime.devices.ports import PortInfo
-from cpuruntime.errors import Error, ModelError, ModelNotFoundError, escaped, listed, nearest, printable
+from cpuruntime.errors import MESSAGE, Error, ModelError, ModelNotFoundError, escaped, listed, nearest, printable
 from cpuruntime.frontend.reader import read
-from cpuruntime.graph import Graph, Node, Value, verify
+from cpuruntime.graph import Graph, Node, Type, Value, verify
 from cpuruntime.host.assignment import Holder
 from cpuruntime.operators.shape_inference import reshape
+from cpuruntime.program.lowerings.catalogue import find_lowering
 
 X, Y, W, NODE = (hostile(name) for name in ("x", "y", "w", "node"))
 
@@ -174,6 +175,16 @@ def test_errors_about_ports():
     with pytest.raises(Error) as caught:
         verify(Graph("g", [Value(X), Value(X)], [], []))
     assert_readable(str(caught.value))
+
+
+@pytest.mark.parametrize(("op_type", "attribute"), [("GridSample", "mode"), ("GridSample", "padding_mode")])
+def test_reasons_of_missing_kernels(op_type, attribute):
+    inputs = [Value("x", Type.f32, (1, 1, 4, 4)), Value("grid", Type.f32, (1, 4, 4, 2))]
+    node = Node(op_type, "n", inputs, [Value("y", Type.f32, (1, 1, 4, 4))], {attribute: hostile("mode")}, version=16)
+    reason = find_lowering(node)
+    assert isinstance(reason, str)
+    assert reason.isprintable()
+    assert len(reason) <= MESSAGE
 
 
 ROOMS = ("api", "cli", "devices", "frontend", "graph", "hints", "host", "operators", "passes", "program")

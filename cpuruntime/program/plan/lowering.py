@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from cpuruntime.errors import ModelError
+from cpuruntime.errors import MESSAGE, ModelError, printable
 from cpuruntime.graph import Node, Type, Value
 from cpuruntime.program.plan.candidate import Candidate, Query
 from cpuruntime.program.plan.emitter import Emitter
@@ -87,7 +87,8 @@ def find_lowering(node: Node) -> Lowering | str:
         return f"no kernel for {node.op_type}"
     if not all(value.is_static for value in node.outputs if value.name):
         return "the shape of the result is not known"
-    return entry.check(node) or entry
+    reason = entry.check(node)  # may show strings of the model
+    return printable(reason, MESSAGE) if reason else entry
 
 
 def dtype_name(value: Value) -> str:
