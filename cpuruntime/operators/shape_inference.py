@@ -25,7 +25,8 @@ from cpuruntime.errors import (
     printable,
 )
 from cpuruntime.graph import Extent, Graph, Kind, Node, PartialShape, Size, Type, Value, typical
-from cpuruntime.operators.evaluation import DIRECT, evaluate, input_names, output_names, to_proto
+from cpuruntime.operators.evaluation.evaluate import RULES, evaluate
+from cpuruntime.operators.evaluation.reference import input_names, output_names, to_proto
 from cpuruntime.operators.reshape_targets import new_shape, to_target
 from cpuruntime.operators.schema import (
     Operator,
@@ -40,6 +41,7 @@ from cpuruntime.operators.shape_rules import result_shapes
 from cpuruntime.operators.size_arithmetic import evaluate_sizes, has_sizes
 from cpuruntime.operators.subgraph_types import infer_bodies
 from cpuruntime.operators.traits import DOMAIN, Folded, traits_of
+from cpuruntime.operators.window_shapes import correct_shape
 
 __all__ = ["evaluate", "infer_shapes", "reshape"]
 
@@ -178,8 +180,7 @@ class _Inference:
             _infer_constant_of_shape(node, known[0])
         elif (_FROM not in node.attributes or not _follow(node)) and not self._infer_sizes(node, operator, known):
             self._infer_by_onnx(node, operator, known)
-        if node.op_type == "ConvTranspose" and not node.domain and node.attributes.get("output_shape"):
-            _set_transposed_shape(node)
+            correct_shape(node, known)
         if node.op_type == "Reshape" and not node.domain:
             if not node.outputs[0].is_static and _FROM not in node.attributes:
                 _infer_partial_reshape(node, self._find(node.input(1)))
@@ -320,7 +321,7 @@ def _try_sizes(node: Node, arrays: list[np.ndarray | None]) -> np.ndarray | None
 
 def _try_move(node: Node, arrays: list[np.ndarray | None]) -> np.ndarray | None:
     try:
-        result = np.array(DIRECT[node.op_type](node, arrays), object)
+        result = np.array(RULES[node.op_type](node, arrays), object)
     except (ValueError, IndexError, TypeError):
         return None
     return result if None in result.ravel().tolist() else result.astype(node.outputs[0].element_type.to_dtype())
@@ -333,16 +334,6 @@ def _infer_constant_of_shape(node: Node, shape: np.ndarray | None) -> None:
     output = node.outputs[0]
     output.element_type = Type.f32 if value is None else Type(value.dtype)
     output.shape = tuple(map(int, shape))
-
-
-def _set_transposed_shape(node: Node) -> None:
-    """The extents that the node states; ONNX's inference gives up on some that are smaller than the input's."""
-    data, weights, stated = node.inputs[0].shape, node.inputs[1].shape, node.attributes["output_shape"]
-    if data is None or weights is None or weights[1] is None:
-        return
-    if min(stated) < 1:
-        raise ModelError(f"{node.where}: every extent of output_shape {stated} must be positive.")
-    node.outputs[0].shape = (data[0], weights[1] * node.attributes.get("group", 1), *stated)
 
 
 def _infer_partial_reshape(node: Node, target: np.ndarray | None) -> None:

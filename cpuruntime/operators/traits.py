@@ -164,6 +164,7 @@ _IMAGES = {
     ),
     "GridSample": Traits(batch.sampled_grid),
     "MaxPool": Traits(batch.images, sign=signs.max_pooled),
+    "MaxRoiPool": _UNFOLDED,
     "MaxUnpool": Traits(crops=True),
     "QLinearConv": Traits(batch.images, multiply_adds=work_rules.convolution(weights=3)),
     "Resize": Traits(batch.resized, shape_input=3, grows=True),

@@ -29,6 +29,7 @@ TITLES = {
     "tests/bench": "Tests of the commands in bench/. They start the engines that are installed.",
     "tests/cases": "Test cases of operators, as rows that tests and `bench/kernels.py` share.",
     "tests/devices": "Tests through the public interface and through that of devices, and tests of streams.",
+    "tests/evaluation": "Tests of what operators compute on arrays, against ONNX Runtime and ONNX's own cases.",
     "tests/kernels": "Tests of single kernels in guarded memory, against NumPy, float64 or ONNX Runtime.",
     "tests/models": "Tests of whole models from ONNX to results.",
     "tests/pages": "Tests of README.md, of cpuruntime/docs/ and of the READMEs in folders.",

@@ -1,0 +1,97 @@
+"""Runs one node on arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cpuruntime.errors import MESSAGE, Error, ModelError, UnsupportedError, printable
+from cpuruntime.graph import Node
+from cpuruntime.operators import control_flow
+from cpuruntime.operators.evaluation import (
+    casts,
+    convolution,
+    detection,
+    draws,
+    elementwise,
+    indexing,
+    losses,
+    movement,
+    normalisation,
+    pooling,
+    products,
+    recurrent,
+    reductions,
+    resize,
+    sampling,
+    sequences,
+    spectra,
+)
+from cpuruntime.operators.evaluation.functions import run_function
+from cpuruntime.operators.evaluation.inputs import Arrays, Rule
+from cpuruntime.operators.evaluation.reference import run_reference
+
+_FAMILIES = (
+    casts, convolution, detection, draws, elementwise, indexing, losses, movement, normalisation, pooling, products,
+    recurrent, reductions, resize, sampling, sequences, spectra,
+)  # fmt: skip
+
+RULES: dict[str, Rule] = {name: rule for family in _FAMILIES for name, rule in family.TABLE.items()}
+"""Operators of ONNX's own domain done with NumPy. Those that only move elements also work on arrays of objects, in
+which None is a number that is not known."""
+
+REFERENCE: dict[str, frozenset[str]] = {
+    "": frozenset({"TfIdfVectorizer"}),
+    "ai.onnx.ml": frozenset({
+        "ArrayFeatureExtractor", "Binarizer", "FeatureVectorizer", "Imputer", "LabelEncoder", "LinearClassifier",
+        "LinearRegressor", "Normalizer", "OneHotEncoder", "SVMClassifier", "SVMRegressor", "Scaler", "TreeEnsemble",
+        "TreeEnsembleClassifier", "TreeEnsembleRegressor",
+    }),
+    "ai.onnx.preview.training": frozenset({"Adagrad", "Adam", "Momentum"}),
+}  # fmt: skip
+"""Operators by domain for which onnx.reference is known to be right."""
+
+
+def evaluate(node: Node, arrays: Arrays) -> list[Any]:
+    """The node's outputs for the given inputs, one for each input (None where it is absent).
+
+    Tensors are arrays (strings: of objects), sequences are lists, an empty optional is None; an absent output is an
+    empty array. The last inputs are those that subgraphs read, as in `node.inputs`. Correct and slow. A node's
+    attributes must not change after its first evaluation. Safe to call from several threads. Raises UnsupportedError
+    (no implementation) and ModelError (the operator refuses the inputs).
+    """
+    try:
+        with np.errstate(all="ignore"):
+            results = _run(node, arrays)
+    except Error:
+        raise
+    except NotImplementedError as error:
+        raise UnsupportedError(f"{node.where}: there is no reference implementation: {error}") from error
+    except (Exception, MemoryError) as error:
+        message = printable(str(error), MESSAGE)
+        raise ModelError(f"{node.where}: cannot be evaluated: {type(error).__name__}: {message}") from error
+    if len(results) < len(node.outputs):
+        raise ModelError(f"{node.where}: {len(node.outputs)} outputs are wanted; there are {len(results)}.")
+    return [_value(result) if value.name else np.empty(0, np.float32) for value, result in zip(node.outputs, results)]
+
+
+def _run(node: Node, arrays: Arrays) -> list[Any] | tuple[Any, ...]:
+    if node.domain == "" and node.op_type in RULES:
+        result = RULES[node.op_type](node, arrays)
+        return result if isinstance(result, tuple) else (result,)
+    if node.domain == "" and node.op_type in control_flow.OPERATORS:
+        return control_flow.run(node, arrays, evaluate)
+    if node.op_type in REFERENCE.get(node.domain, ()):
+        return run_reference(node, arrays)
+    results = run_function(node, arrays, evaluate)
+    if results is None:
+        raise UnsupportedError(f"{node.where}: it has no kernel and no evaluation here.")
+    return results
+
+
+def _value(result: Any) -> Any:
+    if result is None or isinstance(result, list):
+        return result
+    array = np.asarray(result)
+    return array.astype(object) if array.dtype.kind in "SUT" else array

@@ -1,0 +1,80 @@
+"""Where the evaluator and ONNX Runtime may differ, with the reason: the specification decides, or leaves it open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from evaluation.variants.variant import Variant
+
+
+def _not_finite(v: Variant, kind: Callable[[np.ndarray], np.ndarray]) -> bool:
+    x = v.inputs[0]
+    return x is not None and x.dtype.kind == "f" and bool(kind(x).any())
+
+
+def _same_and_dilated(v: Variant) -> bool:
+    return v.attributes.get("auto_pad", "").startswith("SAME") and max(v.attributes.get("dilations", [1])) > 1
+
+
+_SAME = (
+    _same_and_dilated,
+    "SAME gives ceil(extent / stride) places; ONNX Runtime pads as if the window were not dilated",
+)
+
+
+def _narrow_window(v: Variant) -> bool:
+    """SAME with a window that does not reach over its stride."""
+    kernel = v.inputs[1].shape[2:]
+    ones = [1] * len(kernel)
+    spans = zip(kernel, *(v.attributes.get(name, ones) for name in ("dilations", "strides")))
+    extra = v.attributes.get("output_padding", [0] * len(kernel))
+    narrow = any((k - 1) * d + 1 + more < s for (k, d, s), more in zip(spans, extra))
+    return v.attributes.get("auto_pad", "").startswith("SAME") and "output_shape" not in v.attributes and narrow
+
+
+def _scaled_to_itself(v: Variant) -> bool:
+    """A scale that is not one and leaves an extent as it is."""
+    scales = v.inputs[2] if len(v.inputs) > 2 else None
+    axes = v.attributes.get("axes", range(4))
+    shape = v.inputs[0].shape
+    return scales is not None and any(
+        scale != 1 and int(shape[axis] * scale) == shape[axis] for axis, scale in zip(axes, scales)
+    )
+
+
+# operator: (which variants, why)
+DISAGREEMENTS: dict[str, tuple[Callable[[Variant], bool], str]] = {
+    "AffineGrid": (
+        lambda v: bool(v.attributes.get("align_corners")) and 1 in v.inputs[1][2:],
+        "the only place of an axis lies in its middle, as in PyTorch; at its end in ONNX Runtime",
+    ),
+    "AveragePool": _SAME,
+    "Clip": (
+        lambda v: _not_finite(v, np.isinf),
+        "an absent bound leaves infinity alone, as in the function that defines Clip; ONNX Runtime clips it",
+    ),
+    "Col2Im": (
+        lambda v: max(v.attributes["dilations"]) > 1,
+        "ONNX Runtime writes elements that no dilated window reaches",
+    ),
+    "ConvTranspose": (_narrow_window, "SAME gives extent * stride elements; ONNX Runtime gives fewer here"),
+    "Dropout": (
+        lambda v: v.opset == 10 and len(v.outputs) > 1,
+        "the mask of opset 10 is not defined outside training; ONNX Runtime gives false, later opsets true",
+    ),
+    "LpPool": _SAME,
+    "MaxPool": _SAME,
+    "ReduceMean": (
+        lambda v: v.inputs[0] is not None and v.inputs[0].size == 0,
+        "the mean of no elements is not defined: NaN here, 0 in ONNX Runtime",
+    ),
+    "Resize": (_scaled_to_itself, "ONNX Runtime copies an axis whose extent stays; the formula moves the elements"),
+    "Sign": (lambda v: _not_finite(v, np.isnan), "the sign of NaN is not defined: NaN here, 0 in ONNX Runtime"),
+}
+
+
+def accepted(v: Variant) -> str:
+    """Why ONNX Runtime does not judge this variant; empty when it does."""
+    applies, reason = DISAGREEMENTS.get(v.op_type, (lambda v: False, ""))
+    return reason if applies(v) else ""
