@@ -195,7 +195,7 @@ def _center_crop_pad(d: Draw) -> Variant:
 
 def _col2im(d: Draw) -> Variant:
     rank = d.number(1, 3)
-    kernel, dilations, strides = ([d.number(1, n) for _ in range(rank)] for n in (3, 2, 3))
+    kernel, dilations, strides = ([d.number(1, n) for _ in range(rank)] for n in (3, d.choose(1, 1, 2), 3))
     pads = [d.number(0, 1) for _ in range(2 * rank)]
     image = [d.number((k - 1) * s + 1, (k - 1) * s + 4) for k, s in zip(kernel, dilations)]
     places = [(n + pads[i] + pads[i + rank] - (k - 1) * s - 1) // t + 1

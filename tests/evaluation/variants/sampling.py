@@ -35,6 +35,7 @@ def _resize(d: Draw) -> Variant:
         starts = [d.random.uniform(-0.1, 0.3) for _ in range(2)]
         roi = np.array([*starts, *ends] if axes else [0, 0, *starts, 1, 1, *ends], np.float32)
         attributes |= d.some(extrapolation_value=2.5)
+    roi = none if roi is None and opset == 11 else roi
     if d.chance():
         sizes = [max(1, int(n * scale)) for n, scale in zip(shape[2:], scales)]
         if opset >= 18:
@@ -42,9 +43,8 @@ def _resize(d: Draw) -> Variant:
         given = np.array(sizes if axes else [*shape[:2], *sizes], np.int64)
         if not axes and attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch":
             del attributes["keep_aspect_ratio_policy"]
-        return Variant("Resize", opset, [x, roi if opset > 11 or roi is not None else none, None if opset > 11 else none, given], attributes)
-    return Variant("Resize", opset, [x, roi if opset > 11 or roi is not None else none,
-                                     np.array(whole, np.float32)], attributes)  # fmt: skip
+        return Variant("Resize", opset, [x, roi, None if opset > 11 else none, given], attributes)
+    return Variant("Resize", opset, [x, roi, np.array(whole, np.float32)], attributes)
 
 
 def _upsample(d: Draw) -> Variant:
@@ -84,8 +84,9 @@ def _rois(d: Draw, count: int, extent: float) -> np.ndarray:
 def _roi_align(d: Draw) -> Variant:
     opset, batch, count = d.opset("RoiAlign"), d.number(1, 2), d.number(1, 3)
     x = d.array([batch, d.number(1, 3), d.number(2, 7), d.number(2, 7)])
-    attributes = {"mode": d.choose("avg", "avg", "max"),
-                  "output_height": d.number(1, 3), "output_width": d.number(1, 3), **d.some(sampling_ratio=d.number(0, 3), spatial_scale=d.choose(0.5, 1.0, 2.0))}  # fmt: skip
+    attributes = {"mode": d.choose("avg", "avg", "max"), "output_height": d.number(1, 3)}
+    attributes |= {"output_width": d.number(1, 3), **d.some(sampling_ratio=d.number(0, 3))}
+    attributes |= d.some(spatial_scale=d.choose(0.5, 1.0, 2.0))
     if opset >= 16:
         attributes |= d.some(coordinate_transformation_mode=d.choose("half_pixel", "output_half_pixel"))
     return Variant("RoiAlign", opset, [x, _rois(d, count, 6), d.random.integers(0, batch, count)], attributes)

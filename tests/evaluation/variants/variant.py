@@ -32,6 +32,9 @@ class Variant:
     outputs: Sequence[bool] = (True,)
     domain: str = ""
 
+    def __post_init__(self) -> None:
+        self.inputs = [None if array is None else np.asarray(array) for array in self.inputs]
+
     def __str__(self) -> str:
         inputs = ", ".join("-" if x is None else f"{x.dtype}{list(x.shape)}" for x in self.inputs)
         small = [None if x is None or x.size > 12 else x.tolist() for x in self.inputs[1:]]
