@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from cpuruntime.errors import ModelError
 from cpuruntime.graph import Node
 from cpuruntime.operators.evaluation.convolution import transposed_windows
 from cpuruntime.operators.evaluation.inputs import attribute, integers
@@ -36,9 +37,11 @@ def _conv_transpose(node: Node, known: Known) -> tuple[int | None, ...] | None:
     shape, weights = node.require(0).shape, node.require(1).shape
     if shape is None or weights is None or None in weights or len(shape) != len(weights):
         return None
+    stated = attribute(node, "output_shape")
+    if stated is not None and min(stated) < 1:
+        raise ModelError(f"{node.where}: every extent of output_shape {stated} must be positive.")
     counts = transposed_windows(node, [1 if n is None else n for n in shape[2:]], weights[2:]).counts
-    stated = attribute(node, "output_shape") is not None
-    spatial = (count if stated or n is not None else None for n, count in zip(shape[2:], counts))
+    spatial = (count if stated is not None or n is not None else None for n, count in zip(shape[2:], counts))
     return (shape[0], weights[1] * attribute(node, "group"), *spatial)
 
 
@@ -51,6 +54,8 @@ def _stft(node: Node, known: Known) -> tuple[int | None, ...] | None:
         size = None if length is None else integers(length)[0]
     else:
         size = signal[1] if window is None else None if window.shape is None else window.shape[0]
+    if step is not None and integers(step)[0] < 1:
+        raise ModelError(f"{node.where}: frame_step is {integers(step)[0]}; it must be positive.")
     frames = None if None in (size, signal[1]) or step is None else (signal[1] - size) // integers(step)[0] + 1
     bins = size // 2 + 1 if size is not None and attribute(node, "onesided") else size
     return (signal[0], frames, bins, 2)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from cpuruntime.errors import UnsupportedError
+from cpuruntime.errors import UnsupportedError, printable
 from cpuruntime.graph import Node, Type, Value
 from cpuruntime.operators.evaluation.inputs import Arrays
 from cpuruntime.operators.evaluation.reference import to_proto
@@ -42,7 +42,7 @@ def _newest(op_type: str, domain: str) -> int:
     try:
         return onnx.defs.get_schema(op_type, domain=domain).since_version
     except onnx.defs.SchemaError:
-        raise UnsupportedError(f"domain '{domain}' has no operator '{op_type}'.") from None
+        raise UnsupportedError(f"domain '{printable(domain)}' has no operator '{printable(op_type)}'.") from None
 
 
 def _array(tensor: onnx.TensorProto) -> np.ndarray:
@@ -70,7 +70,7 @@ def _data(attribute: onnx.AttributeProto) -> Any:
     if kind == _KINDS.SPARSE_TENSOR:
         return _dense(attribute.sparse_tensor)
     if kind in (_KINDS.GRAPH, _KINDS.GRAPHS):
-        raise UnsupportedError(f"attribute '{attribute.name}' of a function is a graph, which is not supported.")
+        raise UnsupportedError(f"attribute '{printable(attribute.name)}' of a function is a graph: not supported.")
     data = onnx.helper.get_attribute_value(attribute)
     if isinstance(data, bytes):
         return data.decode()
