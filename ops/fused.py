@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple
 
 from cpuruntime.compiler.build import generate
@@ -102,13 +102,14 @@ def text(expression: Expression) -> str:
     return "; ".join([*lines, written[f"t{len(expression) - 1}"]])
 
 
-@cache
+@lru_cache(maxsize=1024)
 def fused_kernel(expression: Expression, still: str) -> Kernel:
     """target = the expression of the inputs, elementwise, on the loop nest of `loops`.
 
     The inputs in `still` have stride 0 or `REPEAT` in dimension 5, the others follow each other in memory there, as the
     target's elements do. Fields of the argument block: the sizes; `target`, `a`, `b`, ... with their strides; the
     numbers `p0`, `p1`, ... The kernel's name is the expression's text, and its source lies in the kernel cache.
+    Sources stay in memory for the 1024 kernels used last; machine code, once loaded, for the life of the process.
     """
     source = _source(expression, still)
     name = f"fused_{hashlib.sha256(source.encode()).hexdigest()[:16]}"

@@ -99,11 +99,11 @@ def generate(name: str, source: str) -> ModuleType:
     folder = cache_folder()
     path = (folder.path or Path("<generated>")) / f"{name}.py"
     code = compile(source, str(path), "exec")
-    add_generated(path, source, code)
     if not folder.has(path.name):
         folder.write_text(path.name, source)
     module = ModuleType(name)
     module.__file__ = str(path)
+    module.__dict__["__generated__"] = add_generated(path, source, code)  # lives as long as the module's functions
     exec(code, module.__dict__)
     return module
 

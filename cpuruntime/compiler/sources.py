@@ -7,24 +7,37 @@ name modules of the package, as `lazy` and `made` take them. Parsing all sources
 from __future__ import annotations
 
 import hashlib
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType
+from weakref import WeakValueDictionary
 
 _PACKAGE = __name__.partition(".")[0]
 _ROOT = Path(__file__).parents[1]
 # These decide nothing about machine code, and every kernel's module reaches them.
 _IRRELEVANT = ("cpuruntime.compiler.objects", "cpuruntime.store", "cpuruntime.errors", "cpuruntime.version")
-_generated: dict[Path, tuple[str, CodeType]] = {}
+_MOST_FILES = 4096
 
 
-def add_generated(path: Path, source: str, code: CodeType) -> None:
-    """Makes the text of a generated module known by the path that its functions name."""
-    _generated[path] = source, code
+@dataclass(frozen=True, eq=False)
+class Generated:
+    """The text and bytecode of a generated module."""
+
+    source: str
+    code: CodeType
 
 
-@cache
+_generated: WeakValueDictionary[Path, Generated] = WeakValueDictionary()
+
+
+def add_generated(path: Path, source: str, code: CodeType) -> Generated:
+    """Makes a generated module known by the path that its functions name, as long as the result lives."""
+    return _generated.setdefault(path, Generated(source, code))
+
+
+@lru_cache(maxsize=_MOST_FILES)
 def source_digest(path: Path) -> bytes:
     """Digest of the source at `path` and of all modules of the package that it imports, directly or not."""
     digest = hashlib.sha256()
@@ -44,7 +57,7 @@ def reached(path: Path) -> set[Path]:
     return seen
 
 
-@cache
+@lru_cache(maxsize=_MOST_FILES)
 def _imports(path: Path) -> set[Path]:
     """The files of the package's modules that a file imports, at any depth, or names in a string."""
     words = _words(_module(path)[1])
@@ -60,11 +73,14 @@ def module_file(name: str) -> Path | None:
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.exists()), None)
 
 
-@cache
 def _module(path: Path) -> tuple[str, CodeType]:
     """The text of a module and its bytecode."""
-    if path in _generated:
-        return _generated[path]
+    found = _generated.get(path)
+    return _read(path) if found is None else (found.source, found.code)
+
+
+@cache
+def _read(path: Path) -> tuple[str, CodeType]:
     loader = SourceFileLoader(path.stem, str(path))
     return path.read_text(), loader.get_code(path.stem)
 

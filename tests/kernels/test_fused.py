@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import stat
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -167,3 +169,16 @@ def test_kernels_work_without_a_cache_folder(monkeypatch: pytest.MonkeyPatch) ->
     fused_kernel.cache_clear()
     check(GATE, [random(FLOAT, 40), random(FLOAT, 40, seed=1)], [0.7])
     fused_kernel.cache_clear()
+
+
+def test_the_source_of_a_kernel_that_nobody_uses_leaves_memory() -> None:
+    """At commit 53c12cb text and bytecode of each chain of each model stayed for the life of the process."""
+    fused_kernel.cache_clear()
+    kernel = fused_kernel((("Tanh", ("a",)), ("Exp", ("t0",)), ("Cos", ("t1",))), "")
+    code = weakref.ref(kernel.function.__code__)
+    assert kernel.symbol.startswith("cpuruntime_")
+    del kernel
+    fused_kernel.cache_clear()
+    gc.collect()
+    assert code() is None
+    assert fused_kernel.cache_info().maxsize is not None

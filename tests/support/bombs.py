@@ -1,6 +1,6 @@
 """Small models that ask for much time or memory; each builder returns the bytes of a file.
 
-`python bombs.py NAME DEVICE` compiles one, infers once if it can, and prints how that ended.
+`python bombs.py NAME DEVICE` compiles one and prints how that ended.
 """
 
 from __future__ import annotations
@@ -172,7 +172,8 @@ def _kernels(count: int) -> bytes:
             nodes.append(helper.make_node(op_types[random.integers(len(op_types))], [name], [f"k{chain}_{index}"]))
             name = f"k{chain}_{index}"
         names.append(name)
-    return _model(nodes, {}, names)
+    nodes.append(helper.make_node("Sum", names, ["z"]))
+    return _model(nodes, {}, ["z"])
 
 
 BOMBS: dict[str, Callable[[], bytes]] = {
@@ -223,8 +224,17 @@ BOMBS: dict[str, Callable[[], bytes]] = {
 """Builders by name."""
 
 
+RUN = frozenset(
+    (
+        "transposed_convolution_of_input", "relu_neg", "adds", "products", "split", "concat", "recurrent",
+        "nested_if", "deep_if", "kernels",
+    )
+)  # fmt: skip
+"""Those that are inferred, too: what the others ask for at run time takes long or much."""
+
+
 def main(name: str, device: str) -> None:
-    """Compiles and infers a bomb; prints a line with the ending, seconds and MB."""
+    """Compiles a bomb; prints a line with the ending, the seconds of processor time and the MB it took."""
     import resource
     import time
 
@@ -232,18 +242,16 @@ def main(name: str, device: str) -> None:
 
     data = BOMBS[name]()
     start = time.process_time()
-    compiled = 0.0
     try:
         model = ov.Core().compile_model(data, device, {"TUNING_BUDGET_MS": 0} if device == "CPU" else {})
-        compiled = time.process_time() - start
-        x = np.ones(model.inputs[0].shape, np.float32)
-        result = model.create_infer_request().infer({"x": x})
-        ending = f"right {list(result.values())[-1].ravel()[:2]}"
+        ending = "compiled"
+        if name in RUN:
+            x = np.ones(model.inputs[0].shape, np.float32)
+            ending = f"inferred {model.create_infer_request().infer({'x': x})['z'].ravel()[:2].tolist()}"
     except Exception as error:
         ending = f"{type(error).__name__}: {error}"
     taken, peak = time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    times = f"processor time {compiled:.2f} s compiling, {taken:.2f} s in all"
-    print(f"{name} [{len(data)} bytes]: {ending[:300]}; {times}, {peak} MB")
+    print(f"{ending}; {len(data)} bytes of model, {taken:.2f} s, {peak} MB", flush=True)
 
 
 if __name__ == "__main__":

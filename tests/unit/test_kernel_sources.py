@@ -27,7 +27,7 @@ kernels = {{
     "signal": signals.notify,
 }}
 def symbols():
-    for known in (sources.source_digest, sources._imports, sources._module):
+    for known in (sources.source_digest, sources._imports, sources._read):
         known.cache_clear()
     for kernel in kernels.values():
         kernel.__dict__.pop("symbol", None)
