@@ -1,8 +1,7 @@
 """Max and average pooling, windowed and global, on the blocked layout.
 
-Windows are clipped at the image's borders, so the source needs no halo. A NaN loses against any number in a maximum (a
-window of NaNs alone gives -inf), as in ONNX's reference; a window wholly outside of the image gives -inf or an average
-of 0.
+Windows are clipped at the image's borders, so the source needs no halo. The maximum of a window with a NaN is NaN; a
+window wholly outside of the image gives -inf or an average of 0.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ GLOBAL_POOL = record(
 def _combine(average: bool) -> Inline:
     if average:
         return inline(lambda total, values: total + values)
-    return inline(lambda total, values: simd.maximum(values, total))
+    return inline(lambda total, values: simd.select(values != values, values, simd.maximum(values, total)))
 
 
 def _slide(average: bool) -> Inline:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from cpuruntime.errors import Error, ModelError, printable
+from cpuruntime.errors import Error, ModelError, UnsupportedError, printable
 from cpuruntime.graph import Graph, Kind, Node, Type, Value
 
 Infer = Callable[[Graph, Sequence[Value]], None]
@@ -15,7 +15,10 @@ Shape = tuple[int | None, ...] | None
 
 def infer_bodies(node: Node, infer: Infer) -> None:
     """Set the types of the node's outputs, and those in its bodies. Raises ModelError, naming the node."""
-    _RULES[node.op_type](node, infer)
+    rule = _RULES.get(node.op_type)
+    if rule is None:
+        raise UnsupportedError(f"{node.where}: its subgraphs are not supported; those of {', '.join(_RULES)} are.")
+    rule(node, infer)
 
 
 def like(value: Value | None) -> Value:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from cpuruntime.compiler.kernel import Kernel
-from cpuruntime.errors import InvalidArgumentError
+from cpuruntime.errors import InternalError, InvalidArgumentError, printable
 from cpuruntime.graph import Value, typical
 from cpuruntime.host.memory import round_up
 from cpuruntime.passes import evaluate
@@ -305,9 +305,15 @@ class Instance(Linked):
 
     def _fall_back(self, step: FallbackStep) -> None:
         views = [None if view is None else self._operand(view) for view in step.inputs]
-        for view, result in zip(step.outputs, evaluate(step.node, views)):
-            if view is not None:
-                self._array(view)[...] = result
+        for value, view, result in zip(step.node.outputs, step.outputs, evaluate(step.node, views)):
+            if view is None:
+                continue
+            if (result.dtype, result.shape) != (view.dtype, view.shape):
+                raise InternalError(
+                    f"{step.node.where}: its output '{printable(value.name)}' was planned as {view.dtype}"
+                    f"{list(view.shape)} and is {result.dtype}{list(result.shape)}."
+                )
+            self._array(view)[...] = result
 
     def _operand(self, view: Plain) -> np.ndarray:
         """The array of a view, copied from memory that users may write to: NumPy reads indices again after a check."""

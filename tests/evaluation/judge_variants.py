@@ -3,6 +3,7 @@
     -n N              variants of each operator (default 20)
     --first N         the number of the first one (default 0)
     --operator NAME   of one operator only
+    --device NAME     hold a device against ONNX Runtime, not the evaluator
 
 It prints each that differs, and for each operator how many ONNX Runtime judged and how many it refused.
 """
@@ -25,7 +26,8 @@ from evaluation.disagreements import accepted
 from evaluation.variants import GENERATORS, variant
 from evaluation.variants.variant import Variant, is_narrow
 
-from cpuruntime.errors import Error
+import cpuruntime as ov
+from cpuruntime.errors import Error, UnsupportedError
 from cpuruntime.frontend.reader import read
 from cpuruntime.graph import Node, Value
 from cpuruntime.operators.evaluation.evaluate import evaluate
@@ -42,8 +44,8 @@ class Verdict:
     wrong: str = ""
 
 
-def judge(v: Variant) -> Verdict:
-    """Whether shape inference, evaluation and ONNX Runtime agree on a variant."""
+def judge(v: Variant, device: str = "") -> Verdict:
+    """Whether shape inference, evaluation, or the device, and ONNX Runtime agree on a variant."""
     expected: list[np.ndarray] = []
     refused = accepted(v)
     if not refused:
@@ -54,15 +56,27 @@ def judge(v: Variant) -> Verdict:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = evaluate(_node(v), list(v.inputs))
+            there = _run(v, device) if device else _evaluated(v)
+    except UnsupportedError as error:
+        return Verdict(refused or str(error), "" if device else str(error))
     except Error as error:
         return Verdict(refused, "" if refused else f"refused here: {error}")
-    there = [array for array, output in zip(found, v.outputs) if output]
     for index, (ours, theirs) in enumerate(zip(there, expected)):
         wrong = _difference(v, ours, theirs)
         if wrong:
             return Verdict(wrong=f"output {index}: {wrong}")
     return Verdict(refused, _inferred(v, there))
+
+
+def _evaluated(v: Variant) -> list[np.ndarray]:
+    return [array for array, there in zip(evaluate(_node(v), list(v.inputs)), v.outputs) if there]
+
+
+def _run(v: Variant, device: str) -> list[np.ndarray]:
+    compiled = ov.Core().compile_model(v.model(), device)
+    names = [port.get_any_name() for port in compiled.inputs]
+    found = compiled({name: v.inputs[int(name[1:])] for name in names})
+    return [found[index] for index in range(len(compiled.outputs))]
 
 
 def _node(v: Variant) -> Node:
@@ -107,6 +121,7 @@ def main() -> int:
     parser.add_argument("-n", type=int, default=20)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--operator")
+    parser.add_argument("--device", default="")
     options = parser.parse_args()
     failures = 0
     for op_type in [options.operator] if options.operator else GENERATORS:
@@ -114,7 +129,7 @@ def main() -> int:
         wrong = 0
         for seed in range(options.first, options.first + options.n):
             v = variant(op_type, seed)
-            verdict = judge(v)
+            verdict = judge(v, options.device)
             if verdict.refused:
                 refusals.append(verdict.refused)
             if verdict.wrong:

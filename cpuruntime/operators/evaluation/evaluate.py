@@ -42,7 +42,7 @@ RULES: dict[str, Rule] = {name: rule for family in _FAMILIES for name, rule in f
 which None is a number that is not known."""
 
 REFERENCE: dict[str, frozenset[str]] = {
-    "": frozenset({"TfIdfVectorizer"}),
+    "": frozenset({"LinearAttention", "TfIdfVectorizer"}),
     "ai.onnx.ml": frozenset({
         "ArrayFeatureExtractor", "Binarizer", "FeatureVectorizer", "Imputer", "LabelEncoder", "LinearClassifier",
         "LinearRegressor", "Normalizer", "OneHotEncoder", "SVMClassifier", "SVMRegressor", "Scaler", "TreeEnsemble",
