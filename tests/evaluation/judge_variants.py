@@ -92,7 +92,7 @@ def _difference(v: Variant, ours: np.ndarray, theirs: Any) -> str:
     if ours.dtype != theirs.dtype or ours.shape != theirs.shape:
         return f"{ours.dtype}{list(ours.shape)} instead of {theirs.dtype}{list(theirs.shape)}"
     if theirs.dtype.kind == "f":
-        largest = np.abs(theirs[np.isfinite(theirs)]).max(initial=1e-3)
+        largest = np.abs(theirs[np.isfinite(theirs)]).max(initial=1e-2)
         same = np.allclose(ours, theirs, 0, _TOLERANCES[theirs.dtype] * float(largest), equal_nan=True)
     elif v.op_type in _ROUNDED:
         same = bool((np.abs(ours.astype(int) - theirs.astype(int)) <= 1).all())

@@ -35,7 +35,7 @@ def _softmax(op_type: str, d: Draw) -> Variant:
     opset, shape = d.opset(op_type), d.shape(1)
     axis = d.number(0 if opset < 11 else -len(shape), len(shape) - 1)
     dtype = d.choose(np.float32, np.float32, np.float64)
-    return Variant(op_type, opset, [d.array(shape, dtype)], d.some(axis=axis) if len(shape) == 1 else {"axis": axis})
+    return Variant(op_type, opset, [d.array(shape, dtype)], d.some(axis=axis) if opset >= 13 else {"axis": axis})
 
 
 def _image(d: Draw, least: int = 1) -> list[int]:
