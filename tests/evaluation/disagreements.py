@@ -34,13 +34,15 @@ def _narrow_window(v: Variant) -> bool:
 
 
 def _scaled_to_itself(v: Variant) -> bool:
-    """A scale that is not one and leaves an extent as it is."""
-    scales = v.inputs[2] if len(v.inputs) > 2 else None
+    """An extent that stays as it is by a scale that is not one, or of a region."""
+    cropped = v.attributes.get("coordinate_transformation_mode") == "tf_crop_and_resize"
     axes = v.attributes.get("axes", range(4))
-    shape = v.inputs[0].shape
-    return scales is not None and any(
-        scale != 1 and int(shape[axis] * scale) == shape[axis] for axis, scale in zip(axes, scales)
-    )
+    before = [v.inputs[0].shape[axis] for axis in axes]
+    scales = v.inputs[2] if len(v.inputs) > 2 and v.inputs[2] is not None and v.inputs[2].size else None
+    scales = [size / n for size, n in zip(v.inputs[3], before)] if scales is None and len(v.inputs) > 3 else scales
+    scales = [1.0] * len(before) if scales is None else scales
+    spatial = [int(n * scale) == n and (cropped or scale != 1) for n, scale in zip(before, scales)]
+    return any(spatial[-2:])
 
 
 # operator: (which variants, why)

@@ -64,7 +64,7 @@ def find_windows(node: Node, extents: Sequence[int], kernel: Sequence[int]) -> W
             end = total - begin
         else:
             room = n + begin + end - reach
-            count = (-(-room // s) if up and auto == "NOTSET" else room // s) + 1
+            count = (-(-room // s) if up else room // s) + 1
             if up and (count - 1) * s >= n + begin:
                 count -= 1  # the last window would start behind the elements
         if count < 0:
