@@ -12,7 +12,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import types
 
-from cpuruntime.compiler.simd import F32, I32, call_llvm, operation, pointer
+from cpuruntime.compiler.simd import F32, I32, I64, call_llvm, operation, pointer
 
 F64 = ir.DoubleType()
 FLOATS = {"float32": (F32, types.float32), "float64": (F64, types.float64)}
@@ -97,7 +97,27 @@ def from_bits(builder, value):
     return builder.bitcast(value, F32)
 
 
-@operation(types.float64, types.float64)
-def square_root(builder, value):
-    """The square root of a float64, correctly rounded."""
-    return call_llvm(builder, "llvm.sqrt.f64", F64, [value])
+@operation(types.int64, types.float64)
+def bits_of_double(builder, value):
+    """The bits of a float64 as int64."""
+    return builder.bitcast(value, I64)
+
+
+@operation(types.float64, types.int64)
+def double_of_bits(builder, value):
+    """The float64 that has these bits."""
+    return builder.bitcast(value, F64)
+
+
+def _double_function(name: str, about: str) -> Any:
+    def function(builder, value):
+        return call_llvm(builder, f"llvm.{name}.f64", F64, [value])
+
+    function.__doc__ = about
+    return operation(types.float64, types.float64)(function)
+
+
+square_root = _double_function("sqrt", "The square root of a float64, correctly rounded.")
+round_even = _double_function("rint", "A float64 rounded to a whole number, ties to the even one.")
+round_down = _double_function("floor", "The largest whole number that is not above a float64.")
+round_up = _double_function("ceil", "The smallest whole number that is not below a float64.")

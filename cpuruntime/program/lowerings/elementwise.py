@@ -16,7 +16,9 @@ from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.epilogue import activation_fields, clamp_fields, parameter_fields
 from cpuruntime.program.plan.lowering import Layout, dtype_name, is_movable, lowering
 
-BINARY_OPERATORS = sorted({op for op, _ in BINARY} - {"FMod"})
+# Kernels for some values of an attribute.
+VARIANTS = {"FMod", "ShiftLeft", "ShiftRight"}
+BINARY_OPERATORS = sorted({op for op, _ in BINARY} - VARIANTS | {"BitShift"})
 UNARY_OPERATORS = sorted({op for op, _ in UNARY} - {"GeluTanh", "Silu", "Square"})
 
 
@@ -26,6 +28,8 @@ def _kernel_name(node: Node) -> str:
         return "GeluTanh"
     if node.op_type == "Mod" and node.attributes.get("fmod", 0):
         return "FMod"
+    if node.op_type == "BitShift":
+        return f"Shift{node.attributes['direction'].capitalize()}"
     return node.op_type
 
 
