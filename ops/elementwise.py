@@ -63,7 +63,7 @@ def binary_kernel(op: str, dtype: str = "float32") -> Kernel:
     if dtype == "float32" and op in VECTOR_BINARY:
         span = _vector_binary(VECTOR_BINARY[op])
     else:
-        vectors = op not in SERIAL or dtype == "float64"
+        vectors = op not in SERIAL or (op, dtype) == ("Div", "float64")
         span = _scalar_binary(SCALAR_BINARY[op, dtype], dtype, "bool" if op in BOOLEAN_RESULT else dtype, vectors)
     return nest_kernel(f"{op}_{dtype}", span)
 

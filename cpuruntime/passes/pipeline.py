@@ -14,9 +14,11 @@ from cpuruntime.passes.canonical import (
     convolution,
     current_forms,
     default_attributes,
+    definitions,
     einsum,
     fully_connected,
     group_norm,
+    half_types,
     normalisation,
     pooling,
     quantisation,
@@ -60,9 +62,9 @@ def _passes(*modules: ModuleType) -> Pipeline:
 
 
 CANONICAL: Pipeline = _passes(
-    quantisation, constant_folding, dead_code, current_forms, default_attributes, normalisation, variadic, softmax,
-    compositions, einsum, convolution, transposed_convolution, pooling, fully_connected, views, group_norm,
-    rows_of_products,
+    half_types, definitions, quantisation, constant_folding, dead_code, current_forms, default_attributes,
+    normalisation, variadic, softmax, compositions, einsum, convolution, transposed_convolution, pooling,
+    fully_connected, views, group_norm, rows_of_products,
 )  # fmt: skip
 """One spelling for everything."""
 

@@ -65,6 +65,22 @@ CASES = [
     *(binary(op, np.int64, (3, 40), (3, 1)) for op in COMPARISONS),
     *(binary(op, np.bool_, (3, 40), (40,)) for op in ("And", "Or", "Xor")),
     *(binary(f"Bitwise{op}", t, (3, 40), (40,)) for op in ("And", "Or", "Xor") for t in (np.int32, np.uint8)),
+    *(binary(op, t, (3, 9), (9,)) for op in ("Div", "Mod", "Max") for t in (np.uint8, np.int8)),
+    *(Case(f"BitShift {way}", "BitShift", (Tensor((3, 9), np.uint8), Tensor((9,), np.uint8)), dict(direction=way))
+      for way in ("LEFT", "RIGHT")),
+    *(Case(f"{op} float64", op, (Tensor((3, 9), np.float64, low=0.1, high=9),))
+      for op in ("Exp", "Log", "Sigmoid", "Tanh", "Floor", "Sign")),
+    *(Case(f"Mod float32, fmod {np.dtype(t).name}", "Mod", (Tensor((3, 9), t), Tensor((9,), t)), dict(fmod=1))
+      for t in (np.float32, np.float64)),
+    *(Case(f"Pow {np.dtype(a).name} {np.dtype(b).name}", "Pow", (Tensor((3, 9), a, 0, 5), Tensor((9,), b, 0, 5)))
+      for a, b in ((np.int32, np.int32), (np.int64, np.float32), (np.float64, np.int64), (np.float32, np.int64))),
+    *(Case(f"{op} float16", op, (Tensor((3, 9), np.float16), Tensor((9,), np.float16)), tolerance=1e-3)
+      for op in ("Add", "Mul", "Less")),
+    *(Case(f"{op} {np.dtype(t).name}", op, (Tensor((3, 9), t),), dict(alpha=0.7) if op == "Elu" else {}, tolerance=1e-3)
+      for op in ("Elu", "Softmax") for t in (np.float16,)),
+    Case("Clip int8 without bounds", "Clip", (Tensor((3, 5), np.int8),)),
+    Case("IsInf float64", "IsInf", (Tensor((4,), np.float64, values=[1, np.inf, -np.inf, np.nan]),)),
+    Case("Max of one", "Max", (Tensor((3, 5)),)),
     *(Case(f"BitwiseNot {np.dtype(t).name}", "BitwiseNot", (Tensor((3, 40), t),)) for t in (np.int64, np.uint8)),
     *(
         Case(f"Where {np.dtype(t).name}", "Where", (Tensor((3, 1, 9), np.bool_), Tensor((5, 9), t), Tensor((5, 1), t)))

@@ -191,7 +191,6 @@ def test_a_float16_model_computes_what_the_float32_one_does() -> None:
     np.testing.assert_allclose(results[np.float16], results[np.float32], 0, 0.02 * largest)
 
 
-@pytest.mark.xfail(reason="float16 falls back")
 def test_a_float16_model_runs_by_kernels() -> None:
     """open-edge-platform/model_api#544: it took 30 times as long as in float32."""
     net = Net()

@@ -18,8 +18,9 @@ SMALLEST = 1.2e-38  # keeps rows of zeros, divided by their norm, zero
 
 @sweep
 def run(editor: Editor, node: Node) -> None:
-    """CastLike, Hardmax, IsInf, LpNormalization, MeanVarianceNormalization; Pow with an exponent of another type; Clip
-    of integers or by computed bounds; reductions over scattered axes; instance and group normalisation of volumes."""
+    """AffineGrid, CastLike, Hardmax, IsInf, LpNormalization, MeanVarianceNormalization; Pow with an exponent of another
+    type; Clip of other types than f32 or by computed bounds; reductions over scattered axes; instance and group
+    normalisation of volumes."""
     write = _WRITTEN.get(node.op_type) if node.domain == "" else None
     if write is not None and node.inputs[0] is not None and node.inputs[0].is_static and node.outputs[0].is_static:
         with Writer(editor, node) as writer:
@@ -81,12 +82,32 @@ def _is_infinite(write: Writer) -> None:
     x = node.inputs[0]
     shape = x.static_shape
     negative, positive = (node.attributes.get(f"detect_{sign}", 1) for sign in ("negative", "positive"))
-    if not all_f32(x) or not (negative or positive):
+    if not (negative or positive):
+        write("Cast", write.constant(np.zeros(shape, np.uint8), np.uint8), shape=shape, type_=Type.boolean, to=9)
         return
     if negative and positive:
         x = write("Abs", x, shape=shape)
-    infinity = write.constant(inf if positive else -inf, np.float32)
+    infinity = write.constant(inf if positive else -inf, x.element_type.to_dtype())
     write("Equal", x, infinity, shape=shape, type_=Type.boolean)
+
+
+def _affine_grid(write: Writer) -> None:
+    """Coordinates of pixels between -1 and 1, and a 1 for the offset, times the transposed matrices."""
+    node, theta = write.node, write.node.inputs[0]
+    shape = node.outputs[0].static_shape
+    if not all_f32(theta):
+        return
+    axes = []
+    for extent in shape[1:-1]:
+        ends = 1 - 1 / max(extent, 1) if not node.attributes.get("align_corners", 0) else float(extent > 1)
+        axes.append(np.linspace(-ends, ends, extent))
+    grid = np.meshgrid(*axes, indexing="ij")
+    batch, rank = shape[0], shape[-1]
+    homogeneous = np.stack([*reversed(grid), np.ones_like(grid[0])], -1)
+    points = write.constant(homogeneous.reshape(-1, rank + 1), np.float32)
+    turned = write("Transpose", theta, shape=(batch, rank + 1, rank), perm=[0, 2, 1])
+    result = write("MatMul", points, turned, shape=(batch, prod(shape[1:-1]), rank))
+    write.internal("Reshape", result, shape=shape)
 
 
 def _lp_normalisation(write: Writer) -> None:
@@ -126,26 +147,35 @@ def _hardmax(write: Writer) -> None:
 
 
 def _power(write: Writer) -> None:
+    """A base of f32 with an exponent of that type; others of two types by a common one."""
     base, exponent = write.node.inputs
-    if base.element_type == exponent.element_type or not all_f32(base):
+    shape, kind = write.node.outputs[0].static_shape, base.element_type
+    if kind == exponent.element_type or not exponent.is_static:
         return
-    if exponent.constant is not None:
-        power = write.constant(exponent.constant, np.float32)
-    elif exponent.is_static:
-        power = write("Cast", exponent, shape=exponent.static_shape, type_=Type.f32, to=1)
-    else:
-        return
-    write("Pow", base, power, shape=write.node.outputs[0].static_shape)
+    common = kind if kind.is_real() else Type.f64 if exponent.element_type.is_real() else Type.i64
+    result = write("Pow", _as_type(write, base, common), _as_type(write, exponent, common), shape=shape)
+    if kind != common:
+        write("Cast", result, shape=shape, type_=kind, to=kind.to_onnx())
+
+
+def _as_type(write: Writer, value: Value, kind: Type) -> Value:
+    if value.element_type == kind:
+        return value
+    if value.constant is not None:
+        return write.constant(value.constant, kind.to_dtype())
+    return write("Cast", value, shape=value.static_shape, type_=kind, to=kind.to_onnx())
 
 
 def _clip(write: Writer) -> None:
     node, x = write.node, write.node.inputs[0]
     bounds = [(op, node.input(index)) for op, index in (("Max", 1), ("Min", 2)) if node.input(index) is not None]
     constant = all(bound is not None and bound.constant is not None for _, bound in bounds)
-    if not bounds or (all_f32(x) and constant) or x.element_type in (Type.f16, Type.bf16):
+    if all_f32(x) and constant:
         return
     for op, bound in bounds:
         x = write(op, x, bound, shape=node.outputs[0].static_shape)
+    if not bounds:
+        write("Identity", x, shape=x.static_shape)
 
 
 def _reduction(write: Writer) -> None:
@@ -186,6 +216,7 @@ def _cast_like(write: Writer) -> None:
 # Reductions whose result is that of reducing the results of groups of axes.
 _REPEATABLE = ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum")
 _WRITTEN: dict[str, Callable[[Writer], None]] = {
+    "AffineGrid": _affine_grid,
     "CastLike": _cast_like,
     "Clip": _clip,
     "GroupNormalization": _normalised_volume,

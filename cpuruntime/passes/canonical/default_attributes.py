@@ -15,7 +15,7 @@ def run(graph: Graph) -> bool:
     changed = False
     for node in graph.nodes:
         if node.domain == "":
-            for name, value in _defaults(node.op_type, node.version).items():
+            for name, value in defaults(node.op_type, node.version).items():
                 if name not in node.attributes:
                     node.attributes[name] = value.copy() if isinstance(value, list) else value
                     changed = True
@@ -23,7 +23,8 @@ def run(graph: Graph) -> bool:
 
 
 @cache
-def _defaults(op_type: str, version: int) -> dict[str, Any]:
+def defaults(op_type: str, version: int) -> dict[str, Any]:
+    """The attributes of an ONNX operator that have a default, and that; lists are shared."""
     try:
         schema = onnx.defs.get_schema(op_type, version, "")
     except onnx.defs.SchemaError:

@@ -11,13 +11,15 @@ from cpuruntime.passes.editor import Editor
 _HALVES = (Type.f16, Type.bf16)
 _MOVING = {"Cast", "CastLike", "Identity", "Where"}
 _COMPUTING = {op for op, row in TRAITS[""].items() if row.elementwise} - _MOVING
-_COMPUTING |= set(
-    """ArgMax ArgMin Attention AveragePool BatchNormalization Conv ConvTranspose CumSum DequantizeLinear Det Einsum GRU
-    Gemm GlobalAveragePool GlobalLpPool GlobalMaxPool GridSample GroupNormalization Hardmax InstanceNormalization LRN
-    LSTM LayerNormalization LogSoftmax LpNormalization LpPool MatMul MaxPool MeanVarianceNormalization QuantizeLinear
-    RMSNormalization RNN ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd
-    ReduceSum ReduceSumSquare Resize RoiAlign RotaryEmbedding Softmax SwiGLU TopK""".split()
-)
+_COMPUTING |= {
+    *("ArgMax", "ArgMin", "CumSum", "DequantizeLinear", "Einsum", "Gemm", "Hardmax", "LogSoftmax", "MatMul", "Softmax"),
+    *("QuantizeLinear", "Resize", "RoiAlign", "RotaryEmbedding", "SwiGLU", "TopK", "Attention", "Det", "GridSample"),
+    *("AveragePool", "Conv", "ConvTranspose", "GRU", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "LSTM"),
+    *("BatchNormalization", "GroupNormalization", "InstanceNormalization", "LRN", "LayerNormalization", "LpPool"),
+    *("LpNormalization", "MaxPool", "MeanVarianceNormalization", "RMSNormalization", "RNN", "ReduceL1", "ReduceL2"),
+    *("ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"),
+    "ReduceSumSquare",
+}
 
 
 def run(graph: Graph) -> bool:
@@ -39,23 +41,24 @@ def _is_half(value: Value | None) -> bool:
 def _widen(editor: Editor, node: Node, wide: dict[Value, Value]) -> None:
     before: list[Node] = []
     after: list[Node] = []
-    for index, value in enumerate(node.inputs):
+    inputs, outputs = list(node.inputs), list(node.outputs)
+    for index, value in enumerate(inputs):
         if value is None or not _is_half(value):
             continue
-        if value not in wide:
-            if value.constant is not None:
-                wide[value] = editor.constant(f"{value.name}/f32", np.asarray(value.constant, np.float32))
-            else:
-                wide[value] = editor.value(f"{value.name}/f32", Type.f32, value.shape)
-                before.append(_cast(node, value, wide[value]))
-        editor.set_input(node, index, wide[value])
-    for index, value in enumerate(node.outputs):
+        if value not in wide and value.constant is not None:
+            wide[value] = editor.constant(f"{value.name}/f32", np.asarray(value.constant, np.float32))
+        elif value not in wide:
+            wide[value] = editor.value(f"{value.name}/f32", Type.f32, value.shape)
+            before.append(_cast(node, value, wide[value]))
+        inputs[index] = wide[value]
+    for index, value in enumerate(outputs):
         if value.name and _is_half(value):
-            wide[value] = node.outputs[index] = editor.value(f"{value.name}/f32", Type.f32, value.shape)
-            wide[value].producer = node
+            wide[value] = outputs[index] = editor.value(f"{value.name}/f32", Type.f32, value.shape)
             after.append(_cast(node, wide[value], value))
-    editor.replace(node, *before, node, *after)
+    computed = Node(node.op_type, node.name, inputs, outputs, node.attributes, "", node.version, node.origins)
+    editor.replace(node, *before, computed, *after)
 
 
 def _cast(node: Node, source: Value, target: Value) -> Node:
-    return Node("Cast", f"{target.name}/cast", [source], [target], {"to": target.element_type.to_onnx()}, "", 13, node.origins)
+    to = {"to": target.element_type.to_onnx()}
+    return Node("Cast", f"{target.name}/cast", [source], [target], to, "", 13, node.origins)

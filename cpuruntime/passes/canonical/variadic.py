@@ -15,11 +15,12 @@ _BINARY = {"Sum": ("Add", 14), "Mean": ("Add", 14), "Max": ("Max", 13), "Min": (
 @sweep
 def run(editor: Editor, node: Node) -> None:
     """Sum of n -> n - 1 times Add; Max and Min likewise; Mean -> Adds and a Div."""
-    if not is_onnx(node, *_BINARY) or (node.op_type in ("Max", "Min") and len(node.inputs) <= 2):
+    if not is_onnx(node, *_BINARY) or (node.op_type in ("Max", "Min") and len(node.inputs) == 2):
         return
     count, output = len(node.inputs), node.outputs[0]
     if count == 1:
-        editor.bypass(node, node.inputs[0])
+        if not editor.bypass(node, node.inputs[0]):
+            editor.replace(node, Node("Identity", node.name, node.inputs, [output], {}, "", 13, node.origins))
         return
     divides = node.op_type == "Mean"
     op_type, version = _BINARY[node.op_type]
