@@ -39,7 +39,7 @@ class Tensor:
         if kind == "b":
             return random.random(self.shape) > 0.5
         if kind in "iu":
-            low = 0 if kind == "u" else self.low
+            low = max(self.low, 0) if kind == "u" else self.low
             return random.integers(low, 10 if self.high is None else self.high, self.shape).astype(self.dtype)
         numbers = 2 * random.standard_normal(self.shape)
         if self.high is not None:
