@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES
-from cpuruntime.compiler.kernel import Kernel, inline, kernel, lazy, record
+from cpuruntime.compiler.kernel import Inline, Kernel, inline, kernel, lazy, record
+from cpuruntime.compiler.typed import SIZES, load
 
 simd = lazy("cpuruntime.compiler.simd")
 wide_words = lazy("cpuruntime.compiler.wide_words")
@@ -25,13 +26,35 @@ _BETTER = {
 
 
 @cache
-def argmax_kernel(largest: bool, last: bool) -> Kernel:
-    """target[o, i] (int64) is the index of the largest element of source[o, :, i] (float32), or the smallest.
+def argmax_kernel(largest: bool, last: bool, dtype: str = "float32") -> Kernel:
+    """target[o, i] (int64) is the index of the largest element of source[o, :, i], or the smallest.
 
     Of several the first, or the last with `last`. A NaN is neither, unless it comes first.
     """
+    name = f"arg{'max' if largest else 'min'}_{'last' if last else 'first'}_{dtype}"
     better = _BETTER[largest, last]
-    name = f"arg{'max' if largest else 'min'}_{'last' if last else 'first'}_f32_{LANES}"
+    return _vectors(better, name) if dtype == "float32" else _elements(better, name, dtype)
+
+
+def _elements(better: Inline, name: str, dtype: str) -> Kernel:
+    read, size = load(dtype), SIZES[dtype]
+
+    @kernel(ARGUMENTS, name=name)
+    def run(a, thread, threads):
+        items = a.outer * a.inner
+        for item in range(items * thread // threads, items * (thread + 1) // threads):
+            source = a.source + (item // a.inner * a.length * a.inner + item % a.inner) * size
+            best, index = read(source, 0), 0
+            for k in range(1, a.length):
+                value = read(source, k * a.inner)
+                if better(value, best):
+                    best, index = value, k
+            simd.store_i64(a.target + 8 * item, index)
+
+    return run
+
+
+def _vectors(better: Inline, name: str) -> Kernel:
 
     @kernel(ARGUMENTS, name=name)
     def run(a, thread, threads):

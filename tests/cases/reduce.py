@@ -16,6 +16,13 @@ OPERATORS = (
 AROUND_ONE = dict(low=0.8, high=1.25)  # so that products stay in range
 
 CASES = [
+    *(Case(f"Reduce{op} of nothing", f"Reduce{op}", (Tensor((3, 0, 4)), integers(1))) for op in ("Sum", "Max", "Prod")),
+    Case("ReduceSum of no axes", "ReduceSum", (Tensor((3, 4)),), dict(noop_with_empty_axes=1)),
+    Case("ReduceMean int32 of all", "ReduceMean", (Tensor((3, 4), np.int32),)),
+    *(
+        Case(f"ArgMax {np.dtype(dtype).name} of axis {axis}", "ArgMax", (Tensor((3, 21, 5), dtype),), dict(axis=axis))
+        for dtype, axis in ((np.int32, 1), (np.float64, 2), (np.uint8, 0))
+    ),
     *(
         Case(
             f"{operator} of axes {axes}, keepdims {keep}",
@@ -35,7 +42,8 @@ CASES = [
         Case(f"{operator} {np.dtype(dtype).name}", operator, (Tensor((3, 5, 7), dtype), integers(1)))
         for operator, dtype in (
             ("ReduceSum", np.int64), ("ReduceSum", np.float64), ("ReduceProd", np.int64), ("ReduceMax", np.int32),
-            ("ReduceMin", np.uint8), ("ReduceMax", np.float64),
+            ("ReduceMin", np.uint8), ("ReduceMax", np.float64), ("ReduceMean", np.int32), ("ReduceMean", np.float64),
+            ("ReduceMax", np.bool_),
         )
     ),
     *(

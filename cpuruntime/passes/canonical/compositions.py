@@ -179,12 +179,22 @@ def _clip(write: Writer) -> None:
 
 
 def _reduction(write: Writer) -> None:
-    """Reduces more than two groups of neighbouring axes one group at a time, the last first."""
+    """Reduces more than two groups of neighbouring axes one group at a time, the last first; means of other types than
+    f32 are sums by a count."""
     node, x = write.node, write.node.inputs[0]
     shape, given = x.static_shape, node.input(1)
-    if given is None or given.constant is None or node.op_type not in _REPEATABLE:
+    if given is None:
+        axes = [] if node.attributes.get("noop_with_empty_axes", 0) else list(range(len(shape)))
+    elif given.constant is None:
         return
-    axes = sorted({axis % max(len(shape), 1) for axis in given.constant.reshape(-1).tolist()})
+    else:
+        axes = sorted({axis % max(len(shape), 1) for axis in given.constant.reshape(-1).tolist()})
+    if node.op_type == "ReduceMean" and not all_f32(x) and axes:
+        result = node.outputs[0].static_shape
+        total = write("ReduceSum", x, write.constant(axes), shape=result, keepdims=node.attributes.get("keepdims", 1))
+        count = prod(shape[axis] for axis in axes)
+        write("Div", total, write.constant(count, x.element_type.to_dtype()), shape=result)
+        return
     groups = runs(axes)
     if len(groups) <= 2:
         return

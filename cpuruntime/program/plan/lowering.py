@@ -80,12 +80,26 @@ def lowering(*op_types: str, domain: str = "", **how: Any) -> Callable[[Emit], E
     return declare
 
 
+def _emit_nothing(emitter: Emitter, node: Node) -> None:
+    """Results without elements need no step."""
+    for value in node.outputs:
+        if value.name:
+            emitter.new_plain(value)
+
+
+_EMPTY = Lowering(_emit_nothing)
+
+
 def find_lowering(node: Node) -> Lowering | str:
-    """The lowering of a node, or the reason why it has none."""
+    """The lowering of a node, or the reason why it has none; one whose results have no elements needs no kernel."""
+    results = [value for value in node.outputs if value.name]
+    known = all(value.is_static for value in results)
+    if known and all(0 in value.static_shape and is_movable(value) for value in results):
+        return _EMPTY
     entry = TABLE.get((node.domain, node.op_type))
     if entry is None:
         return f"no kernel for {node.op_type}"
-    if not all(value.is_static for value in node.outputs if value.name):
+    if not known:
         return "the shape of the result is not known"
     reason = entry.check(node)  # may show strings of the model
     return printable(reason, MESSAGE) if reason else entry
