@@ -6,28 +6,37 @@ in the first-level cache. Steps depend on each other, so threads share direction
 
 In memory that the kernel has to itself, and in the projection, a gate's units fill whole vectors (`blocks` of them);
 weights are zero for units that do not exist. Gates follow each other in ONNX's order: i, o, f, c; z, r, h.
+
+A sequence may be shorter than the others: its state then stays, and its results are zeros. Backwards it begins with its
+own last step.
 """
 
 from __future__ import annotations
 
 from functools import cache, partial
 
+import numpy as np
+
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.compiler.kernel import Inline, Kernel, inline, kernel, lazy, made, record
 from cpuruntime.ops.functions.activations import ACTIVATIONS
 
+once = lazy("cpuruntime.compiler.once")
 simd = lazy("cpuruntime.compiler.simd")
 
 UNROLL = 4
 
 # Sequences, directions and steps have byte strides of their own; a stride of the same kind serves all states. Addresses
 # of states and results may be 0: zeros to start with, nothing to write. Directions from `reversed` on go backwards.
+# `lengths` (int32, one for each sequence) and `peepholes` (those of the gates i, o and f) may be 0, too; a length out
+# of range sets the int64 at `fault`. What goes into an activation of a gate is limited to -clip .. clip.
 ARGUMENTS = record(
     "projection projection_time projection_batch projection_direction "
     "weights weights_direction reset_weights bias bias_direction initial_hidden initial_cell last_hidden last_cell "
     "state_direction state_batch target target_time target_direction target_batch "
-    "steps batch directions reversed units blocks scratch scratch_size"
-)
+    "peepholes peepholes_direction lengths fault steps batch directions reversed units blocks scratch scratch_size",
+    clip="f4",
+)  # fmt: skip
 
 # By cell: gates, and those of them that the first product of a step makes.
 GATES = {"LSTM": (4, 4), "GRU": (3, 2), "GRU reset after": (3, 3), "RNN": (1, 1)}
@@ -37,8 +46,8 @@ CellActivation = tuple[str, float, float]
 
 
 def scratch_bytes(cell: str, blocks: int, rows: int) -> int:
-    """Memory for each group of sequences: hidden state, cell state or reset state, gates."""
-    return rows * (2 + GATES[cell][0]) * blocks * VECTOR_BYTES
+    """Memory for each group of sequences: hidden state, cell state or reset state, gates; the lengths, 8 bytes each."""
+    return rows * ((2 + GATES[cell][0]) * blocks * VECTOR_BYTES + VECTOR_BYTES)
 
 
 def items(directions: int, batch: int, rows: int) -> int:
@@ -71,23 +80,39 @@ def _activation(name: str, alpha: float, beta: float) -> Inline:
     return inline(lambda x: function(x, simd.broadcast(alpha), simd.broadcast(beta)))
 
 
-# The function of a cell, state(x, g, size, hidden, cell), returns a vector of the new hidden state. x and g are
-# addresses of the first gate's vectors in projection and products; those of the next gate are `size` bytes further.
+# The function of a cell, state(x, g, size, hidden, cell, peepholes, clip), returns a vector of the new hidden state. x
+# and g are addresses of the first gate's vectors in projection and products; those of the next gate are `size` bytes
+# further.
 
 
 @inline
-def _sum(x, g):
-    return simd.load(x) + simd.load(g)
+def _limited(x, clip):
+    return simd.minimum(clip, simd.maximum(0.0 - clip, x))
+
+
+@inline
+def _sum(x, g, clip):
+    return _limited(simd.load(x) + simd.load(g), clip)
+
+
+@inline
+def _peeped(x, g, cell, peephole, offset, clip):
+    """The sum of a gate, and a share of the cell's state where there are peepholes."""
+    total = simd.load(x) + simd.load(g)
+    if peephole != 0:
+        total = total + cell * simd.load(peephole + offset)
+    return _limited(total, clip)
 
 
 def _lstm(gate: Inline, candidate: Inline, output: Inline) -> Inline:
     @inline
-    def state(x, g, size, hidden, cell):
-        enter, leave = gate(_sum(x, g)), gate(_sum(x + size, g + size))
-        kept = gate(_sum(x + 2 * size, g + 2 * size)) * simd.load(cell)
-        new = kept + enter * candidate(_sum(x + 3 * size, g + 3 * size))
+    def state(x, g, size, hidden, cell, peepholes, clip):
+        old = simd.load(cell)
+        enter = gate(_peeped(x, g, old, peepholes, 0, clip))
+        kept = gate(_peeped(x + 2 * size, g + 2 * size, old, peepholes, 2 * size, clip)) * old
+        new = kept + enter * candidate(_sum(x + 3 * size, g + 3 * size, clip))
         simd.store(cell, new)
-        return leave * output(new)
+        return gate(_peeped(x + size, g + size, new, peepholes, size, clip)) * output(new)
 
     return state
 
@@ -96,18 +121,18 @@ def _gru(gate: Inline, candidate: Inline, reset_after: bool = False) -> Inline:
     """Without `reset_after` the third gate's product is of the reset state already."""
 
     @inline
-    def state(x, g, size, hidden, cell):
-        update, product = gate(_sum(x, g)), simd.load(g + 2 * size)
+    def state(x, g, size, hidden, cell, peepholes, clip):
+        update, product = gate(_sum(x, g, clip)), simd.load(g + 2 * size)
         if reset_after:
-            product = gate(_sum(x + size, g + size)) * product
-        new = candidate(simd.load(x + 2 * size) + product)
+            product = gate(_sum(x + size, g + size, clip)) * product
+        new = candidate(_limited(simd.load(x + 2 * size) + product, clip))
         return new + update * (simd.load(hidden) - new)
 
     return state
 
 
 def _rnn(activation: Inline) -> Inline:
-    return inline(lambda x, g, size, hidden, cell: activation(_sum(x, g)))
+    return inline(lambda x, g, size, hidden, cell, peepholes, clip: activation(_sum(x, g, clip)))
 
 
 _STATES = {"LSTM": _lstm, "GRU": _gru, "GRU reset after": partial(_gru, reset_after=True), "RNN": _rnn}
@@ -115,10 +140,11 @@ _STATES = {"LSTM": _lstm, "GRU": _gru, "GRU reset after": partial(_gru, reset_af
 
 def _step(state: Inline) -> Inline:
     @inline
-    def step(a, projection, gates, hidden, cell, target):
-        size = a.blocks * VECTOR_BYTES
+    def step(a, projection, gates, hidden, cell, target, peepholes):
+        size, clip = a.blocks * VECTOR_BYTES, simd.broadcast(a.clip)
         for at in range(0, size, VECTOR_BYTES):
-            value = state(projection + at, gates + at, size, hidden + at, cell + at)
+            peephole = peepholes + at if peepholes != 0 else 0
+            value = state(projection + at, gates + at, size, hidden + at, cell + at, peephole, clip)
             simd.store(hidden + at, value)
             if target != 0:
                 simd.store_first(target + at, value, _tail(a, at // VECTOR_BYTES))
@@ -126,12 +152,30 @@ def _step(state: Inline) -> Inline:
     return step
 
 
+@inline
+def _clear(a, target):
+    for j in range(a.blocks):
+        simd.store_first(target + j * VECTOR_BYTES, simd.broadcast(0.0), _tail(a, j))
+
+
+@inline
+def _length(a, sequence):
+    """The steps of a sequence."""
+    if a.lengths == 0:
+        return a.steps
+    length = np.int64(once.load_i32(a.lengths + 4 * sequence))
+    if length < 0 or length > a.steps:
+        simd.store_i64(a.fault, 1)
+        return 0
+    return length
+
+
 def _reset(gate: Inline) -> Inline:
     @inline
     def reset(a, projection, gates, hidden, state):
-        size = a.blocks * VECTOR_BYTES
+        size, clip = a.blocks * VECTOR_BYTES, simd.broadcast(a.clip)
         for at in range(0, size, VECTOR_BYTES):
-            factor = gate(_sum(projection + size + at, gates + size + at))
+            factor = gate(_sum(projection + size + at, gates + size + at, clip))
             simd.store(state + at, factor * simd.load(hidden + at))
 
     return reset
@@ -177,6 +221,8 @@ def recurrent(cell: str, activations: tuple[CellActivation, ...], rows: int, col
     resets, has_cell = cell == "GRU", cell == "LSTM"
     spelled = "_".join(f"{name}{alpha:g}:{beta:g}" for name, alpha, beta in activations)
 
+    lengths = rows * (2 + gates)  # vectors before the lengths, for each block
+
     @inline
     def locate(a, first, row):
         """The sequence of a row, the offset of its group's memory, its number in the group."""
@@ -192,6 +238,7 @@ def recurrent(cell: str, activations: tuple[CellActivation, ...], rows: int, col
             hidden = memory + own + number * a.blocks * VECTOR_BYTES
             cells = hidden + rows * a.blocks * VECTOR_BYTES
             if not finished:
+                simd.store_i64(memory + own + lengths * a.blocks * VECTOR_BYTES + 8 * number, _length(a, sequence))
                 _start(a, a.initial_hidden + place if a.initial_hidden != 0 else 0, hidden)
                 if has_cell:
                     _start(a, a.initial_cell + place if a.initial_cell != 0 else 0, cells)
@@ -202,27 +249,39 @@ def recurrent(cell: str, activations: tuple[CellActivation, ...], rows: int, col
                     _finish(a, cells, a.last_cell + place)
 
     @inline
+    def moment(a, index, direction, memory, number):
+        """The place in time of step `index`; behind the end of a sequence that is its number."""
+        length = simd.load_i64(memory + lengths * a.blocks * VECTOR_BYTES + 8 * number)
+        return length - 1 - index if direction >= a.reversed and index < length else index
+
+    @inline
     def advance(a, index, direction, first, groups, memory):
         """One step of time."""
         size = a.blocks * VECTOR_BYTES
         cells, results = memory + rows * size, memory + 2 * rows * size
         weights, bias = a.weights + direction * a.weights_direction, a.bias + direction * a.bias_direction
         product(a, index, groups, memory, weights, bias, results, gates * size, first_gates * a.blocks)
-        time = a.steps - 1 - index if direction >= a.reversed else index
-        projection = a.projection + direction * a.projection_direction + time * a.projection_time
-        target = a.target + direction * a.target_direction + time * a.target_time
+        projection = a.projection + direction * a.projection_direction
+        target, peepholes = a.target + direction * a.target_direction, 0
+        if a.peepholes != 0:
+            peepholes = a.peepholes + direction * a.peepholes_direction
         if resets:
             for row in range(groups * rows):
                 sequence, own, number = locate(a, first, row)
-                here, at = projection + sequence * a.projection_batch, number * size
+                time, at = moment(a, index, direction, memory + own, number), number * size
+                here = projection + sequence * a.projection_batch + time * a.projection_time
                 reset(a, here, results + own + gates * at, memory + own + at, cells + own + at)
             second = a.reset_weights + direction * a.weights_direction
             product(a, index, groups, cells, second, bias + 2 * size, results + 2 * size, gates * size, a.blocks)
         for row in range(groups * rows):
             sequence, own, number = locate(a, first, row)
-            here, at = projection + sequence * a.projection_batch, number * size
-            place = target + sequence * a.target_batch if a.target != 0 else 0
-            step(a, here, results + own + gates * at, memory + own + at, cells + own + at, place)
+            time, at = moment(a, index, direction, memory + own, number), number * size
+            here = projection + sequence * a.projection_batch + time * a.projection_time
+            place = target + sequence * a.target_batch + time * a.target_time if a.target != 0 else 0
+            if index < simd.load_i64(memory + own + lengths * size + 8 * number):
+                step(a, here, results + own + gates * at, memory + own + at, cells + own + at, place, peepholes)
+            elif place != 0:
+                _clear(a, place)
 
     @kernel(ARGUMENTS, name=f"recurrent_f32_{LANES}_{cell}_{spelled}_{rows}x{columns}", tile=(rows, columns))
     def run(a, thread, threads):

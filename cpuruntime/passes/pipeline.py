@@ -11,6 +11,7 @@ from cpuruntime.errors import Error, InternalError, InvalidArgumentError, neares
 from cpuruntime.graph import Graph, verify
 from cpuruntime.passes.canonical import (
     compositions,
+    computed_weights,
     convolution,
     current_forms,
     default_attributes,
@@ -63,8 +64,8 @@ def _passes(*modules: ModuleType) -> Pipeline:
 
 CANONICAL: Pipeline = _passes(
     half_types, definitions, quantisation, constant_folding, dead_code, current_forms, default_attributes,
-    normalisation, variadic, softmax, compositions, einsum, convolution, transposed_convolution, pooling,
-    fully_connected, views, group_norm, rows_of_products,
+    normalisation, variadic, softmax, compositions, einsum, computed_weights, convolution, transposed_convolution,
+    pooling, fully_connected, views, group_norm, rows_of_products,
 )  # fmt: skip
 """One spelling for everything."""
 

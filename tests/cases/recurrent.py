@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from typing import Any
+
+import numpy as np
 
 from cases.case import Case, Tensor, weights
 
@@ -30,12 +33,37 @@ def layer(operator: str, direction: str, batch: int, units: int, given: bool, **
     return Case(name, operator, inputs, dict(hidden_size=units, direction=direction, **more), outputs)
 
 
+def _with_lengths(operator: str, direction: str) -> Case:
+    """Sequences of all lengths, 1 and that of the longest among them."""
+    case = layer(operator, direction, 5, 20, True)
+    lengths = Tensor((5,), np.int32, values=[STEPS, 1, 3, STEPS, 5])
+    return replace(case, name=f"{case.name} with lengths", inputs=(*case.inputs[:4], lengths, *case.inputs[5:]))
+
+
+def _with_peepholes(direction: str) -> Case:
+    case = layer("LSTM", direction, 3, 20, True)
+    peepholes = weights(case.inputs[1].shape[0], 60)
+    return replace(case, name=f"{case.name} with peepholes", inputs=(*case.inputs, peepholes))
+
+
 CASES = [
-    layer(operator, direction, batch, units, given, **more)
-    for (operator, more), direction, (batch, units), given in product(
-        (("LSTM", {}), ("GRU", {}), ("GRU", dict(linear_before_reset=1)), ("RNN", {})),
-        DIRECTIONS,
-        ((1, 16), (3, 20), (6, 70)),
-        (False, True),
-    )
-]
+    *(
+        layer(operator, direction, batch, units, given, **more)
+        for (operator, more), direction, (batch, units), given in product(
+            (("LSTM", {}), ("GRU", {}), ("GRU", dict(linear_before_reset=1)), ("RNN", {})),
+            DIRECTIONS,
+            ((1, 16), (3, 20), (6, 70)),
+            (False, True),
+        )
+    ),
+    *(_with_lengths(operator, direction) for operator, direction in product(GATES, DIRECTIONS)),
+    *(layer(operator, "bidirectional", 3, 20, False, clip=0.3) for operator in GATES),
+    layer("GRU", "forward", 3, 20, False, clip=0.3, linear_before_reset=1),
+    layer("RNN", "forward", 3, 20, False, activations=["LeakyRelu"], activation_alpha=[0.3]),
+    layer(
+        "LSTM", "forward", 3, 20, False, activations=["HardSigmoid", "Elu", "Softsign"], activation_alpha=[0.3, 0.7],
+        activation_beta=[0.4],
+    ),
+    _with_peepholes("forward"),
+    _with_peepholes("bidirectional"),
+]  # fmt: skip

@@ -23,6 +23,7 @@ ALLOWED = {
     "grouped_convolution.grouped_convolution: simd.load_i64 entry": TABLE,
     "movement.read_index: once.load_i32 indices": CHECKED,
     "movement.read_index: once.load_i64 indices": CHECKED,
+    "recurrent.recurrent: simd.load_i64 memory": OWN,
     "reorder.gather_channels: simd.load_i64 a.starts": TABLE,
     "reorder.gather_channels: simd.load_i64 entry": TABLE,
     "resize.resize_nearest: simd.load_i64 a.columns": TABLE,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf, prod
 from typing import Any, Self
 
@@ -218,6 +218,51 @@ def _normalised_volume(write: Writer) -> None:
     write.internal("Reshape", result, shape=shape)
 
 
+def _batch_normalisation(write: Writer) -> None:
+    """Computed parameters: (x - mean) * (scale / deviation) + shift."""
+    node, x = write.node, write.node.inputs[0]
+    if _are_constant(node.inputs[1:5]) or node.attributes.get("training_mode", 1) or not all_f32(*node.inputs):
+        return
+    scale, shift, mean, variance = (_for_channels(write, value, x) for value in node.inputs[1:5])
+    small, shape = scale.static_shape, x.static_shape
+    epsilon = write.constant(node.attributes.get("epsilon", 1e-5), np.float32)
+    deviation = write("Sqrt", write("Add", variance, epsilon, shape=small), shape=small)
+    moved = write("Sub", x, mean, shape=shape)
+    scaled = write("Mul", moved, write("Div", scale, deviation, shape=small), shape=shape)
+    write("Add", scaled, shift, shape=shape)
+
+
+def _scaled_normalisation(write: Writer) -> None:
+    """Instance and group normalisation by computed parameters: without them, then a product and a sum."""
+    node, x = write.node, write.node.inputs[0]
+    shape = x.static_shape
+    if len(shape) == 5:
+        _normalised_volume(write)
+    if len(shape) not in (3, 4) or _are_constant(node.inputs[1:3]) or not all_f32(*node.inputs):
+        return
+    count = node.inputs[1].static_shape
+    plain = [write.constant(np.full(count, number), np.float32) for number in (1, 0)]
+    result = write(node.op_type, x, *plain, shape=shape, **node.attributes)
+    result.producer.version = node.version
+    scale, shift = (_for_channels(write, value, x) for value in node.inputs[1:3])
+    write("Add", write("Mul", result, scale, shape=shape), shift, shape=shape)
+
+
+def _are_constant(values: Sequence[Value | None]) -> bool:
+    return all(value is None or value.constant is not None for value in values)
+
+
+def _for_channels(write: Writer, value: Value, x: Value) -> Value:
+    """Numbers of channels or of groups of channels, so that they broadcast to an image."""
+    channels, rank = x.static_shape[1], len(x.static_shape)
+    (count,) = value.static_shape
+    if count != channels:
+        value = write.internal("Reshape", value, shape=(count, 1))
+        each = (count, channels // count)
+        value = write("Expand", value, write.constant(each), shape=each)
+    return write.internal("Reshape", value, shape=(channels, *[1] * (rank - 2)))
+
+
 def _cast_like(write: Writer) -> None:
     x, like = write.node.inputs
     write("Cast", x, shape=x.static_shape, type_=like.element_type, to=like.element_type.to_onnx())
@@ -227,11 +272,12 @@ def _cast_like(write: Writer) -> None:
 _REPEATABLE = ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum")
 _WRITTEN: dict[str, Callable[[Writer], None]] = {
     "AffineGrid": _affine_grid,
+    "BatchNormalization": _batch_normalisation,
     "CastLike": _cast_like,
     "Clip": _clip,
-    "GroupNormalization": _normalised_volume,
+    "GroupNormalization": _scaled_normalisation,
     "Hardmax": _hardmax,
-    "InstanceNormalization": _normalised_volume,
+    "InstanceNormalization": _scaled_normalisation,
     "IsInf": _is_infinite,
     "LpNormalization": _lp_normalisation,
     "MeanVarianceNormalization": _mean_variance_normalisation,

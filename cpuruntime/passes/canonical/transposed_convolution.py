@@ -32,7 +32,7 @@ def run(editor: Editor, node: Node) -> None:
             f"{node.where}: weights of shape {list(array.shape)} do not fit an input of shape {list(x.static_shape)} "
             f"in {group} groups; axis 0 must have its channels."
         )
-    found = _window(node, list(array.shape[2:]))
+    found = padded_window(node, list(array.shape[2:]))
     if found is None or _has_many_phases(node, found):
         return
     _check_output(node, found, array.shape[1] * group)
@@ -58,7 +58,7 @@ def _outputs_first(weights: np.ndarray, group: int) -> np.ndarray:
     return parts.reshape(group * outputs, inputs // group, *kernel)
 
 
-def _window(node: Node, kernel: list[int]) -> window.Window | None:
+def padded_window(node: Node, kernel: list[int]) -> window.Window | None:
     """The window with the padding that the attributes state or the output's shape implies; None for a negative one."""
     rank = len(kernel)
     mode = node.attributes.get("auto_pad", "NOTSET")

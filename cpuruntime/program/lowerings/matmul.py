@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 
 from cpuruntime.compiler.isa import LANES
-from cpuruntime.graph import Node
+from cpuruntime.graph import Node, Type
 from cpuruntime.operators.shape_rules import broadcast
 from cpuruntime.ops.matmul import matmul, pack_columns, packed_bytes
+from cpuruntime.ops.matmul_typed import TYPES, typed_matmul
+from cpuruntime.ops.movement import fill
 from cpuruntime.program.lowerings.strassen import emit_strassen, strassen_pays, strassen_tiling
 from cpuruntime.program.plan.candidate import Candidate, Query
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.epilogue import activation_fields, limits, whole_vectors
-from cpuruntime.program.plan.lowering import Methods, lowering, only_float32
+from cpuruntime.program.plan.lowering import Methods, dtype_name, lowering, only_float32
 from cpuruntime.program.plan.packing import run_kernel
 from cpuruntime.program.plan.storage import Address
 from cpuruntime.program.tuning.tiles import Grid, Tiling, rank_tilings
@@ -139,18 +141,43 @@ def _product(node: Node) -> _Product:
 
 
 def _check_matmul(node: Node) -> str | None:
-    if any(0 in node.require(index).static_shape for index in (0, 1)):
-        return "MatMul has no kernel for empty tensors"
     product = _product(node)
     if prod(product.batches[: product.outer]) > MOST_STEPS:
         return f"MatMul has a kernel for up to {MOST_STEPS} repetitions of stacks, not for {product.a} @ {product.b}"
-    return only_float32(node)
+    types = {dtype_name(value) for value in (*node.inputs, *node.outputs) if value is not None}
+    return None if len(types) == 1 and types <= set(TYPES) else only_float32(node)
+
+
+def _lower_typed(emitter: Emitter, node: Node, product: _Product) -> None:
+    """A product of another type than float32: a step for each place of the outer axes."""
+    a, b, target = emitter.plain(node.require(0)), emitter.plain(node.require(1)), emitter.new_plain(node.outputs[0])
+    (rows, inner), columns, size = product.a[-2:], product.b[-1], target.dtype.itemsize
+    batches = prod(product.batches[product.outer :])
+    stack = batches * rows * columns * size
+    strides = [0 if prod(s[product.outer : -2]) == 1 else prod(s[-2:]) * size for s in (product.a, product.b)]
+    for index, place in enumerate(np.ndindex(product.batches[: product.outer])):
+        at_a, at_b = (
+            _stack_index(place, shape[: product.outer]) * prod(shape[product.outer :]) * size
+            for shape in (product.a, product.b)
+        )
+        emitter.emit(
+            typed_matmul(target.dtype.name), "plain", flops=2 * batches * rows * inner * columns,
+            source=a.address + at_a, right=b.address + at_b, target=target.address + index * stack,
+            batch=batches, rows=rows, inner=inner, columns=columns, source_batch=strides[0], right_batch=strides[1],
+        )  # fmt: skip
 
 
 @lowering("MatMul", check=_check_matmul)
 def lower_matmul(emitter: Emitter, node: Node) -> None:
     """The product of two tensors; a right side that is not constant is packed by a step of its own."""
     product = _product(node)
+    if product.a[-1] == 0:
+        target = emitter.new_plain(node.outputs[0])
+        emitter.emit(fill, "plain", target=target.address, size=target.nbytes, pattern=0)
+        return
+    if node.outputs[0].element_type != Type.f32:
+        _lower_typed(emitter, node, product)
+        return
     right = node.require(1)
     source, target = emitter.plain(node.require(0)), emitter.new_plain(node.outputs[0])
     address = emitter.plain(right).address if right.constant is None else None

@@ -35,30 +35,36 @@ def _activations(node: Node) -> tuple[CellActivation, ...] | str:
     names = node.attributes.get("activations") or list(DEFAULTS[node.op_type])
     names = [next((known for known in SUPPORTED if known.lower() == name.lower()), name) for name in names]
     count = len(DEFAULTS[node.op_type])
-    if not set(names) <= SUPPORTED or len(names) % count or any(n != names[i % count] for i, n in enumerate(names)):
+    if not set(names) <= SUPPORTED or len(names) % count:
         return f"{node.op_type} has no kernel for the activations {', '.join(names)}"
-    if node.attributes.get("activation_alpha") or node.attributes.get("activation_beta"):
-        return f"{node.op_type} has kernels for the default parameters of activations"
-    return tuple((name, *(*ACTIVATIONS[name].parameters.values(), 0.0, 0.0)[:2]) for name in names[:count])
+    given = [list(node.attributes.get(f"activation_{letter}") or ()) for letter in ("alpha", "beta")]
+    chosen = []
+    for name in names:
+        defaults = list(ACTIVATIONS[name].parameters.values())
+        numbers = [rest.pop(0) if rest else default for rest, default in zip(given, defaults)]
+        chosen.append((name, *(*numbers, 0.0, 0.0)[:2]))
+    if any(each != chosen[index % count] for index, each in enumerate(chosen)):
+        return f"{node.op_type} has no kernel for other activations backwards than forwards"
+    return tuple(chosen[:count])
 
 
 def _check(node: Node) -> str | None:
     op, attributes = node.op_type, node.attributes
-    if any(value is not None and value.constant is None for value in node.inputs[1:4]):
+    if any(value is not None and value.constant is None for value in (*node.inputs[1:4], node.input(7))):
         return f"{op} has kernels for constant weights and bias"
-    if attributes.get("clip", 0) or attributes.get("input_forget", 0) or node.input(7) is not None:
-        return f"{op} has no kernel for clipped cells, coupled gates or peepholes"
+    if attributes.get("input_forget", 0):
+        return f"{op} has no kernel for coupled gates"
     chosen = _activations(node)
     if isinstance(chosen, str):
         return chosen
-    lengths, x = node.input(4), node.require(0)
+    x = node.require(0)
     if len(x.static_shape) != 3:
         return f"{op} has kernels for inputs of rank 3, not {len(x.static_shape)}"
-    steps = x.static_shape[1 if attributes.get("layout", 0) else 0]
-    if lengths is not None and (lengths.constant is None or (lengths.constant != steps).any()):
-        return f"{op} has kernels for sequences of one length"
     if 0 in x.static_shape or attributes.get("hidden_size", 1) < 1:
         return f"{op} has no kernel for empty tensors"
+    lengths = node.input(4)
+    if lengths is not None and lengths.element_type != Type.i32:
+        return f"{op} has kernels for lengths of i32, not {lengths.element_type.get_type_name()}"
     values = [v for i, v in enumerate(node.inputs) if i != 4]
     for value in (*values, *node.outputs):
         if value is not None and value.name and value.element_type != Type.f32:
@@ -78,7 +84,7 @@ def _check_shapes(node: Node) -> None:
     state = (batch, directions, units) if by_batch else (directions, batch, units)
     every = (batch, steps, directions, units) if by_batch else (steps, directions, batch, units)
     wanted = [x, (directions, gates * units, x[2]), (directions, gates * units, units), (directions, 2 * gates * units)]
-    wanted += [(batch,), state, state]
+    wanted += [(batch,), state, state, (directions, 3 * units)]
     for value, shape in (*zip(node.inputs, wanted), *zip(node.outputs, [every, state, state])):
         if value is not None and value.name and value.static_shape != shape:
             raise ModelError(
@@ -181,7 +187,7 @@ def lower_recurrent(emitter: Emitter, node: Node) -> None:
         projection_batch=steps * row if r.batch_first else row,
         weights=weights, weights_direction=stride, reset_weights=weights + second,
         bias=emitter.constant(state_bias),
-        bias_direction=state_bias[0].nbytes, **_states(emitter, r),
+        bias_direction=state_bias[0].nbytes, **_states(emitter, r), **_limits(emitter, r),
         steps=steps, batch=batch, directions=r.directions, units=r.units, blocks=r.blocks,
         reversed=1 - DIRECTIONS.index(node.attributes.get("direction", "forward")) % 2,
         scratch=Address(emitter.scratch(size * items(r.directions, batch, rows))), scratch_size=size,
@@ -215,6 +221,25 @@ def _pack(emitter: Emitter, r: Recurrence, columns: int) -> tuple[Address, int, 
 
     key = (emitter.weights.identity(r.state_weights), r.cell, columns)
     return emitter.weights.pack(key, r.directions * (first + second), fill), first + second, first
+
+
+def _limits(emitter: Emitter, r: Recurrence) -> dict[str, Any]:
+    """The fields of lengths, peepholes and clipping."""
+    node = r.node
+    fields: dict[str, Any] = {"clip": node.attributes.get("clip", 0.0) or np.inf}
+    lengths, peepholes = node.input(4), node.input(7)
+    if lengths is not None and not _are_whole(lengths, r.steps):
+        message = f"{node.where}: a length in '{printable(lengths.name)}' is negative or above the number of steps, "
+        fields |= {"lengths": emitter.plain(lengths).address, "fault": emitter.fault(message, r.steps, ".")}
+    if peepholes is not None:
+        spread = r.spread(peepholes.data.reshape(r.directions, 3, r.units))
+        fields |= {"peepholes": emitter.constant(spread), "peepholes_direction": spread[0].nbytes}
+    return fields
+
+
+def _are_whole(lengths: Value, steps: int) -> bool:
+    """Whether all sequences are known to have every step."""
+    return lengths.constant is not None and bool((lengths.constant == steps).all())
 
 
 def _states(emitter: Emitter, r: Recurrence) -> dict[str, Any]:

@@ -190,15 +190,13 @@ def test_other_arithmetic_stays(make: Make) -> None:
     assert len(after.nodes) == 2
 
 
-@pytest.mark.parametrize("kind", ["training", "old training", "not spatial", "data", "f64"])
+@pytest.mark.parametrize("kind", ["training", "old training", "not spatial", "f64"])
 def test_other_normalizations_stay(kind: str) -> None:
     b = Builder({"training": 15, "not spatial": 7}.get(kind, 9))
     dtype = np.float64 if kind == "f64" else np.float32
     x = b.input(2, 4, 3, dtype=dtype)
     ones = np.ones((4, 3) if kind == "not spatial" else 4)
     parameters = [b.constant(ones, dtype) for _ in range(4)]
-    if kind == "data":
-        parameters[0] = b.input(4)
     attributes = {"training": {"training_mode": 1}, "not spatial": {"spatial": 0}}.get(kind, {})
     count = {"training": 3, "old training": 5}.get(kind, 1)
     graph = b.graph(b.many(count, "BatchNormalization", x, *parameters, **attributes)[0])

@@ -71,9 +71,3 @@ def test_a_pad_that_is_an_output_stays() -> None:
     b = Builder()
     padded = b("Pad", b.input(1, 2, 5), b.integers(0, 0, 1, 0, 0, 1))
     assert kinds(optimise(b.graph(b("Conv", padded, b.weights(3, 2, 3)), padded), NAME)) == ["Pad", "+Conv"]
-
-
-def test_padded_weights_are_not_padded_data() -> None:
-    b = Builder()
-    weights = b("Pad", b.input(3, 2, 1), b.integers(0, 0, 1, 0, 0, 1))
-    assert kinds(optimise(b.graph(b("Conv", b.input(1, 2, 5), weights)), NAME)) == ["Pad", "+Conv"]

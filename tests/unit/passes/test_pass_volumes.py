@@ -47,9 +47,3 @@ def test_pools_work_along_two_axes_then_along_one() -> None:
     graph = optimise(b.graph(y), NAME)
     assert kinds(graph) == ["+Reshape", "MaxPool", "+Reshape", "MaxPool", "+Reshape"]
     assert [node.attributes["kernel_shape"] for node in graph.nodes if node.op_type == "MaxPool"] == [[2, 2], [3, 1]]
-
-
-def test_weights_that_are_computed_stay() -> None:
-    b = Builder()
-    x, w = b.input(1, 2, 3, 4, 5), b.input(2, 2, 1, 1, 1)
-    assert kinds(optimise(b.graph(b("Conv", x, w)), NAME)) == ["+Conv"]

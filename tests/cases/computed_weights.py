@@ -1,0 +1,42 @@
+"""Layers whose weights are inputs: convolutions, normalisations; products of other types than float32."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cases.case import Case, Tensor
+
+PER_CHANNEL = (Tensor((6,)), Tensor((6,)))
+
+
+def _convolution(name: str, x: tuple[int, ...], weights: tuple[int, ...], operator: str = "Conv", **more: Any) -> Case:
+    outputs = weights[0] if operator == "Conv" else weights[1] * more.get("group", 1)
+    inputs = (Tensor(x), Tensor(weights), Tensor((outputs,)))
+    return Case(f"{operator} {name}", operator, inputs, more, tolerance=3e-5)
+
+
+CASES = [
+    _convolution("3x3", (2, 5, 9, 8), (7, 5, 3, 3), pads=[1, 1, 1, 1]),
+    _convolution("strided and dilated", (1, 4, 11, 12), (6, 4, 3, 2), strides=[2, 3], dilations=[2, 1]),
+    _convolution("in groups", (2, 6, 7), (9, 2, 3), group=3, auto_pad="SAME_UPPER"),
+    _convolution("of volumes", (1, 2, 4, 5, 6), (3, 2, 2, 3, 1)),
+    _convolution("1x1", (2, 6, 3, 5), (4, 6, 1, 1)),
+    _convolution("3x3", (2, 5, 6, 5), (5, 4, 3, 3), "ConvTranspose", strides=[2, 2], pads=[1, 0, 0, 1]),
+    _convolution(
+        "in groups", (1, 6, 9), (6, 2, 4), "ConvTranspose", group=3, strides=[3], output_padding=[1], dilations=[2]
+    ),
+    _convolution("of volumes", (1, 2, 3, 4, 5), (2, 3, 2, 2, 2), "ConvTranspose", strides=[2, 1, 2]),
+    _convolution("cropped", (1, 2, 6, 6), (2, 3, 2, 2), "ConvTranspose", pads=[2, 2, 2, 2], strides=[2, 2]),
+    Case("ConvTranspose to a shape", "ConvTranspose", (Tensor((1, 2, 6, 6)), Tensor((2, 3, 3, 3))),
+         dict(strides=[2, 2], output_shape=[12, 13])),
+    Case("BatchNormalization", "BatchNormalization",
+         (Tensor((2, 6, 5, 4)), *PER_CHANNEL, Tensor((6,)), Tensor((6,), low=0.5, high=2))),
+    Case("InstanceNormalization", "InstanceNormalization", (Tensor((2, 6, 5, 4)), *PER_CHANNEL)),
+    Case("GroupNormalization", "GroupNormalization", (Tensor((2, 6, 5, 4)), *PER_CHANNEL), dict(num_groups=2)),
+    Case("LayerNormalization", "LayerNormalization", (Tensor((2, 5, 6)), *PER_CHANNEL)),
+    *(Case(f"MatMul {np.dtype(t).name}", "MatMul", (Tensor((2, 3, 5, 7), t), Tensor((3, 7, 9), t)))
+      for t in (np.float64, np.int32, np.int64)),
+    Case("MatMul of nothing", "MatMul", (Tensor((3, 0)), Tensor((0, 4)))),
+]  # fmt: skip

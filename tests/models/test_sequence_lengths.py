@@ -1,0 +1,31 @@
+"""Recurrent layers over sequences of different lengths, which come with the inputs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from support.judge import Net, compare
+
+import cpuruntime as ov
+
+
+def _model() -> Net:
+    net = Net()
+    x, lengths = net.input(6, 3, 4), net.input(3, dtype=np.int32, name="lengths")
+    weights = net.weights(2, 20, 4), net.weights(2, 20, 5), net.weights(2, 40)
+    net.output(*net.many(3, "LSTM", x, *weights, lengths, hidden_size=5, direction="bidirectional"))
+    return net
+
+
+@pytest.mark.parametrize("lengths", [(6, 1, 3), (2, 6, 5)])
+def test_each_sequence_ends_by_itself(lengths: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).standard_normal((6, 3, 4)).astype(np.float32)
+    compare(_model().model(), {"x0": x, "lengths": np.array(lengths, np.int32)})
+
+
+@pytest.mark.parametrize("length", [7, -1])
+def test_a_length_out_of_range_is_an_error_of_the_data(length: int) -> None:
+    compiled = ov.Core().compile_model(_model().model(), "CPU")
+    feeds = {"x0": np.zeros((6, 3, 4), np.float32), "lengths": np.array([6, length, 1], np.int32)}
+    with pytest.raises(ov.InvalidArgumentError, match="a length in 'lengths' is negative or above"):
+        compiled(feeds)
