@@ -21,7 +21,7 @@ from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.step import Step
 from cpuruntime.program.plan.storage import Blocked, Place
 from cpuruntime.program.plan.weights import WeightStore
-from cpuruntime.program.program import Instance, assemble
+from cpuruntime.program.program import Instance, Program, assemble
 
 from .kernels import UNWRITTEN, guarded, holding
 
@@ -34,7 +34,36 @@ def activation(name: str, shape: Sequence[int]) -> Value:
     return Value(name, Type.f32, shape)
 
 
-class GuardedProgram:
+class GuardedInstance:
+    """A program of native steps in guarded memory."""
+
+    def __init__(self, program: Program) -> None:
+        assert all(segment.fallback is None for segment in program.segments)
+        self.program = program
+        self._arena = guarded((program.arena_size,), np.uint8)
+        self._instance = Instance(program, arena=self._arena.array)
+
+    def run_all(self, *inputs: np.ndarray, threads: int = 1) -> list[np.ndarray]:
+        """All outputs of the graph. The lanes beyond the channels of blocked inputs hold `PAD_LANE`."""
+        self._arena.erase()
+        held = [holding(x) for x in inputs]
+        results = [guarded(shape, dtype) for shape, dtype in self.program.image.outputs]
+        for place, arrays in ((Place.INPUT, held), (Place.OUTPUT, results)):
+            for index, array in enumerate(arrays):
+                self._instance.bind(place, index, array.address)
+        for step, block in zip(self.program.steps, self._instance.blocks):
+            self._run_step(step, block, threads)
+        for array in (*held, *results):
+            array.check()
+        self._arena.check()
+        return [result.array for result in results]
+
+    def _run_step(self, step: Step, block: int, threads: int) -> None:
+        for thread in range(threads):
+            step.kernel.entry(block, thread, threads)
+
+
+class GuardedProgram(GuardedInstance):
     """The program of an optimised graph in guarded memory; `exact` plans do without Winograd's method."""
 
     def __init__(
@@ -54,28 +83,7 @@ class GuardedProgram:
         if prepare:
             prepare(self.planner)
         self.planner.plan()
-        self.program = assemble(self.planner)
-        self._arena = guarded((self.program.arena_size,), np.uint8)
-        self._instance = Instance(self.program, arena=self._arena.array)
-
-    def run_all(self, *inputs: np.ndarray, threads: int = 1) -> list[np.ndarray]:
-        """All outputs of the graph. The lanes beyond the channels of blocked inputs hold `PAD_LANE`."""
-        self._arena.erase()
-        held = [holding(x) for x in inputs]
-        results = [guarded(value.static_shape, value.element_type.to_dtype()) for value in self.graph.outputs]
-        for place, arrays in ((Place.INPUT, held), (Place.OUTPUT, results)):
-            for index, array in enumerate(arrays):
-                self._instance.bind(place, index, array.address)
-        for step, block in zip(self.program.steps, self._instance.blocks):
-            self._run_step(step, block, threads)
-        for array in (*held, *results):
-            array.check()
-        self._arena.check()
-        return [result.array for result in results]
-
-    def _run_step(self, step: Step, block: int, threads: int) -> None:
-        for thread in range(threads):
-            step.kernel.entry(block, thread, threads)
+        super().__init__(assemble(self.planner))
 
 
 class NodeProgram(GuardedProgram):

@@ -1,0 +1,78 @@
+"""One plan for many shapes: every row of tests/cases with sizes in place of its extents, in guarded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from cases import FAMILIES, rows
+from cases.case import Case
+from support.judge import check, onnx_runtime
+from support.programs import GuardedInstance
+
+import cpuruntime as ov
+from cpuruntime import passes
+from cpuruntime.graph import Graph
+from cpuruntime.operators.shape_inference import with_shapes
+from cpuruntime.program.plan.planner import Planner
+from cpuruntime.program.plan.weights import WeightStore
+from cpuruntime.program.template import Pattern, Template
+
+CASES = [(family, case) for family in FAMILIES for case in rows(family) if isinstance(case, Case)]
+
+
+def opened(case: Case) -> Graph:
+    """The graph of a case whose inputs may have any extents."""
+    graph = ov.Core().read_model(case.model()).graph
+    for value in graph.inputs:
+        value.shape = (None,) * len(value.static_shape)
+    return graph
+
+
+def template_of(graph: Graph, shapes: Sequence[Sequence[int]]) -> tuple[Pattern, Template]:
+    pattern = Pattern(graph.inputs, shapes)
+    scope, sizes = pattern.sizes()
+    planner = Planner(passes.run(with_shapes(graph, sizes)), WeightStore(), threads=3)
+    planner.plan()
+    return pattern, Template(planner, scope)
+
+
+def others(extents: list[int]) -> list[list[int]]:
+    """Other extents: one more, one less, twice as many of each in turn, and more of all."""
+    changed = [[f(e) if i == j else e for j, e in enumerate(extents)] for i in range(len(extents))
+               for f in (lambda e: e + 1, lambda e: e - 1, lambda e: 2 * e)]  # fmt: skip
+    return [extents, *changed, [e + 8 for e in extents], [3 * e for e in extents]]
+
+
+def renewed(case: Case, old: Sequence[int], new: Sequence[int]) -> dict[str, np.ndarray]:
+    """The inputs of a case with other extents; their numbers are repeated, so that indices stay valid."""
+    extents = dict(zip(old, new))
+    feeds = case.feeds()
+    return {name: np.resize(x, [extents.get(n, n) if n > 1 else n for n in x.shape]) for name, x in feeds.items()}
+
+
+@pytest.mark.parametrize(("family", "case"), CASES, ids=[f"{family}: {case.name}" for family, case in CASES])
+def test_case(family: str, case: Case) -> None:
+    graph, shapes = opened(case), [x.shape for x in case.feeds().values()]
+    model = case.model()
+    for port in model.graph.input:
+        for index, extent in enumerate(port.type.tensor_type.shape.dim):
+            extent.dim_param = f"{port.name}_{index}"
+    pattern, template = template_of(graph, shapes)
+    served = 0
+    for extents in others(pattern.extents):
+        program = template.at(extents)
+        if program is None:
+            continue
+        feeds = renewed(case, pattern.extents, extents)
+        assert program.input_shapes == tuple(x.shape for x in feeds.values())
+        with np.errstate(all="ignore"):
+            found = GuardedInstance(program).run_all(*feeds.values(), threads=3)
+        try:
+            wanted = onnx_runtime(model, feeds)
+        except Exception:
+            continue
+        check(found, wanted, case.tolerance)
+        served += 1
+    assert served
