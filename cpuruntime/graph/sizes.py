@@ -151,7 +151,7 @@ class Size:
     def _combined(self, other: Any, factor: int) -> Any:
         right = _terms_of(other)
         if right is None:
-            return NotImplemented
+            return int(self) + factor * other if isinstance(other, float) else NotImplemented
         terms = dict(self.terms)
         for atoms, coefficient in right.items():
             total = terms.get(atoms, 0) + factor * coefficient
@@ -184,7 +184,7 @@ class Size:
     def __mul__(self, other: Any) -> Any:
         right = _terms_of(other)
         if right is None:
-            return NotImplemented
+            return int(self) * other if isinstance(other, float) else NotImplemented
         terms: dict[tuple[int, ...], int] = {}
         for a, m in self.terms.items():
             for b, n in right.items():
@@ -223,6 +223,8 @@ class Size:
         return result
 
     def _holds(self, other: Any, relation: int, swapped: bool = False) -> Any:
+        if isinstance(other, float):
+            return _RELATIONS[relation](other - int(self) if swapped else int(self) - other)
         difference = self._combined(other, -1)
         if difference is NotImplemented:
             return NotImplemented

@@ -11,7 +11,7 @@ import numpy as np
 
 from cpuruntime.errors import OutOfMemoryError
 from cpuruntime.graph import LARGEST_EXTENT, Extent, Formulas, Scope, Size, Value, typical
-from cpuruntime.host.memory import round_up
+from cpuruntime.host.memory import allocate, round_up
 from cpuruntime.program.link import RELOCATION, Image
 from cpuruntime.program.plan.arena import assign_slots
 from cpuruntime.program.plan.planner import Planner
@@ -54,7 +54,10 @@ class Template:
         self._filled, self._moved, self._in_slots = (np.array(pairs, np.int64).reshape(-1, 2).T for pairs in places)
         self._steps = len(steps)
         self._kernels = tuple(kernel.symbol for kernel in assembled.kernels)
-        self._weights = tuple(storage.owner for storage in assembled.weights if storage.owner is not None)
+        self._weights = list(assembled.weights)
+        for storage in self._weights:
+            if storage.table is not None:
+                self._rows(storage.table[1])
         ports = planner.graph.inputs, planner.graph.outputs
         self._ports = [[(self._rows(v.static_shape), v.element_type.to_dtype()) for v in values] for values in ports]
         bound = (Place.INPUT, Place.OUTPUT)
@@ -102,8 +105,9 @@ class Template:
             "".join(piece if isinstance(piece, str) else str(number(piece)) for piece in message)
             for message in self._faults
         )
+        weights = tuple(_filled_table(storage, number) for storage in self._weights)
         image = Image(
-            words, relocations, self._steps, self._kernels, self._weights, int(offsets[-1]), faults, inputs, outputs
+            words, relocations, self._steps, self._kernels, weights, int(offsets[-1]), faults, inputs, outputs
         )
         bound: dict[tuple[Place, int], list[tuple[int, int]]] = {}
         for place, symbol, where, row in self._bound:
@@ -140,6 +144,18 @@ class _Numbers:
 
     def __call__(self, number: Extent) -> int:
         return int(self._found[self._formulas.row(number)]) if isinstance(number, Size) else number
+
+
+def _filled_table(storage: Storage, number: _Numbers) -> np.ndarray:
+    """The memory of a fixed storage."""
+    if storage.table is None:
+        assert storage.owner is not None
+        return storage.owner
+    make, numbers = storage.table
+    content = np.ascontiguousarray(make(*map(number, numbers))).reshape(-1).view(np.uint8)
+    memory = allocate(content.nbytes)
+    memory[:] = content
+    return memory
 
 
 class _Formed(Assembly):

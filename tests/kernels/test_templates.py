@@ -39,10 +39,9 @@ def template_of(graph: Graph, shapes: Sequence[Sequence[int]]) -> tuple[Pattern,
 
 
 def others(extents: list[int]) -> list[list[int]]:
-    """Other extents: one more, one less, twice as many of each in turn, and more of all."""
-    changed = [[f(e) if i == j else e for j, e in enumerate(extents)] for i in range(len(extents))
-               for f in (lambda e: e + 1, lambda e: e - 1, lambda e: 2 * e)]  # fmt: skip
-    return [extents, *changed, [e + 8 for e in extents], [3 * e for e in extents]]
+    """The same extents; one more or one less of each in turn; more of all."""
+    changed = [[e + 1 - 2 * (j % 2) if i == j else e for j, e in enumerate(extents)] for i in range(len(extents))]
+    return [extents, *changed, [3 * e + 1 for e in extents]]
 
 
 def renewed(case: Case, old: Sequence[int], new: Sequence[int]) -> dict[str, np.ndarray]:

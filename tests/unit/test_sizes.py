@@ -84,7 +84,7 @@ def test_certain_answers_take_no_guard() -> None:
 
 @pytest.mark.parametrize(
     "pin", [int, hash, float, lambda n: range(100)[n], lambda n: list(range(n)), lambda n: np.array([n], np.int64),
-            lambda n: {n: 1}, lambda n: n / 2, lambda n: n | 1, lambda n: n << 1],
+            lambda n: {n: 1}, lambda n: n / 2, lambda n: n + 0.5, lambda n: n * 0.5, lambda n: n > 0.5, lambda n: n | 1, lambda n: n << 1],
 )  # fmt: skip
 def test_a_plain_number_is_guarded(pin: Any) -> None:
     a, _ = sizes(5, 7)

@@ -1,9 +1,13 @@
 """Resize: tables of source pixels and weights made at compile time, and the kernel that reads them."""
 
+
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import partial
+
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.graph import Node
+from cpuruntime.graph import Extent, Node
 from cpuruntime.ops.resize import resize_nearest, resize_plain, resize_weighted
 from cpuruntime.program.lowerings.resize_tables import POSITIONS, ROUNDINGS, Taps, cubic, linear, nearest, positions
 from cpuruntime.program.plan.emitter import Emitter
@@ -11,11 +15,11 @@ from cpuruntime.program.plan.lowering import Layout, lowering, only_float32
 from cpuruntime.program.plan.storage import Address, image_shape
 
 
-def _scales(node: Node) -> list[float] | str:
-    """The scale of each axis; a reason when it cannot be known at compile time."""
-    source, target = node.require(0).static_shape, node.outputs[0].static_shape
+def _scales(node: Node) -> list[float | None] | str:
+    """The scale of each axis, None for the quotient of its extents; a reason where it is not known."""
+    source = node.require(0).static_shape
     axes = [axis % len(source) for axis in node.attributes.get("axes") or range(len(source))]
-    result = [t / s for s, t in zip(source, target)]
+    result: list[float | None] = [None] * len(source)
     scales, sizes = node.input(2), node.input(3)
     if scales is not None and 0 not in scales.static_shape:
         if scales.constant is None:
@@ -23,9 +27,9 @@ def _scales(node: Node) -> list[float] | str:
         for axis, scale in zip(axes, scales.constant.tolist()):
             result[axis] = scale
     elif node.attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch":
-        if sizes is None or sizes.constant is None:
+        if sizes is None or sizes.numbers is None:
             return "Resize has a kernel for constant sizes"
-        each = [size / source[axis] for axis, size in zip(axes, sizes.constant.tolist())]
+        each = [int(size) / int(source[axis]) for axis, size in zip(axes, sizes.numbers)]
         policy = node.attributes["keep_aspect_ratio_policy"]
         common = min(each) if policy == "not_larger" else max(each)
         result = [common if axis in axes else scale for axis, scale in enumerate(result)]
@@ -42,7 +46,7 @@ def _check(node: Node) -> str | None:
     scales = _scales(node)
     if isinstance(scales, str):
         return scales
-    if source[:2] != target[:2] or scales[:2] != [1, 1]:
+    if source[:2] != target[:2] or not all(scale in (None, 1) for scale in scales[:2]):
         return "Resize has kernels for spatial dimensions, not for batch and channels"
     mode, position = attributes.get("mode", "nearest"), attributes.get("coordinate_transformation_mode", "half_pixel")
     if position not in POSITIONS:
@@ -54,8 +58,9 @@ def _check(node: Node) -> str | None:
     return only_float32(Node(node.op_type, node.name, node.inputs[:1], []))
 
 
-def _taps(node: Node, scale: float, source: int, target: int) -> Taps:
+def _taps(node: Node, scale: float | None, source: int, target: int) -> Taps:
     attributes = node.attributes
+    scale = target / source if scale is None else scale
     at = positions(attributes.get("coordinate_transformation_mode", "half_pixel"), scale, source, target)
     mode = attributes.get("mode", "nearest")
     if mode == "nearest":
@@ -78,21 +83,20 @@ def lower_resize(emitter: Emitter, node: Node) -> None:
     assert not isinstance(scales, str)
     batch, channels, in_height, in_width = image_shape(value.static_shape)
     _, _, height, width = image_shape(output.static_shape)
-    rows = _taps(node, scales[2] if len(scales) == 4 else 1, in_height, height)
-    columns = _taps(node, scales[-1], in_width, width)
-    taps = columns.indices.shape[1]
+    taps = {"nearest": 1, "linear": 2, "cubic": 4}[node.attributes.get("mode", "nearest")]
+    axes = {"row": (scales[2] if len(scales) == 4 else 1, in_height, height), "column": (scales[-1], in_width, width)}
     if not emitter.is_blocked(output):
         source, target = emitter.plain(value), emitter.new_plain(output)
         emitter.emit(
             resize_plain, "plain", source=source.address, source_image=in_height * in_width * 4,
             target=target.address, images=batch * channels, in_width=in_width, height=height, width=width, taps=taps,
             scratch=Address(emitter.scratch(in_width * 4 * emitter.threads)), scratch_size=in_width * 4,
-            **_tables(emitter, rows, columns, in_width * 4, 4),
+            **_tables(emitter, node, axes, (in_width * 4, 4)),
         )  # fmt: skip
         return
     blocked, view = emitter.blocked(value), emitter.new_blocked(output)
     fields = {**blocked.fields("source"), **view.fields("target"), **view.sizes()}
-    tables = _tables(emitter, rows, columns, fields.pop("source_row"), VECTOR_BYTES)
+    tables = _tables(emitter, node, axes, (fields.pop("source_row"), VECTOR_BYTES))
     if taps == 1:
         emitter.emit(resize_nearest, "blocked", **fields, rows=tables["rows"], columns=tables["columns"])
         return
@@ -101,11 +105,13 @@ def lower_resize(emitter: Emitter, node: Node) -> None:
     emitter.emit(resize_weighted(taps), "blocked", **fields, **tables, scratch=scratch, scratch_size=line)
 
 
-def _tables(emitter: Emitter, rows: Taps, columns: Taps, row: int, pixel: int) -> dict[str, Address]:
-    arrays = {
-        "rows": rows.indices * row,
-        "row_weights": rows.weights,
-        "columns": columns.indices * pixel,
-        "column_weights": columns.weights,
-    }
-    return {name: emitter.constant(a) for name, a in arrays.items()}
+def _tables(
+    emitter: Emitter, node: Node, axes: Mapping[str, tuple[float | None, Extent, Extent]], steps: Sequence[Extent]
+) -> dict[str, Address]:
+    """The tables of rows and columns: offsets of the taps, which are `steps` bytes apart, and their weights."""
+    tables = {}
+    for (name, (scale, source, target)), step in zip(axes.items(), steps):
+        taps = partial(_taps, node, scale)
+        tables[f"{name}s"] = emitter.table(lambda s, t, n, taps=taps: taps(s, t).indices * n, source, target, step)
+        tables[f"{name}_weights"] = emitter.table(lambda s, t, taps=taps: taps(s, t).weights, source, target)
+    return tables

@@ -11,7 +11,7 @@ import numpy as np
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.errors import InternalError, UnsupportedError, printable
-from cpuruntime.graph import Extent, Node, Type, Value
+from cpuruntime.graph import Extent, Node, Size, Type, Value
 from cpuruntime.host.memory import ALIGNMENT, check_fits
 from cpuruntime.ops import reorder
 from cpuruntime.ops.movement import NUMBERS, plan_copy, write_numbers
@@ -168,6 +168,12 @@ class Emitter:
     def constant(self, array: np.ndarray) -> Address:
         """A row-major copy of `array`, shared by all that need one of the same content."""
         return self.weights.constant(self.weights.identity(array), array)
+
+    def table(self, make: Callable[..., np.ndarray], *numbers: Extent) -> Address:
+        """A table of which the content depends on numbers: `make` of them."""
+        if any(isinstance(number, Size) for number in numbers):
+            return Address(Storage(Place.FIXED, 0, table=(make, numbers)))
+        return self.constant(make(*numbers))
 
     def emit_fastest(
         self, query: Query, candidates: Sequence[Candidate[T]], emit: Callable[[Emitter, T], None]

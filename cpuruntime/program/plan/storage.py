@@ -8,6 +8,7 @@ optional halo of zeros left and right of every row; `Interleaved` is [N][H][W][C
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.graph import Extent
 
 
 class Place(enum.IntEnum):
@@ -31,7 +33,10 @@ class Place(enum.IntEnum):
 
 @dataclass(eq=False)
 class Storage:
-    """A piece of memory; `index` numbers inputs, outputs and faults, `owner` is the memory of fixed ones."""
+    """A piece of memory; `index` numbers inputs, outputs and faults, `owner` is the memory of fixed ones.
+
+    A fixed one without an owner is a table that is made when its sizes are known: by a function, from numbers.
+    """
 
     place: Place
     size: int
@@ -40,6 +45,7 @@ class Storage:
     last_step: int = -1
     offset: int = -1
     owner: np.ndarray | None = None
+    table: tuple[Callable[..., np.ndarray], tuple[Extent, ...]] | None = None
 
 
 @dataclass(frozen=True)
