@@ -82,10 +82,14 @@ def test_certain_answers_take_no_guard() -> None:
     assert guards(a) == 0
 
 
-@pytest.mark.parametrize(
-    "pin", [int, hash, float, lambda n: range(100)[n], lambda n: list(range(n)), lambda n: np.array([n], np.int64),
-            lambda n: {n: 1}, lambda n: n / 2, lambda n: n + 0.5, lambda n: n * 0.5, lambda n: n > 0.5, lambda n: n | 1, lambda n: n << 1],
+PINS: tuple[Any, ...] = (
+    int, hash, float, lambda n: range(100)[n], lambda n: list(range(n)), lambda n: np.array([n], np.int64),
+    lambda n: {n: 1}, lambda n: n / 2, lambda n: n + 0.5, lambda n: n * 0.5, lambda n: n > 0.5, lambda n: n | 1,
+    lambda n: n << 1,
 )  # fmt: skip
+
+
+@pytest.mark.parametrize("pin", PINS)
 def test_a_plain_number_is_guarded(pin: Any) -> None:
     a, _ = sizes(5, 7)
     pin(a)
