@@ -120,7 +120,7 @@ def scan_rows(node: Node, inputs: Sequence[Any], captures: list[Any], evaluate: 
     length = scan_length(node, sequences)
     collected: list[list[Any]] = [[] for _ in body.outputs[len(states) :]]
     for step in range(length):
-        results = run_graph(body, [*states, *(rows[step] for rows in sequences), *captures], evaluate)
+        results = run_graph(body, [*states, *(rows[step, ...] for rows in sequences), *captures], evaluate)
         for index, (before, after) in enumerate(zip(states, results)):
             check_state(node, index, before, after)
         for items, item in zip(collected, results[len(states) :]):
@@ -167,36 +167,54 @@ def scan_outputs(node: Node, count: int) -> tuple[list[int], list[int]]:
 
 
 def _batched_scan(node: Node, inputs: Sequence[Any], captures: list[Any], evaluate: Evaluate) -> list[Any]:
-    """Opset 8: the first axis is the batch, the second the sequence, of a length of its own for each sample."""
+    results = [scan_rows(node, sample, captures, evaluate) for sample in samples(node, inputs)]
+    return batch_of(node, inputs, results)
+
+
+def samples(node: Node, inputs: Sequence[Any]) -> list[list[np.ndarray]]:
+    """The inputs of each sample of a Scan of opset 8.
+
+    The first axis is the batch, the second the sequence, of a length of its own for each sample.
+    """
     lengths, *rest = inputs
     batch, longest = rest[-1].shape[:2]
     sizes = [longest] * batch if lengths is None else [int(size) for size in lengths]
     states = len(rest) - node.attributes["num_scan_inputs"]
     if len(sizes) != batch or not all(0 <= size <= longest for size in sizes):
         raise InvalidArgumentError(f"{node.where}: sequence_lens {sizes} for {batch} sequences of length {longest}.")
-    samples = []
-    for sample, size in enumerate(sizes):
-        rows = [array[sample] if index < states else array[sample, :size] for index, array in enumerate(rest)]
-        results = scan_rows(node, rows, captures, evaluate)
-        padded = [
-            np.concatenate([array, np.zeros((longest - size, *array.shape[1:]), array.dtype)])
-            for array in results[states:]
-        ]
-        samples.append([*results[:states], *padded])
-    return [np.stack(arrays) for arrays in zip(*samples)]
+    return [
+        [array[sample, ...] if index < states else array[sample, :size] for index, array in enumerate(rest)]
+        for sample, size in enumerate(sizes)
+    ]
+
+
+def batch_of(node: Node, inputs: Sequence[Any], results: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
+    """The outputs of a Scan of opset 8 from those of its samples: zeros follow the shorter sequences."""
+    states, longest = len(inputs) - 1 - node.attributes["num_scan_inputs"], inputs[-1].shape[1]
+    outputs = []
+    for index, arrays in enumerate(zip(*results)):
+        if index >= states:
+            missing = [np.zeros((longest - len(array), *array.shape[1:]), array.dtype) for array in arrays]
+            arrays = [np.concatenate(pair) for pair in zip(arrays, missing)]
+        outputs.append(np.stack(arrays))
+    return outputs
 
 
 def _sequence_map(node: Node, inputs: Sequence[Any], captures: list[Any], evaluate: Evaluate) -> list[Any]:
     body: Graph = node.attributes["body"]
     outputs: list[list[Any]] = [[] for _ in body.outputs]
+    for item in items(node, inputs):
+        for sequence, result in zip(outputs, run_graph(body, [*item, *captures], evaluate)):
+            sequence.append(result)
+    return list(outputs)
+
+
+def items(node: Node, inputs: Sequence[Any]) -> list[list[Any]]:
+    """What flows into the body of a SequenceMap for each element of its sequences."""
     lengths = sorted({len(value) for value in inputs if isinstance(value, list)})
     if len(lengths) != 1:
         raise InvalidArgumentError(f"{node.where}: its sequences have {lengths} elements; they must have as many.")
-    for index in range(lengths[0]):
-        items = [value[index] if isinstance(value, list) else value for value in inputs]
-        for sequence, item in zip(outputs, run_graph(body, [*items, *captures], evaluate)):
-            sequence.append(item)
-    return list(outputs)
+    return [[value[index] if isinstance(value, list) else value for value in inputs] for index in range(lengths[0])]
 
 
 OPERATORS: dict[str, Callable[[Node, Sequence[Any], list[Any], Evaluate], list[Any]]] = {

@@ -61,6 +61,7 @@ class Traits:
     axis: where its attribute `axis` or `axes` may point.
     crops: its attribute `pads` may be negative.
     shape_input: the index of an input that says nothing but the shape of the result; None where there is none.
+    parameters: the inputs whose contents decide the shapes of the results, or which part of the node runs.
     shape_of_first: its results have the shape of the first input, which ONNX's own inference does not say.
     """
 
@@ -80,6 +81,7 @@ class Traits:
     axis: AxisRange = AxisRange.WITHIN
     crops: bool = False
     shape_input: int | None = None
+    parameters: tuple[int, ...] = ()
     shape_of_first: bool = False
 
 
@@ -133,13 +135,16 @@ _REDUCTIONS = {
     **_rows("ArgMax ArgMin", Traits(batch.reduced, cost=100)),
     **_rows("Hardmax LogSoftmax", Traits(batch.softmax, cost=50)),
     **_rows(
-        "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMean ReduceSumSquare", Traits(batch.reduced, cost=20)
+        "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMean ReduceSumSquare",
+        Traits(batch.reduced, cost=20, parameters=(1,)),
     ),
-    **_rows("ReduceMax ReduceMin ReduceProd ReduceSum", Traits(batch.reduced, folded=_SHAPES, cost=20)),
+    **_rows(
+        "ReduceMax ReduceMin ReduceProd ReduceSum", Traits(batch.reduced, folded=_SHAPES, cost=20, parameters=(1,))
+    ),
     "CumProd": Traits(cost=20),
     "CumSum": Traits(batch.worked_on(1), folded=_SHAPES, cost=20),
     "Softmax": Traits(batch.softmax, sign=signs.never, cost=50),
-    "TopK": Traits(batch.along(-1), cost=200),
+    "TopK": Traits(batch.along(-1), cost=200, parameters=(1,)),
 }
 
 _PRODUCTS = {
@@ -153,7 +158,8 @@ _PRODUCTS = {
 _IMAGES = {
     **_rows("AveragePool GlobalAveragePool GlobalMaxPool", Traits(batch.images, sign=signs.as_first)),
     **_rows("DepthToSpace SpaceToDepth", _move(batch.images)),
-    **_rows("Col2Im DeformConv", _UNFOLDED),
+    "Col2Im": Traits(folded=_NEVER, parameters=(1, 2)),
+    "DeformConv": _UNFOLDED,
     **_rows("GlobalLpPool LRN LpPool", Traits(batch.images)),
     **_rows(
         "Conv ConvInteger",
@@ -165,11 +171,11 @@ _IMAGES = {
     "GridSample": Traits(batch.sampled_grid),
     "MaxPool": Traits(batch.images, sign=signs.max_pooled),
     "MaxRoiPool": _UNFOLDED,
-    "MaxUnpool": Traits(crops=True),
+    "MaxUnpool": Traits(crops=True, parameters=(2,)),
     "QLinearConv": Traits(batch.images, multiply_adds=work_rules.convolution(weights=3)),
-    "Resize": Traits(batch.resized, shape_input=3, grows=True),
+    "Resize": Traits(batch.resized, shape_input=3, grows=True, parameters=(1, 2, 3)),
     "RoiAlign": Traits(batch.mixes, folded=_NEVER),
-    "Upsample": Traits(batch.resized, grows=True),
+    "Upsample": Traits(batch.resized, grows=True, parameters=(1,)),
 }
 
 _NORMALISATIONS = {
@@ -183,19 +189,21 @@ _NORMALISATIONS = {
 }
 
 _MOVEMENT = {
-    "CenterCropPad": Traits(grows=True, cost=20),
+    "CenterCropPad": Traits(grows=True, cost=20, parameters=(1,)),
     "Concat": _move(batch.concatenated, _PARTLY, sign=signs.as_all, identity=identities.only_input),
-    "Expand": _move(batch.expanded, _SHAPES, shape_input=1, grows=True, identity=identities.same_shape),
+    "Expand": _move(
+        batch.expanded, _SHAPES, shape_input=1, grows=True, identity=identities.same_shape, parameters=(1,)
+    ),
     "Flatten": _move(batch.reshaped, _SHAPES, view=True, axis=AxisRange.BEHIND),
-    "Pad": Traits(batch.padded, cost=20, grows=True, identity=identities.pad, crops=True),
-    "Reshape": _move(batch.reshaped, _SHAPES, shape_input=1, view=True),
-    "Slice": _move(batch.worked_on(3), _SHAPES, identity=identities.slice_),
-    "Split": _move(batch.along(0)),
-    "Squeeze": _move(batch.reduced, _PARTLY, view=True),
-    "Tile": _move(batch.repeated, _SHAPES, grows=True, identity=identities.same_shape),
+    "Pad": Traits(batch.padded, cost=20, grows=True, identity=identities.pad, crops=True, parameters=(1, 3)),
+    "Reshape": _move(batch.reshaped, _SHAPES, shape_input=1, view=True, parameters=(1,)),
+    "Slice": _move(batch.worked_on(3), _SHAPES, identity=identities.slice_, parameters=(1, 2, 3, 4)),
+    "Split": _move(batch.along(0), parameters=(1,)),
+    "Squeeze": _move(batch.reduced, _PARTLY, view=True, parameters=(1,)),
+    "Tile": _move(batch.repeated, _SHAPES, grows=True, identity=identities.same_shape, parameters=(1,)),
     "Transpose": _move(batch.transposed, _SHAPES, identity=identities.transpose),
     "Trilu": _move(batch.triangle),
-    "Unsqueeze": _move(batch.extended, _PARTLY, view=True, axis=AxisRange.ELSEWHERE),
+    "Unsqueeze": _move(batch.extended, _PARTLY, view=True, axis=AxisRange.ELSEWHERE, parameters=(1,)),
 }
 
 _INDEXING = {
@@ -203,7 +211,7 @@ _INDEXING = {
     "GatherElements": _move(batch.gathered_elements, cost=2000),
     "GatherND": _move(batch.gathered_slices, cost=2000),
     **_rows("Scatter ScatterElements", Traits(batch.scattered_elements, cost=2000)),
-    "OneHot": Traits(batch.extended, cost=50, grows=True, axis=AxisRange.BEHIND),
+    "OneHot": Traits(batch.extended, cost=50, grows=True, axis=AxisRange.BEHIND, parameters=(1,)),
     "ScatterND": Traits(batch.scattered_slices, folded=_SHAPES, cost=2000),
 }
 
@@ -219,15 +227,22 @@ _OTHERS = {
         Traits(batch.mixes, folded=_NEVER),
     ),
     "Constant": Traits(view=True),
-    **_rows("ConstantOfShape NonZero", Traits(batch.mixes, folded=_SHAPES, cost=20)),
-    "Range": Traits(batch.mixes, folded=_SHAPES, cost=100, grows=True),
+    "ConstantOfShape": Traits(batch.mixes, folded=_SHAPES, cost=20, parameters=(0,)),
+    "NonZero": Traits(batch.mixes, folded=_SHAPES, cost=20),
+    "Range": Traits(batch.mixes, folded=_SHAPES, cost=100, grows=True, parameters=(0, 1, 2)),
     "Shape": Traits(batch.extents, view=True),
     "Size": Traits(batch.extents, folded=_SHAPES),
     **_rows("ConcatFromSequence SplitToSequence", Traits(axis=AxisRange.ELSEWHERE)),
-    **_rows("If Loop Scan SequenceMap", _UNFOLDED),
+    "If": Traits(folded=_NEVER, parameters=(0,)),
+    **_rows("Loop Scan SequenceMap", _UNFOLDED),
     **_rows("BitCast EyeLike", Traits(cost=20)),
-    **_rows("BlackmanWindow Compress HammingWindow HannWindow", Traits(cost=100)),
-    **_rows("AffineGrid DFT Det MelWeightMatrix ReverseSequence STFT", Traits()),
+    **_rows("BlackmanWindow HammingWindow HannWindow", Traits(cost=100, parameters=(0,))),
+    "Compress": Traits(cost=100),
+    "AffineGrid": Traits(parameters=(1,)),
+    "DFT": Traits(parameters=(1, 2)),
+    "MelWeightMatrix": Traits(parameters=(0, 1, 2, 3, 4)),
+    "STFT": Traits(parameters=(1, 3)),
+    **_rows("Det ReverseSequence", Traits()),
     "Unique": Traits(cost=2000),
     **_rows("Attention CausalConvWithState LinearAttention RotaryEmbedding SwiGLU TensorScatter", _UNFOLDED),
     **_rows("NegativeLogLikelihoodLoss NonMaxSuppression SoftmaxCrossEntropyLoss", _UNFOLDED),

@@ -30,6 +30,7 @@ from cpuruntime.passes.canonical import (
     views,
     volumes,
 )
+from cpuruntime.passes.control_flow import branches, captures
 from cpuruntime.passes.fuse import activations, attention, elementwise_chains, epilogues, gelu, merge_projections
 from cpuruntime.passes.simplify import (
     channel_arithmetic,
@@ -63,9 +64,9 @@ def _passes(*modules: ModuleType) -> Pipeline:
 
 
 CANONICAL: Pipeline = _passes(
-    half_types, definitions, quantisation, constant_folding, dead_code, current_forms, default_attributes,
-    normalisation, variadic, softmax, compositions, einsum, computed_weights, convolution, transposed_convolution,
-    pooling, fully_connected, views, group_norm, rows_of_products,
+    half_types, definitions, quantisation, constant_folding, branches, captures, dead_code, current_forms,
+    default_attributes, normalisation, variadic, softmax, compositions, einsum, computed_weights, convolution,
+    transposed_convolution, pooling, fully_connected, views, group_norm, rows_of_products,
 )  # fmt: skip
 """One spelling for everything."""
 

@@ -17,7 +17,7 @@ import numpy as np
 from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.errors import InternalError, InvalidArgumentError, printable
 from cpuruntime.graph import Value, typical
-from cpuruntime.host.memory import round_up
+from cpuruntime.host.memory import aligned_zeros, round_up
 from cpuruntime.passes import evaluate
 from cpuruntime.program.link import RELOCATION, Image, Linked
 from cpuruntime.program.plan.arena import plan_arena
@@ -258,8 +258,26 @@ class Instance(Linked):
         self._outputs: Sequence[np.ndarray] = ()
         self._position = self._planned = 0
         self.owner: object = None
+        self._own: dict[int, np.ndarray] = {}
         only = self._parts[0] if len(self._parts) == 1 and not timed and not self.image.faults else None
         self.whole = only if isinstance(only, Job) else None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory, but for those of the steps' own objects."""
+        return self.arena.nbytes + self.words.nbytes + sum(array.nbytes for array in self._own.values())
+
+    def results(self, targets: Sequence[np.ndarray | None]) -> list[np.ndarray]:
+        """An array for each output: that of `targets` where it fits, else one of the instance's own."""
+        return [self._result(index, target) for index, target in enumerate(targets)]
+
+    def _result(self, index: int, target: np.ndarray | None) -> np.ndarray:
+        shape, dtype = self.image.outputs[index]
+        if target is not None and target.shape == shape and target.dtype == dtype and target.flags.c_contiguous:
+            return target
+        if index not in self._own:
+            self._own[index] = aligned_zeros(shape, dtype)
+        return self._own[index]
 
     def begin(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> Job | None:
         """Starts an inference on the bound memory, `inputs` and `outputs`: the native job to run first.

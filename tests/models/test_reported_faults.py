@@ -32,7 +32,6 @@ def same(found: np.ndarray, expected: Any, tolerance: float = 1e-5) -> None:
     np.testing.assert_allclose(found, expected, tolerance, tolerance, equal_nan=False)
 
 
-@pytest.mark.xfail(reason="axes at run time are refused")
 @pytest.mark.parametrize("axes", [(), (1,), (-2,), (0, 1)], ids=str)
 @pytest.mark.parametrize("op_type", ["ReduceProd", "ReduceMean", "ReduceMax"])
 def test_axes_of_a_reduction_may_come_at_run_time(op_type: str, axes: tuple[int, ...]) -> None:
@@ -93,7 +92,6 @@ def test_no_window_begins_in_the_right_padding(extents: tuple[int, ...], op_type
     same(compiled(net)([x])[0], expected)
 
 
-@pytest.mark.xfail(reason="shapes that depend on data are refused")
 @pytest.mark.parametrize("ordered", [0, 1])
 def test_unique_gives_values_first_places_inverse_and_counts(ordered: int) -> None:
     """openvinotoolkit/openvino#31004"""
@@ -108,7 +106,6 @@ def test_unique_gives_values_first_places_inverse_and_counts(ordered: int) -> No
         np.testing.assert_array_equal(found[index], array)
 
 
-@pytest.mark.xfail(reason="shapes that depend on data are refused")
 @pytest.mark.parametrize(
     ("scores", "chosen"),
     [([0.9, 0.75, 0.6, 0.95, 0.5, 0.3], [3, 0, 5]), ([0.9, 0, 0, 0, 0, 0], [0]), ([0] * 6, [])],
@@ -144,7 +141,6 @@ def test_an_initializer_that_is_an_input_is_a_default(given: float | None) -> No
     same(ov.Core().compile_model(model, "CPU")(feeds)[0], x * (given or 2))
 
 
-@pytest.mark.xfail(reason="Loop is refused")
 @pytest.mark.parametrize("rounds", [3, 0])
 @pytest.mark.parametrize("known", [True, False], ids=["constant", "input"])
 def test_a_loop_carries_and_collects(known: bool, rounds: int) -> None:

@@ -8,13 +8,15 @@ from cpuruntime.devices.cpu.pipeline import optimise
 from cpuruntime.graph import Graph
 from cpuruntime.host.topology import Topology
 from cpuruntime.operators.demand import Demand, demand_of
+from cpuruntime.passes import resolve
 from cpuruntime.program.plan.weights import WeightStore
+from cpuruntime.program.stages.cut import is_whole
 from cpuruntime.properties import Settings
 
 
 @dataclass(frozen=True)
 class Compilation:
-    """A model to compile: as it was read, after the passes (None for dynamic shapes), and for which processors.
+    """A model to compile: as it was read, after the passes (None unless all shapes are known), and the processors.
 
     `weights` are packed and shared by all programs of the model. Planning takes the constants out of `optimised`,
     unless several models are planned from it (`is_shared`).
@@ -31,13 +33,15 @@ class Compilation:
     @classmethod
     def of(cls, graph: Graph, settings: Settings, topology: Topology | None = None) -> Compilation:
         """Run the passes on a graph, for a machine like `topology` or for this one as it is now."""
-        is_static = all(value.is_static for value in graph.inputs)
-        optimised = optimise(graph) if is_static else None
+        optimised = None
+        if all(value.is_static for value in graph.inputs):
+            settled = graph if is_whole(graph) else resolve(graph)
+            optimised = optimise(settled) if is_whole(settled) else None
         is_measured = settings.value("STREAMS_CALIBRATION_MS") or settings.value("LATENCY_TARGET_MS")
-        weights = WeightStore(planned_once=is_static and not is_measured)
+        weights = WeightStore(planned_once=optimised is not None and not is_measured)
         return cls(graph, optimised, settings, topology or Topology.read(), demand_of(optimised or graph), weights)
 
     @property
     def is_static(self) -> bool:
-        """Whether the shapes of all inputs are known, so that there is one program."""
+        """Whether all shapes are known, so that there is one program."""
         return self.optimised is not None

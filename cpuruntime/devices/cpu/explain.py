@@ -10,12 +10,15 @@ import numpy as np
 from cpuruntime.devices.cpu.programs import Programs
 from cpuruntime.devices.cpu.request import CpuRequest
 from cpuruntime.devices.explanation import Row
+from cpuruntime.hints import counted
 from cpuruntime.host.timing import alternate
 from cpuruntime.program.plan.candidate import Comparison
 from cpuruntime.program.plan.step import FallbackStep, Step
 from cpuruntime.program.program import Instance, Program, is_small
 from cpuruntime.program.report.roofs import Roofs
 from cpuruntime.program.report.work import constant_bytes, least_seconds, tensor_bytes
+from cpuruntime.program.stages.loops import RUNS
+from cpuruntime.program.stages.stage import Stage
 from cpuruntime.streams.base import Executor
 from cpuruntime.streams.job import Job
 from cpuruntime.streams.task import Stream
@@ -32,6 +35,26 @@ def explain_steps(program: Program, threads: int, seconds: Sequence[float] | Non
         return [_row(step, threads, _tuned(step)) for step in program.planned]
     roofs, times = Roofs(threads), program.repeats
     return [_row(step, threads, taken, roofs, packed, times) for step, taken in zip(program.planned, seconds)]
+
+
+def staged(stages: Sequence[Stage]) -> str:
+    """A sentence about a model without one program for everything."""
+    if not stages:
+        return "the model has dynamic shapes: its steps are planned at the first inference"
+    return (
+        f"shapes depend on data: the inference has {counted(len(stages), 'stage')}, each planned when the shapes it is "
+        "for are known"
+    )
+
+
+def explain_stage(stage: Stage, threads: int, packed: int) -> list[Row]:
+    """Rows for the program of a stage and for what runs after it."""
+    rows = [] if stage.program is None else explain_steps(stage.program, threads, None, packed)
+    for node, _ in stage.parts.steps:
+        loop = node.op_type in RUNS
+        kernel = "stages of its body" if loop else "onnx.reference"
+        rows.append(Row(tuple(node.origins), node.op_type, kernel, "plain", fallback=not loop))
+    return rows
 
 
 def _row(

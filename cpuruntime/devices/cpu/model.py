@@ -6,7 +6,7 @@ from typing import Any
 
 from cpuruntime.compiler import isa
 from cpuruntime.devices.cpu.compilation import Compilation
-from cpuruntime.devices.cpu.explain import MeasuringRequest, explain_steps, measure_steps
+from cpuruntime.devices.cpu.explain import MeasuringRequest, explain_stage, explain_steps, measure_steps, staged
 from cpuruntime.devices.cpu.programs import Programs
 from cpuruntime.devices.cpu.request import LEVELS, CpuRequest
 from cpuruntime.devices.cpu.streams import ignored
@@ -62,12 +62,13 @@ class CpuModel(DeviceModel):
         if lease is not None and lease.is_held:
             decisions += newcomers(lease, Ledger().holders())
         decisions += ignored.sentences(self._settings, self.programs.is_static)
-        programs = self.programs.cached()
-        if not programs:
-            decisions.append("the model has dynamic shapes: its steps are planned at the first inference")
-            return Explanation("CPU", [], decisions)
-        program, packed = programs[-1], self.programs.weights_nbytes()
+        stages, packed = self.programs.shown(), self.programs.weights_nbytes()
         decisions += self.programs.notes
+        program = stages[0].whole if len(stages) == 1 else None
+        if program is None:
+            decisions.append(staged(stages))
+            rows = [row for stage in stages for row in explain_stage(stage, plan.threads, packed)]
+            return Explanation("CPU", rows, decisions)
         if program.repeats > 1:
             decisions.append(
                 f"each of the {program.repeats} samples of a batch goes through all steps before the next one, so that "

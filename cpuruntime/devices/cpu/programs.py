@@ -1,17 +1,19 @@
-"""The programs of a CPU model: planned for the shapes of its inputs, cached, with packed weights that all share."""
+"""The stages of a CPU model: planned for the shapes of its inputs, cached, with packed weights that all share."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
 
 from cpuruntime.devices.cpu.batch_split import by_sample
 from cpuruntime.devices.cpu.compilation import Compilation
 from cpuruntime.devices.cpu.pipeline import optimise
 from cpuruntime.devices.cpu.progress import CompileProgress
 from cpuruntime.devices.ports import PortInfo
-from cpuruntime.errors import Error, printable
+from cpuruntime.errors import Error, InvalidArgumentError, printable
 from cpuruntime.graph import Graph, PartialShape
 from cpuruntime.hints import StreamPlan
 from cpuruntime.host.memory import check_fits
@@ -21,23 +23,19 @@ from cpuruntime.program.plan.emitter import Chooser
 from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.step import FallbackStep
 from cpuruntime.program.program import Program, assemble
+from cpuruntime.program.stages.cut import whole
+from cpuruntime.program.stages.stage import Root, Stage, Stages
 from cpuruntime.program.template import Pattern, Template
 from cpuruntime.program.tuning.tuner import create_tuner
 
 log = logging.getLogger("cpuruntime")
 
-Shapes = tuple[tuple[int, ...], ...]
-
-MOST_TEMPLATES = 32
-"""How many plans of a dynamic model are cached, each of which serves many shapes; arbitrary."""
-
 
 class Programs:
-    """Plans programs for the streams of `plan` and caches them; a model of static shapes is planned at once.
+    """Plans stages for the streams of `plan` and caches them; a model of static shapes is planned at once.
 
-    A dynamic model is planned once for many shapes; then the program for new shapes takes filling in sizes. Programs
-    are cached up to PROGRAM_CACHE_MB, the least recently used is evicted. May be used from several threads. `profiled`
-    says whether each step of an inference is timed, `notes` what passes decided for any of the programs.
+    May be used from several threads. `profiled` says whether each step of an inference is timed, `notes` what passes
+    decided for any of the programs, `ran` are the stages of the latest inference that had several.
     """
 
     def __init__(self, compilation: Compilation, plan: StreamPlan) -> None:
@@ -50,67 +48,60 @@ class Programs:
         self._streams = plan
         self._weights = compilation.weights
         self._tuner = create_tuner(settings.value("TUNING_BUDGET_MS") / 1000, processor_name(), graph)
-        self._graph = None if self.is_static else graph.clone()
-        self._cached: OrderedDict[Shapes, Program] = OrderedDict()
-        self._templates: OrderedDict[Pattern, Template] = OrderedDict()
-        self._room: int = settings.value("PROGRAM_CACHE_MB") << 20
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.notes: list[str] = []
+        self.ran: Sequence[Stage] = ()
+        self.stages = Stages(self, self._lock, settings.value("PROGRAM_CACHE_MB") << 20)
+        self._root = Root(graph if self.is_static else graph.clone(), shaped=_reshaped)
+        self._only: Stage | None = None
         if compilation.optimised is not None:
-            shapes = tuple(value.static_shape for value in graph.inputs)
-            self._cached[shapes] = self._planned(graph, compilation.optimised, not compilation.is_shared)
+            self._only = Stage(whole(graph), self._planned(graph, compilation.optimised, not compilation.is_shared))
+        elif all(value.is_static for value in graph.inputs):
+            self._plan_first()
 
-    def of(self, shapes: Shapes) -> Program:
-        """The program for inputs of these shapes, planned when they are new; the least recently used is evicted."""
-        with self._lock:
-            found = self._cached.get(shapes)
-            if found is None:
-                found = self._cached[shapes] = self._from_template(shapes) or self._from_graph(shapes)
-                self._room -= found.nbytes
-                while self._room < 0 and len(self._cached) > 1:
-                    self._room += self._cached.popitem(last=False)[1].nbytes
-            self._cached.move_to_end(shapes)
-            return found
+    def _plan_first(self) -> None:
+        """Plan what is known when the shapes of the inputs are; what is wrong is the model's fault."""
+        zeros = [np.zeros((), info.element_type.to_dtype()) for info in self.inputs]
+        shapes = [info.partial_shape.to_shape() for info in self.inputs]
+        try:
+            self.of([np.broadcast_to(zero, shape) for zero, shape in zip(zeros, shapes)])
+        except InvalidArgumentError as error:
+            raise error.__cause__ or error from None
 
-    def _from_template(self, shapes: Shapes) -> Program | None:
-        """The program by a plan for many shapes, which is made where there is none; None where that cannot be."""
-        for pattern, template in reversed(self._templates.items()):
-            extents = pattern.match(shapes)
-            program = None if extents is None else template.at(extents)
-            if program is not None:
-                self._templates.move_to_end(pattern)
-                return self._checked(program)
-        assert self._graph is not None
-        pattern = Pattern(self._graph.inputs, shapes)
-        if not pattern.extents:
-            return None
+    def of(self, values: Sequence[np.ndarray]) -> Stage:
+        """The first stage for inputs of the shapes of `values`, planned when they are new.
+
+        Raises InvalidArgumentError when the model does not take them.
+        """
+        return self._only if self._only is not None else self.stages.of(self._root, values)
+
+    def template(self, graph: Graph, pattern: Pattern) -> Template | None:
+        """A plan of a graph as it was read for many shapes; None where that cannot be."""
         try:
             scope, sizes = pattern.sizes()
-            planner = self._planner(optimise(with_shapes(self._graph, sizes)), tuner=None, owned=True)
+            planner = self._planner(optimise(with_shapes(graph, sizes)), tuner=None, owned=True)
             with CompileProgress() as progress:
                 template = Template(planner, scope, progress)
         except Error as error:
-            log.debug("model '%s' is planned for the shapes %s alone: %s", self.name, shapes, error)
+            log.debug("model '%s' has no plan for many shapes: %s", printable(self.name), error)
             return None
-        self._templates[pattern] = template
-        if len(self._templates) > MOST_TEMPLATES:
-            self._templates.popitem(last=False)
         program = template.at(pattern.extents)
         assert program is not None
         self._report(program)
-        return self._checked(program)
+        return template
 
-    def _from_graph(self, shapes: Shapes) -> Program:
-        """The program of a plan for these shapes alone."""
-        assert self._graph is not None
-        bound = {value.name: PartialShape(list(s)) for value, s in zip(self._graph.inputs, shapes)}
-        graph = reshape(self._graph, bound)
+    def program(self, graph: Graph) -> Program:
+        """A program of a graph of static shapes, as it was read."""
         return self._planned(graph, optimise(graph))
 
     def cached(self) -> list[Program]:
         """The programs in the cache, the one used last at the end."""
-        with self._lock:
-            return list(self._cached.values())
+        stages = [self._only] if self._only is not None else self.stages.cached()
+        return [stage.program for stage in stages if stage.program is not None]
+
+    def shown(self) -> Sequence[Stage]:
+        """The stages of the latest inference, or what is planned already."""
+        return [self._only] if self._only is not None else self.ran or self.stages.cached()[-1:]
 
     def weights_nbytes(self) -> int:
         """Bytes of the packed weights; waits while a program is planned."""
@@ -131,7 +122,7 @@ class Programs:
         with CompileProgress() as progress:
             program = assemble(planner, progress, samples)
         self._report(program)
-        return self._checked(program)
+        return self.checked(program)
 
     def _planner(self, optimised: Graph, tuner: Chooser | None, owned: bool) -> Planner:
         for note in optimised.notes:
@@ -148,7 +139,12 @@ class Programs:
             if isinstance(step, FallbackStep):
                 log.warning("%s runs in the reference evaluator, slowly: %s", step.node.where, step.reason)
 
-    def _checked(self, program: Program) -> Program:
+    def checked(self, program: Program) -> Program:
+        """The program; OutOfMemoryError when the machine has no memory for it."""
         needed = program.arena_size * max(1, len(self._streams.streams))
         check_fits(needed, f"the streams of model '{printable(self.name)}'")
         return program
+
+
+def _reshaped(graph: Graph, values: Sequence[np.ndarray]) -> Graph:
+    return reshape(graph, {port.name: PartialShape(list(array.shape)) for port, array in zip(graph.inputs, values)})

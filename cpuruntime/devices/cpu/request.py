@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from datetime import timedelta
 from typing import cast
 
@@ -13,21 +13,20 @@ from cpuruntime.devices.cpu.programs import Programs
 from cpuruntime.devices.explanation import ProfilingInfo
 from cpuruntime.devices.interface import TERMS, DeviceRequest, Terms
 from cpuruntime.devices.ports import BoundArrays
-from cpuruntime.errors import InvalidArgumentError, printable
-from cpuruntime.host.memory import ALIGNMENT, aligned_zeros, allocate
-from cpuruntime.program.plan.step import FallbackStep
+from cpuruntime.errors import InternalError, InvalidArgumentError, printable
+from cpuruntime.graph import Node
+from cpuruntime.host.memory import aligned_zeros
+from cpuruntime.program.instances import add_instance
+from cpuruntime.program.plan.step import FallbackStep, Step
 from cpuruntime.program.plan.storage import Place
 from cpuruntime.program.program import Instance, Program
+from cpuruntime.program.stages.run import Run
+from cpuruntime.program.stages.stage import Stage
 from cpuruntime.streams import priorities
 from cpuruntime.streams.base import Executor
 from cpuruntime.streams.handover import rebind
 from cpuruntime.streams.job import Job
 from cpuruntime.streams.task import Signal, Stream, Task
-
-MOST_INSTANCES = 256
-"""Programs of a dynamic model that are linked in each stream, at most; arbitrary."""
-ARENA = "arena"
-"""The key of a stream's arena, in which all programs work, among its instances by program."""
 
 LEVELS = {"LOW": priorities.LOW, "MEDIUM": priorities.MEDIUM, "HIGH": priorities.HIGH}
 """The numbers of priorities in streams."""
@@ -44,8 +43,9 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         self._users = [False] * len(programs.outputs)
         self._bound = object()
         self._program: Program | None = None
-        self._instance: Instance | None = None
-        self._profile: tuple[Program, np.ndarray] | None = None
+        self._stage: Stage | None = None
+        self._run: Generator[Job, None, None] | None = None
+        self._profile: Sequence[tuple[Program | Node, np.ndarray]] = ()
         self._terms = TERMS
         # When an inference of several parts began.
         self._began = 0
@@ -87,7 +87,7 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         self._executor.notify(self, function)
 
     def moments(self) -> tuple[int, int, int]:
-        return self.taken, self.control.began if self._instance is None else self._began, self.control.ended
+        return self.taken, self.control.began if self.whole else self._began, self.control.ended
 
     def result(self) -> tuple[BaseException | None, int]:
         return self.error, self.control.ended
@@ -108,9 +108,12 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
     def begin(self, stream: Stream) -> Job | None:
         """Bind the memory to the stream's instance of the program for these shapes, and start it."""
         program = self._program or self._choose_program()
-        instance = stream.state.get(program)
-        if instance is None:
-            instance = _new_instance(stream, program, self._programs.profiled)
+        if program is None:
+            self.whole = False
+            self._run = self._stages(stream)
+            self._began = time.perf_counter_ns()
+            return None
+        instance = stream.state.get(program) or add_instance(stream.state, program, self._programs.profiled)
         if instance.owner is not self._bound:
             instance.owner = None
             for index, address in enumerate(self._input_addresses):
@@ -121,69 +124,86 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         job = instance.whole
         if job is not None:
             self.whole = True
-            self._instance = None
+            self._run = None
             return job
         self.whole = False
-        self._instance = instance
+        self._run = self._program_run(instance)
         self._began = time.perf_counter_ns()
-        return instance.begin(self._inputs, self._outputs)
+        return next(self._run, None)
 
     def resume(self, stream: Stream) -> Job | None:
-        if self._instance is None:
-            return None
-        job = self._instance.resume()
-        if job is None:
+        job = None if self._run is None else next(self._run, None)
+        if job is None and self._run is not None:
+            self._run = None
             self.control.ended = time.perf_counter_ns()
-        if job is None and self._instance.timed:
-            self._profile = (self._instance.program, self._instance.times.copy())
         return job
 
-    def _choose_program(self) -> Program:
-        program = self._programs.of(tuple(array.shape for array in self.bound_inputs()))
-        for index, shape in enumerate(program.output_shapes):
-            array = self._outputs[index]
-            if array.shape == shape:
+    def _program_run(self, instance: Instance) -> Generator[Job, None, None]:
+        job = instance.begin(self._inputs, self._outputs)
+        while job is not None:
+            yield job
+            job = instance.resume()
+        if instance.timed:
+            self._profile = [(instance.program, instance.times.copy())]
+
+    def _stages(self, stream: Stream) -> Generator[Job, None, None]:
+        """An inference of several stages."""
+        assert self._stage is not None
+        inputs = self.bound_inputs()
+        run = Run(self._programs.stages, stream.state, self.control, inputs, self._programs.profiled)
+        results = yield from run.run(self._stage, inputs, self._outputs)
+        for index, (port, result) in enumerate(zip(self._programs.outputs, results)):
+            if result is self._outputs[index]:
                 continue
-            if self._users[index]:
-                raise InvalidArgumentError(
-                    f"Output '{printable(self._programs.outputs[index].name)}' has shape {list(shape)} for these "
-                    f"inputs; the array that was set for it has {list(array.shape)}."
-                )
-            self._bind_output(index, aligned_zeros(shape, array.dtype))
+            if result.dtype != self._outputs[index].dtype:
+                name = port.element_type.get_type_name()
+                raise InternalError(f"Output '{printable(port.name)}' was computed as {result.dtype}, and is {name}.")
+            self._fit_output(index, result.shape)
+            self._outputs[index][...] = result
+        self._programs.ran = tuple(run.seen)
+        self._profile = run.times
+
+    def _choose_program(self) -> Program | None:
+        """The program that is all there is to run; None when there are several stages."""
+        self._stage = self._programs.of(self.bound_inputs())
+        program = self._stage.whole
+        if program is not None:
+            for index, shape in enumerate(program.output_shapes):
+                self._fit_output(index, shape)
         self._program = program
         return program
 
+    def _fit_output(self, index: int, shape: tuple[int, ...]) -> None:
+        """Bind an array of this shape to an output, unless one is; one that was set by the user stays."""
+        array = self._outputs[index]
+        if array.shape == shape:
+            return
+        if self._users[index]:
+            raise InvalidArgumentError(
+                f"Output '{printable(self._programs.outputs[index].name)}' has shape {list(shape)} for these "
+                f"inputs; the array that was set for it has {list(array.shape)}."
+            )
+        self._bind_output(index, aligned_zeros(shape, array.dtype))
+
     @property
     def step_times(self) -> np.ndarray:
-        """Nanoseconds of each step of the last inference, which was timed."""
-        assert self._profile is not None
-        return self._profile[1]
+        """Nanoseconds of each step of the last inference, which was timed and had one program."""
+        return self._profile[0][1]
 
     def profiling(self) -> list[ProfilingInfo]:
-        if self._profile is None:
-            program = self._program or next(reversed(self._programs.cached()), None)
-            times = np.zeros(len(program.planned) if program else 0, np.int64)
-            status = ProfilingInfo.NOT_RUN
-        else:
-            program, times = self._profile
-            status = ProfilingInfo.EXECUTED
+        if not self._profile:
+            programs = [stage.program for stage in self._programs.shown() if stage.program is not None]
+            steps = [step for program in programs for step in program.planned]
+            return [_profiled(step, 0, ProfilingInfo.NOT_RUN) for step in steps]
         rows = []
-        for step, nanoseconds in zip(program.planned if program else (), times):
-            taken = timedelta(microseconds=int(nanoseconds) / 1000)
-            kernel = "onnx.reference" if isinstance(step, FallbackStep) else step.kernel.name
-            rows.append(ProfilingInfo(status, taken, taken, step.node.name, step.node.op_type, kernel))
+        for ran, times in self._profile:
+            steps = ran.planned if isinstance(ran, Program) else [ran]
+            rows += [_profiled(step, int(taken), ProfilingInfo.EXECUTED) for step, taken in zip(steps, times)]
         return rows
 
 
-def _new_instance(stream: Stream, program: Program, timed: bool) -> Instance:
-    arena, instances = stream.state.get(ARENA), stream.state
-    if arena is None or arena.size < program.arena_size:
-        larger = 0 if arena is None else arena.size * 5 // 4
-        arena = instances[ARENA] = allocate(max(program.arena_size, larger, ALIGNMENT))
-        for other in instances.values():
-            if isinstance(other, Instance):
-                other.move_to(arena)
-    made = instances[program] = Instance(program, timed, arena)
-    if len(instances) > MOST_INSTANCES:
-        del instances[next(key for key in instances if key != ARENA)]
-    return made
+def _profiled(step: Step | FallbackStep | Node, nanoseconds: int, status: str) -> ProfilingInfo:
+    taken = timedelta(microseconds=nanoseconds / 1000)
+    node = step if isinstance(step, Node) else step.node
+    kernel = step.kernel.name if isinstance(step, Step) else "onnx.reference"
+    return ProfilingInfo(status, taken, taken, node.name, node.op_type, kernel)

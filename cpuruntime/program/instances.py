@@ -1,0 +1,29 @@
+"""The instances of programs that a stream keeps, all in one arena."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cpuruntime.host.memory import ALIGNMENT, allocate
+from cpuruntime.program.program import Instance, Program
+
+MOST = 256
+"""Programs of a dynamic model that are linked in each stream, at most; arbitrary."""
+
+ARENA = "arena"
+"""The key of a stream's arena, in which all programs work, among its instances by program."""
+
+
+def add_instance(instances: dict[Any, Any], program: Program, timed: bool = False) -> Instance:
+    """A new instance of a program in the arena of a stream, which grows; the oldest instance is evicted."""
+    arena = instances.get(ARENA)
+    if arena is None or arena.size < program.arena_size:
+        larger = 0 if arena is None else arena.size * 5 // 4
+        arena = instances[ARENA] = allocate(max(program.arena_size, larger, ALIGNMENT))
+        for other in instances.values():
+            if isinstance(other, Instance):
+                other.move_to(arena)
+    made = instances[program] = Instance(program, timed, arena)
+    if len(instances) > MOST:
+        del instances[next(key for key in instances if key != ARENA)]
+    return made

@@ -1,0 +1,200 @@
+"""Loop, Scan and SequenceMap: each iteration is a run of the body, a graph of its own that is planned once a shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from cpuruntime.errors import InvalidArgumentError, printable
+from cpuruntime.graph import Graph, Node, Value
+from cpuruntime.host.memory import aligned_zeros
+from cpuruntime.operators import control_flow
+from cpuruntime.program.stages.stage import Root, Stage, Stages
+from cpuruntime.streams.job import Job
+
+FIRST_ROWS = 16
+"""Iterations that memory for scan outputs is made for at first; it doubles when it is full."""
+
+Jobs = Generator[Job, None, list[Any]]
+
+
+class Runner(Protocol):
+    """What runs the stages of a body; `program.stages.run.Run` is one."""
+
+    stages: Stages
+
+    def run(self, stage: Stage, values: Sequence[Any], targets: Sequence[np.ndarray | None]) -> Jobs:
+        """The outputs of a stage."""
+
+    def check(self, node: Node) -> None:
+        """Raise where the inference is to end."""
+
+
+class _States:
+    """The state variables of a loop: an iteration writes to other memory than that it reads."""
+
+    def __init__(self, node: Node, first: Sequence[Any]) -> None:
+        self._node = node
+        self.now = list(first)
+        self._own = [False] * len(self.now)
+        self._spare: list[np.ndarray | None] = [None] * len(self.now)
+
+    def targets(self) -> list[np.ndarray | None]:
+        """Where the next iteration may write."""
+        for index, (state, spare) in enumerate(zip(self.now, self._spare)):
+            if spare is None and isinstance(state, np.ndarray) and not state.dtype.hasobject:
+                self._spare[index] = aligned_zeros(state.shape, state.dtype)
+        return self._spare
+
+    def take(self, results: Sequence[Any]) -> None:
+        """The iteration gave `results`."""
+        after = []
+        for index, (before, result) in enumerate(zip(self.now, results)):
+            control_flow.check_state(self._node, index, before, result)
+            kept = result is self._spare[index] or result is before or not isinstance(result, np.ndarray)
+            after.append(result if kept else result.copy())
+        for index, (before, state) in enumerate(zip(self.now, after)):
+            if state is not before:
+                self._spare[index] = before if self._own[index] else None
+                self._own[index] = isinstance(state, np.ndarray)
+        self.now = after
+
+
+class _Rows:
+    """What iterations give for one scan output, row by row in memory that grows."""
+
+    def __init__(self, node: Node, value: Value, length: int | None = None) -> None:
+        self._node = node
+        self._value = value
+        self._rows: np.ndarray | None = None
+        self._first = FIRST_ROWS if length is None else length
+        self._count = 0
+
+    def target(self) -> np.ndarray | None:
+        """Where the next iteration may write; None before the first."""
+        rows = self._rows
+        if rows is None:
+            return None
+        if self._count == len(rows):
+            self._rows = aligned_zeros((2 * len(rows), *rows.shape[1:]), rows.dtype)
+            self._rows[: self._count] = rows
+        self._target = self._rows[self._count, ...]
+        return self._target
+
+    def take(self, result: Any) -> None:
+        """The iteration gave `result`."""
+        if not isinstance(result, np.ndarray):
+            raise InvalidArgumentError(f"{self._node.where}: scan output '{printable(self._value.name)}' is no tensor.")
+        if self._rows is None:
+            self._rows = aligned_zeros((self._first, *result.shape), result.dtype)
+            self.target()
+        rows = self._rows
+        if result.shape != rows.shape[1:] or result.dtype != rows.dtype:
+            raise InvalidArgumentError(
+                f"{self._node.where}: iterations give scan output '{printable(self._value.name)}' as {rows.dtype}"
+                f"{list(rows.shape[1:])} and {result.dtype}{list(result.shape)}; they must be the same."
+            )
+        if result is not self._target:
+            self._target[...] = result
+        self._count += 1
+
+    def all(self, axis: int = 0, backwards: bool = False) -> np.ndarray:
+        """The rows of all iterations along an axis."""
+        if self._rows is None:
+            return control_flow.stacked(self._node, [], self._value, axis % (1 + len(self._value.shape or ())))
+        rows = self._rows[: self._count]
+        rows = rows[::-1] if backwards else rows
+        return np.asarray(np.moveaxis(rows, 0, axis), order="C")
+
+
+def _loop(runner: Runner, node: Node, values: list[Any]) -> Jobs:
+    count = len(values) - node.captures
+    limit = control_flow.trip_count(node, values[:count])
+    go_on = count < 2 or values[1] is None or control_flow.truth(node, values[1])
+    states = _States(node, values[2:count])
+    scans = [_Rows(node, value) for value in node.attributes["body"].outputs[1 + len(states.now) :]]
+    root = runner.stages.body(node, lambda: _loop_root(node, len(states.now)))
+    iteration = np.zeros((), np.int64)
+    while go_on and (limit is None or iteration < limit):
+        runner.check(node)
+        inputs = [iteration, *states.now, *values[count:]]
+        targets = [None, *states.targets(), *(rows.target() for rows in scans)]
+        condition, *results = yield from runner.run(runner.stages.of(root, inputs), inputs, targets)
+        go_on = control_flow.truth(node, condition)
+        for rows, result in zip(scans, results[len(states.now) :]):
+            rows.take(result)
+        states.take(results[: len(states.now)])
+        iteration += 1
+    return [*states.now, *(rows.all() for rows in scans)]
+
+
+def _loop_root(node: Node, states: int) -> Root:
+    """The body of a Loop without its condition, which is true in every iteration."""
+    body: Graph = node.attributes["body"].clone()
+    body.replace(body.inputs[1], Value.of(body.inputs[1].name, np.array(True)))
+    del body.inputs[1]
+    return Root(body, range(1 + states))
+
+
+def _scan(runner: Runner, node: Node, values: list[Any]) -> Jobs:
+    if node.version < 9:
+        return (yield from _batched_scan(runner, node, values))
+    count = len(values) - node.captures
+    return (yield from _scan_rows(runner, node, values[:count], values[count:]))
+
+
+def _scan_rows(runner: Runner, node: Node, values: list[Any], captures: list[Any]) -> Jobs:
+    body: Graph = node.attributes["body"]
+    first, sequences = control_flow.scan_inputs(node, values)
+    length = control_flow.scan_length(node, sequences)
+    sequences = [np.asarray(rows, order="C") for rows in sequences]
+    states = _States(node, first)
+    scans = [_Rows(node, value, length) for value in body.outputs[len(first) :]]
+    root = runner.stages.body(node, lambda: Root(body.clone(), range(len(values))))
+    for step in range(length):
+        runner.check(node)
+        inputs = [*states.now, *(rows[step, ...] for rows in sequences), *captures]
+        targets = [*states.targets(), *(rows.target() for rows in scans)]
+        results = yield from runner.run(runner.stages.of(root, inputs), inputs, targets)
+        for rows, result in zip(scans, results[len(first) :]):
+            rows.take(result)
+        states.take(results[: len(first)])
+    outputs: list[Any] = list(states.now)
+    axes, directions = control_flow.scan_outputs(node, len(scans))
+    for rows, axis, backwards in zip(scans, axes, directions):
+        outputs.append(rows.all(axis, bool(backwards)))
+    return outputs
+
+
+def _batched_scan(runner: Runner, node: Node, values: list[Any]) -> Jobs:
+    """Opset 8: the first axis is the batch, the second the sequence, of a length of its own for each sample."""
+    count = len(values) - node.captures
+    samples = []
+    for sample in control_flow.samples(node, values[:count]):
+        results = yield from _scan_rows(runner, node, sample, values[count:])
+        samples.append([result.copy() for result in results])
+    return control_flow.batch_of(node, values[:count], samples)
+
+
+def _sequence_map(runner: Runner, node: Node, values: list[Any]) -> Jobs:
+    body: Graph = node.attributes["body"]
+    count = len(values) - node.captures
+    root = runner.stages.body(node, lambda: Root(body.clone(), range(count)))
+    outputs: list[list[Any]] = [[] for _ in body.outputs]
+    for items in control_flow.items(node, values[:count]):
+        runner.check(node)
+        inputs = [*items, *values[count:]]
+        results = yield from runner.run(runner.stages.of(root, inputs), inputs, [None] * len(outputs))
+        for sequence, result in zip(outputs, results):
+            sequence.append(result.copy() if isinstance(result, np.ndarray) else result)
+    return list(outputs)
+
+
+RUNS: dict[str, Callable[[Runner, Node, list[Any]], Jobs]] = {
+    "Loop": _loop,
+    "Scan": _scan,
+    "SequenceMap": _sequence_map,
+}
+"""How nodes of control flow run, by operator."""
