@@ -27,6 +27,7 @@ TITLES = {
     "bench": "Commands that measure. Each has `-h`; `cpuruntime docs benchmarking` describes them.",
     "tests": "All tests run by `python -m pytest`; tests/unit is the quick part: `python -m pytest -q tests/unit`.",
     "tests/bench": "Tests of the commands in bench/. They start the engines that are installed.",
+    "tests/data/exports": "Graphs as exporters write them, without weights, and what made them.",
     "tests/cases": "Test cases of operators, as rows that tests and `bench/kernels.py` share.",
     "tests/devices": "Tests through the public interface and through that of devices, and tests of streams.",
     "tests/evaluation": "Tests of what operators compute on arrays, against ONNX Runtime and ONNX's own cases.",
