@@ -328,7 +328,7 @@ def _write(element: ir.Type, kind: types.Type) -> Any:
 load_f32, store_f32 = _read(F32, types.float32), _write(F32, types.float32)
 load_i64, store_i64 = _read(I64, types.int64), _write(I64, types.int64)
 load_u8, store_u8 = _read(I8, types.uint8), _write(I8, types.uint8)
-load_i32 = _read(I32, types.int32)
+load_i32, store_i32 = _read(I32, types.int32), _write(I32, types.int32)
 
 
 @operation(types.void, types.int64)
