@@ -177,7 +177,7 @@ def _check_numbers(node: Node, name: str, data: Any) -> None:
     for number in data if isinstance(data, list) else [data]:
         if least is not None and not (isinstance(number, int) and least <= number <= _INT32_LIMIT):
             raise ModelError(f"{what} {shorten(data)}; every value must be between {least} and {_INT32_LIMIT}.")
-        if name != "value" and isinstance(number, float) and math.isnan(number):
+        if name != "value" and node.domain != "ai.onnx.ml" and isinstance(number, float) and math.isnan(number):
             raise ModelError(f"{what} {shorten(data)}; it must be a number.")
 
 

@@ -27,6 +27,9 @@ from cpuruntime.operators.evaluation import (
     sampling,
     sequences,
     spectra,
+    support_vectors,
+    tabular,
+    trees,
 )
 from cpuruntime.operators.evaluation.functions import run_function
 from cpuruntime.operators.evaluation.inputs import Arrays, Rule
@@ -41,13 +44,12 @@ RULES: dict[str, Rule] = {name: rule for family in _FAMILIES for name, rule in f
 """Operators of ONNX's own domain done with NumPy. Those that only move elements also work on arrays of objects, in
 which None is a number that is not known."""
 
+ML_RULES: dict[str, Rule] = support_vectors.TABLE | tabular.TABLE | trees.TABLE
+"""Operators of ai.onnx.ml."""
+
 REFERENCE: dict[str, frozenset[str]] = {
     "": frozenset({"LinearAttention", "TfIdfVectorizer"}),
-    "ai.onnx.ml": frozenset({
-        "ArrayFeatureExtractor", "Binarizer", "FeatureVectorizer", "Imputer", "LabelEncoder", "LinearClassifier",
-        "LinearRegressor", "Normalizer", "OneHotEncoder", "SVMClassifier", "SVMRegressor", "Scaler", "TreeEnsemble",
-        "TreeEnsembleClassifier", "TreeEnsembleRegressor",
-    }),
+    "ai.onnx.ml": frozenset({"TreeEnsemble"}),
     "ai.onnx.preview.training": frozenset({"Adagrad", "Adam", "Momentum"}),
 }  # fmt: skip
 """Operators by domain for which onnx.reference is known to be right."""
@@ -77,8 +79,9 @@ def evaluate(node: Node, arrays: Arrays) -> list[Any]:
 
 
 def _run(node: Node, arrays: Arrays) -> list[Any] | tuple[Any, ...]:
-    if node.domain == "" and node.op_type in RULES:
-        result = RULES[node.op_type](node, arrays)
+    rules = {"": RULES, "ai.onnx.ml": ML_RULES}.get(node.domain, {})
+    if node.op_type in rules:
+        result = rules[node.op_type](node, arrays)
         return result if isinstance(result, tuple) else (result,)
     if node.domain == "" and node.op_type in control_flow.OPERATORS:
         return control_flow.run(node, arrays, evaluate)

@@ -5,12 +5,22 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 
-from evaluation.variants import elementwise, indexing, movement, products, recurrent, reductions, sampling, windows
+from evaluation.variants import (
+    elementwise,
+    indexing,
+    movement,
+    products,
+    recurrent,
+    reductions,
+    sampling,
+    tabular,
+    windows,
+)
 from evaluation.variants.variant import Draw, Variant
 
 GENERATORS: dict[str, Callable[[Draw], Variant]] = {
     name: generate
-    for family in (elementwise, indexing, movement, products, recurrent, reductions, sampling, windows)
+    for family in (elementwise, indexing, movement, products, recurrent, reductions, sampling, tabular, windows)
     for name, generate in family.GENERATORS.items()
 }
 """A function that makes a variant, by operator."""
