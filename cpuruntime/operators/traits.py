@@ -5,7 +5,7 @@ An operator needs a row to be read from a model at all: what is not listed here 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
 from typing import Any
 
@@ -255,7 +255,8 @@ _OTHER_DOMAINS = {
     "ai.onnx.ml": {
         **_rows("ArrayFeatureExtractor Binarizer Imputer LabelEncoder Normalizer OneHotEncoder Scaler", Traits()),
         **_rows("DictVectorizer FeatureVectorizer LinearClassifier LinearRegressor", _UNFOLDED),
-        **_rows("SVMClassifier SVMRegressor TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor", _UNFOLDED),
+        **_rows("SVMClassifier SVMRegressor TreeEnsemble", _UNFOLDED),
+        **_rows("TreeEnsembleClassifier TreeEnsembleRegressor", replace(_UNFOLDED, batch=batch.images)),
     },
     "ai.onnx.preview": _rows("FlexAttention", _UNFOLDED),
     "ai.onnx.preview.training": _rows("Adagrad Adam Momentum", _UNFOLDED),

@@ -100,11 +100,11 @@ def test_transposed_convolution_with_all_that_can_be_fused() -> None:
     compare(n.model())
 
 
-def test_transposed_convolutions_without_a_kernel_fall_back() -> None:
+def test_transposed_convolutions_by_computed_weights_and_of_volumes() -> None:
     n = Net()
     x, weights = n.input(1, 3, 4, 5), n.input(3, 2, 2, 2)
     n.output(n("ConvTranspose", x, weights), n("ConvTranspose", n.input(1, 3, 4, 4, 4), n.weights(3, 2, 2, 2, 2)))
-    compare(n.model(), fallbacks=["ConvTranspose", "ConvTranspose"])
+    compare(n.model())
 
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -146,9 +146,8 @@ def test_stacked_recurrent_layers_as_torch_exports_them() -> None:
 
 def test_recurrent_layers_without_a_kernel_fall_back() -> None:
     n = Net()
-    x, peepholes = n.input(4, 2, 3), n.weights(1, 24)
     w, r, b = n.weights(1, 32, 3), n.weights(1, 32, 8), n.weights(1, 64)
-    n.output(n("LSTM", x, w, r, b, "", "", "", peepholes, hidden_size=8))
+    n.output(n("LSTM", n.input(4, 2, 3), w, r, b, hidden_size=8, input_forget=1))
     compare(n.model(), fallbacks=["LSTM"])
 
 

@@ -43,7 +43,6 @@ def test_axes_of_a_reduction_may_come_at_run_time(op_type: str, axes: tuple[int,
     same(compiled(net)([x, np.array(axes, np.int64)])[0], reduce(x, axes, keepdims=True) if axes else x)
 
 
-@pytest.mark.xfail(reason="the fallback ignores sequence_lens")
 def test_a_padded_sequence_ends_an_lstm_where_it_ends() -> None:
     """microsoft/onnxruntime#1400 and #12492: outputs past the end are 0, and the last states are those at the end."""
     steps, batch, inputs, hidden = 6, 3, 4, 5
@@ -195,7 +194,6 @@ def test_a_float16_model_runs_by_kernels() -> None:
     assert not compiled(net).explain().fallbacks
 
 
-@pytest.mark.xfail(reason="an empty batch goes to operators that cannot have it")
 def test_a_batch_of_no_images_goes_through_a_cnn() -> None:
     """microsoft/onnxruntime#1879 and #4559: the detector before found nothing."""
     net = Net()

@@ -37,6 +37,11 @@ ALLOWED = {
     "roi_align.roi_align: once.load_i64 a.images": CHECKED,
     "topk._sink: simd.load_i64 heap": OWN,
     "topk.top_k: simd.load_i64 heap": OWN,
+    "tree_ensemble._leaf: simd.load_i32 a.roots": TABLE,
+    "tree_ensemble._leaf: simd.load_i32 node": TABLE,
+    "tree_ensemble._leaf: simd.load_i32 node + 8 if holds else node + 12": TABLE,
+    "tree_ensemble.tree_ensemble: simd.load_i32 leaf": TABLE,
+    "tree_ensemble.tree_ensemble: simd.load_i32 weight": TABLE,
     "transposed_convolution.transposed_convolution: simd.load_i64 entry": TABLE,
 }
 
