@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 from cpuruntime.host.memory import ALIGNMENT, allocate
@@ -14,8 +15,13 @@ ARENA = "arena"
 """The key of a stream's arena, in which all programs work, among its instances by program."""
 
 
-def add_instance(instances: dict[Any, Any], program: Program, timed: bool = False) -> Instance:
-    """A new instance of a program in the arena of a stream, which grows; the oldest instance is evicted."""
+def add_instance(
+    instances: dict[Any, Any], program: Program, timed: bool = False, key: Hashable = None
+) -> Instance:
+    """A new instance of a program in the arena of a stream, which grows; the oldest instance is evicted.
+
+    It is found under `key`, by default the program.
+    """
     arena = instances.get(ARENA)
     if arena is None or arena.size < program.arena_size:
         larger = 0 if arena is None else arena.size * 5 // 4
@@ -23,7 +29,7 @@ def add_instance(instances: dict[Any, Any], program: Program, timed: bool = Fals
         for other in instances.values():
             if isinstance(other, Instance):
                 other.move_to(arena)
-    made = instances[program] = Instance(program, timed, arena)
+    made = instances[key or program] = Instance(program, timed, arena)
     if len(instances) > MOST:
         del instances[next(key for key in instances if key != ARENA)]
     return made

@@ -7,15 +7,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from cpuruntime.errors import InvalidArgumentError, printable
 from cpuruntime.graph import Graph, Node, Value
 from cpuruntime.host.memory import aligned_zeros
 from cpuruntime.operators import control_flow
+from cpuruntime.program.program import Instance, Program
+from cpuruntime.program.stages.rows import Rows
 from cpuruntime.program.stages.stage import Root, Stage, Stages
+from cpuruntime.program.stages.steady import Ports, Steady, is_steady
 from cpuruntime.streams.job import Job
-
-FIRST_ROWS = 16
-"""Iterations that memory for scan outputs is made for at first; it doubles when it is full."""
 
 Jobs = Generator[Job, None, list[Any]]
 
@@ -27,6 +26,9 @@ class Runner(Protocol):
 
     def run(self, stage: Stage, values: Sequence[Any], targets: Sequence[np.ndarray | None]) -> Jobs:
         """The outputs of a stage."""
+
+    def pair(self, program: Program) -> Sequence[Instance]:
+        """Two instances of a program, in one arena."""
 
     def check(self, node: Node) -> None:
         """Raise where the inference is to end."""
@@ -62,72 +64,47 @@ class _States:
         self.now = after
 
 
-class _Rows:
-    """What iterations give for one scan output, row by row in memory that grows."""
-
-    def __init__(self, node: Node, value: Value, length: int | None = None) -> None:
-        self._node = node
-        self._value = value
-        self._rows: np.ndarray | None = None
-        self._first = FIRST_ROWS if length is None else length
-        self._count = 0
-
-    def target(self) -> np.ndarray | None:
-        """Where the next iteration may write; None before the first."""
-        rows = self._rows
-        if rows is None:
-            return None
-        if self._count == len(rows):
-            self._rows = aligned_zeros((2 * len(rows), *rows.shape[1:]), rows.dtype)
-            self._rows[: self._count] = rows
-        self._target = self._rows[self._count, ...]
-        return self._target
-
-    def take(self, result: Any) -> None:
-        """The iteration gave `result`."""
-        if not isinstance(result, np.ndarray):
-            raise InvalidArgumentError(f"{self._node.where}: scan output '{printable(self._value.name)}' is no tensor.")
-        if self._rows is None:
-            self._rows = aligned_zeros((self._first, *result.shape), result.dtype)
-            self.target()
-        rows = self._rows
-        if result.shape != rows.shape[1:] or result.dtype != rows.dtype:
-            raise InvalidArgumentError(
-                f"{self._node.where}: iterations give scan output '{printable(self._value.name)}' as {rows.dtype}"
-                f"{list(rows.shape[1:])} and {result.dtype}{list(result.shape)}; they must be the same."
-            )
-        if result is not self._target:
-            self._target[...] = result
-        self._count += 1
-
-    def all(self, axis: int = 0, backwards: bool = False) -> np.ndarray:
-        """The rows of all iterations along an axis."""
-        if self._rows is None:
-            return control_flow.stacked(self._node, [], self._value, axis % (1 + len(self._value.shape or ())))
-        rows = self._rows[: self._count]
-        rows = rows[::-1] if backwards else rows
-        return np.asarray(np.moveaxis(rows, 0, axis), order="C")
-
-
 def _loop(runner: Runner, node: Node, values: list[Any]) -> Jobs:
     count = len(values) - node.captures
     limit = control_flow.trip_count(node, values[:count])
     go_on = count < 2 or values[1] is None or control_flow.truth(node, values[1])
     states = _States(node, values[2:count])
-    scans = [_Rows(node, value) for value in node.attributes["body"].outputs[1 + len(states.now) :]]
+    scans = [Rows(node, value) for value in node.attributes["body"].outputs[1 + len(states.now) :]]
     root = runner.stages.body(node, lambda: _loop_root(node, len(states.now)))
     iteration = np.zeros((), np.int64)
-    while go_on and (limit is None or iteration < limit):
+    count_of = iteration.reshape(1).data
+    ports = Ports(1, 1, len(states.now))
+    while go_on and (limit is None or count_of[0] < limit):
         runner.check(node)
         inputs = [iteration, *states.now, *values[count:]]
+        stage = runner.stages.of(root, inputs)
+        steady = _steady(runner, stage, ports, inputs, scans)
+        if steady is not None:
+            go_on_byte = steady.condition.reshape(1).view(np.uint8).data
+            while go_on_byte[0] and (limit is None or count_of[0] < limit):
+                yield steady.step(0)
+                count_of[0] += 1
+            states.now = steady.states
+            break
         targets = [None, *states.targets(), *(rows.target() for rows in scans)]
-        condition, *results = yield from runner.run(runner.stages.of(root, inputs), inputs, targets)
+        condition, *results = yield from runner.run(stage, inputs, targets)
         go_on = control_flow.truth(node, condition)
         for rows, result in zip(scans, results[len(states.now) :]):
             rows.take(result)
         states.take(results[: len(states.now)])
-        iteration += 1
+        count_of[0] += 1
     return [*states.now, *(rows.all() for rows in scans)]
+
+
+def _steady(
+    runner: Runner, stage: Stage, ports: Ports, inputs: Sequence[Any], scans: Sequence[Rows]
+) -> Steady | None:
+    """Iterations that are nothing but jobs; None for a body that is more than one job or changes its shapes."""
+    if not is_steady(stage.whole, ports):
+        return None
+    assert stage.whole is not None
+    pair = runner.pair(stage.whole)
+    return Steady(pair, ports, inputs, scans) if pair[0].whole is not None else None
 
 
 def _loop_root(node: Node, states: int) -> Root:
@@ -151,13 +128,21 @@ def _scan_rows(runner: Runner, node: Node, values: list[Any], captures: list[Any
     length = control_flow.scan_length(node, sequences)
     sequences = [np.asarray(rows, order="C") for rows in sequences]
     states = _States(node, first)
-    scans = [_Rows(node, value, length) for value in body.outputs[len(first) :]]
+    scans = [Rows(node, value, length) for value in body.outputs[len(first) :]]
     root = runner.stages.body(node, lambda: Root(body.clone(), range(len(values))))
+    ports = Ports(0, 0, len(first), {len(first) + index: rows for index, rows in enumerate(sequences)})
     for step in range(length):
         runner.check(node)
         inputs = [*states.now, *(rows[step, ...] for rows in sequences), *captures]
+        stage = runner.stages.of(root, inputs)
+        steady = _steady(runner, stage, ports, inputs, scans)
+        if steady is not None:
+            for number in range(step, length):
+                yield steady.step(number)
+            states.now = steady.states
+            break
         targets = [*states.targets(), *(rows.target() for rows in scans)]
-        results = yield from runner.run(runner.stages.of(root, inputs), inputs, targets)
+        results = yield from runner.run(stage, inputs, targets)
         for rows, result in zip(scans, results[len(first) :]):
             rows.take(result)
         states.take(results[: len(first)])

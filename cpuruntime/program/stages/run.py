@@ -13,7 +13,7 @@ from cpuruntime.graph import Node
 from cpuruntime.operators.shape_inference import evaluate
 from cpuruntime.program.instances import add_instance
 from cpuruntime.program.plan.storage import Place
-from cpuruntime.program.program import Program
+from cpuruntime.program.program import Instance, Program
 from cpuruntime.program.stages import loops
 from cpuruntime.program.stages.stage import Stage, Stages
 from cpuruntime.streams.job import Control, Job
@@ -80,6 +80,12 @@ class Run:
             values = [slots[index] for index in parts.rest_inputs]
             places = [later[index] for index in range(len(later))]
             stage = self.stages.of(stage.following, values)
+
+    def pair(self, program: Program) -> Sequence[Instance]:
+        """Two instances of a program, in one arena."""
+        first = self._instances.get(program) or add_instance(self._instances, program, self._timed)
+        key = program, "other"
+        return first, self._instances.get(key) or add_instance(self._instances, program, self._timed, key)
 
     def check(self, node: Node) -> None:
         """Raise where the inference is to end before `node`."""
