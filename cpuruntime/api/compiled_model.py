@@ -106,7 +106,7 @@ class CompiledModel:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._shared.close()
+        self._shared.close_all()
 
     def __repr__(self) -> str:
         return describe_all("CompiledModel:", self._shared.ports.inputs, self._shared.ports.outputs)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from functools import partial
 from os import PathLike
 from typing import Any, BinaryIO, NamedTuple
 
@@ -14,10 +15,14 @@ from cpuruntime.api.model import Model
 from cpuruntime.api.shared import Shared
 from cpuruntime.devices import registry
 from cpuruntime.devices.host import Devices, compile_on
+from cpuruntime.devices.interface import DeviceModel, Plugin
 from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.frontend.reader import read
+from cpuruntime.graph import Graph
 from cpuruntime.hints import StreamPlan
 from cpuruntime.host.topology import Topology
+from cpuruntime.operators.shape_inference import with_inputs
+from cpuruntime.properties import Settings
 from cpuruntime.version import __version__
 
 ModelSource = str | PathLike[str] | bytes | BinaryIO | onnx.ModelProto
@@ -97,7 +102,12 @@ class Core:
         plugin = self._devices.usable("CPU" if device_name is None else device_name)
         settings = plugin.settings(config)
         source = model if isinstance(model, Model) else self.read_model(model, weights)
-        return CompiledModel(Shared(compile_on(plugin, source.graph, settings), CompiledModel))
+        graph = source.graph
+        device, defaults = compile_on(plugin, graph, settings), [value.name for value in graph.defaults]
+        if not defaults:
+            return CompiledModel(Shared(device, CompiledModel))
+        compile_with = partial(_compile_with, plugin, graph, settings)
+        return CompiledModel(Shared(device, CompiledModel, defaults, compile_with))
 
     def query_model(
         self, model: Model, device_name: str, properties: Mapping[str, Any] | None = None
@@ -177,6 +187,10 @@ class Core:
 
     def __repr__(self) -> str:
         return f"<Core: {', '.join(registry.registered())}>"
+
+
+def _compile_with(plugin: Plugin, graph: Graph, settings: Settings, names: Collection[str]) -> DeviceModel:
+    return compile_on(plugin, with_inputs(graph, names), settings)
 
 
 def compile_model(

@@ -46,6 +46,7 @@ class InferRequest:
         "_run",
         "_shared",
         "_userdata",
+        "_variants",
     )
 
     def __init__(self, shared: Shared) -> None:
@@ -55,6 +56,7 @@ class InferRequest:
         self._callback: Callback | None = None
         self._run: InferenceRun | None = None
         self._userdata: Any = None
+        self._variants: dict[frozenset[str], InferRequest] = {}
         forks.objects.add(self)
 
     def infer(
@@ -69,7 +71,8 @@ class InferRequest:
 
         Args:
             inputs: a dict of array by port, name or index; a list of arrays by position; one array for the only input;
-                None for what the inputs hold already. Inputs that are not mentioned keep their data. Arrays (and
+                None for what the inputs hold already. Inputs that are not mentioned keep their data. A dict may name
+                constants that the model lists as inputs, too: their data count for this inference only. Arrays (and
                 `Tensor`s) must have the port's dtype and shape; numbers and lists of numbers are converted.
             share_inputs: read arrays in place where they are C-contiguous, and go on reading them until others are
                 given; otherwise, and with False, they are copied first.
@@ -82,6 +85,11 @@ class InferRequest:
             Error: what the device raised.
         """
         bindings, ports = self._bindings, self._shared.ports
+        if self._shared.defaults and isinstance(inputs, Mapping):
+            names = self._shared.defaults.intersection(key for key in inputs if isinstance(key, str))
+            if names:
+                feeds, request = bindings.completed(inputs), self._variant(names)
+                return request.infer(feeds, share_inputs, share_outputs, decode_strings=decode_strings)
         running = bindings.running
         run = InferenceRun()
         try:
@@ -111,6 +119,12 @@ class InferRequest:
         if not decode_strings:
             arrays = [_encoded(array) for array in arrays]
         return Results(arrays, ports)
+
+    def _variant(self, names: frozenset[str]) -> InferRequest:
+        """The request that takes constants of these names as inputs."""
+        if names not in self._variants:
+            self._variants[names] = InferRequest(self._shared.with_inputs(names))
+        return self._variants[names]
 
     def start_async(
         self,

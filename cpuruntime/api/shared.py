@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from cpuruntime.api.ports import Ports
@@ -13,8 +14,33 @@ from cpuruntime.devices.interface import DeviceModel
 class Shared:
     """What a compiled model and all its requests share; when the last of them is gone, the device's model is closed."""
 
-    def __init__(self, device: DeviceModel, compiled_model: Callable[[Shared], Any]) -> None:
+    def __init__(
+        self,
+        device: DeviceModel,
+        compiled_model: Callable[[Shared], Any],
+        defaults: Collection[str] = (),
+        compile_with: Callable[[Collection[str]], DeviceModel] | None = None,
+    ) -> None:
         self.device = device
         self.compiled_model = compiled_model
+        self.defaults = frozenset(defaults)
+        """The names of constants that may be given as inputs; `compile_with` compiles the model with some that are."""
+        self._compile_with = compile_with
+        self._variants: dict[frozenset[str], Shared] = {}
+        self._lock = threading.Lock()
         self.ports = Ports(device.inputs, device.outputs)
         self.close = weakref.finalize(self, device.close)
+
+    def close_all(self) -> None:
+        """Close the device's model, and those with inputs for defaults."""
+        self.close()
+        for variant in self._variants.values():
+            variant.close()
+
+    def with_inputs(self, names: frozenset[str]) -> Shared:
+        """The same model with the defaults of these names as inputs, which is compiled when it is first asked for."""
+        assert self._compile_with is not None
+        with self._lock:
+            if names not in self._variants:
+                self._variants[names] = Shared(self._compile_with(names), self.compiled_model)
+            return self._variants[names]

@@ -26,9 +26,9 @@ def read(model: str | PathLike[str] | bytes | BinaryIO | onnx.ModelProto, weight
     """The graph of an ONNX model, with the types and shapes of all values inferred.
 
     `model` is a path, the file's bytes, a binary file object or an onnx.ModelProto (which stays unchanged). External
-    data are read from inside the folder of the model's file only. Initializers are constants, also where the model
-    lists them among its inputs; model-local functions are inlined. The arrays of constants are read-only and may
-    share memory with `model` when it is bytes.
+    data are read from inside the folder of the model's file only. Initializers are constants; those that the model
+    lists among its inputs are the graph's `defaults`. Model-local functions are inlined. The arrays of constants are
+    read-only and may share memory with `model` when it is bytes.
 
     Raises ModelNotFoundError (no such file), ModelError (not an ONNX model, or a wrong one), UnsupportedError (an IR
     version, opset, operator or type that is not supported), InvalidArgumentError (`weights` is given: ONNX models name
@@ -45,6 +45,9 @@ def read(model: str | PathLike[str] | bytes | BinaryIO | onnx.ModelProto, weight
             _check_nodes(function.node)
         graph = Builder(proto.graph, tensors, opsets_of(proto.opset_import), Functions(proto)).build()
         infer_shapes(graph)
+        if proto.ir_version >= 4:  # before, each initializer had to be listed as an input
+            inputs = {info.name for info in proto.graph.input}
+            graph.defaults = [value for value in graph.constants() if value.name in inputs]
         return graph
     except Error:
         raise

@@ -168,6 +168,7 @@ class Graph:
 
     `opsets` maps each domain to the version that the model imports. `input_bounds` keeps the declared shapes of the
     inputs, with bounds, which `Value.shape` cannot hold. `notes` are sentences about what passes decided, for people.
+    `defaults` are constants that may be given at run time instead, as if they were inputs.
     """
 
     def __init__(
@@ -184,6 +185,7 @@ class Graph:
         self.nodes: list[Node] = list(nodes)
         self.opsets: dict[str, int] = dict(opsets or {})
         self.input_bounds: dict[str, PartialShape] = {}
+        self.defaults: list[Value] = []
         self.notes: list[str] = []
 
     def uses(self) -> dict[Value, list[tuple[Node, int]]]:
@@ -231,6 +233,7 @@ class Graph:
         ]  # fmt: skip
         result = Graph(self.name, copy(self.inputs), copy(self.outputs), nodes, self.opsets)
         result.input_bounds = dict(self.input_bounds)
+        result.defaults = [copies.get(value, value) for value in self.defaults]
         result.notes = list(self.notes)
         return result
 

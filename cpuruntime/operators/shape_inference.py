@@ -7,7 +7,7 @@ through the graph, so that the target of a Reshape is known wherever the shapes 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,18 @@ def infer_shapes(graph: Graph) -> dict[Value, np.ndarray]:
     UnsupportedError for an unknown operator and for outputs that are no tensors.
     """
     return _Inference(graph).run()
+
+
+def with_inputs(graph: Graph, names: Collection[str]) -> Graph:
+    """A copy in which the defaults of these names are inputs, behind the others, of the same types and shapes."""
+    result = graph.clone()
+    for value in result.defaults:
+        if value.name in names:
+            value.constant = None
+            result.inputs.append(value)
+    result.defaults = []
+    infer_shapes(result)
+    return result
 
 
 def with_shapes(graph: Graph, shapes: Sequence[Sequence[Extent]]) -> Graph:

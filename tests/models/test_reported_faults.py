@@ -125,10 +125,7 @@ def test_a_detector_gathers_the_boxes_it_chose(scores: list[float], chosen: list
     same(found[1], boxes[0, chosen] * 640)
 
 
-@pytest.mark.parametrize(
-    "given",
-    [None, pytest.param(5, marks=pytest.mark.xfail(reason="an input with a default is a constant"))],
-)
+@pytest.mark.parametrize("given", [None, 5])
 def test_an_initializer_that_is_an_input_is_a_default(given: float | None) -> None:
     """microsoft/onnxruntime#57, onnx/onnx#1449"""
     net = Net()

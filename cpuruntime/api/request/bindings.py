@@ -5,7 +5,7 @@ An input in memory that an output overlaps is copied before each inference; outp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from threading import get_ident
 from typing import Any
 
@@ -124,6 +124,17 @@ class Bindings:
         """Make the request busy with `run`; BusyError where another inference is not over."""
         while self.running.setdefault(RUN, run) is not run:
             self.check_idle()
+
+    def completed(self, inputs: Mapping[Any, Any]) -> dict[Any, Any]:
+        """What a user passed, by name where it is a port's, and the data of the inputs that are not mentioned."""
+        self.check_idle()
+        names = [port.any_name for port in self._ports.inputs]
+        given = {}
+        for key, value in inputs.items():
+            found = self._ports.input_positions.get(key)
+            given[key if found is None else names[found]] = value
+        kept = {name: array for name, array in zip(names, self._bound) if array is not None}
+        return {**kept, **given}
 
     def bind(self, inputs: Any, share: bool) -> None:
         """Bind what a user passed as inputs; with `share` in place where possible, else copied."""
