@@ -12,6 +12,7 @@ import onnx
 
 from cpuruntime.errors import ModelError, UnsupportedError, listed, nearest, printable
 from cpuruntime.frontend.functions import Call, Functions, captured, captured_by, domain_of
+from cpuruntime.frontend.old_forms import modernise
 from cpuruntime.frontend.tensors import TensorReader, check_shape
 from cpuruntime.graph import Graph, Node, PartialShape, Type, Value
 from cpuruntime.operators.schema import check_attribute, check_node, get_operator, shorten
@@ -52,6 +53,7 @@ class Builder:
             self._value(name)
         graph = Graph(self._proto.name, inputs, outputs, nodes, dict(self._opsets))
         graph.input_bounds = bounds
+        modernise(graph)
         return graph
 
     def _add_initializers(self) -> None:

@@ -21,6 +21,9 @@ from cpuruntime.graph import Graph
 from cpuruntime.operators.schema import check_opset, shorten
 from cpuruntime.operators.shape_inference import infer_shapes
 
+_OPSETS_NAMED = 3
+"""The first IR version that names operator sets; before, there was one."""
+
 
 def read(model: str | PathLike[str] | bytes | BinaryIO | onnx.ModelProto, weights: Any = None) -> Graph:
     """The graph of an ONNX model, with the types and shapes of all values inferred.
@@ -43,7 +46,8 @@ def read(model: str | PathLike[str] | bytes | BinaryIO | onnx.ModelProto, weight
         _check_text(proto.graph)
         for function in proto.functions:
             _check_nodes(function.node)
-        graph = Builder(proto.graph, tensors, opsets_of(proto.opset_import), Functions(proto)).build()
+        opsets = opsets_of(proto.opset_import) or {"": 1}
+        graph = Builder(proto.graph, tensors, opsets, Functions(proto)).build()
         infer_shapes(graph)
         if proto.ir_version >= 4:  # before, each initializer had to be listed as an input
             inputs = {info.name for info in proto.graph.input}
@@ -66,8 +70,8 @@ def _check_versions(proto: onnx.ModelProto) -> None:
             f"the model has IR version {proto.ir_version}; supported are 1 to {onnx.IR_VERSION}. "
             "Export it with an older version, or install a newer onnx package."
         )
-    if not proto.opset_import:
-        check_opset("", 1)
+    if not proto.opset_import and proto.ir_version >= _OPSETS_NAMED:
+        raise ModelError("the model imports no operator set. Export it again.")
     for domain, version in opsets_of(proto.opset_import).items():
         check_opset(domain, version)
 

@@ -15,7 +15,7 @@ from cpuruntime.errors import ModelError, UnsupportedError, nearest, printable
 from cpuruntime.graph import Kind, Node, Type, Value
 from cpuruntime.operators.traits import REFUSED, TRAITS, AxisRange, traits_of
 
-FIRST_OPSET = 7
+FIRST_OPSET = 1
 _INT32_LIMIT = 2**31 - 1
 _KIND_NAMES = {int(kind): name.lower() for name, kind in onnx.AttributeProto.AttributeType.items()}
 

@@ -69,7 +69,7 @@ SOURCES: dict[str, tuple[Callable[[Path], Any], type[Exception], str]] = {
         ov.UnsupportedError,
         r"Mish 'n' \(opset 17\).*later",
     ),
-    "opset too old": (lambda folder: one_node("Relu", 6), ov.UnsupportedError, r"opset.* 6\b.*7"),
+    "opset too old": (lambda folder: one_node("Relu", 0), ov.UnsupportedError, r"opset.* 0\b.*1 to"),
     "opset too new": (lambda folder: one_node("Relu", 999), ov.UnsupportedError, r"opset.* 999\b"),
     "unknown domain": (
         lambda folder: make_model(
