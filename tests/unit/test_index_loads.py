@@ -23,6 +23,8 @@ ALLOWED = {
     "grouped_convolution.grouped_convolution: simd.load_i64 entry": TABLE,
     "movement.read_index: once.load_i32 indices": CHECKED,
     "movement.read_index: once.load_i64 indices": CHECKED,
+    "non_max_suppression._sink: simd.load_i64 order": OWN,
+    "non_max_suppression.non_max_suppression: simd.load_i64 order": OWN,
     "recurrent.recurrent: simd.load_i64 memory": OWN,
     "reorder.gather_channels: simd.load_i64 a.starts": TABLE,
     "reorder.gather_channels: simd.load_i64 entry": TABLE,

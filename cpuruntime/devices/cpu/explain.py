@@ -12,6 +12,7 @@ from cpuruntime.devices.cpu.request import CpuRequest
 from cpuruntime.devices.explanation import Row
 from cpuruntime.hints import counted
 from cpuruntime.host.timing import alternate
+from cpuruntime.program.lowerings import data_dependent
 from cpuruntime.program.plan.candidate import Comparison
 from cpuruntime.program.plan.step import FallbackStep, Step
 from cpuruntime.program.program import Instance, Program, is_small
@@ -52,8 +53,8 @@ def explain_stage(stage: Stage, threads: int, packed: int) -> list[Row]:
     rows = [] if stage.program is None else explain_steps(stage.program, threads, None, packed)
     for node, _ in stage.parts.steps:
         loop = node.op_type in RUNS
-        kernel = "stages of its body" if loop else "onnx.reference"
-        rows.append(Row(tuple(node.origins), node.op_type, kernel, "plain", fallback=not loop))
+        kernel = "stages of its body" if loop else data_dependent.kernel_of(node)
+        rows.append(Row(tuple(node.origins), node.op_type, kernel or "onnx.reference", "plain", fallback=not kernel))
     return rows
 
 

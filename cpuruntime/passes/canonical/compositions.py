@@ -18,9 +18,9 @@ SMALLEST = 1.2e-38  # keeps rows of zeros, divided by their norm, zero
 
 @sweep
 def run(editor: Editor, node: Node) -> None:
-    """AffineGrid, CastLike, Hardmax, IsInf, LpNormalization, MeanVarianceNormalization; Pow with an exponent of another
-    type; Clip of other types than f32 or by computed bounds; reductions over scattered axes; instance and group
-    normalisation of volumes."""
+    """AffineGrid, CastLike, EyeLike, GlobalLpPool, Hardmax, IsInf, LpNormalization, MeanVarianceNormalization; Pow with
+    an exponent of another type; Clip and Gemm of other types than f32, Clip by computed bounds, OneHot of other types
+    than integers; reductions over scattered axes; normalisation by computed parameters and of volumes."""
     write = _WRITTEN.get(node.op_type) if node.domain == "" else None
     if write is not None and node.inputs[0] is not None and node.inputs[0].is_static and node.outputs[0].is_static:
         with Writer(editor, node) as writer:
@@ -263,6 +263,54 @@ def _for_channels(write: Writer, value: Value, x: Value) -> Value:
     return write.internal("Reshape", value, shape=(channels, *[1] * (rank - 2)))
 
 
+def _global_lp_pool(write: Writer) -> None:
+    node, x = write.node, write.node.inputs[0]
+    power = node.attributes.get("p", 2)
+    axes = list(range(2, len(x.static_shape)))
+    if not all_f32(x) or power not in (1, 2) or not axes:
+        return
+    shape = node.outputs[0].static_shape
+    write("ReduceL1" if power == 1 else "ReduceL2", x, write.constant(axes), shape=shape, keepdims=1)
+
+
+def _one_hot(write: Writer) -> None:
+    """Indices of other types become int64."""
+    node, (indices, depth, values) = write.node, write.node.inputs
+    if indices.element_type in (Type.i32, Type.i64):
+        return
+    indices = _as_type(write, indices, Type.i64)
+    output = node.outputs[0]
+    write("OneHot", indices, depth, values, shape=output.static_shape, type_=output.element_type, **node.attributes)
+
+
+def _eye_like(write: Writer) -> None:
+    output = write.node.outputs[0]
+    if len(output.static_shape) == 2 and output.element_type is not Type.dynamic:
+        eye = np.eye(*output.static_shape, k=write.node.attributes.get("k", 0))
+        write("Identity", write.constant(eye, output.element_type.to_dtype()), shape=output.static_shape)
+
+
+def _general_product(write: Writer) -> None:
+    """Other types than f32."""
+    node, (a, b) = write.node, write.node.inputs[:2]
+    kind, result = a.element_type, node.outputs[0].static_shape
+    if kind is Type.f32 or len(a.static_shape) != 2 or len(b.static_shape) != 2:
+        return
+    a, b = (
+        write("Transpose", x, shape=x.static_shape[::-1], perm=[1, 0]) if node.attributes.get(name, 0) else x
+        for x, name in ((a, "transA"), (b, "transB"))
+    )
+    y = write("MatMul", a, b, shape=result)
+    alpha, beta = (node.attributes.get(name, 1.0) for name in ("alpha", "beta"))
+    if alpha != 1:
+        y = write("Mul", y, write.constant(alpha, kind.to_dtype()), shape=result)
+    addend = node.input(2)
+    if addend is not None:
+        if beta != 1:
+            addend = write("Mul", addend, write.constant(beta, kind.to_dtype()), shape=addend.static_shape)
+        write("Add", y, addend, shape=result)
+
+
 def _cast_like(write: Writer) -> None:
     x, like = write.node.inputs
     write("Cast", x, shape=x.static_shape, type_=like.element_type, to=like.element_type.to_onnx())
@@ -275,12 +323,16 @@ _WRITTEN: dict[str, Callable[[Writer], None]] = {
     "BatchNormalization": _batch_normalisation,
     "CastLike": _cast_like,
     "Clip": _clip,
+    "EyeLike": _eye_like,
+    "Gemm": _general_product,
+    "GlobalLpPool": _global_lp_pool,
     "GroupNormalization": _scaled_normalisation,
     "Hardmax": _hardmax,
     "InstanceNormalization": _scaled_normalisation,
     "IsInf": _is_infinite,
     "LpNormalization": _lp_normalisation,
     "MeanVarianceNormalization": _mean_variance_normalisation,
+    "OneHot": _one_hot,
     "Pow": _power,
     **dict.fromkeys(_REPEATABLE, _reduction),
 }

@@ -12,6 +12,7 @@ from cpuruntime.errors import CancelledError, DeadlineExceededError, InvalidArgu
 from cpuruntime.graph import Node
 from cpuruntime.operators.shape_inference import evaluate
 from cpuruntime.program.instances import add_instance
+from cpuruntime.program.lowerings import data_dependent
 from cpuruntime.program.plan.storage import Place
 from cpuruntime.program.program import Instance, Program
 from cpuruntime.program.stages import loops
@@ -121,7 +122,8 @@ class Run:
         # NumPy reads indices again after it has checked them.
         inputs = [value.copy() if id(value) in self._shared else value for value in inputs]
         try:
-            results = [as_value(result) for result in evaluate(node, inputs)]
+            computed = data_dependent.compute(node, inputs)
+            results = [as_value(result) for result in evaluate(node, inputs)] if computed is None else computed
         except ModelError as error:
             raise InvalidArgumentError(str(error)) from error
         if self._timed:
