@@ -35,6 +35,7 @@ ALLOWED = {
     "resize.resize_plain: simd.load_i64 rows": TABLE,
     "resize.resize_weighted: simd.load_i64 columns": TABLE,
     "resize.resize_weighted: simd.load_i64 rows": TABLE,
+    "reverse_sequence.reverse_sequence: once.load_i64 a.lengths": CHECKED,
     "roi_align.roi_align: once.load_f32 place": CLAMPED,
     "roi_align.roi_align: once.load_i64 a.images": CHECKED,
     "topk._sink: simd.load_i64 heap": OWN,

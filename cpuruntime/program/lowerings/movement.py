@@ -14,7 +14,7 @@ from cpuruntime.operators.shape_rules import bound_of_slice
 from cpuruntime.ops.movement import MAX_RANK, gather
 from cpuruntime.ops.reorder import channel_table, gather_channels
 from cpuruntime.ops.tiles import loops
-from cpuruntime.program.plan.emitter import Emitter, numeric_dtype
+from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.layout import LayoutPlan, whole_blocks
 from cpuruntime.program.plan.lowering import Layout, axis_of, is_movable, lowering, only_float32
 from cpuruntime.program.plan.storage import Blocked, Plain
@@ -39,18 +39,6 @@ def _check_copy(node: Node) -> str | None:
 def lower_reshape(emitter: Emitter, node: Node) -> None:
     """The same memory, for Reshape under another shape."""
     emitter.alias_plain(node.outputs[0], emitter.plain(node.require(0)))
-
-
-def _check_bits(node: Node) -> str | None:
-    sizes = {value.element_type.size for value in (node.require(0), node.outputs[0])}
-    return None if len(sizes) == 1 and sizes <= {1, 2, 4, 8} else "BitCast has no kernel for elements of two sizes"
-
-
-@lowering("BitCast", check=_check_bits)
-def lower_bit_cast(emitter: Emitter, node: Node) -> None:
-    """The same memory, read as another type."""
-    source, output = emitter.plain(node.require(0)), node.outputs[0]
-    emitter.alias_plain(output, Plain(source.address, source.shape, numeric_dtype(output)))
 
 
 def _copy(emitter: Emitter, source: Plain, output: Value, strides: Sequence[int], offset: int = 0) -> Plain:
