@@ -69,7 +69,7 @@ def judge(v: Variant, device: str = "") -> Verdict:
 
 
 def _evaluated(v: Variant) -> list[np.ndarray]:
-    return [array for array, there in zip(evaluate(_node(v), list(v.inputs)), v.outputs) if there]
+    return [array for array, there in zip(evaluate(make(v), list(v.inputs)), v.outputs) if there]
 
 
 def _run(v: Variant, device: str) -> list[np.ndarray]:
@@ -79,7 +79,8 @@ def _run(v: Variant, device: str) -> list[np.ndarray]:
     return [found[index] for index in range(len(compiled.outputs))]
 
 
-def _node(v: Variant) -> Node:
+def make(v: Variant) -> Node:
+    """The variant's node."""
     inputs = [None if array is None else Value(f"x{index}") for index, array in enumerate(v.inputs)]
     outputs = [Value(f"y{index}" if there else "") for index, there in enumerate(v.outputs)]
     return Node(v.op_type, "n", inputs, outputs, v.attributes, v.domain, v.opset)

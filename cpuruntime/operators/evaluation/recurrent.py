@@ -112,7 +112,10 @@ _STEPS = {"GRU": _gru, "LSTM": _lstm, "RNN": _rnn}
 def _run(
     node: Node, d: _Direction, x: np.ndarray, lengths: np.ndarray, h: np.ndarray, c: np.ndarray, backward: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All steps of one direction: the states after each, zero behind a row's length, and the last ones."""
+    """All steps of one direction: the states after each, zero behind a row's length, and the last ones.
+
+    The last ones are zero for a row without steps.
+    """
     times = np.arange(x.shape[0])[:, None]
     order = np.where(times < lengths, lengths - 1 - times, times) if backward else np.broadcast_to(
         times, (x.shape[0], x.shape[1]))  # fmt: skip
@@ -125,7 +128,8 @@ def _run(
         alive = (time < lengths)[:, None]
         h, c = np.where(alive, new_h, h), np.where(alive, new_c, c)
         states[order[time], rows] = np.where(alive, new_h, 0)
-    return states, h, c
+    stepped = (lengths > 0)[:, None]
+    return states, np.where(stepped, h, 0), np.where(stepped, c, 0)
 
 
 def _recurrent(node: Node, arrays: Arrays) -> tuple[np.ndarray | None, ...]:

@@ -8,6 +8,8 @@ import numpy as np
 from evaluation.variants.elementwise import broadcastable
 from evaluation.variants.variant import Draw, Variant
 
+from cpuruntime.graph import Type
+
 
 def _matrices(d: Draw) -> tuple[list[int], list[int]]:
     """The shapes of two factors."""
@@ -82,8 +84,23 @@ def _qlinear_matmul(d: Draw) -> Variant:
 _INTEGERS = (np.uint8, np.int8)
 
 
+def _narrow(d: Draw, shape: list[int], name: str) -> np.ndarray:
+    """Numbers of a type that NumPy lacks."""
+    numbers = d.random.integers(0, 8, shape) if name == "u4" else d.random.integers(-8, 8, shape)
+    return numbers.astype(Type(name).to_dtype())
+
+
+def _quantize_narrow(d: Draw, opset: int) -> Variant:
+    shape, name = d.shape(1, 4, empty=0), d.choose("f8e4m3", "f8e5m2", *(["i4", "u4"] if opset >= 21 else []))
+    zero = np.zeros((), Type(name).to_dtype()) if name.startswith("f8") else _narrow(d, [], name)
+    attributes = d.some(saturate=d.number(0, 1)) if name.startswith("f8") else {}
+    return Variant("QuantizeLinear", opset, [d.array(shape, np.float32, 3.0), _scale(d), zero], attributes)
+
+
 def _quantize(d: Draw) -> Variant:
     opset, shape = d.opset("QuantizeLinear"), d.shape(1, 4, empty=0)
+    if opset >= 19 and d.chance(0.3):
+        return _quantize_narrow(d, opset)
     dtype = d.choose(*_INTEGERS, *([np.int16, np.uint16] if opset >= 21 else []))
     axis = d.number(0, len(shape) - 1)
     parts = [shape[axis]] if opset >= 13 and d.chance() else []
@@ -94,6 +111,10 @@ def _quantize(d: Draw) -> Variant:
 
 def _dequantize(d: Draw) -> Variant:
     opset, shape = d.opset("DequantizeLinear"), d.shape(1, 4, empty=0)
+    if opset >= 19 and d.chance(0.3):
+        name = d.choose("f8e4m3", "f8e5m2", "f8e4m3fnuz", *(["i4", "u4"] if opset >= 21 else []))
+        zero = None if name.startswith("f8") or d.chance(0.3) else _narrow(d, [], name)
+        return Variant("DequantizeLinear", opset, [_narrow(d, shape, name), _scale(d), zero])
     dtype = d.choose(*_INTEGERS, np.int32, *([np.int16, np.uint16] if opset >= 21 else []))
     axis = d.number(0, len(shape) - 1)
     parts, block = [], 0

@@ -33,7 +33,7 @@ def _recurrent(op_type: str, d: Draw) -> Variant:
         attributes["activations"] = names
         steps = min(steps, 3)  # some grow
         if d.chance(0.7) or {"Affine", "ScaledTanh", "ThresholdedRelu"} & set(names):  # ONNX Runtime takes 0 for these
-            alphas, betas = ([round(d.random.uniform(0.2, 0.9), 2) for name in names if _ACTIVATIONS[name][part]]
+            alphas, betas = ([round(d.random.uniform(0.2, 0.9), 2) + 0.005 for name in names if _ACTIVATIONS[name][part]]
                              for part in (0, 1))  # fmt: skip
             attributes |= {"activation_alpha": alphas} if alphas else {}
             attributes |= {"activation_beta": betas} if betas else {}
@@ -41,7 +41,7 @@ def _recurrent(op_type: str, d: Draw) -> Variant:
     def maybe(*shape: int) -> np.ndarray | None:
         return d.array(shape, np.float32, 0.6) if d.chance() else None
 
-    lengths = d.random.integers(1, steps + 1, batch).astype(np.int32) if d.chance() else None
+    lengths = d.random.integers(0, steps + 1, batch).astype(np.int32) if d.chance() else None
     inputs = [d.array([steps, batch, width]), d.array([count, gates * hidden, width], np.float32, 0.6),
               d.array([count, gates * hidden, hidden], np.float32, 0.6), maybe(count, 2 * gates * hidden), lengths,
               maybe(count, batch, hidden)]  # fmt: skip
