@@ -1,6 +1,6 @@
 """One-argument functions on float32 vectors, each declared once, for every kernel that applies them.
 
-All of them keep NaN.
+All of them keep NaN but ThresholdedRelu, which gives 0 for it as ONNX defines.
 """
 
 from __future__ import annotations
@@ -127,5 +127,5 @@ ACTIVATIONS: dict[str, Activation] = {
     "Swish": _activation(lambda x, alpha: x * sigmoid(x * alpha), alpha=1.0),
     "Tan": _activation(trigonometry.tangent),
     "Tanh": _activation(vector_math.tanh),
-    "ThresholdedRelu": _activation(lambda x, alpha: simd.select(x <= alpha, simd.broadcast(0.0), x), alpha=1.0),
+    "ThresholdedRelu": _activation(lambda x, alpha: simd.select(x > alpha, x, simd.broadcast(0.0)), alpha=1.0),
 }

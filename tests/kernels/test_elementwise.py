@@ -75,7 +75,7 @@ UNARY: dict[str, Reference] = {
     "Swish": lambda x, a: x * sigmoid(a * x),
     "Tan": np.tan,
     "Tanh": np.tanh,
-    "ThresholdedRelu": lambda x, a: np.where(x > a, x, np.where(np.isnan(x), x, 0)),
+    "ThresholdedRelu": lambda x, a: np.where(x > a, x, 0),
 }
 PARAMETERS = {"Celu": (0.7,), "Clip": (-1.5, 2.25), "Elu": (0.6,), "HardSigmoid": (0.3, 0.4), "LeakyRelu": (0.125,),
               "Selu": (1.5, 1.25), "Shrink": (0.6, 0.2), "Swish": (1.3,), "ThresholdedRelu": (0.8,)}  # fmt: skip

@@ -33,8 +33,10 @@ def _recurrent(op_type: str, d: Draw) -> Variant:
         attributes["activations"] = names
         steps = min(steps, 3)  # some grow
         if d.chance(0.7) or {"Affine", "ScaledTanh", "ThresholdedRelu"} & set(names):  # ONNX Runtime takes 0 for these
-            alphas, betas = ([round(d.random.uniform(0.2, 0.9), 2) + 0.005 for name in names if _ACTIVATIONS[name][part]]
-                             for part in (0, 1))  # fmt: skip
+            alphas, betas = (
+                [round(d.random.uniform(0.2, 0.9), 2) + 0.005 for name in names if _ACTIVATIONS[name][part]]
+                for part in (0, 1)
+            )
             attributes |= {"activation_alpha": alphas} if alphas else {}
             attributes |= {"activation_beta": betas} if betas else {}
 
