@@ -1,4 +1,4 @@
-"""Runs one node of an optimised graph on arrays, by onnx.reference."""
+"""Runs one node of an optimised graph on arrays, with NumPy."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def explain_stage(stage: Stage, threads: int, packed: int) -> list[Row]:
     for node, _ in stage.parts.steps:
         loop = node.op_type in RUNS
         kernel = "stages of its body" if loop else data_dependent.kernel_of(node)
-        rows.append(Row(tuple(node.origins), node.op_type, kernel or "onnx.reference", "plain", fallback=not kernel))
+        rows.append(Row(tuple(node.origins), node.op_type, kernel or "numpy", "plain", fallback=not kernel))
     return rows
 
 
@@ -69,7 +69,7 @@ def _row(
     node, taken = step.node, None if seconds is None else seconds * 1e6
     origins = tuple(node.origins)
     if isinstance(step, FallbackStep):
-        return Row(origins, node.op_type, "onnx.reference", "plain", step.reason, fallback=True, microseconds=taken)
+        return Row(origins, node.op_type, "numpy", "plain", step.reason, fallback=True, microseconds=taken)
     notes = ", ".join(filter(None, (step.notes, "one thread" if threads > 1 and is_small(step) else "")))
     gflops = gigabytes = roof = None
     if seconds:

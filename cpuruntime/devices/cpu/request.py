@@ -205,5 +205,5 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
 def _profiled(step: Step | FallbackStep | Node, nanoseconds: int, status: str) -> ProfilingInfo:
     taken = timedelta(microseconds=nanoseconds / 1000)
     node = step if isinstance(step, Node) else step.node
-    kernel = step.kernel.name if isinstance(step, Step) else "onnx.reference"
+    kernel = step.kernel.name if isinstance(step, Step) else "numpy"
     return ProfilingInfo(status, taken, taken, node.name, node.op_type, kernel)

@@ -1,4 +1,4 @@
-"""REFERENCE: runs every node through `onnx.reference`. Slow and correct."""
+"""REFERENCE: computes every node with NumPy. Slow and correct."""
 
 from cpuruntime.devices.reference.plugin import ReferencePlugin
 

@@ -17,11 +17,11 @@ from cpuruntime.properties import Settings
 class ReferencePlugin(SerialPlugin):
     """Runs models in the Python interpreter."""
 
-    kernel = "onnx.reference"
+    kernel = "numpy"
     fallback = True
 
     def fact(self, name: str) -> Any:
-        return "ONNX reference implementation in Python" if name == "FULL_DEVICE_NAME" else super().fact(name)
+        return "ONNX operators in NumPy" if name == "FULL_DEVICE_NAME" else super().fact(name)
 
     def prepare(self, graph: Graph, settings: Settings) -> Compute:
         return partial(_interpret, graph)
