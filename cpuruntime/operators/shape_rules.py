@@ -224,19 +224,23 @@ def _slice(node: Node, known: Known) -> list[Shape] | None:
     return [tuple(shape)]
 
 
-def bound_of_slice(extent: Extent, bound: Extent, step: int) -> Extent:
-    """A start or end of a Slice as a position: 0 to `extent`, or for a negative step -1 to `extent` - 1."""
-    lowest, highest = (0, extent) if step > 0 else (-1, extent - 1)
-    if not isinstance(bound, Size) and not -_FAR < bound < _FAR:
-        return highest if bound > 0 else lowest
-    if bound < 0:
-        bound = bound + extent
-    return lowest if bound < lowest else highest if bound > highest else bound
+def bound_of_slice(extent: Extent, bound: Extent, step: int, is_start: bool) -> Extent:
+    """A start or end of a Slice as a position: 0 to `extent`, for a negative step up to `extent` - 1 and from -1 on.
+
+    A start is never before the first element: kernels read from there.
+    """
+    lowest, highest = (0, extent) if step > 0 else (0 if is_start else -1, extent - 1)
+    if isinstance(bound, Size) or -_FAR < bound < _FAR:
+        bound = bound + extent if bound < 0 else bound
+        bound = lowest if bound < lowest else bound
+    else:
+        bound = highest if bound > 0 else lowest
+    return highest if bound > highest else bound
 
 
 def len_of_slice(extent: Extent, start: Extent, end: Extent, step: int) -> Extent:
     """How many elements a Slice takes of an axis."""
-    first, last = bound_of_slice(extent, start, step), bound_of_slice(extent, end, step)
+    first, last = bound_of_slice(extent, start, step, True), bound_of_slice(extent, end, step, False)
     count = -(-(last - first) // step) if step > 0 else -(-(first - last) // -step)
     return count if count > 0 else 0
 

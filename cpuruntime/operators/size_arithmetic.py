@@ -89,7 +89,8 @@ def _slice(node: Node, arrays: Arrays) -> np.ndarray | None:
     steps = arrays[4].tolist() if count > 4 and arrays[4] is not None else [1] * len(starts)
     places: list[Any] = [slice(None)] * data.ndim
     for axis, start, end, step in zip(axes, starts, ends, steps):
-        first, last = (int(bound_of_slice(data.shape[axis], bound, step)) for bound in (start, end))
+        first = int(bound_of_slice(data.shape[axis], start, step, True))
+        last = int(bound_of_slice(data.shape[axis], end, step, False))
         places[axis] = slice(first, None if last < 0 else last, step)
     return data[tuple(places)]
 

@@ -43,6 +43,17 @@ def test_maxima_of_nan_are_nan(channels: int) -> None:
     assert (whole[0, 0, 0, 0], whole.sum()) == (True, 1)
 
 
+@pytest.mark.parametrize(("shape", "start"), [([5], -6), ([1], -4), ([3], -(2**40)), ([0], -1)])
+def test_a_slice_backwards_starts_at_the_first_element_at_least(shape: list[int], start: int) -> None:
+    """Before, the kernel read the memory in front of its input."""
+    n = Net()
+    x = n.input(*shape)
+    n.output(n("Slice", x, n.integers(start), n.integers(-(2**31)), n.integers(0), n.integers(-2)))
+    compiled = ov.Core().compile_model(n.model(), "CPU")
+    array = np.arange(10, 10 + shape[0], dtype=np.float32)
+    assert compiled([array])[0].tolist() == array[:1].tolist()
+
+
 def test_a_fallback_of_another_shape_than_planned_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before, a smaller result was broadcast without a word."""
     n = Net()

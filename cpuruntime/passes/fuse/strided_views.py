@@ -190,7 +190,7 @@ def _slice(node: Node, output: Value) -> Step | None:
     if axes is None or len(axes) != 1 or (steps is not None and steps[0] != 1):
         return None
     axis = int(axes[0])
-    start = bound_of_slice(node.inputs[0].static_shape[axis], starts[0], 1)
+    start = bound_of_slice(node.inputs[0].static_shape[axis], starts[0], 1, True)
     return lambda array: array.piece(axis, start, output.static_shape[axis])
 
 

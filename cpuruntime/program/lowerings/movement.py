@@ -73,7 +73,7 @@ def lower_slice(emitter: Emitter, node: Node) -> None:
     strides, offset = list(source.strides), 0
     for start, axis, step in zip(starts, axes, steps):
         axis %= len(source.shape)
-        offset += bound_of_slice(source.shape[axis], start, step) * strides[axis]
+        offset += bound_of_slice(source.shape[axis], start, step, True) * strides[axis]
         strides[axis] *= step
     _copy(emitter, source, node.outputs[0], strides, offset)
 
