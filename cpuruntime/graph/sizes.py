@@ -339,12 +339,11 @@ def _divide(scope: Scope, numerator: Terms | None, denominator: Terms | None) ->
 
 
 def _exact_quotient(numerator: Terms, denominator: Terms) -> Terms | None:
-    """The polynomial of which the product with a single term is the numerator; None where there is none."""
-    if len(denominator) != 1:
-        return {(): 1} if numerator == denominator else None
-    ((divisors, factor),) = denominator.items()
-    found = {}
-    for atoms, coefficient in numerator.items():
+    """The polynomial of which the product with the denominator is the numerator, by long division; None without one."""
+    divisors, factor = max(denominator.items(), key=_order)
+    rest, found = dict(numerator), {}
+    while rest:
+        atoms, coefficient = max(rest.items(), key=_order)
         left = list(atoms)
         for atom in divisors:
             if atom not in left:
@@ -353,7 +352,17 @@ def _exact_quotient(numerator: Terms, denominator: Terms) -> Terms | None:
         if coefficient % factor:
             return None
         found[tuple(left)] = coefficient // factor
+        for others, each in denominator.items():
+            place = tuple(sorted((*left, *others)))
+            rest[place] = rest.get(place, 0) - coefficient // factor * each
+            if not rest[place]:
+                del rest[place]
     return found
+
+
+def _order(term: tuple[tuple[int, ...], int]) -> tuple[int, tuple[int, ...]]:
+    """Terms by degree, then by their atoms: the leading term of a product is the product of the leading terms."""
+    return len(term[0]), term[0][::-1]
 
 
 def typical(number: Any) -> Any:

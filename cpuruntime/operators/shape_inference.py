@@ -242,13 +242,14 @@ class _Inference:
         data: dict[str, onnx.TensorProto] = {}
         names = input_names(node)
         complete = True
+        pins = all(value is None or value.is_static for value in node.inputs)
         for name, value, array in zip(names, node.inputs, known):
             if value is None:
                 continue
             complete = complete and value.element_type.is_static()
-            types[name] = _to_type(value)
+            types[name] = _to_type(value, pins)
             if has_sizes(array):
-                array = array.astype(value.element_type.to_dtype())
+                array = array.astype(value.element_type.to_dtype()) if pins else None
             if _is_whole(array) and array is not None:
                 data[name] = onnx.numpy_helper.from_array(array)
         found: dict[str, onnx.TypeProto] = {}
@@ -371,7 +372,8 @@ def _infer_partial_reshape(node: Node, target: np.ndarray | None) -> None:
     output.shape = tuple(dims)
 
 
-def _to_type(value: Value) -> onnx.TypeProto:
+def _to_type(value: Value, pins: bool) -> onnx.TypeProto:
+    """The type for ONNX's inference, to which a `Size` is a plain number, or without `pins` not known."""
     proto = element = onnx.TypeProto()
     if value.kind in (Kind.OPTIONAL, Kind.OPTIONAL_SEQUENCE):
         element = element.optional_type.elem_type
@@ -383,7 +385,7 @@ def _to_type(value: Value) -> onnx.TypeProto:
         dims = tensor.shape.dim
         for extent in value.shape:
             dim = dims.add()
-            if extent is not None:
+            if extent is not None and (pins or not isinstance(extent, Size)):
                 dim.dim_value = extent
         if not value.shape:
             tensor.shape.SetInParent()

@@ -16,12 +16,12 @@ from cpuruntime.errors import ModelError
 from cpuruntime.graph import Extent, Node, Size
 from cpuruntime.operators.traits import traits_of
 
-Shape = tuple[Extent, ...]
+Shape = tuple[Any, ...]
 Known = Sequence[np.ndarray | None]
 Rule = Callable[[Node, Known], "list[Shape] | None"]
 """The shapes of a node's outputs, from those of its inputs, which are known, and from what is known of their elements.
 
-None where ONNX's inference has to say it.
+An extent is None where it depends on data; the whole where ONNX's inference has to say it.
 """
 
 # A bound of a Slice at least as far off as this one stands for the end of the axis.
@@ -370,6 +370,48 @@ def _convolution(node: Node, known: Known) -> list[Shape] | None:
     return _window(node, _shape(node), kernel, weights[0])
 
 
+def _transposed_convolution(node: Node, known: Known) -> list[Shape] | None:
+    shape, weights, attributes = _shape(node), _shape(node, 1), node.attributes
+    rank = len(shape) - 2
+    kernel = attributes.get("kernel_shape") or [int(extent) for extent in weights[2:]]
+    strides, dilations = (attributes.get(name) or [1] * rank for name in ("strides", "dilations"))
+    extra, pads = attributes.get("output_padding") or [0] * rank, attributes.get("pads") or [0] * (2 * rank)
+    auto = attributes.get("auto_pad", "NOTSET")
+    if attributes.get("output_shape") or auto.startswith("SAME"):
+        return None
+    pads = [0] * (2 * rank) if auto == "VALID" else pads
+    spatial = [
+        strides[i] * (extent - 1) + extra[i] + (kernel[i] - 1) * dilations[i] + 1 - pads[i] - pads[i + rank]
+        for i, extent in enumerate(shape[2:])
+    ]
+    return [(shape[0], weights[1] * attributes.get("group", 1), *spatial)]
+
+
+def _one_hot(node: Node, known: Known) -> list[Shape] | None:
+    shape, depth = _shape(node), _numbers(known, 1)
+    if not depth or depth[0] is None or isinstance(depth[0], float):
+        return None
+    axis = int(node.attributes.get("axis", -1)) % (len(shape) + 1)
+    return [(*shape[:axis], depth[0], *shape[axis:])]
+
+
+def _grid_sample(node: Node, known: Known) -> list[Shape]:
+    return [(*_shape(node)[:2], *_shape(node, 1)[1:-1])]
+
+
+def _roi_align(node: Node, known: Known) -> list[Shape]:
+    height, width = (node.attributes.get(f"output_{name}", 1) for name in ("height", "width"))
+    return [(_shape(node, 1)[0], _shape(node)[1], height, width)]
+
+
+def _non_zero(node: Node, known: Known) -> list[Shape]:
+    return [(max(len(_shape(node)), 1), None)]
+
+
+def _non_max_suppression(node: Node, known: Known) -> list[Shape]:
+    return [(None, 3)]
+
+
 def _pool(node: Node, known: Known) -> list[Shape] | None:
     shape = _shape(node)
     found = _window(node, shape, node.attributes["kernel_shape"], shape[1])
@@ -401,9 +443,17 @@ def _resize(node: Node, known: Known) -> list[Shape] | None:
         return None if None in sizes or len(sizes) != len(shape) else [tuple(sizes)]
     at = 1 if node.op_type == "Upsample" or node.version < 11 else 2
     scales = node.attributes.get("scales") or (_numbers(known, at) if node.input(at) is not None else None)
-    if not scales or node.input(3) is not None or any(float(scale) != int(scale) for scale in scales):
+    if not scales or node.input(3) is not None:
         return None
-    return [tuple(extent * int(scale) for extent, scale in zip(shape, scales, strict=True))]
+    result = []
+    for extent, scale in zip(shape, scales, strict=True):
+        if float(scale).is_integer():
+            result.append(extent * int(scale))
+        elif scale > 0 and (1 / scale).is_integer():
+            result.append(extent // int(1 / scale))
+        else:
+            result.append(int(int(extent) * float(np.float32(scale))))
+    return [tuple(result)]
 
 
 def _depth_to_space(node: Node, known: Known) -> list[Shape]:
@@ -436,6 +486,7 @@ _RULES: dict[str, Rule] = {
     "Concat": _concat,
     "ConstantOfShape": _constant_of_shape,
     "Conv": _convolution,
+    "ConvTranspose": _transposed_convolution,
     "DepthToSpace": _depth_to_space,
     "Expand": _expand,
     "Flatten": _flatten,
@@ -443,10 +494,15 @@ _RULES: dict[str, Rule] = {
     "GatherElements": _as_input(1),
     "GatherND": _gather_nd,
     "Gemm": _gemm,
+    "GridSample": _grid_sample,
     "MatMul": _matmul,
+    "NonMaxSuppression": _non_max_suppression,
+    "NonZero": _non_zero,
+    "OneHot": _one_hot,
     "Pad": _pad,
     "Range": _range,
     "Reshape": _reshape,
+    "RoiAlign": _roi_align,
     "Shape": _extents,
     "Slice": _slice,
     "SpaceToDepth": _space_to_depth,

@@ -11,7 +11,7 @@ from math import gcd
 import numpy as np
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.graph import Node
+from cpuruntime.graph import Extent, Node
 from cpuruntime.ops.transposed_convolution import PHASE_TILE, transposed_convolution
 from cpuruntime.program.convolution.geometry import DOMAIN, Geometry
 from cpuruntime.program.convolution.panels import fill_panel, tile_starts
@@ -111,7 +111,7 @@ def lower_transposed_convolution(emitter: Emitter, node: Node) -> None:
         transposed_convolution(tiling.rows, tiling.columns), "blocked", flops=g.flops,
         notes=f"{len(g.rows) * len(g.columns)} phases, {tiling}",
         **source.fields("source"), **target.fields("target"), **fields, weights=weights,
-        bias=whole_vectors(emitter, bias, g.channels), tiles=emitter.constant(table), tile_count=len(table),
+        bias=whole_vectors(emitter, bias, g.channels), tiles=emitter.rows(table, PHASE_TILE), tile_count=len(table),
         batch=g.batch, in_height=g.in_height, height=height, width=width, stride_height=g.stride_height,
         stride_width=g.stride_width, dilation_height=g.reach[0], source_column=g.reach[1] * VECTOR_BYTES,
         chunk=tiling.chunk, limits=limits(emitter, node),
@@ -122,9 +122,9 @@ def lower_transposed_convolution(emitter: Emitter, node: Node) -> None:
 
 def _pack(
     emitter: Emitter, g: TransposedGeometry, weights: np.ndarray, columns: int, source: Blocked
-) -> tuple[np.ndarray, Address]:
-    """The table of phase tiles and their weights. All phases of a column tile follow each other."""
-    rows: list[tuple[int, ...]] = []
+) -> tuple[list[tuple[Extent, ...]], Address]:
+    """The rows of the table of phase tiles and their weights. All phases of a column tile follow each other."""
+    rows: list[tuple[Extent, ...]] = []
     panels: list[tuple[slice, Phase, Phase, int, int, int]] = []
     offset = 0
     for start, (row, column) in product(tile_starts(g.blocks[1], columns), g.pairs()):
@@ -148,4 +148,4 @@ def _pack(
     elements = tuple((-1, *p.elements) for axis in (g.rows, g.columns) for p in axis)
     strides = (g.stride_height, g.stride_width)
     key = (emitter.weights.identity(weights), "phases", columns, g.group, strides, elements)
-    return np.array(rows, PHASE_TILE), emitter.weights.pack(key, offset, fill)
+    return rows, emitter.weights.pack(key, offset, fill)

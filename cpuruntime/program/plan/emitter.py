@@ -175,6 +175,13 @@ class Emitter:
             return Address(Storage(Place.FIXED, 0, table=(make, numbers)))
         return self.constant(make(*numbers))
 
+    def rows(self, rows: Sequence[Sequence[Extent]], dtype: np.dtype) -> Address:
+        """A table of records."""
+        width = len(rows[0])
+        starts = range(0, len(rows) * width, width)
+        flat = [number for row in rows for number in row]
+        return self.table(lambda *n: np.array([tuple(n[i : i + width]) for i in starts], dtype), *flat)
+
     def emit_fastest(
         self, query: Query, candidates: Sequence[Candidate[T]], emit: Callable[[Emitter, T], None]
     ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cpuruntime.compiler.isa import LANES
-from cpuruntime.graph import Node, Value
+from cpuruntime.graph import Extent, Node, Value
 from cpuruntime.ops.functions.activations import ACTIVATIONS
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.storage import Address
@@ -57,9 +57,10 @@ def with_limits(emitter: Emitter, fields: dict[str, Any]) -> dict[str, Any]:
     return fields if fields["limits"] else fields | {"limits": emitter.constant(unbounded)}
 
 
-def whole_vectors(emitter: Emitter, value: Value | None, channels: int) -> Address:
+def whole_vectors(emitter: Emitter, value: Value | None, channels: Extent) -> Address:
     """A constant's numbers, one for each channel, such as a bias; zeros up to whole vectors and without a value."""
+    if value is None:
+        return emitter.table(lambda size: np.zeros(size, np.float32), -(-channels // LANES) * LANES)
     padded = np.zeros(-(-channels // LANES) * LANES, np.float32)
-    if value is not None:
-        padded[:channels] = value.data.reshape(-1)
+    padded[:channels] = value.data.reshape(-1)
     return emitter.constant(padded)
