@@ -7,10 +7,12 @@ with any steps, Concat, Split, Expand, Tile, the interior of Pad and DepthToSpac
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from math import prod
 
 import numpy as np
 
+from cpuruntime.compiler import typed
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.compiler.kernel import Kernel, inline, kernel, lazy, record
 
@@ -35,7 +37,7 @@ GATHER = record("source target indices index_bytes fault outer axis count inner_
 FILL = record("target size pattern")
 
 NUMBERS = 8
-WRITE = record("target count bytes", numbers=f"{NUMBERS}i8")
+WRITE = record("target count", numbers=f"{NUMBERS}i8")
 
 
 @inline
@@ -209,15 +211,18 @@ def fill(a, thread, threads):
             place += 1
 
 
-@kernel(WRITE)
-def write_numbers(a, thread, threads):
-    """Writes `count` whole numbers of the argument block itself as elements of 4 or 8 bytes."""
-    if thread == 0:
-        for i in range(a.count):
-            if a.bytes == 8:
-                simd.store_i64(a.target + 8 * i, a.numbers[i])
-            else:
-                simd.store_i32(a.target + 4 * i, np.int32(a.numbers[i]))
+@cache
+def write_numbers(dtype: str) -> Kernel:
+    """Writes the first `count` whole numbers of the argument block itself as elements of a type."""
+    store, as_element = typed.store(dtype), typed.as_element(dtype)
+
+    @kernel(WRITE, name=f"write_numbers_{dtype}")
+    def run(a, thread, threads):
+        if thread == 0:
+            for i in range(a.count):
+                store(a.target, i, as_element(a.numbers[i]))
+
+    return run
 
 
 def _merged(dimensions: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:

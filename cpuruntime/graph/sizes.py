@@ -48,6 +48,13 @@ class Scope:
         """The symbols."""
         return [Size(self, {(index,): 1}) for index in range(self.symbols)]
 
+    def choose(self, extents: Sequence[int]) -> None:
+        """Makes these the shapes at hand, which reports are about; the scope is closed."""
+        values = list(extents)
+        for numerator, denominator in self.quotients:
+            values.append(_evaluate(numerator, values) // _evaluate(denominator, values))
+        self.values = values
+
     def evaluate(self, terms: Terms) -> int:
         """The value of a polynomial at the shapes at hand."""
         return _evaluate(terms, self.values)

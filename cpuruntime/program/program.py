@@ -52,17 +52,19 @@ class Program:
         repeats: runs of all steps in one inference (1 with fallback steps), each on the next row of inputs and outputs
             in memory: a tensor of the graph's own shape.
         unshared_size: bytes of all values of the arena together.
+        show: makes the numbers in `planned` those of this program, where several programs share them.
     """
 
     def __init__(
         self, planned: Sequence[Step | FallbackStep], segments: Sequence[Segment], image: Image, repeats: int,
-        unshared_size: int,
+        unshared_size: int, show: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self.planned = planned
         self.segments = segments
         self.image = image
         self.repeats = repeats
         self.unshared_size = unshared_size
+        self.show = show
         self.input_shapes, self.output_shapes = (
             tuple(shape for shape, _ in ports) for ports in (image.inputs, image.outputs)
         )

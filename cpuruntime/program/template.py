@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -70,6 +71,7 @@ class Template:
         for message in self._faults:
             self._rows([piece for piece in message if not isinstance(piece, str)])
         scope.is_open = False
+        self._scope = scope
 
     def _rows(self, numbers: Sequence[Extent]) -> list[int]:
         return [self._formulas.row(number) for number in numbers]
@@ -116,7 +118,8 @@ class Template:
         segments = self._segments
         if any(segment.fallback is not None for segment in segments):
             segments = [self._concrete(segment, number, offsets) for segment in segments]
-        return Program(self._planned, segments, image, 1, int(found[self._sizes].sum()))
+        unshared = int(found[self._sizes].sum())
+        return Program(self._planned, segments, image, 1, unshared, partial(self._scope.choose, extents))
 
     def _concrete(self, segment: Segment, number: _Numbers, offsets: np.ndarray) -> Segment:
         """The segment with the views of a fallback step at these sizes."""

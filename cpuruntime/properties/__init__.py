@@ -12,7 +12,7 @@ from typing import Any
 
 from cpuruntime.errors import InvalidArgumentError, nearest
 from cpuruntime.properties import device, hint, streams
-from cpuruntime.properties.declaration import Boolean, Group, Integer, Property, declared, fact
+from cpuruntime.properties.declaration import Boolean, Group, Integer, Property, ShapeSets, declared, fact
 from cpuruntime.store import trusted_environment
 
 ENVIRONMENT_PREFIX = "CPURUNTIME_"
@@ -37,6 +37,12 @@ program_cache = Property(
     "PROGRAM_CACHE_MB", Integer(0), 64, group=Group.COMPILING, devices=("CPU",),
     doc="How many MiB the plans of a model of dynamic shapes may take for the input shapes seen last. They are made "
     "again, in well below a millisecond, for shapes that were evicted.",
+)  # fmt: skip
+warmup_shapes = Property(
+    "WARMUP_SHAPES", ShapeSets(), (), group=Group.COMPILING, devices=("CPU",),
+    unset="two guesses: a batch of 1 and of 8, and 64 for other open extents, within their bounds",
+    doc="For which shapes of its inputs a model of dynamic shapes is planned when it is compiled, so that its kernels "
+    "and weights are ready for the first inference, also for most other shapes. NONE: for none.",
 )  # fmt: skip
 supported_properties = fact(
     "SUPPORTED_PROPERTIES", "dict of str to str", Group.DEVICE, "Each property's name with RO, RW or WO."

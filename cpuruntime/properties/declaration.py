@@ -157,6 +157,45 @@ class Choices(Values):
         return ",".join(sorted(map(str, value)))
 
 
+class ShapeSets(Values):
+    """Shapes of inputs by name, one dict or several in a list; as text "x[1,64],y[1,64]; x[8,64],y[8,64]". Or NONE."""
+
+    rule = 'dicts of shapes by input, or as text "x[1,64],y[1,64]; x[8,64],y[8,64]", or NONE'
+    names = ("NONE",)
+
+    _TEXT = re.compile(r"\s*([^\[\];]+?)\s*\[([0-9,\s]*)\]\s*(?:,|$)")
+
+    def parse(self, value: Any) -> Any:
+        if isinstance(value, str):
+            if value.upper() == "NONE":
+                return "NONE"
+            value = [self._parse_one(text) for text in value.split(";") if text.strip()]
+        sets = [value] if isinstance(value, Mapping) else list(value)
+        return tuple(tuple((str(name), tuple(map(_extent, shape))) for name, shape in one.items()) for one in sets)
+
+    def _parse_one(self, text: str) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        place = 0
+        while place < len(text):
+            match = self._TEXT.match(text, place)
+            if match is None:
+                raise ValueError(text)
+            found[match[1]] = [int(extent) for extent in match[2].split(",") if extent.strip()]
+            place = match.end()
+        return found
+
+    def text(self, value: Any) -> str:
+        if value == "NONE":
+            return "NONE"
+        return "; ".join(",".join(f"{name}{list(shape)}".replace(" ", "") for name, shape in one) for one in value)
+
+
+def _extent(number: Any) -> int:
+    if isinstance(number, bool) or not number.__index__() >= 0:
+        raise ValueError(number)
+    return int(number)
+
+
 class ElementType(Values):
     """An element type, as `Type.f32`; also its name, "f32", or another object with `get_type_name()`.
 

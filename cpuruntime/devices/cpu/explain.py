@@ -32,6 +32,7 @@ SHOWN = 4
 
 def explain_steps(program: Program, threads: int, seconds: Sequence[float] | None, packed: int) -> list[Row]:
     """A row for each step; `seconds` is None when only the times of tuning are known; `packed` weights are in bytes."""
+    program.show()
     if seconds is None:
         return [_row(step, threads, _tuned(step)) for step in program.planned]
     roofs, times = Roofs(threads), program.repeats

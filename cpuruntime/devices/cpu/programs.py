@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +29,9 @@ from cpuruntime.program.stages.cut import whole
 from cpuruntime.program.stages.stage import Root, Stage, Stages
 from cpuruntime.program.template import Pattern, Template
 from cpuruntime.program.tuning.tuner import create_tuner
+
+GUESSED_BATCHES, GUESSED_EXTENT = (8, 1), 64
+"""Extents for which a dynamic model is planned before any is known; arbitrary."""
 
 log = logging.getLogger("cpuruntime")
 
@@ -58,6 +63,8 @@ class Programs:
             self._only = Stage(whole(graph), self._planned(graph, compilation.optimised, not compilation.is_shared))
         elif all(value.is_static for value in graph.inputs):
             self._plan_first()
+        else:
+            self._warm_up(settings.value("WARMUP_SHAPES"))
 
     def _plan_first(self) -> None:
         """Plan what is known when the shapes of the inputs are; what is wrong is the model's fault."""
@@ -67,6 +74,31 @@ class Programs:
             self.of([np.broadcast_to(zero, shape) for zero, shape in zip(zeros, shapes)])
         except InvalidArgumentError as error:
             raise error.__cause__ or error from None
+
+    def _warm_up(self, wanted: Any) -> None:
+        """Plan a model of dynamic shapes for the shapes wanted, or for guesses, which it need not take."""
+        if wanted == "NONE":
+            return
+        names = [info.name for info in self.inputs]
+        for given in wanted:
+            for name, _ in given:
+                if name not in names:
+                    known = ", ".join(map(printable, names))
+                    raise InvalidArgumentError(f"WARMUP_SHAPES: the model has no input '{printable(name)}', but {known}.")
+            self._plan_for([dict(given).get(info.name) or _guess(info.partial_shape, 1) for info in self.inputs])
+        for batch in () if wanted else GUESSED_BATCHES:
+            with suppress(Error):
+                self._plan_for([_guess(info.partial_shape, batch) for info in self.inputs])
+
+    def _plan_for(self, shapes: Sequence[Sequence[int]]) -> None:
+        for info, shape in zip(self.inputs, shapes):
+            if not info.partial_shape.compatible(PartialShape(list(shape))):
+                raise InvalidArgumentError(
+                    f"WARMUP_SHAPES: input '{printable(info.name)}' {info.partial_shape} cannot have the shape "
+                    f"{list(shape)}."
+                )
+        zeros = [np.zeros((), info.element_type.to_dtype()) for info in self.inputs]
+        self.of([np.broadcast_to(zero, shape) for zero, shape in zip(zeros, shapes)])
 
     def of(self, values: Sequence[np.ndarray]) -> Stage:
         """The first stage for inputs of the shapes of `values`, planned when they are new.
@@ -144,6 +176,15 @@ class Programs:
         needed = program.arena_size * max(1, len(self._streams.streams))
         check_fits(needed, f"the streams of model '{printable(self.name)}'")
         return program
+
+
+def _guess(shape: PartialShape, batch: int) -> list[int]:
+    """Extents for open ones, within their bounds: the first is a batch."""
+    if shape.rank.is_dynamic:
+        return []
+    guesses = [batch if axis == 0 else GUESSED_EXTENT for axis in range(len(shape))]
+    most = [guess if one.max_length == -1 else min(guess, one.max_length) for guess, one in zip(guesses, shape)]
+    return [max(guess, one.min_length) for guess, one in zip(most, shape)]
 
 
 def _reshaped(graph: Graph, values: Sequence[np.ndarray]) -> Graph:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -175,8 +176,8 @@ def _check_top_k(node: Node) -> str | None:
     value = node.require(0)
     if dtype_name(value) not in NUMBERS:
         return f"TopK has no kernel for {value.element_type.get_type_name()}"
-    if len(node.inputs) > 1 and node.require(1).constant is None:
-        return "TopK has a kernel for a constant k only"
+    if len(node.inputs) > 1 and node.require(1).numbers is None:
+        return "TopK has a kernel for a k that is known only"
     return None
 
 
@@ -202,12 +203,14 @@ def lower_top_k(emitter: Emitter, node: Node) -> None:
         )  # fmt: skip
 
 
-def _number(node: Node, index: int) -> int:
-    """The only integer in a constant input."""
-    data = node.require(index).data
-    if data.size != 1:
-        raise ModelError(f"{node.where}: input {index} has the shape {list(data.shape)}; it must be one integer.")
-    return int(data.reshape(-1)[0])
+def _number(node: Node, index: int) -> Any:
+    """The only integer in an input that is known."""
+    value = node.require(index)
+    numbers = value.numbers or []
+    if len(numbers) != 1:
+        shape = list(value.shape or ())
+        raise ModelError(f"{node.where}: input {index} has the shape {shape}; it must be one integer.")
+    return numbers[0]
 
 
 def _check_cumulative_sum(node: Node) -> str | None:
@@ -229,8 +232,8 @@ def lower_cumulative_sum(emitter: Emitter, node: Node) -> None:
 
 
 def _check_triangle(node: Node) -> str | None:
-    if node.input(1) is not None and node.require(1).constant is None:
-        return "Trilu has a kernel for a constant k only"
+    if node.input(1) is not None and node.require(1).numbers is None:
+        return "Trilu has a kernel for a k that is known only"
     return "Trilu needs matrices" if len(node.require(0).static_shape) < 2 else _check_elements(node)
 
 

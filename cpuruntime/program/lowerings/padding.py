@@ -8,7 +8,8 @@ import numpy as np
 
 from cpuruntime.errors import printable
 from cpuruntime.graph import Node
-from cpuruntime.ops.movement import MAX_RANK, fill
+from cpuruntime.ops.movement import MAX_RANK
+from cpuruntime.program.lowerings.from_shapes import emit_fill
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.lowering import is_movable, lowering
 from cpuruntime.program.plan.storage import Plain
@@ -18,7 +19,8 @@ def _check(node: Node) -> str | None:
     """Elements that copies can move, and constant inputs beside the first."""
     if not is_movable(node.outputs[0]):
         return f"{node.op_type} has no kernel for {node.outputs[0].element_type.get_type_name()}"
-    if any(value is not None and value.constant is None for value in node.inputs[1:]):
+    given = [value for value in node.inputs[1:] if value is not None]
+    if any(value.numbers is None or (value.sizes is not None and value is node.input(2)) for value in given):
         return f"{node.op_type} has a kernel for constant sizes and values only"
     rank = len(node.outputs[0].static_shape) * (2 if node.op_type == "Tile" else 1)
     if rank > MAX_RANK:
@@ -44,10 +46,10 @@ def _constant(node: Node, index: int) -> np.ndarray | None:
 
 def _pads(node: Node) -> tuple[list[int], list[int]]:
     """The elements added before and after each axis."""
-    rank, pads, axes = len(node.require(0).static_shape), node.require(1).data, _constant(node, 3)
+    rank, pads, axes = len(node.require(0).static_shape), node.require(1).numbers or [], _constant(node, 3)
     places = range(rank) if axes is None else [int(axis) % rank for axis in axes]
     before, after = [0] * rank, [0] * rank
-    for axis, start, end in zip(places, pads[: len(places)].tolist(), pads[len(places) :].tolist()):
+    for axis, start, end in zip(places, pads[: len(places)], pads[len(places) :]):
         before[axis], after[axis] = start, end
     return before, after
 
@@ -61,11 +63,9 @@ def lower_pad(emitter: Emitter, node: Node) -> None:
     source, target = emitter.plain(node.require(0)), emitter.new_plain(node.outputs[0])
     before, after = _pads(node)
     constant = node.attributes.get("mode", "constant") == "constant"
-    if constant and target.size and any(pad > 0 for pad in (*before, *after)):
+    if constant and any(pad > 0 for pad in (*before, *after)):
         given = _constant(node, 2)
-        element = np.zeros(1, target.dtype) if given is None else given.reshape(1)
-        pattern = int.from_bytes(element.tobytes() * (8 // target.dtype.itemsize), "little", signed=True)
-        emitter.emit(fill, "plain", target=target.address, size=target.nbytes, pattern=pattern)
+        emit_fill(emitter, target, np.zeros(1, target.dtype) if given is None else given.reshape(1))
     middle = [max(0, n + min(b, 0) + min(a, 0)) for n, b, a in zip(source.shape, before, after)]
     cut = sum(max(-b, 0) * stride for b, stride in zip(before, source.strides))
     moved = sum(max(b, 0) * stride for b, stride in zip(before, target.strides))

@@ -230,8 +230,8 @@ class Emitter:
         for start in range(0, len(numbers), NUMBERS):
             some = numbers[start : start + NUMBERS]
             self.emit(
-                write_numbers, "plain", target=view.address + start * view.dtype.itemsize, count=len(some),
-                bytes=view.dtype.itemsize, numbers=some + [0] * (NUMBERS - len(some)),
+                write_numbers(view.dtype.name), "plain", target=view.address + start * view.dtype.itemsize,
+                count=len(some), numbers=some + [0] * (NUMBERS - len(some)),
             )  # fmt: skip
 
     def _new_root(self, value: Value) -> Blocked:
