@@ -288,10 +288,10 @@ class Size:
     __rand__, __ror__ = __and__, __or__
 
     def __truediv__(self, other: Any) -> float:
-        return int(self) / int(other)
+        return int(self) / (int(other) if isinstance(other, Size) else other)
 
     def __rtruediv__(self, other: Any) -> float:
-        return int(other) / int(self)
+        return other / int(self)
 
     def __str__(self) -> str:
         return str(self.value)

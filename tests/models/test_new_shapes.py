@@ -92,7 +92,7 @@ SHAPES = ((2, 20), (3, 21), (5, 40), (2, 33), (4, 17))
 
 
 def compare_all(model: Any, feeds: Sequence[dict[str, np.ndarray]]) -> ov.CompiledModel:
-    compiled = ov.Core().compile_model(model, "CPU")
+    compiled = ov.Core().compile_model(model, "CPU", {"WARMUP_SHAPES": "NONE"})
     for each in feeds:
         found = compiled(dict(each))
         assert not compiled.explain().fallbacks
@@ -159,3 +159,69 @@ def test_extents_of_one_and_zero_are_planned_apart(planned: list[Planner]) -> No
     shapes = [(1, 20), (1, 30), (2, 1), (3, 1), (1, 1), (6, 20), (20, 20), (9, 9)]
     compare_all(n.model(), [{x: random.standard_normal((*shape, 32)).astype(np.float32)} for shape in shapes])
     assert len(planned) <= 6
+
+
+def encoder() -> tuple[Any, str]:
+    n = Net(opset=20)
+    x = n.input("batch", "length", 32)
+    n.output(heads(n, x))
+    return n.model(), x
+
+
+def infer(compiled: ov.CompiledModel, x: str, *shape: int) -> None:
+    compiled({x: np.zeros(shape, np.float32)})
+
+
+def test_the_first_inference_finds_a_plan(planned: list[Planner]) -> None:
+    model, x = encoder()
+    compiled = ov.Core().compile_model(model, "CPU")
+    before = len(planned)
+    assert before == 2
+    for shape in ((1, 20), (1, 70), (2, 40), (16, 90)):
+        infer(compiled, x, *shape, 32)
+    assert len(planned) == before
+
+
+@pytest.mark.parametrize("given", [{"x0": (2, 50, 32)}, [{"x0": [2, 50, 32]}], "x0[2,50,32]", " x0 [2, 50, 32] ;"])
+def test_shapes_to_warm_up_for(given: Any, planned: list[Planner]) -> None:
+    model, x = encoder()
+    compiled = ov.Core().compile_model(model, "CPU", {"WARMUP_SHAPES": given})
+    assert compiled.get_property("WARMUP_SHAPES") == ((("x0", (2, 50, 32)),),)
+    assert len(planned) == 1
+    infer(compiled, x, 3, 60, 32)
+    assert len(planned) == 1
+
+
+def test_no_warming_up(planned: list[Planner]) -> None:
+    model, x = encoder()
+    compiled = ov.Core().compile_model(model, "CPU", {"WARMUP_SHAPES": "NONE"})
+    assert not planned
+    infer(compiled, x, 3, 60, 32)
+    assert planned
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"x": (1, 2, 32)}, "no input 'x'.*x0"),
+        ({"x0": (1, 2, 31)}, r"input 'x0' \[\?,\?,32\] cannot have the shape \[1, 2, 31\]"),
+        ({"x0": (1, 2)}, "cannot have the shape"),
+        ("x0[1,2", "WARMUP_SHAPES.*is not dicts of shapes"),
+        ({"x0": (-1, 2, 32)}, "WARMUP_SHAPES.*is not dicts of shapes"),
+    ],
+)
+def test_wrong_shapes_to_warm_up_for(given: Any, message: str) -> None:
+    model, _ = encoder()
+    with pytest.raises(ov.InvalidArgumentError, match=message):
+        ov.Core().compile_model(model, "CPU", {"WARMUP_SHAPES": given})
+
+
+def test_reports_show_the_latest_sizes() -> None:
+    model, x = encoder()
+    compiled = ov.Core().compile_model(model, "CPU")
+    arenas = []
+    for length in (20, 200):
+        infer(compiled, x, 2, length, 32)
+        arenas.append(next(text for text in compiled.explain().decisions if text.startswith("arena")))
+        assert compiled.explain(measure=True).rows
+    assert arenas[0] != arenas[1]

@@ -15,7 +15,7 @@ from cpuruntime.devices.cpu.compilation import Compilation
 from cpuruntime.devices.cpu.pipeline import optimise
 from cpuruntime.devices.cpu.progress import CompileProgress
 from cpuruntime.devices.ports import PortInfo
-from cpuruntime.errors import Error, InvalidArgumentError, printable
+from cpuruntime.errors import Error, InvalidArgumentError, nearest, printable
 from cpuruntime.graph import Graph, PartialShape
 from cpuruntime.hints import StreamPlan
 from cpuruntime.host.memory import check_fits
@@ -83,8 +83,8 @@ class Programs:
         for given in wanted:
             for name, _ in given:
                 if name not in names:
-                    known = ", ".join(map(printable, names))
-                    raise InvalidArgumentError(f"WARMUP_SHAPES: the model has no input '{printable(name)}', but {known}.")
+                    hint = nearest(name, names)
+                    raise InvalidArgumentError(f"WARMUP_SHAPES: the model has no input '{printable(name)}'.{hint}")
             self._plan_for([dict(given).get(info.name) or _guess(info.partial_shape, 1) for info in self.inputs])
         for batch in () if wanted else GUESSED_BATCHES:
             with suppress(Error):
