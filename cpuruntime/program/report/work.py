@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from cpuruntime.compiler.isa import LANES
+from cpuruntime.graph import typical
 from cpuruntime.program.plan.step import Step
 from cpuruntime.program.plan.storage import Address, Place, Storage
 from cpuruntime.program.report.roofs import Roofs
@@ -31,7 +32,7 @@ def conversion_bytes(step: Step) -> int:
 
 def constant_bytes(step: Step) -> int:
     """Bytes of the constants a step reads, as they are packed."""
-    return sum(storage.size for storage in _storages(step) if storage.place is Place.FIXED)
+    return int(typical(sum(storage.size for storage in _storages(step) if storage.place is Place.FIXED)))
 
 
 def tensor_bytes(step: Step) -> int:
@@ -44,7 +45,7 @@ def tensor_bytes(step: Step) -> int:
     memory = sum(storage.size for storage in _storages(step) if storage.place is not Place.FIXED)
     values = {value for value in (*step.node.inputs, *step.node.outputs) if value is not None}
     named = sum(value.nbytes for value in values if value.constant is None and value.is_static)
-    return min(memory, conversion_bytes(step) if is_conversion(step) else named)
+    return int(typical(min(memory, conversion_bytes(step) if is_conversion(step) else named)))
 
 
 def _storages(step: Step) -> set[Storage]:
@@ -61,4 +62,4 @@ def least_seconds(step: Step, roofs: Roofs, constants: int) -> float:
     traffic = (constant_bytes(step), constants), (tensors, tensors)
     memory = sum(size / roofs.bandwidth(near) for size, near in traffic if size)
     flops = min(step.flops, winograd_flops(step)) if step.kernel.family == "winograd" else step.flops
-    return max(flops / roofs.peak, memory)
+    return max(typical(flops) / roofs.peak, memory)
