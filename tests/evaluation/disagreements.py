@@ -13,14 +13,16 @@ def _not_finite(v: Variant, kind: Callable[[np.ndarray], np.ndarray]) -> bool:
     return x is not None and x.dtype.kind == "f" and bool(kind(x).any())
 
 
-def _same_and_dilated(v: Variant) -> bool:
-    return v.attributes.get("auto_pad", "").startswith("SAME") and max(v.attributes.get("dilations", [1])) > 1
+def _pools_same(v: Variant) -> bool:
+    """SAME with windows that are dilated, or do not reach over their stride."""
+    kernel = v.attributes["kernel_shape"]
+    ones = [1] * len(kernel)
+    narrow = any(k < s for k, s in zip(kernel, v.attributes.get("strides", ones)))
+    dilated = max(v.attributes.get("dilations", ones)) > 1
+    return v.attributes.get("auto_pad", "").startswith("SAME") and (narrow or dilated)
 
 
-_SAME = (
-    _same_and_dilated,
-    "SAME gives ceil(extent / stride) places; ONNX Runtime pads as if the window were not dilated",
-)
+_SAME = (_pools_same, "SAME pads what windows need; ONNX Runtime ignores dilations, and crops for narrow windows")
 
 
 def _narrow_window(v: Variant) -> bool:

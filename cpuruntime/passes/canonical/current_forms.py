@@ -86,10 +86,14 @@ def _resize(editor: Editor, node: Node) -> None:
     if node.op_type == "Resize" and node.version >= 11:
         return
     scales = node.input(1) or _constant(editor, node, "scales", node.attributes["scales"], np.float32)
+    known = np.ones(1) if scales.constant is None else scales.constant
+    shrinks = node.op_type == "Resize" and bool((known < 1).any())
+    if shrinks and (known > 1).any() and node.attributes.get("mode", "nearest") == "nearest":
+        return
     attributes = {
         "mode": node.attributes.get("mode", "nearest"),
         "coordinate_transformation_mode": "asymmetric",
-        "nearest_mode": "floor",
+        "nearest_mode": "ceil" if shrinks else "floor",  # opset 10 does not say; as ONNX Runtime does
         "cubic_coeff_a": -0.75,
         "exclude_outside": 0,
         "extrapolation_value": 0.0,

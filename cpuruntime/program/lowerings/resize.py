@@ -41,6 +41,8 @@ def _check(node: Node) -> str | None:
     attributes = node.attributes
     if len(source) not in (3, 4):
         return f"Resize has kernels for 1 and 2 spatial dimensions, not for {len(source) - 2}"
+    if node.version < 11:
+        return "Resize of opset 10 has no kernel for growing and shrinking to the nearest at once"
     if 0 in (*source, *target):
         return "Resize has no kernel for empty tensors"
     scales = _scales(node)

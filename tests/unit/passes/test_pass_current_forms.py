@@ -92,6 +92,18 @@ def test_upsample_is_a_resize(opset: int, mode: str) -> None:
     np.testing.assert_allclose(found, feeds["x0"], 1e-5, 1e-5)
 
 
+@pytest.mark.parametrize(
+    ("scales", "rounding"), [([1, 1, 0.5, 0.8], "ceil"), ([1, 1, 2, 3], "floor"), ([1, 1, 0.5, 2], None)]
+)
+def test_a_resize_of_opset_10_rounds_up_where_it_shrinks(scales: list[float], rounding: str | None) -> None:
+    """As ONNX Runtime does; one that grows and shrinks stays."""
+    b = Builder(10)
+    y = b("Resize", b.input(1, 2, 4, 5), b.constant(scales), mode="nearest")
+    node = node_of(passes.run(b.graph(y), stop_after=NAME), "Resize")
+    assert node.attributes.get("nearest_mode") == rounding
+    assert node.version == (10 if rounding is None else 13)
+
+
 def test_what_is_current_stays() -> None:
     b = Builder(opset=18)
     x = b.input(2, 3)
