@@ -1,4 +1,5 @@
-"""Model-local functions: a call becomes the nodes of the function, each with the operator sets of the function."""
+"""Functions, a model's own and those of ONNX Runtime: a call becomes the nodes of the function, each with the operator
+sets of the function."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import NamedTuple
 import onnx
 
 from cpuruntime.errors import ModelError, printable
+from cpuruntime.frontend.contrib import definition
 from cpuruntime.operators.schema import check_opset
 
 # What a model's functions may expand to, calls included: so many nodes, or so many for each node in the file.
@@ -36,7 +38,6 @@ class Functions:
         self._functions = {(domain_of(f.domain), f.name, f.overload): f for f in model.functions}
         if len(self._functions) != len(model.functions):
             raise ModelError("two of the model's functions have the same domain and name.")
-        self._opsets = {key: opsets_of(f.opset_import) for key, f in self._functions.items()}
         self._count = 0
         if model.functions:
             self._check_sizes(model)
@@ -82,15 +83,16 @@ class Functions:
         """The nodes, with those of a function in place of each call; their subgraphs may still hold calls."""
         for node in nodes:
             key = _key(node)
-            if key not in self._functions:
+            function = self._functions.get(key) or definition(node, key[0], opsets.get(key[0], 0))
+            if function is None:
                 yield Call(node, opsets)
                 continue
-            function = self._functions[key]
-            for domain, version in self._opsets[key].items():
+            inner = opsets_of(function.opset_import)
+            for domain, version in inner.items():
                 check_opset(domain, version)
             self._count += 1
             body = _body(function, node, f"{(node.name or node.op_type)[-_PREFIX:]}#{self._count}/")
-            yield from self.inlined(body, self._opsets[key])
+            yield from self.inlined(body, inner)
 
 
 def _key(node: onnx.NodeProto) -> Key:

@@ -1,0 +1,298 @@
+"""Operators of ONNX Runtime that optimised models have, defined by those of ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import onnx
+
+from cpuruntime.errors import ModelError, UnsupportedError, listed, printable
+
+DOMAIN = "com.microsoft"
+_VERSION = 23
+_NORMALISED = 17
+"""The set of ONNX with LayerNormalization; ONNX Runtime writes it into models of any set."""
+
+
+def definition(node: onnx.NodeProto, domain: str, version: int) -> onnx.FunctionProto | None:
+    """The function that a call of one of these operators stands for; None for other nodes.
+
+    It fits this call only: its attributes are written into it. Raises UnsupportedError and ModelError, naming the
+    node, for attributes and inputs that have no definition here.
+    """
+    simplified = node.op_type == "SimplifiedLayerNormalization"
+    early = simplified or (node.op_type == "LayerNormalization" and version < _NORMALISED)
+    if node.op_type not in _BODIES or not (domain == DOMAIN or (domain == "" and early)):
+        return None
+    call = _Call(node)
+    body = _BODIES[node.op_type](call)
+    inputs, outputs = (", ".join(f"{kind}{index}" for index in range(count)) for kind, count in (
+        ("i", len(node.input)), ("o", len(node.output))))  # fmt: skip
+    call.check()
+    header = f'<domain: "{DOMAIN}", opset_import: ["" : {_VERSION}]>'
+    function = onnx.FunctionProto()
+    function.CopyFrom(_parsed(f"{header} {node.op_type} ({inputs}) => ({outputs}) {{ {body} }}"))
+    function.attribute.extend(attribute.name for attribute in node.attribute)
+    return function
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> onnx.FunctionProto:
+    return onnx.parser.parse_function(text)
+
+
+class _Call:
+    """One node: which inputs and outputs it has, and its attributes."""
+
+    def __init__(self, node: onnx.NodeProto) -> None:
+        self._node = node
+        self._given = {attribute.name: attribute for attribute in node.attribute}
+
+    @property
+    def where(self) -> str:
+        return f"{printable(self._node.op_type)} '{printable(self._node.name)}'"
+
+    def has(self, index: int) -> bool:
+        """Whether the input is there."""
+        return index < len(self._node.input) and self._node.input[index] != ""
+
+    def gives(self, index: int) -> bool:
+        """Whether the output is read."""
+        return index < len(self._node.output) and self._node.output[index] != ""
+
+    def take(self, name: str, default: Any) -> Any:
+        """The attribute, of the type that the default has."""
+        attribute = self._given.pop(name, None)
+        if attribute is None:
+            return default
+        data = onnx.helper.get_attribute_value(attribute)
+        data = data.decode() if isinstance(data, bytes) else data
+        if type(data) is not type(default):
+            raise ModelError(f"{self.where}: attribute '{name}' has a wrong type.")
+        return data
+
+    def text(self, *names: str) -> str:
+        """These attributes, as a node of the function has them: only what is given."""
+        return "".join(f", {name} = @{name}" for name in names if self._given.pop(name, None) is not None)
+
+    def refuse(self, what: str) -> UnsupportedError:
+        return UnsupportedError(f"{self.where}: {what} is not supported. Export the model without this fusion.")
+
+    def check(self) -> None:
+        if self._given:
+            raise self.refuse(f"attribute {listed(self._given)}")
+
+
+def _gelu(call: _Call) -> str:
+    return "o0 = Gelu(i0)"
+
+
+def _bias_gelu(call: _Call) -> str:
+    return "t = Add(i0, i1) o0 = Gelu(t)"
+
+
+def _fast_gelu(call: _Call) -> str:
+    t = "t = Add(i0, i1)" if call.has(1) else "t = Identity(i0)"
+    return f'{t} o0 = Gelu<approximate = "tanh">(t)'
+
+
+def _quick_gelu(call: _Call) -> str:
+    alpha = call.take("alpha", 1.702)
+    return f"a = Constant<value_float = {alpha!r}>() b = CastLike(a, i0) t = Mul(i0, b) s = Sigmoid(t) o0 = Mul(i0, s)"
+
+
+def _fused_matmul(call: _Call) -> str:
+    if call.take("transBatchA", 0) or call.take("transBatchB", 0):
+        raise call.refuse("a transposed batch")
+    swap = 'Einsum<equation = "...ij->...ji">'
+    lines = [
+        f"t{index} = {swap if call.take(name, 0) else 'Identity'}(i{index})"
+        for index, name in enumerate(("transA", "transB"))
+    ]
+    lines += ["p = MatMul(t0, t1)", f"a = Constant<value_float = {call.take('alpha', 1.0)!r}>()"]
+    return " ".join([*lines, "b = CastLike(a, p)", "o0 = Mul(p, b)"])
+
+
+def _layer_norm(call: _Call) -> str:
+    inputs = "i0, i1, i2" if call.has(2) else "i0, i1"
+    outputs = ", ".join(f"o{index}" for index in range(3) if call.gives(index) or not index)
+    more = call.text("epsilon", "stash_type")
+    return f"{outputs} = LayerNormalization<axis = {call.take('axis', -1)}{more}>({inputs})"
+
+
+def _simplified_norm(call: _Call) -> str:
+    if call.gives(1):
+        raise call.refuse("the output 'inv_std_var'")
+    return f"o0 = RMSNormalization<axis = {call.take('axis', -1)}{call.text('epsilon', 'stash_type')}>(i0, i1)"
+
+
+def _skip_norm(call: _Call) -> str:
+    """`epsilon` is 1e-12 where it is not given."""
+    total = "s = Add(i0, i1)" + (" t = Add(s, i4)" if call.has(4) else " t = Identity(s)")
+    beta = ", i3" if call.has(3) else ""
+    if call.gives(1) or call.gives(2):
+        raise call.refuse("the outputs 'mean' and 'inv_std_var'")
+    epsilon = call.take("epsilon", 1e-12)
+    return f"{total} o3 = Identity(t) o0 = LayerNormalization<axis = -1, epsilon = {epsilon!r}>(t, i2{beta})"
+
+
+def _skip_simplified_norm(call: _Call) -> str:
+    total = "s = Add(i0, i1)" + (" t = Add(s, i3)" if call.has(3) else " t = Identity(s)")
+    if call.gives(1) or call.gives(2):
+        raise call.refuse("the outputs 'mean' and 'inv_std_var'")
+    epsilon = call.take("epsilon", 1e-12)
+    return f"{total} o3 = Identity(t) o0 = RMSNormalization<axis = -1, epsilon = {epsilon!r}>(t, i2)"
+
+
+def _embed_norm(call: _Call) -> str:
+    """The second output counts the ones of each row of the mask."""
+    lines = ["w = Gather(i2, i0)", "zero = Constant<value_ints = [0]>()", "one = Constant<value_ints = [1]>()"]
+    if call.has(8):
+        lines.append("p = Gather(i3, i8)")
+    else:
+        lines += ["n = Shape<start = 1, end = 2>(i0)", "p = Slice(i3, zero, n, zero)"]
+    lines.append("e = Add(w, p)")
+    if call.has(1) and call.has(4):
+        lines += ["g = Gather(i4, i1)", "t = Add(e, g)"]
+    else:
+        lines.append("t = Identity(e)")
+    if call.has(7):
+        lines += ["c = CastLike(one, i7)", "q = Equal(i7, c)", "r = Cast<to = 6>(q)"]
+    else:
+        lines += ["z = CastLike(zero, i0)", "d = Mul(i0, z)", "r = Cast<to = 6>(d)"]
+    lines += ["o1 = ReduceSum<keepdims = 0>(r, one)", "o2 = Identity(t)"]
+    lines.append(f"o0 = LayerNormalization<axis = -1, epsilon = {call.take('epsilon', 1e-12)!r}>(t, i5, i6)")
+    return " ".join(lines)
+
+
+def _masks(call: _Call, padding: int, bias: int, query: str, total: str) -> tuple[list[str], str]:
+    """Nodes that make one mask to add, and its name; `total` is the length of all keys, a tensor of one number.
+
+    Padding is given by the lengths of rows, [batch] or [batch, 1], or by flags, [batch, keys].
+    """
+    filler, causal = call.take("mask_filter_value", -10000.0), call.take("unidirectional", 0)
+    names = []
+    lines = [
+        "zero = Constant<value_int = 0>()", "one = Constant<value_int = 1>()", "ones = Constant<value_ints = [1]>()",
+        f"keys = Squeeze({total})", "place = Range(zero, keys, one)",
+        f"no = Constant<value_float = {filler!r}>()", "yes = Constant<value_float = 0.0>()",
+    ]  # fmt: skip
+    if call.has(padding):
+        lines += [
+            f"batch = Shape<start = 0, end = 1>({query})", "rest = Constant<value_ints = [-1]>()",
+            "rows = Concat<axis = 0>(batch, rest)", f"m64 = Cast<to = 7>(i{padding})", "m2 = Reshape(m64, rows)",
+            "width = Shape<start = 1, end = 2>(m2)", "single = Equal(width, ones)", "factor = Cast<to = 7>(single)",
+            "limit = Mul(place, factor)", "seen = Less(limit, m2)", "pads = Where(seen, yes, no)",
+            "around = Constant<value_ints = [1, 2]>()", "pad4 = Unsqueeze(pads, around)",
+            f"padding = CastLike(pad4, {query})",
+        ]  # fmt: skip
+        names.append("padding")
+    if causal:
+        lines += [
+            f"length = Shape<start = 1, end = 2>({query})", "long = Squeeze(length)", "past = Sub(keys, long)",
+            "late = Range(past, keys, one)", "late2 = Unsqueeze(late, ones)", "before = LessOrEqual(place, late2)",
+            "causal32 = Where(before, yes, no)", f"causal = CastLike(causal32, {query})",
+        ]  # fmt: skip
+        names.append("causal")
+    if call.has(bias):
+        names.append(f"i{bias}")
+    mask = names[0] if names else ""
+    for index, name in enumerate(names[1:]):
+        lines.append(f"mask{index} = Add({mask}, {name})")
+        mask = f"mask{index}"
+    return lines if names else [], mask
+
+
+def _attend(call: _Call, mask: str, past: str, present: str) -> str:
+    heads = call.take("num_heads", 0)
+    scale = call.take("scale", 0.0)
+    factor = f", scale = {scale!r}" if scale else ""
+    inputs = f"q, k, v, {mask}{past}" if past else ", ".join(filter(None, ("q, k, v", mask)))
+    if past and not mask:
+        inputs = f'q, k, v, ""{past}'
+    return f"o0{present} = Attention<q_num_heads = {heads}, kv_num_heads = {heads}{factor}>({inputs})"
+
+
+def _attention(call: _Call) -> str:
+    """Queries, keys and values by one product."""
+    sizes = call.take("qkv_hidden_sizes", [])
+    if call.has(6) or call.take("do_rotary", 0) or call.take("past_present_share_buffer", 0):
+        raise call.refuse("a shared buffer or a rotary embedding")
+    lines = ["p = MatMul(i0, i1)", "x = Add(p, i2)" if call.has(2) else "x = Identity(p)"]
+    if sizes:
+        lines.append(f"sizes = Constant<value_ints = {[int(size) for size in sizes]}>()")
+        lines.append("q, k, v = Split<axis = -1>(x, sizes)")
+    else:
+        lines.append("q, k, v = Split<axis = -1, num_outputs = 3>(x)")
+    lines.append("own = Shape<start = 1, end = 2>(i0)")
+    past = present = ""
+    if call.has(4):
+        lines += [
+            "cut = Constant<value_ints = [0]>()", "pk5, pv5 = Split<axis = 0, num_outputs = 2>(i4)",
+            "pk = Squeeze(pk5, cut)", "pv = Squeeze(pv5, cut)", "old = Shape<start = 3, end = 4>(i4)",
+            "total = Add(old, own)",
+        ]  # fmt: skip
+        past = ", pk, pv"
+    else:
+        lines.append("total = Identity(own)")
+    if call.gives(1):
+        if not past:
+            raise call.refuse("the output 'present' without the input 'past'")
+        present = ", nk, nv"
+    more, mask = _masks(call, 3, 5, "i0", "total")
+    lines += [*more, _attend(call, mask, past, present)]
+    if present:
+        lines += ["nk5 = Unsqueeze(nk, cut)", "nv5 = Unsqueeze(nv, cut)", "o1 = Concat<axis = 0>(nk5, nv5)"]
+    return " ".join(lines)
+
+
+def _multi_head_attention(call: _Call) -> str:
+    if not (call.has(1) and call.has(2)) or call.has(8) or call.has(9) or call.gives(3):
+        raise call.refuse("a packed input or a shared buffer")
+    if call.has(3):
+        lines = ["bq, bk, bv = Split<axis = 0, num_outputs = 3>(i3)"]
+        lines += [f"{name} = Add(i{index}, b{name})" for index, name in enumerate("qkv")]
+    else:
+        lines = [f"{name} = Identity(i{index})" for index, name in enumerate("qkv")]
+    lines.append("own = Shape<start = 1, end = 2>(i1)")
+    past = ", i6, i7" if call.has(6) and call.has(7) else ""
+    lines += ["old = Shape<start = 2, end = 3>(i6)", "total = Add(old, own)"] if past else ["total = Identity(own)"]
+    more, mask = _masks(call, 4, 5, "i0", "total")
+    present = ", o1, o2" if call.gives(1) or call.gives(2) else ""
+    if present and not past:
+        raise call.refuse("the output 'present_key' without the input 'past_key'")
+    return " ".join([*lines, *more, _attend(call, mask, past, present)])
+
+
+def _rotary(call: _Call) -> str:
+    """The positions are given one by one, or by the first of them."""
+    if call.take("is_packed_batching", 0) or call.take("scale", 1.0) != 1.0:
+        raise call.refuse("a packed batch or a scale")
+    heads = call.take("num_heads", 0)
+    return (
+        "one = Constant<value_int = 1>() zero = Constant<value_int = 0>() count = Size(i1) single = Equal(count, one) "
+        "factor = Cast<to = 7>(single) length = Shape<start = -2, end = -1>(i0) long = Squeeze(length) "
+        "place = Range(zero, long, one) step = Mul(place, factor) ids = Add(i1, step) "
+        "batch = Shape<start = 0, end = 1>(i0) shape = Concat<axis = 0>(batch, length) all = Expand(ids, shape) "
+        f"o0 = RotaryEmbedding<interleaved = {call.take('interleaved', 0)}"
+        f"{f', num_heads = {heads}' if heads else ''}{call.text('rotary_embedding_dim')}>(i0, i2, i3, all)"
+    )
+
+
+_BODIES: dict[str, Callable[[_Call], str]] = {
+    "Attention": _attention,
+    "BiasGelu": _bias_gelu,
+    "EmbedLayerNormalization": _embed_norm,
+    "FastGelu": _fast_gelu,
+    "FusedMatMul": _fused_matmul,
+    "Gelu": _gelu,
+    "LayerNormalization": _layer_norm,
+    "MultiHeadAttention": _multi_head_attention,
+    "QuickGelu": _quick_gelu,
+    "RotaryEmbedding": _rotary,
+    "SimplifiedLayerNormalization": _simplified_norm,
+    "SkipLayerNormalization": _skip_norm,
+    "SkipSimplifiedLayerNormalization": _skip_simplified_norm,
+}
