@@ -38,5 +38,13 @@ CASES = [
     Case("LayerNormalization", "LayerNormalization", (Tensor((2, 5, 6)), *PER_CHANNEL)),
     *(Case(f"MatMul {np.dtype(t).name}", "MatMul", (Tensor((2, 3, 5, 7), t), Tensor((3, 7, 9), t)))
       for t in (np.float64, np.int32, np.int64)),
+    Case("MatMulInteger", "MatMulInteger", (Tensor((2, 5, 300), np.uint8, high=100), Tensor((300, 7), np.int8, -90, 90),
+         Tensor((), np.uint8, values=3), Tensor((7,), np.int8))),
+    Case("ConvInteger", "ConvInteger", (Tensor((2, 3, 6, 5), np.uint8, high=255), Tensor((4, 3, 3, 2), np.uint8),
+         Tensor((), np.uint8, values=7), Tensor((), np.uint8, values=2)), dict(pads=[1, 0, 1, 1])),
+    Case("Einsum of a diagonal", "Einsum", (Tensor((3, 4, 4)),), dict(equation="bii->bi")),
+    Case("Einsum of three", "Einsum", (Tensor((3, 4)), Tensor((4, 5)), Tensor((5, 2))), dict(equation="ij,jk,kl->li")),
+    Case("Einsum float64", "Einsum", (Tensor((3, 4), np.float64), Tensor((4, 5), np.float64)),
+         dict(equation="ij,jk->ik")),
     Case("MatMul of nothing", "MatMul", (Tensor((3, 0)), Tensor((0, 4)))),
 ]  # fmt: skip

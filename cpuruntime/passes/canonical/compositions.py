@@ -20,7 +20,8 @@ SMALLEST = 1.2e-38  # keeps rows of zeros, divided by their norm, zero
 def run(editor: Editor, node: Node) -> None:
     """AffineGrid, CastLike, EyeLike, GlobalLpPool, Hardmax, IsInf, LpNormalization, MeanVarianceNormalization; Pow with
     an exponent of another type; Clip and Gemm of other types than f32, Clip by computed bounds, OneHot of other types
-    than integers; reductions over scattered axes; normalisation by computed parameters and of volumes."""
+    than integers; ConvInteger and MatMulInteger; reductions over scattered axes; normalisation by computed parameters
+    and of volumes."""
     write = _WRITTEN.get(node.op_type) if node.domain == "" else None
     if write is not None and node.inputs[0] is not None and node.inputs[0].is_static and node.outputs[0].is_static:
         with Writer(editor, node) as writer:
@@ -311,6 +312,30 @@ def _general_product(write: Writer) -> None:
         write("Add", y, addend, shape=result)
 
 
+def _whole_numbers(write: Writer) -> None:
+    """Products and convolutions of bytes less their zero points are exact as those of int32."""
+    node, product = write.node, write.node.op_type == "MatMulInteger"
+    operands = []
+    for index, value in enumerate(node.inputs[:2]):
+        rank, zero = len(value.static_shape), node.input(index + 2)
+        number = _as_type(write, value, Type.i32)
+        if zero is not None:
+            if not zero.is_static:
+                return
+            shift, axis = _as_type(write, zero, Type.i32), (rank - 2 if product else 0)
+            count = prod(zero.static_shape)
+            if count > 1 and len(zero.static_shape) == 1 and (index == 0 or not product):
+                along = tuple(count if dimension == axis else 1 for dimension in range(rank))
+                shift = write.internal("Reshape", shift, shape=along)
+            number = write("Sub", number, shift, shape=value.static_shape)
+        operands.append(number)
+    shape = node.outputs[0].static_shape
+    if product:
+        write("MatMul", *operands, shape=shape)
+    else:
+        write("Conv", *operands, shape=shape, **node.attributes)
+
+
 def _cast_like(write: Writer) -> None:
     x, like = write.node.inputs
     write("Cast", x, shape=x.static_shape, type_=like.element_type, to=like.element_type.to_onnx())
@@ -322,6 +347,7 @@ _WRITTEN: dict[str, Callable[[Writer], None]] = {
     "AffineGrid": _affine_grid,
     "BatchNormalization": _batch_normalisation,
     "CastLike": _cast_like,
+    "ConvInteger": _whole_numbers,
     "Clip": _clip,
     "EyeLike": _eye_like,
     "Gemm": _general_product,
@@ -331,6 +357,7 @@ _WRITTEN: dict[str, Callable[[Writer], None]] = {
     "InstanceNormalization": _scaled_normalisation,
     "IsInf": _is_infinite,
     "LpNormalization": _lp_normalisation,
+    "MatMulInteger": _whole_numbers,
     "MeanVarianceNormalization": _mean_variance_normalisation,
     "OneHot": _one_hot,
     "Pow": _power,

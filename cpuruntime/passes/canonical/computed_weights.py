@@ -11,13 +11,13 @@ from cpuruntime.passes.canonical.transposed_convolution import padded_window
 from cpuruntime.passes.editor import Editor, sweep
 from cpuruntime.passes.operators import is_onnx
 
-_TYPES = (Type.f32, Type.f64)
+_TYPES = (Type.f32, Type.f64, Type.i32)
 MOST_TAPS = 512  # kernel elements, each of which takes a copy of the input
 
 
 @sweep
 def run(editor: Editor, node: Node) -> None:
-    """Conv and ConvTranspose of static shapes whose weights or bias are no constants, of float64, or transposed over
+    """Conv and ConvTranspose of static shapes with computed weights or bias, of other types than f32, or transposed over
     three axes: the pixels under each element of the kernel, copied side by side, times the weights."""
     if not is_onnx(node, "Conv", "ConvTranspose"):
         return

@@ -1,22 +1,24 @@
-"""Einsum becomes transposes, reductions and a matrix product."""
+"""Einsum becomes transposes, reductions and matrix products."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from cpuruntime.graph import Node, Value
+from cpuruntime.graph import Node, Type, Value
 from cpuruntime.passes.canonical.compositions import Writer
 from cpuruntime.passes.editor import Editor, sweep
-from cpuruntime.passes.operators import all_f32, is_onnx
+from cpuruntime.passes.operators import is_onnx
+
+_TYPES = (Type.f32, Type.f64, Type.i32, Type.i64)
 
 
 @sweep
 def run(editor: Editor, node: Node) -> None:
-    """Einsum of one or two f32 inputs without repeated letters or dots in one of them."""
+    """Einsum of the types that products have kernels for; several inputs are multiplied from left to right."""
     static = all(value is not None and value.is_static for value in (*node.inputs, *node.outputs))
-    if is_onnx(node, "Einsum") and static and len(node.inputs) <= 2 and all_f32(*node.inputs):
+    if is_onnx(node, "Einsum") and static and node.inputs[0].element_type in _TYPES:
         terms, result = _parsed(node.attributes["equation"], [len(value.static_shape) for value in node.inputs])
-        if result is not None:
+        if result is not None and all(map(_has_diagonals, node.inputs, terms)):
             with Writer(editor, node) as write:
                 _write(write, terms, result)
 
@@ -37,7 +39,7 @@ def _parsed(equation: str, ranks: list[int]) -> tuple[list[str], str | None]:
         right = "..." + "".join(letter for letter in sorted(set(known) - set(spare)) if known.count(letter) == 1)
     result = right.replace("...", most)
     fits = len(terms) == len(ranks) and all(len(term) == rank for term, rank in zip(terms, ranks))
-    distinct = all(len(set(text)) == len(text) for text in (*terms, result)) and set(result) <= set(known)
+    distinct = len(set(result)) == len(result) and set(result) <= set(known)
     return terms, result if fits and distinct else None
 
 
@@ -48,14 +50,40 @@ def _write(write: Writer, terms: list[str], result: str) -> None:
         for letter, extent in zip(term, value.static_shape):
             extents[letter] = max(extents.get(letter, 1), extent)
     values = []
-    for index, (value, term) in enumerate(zip(node.inputs, terms)):
+    pairs = [_diagonal(write, value, term) for value, term in zip(node.inputs, terms)]
+    terms = [term for _, term in pairs]
+    for index, (value, term) in enumerate(pairs):
         others = result + "".join(terms[:index] + terms[index + 1 :])
         values.append(_summed(write, value, term, [letter for letter in term if letter not in others]))
+    while len(values) > 2:
+        later = result + "".join(term for _, term in values[2:])
+        letters = "".join(letter for letter in dict.fromkeys(values[0][1] + values[1][1]) if letter in later)
+        values = [(_product(write, values[:2], letters, extents), letters), *values[2:]]
     if len(values) == 1:
         x, term = values[0]
         _arranged(write, x, term, result, [extents[letter] for letter in result])
     else:
         _product(write, values, result, extents)
+
+
+def _has_diagonals(value: Value, term: str) -> bool:
+    """Whether axes of the same letter have the same extent."""
+    return all(value.static_shape[term.index(letter)] == n for letter, n in zip(term, value.static_shape))
+
+
+def _diagonal(write: Writer, value: Value, term: str) -> tuple[Value, str]:
+    """The elements whose indices along axes of one letter are equal."""
+    for letter in set(term):
+        while term.count(letter) > 1:
+            first, second = term.index(letter), term.rindex(letter)
+            rest = [axis for axis in range(len(term)) if axis not in (first, second)]
+            shape, extent = tuple(value.static_shape[axis] for axis in rest), value.static_shape[first]
+            value = write("Transpose", value, shape=(extent, extent, *shape), perm=[first, second, *rest])
+            value = write.internal("Reshape", value, shape=(extent * extent, *shape))
+            bounds = [write.constant([number]) for number in (0, extent * extent, 0, extent + 1)]
+            value = write("Slice", value, *bounds, shape=(extent, *shape))
+            term = letter + "".join(term[axis] for axis in rest)
+    return value, term
 
 
 def _summed(write: Writer, value: Value, term: str, letters: list[str]) -> tuple[Value, str]:
@@ -82,7 +110,7 @@ def _repeated(write: Writer, value: Value, term: str, letters: list[str], extent
     return value if shape == value.static_shape else write("Expand", value, write.constant(shape), shape=shape)
 
 
-def _product(write: Writer, values: list[tuple[Value, str]], result: str, extents: dict[str, int]) -> None:
+def _product(write: Writer, values: list[tuple[Value, str]], result: str, extents: dict[str, int]) -> Value:
     """A matrix product over the axes that are summed, for each index of the axes that all three have."""
     left, right = (term for _, term in values)
     batch = [letter for letter in result if letter in left and letter in right]
@@ -107,4 +135,4 @@ def _product(write: Writer, values: list[tuple[Value, str]], result: str, extent
     full = tuple(extents[letter] for letter in order)
     product = write("Reshape", product, write.constant(full), shape=full)
     perm = [order.index(letter) for letter in result]
-    write("Transpose", product, shape=tuple(full[axis] for axis in perm), perm=perm)
+    return write("Transpose", product, shape=tuple(full[axis] for axis in perm), perm=perm)

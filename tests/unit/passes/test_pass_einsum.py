@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from support.graphs import Builder, kinds, node_of, optimise
 
@@ -36,9 +37,18 @@ def test_one_input_is_summed_and_transposed() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("equation", "count"), [("ii->i", 1), ("ij,jk,kl->il", 3)])
-def test_other_equations_stay(equation: str, count: int) -> None:
+@pytest.mark.parametrize(
+    ("equation", "count", "products"),
+    [("ii->i", 1, 0), ("ij,jk,kl->il", 3, 2), ("ii,ij->j", 2, 1), ("ij,ji,ik->", 3, 2), ("ij,jk,li,kl->", 4, 3)],
+)
+def test_diagonals_and_chains_of_products(equation: str, count: int, products: int) -> None:
     b = Builder()
-    graph = optimise(b.graph(b("Einsum", *(b.input(4, 4) for _ in range(count)),
-                               equation=equation)), NAME)  # fmt: skip
-    assert kinds(graph) == ["Einsum"]
+    graph = optimise(b.graph(b("Einsum", *(b.input(4, 4) for _ in range(count)), equation=equation)), NAME)
+    assert kinds(graph).count("MatMul") == products
+    assert "Einsum" not in kinds(graph)
+
+
+def test_integers() -> None:
+    b = Builder()
+    x, y = b.input(3, 4, dtype=np.int64), b.input(4, 2, dtype=np.int64)
+    assert "MatMul" in kinds(optimise(b.graph(b("Einsum", x, y, equation="ij,jk->ki")), NAME))
