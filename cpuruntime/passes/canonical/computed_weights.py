@@ -17,8 +17,8 @@ MOST_TAPS = 512  # kernel elements, each of which takes a copy of the input
 
 @sweep
 def run(editor: Editor, node: Node) -> None:
-    """Conv and ConvTranspose of static shapes with computed weights or bias, of other types than f32, or transposed over
-    three axes: the pixels under each element of the kernel, copied side by side, times the weights."""
+    """Conv and ConvTranspose of static shapes with computed weights or bias, of other types than f32, or transposed
+    over three axes: the pixels under each element of the kernel, copied side by side, times the weights."""
     if not is_onnx(node, "Conv", "ConvTranspose"):
         return
     x, weights, bias = node.inputs[0], node.inputs[1], node.input(2)
