@@ -126,7 +126,7 @@ class Ports:
         self.outputs = tuple(ConstOutput(port, index) for index, port in enumerate(outputs))
         self.input_positions = keys(self.inputs)
         self.output_positions = keys(self.outputs)
-        self.dtypes = tuple(port.element_type.to_dtype() for port in inputs)
+        self.dtypes = tuple(port.dtype for port in inputs)
         self.shapes = tuple(None if p.partial_shape.is_dynamic else tuple(p.partial_shape.to_shape()) for p in inputs)
         self.dynamic_outputs = tuple(i for i, port in enumerate(outputs) if port.partial_shape.is_dynamic)
 

@@ -9,34 +9,48 @@ from typing import cast
 
 import numpy as np
 
-from cpuruntime.errors import InvalidArgumentError, UnsupportedError, printable
+from cpuruntime.errors import InvalidArgumentError, printable
 from cpuruntime.graph import Graph, Kind, PartialShape, Type, Value
 from cpuruntime.host.memory import aligned_zeros
 
 
 @dataclass(frozen=True, slots=True)
 class PortInfo:
-    """An input or output of a compiled model."""
+    """An input or output of a compiled model.
+
+    A sequence is an array of objects [n], its tensors; an optional is one of a single object: a tensor, a list of
+    tensors, or None. `element_type` is that of the tensors.
+    """
 
     name: str
     element_type: Type
     partial_shape: PartialShape
+    kind: Kind = Kind.TENSOR
+
+    @property
+    def dtype(self) -> np.dtype:
+        """That of arrays for the port."""
+        return self.element_type.to_dtype() if self.kind is Kind.TENSOR else np.dtype(object)
 
     @staticmethod
     def inputs_of(graph: Graph) -> list[PortInfo]:
         """The inputs of a graph, with the bounds of their shapes."""
-        return [PortInfo(v.name, v.element_type, graph.input_bounds.get(v.name) or _partial(v)) for v in graph.inputs]
+        return [PortInfo(v.name, v.element_type, _bounds(graph, v), v.kind) for v in graph.inputs]
 
     @staticmethod
     def outputs_of(graph: Graph) -> list[PortInfo]:
-        """The outputs of a graph; UnsupportedError when one is no tensor."""
-        for value in graph.outputs:
-            if value.kind is not Kind.TENSOR:
-                raise UnsupportedError(f"the output '{printable(value.name)}' is a {value.kind.value}, not a tensor.")
-        return [PortInfo(v.name, v.element_type, _partial(v)) for v in graph.outputs]
+        """The outputs of a graph."""
+        return [PortInfo(v.name, v.element_type, _partial(v), v.kind) for v in graph.outputs]
+
+
+def _bounds(graph: Graph, value: Value) -> PartialShape:
+    known = graph.input_bounds.get(value.name) if value.kind is Kind.TENSOR else None
+    return known or _partial(value)
 
 
 def _partial(value: Value) -> PartialShape:
+    if value.kind is Kind.SEQUENCE:
+        return PartialShape([-1])
     if value.shape is None:
         return PartialShape.dynamic()
     return PartialShape([-1 if extent is None else extent for extent in value.shape])
@@ -50,9 +64,7 @@ class BoundArrays(ABC):
         self._ports = inputs
         self._own: list[np.ndarray | None] = [None] * len(inputs)
         self._inputs: list[np.ndarray | None] = [None] * len(inputs)
-        self._outputs = [
-            aligned_zeros(info.partial_shape.get_min_shape(), info.element_type.to_dtype()) for info in outputs
-        ]
+        self._outputs = [aligned_zeros(info.partial_shape.get_min_shape(), info.dtype) for info in outputs]
         for index, info in enumerate(inputs):
             if info.partial_shape.is_static:
                 self.input_array(index, tuple(info.partial_shape.to_shape()))
@@ -61,7 +73,7 @@ class BoundArrays(ABC):
         """Own memory for input `index`, bound."""
         own = self._own[index]
         if own is None or own.shape != shape:
-            own = self._own[index] = aligned_zeros(shape, self._ports[index].element_type.to_dtype())
+            own = self._own[index] = aligned_zeros(shape, self._ports[index].dtype)
         self.set_input(index, own)
         return own
 

@@ -23,8 +23,15 @@ from cpuruntime.devices.completion import Completion
 from cpuruntime.devices.explanation import Explanation, ProfilingInfo, Row
 from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, Plugin, Terms
 from cpuruntime.devices.ports import BoundArrays, PortInfo
-from cpuruntime.errors import CancelledError, DeadlineExceededError, Error, InternalError, printable
-from cpuruntime.graph import Graph
+from cpuruntime.errors import (
+    CancelledError,
+    DeadlineExceededError,
+    Error,
+    InternalError,
+    UnsupportedError,
+    printable,
+)
+from cpuruntime.graph import Graph, Kind
 from cpuruntime.host import forks
 from cpuruntime.host.memory import aligned_zeros
 from cpuruntime.properties import Settings
@@ -78,6 +85,10 @@ class SerialModel(DeviceModel):
             "OPTIMAL_NUMBER_OF_INFER_REQUESTS": max(self.streams, 1),
         }
         super().__init__(PortInfo.inputs_of(graph), PortInfo.outputs_of(graph), resolved)
+        for port in (*self.inputs, *self.outputs):
+            if port.kind is not Kind.TENSOR:
+                what = f"'{printable(port.name)}' is a {port.kind.value}"
+                raise UnsupportedError(f"{what}; device {plugin.target} takes and gives tensors only. Use device CPU.")
         self.generation = forks.generation
         self.queue = _Queue()
         self._threads = max(self.streams, 1)

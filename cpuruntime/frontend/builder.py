@@ -14,8 +14,8 @@ from cpuruntime.errors import ModelError, UnsupportedError, listed, nearest, pri
 from cpuruntime.frontend.functions import Call, Functions, captured, captured_by, domain_of
 from cpuruntime.frontend.old_forms import modernise
 from cpuruntime.frontend.tensors import TensorReader, check_shape
-from cpuruntime.graph import Graph, Node, PartialShape, Type, Value
-from cpuruntime.operators.schema import check_attribute, check_node, get_operator, shorten
+from cpuruntime.graph import Graph, Kind, Node, PartialShape, Type, Value
+from cpuruntime.operators.schema import check_attribute, check_node, get_operator, kind_of, shorten
 
 _KINDS = onnx.AttributeProto
 
@@ -249,13 +249,16 @@ def _needs(call: Call, ready: set[str], makers: dict[str, int]) -> set[int]:
 
 def _declared(info: onnx.ValueInfoProto, what: str) -> Value:
     """A value with the type and shape that the file declares."""
-    kind = info.type.WhichOneof("value")
-    if kind != "tensor_type":
+    found = kind_of(info.type)
+    if found is None:
+        kind = info.type.WhichOneof("value")
         raise UnsupportedError(f"{what} is no tensor but {(kind or 'without a type').replace('_type', '')}.")
-    tensor = info.type.tensor_type
+    kind, tensor = found
     element_type = Type.from_onnx(tensor.elem_type)
     if element_type.is_dynamic():
         raise ModelError(f"{what} has no element type.")
+    if kind is not Kind.TENSOR:
+        return Value(info.name, element_type, kind=kind)
     if not tensor.HasField("shape"):
         return Value(info.name, element_type)
     dims = [dim.dim_value if dim.WhichOneof("value") == "dim_value" else None for dim in tensor.shape.dim]

@@ -52,9 +52,19 @@ def _check_counts(node: Node, body: Graph, inputs: int, states: int) -> None:
         raise ModelError(f"{node.where}: its body has {len(body.outputs)} outputs; {states} state variables need more.")
 
 
-def _check_type(node: Node, what: str, first: Value, second: Value) -> None:
-    if not first.element_type.compatible(second.element_type) or first.kind is not second.kind:
+def _joined_kind(node: Node, what: str, first: Value, second: Value) -> Kind:
+    """The kind of what is one or the other; ModelError when their types differ."""
+    kinds = {first.kind, second.kind}
+    found = first.kind if len(kinds) == 1 else _OPTIONAL.get(frozenset(kinds))
+    if found is None or not first.element_type.compatible(second.element_type):
         raise ModelError(f"{node.where}: {what} is {_type(first)} and {_type(second)}; it must have one type.")
+    return found
+
+
+_OPTIONAL = {
+    frozenset({Kind.TENSOR, Kind.OPTIONAL}): Kind.OPTIONAL,
+    frozenset({Kind.SEQUENCE, Kind.OPTIONAL_SEQUENCE}): Kind.OPTIONAL_SEQUENCE,
+}
 
 
 def _type(value: Value) -> str:
@@ -78,9 +88,10 @@ def _if(node: Node, infer: Infer) -> None:
         raise errors[0]
     for index, output in enumerate(node.outputs):
         first, last = fitting[0].outputs[index], fitting[-1].outputs[index]
-        _check_type(node, f"output '{printable(output.name)}' of its branches", first, last)
+        kind = _joined_kind(node, f"output '{printable(output.name)}' of its branches", first, last)
         shape = joined(first.shape, last.shape) if len(fitting) == 2 else None
         _set(output, last if first.element_type.is_dynamic() else first, shape)
+        output.kind = kind
 
 
 def _settle(node: Node, infer: Infer, lead: list[Value], states: list[Value], rows: list[Value], skip: int) -> None:
@@ -91,7 +102,9 @@ def _settle(node: Node, infer: Infer, lead: list[Value], states: list[Value], ro
         infer(body, [*lead, *states, *rows, *_captured(node)])
         changed = False
         for index, (state, result) in enumerate(zip(states, body.outputs[skip:])):
-            _check_type(node, f"state variable {index} ('{printable(state.name)}')", state, result)
+            kind = _joined_kind(node, f"state variable {index} ('{printable(state.name)}')", state, result)
+            if kind is not state.kind:
+                state.kind, changed = kind, True
             shape = joined(state.shape, result.shape)
             if state.element_type.is_dynamic() and result.element_type.is_static():
                 state.element_type, changed = result.element_type, True

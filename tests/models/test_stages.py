@@ -289,3 +289,48 @@ def test_many_contents_of_a_parameter_stay_within_the_budget() -> None:
     for target in [ints(*target, *[1] * ones) for ones in range(20) for target in targets]:
         np.testing.assert_array_equal(compiled([x, target])[0], np.maximum(x, 0).reshape(target))
     assert 1 < len(device_of(compiled).programs.cached()) < 175
+
+
+def sequence_model(*nodes: onnx.NodeProto, inputs: Sequence[onnx.ValueInfoProto], output: str) -> onnx.ModelProto:
+    graph = helper.make_graph(nodes, "g", list(inputs), [helper.make_empty_tensor_value_info(output)])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+FLOAT = onnx.TensorProto.FLOAT
+
+
+def test_sequences_are_inputs_and_outputs() -> None:
+    """The tensors of a result are its own: those of a loop, and of the next inference, do not change them."""
+    body = body_of(
+        [node("SequenceAt", ["s", "i"], ["a"]), node("Relu", ["a"], ["b"]), node("SequenceInsert", ["v", "b"], ["w"]),
+         node("Identity", ["c"], ["c2"])], ["i", "c", "v"], ["c2", "w"],
+    )  # fmt: skip
+    sequence = helper.make_tensor_sequence_value_info("s", FLOAT, None)
+    body.input[2].CopyFrom(helper.make_tensor_sequence_value_info("v", FLOAT, None))
+    body.output[1].CopyFrom(helper.make_tensor_sequence_value_info("w", FLOAT, None))
+    nodes = [node("SequenceLength", ["s"], ["n"]), node("SequenceEmpty", [], ["none"])]
+    model = sequence_model(*nodes, node("Loop", ["n", "", "none"], ["y"], body=body), inputs=[sequence], output="y")
+    compiled = ov.Core().compile_model(model, "CPU")
+    inputs = [[floats(3), floats(3), floats(3)], [floats(2, 2)], []]
+    kept = [compiled({"s": arrays})[0] for arrays in inputs]
+    for arrays, found in zip(inputs, kept):
+        assert len(found) == len(arrays)
+        for array, result in zip(arrays, found):
+            np.testing.assert_array_equal(result, np.maximum(array, 0))
+    with pytest.raises(ov.InvalidArgumentError, match="a list of arrays is needed"):
+        compiled({"s": 3})
+    with pytest.raises(ov.InvalidArgumentError, match="dtype float64"):
+        compiled({"s": [np.zeros(3)]})
+    with pytest.raises(ov.UnsupportedError, match="'s' is a sequence; device REFERENCE"):
+        ov.Core().compile_model(model, "REFERENCE")
+
+
+def test_an_optional_may_be_absent() -> None:
+    tensor = helper.make_tensor_type_proto(FLOAT, [3])
+    optional = helper.make_value_info("o", helper.make_optional_type_proto(tensor))
+    compiled = ov.Core().compile_model(
+        sequence_model(node("OptionalHasElement", ["o"], ["y"]), inputs=[optional], output="y"), "CPU"
+    )
+    assert not compiled({"o": None})[0]
+    assert compiled({"o": floats(3)})[0]
+    assert not compiled({"o": None})[0]

@@ -307,7 +307,9 @@ def test_an_attribute_of_a_function_outside_any():
 def test_inputs_that_are_no_tensors():
     model = model_of([helper.make_node("SequenceLength", ["s"], ["y"])], {})
     model.graph.input.append(helper.make_tensor_sequence_value_info("s", FLOAT, None))
-    with pytest.raises(UnsupportedError, match="input 's' is no tensor but sequence"):
+    assert str(read(model).inputs[0]) == "s: sequence of f32"
+    model.graph.input[0].type.map_type.key_type = FLOAT
+    with pytest.raises(UnsupportedError, match="input 's' is no tensor but map"):
         read(model)
     model.graph.input[0].ClearField("type")
     with pytest.raises(UnsupportedError, match="without a type"):

@@ -208,7 +208,7 @@ class Bindings:
         array = self._bound[index]
         if array is None:
             port = self._ports.inputs[index].info
-            array = np.zeros(port.partial_shape.get_min_shape(), port.element_type.to_dtype())
+            array = np.zeros(port.partial_shape.get_min_shape(), port.dtype)
         return Tensor.of_request(array, lambda shape: self._resize_input(index, shape))
 
     def set(self, side: str, index: int, tensor: Tensor) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from cpuruntime.api.tensor import Tensor
 from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import InvalidArgumentError, printable
-from cpuruntime.graph import Type
+from cpuruntime.graph import Kind, PartialShape, Type
 
 _PLAIN = (bool, int, float, str, bytes, np.generic, list, tuple)
 
@@ -44,6 +44,8 @@ def to_array(value: Any, port: PortInfo) -> np.ndarray:
     Raises:
         InvalidArgumentError: the value is no array, or has the wrong type.
     """
+    if port.kind is not Kind.TENSOR:
+        return _held(value, port)
     dtype = port.element_type.to_dtype()
     if value is None:
         raise InvalidArgumentError(f"Input '{printable(port.name)}': no value given (None).")
@@ -64,6 +66,26 @@ def to_array(value: Any, port: PortInfo) -> np.ndarray:
             f"convert it, as with array.astype('{dtype}')."
         )
     return _converted(array, dtype, port)
+
+
+def _held(value: Any, port: PortInfo) -> np.ndarray:
+    """A sequence or optional as an array of objects, with tensors of its own."""
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        value = value.item() if port.kind is not Kind.SEQUENCE and not value.ndim else list(value)
+    if port.kind is Kind.SEQUENCE and not isinstance(value, (list, tuple)):
+        raise InvalidArgumentError(f"Input '{printable(port.name)}': a list of arrays is needed, not {type(value)}.")
+    item = PortInfo(port.name, port.element_type, PartialShape.dynamic())
+    if isinstance(value, (list, tuple)) and port.kind is not Kind.OPTIONAL:
+        tensors = [to_array(element, item).copy() for element in value]
+    else:
+        tensors = None if value is None else to_array(value, item).copy()
+    array = np.empty(len(tensors) if port.kind is Kind.SEQUENCE else (), object)
+    if port.kind is Kind.SEQUENCE:
+        for index, tensor in enumerate(tensors):
+            array[index] = tensor
+    else:
+        array[()] = tensors
+    return array
 
 
 def _converted(array: np.ndarray, dtype: np.dtype, port: PortInfo) -> np.ndarray:

@@ -16,7 +16,7 @@ from cpuruntime.devices.cpu.pipeline import optimise
 from cpuruntime.devices.cpu.progress import CompileProgress
 from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import Error, InvalidArgumentError, nearest, printable
-from cpuruntime.graph import Graph, PartialShape
+from cpuruntime.graph import Graph, Kind, PartialShape
 from cpuruntime.hints import StreamPlan
 from cpuruntime.host.memory import check_fits
 from cpuruntime.host.sysfs import processor_name
@@ -68,7 +68,7 @@ class Programs:
 
     def _plan_first(self) -> None:
         """Plan what is known when the shapes of the inputs are; what is wrong is the model's fault."""
-        zeros = [np.zeros((), info.element_type.to_dtype()) for info in self.inputs]
+        zeros = [np.zeros((), info.dtype) for info in self.inputs]
         shapes = [info.partial_shape.to_shape() for info in self.inputs]
         try:
             self.of([np.broadcast_to(zero, shape) for zero, shape in zip(zeros, shapes)])
@@ -77,7 +77,7 @@ class Programs:
 
     def _warm_up(self, wanted: Any) -> None:
         """Plan a model of dynamic shapes for the shapes wanted, or for guesses, which it need not take."""
-        if wanted == "NONE":
+        if wanted == "NONE" or any(info.kind is not Kind.TENSOR for info in self.inputs):
             return
         names = [info.name for info in self.inputs]
         for given in wanted:
@@ -101,7 +101,7 @@ class Programs:
         self.of([np.broadcast_to(zero, shape) for zero, shape in zip(zeros, shapes)])
 
     def of(self, values: Sequence[np.ndarray]) -> Stage:
-        """The first stage for inputs of the shapes of `values`, planned when they are new.
+        """The first stage for inputs of the shapes of `values` (lists for sequences), planned when they are new.
 
         Raises InvalidArgumentError when the model does not take them.
         """
@@ -188,4 +188,5 @@ def _guess(shape: PartialShape, batch: int) -> list[int]:
 
 
 def _reshaped(graph: Graph, values: Sequence[np.ndarray]) -> Graph:
-    return reshape(graph, {port.name: PartialShape(list(array.shape)) for port, array in zip(graph.inputs, values)})
+    tensors = [(port, array) for port, array in zip(graph.inputs, values) if port.kind is Kind.TENSOR]
+    return reshape(graph, {port.name: PartialShape(list(array.shape)) for port, array in tensors})

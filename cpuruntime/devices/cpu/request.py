@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Sequence
 from datetime import timedelta
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from cpuruntime.devices.explanation import ProfilingInfo
 from cpuruntime.devices.interface import TERMS, DeviceRequest, Terms
 from cpuruntime.devices.ports import BoundArrays
 from cpuruntime.errors import InternalError, InvalidArgumentError, printable
-from cpuruntime.graph import Node
+from cpuruntime.graph import Kind, Node
 from cpuruntime.host.memory import aligned_zeros
 from cpuruntime.program.instances import add_instance
 from cpuruntime.program.plan.step import FallbackStep, Step
@@ -149,12 +149,14 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
     def _stages(self, stream: Stream) -> Generator[Job, None, None]:
         """An inference of several stages."""
         assert self._stage is not None
-        inputs = self.bound_inputs()
+        inputs = self._values()
         run = Run(self._programs.stages, stream.state, self.control, inputs, self._programs.profiled)
         results = yield from run.run(self._stage, inputs, self._outputs)
         for index, (port, result) in enumerate(zip(self._programs.outputs, results)):
             if result is self._outputs[index]:
                 continue
+            if port.kind is not Kind.TENSOR:
+                result = _held(result, port.kind)
             if result.dtype != self._outputs[index].dtype:
                 name = port.element_type.get_type_name()
                 raise InternalError(f"Output '{printable(port.name)}' was computed as {result.dtype}, and is {name}.")
@@ -163,9 +165,14 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         self._programs.ran = tuple(run.seen)
         self._profile = run.times
 
+    def _values(self) -> list[Any]:
+        """The inputs as stages take them."""
+        ports = self._programs.inputs
+        return [a if p.kind is Kind.TENSOR else _taken(a, p.kind) for a, p in zip(self.bound_inputs(), ports)]
+
     def _choose_program(self) -> Program | None:
         """The program that is all there is to run; None when there are several stages."""
-        self._stage = self._programs.of(self.bound_inputs())
+        self._stage = self._programs.of(self._values())
         program = self._stage.whole
         if program is not None:
             for index, shape in enumerate(program.output_shapes):
@@ -200,6 +207,25 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
             steps = ran.planned if isinstance(ran, Program) else [ran]
             rows += [_profiled(step, int(taken), ProfilingInfo.EXECUTED) for step, taken in zip(steps, times)]
         return rows
+
+
+def _taken(array: np.ndarray, kind: Kind) -> Any:
+    """A sequence or optional from the array of objects that is bound to a port."""
+    return list(array) if kind is Kind.SEQUENCE else array.item()
+
+
+def _held(value: Any, kind: Kind) -> np.ndarray:
+    """A sequence or optional as an array of objects, with tensors of its own."""
+    if isinstance(value, list):
+        value = [tensor.copy() for tensor in value]
+    elif value is not None:
+        value = value.copy()
+    array = np.empty(len(value) if kind is Kind.SEQUENCE else (), object)
+    for index, tensor in enumerate(value if kind is Kind.SEQUENCE else ()):
+        array[index] = tensor
+    if kind is not Kind.SEQUENCE:
+        array[()] = value
+    return array
 
 
 def _profiled(step: Step | FallbackStep | Node, nanoseconds: int, status: str) -> ProfilingInfo:

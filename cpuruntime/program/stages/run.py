@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cpuruntime.errors import CancelledError, DeadlineExceededError, InvalidArgumentError, ModelError
-from cpuruntime.graph import Node
+from cpuruntime.graph import Kind, Node
 from cpuruntime.operators.shape_inference import evaluate
 from cpuruntime.program.instances import add_instance
 from cpuruntime.program.lowerings import data_dependent
@@ -41,7 +41,7 @@ class Run:
         self.seen: dict[Stage, None] = {}
         self._instances = instances
         self._control = control
-        self._shared = set(map(id, shared))
+        self._shared = {id(value) for value in shared if isinstance(value, np.ndarray)}
         self._timed = timed
 
     def run(self, stage: Stage, values: Sequence[Any], targets: Sequence[np.ndarray | None]) -> Jobs:
@@ -119,8 +119,12 @@ class Run:
         function = loops.RUNS.get(node.op_type) if node.domain == "" else None
         if function is not None:
             return (yield from function(self, node, inputs))
-        # NumPy reads indices again after it has checked them.
-        inputs = [value.copy() if id(value) in self._shared else value for value in inputs]
+        # Sequences outlive the memory of programs; NumPy reads indices again after it has checked them.
+        lives_on = any(value.kind is not Kind.TENSOR for value in node.outputs)
+        inputs = [
+            value.copy() if isinstance(value, np.ndarray) and (lives_on or id(value) in self._shared) else value
+            for value in inputs
+        ]
         try:
             computed = data_dependent.compute(node, inputs)
             results = [as_value(result) for result in evaluate(node, inputs)] if computed is None else computed
