@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 import onnx
 
-from cpuruntime.errors import ModelError, UnsupportedError, listed, printable
+from cpuruntime.errors import printable
+from cpuruntime.frontend.contrib_call import Call
+from cpuruntime.frontend.contrib_quantised import QUANTISED
 
 DOMAIN = "com.microsoft"
 _VERSION = 23
@@ -26,7 +27,7 @@ def definition(node: onnx.NodeProto, domain: str, version: int) -> onnx.Function
     early = simplified or (node.op_type == "LayerNormalization" and version < _NORMALISED)
     if node.op_type not in _BODIES or not (domain == DOMAIN or (domain == "" and early)):
         return None
-    call = _Call(node)
+    call = Call(node)
     body = _BODIES[node.op_type](call)
     inputs, outputs = (", ".join(f"{kind}{index}" for index in range(count)) for kind, count in (
         ("i", len(node.input)), ("o", len(node.output))))  # fmt: skip
@@ -43,67 +44,25 @@ def _parsed(text: str) -> onnx.FunctionProto:
     return onnx.parser.parse_function(text)
 
 
-class _Call:
-    """One node: which inputs and outputs it has, and its attributes."""
-
-    def __init__(self, node: onnx.NodeProto) -> None:
-        self._node = node
-        self._given = {attribute.name: attribute for attribute in node.attribute}
-
-    @property
-    def where(self) -> str:
-        return f"{printable(self._node.op_type)} '{printable(self._node.name)}'"
-
-    def has(self, index: int) -> bool:
-        """Whether the input is there."""
-        return index < len(self._node.input) and self._node.input[index] != ""
-
-    def gives(self, index: int) -> bool:
-        """Whether the output is read."""
-        return index < len(self._node.output) and self._node.output[index] != ""
-
-    def take(self, name: str, default: Any) -> Any:
-        """The attribute, of the type that the default has."""
-        attribute = self._given.pop(name, None)
-        if attribute is None:
-            return default
-        data = onnx.helper.get_attribute_value(attribute)
-        data = data.decode() if isinstance(data, bytes) else data
-        if type(data) is not type(default):
-            raise ModelError(f"{self.where}: attribute '{name}' has a wrong type.")
-        return data
-
-    def text(self, *names: str) -> str:
-        """These attributes, as a node of the function has them: only what is given."""
-        return "".join(f", {name} = @{name}" for name in names if self._given.pop(name, None) is not None)
-
-    def refuse(self, what: str) -> UnsupportedError:
-        return UnsupportedError(f"{self.where}: {what} is not supported. Export the model without this fusion.")
-
-    def check(self) -> None:
-        if self._given:
-            raise self.refuse(f"attribute {listed(self._given)}")
-
-
-def _gelu(call: _Call) -> str:
+def _gelu(call: Call) -> str:
     return "o0 = Gelu(i0)"
 
 
-def _bias_gelu(call: _Call) -> str:
+def _bias_gelu(call: Call) -> str:
     return "t = Add(i0, i1) o0 = Gelu(t)"
 
 
-def _fast_gelu(call: _Call) -> str:
+def _fast_gelu(call: Call) -> str:
     t = "t = Add(i0, i1)" if call.has(1) else "t = Identity(i0)"
     return f'{t} o0 = Gelu<approximate = "tanh">(t)'
 
 
-def _quick_gelu(call: _Call) -> str:
+def _quick_gelu(call: Call) -> str:
     alpha = call.take("alpha", 1.702)
     return f"a = Constant<value_float = {alpha!r}>() b = CastLike(a, i0) t = Mul(i0, b) s = Sigmoid(t) o0 = Mul(i0, s)"
 
 
-def _fused_matmul(call: _Call) -> str:
+def _fused_matmul(call: Call) -> str:
     if call.take("transBatchA", 0) or call.take("transBatchB", 0):
         raise call.refuse("a transposed batch")
     swap = 'Einsum<equation = "...ij->...ji">'
@@ -115,20 +74,46 @@ def _fused_matmul(call: _Call) -> str:
     return " ".join([*lines, "b = CastLike(a, p)", "o0 = Mul(p, b)"])
 
 
-def _layer_norm(call: _Call) -> str:
+def _activated(call: Call) -> str:
+    """The node that makes `o0` of `p`."""
+    name = call.take("activation", "")
+    data = call.take("activation_params", [])
+    rows = {"Clip": ("min", "max"), "HardSigmoid": ("alpha", "beta"), "LeakyRelu": ("alpha",)}
+    if name in ("Relu", "Sigmoid", "Tanh") and not data:
+        return f"o0 = {name}(p)"
+    if name not in rows or len(data) != len(rows[name]):
+        raise call.refuse(f"the activation '{printable(name)}' with {len(data)} parameters")
+    if name == "Clip":
+        return f"a = Constant<value_float = {data[0]!r}>() b = Constant<value_float = {data[1]!r}>() o0 = Clip(p, a, b)"
+    return f"o0 = {name}<{', '.join(f'{key} = {number!r}' for key, number in zip(rows[name], data))}>(p)"
+
+
+_WINDOW = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
+
+
+def _fused_conv(call: Call) -> str:
+    """The fourth input is added before the activation."""
+    last = _activated(call)
+    bias = ", i2" if call.has(2) else ""
+    added = "p = Add(c, i3)" if call.has(3) else "p = Identity(c)"
+    return f"c = Conv{call.text(*_WINDOW)}(i0, i1{bias}) {added} {last}"
+
+
+def _layer_norm(call: Call) -> str:
     inputs = "i0, i1, i2" if call.has(2) else "i0, i1"
     outputs = ", ".join(f"o{index}" for index in range(3) if call.gives(index) or not index)
-    more = call.text("epsilon", "stash_type")
-    return f"{outputs} = LayerNormalization<axis = {call.take('axis', -1)}{more}>({inputs})"
+    attributes = call.text("epsilon", "stash_type", more=f"axis = {call.take('axis', -1)}")
+    return f"{outputs} = LayerNormalization{attributes}({inputs})"
 
 
-def _simplified_norm(call: _Call) -> str:
+def _simplified_norm(call: Call) -> str:
     if call.gives(1):
         raise call.refuse("the output 'inv_std_var'")
-    return f"o0 = RMSNormalization<axis = {call.take('axis', -1)}{call.text('epsilon', 'stash_type')}>(i0, i1)"
+    attributes = call.text("epsilon", "stash_type", more=f"axis = {call.take('axis', -1)}")
+    return f"o0 = RMSNormalization{attributes}(i0, i1)"
 
 
-def _skip_norm(call: _Call) -> str:
+def _skip_norm(call: Call) -> str:
     """`epsilon` is 1e-12 where it is not given."""
     total = "s = Add(i0, i1)" + (" t = Add(s, i4)" if call.has(4) else " t = Identity(s)")
     beta = ", i3" if call.has(3) else ""
@@ -138,7 +123,7 @@ def _skip_norm(call: _Call) -> str:
     return f"{total} o3 = Identity(t) o0 = LayerNormalization<axis = -1, epsilon = {epsilon!r}>(t, i2{beta})"
 
 
-def _skip_simplified_norm(call: _Call) -> str:
+def _skip_simplified_norm(call: Call) -> str:
     total = "s = Add(i0, i1)" + (" t = Add(s, i3)" if call.has(3) else " t = Identity(s)")
     if call.gives(1) or call.gives(2):
         raise call.refuse("the outputs 'mean' and 'inv_std_var'")
@@ -146,7 +131,7 @@ def _skip_simplified_norm(call: _Call) -> str:
     return f"{total} o3 = Identity(t) o0 = RMSNormalization<axis = -1, epsilon = {epsilon!r}>(t, i2)"
 
 
-def _embed_norm(call: _Call) -> str:
+def _embed_norm(call: Call) -> str:
     """The second output counts the ones of each row of the mask."""
     lines = ["w = Gather(i2, i0)", "zero = Constant<value_ints = [0]>()", "one = Constant<value_ints = [1]>()"]
     if call.has(8):
@@ -167,7 +152,7 @@ def _embed_norm(call: _Call) -> str:
     return " ".join(lines)
 
 
-def _masks(call: _Call, padding: int, bias: int, query: str, total: str) -> tuple[list[str], str]:
+def _masks(call: Call, padding: int, bias: int, query: str, total: str) -> tuple[list[str], str]:
     """Nodes that make one mask to add, and its name; `total` is the length of all keys, a tensor of one number.
 
     Padding is given by the lengths of rows, [batch] or [batch, 1], or by flags, [batch, keys].
@@ -205,7 +190,7 @@ def _masks(call: _Call, padding: int, bias: int, query: str, total: str) -> tupl
     return lines if names else [], mask
 
 
-def _attend(call: _Call, mask: str, past: str, present: str) -> str:
+def _attend(call: Call, mask: str, past: str, present: str) -> str:
     heads = call.take("num_heads", 0)
     scale = call.take("scale", 0.0)
     factor = f", scale = {scale!r}" if scale else ""
@@ -215,7 +200,7 @@ def _attend(call: _Call, mask: str, past: str, present: str) -> str:
     return f"o0{present} = Attention<q_num_heads = {heads}, kv_num_heads = {heads}{factor}>({inputs})"
 
 
-def _attention(call: _Call) -> str:
+def _attention(call: Call) -> str:
     """Queries, keys and values by one product."""
     sizes = call.take("qkv_hidden_sizes", [])
     if call.has(6) or call.take("do_rotary", 0) or call.take("past_present_share_buffer", 0):
@@ -248,7 +233,7 @@ def _attention(call: _Call) -> str:
     return " ".join(lines)
 
 
-def _multi_head_attention(call: _Call) -> str:
+def _multi_head_attention(call: Call) -> str:
     if not (call.has(1) and call.has(2)) or call.has(8) or call.has(9) or call.gives(3):
         raise call.refuse("a packed input or a shared buffer")
     if call.has(3):
@@ -266,26 +251,27 @@ def _multi_head_attention(call: _Call) -> str:
     return " ".join([*lines, *more, _attend(call, mask, past, present)])
 
 
-def _rotary(call: _Call) -> str:
+def _rotary(call: Call) -> str:
     """The positions are given one by one, or by the first of them."""
     if call.take("is_packed_batching", 0) or call.take("scale", 1.0) != 1.0:
         raise call.refuse("a packed batch or a scale")
-    heads = call.take("num_heads", 0)
+    heads, interleaved = call.take("num_heads", 0), call.take("interleaved", 0)
+    more = f"interleaved = {interleaved}" + (f", num_heads = {heads}" if heads else "")
     return (
         "one = Constant<value_int = 1>() zero = Constant<value_int = 0>() count = Size(i1) single = Equal(count, one) "
         "factor = Cast<to = 7>(single) length = Shape<start = -2, end = -1>(i0) long = Squeeze(length) "
         "place = Range(zero, long, one) step = Mul(place, factor) ids = Add(i1, step) "
         "batch = Shape<start = 0, end = 1>(i0) shape = Concat<axis = 0>(batch, length) all = Expand(ids, shape) "
-        f"o0 = RotaryEmbedding<interleaved = {call.take('interleaved', 0)}"
-        f"{f', num_heads = {heads}' if heads else ''}{call.text('rotary_embedding_dim')}>(i0, i2, i3, all)"
+        f"o0 = RotaryEmbedding{call.text('rotary_embedding_dim', more=more)}(i0, i2, i3, all)"
     )
 
 
-_BODIES: dict[str, Callable[[_Call], str]] = {
+_BODIES: dict[str, Callable[[Call], str]] = {
     "Attention": _attention,
     "BiasGelu": _bias_gelu,
     "EmbedLayerNormalization": _embed_norm,
     "FastGelu": _fast_gelu,
+    "FusedConv": _fused_conv,
     "FusedMatMul": _fused_matmul,
     "Gelu": _gelu,
     "LayerNormalization": _layer_norm,
@@ -295,4 +281,5 @@ _BODIES: dict[str, Callable[[_Call], str]] = {
     "SimplifiedLayerNormalization": _simplified_norm,
     "SkipLayerNormalization": _skip_norm,
     "SkipSimplifiedLayerNormalization": _skip_simplified_norm,
+    **QUANTISED,
 }
