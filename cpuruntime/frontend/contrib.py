@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import onnx
 
-from cpuruntime.errors import printable
+from cpuruntime.errors import UnsupportedError, nearest, printable
 from cpuruntime.frontend.contrib_call import Call
 from cpuruntime.frontend.contrib_quantised import QUANTISED
 
@@ -25,8 +25,14 @@ def definition(node: onnx.NodeProto, domain: str, version: int) -> onnx.Function
     """
     simplified = node.op_type == "SimplifiedLayerNormalization"
     early = simplified or (node.op_type == "LayerNormalization" and version < _NORMALISED)
-    if node.op_type not in _BODIES or not (domain == DOMAIN or (domain == "" and early)):
+    if domain != DOMAIN and not (domain == "" and early):
         return None
+    if node.op_type not in _BODIES:
+        name, where = printable(node.op_type), printable(node.name)
+        raise UnsupportedError(
+            f"{name} '{where}': {name} of ONNX Runtime is not supported. Export the model without it."
+            f"{nearest(node.op_type, _BODIES)}"
+        )
     call = Call(node)
     body = _BODIES[node.op_type](call)
     inputs, outputs = (", ".join(f"{kind}{index}" for index in range(count)) for kind, count in (

@@ -254,8 +254,9 @@ _OTHERS = {
 
 _OTHER_DOMAINS = {
     "ai.onnx.ml": {
-        **_rows("ArrayFeatureExtractor Binarizer Imputer LabelEncoder Normalizer OneHotEncoder Scaler", Traits()),
-        **_rows("DictVectorizer FeatureVectorizer LinearClassifier LinearRegressor", _UNFOLDED),
+        **_rows("ArrayFeatureExtractor Binarizer CategoryMapper Imputer LabelEncoder Normalizer", Traits()),
+        **_rows("OneHotEncoder Scaler", Traits()),
+        **_rows("FeatureVectorizer LinearClassifier LinearRegressor", _UNFOLDED),
         **_rows("SVMClassifier SVMRegressor TreeEnsemble", _UNFOLDED),
         **_rows("TreeEnsembleClassifier TreeEnsembleRegressor", replace(_UNFOLDED, batch=batch.images)),
     },
@@ -286,8 +287,11 @@ TRAITS: dict[str, dict[str, Traits]] = {
 """The rows by domain and operator."""
 
 REFUSED = {
+    "CastMap": "there are no maps. Make the map's values a tensor before.",
+    "DictVectorizer": "there are no maps. Make the map's values a tensor before.",
     "ImageDecoder": "the runtime decodes no images. Decode them before, and make the pixels the model's input.",
     "RegexFullMatch": "a pattern could match forever. Match the strings before, and make the result an input.",
+    "ZipMap": "there are no maps. Convert the model with zipmap=False, so that probabilities are a tensor.",
 }
 """Why operators of ONNX have no row, with the remedy."""
 

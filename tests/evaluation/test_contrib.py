@@ -146,7 +146,7 @@ _REFUSED: list[tuple[str, list[Any], dict[str, Any], list[str], type[Error], str
     ("MultiHeadAttention", [_f(2, 4, 2, 3, 4)], {"num_heads": 2}, _Y, UnsupportedError, "'n'.*packed"),
     ("FusedConv", [_f(1, 3, 5, 5), _f(4, 3, 3, 3)], {"activation": "Elu"}, _Y, UnsupportedError, "activation 'Elu'"),
     ("QLinearSoftmax", [_U, _S, _Z, _T, _Z], {"opset": 12}, _Y, UnsupportedError, "an opset before 13"),
-    ("Nothing", [_f(2)], {}, _Y, UnsupportedError, "no operator 'Nothing'"),
+    ("Nothing", [_f(2)], {}, _Y, UnsupportedError, "Nothing 'n': Nothing of ONNX Runtime"),
 ]
 
 

@@ -63,6 +63,18 @@ def _binarizer(node: Node, arrays: Arrays) -> np.ndarray:
     return (arrays[0] > attribute(node, "threshold")).astype(arrays[0].dtype)
 
 
+def _category_mapper(node: Node, arrays: Arrays) -> np.ndarray:
+    """Strings to integers, or back."""
+    texts, numbers = attribute(node, "cats_strings") or [], attribute(node, "cats_int64s") or []
+    if len(texts) != len(numbers):
+        raise ModelError(f"{node.where}: there are {len(texts)} strings and {len(numbers)} integers.")
+    forth = arrays[0].dtype == object
+    table = dict(zip(texts, numbers) if forth else zip(numbers, texts))
+    default = attribute(node, "default_int64" if forth else "default_string")
+    found = [table.get(item, default) for item in arrays[0].ravel().tolist()]
+    return np.array(found, np.int64 if forth else object).reshape(arrays[0].shape)
+
+
 def _feature_vectorizer(node: Node, arrays: Arrays) -> np.ndarray:
     """Inputs side by side, each cut or filled with zeros to its width."""
     widths = attribute(node, "inputdimensions") or [rows_of(x).shape[1] for x in arrays]
@@ -169,6 +181,7 @@ def _scaler(node: Node, arrays: Arrays) -> np.ndarray:
 TABLE: dict[str, Rule] = {
     "ArrayFeatureExtractor": _array_features,
     "Binarizer": _binarizer,
+    "CategoryMapper": _category_mapper,
     "FeatureVectorizer": _feature_vectorizer,
     "Imputer": _imputer,
     "LabelEncoder": _label_encoder,

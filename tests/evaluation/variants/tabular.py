@@ -33,6 +33,16 @@ def _binarizer(d: Draw) -> Variant:
     return _ml("Binarizer", [_rows(d, (np.float32,))], d.some(threshold=0.5))
 
 
+def _category_mapper(d: Draw) -> Variant:
+    attributes = {"cats_strings": ["a", "b", "c"], "cats_int64s": [7, -2, 9]}
+    attributes |= d.some(default_int64=5, default_string="none")
+    shape = d.shape(1, 2, empty=0)
+    drawn = d.random.integers(0, 4, shape)
+    if d.chance():
+        return _ml("CategoryMapper", [np.array(["a", "b", "c", "other"], object)[drawn]], attributes)
+    return _ml("CategoryMapper", [np.array([7, -2, 9, 1])[drawn]], attributes)
+
+
 def _feature_vectorizer(d: Draw) -> Variant:
     batch, widths = d.number(1, 3), [d.number(1, 4) for _ in range(d.number(1, 3))]
     dtype = d.choose(np.float32, np.int64)
@@ -210,6 +220,7 @@ def _svm_classifier(d: Draw) -> Variant:
 GENERATORS: dict[str, Callable[[Draw], Variant]] = {
     "ArrayFeatureExtractor": _array_features,
     "Binarizer": _binarizer,
+    "CategoryMapper": _category_mapper,
     "FeatureVectorizer": _feature_vectorizer,
     "Imputer": _imputer,
     "LabelEncoder": _label_encoder,
