@@ -13,7 +13,8 @@ from cpuruntime.errors import InternalError
 from cpuruntime.program import program
 
 OPERATORS = (
-    "AveragePool", "CastLike", "ConvTranspose", "GRU", "GlobalLpPool", "LSTM", "LpPool", "MaxPool", "RNN", "STFT",
+    "AveragePool", "CastLike", "ConvTranspose", "GRU", "GlobalLpPool", "LSTM", "LpPool", "MaxPool", "RNN",
+    "ReduceLogSum", "STFT", "Shrink",
 )  # fmt: skip
 
 

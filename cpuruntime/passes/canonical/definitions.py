@@ -25,6 +25,8 @@ _OTHER_TYPES = {
     *("ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare", "Selu", "Shrink", "Softmax", "Softplus", "Softsign"),
     *("Swish", "ThresholdedRelu"),
 }
+# Whose definitions hold for fractions only: they take logarithms, or cast what they compare with.
+_FRACTIONS = {"ReduceLogSum", "Shrink"}
 
 
 def run(graph: Graph) -> bool:
@@ -56,6 +58,8 @@ def _is_defined(node: Node) -> bool:
     if node.op_type == "LayerNormalization" and any(value.name for value in node.outputs[1:]):
         return True
     first = node.input(0)
+    if node.op_type in _FRACTIONS and first is not None and first.element_type.is_integral():
+        return False
     return node.op_type in _OTHER_TYPES and first is not None and first.element_type not in (Type.f32, Type.dynamic)
 
 
