@@ -1,6 +1,6 @@
 """One-argument functions on float32 vectors, each declared once, for every kernel that applies them.
 
-All of them keep NaN but ThresholdedRelu, which gives 0 for it as ONNX defines.
+All of them keep NaN but Shrink and ThresholdedRelu, which give 0 for it as ONNX defines.
 """
 
 from __future__ import annotations
@@ -47,8 +47,7 @@ def sign(x):
 
 
 def shrink(x, limit, bias):
-    zero = simd.select(x == x, simd.broadcast(0.0), x)
-    return simd.select(x > limit, x - bias, simd.select(x < 0.0 - limit, x + bias, zero))
+    return simd.select(x > limit, x - bias, simd.select(x < 0.0 - limit, x + bias, simd.broadcast(0.0)))
 
 
 @inline

@@ -62,7 +62,7 @@ UNARY: dict[str, Reference] = {
     "Relu": lambda x: np.maximum(x, 0),
     "Round": np.rint,
     "Selu": lambda x, a, g: g * np.where(x <= 0, a * np.expm1(x), x),
-    "Shrink": lambda x, limit, bias: np.where(np.abs(x) <= limit, 0, x - np.sign(x) * bias),
+    "Shrink": lambda x, limit, bias: np.where(np.abs(x) > limit, x - np.sign(x) * bias, 0),
     "Sigmoid": sigmoid,
     "Sign": np.sign,
     "Silu": lambda x: x * sigmoid(x),
