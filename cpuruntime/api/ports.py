@@ -119,6 +119,7 @@ class Ports:
         "output_positions",
         "outputs",
         "shapes",
+        "static_outputs",
     )
 
     def __init__(self, inputs: Sequence[PortInfo], outputs: Sequence[PortInfo]) -> None:
@@ -129,6 +130,7 @@ class Ports:
         self.dtypes = tuple(port.dtype for port in inputs)
         self.shapes = tuple(None if p.partial_shape.is_dynamic else tuple(p.partial_shape.to_shape()) for p in inputs)
         self.dynamic_outputs = tuple(i for i, port in enumerate(outputs) if port.partial_shape.is_dynamic)
+        self.static_outputs = tuple(i for i, port in enumerate(outputs) if port.partial_shape.is_static)
 
 
 def position(key: Any, positions: Mapping[Any, int], side: str, default: bool = False) -> int:

@@ -39,9 +39,10 @@ def template_of(graph: Graph, shapes: Sequence[Sequence[int]]) -> tuple[Pattern,
 
 
 def others(extents: list[int]) -> list[list[int]]:
-    """The same extents; one more or one less of each in turn; more of all."""
+    """The same extents; one more or one less of each in turn, and about half; more and fewer of all."""
     changed = [[e + 1 - 2 * (j % 2) if i == j else e for j, e in enumerate(extents)] for i in range(len(extents))]
-    return [extents, *changed, [3 * e + 1 for e in extents]]
+    halves = [[e // 2 + 1 if i == j else e for j, e in enumerate(extents)] for i in range(len(extents))]
+    return [extents, *changed, *halves, [3 * e + 1 for e in extents], [max(e // 3, 2) for e in extents]]
 
 
 def renewed(case: Case, old: Sequence[int], new: Sequence[int]) -> dict[str, np.ndarray]:

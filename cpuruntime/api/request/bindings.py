@@ -301,8 +301,11 @@ class Bindings:
                 self._set_input(number, self.followed.get(("input", number)) or Tensor(bound, shared_memory=True))
 
     def _is_written(self, array: np.ndarray) -> bool:
-        """Whether an inference writes to this memory, which is contiguous as that of all outputs is."""
-        return any(np.may_share_memory(array, output) for output in self.outputs)
+        """Whether an inference writes to this memory, which is contiguous as that of all outputs is.
+
+        Devices write outputs of dynamic shape to memory that no input lies in.
+        """
+        return any(np.may_share_memory(array, self.outputs[index]) for index in self._ports.static_outputs)
 
     def _check_apart(self, index: int, tensor: Tensor) -> None:
         """Raise InvalidArgumentError where the memory for an output overlaps that of another output."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Sequence
 from datetime import timedelta
+from math import prod
 from typing import Any, cast
 
 import numpy as np
@@ -15,7 +16,7 @@ from cpuruntime.devices.interface import TERMS, DeviceRequest, Terms
 from cpuruntime.devices.ports import BoundArrays
 from cpuruntime.errors import InternalError, InvalidArgumentError, printable
 from cpuruntime.graph import Kind, Node
-from cpuruntime.host.memory import aligned_zeros
+from cpuruntime.host.memory import ALIGNMENT, allocate
 from cpuruntime.program.instances import add_instance
 from cpuruntime.program.plan.step import FallbackStep, Step
 from cpuruntime.program.plan.storage import Place
@@ -41,6 +42,8 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         self._executor = executor
         self._input_addresses = [0] * len(programs.inputs)
         self._users = [False] * len(programs.outputs)
+        self._dynamic = {index for index, port in enumerate(programs.outputs) if port.partial_shape.is_dynamic}
+        self._memories: list[list[np.ndarray]] = [[] for _ in programs.outputs]
         self._bound = object()
         self._program: Program | None = None
         self._stage: Stage | None = None
@@ -55,7 +58,7 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
 
     def set_input(self, index: int, array: np.ndarray) -> None:
         old = self._inputs[index]
-        if old is None or old.shape != array.shape:
+        if old is None or old.shape != array.shape or self._dynamic:
             self._program = None
         rebind(self, self._inputs, self._input_addresses, index, array, array.ctypes.data, object())
 
@@ -151,7 +154,8 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         assert self._stage is not None
         inputs = self._values()
         run = Run(self._programs.stages, stream.state, self.control, inputs, self._programs.profiled)
-        results = yield from run.run(self._stage, inputs, self._outputs)
+        targets = [None if i in self._dynamic and self._is_read(a) else a for i, a in enumerate(self._outputs)]
+        results = yield from run.run(self._stage, inputs, targets)
         for index, (port, result) in enumerate(zip(self._programs.outputs, results)):
             if result is self._outputs[index]:
                 continue
@@ -183,14 +187,37 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
     def _fit_output(self, index: int, shape: tuple[int, ...]) -> None:
         """Bind an array of this shape to an output, unless one is; one that was set by the user stays."""
         array = self._outputs[index]
-        if array.shape == shape:
+        if array.shape == shape and (self._users[index] or index not in self._dynamic or not self._is_read(array)):
             return
         if self._users[index]:
             raise InvalidArgumentError(
                 f"Output '{printable(self._programs.outputs[index].name)}' has shape {list(shape)} for these "
                 f"inputs; the array that was set for it has {list(array.shape)}."
             )
-        self._bind_output(index, aligned_zeros(shape, array.dtype))
+        self._bind_output(index, self._own_memory(index, shape, array.dtype))
+
+    def _own_memory(self, index: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """Memory for an output of dynamic shape, apart from all inputs: results may be inputs of the next inference.
+
+        It grows by more than is needed, so that a result that grows in each inference is given new memory seldom.
+        """
+        size = prod(shape) * dtype.itemsize
+        for memory in self._memories[index]:
+            if memory.size >= size and not self._is_read(memory):
+                break
+        else:
+            memory = allocate(max(size + size // 4, ALIGNMENT))
+            self._memories[index] = [memory, *self._memories[index][:1]]
+        return memory[:size].view(dtype).reshape(shape)
+
+    def _is_read(self, memory: np.ndarray) -> bool:
+        """Whether an input lies in this memory."""
+        begin, end = memory.ctypes.data, memory.ctypes.data + memory.nbytes
+        return any(
+            address < end and begin < address + array.nbytes
+            for address, array in zip(self._input_addresses, self._inputs)
+            if array is not None
+        )
 
     @property
     def step_times(self) -> np.ndarray:

@@ -8,11 +8,12 @@ the fastest on average.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from cpuruntime.compiler.isa import VECTOR_BYTES
-from cpuruntime.graph import Size, typical
+from cpuruntime.graph import Extent, Size, typical
 from cpuruntime.host.caches import caches
 from cpuruntime.ops.tiles.tile_shapes import tile_shapes
 from cpuruntime.program.plan.candidate import Candidate
@@ -25,8 +26,9 @@ WEIGHTS_COST, TILE_COST, STORE_COST = 0.15, 4, 2
 FROM_MEMORY = 4.4
 # A tile that is as good within this factor is as good: the first one listed is taken, so that a model has few kernels.
 TOLERANCE = 1.04
-# Rows of a grid from which on the same tiles are chosen, those for so many; below the last each number has its own.
-CLASSES, MANY = (16, 8, 4), 64
+# Rows and blocks of a grid from which on the same tiles are chosen, those for so many rows; below each number has its
+# own.
+ROW_CLASSES, COLUMN_CLASSES, MANY = (16, 8, 4), (8, 4, 2), 64
 
 
 @dataclass(frozen=True)
@@ -56,20 +58,26 @@ class Grid:
 
 
 def rank_tilings(grid: Grid, threads: int) -> tuple[Candidate[Tiling], ...]:
-    """Tiles for a grid, cheapest first; they fit all grids of as many rows, by a few classes, if these are a `Size`.
+    """Tiles for a grid, cheapest first. Where pixels or blocks are a `Size` they fit all grids of at least as many.
 
     A tile is listed with a few chunks, alike in cost: what should suit the caches, half of that, one for each thread.
     """
-    fewest = next((least for least in CLASSES if grid.pixels >= least), None) if isinstance(grid.pixels, Size) else None
-    pixels = int(grid.pixels) if fewest is None else max(typical(grid.pixels), MANY if fewest == CLASSES[0] else 0)
-    others = map(typical, (grid.blocks, grid.inner, grid.source_bytes))
-    return rank_fitting(Grid(typical(grid.lines), pixels, *others), threads, pixels if fewest is None else fewest)
+    rows, columns = _class_of(grid.pixels, ROW_CLASSES), _class_of(grid.blocks, COLUMN_CLASSES)
+    pixels = max(typical(grid.pixels), MANY if isinstance(grid.pixels, Size) and rows == ROW_CLASSES[0] else 0)
+    lines, blocks, inner, source_bytes = map(typical, (grid.lines, grid.blocks, grid.inner, grid.source_bytes))
+    return rank_fitting(Grid(lines, pixels, blocks, inner, source_bytes), threads, (rows, columns))
+
+
+def _class_of(count: Extent, classes: Sequence[int]) -> int:
+    """The first class that a `Size` is not below, which becomes a guard; else the number itself."""
+    fitting = (least for least in classes if count >= least) if isinstance(count, Size) else ()
+    return next((least for least in fitting), None) or int(count)
 
 
 @lru_cache(4096)
-def rank_fitting(grid: Grid, threads: int, fewest: int) -> tuple[Candidate[Tiling], ...]:
-    """Tiles for a grid, of at most `fewest` rows."""
-    shapes = [s for s in tile_shapes() if s[0] <= fewest and s[1] <= grid.blocks]
+def rank_fitting(grid: Grid, threads: int, most: tuple[int, int]) -> tuple[Candidate[Tiling], ...]:
+    """Tiles for a grid, of at most so many rows and columns."""
+    shapes = [s for s in tile_shapes() if s[0] <= most[0] and s[1] <= most[1]]
     reading = grid.inner * grid.blocks * VECTOR_BYTES / FROM_MEMORY
 
     def cost(shape: tuple[int, int]) -> float:

@@ -43,7 +43,7 @@ def sampled(*axes: Sequence[Any], count: int) -> list[tuple[Any, ...]]:
 
 def choose(*arguments: int) -> Tiling:
     *sizes, threads = arguments
-    return tiles.rank_fitting.__wrapped__(Grid(*sizes), threads, sizes[1])[0].choice
+    return tiles.rank_fitting.__wrapped__(Grid(*sizes), threads, (sizes[1], sizes[2]))[0].choice
 
 
 @pytest.fixture(params=sorted(ISAS))
