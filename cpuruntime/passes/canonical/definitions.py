@@ -86,7 +86,8 @@ def _as_attribute(value: Any) -> Any:
 
 
 def _type(value: Value) -> onnx.TypeProto:
-    return helper.make_tensor_type_proto(value.element_type.to_onnx(), value.shape)
+    shape = None if value.shape is None else [n if isinstance(n, int) else f"n{i}" for i, n in enumerate(value.shape)]
+    return helper.make_tensor_type_proto(value.element_type.to_onnx(), shape)
 
 
 class _Definition:
