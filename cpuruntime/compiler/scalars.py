@@ -109,15 +109,7 @@ def double_of_bits(builder, value):
     return builder.bitcast(value, F64)
 
 
-def _double_function(name: str, about: str) -> Any:
-    def function(builder, value):
-        return call_llvm(builder, f"llvm.{name}.f64", F64, [value])
-
-    function.__doc__ = about
-    return operation(types.float64, types.float64)(function)
-
-
-square_root = _double_function("sqrt", "The square root of a float64, correctly rounded.")
-round_even = _double_function("rint", "A float64 rounded to a whole number, ties to the even one.")
-round_down = _double_function("floor", "The largest whole number that is not above a float64.")
-round_up = _double_function("ceil", "The smallest whole number that is not below a float64.")
+@operation(types.float64, types.float64)
+def square_root(builder, value):
+    """The square root of a float64, correctly rounded."""
+    return call_llvm(builder, "llvm.sqrt.f64", F64, [value])

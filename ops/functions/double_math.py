@@ -12,7 +12,32 @@ LOG2_E = 1 / log(2)
 # log(2) in two parts; the first has few bits, so that its products with whole numbers are exact.
 LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 SQRT_HALF_BITS = 0x3FE6A09E00000000
+TWO_52 = 4503599627370496.0
 FRACTION, HIDDEN, EXPONENT, SIGN = (1 << 52) - 1, 1 << 52, 0x7FF, -(1 << 63)
+
+
+@inline
+def round_even(x):
+    """x rounded to a whole number, ties to the even one, with the sign of x."""
+    if not abs(x) < TWO_52:
+        return x
+    whole = (abs(x) + TWO_52) - TWO_52
+    return scalars.double_of_bits(scalars.bits_of_double(whole) | (scalars.bits_of_double(x) & SIGN))
+
+
+@inline
+def round_down(x):
+    whole = round_even(x)
+    return whole - 1.0 if whole > x else whole
+
+
+@inline
+def round_up(x):
+    whole = round_even(x)
+    if whole < x:
+        # A negative number rises to -0.
+        return -0.0 if whole == -1.0 else whole + 1.0
+    return whole
 
 
 @inline
@@ -23,7 +48,7 @@ def exp(x):
         return inf
     if x < -745.2:
         return 0.0
-    k = scalars.round_even(x * LOG2_E)
+    k = round_even(x * LOG2_E)
     r = x - k * LN2_HIGH - k * LN2_LOW
     total = 1.0
     for n in range(13, 0, -1):
@@ -75,13 +100,13 @@ def power(x, y):
         return nan
     if y == 0.5 and x > 0.0:
         return scalars.square_root(x)
-    whole = scalars.round_even(y) == y
+    whole = round_even(y) == y
     if whole and abs(y) < 1024.0:
         return _whole_power(x, int(y)) if y > 0 else 1.0 / _whole_power(x, int(-y))
     negative = x < 0.0 or (x == 0.0 and scalars.bits_of_double(x) < 0)
     if negative and x > -inf and x != 0.0 and not whole:
         return nan
-    odd = whole and scalars.round_even(y * 0.5) * 2.0 != y
+    odd = whole and round_even(y * 0.5) * 2.0 != y
     size = abs(x)
     if size == 1.0:
         result = 1.0

@@ -11,6 +11,8 @@ from support.kernels import guarded, holding, run_nest
 from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.ops.elementwise import binary_kernel, unary_kernel
 
+pytestmark = pytest.mark.every_isa
+
 
 def _result(kernel: Kernel, *operands: np.ndarray) -> np.ndarray:
     target = guarded(operands[0].shape, operands[0].dtype)
@@ -53,14 +55,18 @@ def test_integers_at_their_limits_wrap_and_never_trap(op: str, dtype: str) -> No
 
 NUMBERS = np.concatenate(
     [
+        [0.5, 1.5, 2.5, -0.5, -0.3, -1.5, -1.0, 4503599627370495.5, 4503599627370497.0, 1e300],
         np.random.default_rng(0).uniform(-700, 700, 500),
         np.random.default_rng(1).uniform(-1, 1, 500),
         [0.0, -0.0, np.inf, -np.inf, np.nan, -745.1, -744.0, 709.7, 710.0, 5e-324, 1e-310],
     ]
 )
 FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "Ceil": np.ceil,
     "Exp": np.exp,
+    "Floor": np.floor,
     "Log": np.log,
+    "Round": np.rint,
     "Sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "Tanh": np.tanh,
 }
@@ -72,6 +78,7 @@ def test_float64_functions(op: str) -> None:
         wanted = FUNCTIONS[op](NUMBERS)
     found = _result(unary_kernel(op, "float64"), NUMBERS)
     np.testing.assert_allclose(found, wanted, rtol=1e-15, atol=1e-322)
+    np.testing.assert_array_equal(np.signbit(found)[found == found], np.signbit(wanted)[found == found])
 
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 2.5, -2.5, 0.5, -0.5, 3.0, -3.0, 2001.0, 1e300, 3e-311, 5e-324]
