@@ -226,9 +226,10 @@ class _Inference(Completion):
         self._node, self._node_began = index, now
 
     def note(self, now: int) -> None:
-        """The node that began last is over."""
+        """The node that began last is over, or a part of it."""
         if self.model.profiled and 0 <= self._node < len(self.request.times):
-            self.request.times[self._node] = timedelta(microseconds=(now - self._node_began) / 1000)
+            before = self.request.times[self._node] or timedelta()
+            self.request.times[self._node] = before + timedelta(microseconds=(now - self._node_began) / 1000)
 
 
 _NONE = Completion()

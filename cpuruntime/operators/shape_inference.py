@@ -251,7 +251,8 @@ class _Inference:
             if has_sizes(array):
                 array = array.astype(value.element_type.to_dtype()) if pins else None
             if _is_whole(array) and array is not None:
-                data[name] = onnx.numpy_helper.from_array(array)
+                is_number = node.op_type == "Range" and array.size == 1  # ONNX Runtime takes [1], too
+                data[name] = onnx.numpy_helper.from_array(array.reshape(()) if is_number else array)
         found: dict[str, onnx.TypeProto] = {}
         versions = {**self._graph.opsets, node.domain: node.version}
         opsets = [onnx.OperatorSetIdProto(domain=domain, version=version) for domain, version in versions.items()]

@@ -96,6 +96,18 @@ def test_shapes_that_follow_from_data() -> None:
     compare_all(n, [(floats(rows, 5),) for rows in (4, 9, 1)])
 
 
+def test_a_range_of_numbers_that_are_lists_of_one() -> None:
+    """ONNX Runtime takes them where they are computed, as in the definition of AffineGrid."""
+    n = Net()
+    limit = n("Gather", n("Shape", n.input("rows", 2)), n.integers(0))
+    n.output(n("Range", n.integers(0), limit, n.integers(2)), n("Range", n.integers(1), n.integers(9), n.integers(3)))
+    compiled = ov.Core().compile_model(n.model(), "CPU")
+    for rows in (5, 2, 1):
+        found = compiled([floats(rows, 2)])
+        np.testing.assert_array_equal(found[0], np.arange(0, rows, 2))
+        np.testing.assert_array_equal(found[1], [1, 4, 7])
+
+
 def test_compress_and_unique() -> None:
     n = Net(opset=17)
     x = n.input("rows", 3)
@@ -227,9 +239,10 @@ def endless() -> onnx.ModelProto:
     return n.model()
 
 
+@pytest.mark.parametrize("device", ["CPU", "REFERENCE"])
 @pytest.mark.parametrize("end", ["cancel", "deadline"])
-def test_endless_loops_end(end: str) -> None:
-    compiled = ov.Core().compile_model(endless(), "CPU")
+def test_endless_loops_end(end: str, device: str) -> None:
+    compiled = ov.Core().compile_model(endless(), device)
     request = compiled.create_infer_request()
     feeds = [np.array(True), floats(2)]
     if end == "cancel":
