@@ -80,10 +80,8 @@ def _fused_matmul(call: Call) -> str:
     return " ".join([*lines, "b = CastLike(a, p)", "o0 = Mul(p, b)"])
 
 
-def _activated(call: Call) -> str:
-    """The node that makes `o0` of `p`."""
-    name = call.take("activation", "")
-    data = call.take("activation_params", [])
+def _activated(call: Call, name: str, data: list[float]) -> str:
+    """The node that makes `o0` of `p` by an activation with these parameters."""
     rows = {"Clip": ("min", "max"), "HardSigmoid": ("alpha", "beta"), "LeakyRelu": ("alpha",)}
     if name in ("Relu", "Sigmoid", "Tanh") and not data:
         return f"o0 = {name}(p)"
@@ -99,10 +97,17 @@ _WINDOW = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
 
 def _fused_conv(call: Call) -> str:
     """The fourth input is added before the activation."""
-    last = _activated(call)
+    last = _activated(call, call.take("activation", ""), call.take("activation_params", []))
     bias = ", i2" if call.has(2) else ""
     added = "p = Add(c, i3)" if call.has(3) else "p = Identity(c)"
     return f"c = Conv{call.text(*_WINDOW)}(i0, i1{bias}) {added} {last}"
+
+
+def _fused_gemm(call: Call) -> str:
+    name, slope = call.take("activation", ""), call.take("activation_alpha", 0.01)
+    last = _activated(call, name, [slope] if name == "LeakyRelu" else [])
+    bias = ", i2" if call.has(2) else ""
+    return f"p = Gemm{call.text('alpha', 'beta', 'transA', 'transB')}(i0, i1{bias}) {last}"
 
 
 def _layer_norm(call: Call) -> str:
@@ -278,6 +283,7 @@ _BODIES: dict[str, Callable[[Call], str]] = {
     "EmbedLayerNormalization": _embed_norm,
     "FastGelu": _fast_gelu,
     "FusedConv": _fused_conv,
+    "FusedGemm": _fused_gemm,
     "FusedMatMul": _fused_matmul,
     "Gelu": _gelu,
     "LayerNormalization": _layer_norm,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import helper
+from support import exports
 from support.judge import onnx_runtime_session
 
 from cpuruntime.errors import Error, ModelError, UnsupportedError
@@ -93,6 +96,8 @@ CASES += [
     ("FusedConv", [_f(1, 3, 5, 5), _f(4, 3, 3, 3), None, _f(1, 4, 3, 3)], {**_WINDOW, "activation": "Relu"}, _Y),
     ("FusedConv", [_f(1, 3, 5, 5), _f(4, 3, 3, 3)], {"activation": "Clip", "activation_params": [-0.5, 0.5]}, _Y),
     ("FusedConv", [_f(1, 3, 5, 5), _f(4, 3, 3, 3)], {"activation": "LeakyRelu", "activation_params": [0.2]}, _Y),
+    ("FusedGemm", [_f(3, 4), _f(5, 4), _f(5)], {"transB": 1, "alpha": 0.5, "activation": "Tanh"}, _Y),
+    ("FusedGemm", [_f(3, 4), _f(4, 5)], {"activation": "LeakyRelu", "activation_alpha": 0.2}, _Y),
     ("QLinearAdd", [_U, _S, _Z, _V, _T, _Z, _T, _Z], {}, _Y),
     ("QLinearMul", [_U, _S, _Z, _V, _T, _Z, _T, _Z], {}, _Y),
     ("QLinearSigmoid", [_U, _S, _Z, np.float32(1 / 255), np.uint8(0)], {}, _Y),
@@ -136,6 +141,24 @@ def test_norms_in_old_operator_sets(
     op_type: str, arrays: list[Any], attributes: dict[str, Any], outputs: list[str]
 ) -> None:
     _check(_model(op_type, arrays, attributes, outputs, "", 11), arrays)
+
+
+@pytest.mark.parametrize("name", ["bert_dynamo", "clip", "gpt2_with_past", "llama_with_past_traced", "segformer"])
+def test_exports_as_onnx_runtime_optimises_them(name: str, tmp_path: Path) -> None:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    model = exports.load(name)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+    optimised = onnx.load(options.optimized_model_filepath)
+    assert any(node.domain == DOMAIN for node in optimised.graph.node)
+    feeds = exports.feeds(model)[0]
+    graph = read(optimised)
+    found = run_graph(graph, [feeds[value.name] for value in graph.inputs], evaluate)
+    for ours, theirs in zip(found, session.run(None, feeds), strict=True):
+        assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
+        np.testing.assert_allclose(ours, theirs, 0, 1e-4 * float(np.abs(theirs).max()))
 
 
 _REFUSED: list[tuple[str, list[Any], dict[str, Any], list[str], type[Error], str]] = [
