@@ -13,12 +13,10 @@ import cpuruntime as ov
 
 FAILING = {"scripted_filter": "a sequence collected in a loop loses its values"}
 FALLING_BACK = {
-    "clip": "Range has no kernel",
     "experts": "NonZero has no kernel",
     "gradient_boosting": "operators of ai.onnx.ml have no kernels",
     "loudness": "STFT has no kernel",
     "mask_rcnn": "NonZero, Resize and Slice with sizes at run time have no kernels",
-    "packed_lstm": "ConstantOfShape has no kernel",
     "random_forest": "operators of ai.onnx.ml have no kernels",
     "scripted_filter": "sequences have no kernels",
     "ssd": "NonZero has no kernel",
