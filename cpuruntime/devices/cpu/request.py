@@ -16,7 +16,7 @@ from cpuruntime.devices.interface import TERMS, DeviceRequest, Terms
 from cpuruntime.devices.ports import BoundArrays
 from cpuruntime.errors import InternalError, InvalidArgumentError, printable
 from cpuruntime.graph import Kind, Node
-from cpuruntime.host.memory import ALIGNMENT, allocate
+from cpuruntime.host.memory import ALIGNMENT, aligned_zeros, allocate
 from cpuruntime.program.instances import add_instance
 from cpuruntime.program.plan.step import FallbackStep, Step
 from cpuruntime.program.plan.storage import Place
@@ -201,6 +201,8 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
 
         It grows by more than is needed, so that a result that grows in each inference is given new memory seldom.
         """
+        if dtype.hasobject:
+            return aligned_zeros(shape, dtype)
         size = prod(shape) * dtype.itemsize
         for memory in self._memories[index]:
             if memory.size >= size and not self._is_read(memory):
