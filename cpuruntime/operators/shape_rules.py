@@ -479,6 +479,7 @@ _RULES: dict[str, Rule] = {
     **_all("ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd", _reduce),
     **_all("ReduceSum ReduceSumSquare", _reduce),
     **_all("ArgMax ArgMin", _arg),
+    **_all("CastLike Clip PRelu", _same),
     **_all("GRU LSTM RNN", _recurrent),
     **_all("AveragePool LpPool MaxPool", _pool),
     **_all("GlobalAveragePool GlobalLpPool GlobalMaxPool", _global_pool),

@@ -64,7 +64,7 @@ def _transform(write: Writer) -> None:
         length = 2 * (shape[axis] - 1) if inverse and onesided else shape[axis]
     if length < 1 or (inverse and onesided and shape[-1] != 2):
         return
-    table = _table(int(length), shape[axis], shape[-1], inverse, onesided)
+    table = _table(int(length), int(shape[axis]), int(shape[-1]), inverse, onesided)
     others = [dimension for dimension in range(rank - 1) if dimension != axis]
     extents = [shape[dimension] for dimension in others]
     if table is None or prod(extents) * table.shape[1] != prod(result):
