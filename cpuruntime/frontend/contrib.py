@@ -27,14 +27,14 @@ def definition(node: onnx.NodeProto, domain: str, version: int) -> onnx.Function
     early = simplified or (node.op_type == "LayerNormalization" and version < _NORMALISED)
     if domain != DOMAIN and not (domain == "" and early):
         return None
-    if node.op_type not in _BODIES:
+    if node.op_type not in BODIES:
         name, where = printable(node.op_type), printable(node.name)
         raise UnsupportedError(
             f"{name} '{where}': {name} of ONNX Runtime is not supported. Export the model without it."
-            f"{nearest(node.op_type, _BODIES)}"
+            f"{nearest(node.op_type, BODIES)}"
         )
     call = Call(node)
-    body = _BODIES[node.op_type](call)
+    body = BODIES[node.op_type](call)
     inputs, outputs = (", ".join(f"{kind}{index}" for index in range(count)) for kind, count in (
         ("i", len(node.input)), ("o", len(node.output))))  # fmt: skip
     call.check()
@@ -277,7 +277,7 @@ def _rotary(call: Call) -> str:
     )
 
 
-_BODIES: dict[str, Callable[[Call], str]] = {
+BODIES: dict[str, Callable[[Call], str]] = {
     "Attention": _attention,
     "BiasGelu": _bias_gelu,
     "EmbedLayerNormalization": _embed_norm,
@@ -295,3 +295,4 @@ _BODIES: dict[str, Callable[[Call], str]] = {
     "SkipSimplifiedLayerNormalization": _skip_simplified_norm,
     **QUANTISED,
 }
+"""What each operator is defined by, as text made for one call."""

@@ -1,8 +1,8 @@
 """Writes the pages that are made from the sources: `python tests/support/pages.py`.
 
-These are the README of each source folder and the table in cpuruntime/docs/properties.md. A folder's README holds its
-docstring, its subfolders and files with the first line of each docstring, and what it imports. cpuruntime/README.md
-also has the table of rooms, with the imports that tests/unit/test_layering.py allows.
+These are the README of each source folder and the tables in cpuruntime/docs/properties.md and operators.md. A folder's
+README holds its docstring, its subfolders and files with the first line of each docstring, and what it imports.
+cpuruntime/README.md also has the table of rooms, with the imports that tests/unit/test_layering.py allows.
 """
 
 from __future__ import annotations
@@ -17,8 +17,13 @@ sys.path.append(str(TESTS))
 from support.house import ROOT, floors, folder_of, module_arrows, room_of  # noqa: E402
 
 from cpuruntime import properties  # noqa: E402
+from cpuruntime.frontend.contrib import BODIES, DOMAIN  # noqa: E402
+from cpuruntime.operators.traits import DOMAIN as OF_PASSES  # noqa: E402
+from cpuruntime.operators.traits import REFUSED, TRAITS  # noqa: E402
+from cpuruntime.program.lowerings.catalogue import TABLE  # noqa: E402
 
 PROPERTIES_PAGE = ROOT / "cpuruntime" / "docs" / "properties.md"
+OPERATORS_PAGE = ROOT / "cpuruntime" / "docs" / "operators.md"
 BEGIN, END = "<!-- table -->\n\n", "\n<!-- end of the table -->\n"
 TOPS = ("cpuruntime", "ops", "bench", "tests")
 NOTE = "<!-- Written by `python tests/support/pages.py` from the docstrings. -->\n"
@@ -124,15 +129,33 @@ def readme(folder: Path) -> str:
     return "\n".join(parts)
 
 
-def properties_page() -> str:
-    """The page about properties, its table made anew."""
-    before, begin, after = PROPERTIES_PAGE.read_text().partition(BEGIN)
-    return before + begin + properties.table() + END + after.partition(END)[2]
+def page_with(page: Path, table: str) -> str:
+    """A page of the documentation, its table made anew."""
+    before, begin, after = page.read_text().partition(BEGIN)
+    return before + begin + table + END + after.partition(END)[2]
+
+
+def operators_table() -> str:
+    """Which operators have kernels, which passes rewrite or the device evaluates, and which are refused."""
+    known = {(domain, name) for domain, rows in TRAITS.items() if domain != OF_PASSES for name in rows}
+    kinds = {
+        "kernels": known & TABLE.keys(),
+        "rewritten into operators with kernels, or evaluated": known - TABLE.keys(),
+        f"of {DOMAIN}, written out by operators of ONNX": {("", name) for name in BODIES},
+    }
+    lines = ["| how | operators |", "|---|---|"]
+    for how, found in kinds.items():
+        names = sorted(f"{domain}.{name}".removeprefix(".") for domain, name in found)
+        lines.append(f"| {how} | {' '.join(names)} |")
+    lines += [f"| refused: {reason} | {name} |" for name, reason in sorted(REFUSED.items())]
+    return "\n".join(lines) + "\n"
 
 
 def pages() -> dict[Path, str]:
     """Every page that is made from the sources, with its text."""
-    return {PROPERTIES_PAGE: properties_page(), **{folder / "README.md": readme(folder) for folder in folders()}}
+    tables = {PROPERTIES_PAGE: properties.table(), OPERATORS_PAGE: operators_table()}
+    found = {page: page_with(page, table) for page, table in tables.items()}
+    return found | {folder / "README.md": readme(folder) for folder in folders()}
 
 
 def main() -> None:
