@@ -25,10 +25,8 @@ def add_instance(
     arena = instances.get(ARENA)
     if arena is None or arena.size < program.arena_size:
         larger = 0 if arena is None else arena.size * 5 // 4
+        instances.clear()  # they are made anew in the larger arena: an interrupt must not leave one half moved
         arena = instances[ARENA] = allocate(max(program.arena_size, larger, ALIGNMENT))
-        for other in instances.values():
-            if isinstance(other, Instance):
-                other.move_to(arena)
     made = instances[key or program] = Instance(program, timed, arena)
     if len(instances) > MOST:
         del instances[next(key for key in instances if key != ARENA)]

@@ -81,11 +81,6 @@ class Linked:
         rows = self.image.relocations[self.image.relocations["kind"] == kind]
         self.words[rows["where"]] = np.array(addresses, np.int64)[rows["symbol"]] + rows["offset"]
 
-    def move_to(self, arena: np.ndarray) -> None:
-        """Works in another arena from now on, of at least `image.arena_size` bytes."""
-        self.arena = arena
-        self._link(Place.ARENA, [arena.ctypes.data])
-
     @property
     def table(self) -> np.ndarray:
         """The steps as a `Job` takes them: int64[steps, 2] of kernel and argument block."""

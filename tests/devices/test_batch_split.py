@@ -107,12 +107,13 @@ def test_a_recurrent_batch_stays_whole_since_each_sample_would_read_all_weights_
 
 
 def test_shapes_that_are_open_until_an_inference() -> None:
+    """A plan for many shapes runs all samples of a batch at once."""
     model = network("n")
     compiled = ov.compile_model(model, "CPU")
     for count in (4, 1, 3, 4):
         inputs = data(count)
         check(model, inputs, compiled(inputs))
-    assert sorted(program.repeats for program in device_of(compiled).programs.cached()) == [1, 3, 4]
+    assert {program.repeats for program in device_of(compiled).programs.cached()} == {1}
 
 
 def test_memory_of_the_users_own_at_any_address() -> None:

@@ -33,7 +33,6 @@ EXPECTED = {
     "test_flexattention_score_mod": "refused: subgraphs",
     "test_flexattention_soft_cap": "refused: subgraphs",
     "test_image_decoder": "refused: the runtime decodes no images",
-    "test_loop16_seq_none": "refused: a state that is an optional before the loop and a sequence in it",
     "test_regex_full_match": "refused: a pattern could match forever",
     "test_resize_downsample_scales_cubic_align_corners": "the case takes an extent that is not whole",
     "test_resize_downsample_scales_linear_align_corners": "the case takes an extent that is not whole",

@@ -78,7 +78,9 @@ def _pytest(arguments: list[str]) -> None:
 def _script(path: str, *arguments: str) -> None:
     assert (ROOT / path).is_file(), path
     if path.startswith("bench/"):
-        importlib.import_module(Path(path).stem).parser().parse_args(arguments)
+        # A module called `coverage` would hide the package that Numba imports.
+        module = {"coverage": "suite.command"}.get(Path(path).stem, Path(path).stem)
+        importlib.import_module(module).parser().parse_args(arguments)
     else:
         assert not arguments
 

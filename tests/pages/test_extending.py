@@ -20,14 +20,14 @@ import numpy as np
 import cpuruntime as ov
 from cpuruntime.devices.cpu.programs import Programs
 from support.onnx_models import one_input
-os.environ["CPURUNTIME_SHAPES_CACHED"] = "2"
+os.environ["CPURUNTIME_PROGRAM_CACHE_KB"] = "0"
 model = ov.Core().read_model(one_input())
 model.reshape([-1, 3])
 compiled = ov.compile_model(model, "CPU")
 for rows in range(1, 6):
     compiled(np.ones((rows, 3), np.float32))
 (programs,) = [found for found in gc.get_objects() if isinstance(found, Programs)]
-print(compiled.get_property("SHAPES_CACHED"), len(programs.cached()))
+print(compiled.get_property("PROGRAM_CACHE_KB"), len(programs.cached()))
 """
 
 
@@ -85,9 +85,9 @@ def test_every_block_is_an_example() -> None:
 
 
 def test_the_operator(tree: Path) -> None:
-    cases = ["tests/kernels/test_cases.py", "-k", "reverse_sequence"]
+    cases = ["tests/kernels/test_cases.py", "-k", "max_unpool"]
     assert passed(run(tree, "-m", "pytest", "-q", "-p", "no:cacheprovider", *cases)) == 3
-    found = "from cpuruntime.program.lowerings.catalogue import TABLE; print(('', 'ReverseSequence') in TABLE)"
+    found = "from cpuruntime.program.lowerings.catalogue import TABLE; print(('', 'MaxUnpool') in TABLE)"
     assert run(tree, "-c", found) == "True\n"
 
 
@@ -102,5 +102,5 @@ def test_the_pass(tree: Path) -> None:
 
 
 def test_the_property(tree: Path) -> None:
-    assert run(tree, "-c", PROPERTY) == "2 2\n"
-    assert "SHAPES_CACHED  RW" in run(tree, "-m", "cpuruntime", "properties")
+    assert run(tree, "-c", PROPERTY) == "0 1\n"
+    assert "PROGRAM_CACHE_KB  RW" in run(tree, "-m", "cpuruntime", "properties")

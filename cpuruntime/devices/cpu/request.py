@@ -90,7 +90,7 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         self._executor.notify(self, function)
 
     def moments(self) -> tuple[int, int, int]:
-        return self.taken, self.control.began if self.whole else self._began, self.control.ended
+        return self.taken, self._began or self.control.began, self.control.ended
 
     def result(self) -> tuple[BaseException | None, int]:
         return self.error, self.control.ended
@@ -128,6 +128,7 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         if job is not None:
             self.whole = True
             self._run = None
+            self._began = 0
             return job
         self.whole = False
         self._run = self._program_run(instance)
