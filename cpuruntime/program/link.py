@@ -7,7 +7,6 @@ kernel, constant, input or output.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -49,6 +48,21 @@ class Image:
     outputs: tuple[tuple[tuple[int, ...], np.dtype], ...]
 
     @cached_property
+    def rows(self) -> dict[Place, np.ndarray]:
+        """The numbers of the relocations by kind."""
+        return {kind: np.flatnonzero(self.relocations["kind"] == kind) for kind in Place}
+
+    @cached_property
+    def kernel_addresses(self) -> np.ndarray:
+        """ModelError when the machine code of a kernel is neither loaded nor in the cache."""
+        return np.array([_code(symbol) for symbol in self.kernels], np.int64)
+
+    @cached_property
+    def weight_addresses(self) -> np.ndarray:
+        """Where the weights lie."""
+        return np.array([weights.ctypes.data for weights in self.weights], np.int64)
+
+    @cached_property
     def bindings(self) -> dict[tuple[Place, int], list[tuple[int, int]]]:
         """(word, offset) of each address in an input or output, by place and number: written before an inference."""
         found: dict[tuple[Place, int], list[tuple[int, int]]] = {}
@@ -70,16 +84,15 @@ class Linked:
         self.faults = np.zeros(max(len(image.faults), 1), np.int64)
         self.words = allocate(image.words.nbytes).view(np.int64)
         self.words[:] = image.words
-        self._link(Place.KERNEL, [_code(symbol) for symbol in image.kernels])
-        self._link(Place.FIXED, [weights.ctypes.data for weights in image.weights])
-        self._link(Place.ARENA, [self.arena.ctypes.data])
-        self._link(Place.FAULT, [self.faults.ctypes.data])
-        self._link(Place.IMAGE, [self.words.ctypes.data])
+        self._link(Place.KERNEL, image.kernel_addresses)
+        self._link(Place.FIXED, image.weight_addresses)
+        for place, memory in ((Place.ARENA, self.arena), (Place.FAULT, self.faults), (Place.IMAGE, self.words)):
+            self._link(place, np.array([memory.ctypes.data], np.int64))
         self._bound: dict[tuple[Place, int], int] = {}
 
-    def _link(self, kind: Place, addresses: Sequence[int]) -> None:
-        rows = self.image.relocations[self.image.relocations["kind"] == kind]
-        self.words[rows["where"]] = np.array(addresses, np.int64)[rows["symbol"]] + rows["offset"]
+    def _link(self, kind: Place, addresses: np.ndarray) -> None:
+        rows = self.image.relocations[self.image.rows[kind]]
+        self.words[rows["where"]] = addresses[rows["symbol"]] + rows["offset"]
 
     @property
     def table(self) -> np.ndarray:

@@ -55,7 +55,12 @@ class Template:
         self._filled, self._moved, self._in_slots = (np.array(pairs, np.int64).reshape(-1, 2).T for pairs in places)
         self._steps = len(steps)
         self._kernels = tuple(kernel.symbol for kernel in assembled.kernels)
+        self._by_kind = {kind: np.flatnonzero(self._relocations["kind"] == kind) for kind in Place}
+        self._kernel_addresses = np.array([kernel.address for kernel in assembled.kernels], np.int64)
         self._weights = list(assembled.weights)
+        self._fixed = None if any(storage.table for storage in self._weights) else _owned(self._weights)
+        addresses = None if self._fixed is None else [weights.ctypes.data for weights in self._fixed]
+        self._weight_addresses = None if addresses is None else np.array(addresses, np.int64)
         for storage in self._weights:
             if storage.table is not None:
                 self._rows(storage.table[1])
@@ -107,14 +112,17 @@ class Template:
             "".join(piece if isinstance(piece, str) else str(number(piece)) for piece in message)
             for message in self._faults
         )
-        weights = tuple(_filled_table(storage, number) for storage in self._weights)
+        weights = self._fixed or tuple(_filled_table(storage, number) for storage in self._weights)
         image = Image(
             words, relocations, self._steps, self._kernels, weights, int(offsets[-1]), faults, inputs, outputs
         )
         bound: dict[tuple[Place, int], list[tuple[int, int]]] = {}
         for place, symbol, where, row in self._bound:
             bound.setdefault((place, symbol), []).append((where, int(moved[row])))
-        image.__dict__["bindings"] = bound
+        # What is the same for all programs of the template.
+        vars(image).update(bindings=bound, rows=self._by_kind, kernel_addresses=self._kernel_addresses)
+        if self._weight_addresses is not None:
+            vars(image)["weight_addresses"] = self._weight_addresses
         segments = self._segments
         if any(segment.fallback is not None for segment in segments):
             segments = [self._concrete(segment, number, offsets) for segment in segments]
@@ -147,6 +155,10 @@ class _Numbers:
 
     def __call__(self, number: Extent) -> int:
         return int(self._found[self._formulas.row(number)]) if isinstance(number, Size) else number
+
+
+def _owned(storages: Sequence[Storage]) -> tuple[np.ndarray, ...]:
+    return tuple(storage.owner for storage in storages if storage.owner is not None)
 
 
 def _filled_table(storage: Storage, number: _Numbers) -> np.ndarray:
