@@ -37,6 +37,7 @@ GATHER = record("source target indices index_bytes fault outer axis count inner_
 FILL = record("target size pattern")
 
 NUMBERS = 8
+COUNT = record("target count start step")
 WRITE = record("target count", numbers=f"{NUMBERS}i8")
 
 
@@ -221,6 +222,19 @@ def write_numbers(dtype: str) -> Kernel:
         if thread == 0:
             for i in range(a.count):
                 store(a.target, i, as_element(a.numbers[i]))
+
+    return run
+
+
+@cache
+def count_up(dtype: str) -> Kernel:
+    """target[i] = start + i * step for `count` whole numbers."""
+    store, as_element = typed.store(dtype), typed.as_element(dtype)
+
+    @kernel(COUNT, name=f"count_up_{dtype}")
+    def run(a, thread, threads):
+        for i in range(a.count * thread // threads, a.count * (thread + 1) // threads):
+            store(a.target, i, as_element(a.start + i * a.step))
 
     return run
 

@@ -126,8 +126,8 @@ def test_loops_that_are_too_scattered_fall_back() -> None:
 
 def test_what_the_device_cannot_do_is_refused_when_compiling() -> None:
     n = Net()
-    n.output(n("SequenceConstruct", n.input(3, 4)))
-    with pytest.raises(ov.UnsupportedError, match=r"the output '.*' is a sequence"):
+    n.output(n("RegexFullMatch", n.input(3, 4, dtype=object), pattern="a"))
+    with pytest.raises(ov.UnsupportedError, match="RegexFullMatch"):
         ov.Core().compile_model(n.model(), "CPU")
 
 
@@ -156,7 +156,7 @@ def test_dynamic_shapes() -> None:
 
 def test_many_shapes_do_not_pile_up() -> None:
     """Programs and packed weights of shapes that are no longer used are given back; test_robustness looks at memory."""
-    config = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1, "PROGRAM_CACHE_MB": 1}
+    config = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1, "PROGRAM_CACHE_MB": 0}
     compiled = ov.Core().compile_model(dynamic_network(), "CPU", config)
     request = compiled.create_infer_request()
 
@@ -167,7 +167,7 @@ def test_many_shapes_do_not_pile_up() -> None:
             request.infer(np.ones((1, 3, size, 40), np.float32))
         gc.collect()
         packed.append(device.programs.weights_nbytes())
-    assert 1 <= len(device.programs.cached()) < 40
+    assert len(device.programs.cached()) == 1
     assert packed[0] == packed[1] == packed[2]
 
 

@@ -22,7 +22,7 @@ KNOWN = {
 # Cases that there are at least in a family of crafted ones, and results.
 CRAFTED = {
     "gather": (300, 40), "scatter": (300, 40), "one_hot": (50, 50), "grid_sample": (200, 200), "regions": (300, 190),
-    "ordering": (350, 350), "lengths": (140, 60), "movement": (350, 60), "attributes": (200, 30), "division": (24, 24),
+    "ordering": (350, 350), "lengths": (140, 50), "movement": (350, 60), "attributes": (200, 30), "division": (24, 24),
     "windows": (80, 80),
 }  # fmt: skip
 

@@ -14,6 +14,8 @@ from cpuruntime.passes.operators import all_f32, internal, runs
 
 VERSION = 18  # of the operators written
 SMALLEST = 1.2e-38  # keeps rows of zeros, divided by their norm, zero
+# Coordinates of a grid of points that are a constant, at most.
+LARGEST_GRID = 1 << 22
 
 
 @sweep
@@ -96,10 +98,10 @@ def _affine_grid(write: Writer) -> None:
     """Coordinates of pixels between -1 and 1, and a 1 for the offset, times the transposed matrices."""
     node, theta = write.node, write.node.inputs[0]
     shape = node.outputs[0].static_shape
-    if not all_f32(theta):
+    if not all_f32(theta) or prod(shape[1:]) > LARGEST_GRID:
         return
     axes = []
-    for extent in shape[1:-1]:
+    for extent in map(int, shape[1:-1]):
         ends = 1 - 1 / max(extent, 1) if not node.attributes.get("align_corners", 0) else float(extent > 1)
         axes.append(np.linspace(-ends, ends, extent))
     grid = np.meshgrid(*axes, indexing="ij")

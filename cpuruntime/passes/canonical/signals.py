@@ -90,14 +90,16 @@ def _short_time_transform(write: Writer) -> None:
     if step is None or not length or len(x.static_shape) != 3 or (window is not None and not all_f32(window)):
         return
     batch, size, parts = x.static_shape
-    length, frames = int(length), result[1]
+    length, frames = int(length), int(result[1])
+    if not 0 < length <= size:
+        return
     table = _table(length, length, parts, False, bool(node.attributes.get("onesided", 1)))
     fits = 0 < length <= size and step > 0 and (frames - 1) * step + length <= size
     if table is None or not fits or (batch, frames, table.shape[1]) != (*result[:2], prod(result[2:])):
         return
     if window is not None and window.is_static and prod(window.static_shape) != length:
         return
-    places = np.arange(frames)[:, None] * int(step) + np.arange(length)
+    places = np.arange(frames)[:, None] * min(int(step), int(size)) + np.arange(length)
     x = write("Gather", x, write.constant(places), shape=(batch, frames, length, parts), axis=1)
     if window is not None:
         column: Value = write.internal("Reshape", window, shape=(length, 1))

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from cpuruntime.compiler.typed import SIGNED
 from cpuruntime.graph import Node
-from cpuruntime.ops.movement import fill
+from cpuruntime.ops.movement import count_up, fill
 from cpuruntime.program.plan.emitter import Emitter
-from cpuruntime.program.plan.lowering import is_movable, lowering
+from cpuruntime.program.plan.lowering import dtype_name, is_movable, lowering
 from cpuruntime.program.plan.storage import Plain
 
 
 def _check_range(node: Node) -> str | None:
+    name = dtype_name(node.outputs[0])
+    if name not in SIGNED:
+        return f"Range has no kernel for {name}"
     if any(node.require(index).numbers is None for index in range(3)):
         return "Range has a kernel for bounds that are known"
     return None
@@ -19,13 +23,12 @@ def _check_range(node: Node) -> str | None:
 
 @lowering("Range", check=_check_range)
 def lower_range(emitter: Emitter, node: Node) -> None:
-    """A table made with the plan, or when the sizes that it follows from are known."""
-    output = node.outputs[0]
-    dtype = output.element_type.to_dtype()
+    """Whole numbers that count up or down."""
+    target = emitter.new_plain(node.outputs[0])
     start, _, step = ((node.require(index).numbers or [0])[0] for index in range(3))
-    count = output.static_shape[0]
-    address = emitter.table(lambda *n: (n[0] + n[1] * np.arange(n[2])).astype(dtype), start, step, count)
-    emitter.alias_plain(output, Plain(address, (count,), dtype))
+    if target.size:
+        kernel = count_up(target.dtype.name)
+        emitter.emit(kernel, "plain", target=target.address, count=target.size, start=start, step=step)
 
 
 def _check_filled(node: Node) -> str | None:
