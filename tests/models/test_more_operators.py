@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from support.judge import Net, compare
+
+import cpuruntime as ov
 
 COORDINATES = [
     "half_pixel", "pytorch_half_pixel", "half_pixel_symmetric", "align_corners", "asymmetric", "tf_half_pixel_for_nn",
@@ -193,3 +196,13 @@ def test_space_to_depth(channels: int, size: int) -> None:
     x = n.input(2, channels, 4 * size, 3 * size)
     n.output(*(n("SpaceToDepth", value, blocksize=size) for value in (x, n.conv(x, channels, channels, 1))))
     compare(n.model())
+
+
+@pytest.mark.parametrize(("saturate", "expected"), [(0, np.nan), (1, 448.0)])
+def test_numbers_beyond_float8_become_what_the_attribute_says(saturate: int, expected: float) -> None:
+    n = Net(opset=21)
+    like = n("Cast", n.constant([1.0]), to=int(onnx.TensorProto.FLOAT8E4M3FN))
+    x = n.input(2)
+    n.output(n("Cast", n("CastLike", x, like, saturate=saturate), to=int(onnx.TensorProto.FLOAT)))
+    found = ov.Core().compile_model(n.model(), "CPU")(np.array([1e6, 3.0], np.float32))[0]
+    np.testing.assert_array_equal(found, np.array([expected, 3.0], np.float32))

@@ -340,7 +340,8 @@ def _whole_numbers(write: Writer) -> None:
 
 def _cast_like(write: Writer) -> None:
     x, like = write.node.inputs
-    write("Cast", x, shape=x.static_shape, type_=like.element_type, to=like.element_type.to_onnx())
+    rules = {name: data for name, data in write.node.attributes.items() if name in ("saturate", "round_mode")}
+    write("Cast", x, shape=x.static_shape, type_=like.element_type, to=like.element_type.to_onnx(), **rules)
 
 
 # Reductions whose result is that of reducing the results of groups of axes.
