@@ -201,4 +201,6 @@ def _read_by(nodes: Iterable[Node]) -> set[Value]:
 
 
 def _source(value: Value | None, slots: dict[Value, int]) -> Source:
-    return None if value is None else slots[value] if value.constant is None else value.constant
+    if value is None or value.constant is None:
+        return None if value is None else slots[value]
+    return np.asarray(value.constant, order="C")  # folding makes views of one repeated element

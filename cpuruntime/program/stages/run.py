@@ -99,6 +99,7 @@ class Run:
         instance = self._instances.get(program) or add_instance(self._instances, program, self._timed)
         instance.owner = None
         outputs = instance.results(targets)
+        inputs = [array if array.flags.c_contiguous else np.asarray(array, order="C") for array in inputs]
         for index, array in enumerate(inputs):
             instance.bind(Place.INPUT, index, array.ctypes.data)
         for index, array in enumerate(outputs):
