@@ -112,6 +112,12 @@ class Editor:
         value.shape, value.element_type = array.shape, Type(array.dtype)
         self.changed = True
 
+    def fold(self, node: Node, results: Iterable[np.ndarray]) -> None:
+        """Take `node` out, whose outputs are constants from now on."""
+        self.remove(node)
+        for value, array in zip(node.outputs, results):
+            self.become_constant(value, array)
+
     def become_sizes(self, value: Value) -> None:
         """Turn `value`, whose `sizes` are known, into one that no node makes: a constant where they are numbers."""
         assert value.sizes is not None

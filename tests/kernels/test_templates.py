@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from cases import FAMILIES, rows
 from cases.case import Case
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 from support.judge import check, onnx_runtime
 from support.programs import GuardedInstance
 
@@ -71,7 +72,7 @@ def test_case(family: str, case: Case) -> None:
             found = GuardedInstance(program).run_all(*feeds.values(), threads=3)
         try:
             wanted = onnx_runtime(model, feeds)
-        except Exception:
+        except (InvalidArgument, Fail, RuntimeException):  # ONNX Runtime does not take these shapes
             continue
         check(found, wanted, case.tolerance)
         served += 1

@@ -45,9 +45,7 @@ def _fold(graph: Graph, known: dict[Value, np.ndarray], budget: Budget) -> bool:
         if results is None and node.op_type not in _QUANTISED and _is_small(node):
             results = constant_results(node, budget)
         if results is not None:
-            editor.remove(node)
-            for value, array in zip(node.outputs, results):
-                editor.become_constant(value, array)
+            editor.fold(node, results)
     return editor.finish()
 
 

@@ -73,9 +73,7 @@ def _fold(graph: Graph, budget: Budget) -> bool:
             continue
         results = constant_results(node, budget)
         if results is not None:
-            editor.remove(node)
-            for value, array in zip(node.outputs, results):
-                editor.become_constant(value, array)
+            editor.fold(node, results)
     return editor.finish()
 
 
