@@ -25,6 +25,8 @@ from cpuruntime.errors import (
     OutOfMemoryError,
     OverloadedError,
     UnsupportedError,
+    WrongIndexError,
+    WrongTypeError,
 )
 from cpuruntime.version import __version__
 
@@ -98,6 +100,8 @@ __all__ = [
     "Type",
     "UnsupportedError",
     "Version",
+    "WrongIndexError",
+    "WrongTypeError",
     "compile_model",
     "get_version",
     "light_model",

@@ -26,6 +26,14 @@ class InvalidArgumentError(Error, ValueError):
     """The caller's value breaks a rule."""
 
 
+class WrongTypeError(InvalidArgumentError, TypeError):
+    """The caller's object is of a kind that is not taken."""
+
+
+class WrongIndexError(InvalidArgumentError, IndexError):
+    """The caller's index is beyond what there is."""
+
+
 class UnsupportedError(Error, NotImplementedError):
     """The request is legal and not implemented here."""
 

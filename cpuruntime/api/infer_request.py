@@ -72,10 +72,11 @@ class InferRequest:
         Args:
             inputs: a dict of array by port, name or index; a list of arrays by position; one array for the only input;
                 None for what the inputs hold already. Inputs that are not mentioned keep their data. A dict may name
-                constants that the model lists as inputs, too: their data count for this inference only. Arrays (and
-                `Tensor`s) must have the port's dtype and shape; numbers and lists of numbers are converted.
+                constants that the model lists as inputs, too: their data count for this inference only. Arrays, numbers
+                and lists of another dtype are converted; integers must fit, and a `Tensor` must have the port's type.
             share_inputs: read arrays in place where they are C-contiguous, and go on reading them until others are
-                given; otherwise, and with False, they are copied first.
+                given; otherwise, and with False, they are copied first: to the tensor that was set for the input, if
+                one was.
             share_outputs: return views of the request's memory, which the next inference overwrites; with False copies.
             decode_strings: return strings as str; with False as bytes in UTF-8.
 
@@ -373,9 +374,9 @@ class InferRequest:
 
     @property
     def results(self) -> Results:
-        """The outputs of the last inference: views of the request's memory."""
+        """The outputs of the last inference: copies, which are the caller's."""
         self._bindings.check_idle()
-        return Results(list(self._bindings.outputs), self._shared.ports)
+        return Results([array.copy() for array in self._bindings.outputs], self._shared.ports)
 
     @property
     def latency(self) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cpuruntime.devices.ports import PortInfo
-from cpuruntime.errors import InvalidArgumentError, listed, nearest, printable
+from cpuruntime.errors import InvalidArgumentError, WrongIndexError, WrongTypeError, listed, nearest, printable
 from cpuruntime.graph import PartialShape, Shape, Type
 
 
@@ -142,7 +142,8 @@ def position(key: Any, positions: Mapping[Any, int], side: str, default: bool = 
         default: whether None means the only port.
 
     Raises:
-        InvalidArgumentError: there is no such port.
+        InvalidArgumentError: there is no such port: of this name, WrongIndexError of this index; WrongTypeError of this
+            kind of key.
     """
     found = positions.get(key) if isinstance(key, (ConstOutput, int, str)) and not isinstance(key, bool) else None
     if found is None and isinstance(key, ConstOutput):
@@ -161,5 +162,5 @@ def position(key: Any, positions: Mapping[Any, int], side: str, default: bool = 
     if isinstance(key, str):
         raise InvalidArgumentError(f"No {side} is named '{printable(key)}'.{nearest(key, names)} {known}")
     if isinstance(key, int) and not isinstance(key, bool):
-        raise InvalidArgumentError(f"No {side} has index {key}: indexes go from 0 to {count - 1}. {known}")
-    raise InvalidArgumentError(f"{printable(repr(key))} names no {side}: give its index, name or port. {known}")
+        raise WrongIndexError(f"No {side} has index {key}: indexes go from 0 to {count - 1}. {known}")
+    raise WrongTypeError(f"{printable(repr(key))} names no {side}: give its index, name or port. {known}")

@@ -13,7 +13,8 @@ from cpuruntime.errors import listed, nearest, printable
 class Results(Mapping[ConstOutput, np.ndarray]):
     """The outputs of one inference: an ordered mapping by port, also by name or index (negative ones from the end).
 
-    Iterating yields the ports, as OpenVINO's OVDict does. A key that is not there raises KeyError.
+    Iterating yields the ports, as OpenVINO's OVDict does. A key that is not there raises KeyError,
+    one of another kind TypeError.
     """
 
     __slots__ = ("_arrays", "_ports")
@@ -30,6 +31,8 @@ class Results(Mapping[ConstOutput, np.ndarray]):
             return self._arrays[key]
         if isinstance(key, ConstOutput) and key.any_name in self._ports.output_positions:
             return self._arrays[self._ports.output_positions[key.any_name]]
+        if not isinstance(key, (ConstOutput, int, str)):
+            raise TypeError(f"{printable(repr(key))} names no output: give its index, name or port.")
         names = [port.any_name for port in self._ports.outputs]
         hint = nearest(key, names) if isinstance(key, str) else ""
         raise KeyError(f"No output {printable(repr(key))}.{hint} The model has {len(names)}: {listed(names)}.")

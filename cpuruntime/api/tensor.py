@@ -135,6 +135,10 @@ class Tensor:
         tensor._resize = resize
         return tensor
 
+    def follow(self, array: np.ndarray) -> None:
+        """The infer request's memory is this now."""
+        self._hold(array)
+
     @property
     def data(self) -> np.ndarray:
         """A view of the memory, with the tensor's shape; strings are a NumPy array of str objects."""

@@ -5,7 +5,9 @@ An input in memory that an output overlaps is copied before each inference; outp
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from threading import get_ident
 from typing import Any
 
@@ -17,7 +19,7 @@ from cpuruntime.api.tensor import Tensor
 from cpuruntime.devices.completion import Completion
 from cpuruntime.devices.interface import DeviceRequest
 from cpuruntime.devices.ports import PortInfo
-from cpuruntime.errors import BusyError, InvalidArgumentError, printable
+from cpuruntime.errors import BusyError, InvalidArgumentError, WrongTypeError, printable
 from cpuruntime.host.memory import aligned_zeros
 from cpuruntime.streams.handover import end_run
 
@@ -54,6 +56,12 @@ class InferenceRun(Completion):
         return self.thread == get_ident() or super().wait(timeout)
 
 
+class _Lent(Tensor):
+    """The memory of an array that a user lent for reading: copying to the input must not write to it."""
+
+    __slots__ = ()
+
+
 Place = tuple[str, int]
 """A side, "input" or "output", and the position there."""
 
@@ -73,6 +81,7 @@ class Bindings:
     __slots__ = (
         "_bound",
         "_device",
+        "_handed_out",
         "_late",
         "_owned",
         "_ports",
@@ -89,6 +98,7 @@ class Bindings:
         self._owned = [None if shape is None else device.input_array(i, shape) for i, shape in enumerate(ports.shapes)]
         self._bound: list[np.ndarray | None] = list(self._owned)
         self._late: dict[int, Tensor] = {}
+        self._handed_out: dict[Place, weakref.ref[Tensor]] = {}
         self.running: dict[str, InferenceRun] = {}
         self.nanoseconds = 0
         self.outputs = [device.output_array(index) for index in range(len(ports.outputs))]
@@ -147,6 +157,8 @@ class Bindings:
         else:
             items = pairs(inputs, len(ports.inputs))
         for key, value in items:
+            if type(key) is float:
+                position(key, positions, "input")
             try:
                 index = positions[key]
             except (KeyError, TypeError):
@@ -164,12 +176,14 @@ class Bindings:
             if share and value.flags.c_contiguous:
                 if value is not bound:
                     if self._is_written(value):
-                        self._set_input(index, Tensor(value, shared_memory=True))
+                        self._set_input(index, _Lent(value, shared_memory=True))
                         continue
                     self._device.set_input(index, value)
                     self._bound[index] = value
             elif bound is self._owned[index] and bound is not None and bound.shape == value.shape:
                 bound[...] = value
+            elif self._copy_to_tensor(index, value):
+                continue
             else:
                 self._own(index, value.shape)[...] = value
             if self.followed or self.unset:
@@ -192,24 +206,36 @@ class Bindings:
         """After an inference: take over the outputs of dynamic shape."""
         for index in self._ports.dynamic_outputs:
             array = self.outputs[index] = self._device.output_array(index)
+            self._follow(("output", index), array)
             tensor = self._late.get(index)
             if tensor is not None:
                 tensor.shape = array.shape  # type: ignore[assignment]
                 tensor.data[...] = array
 
     def get(self, side: str, index: int) -> Tensor:
-        """The tensor at a place: the user's own, or one on the request's memory."""
+        """The tensor at a place: the user's own, or one on the request's memory, which follows it."""
         self.check_idle()
         tensor = self.followed.get((side, index)) or (self._late.get(index) if side == "output" else None)
         if tensor is not None:
             return tensor
-        if side == "output":
-            return Tensor.of_request(self.outputs[index], None)
-        array = self._bound[index]
+        array = self.outputs[index] if side == "output" else self._bound[index]
         if array is None:
             port = self._ports.inputs[index].info
             array = np.zeros(port.partial_shape.get_min_shape(), port.dtype)
-        return Tensor.of_request(array, lambda shape: self._resize_input(index, shape))
+        given = self._handed_out.get((side, index))
+        tensor = None if given is None else given()
+        if tensor is None or tensor.data is not array:
+            resize = None if side == "output" else partial(self._resize_input, index)
+            tensor = Tensor.of_request(array, resize)
+            self._handed_out[side, index] = weakref.ref(tensor)
+        return tensor
+
+    def _follow(self, place: Place, array: np.ndarray) -> None:
+        """The request's memory at a place is another: tensors that were handed out follow."""
+        given = self._handed_out.get(place)
+        tensor = None if given is None else given()
+        if tensor is not None:
+            tensor.follow(array)
 
     def set(self, side: str, index: int, tensor: Tensor) -> None:
         """Bind the user's tensor at a place."""
@@ -222,7 +248,7 @@ class Bindings:
     def place(self, key: Any) -> Place:
         """The place that a name or port means."""
         if not isinstance(key, (str, ConstOutput)):
-            raise InvalidArgumentError(f"{key!r} is no name or port; get_input_tensor takes an index.")
+            raise WrongTypeError(f"{key!r} is no name or port; get_input_tensor takes an index.")
         sides = (("input", self._ports.input_positions), ("output", self._ports.output_positions))
         for one in (key, key if isinstance(key, str) else key.any_name):
             for side, positions in sides:
@@ -250,7 +276,19 @@ class Bindings:
                 own = aligned_zeros(shape, own.dtype)
                 self._device.set_input(index, own)
             self._owned[index] = self._bound[index] = own
+            if self._ports.shapes[index] is None:
+                self._follow(("input", index), own)
         return own
+
+    def _copy_to_tensor(self, index: int, value: np.ndarray) -> bool:
+        """Copy to the tensor of the user's that is bound to an input: whether there is one that may be written."""
+        tensor = self.followed.get(("input", index))
+        if tensor is None or isinstance(tensor, _Lent) or not tensor.data.flags.writeable:
+            return False
+        tensor.shape = value.shape  # type: ignore[assignment]
+        tensor.data[...] = value
+        self.unset.discard(index)
+        return True
 
     def _forget(self, index: int) -> None:
         """The input is bound to other memory than a tensor of the user's."""
@@ -298,7 +336,7 @@ class Bindings:
         self.followed["output", index] = tensor
         for number, bound in enumerate(self._bound):
             if bound is not None and np.may_share_memory(bound, array):
-                self._set_input(number, self.followed.get(("input", number)) or Tensor(bound, shared_memory=True))
+                self._set_input(number, self.followed.get(("input", number)) or _Lent(bound, shared_memory=True))
 
     def _is_written(self, array: np.ndarray) -> bool:
         """Whether an inference writes to this memory, which is contiguous as that of all outputs is.
@@ -322,7 +360,7 @@ class Bindings:
 
 def _check_tensor(tensor: Tensor, port: PortInfo, side: str) -> None:
     if not isinstance(tensor, Tensor):
-        raise InvalidArgumentError(f"{side} '{printable(port.name)}': a Tensor is needed, not {type(tensor).__name__}.")
+        raise WrongTypeError(f"{side} '{printable(port.name)}': a Tensor is needed, not {type(tensor).__name__}.")
     if tensor.element_type is not port.element_type:
         names = tensor.element_type.get_type_name(), port.element_type.get_type_name()
         raise InvalidArgumentError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,10 +11,12 @@ import numpy as np
 
 from cpuruntime.api.tensor import Tensor
 from cpuruntime.devices.ports import PortInfo
-from cpuruntime.errors import InvalidArgumentError, printable
+from cpuruntime.errors import InvalidArgumentError, WrongTypeError, printable
 from cpuruntime.graph import Kind, PartialShape, Type
 
 _PLAIN = (bool, int, float, str, bytes, np.generic, list, tuple)
+
+log = logging.getLogger("cpuruntime")
 
 
 def pairs(inputs: Any, count: int) -> Iterator[tuple[Any, Any]]:
@@ -38,17 +42,20 @@ def _is_value(inputs: list[Any] | tuple[Any, ...]) -> bool:
 def to_array(value: Any, port: PortInfo) -> np.ndarray:
     """An array of the port's dtype, of any shape and layout.
 
-    Arrays (and objects that convert to one, such as torch tensors) must have the dtype already. Python's and NumPy's
-    scalars, and lists of them, are converted where no integer changes and no fraction is cut off.
+    Arrays of another dtype are converted, and so are numbers, lists, and objects that convert to an array, such as
+    torch tensors. For an integer port fractions are cut off, which is logged once for each port.
 
     Raises:
-        InvalidArgumentError: the value is no array, or has the wrong type.
+        InvalidArgumentError: an element is beyond the range of an integer port, or no number.
+        WrongTypeError: the value is no array.
     """
     if port.kind is not Kind.TENSOR:
         return _held(value, port)
     dtype = port.element_type.to_dtype()
     if value is None:
-        raise InvalidArgumentError(f"Input '{printable(port.name)}': no value given (None).")
+        raise WrongTypeError(f"Input '{printable(port.name)}': no value given (None).")
+    if not isinstance(value, (np.ndarray, *_PLAIN)) and not hasattr(value, "__array__"):
+        raise WrongTypeError(f"Input '{printable(port.name)}': {type(value).__name__} is no array.")
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:
@@ -59,12 +66,6 @@ def to_array(value: Any, port: PortInfo) -> np.ndarray:
         return Tensor(array).data
     if array.dtype == dtype:
         return array
-    if not isinstance(value, _PLAIN):
-        raise InvalidArgumentError(
-            f"Input '{printable(port.name)}': dtype {array.dtype} given, {dtype} "
-            f"({port.element_type.get_type_name()}) needed; "
-            f"convert it, as with array.astype('{dtype}')."
-        )
     return _converted(array, dtype, port)
 
 
@@ -89,17 +90,31 @@ def _held(value: Any, port: PortInfo) -> np.ndarray:
 
 
 def _converted(array: np.ndarray, dtype: np.dtype, port: PortInfo) -> np.ndarray:
-    number = array.dtype.kind in "biuf" and port.element_type is not Type.string
-    if number:
+    try:
+        if array.dtype.kind in "SUO":
+            array = np.array(array.tolist()) if array.dtype.kind == "O" else array.astype(np.float64)
+        if array.dtype.kind in "cO" or port.element_type is Type.string:
+            raise TypeError
         with np.errstate(all="ignore"):
             converted = array.astype(dtype)
-            exact = port.element_type.real or bool(np.all(converted == array))
-        if exact and (array.dtype.kind != "f" or port.element_type.real):
-            return converted
-    raise InvalidArgumentError(
-        f"Input '{printable(port.name)}': values of type {array.dtype} do not fit {dtype} "
-        f"({port.element_type.get_type_name()})."
-    )
+            if not port.element_type.is_integral_number() or np.array_equal(converted, array):
+                return converted
+            whole = np.trunc(array)
+            if array.dtype.kind in "iu" or not np.array_equal(converted, whole):
+                raise OverflowError
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidArgumentError(
+            f"Input '{printable(port.name)}': values of type {array.dtype} do not fit {dtype} "
+            f"({port.element_type.get_type_name()})."
+        ) from None
+    _warn_of_fractions(port.name, array.dtype, dtype)
+    return converted
+
+
+@functools.lru_cache(maxsize=100)
+def _warn_of_fractions(name: str, given: np.dtype, dtype: np.dtype) -> None:
+    """Log, once for each input's name and types, that fractions are cut off."""
+    log.warning("Input '%s': fractions of %s values are cut off for %s", printable(name), given, dtype)
 
 
 def check_shape(shape: tuple[int, ...], port: PortInfo, side: str = "Input") -> None:
