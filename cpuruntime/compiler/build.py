@@ -1,7 +1,8 @@
 """Building: how a kernel's function becomes machine code at an address, and the cache of object files.
 
 The compiler is imported only when something has to be compiled, so a process with a warm cache never loads it. The
-cache is keyed by content: the sources that a kernel reaches, the compiler's versions and the target.
+cache is keyed by content: a kernel's symbol is a digest of the sources that it reaches and of the ISA level. Code by
+another compiler does the same, so packs are found by the symbol; the user's cache has code by the compiler at hand.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from types import FunctionType, ModuleType
 import llvmlite.binding as llvm
 import numpy as np
 
-from cpuruntime.compiler import isa
+from cpuruntime.compiler import isa, target
 from cpuruntime.compiler.inline import OPTIONS, bind, files
 from cpuruntime.compiler.objects import forbidden_symbols
 from cpuruntime.compiler.sources import add_generated, module_file, source_digest
@@ -35,14 +36,17 @@ on_compile: list[Callable[[str], None]] = []
 PROTOTYPE = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
 """The ctypes type of a kernel."""
 
+FORMAT = b"1"
+"""The version of what code expects of its caller and its caller of it; part of every symbol."""
+
 
 def digest(modules: Iterable[str], text: str) -> str:
-    """A name for something that depends on `text`, on the kernels of these modules, the compiler and the target."""
-    return _digest(map(_ops_file, sorted(modules)), text)
+    """A name for something that depends on `text`, on the kernels of these modules and on the ISA level."""
+    return _digest(map(_ops_file, modules), text)
 
 
 def _digest(files: Iterable[Path], text: str) -> str:
-    sources = b"".join(map(source_digest, files))
+    sources = b"".join(sorted(set(map(source_digest, files))))
     return hashlib.sha256(environment() + sources + text.encode()).hexdigest()[:40]
 
 
@@ -64,9 +68,9 @@ _addresses: dict[str, int] = {}
 
 @cache
 def _target_machine() -> llvm.TargetMachine:
-    target = isa.current()
+    level = isa.current()
     return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
-        cpu=target.cpu, features=target.features, opt=3, reloc="static", codemodel="jitdefault", jit=True
+        cpu=level.cpu, features=level.features, opt=3, reloc="static", codemodel="jitdefault", jit=True
     )
 
 
@@ -84,10 +88,20 @@ def _engine() -> llvm.ExecutionEngine:
 
 @cache
 def environment() -> bytes:
-    """What decides the object code beside the sources: the compiler and the target."""
-    target = isa.current()
-    facts = [version("numba"), version("llvmlite"), sys.version, target.name, target.cpu, target.features]
-    return "\0".join(facts).encode()
+    """What decides whether object code fits this process: the format and the ISA level."""
+    level = isa.current()
+    return b"\0".join((FORMAT, level.name.encode(), level.cpu.encode(), level.features.encode()))
+
+
+@cache
+def _compiler() -> str:
+    versions = (version("numba"), version("llvmlite"), sys.version)
+    return hashlib.sha256("\0".join(versions).encode()).hexdigest()[:8]
+
+
+def object_name(symbol: str) -> str:
+    """The name of a kernel's object in the cache: another compiler's code has another name."""
+    return f"{symbol}-{_compiler()}.o"
 
 
 def generate(name: str, source: str) -> ModuleType:
@@ -125,13 +139,13 @@ class Kernel:
 
     @cached_property
     def symbol(self) -> str:
-        """The name of the machine code: a digest of the sources it depends on, the compiler and the target."""
-        return "cpuruntime_" + _digest(sorted({Path(__file__), *files(self.function)}), self.name)
+        """The name of the machine code: a digest of the sources it depends on and of the ISA level."""
+        return "cpuruntime_" + _digest({Path(__file__), *files(self.function)}, self.name)
 
     @property
     def is_compiled(self) -> bool:
         """Whether the native code is loaded or in the cache."""
-        return self.symbol in _addresses or cache_folder().has(f"{self.symbol}.o")
+        return self.symbol in _addresses or cache_folder().has(object_name(self.symbol))
 
     @cached_property
     def address(self) -> int:
@@ -145,7 +159,7 @@ class Kernel:
                 if called:
                     raise RuntimeError(f"kernel {self.name} calls {called}; kernels may not allocate or raise")
                 _counts["compiled"] += 1
-                cache_folder().publish(f"{self.symbol}.o", code)
+                cache_folder().publish(object_name(self.symbol), code)
                 _add(self.symbol, code)
             return _addresses[self.symbol]
 
@@ -179,7 +193,7 @@ def find(symbol: str) -> int | None:
 
 def _cached(symbol: str) -> bytes | None:
     """The object code in the cache; code that would call what no kernel may call is removed from there."""
-    file = f"{symbol}.o"
+    file = object_name(symbol)
     code = cache_folder().read(file)
     if code is None:
         return None
@@ -195,7 +209,17 @@ def _cached(symbol: str) -> bytes | None:
     return None
 
 
+def _do_nothing(arguments: int, thread: int, threads: int) -> None:
+    """Stands for code that this processor may not have the instructions for."""
+
+
+_NOTHING = PROTOTYPE(_do_nothing)
+
+
 def _add(symbol: str, code: bytes) -> None:
+    if target.level is not None:
+        _addresses[symbol] = ctypes.cast(_NOTHING, ctypes.c_void_p).value or 0
+        return
     engine = _engine()
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()

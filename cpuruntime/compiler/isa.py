@@ -2,6 +2,7 @@
 
 A kernel is the same Python for every instruction set: vector width, register count and target features are read from
 here. The widest set the processor has is used unless the environment variable CPURUNTIME_ISA names a smaller one.
+Code for x86 is made for a level, not for a processor, so that it runs on every processor of the level.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ from functools import cache
 
 import llvmlite.binding as llvm
 
+from cpuruntime.compiler import target
 from cpuruntime.store import trusted_environment
 
 
 @dataclass(frozen=True)
 class Isa:
-    """One instruction set: `lanes` float32 in a vector register, `registers` vector registers, LLVM's target names."""
+    """One instruction set: `lanes` float32 in a vector register, `registers` vector registers, LLVM's target names.
+
+    `cpu` names the level, `needs` are the features that LLVM must find in a processor of it.
+    """
 
     name: str
     lanes: int
@@ -26,12 +31,14 @@ class Isa:
     needs: frozenset[str]
 
 
-def _x86_sets(cpu: str, features: str) -> tuple[Isa, ...]:
-    return (
-        Isa("avx512", 16, 32, cpu, features, frozenset({"avx512f", "avx512vl", "avx512bw", "avx512dq", "fma"})),
-        Isa("avx2", 8, 16, "x86-64-v3", "", frozenset({"avx2", "fma"})),
-        Isa("generic", 4, 16, "x86-64", "", frozenset()),
-    )
+_V3 = frozenset({"avx2", "fma", "bmi", "bmi2", "f16c", "lzcnt", "movbe"})
+_V4 = _V3 | {"avx512f", "avx512vl", "avx512bw", "avx512cd", "avx512dq"}
+X86 = (
+    Isa("avx512", 16, 32, "x86-64-v4", "", _V4),
+    Isa("avx2", 8, 16, "x86-64-v3", "", _V3),
+    Isa("generic", 4, 16, "x86-64", "", frozenset()),
+)
+"""Widest first."""
 
 
 @cache
@@ -41,10 +48,9 @@ def supported() -> tuple[Isa, ...]:
     llvm.initialize_native_asmprinter()
     features = llvm.get_host_cpu_features()
     host = {name for name, present in features.items() if present}
-    cpu, flags = llvm.get_host_cpu_name(), features.flatten()
     if llvm.get_process_triple().startswith("x86_64"):
-        return tuple(isa for isa in _x86_sets(cpu, flags) if isa.needs <= host)
-    return (Isa("neon", 4, 32, cpu, flags, frozenset()),)
+        return tuple(isa for isa in X86 if isa.needs <= host)
+    return (Isa("neon", 4, 32, llvm.get_host_cpu_name(), features.flatten(), frozenset()),)
 
 
 @cache
@@ -54,6 +60,8 @@ def current() -> Isa:
     Raises ValueError when CPURUNTIME_ISA names a set that does not exist or that this processor lacks.
     """
     sets = {isa.name: isa for isa in supported()}
+    if target.level is not None:
+        return next(isa for isa in X86 if isa.cpu == target.level)
     wanted = trusted_environment().get("CPURUNTIME_ISA")
     if not wanted:
         return next(iter(sets.values()))

@@ -41,8 +41,8 @@ def add_generated(path: Path, source: str, code: CodeType) -> Generated:
 def source_digest(path: Path) -> bytes:
     """Digest of the source at `path` and of all modules of the package that it imports, directly or not."""
     digest = hashlib.sha256()
-    for file in sorted(reached(path)):
-        digest.update(file.name.encode() + b"\0" + _module(file)[0].encode() + b"\0")
+    for file, text in sorted((file.name, _module(file)[0]) for file in reached(path)):
+        digest.update(file.encode() + b"\0" + text.encode() + b"\0")
     return digest.digest()
 
 

@@ -71,7 +71,7 @@ def load(path: Path) -> Image:
     header = json.loads(memory[PREFIX:end].tobytes())
     if header["environment"] != _environment():
         raise ModelError(
-            f"'{path}' was made for {header['isa']} or by other versions of Python or Numba; this process compiles for "
+            f"'{path}' was made for {header['isa']} or by another version of cpuruntime; this process compiles for "
             f"{isa.current().name}. Compile the model again."
         )
     parts = []

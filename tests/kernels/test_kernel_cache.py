@@ -119,15 +119,16 @@ def test_code_that_calls_what_it_must_not_is_compiled_anew(
     monkeypatch.setattr(build, "cache_folder", lambda: folder)
     kernel = elementwise.unary_kernel.__wrapped__("Sign")
     kernel.symbol = f"test_of_{callee}"
-    folder.publish(f"{kernel.symbol}.o", compiled(kernel.symbol, callee) if callee != "damaged" else b"\x7fELF\x02\x01")
+    file = build.object_name(kernel.symbol)
+    folder.publish(file, compiled(kernel.symbol, callee) if callee != "damaged" else b"\x7fELF\x02\x01")
     with caplog.at_level(logging.WARNING):
         before = build.loaded_kernels()
         assert kernel.address
         assert build.loaded_kernels() == (before[0] + 1, before[1])
     (record,) = caplog.records
-    assert record.getMessage().startswith(f"{kernel.symbol}.o in the kernel cache is not used and compiled anew: it ")
+    assert record.getMessage().startswith(f"{file} in the kernel cache is not used and compiled anew: it ")
     assert ("calls system" in caplog.text) == (callee == "system")
-    assert not forbidden_symbols(folder.read(f"{kernel.symbol}.o") or b""), "it was replaced"
+    assert not forbidden_symbols(folder.read(file) or b""), "it was replaced"
 
 
 def test_symbols_of_objects() -> None:

@@ -12,20 +12,22 @@ import pytest
 from support.house import ROOT
 
 CHANGED = "\n\nCHANGED = 1\n"
-SCRIPT = f"""
+KERNELS = """
 import json, pathlib, sys, cpuruntime
 from cpuruntime.compiler import build, sources
 from cpuruntime.ops import argmax, convolution, elementwise, fused, winograd
 from cpuruntime.streams.native import signals
 assert pathlib.Path(cpuruntime.__file__).parents[1] == pathlib.Path.cwd()
-kernels = {{
+kernels = {
     "argmax": argmax.argmax_kernel(True, False),
     "convolution": convolution.convolution(4, 2, 16, 64),
     "winograd": winograd.winograd,
     "Exp": elementwise.unary_kernel("Exp"),
     "fused": fused.fused_kernel((("Add", ("a", "b")), ("Silu", ("t0",))), ""),
     "signal": signals.notify,
-}}
+}
+"""
+SCRIPT = f"""
 def symbols():
     for known in (sources.source_digest, sources._imports, sources._read):
         known.cache_clear()
@@ -69,8 +71,8 @@ def symbols(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str
     folder = tmp_path_factory.mktemp("package")
     for name in ("cpuruntime", "ops"):
         shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    environment = {**os.environ, "PYTHONPATH": str(folder), "CPURUNTIME_CACHE_DIR": str(folder / "cache")}
-    command = [sys.executable, "-W", "error", "-c", SCRIPT, *DEPENDENTS]
+    environment = {**os.environ, "PYTHONPATH": str(folder), "CPURUNTIME_CACHE_DIR": str(folder / "z")}
+    command = [sys.executable, "-W", "error", "-c", KERNELS + SCRIPT, *DEPENDENTS]
     return json.loads(subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.PIPE).stdout)
 
 
@@ -82,3 +84,23 @@ def test_each_kernel_has_a_symbol_of_its_own(symbols: dict[str, dict[str, str]])
 @pytest.mark.parametrize("file", DEPENDENTS)
 def test_a_changed_file_changes_what_depends_on_it(symbols: dict[str, dict[str, str]], file: str) -> None:
     assert {name for name in ALL if symbols[file][name] != symbols[""][name]} == DEPENDENTS[file]
+
+
+def test_symbols_name_no_place_and_no_compiler(symbols: dict[str, dict[str, str]]) -> None:
+    """Code is used wherever package and cache are, whatever compiled it, on any processor of a level."""
+    script = """
+from unittest.mock import patch
+import llvmlite.binding as llvm
+def found(version):
+    build._compiler.cache_clear(), build.isa.supported.cache_clear(), build.isa.current.cache_clear()
+    with patch.object(build, "version", version):
+        [kernel.__dict__.pop("symbol", None) for kernel in kernels.values()]
+        return {name: kernel.symbol for name, kernel in kernels.items()}, build.object_name("symbol")
+llvm.get_host_cpu_name = lambda: "another"
+(first, name), (second, other) = found(build.version), found(lambda package: "another")
+assert first == second and name != other
+print(json.dumps(first))
+"""
+    command = [sys.executable, "-W", "error", "-c", KERNELS + script]
+    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE)
+    assert json.loads(done.stdout) == symbols[""]
