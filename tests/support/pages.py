@@ -21,6 +21,7 @@ from cpuruntime.frontend.contrib import BODIES, DOMAIN  # noqa: E402
 from cpuruntime.operators.traits import DOMAIN as OF_PASSES  # noqa: E402
 from cpuruntime.operators.traits import REFUSED, TRAITS  # noqa: E402
 from cpuruntime.program.lowerings.catalogue import TABLE  # noqa: E402
+from cpuruntime.program.lowerings.data_dependent import COMPUTED  # noqa: E402
 
 PROPERTIES_PAGE = ROOT / "cpuruntime" / "docs" / "properties.md"
 OPERATORS_PAGE = ROOT / "cpuruntime" / "docs" / "operators.md"
@@ -137,10 +138,11 @@ def page_with(page: Path, table: str) -> str:
 
 def operators_table() -> str:
     """Which operators have kernels, which passes rewrite or the device evaluates, and which are refused."""
+    native = TABLE.keys() | {("", name) for name in COMPUTED}
     known = {(domain, name) for domain, rows in TRAITS.items() if domain != OF_PASSES for name in rows}
     kinds = {
-        "kernels": known & TABLE.keys(),
-        "rewritten into operators with kernels, or evaluated": known - TABLE.keys(),
+        "kernels": known & native,
+        "rewritten into operators with kernels, or evaluated": known - native,
         f"of {DOMAIN}, written out by operators of ONNX": {("", name) for name in BODIES},
     }
     lines = ["| how | operators |", "|---|---|"]

@@ -13,7 +13,7 @@ from support.house import ROOT
 from support.index_loads import found_in
 
 TABLE = "a table of the program's own, made when it was planned"
-OWN = "memory of the arena, which the kernel itself wrote in the same call"
+OWN = "memory that no user sees yet, which the kernel itself wrote in the same call"
 CHECKED = "a user's number, loaded once and compared with the extents before its use"
 CLAMPED = "a user's coordinate, loaded once; pixels beyond the image are left out or replaced by the border's"
 
@@ -46,6 +46,9 @@ ALLOWED = {
     "tree_ensemble.tree_ensemble: simd.load_i32 leaf": TABLE,
     "tree_ensemble.tree_ensemble: simd.load_i32 weight": TABLE,
     "transposed_convolution.transposed_convolution: simd.load_i64 entry": TABLE,
+    "unique._renumber: simd.load_i64 a.inverse": OWN,
+    "unique._sort: simd.load_i64 source": OWN,
+    "unique.unique: simd.load_i64 order": OWN,
 }
 
 BAD = {

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 
 import numpy as np
 
-from cpuruntime.compiler.kernel import Kernel
+from cpuruntime.compiler.typed import FLOATS, HALVES, SIZES
 from cpuruntime.graph import Node
+from cpuruntime.ops.movement import gather
 from cpuruntime.ops.non_max_suppression import non_max_suppression
+from cpuruntime.ops.non_zero import non_zero, unravel
+from cpuruntime.ops.unique import unique
+from cpuruntime.program.plan.lowering import along, axis_of
 from cpuruntime.program.plan.packing import run_kernel
 
 Compute = Callable[[Node, Sequence["np.ndarray | None"]], "list[np.ndarray] | None"]
@@ -35,14 +40,93 @@ def _non_max_suppression(node: Node, arrays: Sequence[np.ndarray | None]) -> lis
     return [selected[np.arange(most) < counts[:, None]]]
 
 
-_COMPUTED: dict[str, tuple[Kernel, Compute]] = {"NonMaxSuppression": (non_max_suppression, _non_max_suppression)}
+def _places(x: np.ndarray) -> np.ndarray:
+    """The numbers of the elements of `x` that are not zero; a negative zero is one."""
+    places, found = np.empty(max(x.size, 1), np.int64), np.zeros(1, np.int64)
+    sign = 1 << (8 * x.itemsize - 1) if x.dtype.name in (*FLOATS, *HALVES) else 0
+    run_kernel(
+        non_zero(x.itemsize), source=x.ctypes.data, places=places.ctypes.data, found=found.ctypes.data, size=x.size,
+        mask=-1 if not sign else sign - 1,
+    )  # fmt: skip
+    return places[: found[0]]
+
+
+def _non_zero(node: Node, arrays: Sequence[np.ndarray | None]) -> list[np.ndarray] | None:
+    x = arrays[0]
+    assert x is not None
+    places, extents = _places(x), np.array(x.shape, np.int64)
+    target = np.empty((x.ndim, len(places)), np.int64)
+    run_kernel(
+        unravel, places=places.ctypes.data, target=target.ctypes.data, count=len(places), rank=x.ndim,
+        extents=extents.ctypes.data,
+    )  # fmt: skip
+    return [target]
+
+
+def _slices(x: np.ndarray, axis: int, numbers: np.ndarray) -> np.ndarray:
+    """The slices of `x` along an axis that have these numbers."""
+    target = np.empty((*x.shape[:axis], len(numbers), *x.shape[axis + 1 :]), x.dtype)
+    run_kernel(
+        gather, source=x.ctypes.data, target=target.ctypes.data, indices=numbers.ctypes.data, index_bytes=8,
+        outer=prod(x.shape[:axis]), axis=x.shape[axis], count=len(numbers),
+        inner_bytes=prod(x.shape[axis + 1 :]) * x.itemsize,
+    )  # fmt: skip
+    return target
+
+
+def _compress(node: Node, arrays: Sequence[np.ndarray | None]) -> list[np.ndarray] | None:
+    x, condition = arrays
+    if x is None or condition is None or condition.ndim != 1:
+        return None
+    axis = node.attributes.get("axis")
+    if axis is None:
+        x, axis = x.reshape(-1), 0
+    axis = axis_of(node, axis, x.ndim)
+    return [_slices(x, axis, _places(condition[: x.shape[axis]]))]
+
+
+def _unique(node: Node, arrays: Sequence[np.ndarray | None]) -> list[np.ndarray] | None:
+    x = arrays[0]
+    assert x is not None
+    axis = node.attributes.get("axis")
+    if axis is None:
+        x, axis = x.reshape(-1), 0
+    axis = axis_of(node, axis, x.ndim)
+    length = x.shape[axis]
+    first, inverse, counts, order, spare = np.empty((5, max(length, 1)), np.int64)
+    found = np.zeros(1, np.int64)
+    tables = dict(first=first, inverse=inverse, counts=counts, order=order, spare=spare, found=found)
+    appearance = not node.attributes.get("sorted", 1)
+    run_kernel(
+        unique(x.dtype.name), source=x.ctypes.data, appearance=appearance,
+        **{name: table.ctypes.data for name, table in tables.items()}, **along(x.shape, axis),
+    )  # fmt: skip
+    groups = int(found[0])
+    return [_slices(x, axis, first[:groups]), first[:groups], inverse[:length], counts[:groups]][: len(node.outputs)]
+
+
+COMPUTED: dict[str, tuple[str, Compute]] = {
+    "Compress": ("non_zero, gather", _compress),
+    "NonMaxSuppression": (non_max_suppression.name, _non_max_suppression),
+    "NonZero": ("non_zero", _non_zero),
+    "Unique": ("unique", _unique),
+}
+"""The names of the kernels and their calls, by operator of ONNX."""
+
+
+def _entry(node: Node) -> tuple[str, Compute] | None:
+    return COMPUTED.get(node.op_type) if node.domain == "" else None
 
 
 def kernel_of(node: Node) -> str:
-    """The name of the kernel of an ONNX node; empty where there is none."""
-    return _COMPUTED[node.op_type][0].name if node.domain == "" and node.op_type in _COMPUTED else ""
+    """The names of the kernels of an ONNX node; empty where there is none."""
+    entry, kind = _entry(node), node.require(0).element_type
+    return "" if entry is None or (kind.is_static() and kind.to_dtype().name not in SIZES) else entry[0]
 
 
 def compute(node: Node, arrays: Sequence[np.ndarray | None]) -> list[np.ndarray] | None:
     """The results of an ONNX node on C-contiguous arrays that nobody else writes to; None where there is no kernel."""
-    return _COMPUTED[node.op_type][1](node, arrays) if kernel_of(node) else None
+    entry = _entry(node)
+    if entry is None or arrays[0] is None or arrays[0].dtype.name not in SIZES:
+        return None
+    return entry[1](node, arrays)
