@@ -6,8 +6,9 @@ import operator
 from collections.abc import Iterable, Iterator
 from typing import Any, SupportsIndex, overload
 
-from cpuruntime.errors import InvalidArgumentError
+from cpuruntime.errors import InvalidArgumentError, WrongIndexError, WrongTypeError
 
+_TEXT = str
 _DIMENSION_RULE = (
     "a dimension is an int >= 0, -1 or '?' (unknown), (low, high), or a string such as '1..8', '1..', '..8'."
 )
@@ -16,23 +17,33 @@ _DIMENSION_RULE = (
 class Dimension:
     """One extent: known (`Dimension(5)`), unknown (`Dimension()` or `Dimension(-1)`), or bounded (`Dimension(1, 8)`).
 
-    An upper bound of -1 means none. Immutable and hashable; a known dimension equals its int. Raises
-    InvalidArgumentError when the bounds are wrong.
+    An upper bound of -1 means none, a lower bound of -1 is 0; `Dimension("")` is 0. Immutable and hashable; a known
+    dimension equals its int, an unknown one -1. Raises InvalidArgumentError when the bounds are wrong, WrongTypeError
+    for what is no dimension.
     """
 
     __slots__ = ("_high", "_low")
 
-    def __init__(self, dimension: Any = -1, max_dimension: int | None = None) -> None:
+    def __init__(
+        self,
+        dimension: Any = -1,
+        max_dimension: int | None = None,
+        *,
+        min_dimension: int | None = None,
+        str: str | None = None,
+    ) -> None:
+        if str is not None or min_dimension is not None:
+            dimension = str if min_dimension is None else min_dimension
         if max_dimension is not None:
-            self._low, self._high = _index(dimension, dimension), _index(max_dimension, max_dimension)
+            self._low, self._high = _lower(dimension, dimension), _index(max_dimension, max_dimension)
         elif isinstance(dimension, Dimension):
             self._low, self._high = dimension._low, dimension._high
-        elif isinstance(dimension, str):
+        elif isinstance(dimension, _TEXT):
             self._low, self._high = _parse_dimension(dimension)
         elif isinstance(dimension, (tuple, list)):
             if len(dimension) != 2:
-                raise InvalidArgumentError(f"{dimension!r} is no dimension: {_DIMENSION_RULE}")
-            self._low, self._high = (_index(bound, dimension) for bound in dimension)
+                raise WrongTypeError(f"{dimension!r} is no dimension: {_DIMENSION_RULE}")
+            self._low, self._high = _lower(dimension[0], dimension), _index(dimension[1], dimension)
         else:
             length = _index(dimension, dimension)
             self._low, self._high = (0, -1) if length == -1 else (length, length)
@@ -75,40 +86,45 @@ class Dimension:
         """Whether `length` lies within the bounds."""
         return length >= self._low and (self._high == -1 or length <= self._high)
 
-    def compatible(self, other: Any) -> bool:
+    def compatible(self, dim: Any) -> bool:
         """Whether some length satisfies both."""
-        other = Dimension(other)
+        other = Dimension(dim)
         return (self._high == -1 or other._low <= self._high) and (other._high == -1 or self._low <= other._high)
 
-    def relaxes(self, other: Any) -> bool:
-        """Whether every length of `other` is one of this dimension's."""
-        other = Dimension(other)
+    def relaxes(self, dim: Any) -> bool:
+        """Whether every length of `dim` is one of this dimension's."""
+        other = Dimension(dim)
         return self._low <= other._low and (self._high == -1 or -1 < other._high <= self._high)
 
-    def refines(self, other: Any) -> bool:
-        """Whether every length of this dimension is one of `other`'s."""
-        return Dimension(other).relaxes(self)
+    def refines(self, dim: Any) -> bool:
+        """Whether every length of this dimension is one of `dim`'s."""
+        return Dimension(dim).relaxes(self)
 
-    def same_scheme(self, other: Any) -> bool:
+    def same_scheme(self, dim: Any) -> bool:
         """Whether both are unknown or both have the same length."""
-        other = Dimension(other)
+        other = Dimension(dim)
         return (self.is_dynamic and other.is_dynamic) or self == other
 
     def to_string(self) -> str:
         """Such as "5", "?", "1..8", "1.." or "..8"."""
         return str(self)
 
-    __int__ = __index__ = get_length
+    __int__ = __index__ = __len__ = get_length
+
+    def __bool__(self) -> bool:
+        return True
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Dimension):
             return (self._low, self._high) == (other._low, other._high)
         if isinstance(other, int):
-            return self.is_static and self._low == other
+            return self._low == other if self.is_static else other == -1 and (self._low, self._high) == (0, -1)
         return NotImplemented
 
     def __hash__(self) -> int:
-        return hash(self._low) if self.is_static else hash((self._low, self._high))
+        if self.is_static:
+            return hash(self._low)
+        return hash((self._low, self._high)) if self._low or self._high != -1 else hash(-1)
 
     def __str__(self) -> str:
         if self.is_static:
@@ -125,20 +141,26 @@ def _index(value: Any, whole: Any) -> int:
     try:
         return operator.index(value)
     except (TypeError, InvalidArgumentError):
-        raise InvalidArgumentError(f"{whole!r} is no dimension: {_DIMENSION_RULE}") from None
+        raise WrongTypeError(f"{whole!r} is no dimension: {_DIMENSION_RULE}") from None
+
+
+def _lower(value: Any, whole: Any) -> int:
+    """A lower bound, for which -1 means 0."""
+    bound = _index(value, whole)
+    return 0 if bound == -1 else bound
 
 
 def _parse_dimension(text: str) -> tuple[int, int]:
     stripped = text.strip()
-    if stripped in ("?", "-1"):
+    if stripped in ("?", "-1", ".."):
         return 0, -1
     low, dots, high = stripped.partition("..")
-    low, high = low.strip(), high.strip()
+    low, high = low.strip().removeprefix("-1" if dots else ""), high.strip()
     digits = [part for part in (low, high) if part]
-    if not digits or not all(part.isascii() and part.isdigit() for part in digits):
+    if not all(part.isascii() and part.isdigit() for part in digits):
         raise InvalidArgumentError(f"{text!r} is no dimension: {_DIMENSION_RULE}")
     if not dots:
-        return int(low), int(low)
+        return int(low or "0"), int(low or "0")
     return int(low or "0"), int(high or "-1")
 
 
@@ -146,7 +168,10 @@ def _split(text: str) -> list[str]:
     inside = text.strip()
     if inside.startswith("[") and inside.endswith("]"):
         inside = inside[1:-1]
-    return inside.split(",") if inside.strip() else []
+    parts = inside.split(",") if inside.strip() else []
+    if not all(map(_TEXT.strip, parts)):
+        raise InvalidArgumentError(f"{text!r} is no shape: a dimension is missing between commas.")
+    return parts
 
 
 class Shape(list[int]):
@@ -155,15 +180,16 @@ class Shape(list[int]):
     `Shape([1, 3])`, `Shape("[1,3]")`, `Shape()`. Raises InvalidArgumentError when an extent is not an int >= 0.
     """
 
-    def __init__(self, axis_lengths: Iterable[Any] | str = ()) -> None:
+    def __init__(self, axis_lengths: Iterable[Any] | str = (), *, shape: str | None = None) -> None:
+        axis_lengths = axis_lengths if shape is None else shape
         known = isinstance(axis_lengths, (str, PartialShape))
         items: Iterable[Any] = PartialShape(axis_lengths).to_shape() if known else axis_lengths
         try:
             lengths = [operator.index(length) for length in items]
         except TypeError:
-            raise InvalidArgumentError(f"{axis_lengths!r} is no shape: it takes ints >= 0.") from None
+            raise WrongTypeError(f"{axis_lengths!r} is no shape: it takes ints >= 0.") from None
         if any(length < 0 for length in lengths):
-            raise InvalidArgumentError(f"{axis_lengths!r} is no shape: it takes ints >= 0.")
+            raise WrongTypeError(f"{axis_lengths!r} is no shape: it takes ints >= 0.")
         super().__init__(lengths)
 
     def to_string(self) -> str:
@@ -219,7 +245,7 @@ class PartialShape:
         elif isinstance(shape, (list, tuple)):
             self._dimensions = [Dimension(item) for item in shape]
         else:
-            raise InvalidArgumentError(f"{shape!r} is no shape: give a list, a tuple, a Shape or a string.")
+            raise WrongTypeError(f"{shape!r} is no shape: give a list, a tuple, a Shape or a string.")
 
     @staticmethod
     def dynamic(rank: Any = None) -> PartialShape:
@@ -319,7 +345,10 @@ class PartialShape:
     def __getitem__(self, index: slice) -> PartialShape: ...
 
     def __getitem__(self, index: int | slice) -> Dimension | PartialShape:
-        found = self._known()[index]
+        try:
+            found = self._known()[index]
+        except IndexError:
+            raise WrongIndexError(f"the shape {self} has no dimension {index}.") from None
         return PartialShape(found) if isinstance(found, list) else found
 
     def __setitem__(self, index: int, value: Any) -> None:
@@ -329,7 +358,9 @@ class PartialShape:
         if isinstance(other, PartialShape):
             return self._dimensions == other._dimensions
         if isinstance(other, (list, tuple)):
-            return self._dimensions is not None and self._dimensions == list(other)
+            if self._dimensions is None:
+                raise WrongTypeError("the shape [...] has an unknown rank: it cannot be compared with a list.")
+            return self._dimensions == list(other)
         return NotImplemented
 
     __hash__ = None  # type: ignore[assignment]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import ml_dtypes
 import numpy as np
 
-from cpuruntime.errors import InvalidArgumentError, UnsupportedError, nearest
+from cpuruntime.errors import UnsupportedError, WrongIndexError, WrongTypeError, nearest
 
 # name: (name shown by repr, bits, kind, NumPy type, number in onnx.TensorProto.DataType)
 # kind: "b" boolean, "f" floating point, "i" signed integer, "u" unsigned integer, "s" string, "d" not known yet
@@ -40,7 +40,13 @@ _TABLE: dict[str, tuple[str, int, str, Any, int]] = {
     "f8e8m0": ("f8e8m0", 8, "f", ml_dtypes.float8_e8m0fnu, 24),
     "string": ("string", 64, "s", object, 8),
     "dynamic": ("dynamic", 0, "d", None, 0),
+    # Types that ONNX lacks: their numbers are negative, and arrays of them hold packed bytes.
+    "u1": ("uint1_t", 1, "u", np.uint8, -1),
+    "u3": ("uint3_t", 3, "u", np.uint8, -3),
+    "u6": ("uint6_t", 6, "u", np.uint8, -6),
+    "nf4": ("nfloat4", 4, "u", np.uint8, -4),
 }
+_QUANTIZED = {"i4", "i8", "i32", "u8", "nf4", "f4e2m1", "f8e4m3", "f8e5m2", "f8e8m0"}
 
 
 class Type:
@@ -83,6 +89,10 @@ class Type:
     f8e8m0: ClassVar[Type]
     string: ClassVar[Type]
     dynamic: ClassVar[Type]
+    u1: ClassVar[Type]
+    u3: ClassVar[Type]
+    u6: ClassVar[Type]
+    nf4: ClassVar[Type]
 
     _name: str
     _label: str
@@ -94,7 +104,7 @@ class Type:
     def __new__(cls, dtype: Any) -> Type:
         """The type of a NumPy type, of a Python type, or of a name such as "f32" or "float32".
 
-        Raises InvalidArgumentError when there is none.
+        Raises WrongTypeError when there is none.
         """
         if isinstance(dtype, Type):
             return dtype
@@ -104,7 +114,7 @@ class Type:
         if found is None:
             names = [*cls._members, *map(str, cls._by_dtype)]
             hint = nearest(dtype, names) if isinstance(dtype, str) else ""
-            raise InvalidArgumentError(f"{dtype!r} is not an element type.{hint} Known: {', '.join(cls._members)}.")
+            raise WrongTypeError(f"{dtype!r} is not an element type.{hint} Known: {', '.join(cls._members)}.")
         return found
 
     @classmethod
@@ -126,9 +136,10 @@ class Type:
         member._dtype = None if dtype is None else np.dtype(dtype)
         member._onnx = onnx_number
         cls._members[name] = member
-        cls._by_onnx[onnx_number] = member
-        if member._dtype is not None:
-            cls._by_dtype[member._dtype] = member
+        if onnx_number >= 0:
+            cls._by_onnx[onnx_number] = member
+            if member._dtype is not None:
+                cls._by_dtype[member._dtype] = member
         setattr(cls, name, member)
 
     @classmethod
@@ -142,13 +153,13 @@ class Type:
         return found
 
     def to_onnx(self) -> int:
-        """The number of this type in `onnx.TensorProto.DataType` (0, UNDEFINED, for `Type.dynamic`)."""
+        """The number in `onnx.TensorProto.DataType`: 0, UNDEFINED, for `Type.dynamic`; negative where ONNX has none."""
         return self._onnx
 
     def to_dtype(self) -> np.dtype[Any]:
-        """The NumPy type of arrays of this type; InvalidArgumentError for `Type.dynamic`."""
+        """The NumPy type of arrays of this type; WrongIndexError for `Type.dynamic`."""
         if self._dtype is None:
-            raise InvalidArgumentError("Type.dynamic has no NumPy type: the element type is not known yet.")
+            raise WrongIndexError("Type.dynamic has no NumPy type: the element type is not known yet.")
         return self._dtype
 
     def get_type_name(self) -> str:
@@ -168,6 +179,18 @@ class Type:
         """Bits of one element's value."""
         return self._bits
 
+    def get_size(self) -> int:
+        """The same as `size`."""
+        return self.size
+
+    def get_bitwidth(self) -> int:
+        """The same as `bitwidth`."""
+        return self._bits
+
+    def is_quantized(self) -> bool:
+        """Whether OpenVINO counts it among the types of quantised values."""
+        return self._name in _QUANTIZED
+
     def is_real(self) -> bool:
         """Whether this is a floating-point type."""
         return self._kind == "f"
@@ -181,10 +204,11 @@ class Type:
         return self._kind in "iu"
 
     def is_signed(self) -> bool:
-        """Whether values may be negative."""
-        return self._kind in "fi"
+        """Whether values may be negative; OpenVINO counts boolean among these."""
+        return self._kind in "fib"
 
     real, integral, signed = property(is_real), property(is_integral), property(is_signed)
+    integral_number, quantized = property(is_integral_number), property(is_quantized)
 
     def is_dynamic(self) -> bool:
         """Whether the type is not known."""
@@ -198,6 +222,11 @@ class Type:
         """Whether a value of one type may meet the other: they are equal, or one of them is not known."""
         other = Type(other)
         return self is other or self.is_dynamic() or other.is_dynamic()
+
+    def merge(self, other: Any) -> Type | None:
+        """The type that both may be: the known one where the other is not known. None where they differ."""
+        other = Type(other)
+        return (other if self.is_dynamic() else self) if self.compatible(other) else None
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Type):
@@ -217,8 +246,8 @@ class Type:
 
     @classmethod
     def members(cls) -> Iterator[Type]:
-        """All types."""
-        return iter(cls._members.values())
+        """All types that ONNX has."""
+        return iter(cls._by_onnx.values())
 
 
 for _name, _row in _TABLE.items():

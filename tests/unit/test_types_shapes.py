@@ -82,8 +82,9 @@ def test_kinds():
 
 
 def test_dynamic_has_no_numpy_type():
-    with pytest.raises(InvalidArgumentError, match="not known"):
+    with pytest.raises(InvalidArgumentError, match="not known") as caught:
         Type.dynamic.to_dtype()
+    assert isinstance(caught.value, IndexError)
 
 
 def test_unknown_type_suggests_the_nearest():
@@ -127,6 +128,11 @@ def test_copies_are_the_same_type():
         ((1, -1), "1..", 1, -1),
         (("1..",), "1..", 1, -1),
         ((3, 3), "3", 3, 3),
+        ((-1, 100), "..100", 0, 100),
+        ((-1, -1), "?", 0, -1),
+        (("-1..5",), "..5", 0, 5),
+        (("..",), "?", 0, -1),
+        (("",), "0", 0, 0),
     ],
 )
 def test_dimension(arguments, text, low, high):
@@ -139,7 +145,57 @@ def test_dimension(arguments, text, low, high):
     assert dimension.is_dynamic == (low != high)
 
 
-@pytest.mark.parametrize("value", ["bad", "", "1...8", "8..1", (8, 1), -5, 2.5, None, (1, 2, 3), [1], "１"])
+def test_dimensions_by_keyword_as_in_openvino():
+    assert Dimension(dimension=3) == Dimension(str="3") == 3
+    assert Dimension(min_dimension=1, max_dimension=3) == Dimension(str="1..3") == Dimension(1, 3)
+    assert Dimension(3).compatible(dim=Dimension(3))
+    assert Shape(shape="[1,2]") == Shape(axis_lengths=[1, 2]) == [1, 2]
+    assert len(Dimension(3)) == 3
+    assert bool(Dimension(0))
+    assert Dimension() == -1
+    assert hash(Dimension()) == hash(-1)
+    assert Dimension(1, -1) != -1
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: Dimension(1.5),
+        lambda: Dimension(None),
+        lambda: PartialShape([1.5]),
+        lambda: PartialShape([[1]]),
+        lambda: PartialShape([["a", 2]]),
+        lambda: PartialShape(5),
+        lambda: PartialShape.dynamic() == [1],
+        lambda: Shape(5),
+        lambda: Shape([-1]),
+        lambda: Type(5),
+        lambda: Type.f32.merge(1),
+    ],
+)
+def test_wrong_kinds_are_type_errors(call):
+    with pytest.raises(TypeError) as caught:
+        call()
+    assert isinstance(caught.value, InvalidArgumentError)
+
+
+def test_types_have_openvino_s_names():
+    assert (Type.i4.get_size(), Type.i4.get_bitwidth()) == (1, 4)
+    assert [t.type_name for t in Type.members() if t.is_quantized()] == [
+        "i4", "i8", "i32", "u8", "f4e2m1", "f8e4m3", "f8e5m2", "f8e8m0",
+    ]  # fmt: skip
+    assert Type.nf4.quantized
+    assert Type.i8.integral_number
+    assert Type.boolean.signed
+    assert Type.f32.merge(Type.dynamic) is Type.dynamic.merge(Type.f32) is Type.f32
+    assert Type.f32.merge(Type.f16) is None
+    assert repr(Type.u1) == "<Type: 'uint1_t'>"
+    assert Type.u3 is Type("u3")
+    assert Type.u6.to_dtype() == np.uint8
+    assert Type(np.uint8) is Type.u8
+
+
+@pytest.mark.parametrize("value", ["bad", "1...8", "8..1", (8, 1), -5, 2.5, None, (1, 2, 3), [1], "１"])
 def test_wrong_dimension(value):
     with pytest.raises(InvalidArgumentError, match="no dimension"):
         Dimension(value)
@@ -230,7 +286,7 @@ def test_partial_shape(value, text):
 
 
 @pytest.mark.parametrize(
-    "value", ["bad", "[1,x]", "[1,3", "1,3]", "{1,2}", [1, -2], [1.5], 5, None, [[1]], [""], "1,,2"]
+    "value", ["bad", "[1,x]", "[1,3", "1,3]", "{1,2}", [1, -2], [1.5], 5, None, [[1]], "1,,2"]
 )
 def test_wrong_partial_shape(value):
     with pytest.raises(InvalidArgumentError, match=r"no dimension|no shape"):
