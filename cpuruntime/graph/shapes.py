@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, SupportsIndex, overload
 
 from cpuruntime.errors import InvalidArgumentError, WrongIndexError, WrongTypeError
@@ -298,6 +298,11 @@ class PartialShape:
     def compatible(self, shape: Any) -> bool:
         """Whether some shape satisfies both."""
         return self._pairwise(shape, Dimension.compatible, True)
+
+    def contains(self, extents: Sequence[int]) -> bool:
+        """Whether these lengths satisfy the shape."""
+        mine = self._dimensions
+        return mine is None or (len(mine) == len(extents) and all(d.contains(e) for d, e in zip(mine, extents)))
 
     def relaxes(self, shape: Any) -> bool:
         """Whether every shape that satisfies `shape` satisfies this."""

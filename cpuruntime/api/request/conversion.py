@@ -119,7 +119,7 @@ def _warn_of_fractions(name: str, given: np.dtype, dtype: np.dtype) -> None:
 
 def check_shape(shape: tuple[int, ...], port: PortInfo, side: str = "Input") -> None:
     """Raise InvalidArgumentError unless the port takes `shape`."""
-    if not port.partial_shape.compatible(shape):
+    if not port.partial_shape.contains(shape):
         remedy = "" if port.partial_shape.is_dynamic else " To use other shapes, reshape the model before compiling it."
         given = "[" + ",".join(map(str, shape)) + "]"
         raise InvalidArgumentError(

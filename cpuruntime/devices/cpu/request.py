@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Generator, Iterable, Sequence
 from datetime import timedelta
+from itertools import accumulate
 from math import prod
 from typing import Any, cast
 
@@ -43,7 +45,8 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         self._input_addresses = [0] * len(programs.inputs)
         self._users = [False] * len(programs.outputs)
         self._dynamic = {index for index, port in enumerate(programs.outputs) if port.partial_shape.is_dynamic}
-        self._memories: list[list[np.ndarray]] = [[] for _ in programs.outputs]
+        # Own memory for outputs of dynamic shape, and its addresses.
+        self._memories: list[list[tuple[np.ndarray, int]]] = [[] for _ in programs.outputs]
         self._bound = object()
         self._program: Program | None = None
         self._stage: Stage | None = None
@@ -63,12 +66,12 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         rebind(self, self._inputs, self._input_addresses, index, array, array.ctypes.data, object())
 
     def set_output(self, index: int, array: np.ndarray) -> None:
-        self._bind_output(index, array)
+        self._bind_output(index, array, array.ctypes.data)
         self._users[index] = True
         self._program = None
 
-    def _bind_output(self, index: int, array: np.ndarray) -> None:
-        rebind(self, self._outputs, self._output_addresses, index, array, array.ctypes.data, object())
+    def _bind_output(self, index: int, array: np.ndarray, address: int) -> None:
+        rebind(self, self._outputs, self._output_addresses, index, array, address, object())
 
     def run(self) -> None:
         """Run one inference by an idle stream and this thread, or wait for a stream."""
@@ -155,7 +158,8 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         assert self._stage is not None
         inputs = self._values()
         run = Run(self._programs.stages, stream.state, self.control, inputs, self._programs.profiled)
-        targets = [None if i in self._dynamic and self._is_read(a) else a for i, a in enumerate(self._outputs)]
+        read = self._read()
+        targets = [None if self._is_lent(index, read) else array for index, array in enumerate(self._outputs)]
         results = yield from run.run(self._stage, inputs, targets)
         for index, (port, result) in enumerate(zip(self._programs.outputs, results)):
             if result is self._outputs[index]:
@@ -165,7 +169,7 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
             if result.dtype != self._outputs[index].dtype:
                 name = port.element_type.get_type_name()
                 raise InternalError(f"Output '{printable(port.name)}' was computed as {result.dtype}, and is {name}.")
-            self._fit_output(index, result.shape)
+            self._fit_output(index, result.shape, read)
             self._outputs[index][...] = result
         self._programs.ran = tuple(run.seen)
         self._profile = run.times
@@ -180,47 +184,51 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         self._stage = self._programs.of(self._values())
         program = self._stage.whole
         if program is not None:
+            read = self._read()
             for index, shape in enumerate(program.output_shapes):
-                self._fit_output(index, shape)
+                self._fit_output(index, shape, read)
         self._program = program
         return program
 
-    def _fit_output(self, index: int, shape: tuple[int, ...]) -> None:
+    def _fit_output(self, index: int, shape: tuple[int, ...], read: Spans) -> None:
         """Bind an array of this shape to an output, unless one is; one that was set by the user stays."""
         array = self._outputs[index]
-        if array.shape == shape and (self._users[index] or index not in self._dynamic or not self._is_read(array)):
+        if array.shape == shape and (self._users[index] or not self._is_lent(index, read)):
             return
         if self._users[index]:
             raise InvalidArgumentError(
                 f"Output '{printable(self._programs.outputs[index].name)}' has shape {list(shape)} for these "
                 f"inputs; the array that was set for it has {list(array.shape)}."
             )
-        self._bind_output(index, self._own_memory(index, shape, array.dtype))
+        self._bind_output(index, *self._own_memory(index, shape, array.dtype, read))
 
-    def _own_memory(self, index: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    def _own_memory(
+        self, index: int, shape: tuple[int, ...], dtype: np.dtype, read: Spans
+    ) -> tuple[np.ndarray, int]:
         """Memory for an output of dynamic shape, apart from all inputs: results may be inputs of the next inference.
 
         It grows by more than is needed, so that a result that grows in each inference is given new memory seldom.
         """
         if dtype.hasobject:
-            return aligned_zeros(shape, dtype)
+            array = aligned_zeros(shape, dtype)
+            return array, array.ctypes.data
         size = prod(shape) * dtype.itemsize
-        for memory in self._memories[index]:
-            if memory.size >= size and not self._is_read(memory):
+        for memory, address in self._memories[index]:
+            if memory.size >= size and not read.overlap(address, memory.size):
                 break
         else:
             memory = allocate(max(size + size // 4, ALIGNMENT))
-            self._memories[index] = [memory, *self._memories[index][:1]]
-        return memory[:size].view(dtype).reshape(shape)
+            address = memory.ctypes.data
+            self._memories[index] = [(memory, address), *self._memories[index][:1]]
+        return memory[:size].view(dtype).reshape(shape), address
 
-    def _is_read(self, memory: np.ndarray) -> bool:
-        """Whether an input lies in this memory."""
-        begin, end = memory.ctypes.data, memory.ctypes.data + memory.nbytes
-        return any(
-            address < end and begin < address + array.nbytes
-            for address, array in zip(self._input_addresses, self._inputs)
-            if array is not None
-        )
+    def _read(self) -> Spans:
+        """The memory of the inputs."""
+        return Spans((a, array.nbytes) for a, array in zip(self._input_addresses, self._inputs) if array is not None)
+
+    def _is_lent(self, index: int, read: Spans) -> bool:
+        """Whether inputs lie in the memory of an output of dynamic shape."""
+        return index in self._dynamic and read.overlap(self._output_addresses[index], self._outputs[index].nbytes)
 
     @property
     def step_times(self) -> np.ndarray:
@@ -237,6 +245,20 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
             steps = ran.planned if isinstance(ran, Program) else [ran]
             rows += [_profiled(step, int(taken), ProfilingInfo.EXECUTED) for step, taken in zip(steps, times)]
         return rows
+
+
+class Spans:
+    """Pieces of memory, (address, bytes) each."""
+
+    def __init__(self, pieces: Iterable[tuple[int, int]]) -> None:
+        spans = sorted((address, address + size) for address, size in pieces)
+        self._begins = [begin for begin, _ in spans]
+        self._furthest = list(accumulate((end for _, end in spans), max))
+
+    def overlap(self, address: int, size: int) -> bool:
+        """Whether one of them has bytes of another piece."""
+        before = bisect_left(self._begins, address + size)
+        return before > 0 and self._furthest[before - 1] > address
 
 
 def _taken(array: np.ndarray, kind: Kind) -> Any:
