@@ -22,7 +22,6 @@ from cpuruntime.api.tensor import Tensor
 from cpuruntime.devices.explanation import ProfilingInfo
 from cpuruntime.devices.interface import TERMS, DeviceRequest, Terms
 from cpuruntime.errors import UnsupportedError
-from cpuruntime.graph import Type
 from cpuruntime.host import forks
 
 
@@ -78,7 +77,7 @@ class InferRequest:
                 given; otherwise, and with False, they are copied first: to the tensor that was set for the input, if
                 one was.
             share_outputs: return views of the request's memory, which the next inference overwrites; with False copies.
-            decode_strings: return strings as str; with False as bytes in UTF-8.
+            decode_strings: return strings as NumPy's str type; with False as bytes in UTF-8.
 
         Raises:
             BusyError: the request is running.
@@ -117,8 +116,8 @@ class InferRequest:
             run.is_over = True
             if run._functions:
                 run.announce()
-        if not decode_strings:
-            arrays = [_encoded(array) for array in arrays]
+        if ports.has_strings:
+            arrays = [_strings(array, decode_strings) for array in arrays]
         return Results(arrays, ports)
 
     def _variant(self, names: frozenset[str]) -> InferRequest:
@@ -376,7 +375,9 @@ class InferRequest:
     def results(self) -> Results:
         """The outputs of the last inference: copies, which are the caller's."""
         self._bindings.check_idle()
-        return Results([array.copy() for array in self._bindings.outputs], self._shared.ports)
+        ports = self._shared.ports
+        arrays = [array.copy() for array in self._bindings.outputs]
+        return Results([_strings(array) for array in arrays] if ports.has_strings else arrays, ports)
 
     @property
     def latency(self) -> float:
@@ -442,5 +443,8 @@ def _mapping(tensors: Any) -> Mapping[Any, Tensor]:
     return tensors
 
 
-def _encoded(array: np.ndarray) -> np.ndarray:
-    return Tensor(array).bytes_data if Type(array.dtype) is Type.string else array
+def _strings(array: np.ndarray, decode: bool = True) -> np.ndarray:
+    """Strings as an array of NumPy's str type, or of its bytes type; another array, or one of tensors, as it is."""
+    if not array.dtype.hasobject or not all(isinstance(one, (str, bytes)) for one in array.flat):
+        return array
+    return Tensor(array).str_data if decode else Tensor(array).bytes_data

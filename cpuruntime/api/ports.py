@@ -114,6 +114,7 @@ class Ports:
     __slots__ = (
         "dtypes",
         "dynamic_outputs",
+        "has_strings",
         "input_positions",
         "inputs",
         "output_positions",
@@ -127,9 +128,11 @@ class Ports:
         self.outputs = tuple(ConstOutput(port, index) for index, port in enumerate(outputs))
         self.input_positions = keys(self.inputs)
         self.output_positions = keys(self.outputs)
-        self.dtypes = tuple(port.dtype for port in inputs)
+        self.dtypes = tuple(None if port.element_type is Type.string else port.dtype for port in inputs)
+        """Of arrays that need no look at their elements."""
         self.shapes = tuple(None if p.partial_shape.is_dynamic else tuple(p.partial_shape.to_shape()) for p in inputs)
         self.dynamic_outputs = tuple(i for i, port in enumerate(outputs) if port.partial_shape.is_dynamic)
+        self.has_strings = any(port.element_type is Type.string for port in outputs)
         self.static_outputs = tuple(i for i, port in enumerate(outputs) if port.partial_shape.is_static)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from math import prod
 from typing import Any, overload
 
 import numpy as np
 
+from cpuruntime.api.packing import elements, is_packed, packed_dtype, packed_size
 from cpuruntime.api.ports import ConstOutput
-from cpuruntime.errors import InvalidArgumentError, UnsupportedError
+from cpuruntime.errors import InvalidArgumentError, UnsupportedError, WrongTypeError
 from cpuruntime.graph import Shape, Type
 from cpuruntime.host.memory import aligned_zeros
 
@@ -24,21 +26,23 @@ class Tensor:
 
     - `Tensor(array, shared_memory=False)`: a copy of an array or list; with True the array's own memory, which must be
       C-contiguous. Strings that are not str objects are always copied.
-    - `Tensor(array, shape, type=Type.dynamic)`: the array's own memory seen with this shape and type.
+    - `Tensor(array, shape, type=Type.dynamic)`: the array's memory, or its beginning, seen with this shape and type.
     - `Tensor(type, shape)`: new memory, 64-byte aligned, zeros.
     - `Tensor(other, begin, end)`: the part of another tensor from index `begin` to before `end`, its memory shared.
     - `Tensor(port)`, `Tensor(port, array)`: new memory, or the array's own, for a port.
 
-    Not safe to change from two threads. Arguments that fit none of these raise InvalidArgumentError.
+    Of types narrower than a byte the second and third form hold packed bytes, low bits first, and `data` is these.
+    Not safe to change from two threads. Arguments that fit none of these raise WrongTypeError.
     """
 
-    __slots__ = ("__weakref__", "_array", "_resize", "_shared", "_storage", "_type")
+    __slots__ = ("__weakref__", "_array", "_packed", "_resize", "_shared", "_storage", "_type")
 
     _array: np.ndarray
     _storage: np.ndarray | None
     _shared: bool
     _resize: Callable[[tuple[int, ...]], np.ndarray] | None
     _type: Type
+    _packed: tuple[int, ...] | None
 
     @overload
     def __init__(self, array: Any, shared_memory: bool = False) -> None: ...
@@ -60,9 +64,11 @@ class Tensor:
         self._shared = True
         try:
             self._initializer(args, kwargs)(*args, **kwargs)
+        except WrongTypeError:
+            raise
         except TypeError as error:
             given = ", ".join([type(a).__name__ for a in args] + [f"{k}={type(v).__name__}" for k, v in kwargs.items()])
-            raise InvalidArgumentError(f"Tensor({given}) is not one of {_FORMS}.") from error
+            raise WrongTypeError(f"Tensor({given}) is not one of {_FORMS}.") from error
 
     def _initializer(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[..., None]:
         first = args[0] if args else None
@@ -70,12 +76,15 @@ class Tensor:
             return self._from_part
         if isinstance(first, ConstOutput) or "port" in kwargs:
             return self._from_port
-        if isinstance(first, (Type, type, np.dtype)) or ("type" in kwargs and "array" not in kwargs and not args):
-            return self._from_type
         second = args[1] if len(args) > 1 else kwargs.get("shape")
+        named = isinstance(first, str) and second is not None
+        if named or isinstance(first, (Type, type, np.dtype)) or ("type" in kwargs and "array" not in kwargs):
+            return self._from_type
         return self._from_array if second is None or isinstance(second, bool) else self._from_memory
 
     def _from_array(self, array: Any, shared_memory: bool = False) -> None:
+        if array is None:
+            raise WrongTypeError("A tensor needs an array or a list, not None.")
         given = np.asarray(array)
         if shared_memory and given.dtype.kind not in "SU":
             _check_contiguous(given)
@@ -89,20 +98,34 @@ class Tensor:
     def _from_memory(self, array: np.ndarray, shape: Iterable[int], type: Type = Type.dynamic) -> None:
         _check_contiguous(array)
         element_type = Type(array.dtype) if type == Type.dynamic else Type(type)
-        if element_type.bitwidth < 8 and array.dtype != element_type.to_dtype():
-            raise UnsupportedError(f"Type {element_type.get_type_name()} packed in {array.dtype} is not supported.")
+        lengths, wanted = tuple(Shape(shape)), f"{element_type.get_type_name()}{Shape(shape)}"
+        refusal = f"An array of {array.size} {array.dtype} elements cannot be seen as {wanted}."
+        if is_packed(element_type) and array.dtype in (np.uint8, np.int8):
+            size = packed_size(prod(lengths), element_type)
+            if size > array.size:
+                raise InvalidArgumentError(refusal)
+            self._hold_packed(array.reshape(-1)[:size].view(packed_dtype(element_type)), element_type, lengths)
+            return
         try:
-            self._hold(array.view(element_type.to_dtype()).reshape(Shape(shape)))
+            flat = array.reshape(-1).view(element_type.to_dtype())
+            self._hold(flat[: prod(lengths)].reshape(lengths))
         except ValueError as error:
-            wanted = f"{element_type.get_type_name()}{Shape(shape)}"
-            raise InvalidArgumentError(
-                f"An array of {array.size} {array.dtype} elements cannot be seen as {wanted}."
-            ) from error
+            raise InvalidArgumentError(refusal) from error
 
     def _from_type(self, type: Any, shape: Iterable[int]) -> None:
-        self._hold(aligned_zeros(Shape(shape), Type(type).to_dtype()), shared=False)
+        self._allocate(Type(type), tuple(Shape(shape)))
+
+    def _allocate(self, element_type: Type, lengths: tuple[int, ...]) -> None:
+        """Hold own memory."""
+        if is_packed(element_type):
+            size = packed_size(prod(lengths), element_type)
+            self._hold_packed(aligned_zeros((size,), packed_dtype(element_type)), element_type, lengths, shared=False)
+        else:
+            self._hold(aligned_zeros(lengths, element_type.to_dtype()), shared=False)
 
     def _from_part(self, other: Tensor, begin: Sequence[int], end: Sequence[int]) -> None:
+        if other._packed is not None:
+            raise UnsupportedError(f"A part of a tensor of packed {other._type.type_name} elements is not supported.")
         shape = other._array.shape
         legal = len(begin) == len(end) == len(shape) and all(
             0 <= low <= high <= extent for low, high, extent in zip(begin, end, shape)
@@ -118,7 +141,12 @@ class Tensor:
             self._from_type(port.element_type, port.partial_shape.get_min_shape())
             return
         self._from_array(array, shared_memory=True)
-        if self._type is not port.element_type or not port.partial_shape.compatible(self.shape):
+        wanted = port.partial_shape
+        if self._type is port.element_type and wanted.is_static and prod(wanted.to_shape()) < self.size:
+            message = f"The array has more elements than {port!r}: the first ones are used."
+            warnings.warn(message, RuntimeWarning, stacklevel=4)
+            self._from_memory(array, wanted.to_shape())
+        if self._type is not port.element_type or not wanted.compatible(self.shape):
             raise InvalidArgumentError(f"{self!r} does not fit {port!r}.")
 
     def _hold(self, array: np.ndarray, shared: bool = True) -> None:
@@ -126,6 +154,11 @@ class Tensor:
         self._storage = array.reshape(-1) if array.flags.c_contiguous else None
         self._shared = shared
         self._type = Type(array.dtype)
+        self._packed = None
+
+    def _hold_packed(self, data: np.ndarray, element_type: Type, lengths: tuple[int, ...], shared: bool = True) -> None:
+        self._hold(data, shared)
+        self._type, self._packed = element_type, lengths
 
     @classmethod
     def of_request(cls, array: np.ndarray, resize: Callable[[tuple[int, ...]], np.ndarray] | None) -> Tensor:
@@ -141,20 +174,33 @@ class Tensor:
 
     @property
     def data(self) -> np.ndarray:
-        """A view of the memory, with the tensor's shape; strings are a NumPy array of str objects."""
+        """A view of the memory, with the tensor's shape; strings are a NumPy array of str objects.
+
+        Packed elements are uint8 [bytes], int8 for i4.
+        """
         return self._array
 
     @property
+    def elements(self) -> np.ndarray:
+        """`data`, but for packed elements a copy with the tensor's shape and an array element each."""
+        return self._array if self._packed is None else elements(self._array, self._type, self._packed)
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether `data` holds packed elements."""
+        return self._packed is not None
+
+    @property
     def str_data(self) -> np.ndarray:
-        """The strings of a string tensor: a copy, of NumPy's str type. Assigning replaces them, shape and all."""
+        """The strings of a string tensor: a copy, of NumPy's str type. Assigning as many replaces them."""
         return self._strings().astype(np.str_)
 
     @str_data.setter
     def str_data(self, value: Any) -> None:
-        self._strings()
-        strings = _decoded(np.asarray(value))
-        self.shape = strings.shape
-        self._array[...] = strings
+        held, strings = self._strings(), _decoded(np.asarray(value))
+        if strings.size != held.size:
+            raise InvalidArgumentError(f"{strings.size} strings given for {self!r}, which has {held.size}.")
+        held[...] = strings.reshape(held.shape)
 
     @property
     def bytes_data(self) -> np.ndarray:
@@ -176,27 +222,29 @@ class Tensor:
 
         Memory that is too small is replaced where the tensor owns it; shared memory only shrinks, and grows back.
         """
-        return Shape(self._array.shape)
+        return Shape(self._array.shape if self._packed is None else self._packed)
 
     @shape.setter
     def shape(self, shape: Iterable[int] | str) -> None:
         lengths = tuple(Shape(shape))
-        if lengths == self._array.shape:
+        if lengths == (self._array.shape if self._packed is None else self._packed):
             return
         if self._resize is not None:
             self._hold(self._resize(lengths))
             return
         if self._storage is None:
             raise InvalidArgumentError("A tensor that is a part of another cannot change its shape.")
-        size = prod(lengths)
+        size = prod(lengths) if self._packed is None else packed_size(prod(lengths), self._type)
         if size > self._storage.size:
             if self._shared:
                 raise InvalidArgumentError(
                     f"Shape {list(lengths)} has {size} elements; this tensor's shared memory has {self._storage.size}."
                 )
-            self._hold(aligned_zeros(lengths, self._storage.dtype), shared=False)
-            return
-        self._array = self._storage[:size].reshape(lengths)
+            self._allocate(self._type, lengths)
+        elif self._packed is None:
+            self._array = self._storage[:size].reshape(lengths)
+        else:
+            self._array, self._packed = self._storage[:size], lengths
 
     @property
     def element_type(self) -> Type:
@@ -206,16 +254,18 @@ class Tensor:
     @property
     def size(self) -> int:
         """The number of elements."""
-        return self._array.size
+        return self._array.size if self._packed is None else prod(self._packed)
 
     @property
     def byte_size(self) -> int:
         """The number of bytes of the elements."""
-        return self._array.size * self._type.size
+        return self._array.size * self._type.size if self._packed is None else self._array.size
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """The bytes from one element to the next in each dimension."""
+        """The bytes from one element to the next in each dimension. UnsupportedError where elements are packed."""
+        if self._packed is not None:
+            raise UnsupportedError(f"Packed elements of type {self._type.type_name} have no strides.")
         return self._array.strides
 
     def is_continuous(self) -> bool:
@@ -251,17 +301,25 @@ class Tensor:
         _check_tensor(target_tensor)
         target_tensor.copy_from(self)
 
-    def copy_from(self, source_tensor: Tensor) -> None:
-        """Take on the shape and elements of another tensor of the same type."""
-        _check_tensor(source_tensor)
-        if source_tensor._type is not self._type:
-            names = source_tensor._type.get_type_name(), self._type.get_type_name()
+    def copy_from(self, source_tensor: Any = None, *, source: Any = None) -> None:
+        """Take on the shape and elements of another tensor, an array or a list, of the same type."""
+        given = source if source_tensor is None else source_tensor
+        if not isinstance(given, (Tensor, np.ndarray, list)):
+            raise WrongTypeError(f"A Tensor, an array or a list is needed, not {type(given).__name__}.")
+        other = given if isinstance(given, Tensor) else Tensor(given)
+        if other._type is not self._type:
+            names = other._type.get_type_name(), self._type.get_type_name()
             raise InvalidArgumentError(f"A tensor of type {names[0]} cannot be copied to one of type {names[1]}.")
-        self.shape = source_tensor.shape
-        self._array[...] = source_tensor._array
+        self.shape = other.shape
+        if self.is_packed == other.is_packed:
+            self._array[...] = other._array
+        elif self.is_packed:
+            raise UnsupportedError(f"Elements of type {self._type.type_name} are not packed here; use pack_data.")
+        else:
+            self._array[...] = other.elements
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.array(self._array, dtype=dtype, copy=copy)
+        return np.array(self.elements, dtype=dtype, copy=copy)
 
     def __repr__(self) -> str:
         return f"<Tensor: shape{self.shape} type: {self._type.get_type_name()}>"
@@ -276,11 +334,17 @@ def _check_contiguous(array: np.ndarray) -> None:
 
 def _check_tensor(given: Any) -> None:
     if not isinstance(given, Tensor):
-        raise InvalidArgumentError(f"A Tensor is needed, not {type(given).__name__}.")
+        raise WrongTypeError(f"A Tensor is needed, not {type(given).__name__}.")
 
 
 def _decoded(strings: np.ndarray) -> np.ndarray:
-    """An array of str objects from one of str or of bytes in UTF-8."""
+    """An array of str objects from one of str or of bytes in UTF-8; InvalidArgumentError for anything else."""
     if strings.dtype.kind == "S":
         strings = np.char.decode(strings, "utf-8")
-    return np.vectorize(lambda s: s.decode() if isinstance(s, bytes) else str(s), otypes=[object])(strings)
+    return np.vectorize(_text, otypes=[object])(strings)
+
+
+def _text(string: Any) -> str:
+    if not isinstance(string, (str, bytes)):
+        raise InvalidArgumentError(f"A tensor of strings holds str or bytes, not {type(string).__name__}.")
+    return string.decode() if isinstance(string, bytes) else str(string)

@@ -8,14 +8,13 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from support.fake_device import compile_fake
+from onnx import ModelProto, NodeProto, TensorProto, helper
 from support.onnx_models import one_input, two_inputs
 
 import cpuruntime as ov
 from cpuruntime import InvalidArgumentError, Tensor, Type, UnsupportedError
 from cpuruntime.api.request.conversion import to_array
 from cpuruntime.devices.ports import PortInfo
-from cpuruntime.testing.probes import bindings_of
 
 X = np.array([[-3, -2, -1], [0, 1, 2]], np.float32)
 Y = np.ones((2, 3), np.float32)
@@ -31,6 +30,13 @@ def request_of_two() -> ov.InferRequest:
 def dynamic() -> ov.InferRequest:
     """sum = x + y, result = relu(sum), all [?,3]."""
     return ov.Core().compile_model(two_inputs(["n", 3]), "REFERENCE").create_infer_request()
+
+
+def of_types(node: NodeProto, x: int, y: int, length: int) -> ModelProto:
+    """One node with input x and output y of these element types."""
+    ports = [helper.make_tensor_value_info(name, kind, [length]) for name, kind in (("x", x), ("y", y))]
+    graph = helper.make_graph([node], "g", ports[:1], ports[1:])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
 
 
 class Torch:
@@ -288,12 +294,30 @@ def test_results_are_a_mapping(request_of_two: ov.InferRequest) -> None:
         results["resutl"]
 
 
-def test_strings_are_decoded_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled, _ = compile_fake()
+def test_elements_narrower_than_a_byte_may_come_packed(device: str) -> None:
+    node = helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)
+    request = ov.compile_model(of_types(node, TensorProto.INT4, TensorProto.FLOAT, 3), device).create_infer_request()
+    memory = np.array([0xF1, 0x08], np.uint8)
+    tensor = Tensor(memory, [3], Type.i4)
+    request.set_input_tensor(tensor)
+    assert request.infer()[0].tolist() == [1, -1, -8]
+    memory[0] = 0x23
+    assert request.infer()[0].tolist() == [3, 2, -8]
+    assert request.infer(np.array([1, 2, 3]))[0].tolist() == [1, 2, 3]
+    assert memory.tolist() == [0x23, 8]
+
+
+def test_strings_are_decoded_or_not(device: str) -> None:
+    node = helper.make_node("Identity", ["x"], ["y"])
+    compiled = ov.compile_model(of_types(node, TensorProto.STRING, TensorProto.STRING, 2), device)
     request = compiled.create_infer_request()
-    monkeypatch.setattr(bindings_of(request), "outputs", [np.array(["ä"], object)])
-    assert request.infer()[0].tolist() == ["ä"]
-    assert request.infer(decode_strings=False)[0].tolist() == ["ä".encode()]
+    for given in (np.array(["ä", "b"]), ["ä", "b"], np.array(["ä", "b"], object), Tensor(["ä", "b"])):
+        found = [request.infer(given)[0], request.results[0], compiled(given)[0], request.infer(given, False, True)[0]]
+        assert [(one.dtype.kind, one.tolist()) for one in found] == [("U", ["ä", "b"])] * 4
+        assert request.infer(decode_strings=False)[0].tolist() == ["ä".encode(), b"b"]
+        assert request.get_output_tensor().str_data.tolist() == ["ä", "b"]
+    with pytest.raises(InvalidArgumentError, match="holds str or bytes, not int"):
+        request.infer(np.array([1, 2], object))
 
 
 # Tensors

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.onnx_models import one_input
 
 import cpuruntime as ov
 from cpuruntime import InvalidArgumentError, Tensor, Type
@@ -50,8 +51,54 @@ def test_an_array_can_be_seen_with_another_shape_and_type(array: np.ndarray) -> 
     assert Tensor(array.view(np.uint8), [2, 3], Type.f32).data[0, 1] == 7
     with pytest.raises(InvalidArgumentError, match=r"6 float32 elements cannot be seen as f32\[4,2\]"):
         Tensor(array, [4, 2], Type.f32)
-    with pytest.raises(ov.UnsupportedError, match="packed"):
-        Tensor(np.zeros(1, np.uint8), [2], Type.u4)
+    assert Tensor(array, [2, 2]).data.tolist() == [[0, 7], [2, 3]]
+    assert Tensor(type=Type.f32, shape=[1]).shape == Tensor("float32", [1]).shape == Tensor(np.float32, [1]).shape
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "size"),
+    [("u1", 9, 2), ("u2", 5, 2), *((name, 5, 3) for name in ("u4", "i4", "nf4", "f4e2m1")), ("u3", 9, 6), ("u6", 5, 6)],
+)
+def test_types_narrower_than_a_byte_are_packed(name: str, count: int, size: int) -> None:
+    element_type = Type(name)
+    memory = np.arange(size, dtype=np.uint8)
+    tensor = Tensor(memory, [count], element_type)
+    assert (tensor.shape, tensor.size, tensor.byte_size) == ([count], count, size)
+    tensor.data[0] = 100
+    assert memory.tolist() == tensor.data.tolist() == [100, *range(1, size)]
+    assert tensor.data.dtype == (np.int8 if name == "i4" else np.uint8)
+    own = Tensor(element_type, [1, count])
+    own.copy_from(tensor)
+    assert (own.shape, own.data.tolist()) == ([count], tensor.data.tolist())
+    own.shape = [100]
+    assert own.data.size == own.byte_size > 12
+    with pytest.raises(InvalidArgumentError, match=f"cannot be seen as {name}"):
+        Tensor(memory, [100], element_type)
+    for refused in (lambda: tensor.strides, lambda: Tensor(tensor, [0], [1])):
+        with pytest.raises(ov.UnsupportedError, match=name):
+            refused()
+
+
+def test_an_array_for_a_port_may_be_larger(array: np.ndarray) -> None:
+    port = ov.Core().read_model(one_input([1, 3])).input()
+    with pytest.warns(RuntimeWarning, match="more elements"):
+        assert Tensor(port, array).data.tolist() == [[0, 1, 2]]
+    with pytest.raises(InvalidArgumentError, match="does not fit"):
+        Tensor(port, array[:, :1].copy())
+
+
+def test_wrong_kinds_are_type_errors(array: np.ndarray) -> None:
+    for call in (
+        Tensor,
+        lambda: Tensor(None),
+        lambda: Tensor("nope", [1]),
+        lambda: Tensor(Type.f32, [-1]),
+        lambda: Tensor(array).copy_from(5),
+        lambda: Tensor(array).copy_to(array),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(TypeError) as caught:
+            call()
+        assert isinstance(caught.value, InvalidArgumentError)
 
 
 def test_lists_and_scalars_become_arrays() -> None:
@@ -116,8 +163,17 @@ def test_copying_takes_on_the_shape_and_keeps_the_type(array: np.ndarray) -> Non
     assert target.data.tolist() == array.tolist()
     with pytest.raises(InvalidArgumentError, match="f32 cannot be copied to one of type i32"):
         Tensor(Type.i32, [2, 3]).copy_from(Tensor(array))
-    with pytest.raises(InvalidArgumentError, match="A Tensor is needed, not ndarray"):
-        Tensor(array).copy_to(array)  # type: ignore[arg-type]
+    for source in (2 * array, array.T, (3 * array)[:1]):
+        target.copy_from(source)
+        assert target.data.tolist() == source.tolist()
+    target.copy_from(source=array)
+    assert target.data.tolist() == array.tolist()
+    strings = Tensor(["a"])
+    for given in (["x", "yy"], np.array([b"x", b"yy"]), np.array([["x"], ["yy"]])):
+        strings.copy_from(given)
+        assert strings.str_data.tolist() == np.array(given).astype(str).tolist()
+    with pytest.raises(InvalidArgumentError, match="f64 cannot be copied to one of type f32"):
+        target.copy_from(array.astype(np.float64))
 
 
 def test_strings_as_objects_as_text_and_as_bytes() -> None:
@@ -125,10 +181,15 @@ def test_strings_as_objects_as_text_and_as_bytes() -> None:
     assert (tensor.element_type, tensor.data.tolist()) == (Type.string, ["a", "dörf"])
     assert tensor.str_data.tolist() == ["a", "dörf"]
     assert tensor.bytes_data.tolist() == [b"a", "dörf".encode()]
-    tensor.bytes_data = np.array([b"x", b"y", b"z"])
-    assert tensor.data.tolist() == ["x", "y", "z"]
-    tensor.str_data = ["long enough"]
-    assert (tensor.shape, tensor.data.tolist()) == ([1], ["long enough"])
+    tensor.bytes_data = np.array([b"x", b"y"])
+    assert tensor.data.tolist() == ["x", "y"]
+    tensor.str_data = [["long"], ["enough"]]
+    assert (tensor.shape, tensor.data.tolist()) == ([2], ["long", "enough"])
+    for wrong in (["x"], ["x", "y", "z"], "x", [1, 2], np.array([1, 2])):
+        with pytest.raises(InvalidArgumentError, match=r"strings given for|holds str or bytes, not"):
+            tensor.str_data = wrong
+    with pytest.raises(InvalidArgumentError, match="holds str or bytes, not NoneType"):
+        Tensor(np.array(["x", None], object))
     assert Tensor(Type.string, [2]).data.tolist() == ["", ""]
     with pytest.raises(InvalidArgumentError, match="holds no strings"):
         _ = Tensor([1.0]).str_data

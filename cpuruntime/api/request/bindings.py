@@ -19,7 +19,7 @@ from cpuruntime.api.tensor import Tensor
 from cpuruntime.devices.completion import Completion
 from cpuruntime.devices.interface import DeviceRequest
 from cpuruntime.devices.ports import PortInfo
-from cpuruntime.errors import BusyError, InvalidArgumentError, WrongTypeError, printable
+from cpuruntime.errors import BusyError, InvalidArgumentError, UnsupportedError, WrongTypeError, printable
 from cpuruntime.host.memory import aligned_zeros
 from cpuruntime.streams.handover import end_run
 
@@ -283,7 +283,7 @@ class Bindings:
     def _copy_to_tensor(self, index: int, value: np.ndarray) -> bool:
         """Copy to the tensor of the user's that is bound to an input: whether there is one that may be written."""
         tensor = self.followed.get(("input", index))
-        if tensor is None or isinstance(tensor, _Lent) or not tensor.data.flags.writeable:
+        if tensor is None or isinstance(tensor, _Lent) or tensor.is_packed or not tensor.data.flags.writeable:
             return False
         tensor.shape = value.shape  # type: ignore[assignment]
         tensor.data[...] = value
@@ -308,9 +308,9 @@ class Bindings:
         self.followed["input", index] = tensor
 
     def _bind_tensor(self, index: int, tensor: Tensor) -> None:
-        array = tensor.data
+        array = tensor.elements
         check_shape(array.shape, self._ports.inputs[index].info)
-        if array.flags.c_contiguous and not self._is_written(array):
+        if not tensor.is_packed and array.flags.c_contiguous and not self._is_written(array):
             self._device.set_input(index, array)
             self._bound[index] = array
         else:
@@ -321,6 +321,8 @@ class Bindings:
         _check_tensor(tensor, port, "Output")
         if not tensor.data.flags.writeable:
             raise InvalidArgumentError(f"Output '{printable(port.name)}': the tensor's memory is read only.")
+        if tensor.is_packed:
+            raise UnsupportedError(f"Output '{printable(port.name)}': packed elements are not supported.")
         self._check_apart(index, tensor)
         if port.partial_shape.is_dynamic:
             self._late[index] = tensor
