@@ -2,7 +2,7 @@
 
 from cpuruntime.graph.graph import Graph, Kind, Node, Value, print_graph, print_node
 from cpuruntime.graph.shapes import Dimension, PartialShape, Shape
-from cpuruntime.graph.sizes import LARGEST_EXTENT, Extent, Formulas, Scope, Size, typical
+from cpuruntime.graph.sizes import LARGEST_EXTENT, Extent, Relation, Scope, Size, Terms, typical
 from cpuruntime.graph.types import Type
 from cpuruntime.graph.verify import verify
 
@@ -10,14 +10,15 @@ __all__ = [
     "LARGEST_EXTENT",
     "Dimension",
     "Extent",
-    "Formulas",
     "Graph",
     "Kind",
     "Node",
     "PartialShape",
+    "Relation",
     "Scope",
     "Shape",
     "Size",
+    "Terms",
     "Type",
     "Value",
     "print_graph",

@@ -9,6 +9,7 @@ right: every number in it is the value of its polynomial. The method is symbolic
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,10 +21,17 @@ Terms = Mapping[tuple[int, ...], int]
 LARGEST_EXTENT = 2**31 - 1
 """Of an extent that is a symbol."""
 
-_LARGEST = 2.0**53  # of numbers that float64 holds exactly
 
-EQUAL, DIFFERENT, POSITIVE, NOT_NEGATIVE = range(4)
-"""What a guard says of the value of a polynomial."""
+class Relation(enum.IntEnum):
+    """What a guard says of the value of a polynomial."""
+
+    EQUAL = 0
+    DIFFERENT = 1
+    POSITIVE = 2
+    NOT_NEGATIVE = 3
+
+
+EQUAL, DIFFERENT, POSITIVE, NOT_NEGATIVE = Relation
 
 
 class Scope:
@@ -39,7 +47,7 @@ class Scope:
         self.symbols = len(extents)
         self.values: list[int] = list(extents)
         self.quotients: list[tuple[Terms, Terms]] = []
-        self.guards: dict[tuple[frozenset[tuple[tuple[int, ...], int]], int], Terms] = {}
+        self.guards: dict[tuple[frozenset[tuple[tuple[int, ...], int]], Relation], Terms] = {}
         self.is_open = True
         self._numbers: dict[Any, int] = {}
         self._bounds: list[tuple[int, int] | None] = [(2, LARGEST_EXTENT)] * len(extents)
@@ -86,7 +94,7 @@ class Scope:
             low, high = low + min(ends), high + max(ends)
         return low, high
 
-    def holds(self, terms: Terms, relation: int) -> bool:
+    def holds(self, terms: Terms, relation: Relation) -> bool:
         """Whether the relation holds for the value of a polynomial; the answer becomes a guard unless it is certain."""
         constant = _constant(terms)
         if constant is not None:
@@ -102,7 +110,7 @@ class Scope:
             self.guards.setdefault((_key(terms), relation), terms)
         return answer
 
-    def _certain(self, terms: Terms, relation: int) -> bool | None:
+    def _certain(self, terms: Terms, relation: Relation) -> bool | None:
         bounds = self._range(terms)
         if bounds is None:
             return None
@@ -229,7 +237,7 @@ class Size:
             result = result * self
         return result
 
-    def _holds(self, other: Any, relation: int, swapped: bool = False) -> Any:
+    def _holds(self, other: Any, relation: Relation, swapped: bool = False) -> Any:
         if isinstance(other, float):
             return _RELATIONS[relation](other - int(self) if swapped else int(self) - other)
         difference = self._combined(other, -1)
@@ -375,68 +383,3 @@ def _order(term: tuple[tuple[int, ...], int]) -> tuple[int, tuple[int, ...]]:
 def typical(number: Any) -> Any:
     """The number at the shapes at hand, without a guard: for choices that affect nothing but speed."""
     return number.value if isinstance(number, Size) else number
-
-
-class Formulas:
-    """Polynomials of a closed scope, evaluated all at once for other shapes.
-
-    Rows are added by `row` until `at` is called first.
-    """
-
-    def __init__(self, scope: Scope) -> None:
-        self._scope = scope
-        self._rows: dict[Any, int] = {}
-        self._terms: list[Terms] = []
-        self._matrix: np.ndarray | None = None
-
-    def row(self, number: Extent) -> int:
-        """The index of the number's value among those that `at` returns."""
-        terms = _terms_of(number)
-        assert terms is not None
-        key = _key(terms)
-        if key not in self._rows:
-            self._rows[key] = len(self._terms)
-            self._terms.append(terms)
-        return self._rows[key]
-
-    def _finish(self) -> None:
-        self._relations = np.array([relation for _, relation in self._scope.guards], np.int64)
-        rows = [*self._terms, *self._scope.guards.values()]
-        products = list(dict.fromkeys(atoms for terms in rows for atoms in terms))
-        column = {atoms: index for index, atoms in enumerate(products)}
-        self._matrix = np.zeros((len(rows), len(products)), np.int64)
-        for index, terms in enumerate(rows):
-            for atoms, coefficient in terms.items():
-                self._matrix[index, column[atoms]] = coefficient
-        one = len(self._scope.values)
-        deepest = max(map(len, products), default=0)
-        self._products = np.array([[*atoms, *[one] * (deepest - len(atoms))] for atoms in products], np.int64)
-        self._products = self._products.reshape(len(products), deepest)
-        self._weights = np.abs(self._matrix).astype(np.float64)
-
-    def at(self, extents: Sequence[int]) -> np.ndarray | None:
-        """The values of all rows, int64, where the symbols are `extents`; None where a guard does not hold.
-
-        OverflowError for values beyond 62 bits.
-        """
-        if self._matrix is None:
-            self._finish()
-        atoms = list(extents)
-        for numerator, denominator in self._scope.quotients:
-            divisor = _evaluate(denominator, atoms)
-            if divisor <= 0:
-                return None
-            atoms.append(_evaluate(numerator, atoms) // divisor)
-        values = np.array([*atoms, 1], np.float64)[self._products]
-        products = np.multiply.reduce(values, axis=1)
-        if (self._weights @ np.abs(products)).max(initial=0) > _LARGEST:
-            raise OverflowError
-        found = self._matrix @ products.astype(np.int64)
-        guarded, relations = found[len(self._terms) :], self._relations
-        wrong = (
-            ((relations == EQUAL) & (guarded != 0))
-            | ((relations == DIFFERENT) & (guarded == 0))
-            | ((relations == POSITIVE) & (guarded <= 0))
-            | ((relations == NOT_NEGATIVE) & (guarded < 0))
-        )
-        return None if wrong.any() else found[: len(self._terms)]

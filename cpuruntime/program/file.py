@@ -19,7 +19,7 @@ import numpy as np
 from cpuruntime.compiler import build, isa
 from cpuruntime.errors import ModelError, UnsupportedError
 from cpuruntime.host.memory import allocate, round_up
-from cpuruntime.program.link import RELOCATION, Image
+from cpuruntime.program.image import RELOCATION, Image
 from cpuruntime.program.plan.storage import Place
 from cpuruntime.program.program import Program
 

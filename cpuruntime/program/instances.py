@@ -15,6 +15,16 @@ ARENA = "arena"
 """The key of a stream's arena, in which all programs work, among its instances by program."""
 
 
+def instance_of(instances: dict[Any, Any], program: Program, timed: bool = False) -> Instance:
+    """The instance of a stream for a program, which it may share with other programs of the same key."""
+    found = instances.get(program.key)
+    if found is None or found.arena.size < program.arena_size:
+        return add_instance(instances, program, timed, program.key)
+    if found.program is not program:
+        found.load(program)
+    return found
+
+
 def add_instance(
     instances: dict[Any, Any], program: Program, timed: bool = False, key: Hashable = None
 ) -> Instance:

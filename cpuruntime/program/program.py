@@ -7,30 +7,25 @@ argument blocks that point into it, and the request's inputs and outputs, bound 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 
-from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.errors import InternalError, InvalidArgumentError, printable
-from cpuruntime.graph import Value, typical
+from cpuruntime.graph import Value
 from cpuruntime.host.memory import aligned_zeros, round_up
 from cpuruntime.passes import evaluate
-from cpuruntime.program.link import RELOCATION, Image, Linked
+from cpuruntime.program.assembly import Assembly
+from cpuruntime.program.frame import Filled
+from cpuruntime.program.image import RELOCATION, Image, Linkable
+from cpuruntime.program.link import Linked
 from cpuruntime.program.plan.arena import plan_arena
 from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.step import FallbackStep, Step
 from cpuruntime.program.plan.storage import Address, Place, Plain, Storage
 from cpuruntime.streams.job import Job
-from cpuruntime.streams.native import runner
-
-# What one thread achieves at least in small steps, and what a step is worth sharing from; measured, roughly.
-FLOPS_PER_NANOSECOND, BYTES_PER_NANOSECOND, SMALL_NANOSECONDS = 50, 16, 2000
-# No step of a node of so many inputs and outputs counts as small: each of its steps would look at all of them.
-MANY_VALUES = 1000
 
 
 @dataclass(frozen=True)
@@ -53,11 +48,13 @@ class Program:
             in memory: a tensor of the graph's own shape.
         unshared_size: bytes of all values of the arena together.
         show: makes the numbers in `planned` those of this program, where several programs share them.
+        key: the same for programs that differ in sizes alone, so that one instance can be all of them in turn; by
+            default the program's own.
     """
 
     def __init__(
-        self, planned: Sequence[Step | FallbackStep], segments: Sequence[Segment], image: Image, repeats: int,
-        unshared_size: int, show: Callable[[], None] = lambda: None,
+        self, planned: Sequence[Step | FallbackStep], segments: Sequence[Segment], image: Linkable, repeats: int,
+        unshared_size: int, show: Callable[[], None] = lambda: None, key: Hashable = None,
     ) -> None:  # fmt: skip
         self.planned = planned
         self.segments = segments
@@ -65,9 +62,22 @@ class Program:
         self.repeats = repeats
         self.unshared_size = unshared_size
         self.show = show
-        self.input_shapes, self.output_shapes = (
-            tuple(shape for shape, _ in ports) for ports in (image.inputs, image.outputs)
-        )
+        self._key = key
+
+    @property
+    def key(self) -> Hashable:
+        """The key of its instances."""
+        return self if self._key is None else self._key
+
+    @property
+    def input_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Those of the graph's inputs, for all repeats together."""
+        return tuple(shape for shape, _ in self.image.inputs)
+
+    @property
+    def output_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Those of the graph's outputs."""
+        return tuple(shape for shape, _ in self.image.outputs)
 
     @property
     def steps(self) -> list[Step]:
@@ -82,7 +92,7 @@ class Program:
     @property
     def nbytes(self) -> int:
         """Bytes that the program takes, without weights and arenas."""
-        return self.image.words.nbytes + self.image.relocations.nbytes
+        return self.image.nbytes
 
 
 Compiling = Callable[[int, int], None]
@@ -123,69 +133,6 @@ def compile_kernels(steps: Sequence[Step], compiling: Compiling) -> None:
         _ = item.address
 
 
-class Assembly:
-    """Argument blocks and relocations, step by step. `strides` are the bytes of a row of each input and output."""
-
-    def __init__(self, strides: dict[Place, list[int]], start: int) -> None:
-        self.relocations: list[tuple[int, int, int, int]] = []
-        self.kernels: dict[Kernel, int] = {}
-        self.weights: dict[Storage, int] = {}
-        self._strides = strides
-        self._blocks: list[tuple[int, np.ndarray]] = []
-        self._end = start
-
-    def add_step(self, row: int, step: Step, block: int) -> None:
-        """Row `row` of the table: the step, with its argument block at byte `block`."""
-        self._call(2 * row, step.kernel)
-        self.relocations.append((2 * row + 1, Place.IMAGE, 0, block + runner.ALONE * is_small(step)))
-
-    def add_block(self, step: Step, row: int) -> int:
-        """The argument block of a step that works on row `row` of the inputs and outputs; returns its byte offset."""
-        dtype, start = step.kernel.arguments, self._end
-        block = np.zeros(1, dtype)
-        for name, argument in step.arguments.items():
-            word = (start + dtype.fields[name][1]) // 8
-            if isinstance(argument, Kernel):
-                self._call(word, argument)
-            elif isinstance(argument, Address):
-                self.add_address(word, argument, row)
-            else:
-                is_whole = dtype.fields[name][0].base == np.int64
-                block[name] = self.number(word, argument) if is_whole else argument
-        self._blocks.append((start, block))
-        self._end += round_up(dtype.itemsize)
-        return start
-
-    def words(self) -> np.ndarray:
-        """All bytes so far, as int64."""
-        memory = np.zeros(self._end, np.uint8)
-        for start, block in self._blocks:
-            memory[start : start + block.nbytes] = block.view(np.uint8)
-        return memory.view(np.int64)
-
-    def _call(self, word: int, kernel: Kernel) -> None:
-        self.relocations.append((word, Place.KERNEL, self.kernels.setdefault(kernel, len(self.kernels)), 0))
-
-    def number(self, word: int, argument: Any) -> Any:
-        """What an argument from word `word` on, a number or a list of them, is set to."""
-        return argument
-
-    def add_address(self, word: int, address: Address, row: int) -> None:
-        """The argument of word `word`."""
-        self.relocations.append((word, address.storage.place, *self._target(address, row)))
-
-    def _target(self, address: Address, row: int) -> tuple[int, int]:
-        """Symbol and offset."""
-        storage, offset = address.storage, address.offset
-        if storage.place is Place.FIXED:
-            return self.weights.setdefault(storage, len(self.weights)), offset
-        if storage.place is Place.ARENA:
-            return 0, storage.offset + offset
-        if storage.place is Place.FAULT:
-            return 0, 8 * storage.index + offset
-        return storage.index, row * self._strides[storage.place][storage.index] + offset
-
-
 def _repeated(value: Value, repeats: int) -> tuple[int, ...]:
     shape = value.static_shape
     return shape if repeats == 1 else (repeats * shape[0], *shape[1:])
@@ -195,20 +142,6 @@ def _has_rows(step: Step) -> bool:
     """Whether a step reads inputs or writes outputs, which are elsewhere for each row."""
     addresses = (a for a in step.arguments.values() if isinstance(a, Address))
     return any(address.storage.place in (Place.INPUT, Place.OUTPUT) for address in addresses)
-
-
-def is_small(step: Step) -> bool:
-    """Whether a step takes about as long as threads need to meet, so that one runs it alone.
-
-    An estimate from above of what it takes on one thread: the step may read and write less than its node does.
-    """
-    values = [value for value in (*step.node.inputs, *step.node.outputs) if value is not None]
-    if len(values) > MANY_VALUES:
-        return False
-    if not all(value.is_static for value in values):
-        return False
-    moved = typical(sum(value.nbytes for value in values))
-    return typical(step.flops) / FLOPS_PER_NANOSECOND + moved / BYTES_PER_NANOSECOND < SMALL_NANOSECONDS
 
 
 def segments_of(planned: Sequence[Step | FallbackStep]) -> list[Segment]:
@@ -268,6 +201,19 @@ class Instance(Linked):
     def nbytes(self) -> int:
         """Bytes of memory, but for those of the steps' own objects."""
         return self.arena.nbytes + self.words.nbytes + sum(array.nbytes for array in self._own.values())
+
+    def load(self, program: Program) -> None:
+        """Turns it into an instance of another program of the same key."""
+        image = program.image
+        if not isinstance(image, Filled) or program.key != self.program.key or image.arena_size > self.arena.size:
+            raise InternalError("An instance can only become a program of the same key that its arena has room for.")
+        self.owner = None
+        self.fill(image)
+        self._own.clear()
+        for part in self._parts:
+            assert isinstance(part, Job)
+            part.change(image.shared(self._view), image.nanoseconds)
+        self.program = program
 
     def results(self, targets: Sequence[np.ndarray | None]) -> list[np.ndarray]:
         """An array for each output: that of `targets` where it fits, else one of the instance's own."""

@@ -7,8 +7,9 @@ import numpy as np
 from cpuruntime.errors import CancelledError, DeadlineExceededError, Error, InvalidArgumentError
 from cpuruntime.streams.native import runner
 
-COMPLETED, _CONTROL, _TIMING, _TASK, ELAPSED = (
-    offset // 8 for offset in (runner.COMPLETED, runner.OF_CONTROL, runner.TIMING, runner.OF_TASK, runner.ELAPSED)
+COMPLETED, _CONTROL, _TIMING, _TASK, ELAPSED, _SHARED = (
+    offset // 8
+    for offset in (runner.COMPLETED, runner.OF_CONTROL, runner.TIMING, runner.OF_TASK, runner.ELAPSED, runner.SHARED)
 )
 _DEADLINE, _BEGAN, _ENDED = (offset // 8 for offset in (runner.DEADLINE, runner.BEGAN, runner.ENDED))
 
@@ -80,9 +81,9 @@ class Control:
 class Job:
     """A program, int64[steps, 2] of (kernel address, argument block address), ready to run by a stream.
 
-    An argument block address plus runner.ALONE makes a step one that thread 0 runs alone. The table is copied; the
-    argument blocks and all they point to have to outlive the job: `keep` is a reference to their owners. One run at a
-    time.
+    An argument block address plus runner.ALONE makes a step one that thread 0 runs alone. A contiguous table is not
+    copied; the argument blocks and all they point to have to outlive the job: `keep` is a reference to their owners.
+    One run at a time.
     """
 
     TASK = _TASK
@@ -92,19 +93,27 @@ class Job:
             raise InvalidArgumentError(
                 f"A program is int64[steps, 2] with at least one step; this is {program.dtype}{list(program.shape)}."
             )
-        self.program = program.copy()
+        self.program = np.ascontiguousarray(program)
         self.keep = keep
         self._record = np.zeros(1, runner.JOB)
         self._record["program"], self._record["steps"] = self.program.ctypes.data, len(program)
-        self.shared: int = max(np.flatnonzero(~self.program[:, 1] & runner.ALONE).tolist(), default=-1) + 1
-        self._record["shared"] = self.shared
         self.fields: memoryview = self._record.view(np.int64).data
         """The record, a runner.JOB, as words. At TASK the address of the task that the next run completes, or 0."""
+        self.change(max(np.flatnonzero(~self.program[:, 1] & runner.ALONE).tolist(), default=-1) + 1, 0)
         self._clock: np.ndarray | None = None
         self.control: Control | None = None
         """What it listens to."""
         self.address: int = self._record.ctypes.data
         self.steps = len(program)
+
+    @property
+    def shared(self) -> int:
+        """The number of steps up to the last one that thread 0 does not run alone."""
+        return self.fields[_SHARED]
+
+    def change(self, shared: int, nanoseconds: int) -> None:
+        """The table is another now, with so many steps up to the last shared one, and takes about so long."""
+        self.fields[_SHARED], self.fields[ELAPSED] = shared, nanoseconds
 
     def time_steps(self, on: bool = True) -> None:
         """Whether runs from now on measure each step; not while it runs."""
@@ -136,7 +145,7 @@ class Job:
 
     @property
     def elapsed(self) -> int:
-        """Nanoseconds the last run took; 0 before the first."""
+        """Nanoseconds the last run took, or may take after a change; 0 before the first."""
         return self.fields[ELAPSED]
 
     def listen_to(self, control: Control | None) -> None:

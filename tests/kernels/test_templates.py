@@ -9,16 +9,19 @@ import pytest
 from cases import FAMILIES, rows
 from cases.case import Case
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
-from support.judge import check, onnx_runtime
+from support.judge import Net, check, onnx_runtime
 from support.programs import GuardedInstance
 
 import cpuruntime as ov
 from cpuruntime import passes
+from cpuruntime.errors import InternalError
 from cpuruntime.graph import Graph
 from cpuruntime.operators.shape_inference import with_shapes
 from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.weights import WeightStore
+from cpuruntime.program.program import Instance, Program
 from cpuruntime.program.template import Pattern, Template
+from cpuruntime.streams.native.runner import ALONE
 
 CASES = [(family, case) for family in FAMILIES for case in rows(family) if isinstance(case, Case)]
 
@@ -61,7 +64,7 @@ def test_case(family: str, case: Case) -> None:
         for index, extent in enumerate(port.type.tensor_type.shape.dim):
             extent.dim_param = f"{port.name}_{index}"
     pattern, template = template_of(graph, shapes)
-    served = 0
+    served: list[tuple[Program, list[np.ndarray], list[np.ndarray]]] = []
     for extents in others(pattern.extents):
         program = template.at(extents)
         if program is None:
@@ -75,5 +78,42 @@ def test_case(family: str, case: Case) -> None:
         except (InvalidArgument, Fail, RuntimeException):  # ONNX Runtime does not take these shapes
             continue
         check(found, wanted, case.tolerance)
-        served += 1
+        served.append((program, list(feeds.values()), found))
     assert served
+    in_turn = GuardedInstance(max((program for program, _, _ in served), key=lambda program: program.arena_size))
+    for program, arrays, found in served:
+        in_turn.load(program)
+        assert [x.tobytes() for x in in_turn.run_all(*arrays, threads=3)] == [x.tobytes() for x in found]
+
+
+def two_products() -> list[Program]:
+    """Programs of one template, for 20, 40 and 400 rows."""
+    n = Net()
+    x = n.input("rows", 32)
+    n.output(n("MatMul", n("Relu", n("MatMul", x, n.weights(32, 32))), n.weights(32, 32)))
+    graph = ov.Core().read_model(n.model()).graph
+    _, template = template_of(graph, [(30, 32)])
+    return [program for rows in (20, 40, 400) if (program := template.at([rows])) is not None]
+
+
+def test_an_instance_becomes_programs_of_its_key_alone() -> None:
+    small, _, large = two_products()
+    other, *_ = two_products()
+    instance = Instance(small)
+    with pytest.raises(InternalError, match="has room for"):
+        instance.load(large)
+    with pytest.raises(InternalError, match="same key"):
+        instance.load(other)
+    assert instance.program is small
+
+
+def test_which_steps_one_thread_runs_depends_on_their_sizes() -> None:
+    programs = two_products()
+    instance, shared = Instance(programs[-1]), []
+    for program in (*programs, *programs[::-1]):
+        instance.load(program)
+        job = instance.whole
+        assert job is not None
+        assert job.shared == np.flatnonzero(~job.program[:, 1] & ALONE).max(initial=-1) + 1
+        shared.append(job.shared)
+    assert shared == [0, 2, 2, 2, 2, 0]

@@ -18,7 +18,8 @@ from cpuruntime.compiler import build
 from cpuruntime.errors import ModelError, UnsupportedError
 from cpuruntime.program import file as program_file
 from cpuruntime.program.file import PREFIX, load, save
-from cpuruntime.program.link import Image, Linked
+from cpuruntime.program.image import Image
+from cpuruntime.program.link import Linked
 from cpuruntime.program.plan.storage import Place
 from cpuruntime.program.program import Program
 from cpuruntime.streams.job import Job

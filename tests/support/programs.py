@@ -43,6 +43,11 @@ class GuardedInstance:
         self._arena = guarded((program.arena_size,), np.uint8)
         self._instance = Instance(program, arena=self._arena.array)
 
+    def load(self, program: Program) -> None:
+        """Makes it an instance of another program of the same key."""
+        self._instance.load(program)
+        self.program = program
+
     def run_all(self, *inputs: np.ndarray, threads: int = 1) -> list[np.ndarray]:
         """All outputs of the graph. The lanes beyond the channels of blocked inputs hold `PAD_LANE`."""
         self._arena.erase()

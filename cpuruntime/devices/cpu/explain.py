@@ -12,10 +12,11 @@ from cpuruntime.devices.cpu.request import CpuRequest
 from cpuruntime.devices.explanation import Row
 from cpuruntime.hints import counted
 from cpuruntime.host.timing import alternate
+from cpuruntime.program.assembly import is_small
 from cpuruntime.program.lowerings import data_dependent
 from cpuruntime.program.plan.candidate import Comparison
 from cpuruntime.program.plan.step import FallbackStep, Step
-from cpuruntime.program.program import Instance, Program, is_small
+from cpuruntime.program.program import Instance, Program
 from cpuruntime.program.report.roofs import Roofs
 from cpuruntime.program.report.work import constant_bytes, least_seconds, tensor_bytes
 from cpuruntime.program.stages.loops import RUNS
@@ -114,15 +115,15 @@ class MeasuringRequest(CpuRequest):
 
     def begin(self, stream: Stream) -> Job | None:
         """As any request, on an instance that nothing else uses."""
-        program = self._timed.program
-        own = stream.state.pop(program, None)
-        stream.state[program] = self._timed
+        key = self._timed.program.key
+        own = stream.state.pop(key, None)
+        stream.state[key] = self._timed
         try:
             return super().begin(stream)
         finally:
-            del stream.state[program]
+            del stream.state[key]
             if own is not None:
-                stream.state[program] = own
+                stream.state[key] = own
 
 
 def measure_steps(request: MeasuringRequest, program: Program) -> list[float]:

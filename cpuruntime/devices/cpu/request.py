@@ -19,7 +19,7 @@ from cpuruntime.devices.ports import BoundArrays
 from cpuruntime.errors import InternalError, InvalidArgumentError, printable
 from cpuruntime.graph import Kind, Node
 from cpuruntime.host.memory import ALIGNMENT, aligned_zeros, allocate
-from cpuruntime.program.instances import add_instance
+from cpuruntime.program.instances import instance_of
 from cpuruntime.program.plan.step import FallbackStep, Step
 from cpuruntime.program.plan.storage import Place
 from cpuruntime.program.program import Instance, Program
@@ -119,7 +119,7 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
             self._run = self._stages(stream)
             self._began = time.perf_counter_ns()
             return None
-        instance = stream.state.get(program) or add_instance(stream.state, program, self._programs.profiled)
+        instance = instance_of(stream.state, program, self._programs.profiled)
         if instance.owner is not self._bound:
             instance.owner = None
             for index, address in enumerate(self._input_addresses):
