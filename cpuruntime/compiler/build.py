@@ -25,7 +25,7 @@ from cpuruntime.compiler import isa, target
 from cpuruntime.compiler.inline import OPTIONS, bind, files
 from cpuruntime.compiler.objects import forbidden_symbols
 from cpuruntime.compiler.sources import add_generated, module_file, source_digest
-from cpuruntime.store import cache_folder
+from cpuruntime.store import Pack, cache_folder, kernel_packs
 
 log = logging.getLogger("cpuruntime")
 
@@ -144,24 +144,41 @@ class Kernel:
 
     @property
     def is_compiled(self) -> bool:
-        """Whether the native code is loaded or in the cache."""
-        return self.symbol in _addresses or cache_folder().has(object_name(self.symbol))
+        """Whether the native code is loaded, in a pack or in the cache."""
+        is_packed = self.symbol in _addresses or any(self.symbol in pack for pack in packs())
+        return is_packed or cache_folder().has(object_name(self.symbol))
 
     @cached_property
     def address(self) -> int:
         """Address of the native code; compiled or loaded on first use. Thread-safe."""
+        if target.level is not None:
+            target.found[self.symbol] = (self.name, self.code())
+            return ctypes.cast(_NOTHING, ctypes.c_void_p).value or 0
         with _lock:
             if find(self.symbol) is None:
+                code = self.code()
+                _counts["compiled"] += 1
+                _add(self.symbol, code)
+            return _addresses[self.symbol]
+
+    def code(self) -> bytes:
+        """The object code, from the cache or compiled and put there. Thread-safe.
+
+        Raises:
+            RuntimeError: the kernel calls what none may call.
+        """
+        with _lock:
+            code = _cached(self.symbol)
+            if code is None:
+                _warn_of_stale_packs(self.name)
                 for listener in on_compile:
                     listener(self.name)
                 code = _target_machine().emit_object(_compile(self))
                 called = ", ".join(sorted(forbidden_symbols(code)))
                 if called:
                     raise RuntimeError(f"kernel {self.name} calls {called}; kernels may not allocate or raise")
-                _counts["compiled"] += 1
                 cache_folder().publish(object_name(self.symbol), code)
-                _add(self.symbol, code)
-            return _addresses[self.symbol]
+            return code
 
     @cached_property
     def entry(self) -> Callable[[int, int, int], None]:
@@ -181,14 +198,52 @@ class Kernel:
 
 
 def find(symbol: str) -> int | None:
-    """The address of machine code that is loaded or in the cache. Thread-safe."""
+    """The address of machine code that is loaded, in a pack or in the cache. Thread-safe."""
     if symbol not in _addresses:  # without the lock, which is held while another kernel is compiled
         with _lock:
-            code = _cached(symbol)
+            code = _packed(symbol) or _cached(symbol)
             if code is not None and symbol not in _addresses:
                 _counts["cached"] += 1
                 _add(symbol, code)
     return _addresses.get(symbol)
+
+
+@cache
+def packs() -> list[Pack]:
+    """The packs that are asked for code: those that have some for the level, until they are found to be damaged."""
+    found, level = kernel_packs() if target.level is None else (), isa.current().cpu
+    for pack in found:
+        if level not in pack.levels:
+            log.warning("kernel pack %s has code for %s, not for %s", pack.path, ", ".join(pack.levels), level)
+    return [pack for pack in found if level in pack.levels]
+
+
+def _packed(symbol: str) -> bytes | None:
+    """The object code in a pack."""
+    for pack in tuple(packs()):
+        try:
+            code = pack.read(symbol)
+            if code is not None:
+                _check(code)
+                return code
+        except (OSError, ValueError) as error:
+            log.warning("kernel pack %s is not used any more: %s", pack.path, error)
+            packs().remove(pack)
+    return None
+
+
+def _warn_of_stale_packs(name: str) -> None:
+    """Logs once that packs have a kernel as other sources make it."""
+    for pack in packs():
+        if pack not in _stale and any(entry.name == name for entry in pack.levels[isa.current().cpu].values()):
+            _stale.add(pack)
+            log.warning(
+                "kernel pack %s was built from other sources, by cpuruntime %s: kernel %s is compiled, maybe others",
+                pack.path, pack.made_by.get("cpuruntime", "?"), name,
+            )  # fmt: skip
+
+
+_stale: set[Pack] = set()
 
 
 def _cached(symbol: str) -> bytes | None:
@@ -198,15 +253,19 @@ def _cached(symbol: str) -> bytes | None:
     if code is None:
         return None
     try:
-        called = ", ".join(sorted(forbidden_symbols(code)))
-        if not called:
-            return code
-        problem = f"it calls {called}"
+        _check(code)
+        return code
     except ValueError as error:
-        problem = str(error)
-    log.warning("%s in the kernel cache is not used and compiled anew: %s", file, problem)
+        log.warning("%s in the kernel cache is not used and compiled anew: %s", file, error)
     cache_folder().remove(file)
     return None
+
+
+def _check(code: bytes) -> None:
+    """ValueError where the code calls what no kernel may call."""
+    called = ", ".join(sorted(forbidden_symbols(code)))
+    if called:
+        raise ValueError(f"it calls {called}")
 
 
 def _do_nothing(arguments: int, thread: int, threads: int) -> None:
@@ -217,9 +276,6 @@ _NOTHING = PROTOTYPE(_do_nothing)
 
 
 def _add(symbol: str, code: bytes) -> None:
-    if target.level is not None:
-        _addresses[symbol] = ctypes.cast(_NOTHING, ctypes.c_void_p).value or 0
-        return
     engine = _engine()
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()

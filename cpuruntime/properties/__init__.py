@@ -16,7 +16,7 @@ from cpuruntime.properties.declaration import Boolean, Group, Integer, Property,
 from cpuruntime.store import trusted_environment
 
 ENVIRONMENT_PREFIX = "CPURUNTIME_"
-OTHER_VARIABLES = ("CACHE_DIR", "DUMP_AFTER", "ISA", "LEDGER_DIR")
+OTHER_VARIABLES = ("CACHE_DIR", "DUMP_AFTER", "ISA", "KERNEL_PATH", "LEDGER_DIR")
 """What may follow ENVIRONMENT_PREFIX beside properties; tests compare it with the sources and the documentation."""
 
 num_streams = streams.num

@@ -2,6 +2,9 @@
 
 from cpuruntime.store.environment import trusted_environment
 from cpuruntime.store.folder import Folder, cache_folder
+from cpuruntime.store.pack import Pack, kernel_packs, write_pack
 from cpuruntime.store.private import PrivateFolder
 
-__all__ = ["Folder", "PrivateFolder", "cache_folder", "trusted_environment"]
+__all__ = [
+    "Folder", "Pack", "PrivateFolder", "cache_folder", "kernel_packs", "trusted_environment", "write_pack",
+]  # fmt: skip

@@ -1,7 +1,7 @@
 """A private folder of checksummed files: compiled kernels, which are executed, and results of measurements.
 
 A file begins with a digest of its name and content: a truncated, damaged or foreign file is ignored, and replaced by
-the next writer. Nothing here raises: a folder that cannot be used caches nothing, which is logged once.
+the next writer. Nothing here raises: a folder that cannot be used or written caches nothing, which is logged once.
 """
 
 from __future__ import annotations
@@ -35,10 +35,13 @@ class Folder:
     Args:
         path: made with mode 0700, parents too, where it does not exist. None: nothing is cached.
         most_bytes: above it, the files that were not used for longest are removed.
+        base: another folder, whose files are found here, too.
     """
 
-    def __init__(self, path: Path | None, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, path: Path | None, most_bytes: int = MOST_BYTES, base: Folder | None = None) -> None:
         self._most_bytes = most_bytes
+        self._base = base
+        self._is_failing = False
         self._unchecked = most_bytes
         self._lock = threading.Lock()
         self._folder: PrivateFolder | None = None
@@ -55,13 +58,17 @@ class Folder:
 
     def has(self, name: str) -> bool:
         """Whether there is a file of this name, valid or not."""
-        try:
-            return self._folder is not None and bool(os.stat(name, dir_fd=self._folder.descriptor))
-        except OSError:
-            return False
+        with suppress(OSError):
+            if self._folder is not None and os.stat(name, dir_fd=self._folder.descriptor):
+                return True
+        return self._base is not None and self._base.has(name)
 
     def read(self, name: str) -> bytes | None:
         """The content of a file; None where there is no valid one."""
+        found = self._read(name)
+        return self._base.read(name) if found is None and self._base is not None else found
+
+    def _read(self, name: str) -> bytes | None:
         if self._folder is None:
             return None
         try:
@@ -78,9 +85,11 @@ class Folder:
     def publish(self, name: str, content: bytes) -> bytes:
         """Writes a file unless there is a valid one, and returns the content of the file: the first writer's.
 
-        The file appears whole. A full disk or a read-only folder is logged, and costs the work of making the content
-        again in the next process.
+        The file appears whole. A full disk or a read-only folder is logged once, and costs the work of making the
+        content again in the next process.
         """
+        if self._base is not None and (found := self._base.read(name)) is not None:
+            return found
         return self._write(name, _digest(name, content) + content, replace=False) or content
 
     def write_text(self, name: str, text: str) -> None:
@@ -117,7 +126,9 @@ class Folder:
             finally:
                 folder.remove(temporary)
         except OSError as error:
-            log.warning("%s could not be written to %s: %s", name, self.path, error)
+            if not self._is_failing:
+                log.warning("%s could not be written to %s: %s", name, self.path, error)
+            self._is_failing = True
         return None
 
     def _limit(self, folder: PrivateFolder, size: int) -> None:
@@ -155,21 +166,38 @@ def cache_folder() -> Folder:
     """The folder of compiled kernels and measurements.
 
     CPURUNTIME_CACHE_DIR/kernels, else cpuruntime/kernels under the user's cache folder. In a home or cache folder of
-    another user, as under sudo, none is made.
+    another user, as under sudo, none is made. Where it cannot be written, which is logged, a private folder in TMPDIR
+    takes what is written, and what is there is used.
     """
+    temporary = trusted_environment().get("TMPDIR", "")
+    instead = Path(temporary if os.path.isabs(temporary) else "/tmp", f"cpuruntime-cache-{os.geteuid()}")
+    path = base = None
+    try:
+        path = _chosen_folder()
+        folder = PrivateFolder(path)
+        if os.access(".", os.W_OK, dir_fd=folder.descriptor, effective_ids=True):
+            return Folder(path)
+        problem, base = "it cannot be written", Folder(path)
+    except OSError as error:
+        problem = str(error)
+    log.warning(
+        "compiled kernels are stored in %s, which may not last, and not in %s: %s; CPURUNTIME_CACHE_DIR can name "
+        "another folder", instead, path or "the user's cache", problem,
+    )  # fmt: skip
+    return Folder(instead, base=base)
+
+
+def _chosen_folder() -> Path:
+    """Where the cache should be; OSError where no folder may be made there."""
     variables = trusted_environment()
     chosen, caches = variables.get("CPURUNTIME_CACHE_DIR"), variables.get("XDG_CACHE_HOME", "")
     if chosen:
-        return Folder(Path(chosen, "kernels"))
-    try:
-        base = Path(caches) if os.path.isabs(caches) else _home(variables.get("HOME", "")) / ".cache"
-        folder = base / "cpuruntime" / "kernels"
-        if not folder.exists():
-            _check_owner(base)
-    except OSError as error:
-        log.warning("nothing is cached: %s; CPURUNTIME_CACHE_DIR can name a folder for it", error)
-        return Folder(None)
-    return Folder(folder)
+        return Path(chosen, "kernels")
+    base = Path(caches) if os.path.isabs(caches) else _home(variables.get("HOME", "")) / ".cache"
+    folder = base / "cpuruntime" / "kernels"
+    if not folder.exists():
+        _check_owner(base)
+    return folder
 
 
 def _home(variable: str) -> Path:

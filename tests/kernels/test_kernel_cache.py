@@ -8,9 +8,9 @@ import struct
 from contextlib import suppress
 from pathlib import Path
 
-import llvmlite.binding as llvm
 import numpy as np
 import pytest
+from support.objects import code_that_calls
 from support.users import OTHER, run_script
 
 from cpuruntime.compiler import build
@@ -95,21 +95,6 @@ def test_a_kernel_that_calls_what_it_must_not_is_an_error() -> None:
         allocating.address  # noqa: B018
 
 
-CALL = """
-declare void @{callee}()
-define void @{symbol}(i64 %arguments, i64 %thread, i64 %threads) {{
-  call void @{callee}()
-  ret void
-}}
-"""
-
-
-def compiled(symbol: str, callee: str) -> bytes:
-    target = llvm.Target.from_triple(llvm.get_process_triple())
-    module = llvm.parse_assembly(CALL.format(symbol=symbol, callee=callee))
-    return target.create_target_machine(reloc="static", codemodel="jitdefault", jit=True).emit_object(module)
-
-
 @pytest.mark.parametrize("callee", ["system", "damaged"])
 def test_code_that_calls_what_it_must_not_is_compiled_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, callee: str
@@ -120,7 +105,7 @@ def test_code_that_calls_what_it_must_not_is_compiled_anew(
     kernel = elementwise.unary_kernel.__wrapped__("Sign")
     kernel.symbol = f"test_of_{callee}"
     file = build.object_name(kernel.symbol)
-    folder.publish(file, compiled(kernel.symbol, callee) if callee != "damaged" else b"\x7fELF\x02\x01")
+    folder.publish(file, code_that_calls(callee, kernel.symbol) if callee != "damaged" else b"\x7fELF\x02\x01")
     with caplog.at_level(logging.WARNING):
         before = build.loaded_kernels()
         assert kernel.address
@@ -133,8 +118,8 @@ def test_code_that_calls_what_it_must_not_is_compiled_anew(
 
 def test_symbols_of_objects() -> None:
     for callee in ALLOWED_SYMBOLS:
-        assert forbidden_symbols(compiled("kernel", callee)) == set()
-    code = compiled("kernel", "memcmp")
+        assert forbidden_symbols(code_that_calls(callee)) == set()
+    code = code_that_calls("memcmp")
     assert forbidden_symbols(code) == {"memcmp"}
     for length in range(0, len(code), 7):
         with suppress(ValueError):

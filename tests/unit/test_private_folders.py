@@ -104,21 +104,27 @@ def test_nothing_is_made_in_the_home_of_another_user(tmp_path: Path, variable: s
     home.mkdir(mode=0o700)
     os.chown(home, OTHER, -1)
     script = "print(cache_folder().path)"
-    said, path = run_script(script, **{variable: str(home)})
-    assert path == "None"
-    assert f"nothing is cached: {home} belongs to user {OTHER}, not to 0; CPURUNTIME_CACHE_DIR can" in said
+    said, path = run_script(script, **{variable: str(home), "TMPDIR": str(tmp_path)})
+    assert path == str(tmp_path / "cpuruntime-cache-0")
+    assert f": {home} belongs to user {OTHER}, not to 0; CPURUNTIME_CACHE_DIR can" in said
     assert not os.listdir(home)
     (home / below / "cpuruntime/kernels").mkdir(parents=True, mode=0o700)
     assert run_script(script, **{variable: str(home)}) == [str(home / below / "cpuruntime/kernels")]
 
 
 @two_users
-def test_a_user_without_a_home_caches_nothing(tmp_path: Path) -> None:
+def test_a_user_without_a_home_caches_in_the_temporary_folder(tmp_path: Path) -> None:
     """At 53c12cb, RuntimeError: could not determine home directory."""
-    script = f"become({OTHER})\nprint(cache_folder().path, cache_folder().publish('a', b'x'), Ledger().holders())"
+    script = f"""
+with tempfile.TemporaryDirectory() as base:
+    os.chown(base, {OTHER}, -1)
+    os.environ["TMPDIR"] = base
+    become({OTHER})
+    print(cache_folder().path, cache_folder().publish("a", b"x"), Ledger().holders(), os.listdir(base))
+"""
     said, found = run_script(script, CPURUNTIME_LEDGER_DIR=str(tmp_path / "missing"))
-    assert found == "None b'x' []"
-    assert f"nothing is cached: user {OTHER} has no home folder" in said
+    assert found.endswith(f"/cpuruntime-cache-{OTHER} b'x' [] ['cpuruntime-cache-{OTHER}']")
+    assert f": user {OTHER} has no home folder; CPURUNTIME_CACHE_DIR can" in said
 
 
 @two_users
@@ -175,16 +181,16 @@ def test_a_folder_that_is_removed_caches_nothing(tmp_path: Path) -> None:
     assert not os.listdir(tmp_path)
 
 
-def test_without_a_working_folder_nothing_is_cached(tmp_path: Path) -> None:
+def test_without_a_working_folder_the_temporary_one_is_used(tmp_path: Path) -> None:
     script = """
 os.rmdir(os.getcwd())
 print(cache_folder().path, Ledger().holders())
 """
     (tmp_path / "gone").mkdir()
-    variables = {"CPURUNTIME_CACHE_DIR": "c", "CPURUNTIME_LEDGER_DIR": "l"}
+    variables = {"CPURUNTIME_CACHE_DIR": "c", "CPURUNTIME_LEDGER_DIR": "l", "TMPDIR": str(tmp_path)}
     said, found = run_script(script, folder=tmp_path / "gone", **variables)
-    assert found == "None []"
-    assert "folder c/kernels cannot be used, nothing is cached there" in said
+    assert found == f"{tmp_path}/cpuruntime-cache-{os.geteuid()} []"
+    assert "and not in c/kernels: " in said
 
 
 def test_a_disk_without_space(tmp_path: Path) -> None:

@@ -229,7 +229,7 @@ def test_a_bad_environment_value_names_the_variable() -> None:
         ("NUM_STREAM", ["there is no property NUM_STREAM. Did you mean 'NUM_STREAMS'? After CPURUNTIME_ comes"]),
         ("PERFORMANCE_HNT", ["Did you mean 'PERFORMANCE_HINT'?"]),
         ("num_streams", ["Did you mean 'NUM_STREAMS'?"]),
-        ("CACHE_DIRS", ["Did you mean 'CACHE_DIR'?", "or one of CACHE_DIR, DUMP_AFTER, ISA, LEDGER_DIR."]),
+        ("CACHE_DIRS", ["Did you mean 'CACHE_DIR'?", "or one of CACHE_DIR, DUMP_AFTER, ISA, KERNEL_PATH, LEDGER_DIR."]),
         ("RANGE_FOR_STREEMS", ["no property RANGE_FOR_STREEMS. After"]),
         ("X", ["no property X. After"]),
         ("", ["Environment variable CPURUNTIME_ is not used"]),

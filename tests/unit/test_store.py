@@ -170,7 +170,7 @@ def test_without_a_folder_nothing_is_cached(caplog: pytest.LogCaptureFixture) ->
     assert not caplog.records
 
 
-def test_a_failing_disk_costs_a_line_each(
+def test_a_failing_disk_costs_one_line(
     folder: Folder, path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*arguments: object, **more: object) -> None:
@@ -179,7 +179,9 @@ def test_a_failing_disk_costs_a_line_each(
     monkeypatch.setattr(os, "link", full)
     monkeypatch.setattr(os, "replace", full)
     assert folder.publish("a", CONTENT) == CONTENT
+    assert folder.publish("b", CONTENT) == CONTENT
     assert "a could not be written" in caplog.text
+    assert len(caplog.records) == 1
     assert not names(path)
 
 
@@ -281,6 +283,8 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.delenv("CPURUNTIME_CACHE_DIR", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
     return tmp_path
 
 
@@ -300,7 +304,11 @@ def test_where_the_cache_is(
     assert cache_folder.__wrapped__().path == environment / expected
 
 
-def test_a_user_without_a_home_caches_nothing(
+def temporary(base: Path) -> Path:
+    return base / "tmp" / f"cpuruntime-cache-{os.geteuid()}"
+
+
+def test_a_user_without_a_home_caches_in_the_temporary_folder(
     environment: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def unknown(user: int) -> None:
@@ -308,5 +316,54 @@ def test_a_user_without_a_home_caches_nothing(
 
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("pwd.getpwuid", unknown)
-    assert caches_nothing(cache_folder.__wrapped__())
+    folder = cache_folder.__wrapped__()
+    assert folder.path == temporary(environment)
+    assert mode(folder.path) == 0o700
     assert len(caplog.records) == 1
+    assert "has no home folder; CPURUNTIME_CACHE_DIR can name another folder" in caplog.text
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.chmod(0o777), lambda path: path.rmdir() or path.write_text("")])
+def test_instead_of_a_folder_that_cannot_be_used(
+    environment: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, damage: object
+) -> None:
+    monkeypatch.setenv("CPURUNTIME_CACHE_DIR", str(environment))
+    (environment / "kernels").mkdir(mode=0o700)
+    assert callable(damage)
+    damage(environment / "kernels")
+    folder = cache_folder.__wrapped__()
+    assert folder.publish("a", CONTENT) == CONTENT
+    assert names(temporary(environment)) == {"a"}
+    assert len(caplog.records) == 1
+    assert f"and not in {environment}/kernels: " in caplog.text
+
+
+def test_beside_a_folder_that_is_read_only(
+    environment: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a container brought in its read-only home is used; nothing more is written there."""
+    first = cache_folder.__wrapped__()
+    first.publish("a", CONTENT)
+    monkeypatch.setattr(os, "access", lambda *arguments, **more: False)
+    for _ in range(2):
+        folder = cache_folder.__wrapped__()
+        assert folder.has("a")
+        assert folder.read("a") == CONTENT
+        assert folder.publish("a", b"other") == CONTENT
+        assert folder.publish("b", CONTENT) == CONTENT
+        assert folder.read("b") == CONTENT
+        assert not folder.has("c")
+    assert first.path
+    assert names(first.path) == {"a"}
+    assert names(temporary(environment)) == {"b"}
+    assert len(caplog.records) == 2, "one for each process"
+
+
+def test_without_a_temporary_folder_nothing_is_cached(
+    environment: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CPURUNTIME_CACHE_DIR", "/proc/none")
+    temporary(environment).mkdir(mode=0o777)
+    temporary(environment).chmod(0o777)
+    assert caches_nothing(cache_folder.__wrapped__())
+    assert len(caplog.records) == 2
