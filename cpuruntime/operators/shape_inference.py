@@ -40,6 +40,7 @@ from cpuruntime.operators.schema import (
 from cpuruntime.operators.shape_rules import result_shapes
 from cpuruntime.operators.size_arithmetic import evaluate_sizes, has_sizes
 from cpuruntime.operators.subgraph_types import infer_bodies
+from cpuruntime.operators.tabular_shapes import set_tabular_shapes
 from cpuruntime.operators.traits import DOMAIN, Folded, traits_of
 from cpuruntime.operators.window_shapes import correct_shape
 
@@ -193,6 +194,7 @@ class _Inference:
         elif (_FROM not in node.attributes or not _follow(node)) and not self._infer_sizes(node, operator, known):
             self._infer_by_onnx(node, operator, known)
             correct_shape(node, known)
+            set_tabular_shapes(node)
         if node.op_type == "Reshape" and not node.domain:
             if not node.outputs[0].is_static and _FROM not in node.attributes:
                 _infer_partial_reshape(node, self._find(node.input(1)))

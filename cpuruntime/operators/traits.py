@@ -254,8 +254,8 @@ _OTHERS = {
 
 _OTHER_DOMAINS = {
     "ai.onnx.ml": {
-        **_rows("ArrayFeatureExtractor Binarizer CategoryMapper Imputer LabelEncoder Normalizer", Traits()),
-        **_rows("OneHotEncoder Scaler", Traits()),
+        **_rows("ArrayFeatureExtractor Binarizer CategoryMapper Imputer Normalizer Scaler", Traits()),
+        **_rows("LabelEncoder OneHotEncoder", Traits(batch.images)),
         **_rows("FeatureVectorizer LinearClassifier LinearRegressor", _UNFOLDED),
         **_rows("SVMClassifier SVMRegressor TreeEnsemble", _UNFOLDED),
         **_rows("TreeEnsembleClassifier TreeEnsembleRegressor", replace(_UNFOLDED, batch=batch.images)),

@@ -26,6 +26,7 @@ from cpuruntime.passes.canonical import (
     rows_of_products,
     signals,
     softmax,
+    tabular,
     transposed_convolution,
     variadic,
     views,
@@ -65,7 +66,7 @@ def _passes(*modules: ModuleType) -> Pipeline:
 
 
 CANONICAL: Pipeline = _passes(
-    half_types, definitions, quantisation, constant_folding, branches, captures, dead_code, current_forms,
+    half_types, definitions, tabular, quantisation, constant_folding, branches, captures, dead_code, current_forms,
     default_attributes, normalisation, variadic, softmax, compositions, signals, einsum, computed_weights, convolution,
     transposed_convolution, pooling, fully_connected, views, group_norm, rows_of_products,
 )  # fmt: skip

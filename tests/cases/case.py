@@ -66,7 +66,7 @@ def integers(*values: int) -> Tensor:
 class Case:
     """One ONNX operator. `inputs` are in its order, None for one that is left out.
 
-    `tolerance` is relative to the largest number of each output; integers have to be equal.
+    `tolerance` is relative to the largest number of each output; integers have to be equal. `opset` is of `domain`.
     """
 
     name: str
@@ -76,6 +76,7 @@ class Case:
     outputs: int = 1
     opset: int = 21
     tolerance: float = 1e-5
+    domain: str = ""
 
     def arrays(self) -> list[np.ndarray | None]:
         """The numbers of all inputs, constants included."""
@@ -90,7 +91,7 @@ class Case:
         """The operator as an ONNX model; its inputs are x0, x1, ..., its outputs y0, y1, ..."""
         names = ["" if tensor is None else f"x{index}" for index, tensor in enumerate(self.inputs)]
         results = [f"y{index}" for index in range(self.outputs)]
-        node = helper.make_node(self.operator, names, results, self.operator, **self.attributes)
+        node = helper.make_node(self.operator, names, results, self.operator, domain=self.domain, **self.attributes)
         ports, held = [], []
         for name, tensor, array in zip(names, self.inputs, self.arrays()):
             if tensor is not None and tensor.constant:
@@ -100,7 +101,8 @@ class Case:
                 ports.append(helper.make_tensor_value_info(name, element_type, tensor.shape))
         outputs = [helper.make_empty_tensor_value_info(name) for name in results]
         graph = helper.make_graph([node], self.operator, ports, outputs, held)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=10)
+        opsets = [helper.make_opsetid(*each) for each in {"": 21, self.domain: self.opset}.items()]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
     def graph(self) -> Graph:
         """The graph that the CPU device plans."""

@@ -13,10 +13,8 @@ import cpuruntime as ov
 
 FAILING: dict[str, str] = {}
 FALLING_BACK = {
-    "gradient_boosting": "operators of ai.onnx.ml have no kernels",
     "loudness": "STFT has no kernel",
     "mask_rcnn": "Resize and Slice in the body of a loop have no kernels",
-    "random_forest": "operators of ai.onnx.ml have no kernels",
     "scripted_filter": "sequences have no kernels",
 }
 TOLERANCES = {"ssd": 1e-2}  # ONNX Runtime differs from itself without optimisations by half of that

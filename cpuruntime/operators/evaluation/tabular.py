@@ -90,7 +90,7 @@ def _imputer(node: Node, arrays: Arrays) -> np.ndarray:
     return np.where(np.isnan(x) if np.isnan(wanted) else x == np.array(wanted, x.dtype), values, x).astype(x.dtype)
 
 
-def _pairs(node: Node) -> tuple[list[Any], list[Any], Any, Any]:
+def pairs_of(node: Node) -> tuple[list[Any], list[Any], Any, Any]:
     """Keys, values, what stands for other keys, and the type of the values."""
     keys, values = (
         next((found for kind in _KINDS if (found := attribute(node, f"{name}_{kind}s"))), None)
@@ -118,7 +118,7 @@ def _label_encoder(node: Node, arrays: Arrays) -> np.ndarray:
         else:
             keys, values, default, dtype = list(range(len(texts))), texts, attribute(node, "default_string"), object
     else:
-        keys, values, default, dtype = _pairs(node)
+        keys, values, default, dtype = pairs_of(node)
     if x.dtype.kind == "f":
         keys = np.array(keys, x.dtype).tolist()
     if node.version < 4:

@@ -31,10 +31,12 @@ def run(editor: Editor, node: Node) -> None:
 
 
 class Writer:
-    """Replaces one node, at the end of `with`, by those that calls have written; the last makes its output."""
+    """Replaces one node, at the end of `with`, by those that calls have written; the last makes its output, unless
+    `results` are given, in the order of its outputs."""
 
     def __init__(self, editor: Editor, node: Node) -> None:
         self.editor, self.node = editor, node
+        self.results: Sequence[Value] = ()
         self._nodes: list[Node] = []
 
     def constant(self, data: Any, dtype: Any = np.int64) -> Value:
@@ -70,10 +72,13 @@ class Writer:
             self._finish()
 
     def _finish(self) -> None:
-        last, output = self._nodes[-1], self.node.outputs[0]
-        last.outputs[0] = output
+        made = dict(zip(self.results or self._nodes[-1].outputs, self.node.outputs))
+        for node in self._nodes:
+            node.inputs = [made.get(value, value) for value in node.inputs]  # type: ignore[arg-type]
+            node.outputs = [made.get(value, value) for value in node.outputs]
         self.editor.replace(self.node, *self._nodes)
-        output.producer = last
+        for output in self.node.outputs:
+            output.producer = next((node for node in self._nodes if output in node.outputs), None)
 
 
 def _reduced(shape: tuple[int, ...], axes: list[int]) -> tuple[int, ...]:
