@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from cpuruntime.graph import Dimension, PartialShape, Shape, Type
     from cpuruntime.hints import StreamPlan
     from cpuruntime.host.topology import Topology
+    from cpuruntime.properties import OVAny
 
 _HOMES = {
     "AsyncInferQueue": "api.async_infer_queue",
@@ -56,6 +57,7 @@ _HOMES = {
     "InferRequest": "api.infer_request",
     "LatencyAnatomy": "api.request.latency",
     "Model": "api.model",
+    "OVAny": "properties",
     "Output": "api.model",
     "PartialShape": "graph",
     "ProfilingInfo": "devices.explanation",
@@ -88,6 +90,7 @@ __all__ = [
     "Model",
     "ModelError",
     "ModelNotFoundError",
+    "OVAny",
     "OutOfMemoryError",
     "Output",
     "OverloadedError",

@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add = options.add_argument
     add_model_options(add, "the device's default, latency")
-    add("-core_type", "--scheduling_core_type", choices=[str(kind) for kind in SchedulingCoreType],
+    add("-core_type", "--scheduling_core_type", choices=[kind.value for kind in SchedulingCoreType],
         help="which cores to use where there are fast and slow ones")
     add("-ht", "--enable_hyper_threading", type=boolean, metavar="YES|NO", help="use several threads of a core")
     add("-reserve", "--enable_cpu_reservation", type=boolean, metavar="YES|NO", help="keep the cores from other models")

@@ -10,6 +10,7 @@ from typing import Any
 from cpuruntime.devices.names import DeviceName
 from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.properties import Property, Settings, declared, from_environment, of_device, parse
+from cpuruntime.properties.device import own_config
 
 
 class Configured:
@@ -76,7 +77,7 @@ class Configured:
             InvalidArgumentError: unknown or read-only property, or a wrong value.
             UnsupportedError: a value that is not implemented.
         """
-        return parse(config, self.properties(), self.label)
+        return parse(own_config(config, self.name), self.properties(), self.label)
 
     def settings(self, config: Mapping[Any, Any] | None) -> Settings:
         """The settings of one compilation: `config` as of `parse`, over `set_property`'s, over the environment's."""

@@ -14,6 +14,7 @@ from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import DeviceUnavailableError, Error, InternalError, printable
 from cpuruntime.graph import Graph
 from cpuruntime.properties import Settings
+from cpuruntime.properties.device import own_config
 
 log = logging.getLogger("cpuruntime")
 
@@ -80,8 +81,11 @@ class Devices(DeviceHost):
         """Set properties of every available device that has them; one must have each."""
         plugins = [self.plugin(name) for name, reason in self.unavailable().items() if reason is None]
         known = {name: one for plugin in plugins for name, one in plugin.properties().items()}
-        properties.parse(config, known, "any device")
-        own = [plugin.parse({k: v for k, v in config.items() if k in plugin.properties()}) for plugin in plugins]
+        properties.parse(own_config(config, ""), known, "any device")
+        own = [
+            plugin.parse({k: v for k, v in own_config(config, plugin.name).items() if k in plugin.properties()})
+            for plugin in plugins
+        ]
         for plugin, settings in zip(plugins, own):
             self._set(plugin, settings)
 

@@ -31,7 +31,7 @@ from cpuruntime.errors import (
     UnsupportedError,
     printable,
 )
-from cpuruntime.graph import Graph, Kind
+from cpuruntime.graph import Graph, Kind, Type
 from cpuruntime.host import forks
 from cpuruntime.host.memory import aligned_zeros
 from cpuruntime.properties import Settings
@@ -82,6 +82,7 @@ class SerialModel(DeviceModel):
             "NETWORK_NAME": graph.name,
             "NUM_STREAMS": self.streams,
             "EXECUTION_DEVICES": [str(plugin.target)],
+            "INFERENCE_PRECISION_HINT": Type.f32,
             "OPTIMAL_NUMBER_OF_INFER_REQUESTS": max(self.streams, 1),
         }
         super().__init__(PortInfo.inputs_of(graph), PortInfo.outputs_of(graph), resolved)

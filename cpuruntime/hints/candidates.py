@@ -60,7 +60,7 @@ def candidates(settings: Settings, topology: Topology, is_latency: bool) -> Cand
     rows = _rows(topology)
     total = len(topology.cpus)
     reasons = [f"{total} {'processor is' if total == 1 else 'processors are'} allowed: {_described(rows)}"]
-    core_type = str(settings.value("SCHEDULING_CORE_TYPE"))
+    core_type = settings.value("SCHEDULING_CORE_TYPE").value
     rows, core_type = _of_type(rows, core_type, reasons)
     siblings = sum(row.count(HT) for row in rows)
     hyper_threading = siblings > 0

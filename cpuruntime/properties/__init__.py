@@ -10,10 +10,67 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cpuruntime.errors import InvalidArgumentError, nearest
-from cpuruntime.properties import device, hint, streams
-from cpuruntime.properties.declaration import Boolean, Group, Integer, Property, ShapeSets, declared, fact
+from cpuruntime.errors import InvalidArgumentError, WrongTypeError, nearest
+from cpuruntime.graph import Type
+from cpuruntime.properties import device, hint, intel_auto, intel_cpu, intel_gpu, log, streams
+from cpuruntime.properties.any_value import OVAny
+from cpuruntime.properties.declaration import (
+    Boolean,
+    Choice,
+    ElementType,
+    Group,
+    Integer,
+    Property,
+    ShapeSets,
+    Text,
+    accepted,
+    declared,
+    elsewhere,
+    fact,
+)
+from cpuruntime.properties.words import Word
 from cpuruntime.store import trusted_environment
+
+__all__ = [
+    "PROPERTIES",
+    "CacheMode",
+    "CompatibilityCheck",
+    "OVAny",
+    "Property",
+    "Settings",
+    "WorkloadType",
+    "declared",
+    "device",
+    "hint",
+    "intel_auto",
+    "intel_cpu",
+    "intel_gpu",
+    "log",
+    "streams",
+]
+
+
+class CacheMode(Word):
+    """What a cache of models is to save."""
+
+    OPTIMIZE_SIZE = "OPTIMIZE_SIZE", 0
+    OPTIMIZE_SPEED = "OPTIMIZE_SPEED", 1
+
+
+class WorkloadType(Word):
+    """How urgent a model's inferences are."""
+
+    DEFAULT = "DEFAULT", 0
+    EFFICIENT = "EFFICIENT", 1
+
+
+class CompatibilityCheck(Word):
+    """Whether a stored model fits a device."""
+
+    NOT_APPLICABLE = "NOT_APPLICABLE", 0
+    SUPPORTED = "SUPPORTED", 1
+    UNSUPPORTED = "UNSUPPORTED", 2
+
 
 ENVIRONMENT_PREFIX = "CPURUNTIME_"
 OTHER_VARIABLES = ("CACHE_DIR", "DUMP_AFTER", "ISA", "KERNEL_PATH", "LEDGER_DIR")
@@ -44,6 +101,52 @@ warmup_shapes = Property(
     doc="For which shapes of its inputs a model of dynamic shapes is planned when it is compiled, so that its kernels "
     "and weights are ready for the first inference, also for most other shapes. NONE: for none.",
 )  # fmt: skip
+enable_mmap = accepted(
+    "ENABLE_MMAP", Boolean(), True,
+    "how weights in files of their own are read is decided here",
+)  # fmt: skip
+cache_dir = accepted(
+    "CACHE_DIR", Text(), "",
+    "compiled kernels are always stored, in the folder that the variable CPURUNTIME_CACHE_DIR names",
+)  # fmt: skip
+cache_mode = accepted(
+    "CACHE_MODE", Choice(CacheMode), CacheMode.OPTIMIZE_SPEED,
+    "models are not stored",
+)  # fmt: skip
+enable_weightless = accepted(
+    "ENABLE_WEIGHTLESS", Boolean(), False,
+    "models are not stored",
+)  # fmt: skip
+weights_path = accepted(
+    "WEIGHTS_PATH", Text(), "",
+    "an ONNX model names the files of its weights",
+)  # fmt: skip
+force_tbb_terminate = accepted(
+    "FORCE_TBB_TERMINATE", Boolean(), False,
+    "threads end with the models that they belong to",
+)  # fmt: skip
+auto_batch_timeout = accepted(
+    "AUTO_BATCH_TIMEOUT", Integer(0), 1000,
+    "requests are never joined to batches",
+)  # fmt: skip
+workload_type = accepted(
+    "WORKLOAD_TYPE", Choice(WorkloadType), WorkloadType.DEFAULT,
+    "MODEL_PRIORITY says what waits for what",
+)  # fmt: skip
+key_cache_precision, value_cache_precision = (
+    accepted(f"{what}_CACHE_PRECISION", ElementType(*hint.CACHED), Type.f32, "keys and values have the model's types")
+    for what in ("KEY", "VALUE")
+)
+key_cache_group_size, value_cache_group_size = (
+    accepted(f"{what}_CACHE_GROUP_SIZE", Integer(0), 0, "keys and values are not packed") for what in ("KEY", "VALUE")
+)
+compilation_num_threads = elsewhere("COMPILATION_NUM_THREADS", Integer(0))
+compatibility_check = elsewhere("COMPATIBILITY_CHECK")
+runtime_requirements = elsewhere("RUNTIME_REQUIREMENTS")
+max_batch_size = elsewhere("MAX_BATCH_SIZE")
+optimal_batch_size = elsewhere("OPTIMAL_BATCH_SIZE")
+cache_encryption_callbacks = elsewhere("CACHE_ENCRYPTION_CALLBACKS")
+loaded_from_cache = elsewhere("LOADED_FROM_CACHE")
 supported_properties = fact(
     "SUPPORTED_PROPERTIES", "dict of str to str", Group.DEVICE, "Each property's name with RO, RW or WO."
 )
@@ -64,9 +167,9 @@ range_for_async_infer_requests = fact(
 
 PROPERTIES: dict[str, Property] = {
     str(declaration): declaration
-    for module in (globals(), vars(hint), vars(device), vars(streams))
+    for module in (globals(), vars(hint), vars(device), vars(streams), vars(log), vars(intel_cpu))
     for declaration in module.values()
-    if isinstance(declaration, Property)
+    if isinstance(declaration, Property) and declaration.group is not Group.ELSEWHERE
 }
 
 
@@ -83,7 +186,9 @@ def table() -> str:
     """The properties as Markdown for the documentation, a table for each group."""
     lines = []
     for group in Group:
-        lines += [f"## {group}", "", "| property | values | default | devices | |", "|---|---|---|---|---|"]
+        if group is Group.ELSEWHERE:
+            continue
+        lines += [f"## {group.value}", "", "| property | values | default | devices | |", "|---|---|---|---|---|"]
         for one in sorted(property for property in PROPERTIES.values() if property.group == group):
             default = one.default_text() if one.writable else "read only"
             cells = f"`{one}`", one.values.rule, default, ", ".join(one.devices) or "all", one.doc
@@ -126,7 +231,7 @@ def parse(config: Mapping[Any, Any], known: Mapping[str, Property], owner: str) 
         UnsupportedError: a legal value that is not implemented.
     """
     if not isinstance(config, Mapping):
-        raise InvalidArgumentError(
+        raise WrongTypeError(
             f"The configuration of {owner} must be a dict of property to value, not {type(config).__name__}."
         )
     settings = Settings(known)
@@ -140,20 +245,22 @@ def from_environment(known: Mapping[str, Property], environment: Mapping[str, st
     """The settings of environment variables; an empty variable sets nothing. Errors of `parse` name the variable."""
     settings = Settings(known)
     for name, value in _variables(environment).items():
-        if name in known:
+        if name in known and known[name].group is not Group.ACCEPTED:
             settings[name] = known[name].parse(value, _variable(name))
     return settings
 
 
 def unknown_variables(known: Mapping[str, Property], environment: Mapping[str, str] | None = None) -> list[str]:
-    """What follows ENVIRONMENT_PREFIX in the variables that are neither of `known` nor OTHER_VARIABLES."""
-    return [name for name in _variables(environment) if name not in known and name not in OTHER_VARIABLES]
+    """What follows ENVIRONMENT_PREFIX in variables that are neither of `known`, with an effect, nor OTHER_VARIABLES."""
+    effective = {name for name, one in known.items() if one.group is not Group.ACCEPTED}
+    return [name for name in _variables(environment) if name not in effective and name not in OTHER_VARIABLES]
 
 
 def check_environment(known: Mapping[str, Property], environment: Mapping[str, str] | None = None) -> None:
     """InvalidArgumentError for a variable of no property of `known`, those of all devices, or of a read-only one."""
     for name in unknown_variables(known, environment):
-        hint = nearest(name, [*OTHER_VARIABLES, *(one for one in known if known[one].writable)])
+        settings = (one for one in known.values() if one.writable and one.group is not Group.ACCEPTED)
+        hint = nearest(name, [*OTHER_VARIABLES, *settings])
         raise InvalidArgumentError(
             f"{_variable(name)} is not used: there is no property {name}.{hint} After {ENVIRONMENT_PREFIX} comes a "
             f"property that can be set, as `cpuruntime properties` lists, or one of {', '.join(OTHER_VARIABLES)}."

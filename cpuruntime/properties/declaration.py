@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import enum
+import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from cpuruntime.errors import InvalidArgumentError, UnsupportedError, nearest
+from cpuruntime.errors import InvalidArgumentError, UnsupportedError, WrongTypeError, nearest
 from cpuruntime.graph import Type
+from cpuruntime.properties.any_value import OVAny
+from cpuruntime.properties.words import Word
 
 Mutability = Literal["RO", "RW", "WO"]
-
-
-class Word(str, enum.Enum):
-    """Base of the enumerations: a member equals its name as text, so `PerformanceMode.LATENCY == "LATENCY"`."""
-
-    def __str__(self) -> str:
-        return self.value
-
-    def __format__(self, specification: str) -> str:
-        return format(self.value, specification)
 
 
 class Values:
@@ -33,6 +26,11 @@ class Values:
         """The canonical value of a Python object or text; ValueError where it breaks the rule."""
         raise NotImplementedError
 
+    def wrapped(self, *values: Any) -> Any:
+        """The value in a pair that `set_property` takes, which checks it; its kind alone matters here."""
+        (value,) = values
+        return self.parse(value)
+
     def text(self, value: Any) -> str:
         """A canonical value as text, which `parse` turns into the same value."""
         return str(value)
@@ -43,6 +41,28 @@ class Fact(Values):
 
     def __init__(self, rule: str) -> None:
         self.rule = rule
+
+    def wrapped(self, *values: Any) -> Any:
+        raise TypeError(values)
+
+
+class Anything(Values):
+    """A value of a type that `rule` names; unchecked."""
+
+    def __init__(self, rule: str) -> None:
+        self.rule = rule
+
+    def parse(self, value: Any) -> Any:
+        return value
+
+
+class Text(Values):
+    """Any text, a path included."""
+
+    rule = "a str or path"
+
+    def parse(self, value: Any) -> str:
+        return os.fspath(value)
 
 
 class Boolean(Values):
@@ -57,6 +77,10 @@ class Boolean(Values):
         if isinstance(value, str) and value.upper() in self.names:
             return value.upper() in ("YES", "TRUE")
         raise ValueError(value)
+
+    def wrapped(self, *values: Any) -> Any:
+        (value,) = values
+        return bool(value) if isinstance(value, (int, float)) else self.parse(value)
 
     def text(self, value: bool) -> str:
         return "YES" if value else "NO"
@@ -89,6 +113,10 @@ class Integer(Values):
         if not self.minimum <= number <= self.maximum and number not in self.words.values():
             raise ValueError(value)
         return number
+
+    def wrapped(self, *values: Any) -> Any:
+        (value,) = values
+        return value.__index__() if hasattr(value, "__index__") and not isinstance(value, bool) else self.parse(value)
 
 
 class Number(Values):
@@ -124,13 +152,16 @@ class Choice(Values):
 
     def __init__(self, members: type[Word]) -> None:
         self.members = members
-        self.names = tuple(member.name for member in members)
+        self.names = tuple(member.value for member in members)
         self.rule = "one of " + ", ".join(self.names)
 
     def parse(self, value: Any) -> Word:
         if isinstance(value, str) and not isinstance(value, enum.Enum):
             value = value.upper()
         return self.members(value)
+
+    def text(self, value: Word) -> str:
+        return value.value
 
 
 class Choices(Values):
@@ -143,18 +174,22 @@ class Choices(Values):
         self._one = Choice(members)
         self.supported = frozenset(supported)
         self.names = self._one.names
-        self.rule = "a set of " + ", ".join(sorted(self.supported))
+        self.rule = "a set of " + ", ".join(sorted(member.value for member in self.supported))
 
     def parse(self, value: Any) -> frozenset[Word]:
         if isinstance(value, str):
             value = [name.strip() for name in value.split(",") if name.strip()]
         members = frozenset(self._one.parse(one) for one in value)
-        for member in sorted(members - self.supported):
+        for member in members - self.supported:
             raise UnsupportedError(f"value {member.value!r} is not supported here; use {self.rule}.")
         return members
 
+    def wrapped(self, *values: Any) -> Any:
+        (value,) = values
+        return {self._one.parse(one) for one in value}
+
     def text(self, value: Iterable[Word]) -> str:
-        return ",".join(sorted(map(str, value)))
+        return ",".join(sorted(member.value for member in value))
 
 
 class ShapeSets(Values):
@@ -197,17 +232,13 @@ def _extent(number: Any) -> int:
 
 
 class ElementType(Values):
-    """An element type, as `Type.f32`; also its name, "f32", or another object with `get_type_name()`.
-
-    Types in `known` that are not in `supported` are refused as unsupported rather than replaced by another.
-    """
+    """An element type, as `Type.f32`; also its name, "f32", or another object with `get_type_name()`."""
 
     _ALIASES: Mapping[str, str] = {"fp32": "f32", "fp16": "f16"}
 
-    def __init__(self, known: Iterable[Type], supported: Iterable[Type]) -> None:
+    def __init__(self, *known: Type) -> None:
         self.names = tuple(one.get_type_name() for one in known)
-        self.supported = tuple(one.get_type_name() for one in supported)
-        self.rule = "one of " + ", ".join(self.supported)
+        self.rule = "one of " + ", ".join(self.names)
 
     def parse(self, value: Any) -> Type:
         name = value.get_type_name() if hasattr(value, "get_type_name") else value
@@ -216,22 +247,22 @@ class ElementType(Values):
         name = self._ALIASES.get(name.lower(), name.lower())
         if name not in self.names:
             raise ValueError(value)
-        if name not in self.supported:
-            raise UnsupportedError(f"value {name!r} is not supported here; use {self.rule}.")
         return Type(name)
 
     def text(self, value: Type) -> str:
         return value.get_type_name()
 
 
-class Group(Word):
-    """What a property is about; the documentation has a table for each."""
+class Group(enum.Enum):
+    """What a property is about; the documentation has a table for each but the last."""
 
     HINTS = "Hints"
     STREAMS = "Streams and processors"
     COMPILING = "Compiling and measuring"
     DEVICE = "Facts about a device"
     MODEL = "Facts about a compiled model"
+    ACCEPTED = "Accepted without effect"
+    ELSEWHERE = "Names of other devices' properties"
 
 
 class Property(str):
@@ -279,11 +310,18 @@ class Property(str):
         return (str(self),), vars(self)
 
     def __call__(self, *value: Any) -> Any:
-        """Without a value the name; with one the pair (name, parsed value) that `set_property` takes."""
+        """Without a value the name; with one the pair (name, OVAny of it) that `set_property` takes and checks.
+
+        Raises WrongTypeError for a value of a kind that the property cannot have.
+        """
         if not value:
             return str(self)
-        (one,) = value
-        return str(self), self.parse(one)
+        try:
+            return str(self), OVAny(self.values.wrapped(*value))
+        except UnsupportedError:
+            raise
+        except (TypeError, ValueError):
+            raise WrongTypeError(f"Property {self} takes no {', '.join(map(_shown, value))}.") from None
 
     @property
     def writable(self) -> bool:
@@ -307,6 +345,7 @@ class Property(str):
             UnsupportedError: the value is legal and not implemented.
         """
         where = f"{source}: property {self}" if source else f"Property {self}"
+        value = value.value if isinstance(value, OVAny) else value
         if not self.writable:
             raise InvalidArgumentError(f"{where} is read only and was given {value!r}.")
         try:
@@ -323,6 +362,17 @@ def fact(name: str, type: str, group: Group, doc: str, devices: tuple[str, ...] 
     return Property(name, Fact(type), group=group, devices=devices, mutability="RO", doc=doc)
 
 
+def accepted(name: str, values: Values, default: Any, why: str) -> Property:
+    """A property of OpenVINO that can be set and has no effect here; `why` says so, without a full stop."""
+    return Property(name, values, default, group=Group.ACCEPTED, doc=f"No effect: {why}.")
+
+
+def elsewhere(name: str, values: Values | None = None) -> Property:
+    """A name that programs for OpenVINO mention, of a property that no device here has; read only without `values`."""
+    mutability: Mutability = "RO" if values is None else "RW"
+    return Property(name, values or Fact("value"), group=Group.ELSEWHERE, mutability=mutability)
+
+
 def _shown(value: Any) -> str:
     """A value for a message; Python writes no integers of thousands of digits."""
     try:
@@ -333,8 +383,10 @@ def _shown(value: Any) -> str:
 
 def declared(name: Any, known: Mapping[str, Property], owner: str) -> Property:
     """The property called `name` among `known`; else InvalidArgumentError about `owner`, as "device CPU"."""
-    found = known.get(name) if isinstance(name, str) else None
+    if not isinstance(name, str):
+        raise WrongTypeError(f"Unknown property {_shown(name)} of {owner}: a property is a str.")
+    found = known.get(name)
     if found is None:
-        hint = nearest(name, known) if isinstance(name, str) else ""
+        hint = nearest(name, known)
         raise InvalidArgumentError(f"Unknown property {name!r} of {owner}.{hint} It has: {', '.join(sorted(known))}.")
     return found

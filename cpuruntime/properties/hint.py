@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cpuruntime.graph import Type
 from cpuruntime.properties.declaration import (
+    Anything,
     Boolean,
     Choice,
     Choices,
@@ -12,47 +13,52 @@ from cpuruntime.properties.declaration import (
     Integer,
     Number,
     Property,
-    Word,
+    accepted,
+    elsewhere,
 )
+from cpuruntime.properties.words import Word
 
 
 class PerformanceMode(Word):
     """What to be fast at."""
 
-    LATENCY = "LATENCY"
-    THROUGHPUT = "THROUGHPUT"
-    CUMULATIVE_THROUGHPUT = "CUMULATIVE_THROUGHPUT"
+    LATENCY = "LATENCY", 1
+    THROUGHPUT = "THROUGHPUT", 2
+    CUMULATIVE_THROUGHPUT = "CUMULATIVE_THROUGHPUT", 3
 
 
 class ExecutionMode(Word):
     """Whether speed may cost accuracy."""
 
-    PERFORMANCE = "PERFORMANCE"
-    ACCURACY = "ACCURACY"
+    PERFORMANCE = "PERFORMANCE", 1
+    ACCURACY = "ACCURACY", 2
 
 
 class Priority(Word):
     """What goes first."""
 
-    LOW = "LOW"
-    MEDIUM = "MEDIUM"
-    HIGH = "HIGH"
+    LOW = "LOW", 0
+    MEDIUM = "MEDIUM", 1
+    HIGH = "HIGH", 2
+    DEFAULT = "MEDIUM", 1
 
 
 class SchedulingCoreType(Word):
     """Which cores of a processor that has fast (P) and slow (E) ones inference may use."""
 
-    ANY_CORE = "ANY_CORE"
-    PCORE_ONLY = "PCORE_ONLY"
-    ECORE_ONLY = "ECORE_ONLY"
+    ANY_CORE = "ANY_CORE", 0
+    PCORE_ONLY = "PCORE_ONLY", 1
+    ECORE_ONLY = "ECORE_ONLY", 2
 
 
 class ModelDistributionPolicy(Word):
     """How one inference may be spread over several sockets or devices."""
 
-    TENSOR_PARALLEL = "TENSOR_PARALLEL"
-    PIPELINE_PARALLEL = "PIPELINE_PARALLEL"
+    TENSOR_PARALLEL = "TENSOR_PARALLEL", 0
+    PIPELINE_PARALLEL = "PIPELINE_PARALLEL", 1
 
+
+CACHED = Type.f32, Type.f16, Type.bf16, Type.u8, Type.i8, Type.u4, Type.dynamic
 
 performance_mode = Property(
     "PERFORMANCE_HINT", Choice(PerformanceMode), PerformanceMode.LATENCY, group=Group.HINTS, keyed=True,
@@ -64,9 +70,8 @@ num_requests = Property(
 )  # fmt: skip
 inference_precision = Property(
     "INFERENCE_PRECISION_HINT",
-    ElementType(known=(Type.f32, Type.f16, Type.bf16, Type.dynamic), supported=(Type.f32,)),
-    Type.f32, group=Group.HINTS, keyed=True,
-    doc="The element type to compute in.",
+    ElementType(Type.f32, Type.f16, Type.bf16, Type.dynamic), Type.f32, group=Group.HINTS, keyed=True,
+    doc="The least precise element type to compute in; computed in is f32, whichever is given.",
 )  # fmt: skip
 execution_mode = Property(
     "EXECUTION_MODE_HINT", Choice(ExecutionMode), ExecutionMode.PERFORMANCE,
@@ -102,6 +107,21 @@ enable_cpu_reservation = Property(
     "ENABLE_CPU_RESERVATION", Boolean(), False, group=Group.STREAMS, devices=("CPU",), keyed=True,
     doc="Whether the model keeps the processors of its threads to itself: no other model of the user gets them.",
 )  # fmt: skip
+allow_auto_batching = accepted(
+    "ALLOW_AUTO_BATCHING", Boolean(), True,
+    "requests are never joined to batches",
+)  # fmt: skip
+dynamic_quantization_group_size = accepted(
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE", Integer(0), 0,
+    "values are never quantised unless the model says so",
+)  # fmt: skip
+kv_cache_precision = accepted(
+    "KV_CACHE_PRECISION", ElementType(*CACHED), Type.f32,
+    "keys and values have the types that the model gives them",
+)  # fmt: skip
+activations_scale_factor = elsewhere("ACTIVATIONS_SCALE_FACTOR", Anything("float"))
+compiled_blob = elsewhere("COMPILED_BLOB", Anything("Tensor"))
+model = elsewhere("MODEL_PTR", Anything("Model"))
 latency_target_ms = Property(
     "LATENCY_TARGET_MS", Number(0), 0.0, group=Group.HINTS, devices=("CPU",), keyed=True,
     doc="Milliseconds within which an inference is to be over, waiting included; others are refused. 0: no target.",

@@ -13,6 +13,9 @@ class Num(int):
     AUTO: ClassVar[Num]
     NUMA: ClassVar[Num]
 
+    def __new__(cls, number: int = -1) -> Num:
+        return super().__new__(cls, number)
+
     def to_integer(self) -> int:
         """The number; -1 for AUTO, -2 for NUMA."""
         return int(self)

@@ -159,7 +159,7 @@ def test_an_open_shape_is_refused_with_the_remedy(capsys: pytest.CaptureFixture[
         (["-d", "REFERENCE", "-shape", "x[1,9]"], "9"),
         (["-d", "REFERENCE", "-shape", "x[1,b]"], "b"),
         (["-d", "REFERENC"], "Did you mean 'REFERENCE'?"),
-        (["-d", "REFERENCE", "-infer_precision", "bf16"], "INFERENCE_PRECISION_HINT"),
+        (["-d", "REFERENCE", "-infer_precision", "i8"], "INFERENCE_PRECISION_HINT"),
         (["-d", "REFERENCE", "-nstreams", "many"], "NUM_STREAMS"),
     ],
 )

@@ -85,8 +85,14 @@ def use_properties(ov: ModuleType, device: str, folder: Path) -> dict[str, Any]:
         device,
         {"PERFORMANCE_HINT": "LATENCY", props.hint.inference_precision: ov.Type.f32, props.num_streams: 1},
     )
-    names = "PERFORMANCE_HINT", "NUM_STREAMS", "OPTIMAL_NUMBER_OF_INFER_REQUESTS", "INFERENCE_PRECISION_HINT"
+    names = "NUM_STREAMS", "OPTIMAL_NUMBER_OF_INFER_REQUESTS", "INFERENCE_PRECISION_HINT"
     found["compiled"] = [str(compiled.get_property(name)) for name in names]
+    found["compiled hint"] = compiled.get_property("PERFORMANCE_HINT") == "LATENCY"
+    pairs = hints.performance_mode(hints.PerformanceMode.LATENCY), props.enable_profiling(1), hints.num_requests(8)
+    found["pairs"] = [(name, isinstance(value, ov.OVAny), str(value.value)) for name, value in pairs]
+    for pair in pairs:
+        core.set_property(device, pair)
+    found["numbers"] = [int(hints.PerformanceMode.THROUGHPUT), int(hints.Priority.DEFAULT), int(props.log.Level.ERR)]
     found["read only"] = compiled.get_property("SUPPORTED_PROPERTIES")["NUM_STREAMS"]
     found["refused"] = [
         refusal(lambda: compiled.set_property({"NUM_STREAMS": 2})),

@@ -16,7 +16,7 @@ from support.onnx_models import one_input, two_inputs
 import cpuruntime as ov
 import cpuruntime.properties as props
 import cpuruntime.properties.hint as hints
-from cpuruntime import DeviceUnavailableError, InvalidArgumentError, UnsupportedError
+from cpuruntime import DeviceUnavailableError, InvalidArgumentError
 from cpuruntime.devices import registry
 from cpuruntime.devices.reference import ReferencePlugin
 
@@ -173,6 +173,14 @@ def test_settings_for_all_devices() -> None:
         assert core.get_property(name, "PERFORMANCE_HINT") == "THROUGHPUT"
 
 
+def test_settings_of_several_devices_in_one_configuration() -> None:
+    core = ov.Core()
+    core.set_property({"DEVICE_PROPERTIES": {"CPU": {"NUM_STREAMS": 2}}})
+    core.set_property("CPU", props.device.properties({"CPU": {"PERF_COUNT": True}, "GPU": {"X": 1}}))
+    assert [core.get_property("CPU", name) for name in ("NUM_STREAMS", "PERF_COUNT")] == [2, True]
+    assert core.get_property("REFERENCE", "NUM_STREAMS") == 1
+
+
 def test_wrong_settings_change_nothing(device: str) -> None:
     core = ov.Core()
     wrong = [
@@ -263,15 +271,15 @@ def test_variables_may_be_of_another_device(
         ov.Core().get_property("TURBO", "TURBO")
 
 
-@pytest.mark.parametrize("precision", ["f32", ov.Type.f32])
+@pytest.mark.parametrize("precision", ["f32", ov.Type.f32, "f16", ov.Type.bf16, "dynamic"])
 def test_the_precision_is_an_element_type(device: str, precision: Any) -> None:
     core = ov.Core()
     core.set_property(device, {hints.inference_precision: precision})
-    assert core.get_property(device, "INFERENCE_PRECISION_HINT") is ov.Type.f32
+    assert core.get_property(device, "INFERENCE_PRECISION_HINT") is ov.Type(precision)
     compiled = core.compile_model(one_input(), device)
     assert compiled.get_property(hints.inference_precision) is ov.Type.f32
-    with pytest.raises(UnsupportedError, match="bf16"):
-        core.compile_model(one_input(), device, {"INFERENCE_PRECISION_HINT": "bf16"})
+    with pytest.raises(InvalidArgumentError, match="'i8' is not one of f32, f16, bf16, dynamic"):
+        core.compile_model(one_input(), device, {"INFERENCE_PRECISION_HINT": "i8"})
 
 
 def test_compile_refuses_a_wrong_configuration(device: str) -> None:

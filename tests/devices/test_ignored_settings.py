@@ -47,6 +47,20 @@ def test_what_a_priority_means(priority: str, meaning: str) -> None:
     assert found == f"MODEL_PRIORITY is {priority}: {meaning}, where they share cores"
 
 
+def test_settings_without_effect_say_so() -> None:
+    config = {"ENABLE_MMAP": False, "LOG_LEVEL": "LOG_ERROR", "INFERENCE_PRECISION_HINT": "bf16"}
+    decisions = ov.compile_model(one_input(), "CPU", config).explain().decisions
+    assert about("ENABLE_MMAP", decisions) == [
+        "ENABLE_MMAP is NO and has no effect: how weights in files of their own are read is decided here"
+    ]
+    (level,) = about("LOG_LEVEL", decisions)
+    assert level.startswith("LOG_LEVEL is LOG_ERROR and has no effect: ")
+    assert about("INFERENCE_PRECISION_HINT", decisions) == [
+        "INFERENCE_PRECISION_HINT is bf16, and everything is computed in f32"
+    ]
+    assert not about("CACHE_DIR", decisions), "it is not set"
+
+
 @pytest.mark.parametrize("config", [{}, {"MODEL_PRIORITY": "HIGH"}, {"NUM_STREAMS": 0}, {"LATENCY_TARGET_MS": 10_000}])
 def test_every_model_tells_its_priority_once(config: dict[str, Any]) -> None:
     (found,) = about("MODEL_PRIORITY", ov.compile_model(one_input(), "CPU", config).explain().decisions)

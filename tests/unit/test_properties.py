@@ -6,6 +6,7 @@ import ast
 import copy
 import pickle
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from cpuruntime.properties import (
     of_device,
     parse,
 )
-from cpuruntime.properties.declaration import Integer, Number, declared
+from cpuruntime.properties.declaration import Group, Integer, Number, declared
 
 _VARIABLE = re.compile("CPURUNTIME_[A-Z_]+")
 
@@ -62,6 +63,11 @@ def test_every_declaration_is_complete_and_its_default_legal(declaration: props.
         ("INFERENCE_PRECISION_HINT", "f32", Type.f32),
         ("INFERENCE_PRECISION_HINT", "FP32", Type.f32),
         ("INFERENCE_PRECISION_HINT", Type.f32, Type.f32),
+        ("INFERENCE_PRECISION_HINT", "bf16", Type.bf16),
+        ("PERFORMANCE_HINT", props.OVAny("LATENCY"), hints.PerformanceMode.LATENCY),
+        ("MODEL_PRIORITY", hints.Priority.DEFAULT, hints.Priority.MEDIUM),
+        ("LOG_LEVEL", "log_error", props.log.Level.ERR),
+        ("CACHE_DIR", Path("x"), "x"),
     ],
 )
 def test_values_are_taken_as_objects_and_as_text(name: str, given: Any, expected: Any) -> None:
@@ -130,12 +136,6 @@ def test_the_largest_size_is_taken(name: str, largest: int) -> None:
         PROPERTIES[name].parse(largest + 1)
 
 
-@pytest.mark.parametrize("precision", ["bf16", "f16", "dynamic", Type.bf16])
-def test_a_precision_that_is_not_there_is_refused_and_never_replaced(precision: Any) -> None:
-    with pytest.raises(UnsupportedError, match=r"INFERENCE_PRECISION_HINT.*use one of f32"):
-        PROPERTIES["INFERENCE_PRECISION_HINT"].parse(precision)
-
-
 def test_an_unknown_name_suggests_the_nearest_and_lists_all() -> None:
     known = {name: PROPERTIES[name] for name in ("NUM_STREAMS", "PERF_COUNT")}
     with pytest.raises(InvalidArgumentError, match=r"'NUM_STREAM' of device X. Did you mean 'NUM_STREAMS'\?") as caught:
@@ -166,7 +166,12 @@ def test_settings_resolve_each_property_that_can_be_set() -> None:
     assert (resolved["NUM_STREAMS"], resolved["PERF_COUNT"]) == (4, False)
 
 
-OTHER_VALUES = {"INFERENCE_PRECISION_HINT": Type.bf16, "MODEL_DISTRIBUTION_POLICY": frozenset(["PIPELINE_PARALLEL"])}
+OTHER_VALUES = {
+    **dict.fromkeys(["CACHE_DIR", "DEVICE_ID", "WEIGHTS_PATH"], "x"),
+    "CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE": 0.5,
+    "INFERENCE_PRECISION_HINT": Type.bf16,
+    "MODEL_DISTRIBUTION_POLICY": frozenset([hints.ModelDistributionPolicy.PIPELINE_PARALLEL]),
+}
 
 
 @pytest.mark.parametrize("name", [name for name, one in PROPERTIES.items() if one.writable])
@@ -219,8 +224,8 @@ def test_the_environment_sets_writable_properties() -> None:
 def test_a_bad_environment_value_names_the_variable() -> None:
     with pytest.raises(InvalidArgumentError, match="variable CPURUNTIME_NUM_STREAMS: property NUM_STREAMS: 'lots'"):
         from_environment(PROPERTIES, {"CPURUNTIME_NUM_STREAMS": "lots"})
-    with pytest.raises(UnsupportedError, match="variable CPURUNTIME_INFERENCE_PRECISION_HINT"):
-        from_environment(PROPERTIES, {"CPURUNTIME_INFERENCE_PRECISION_HINT": "bf16"})
+    with pytest.raises(UnsupportedError, match="variable CPURUNTIME_MODEL_DISTRIBUTION_POLICY"):
+        from_environment(PROPERTIES, {"CPURUNTIME_MODEL_DISTRIBUTION_POLICY": "PIPELINE_PARALLEL"})
 
 
 @pytest.mark.parametrize(
@@ -233,6 +238,7 @@ def test_a_bad_environment_value_names_the_variable() -> None:
         ("RANGE_FOR_STREEMS", ["no property RANGE_FOR_STREEMS. After"]),
         ("X", ["no property X. After"]),
         ("", ["Environment variable CPURUNTIME_ is not used"]),
+        ("ENABLE_MMAP", ["no property ENABLE_MMAP"]),
         ("RANGE_FOR_STREAMS", [": property RANGE_FOR_STREAMS is read only and was given '3'."]),
         ("PINNED_CPUS", [": property PINNED_CPUS is read only and was given '3'."]),
     ],
@@ -246,9 +252,11 @@ def test_variables_without_effect_are_refused(variable: str, parts: list[str]) -
 
 
 def test_variables_with_an_effect_are_not_refused() -> None:
-    names = [*OTHER_VARIABLES, *(name for name, one in PROPERTIES.items() if one.writable)]
+    effective = {name for name, one in PROPERTIES.items() if one.writable and one.group is not Group.ACCEPTED}
+    names = [*OTHER_VARIABLES, *effective]
     check_environment(PROPERTIES, {f"CPURUNTIME_{name}": "?" for name in names} | {"CPURUNTIMES_X": "3", "CPU": "3"})
     check_environment(PROPERTIES, {"CPURUNTIME_NUM_STREAM": ""})
+    assert from_environment(PROPERTIES, {"CPURUNTIME_CACHE_DIR": "x"}) == {}
     assert check_environment(PROPERTIES) is None, "those of this process, which runs the tests"
 
 
@@ -272,8 +280,92 @@ def test_properties_are_used_as_in_openvino() -> None:
     assert {hints.performance_mode: 1} == {"PERFORMANCE_HINT": 1}
     assert props.num_streams is streams.num
     assert streams.Num.AUTO.to_integer() == -1
-    assert str(hints.PerformanceMode.LATENCY) == f"{hints.PerformanceMode.LATENCY}" == "LATENCY"
+    assert str(hints.PerformanceMode.LATENCY) == f"{hints.PerformanceMode.LATENCY}" == "PerformanceMode.LATENCY"
+    assert repr(hints.PerformanceMode.LATENCY) == "<PerformanceMode.LATENCY: 1>"
     assert hints.PerformanceMode.LATENCY == "LATENCY"
+    assert hints.Priority.DEFAULT is hints.Priority.MEDIUM
+    assert streams.Num() == streams.Num.AUTO
+    numbers = {
+        hints.PerformanceMode: [1, 2, 3], hints.ExecutionMode: [1, 2], hints.Priority: [0, 1, 2],
+        hints.SchedulingCoreType: [0, 1, 2], hints.ModelDistributionPolicy: [0, 1],
+        props.log.Level: [-1, 0, 1, 2, 3, 4],
+        props.CacheMode: [0, 1], props.WorkloadType: [0, 1], props.device.Type: [0, 1],
+        props.intel_auto.SchedulePolicy: [0, 1], props.intel_cpu.TbbPartitioner: [1, 2],
+    }  # fmt: skip
+    for kind, expected in numbers.items():
+        assert [int(member) for member in kind] == expected
+        assert pickle.loads(pickle.dumps(list(kind))) == list(kind)
+
+
+@pytest.mark.parametrize(
+    ("call", "name", "value"),
+    [
+        (lambda: props.enable_profiling(1), "PERF_COUNT", True),
+        (lambda: props.inference_num_threads(-8), "INFERENCE_NUM_THREADS", -8),
+        (lambda: props.num_streams(streams.Num(5)), "NUM_STREAMS", 5),
+        (lambda: hints.inference_precision(Type.f32), "INFERENCE_PRECISION_HINT", Type.f32),
+        (
+            lambda: hints.model_distribution_policy({hints.ModelDistributionPolicy.PIPELINE_PARALLEL}),
+            "MODEL_DISTRIBUTION_POLICY",
+            {hints.ModelDistributionPolicy.PIPELINE_PARALLEL},
+        ),
+        (lambda: props.cache_mode(props.CacheMode.OPTIMIZE_SPEED), "CACHE_MODE", props.CacheMode.OPTIMIZE_SPEED),
+        (lambda: props.device.priorities("CPU", "GPU"), "MULTI_DEVICE_PRIORITIES", "CPU,GPU"),
+        (
+            lambda: props.device.properties({"CPU": {props.enable_profiling: True}}),
+            "DEVICE_PROPERTIES",
+            {"CPU": {"PERF_COUNT": True}},
+        ),
+        (lambda: props.log.level(props.log.Level.ERR), "LOG_LEVEL", props.log.Level.ERR),
+        (lambda: props.intel_cpu.denormals_optimization(True), "CPU_DENORMALS_OPTIMIZATION", True),
+        (lambda: props.intel_auto.device_bind_buffer(1), "DEVICE_BIND_BUFFER", True),
+        (lambda: props.intel_gpu.enable_loop_unrolling(False), "GPU_ENABLE_LOOP_UNROLLING", False),
+    ],
+)
+def test_calling_a_property_makes_a_pair(call: Any, name: str, value: Any) -> None:
+    pair = call()
+    assert pair == (name, value)
+    assert isinstance(pair[1], props.OVAny)
+    assert pair[1].value == value
+    assert type(pair[1].value) is type(value)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: props.available_devices(1),
+        lambda: props.inference_num_threads("many"),
+        lambda: props.inference_num_threads(1.5),
+        lambda: hints.performance_mode(1),
+        lambda: props.enable_profiling("perhaps"),
+        lambda: props.enable_profiling(True, False),
+        lambda: parse([], PROPERTIES, "device X"),  # type: ignore[arg-type]
+        lambda: declared(7, PROPERTIES, "device X"),
+    ],
+)
+def test_wrong_kinds_are_type_errors(call: Any) -> None:
+    with pytest.raises(TypeError) as caught:
+        call()
+    assert isinstance(caught.value, InvalidArgumentError)
+
+
+def test_a_wrapped_value_acts_as_the_value() -> None:
+    wrapped = props.OVAny([1, 2])
+    assert (wrapped[0], len(wrapped), wrapped.value, wrapped.get(), wrapped) == (1, 2, [1, 2], [1, 2], [1, 2])
+    assert (wrapped.aslist(), wrapped.aslist(str), props.OVAny("5").astype(int)) == ([1, 2], ["1", "2"], 5)
+    assert props.OVAny(props.OVAny(5)) == props.OVAny(5)
+    assert hash(props.OVAny(5)) == hash(5)
+    wrapped.set(7)
+    assert wrapped.value == 7
+
+
+def test_settings_of_several_devices_in_one_configuration() -> None:
+    by_device = {"CPU": {"NUM_STREAMS": 2, "PERF_COUNT": True}, "GPU": {"X": 1}}
+    config = {"DEVICE_PROPERTIES": by_device, "PERF_COUNT": False}
+    assert props.device.own_config(config, "CPU") == {"NUM_STREAMS": 2, "PERF_COUNT": False}
+    assert props.device.own_config(config, "OTHER") == {"PERF_COUNT": False}
+    pair = dict([props.device.properties({"CPU": {"NUM_STREAMS": 2}})])
+    assert props.device.own_config(pair, "CPU") == {"NUM_STREAMS": 2}
 
 
 def test_properties_survive_copying_and_pickling() -> None:

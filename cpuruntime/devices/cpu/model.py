@@ -14,6 +14,7 @@ from cpuruntime.devices.cpu.streams.placement import newcomers
 from cpuruntime.devices.cpu.streams.setup import StreamSetup
 from cpuruntime.devices.explanation import Explanation
 from cpuruntime.devices.interface import DeviceModel
+from cpuruntime.graph import Type
 from cpuruntime.host.ledger import Ledger
 from cpuruntime.properties import Settings
 from cpuruntime.properties.hint import SchedulingCoreType
@@ -47,6 +48,7 @@ class CpuModel(DeviceModel):
             "ENABLE_HYPER_THREADING": plan.hyper_threading,
             "SCHEDULING_CORE_TYPE": SchedulingCoreType(plan.core_type),
             "EXECUTION_DEVICES": ["CPU"],
+            "INFERENCE_PRECISION_HINT": Type.f32,
             "OPTIMAL_NUMBER_OF_INFER_REQUESTS": max(1, len(plan.streams)),
         }
 

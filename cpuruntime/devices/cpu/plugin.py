@@ -22,6 +22,7 @@ from cpuruntime.host.sysfs import processor_name
 from cpuruntime.host.topology import Topology
 from cpuruntime.program.lowerings.catalogue import find_lowering
 from cpuruntime.properties import Settings
+from cpuruntime.properties.device import Type as DeviceType
 
 
 class CpuPlugin(Plugin):
@@ -37,6 +38,8 @@ class CpuPlugin(Plugin):
     def fact(self, name: str) -> Any:
         if name == "RANGE_FOR_STREAMS":
             return (1, Topology.read().usable)
+        if name == "DEVICE_TYPE":
+            return DeviceType.INTEGRATED
         if name == "CPU_HOLDERS":
             holders = Ledger().holders()
             leased = sorted({cpu for holder in holders for cpu in holder.cpus})
