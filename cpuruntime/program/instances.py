@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import Any
 
 from cpuruntime.host.memory import ALIGNMENT, allocate
@@ -19,25 +18,20 @@ def instance_of(instances: dict[Any, Any], program: Program, timed: bool = False
     """The instance of a stream for a program, which it may share with other programs of the same key."""
     found = instances.get(program.key)
     if found is None or found.arena.size < program.arena_size:
-        return add_instance(instances, program, timed, program.key)
+        return _add_instance(instances, program, timed)
     if found.program is not program:
         found.load(program)
     return found
 
 
-def add_instance(
-    instances: dict[Any, Any], program: Program, timed: bool = False, key: Hashable = None
-) -> Instance:
-    """A new instance of a program in the arena of a stream, which grows; the oldest instance is evicted.
-
-    It is found under `key`, by default the program.
-    """
+def _add_instance(instances: dict[Any, Any], program: Program, timed: bool) -> Instance:
+    """A new instance of a program in the arena of a stream, which grows; the oldest instance is evicted."""
     arena = instances.get(ARENA)
     if arena is None or arena.size < program.arena_size:
         larger = 0 if arena is None else arena.size * 5 // 4
         instances.clear()  # they are made anew in the larger arena: an interrupt must not leave one half moved
         arena = instances[ARENA] = allocate(max(program.arena_size, larger, ALIGNMENT))
-    made = instances[key or program] = Instance(program, timed, arena)
+    made = instances[program.key] = Instance(program, timed, arena)
     if len(instances) > MOST:
         del instances[next(key for key in instances if key != ARENA)]
     return made

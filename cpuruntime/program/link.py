@@ -51,3 +51,7 @@ class Linked:
             self._bound[key] = 0  # until all is done: an interrupt may come in between
             self.image.bind(self._view, place, index, address)
             self._bound[key] = address
+
+    def unbind(self) -> None:
+        """Has everything bound anew when it is bound next, since words change natively."""
+        self._bound.clear()

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 
@@ -174,8 +175,9 @@ class Instance(Linked):
     """One stream's memory for a program; used by one request at a time.
 
     With `timed`, `times` holds the nanoseconds of each planned step of the last run. `whole` is the only job of an
-    inference without faults, which may be run without `begin` and `resume`, or None. The caller sets `owner`, to know
-    whose memory is bound.
+    inference without faults, which may be run without `begin` and `resume`, or None; `only` is that job whether or not
+    there may be faults. The caller sets `owner`, to know whose memory is bound, and `iterations`: a program, and what
+    runs iterations of it here.
     """
 
     def __init__(self, program: Program, timed: bool = False, arena: np.ndarray | None = None) -> None:
@@ -193,9 +195,11 @@ class Instance(Linked):
         self._outputs: Sequence[np.ndarray] = ()
         self._position = self._planned = 0
         self.owner: object = None
+        self.iterations: tuple[Program | None, Any] = None, None
         self._own: dict[int, np.ndarray] = {}
-        only = self._parts[0] if len(self._parts) == 1 and not timed and not self.image.faults else None
-        self.whole = only if isinstance(only, Job) else None
+        only = self._parts[0] if len(self._parts) == 1 and not timed else None
+        self.only = only if isinstance(only, Job) else None
+        self.whole = None if self.image.faults else self.only
 
     @property
     def nbytes(self) -> int:
@@ -265,9 +269,13 @@ class Instance(Linked):
             self.times[self._planned] = time.perf_counter_ns() - begin
             self._planned += 1
             self._position += 1
+        self.check_faults()
+        return None
+
+    def check_faults(self) -> None:
+        """InvalidArgumentError when the data broke a rule that only kernels could check."""
         if self.image.faults and self.faults.any():
             raise InvalidArgumentError(self.image.faults[int(self.faults.argmax())])
-        return None
 
     def _fall_back(self, step: FallbackStep) -> None:
         views = [None if view is None else self._operand(view) for view in step.inputs]

@@ -21,6 +21,7 @@ ALLOWED = {
     "convolution.convolution: simd.load_i64 column_tile": TABLE,
     "grid_sample.grid_sample: once.load_f32 a.grid": CLAMPED,
     "grouped_convolution.grouped_convolution: simd.load_i64 entry": TABLE,
+    "iteration.iterate: simd.load_i64 change": TABLE,
     "movement.read_index: once.load_i32 indices": CHECKED,
     "movement.read_index: once.load_i64 indices": CHECKED,
     "non_max_suppression._sink: simd.load_i64 order": OWN,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +19,9 @@ from cpuruntime.streams.job import Job
 
 Jobs = Generator[Job, None, list[Any]]
 
+ENDLESS = 1 << 62
+"""Iterations of a loop without a trip count, at most."""
+
 
 class Runner(Protocol):
     """What runs the stages of a body; `program.stages.run.Run` is one."""
@@ -27,8 +31,8 @@ class Runner(Protocol):
     def run(self, stage: Stage, values: Sequence[Any], targets: Sequence[np.ndarray | None]) -> Jobs:
         """The outputs of a stage."""
 
-    def pair(self, program: Program) -> Sequence[Instance]:
-        """Two instances of a program, in one arena."""
+    def instance(self, program: Program) -> Instance:
+        """The stream's instance of a program."""
 
     def check(self, node: Node) -> None:
         """Raise where the inference is to end."""
@@ -69,22 +73,19 @@ def _loop(runner: Runner, node: Node, values: list[Any]) -> Jobs:
     limit = control_flow.trip_count(node, values[:count])
     go_on = count < 2 or values[1] is None or control_flow.truth(node, values[1])
     states = _States(node, values[2:count])
-    scans = [Rows(node, value) for value in node.attributes["body"].outputs[1 + len(states.now) :]]
+    end = ENDLESS if limit is None else limit
+    scans = [Rows(node, value, end) for value in node.attributes["body"].outputs[1 + len(states.now) :]]
     root = runner.stages.body(node, lambda: _loop_root(node, len(states.now)))
     iteration = np.zeros((), np.int64)
     count_of = iteration.reshape(1).data
-    ports = Ports(1, 1, len(states.now))
-    while go_on and (limit is None or count_of[0] < limit):
+    ports = Ports(1, len(states.now))
+    while go_on and count_of[0] < end:
         runner.check(node)
         inputs = [iteration, *states.now, *values[count:]]
         stage = runner.stages.of(root, inputs)
-        steady = _steady(runner, stage, ports, inputs, scans)
+        steady = _steady(runner, stage, ports)
         if steady is not None:
-            go_on_byte = steady.condition.reshape(1).view(np.uint8).data
-            while go_on_byte[0] and (limit is None or count_of[0] < limit):
-                yield steady.step(0)
-                count_of[0] += 1
-            states.now = steady.states
+            states.now = yield from steady(inputs, (), scans, count_of[0], end)
             break
         targets = [None, *states.targets(), *(rows.target() for rows in scans)]
         condition, *results = yield from runner.run(stage, inputs, targets)
@@ -96,15 +97,19 @@ def _loop(runner: Runner, node: Node, values: list[Any]) -> Jobs:
     return [*states.now, *(rows.all() for rows in scans)]
 
 
-def _steady(
-    runner: Runner, stage: Stage, ports: Ports, inputs: Sequence[Any], scans: Sequence[Rows]
-) -> Steady | None:
-    """Iterations that are nothing but jobs; None for a body that is more than one job or changes its shapes."""
+def _steady(runner: Runner, stage: Stage, ports: Ports) -> Callable[..., Jobs] | None:
+    """Iterations without the interpreter; None for a body that is more than one job or changes its shapes."""
     if not is_steady(stage.whole, ports):
         return None
     assert stage.whole is not None
-    pair = runner.pair(stage.whole)
-    return Steady(pair, ports, inputs, scans) if pair[0].whole is not None else None
+    instance = runner.instance(stage.whole)
+    if instance.only is None:
+        return None
+    program, steady = instance.iterations
+    if program is not stage.whole:
+        steady = Steady(instance, ports)
+        instance.iterations = stage.whole, steady
+    return partial(steady.run, instance)
 
 
 def _loop_root(node: Node, states: int) -> Root:
@@ -130,16 +135,14 @@ def _scan_rows(runner: Runner, node: Node, values: list[Any], captures: list[Any
     states = _States(node, first)
     scans = [Rows(node, value, length) for value in body.outputs[len(first) :]]
     root = runner.stages.body(node, lambda: Root(body.clone(), range(len(values))))
-    ports = Ports(0, 0, len(first), {len(first) + index: rows for index, rows in enumerate(sequences)})
+    ports = Ports(0, len(first), len(sequences))
     for step in range(length):
         runner.check(node)
         inputs = [*states.now, *(rows[step, ...] for rows in sequences), *captures]
         stage = runner.stages.of(root, inputs)
-        steady = _steady(runner, stage, ports, inputs, scans)
+        steady = _steady(runner, stage, ports)
         if steady is not None:
-            for number in range(step, length):
-                yield steady.step(number)
-            states.now = steady.states
+            states.now = yield from steady(inputs, sequences, scans, step, length)
             break
         targets = [*states.targets(), *(rows.target() for rows in scans)]
         results = yield from runner.run(stage, inputs, targets)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,25 +12,26 @@ from cpuruntime.graph import Node, Value
 from cpuruntime.host.memory import aligned_zeros
 from cpuruntime.operators import control_flow
 
-FIRST_ROWS = 16
-"""Iterations that memory is made for at first; it doubles when it is full."""
+FIRST_BYTES = 16 << 20
+"""Memory at first, at most, unless one iteration takes more; it doubles when it is full. It costs when it is used."""
 
 
 class Rows:
-    """What iterations of `node` give for the scan output `value` of its body, row by row in memory that grows."""
+    """What iterations of `node`, at most `most`, give for the scan output `value` of its body, in memory that grows."""
 
-    def __init__(self, node: Node, value: Value, length: int | None = None) -> None:
+    def __init__(self, node: Node, value: Value, most: int) -> None:
         self._node = node
         self._value = value
         self._rows: np.ndarray | None = None
-        self._first = FIRST_ROWS if length is None else length
+        self._most = most
         self._count = 0
         self._target: np.ndarray | None = None
 
     def expect(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
         """All rows have this shape and type: InvalidArgumentError when one before has not."""
         if self._rows is None:
-            self._rows = aligned_zeros((max(self._first, 1), *shape), dtype)
+            first = min(self._most, FIRST_BYTES // max(prod(shape) * dtype.itemsize, 1))
+            self._rows = aligned_zeros((max(first, 1), *shape), dtype)
         elif shape != self._rows.shape[1:] or dtype != self._rows.dtype:
             raise InvalidArgumentError(
                 f"{self._node.where}: iterations give scan output '{printable(self._value.name)}' as "
@@ -44,12 +46,20 @@ class Rows:
         self._target = self._rows[self._count, ...]
         return self._target
 
-    def next_address(self) -> int:
-        """Where the next iteration has to write, which counts as done."""
-        assert self._rows is not None
+    def room(self) -> int:
+        """How many of the next iterations there is memory for, one at least."""
         self._grow()
-        self._count += 1
-        return self._base + (self._count - 1) * self._rows.strides[0]
+        assert self._rows is not None
+        return len(self._rows) - self._count
+
+    def address(self, ahead: int = 0) -> int:
+        """Where the next iteration has to write, or the one so many `ahead`."""
+        assert self._rows is not None
+        return self._rows.ctypes.data + (self._count + ahead) * self._rows.strides[0]
+
+    def add(self, count: int) -> None:
+        """So many iterations have written."""
+        self._count += count
 
     def _grow(self) -> None:
         rows = self._rows
@@ -57,8 +67,6 @@ class Rows:
         if self._count == len(rows):
             self._rows = aligned_zeros((2 * len(rows), *rows.shape[1:]), rows.dtype)
             self._rows[: self._count] = rows
-        if self._rows is not rows or not self._count:
-            self._base: int = self._rows.ctypes.data
 
     def take(self, result: Any) -> None:
         """The iteration gave `result`."""

@@ -11,7 +11,7 @@ import numpy as np
 from cpuruntime.errors import CancelledError, DeadlineExceededError, InvalidArgumentError, ModelError
 from cpuruntime.graph import Kind, Node
 from cpuruntime.operators.shape_inference import evaluate
-from cpuruntime.program.instances import add_instance
+from cpuruntime.program.instances import instance_of
 from cpuruntime.program.lowerings import data_dependent
 from cpuruntime.program.plan.storage import Place
 from cpuruntime.program.program import Instance, Program
@@ -82,11 +82,9 @@ class Run:
             places = [later[index] for index in range(len(later))]
             stage = self.stages.of(stage.following, values)
 
-    def pair(self, program: Program) -> Sequence[Instance]:
-        """Two instances of a program, in one arena."""
-        first = self._instances.get(program) or add_instance(self._instances, program, self._timed)
-        key = program, "other"
-        return first, self._instances.get(key) or add_instance(self._instances, program, self._timed, key)
+    def instance(self, program: Program) -> Instance:
+        """The stream's instance of a program."""
+        return instance_of(self._instances, program, self._timed)
 
     def check(self, node: Node) -> None:
         """Raise where the inference is to end before `node`."""
@@ -96,7 +94,7 @@ class Run:
             raise DeadlineExceededError(f"The inference's deadline passed before {node.where}.")
 
     def _program(self, program: Program, inputs: list[np.ndarray], targets: list[np.ndarray | None]) -> Jobs:
-        instance = self._instances.get(program) or add_instance(self._instances, program, self._timed)
+        instance = self.instance(program)
         instance.owner = None
         outputs = instance.results(targets)
         inputs = [array if array.flags.c_contiguous else np.asarray(array, order="C") for array in inputs]

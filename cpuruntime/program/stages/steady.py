@@ -1,83 +1,142 @@
-"""Iterations of a body that is one program and keeps the shapes of its states: nothing but jobs between them."""
+"""Iterations of a body that is one program and keeps the shapes of its states: they run without the interpreter."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
 from cpuruntime.host.memory import aligned_zeros
+from cpuruntime.ops.iteration import iterate
 from cpuruntime.program.plan.storage import Place
 from cpuruntime.program.program import Instance, Program
 from cpuruntime.program.stages.rows import Rows
-from cpuruntime.streams.job import Job
+from cpuruntime.streams.job import ELAPSED, Job
+from cpuruntime.streams.native.runner import AGAIN, ALONE
 
 
-@dataclass
+@dataclass(frozen=True)
 class Ports:
-    """What the inputs and outputs of a body are: `states` are inputs from `first` on, `results` from `second` on.
+    """What the inputs and outputs of a body are: those in front, the states, rows, and then captured values.
 
-    The inputs `rows`, by number, are rows of arrays, one for each iteration; the outputs behind the states are `scans`.
+    Attributes:
+        front: 1 where input 0 is the number of the iteration and output 0 a condition, else 0.
+        states: how many.
+        rows: inputs behind the states of which each iteration has a row of its own.
     """
 
-    first: int
-    second: int
+    front: int
     states: int
-    rows: dict[int, np.ndarray] = field(default_factory=dict)
+    rows: int = 0
+
+    @property
+    def behind(self) -> int:
+        """The place of the first input or output behind the states."""
+        return self.front + self.states
 
 
 def is_steady(program: Program | None, ports: Ports) -> bool:
     """Whether the states that a body gives are of the types and shapes that it takes, and a condition is one byte."""
-    if program is None or not program.image.steps or program.image.faults:
+    if program is None or not program.image.steps:
         return False
     inputs, outputs = program.image.inputs, program.image.outputs
-    one_byte = all(prod(shape) == 1 and dtype == np.bool_ for shape, dtype in outputs[: ports.second])
-    states = slice(ports.first, ports.first + ports.states), slice(ports.second, ports.second + ports.states)
-    return one_byte and inputs[states[0]] == outputs[states[1]]
+    one_byte = all(prod(shape) == 1 and dtype == np.bool_ for shape, dtype in outputs[: ports.front])
+    states = slice(ports.front, ports.behind)
+    return one_byte and inputs[states] == outputs[states]
 
 
 class Steady:
-    """Two instances of a body take turns: each reads the states that the other has written.
+    """Iterations of a body on an instance of its program, by jobs that each run many.
 
-    `inputs` are those of one iteration. Each job has to be run before the next is asked for.
+    Two arrays of each state take turns: an iteration reads the one and writes the other.
     """
 
-    def __init__(
-        self, pair: Sequence[Instance], ports: Ports, inputs: Sequence[np.ndarray], scans: Sequence[Rows]
-    ) -> None:
-        image = pair[0].image
-        self._pair, self._ports, self._scans = pair, ports, scans
-        own = range(ports.first, ports.first + ports.states)
-        self.states = [np.array(inputs[index], order="C") for index in own]
-        self._others = [aligned_zeros(*image.outputs[ports.second + place]) for place in range(ports.states)]
-        self.condition = aligned_zeros((), np.dtype(np.bool_))
-        self.condition[...] = True
-        self._kept = inputs
-        for instance, before, after in ((pair[0], self.states, self._others), (pair[1], self._others, self.states)):
-            instance.owner = None
-            for index, array in enumerate(inputs):
-                if index not in own:
-                    instance.bind(Place.INPUT, index, array.ctypes.data)
-            for index in range(ports.second):
-                instance.bind(Place.OUTPUT, index, self.condition.ctypes.data)
-            for place in range(ports.states):
-                instance.bind(Place.INPUT, ports.first + place, before[place].ctypes.data)
-                instance.bind(Place.OUTPUT, ports.second + place, after[place].ctypes.data)
-        self._rows = [(index, rows.ctypes.data, rows.strides[0]) for index, rows in ports.rows.items()]
-        for place, rows in enumerate(scans):
-            rows.expect(*image.outputs[ports.second + ports.states + place])
+    def __init__(self, instance: Instance, ports: Ports) -> None:
+        self._ports = ports
+        states = instance.image.outputs[ports.front : ports.behind]
+        self._states, self._others = ([aligned_zeros(*state) for state in states] for _ in range(2))
+        self._condition = aligned_zeros((), np.dtype(np.bool_))
+        self._counter, self._left = (aligned_zeros((), np.dtype(np.int64)) for _ in range(2))
+        self._strides = [
+            [prod(shape) * dtype.itemsize for shape, dtype in port]
+            for port in (instance.image.inputs[ports.behind :][: ports.rows], instance.image.outputs[ports.behind :])
+        ]
+        self._changes = self._find_changes(instance)
+        self._job = self._make_job(instance)
 
-    def step(self, number: int) -> Job:
-        """The job of iteration `number`, counted from 0 in the scan inputs."""
-        instance, other = self._pair
-        self._pair = other, instance
-        self.states, self._others = self._others, self.states
-        for index, address, stride in self._rows:
-            instance.bind(Place.INPUT, index, address + number * stride)
-        for index, rows in enumerate(self._scans, start=self._ports.second + self._ports.states):
-            instance.bind(Place.OUTPUT, index, rows.next_address())
-        job = instance.whole
-        assert job is not None
+    def run(
+        self, instance: Instance, inputs: Sequence[np.ndarray], rows: Sequence[np.ndarray], scans: Sequence[Rows],
+        number: int, end: int,
+    ) -> Generator[Job, None, list[np.ndarray]]:  # fmt: skip
+        """The iterations from `number` to `end`, or until the condition ends them; `inputs` are those of the first.
+
+        Each reads its own of `rows`, which are C-contiguous, and adds to `scans`. Each job has to be run before the
+        next is asked for. Returns the states, in memory that the next run uses again. Raises InvalidArgumentError when
+        the data broke a rule.
+        """
+        ports = self._ports
+        for scan, output in zip(scans, instance.image.outputs[ports.behind :]):
+            scan.expect(*output)
+        for state, array in zip(self._states, inputs[ports.front :]):
+            state[...] = array
+        self._condition[...] = True
+        self._counter[...] = number
+        instance.faults.fill(0)
+        while number < end and self._condition:
+            part = min([end - number, *(scan.room() for scan in scans)])
+            reads = [row.ctypes.data + number * stride for row, stride in zip(rows, self._strides[0])]
+            self._bind(instance, reads, [scan.address() for scan in scans])
+            for index in range(ports.behind + ports.rows, len(inputs)):
+                instance.bind(Place.INPUT, index, inputs[index].ctypes.data)
+            instance.unbind()  # iterations bind other addresses natively
+            self._left[...] = part
+            self._job.fields[ELAPSED] = 0  # however short the last run was, this one must not hold the GIL
+            yield self._job
+            instance.check_faults()
+            ran = part - int(self._left)
+            number += ran
+            for scan in scans:
+                scan.add(ran)
+            if ran % 2:
+                self._states, self._others = self._others, self._states
+        return self._states
+
+    def _bind(self, instance: Instance, reads: Sequence[int], writes: Sequence[int]) -> None:
+        """Bind all but captured values; `reads` and `writes` are the addresses of rows."""
+        instance.owner = None
+        fronts = ((self._counter, self._condition),) * self._ports.front
+        for index, (before, after) in enumerate((*fronts, *zip(self._states, self._others))):
+            instance.bind(Place.INPUT, index, before.ctypes.data)
+            instance.bind(Place.OUTPUT, index, after.ctypes.data)
+        for place, addresses in ((Place.INPUT, reads), (Place.OUTPUT, writes)):
+            for index, address in enumerate(addresses, start=self._ports.behind):
+                instance.bind(place, index, address)
+
+    def _find_changes(self, instance: Instance) -> np.ndarray:
+        """What `iterate` is to change after each iteration: the words that change when others are bound."""
+        words, nowhere = instance.words, [[ALONE] * len(strides) for strides in self._strides]
+        instance.unbind()
+        self._bind(instance, *nowhere)
+        before = words.copy()
+        self._states, self._others = self._others, self._states
+        self._bind(instance, *nowhere)
+        turned = words.copy()
+        self._bind(instance, *([ALONE + stride for stride in strides] for strides in self._strides))
+        bits, steps = before ^ turned, words - turned
+        places = np.flatnonzero(bits | steps)
+        changes = np.stack([words.ctypes.data + 8 * places, bits[places], steps[places]], axis=1)
+        counter = [[self._counter.ctypes.data, 0, 1]]
+        return np.ascontiguousarray(np.concatenate([changes, counter]), np.int64)
+
+    def _make_job(self, instance: Instance) -> Job:
+        """The steps of the body, and one that prepares the next iteration."""
+        block = np.zeros(1, iterate.arguments)
+        table = np.concatenate([instance.table, [[iterate.address, block.ctypes.data + ALONE]]])
+        job = Job(table, (block, self._changes, self._condition, self._left))
+        block["changes"], block["count"] = self._changes.ctypes.data, len(self._changes)
+        block["condition"] = self._condition.ctypes.data if self._ports.front else 0
+        block["faults"], block["fault_count"] = instance.faults.ctypes.data, len(instance.image.faults)
+        block["left"], block["again"] = self._left.ctypes.data, job.address + AGAIN
         return job

@@ -77,9 +77,10 @@ owns        address of int64[owned]: the CPUs its threads are pinned to; owned i
 """
 
 JOB = record(
-    program="i8", steps="i8", shared="i8", timing="i8", control="i8", task="i8", completed="i8", elapsed="i8"
+    program="i8", steps="i8", shared="i8", timing="i8", control="i8", task="i8", again="i8", completed="i8",
+    elapsed="i8",
 )  # fmt: skip
-"""One program to run; the last two fields are the runner's, the others are constant while it runs.
+"""One program to run; the last two fields are the runner's, the others but `again` are constant while it runs.
 
 program    address of int64[steps][2]: kernel, argument block + ALONE or 0
 steps      number of steps, at least 1
@@ -87,13 +88,16 @@ shared     number of steps up to the last one that is not ALONE, 0 when all are
 timing     0, or address of int64[steps + 1]: the clock (ns) at the start and after each step
 control    0, or address of a CONTROL
 task       address of the TASK that is over with this job; 0 when the interpreter has to go on with it
+again      what the last step, run by the leader alone, may set: not 0 to have all steps run once more
 completed  steps of the last run that all threads finished
 elapsed    nanoseconds the last run took, 0 before the first
 """
 
 ALSO, TASK_COMPLETED, POOL, NOTIFIES = (TASK.fields[name][1] for name in ("also", "completed", "pool", "notifies"))
 CANCEL, DEADLINE, BEGAN, ENDED = (CONTROL.fields[name][1] for name in CONTROL.names)
-PROGRAM, STEPS, SHARED, TIMING, OF_CONTROL, OF_TASK, COMPLETED, ELAPSED = (JOB.fields[name][1] for name in JOB.names)
+PROGRAM, STEPS, SHARED, TIMING, OF_CONTROL, OF_TASK, AGAIN, COMPLETED, ELAPSED = (
+    JOB.fields[name][1] for name in JOB.names
+)
 STEP_BYTES = 16
 ALONE = 1
 MASK_BYTES = 1024
@@ -301,13 +305,16 @@ def pin_caller(group):
 @inline
 def run_whole(group, job, control, asked):
     """Runs a job; returns the number of steps completed."""
-    if group.threads > 1 and simd.load_i64(job + SHARED):
-        simd.store_i64(group.words + POSTED + VALUE, job)
-        notify_all(group.words + POSTED)
     pinned = 0
     if asked & PIN and not stays_put(group, job):
         pinned = pin_caller(group)
-    completed = leaders_share(group, job, control, not asked & HOLDS_GIL)
+    while True:
+        if group.threads > 1 and simd.load_i64(job + SHARED):
+            simd.store_i64(group.words + POSTED + VALUE, job)
+            notify_all(group.words + POSTED)
+        completed = leaders_share(group, job, control, not asked & HOLDS_GIL)
+        if completed < simd.load_i64(job + STEPS) or not simd.load_i64(job + AGAIN):
+            break
     if pinned > 0:
         system.syscall(system.SCHED_SETAFFINITY, 0, pinned, group.saved_mask, 0)
     return completed
