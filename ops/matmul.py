@@ -95,19 +95,20 @@ def pack_columns(a, thread, threads):
     blocks = (a.columns + LANES - 1) // LANES
     tiles = (blocks + a.tile_columns - 1) // a.tile_columns
     items = a.batch * tiles
+    row, column, lanes = a.source_row, a.source_column, a.tile_columns * LANES
     for item in range(items * thread // threads, items * (thread + 1) // threads):
         image, t = item // tiles, item % tiles
         first = min(t * a.tile_columns, blocks - a.tile_columns) * LANES
-        source = a.source + image * a.source_batch + first * a.source_column
+        source = a.source + image * a.source_batch + first * column
         target = a.target + image * a.target_batch + t * a.inner * a.tile_columns * VECTOR_BYTES
-        present = min(a.columns - first, a.tile_columns * LANES)
+        present = min(a.columns - first, lanes)
         for k in range(a.inner):
-            at = source + k * a.source_row
+            at = source + k * row
             for i in range(present):
-                simd.store_f32(target + 4 * i, simd.load_f32(at + i * a.source_column))
-            for i in range(present, a.tile_columns * LANES):
+                simd.store_f32(target + 4 * i, simd.load_f32(at + i * column))
+            for i in range(present, lanes):
                 simd.store_f32(target + 4 * i, 0.0)
-            target += a.tile_columns * VECTOR_BYTES
+            target += 4 * lanes
 
 
 def packed_bytes(inner: int, columns: int, tile_columns: int) -> int:

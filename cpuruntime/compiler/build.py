@@ -22,12 +22,21 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from cpuruntime.compiler import isa, target
-from cpuruntime.compiler.inline import OPTIONS, bind, files
+from cpuruntime.compiler.inline import bind, files
 from cpuruntime.compiler.objects import forbidden_symbols
 from cpuruntime.compiler.sources import add_generated, module_file, source_digest
 from cpuruntime.store import Pack, cache_folder, kernel_packs
 
 log = logging.getLogger("cpuruntime")
+
+ENTRY = """
+declare ptr @"{body}"(ptr, i64, i64)
+define void @{symbol}(i64 %block, i64 %thread, i64 %threads) {{
+  %record = inttoptr i64 %block to ptr
+  call ptr @"{body}"(ptr %record, i64 %thread, i64 %threads)
+  ret void
+}}
+"""
 
 on_compile: list[Callable[[str], None]] = []
 """Called with a kernel's name just before it is compiled (not when it is found in the cache)."""
@@ -67,7 +76,7 @@ _addresses: dict[str, int] = {}
 
 
 @cache
-def _target_machine() -> llvm.TargetMachine:
+def target_machine() -> llvm.TargetMachine:
     level = isa.current()
     return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
         cpu=level.cpu, features=level.features, opt=3, reloc="static", codemodel="jitdefault", jit=True
@@ -81,7 +90,7 @@ def never_free(owner: object) -> None:
 
 @cache
 def _engine() -> llvm.ExecutionEngine:
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
     never_free(engine)
     return engine
 
@@ -173,7 +182,7 @@ class Kernel:
                 _warn_of_stale_packs(self.name)
                 for listener in on_compile:
                     listener(self.name)
-                code = _target_machine().emit_object(_compile(self))
+                code = target_machine().emit_object(_compile(self))
                 called = ", ".join(sorted(forbidden_symbols(code)))
                 if called:
                     raise RuntimeError(f"kernel {self.name} calls {called}; kernels may not allocate or raise")
@@ -188,7 +197,7 @@ class Kernel:
     def assembly(self) -> str:
         """The machine code as text, compiled afresh."""
         with _lock:
-            return _target_machine().emit_assembly(_compile(self))
+            return target_machine().emit_assembly(_compile(self))
 
     def __call__(self, block: np.ndarray, threads: int = 1) -> None:
         """Runs every thread's share one after another on the calling thread; `block` is one record of `arguments`."""
@@ -288,26 +297,17 @@ def _add(symbol: str, code: bytes) -> None:
 def _compile(kernel: Kernel) -> llvm.ModuleRef:
     """The optimised LLVM module of a kernel, its entry renamed to the kernel's symbol and all else made private."""
     import numba
-    from numba import types
 
-    from cpuruntime.compiler.simd import argument_block
+    from cpuruntime.compiler.frontend import modules
 
-    body = numba.njit(bind(kernel.function), **OPTIONS)
-    view = argument_block(kernel.arguments)
-
-    def entry(arguments, thread, threads):
-        body(view(arguments), thread, threads)
-
-    signature = types.void(types.int64, types.int64, types.int64)
-    callback = numba.cfunc(signature, error_model="numpy")(entry)
-    module = llvm.parse_assembly(callback.inspect_llvm())
+    body, texts = modules(bind(kernel.function), numba.from_dtype(kernel.arguments), numba.int64, numba.int64)
+    module = llvm.parse_assembly(ENTRY.format(symbol=kernel.symbol, body=body))
+    for text in texts:
+        module.link_in(llvm.parse_assembly(text))
     for item in (*module.functions, *module.global_variables):
-        if item.name == callback.native_name:
-            item.name = kernel.symbol
-        elif not item.is_declaration:
+        if item.name != kernel.symbol and not item.is_declaration:
             item.linkage = "internal"
-    # This removes the error path of a kernel that cannot raise.
-    passes = llvm.create_pass_builder(_target_machine(), llvm.create_pipeline_tuning_options(speed_level=3))
+    passes = llvm.create_pass_builder(target_machine(), llvm.create_pipeline_tuning_options(speed_level=3))
     passes.getModulePassManager().run(module, passes)
     module.verify()
     return module

@@ -10,9 +10,6 @@ from pathlib import Path
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
-OPTIONS = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-"""Numba's options for kernels and helpers."""
-
 
 def lazy(name: str) -> ModuleType:
     """The module `name`, executed at its first use, so that naming `simd` does not load the compiler."""
@@ -46,9 +43,9 @@ class Inline:
     def compiled(self) -> Any:
         if self._make:
             return self._make()
-        import numba
+        from cpuruntime.compiler.frontend import Function
 
-        return numba.njit(bind(self.function), **OPTIONS)
+        return Function(bind(self.function))
 
 
 inline = Inline

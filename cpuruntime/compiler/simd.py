@@ -12,8 +12,6 @@ from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any
 
-import numba
-import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.datamodel import models
@@ -336,17 +334,3 @@ def prefetch(builder, address):
     """Asks for the cache line at `address`; any address is allowed."""
     arguments = [pointer(builder, address, I8), *(ir.Constant(I32, n) for n in (0, 3, 1))]
     call_llvm(builder, "llvm.prefetch.p0", ir.VoidType(), arguments)
-
-
-def argument_block(dtype: np.dtype) -> Any:
-    """An intrinsic that views the record at an address as a Numba record of `dtype`."""
-    kind = numba.from_dtype(dtype)
-
-    @intrinsic
-    def view(typingctx, address):
-        def codegen(context, builder, sig, args):
-            return builder.inttoptr(args[0], context.get_value_type(kind))
-
-        return kind(types.int64), codegen
-
-    return view

@@ -58,6 +58,7 @@ DEPENDENTS = {
     # What compiles them.
     "cpuruntime/compiler/simd.py": ALL,
     "cpuruntime/compiler/build.py": ALL,
+    "cpuruntime/compiler/frontend.py": ALL,
     "ops/pooling.py": set(),
     "cpuruntime/compiler/objects.py": set(),
     "cpuruntime/store/folder.py": set(),
