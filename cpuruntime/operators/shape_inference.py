@@ -27,7 +27,7 @@ from cpuruntime.errors import (
 from cpuruntime.graph import Extent, Graph, Kind, Node, PartialShape, Size, Type, Value, typical
 from cpuruntime.operators.evaluation.evaluate import RULES, evaluate
 from cpuruntime.operators.evaluation.reference import input_names, output_names, to_proto
-from cpuruntime.operators.reshape_targets import new_shape, to_target
+from cpuruntime.operators.reshapes import follow, follows, infer_partial, let_follow
 from cpuruntime.operators.schema import (
     Operator,
     check_axes,
@@ -46,8 +46,6 @@ from cpuruntime.operators.window_shapes import correct_shape
 
 __all__ = ["evaluate", "infer_shapes", "reshape"]
 
-# attributes of a Reshape that follows its input: the shapes it has seen
-_FROM, _TO = "reshaped_from", "reshaped_to"
 _MOST_KNOWN = 1024
 _MOST_KNOWN_FLOATS = 16
 _LIMIT = 2**63 - 1
@@ -123,34 +121,8 @@ def _infer_reshaped(graph: Graph, result: Graph) -> None:
         except ModelError:
             pass
     for old, new in zip(graph.nodes, result.nodes):
-        _let_follow(old, new)
+        let_follow(old, new)
     infer_shapes(result)
-
-
-def _let_follow(old: Node, new: Node) -> None:
-    """Note the shapes of a Reshape with a constant target, so that it keeps, merges and splits the same dimensions."""
-    if old.op_type != "Reshape" or old.domain or old.attributes.get("allowzero", 0) or _FROM in old.attributes:
-        return
-    data, target, output = old.inputs[0], old.input(1), old.outputs[0]
-    if data is None or target is None or target.constant is None or not data.is_static or not output.is_static:
-        return
-    new.attributes[_FROM], new.attributes[_TO] = list(data.static_shape), list(output.static_shape)
-
-
-def _follow(node: Node) -> bool:
-    """Infer a Reshape that follows its input's shape, and give it a target for that; false when it cannot."""
-    data, target = node.inputs[0], node.inputs[1]
-    if data is None or target is None or data.shape is None:
-        return False
-    before, after = node.attributes[_FROM], node.attributes[_TO]
-    shape = new_shape(before, after, data.shape)
-    if shape is None:
-        return False
-    fitting = to_target(before, after, shape)
-    if fitting is not None:
-        node.inputs[1] = Value.of(target.name, np.array(fitting, np.int64))
-    node.outputs[0].element_type, node.outputs[0].shape = data.element_type, tuple(shape)
-    return True
 
 
 class _Inference:
@@ -191,13 +163,13 @@ class _Inference:
         known = [self._find(value) for value in node.inputs]
         if node.op_type == "ConstantOfShape" and not node.domain and _is_whole(known[0]):
             _infer_constant_of_shape(node, known[0])
-        elif (_FROM not in node.attributes or not _follow(node)) and not self._infer_sizes(node, operator, known):
+        elif not (follows(node) and follow(node)) and not self._infer_sizes(node, operator, known):
             self._infer_by_onnx(node, operator, known)
             correct_shape(node, known)
             set_tabular_shapes(node)
         if node.op_type == "Reshape" and not node.domain:
-            if not node.outputs[0].is_static and _FROM not in node.attributes:
-                _infer_partial_reshape(node, self._find(node.input(1)))
+            if not node.outputs[0].is_static and not follows(node):
+                infer_partial(node, self._find(node.input(1)))
             check_reshape(node)
         for value in node.outputs:
             _check_extents(node, value)
@@ -350,29 +322,6 @@ def _infer_constant_of_shape(node: Node, shape: np.ndarray | None) -> None:
     output = node.outputs[0]
     output.element_type = Type.f32 if value is None else Type(value.dtype)
     output.shape = tuple(map(int, shape))
-
-
-def _infer_partial_reshape(node: Node, target: np.ndarray | None) -> None:
-    """The output's shape when some extents of the input or of the target are not known."""
-    data, output = node.inputs[0], node.outputs[0]
-    shape = node.inputs[1].shape if len(node.inputs) > 1 and node.inputs[1] is not None else None
-    if target is None or target.ndim != 1 or data is None:
-        if output.shape is None and shape is not None and len(shape) == 1 and shape[0] is not None:
-            output.shape = (None,) * shape[0] if shape[0] <= 64 else None
-        return
-    keeps = not node.attributes.get("allowzero", 0)
-    dims: list[int | None] = []
-    for index, extent in enumerate(target.tolist()):
-        if extent == 0 and keeps:
-            extent = data.shape[index] if data.shape is not None and index < len(data.shape) else None
-        elif extent == -1:
-            extent = None
-        dims.append(extent)
-    if dims.count(None) == 1 and data.is_static:
-        rest, size = math.prod(d for d in dims if d is not None), math.prod(data.static_shape)
-        if rest and size % rest == 0:
-            dims[dims.index(None)] = size // rest
-    output.shape = tuple(dims)
 
 
 def _to_type(value: Value, pins: bool) -> onnx.TypeProto:

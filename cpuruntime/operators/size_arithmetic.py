@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cpuruntime.graph import Node, Size, Type
-from cpuruntime.operators.shape_rules import bound_of_slice
+from cpuruntime.operators.movement_shapes import bound_of_slice
 
 Arrays = Sequence[np.ndarray | None]
 

@@ -12,8 +12,9 @@ from cases.case import Case
 import cpuruntime as ov
 from cpuruntime.errors import Error, ModelError
 from cpuruntime.graph import Graph
+from cpuruntime.operators.movement_shapes import bound_of_slice, len_of_slice
 from cpuruntime.operators.shape_inference import reshape
-from cpuruntime.operators.shape_rules import bound_of_slice, broadcast, len_of_slice, result_shapes
+from cpuruntime.operators.shape_rules import broadcast, result_shapes
 
 COMPARED = {"elementwise", "indexing", "matmul", "movement", "normalisation", "pooling", "reduce", "softmax", "topk"}
 CASES = [(family, case) for family in FAMILIES for case in rows(family) if isinstance(case, Case)]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cpuruntime.graph import Extent, Node, Value
-from cpuruntime.operators.shape_rules import bound_of_slice
+from cpuruntime.operators.movement_shapes import bound_of_slice
 from cpuruntime.passes.operators import is_internal, is_onnx, scalar
 
 

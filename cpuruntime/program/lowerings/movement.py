@@ -10,7 +10,7 @@ import numpy as np
 from cpuruntime.compiler.isa import LANES
 from cpuruntime.errors import ModelError, printable
 from cpuruntime.graph import Node, Type, Value
-from cpuruntime.operators.shape_rules import bound_of_slice
+from cpuruntime.operators.movement_shapes import bound_of_slice
 from cpuruntime.ops.movement import MAX_RANK, gather
 from cpuruntime.ops.reorder import channel_table, gather_channels
 from cpuruntime.ops.tiles import loops
