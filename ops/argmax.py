@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES
-from cpuruntime.compiler.kernel import Inline, Kernel, inline, kernel, lazy, record
+from cpuruntime.compiler.kernel import Inline, Kernel, factory, inline, kernel, lazy, record
 from cpuruntime.compiler.typed import SIZES, load
 
 simd = lazy("cpuruntime.compiler.simd")
@@ -26,6 +26,7 @@ _BETTER = {
 
 
 @cache
+@factory
 def argmax_kernel(largest: bool, last: bool, dtype: str = "float32") -> Kernel:
     """target[o, i] (int64) is the index of the largest element of source[o, :, i], or the smallest.
 

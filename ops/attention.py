@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.compiler.kernel import Inline, Kernel, inline, kernel, lazy, made, record
+from cpuruntime.compiler.kernel import Inline, Kernel, factory, inline, kernel, lazy, made, record
 from cpuruntime.ops.elementwise import some
 from cpuruntime.ops.functions.vector_math import exp_or_zero
 from cpuruntime.ops.movement import transpose_tile
@@ -80,6 +80,7 @@ def _product(columns: int) -> Inline:
 
 
 @cache
+@factory
 def attention(tile_columns: int) -> Kernel:
     """Attention by tiles of ROWS x COLUMNS for the scores and ROWS x `tile_columns` for the results.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES, LINE, VECTOR_BYTES
-from cpuruntime.compiler.kernel import Kernel, kernel, lazy, made, record
+from cpuruntime.compiler.kernel import Kernel, factory, kernel, lazy, made, record
 from cpuruntime.ops.tiles.finish import make_buffer, make_finish
 from cpuruntime.ops.tiles.window import taps_before
 
@@ -35,6 +35,7 @@ ARGUMENTS = record(
 
 
 @cache
+@factory
 def convolution(rows: int, columns: int, unroll: int, step: int, activation: str = "") -> Kernel:
     """The convolution kernel of a `rows` x `columns` tile.
 

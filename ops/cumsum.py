@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from cpuruntime.compiler.kernel import Kernel, kernel, record
+from cpuruntime.compiler.kernel import Kernel, factory, kernel, record
 from cpuruntime.compiler.typed import as_element, load, store
 from cpuruntime.ops.movement import copy_element
 
@@ -13,6 +13,7 @@ TRIANGLE = record("source target zero element batch rows columns diagonal upper"
 
 
 @cache
+@factory
 def cumulative_sum(dtype: str) -> Kernel:
     """target[o, n, i] = sum of source[o, :n + 1, i], if `exclusive` without the last; if `reverse` from the end."""
     read, write, element = load(dtype), store(dtype), as_element(dtype)

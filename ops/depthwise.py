@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES, LINE, VECTOR_BYTES
-from cpuruntime.compiler.kernel import Kernel, kernel, lazy, made, record
+from cpuruntime.compiler.kernel import Kernel, factory, kernel, lazy, made, record
 from cpuruntime.ops.tiles.finish import make_buffer, make_finish
 from cpuruntime.ops.tiles.window import taps_before
 
@@ -23,6 +23,7 @@ ARGUMENTS = record(
 
 
 @cache
+@factory
 def depthwise(rows: int, taps: int, stride: int | None, inputs: int, outputs: int, activation: str = "") -> Kernel:
     """Convolution of groups of `inputs` channels to `outputs` by lane tiles of `rows` pixels (at most the width).
 

@@ -11,7 +11,7 @@ from functools import cache
 from math import inf
 
 from cpuruntime.compiler.isa import LANES
-from cpuruntime.compiler.kernel import Inline, Kernel, inline, lazy
+from cpuruntime.compiler.kernel import Inline, Kernel, factory, inline, lazy
 from cpuruntime.compiler.typed import SIZES, convert, load, store, stored_as
 from cpuruntime.ops.functions.activations import ACTIVATIONS
 from cpuruntime.ops.functions.scalar_functions import BINARY as SCALAR_BINARY
@@ -40,6 +40,7 @@ BINARY = {(op, "float32") for op in VECTOR_BINARY} | SCALAR_BINARY.keys()
 
 
 @cache
+@factory
 def unary_kernel(op: str, dtype: str = "float32") -> Kernel:
     """target = op(first); (op, dtype) is one of `UNARY`.
 
@@ -54,6 +55,7 @@ def unary_kernel(op: str, dtype: str = "float32") -> Kernel:
 
 
 @cache
+@factory
 def binary_kernel(op: str, dtype: str = "float32") -> Kernel:
     """target = op(first, second); (op, dtype) is one of `BINARY`.
 
@@ -69,6 +71,7 @@ def binary_kernel(op: str, dtype: str = "float32") -> Kernel:
 
 
 @cache
+@factory
 def cast_kernel(source: str, target: str) -> Kernel:
     """target = first as another type: floats to integers truncate and saturate (NaN is 0), integers wrap.
 
@@ -79,6 +82,7 @@ def cast_kernel(source: str, target: str) -> Kernel:
 
 
 @cache
+@factory
 def where_kernel(size: int) -> Kernel:
     """target = second where first (bool) is set, else third, for elements of `size` bytes."""
     return nest_kernel(f"Where_{size}", _where(f"uint{8 * size}", size))

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from cpuruntime.compiler.build import generate
-from cpuruntime.compiler.kernel import Kernel, kernel, record
+from cpuruntime.compiler.kernel import Kernel, factory, kernel, record
 from cpuruntime.ops.elementwise import VECTOR_BINARY
 from cpuruntime.ops.functions.activations import ACTIVATIONS
 from cpuruntime.ops.tiles.loops import DIMENSIONS
@@ -103,6 +103,7 @@ def text(expression: Expression) -> str:
 
 
 @lru_cache(maxsize=1024)
+@factory
 def fused_kernel(expression: Expression, still: str) -> Kernel:
     """target = the expression of the inputs, elementwise, on the loop nest of `loops`.
 

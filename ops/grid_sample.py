@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from cpuruntime.compiler.kernel import Inline, Kernel, inline, kernel, lazy, record
+from cpuruntime.compiler.kernel import Inline, Kernel, factory, inline, kernel, lazy, record
 
 once = lazy("cpuruntime.compiler.once")
 simd = lazy("cpuruntime.compiler.simd")
@@ -65,6 +65,7 @@ def _cubic_weight(distance):
 
 
 @cache
+@factory
 def grid_sample(mode: str, padding: str) -> Kernel:
     """target[n, c, y, x] = source[n, c] (float32 [N, C, H, W]) at grid[n, y, x], which is (x, y) from -1 to 1.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import VECTOR_BYTES
-from cpuruntime.compiler.kernel import Kernel, kernel, lazy, made, record
+from cpuruntime.compiler.kernel import Kernel, factory, kernel, lazy, made, record
 from cpuruntime.ops.tiles.window import taps_before
 
 simd = lazy("cpuruntime.compiler.simd")
@@ -27,6 +27,7 @@ ARGUMENTS = record(
 
 
 @cache
+@factory
 def grouped_convolution(rows: int, columns: int, unroll: int, step: int) -> Kernel:
     """The kernel of a `rows` x `columns` tile; arguments are those of `convolution`, `tiles` has GROUP_TILE.
 

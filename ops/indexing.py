@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from cpuruntime.compiler.kernel import Inline, Kernel, inline, kernel, lazy, record
+from cpuruntime.compiler.kernel import Inline, Kernel, factory, inline, kernel, lazy, record
 from cpuruntime.compiler.typed import load, store
 from cpuruntime.ops.functions.scalar_functions import BINARY as SCALAR_BINARY
 from cpuruntime.ops.movement import copy_bytes, copy_element, read_index, within
@@ -71,6 +71,7 @@ def gather_elements(a, thread, threads):
 
 
 @cache
+@factory
 def scatter_elements(reduction: str, dtype: str) -> Kernel:
     """target[i, indices[i, j, k], k] = source[i, j, k], or combined with what is there by one of `REDUCTIONS`.
 
@@ -111,6 +112,7 @@ def gather_tuples(a, thread, threads):
 
 
 @cache
+@factory
 def scatter_tuples(reduction: str, dtype: str) -> Kernel:
     """target[*indices[t]] = source[t], slices of `inner_bytes`, or combined by one of `REDUCTIONS`."""
     combine = _combine(reduction, dtype)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.compiler.kernel import Kernel, inline, kernel, lazy, record
+from cpuruntime.compiler.kernel import Kernel, factory, inline, kernel, lazy, record
 from cpuruntime.ops.group_norm import row_sum
 
 simd = lazy("cpuruntime.compiler.simd")
@@ -17,6 +17,7 @@ ARGUMENTS = record("source target scale shift rows length", epsilon="f4")
 
 
 @cache
+@factory
 def layer_norm(centered: bool = True) -> Kernel:
     """target = (source - mean) / sqrt(variance + epsilon) * scale + shift for `rows` adjacent rows of `length` floats.
 

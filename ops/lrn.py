@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.compiler.kernel import Kernel, inline, kernel, lazy, record
+from cpuruntime.compiler.kernel import Kernel, factory, inline, kernel, lazy, record
 from cpuruntime.ops.functions.vector_math import exp, log
 
 shuffle = lazy("cpuruntime.compiler.shuffle")
@@ -48,6 +48,7 @@ def _window_sum(a, source, block):
 
 
 @cache
+@factory
 def lrn(beta: float) -> Kernel:
     """target = source / (bias + alpha / size * sum of squares over `size` channels around each) ^ beta.
 

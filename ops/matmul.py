@@ -12,7 +12,7 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES, LINE, VECTOR_BYTES
-from cpuruntime.compiler.kernel import Kernel, kernel, lazy, made, record
+from cpuruntime.compiler.kernel import Kernel, factory, kernel, lazy, made, record
 from cpuruntime.ops.tiles.finish import make_buffer, make_finish
 
 simd = lazy("cpuruntime.compiler.simd")
@@ -26,6 +26,7 @@ ARGUMENTS = record(
 
 
 @cache
+@factory
 def matmul(rows: int, columns: int, activation: str = "") -> Kernel:
     """The matrix product of a `rows` x `columns` tile; needs M >= rows and N > (columns - 1) * LANES.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from cpuruntime.compiler.kernel import Kernel, kernel, record
+from cpuruntime.compiler.kernel import Kernel, factory, kernel, record
 from cpuruntime.compiler.typed import SIZES, as_element, load, store
 
 TYPES = ("float64", "int32", "int64", "uint32", "uint64")
@@ -14,6 +14,7 @@ ARGUMENTS = record("source right target batch rows inner columns source_batch ri
 
 
 @cache
+@factory
 def typed_matmul(dtype: str) -> Kernel:
     """target[b] = source[b] @ right[b] for row-major matrices; strides from batch to batch are bytes and may be 0.
 

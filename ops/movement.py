@@ -14,7 +14,7 @@ import numpy as np
 
 from cpuruntime.compiler import typed
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.compiler.kernel import Kernel, inline, kernel, lazy, record
+from cpuruntime.compiler.kernel import Kernel, factory, inline, kernel, lazy, record
 
 once = lazy("cpuruntime.compiler.once")
 shuffle = lazy("cpuruntime.compiler.shuffle")
@@ -213,6 +213,7 @@ def fill(a, thread, threads):
 
 
 @cache
+@factory
 def write_numbers(dtype: str) -> Kernel:
     """Writes the first `count` whole numbers of the argument block itself as elements of a type."""
     store, as_element = typed.store(dtype), typed.as_element(dtype)
@@ -227,6 +228,7 @@ def write_numbers(dtype: str) -> Kernel:
 
 
 @cache
+@factory
 def count_up(dtype: str) -> Kernel:
     """target[i] = start + i * step for `count` whole numbers."""
     store, as_element = typed.store(dtype), typed.as_element(dtype)

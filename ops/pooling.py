@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.compiler.kernel import Inline, Kernel, inline, kernel, lazy, record
+from cpuruntime.compiler.kernel import Inline, Kernel, factory, inline, kernel, lazy, record
 from cpuruntime.ops.tiles.window import taps_before
 
 simd = lazy("cpuruntime.compiler.simd")
@@ -114,6 +114,7 @@ def _quad(average: bool) -> Inline:
 
 
 @cache
+@factory
 def pool(average: bool) -> Kernel:
     """Max pooling, or average pooling when `average`, of any window, stride, dilation and padding.
 
@@ -171,6 +172,7 @@ def pool(average: bool) -> Kernel:
 
 
 @cache
+@factory
 def global_pool(average: bool) -> Kernel:
     """The largest element of each channel, or the average when `average`; the target's images are single pixels."""
     combine, quad = _combine(average), _quad(average)

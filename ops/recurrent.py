@@ -18,7 +18,7 @@ from functools import cache, partial
 import numpy as np
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.compiler.kernel import Inline, Kernel, inline, kernel, lazy, made, record
+from cpuruntime.compiler.kernel import Inline, Kernel, factory, inline, kernel, lazy, made, record
 from cpuruntime.ops.functions.activations import ACTIVATIONS
 
 once = lazy("cpuruntime.compiler.once")
@@ -207,6 +207,7 @@ def _product(rows: int, columns: int) -> Inline:
 
 
 @cache
+@factory
 def recurrent(cell: str, activations: tuple[CellActivation, ...], rows: int, columns: int) -> Kernel:
     """The kernel of a cell in `GATES`, for groups of `rows` sequences (at most as many as there are).
 

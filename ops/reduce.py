@@ -14,7 +14,7 @@ from math import inf
 import numpy as np
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.compiler.kernel import Inline, Kernel, inline, kernel, lazy, record
+from cpuruntime.compiler.kernel import Inline, Kernel, factory, inline, kernel, lazy, record
 from cpuruntime.compiler.typed import SIZES, as_element, load, store
 from cpuruntime.ops.elementwise import VECTOR_BINARY
 from cpuruntime.ops.functions.scalar_functions import BINARY as SCALAR_BINARY
@@ -179,6 +179,7 @@ def _scalar_reduction(op: str, dtype: str) -> Kernel:
 
 
 @cache
+@factory
 def reduce_kernel(op: str, dtype: str = "float32") -> Kernel:
     """The kernel of an operator and an element type out of `REDUCTIONS`; integers wrap.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.compiler.kernel import Kernel, kernel, lazy, record
+from cpuruntime.compiler.kernel import Kernel, factory, kernel, lazy, record
 from cpuruntime.ops.movement import copy_bytes
 
 simd = lazy("cpuruntime.compiler.simd")
@@ -56,6 +56,7 @@ def resize_nearest(a, thread, threads):
 
 
 @cache
+@factory
 def resize_weighted(taps: int) -> Kernel:
     """Each target pixel of a blocked tensor is a sum over `taps` x `taps` source pixels, 2 or 4.
 

@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 
-from cpuruntime.compiler.kernel import Kernel, inline, kernel, lazy, record
+from cpuruntime.compiler.kernel import Kernel, factory, inline, kernel, lazy, record
 
 once = lazy("cpuruntime.compiler.once")
 simd = lazy("cpuruntime.compiler.simd")
@@ -62,6 +62,7 @@ def _pixels(x, size):
 
 
 @cache
+@factory
 def roi_align(mode: str) -> Kernel:
     """target[r, c, y, x] = mean or maximum of samples of source[images[r], c] in a bin of regions[r].
 

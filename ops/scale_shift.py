@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.compiler.kernel import Inline, Kernel, inline, lazy
+from cpuruntime.compiler.kernel import Inline, Kernel, factory, inline, lazy
 from cpuruntime.ops.elementwise import limited, limits, some
 from cpuruntime.ops.functions.activations import ACTIVATIONS, unchanged
 from cpuruntime.ops.tiles.loops import contiguous, nest, nest_kernel
@@ -19,6 +19,7 @@ simd = lazy("cpuruntime.compiler.simd")
 
 
 @cache
+@factory
 def scale_shift_kernel(activation: str = "") -> Kernel:
     """target = activation(first * second + third), then limited to `low`..`high` when `clamp` is not zero; float32.
 

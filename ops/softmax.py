@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.compiler.kernel import Inline, Kernel, inline, kernel, lazy, record
+from cpuruntime.compiler.kernel import Inline, Kernel, factory, inline, kernel, lazy, record
 from cpuruntime.ops.functions.vector_math import exp_or_zero, log
 
 simd = lazy("cpuruntime.compiler.simd")
@@ -18,6 +18,7 @@ ARGUMENTS = record("source target outer length inner")
 
 
 @cache
+@factory
 def softmax_kernel(logarithm: bool = False) -> Kernel:
     """Softmax over `length`, or its natural logarithm; threads share the outer (and inner) indices."""
     along_row, along_columns = _row(logarithm), _columns(logarithm)

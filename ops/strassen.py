@@ -16,7 +16,7 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES, LINE, VECTOR_BYTES
-from cpuruntime.compiler.kernel import Inline, Kernel, inline, kernel, lazy, made, record
+from cpuruntime.compiler.kernel import Inline, Kernel, factory, inline, kernel, lazy, made, record
 from cpuruntime.ops.functions.activations import ACTIVATIONS, unchanged
 
 simd = lazy("cpuruntime.compiler.simd")
@@ -69,6 +69,7 @@ def strassen_sums(a, thread, threads):
 
 
 @cache
+@factory
 def strassen(rows: int, columns: int, activation: str = "") -> Kernel:
     """The product by tiles of `rows` x `columns`; halves have at least as many rows and vectors of columns.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from cpuruntime.compiler.kernel import Inline, Kernel, inline, kernel, lazy, record
+from cpuruntime.compiler.kernel import Inline, Kernel, factory, inline, kernel, lazy, record
 from cpuruntime.compiler.typed import load
 from cpuruntime.ops.movement import copy_element
 
@@ -15,6 +15,7 @@ ENTRY = 8  # bytes of an index in a heap
 
 
 @cache
+@factory
 def top_k(largest: bool, dtype: str) -> Kernel:
     """indices[o, :, i] (int64) of the `count` best elements of source[o, :, i], best first, and their values.
 

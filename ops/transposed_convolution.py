@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.compiler.kernel import Kernel, kernel, lazy, made, record
+from cpuruntime.compiler.kernel import Kernel, factory, kernel, lazy, made, record
 from cpuruntime.ops.tiles.window import taps_before
 
 simd = lazy("cpuruntime.compiler.simd")
@@ -35,6 +35,7 @@ ARGUMENTS = record(
 
 
 @cache
+@factory
 def transposed_convolution(rows: int, columns: int) -> Kernel:
     """The kernel of a `rows` x `columns` tile.
 

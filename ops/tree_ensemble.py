@@ -11,7 +11,7 @@ from math import inf
 
 import numpy as np
 
-from cpuruntime.compiler.kernel import Kernel, inline, kernel, lazy, record
+from cpuruntime.compiler.kernel import Kernel, factory, inline, kernel, lazy, record
 from cpuruntime.ops.functions.double_math import exp, sigmoid
 
 simd = lazy("cpuruntime.compiler.simd")
@@ -99,6 +99,7 @@ def _finish(a, scores):
 
 
 @cache
+@factory
 def tree_ensemble(aggregate: str) -> Kernel:
     """scores[row, columns] = the transformed sums; target[row] = the label of the class where `target` is not 0."""
     start = {"MIN": inf, "MAX": -inf}.get(aggregate, 0.0)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES, LINE, VECTOR_BYTES
-from cpuruntime.compiler.kernel import Kernel, inline, kernel, lazy, made, record
+from cpuruntime.compiler.kernel import Kernel, factory, inline, kernel, lazy, made, record
 from cpuruntime.ops.tiles.finish import make_finish
 from cpuruntime.ops.winograd_methods import Method
 
@@ -39,6 +39,7 @@ WEIGHTS = record("source source_row target target_plane vectors")
 
 
 @cache
+@factory
 def winograd_weights(method: Method) -> Kernel:
     """Transforms `vectors` vectors of weights: a row of them for each tap at `source` to a plane for each product."""
     transform = made("cpuruntime.ops.winograd_transforms", "transform_weights", method)
@@ -104,6 +105,7 @@ def _copy(source, source_row, target, target_row, rows, columns):
 
 
 @cache
+@factory
 def _input_phase(method: Method) -> Kernel:
     """Transforms the input of work item `item` into the scratch memory of `thread`."""
     transform = made("cpuruntime.ops.winograd_transforms", "transform_input", method)
@@ -139,6 +141,7 @@ def _input_phase(method: Method) -> Kernel:
 
 
 @cache
+@factory
 def _product_phase(rows: int, columns: int) -> Kernel:
     """Multiplies the transformed input in the scratch memory of `thread` by the weights."""
     tile = made("cpuruntime.ops.tiles.register_tile", "make_tile", rows, columns, UNROLL, VECTOR_BYTES, False, UNROLL)
@@ -177,6 +180,7 @@ def _product_phase(rows: int, columns: int) -> Kernel:
 
 
 @cache
+@factory
 def _output_phase(method: Method, activation: str) -> Kernel:
     """Transforms the products in the scratch memory of `thread` to the pixels of work item `item`."""
     activated = activation != ""

@@ -10,9 +10,11 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import logging
+import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +26,7 @@ import numpy as np
 from cpuruntime.compiler import isa, target
 from cpuruntime.compiler.inline import bind, files
 from cpuruntime.compiler.objects import forbidden_symbols
+from cpuruntime.compiler.recipes import of_function
 from cpuruntime.compiler.sources import add_generated, module_file, source_digest
 from cpuruntime.store import Pack, cache_folder, kernel_packs
 
@@ -37,10 +40,6 @@ define void @{symbol}(i64 %block, i64 %thread, i64 %threads) {{
   ret void
 }}
 """
-
-on_compile: list[Callable[[str], None]] = []
-"""Called with a kernel's name just before it is compiled (not when it is found in the cache)."""
-
 
 PROTOTYPE = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
 """The ctypes type of a kernel."""
@@ -71,6 +70,7 @@ def loaded_kernels() -> tuple[int, int]:
 
 
 _lock = threading.RLock()
+_this_thread = threading.local()
 _counts = {"compiled": 0, "cached": 0}
 _addresses: dict[str, int] = {}
 
@@ -132,7 +132,10 @@ def generate(name: str, source: str) -> ModuleType:
 
 
 class Kernel:
-    """A kernel. `family` names kernels that do the same work; `tile` is the register tile: rows, columns and so on."""
+    """A kernel. `family` names kernels that do the same work; `tile` is the register tile: rows, columns and so on.
+
+    `recipe` says how another process makes it again; None where it cannot.
+    """
 
     def __init__(
         self, function: FunctionType, arguments: np.dtype, name: str, family: str = "", tile: Sequence[int] = ()
@@ -142,6 +145,7 @@ class Kernel:
         self.name = name
         self.family = family
         self.tile = tuple(tile)
+        self.recipe = of_function(function)
 
     def __repr__(self) -> str:
         return f"<Kernel {self.name}>"
@@ -161,14 +165,20 @@ class Kernel:
     def address(self) -> int:
         """Address of the native code; compiled or loaded on first use. Thread-safe."""
         if target.level is not None:
+            return self._address_for_packs()
+        if find(self.symbol) is None:
+            _report_missing()
+            with _lock:
+                if find(self.symbol) is None:
+                    load(self, self.code())
+        return _addresses[self.symbol]
+
+    def _address_for_packs(self) -> int:
+        if self.symbol not in target.found and not self.is_compiled:
+            _report_missing()
+        if self.symbol not in target.found:
             target.found[self.symbol] = (self.name, self.code())
-            return ctypes.cast(_NOTHING, ctypes.c_void_p).value or 0
-        with _lock:
-            if find(self.symbol) is None:
-                code = self.code()
-                _counts["compiled"] += 1
-                _add(self.symbol, code)
-            return _addresses[self.symbol]
+        return ctypes.cast(_NOTHING, ctypes.c_void_p).value or 0
 
     def code(self) -> bytes:
         """The object code, from the cache or compiled and put there. Thread-safe.
@@ -179,9 +189,6 @@ class Kernel:
         with _lock:
             code = _cached(self.symbol)
             if code is None:
-                _warn_of_stale_packs(self.name)
-                for listener in on_compile:
-                    listener(self.name)
                 code = target_machine().emit_object(_compile(self))
                 called = ", ".join(sorted(forbidden_symbols(code)))
                 if called:
@@ -204,6 +211,35 @@ class Kernel:
         assert block.dtype == self.arguments
         for thread in range(threads):
             self.entry(block.ctypes.data, thread, threads)
+
+
+@contextmanager
+def when_missing(function: Callable[[], None]) -> Iterator[None]:
+    """In this block `function` is called once before this thread compiles a kernel: it may compile more of them.
+
+    What it raises leaves the block.
+    """
+    outer = getattr(_this_thread, "when_missing", None)
+    _this_thread.when_missing = function
+    try:
+        yield
+    finally:
+        _this_thread.when_missing = outer
+
+
+def _report_missing() -> None:
+    function = getattr(_this_thread, "when_missing", None)
+    if function is not None:
+        _this_thread.when_missing = None
+        function()
+
+
+def warm_up() -> None:
+    """Imports the compiler."""
+    import numba  # noqa: F401
+
+    import cpuruntime.compiler.frontend
+    import cpuruntime.compiler.simd  # noqa: F401
 
 
 def find(symbol: str) -> int | None:
@@ -284,6 +320,22 @@ def _do_nothing(arguments: int, thread: int, threads: int) -> None:
 _NOTHING = PROTOTYPE(_do_nothing)
 
 
+def load(kernel: Kernel, code: bytes) -> None:
+    """Loads machine code that was compiled just now. Thread-safe.
+
+    Raises:
+        ValueError: it is damaged or calls what no kernel may call.
+    """
+    _check(code)
+    _warn_of_stale_packs(kernel.name)
+    with _lock:
+        if target.level is not None:
+            target.found[kernel.symbol] = (kernel.name, code)
+        elif kernel.symbol not in _addresses:
+            _counts["compiled"] += 1
+            _add(kernel.symbol, code)
+
+
 def _add(symbol: str, code: bytes) -> None:
     engine = _engine()
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
@@ -311,3 +363,13 @@ def _compile(kernel: Kernel) -> llvm.ModuleRef:
     passes.getModulePassManager().run(module, passes)
     module.verify()
     return module
+
+
+def _in_child() -> None:
+    """After a fork: the thread that held the lock may be gone."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)

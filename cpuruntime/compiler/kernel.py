@@ -14,8 +14,9 @@ import numpy as np
 
 from cpuruntime.compiler.build import Kernel
 from cpuruntime.compiler.inline import Inline, inline, lazy, made
+from cpuruntime.compiler.recipes import factory
 
-__all__ = ["Inline", "Kernel", "inline", "kernel", "lazy", "made", "record"]
+__all__ = ["Inline", "Kernel", "factory", "inline", "kernel", "lazy", "made", "record"]
 
 
 def kernel(

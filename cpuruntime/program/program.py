@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.errors import InternalError, InvalidArgumentError, printable
 from cpuruntime.graph import Value
 from cpuruntime.host.memory import aligned_zeros, round_up
@@ -96,17 +97,23 @@ class Program:
         return self.image.nbytes
 
 
-Compiling = Callable[[int, int], None]
-"""Called before each kernel is compiled or loaded, with (how many are done, how many there are)."""
+Compile = Callable[[Sequence[Kernel]], None]
+"""Compiles those of some kernels that are not in the cache."""
 
 
-def assemble(planner: Planner, compiling: Compiling = lambda done, total: None, repeats: int = 1) -> Program:
+def compile_here(kernels: Sequence[Kernel]) -> None:
+    """Compiles or loads kernels one after the other in this process."""
+    for kernel in kernels:
+        _ = kernel.address
+
+
+def assemble(planner: Planner, compile: Compile = compile_here, repeats: int = 1) -> Program:
     """The program of a planner that has planned its graph, whose sizes are plain numbers."""
     steps = [step for step in planner.steps if isinstance(step, Step)]
     segments = segments_of(planner.steps) if repeats == 1 else [Segment(0, repeats * len(steps))]
     storages = live_storages(planner.steps)
     arena_size = plan_arena(storages)
-    compile_kernels(steps, compiling)
+    compile(kernels_of(steps))
     ports = planner.graph.inputs, planner.graph.outputs
     strides = dict(zip((Place.INPUT, Place.OUTPUT), ([v.nbytes for v in values] for values in ports)))
     inputs, outputs = (tuple((_repeated(v, repeats), v.element_type.to_dtype()) for v in values) for values in ports)
@@ -126,12 +133,9 @@ def assemble(planner: Planner, compiling: Compiling = lambda done, total: None, 
     return Program(planner.steps, segments, image, repeats, sum(storage.size for storage in storages))
 
 
-def compile_kernels(steps: Sequence[Step], compiling: Compiling) -> None:
-    """Compiles or loads all kernels of steps."""
-    kernels = list(dict.fromkeys(kernel for step in steps for kernel in step.kernels))
-    for done, item in enumerate(kernels):
-        compiling(done, len(kernels))
-        _ = item.address
+def kernels_of(steps: Sequence[Step]) -> list[Kernel]:
+    """All that the steps call."""
+    return list(dict.fromkeys(kernel for step in steps for kernel in step.kernels))
 
 
 def _repeated(value: Value, repeats: int) -> tuple[int, ...]:

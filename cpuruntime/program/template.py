@@ -14,7 +14,15 @@ from cpuruntime.program.plan.arena import assign_slots
 from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.step import FallbackStep, Step
 from cpuruntime.program.plan.storage import Address, Place, Plain, Storage
-from cpuruntime.program.program import Compiling, Program, Segment, compile_kernels, live_storages, segments_of
+from cpuruntime.program.program import (
+    Compile,
+    Program,
+    Segment,
+    compile_here,
+    kernels_of,
+    live_storages,
+    segments_of,
+)
 
 
 class Template:
@@ -23,12 +31,12 @@ class Template:
     Compiles its kernels and closes the scope. May be used from several threads.
     """
 
-    def __init__(self, planner: Planner, scope: Scope, compiling: Compiling = lambda done, total: None) -> None:
+    def __init__(self, planner: Planner, scope: Scope, compile: Compile = compile_here) -> None:
         self._planned = planner.steps
         self._segments = segments_of(planner.steps)
         self._falls_back = any(segment.fallback is not None for segment in self._segments)
         steps = [step for step in planner.steps if isinstance(step, Step)]
-        compile_kernels(steps, compiling)
+        compile(kernels_of(steps))
         storages = live_storages(planner.steps)
         slots = assign_slots(storages)
         formulas = self._formulas = Formulas(scope)

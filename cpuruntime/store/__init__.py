@@ -1,10 +1,11 @@
 """Files that outlive the process: private folders, the cache in one of them, and the environment that names them."""
 
-from cpuruntime.store.environment import trusted_environment
+from cpuruntime.store.environment import is_environment_trusted, trusted_environment
 from cpuruntime.store.folder import Folder, cache_folder
 from cpuruntime.store.pack import Pack, kernel_packs, write_pack
 from cpuruntime.store.private import PrivateFolder
 
 __all__ = [
-    "Folder", "Pack", "PrivateFolder", "cache_folder", "kernel_packs", "trusted_environment", "write_pack",
+    "Folder", "Pack", "PrivateFolder", "cache_folder", "is_environment_trusted", "kernel_packs", "trusted_environment",
+    "write_pack",
 ]  # fmt: skip

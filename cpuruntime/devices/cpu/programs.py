@@ -6,10 +6,14 @@ import logging
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from cpuruntime.compiler import build, pool
+from cpuruntime.compiler.kernel import Kernel
+from cpuruntime.compiler.pool import Workforce
 from cpuruntime.devices.cpu.batch_split import by_sample
 from cpuruntime.devices.cpu.compilation import Compilation
 from cpuruntime.devices.cpu.pipeline import optimise
@@ -18,17 +22,18 @@ from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import Error, InvalidArgumentError, nearest, printable
 from cpuruntime.graph import Graph, Kind, PartialShape
 from cpuruntime.hints import StreamPlan
+from cpuruntime.host.affinity import allowed_cpus
 from cpuruntime.host.memory import check_fits
 from cpuruntime.host.sysfs import processor_name
 from cpuruntime.operators.shape_inference import reshape, with_shapes
-from cpuruntime.program.plan.emitter import Chooser
 from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.step import FallbackStep
 from cpuruntime.program.program import Program, assemble
 from cpuruntime.program.stages.cut import whole
 from cpuruntime.program.stages.stage import Root, Stage, Stages
 from cpuruntime.program.template import Pattern, Template
-from cpuruntime.program.tuning.tuner import create_tuner
+from cpuruntime.program.tuning.tuner import Tuner, create_tuner
+from cpuruntime.streams.native.needed import KERNELS
 
 GUESSED_BATCHES, GUESSED_EXTENT = (8, 1), 64
 """Extents for which a dynamic model is planned before any is known; arbitrary."""
@@ -51,6 +56,7 @@ class Programs:
         self.profiled: bool = settings.value("PERF_COUNT")
         self._exact: bool = settings.value("EXECUTION_MODE_HINT") == "ACCURACY"
         self._streams = plan
+        self._force = Workforce(compilation.topology.usable, allowed_cpus())
         self._weights = compilation.weights
         self._tuner = create_tuner(settings.value("TUNING_BUDGET_MS") / 1000, processor_name(), graph)
         self._lock = threading.RLock()
@@ -65,6 +71,7 @@ class Programs:
             self._plan_first()
         else:
             self._warm_up(settings.value("WARMUP_SHAPES"))
+        self._compile(KERNELS)
 
     def _plan_first(self) -> None:
         """Plan what is known when the shapes of the inputs are; what is wrong is the model's fault."""
@@ -112,8 +119,7 @@ class Programs:
         try:
             scope, sizes = pattern.sizes()
             planner = self._planner(optimise(with_shapes(graph, sizes)), tuner=None, owned=True)
-            with CompileProgress() as progress:
-                template = Template(planner, scope, progress)
+            template = Template(planner, scope, self._compile)
         except Error as error:
             log.debug("model '%s' has no plan for many shapes: %s", printable(self.name), error)
             return None
@@ -151,18 +157,31 @@ class Programs:
         The graph loses its constants if it is `owned`.
         """
         planner = self._planner(optimised, self._tuner, owned)
-        with CompileProgress() as progress:
-            program = assemble(planner, progress, samples)
+        program = assemble(planner, self._compile, samples)
         self._report(program)
         return self.checked(program)
 
-    def _planner(self, optimised: Graph, tuner: Chooser | None, owned: bool) -> Planner:
+    def _compile(self, kernels: Sequence[Kernel]) -> None:
+        with CompileProgress() as progress:
+            pool.compile_all(kernels, self._force, progress)
+
+    def _compile_ahead(self, planner: Planner, tuner: Tuner | None) -> None:
+        """Compile all that planning and the model's streams need, when a kernel was found missing."""
+        dry = None if tuner is None else tuner.dry()
+        kernels = planner.kernels(dry)
+        if tuner is not None and dry is not None:
+            kernels += dry.kernels
+            tuner.spend(dry.spent)
+        self._compile([*kernels, *KERNELS])
+
+    def _planner(self, optimised: Graph, tuner: Tuner | None, owned: bool) -> Planner:
         for note in optimised.notes:
             if note not in self.notes:
                 self.notes.append(note)
                 log.warning("model '%s': %s", printable(self.name), note)
         planner = Planner(optimised, self._weights, self._streams.threads, self._exact, tuner, owned)
-        planner.plan()
+        with build.when_missing(partial(self._compile_ahead, planner, tuner)):
+            planner.plan()
         self._weights.forget_sources()
         return planner
 

@@ -1,4 +1,4 @@
-"""A line on standard error while kernels are being compiled, so that a first run does not look like a hang."""
+"""Lines on standard error while kernels are compiled, so that a first run does not look like a hang."""
 
 from __future__ import annotations
 
@@ -6,47 +6,39 @@ import sys
 import time
 from types import TracebackType
 
-from cpuruntime.compiler import build, isa
+from cpuruntime.compiler import isa
 
-PATIENCE = 1.0
-"""Seconds before the first message."""
+PAUSE = 5.0
+"""Seconds between two lines where standard error is no terminal."""
 
 
 class CompileProgress:
-    """Counts the kernels of a program; speaks once compiling has taken longer than a second.
+    """Says at once that kernels are compiled, if any are, then how many are done and how long the rest may take.
 
-    On a terminal the line is rewritten for each kernel, elsewhere it is written once.
+    On a terminal the line is rewritten, elsewhere there is one every five seconds.
     """
 
     def __init__(self) -> None:
-        self._begin = time.monotonic()
-        self._done = self._total = 0
-        self._compiling = self._spoken = False
+        self._spoken = 0.0
 
     def __enter__(self) -> CompileProgress:
-        build.on_compile.append(self._on_compile)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        build.on_compile.remove(self._on_compile)
         if self._spoken and sys.stderr.isatty():
             sys.stderr.write("\r\033[K")
 
-    def __call__(self, done: int, total: int) -> None:
-        """Kernel number `done` of `total` is next."""
-        self._done, self._total = done, total
-
-    def _on_compile(self, name: str) -> None:
-        if time.monotonic() - self._begin < PATIENCE:
+    def __call__(self, done: int, total: int, left: float) -> None:
+        """`done` of `total` kernels are compiled, and the others will be in `left` seconds, about."""
+        now, is_terminal = time.monotonic(), sys.stderr.isatty()
+        if done == total or not (is_terminal or not self._spoken or now - self._spoken >= PAUSE):
             return
-        terminal = sys.stderr.isatty()
-        if terminal or not self._spoken:
-            text = (
-                f"cpuruntime: compiling kernels for {isa.current().name}, cached for the next time: "
-                f"{self._done + 1} of {self._total}"
-            )
-            sys.stderr.write(f"\r{text}\033[K" if terminal else f"{text}\n")
-            sys.stderr.flush()
-        self._spoken = True
+        self._spoken = now
+        text = (
+            f"cpuruntime: compiling kernels for {isa.current().name}, cached for the next time: {done} of {total}, "
+            f"about {left:.0f} s left"
+        )
+        sys.stderr.write(f"\r{text}\033[K" if is_terminal else f"{text}\n")
+        sys.stderr.flush()

@@ -22,6 +22,7 @@ from cpuruntime.program.plan.elementwise_steps import apply_activation
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.epilogue import activation_fields, limits, whole_vectors
 from cpuruntime.program.plan.lowering import Layout, Methods, lowering, only_images
+from cpuruntime.program.plan.packing import COPIES
 from cpuruntime.program.plan.storage import Address, Blocked, Interleaved, blocked_view
 from cpuruntime.program.tuning.tiles import Grid, Tiling, rank_tilings
 
@@ -159,5 +160,5 @@ def _pack(
             fill_panel(g, weights, panel, start, 0)
 
     key = (emitter.weights.identity(weights), "tiles", lanes, columns)
-    packed = emitter.weights.pack(key, 4 * prod(shape) * len(starts), fill)
+    packed = emitter.weights.pack(key, 4 * prod(shape) * len(starts), fill, COPIES)
     return emitter.weights.constant((key, "table"), table), packed, len(starts)

@@ -13,7 +13,7 @@ from cpuruntime.program.convolution.geometry import Geometry
 from cpuruntime.program.convolution.panels import tile_starts
 from cpuruntime.program.plan.candidate import Query
 from cpuruntime.program.plan.emitter import Emitter
-from cpuruntime.program.plan.packing import copy_into
+from cpuruntime.program.plan.packing import COPIES, copy_into
 from cpuruntime.program.plan.storage import Address
 from cpuruntime.program.tuning.tiles import Grid, Tiling, rank_tilings
 
@@ -62,7 +62,7 @@ def _pack(
             _fill(g, weights, panel, columns, group, block)
 
     key = (emitter.weights.identity(weights), "groups", columns, g.group)
-    return table, emitter.weights.pack(key, len(places) * size, fill)
+    return table, emitter.weights.pack(key, len(places) * size, fill, COPIES)
 
 
 def _fill(g: Geometry, weights: np.ndarray, panel: np.ndarray, columns: int, group: int, block: int) -> None:

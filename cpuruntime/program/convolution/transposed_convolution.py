@@ -19,6 +19,7 @@ from cpuruntime.program.plan.elementwise_steps import apply_activation
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.epilogue import activation_fields, limits, whole_vectors
 from cpuruntime.program.plan.lowering import Layout, lowering
+from cpuruntime.program.plan.packing import COPIES
 from cpuruntime.program.plan.storage import Address, Blocked
 from cpuruntime.program.tuning.tiles import Grid, rank_tilings
 
@@ -148,4 +149,4 @@ def _pack(
     elements = tuple((-1, *p.elements) for axis in (g.rows, g.columns) for p in axis)
     strides = (g.stride_height, g.stride_width)
     key = (emitter.weights.identity(weights), "phases", columns, g.group, strides, elements)
-    return rows, emitter.weights.pack(key, offset, fill)
+    return rows, emitter.weights.pack(key, offset, fill, COPIES)

@@ -17,7 +17,7 @@ from cpuruntime.program.convolution.winograd_choice import WinogradSizes, Winogr
 from cpuruntime.program.plan.candidate import Query
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.epilogue import with_limits
-from cpuruntime.program.plan.packing import run_kernel
+from cpuruntime.program.plan.packing import COPIES, run_kernel
 from cpuruntime.program.plan.storage import Address
 
 
@@ -71,4 +71,4 @@ def _transformed(
                 )  # fmt: skip
 
     key = (emitter.weights.identity(weights), "winograd", tiling.method, columns, g.group)
-    return emitter.weights.pack(key, prod(shape) * 4, fill)
+    return emitter.weights.pack(key, prod(shape) * 4, fill, (winograd_weights(tiling.method), *COPIES))

@@ -232,4 +232,5 @@ def _pack(
         strides = dict(zip(("source_batch", "source_row", "source_column"), array.strides))
         run_kernel(pack_columns, source=array.ctypes.data, target=memory.ctypes.data, **sizes, **strides)
 
-    return emitter.weights.pack((emitter.weights.identity(constant), "columns", tile_columns), batch * size, fill)
+    key = (emitter.weights.identity(constant), "columns", tile_columns)
+    return emitter.weights.pack(key, batch * size, fill, (pack_columns,))

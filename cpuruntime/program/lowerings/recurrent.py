@@ -16,7 +16,7 @@ from cpuruntime.program.convolution.panels import tile_starts
 from cpuruntime.program.lowerings.matmul import emit_fully_connected, fully_connected_methods
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.lowering import Methods, lowering
-from cpuruntime.program.plan.packing import copy_into
+from cpuruntime.program.plan.packing import COPIES, copy_into
 from cpuruntime.program.plan.storage import Address
 
 DEFAULTS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
@@ -220,7 +220,7 @@ def _pack(emitter: Emitter, r: Recurrence, columns: int) -> tuple[Address, int, 
                 r.pack(memory[at + first : at + first + second], direction, slice(r.first_gates, None), columns)
 
     key = (emitter.weights.identity(r.state_weights), r.cell, columns)
-    return emitter.weights.pack(key, r.directions * (first + second), fill), first + second, first
+    return emitter.weights.pack(key, r.directions * (first + second), fill, COPIES), first + second, first
 
 
 def _limits(emitter: Emitter, r: Recurrence) -> dict[str, Any]:

@@ -96,4 +96,4 @@ def _pack_sums(emitter: Emitter, weights: np.ndarray, tile_columns: int) -> Addr
             )  # fmt: skip
 
     key = (emitter.weights.identity(weights), "strassen", tile_columns)
-    return emitter.weights.pack(key, PRODUCTS * size, fill)
+    return emitter.weights.pack(key, PRODUCTS * size, fill, (pack_columns,))

@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 
 from cpuruntime.compiler.kernel import Kernel
-from cpuruntime.ops.movement import plan_copy
+from cpuruntime.ops.movement import copy_transposed, plan_copy
+
+COPIES = (copy_transposed,)
+"""The kernels of `copy_into`, but for rare shapes."""
 
 
 def copy_into(target: np.ndarray, source: np.ndarray) -> None:

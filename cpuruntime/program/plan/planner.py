@@ -5,6 +5,9 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
+import numpy as np
+
+from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.errors import UnsupportedError, printable
 from cpuruntime.graph import Graph, Node, Size, Value
 from cpuruntime.host.memory import check_fits
@@ -14,7 +17,10 @@ from cpuruntime.program.plan.emitter import Chooser, Emitter, numeric_dtype
 from cpuruntime.program.plan.lowering import find_lowering
 from cpuruntime.program.plan.step import FallbackStep, Step
 from cpuruntime.program.plan.storage import Address, Place, Plain, Storage
-from cpuruntime.program.plan.weights import WeightStore
+from cpuruntime.program.plan.weights import DryWeights, WeightStore
+
+SMALL = 4096
+"""Bytes of constants whose content may matter to choices, as that of shapes and axes; arbitrary."""
 
 
 class Planner(Emitter):
@@ -33,6 +39,7 @@ class Planner(Emitter):
         self.graph = graph = graph if owned else graph.clone()
         self._exact = exact
         self._is_decided = False
+        self._dropped: list[tuple[Value, np.ndarray]] = []
         for value in graph.values():
             if value.is_static and not isinstance(value.nbytes, Size):
                 check_fits(value.nbytes, f"the elements of '{printable(value.name)}'")
@@ -65,12 +72,27 @@ class Planner(Emitter):
             self._finish_output(index, value)
         return self.steps
 
+    def kernels(self, tuner: Chooser | None) -> list[Kernel]:
+        """The kernels that planning and the steps need, by a dry run at any time: nothing is packed or measured.
+
+        `tuner` is one for dry runs.
+        """
+        weights = DryWeights()
+        for value, array in self._dropped:
+            value.constant = array
+        dry = Planner(self.graph, weights, self.threads, self._exact, tuner)
+        for value, _ in self._dropped:
+            value.constant = None
+        steps = [step for step in dry.plan() if isinstance(step, Step)]
+        return list(dict.fromkeys([*weights.kernels, *(kernel for step in steps for kernel in step.kernels)]))
+
     def _drop_constants(self, node: Node, last_reader: dict[Value, Node]) -> None:
         for value in node.inputs:
             if value is None or value.constant is None or value in self._outputs:
                 continue
             if last_reader[value] is node:
                 self.weights.release(value.constant)
+                self._dropped.append((value, _like(value.constant)))
                 value.constant = None
 
     def _finish_output(self, index: int, value: Value) -> None:
@@ -96,6 +118,11 @@ class Planner(Emitter):
         inputs = [None if v is None else self.plain(v) for v in node.inputs]
         outputs = [self.new_plain(v) if v.name else None for v in node.outputs]
         self.steps.append(FallbackStep(node, inputs, outputs, reason))
+
+
+def _like(array: np.ndarray) -> np.ndarray:
+    """A copy of a small array, else zeros of its type and shape that take no memory."""
+    return array.copy() if array.nbytes <= SMALL else np.broadcast_to(np.zeros((), array.dtype), array.shape)
 
 
 def _flat(data: Any) -> list[Any]:

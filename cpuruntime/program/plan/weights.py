@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from itertools import count
 
 import numpy as np
 
+from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.host.memory import allocate, round_up
 from cpuruntime.program.plan.storage import Address, Place, Storage
 
@@ -61,8 +62,13 @@ class WeightStore:
         """Drops all arrays, once a program is planned."""
         self._identities.clear()
 
-    def pack(self, key: Hashable, size: int, fill: Callable[[np.ndarray], None]) -> Address:
-        """The address of `size` bytes that `fill` wrote into (a zeroed uint8 array); filled once per `key`."""
+    def pack(
+        self, key: Hashable, size: int, fill: Callable[[np.ndarray], None], kernels: Sequence[Kernel] = ()
+    ) -> Address:
+        """The address of `size` bytes that `fill` wrote into (a zeroed uint8 array); filled once per `key`.
+
+        `kernels` are those that `fill` runs.
+        """
         storage = self._packed.get(key)
         if storage is None:
             array = self._take(max(size, 1))
@@ -88,3 +94,22 @@ class WeightStore:
             target[: array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
         return self.pack(("constant", key), array.nbytes, fill)
+
+
+class DryWeights(WeightStore):
+    """The weights of a dry run: nothing is packed; `kernels` are those that packing would run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernels: dict[Kernel, None] = {}
+
+    def identity(self, array: np.ndarray) -> Hashable:
+        """Any key: nothing is looked for."""
+        return None
+
+    def pack(
+        self, key: Hashable, size: int, fill: Callable[[np.ndarray], None], kernels: Sequence[Kernel] = ()
+    ) -> Address:
+        """Memory without an address."""
+        self.kernels.update(dict.fromkeys(kernels))
+        return Address(Storage(Place.FIXED, size))

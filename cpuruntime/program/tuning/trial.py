@@ -8,7 +8,7 @@ last cache, or from memory when the model's weights are larger. They are random 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
@@ -32,7 +32,9 @@ class TrialWeights(WeightStore):
         """Any key: nothing is looked for."""
         return None
 
-    def pack(self, key: Hashable, size: int, fill: Callable[[np.ndarray], None]) -> Address:
+    def pack(
+        self, key: Hashable, size: int, fill: Callable[[np.ndarray], None], kernels: Sequence[Kernel] = ()
+    ) -> Address:
         """Memory without an address, not filled."""
         return Address(Storage(Place.FIXED, size))
 

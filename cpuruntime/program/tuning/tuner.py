@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from cpuruntime.compiler import build
+from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.graph import Graph, Node
 from cpuruntime.host.caches import caches
 from cpuruntime.host.timing import alternate
@@ -86,11 +87,25 @@ class Tuner:
         key = self._key(query, names, threads)
         found = self._tried.get(key) or self._decisions.find(key, names)
         if found is None:
-            found = _decide(self._compare(node, close, emit, threads))
-            if is_binding or found.seconds[0] is not None:
-                found = self._decisions.publish(key, names, found)
-            self._tried[key] = found
+            trials = [create_trial(node, threads) for _ in close]
+            for trial, candidate in zip(trials, close):
+                emit(trial, candidate.choice)
+            found = self._tried[key] = self._decide(key, names, trials, is_binding)
         return Chosen(close[found.chosen].choice, compared(close, found.chosen, found.seconds))
+
+    def dry(self) -> DryTuner:
+        """A tuner for a dry run."""
+        return DryTuner(self._left, self._processor, self._far, self._decisions)
+
+    def spend(self, seconds: float) -> None:
+        """Takes time that a dry run used up from the budget."""
+        self._left -= seconds
+
+    def _decide(self, key: str, names: Sequence[str], trials: Sequence[Emitter], is_binding: bool) -> Decision:
+        found = _decide(self._compare(trials, names))
+        if is_binding or found.seconds[0] is not None:
+            return self._decisions.publish(key, names, found)
+        return found
 
     def _run_of(self, trial: Emitter) -> Callable[[], float]:
         if self._measure is None:
@@ -101,16 +116,10 @@ class Tuner:
         facts = (self._processor, caches(), self._far, query, names, threads)
         return build.digest(query.modules, repr(facts))
 
-    def _compare(
-        self, node: Node, candidates: Sequence[Candidate[T]], emit: Callable[[Emitter, T], None], threads: int
-    ) -> list[float | None]:
+    def _compare(self, trials: Sequence[Emitter], names: Sequence[str]) -> list[float | None]:
         """Seconds of each candidate; None for those whose kernels there was no time to compile, or for all."""
         if self._left <= 0:
-            return [None] * len(candidates)
-        trials = []
-        for candidate in candidates:
-            trials.append(create_trial(node, threads))
-            emit(trials[-1], candidate.choice)
+            return [None] * len(trials)
         # The first candidate's kernels are compiled whether or not there is a comparison.
         for kernel in kernels_of(trials[0]):
             _ = kernel.address
@@ -122,8 +131,30 @@ class Tuner:
                 runs[index] = self._run_of(trial)
         seconds = time_runs(runs, self._clock) if len(runs) > 1 else {}
         self._left -= self._clock() - begin
-        log.debug("%s: %s", node.where, {candidates[i].name: round(1e6 * s, 1) for i, s in seconds.items()})
-        return [seconds.get(index) for index in range(len(candidates))]
+        log.debug("%s: %s", trials[0].node.where, {names[i]: round(1e6 * s, 1) for i, s in seconds.items()})
+        return [seconds.get(index) for index in range(len(trials))]
+
+
+class DryTuner(Tuner):
+    """Measures nothing, and gathers the `kernels` of the candidates that its tuner would measure.
+
+    Those that only a trial needs are gathered as long as the budget pays for them; `spent` are its seconds.
+    """
+
+    def __init__(self, budget: float, processor: str, far: bool, decisions: Decisions) -> None:
+        super().__init__(budget, processor, far, decisions)
+        self.kernels: dict[Kernel, None] = {}
+        self.spent = 0.0
+
+    def _decide(self, key: str, names: Sequence[str], trials: Sequence[Emitter], is_binding: bool) -> Decision:
+        self.kernels.update(dict.fromkeys(kernels_of(trials[0])))
+        for trial in trials[1:]:
+            needed = dict.fromkeys(kernels_of(trial))
+            cost = COMPILE_SECONDS * sum(not kernel.is_compiled for kernel in needed if kernel not in self.kernels)
+            if self.spent + cost <= self._left:
+                self.spent += cost
+                self.kernels.update(needed)
+        return Decision(0, (None,) * len(trials))
 
 
 def time_runs(

@@ -1,0 +1,99 @@
+"""Recipes: how another process makes a kernel again, as data.
+
+A recipe is a list: the module, the name in it, and for a kernel that a factory makes the factory's arguments. These are
+numbers, strings, tuples and frozen dataclasses of the package; as JSON, tuples are lists and dataclasses are objects.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from functools import wraps
+from importlib import import_module
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+PACKAGE = __name__.partition(".")[0]
+
+
+class Made(Protocol):
+    """What has a recipe: a kernel."""
+
+    recipe: str | None
+
+
+P = ParamSpec("P")
+M = TypeVar("M", bound=Made)
+
+
+def factory(function: Callable[P, M]) -> Callable[P, M]:
+    """Declares a function of a module that makes kernels; the innermost one gives a kernel its recipe."""
+
+    @wraps(function)
+    def make(*args: P.args, **kwargs: P.kwargs) -> M:
+        kernel = function(*args, **kwargs)
+        if kernel.recipe is None and _is_known(function.__module__):
+            kernel.recipe = written(function.__module__, function.__name__, *args, kwargs)
+        return kernel
+
+    return make
+
+
+def of_function(function: Callable[..., Any]) -> str | None:
+    """The recipe of a kernel that a module of the package declares at its top level."""
+    if function.__qualname__ == function.__name__ and _is_known(function.__module__):
+        return written(function.__module__, function.__name__)
+    return None
+
+
+def written(module: str, name: str, *arguments: Any) -> str:
+    """A recipe as JSON; the last argument is a dict of those with names."""
+    return json.dumps([module, name, *map(_encoded, arguments)])
+
+
+def follow(recipe: str) -> Any:
+    """The kernel of a recipe.
+
+    Raises:
+        ValueError: it names a module outside the package.
+    """
+    module, name, *arguments = json.loads(recipe)
+    found = _attribute(module, name)
+    if not arguments:
+        return found
+    *positional, named = map(_decoded, arguments)
+    return found(*positional, **named)
+
+
+def _is_known(module: str) -> bool:
+    return module.startswith(f"{PACKAGE}.")
+
+
+def _attribute(module: str, name: str) -> Any:
+    if not _is_known(module):
+        raise ValueError(f"a recipe names module {module!r}; it must belong to {PACKAGE}")
+    return getattr(import_module(module), name)
+
+
+def _encoded(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_encoded(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _encoded(each) for name, each in value.items()}
+    if is_dataclass(value):
+        kind = type(value)
+        return {"": [kind.__module__, kind.__name__, *(_encoded(getattr(value, f.name)) for f in fields(value))]}
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise TypeError(f"a kernel's factory takes {value!r}, which a recipe cannot hold")
+
+
+def _decoded(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_decoded(each) for each in value)
+    if isinstance(value, dict):
+        if "" in value:
+            module, name, *arguments = value[""]
+            return _attribute(module, name)(*map(_decoded, arguments))
+        return {name: _decoded(each) for name, each in value.items()}
+    return value

@@ -1,0 +1,8 @@
+"""The kernels that streams need beside those of their programs."""
+
+from cpuruntime.streams.native import callbacks, runner, signals
+
+KERNELS = (
+    runner.lead, runner.attend, runner.work, runner.ring, runner.recall, signals.wait, signals.notify, signals.add,
+    callbacks.begin_call, callbacks.offer, callbacks.stand_by,
+)  # fmt: skip
