@@ -268,8 +268,9 @@ def plan_copy(
     dimensions = _merged(dimensions)
     if dimensions and dimensions[0][1:] == (element, element):
         run = (dimensions[0][0] * element, 1, 1)
-        # Rows are cheapest to step through: the first dimension of some size becomes the inner loop.
-        rest = sorted(dimensions[1:], key=lambda d: d[0] < FEW)
+        # Rows are cheapest to step through: the first dimension of some size, or of one not known, becomes the inner
+        # loop.
+        rest = sorted(dimensions[1:], key=lambda d: isinstance(d[0], int) and d[0] < FEW)
         return copy_runs, _copy_fields([run, *rest], element)
     contiguous = next((d for d in dimensions[1:] if d[1] == element), None)
     if contiguous and contiguous[0] >= LANES // 4 and dimensions[0][2] == element:

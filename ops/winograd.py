@@ -9,6 +9,7 @@ moved back until they end with the last tile, and what is computed twice is alik
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 from cpuruntime.compiler.isa import LANES, LINE, VECTOR_BYTES
 from cpuruntime.compiler.kernel import Kernel, factory, inline, kernel, lazy, made, record
@@ -52,12 +53,12 @@ def winograd_weights(method: Method) -> Kernel:
     return run
 
 
-def plane_bytes(blocks: int, group: int) -> int:
+def plane_bytes(blocks: int, group: Any) -> Any:
     """Bytes between the planes of a group: an odd number of vectors, so that planes lie in different cache sets."""
-    return (blocks * group | 1) * VECTOR_BYTES
+    return (blocks * group // 2 * 2 + 1) * VECTOR_BYTES
 
 
-def scratch_bytes(method: Method, in_blocks: int, out_blocks: int, group: int) -> int:
+def scratch_bytes(method: Method, in_blocks: int, out_blocks: int, group: Any) -> Any:
     """Scratch memory of one thread: both sets of planes, and a tile of pixels twice."""
     planes = method.products * (plane_bytes(in_blocks, group) + plane_bytes(out_blocks, group))
     return planes + 2 * method.outputs * VECTOR_BYTES

@@ -2,12 +2,24 @@
 
 from cpuruntime.graph.graph import Graph, Kind, Node, Value, print_graph, print_node
 from cpuruntime.graph.shapes import Dimension, PartialShape, Shape
-from cpuruntime.graph.sizes import LARGEST_EXTENT, Extent, Relation, Scope, Size, Terms, typical
+from cpuruntime.graph.sizes import (
+    LARGEST_EXTENT,
+    SMALLEST_EXTENT,
+    Extent,
+    Relation,
+    Scope,
+    Size,
+    Terms,
+    alike,
+    at_least,
+    typical,
+)
 from cpuruntime.graph.types import Type
 from cpuruntime.graph.verify import verify
 
 __all__ = [
     "LARGEST_EXTENT",
+    "SMALLEST_EXTENT",
     "Dimension",
     "Extent",
     "Graph",
@@ -21,6 +33,8 @@ __all__ = [
     "Terms",
     "Type",
     "Value",
+    "alike",
+    "at_least",
     "print_graph",
     "print_node",
     "typical",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ import numpy as np
 Terms = Mapping[tuple[int, ...], int]
 """A polynomial: the coefficient of each product of atoms, given as their sorted numbers; () is the constant."""
 
-LARGEST_EXTENT = 2**31 - 1
-"""Of an extent that is a symbol."""
+SMALLEST_EXTENT, LARGEST_EXTENT = 2, 2**31 - 1
+"""Bounds of an extent that is a symbol."""
 
 
 class Relation(enum.IntEnum):
@@ -40,6 +41,7 @@ class Scope:
     Attributes:
         values: of all atoms, at the shapes at hand.
         guards: (polynomial, relation), in the order in which they were met.
+        volume: the elements of all inputs; 0 where it does not matter.
         is_open: whether answers are kept as guards; a plan is finished when its scope is closed.
     """
 
@@ -48,9 +50,10 @@ class Scope:
         self.values: list[int] = list(extents)
         self.quotients: list[tuple[Terms, Terms]] = []
         self.guards: dict[tuple[frozenset[tuple[tuple[int, ...], int]], Relation], Terms] = {}
+        self.volume: Extent = 0
         self.is_open = True
         self._numbers: dict[Any, int] = {}
-        self._bounds: list[tuple[int, int] | None] = [(2, LARGEST_EXTENT)] * len(extents)
+        self._bounds: list[tuple[int, int] | None] = [(SMALLEST_EXTENT, LARGEST_EXTENT)] * len(extents)
 
     def sizes(self) -> list[Size]:
         """The symbols."""
@@ -99,7 +102,7 @@ class Scope:
         constant = _constant(terms)
         if constant is not None:
             return _RELATIONS[relation](constant)
-        certain = self._certain(terms, relation)
+        certain = self.certain(terms, relation)
         if certain is not None:
             return certain
         answer = _RELATIONS[relation](self.evaluate(terms))
@@ -110,7 +113,8 @@ class Scope:
             self.guards.setdefault((_key(terms), relation), terms)
         return answer
 
-    def _certain(self, terms: Terms, relation: Relation) -> bool | None:
+    def certain(self, terms: Terms, relation: Relation) -> bool | None:
+        """Whether the relation holds for all extents; None where that is not known."""
         bounds = self._range(terms)
         if bounds is None:
             return None
@@ -122,12 +126,7 @@ class Scope:
 
 
 def _evaluate(terms: Terms, values: Sequence[int]) -> int:
-    total = 0
-    for atoms, coefficient in terms.items():
-        for atom in atoms:
-            coefficient *= values[atom]
-        total += coefficient
-    return total
+    return sum(coefficient * prod(values[atom] for atom in atoms) for atoms, coefficient in terms.items())
 
 
 def _key(terms: Terms) -> frozenset[tuple[tuple[int, ...], int]]:
@@ -350,7 +349,9 @@ def _divide(scope: Scope, numerator: Terms | None, denominator: Terms | None) ->
     # (divisor * a + b) // divisor == a + b // divisor
     taken = {atoms: c // divisor for atoms, c in numerator.items() if c % divisor == 0}
     rest = {atoms: c for atoms, c in numerator.items() if c % divisor}
-    return scope.quotient(rest, denominator) + _simplest(scope, taken)
+    constant = _constant(rest)
+    quotient = scope.quotient(rest, denominator) if constant is None else constant // divisor
+    return quotient + _simplest(scope, taken)
 
 
 def _exact_quotient(numerator: Terms, denominator: Terms) -> Terms | None:
@@ -383,3 +384,16 @@ def _order(term: tuple[tuple[int, ...], int]) -> tuple[int, tuple[int, ...]]:
 def typical(number: Any) -> Any:
     """The number at the shapes at hand, without a guard: for choices that affect nothing but speed."""
     return number.value if isinstance(number, Size) else number
+
+
+def alike(a: Any, b: Any) -> bool:
+    """Whether two numbers are equal for all extents, as far as that is known; no guard follows."""
+    return _terms_of(a) == _terms_of(b)
+
+
+def at_least(number: Any, least: int) -> Any:
+    """1 where a number from 0 to 2**52 is at least `least`, else 0; other shapes answer anew, so no guard follows."""
+    if not isinstance(number, Size):
+        return int(number >= least)
+    certain = number.scope.certain((number - least).terms, NOT_NEGATIVE)
+    return (number + (2**52 - least)) // 2**52 if certain is None else int(certain)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cpuruntime.errors import ModelError
-from cpuruntime.graph import Extent, Node, Size
+from cpuruntime.graph import Extent, Node, Size, alike
 from cpuruntime.operators import movement_shapes, sampling_shapes
 from cpuruntime.operators.rule_inputs import Known, Rule, Shape, axes_of, axis_of, check, numbers_of, shape_of
 from cpuruntime.operators.traits import traits_of
@@ -28,13 +28,13 @@ def broadcast(*shapes: Sequence[Extent]) -> Shape:
     """The shape to which shapes broadcast by NumPy's rules; ValueError where they do not fit."""
     result: list[Extent] = []
     for index in range(1, max(map(len, shapes), default=0) + 1):
-        extent: Extent = 1
-        for shape in shapes:
-            if len(shape) < index or shape[-index] == 1:
-                continue
-            if extent != 1 and extent != shape[-index]:
+        extents = [shape[-index] for shape in shapes if len(shape) >= index and not alike(shape[-index], 1)]
+        extent: Extent = extents[0] if extents else 1
+        if not all(alike(other, extent) for other in extents):
+            extents = [other for other in extents if other != 1]
+            extent = extents[-1] if extents else 1
+            if any(other != extent for other in extents):
                 raise ValueError(f"shapes {', '.join(str(list(map(str, shape))) for shape in shapes)} do not broadcast")
-            extent = shape[-index]
         result.append(extent)
     return tuple(reversed(result))
 

@@ -9,7 +9,7 @@ import numpy as np
 from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.graph import Extent, typical
 from cpuruntime.host.memory import round_up
-from cpuruntime.program.plan.step import Step
+from cpuruntime.program.plan.step import KernelChoice, Step
 from cpuruntime.program.plan.storage import Address, Place, Storage
 from cpuruntime.streams.native import runner
 
@@ -34,17 +34,17 @@ class Assembly:
 
     def add_step(self, row: int, step: Step, block: int) -> None:
         """Row `row` of the table: the step, with its argument block at byte `block`."""
-        self._call(2 * row, step.kernel)
+        self.call(2 * row, step.call)
         self.relocations.append((2 * row + 1, Place.IMAGE, 0, block + runner.ALONE * is_small(step)))
 
     def add_block(self, step: Step, row: int) -> int:
         """The argument block of a step that works on row `row` of the inputs and outputs; returns its byte offset."""
-        dtype, start = step.kernel.arguments, self._end
+        dtype, start = step.call.arguments, self._end
         block = np.zeros(1, dtype)
         for name, argument in step.arguments.items():
             word = (start + dtype.fields[name][1]) // 8
-            if isinstance(argument, Kernel):
-                self._call(word, argument)
+            if isinstance(argument, (Kernel, KernelChoice)):
+                self.call(word, argument)
             elif isinstance(argument, Address):
                 self.add_address(word, argument, row)
             else:
@@ -61,7 +61,9 @@ class Assembly:
             memory[start : start + block.nbytes] = block.view(np.uint8)
         return memory.view(np.int64)
 
-    def _call(self, word: int, kernel: Kernel) -> None:
+    def call(self, word: int, kernel: Kernel | KernelChoice) -> None:
+        """The kernel at word `word`."""
+        assert isinstance(kernel, Kernel)
         self.relocations.append((word, Place.KERNEL, self.kernels.setdefault(kernel, len(self.kernels)), 0))
 
     def number(self, word: int, argument: Any) -> Any:

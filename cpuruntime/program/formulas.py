@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cpuruntime.graph import Extent, Relation, Scope, Size, Terms
+from cpuruntime.graph import SMALLEST_EXTENT, Extent, Relation, Scope, Size, Terms
 from cpuruntime.host.memory import ALIGNMENT
 from cpuruntime.program import native
 from cpuruntime.program.native import BELOW, DIVIDE, MULTIPLY, PLACE, SUM
@@ -108,10 +108,12 @@ class Formulas:
         self._values = values.data
 
     def at(self, extents: Sequence[int]) -> bytes | None:
-        """The registers, int64, where the symbols are `extents`; None where a guard does not hold.
+        """The registers, int64, where the symbols are `extents`; None where a guard or a bound does not hold.
 
         OverflowError for numbers beyond 53 bits.
         """
+        if min(extents, default=SMALLEST_EXTENT) < SMALLEST_EXTENT:
+            return None
         with self._lock:
             values = self._values
             values[0] = 1

@@ -16,7 +16,7 @@ from cpuruntime.program.assembly import SMALL_WORK, WORK_PER_NANOSECOND, Assembl
 from cpuruntime.program.formulas import Formulas
 from cpuruntime.program.image import Linkable, Ports
 from cpuruntime.program.plan.planner import Planner
-from cpuruntime.program.plan.step import Step
+from cpuruntime.program.plan.step import KernelChoice, Step
 from cpuruntime.program.plan.storage import Address, Place, Storage
 from cpuruntime.streams.memory import holding_the_gil
 from cpuruntime.streams.native import runner
@@ -152,13 +152,16 @@ class _Formed(Assembly):
         self._formulas, self._slots = formulas, slots
 
     def add_step(self, row: int, step: Step, block: int) -> None:
-        self._call(2 * row, step.kernel)
+        self.call(2 * row, step.call)
         small = self._formulas.below(work(step), SMALL_WORK)
         assert runner.ALONE == 1
         self.entries.append((2 * row + 1, OWN[Place.IMAGE], small, block))
 
-    def _call(self, word: int, kernel: Kernel) -> None:
-        self.constants.append((word, kernel.address))
+    def call(self, word: int, kernel: Kernel | KernelChoice) -> None:
+        if isinstance(kernel, Kernel):
+            self.constants.append((word, kernel.address))
+        else:
+            self.entries.append((word, ZERO, self._formulas.row(kernel.address), 0))
 
     def number(self, word: int, argument: Any) -> Any:
         if isinstance(argument, Size):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from math import prod
 
 from cpuruntime.errors import OutOfMemoryError
 from cpuruntime.graph import LARGEST_EXTENT, Extent, Scope, Value
@@ -122,7 +123,9 @@ class Pattern:
         """A scope for the symbols, and the shapes with sizes in place of them."""
         scope = Scope(self.extents)
         sizes = {f"s{index}": size for index, size in enumerate(scope.sizes())}
-        return scope, [tuple(sizes.get(e, e) for e in shape) for shape in self._shapes]  # type: ignore[call-overload]
+        shapes = [tuple(sizes.get(e, e) for e in shape) for shape in self._shapes]  # type: ignore[call-overload]
+        scope.volume = sum(map(prod, shapes))
+        return scope, shapes
 
     def match(self, shapes: Sequence[Sequence[int]]) -> list[int] | None:
         """The extents of the symbols for shapes of the same ranks; None where these shapes follow another pattern."""

@@ -49,7 +49,7 @@ def force_tiling(monkeypatch: pytest.MonkeyPatch) -> ForceTiling:
             return only(WinogradTiling(method, tile_rows, min(columns, layer.out_blocks), group, tiles_x, tiles_y))
 
         monkeypatch.setattr(direct, "rank_methods", lambda layer: only(method))
-        monkeypatch.setattr(winograd, "rank_winograd", rank)
+        monkeypatch.setattr(winograd, "fit_winograd", rank)
 
     return force
 

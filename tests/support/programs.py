@@ -50,6 +50,7 @@ class GuardedInstance:
 
     def run_all(self, *inputs: np.ndarray, threads: int = 1) -> list[np.ndarray]:
         """All outputs of the graph. The lanes beyond the channels of blocked inputs hold `PAD_LANE`."""
+        self.program.show()
         self._arena.erase()
         held = [holding(x) for x in inputs]
         results = [guarded(shape, dtype) for shape, dtype in self.program.image.outputs]

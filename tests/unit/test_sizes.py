@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cpuruntime.graph import LARGEST_EXTENT, Scope, Size, typical
+from cpuruntime.graph import LARGEST_EXTENT, Scope, Size, alike, at_least, typical
 
 
 def sizes(*extents: int) -> list[Size]:
@@ -34,6 +34,33 @@ def test_typical_numbers_are_not_guarded() -> None:
     assert typical(3) == 3
     assert str(a) == f"{a}" == "5"
     assert guards(a) == 0
+
+
+def test_what_is_alike_is_equal_for_all_extents() -> None:
+    a, b = sizes(5, 5)
+    assert alike(2 * a + b, a + b + a)
+    assert alike(a - a, 0)
+    assert not alike(a, b)
+    assert not alike(a, 5)
+    assert alike(3, 3)
+    assert guards(a) == 0
+
+
+def test_whether_a_number_is_at_least_another_is_answered_anew() -> None:
+    a, b = sizes(5, 7)
+    answers = [at_least(a * b, least) for least in (1, 20, 35, 36, 1000)]
+    for extents in ((5, 7), (2, 10), (40, 30), (5, 4), (2, 2)):
+        a.scope.choose(extents)
+        product = extents[0] * extents[1]
+        assert [typical(answer) for answer in answers] == [product >= least for least in (1, 20, 35, 36, 1000)]
+    assert guards(a) == 0
+    assert [at_least(a, 2), at_least(a, 0), at_least(7, 7), at_least(7, 8)] == [1, 1, 1, 0]
+    assert isinstance(at_least(a, 3), Size)
+
+
+def test_a_quotient_of_constants_is_a_number() -> None:
+    a, _ = sizes(5, 7)
+    assert alike((4 * a + 3) // 2, 2 * a + 1)
 
 
 def test_a_closed_scope_has_no_new_guards() -> None:

@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.compiler.kernel import Kernel
+from cpuruntime.graph import Size
 from cpuruntime.ops.depthwise import depthwise
 from cpuruntime.ops.tiles.tile_shapes import lane_rows
 from cpuruntime.program.convolution.geometry import Geometry
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.storage import Address
+from cpuruntime.program.tuning.tiles import MANY, fit_rows
 
 # The cost of a tile beside its multiply-adds, in pixels of a 3x3 kernel; measured on Zen 5.
 TILE_OVERHEAD = 3
@@ -24,9 +27,14 @@ def emit_depthwise(
     """A convolution of groups within a vector; `fields` has tensors, sizes of the image and what `activation` reads."""
     taps, stride = _run(g)
     inputs, outputs = g.of_group
-    rows = choose_rows(g.width, taps, outputs > 1)
+    moved = outputs > 1
+    rows = choose_rows(MANY if isinstance(g.width, Size) else g.width, taps, moved)
+
+    def make(rows: int) -> Kernel:
+        return depthwise(rows, taps, stride, inputs, outputs, activation)
+
     emitter.emit(
-        depthwise(rows, taps, stride, inputs, outputs, activation), "blocked", flops=g.flops, notes=f"tile {rows}x1",
+        fit_rows(g.width, rows, lane_rows(taps, moved), make), "blocked", flops=g.flops, notes=f"tile {rows}x1",
         **fields, **g.window_fields(), weights=_pack(emitter, g, weights, taps), blocks=g.blocks[1],
         source_run=taps * g.dilation_width * VECTOR_BYTES, source_step=g.stride_width * VECTOR_BYTES,
     )  # fmt: skip

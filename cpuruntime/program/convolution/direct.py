@@ -49,7 +49,7 @@ def _methods(node: Node, exact: bool) -> Methods:
     They are ranked for one thread: results of methods differ in the last bits and must not depend on the threads.
     """
     g = Geometry.of(node)
-    candidates = rank_methods(WinogradSizes.of(g).typical()) if _suits_winograd(g) and not exact else DIRECT
+    candidates = rank_methods(WinogradSizes.of(g).of_class()) if _suits_winograd(g) and not exact else DIRECT
     query = Query(("convolution", "grouped_convolution", "winograd"), g)
     return Methods(query, candidates, lambda emitter, method: _emit_alone(emitter, node, g, method))
 
@@ -136,9 +136,9 @@ def _emit_dense(
     def emit(emitter: Emitter, tiling: Tiling) -> None:
         table, packed, count = _pack(emitter, g, weights, tiling.columns, lanes)
         emitter.emit(
-            convolution(tiling.rows, tiling.columns, unroll, step, activation), layout, flops=g.flops,
-            notes=str(tiling), **fields, weights=packed, column_tiles=table, column_tile_count=count, source_step=step,
-            source_column=g.dilation_width * 4 * lanes, chunk=tiling.chunk,
+            tiling.fit(fields["width"], lambda rows: convolution(rows, tiling.columns, unroll, step, activation)),
+            layout, flops=g.flops, notes=str(tiling), **fields, weights=packed, column_tiles=table,
+            column_tile_count=count, source_step=step, source_column=g.dilation_width * 4 * lanes, chunk=tiling.chunk,
         )  # fmt: skip
 
     grid = Grid(fields["height"], fields["width"], blocks, in_blocks * lanes * g.taps, source_bytes)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.graph import Extent
 from cpuruntime.ops.grouped_convolution import GROUP_TILE, grouped_convolution
 from cpuruntime.program.convolution.geometry import Geometry
 from cpuruntime.program.convolution.panels import tile_starts
@@ -24,14 +25,15 @@ def emit_grouped(emitter: Emitter, g: Geometry, weights: np.ndarray, fields: dic
     """A convolution in groups; `fields` has the tensors, bias, limits and the sizes of the image."""
     inputs = g.of_group[0]
     vectors = min(last - first for first, last in map(g.output_blocks, range(g.group)))
-    step = g.stride_width * VECTOR_BYTES
+    step, unroll = g.stride_width * VECTOR_BYTES, gcd(inputs, UNROLL)
 
     def emit(emitter: Emitter, tiling: Tiling) -> None:
         table, packed = _pack(emitter, g, weights, tiling.columns, fields["source_block"])
         emitter.emit(
-            grouped_convolution(tiling.rows, tiling.columns, gcd(inputs, UNROLL), step), "blocked", flops=g.flops,
-            notes=str(tiling), **fields, **g.window_fields(), weights=packed, tiles=emitter.constant(table),
-            tile_count=len(table), source_column=g.dilation_width * VECTOR_BYTES, chunk=tiling.chunk,
+            tiling.fit(fields["width"], lambda rows: grouped_convolution(rows, tiling.columns, unroll, step)),
+            "blocked", flops=g.flops, notes=str(tiling), **fields, **g.window_fields(), weights=packed,
+            tiles=emitter.rows(table, GROUP_TILE), tile_count=len(table), source_column=g.dilation_width * VECTOR_BYTES,
+            chunk=tiling.chunk,
         )  # fmt: skip
 
     source_bytes = g.blocks[0] * fields["source_block"] // g.group
@@ -41,21 +43,20 @@ def emit_grouped(emitter: Emitter, g: Geometry, weights: np.ndarray, fields: dic
 
 
 def _pack(
-    emitter: Emitter, g: Geometry, weights: np.ndarray, columns: int, block_stride: int
-) -> tuple[np.ndarray, Address]:
-    """The table of tiles, and the weights [tile][input block][height][width][channel][columns][LANES]."""
+    emitter: Emitter, g: Geometry, weights: np.ndarray, columns: int, block_stride: Extent
+) -> tuple[list[tuple[Extent, ...]], Address]:
+    """The rows of the table of tiles, and the weights [tile][input block][height][width][channel][columns][LANES]."""
     inputs, outputs = g.of_group
     blocks = [g.output_blocks(group) for group in range(g.group)]
     places = [(i, first + at) for i, (first, last) in enumerate(blocks) for at in tile_starts(last - first, columns)]
     size = inputs * g.taps * columns * VECTOR_BYTES
-    table = np.zeros(len(places), GROUP_TILE)
-    for index, (row, (group, block)) in enumerate(zip(table, places)):
+    table: list[tuple[Extent, ...]] = []
+    for index, (group, block) in enumerate(places):
         begin, low = group * inputs, group * outputs - block * LANES
         high = low + outputs - (columns - 1) * LANES if group < g.group - 1 else LANES
-        row["source"], row["begin"] = begin // LANES * block_stride, begin % LANES
-        row["end"] = row["begin"] + inputs
-        row["weights"], row["block"] = index * size, block
-        row["low"], row["high"] = max(low, 0), min(high, LANES)
+        first = begin % LANES
+        source = begin // LANES * block_stride
+        table.append((source, first, first + inputs, index * size, block, max(low, 0), min(high, LANES)))
 
     def fill(memory: np.ndarray) -> None:
         for (group, block), panel in zip(places, memory.view(np.float32).reshape(len(places), -1)):

@@ -109,7 +109,7 @@ def lower_transposed_convolution(emitter: Emitter, node: Node) -> None:
     tiling = rank_tilings(grid, emitter.threads)[0].choice
     table, weights = _pack(emitter, g, node.require(1).data, tiling.columns, source)
     emitter.emit(
-        transposed_convolution(tiling.rows, tiling.columns), "blocked", flops=g.flops,
+        tiling.fit(grid.pixels, lambda rows: transposed_convolution(rows, tiling.columns)), "blocked", flops=g.flops,
         notes=f"{len(g.rows) * len(g.columns)} phases, {tiling}",
         **source.fields("source"), **target.fields("target"), **fields, weights=weights,
         bias=whole_vectors(emitter, bias, g.channels), tiles=emitter.rows(table, PHASE_TILE), tile_count=len(table),

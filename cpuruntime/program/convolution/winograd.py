@@ -9,16 +9,19 @@ import numpy as np
 
 from cpuruntime.compiler.isa import LANES
 from cpuruntime.errors import InternalError
+from cpuruntime.graph import Size
+from cpuruntime.ops.tiles.tile_shapes import winograd_shapes
 from cpuruntime.ops.winograd import ZEROS, phases, plane_bytes, scratch_bytes, winograd, winograd_weights
 from cpuruntime.ops.winograd_methods import Method
 from cpuruntime.program.convolution.geometry import Geometry
 from cpuruntime.program.convolution.panels import fill_panel, tile_starts
-from cpuruntime.program.convolution.winograd_choice import WinogradSizes, WinogradTiling, rank_winograd
+from cpuruntime.program.convolution.winograd_choice import WinogradSizes, WinogradTiling, fit_winograd
 from cpuruntime.program.plan.candidate import Query
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.epilogue import with_limits
 from cpuruntime.program.plan.packing import COPIES, run_kernel
 from cpuruntime.program.plan.storage import Address
+from cpuruntime.program.tuning.tiles import fit_rows
 
 
 def emit_winograd(
@@ -30,23 +33,28 @@ def emit_winograd(
     parts, in_blocks, out_blocks = sizes.parts, sizes.in_blocks, sizes.out_blocks
 
     def emit(emitter: Emitter, tiling: WinogradTiling) -> None:
-        tiles_y, tiles_x = -(-g.height // method.vertical.outputs), -(-g.width // method.horizontal.outputs)
-        if g.batch * tiles_y * tiles_x < max(tiling.rows, tiling.group):
+        rows, columns, tiles = tiling.rows, tiling.columns, g.batch * tiling.tiles_y * tiling.tiles_x
+        if not isinstance(tiles, Size) and tiles < max(rows, tiling.group):
             raise InternalError(f"{emitter.node.where}: {tiling} is chosen for fewer tiles.")
+        kernels = phases(method, rows, columns, activation)
+        options = [option for option, wide in winograd_shapes() if wide == columns]
+        kernels["product_phase"] = fit_rows(
+            tiling.group, rows, options, lambda rows: phases(method, rows, columns, activation)["product_phase"]
+        )
         size = scratch_bytes(method, in_blocks, out_blocks, tiling.group)
         emitter.emit(
             winograd, "blocked", flops=g.flops, notes=str(tiling), **fields, pad_top=g.pad_top,
-            **phases(method, tiling.rows, tiling.columns, activation),
+            **kernels,
             weights=_transformed(emitter, tiling, g, weights, sizes),
             zeros=emitter.constant(np.zeros(ZEROS * LANES, np.float32)),
             scratch=Address(emitter.scratch(size * emitter.threads)), scratch_size=size,
-            parts=parts, in_blocks=in_blocks, out_blocks=out_blocks, tiles_x=tiles_x, tiles_y=tiles_y,
+            parts=parts, in_blocks=in_blocks, out_blocks=out_blocks, tiles_x=tiling.tiles_x, tiles_y=tiling.tiles_y,
             group=tiling.group, products=method.products, in_plane=plane_bytes(in_blocks, tiling.group),
             out_plane=plane_bytes(out_blocks, tiling.group),
         )  # fmt: skip
 
     query = Query(("winograd",), g, residual="residual" in fields, activation=activation)
-    emitter.emit_fastest(query, rank_winograd(sizes.typical(), method, emitter.threads), emit)
+    emitter.emit_fastest(query, fit_winograd(sizes, method, emitter.threads), emit)
 
 
 def _transformed(

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
+from math import gcd, prod
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.graph import typical
+from cpuruntime.graph import Extent, Size, typical
 from cpuruntime.ops.tiles.tile_shapes import winograd_shapes
 from cpuruntime.ops.winograd import scratch_bytes
 from cpuruntime.ops.winograd_methods import Algorithm, Method
@@ -45,6 +46,10 @@ DIRECT_OVERHEAD = 1.05
 # More weights and less accuracy have to pay.
 WORTH_IT = 0.95
 
+# The elements of a model's inputs from which on it is large, and for which a method and its tiles are chosen where they
+# are open: three planes of 64, 320 and 1280 pixels squared. Arbitrary.
+LARGE, FEW_ELEMENTS, MANY_ELEMENTS, MOST_ELEMENTS = 50_000, 3 * 64**2, 3 * 320**2, 3 * 1280**2
+
 # A tiling that is as good within this factor is as good: the first one listed is taken, so that kernels are few.
 TOLERANCE = 1.02
 
@@ -56,12 +61,12 @@ OUTPUTS = {(3, 1): (4, 3, 2), (5, 1): (2,), (7, 1): (3,), (3, 2): (3, 2), (5, 2)
 class WinogradSizes:
     """A convolution: `parts` of in_blocks and out_blocks that do not mix; kernel and strides are (down, across)."""
 
-    batch: int
+    batch: Extent
     parts: int
     in_blocks: int
     out_blocks: int
-    height: int
-    width: int
+    height: Extent
+    width: Extent
     kernel: tuple[int, int]
     strides: tuple[int, int] = (1, 1)
 
@@ -72,10 +77,22 @@ class WinogradSizes:
         kernel, strides = (g.kernel_height, g.kernel_width), (g.stride_height, g.stride_width)
         return cls(g.batch, g.parts, in_blocks, out_blocks, g.height, g.width, kernel, strides)
 
-    def typical(self) -> WinogradSizes:
-        """Those at the shapes at hand."""
-        batch, height, width = map(typical, (self.batch, self.height, self.width))
-        return replace(self, batch=batch, height=height, width=width)
+    def of_class(self) -> WinogradSizes:
+        """Those that a method is chosen for: these, or where they are open, those in a model of few or many elements.
+
+        Which of both becomes a guard.
+        """
+        scope = next((n.scope for n in (self.batch, self.height, self.width) if isinstance(n, Size)), None)
+        return self if scope is None else self.scaled(MANY_ELEMENTS if scope.volume >= LARGE else FEW_ELEMENTS)
+
+    def scaled(self, elements: int) -> WinogradSizes:
+        """About those of one square image in a model whose inputs have so many elements, as far as these are open."""
+        axes = [axis for axis in ("batch", "height", "width") if isinstance(getattr(self, axis), Size)]
+        sizes = [getattr(self, axis) for axis in axes]
+        pixels = prod(map(typical, sizes)) * elements / max(1, typical(sizes[0].scope.volume))
+        spatial = len(axes) - ("batch" in axes)
+        extent = max(1, round(pixels ** (1 / max(1, spatial))))
+        return replace(self, **{axis: 1 if spatial and axis == "batch" else extent for axis in axes})
 
 
 @dataclass(frozen=True)
@@ -85,12 +102,28 @@ class WinogradTiling:
     method: Method
     rows: int
     columns: int
-    group: int
-    tiles_x: int
-    tiles_y: int
+    group: Extent
+    tiles_x: Extent
+    tiles_y: Extent
 
     def __str__(self) -> str:
         return f"{self.method}, tile {self.rows}x{self.columns}, group {self.group}"
+
+
+def fit_winograd(sizes: WinogradSizes, method: Method, threads: int) -> tuple[Candidate[WinogradTiling], ...]:
+    """The tilings of a method, the cheapest first; one where sizes are open.
+
+    That is for large images; its group is a `Size`: it shares all tiles evenly, and has fewer than rows in small ones.
+    """
+    if not any(isinstance(number, Size) for number in (sizes.batch, sizes.height, sizes.width)):
+        return rank_winograd(sizes, method, threads)
+    narrow = {columns for rows, columns in winograd_shapes() if rows == 1}
+    ranked = rank_winograd(sizes.scaled(MOST_ELEMENTS), method, threads)
+    best = next(one for one in ranked if one.choice.columns in narrow)
+    tiles_y, tiles_x = -(-sizes.height // method.vertical.outputs), -(-sizes.width // method.horizontal.outputs)
+    tiles, together = sizes.batch * tiles_y * tiles_x, threads // gcd(sizes.parts, threads)
+    group = -(-tiles // (together * -(-tiles // (together * best.choice.group))))
+    return (replace(best, choice=replace(best.choice, group=group, tiles_x=tiles_x, tiles_y=tiles_y)),)
 
 
 @lru_cache(4096)

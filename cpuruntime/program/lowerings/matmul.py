@@ -98,9 +98,9 @@ def _emit_product(
     **fields: Any,
 ) -> None:  # fmt: skip
     emitter.emit(
-        matmul(tiling.rows, tiling.columns, activation), "plain", flops=2 * batch * rows * inner * columns,
-        notes=str(tiling), batch=batch, rows=rows, inner=inner, columns=columns, source_row=inner * 4,
-        target_batch=rows * columns * 4, chunk=tiling.chunk, **fields,
+        tiling.fit(rows, lambda tall: matmul(tall, tiling.columns, activation)), "plain",
+        flops=2 * batch * rows * inner * columns, notes=str(tiling), batch=batch, rows=rows, inner=inner,
+        columns=columns, source_row=inner * 4, target_batch=rows * columns * 4, chunk=tiling.chunk, **fields,
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cpuruntime.graph import Node
+from cpuruntime.graph import Node, alike
 from cpuruntime.ops.pooling import global_pool, pool
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.lowering import Layout, lowering, only_images, pair
@@ -20,8 +20,7 @@ def _check(node: Node) -> str | None:
 def lower_pool(emitter: Emitter, node: Node) -> None:
     """Emits a windowed pool."""
     value, pads = node.require(0), node.attributes["pads"]
-    whole = list(node.attributes["kernel_shape"]) == list(value.static_shape[2:]) and not any(pads)
-    if node.op_type == "AveragePool" and whole:
+    if node.op_type == "AveragePool" and _is_whole(node):
         lower_global_pool(emitter, node)
         return
     source, target = emitter.blocked(value), emitter.new_blocked(node.outputs[0])
@@ -35,6 +34,12 @@ def lower_pool(emitter: Emitter, node: Node) -> None:
         pad_top=top, pad_left=left, pad_bottom=bottom, pad_right=right,
         include_pad=node.attributes.get("count_include_pad", 0),
     )  # fmt: skip
+
+
+def _is_whole(node: Node) -> bool:
+    """Whether the only window of a pool is the image; an image of open size is pooled by windows."""
+    extents = zip(node.attributes["kernel_shape"], node.require(0).static_shape[2:])
+    return all(alike(kernel, extent) for kernel, extent in extents) and not any(node.attributes["pads"])
 
 
 @lowering("GlobalAveragePool", "GlobalMaxPool", layout=Layout.BLOCKED, check=_check)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.compiler.kernel import Kernel
-from cpuruntime.graph import Node, Value
+from cpuruntime.graph import Node, Value, alike
 from cpuruntime.ops.elementwise import unary_kernel
 from cpuruntime.ops.tiles import loops
 from cpuruntime.program.plan.emitter import Emitter
@@ -47,7 +47,9 @@ def operand_walk(emitter: Emitter, value: Value, result: Blocked) -> Walk:
     view = emitter.blocked(value)
     address, strides = blocked_walk(view)
     extents = zip(blocked_shape(view), blocked_shape(result), strides)
-    return address, tuple(0 if extent == 1 and wanted > 1 else stride for extent, wanted, stride in extents)
+    return address, tuple(
+        stride if alike(extent, wanted) or extent != 1 else 0 for extent, wanted, stride in extents
+    )
 
 
 def emit_nest(

@@ -11,13 +11,13 @@ import numpy as np
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.errors import InternalError, UnsupportedError, printable
-from cpuruntime.graph import Extent, Node, Size, Type, Value
+from cpuruntime.graph import Extent, Node, Size, Type, Value, alike, typical
 from cpuruntime.host.memory import ALIGNMENT, check_fits
 from cpuruntime.ops import reorder
 from cpuruntime.ops.movement import NUMBERS, plan_copy, write_numbers
 from cpuruntime.program.plan.candidate import Candidate, Chosen, Comparison, Query, T, estimated
 from cpuruntime.program.plan.layout import LayoutPlan
-from cpuruntime.program.plan.step import FallbackStep, Step
+from cpuruntime.program.plan.step import FallbackStep, KernelChoice, Step
 from cpuruntime.program.plan.storage import (
     Address,
     Blocked,
@@ -155,7 +155,7 @@ class Emitter:
 
     def scratch(self, size: int) -> Storage:
         """Memory of the arena; alive from the first to the last step that names it."""
-        return Storage(Place.ARENA, max(size, ALIGNMENT))
+        return Storage(Place.ARENA, size if isinstance(size, Size) else max(size, ALIGNMENT))
 
     def fault(self, *message: str | Extent) -> Address:
         """An int64 that a kernel sets to 1 when the data break a rule; the inference then ends with the message, given
@@ -195,12 +195,14 @@ class Emitter:
         emit(self, chosen.choice)
         self._comparisons = ()
 
-    def emit(self, kernel: Kernel, layout: str, *, flops: int = 0, notes: str = "", **arguments: Any) -> None:
+    def emit(
+        self, kernel: Kernel | KernelChoice, layout: str, *, flops: int = 0, notes: str = "", **arguments: Any
+    ) -> None:  # fmt: skip
         """Appends a step of the node being lowered; fields of the argument block that are not given are zero."""
         unknown = arguments.keys() - set(kernel.arguments.names or ())
         if unknown:
             raise InternalError(f"{kernel.name} has no argument {', '.join(sorted(unknown))}.")
-        comparisons = self._comparisons if flops else ()
+        comparisons = self._comparisons if typical(flops) else ()
         self.steps.append(Step(kernel, arguments, self.node, layout, flops, notes, comparisons))
 
     @property
@@ -214,7 +216,7 @@ class Emitter:
         source = self._blocked.get(value)
         if source is None:
             raise InternalError(f"value '{printable(value.name)}' is read before it is written.")
-        if source.height * source.width == 1 and (source.batch == 1 or source.channels % LANES == 0):
+        if alike(source.height * source.width, 1) and (source.batch == 1 or source.channels % LANES == 0):
             tight = source.batch == 1 or source.batch_stride == source.channels * 4
             if source.block_stride == VECTOR_BYTES and tight and value not in self._outputs:
                 return Plain(source.address, value.static_shape, np.dtype(np.float32))

@@ -5,17 +5,50 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from cpuruntime.compiler.kernel import Kernel
-from cpuruntime.graph import Node
+from cpuruntime.graph import Extent, Node, Size
 from cpuruntime.program.plan.candidate import Comparison
 from cpuruntime.program.plan.storage import Plain
+
+
+@dataclass(frozen=True, eq=False)
+class KernelChoice:
+    """Kernels of the same arguments: the first, or a later one for each number of `reached` that is 1, not 0."""
+
+    kernels: tuple[Kernel, ...]
+    reached: tuple[Size, ...]
+
+    @property
+    def at_hand(self) -> Kernel:
+        """The kernel at the sizes at hand."""
+        return self.kernels[sum(number.value for number in self.reached)]
+
+    @property
+    def address(self) -> Extent:
+        """Where its machine code lies; compiles or loads all kernels."""
+        changes = zip(self.reached, self.kernels, self.kernels[1:])
+        return self.kernels[0].address + sum(number * (b.address - a.address) for number, a, b in changes)
+
+    @property
+    def arguments(self) -> np.dtype:
+        return self.kernels[0].arguments
+
+    @property
+    def name(self) -> str:
+        return self.kernels[0].name
+
+    @property
+    def tile(self) -> tuple[int, ...]:
+        return self.at_hand.tile
 
 
 @dataclass
 class Step:
     """One kernel call; `arguments` are the fields of its argument block, with memory and kernels as objects."""
 
-    kernel: Kernel
+    call: Kernel | KernelChoice
     arguments: dict[str, Any]
     node: Node
     layout: str
@@ -24,9 +57,17 @@ class Step:
     comparisons: tuple[Comparison, ...] = ()
 
     @property
+    def kernel(self) -> Kernel:
+        """The kernel at the sizes at hand."""
+        return self.call if isinstance(self.call, Kernel) else self.call.at_hand
+
+    @property
     def kernels(self) -> list[Kernel]:
-        """The kernel and those it calls."""
-        return [self.kernel, *(a for a in self.arguments.values() if isinstance(a, Kernel))]
+        """All kernels that the step may call."""
+        found: list[Kernel] = []
+        for each in (self.call, *self.arguments.values()):
+            found += [each] if isinstance(each, Kernel) else each.kernels if isinstance(each, KernelChoice) else []
+        return found
 
 
 @dataclass

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.graph import Extent
+from cpuruntime.graph import Extent, alike
 
 
 class Place(enum.IntEnum):
@@ -101,7 +101,7 @@ class Blocked:
     @property
     def has_whole_rows(self) -> bool:
         """Whether rows follow each other without a gap, so that a plane is one long row."""
-        return self.row_stride == self.width * VECTOR_BYTES or self.height == 1
+        return alike(self.row_stride, self.width * VECTOR_BYTES) or alike(self.height, 1)
 
     @property
     def strides(self) -> tuple[int, int, int]:

@@ -8,15 +8,18 @@ the fastest on average.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import gcd
 
 from cpuruntime.compiler.isa import VECTOR_BYTES
-from cpuruntime.graph import Extent, Size, typical
+from cpuruntime.compiler.kernel import Kernel
+from cpuruntime.graph import Extent, Size, at_least, typical
 from cpuruntime.host.caches import caches
 from cpuruntime.ops.tiles.tile_shapes import tile_shapes
 from cpuruntime.program.plan.candidate import Candidate
+from cpuruntime.program.plan.step import KernelChoice
 
 # Slots until the sum of a multiply-add can be added to.
 LATENCY = 8
@@ -26,9 +29,11 @@ WEIGHTS_COST, TILE_COST, STORE_COST = 0.15, 4, 2
 FROM_MEMORY = 4.4
 # A tile that is as good within this factor is as good: the first one listed is taken, so that a model has few kernels.
 TOLERANCE = 1.04
-# Rows and blocks of a grid from which on the same tiles are chosen, those for so many rows; below each number has its
-# own.
-ROW_CLASSES, COLUMN_CLASSES, MANY = (16, 8, 4), (8, 4, 2), 64
+# Blocks of a grid from which on the same tiles are chosen; below each number has its own.
+COLUMN_CLASSES = (8, 4, 2)
+# Lines and pixels for which tiles are chosen where they are not known; the share of a tile's rows that the next one
+# for narrower images has at most.
+MANY, SPARSE = 64, 0.7
 
 
 @dataclass(frozen=True)
@@ -37,10 +42,14 @@ class Tiling:
 
     rows: int
     columns: int
-    chunk: int
+    chunk: Extent
 
     def __str__(self) -> str:
         return f"tile {self.rows}x{self.columns}, chunk {self.chunk}"
+
+    def fit(self, pixels: Extent, make: Callable[[int], Kernel]) -> Kernel | KernelChoice:
+        """The kernel that `make` gives for rows of the tile, see `fit_rows`."""
+        return fit_rows(pixels, self.rows, [rows for rows, columns in tile_shapes() if columns == self.columns], make)
 
 
 @dataclass(frozen=True)
@@ -50,22 +59,53 @@ class Grid:
     `source_bytes` is the size of the source that all column tiles read.
     """
 
-    lines: int
-    pixels: int
-    blocks: int
-    inner: int
-    source_bytes: int
+    lines: Extent
+    pixels: Extent
+    blocks: Extent
+    inner: Extent
+    source_bytes: Extent
 
 
 def rank_tilings(grid: Grid, threads: int) -> tuple[Candidate[Tiling], ...]:
-    """Tiles for a grid, cheapest first. Where pixels or blocks are a `Size` they fit all grids of at least as many.
+    """Tiles for a grid, cheapest first. Where blocks are a `Size` they fit all grids of at least as many.
 
     A tile is listed with a few chunks, alike in cost: what should suit the caches, half of that, one for each thread.
+    Where pixels are a `Size` there is one tiling, the same for all images; see `fit_rows`.
     """
-    rows, columns = _class_of(grid.pixels, ROW_CLASSES), _class_of(grid.blocks, COLUMN_CLASSES)
-    pixels = max(typical(grid.pixels), MANY if isinstance(grid.pixels, Size) and rows == ROW_CLASSES[0] else 0)
-    lines, blocks, inner, source_bytes = map(typical, (grid.lines, grid.blocks, grid.inner, grid.source_bytes))
-    return rank_fitting(Grid(lines, pixels, blocks, inner, source_bytes), threads, (rows, columns))
+    columns = _class_of(grid.blocks, COLUMN_CLASSES)
+    if not isinstance(grid.pixels, Size):
+        known = Grid(*map(typical, (grid.lines, grid.pixels, grid.blocks, grid.inner, grid.source_bytes)))
+        return rank_fitting(known, threads, (known.pixels, columns))
+    lines = MANY if isinstance(grid.lines, Size) else grid.lines
+    known = Grid(lines, MANY, typical(grid.blocks), typical(grid.inner), typical(grid.source_bytes))
+    narrow = {shape[1] for shape in tile_shapes() if shape[0] == 1}
+    best = next(one for one in rank_fitting(known, threads, (MANY, columns)) if one.choice.columns in narrow)
+    rows, columns = best.choice.rows, best.choice.columns
+    tiling = Tiling(rows, columns, _open_chunk(grid, rows, -(-known.blocks // columns), threads))
+    return (Candidate(tiling, str(tiling), best.cost),)
+
+
+def fit_rows(pixels: Extent, rows: int, options: Iterable[int], make: Callable[[int], Kernel]) -> Kernel | KernelChoice:
+    """The kernel of a tile of `rows` rows; where pixels are a `Size`, with a few of less rows for narrower images.
+
+    `options` are the rows that there are tiles of, 1 among them.
+    """
+    if not isinstance(pixels, Size):
+        return make(rows)
+    wanted = [rows]
+    for option in sorted((option for option in options if option < rows), reverse=True):
+        if option <= SPARSE * wanted[-1]:
+            wanted.append(option)
+    fitting, reached = [wanted.pop()], []
+    for option in reversed(wanted):
+        answer = at_least(pixels, option)
+        if isinstance(answer, Size):
+            fitting.append(option)
+            reached.append(answer)
+        elif answer:
+            fitting = [option]
+    kernels = tuple(map(make, fitting))
+    return KernelChoice(kernels, tuple(reached)) if reached else kernels[0]
 
 
 def _class_of(count: Extent, classes: Sequence[int]) -> int:
@@ -113,3 +153,13 @@ def _chunk(grid: Grid, tiles: int, columns: int, threads: int) -> int:
         while chunks * column_tiles % threads and chunks * column_tiles < 16 * threads and chunks < tiles:
             chunks += 1
     return -(-tiles // min(chunks, tiles))
+
+
+def _open_chunk(grid: Grid, rows: int, column_tiles: int, threads: int) -> Extent:
+    """As `_chunk`, of a grid whose pixels are a `Size`: the pieces grow with the source."""
+    tiles = grid.lines * -(-grid.pixels // rows)
+    chunks: Extent = threads // gcd(column_tiles, threads)
+    if column_tiles > 1:
+        weights = typical(grid.inner) * typical(grid.blocks) * VECTOR_BYTES
+        chunks *= 1 + grid.source_bytes // max(caches().second // 4, weights)
+    return -(-tiles // chunks)

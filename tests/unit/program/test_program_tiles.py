@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from itertools import product
-from math import ceil
+from math import ceil, prod
 from typing import Any
 
 import pytest
 
 from cpuruntime.compiler.isa import LANES
+from cpuruntime.graph import Scope, Size, typical
 from cpuruntime.ops.tiles import tile_shapes
 from cpuruntime.ops.tiles.tile_shapes import lane_rows
 from cpuruntime.ops.winograd import scratch_bytes
@@ -19,10 +20,12 @@ from cpuruntime.program.convolution.winograd_choice import (
     SCRATCH_LIMIT,
     WinogradSizes,
     WinogradTiling,
+    fit_winograd,
     methods,
     rank_methods,
     rank_winograd,
 )
+from cpuruntime.program.plan.step import KernelChoice
 from cpuruntime.program.tuning import tiles
 from cpuruntime.program.tuning.tiles import Grid, Tiling
 
@@ -162,3 +165,57 @@ def test_winograd_is_chosen_where_it_does_a_fraction_of_the_work() -> None:
 )
 def test_winograds_methods(kernel: tuple[int, int], strides: tuple[int, int], names: list[str]) -> None:
     assert [method.name for method in methods(kernel, strides)] == names
+
+
+def open_sizes(*extents: int, elements: int) -> list[Size]:
+    scope = Scope(extents)
+    found = scope.sizes()
+    scope.volume = elements // prod(extents) * prod(found)
+    return found
+
+
+def numbers(found: Sequence[Any], *extents: int) -> list[int]:
+    """The values of sizes at other extents of the model's inputs."""
+    scope = next(number.scope for number in found if isinstance(number, Size))
+    scope.choose(extents)
+    return [typical(number) for number in found]
+
+
+WIDTHS = (*range(2, 40), 77, 640, 5000)
+
+
+@pytest.mark.parametrize("least", [0, 3, 60])
+def test_an_open_width_takes_a_tile_that_fits(
+    shapes: set[tuple[int, int]], least: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiles, "rank_fitting", tiles.rank_fitting.__wrapped__)
+    (width,) = Scope([9]).sizes()
+    choice = tiles.rank_tilings(Grid(width, width + least, 4, 576, 64 * width), 2)[0].choice
+    made = choice.fit(width + least, lambda rows: (rows, choice.columns))
+    rows = made.kernels if isinstance(made, KernelChoice) else (made,)
+    assert set(rows) <= shapes
+    for extent in WIDTHS:
+        (chunk,) = numbers([choice.chunk], extent)
+        assert (made.at_hand if len(rows) > 1 else made)[0] <= extent + least
+        assert chunk >= 1
+    assert rows[-1] == (choice.rows, choice.columns)
+    assert len(rows) == 1 or least < choice.rows
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("elements", [3_000, 100_000])
+def test_open_images_take_a_tiling_of_winograds_method_that_fits(threads: int, elements: int) -> None:
+    chosen = set()
+    for height, width in ((9, 5), (40, 50), (7, 100)):
+        layer = WinogradSizes(1, 1, 8, 8, *open_sizes(height, width, elements=elements), (3, 3))
+        chosen.add(tuple(one.choice for one in rank_methods(layer.of_class())))
+        for method in methods(layer.kernel, layer.strides):
+            (found,) = fit_winograd(layer, method, threads)
+            tiling = found.choice
+            for extents in product((2, 3, 7, 8, 50, 640), repeat=2):
+                group, *tiles_of = numbers([tiling.group, tiling.tiles_y, tiling.tiles_x], *extents)
+                outputs = method.vertical.outputs, method.horizontal.outputs
+                assert tiles_of == [-(-extent // each) for extent, each in zip(extents, outputs)]
+                assert 1 <= group <= prod(tiles_of)
+                assert scratch_bytes(method, 8, 8, group) <= SCRATCH_LIMIT
+    assert len(chosen) == 1
