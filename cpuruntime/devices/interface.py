@@ -67,8 +67,8 @@ class DeviceRequest(ABC):
         """Memory of the request's own for input `index`, which becomes the bound one.
 
         The array is C-contiguous, 64-byte aligned and has the port's dtype and `shape` (given complete, compatible with
-        the port). Asked again for the same shape it is the same memory with the same content; for another shape the old
-        array stays valid and is no longer read.
+        the port). Asked again for the same shape it is the same memory with the same content; for another shape it may
+        lie in the memory of the old array, and has any content.
         """
 
     @abstractmethod

@@ -11,7 +11,7 @@ import numpy as np
 
 from cpuruntime.errors import InvalidArgumentError, printable
 from cpuruntime.graph import Graph, Kind, PartialShape, Type, Value
-from cpuruntime.host.memory import aligned_zeros
+from cpuruntime.host.memory import GrowingMemory, aligned_zeros
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,9 @@ class BoundArrays(ABC):
 
     def bind_own(self, inputs: Sequence[PortInfo], outputs: Sequence[PortInfo]) -> None:
         """Bind own memory to outputs and to inputs of static shape."""
-        self._ports = inputs
+        self._ports, self._dtypes = inputs, [info.dtype for info in inputs]
         self._own: list[np.ndarray | None] = [None] * len(inputs)
+        self._memory = [GrowingMemory() for _ in inputs]
         self._inputs: list[np.ndarray | None] = [None] * len(inputs)
         self._outputs = [aligned_zeros(info.partial_shape.get_min_shape(), info.dtype) for info in outputs]
         for index, info in enumerate(inputs):
@@ -73,13 +74,19 @@ class BoundArrays(ABC):
         """Own memory for input `index`, bound."""
         own = self._own[index]
         if own is None or own.shape != shape:
-            own = self._own[index] = aligned_zeros(shape, self._ports[index].dtype)
+            dtype = self._dtypes[index]
+            own = aligned_zeros(shape, dtype) if dtype.hasobject else self._memory[index].array(shape, dtype)
+            self._own[index] = own
         self.set_input(index, own)
         return own
 
     @abstractmethod
     def set_input(self, index: int, array: np.ndarray) -> None:
         """Bind memory to input `index`."""
+
+    def address(self, index: int, array: np.ndarray) -> int:
+        """The address of an array for input `index`; 0 of one of objects."""
+        return self._memory[index].address if array is self._own[index] else array.ctypes.data
 
     def output_array(self, index: int) -> np.ndarray:
         """The memory bound to output `index`."""

@@ -68,3 +68,28 @@ def aligned_zeros(shape: Iterable[int], dtype: np.dtype) -> np.ndarray:
     if dtype.hasobject:
         return np.full(shape, "", dtype)
     return _aligned(np.zeros(size + ALIGNMENT, np.uint8), size, ALIGNMENT).view(dtype).reshape(shape)
+
+
+class GrowingMemory:
+    """Memory for arrays of changing shapes, one at a time: all begin at `address`, 64-byte aligned."""
+
+    def __init__(self) -> None:
+        self._bytes = np.zeros(0, np.uint8)
+        self.address = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self._bytes.size
+
+    def array(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """A C-contiguous array in the memory, which grows to a quarter more; arrays made before stay valid then.
+
+        Raises OutOfMemoryError for more than the machine has.
+        """
+        size = prod(shape) * dtype.itemsize
+        if size > self._bytes.size or not self.address:
+            check_fits(size, f"the elements of a tensor of shape {list(shape)}")
+            self._bytes = allocate(max(size * 5 // 4, ALIGNMENT))
+            self.address = self._bytes.ctypes.data
+        return np.ndarray(shape, dtype, self._bytes)

@@ -14,16 +14,18 @@ from cpuruntime.host.memory import allocate, round_up
 from cpuruntime.program import native
 from cpuruntime.program.assembly import SMALL_WORK, WORK_PER_NANOSECOND, Assembly, work
 from cpuruntime.program.formulas import Formulas
-from cpuruntime.program.image import Linkable, Ports
+from cpuruntime.program.image import Linkable, Ports, port
 from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.step import KernelChoice, Step
 from cpuruntime.program.plan.storage import Address, Place, Storage
 from cpuruntime.streams.memory import holding_the_gil
 from cpuruntime.streams.native import runner
 
-ZERO, SHARED, TABLES = 0, 1, 5
+ZERO, SHARED, PORTS = 0, 1, 5
 OWN = {Place.ARENA: 2, Place.FAULT: 3, Place.IMAGE: 4}
-"""Words of the tail: 0, the number of shared steps, an instance's own addresses, those of tables."""
+"""Words of the tail: 0, the number of shared steps, an instance's own addresses, those of inputs and outputs by `port`;
+then come those of tables.
+"""
 
 NONE = -1
 """In place of a register: none is added."""
@@ -42,20 +44,22 @@ class Frame:
         self.faults = [[p if isinstance(p, str) else formulas.row(p) for p in message] for message in planner.faults]
         ports = planner.graph.inputs, planner.graph.outputs
         self.ports = [[(list(map(formulas.row, v.static_shape)), v.element_type.to_dtype()) for v in p] for p in ports]
-        formed = _Formed(formulas, slots, round_up(16 * len(steps)))
+        tables = PORTS + 2 * max(map(len, ports))
+        formed = _Formed(formulas, slots, tables, round_up(16 * len(steps)))
         for index, step in enumerate(steps):
             formed.add_step(index, step, formed.add_block(step, 0))
         self.tables = [(make, list(map(formulas.row, numbers))) for make, numbers in formed.tables.values()]
         words = formed.words()
-        self.tail, self.registers = len(words), len(words) + TABLES + len(self.tables)
+        self.tail, self.first_table = len(words), len(words) + tables
+        self.registers = self.first_table + len(self.tables)
         self.words = np.concatenate([words, np.zeros(self.registers - self.tail, np.int64)])
         for word, number in formed.constants:
             self.words[word] = number
-        self.bindings = {
-            port: [(word, self._register(row), offset) for word, row, offset in found]
-            for port, found in formed.bindings.items()
-        }
         entries = [(word, self.tail + base, self._register(row), n) for word, base, row, n in formed.entries]
+        self.bindings: dict[int, list[tuple[int, int, int]]] = {}
+        for word, base, register, offset in entries:
+            if self.tail + PORTS <= base < self.first_table:
+                self.bindings.setdefault(base - self.tail - PORTS, []).append((word, register, offset))
         table = np.array(entries, np.int64).reshape(-1, 4) * [8, 8, 8, 1]
         block = np.zeros(1, native.FILLING)
         block["entries"], block["end"] = table.ctypes.data, table.ctypes.data + table.nbytes
@@ -112,10 +116,10 @@ class Filled(Linkable):
         self.fill(words.view(np.uint8).data, own[Place.IMAGE])
 
     def fill(self, memory: memoryview, address: int) -> None:
-        """Writes all that depends on sizes to words of the frame at an address; inputs and outputs are to be bound."""
+        """Writes all that depends on sizes to words of the frame at an address; what is bound stays so."""
         frame = self.frame
         memory[8 * frame.registers :] = self._values
-        for index, table in enumerate(self.tables, start=frame.tail + TABLES):
+        for index, table in enumerate(self.tables, start=frame.first_table):
             memory[8 * index : 8 * index + 8] = table.ctypes.data.to_bytes(8, "little")
         frame.fill(frame.address, address, address + 8 * (frame.tail + SHARED))
 
@@ -123,8 +127,9 @@ class Filled(Linkable):
         """How many steps there are in filled words up to the last one for several threads."""
         return words[self.frame.tail + SHARED]
 
-    def bind(self, words: memoryview, place: Place, index: int, address: int) -> None:
-        for word, register, offset in self.frame.bindings.get((place, index), ()):
+    def bind(self, words: memoryview, number: int, address: int) -> None:
+        words[self.frame.tail + PORTS + number] = address
+        for word, register, offset in self.frame.bindings.get(number, ()):
             words[word] = address + words[register] + offset
 
 
@@ -139,17 +144,16 @@ def _table(made: np.ndarray) -> np.ndarray:
 class _Formed(Assembly):
     """Blocks with places to fill in.
 
-    `entries` are (word, word of the tail, row of the formulas, number) whose sum goes to the word; `bindings` have
-    (word, row, offset) by input or output; `constants` (word, number) are the same for all sizes.
+    `entries` are (word, word of the tail, row of the formulas, number) whose sum goes to the word; `constants` are
+    (word, number), the same for all sizes. Addresses of tables are in the tail from word `first_table` on.
     """
 
-    def __init__(self, formulas: Formulas, slots: dict[Storage, int], start: int) -> None:
+    def __init__(self, formulas: Formulas, slots: dict[Storage, int], first_table: int, start: int) -> None:
         super().__init__({}, start)
         self.entries: list[tuple[int, int, int, int]] = []
         self.constants: list[tuple[int, int]] = []
-        self.bindings: dict[tuple[Place, int], list[tuple[int, int, int]]] = {}
         self.tables: dict[Storage, Any] = {}
-        self._formulas, self._slots = formulas, slots
+        self._formulas, self._slots, self._first_table = formulas, slots, first_table
 
     def add_step(self, row: int, step: Step, block: int) -> None:
         self.call(2 * row, step.call)
@@ -181,10 +185,10 @@ class _Formed(Assembly):
         elif storage.place is Place.FAULT:
             self.entries.append((word, OWN[Place.FAULT], register, 8 * storage.index + offset))
         elif storage.place is not Place.FIXED:
-            self.bindings.setdefault((storage.place, storage.index), []).append((word, register, offset))
+            self.entries.append((word, PORTS + port(storage.place, storage.index), register, offset))
         elif storage.table is not None:
             self.tables.setdefault(storage, storage.table)
-            self.entries.append((word, TABLES + list(self.tables).index(storage), register, offset))
+            self.entries.append((word, self._first_table + list(self.tables).index(storage), register, offset))
         else:
             self.weights.setdefault(storage, len(self.weights))
             assert storage.owner is not None

@@ -25,6 +25,11 @@ Ports = tuple[tuple[tuple[int, ...], np.dtype], ...]
 """(shape, dtype) of each input or output."""
 
 
+def port(place: Place, index: int) -> int:
+    """The number of an input or output among both."""
+    return 2 * index + (place is Place.OUTPUT)
+
+
 class Linkable(ABC):
     """What can be linked any number of times.
 
@@ -52,8 +57,8 @@ class Linkable(ABC):
         """Writes the program to `words`; `own` are the addresses of the arena, of the faults and of the words."""
 
     @abstractmethod
-    def bind(self, words: memoryview, place: Place, index: int, address: int) -> None:
-        """Writes the addresses in an input or output to words that are linked."""
+    def bind(self, words: memoryview, number: int, address: int) -> None:
+        """Writes the addresses in an input or output, given as a `port`, to words that are linked."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,12 +101,12 @@ class Image(Linkable):
         return np.array([weights.ctypes.data for weights in self.weights], np.int64)
 
     @cached_property
-    def bindings(self) -> dict[tuple[Place, int], list[tuple[int, int]]]:
-        """(word, offset) of each address in an input or output, by place and number: written before an inference."""
-        found: dict[tuple[Place, int], list[tuple[int, int]]] = {}
+    def bindings(self) -> dict[int, list[tuple[int, int]]]:
+        """(word, offset) of each address in an input or output, by its `port`: written before an inference."""
+        found: dict[int, list[tuple[int, int]]] = {}
         rows = self.relocations[np.isin(self.relocations["kind"], (Place.INPUT, Place.OUTPUT))]
         for where, kind, symbol, offset in rows.tolist():
-            found.setdefault((Place(kind), symbol), []).append((where, offset))
+            found.setdefault(port(Place(kind), symbol), []).append((where, offset))
         return found
 
     def link(self, words: np.ndarray, own: dict[Place, int]) -> None:
@@ -112,8 +117,8 @@ class Image(Linkable):
             rows = self.relocations[self.relocations["kind"] == kind]
             words[rows["where"]] = memory[rows["symbol"]] + rows["offset"]
 
-    def bind(self, words: memoryview, place: Place, index: int, address: int) -> None:
-        for word, offset in self.bindings.get((place, index), ()):
+    def bind(self, words: memoryview, number: int, address: int) -> None:
+        for word, offset in self.bindings.get(number, ()):
             words[word] = address + offset
 
 

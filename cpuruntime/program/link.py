@@ -6,7 +6,7 @@ import numpy as np
 
 from cpuruntime.host.memory import ALIGNMENT, allocate
 from cpuruntime.program.frame import Filled
-from cpuruntime.program.image import Linkable
+from cpuruntime.program.image import Linkable, port
 from cpuruntime.program.plan.storage import Place
 from cpuruntime.streams.native import runner
 
@@ -25,12 +25,11 @@ class Linked:
         memories = {Place.ARENA: self.arena, Place.FAULT: self.faults, Place.IMAGE: self.words}
         self._addresses = {place: memory.ctypes.data for place, memory in memories.items()}
         self._view, self._bytes = self.words.data, self.words.view(np.uint8).data
-        self._bound: dict[tuple[Place, int], int] = {}
+        self._bound: dict[int, int] = {}
         image.link(self.words, self._addresses)
 
     def fill(self, image: Filled) -> None:
-        """Makes the program another of the same frame; inputs and outputs are to be bound."""
-        self._bound.clear()
+        """Makes the program another of the same frame; what is bound stays so."""
         image.fill(self._bytes, self._addresses[Place.IMAGE])
         self.image = image
 
@@ -46,11 +45,11 @@ class Linked:
 
     def bind(self, place: Place, index: int, address: int) -> None:
         """Points every argument that names input or output `index` at `address`."""
-        key = (place, index)
-        if self._bound.get(key) != address:
-            self._bound[key] = 0  # until all is done: an interrupt may come in between
-            self.image.bind(self._view, place, index, address)
-            self._bound[key] = address
+        number = port(place, index)
+        if self._bound.get(number) != address:
+            self._bound[number] = 0  # until all is done: an interrupt may come in between
+            self.image.bind(self._view, number, address)
+            self._bound[number] = address
 
     def unbind(self) -> None:
         """Has everything bound anew when it is bound next, since words change natively."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
@@ -71,12 +72,12 @@ class Program:
         """The key of its instances."""
         return self if self._key is None else self._key
 
-    @property
+    @cached_property
     def input_shapes(self) -> tuple[tuple[int, ...], ...]:
         """Those of the graph's inputs, for all repeats together."""
         return tuple(shape for shape, _ in self.image.inputs)
 
-    @property
+    @cached_property
     def output_shapes(self) -> tuple[tuple[int, ...], ...]:
         """Those of the graph's outputs."""
         return tuple(shape for shape, _ in self.image.outputs)
@@ -186,7 +187,8 @@ class Instance(Linked):
 
     def __init__(self, program: Program, timed: bool = False, arena: np.ndarray | None = None) -> None:
         super().__init__(program.image, arena)
-        self.program = program
+        self.program: Program | None = program
+        self.key, self._repeats = program.key, program.repeats
         self.timed = timed
         self.times = np.zeros(len(program.planned), np.int64)
         self._parts: list[Job | FallbackStep] = []
@@ -213,9 +215,9 @@ class Instance(Linked):
     def load(self, program: Program) -> None:
         """Turns it into an instance of another program of the same key."""
         image = program.image
-        if not isinstance(image, Filled) or program.key != self.program.key or image.arena_size > self.arena.size:
+        if not isinstance(image, Filled) or program.key != self.key or image.arena_size > self.arena.size:
             raise InternalError("An instance can only become a program of the same key that its arena has room for.")
-        self.owner = None
+        self.program = self.owner = None  # until all is done: an interrupt may come in between
         self.fill(image)
         self._own.clear()
         for part in self._parts:
@@ -256,7 +258,7 @@ class Instance(Linked):
         job = self._parts[self._position]
         assert isinstance(job, Job)
         if self.timed:
-            times = job.step_times.reshape(self.program.repeats, -1).sum(axis=0)
+            times = job.step_times.reshape(self._repeats, -1).sum(axis=0)
             self.times[self._planned : self._planned + len(times)] = times
         self._planned += job.steps
         self._position += 1

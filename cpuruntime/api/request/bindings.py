@@ -20,10 +20,14 @@ from cpuruntime.devices.completion import Completion
 from cpuruntime.devices.interface import DeviceRequest
 from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import BusyError, InvalidArgumentError, UnsupportedError, WrongTypeError, printable
+from cpuruntime.graph import Kind
 from cpuruntime.host.memory import aligned_zeros
 from cpuruntime.streams.handover import end_run
 
 RUN = "run"
+
+MOST_SHAPES = 1000
+"""Shapes of an input that are noted, at most; arbitrary."""
 
 Hook = Callable[[Any, BaseException | None], None]
 """Called with the public request and the error of its inference."""
@@ -76,6 +80,7 @@ class Bindings:
         followed: tensors of the user's to look after before an inference, as their memory may have moved.
         unset: the inputs of dynamic shape that have no data yet.
         nanoseconds: how long the last inference took.
+        shapes: for each input those that arrays had which fit.
     """
 
     __slots__ = (
@@ -89,6 +94,7 @@ class Bindings:
         "nanoseconds",
         "outputs",
         "running",
+        "shapes",
         "unset",
     )
 
@@ -97,6 +103,7 @@ class Bindings:
         self._device = device
         self._owned = [None if shape is None else device.input_array(i, shape) for i, shape in enumerate(ports.shapes)]
         self._bound: list[np.ndarray | None] = list(self._owned)
+        self.shapes: list[set[tuple[int, ...]]] = [set() for _ in ports.shapes]
         self._late: dict[int, Tensor] = {}
         self._handed_out: dict[Place, weakref.ref[Tensor]] = {}
         self.running: dict[str, InferenceRun] = {}
@@ -165,7 +172,7 @@ class Bindings:
                 index = position(key, positions, "input", default=True)
             if (
                 type(value) is not np.ndarray
-                or value.shape != ports.shapes[index]
+                or value.shape not in self.shapes[index]
                 or value.dtype is not ports.dtypes[index]
             ):
                 if isinstance(value, Tensor):
@@ -182,7 +189,7 @@ class Bindings:
                     self._bound[index] = value
             elif bound is self._owned[index] and bound is not None and bound.shape == value.shape:
                 bound[...] = value
-            elif self._copy_to_tensor(index, value):
+            elif self.followed and self._copy_to_tensor(index, value):
                 continue
             else:
                 self._own(index, value.shape)[...] = value
@@ -260,11 +267,16 @@ class Bindings:
     def _fitting(self, index: int, value: Any) -> np.ndarray:
         """`value` as an array that the input takes."""
         port = self._ports.inputs[index].info
-        array = to_array(value, port)
+        is_array = type(value) is np.ndarray and value.dtype is self._ports.dtypes[index] and port.kind is Kind.TENSOR
+        array = value if is_array else to_array(value, port)
         shape = self._ports.shapes[index]
         if array.ndim == 0 and shape is not None and all(extent == 1 for extent in shape):
             return array.reshape(shape)
         check_shape(array.shape, port)
+        if is_array:
+            if len(self.shapes[index]) >= MOST_SHAPES:
+                self.shapes[index].clear()
+            self.shapes[index].add(array.shape)
         return array
 
     def _own(self, index: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -345,7 +357,8 @@ class Bindings:
 
         Devices write outputs of dynamic shape to memory that no input lies in.
         """
-        return any(np.may_share_memory(array, self.outputs[index]) for index in self._ports.static_outputs)
+        static = self._ports.static_outputs
+        return bool(static) and any(np.may_share_memory(array, self.outputs[index]) for index in static)
 
     def _check_apart(self, index: int, tensor: Tensor) -> None:
         """Raise InvalidArgumentError where the memory for an output overlaps that of another output."""

@@ -115,7 +115,7 @@ class MeasuringRequest(CpuRequest):
 
     def begin(self, stream: Stream) -> Job | None:
         """As any request, on an instance that nothing else uses."""
-        key = self._timed.program.key
+        key = self._timed.key
         own = stream.state.pop(key, None)
         stream.state[key] = self._timed
         try:

@@ -57,6 +57,7 @@ class Programs:
         self._exact: bool = settings.value("EXECUTION_MODE_HINT") == "ACCURACY"
         self._streams = plan
         self._force = Workforce(compilation.topology.usable, allowed_cpus())
+        self._arenas, self._users = max(1, len(plan.streams)), f"the streams of model '{printable(self.name)}'"
         self._weights = compilation.weights
         self._tuner = create_tuner(settings.value("TUNING_BUDGET_MS") / 1000, processor_name(), graph)
         self._lock = threading.RLock()
@@ -192,8 +193,7 @@ class Programs:
 
     def checked(self, program: Program) -> Program:
         """The program; OutOfMemoryError when the machine has no memory for it."""
-        needed = program.arena_size * max(1, len(self._streams.streams))
-        check_fits(needed, f"the streams of model '{printable(self.name)}'")
+        check_fits(program.arena_size * self._arenas, self._users)
         return program
 
 

@@ -18,7 +18,7 @@ from cpuruntime.devices.interface import TERMS, DeviceRequest, Terms
 from cpuruntime.devices.ports import BoundArrays
 from cpuruntime.errors import InternalError, InvalidArgumentError, printable
 from cpuruntime.graph import Kind, Node
-from cpuruntime.host.memory import ALIGNMENT, aligned_zeros, allocate
+from cpuruntime.host.memory import GrowingMemory, aligned_zeros
 from cpuruntime.program.instances import instance_of
 from cpuruntime.program.plan.step import FallbackStep, Step
 from cpuruntime.program.plan.storage import Place
@@ -44,9 +44,10 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         self._executor = executor
         self._input_addresses = [0] * len(programs.inputs)
         self._users = [False] * len(programs.outputs)
+        self._has_objects = any(port.kind is not Kind.TENSOR for port in programs.inputs)
         self._dynamic = {index for index, port in enumerate(programs.outputs) if port.partial_shape.is_dynamic}
-        # Own memory for outputs of dynamic shape, and its addresses.
-        self._memories: list[list[tuple[np.ndarray, int]]] = [[] for _ in programs.outputs]
+        # Own memory for outputs of dynamic shape.
+        self._memories = [[GrowingMemory(), GrowingMemory()] for _ in programs.outputs]
         self._bound = object()
         self._program: Program | None = None
         self._stage: Stage | None = None
@@ -63,7 +64,7 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         old = self._inputs[index]
         if old is None or old.shape != array.shape or self._dynamic:
             self._program = None
-        rebind(self, self._inputs, self._input_addresses, index, array, array.ctypes.data, object())
+        rebind(self, self._inputs, self._input_addresses, index, array, self.address(index, array), object())
 
     def set_output(self, index: int, array: np.ndarray) -> None:
         self._bind_output(index, array, array.ctypes.data)
@@ -176,8 +177,10 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
 
     def _values(self) -> list[Any]:
         """The inputs as stages take them."""
-        ports = self._programs.inputs
-        return [a if p.kind is Kind.TENSOR else _taken(a, p.kind) for a, p in zip(self.bound_inputs(), ports)]
+        arrays = self.bound_inputs()
+        if not self._has_objects:
+            return arrays
+        return [a if p.kind is Kind.TENSOR else _taken(a, p.kind) for a, p in zip(arrays, self._programs.inputs)]
 
     def _choose_program(self) -> Program | None:
         """The program that is all there is to run; None when there are several stages."""
@@ -190,7 +193,7 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         self._program = program
         return program
 
-    def _fit_output(self, index: int, shape: tuple[int, ...], read: Spans) -> None:
+    def _fit_output(self, index: int, shape: tuple[int, ...], read: Spans | None) -> None:
         """Bind an array of this shape to an output, unless one is; one that was set by the user stays."""
         array = self._outputs[index]
         if array.shape == shape and (self._users[index] or not self._is_lent(index, read)):
@@ -203,7 +206,7 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         self._bind_output(index, *self._own_memory(index, shape, array.dtype, read))
 
     def _own_memory(
-        self, index: int, shape: tuple[int, ...], dtype: np.dtype, read: Spans
+        self, index: int, shape: tuple[int, ...], dtype: np.dtype, read: Spans | None
     ) -> tuple[np.ndarray, int]:
         """Memory for an output of dynamic shape, apart from all inputs: results may be inputs of the next inference.
 
@@ -212,23 +215,32 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         if dtype.hasobject:
             array = aligned_zeros(shape, dtype)
             return array, array.ctypes.data
+        memories = self._memories[index]
+        if read is not None:
+            memories = [memory for memory in memories if not read.overlap(memory.address, memory.size)]
+            if not memories:
+                memories = [GrowingMemory()]
+                self._memories[index] = [*memories, *self._memories[index][:1]]
         size = prod(shape) * dtype.itemsize
-        for memory, address in self._memories[index]:
-            if memory.size >= size and not read.overlap(address, memory.size):
+        memory = memories[0]
+        if memory.size < size:
+            memory = next((large for large in memories if large.size >= size), memory)
+        return memory.array(shape, dtype), memory.address
+
+    def _read(self) -> Spans | None:
+        """The memory of inputs that is not the request's own for them, if any."""
+        for array, own in zip(self._inputs, self._own):
+            if array is not own:
                 break
         else:
-            memory = allocate(max(size + size // 4, ALIGNMENT))
-            address = memory.ctypes.data
-            self._memories[index] = [(memory, address), *self._memories[index][:1]]
-        return memory[:size].view(dtype).reshape(shape), address
-
-    def _read(self) -> Spans:
-        """The memory of the inputs."""
+            return None
         return Spans((a, array.nbytes) for a, array in zip(self._input_addresses, self._inputs) if array is not None)
 
-    def _is_lent(self, index: int, read: Spans) -> bool:
+    def _is_lent(self, index: int, read: Spans | None) -> bool:
         """Whether inputs lie in the memory of an output of dynamic shape."""
-        return index in self._dynamic and read.overlap(self._output_addresses[index], self._outputs[index].nbytes)
+        if read is None or index not in self._dynamic:
+            return False
+        return read.overlap(self._output_addresses[index], self._outputs[index].nbytes)
 
     @property
     def step_times(self) -> np.ndarray:

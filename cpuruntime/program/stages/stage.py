@@ -13,7 +13,7 @@ import numpy as np
 from cpuruntime.errors import InvalidArgumentError, ModelError
 from cpuruntime.graph import Graph, Kind, Node, Type, Value
 from cpuruntime.program.program import Program
-from cpuruntime.program.stages.cut import Cut, cut
+from cpuruntime.program.stages.cut import Cut, cut, whole
 from cpuruntime.program.template import Pattern, Template
 
 MOST_TEMPLATES = 32
@@ -53,6 +53,8 @@ class Root:
         self.shaped = shaped or _typed
         self.templates: OrderedDict[Pattern, Template] = OrderedDict()
         self.failures = MOST_FAILURES if any(node.bodies for node in graph.nodes) else 0
+        self.whole = whole(graph)
+        self.whole.static = None
 
 
 class Stage:
@@ -121,9 +123,7 @@ class Stages:
         program = self._from_template(root, values)
         if program is None:
             return self._cut(root.shaped(root.graph, values), root.varying)
-        count = len(values)
-        ports = list(range(count)), list(range(count, count + len(program.output_shapes)))
-        return Stage(Cut(static_inputs=ports[0], outputs=list(ports[1])), program)
+        return Stage(root.whole, program)
 
     def _from_template(self, root: Root, values: Sequence[Any]) -> Program | None:
         """The program by a plan for many shapes, which is made where there is none; None where that cannot be."""
