@@ -1,9 +1,15 @@
-"""Measures what a fresh process pays: time to compile a model and peak memory, for cpuruntime and OpenVINO.
+"""Measures what a fresh process pays before its first answer: import, reading and compiling, the first inference.
 
-    python bench/startup.py -m light:resnet50
+    python bench/startup.py
+    python bench/startup.py -m light:resnet50 --pack zoo.pack
 
-Every figure comes from a process of its own that compiles with two streams and runs one inference on each. The first
-cpuruntime process begins with an empty kernel cache, in a temporary folder; the others find it filled.
+Every figure is of a process of its own, with a home folder of its own, engines in turns. Rows of cpuruntime:
+
+- cold: nothing is compiled. "cold, final kernels" waits for all kernels before the first inference.
+- warm: the cache has what an earlier process compiled.
+- pack: nothing is cached, and a pack has the kernels (with --pack, or one that is built here).
+- read-only home: the second process in a home that cannot be written, without a pack.
+- first command: `cpuruntime benchmark` in a fresh home, to the first line that has a number of milliseconds.
 """
 
 from __future__ import annotations
@@ -11,71 +17,162 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import median
 
-from peer.models import prepare
+from peer.models import ModelFile, prepare
 
+MODELS = ("light:resnet50", "bench:bert_base", "bench:yolov8n")
 PROGRAM = """
 import json, sys, time
-engine, path = sys.argv[1:]
+engine, path, inputs, *settings = sys.argv[1:]
 begin = time.perf_counter()
-if engine == "cpuruntime":
-    import cpuruntime as ov
-else:
-    import openvino as ov
 import numpy as np
-core = ov.Core()
+if engine == "onnxruntime":
+    import onnxruntime
+elif engine == "openvino":
+    import openvino as ov
+else:
+    import cpuruntime as ov
+arrays = dict(np.load(inputs))
 imported = time.perf_counter()
-compiled = core.compile_model(path, "CPU", {"NUM_STREAMS": 2, "INFERENCE_PRECISION_HINT": "f32"})
+if engine == "onnxruntime":
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    infer = lambda: session.run(None, arrays)
+else:
+    compiled = ov.Core().compile_model(path, "CPU", dict(json.loads(text) for text in settings))
+    infer = lambda: compiled(arrays)
 done = time.perf_counter()
-requests = [compiled.create_infer_request() for _ in range(2)]
-for request in requests:
-    request.start_async()
-for request in requests:
-    request.wait()
+infer()
+answered = time.perf_counter()
 status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
 peak = int(status["VmHWM"].split()[0]) / 1024
-print(json.dumps({"import_s": imported - begin, "compile_s": done - imported, "peak_mb": peak}))
+print(json.dumps([imported - begin, done - imported, answered - done, answered - begin, peak]))
 """
+COLUMNS = ("import", "compile", "first inference", "together", "peak memory")
+F32 = json.dumps(["INFERENCE_PRECISION_HINT", "f32"])
 
 
-def measure(engine: str, path: Path, cache: Path) -> dict[str, float]:
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """The environment of a process that has `home` for itself."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CPURUNTIME_", "XDG_"))}
+    return kept | {"HOME": str(home), "TMPDIR": str(home)} | more
+
+
+def measure(engine: str, model: ModelFile, variables: dict[str, str], *settings: str) -> list[float]:
     """The figures of one fresh process; RuntimeError with the last line of its error output when it fails."""
-    environment = {**os.environ, "CPURUNTIME_CACHE_DIR": str(cache)}
-    command = [sys.executable, "-c", PROGRAM, engine, str(path)]
-    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    given = [F32, *settings] if engine != "onnxruntime" else []
+    command = [sys.executable, "-c", PROGRAM, engine, str(model.path), str(model.inputs), *given]
+    result = subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
     if result.returncode:
         raise RuntimeError(f"{engine} failed: {result.stderr.strip().splitlines()[-1]}")
-    figures: dict[str, float] = json.loads(result.stdout)
+    figures: list[float] = json.loads(result.stdout.splitlines()[-1])
     return figures
+
+
+def has_modes() -> bool:
+    """Whether the first inferences of a cold model may run before its kernels are compiled."""
+    from cpuruntime.properties import PROPERTIES
+
+    return "COMPILE_MODE" in PROPERTIES
+
+
+def subjects(model: ModelFile, folder: Path, pack: Path) -> dict[str, Callable[[int], list[float]]]:
+    """Functions that measure one row each, by the number of the round."""
+    warm, locked = folder / "warm", folder / "locked"
+    for home in (warm, locked):
+        home.mkdir()
+    optimised = [json.dumps(["COMPILE_MODE", "OPTIMIZED"])] if has_modes() else []
+    measure("cpuruntime", model, environment(warm), *optimised)
+    unwritable = environment(Path("/proc"), TMPDIR=str(locked))
+    measure("cpuruntime", model, unwritable, *optimised)
+
+    def fresh(name: str, number: int) -> Path:
+        home = folder / f"{name}{number}"
+        home.mkdir()
+        return home
+
+    def packed(number: int) -> list[float]:
+        return measure("cpuruntime", model, environment(fresh("pack", number), CPURUNTIME_KERNEL_PATH=str(pack)))
+
+    rows: dict[str, Callable[[int], list[float]]] = {
+        "cold, first answer": lambda n: measure("cpuruntime", model, environment(fresh("cold", n))),
+        "cold, final kernels": lambda n: measure("cpuruntime", model, environment(fresh("final", n)), *optimised),
+        "warm": lambda n: measure("cpuruntime", model, environment(warm)),
+        "pack": packed,
+        "read-only home": lambda n: measure("cpuruntime", model, unwritable),
+        "OpenVINO": lambda n: measure("openvino", model, environment(warm)),
+        "ONNX Runtime": lambda n: measure("onnxruntime", model, environment(warm)),
+    }
+    return rows if has_modes() else {name: row for name, row in rows.items() if name != "cold, first answer"}
+
+
+def build_pack(models: Iterable[ModelFile], path: Path) -> None:
+    """Builds a pack for this machine's level in a process of its own."""
+    from cpuruntime.compiler import isa
+
+    files = [str(model.path) for model in models]
+    command = ["kernels", "build", "--level", isa.current().cpu, "-o", str(path), "--models", *files]
+    subprocess.run([sys.executable, "-m", "cpuruntime", *command], check=True, stdout=subprocess.DEVNULL)
+
+
+def first_command(home: Path) -> float:
+    """Seconds from the start of README's first command to its first number."""
+    begin = time.perf_counter()
+    command = [sys.executable, "-m", "cpuruntime", "benchmark", "-t", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(home)) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if re.search(r"\d+\.\d+ ms", line):
+                found = time.perf_counter() - begin
+                process.kill()
+                return found
+    raise RuntimeError("the command printed no number of milliseconds")
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    options = argparse.ArgumentParser(description="Compile time and peak memory of fresh processes.")
-    options.add_argument("-m", "--model", default="light:resnet50", help="an ONNX file, light:NAME or bench:NAME")
-    options.add_argument("--runs", type=int, default=5, help="processes of each engine, alternating (default: 5)")
+    options = argparse.ArgumentParser(description="What a fresh process pays before its first answer.")
+    options.add_argument("-m", "--model", action="append",
+                         help=f"an ONNX file, light:NAME or bench:NAME (default: {', '.join(MODELS)})")  # fmt: skip
+    options.add_argument("--pack", type=Path, help="a pack of kernels (default: one that is built for the models)")
+    options.add_argument("--runs", type=int, default=3, help="processes of each row, in turns (default: 3)")
+    options.add_argument("--no-cold", action="store_true", help="leave the rows out that compile all kernels")
     return options
 
 
 def main() -> None:
-    """Prints a line for each engine and state of the cache."""
+    """Prints a table for each model, medians of the runs, and the time of the first command."""
     arguments = parser().parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        path = prepare(arguments.model, Path(folder)).path
-        cache = Path(folder) / "cache"
-        rows = {"cpuruntime, empty kernel cache": [measure("cpuruntime", path, cache)]}
-        for _ in range(arguments.runs):
-            rows.setdefault("cpuruntime", []).append(measure("cpuruntime", path, cache))
-            rows.setdefault("openvino", []).append(measure("openvino", path, cache))
-    print(f"{'':32}{'import':>10}{'compile':>10}{'peak memory':>14}")
-    for name, figures in rows.items():
-        imported, compiled, peak = (median(f[key] for f in figures) for key in ("import_s", "compile_s", "peak_mb"))
-        print(f"{name:32}{imported:>8.2f} s{compiled:>8.2f} s{peak:>11.0f} MB")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        models = [prepare(model, folder) for model in arguments.model or MODELS]
+        pack = arguments.pack or folder / "models.pack"
+        if arguments.pack is None:
+            build_pack(models, pack)
+        for number, model in enumerate(models):
+            homes = folder / f"homes{number}"
+            homes.mkdir()
+            rows = subjects(model, homes, pack)
+            if arguments.no_cold:
+                rows = {row: run for row, run in rows.items() if not row.startswith("cold")}
+            figures: dict[str, list[list[float]]] = {}
+            for turn in range(arguments.runs):
+                for row, run in rows.items():
+                    figures.setdefault(row, []).append(run(turn))
+            print(f"\n{model.name:20}" + "".join(f"{column:>17}" for column in COLUMNS))
+            for row, found in figures.items():
+                *seconds, peak = (median(column) for column in zip(*found))
+                print(f"{row:20}" + "".join(f"{value:>15.2f} s" for value in seconds) + f"{peak:>14.0f} MB")
+        if not arguments.no_cold:
+            (folder / "command").mkdir()
+            print(f"\nfirst command, to its first number: {first_command(folder / 'command'):.1f} s")
 
 
 if __name__ == "__main__":

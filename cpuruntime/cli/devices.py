@@ -6,7 +6,9 @@ import argparse
 import os
 
 import cpuruntime as ov
+from cpuruntime.cli.kernels import summary
 from cpuruntime.cli.parser import Parser
+from cpuruntime.store import cache_folder, kernel_packs
 
 
 def parser() -> argparse.ArgumentParser:
@@ -15,13 +17,17 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Prints each device's state and its read-only properties."""
+    """Prints where compiled kernels are, each device's state and its read-only properties."""
     core = ov.Core()
     reasons = core.unavailable_devices
     devices = core.available_devices
     width = max(map(len, [*devices, *reasons]), default=0)
     allowed = sorted(os.sched_getaffinity(0))
     print(f"Processors this process may use: {ranges(allowed)} ({len(allowed)} of {os.cpu_count()})")
+    folder, packs = cache_folder(), kernel_packs()
+    print(f"Compiled kernels: {folder.path or 'not stored'} ({folder.nbytes / 2**20:.1f} MiB)")
+    for pack in packs:
+        print(f"Pack of kernels: {summary(pack)}")
     for device in devices:
         print(f"{device.ljust(width)}  available")
         supported = core.get_property(device, "SUPPORTED_PROPERTIES")

@@ -11,13 +11,14 @@ import sys
 from collections.abc import Callable, Sequence
 
 import cpuruntime as ov
-from cpuruntime.cli import benchmark, devices, docs, list_properties, plan
+from cpuruntime.cli import benchmark, devices, docs, kernels, list_properties, plan
 from cpuruntime.errors import escaped, nearest
 
 COMMANDS: dict[str, tuple[Callable[[], argparse.ArgumentParser], Callable[[argparse.Namespace], None], str]] = {
     "benchmark": (benchmark.parser, benchmark.run, "measure how fast a model is inferred"),
     "devices": (devices.parser, devices.run, "show the devices that are available, and why others are not"),
     "docs": (docs.parser, docs.run, "list the pages of the documentation, or print one"),
+    "kernels": (kernels.parser, kernels.run, "build a pack of compiled kernels, list or verify packs"),
     "plan": (plan.parser, plan.run, "show the streams that compiling a model would make, and why"),
     "properties": (list_properties.parser, list_properties.run, "show every property, its values and its default"),
 }

@@ -101,7 +101,7 @@ def compile_all(kernels: Sequence[Kernel], force: Workforce, progress: Progress 
             job.cancel()
     if failures:
         log.warning("%d of %d kernels are compiled in this process: %s", len(failures), len(missing), failures[0])
-    for kernel in missing:
+    for kernel in kernels if target.level is not None else missing:
         _ = kernel.address
 
 

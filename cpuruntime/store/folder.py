@@ -56,6 +56,13 @@ class Folder:
         """The absolute path; None where nothing is cached."""
         return self._folder and self._folder.path
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all files; 0 where nothing is cached."""
+        if self._folder is None:
+            return 0
+        return sum(size for *_, size in _files(self._folder)[0])
+
     def has(self, name: str) -> bool:
         """Whether there is a file of this name, valid or not."""
         with suppress(OSError):
@@ -138,15 +145,9 @@ class Folder:
             if self._unchecked < self._most_bytes // 16:
                 return
             self._unchecked = 0
-            now, files = time.time(), []
-            with os.scandir(folder.descriptor) as entries:
-                for entry in entries:
-                    with suppress(FileNotFoundError):
-                        facts = entry.stat(follow_symlinks=False)
-                        if entry.name.startswith(".") and facts.st_mtime < now - HOUR:
-                            folder.remove(entry.name)  # its writer was killed
-                        elif stat.S_ISREG(facts.st_mode):
-                            files.append((facts.st_mtime, entry.name, facts.st_size))
+            files, abandoned = _files(folder)
+            for name in abandoned:
+                folder.remove(name)
         excess = sum(size for *_, size in files) + size - self._most_bytes
         if excess > 0:
             excess += self._most_bytes // 4
@@ -155,6 +156,20 @@ class Folder:
                 return
             folder.remove(name)
             excess -= length
+
+
+def _files(folder: PrivateFolder) -> tuple[list[tuple[float, str, int]], list[str]]:
+    """(time of the last use, name, bytes) of each file, and the names of those whose writers were killed."""
+    now, files, abandoned = time.time(), [], []
+    with os.scandir(folder.descriptor) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                facts = entry.stat(follow_symlinks=False)
+                if entry.name.startswith(".") and facts.st_mtime < now - HOUR:
+                    abandoned.append(entry.name)
+                elif stat.S_ISREG(facts.st_mode):
+                    files.append((facts.st_mtime, entry.name, facts.st_size))
+    return files, abandoned
 
 
 def _digest(name: str, content: bytes) -> bytes:

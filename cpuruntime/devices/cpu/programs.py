@@ -48,7 +48,7 @@ class Programs:
     decided for any of the programs, `ran` are the stages of the latest inference that had several.
     """
 
-    def __init__(self, compilation: Compilation, plan: StreamPlan) -> None:
+    def __init__(self, compilation: Compilation, plan: StreamPlan, tuner: Tuner | None = None) -> None:
         graph, settings = compilation.graph, compilation.settings
         self.name = graph.name
         self.inputs, self.outputs = PortInfo.inputs_of(graph), PortInfo.outputs_of(graph)
@@ -59,7 +59,7 @@ class Programs:
         self._force = Workforce(compilation.topology.usable, allowed_cpus())
         self._arenas, self._users = max(1, len(plan.streams)), f"the streams of model '{printable(self.name)}'"
         self._weights = compilation.weights
-        self._tuner = create_tuner(settings.value("TUNING_BUDGET_MS") / 1000, processor_name(), graph)
+        self._tuner = tuner or create_tuner(settings.value("TUNING_BUDGET_MS") / 1000, processor_name(), graph)
         self._lock = threading.RLock()
         self.notes: list[str] = []
         self.ran: Sequence[Stage] = ()
