@@ -32,14 +32,19 @@ from cpuruntime.version import __version__
 
 if TYPE_CHECKING:
     from cpuruntime import properties
+    from cpuruntime.api import layout_helpers
     from cpuruntime.api.async_infer_queue import AsyncInferQueue
+    from cpuruntime.api.batch import get_batch, set_batch
     from cpuruntime.api.compiled_model import CompiledModel
     from cpuruntime.api.core import Core, Version, compile_model
     from cpuruntime.api.infer_request import InferRequest
+    from cpuruntime.api.layout import Layout
     from cpuruntime.api.model import Model, Output
+    from cpuruntime.api.node import Input, Node
     from cpuruntime.api.ports import ConstOutput
     from cpuruntime.api.request.latency import LatencyAnatomy
-    from cpuruntime.api.tensor import Tensor
+    from cpuruntime.api.results import OVDict
+    from cpuruntime.api.tensor import Tensor, tensor_from_file
     from cpuruntime.devices.explanation import Explanation, ProfilingInfo
     from cpuruntime.frontend.light_models import light_model
     from cpuruntime.graph import Dimension, PartialShape, Shape, Type
@@ -55,9 +60,13 @@ _HOMES = {
     "Dimension": "graph",
     "Explanation": "devices.explanation",
     "InferRequest": "api.infer_request",
+    "Input": "api.node",
     "LatencyAnatomy": "api.request.latency",
+    "Layout": "api.layout",
     "Model": "api.model",
+    "Node": "api.node",
     "OVAny": "properties",
+    "OVDict": "api.results",
     "Output": "api.model",
     "PartialShape": "graph",
     "ProfilingInfo": "devices.explanation",
@@ -68,8 +77,13 @@ _HOMES = {
     "Type": "graph",
     "Version": "api.core",
     "compile_model": "api.core",
+    "get_batch": "api.batch",
     "light_model": "frontend.light_models",
+    "set_batch": "api.batch",
+    "tensor_from_file": "api.tensor",
 }
+
+_MODULES = {"layout_helpers": "api.layout_helpers", "properties": "properties"}
 
 __all__ = [
     "AsyncInferQueue",
@@ -84,13 +98,17 @@ __all__ = [
     "Error",
     "Explanation",
     "InferRequest",
+    "Input",
     "InternalError",
     "InvalidArgumentError",
     "LatencyAnatomy",
+    "Layout",
     "Model",
     "ModelError",
     "ModelNotFoundError",
+    "Node",
     "OVAny",
+    "OVDict",
     "OutOfMemoryError",
     "Output",
     "OverloadedError",
@@ -106,9 +124,14 @@ __all__ = [
     "WrongIndexError",
     "WrongTypeError",
     "compile_model",
+    "get_batch",
     "get_version",
+    "layout_helpers",
     "light_model",
     "properties",
+    "set_batch",
+    "shutdown",
+    "tensor_from_file",
 ]
 
 
@@ -117,9 +140,13 @@ def get_version() -> str:
     return __version__
 
 
+def shutdown() -> None:
+    """Nothing: threads end with the models that they belong to."""
+
+
 def __getattr__(name: str) -> Any:
-    if name == "properties":
-        return import_module("cpuruntime.properties")
+    if name in _MODULES:
+        return import_module(f"cpuruntime.{_MODULES[name]}")
     if name not in _HOMES:
         raise AttributeError(f"module 'cpuruntime' has no attribute {name!r}")
     value = getattr(import_module(f"cpuruntime.{_HOMES[name]}"), name)

@@ -15,7 +15,7 @@ from cpuruntime.api.infer_request import InferRequest
 from cpuruntime.api.request.bindings import InferenceRun
 from cpuruntime.api.request.terms import parse_terms
 from cpuruntime.devices.interface import TERMS
-from cpuruntime.errors import BusyError, CancelledError, DeadlineExceededError, InvalidArgumentError, OverloadedError
+from cpuruntime.errors import BusyError, CancelledError, DeadlineExceededError, OverloadedError, WrongTypeError
 from cpuruntime.host import forks
 from cpuruntime.streams.handover import collect
 
@@ -148,7 +148,7 @@ class AsyncInferQueue:
 
     def __init__(self, model: CompiledModel, jobs: int = 0) -> None:
         if isinstance(jobs, bool) or not hasattr(jobs, "__index__") or jobs < 0:
-            raise InvalidArgumentError(f"The number of jobs must be an integer >= 0, not {jobs!r}.")
+            raise WrongTypeError(f"The number of jobs must be an integer >= 0, not {jobs!r}.")
         jobs = int(jobs) or model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self._requests = tuple(model.create_infer_request() for _ in range(jobs))
         self._state = _State(self._requests)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Any
 
-from cpuruntime.errors import InvalidArgumentError
+from cpuruntime.errors import WrongTypeError
 from cpuruntime.streams.running_callbacks import name_of, running
 
 log = logging.getLogger("cpuruntime")
@@ -21,7 +21,7 @@ class Callback:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         if not callable(function):
-            raise InvalidArgumentError(f"The callback must be callable, not {type(function).__name__}.")
+            raise WrongTypeError(f"The callback must be callable, not {type(function).__name__}.")
         self._function = function
         self._limit = SLOW
 

@@ -38,14 +38,16 @@ class CompiledModel:
         """The outputs, in the model's order."""
         return list(self._shared.ports.outputs)
 
-    def input(self, index: int | str | None = None) -> ConstOutput:
+    def input(self, index: int | str | None = None, *, tensor_name: str | None = None) -> ConstOutput:
         """The input with this index or name; without one, the only input."""
         ports = self._shared.ports
+        index = index if tensor_name is None else tensor_name
         return ports.inputs[position(index, ports.input_positions, "input", default=True)]
 
-    def output(self, index: int | str | None = None) -> ConstOutput:
+    def output(self, index: int | str | None = None, *, tensor_name: str | None = None) -> ConstOutput:
         """The output with this index or name; without one, the only output."""
         ports = self._shared.ports
+        index = index if tensor_name is None else tensor_name
         return ports.outputs[position(index, ports.output_positions, "output", default=True)]
 
     def create_infer_request(self) -> InferRequest:
@@ -83,7 +85,7 @@ class CompiledModel:
             )
         return device.get_property(property)
 
-    def set_property(self, properties: Any) -> None:
+    def set_property(self, properties: Any = None, *, property: Any = None) -> None:
         """Raises UnsupportedError: properties of a compiled model are fixed."""
         raise UnsupportedError("The properties of a compiled model are fixed; pass them to Core.compile_model.")
 
@@ -95,6 +97,13 @@ class CompiledModel:
         the machine shows in the figures.
         """
         return self._shared.device.explain(measure)
+
+    def query_state(self) -> list[Any]:
+        """The variables that inferences of `__call__` keep between them: none, since ONNX has none."""
+        return []
+
+    def reset_state(self) -> None:
+        """Nothing: there are no variables."""
 
     def release_memory(self) -> None:
         """Give back memory that idle requests can do without; they take it again when they run."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from functools import partial
 from os import PathLike
@@ -16,13 +17,14 @@ from cpuruntime.api.shared import Shared
 from cpuruntime.devices import registry
 from cpuruntime.devices.host import Devices, compile_on
 from cpuruntime.devices.interface import DeviceModel, Plugin
-from cpuruntime.errors import InvalidArgumentError
+from cpuruntime.errors import InvalidArgumentError, UnsupportedError, WrongTypeError
 from cpuruntime.frontend.reader import read
 from cpuruntime.graph import Graph
 from cpuruntime.hints import StreamPlan
 from cpuruntime.host.topology import Topology
 from cpuruntime.operators.shape_inference import with_inputs
 from cpuruntime.properties import Settings
+from cpuruntime.properties.declaration import Group
 from cpuruntime.version import __version__
 
 ModelSource = str | PathLike[str] | bytes | BinaryIO | onnx.ModelProto
@@ -35,14 +37,37 @@ class Version(NamedTuple):
     build_number: str
     description: str
 
+    @property
+    def major(self) -> int:
+        """The first number of the version."""
+        return self._numbers()[0]
+
+    @property
+    def minor(self) -> int:
+        """The second number."""
+        return self._numbers()[1]
+
+    @property
+    def patch(self) -> int:
+        """The third number."""
+        return self._numbers()[2]
+
+    def _numbers(self) -> list[int]:
+        return [int(number) for number in re.findall("[0-9]+", self.build_number)[:3]] + [0, 0, 0]
+
 
 class Core:
     """Devices with their settings. May be used from several threads; cores do not share settings.
 
-    Raises nothing: a device is looked at when it is first asked for.
+    A device is looked at when it is first asked for.
+
+    Raises:
+        UnsupportedError: `xml_config_file` is given; devices register by entry points.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, xml_config_file: str = "") -> None:
+        if xml_config_file:
+            raise UnsupportedError(f"{xml_config_file!r:.60}: devices are registered by entry points, not by files.")
         self._devices = Devices()
 
     @property
@@ -59,12 +84,12 @@ class Core:
         """The devices that cannot be used here, with the reason for each."""
         return {name: reason for name, reason in self._devices.unavailable().items() if reason is not None}
 
-    def read_model(self, model: ModelSource, weights: None = None, config: Mapping[str, Any] | None = None) -> Model:
+    def read_model(self, model: ModelSource, weights: Any = None, config: Mapping[str, Any] | None = None) -> Model:
         """Read an ONNX model.
 
         Args:
             model: a path, the file's bytes, an open binary file, or an onnx.ModelProto.
-            weights: None; an ONNX model names the files of its weights itself.
+            weights: None or empty; an ONNX model names the files of its weights itself.
             config: None or empty; reading has no properties.
 
         Raises:
@@ -74,7 +99,7 @@ class Core:
         """
         if config:
             properties.parse(config, {}, "reading a model")
-        return Model(read(model, weights))
+        return Model(read(model, weights or None))
 
     def compile_model(
         self,
@@ -82,7 +107,7 @@ class Core:
         device_name: str | None = None,
         config: Mapping[str, Any] | None = None,
         *,
-        weights: None = None,
+        weights: Any = None,
     ) -> CompiledModel:
         """Compile a model for a device.
 
@@ -104,16 +129,14 @@ class Core:
         source = model if isinstance(model, Model) else self.read_model(model, weights)
         graph = source.graph
         device, defaults = compile_on(plugin, graph, settings), [value.name for value in graph.defaults]
-        if not defaults:
-            return CompiledModel(Shared(device, CompiledModel))
-        compile_with = partial(_compile_with, plugin, graph, settings)
-        return CompiledModel(Shared(device, CompiledModel, defaults, compile_with))
+        compile_with = partial(_compile_with, plugin, graph, settings) if defaults else None
+        return CompiledModel(Shared(device, CompiledModel, defaults, compile_with, source.port_facts()))
 
     def query_model(
-        self, model: Model, device_name: str, properties: Mapping[str, Any] | None = None
+        self, model: Model, device_name: str, config: Mapping[str, Any] | None = None
     ) -> dict[str, str]:
         """The nodes that a device runs on kernels of its own: the device's name by node name."""
-        native = self._devices.query(model.graph, device_name, properties)
+        native = self._devices.query(model.graph, device_name, config)
         return {node.name: device_name for node in model.graph.nodes if node.name in native}
 
     def plan_streams(
@@ -145,40 +168,43 @@ class Core:
         source = model if isinstance(model, Model) else self.read_model(model)
         return plugin.plan(source.graph, settings, topology)
 
-    def set_property(self, *arguments: Any) -> None:
+    def set_property(self, *arguments: Any, **named: Any) -> None:
         """`set_property(device_name, properties)` for one device, `set_property(properties)` for all.
 
-        `properties` is a dict of value by property, or one (property, value) pair. They hold for later compilations.
+        `properties`, also called `property`, is a dict of value by property, or one (property, value) pair. They hold
+        for later compilations.
         Without a device name each device takes those it has, and one must have it.
 
         Raises:
             InvalidArgumentError: unknown device or property, read-only property, or a wrong value; nothing was set.
             UnsupportedError: a value that is not implemented.
         """
-        if not 1 <= len(arguments) <= 2:
-            raise InvalidArgumentError("set_property takes a device name and properties, or properties alone.")
-        config = arguments[-1]
+        rule = "set_property takes a device name and properties, or properties alone."
+        *device, config = _device_and(arguments, named, ("properties", "property"), rule)
         if isinstance(config, tuple) and len(config) == 2:
             config = dict([config])
-        if len(arguments) == 2:
-            self._devices.set_property(arguments[0], config)
+        if device:
+            self._devices.set_property(device[0], config)
         else:
             self._devices.set_everywhere(config)
 
-    def get_property(self, *arguments: str) -> Any:
+    def get_property(self, *arguments: Any, **named: Any) -> Any:
         """`get_property(device_name, property)`: a device's fact, or the setting that compilations get.
 
-        `get_property("AVAILABLE_DEVICES")` lists the devices; other properties need a device name. Raises
-        InvalidArgumentError for an unknown device or property.
+        `property` is also called `name`. `get_property("AVAILABLE_DEVICES")` lists the devices; settings that have no
+        effect need no device name, others do. Raises InvalidArgumentError for an unknown device or property.
         """
-        if len(arguments) == 1:
-            if arguments[0] == "AVAILABLE_DEVICES":
-                return self.available_devices
-            properties.declared(arguments[0], properties.PROPERTIES, "any device")
-            raise InvalidArgumentError(f"Property {arguments[0]} belongs to a device: get_property('CPU', ...).")
-        if len(arguments) != 2:
-            raise InvalidArgumentError("get_property takes a device name and a property.")
-        return self._devices.get_property(arguments[0], arguments[1])
+        if not named.pop("arguments", None) and len(arguments) == 3 and not arguments[2]:
+            arguments = arguments[:2]
+        rule = "get_property takes a device name and a property."
+        *device, name = _device_and(arguments, named, ("property", "name"), rule)
+        if device:
+            return self._devices.get_property(device[0], name)
+        if name == "AVAILABLE_DEVICES":
+            return self.available_devices
+        if properties.declared(name, properties.PROPERTIES, "any device").group is Group.ACCEPTED:
+            return self._devices.get_property("CPU", name)
+        raise InvalidArgumentError(f"Property {name} belongs to a device: get_property('CPU', ...).")
 
     def get_versions(self, device_name: str) -> dict[str, Version]:
         """The version of a device's code, by the device's name."""
@@ -187,6 +213,15 @@ class Core:
 
     def __repr__(self) -> str:
         return f"<Core: {', '.join(registry.registered())}>"
+
+
+def _device_and(arguments: tuple[Any, ...], named: dict[str, Any], names: tuple[str, ...], rule: str) -> list[Any]:
+    """The device name where one is given, and the other argument, which is called by one of `names`."""
+    given = [named.pop(name) for name in ("device_name",) if name in named]
+    given += [*arguments, *(named.pop(name) for name in names if name in named)]
+    if named or not 1 <= len(given) <= 2:
+        raise WrongTypeError(rule)
+    return given
 
 
 def _compile_with(plugin: Plugin, graph: Graph, settings: Settings, names: Collection[str]) -> DeviceModel:

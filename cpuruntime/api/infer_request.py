@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from threading import get_ident
 from time import perf_counter_ns
@@ -21,7 +21,7 @@ from cpuruntime.api.shared import Shared
 from cpuruntime.api.tensor import Tensor
 from cpuruntime.devices.explanation import ProfilingInfo
 from cpuruntime.devices.interface import TERMS, DeviceRequest, Terms
-from cpuruntime.errors import UnsupportedError
+from cpuruntime.errors import WrongTypeError
 from cpuruntime.host import forks
 
 
@@ -314,9 +314,11 @@ class InferRequest:
         self._callback = Callback(callback)
         self._userdata = userdata
 
-    def get_tensor(self, name_or_port: str | ConstOutput) -> Tensor:
+    def get_tensor(
+        self, name_or_port: str | ConstOutput | None = None, *, name: str | None = None, port: ConstOutput | None = None
+    ) -> Tensor:
         """The tensor of the input or output with this name or port: the memory that inference reads or writes."""
-        return self._bindings.get(*self._bindings.place(name_or_port))
+        return self._bindings.get(*self._bindings.place(_one_of(name_or_port, name, port)))
 
     def get_input_tensor(self, index: int | None = None) -> Tensor:
         """The tensor of the input at `index`; without one, of the only input."""
@@ -328,13 +330,21 @@ class InferRequest:
             "output", position(index, self._shared.ports.output_positions, "output", default=True)
         )
 
-    def set_tensor(self, name_or_port: str | ConstOutput, tensor: Tensor) -> None:
+    def set_tensor(
+        self,
+        name_or_port: str | ConstOutput | None = None,
+        tensor: Any = None,
+        *,
+        name: str | None = None,
+        port: ConstOutput | None = None,
+    ) -> None:
         """Let inference read or write this tensor's memory, for the input or output with this name or port.
 
         The request keeps the tensor alive and follows it when its shape changes. An output of dynamic shape is copied
         into the tensor, which takes on its shape.
         """
-        self._bindings.set(*self._bindings.place(name_or_port), tensor)
+        place = self._bindings.place(_one_of(name_or_port, name, port))
+        self._bindings.set(*place, tensor)
 
     def set_input_tensor(self, index: int | Tensor | None = None, tensor: Tensor | None = None) -> None:
         """`set_input_tensor(index, tensor)`, or `set_input_tensor(tensor)` for the only input; else as `set_tensor`."""
@@ -346,19 +356,46 @@ class InferRequest:
         key, bound = _only(index, tensor)
         self._bindings.set("output", position(key, self._shared.ports.output_positions, "output", default=True), bound)
 
-    def set_tensors(self, inputs: Mapping[Any, Tensor]) -> None:
-        """`set_tensor` for each item of a dict of tensor by name or port."""
-        for key, tensor in inputs.items():
-            self.set_tensor(key, tensor)
+    def set_tensors(
+        self,
+        inputs: Any = None,
+        tensors: Sequence[Tensor] | None = None,
+        *,
+        tensor_name: str | None = None,
+        port: ConstOutput | None = None,
+    ) -> None:
+        """`set_tensor` for each item of a dict of tensor by name or port; or the samples of a batch, for one input.
 
-    def set_input_tensors(self, inputs: Mapping[Any, Tensor]) -> None:
-        """`set_input_tensor` for each item of a dict of tensor by index, name or port."""
-        for key, tensor in _mapping(inputs).items():
-            self._bindings.set("input", position(key, self._shared.ports.input_positions, "input"), tensor)
+        `set_tensors(name, tensors)`, `set_tensors(port, tensors)`: as `set_input_tensors(index, tensors)`.
+        """
+        if tensors is None and isinstance(inputs, Mapping):
+            for key, tensor in inputs.items():
+                self.set_tensor(key, tensor)
+        else:
+            self.set_input_tensors(_one_of(inputs, tensor_name, port), tensors)
+
+    def set_input_tensors(
+        self, inputs: Any = None, tensors: Sequence[Tensor] | None = None, *, idx: int | None = None
+    ) -> None:
+        """`set_input_tensor` for each item of a dict of tensor by index, name or port; or the samples of a batch.
+
+        `set_input_tensors(tensors)`, `set_input_tensors(idx, tensors)`: each inference reads these tensors as one,
+        joined along the dimension that the input's layout calls N, else along the first one. Of these dimensions each
+        has the length 1.
+        """
+        positions = self._shared.ports.input_positions
+        if isinstance(inputs, Mapping):
+            for key, tensor in inputs.items():
+                self._bindings.set("input", position(key, positions, "input"), tensor)
+            return
+        key, samples = (idx, inputs) if tensors is None else (inputs if idx is None else idx, tensors)
+        self._bindings.set_samples(position(key, positions, "input", default=True), samples)
 
     def set_output_tensors(self, outputs: Mapping[Any, Tensor]) -> None:
         """`set_output_tensor` for each item of a dict of tensor by index, name or port."""
-        for key, tensor in _mapping(outputs).items():
+        if not isinstance(outputs, Mapping):
+            raise WrongTypeError(f"A dict of tensors is needed, not {type(outputs).__name__}.")
+        for key, tensor in outputs.items():
             self._bindings.set("output", position(key, self._shared.ports.output_positions, "output"), tensor)
 
     @property
@@ -424,6 +461,15 @@ class InferRequest:
         """The outputs of the compiled model."""
         return list(self._shared.ports.outputs)
 
+    def query_state(self) -> list[Any]:
+        """The variables that inferences keep between them: none, since ONNX has none."""
+        self._bindings.check_idle()
+        return []
+
+    def reset_state(self) -> None:
+        """Nothing: there are no variables. Raises BusyError while an inference runs."""
+        self._bindings.check_idle()
+
     def get_compiled_model(self) -> Any:
         """The compiled model the request belongs to."""
         return self._shared.compiled_model(self._shared)
@@ -437,10 +483,9 @@ def _only(index: Any, tensor: Any) -> tuple[Any, Any]:
     return (None, index) if tensor is None else (index, tensor)
 
 
-def _mapping(tensors: Any) -> Mapping[Any, Tensor]:
-    if not isinstance(tensors, Mapping):
-        raise UnsupportedError("Give a dict of tensors; a batch as a list of tensors is not supported.")
-    return tensors
+def _one_of(*keys: Any) -> Any:
+    """The first that is not None."""
+    return next((key for key in keys if key is not None), None)
 
 
 def _strings(array: np.ndarray, decode: bool = True) -> np.ndarray:

@@ -2,56 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from cpuruntime.api.ports import ConstOutput, describe_all, keys, position
+from cpuruntime.api.node import Facts, Input, Node, ordered
+from cpuruntime.api.notes import Notes
+from cpuruntime.api.ports import ConstOutput, PortFacts, describe_all, keys, position
+from cpuruntime.api.tensor import Tensor
+from cpuruntime.devices.host import Devices
 from cpuruntime.devices.ports import PortInfo
-from cpuruntime.errors import InvalidArgumentError, printable
-from cpuruntime.graph import Graph, PartialShape
+from cpuruntime.errors import InvalidArgumentError, UnsupportedError, WrongTypeError, nearest, printable
+from cpuruntime.graph import Graph, PartialShape, Shape, Type, Value
+from cpuruntime.graph import Node as GraphNode
 from cpuruntime.operators.shape_inference import reshape
 
 
 class Output(ConstOutput):
-    """An input or output of a model: shows what a reshape made of it. Otherwise as `ConstOutput`."""
+    """An input or output of a model, or of one of its nodes: shows what a reshape made of it. As `ConstOutput`."""
 
-    __slots__ = ("_model", "_side")
+    __slots__ = ("_find", "_model")
 
-    def __init__(self, model: Model, side: str, index: int) -> None:
+    def __init__(self, model: Model, index: int, type_name: str, find: Callable[[], PortInfo]) -> None:
+        super().__init__(find(), index, type_name)
         self._model = model
-        self._side = side
-        self._index = index
+        self._find = find
 
     @property
     def info(self) -> PortInfo:
         """Name, type and shape."""
-        return self._model.port_info(self._side, self._index)
+        return self._find()
+
+    @property
+    def node(self) -> Node:
+        """The node whose output it is: Parameter, Result, Constant, or one with an operator."""
+        if self._node is None:
+            self._node = self._model.node_of(self)
+        return self._node
+
+    @property
+    def type_name(self) -> str:
+        """Parameter or Result; empty for other nodes."""
+        return self._type_name
+
+    @property
+    def target_inputs(self) -> set[Input]:
+        """The inputs of nodes that read it; an output of a model is read by none."""
+        return set() if self._type_name == "Result" else self._model.readers(self.info.name)
+
+    def set_names(self, names: Iterable[str]) -> None:
+        """Replace the tensor's names."""
+        self._facts.names = ordered(names)
+
+    def add_names(self, names: Iterable[str]) -> None:
+        """Give the tensor more names."""
+        self._facts.names = list(dict.fromkeys([*(self._facts.names or [self.info.name]), *ordered(names)]))
+
+    def set_rt_info(self, value: Any, key: str) -> None:
+        """Add a note about the port's node."""
+        self._facts.rt_info[key] = value
 
 
-class Model:
+class Model(Notes):
     """A model. Made by `Core.read_model`. Not safe to change from two threads; compiling does not change it."""
 
-    __slots__ = ("__weakref__", "_friendly_name", "_graph", "_inputs", "_outputs", "_ports")
+    __slots__ = ("__weakref__", "_friendly_name", "_graph", "_inputs", "_nodes", "_outputs", "_ports", "_values")
 
     def __init__(self, graph: Graph, friendly_name: str | None = None) -> None:
+        super().__init__()
         self._friendly_name = graph.name if friendly_name is None else friendly_name
-        self._inputs = tuple(Output(self, "input", index) for index in range(len(graph.inputs)))
-        self._outputs = tuple(Output(self, "output", index) for index in range(len(graph.outputs)))
         self._hold(graph)
+        self._inputs = tuple(self._port("input", index) for index in range(len(graph.inputs)))
+        self._outputs = tuple(self._port("output", index) for index in range(len(graph.outputs)))
+        self._values: dict[str, Output] = {}
+        self._nodes: dict[str, Node] = {}
 
     def _hold(self, graph: Graph) -> None:
         self._graph = graph
         self._ports = {"input": PortInfo.inputs_of(graph), "output": PortInfo.outputs_of(graph)}
+
+    def _port(self, side: str, index: int) -> Output:
+        kind = "Parameter" if side == "input" else "Result"
+        return Output(self, index, kind, lambda: self._ports[side][index])
 
     @property
     def graph(self) -> Graph:
         """The nodes and values; not to be changed. Another object after `reshape`."""
         return self._graph
 
-    def port_info(self, side: str, index: int) -> PortInfo:
-        """Name, type and shape, as they are now, of a port; `side` is "input" or "output"."""
-        return self._ports[side][index]
+    def port_facts(self) -> PortFacts:
+        """Copies of what users noted about inputs and outputs."""
+        return [port.facts.copy() for port in self._inputs], [port.facts.copy() for port in self._outputs]
 
     @property
     def inputs(self) -> list[Output]:
@@ -63,13 +104,15 @@ class Model:
         """The outputs, in the model's order."""
         return list(self._outputs)
 
-    def input(self, index: int | str | None = None) -> Output:
+    def input(self, index: int | str | None = None, *, tensor_name: str | None = None) -> Output:
         """The input with this index or name; without one, the only input."""
-        return self._inputs[position(index, keys(self._inputs), "input", default=True)]
+        key = index if tensor_name is None else tensor_name
+        return self._inputs[position(key, keys(self._inputs), "input", default=True)]
 
-    def output(self, index: int | str | None = None) -> Output:
+    def output(self, index: int | str | None = None, *, tensor_name: str | None = None) -> Output:
         """The output with this index or name; without one, the only output."""
-        return self._outputs[position(index, keys(self._outputs), "output", default=True)]
+        key = index if tensor_name is None else tensor_name
+        return self._outputs[position(key, keys(self._outputs), "output", default=True)]
 
     @property
     def friendly_name(self) -> str:
@@ -88,34 +131,225 @@ class Model:
         """The same as assigning `friendly_name`."""
         self.friendly_name = name
 
+    def get_name(self) -> str:
+        """The same as `friendly_name`: there is no other name."""
+        return self._friendly_name
+
+    name = property(get_name)
+
     def is_dynamic(self) -> bool:
         """Whether the shape of an input or output, or of any value between, is not known."""
         return any(value.name and not value.is_static for value in self._graph.values())
 
-    def reshape(self, partial_shape: Any) -> None:
+    dynamic = property(is_dynamic)
+
+    def reshape(
+        self,
+        partial_shape: Any = None,
+        variables_shapes: Mapping[str, Any] | None = None,
+        *,
+        partial_shapes: Any = None,
+    ) -> None:
         """Give inputs other shapes; all other shapes follow.
 
         Args:
             partial_shape: a dict of shape by input index, name or port; or one shape for the only input. A shape is a
                 PartialShape, a Shape, a list or tuple of dimensions (int, -1, Dimension, (low, high), "1..8", "?"), or
                 a string such as "1,3,224..448,?".
+            variables_shapes: None or empty: there are no variables.
+            partial_shapes: another name of `partial_shape`.
 
         Raises:
             InvalidArgumentError: there is no such input, or the model does not take the shape; it stays as it was.
         """
+        if variables_shapes:
+            raise InvalidArgumentError(f"The model has no variables; shapes are given for {sorted(variables_shapes)}.")
+        partial_shape = partial_shape if partial_shapes is None else partial_shapes
         positions = keys(self._inputs)
         items = partial_shape if isinstance(partial_shape, Mapping) else {None: partial_shape}
         shapes = {}
         for key, shape in items.items():
-            name = self._inputs[position(key, positions, "input", default=True)].any_name
+            name = self._inputs[position(key, positions, "input", default=True)].info.name
             if name in shapes:
                 raise InvalidArgumentError(f"Input '{printable(name)}' is given two shapes.")
             shapes[name] = PartialShape(shape)
         self._hold(reshape(self._graph, shapes))
 
+    def add_outputs(self, outputs: Any) -> list[Output]:
+        """Make values inside the model outputs, too, and return their ports; of a value that is one already its port.
+
+        Args:
+            outputs: a tensor's name, an (operator's name, index) pair, or a port of a node; or a list of these.
+
+        Raises:
+            InvalidArgumentError: there is no such value; the model stays as it was.
+        """
+        given = outputs if isinstance(outputs, list) else [outputs]
+        names = [self._value_of(one).name for one in given]
+        known = [port.info.name for port in self._outputs]
+        graph = self._graph.clone()
+        values = {value.name: value for value in graph.values()}
+        for name in dict.fromkeys(names):
+            if name not in known:
+                graph.outputs.append(values[name])
+                known.append(name)
+        self._hold(graph)
+        self._outputs += tuple(self._port("output", index) for index in range(len(self._outputs), len(known)))
+        return [self._outputs[known.index(name)] for name in names]
+
+    def _value_of(self, key: Any) -> Value:
+        """The value that `add_outputs` is given."""
+        if isinstance(key, ConstOutput):
+            key = key.info.name
+        if isinstance(key, str):
+            values = {value.name: value for value in self._graph.values()}
+            if key not in values:
+                hint = nearest(key, values)
+                raise InvalidArgumentError(f"No tensor of the model is called '{printable(key)}'.{hint}")
+            return values[key]
+        if not (isinstance(key, tuple) and len(key) == 2 and isinstance(key[0], str) and isinstance(key[1], int)):
+            raise WrongTypeError(f"{key!r:.60} is no output: give a tensor's name, (operator's name, index) or a port.")
+        node = next((node for node in self._graph.nodes if node.name == key[0]), None)
+        if node is None or not 0 <= key[1] < len(node.outputs):
+            raise InvalidArgumentError(f"No node '{printable(key[0])}' with an output {key[1]} is in the model.")
+        return node.outputs[key[1]]
+
+    def remove_result(self, result: Node) -> None:
+        """Make an output of the model, given by its `Result`, an output no longer."""
+        index = self.get_result_index(result)
+        graph = self._graph.clone()
+        del graph.outputs[index]
+        kept = [port.facts for port in self._outputs]
+        del kept[index]
+        self._hold(graph)
+        self._outputs = tuple(self._port("output", place) for place in range(len(kept)))
+        for port, facts in zip(self._outputs, kept):
+            port.keep(facts)
+
+    def get_parameters(self) -> list[Node]:
+        """The nodes of the inputs."""
+        return [port.node for port in self._inputs]
+
+    def get_results(self) -> list[Node]:
+        """The nodes of the outputs."""
+        return [port.node for port in self._outputs]
+
+    parameters, results = property(get_parameters), property(get_results)
+
+    def get_result(self) -> Node:
+        """The node of the only output."""
+        return self.output().node
+
+    result = property(get_result)
+
+    def get_parameter_index(self, parameter: Node) -> int:
+        """The position of an input's node; -1 where it is none of the model's."""
+        found = self.get_parameters()
+        return found.index(parameter) if parameter in found else -1
+
+    def get_result_index(self, value: Node | ConstOutput) -> int:
+        """The position of an output, or of its node; -1 where it is none of the model's."""
+        found: list[Any] = list(self._outputs) if isinstance(value, ConstOutput) else self.get_results()
+        return found.index(value) if value in found else -1
+
+    def get_ordered_ops(self) -> list[Node]:
+        """All nodes, each after those that it reads."""
+        constants = [self.port_of(value).node for value in self._graph.constants()]
+        operators = [self._operator(node) for node in self._graph.nodes]
+        return [*self.get_parameters(), *constants, *operators, *self.get_results()]
+
+    get_ops = get_ordered_ops
+
+    def get_output_size(self) -> int:
+        """The number of outputs."""
+        return len(self._outputs)
+
+    def get_output_op(self, index: int) -> Node:
+        """The node of an output."""
+        return self.output(index).node
+
+    def get_output_element_type(self, index: int) -> Type:
+        """The element type of an output."""
+        return self.output(index).element_type
+
+    def get_output_partial_shape(self, index: int) -> PartialShape:
+        """The shape of an output."""
+        return self.output(index).partial_shape
+
+    def get_output_shape(self, index: int) -> Shape:
+        """The shape of an output. Raises InvalidArgumentError where it is dynamic."""
+        return self.output(index).shape
+
+    def validate_nodes_and_infer_types(self) -> None:
+        """Nothing: types and shapes are always up to date."""
+
+    def node_of(self, port: Output) -> Node:
+        """The node of a port."""
+        if port.type_name == "Parameter":
+            return Node("Parameter", port.facts, lambda: [port])
+        if port.type_name == "Result":
+            return Node("Result", port.facts, lambda: [port], lambda: [self.port_of(self._graph.outputs[port.index])])
+        value = self._value_of(port.info.name)
+        if value.producer is None:
+            return Node("Constant", Facts(value.name), lambda: [port])
+        return self._operator(value.producer)
+
+    def _operator(self, node: GraphNode) -> Node:
+        name = node.name
+
+        def current() -> GraphNode:
+            return next(one for one in self._graph.nodes if one.name == name)
+
+        def outputs() -> list[Output]:
+            return [self.port_of(value) for value in current().outputs if value.name]
+
+        def sources() -> list[Output]:
+            return [self.port_of(value) for value in current().inputs if value is not None]
+
+        if name not in self._nodes:
+            self._nodes[name] = Node(node.op_type, Facts(name), outputs, sources, node.attributes)
+        return self._nodes[name]
+
+    def port_of(self, value: Value) -> Output:
+        """The port of a value; of an input the model's."""
+        for index, one in enumerate(self._graph.inputs):
+            if one.name == value.name:
+                return self._inputs[index]
+        name = value.name
+        if name not in self._values:
+            index = 0 if value.producer is None else [one.name for one in value.producer.outputs].index(name)
+            self._values[name] = Output(self, index, "", lambda: PortInfo.of(self._value_of(name)))
+        return self._values[name]
+
+    def readers(self, name: str) -> set[Input]:
+        """The inputs of nodes that read the value of this name."""
+        nodes = [self._operator(node) for node in self._graph.nodes] + self.get_results()
+        return {one for node in nodes for one in node.inputs() if one.get_source_output().info.name == name}
+
+    def evaluate(
+        self, output_tensors: Sequence[Tensor], input_tensors: Sequence[Tensor], evaluation_context: Any = None
+    ) -> bool:
+        """Compute the outputs slowly, by the device REFERENCE; output tensors take on their shapes. Returns True."""
+        graph = reshape(self._graph, {p.info.name: PartialShape(t.shape) for p, t in zip(self._inputs, input_tensors)})
+        model = Devices().compile(graph, "REFERENCE")
+        try:
+            request = model.create_request()
+            for index, tensor in enumerate(input_tensors):
+                request.set_input(index, tensor.elements)
+            request.run()
+            for index, tensor in enumerate(output_tensors):
+                tensor.copy_from(Tensor(request.output_array(index)))
+        finally:
+            model.close()
+        return True
+
     def clone(self) -> Model:
         """A model of its own; the arrays of constants are shared."""
-        return Model(self._graph.clone(), self._friendly_name)
+        model = Model(self._graph.clone(), self._friendly_name)
+        for port, own in zip((*model.inputs, *model.outputs), (*self._inputs, *self._outputs)):
+            port.keep(own.facts.copy())
+        model.keep_notes(self)
+        return model
 
     def __copy__(self) -> Model:
         raise TypeError("Cannot copy a Model shallowly; use clone() or copy.deepcopy.")
@@ -134,3 +368,18 @@ class Model:
 
     def __repr__(self) -> str:
         return describe_all(f"Model: '{printable(self._friendly_name)}'", self._inputs, self._outputs)
+
+
+def _refused(name: str) -> Callable[..., Any]:
+    def refuse(self: Model, *arguments: Any, **named: Any) -> Any:
+        raise UnsupportedError(f"Model.{name}: graphs are not edited here; edit the ONNX model with the onnx package.")
+
+    refuse.__doc__ = "Raises UnsupportedError: graphs are not edited here."
+    return refuse
+
+
+for _name in (
+    "add_parameters", "add_results", "add_sinks", "add_variables", "get_sink_index", "remove_parameter", "remove_sink",
+    "remove_variable", "replace_parameter",
+):  # fmt: skip
+    setattr(Model, _name, _refused(_name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cpuruntime.api.node import Facts, Input, Node
 from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import InvalidArgumentError, WrongIndexError, WrongTypeError, listed, nearest, printable
 from cpuruntime.graph import PartialShape, Shape, Type
@@ -13,11 +14,14 @@ from cpuruntime.graph import PartialShape, Shape, Type
 class ConstOutput:
     """An input or output of a compiled model. Compared and hashed by identity; a model has one object for each port."""
 
-    __slots__ = ("__weakref__", "_index", "_port")
+    __slots__ = ("__weakref__", "_facts", "_index", "_node", "_port", "_type_name")
 
-    def __init__(self, port: PortInfo, index: int) -> None:
+    def __init__(self, port: PortInfo, index: int, type_name: str = "", facts: Facts | None = None) -> None:
         self._port = port
         self._index = index
+        self._type_name = type_name
+        self._facts = facts or Facts(f"{port.name}/sink_port_0" if type_name == "Result" else port.name)
+        self._node: Node | None = None
 
     @property
     def info(self) -> PortInfo:
@@ -26,13 +30,72 @@ class ConstOutput:
 
     @property
     def any_name(self) -> str:
-        """The tensor's name."""
-        return self.info.name
+        """The tensor's name, or the first of those that were set."""
+        return self._facts.names[0] if self._facts.names else self.info.name
 
     @property
     def names(self) -> set[str]:
-        """All names of the tensor: in ONNX there is one."""
-        return {self.info.name}
+        """All names of the tensor: in ONNX there is one, others may be set before the model is compiled."""
+        return set(self._facts.names or [self.info.name])
+
+    @property
+    def facts(self) -> Facts:
+        """What users noted about the port's node."""
+        return self._facts
+
+    def keep(self, facts: Facts) -> None:
+        """Have these facts from now on."""
+        self._facts, self._node = facts, None
+
+    @property
+    def batch_axis(self) -> int:
+        """The dimension that the layout calls N; the first where it names none."""
+        return self._facts.layout.get_index_by_name("N") if self._facts.layout.has_name("N") else 0
+
+    @property
+    def node(self) -> Node:
+        """The node whose output it is: of an output of a model the Result."""
+        if self._node is None:
+            sources = [ConstOutput(self._port, 0)] if self._type_name == "Result" else []
+            self._node = Node(self._type_name, self._facts, lambda: [self], lambda: sources)
+        return self._node
+
+    def get_node(self) -> Node:
+        """The same as `node`."""
+        return self.node
+
+    @property
+    def rt_info(self) -> dict[str, Any]:
+        """Notes about the port's node, by name."""
+        return self._facts.rt_info
+
+    def get_rt_info(self) -> dict[str, Any]:
+        """The same as `rt_info`."""
+        return self._facts.rt_info
+
+    @property
+    def tensor(self) -> ConstOutput:
+        """What describes the tensor: the port itself."""
+        return self
+
+    def get_tensor(self) -> ConstOutput:
+        """The same as `tensor`."""
+        return self
+
+    @property
+    def target_inputs(self) -> set[Input]:
+        """The inputs of nodes that read it: none is known of a compiled model."""
+        return set()
+
+    def get_target_inputs(self) -> set[Input]:
+        """The same as `target_inputs`."""
+        return self.target_inputs
+
+    def __copy__(self) -> ConstOutput:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ConstOutput:
+        return self
 
     @property
     def element_type(self) -> Type:
@@ -85,18 +148,18 @@ class ConstOutput:
         return self._index
 
     def __repr__(self) -> str:
-        return describe(self.info, type(self).__name__)
+        return describe(self, type(self).__name__)
 
 
-def describe(info: PortInfo, kind: str = "ConstOutput") -> str:
+def describe(port: ConstOutput, kind: str = "ConstOutput") -> str:
     """One line about a port, as OpenVINO writes it."""
-    element_type = info.element_type.get_type_name()
-    return f"<{kind}: names[{printable(info.name)}] shape{info.partial_shape} type: {element_type}>"
+    names, info = ", ".join(map(printable, sorted(port.names))), port.info
+    return f"<{kind}: names[{names}] shape{info.partial_shape} type: {info.element_type.get_type_name()}>"
 
 
 def describe_all(title: str, inputs: Sequence[ConstOutput], outputs: Sequence[ConstOutput]) -> str:
     """The representation of an object that has inputs and outputs, as OpenVINO writes it."""
-    sides = [",\n".join(describe(port.info) for port in ports) for ports in (inputs, outputs)]
+    sides = [",\n".join(map(describe, ports)) for ports in (inputs, outputs)]
     return f"<{title}\ninputs[\n{sides[0]}\n]\noutputs[\n{sides[1]}\n]>"
 
 
@@ -104,8 +167,12 @@ def keys(ports: Sequence[ConstOutput]) -> dict[Any, int]:
     """The position of each port, by the port itself, by position and by name."""
     found: dict[Any, int] = {port: index for index, port in enumerate(ports)}
     found.update((index, index) for index in range(len(ports)))
-    found.update((port.any_name, index) for index, port in enumerate(ports))
+    found.update((name, index) for index, port in enumerate(ports) for name in port.names)
     return found
+
+
+PortFacts = tuple[Sequence[Facts | None], Sequence[Facts | None]]
+"""What users noted about the nodes of inputs and of outputs."""
 
 
 class Ports:
@@ -123,9 +190,10 @@ class Ports:
         "static_outputs",
     )
 
-    def __init__(self, inputs: Sequence[PortInfo], outputs: Sequence[PortInfo]) -> None:
-        self.inputs = tuple(ConstOutput(port, index) for index, port in enumerate(inputs))
-        self.outputs = tuple(ConstOutput(port, index) for index, port in enumerate(outputs))
+    def __init__(self, inputs: Sequence[PortInfo], outputs: Sequence[PortInfo], facts: PortFacts | None = None) -> None:
+        of_inputs, of_outputs = facts or ([None] * len(inputs), [None] * len(outputs))
+        self.inputs = tuple(ConstOutput(p, i, "Parameter", of_inputs[i]) for i, p in enumerate(inputs))
+        self.outputs = tuple(ConstOutput(p, i, "Result", of_outputs[i]) for i, p in enumerate(outputs))
         self.input_positions = keys(self.inputs)
         self.output_positions = keys(self.outputs)
         self.dtypes = tuple(None if port.element_type is Type.string else port.dtype for port in inputs)

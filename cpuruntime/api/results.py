@@ -69,3 +69,7 @@ class Results(Mapping[ConstOutput, np.ndarray]):
 
     def __repr__(self) -> str:
         return repr(self.to_dict())
+
+
+OVDict = Results
+"""OpenVINO's name."""

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Collection
 from typing import Any
 
-from cpuruntime.api.ports import Ports
+from cpuruntime.api.ports import PortFacts, Ports
 from cpuruntime.devices.interface import DeviceModel
 
 
@@ -20,6 +20,7 @@ class Shared:
         compiled_model: Callable[[Shared], Any],
         defaults: Collection[str] = (),
         compile_with: Callable[[Collection[str]], DeviceModel] | None = None,
+        facts: PortFacts | None = None,
     ) -> None:
         self.device = device
         self.compiled_model = compiled_model
@@ -28,7 +29,7 @@ class Shared:
         self._compile_with = compile_with
         self._variants: dict[frozenset[str], Shared] = {}
         self._lock = threading.Lock()
-        self.ports = Ports(device.inputs, device.outputs)
+        self.ports = Ports(device.inputs, device.outputs, facts)
         self.close = weakref.finalize(self, device.close)
 
     def close_all(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from math import prod
+from os import PathLike
 from typing import Any, overload
 
 import numpy as np
@@ -323,6 +324,11 @@ class Tensor:
 
     def __repr__(self) -> str:
         return f"<Tensor: shape{self.shape} type: {self._type.get_type_name()}>"
+
+
+def tensor_from_file(path: str | PathLike[str]) -> Tensor:
+    """The bytes of a file: u8 [bytes]. Raises OSError where it cannot be read."""
+    return Tensor(np.fromfile(path, np.uint8))
 
 
 def _check_contiguous(array: np.ndarray) -> None:

@@ -11,9 +11,12 @@ from typing import ClassVar
 from cpuruntime.errors import escaped, printable
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ProfilingInfo:
-    """The times of one step of the last inference, under OpenVINO's names: `cpu_time` computing, `real_time` in all."""
+    """The times of one step of the last inference, under OpenVINO's names: `cpu_time` computing, `real_time` in all.
+
+    It is the caller's, who may add up times in it.
+    """
 
     class Status(enum.Enum):
         """Whether the step ran."""

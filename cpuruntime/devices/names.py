@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from cpuruntime.errors import InvalidArgumentError
+from cpuruntime.errors import InvalidArgumentError, WrongTypeError
 
 _ITEM = re.compile(r"(-?)([A-Za-z_][A-Za-z_0-9]*)(?:\.([A-Za-z_0-9.]+))?(?:\(([0-9]{1,6})\))?")
 _RULE = (
@@ -52,7 +52,7 @@ def parse(text: Any) -> DeviceName:
         InvalidArgumentError: it breaks the rule, or names a device twice in its arguments.
     """
     if not isinstance(text, str):
-        raise InvalidArgumentError(f"Unknown device {text!r}: it must be a str; {_RULE}.")
+        raise WrongTypeError(f"Unknown device {text!r}: it must be a str; {_RULE}.")
     head, colon, tail = text.partition(":")
     found = _ITEM.fullmatch(head)
     if found is None or found[1] or found[4] or (colon and found[3]):

@@ -40,7 +40,12 @@ class PortInfo:
     @staticmethod
     def outputs_of(graph: Graph) -> list[PortInfo]:
         """The outputs of a graph."""
-        return [PortInfo(v.name, v.element_type, _partial(v), v.kind) for v in graph.outputs]
+        return [PortInfo.of(value) for value in graph.outputs]
+
+    @staticmethod
+    def of(value: Value) -> PortInfo:
+        """A value, as an output."""
+        return PortInfo(value.name, value.element_type, _partial(value), value.kind)
 
 
 def _bounds(graph: Graph, value: Value) -> PartialShape:

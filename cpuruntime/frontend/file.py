@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
-from cpuruntime.errors import InvalidArgumentError, ModelError, ModelNotFoundError
+from cpuruntime.errors import InvalidArgumentError, ModelError, ModelNotFoundError, WrongTypeError
 from cpuruntime.frontend.folder import ModelFolder
 
 _SMALL_FILE = 1 << 20
@@ -143,7 +143,7 @@ def open_model(model: Any) -> tuple[onnx.ModelProto, BulkData, ModelFolder | Non
         return _open_file(os.fsdecode(model))
     if hasattr(model, "read"):
         return *_parse(MemoryBytes(_read_all(model)), "the model given as a file object"), None
-    raise InvalidArgumentError(
+    raise WrongTypeError(
         f"a model is a path, bytes, a binary file object or an onnx.ModelProto, not {type(model).__name__}."
     )
 

@@ -54,6 +54,23 @@ def use_models(ov: ModuleType, device: str, folder: Path) -> dict[str, Any]:
     for shape in ([4, 3], (5, 3), "6,3", ov.PartialShape("7,3"), [(1, 9), 3], ["2..4", "?"], [-1, ov.Dimension(3)]):
         one.reshape(shape)
         found[f"shape {shape}"] = str(one.input().partial_shape)
+    one.reshape(partial_shapes={"x": [1, 3]})
+    one.input(tensor_name="x").node.set_layout(ov.Layout("N...C"))
+    found["batch"] = ov.get_batch(one) == 1, str(one.input(0).node.layout)
+    ov.set_batch(one, 5)
+    found["other batch"] = list(one.input().shape)
+    ov.layout_helpers.set_layout(one.output(0), ov.Layout("[n,c]"))
+    layout = ov.layout_helpers.get_layout(one.output(0))
+    found["layout"] = str(layout), layout.get_index_by_name("C"), ov.layout_helpers.has_width(layout), repr(layout)
+    node, result = one.input().get_node(), one.output().node
+    found["nodes"] = node.friendly_name, node.get_type_name(), result.get_type_name(), result.get_friendly_name()
+    found["source"] = result.input(0).get_source_output().names, [len(one.parameters), len(one.get_results())]
+    one.set_rt_info("value", ["a", "b"])
+    found["notes"] = one.get_rt_info(["a", "b"]).value, one.has_rt_info("a"), one.has_rt_info("b")
+    (port,) = model.add_outputs("sum")
+    found["added"] = port.any_name, [sorted(one.names) for one in model.outputs], model.get_output_size()
+    one.input().set_names({"other"})
+    found["renamed"] = one.input("other").any_name, repr(one.input())
     found["clone"] = [repr(port) for port in one.clone().inputs], one.friendly_name == one.clone().get_friendly_name()
     found["refused"] = [
         refusal(lambda: model.input()),

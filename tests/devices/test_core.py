@@ -173,6 +173,36 @@ def test_settings_for_all_devices() -> None:
         assert core.get_property(name, "PERFORMANCE_HINT") == "THROUGHPUT"
 
 
+def test_arguments_have_openvino_s_names(device: str) -> None:
+    core = ov.Core(xml_config_file="")
+    core.set_property(device_name=device, properties={"NUM_STREAMS": 2})
+    core.set_property(device_name=device, property=("PERF_COUNT", True))
+    core.set_property(properties={"ENABLE_MMAP": False})
+    assert core.get_property(device_name=device, property="NUM_STREAMS") == 2
+    assert core.get_property(device_name=device, name="PERF_COUNT", arguments={}) is True
+    assert core.get_property(device, "NUM_STREAMS", {}) == 2
+    assert core.get_property(property="ENABLE_MMAP") is False
+    model = core.read_model(one_input().SerializeToString(), "", config={})
+    assert core.query_model(model=model, device_name=device, config={}) == {"negate": device}
+    version = core.get_versions(device)[device]
+    assert version.major == int(ov.__version__.split(".")[0])
+    assert version.minor >= 0 <= version.patch
+    with pytest.raises(ov.UnsupportedError, match="registered by entry points"):
+        ov.Core("plugins.xml")
+    for call in (
+        lambda: core.set_property(device_name=device),
+        lambda: core.get_property(device, "NUM_STREAMS", other=1),
+        lambda: core.get_property(device, 5),
+        lambda: core.read_model(5),  # type: ignore[arg-type]
+        lambda: core.compile_model(model, 5),  # type: ignore[arg-type]
+        lambda: core.compile_model(model, device, 5),  # type: ignore[arg-type]
+        lambda: ov.AsyncInferQueue(core.compile_model(model, device), -1),
+        lambda: ov.AsyncInferQueue(core.compile_model(model, device), 1).set_callback(None),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(TypeError):
+            call()
+
+
 def test_settings_of_several_devices_in_one_configuration() -> None:
     core = ov.Core()
     core.set_property({"DEVICE_PROPERTIES": {"CPU": {"NUM_STREAMS": 2}}})

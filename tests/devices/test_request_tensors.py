@@ -12,7 +12,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 from support.onnx_models import one_input, two_inputs
 
 import cpuruntime as ov
-from cpuruntime import InvalidArgumentError, Tensor, Type, UnsupportedError
+from cpuruntime import InvalidArgumentError, Tensor, Type
 from cpuruntime.api.request.conversion import to_array
 from cpuruntime.devices.ports import PortInfo
 
@@ -365,8 +365,13 @@ def test_tensors_are_found_by_name_port_and_index(request_of_two: ov.InferReques
     ):
         with pytest.raises(InvalidArgumentError):
             call()
-    with pytest.raises(UnsupportedError, match="list of tensors"):
-        request.set_input_tensors([tensor])  # type: ignore[arg-type]
+    assert request.get_tensor(name="x") is request.get_tensor(port=request.model_inputs[0])
+    request.set_tensor(name="x", tensor=tensor)
+    request.set_tensor(port=request.model_inputs[1], tensor=Tensor(Y))
+    assert request.get_tensor("x") is tensor
+    assert (request.query_state(), request.reset_state()) == ([], None)
+    with pytest.raises(TypeError):
+        request.set_output_tensors([tensor])  # type: ignore[arg-type]
 
 
 def test_a_part_of_a_tensor_is_an_input(request_of_two: ov.InferRequest) -> None:

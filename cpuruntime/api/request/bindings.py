@@ -15,6 +15,7 @@ import numpy as np
 
 from cpuruntime.api.ports import ConstOutput, Ports, position
 from cpuruntime.api.request.conversion import check_shape, pairs, to_array
+from cpuruntime.api.request.lent import Lent, samples_of
 from cpuruntime.api.tensor import Tensor
 from cpuruntime.devices.completion import Completion
 from cpuruntime.devices.interface import DeviceRequest
@@ -58,12 +59,6 @@ class InferenceRun(Completion):
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is over, or for so many seconds: whether it is. In its own callback it counts as over."""
         return self.thread == get_ident() or super().wait(timeout)
-
-
-class _Lent(Tensor):
-    """The memory of an array that a user lent for reading: copying to the input must not write to it."""
-
-    __slots__ = ()
 
 
 Place = tuple[str, int]
@@ -145,7 +140,7 @@ class Bindings:
     def completed(self, inputs: Mapping[Any, Any]) -> dict[Any, Any]:
         """What a user passed, by name where it is a port's, and the data of the inputs that are not mentioned."""
         self.check_idle()
-        names = [port.any_name for port in self._ports.inputs]
+        names = [port.info.name for port in self._ports.inputs]
         given = {}
         for key, value in inputs.items():
             found = self._ports.input_positions.get(key)
@@ -183,7 +178,7 @@ class Bindings:
             if share and value.flags.c_contiguous:
                 if value is not bound:
                     if self._is_written(value):
-                        self._set_input(index, _Lent(value, shared_memory=True))
+                        self._set_input(index, Lent(value, shared_memory=True))
                         continue
                     self._device.set_input(index, value)
                     self._bound[index] = value
@@ -252,6 +247,11 @@ class Bindings:
         else:
             self._set_output(index, tensor)
 
+    def set_samples(self, index: int, samples: Any) -> None:
+        """Bind the samples of a batch to an input."""
+        self.check_idle()
+        self._set_input(index, samples_of(self._ports.inputs[index], samples))
+
     def place(self, key: Any) -> Place:
         """The place that a name or port means."""
         if not isinstance(key, (str, ConstOutput)):
@@ -295,7 +295,7 @@ class Bindings:
     def _copy_to_tensor(self, index: int, value: np.ndarray) -> bool:
         """Copy to the tensor of the user's that is bound to an input: whether there is one that may be written."""
         tensor = self.followed.get(("input", index))
-        if tensor is None or isinstance(tensor, _Lent) or tensor.is_packed or not tensor.data.flags.writeable:
+        if tensor is None or isinstance(tensor, Lent) or tensor.is_packed or not tensor.data.flags.writeable:
             return False
         tensor.shape = value.shape  # type: ignore[assignment]
         tensor.data[...] = value
@@ -350,7 +350,7 @@ class Bindings:
         self.followed["output", index] = tensor
         for number, bound in enumerate(self._bound):
             if bound is not None and np.may_share_memory(bound, array):
-                self._set_input(number, self.followed.get(("input", number)) or _Lent(bound, shared_memory=True))
+                self._set_input(number, self.followed.get(("input", number)) or Lent(bound, shared_memory=True))
 
     def _is_written(self, array: np.ndarray) -> bool:
         """Whether an inference writes to this memory, which is contiguous as that of all outputs is.

@@ -7,7 +7,7 @@ from time import perf_counter_ns
 from typing import Any
 
 from cpuruntime.devices.interface import Terms
-from cpuruntime.errors import InvalidArgumentError, nearest
+from cpuruntime.errors import InvalidArgumentError, WrongTypeError, nearest
 from cpuruntime.properties.declaration import Choice
 from cpuruntime.properties.hint import Priority
 
@@ -58,7 +58,8 @@ def parse_timeout(milliseconds: Any) -> float:
     span = _number(milliseconds)
     if not 0 <= span < math.inf:
         hint = " wait() waits without a limit." if span == math.inf else ""
-        raise InvalidArgumentError(f"timeout: {milliseconds!r} is not a finite number of milliseconds >= 0.{hint}")
+        kind = InvalidArgumentError if hasattr(milliseconds, "__float__") else WrongTypeError
+        raise kind(f"timeout: {milliseconds!r} is not a finite number of milliseconds >= 0.{hint}")
     return min(span, _LONGEST) / 1000
 
 
