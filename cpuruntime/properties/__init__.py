@@ -91,13 +91,14 @@ tuning_budget = Property(
     "estimates decide, and nothing measured earlier is used.",
 )  # fmt: skip
 program_cache = Property(
-    "PROGRAM_CACHE_MB", Integer(0), 64, group=Group.COMPILING, devices=("CPU",),
+    "PROGRAM_CACHE_MB", Integer(0), 16, group=Group.COMPILING, devices=("CPU",),
     doc="How many MiB the plans of a model of dynamic shapes may take for the input shapes seen last. They are made "
     "again, in well below a millisecond, for shapes that were evicted.",
 )  # fmt: skip
 warmup_shapes = Property(
     "WARMUP_SHAPES", ShapeSets(), (), group=Group.COMPILING, devices=("CPU",),
-    unset="two guesses: a batch of 1 and of 8, and 64 for other open extents, within their bounds",
+    unset="guesses within the bounds: a batch of 1 and of 8, and 64 for other open extents; for an image of open size "
+    "1 and 2 of 64x96 and of 320x480 pixels",
     doc="For which shapes of its inputs a model of dynamic shapes is planned when it is compiled, so that its kernels "
     "and weights are ready for the first inference, also for most other shapes. NONE: for none.",
 )  # fmt: skip

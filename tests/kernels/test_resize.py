@@ -7,7 +7,8 @@ import pytest
 from support.kernels import VECTOR_BYTES, Guarded, blocked, blocked_holding, guarded, holding, run
 
 from cpuruntime.ops.resize import resize_nearest, resize_plain, resize_weighted
-from cpuruntime.program.lowerings.resize_tables import ROUNDINGS, Taps, cubic, linear, nearest, positions
+from cpuruntime.ops.resize_taps import POSITION_NAMES, ROUNDING_NAMES, resize_taps
+from cpuruntime.program.lowerings.resize_tables import POSITIONS, ROUNDINGS, Taps, cubic, linear, nearest, positions
 
 pytestmark = pytest.mark.every_isa
 
@@ -81,3 +82,41 @@ def test_ties_between_neighbours() -> None:
         "floor": [0, 1, 2, 2, 5],
         "ceil": [1, 2, 3, 3, 5],
     }
+
+
+AXES = ((1, 1), (1, 5), (5, 1), (7, 14), (14, 7), (40, 61), (61, 40), (33, 33), (256, 255), (3, 1000))
+SCALES = (0.0, 0.5, 1.0, 1.7, 3.0)
+MODES = [(1, rounding, 0) for rounding in ROUNDING_NAMES] + [(2, "floor", 0), (4, "floor", 0), (4, "floor", 1)]
+
+
+@np.errstate(invalid="ignore")
+def made_by_numpy(mode: tuple[int, str, int], position: str, scale: float, source: int, target: int) -> Taps:
+    taps, rounding, outside = mode
+    at = positions(position, scale or target / source, source, target)
+    if taps == 1:
+        return nearest(at, rounding, source)
+    return linear(at, source) if taps == 2 else cubic(at, source, -0.6, bool(outside))
+
+
+@pytest.mark.parametrize("position", POSITION_NAMES)
+@pytest.mark.parametrize("mode", MODES, ids=str)
+def test_tables_made_by_a_step_are_those_made_when_planned(mode: tuple[int, str, int], position: str) -> None:
+    taps, rounding, outside = mode
+    for source, target in AXES:
+        for scale in SCALES:
+            wanted = made_by_numpy(mode, position, scale, source, target)
+            indices, weights = guarded((target, taps), np.int64), guarded((target, taps), np.float32)
+            run(
+                resize_taps, indices, indices=indices.address, weights=weights.address, source=source, target=target,
+                step=12, taps=taps, position=POSITION_NAMES.index(position), rounding=ROUNDING_NAMES.index(rounding),
+                exclude_outside=outside, scale=scale, coefficient=-0.6,
+            )  # fmt: skip
+            np.testing.assert_array_equal(indices.array, 12 * wanted.indices, f"{source} to {target} by {scale}")
+            if taps > 1:
+                np.testing.assert_allclose(weights.array, wanted.weights, 0, 1e-6)
+            weights.check()
+
+
+def test_names_of_positions_and_roundings() -> None:
+    assert tuple(POSITIONS) == POSITION_NAMES
+    assert tuple(ROUNDINGS) == ROUNDING_NAMES

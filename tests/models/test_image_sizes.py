@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 from support.judge import Net, check, onnx_runtime
 
 import cpuruntime as ov
+from cpuruntime.devices.cpu.programs import Programs
 from cpuruntime.program.plan.planner import Planner
+from cpuruntime.program.stages.stage import Stage
 from cpuruntime.testing.probes import device_of
 
 
@@ -91,24 +94,69 @@ def sizes(count: int) -> Iterator[tuple[int, int, int]]:
         yield int(random.integers(1, 5)), int(height), int(width)
 
 
-def compiled_model(make: Callable[[Net, str], str]) -> tuple[Net, ov.CompiledModel]:
+def compiled_model(make: Callable[[Net, str], str], **settings: Any) -> tuple[Net, ov.CompiledModel]:
     n = Net(opset=18)
     n.output(make(n, n.input("batch", 3, "height", "width")))
-    return n, ov.Core().compile_model(n.model(), "CPU", {"WARMUP_SHAPES": "NONE"})
+    return n, ov.Core().compile_model(n.model(), "CPU", {"WARMUP_SHAPES": "NONE"} | settings)
+
+
+@pytest.fixture
+def planned(monkeypatch: pytest.MonkeyPatch) -> list[Planner]:
+    """The planners that have planned."""
+    found: list[Planner] = []
+    plan = Planner.plan
+    monkeypatch.setattr(Planner, "plan", lambda self: found.append(self) or plan(self))
+    return found
+
+
+def plan_for(programs: Programs, batch: int, height: int, width: int) -> Stage:
+    return programs.of([np.broadcast_to(np.float32(0), (batch, 3, height, width))])
 
 
 @pytest.mark.parametrize("make", MODELS, ids=lambda make: make.__name__)
-def test_four_plans_serve_all_images(make: Callable[[Net, str], str], monkeypatch: pytest.MonkeyPatch) -> None:
-    planned: list[int] = []
-    plan = Planner.plan
-    monkeypatch.setattr(Planner, "plan", lambda self: planned.append(0) or plan(self))
+def test_four_plans_serve_all_images(make: Callable[[Net, str], str], planned: list[Planner]) -> None:
     programs = device_of(compiled_model(make)[1]).programs
     weights = []
-    for batch, height, width in sizes(300):
-        programs.of([np.broadcast_to(np.float32(0), (batch, 3, height, width))])
+    for image in sizes(300):
+        plan_for(programs, *image)
         weights.append(programs.weights_nbytes())
     assert len(planned) <= MOST_PLANS
     assert max(weights) <= 3 * weights[0]
+
+
+def test_images_find_plans(planned: list[Planner]) -> None:
+    programs = device_of(compiled_model(residual, WARMUP_SHAPES=())[1]).programs
+    assert len(planned) == MOST_PLANS
+    for image in sizes(100):
+        plan_for(programs, *image)
+    assert len(planned) == MOST_PLANS
+
+
+def test_memory_does_not_grow_with_the_images_seen() -> None:
+    programs = device_of(compiled_model(hourglass, PROGRAM_CACHE_MB=1)[1]).programs
+    held = []
+    for number, image in enumerate(sizes(1200)):
+        plan_for(programs, *image)
+        if number in (599, 1199):
+            held.append((sum(stage.nbytes for stage in programs.stages.cached()), programs.weights_nbytes()))
+    assert held[0][0] > 2**19
+    assert held[1][0] <= 2**20
+    assert held[0][1] == held[1][1]
+
+
+def test_images_that_are_refused_leave_plans_to_others(planned: list[Planner]) -> None:
+    n = Net(opset=18)
+    x = n.input("batch", 3, "height", "width")
+    n.output(n("Concat", n("ConvTranspose", down(n, x, 3, 16), n.weights(16, 8, 2, 2), strides=[2, 2]), x, axis=1))
+    compiled = ov.Core().compile_model(n.model(), "CPU", {"WARMUP_SHAPES": "NONE"})
+    programs = device_of(compiled).programs
+    for width in (41, 43, 45, 47, 49):
+        with pytest.raises(ov.InvalidArgumentError):
+            plan_for(programs, 2, 40, width)
+    refused = len(planned)
+    for width in (42, 44, 46, 48, 50):
+        plan_for(programs, 2, 40, width)
+    assert len(planned) == refused + 1
 
 
 @pytest.mark.parametrize("make", MODELS, ids=lambda make: make.__name__)

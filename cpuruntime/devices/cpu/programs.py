@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -36,6 +36,7 @@ from cpuruntime.program.tuning.tuner import Tuner, create_tuner
 from cpuruntime.streams.native.needed import KERNELS
 
 GUESSED_BATCHES, GUESSED_EXTENT = (8, 1), 64
+GUESSED_COUNTS, GUESSED_IMAGES = (2, 1), ((64, 96), (320, 480))
 """Extents for which a dynamic model is planned before any is known; arbitrary."""
 
 log = logging.getLogger("cpuruntime")
@@ -94,9 +95,19 @@ class Programs:
                     hint = nearest(name, names)
                     raise InvalidArgumentError(f"WARMUP_SHAPES: the model has no input '{printable(name)}'.{hint}")
             self._plan_for([dict(given).get(info.name) or _guess(info.partial_shape, 1) for info in self.inputs])
-        for batch in () if wanted else GUESSED_BATCHES:
+        for guess in () if wanted else self._guesses():
             with suppress(Error):
-                self._plan_for([_guess(info.partial_shape, batch) for info in self.inputs])
+                self._plan_for(guess)
+
+    def _guesses(self) -> Iterator[list[list[int]]]:
+        """Shapes of the inputs. A model of images has a plan for one and for several, for small ones and large ones."""
+        if len(self.inputs) > 1 or not _is_image(self.inputs[0].partial_shape):
+            for batch in GUESSED_BATCHES:
+                yield [_guess(info.partial_shape, (batch,)) for info in self.inputs]
+            return
+        for pixels in GUESSED_IMAGES:
+            for batch in GUESSED_COUNTS if pixels == GUESSED_IMAGES[0] or self._root.templates else ():
+                yield [_guess(self.inputs[0].partial_shape, (batch, 1, *pixels))]
 
     def _plan_for(self, shapes: Sequence[Sequence[int]]) -> None:
         for info, shape in zip(self.inputs, shapes):
@@ -197,11 +208,16 @@ class Programs:
         return program
 
 
-def _guess(shape: PartialShape, batch: int) -> list[int]:
-    """Extents for open ones, within their bounds: the first is a batch."""
+def _is_image(shape: PartialShape) -> bool:
+    """Whether shapes are those of images of open height and width."""
+    return not shape.rank.is_dynamic and [one.is_dynamic for one in shape][1:] == [False, True, True]
+
+
+def _guess(shape: PartialShape, first: Sequence[int]) -> list[int]:
+    """Extents for open ones, within their bounds: `first` ones, then GUESSED_EXTENT."""
     if shape.rank.is_dynamic:
         return []
-    guesses = [batch if axis == 0 else GUESSED_EXTENT for axis in range(len(shape))]
+    guesses = [*first, *[GUESSED_EXTENT] * len(shape)]
     most = [guess if one.max_length == -1 else min(guess, one.max_length) for guess, one in zip(guesses, shape)]
     return [max(guess, one.min_length) for guess, one in zip(most, shape)]
 

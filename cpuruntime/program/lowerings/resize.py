@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.graph import Extent, Node
+from cpuruntime.graph import Extent, Node, Size
 from cpuruntime.ops.resize import resize_nearest, resize_plain, resize_weighted
+from cpuruntime.ops.resize_taps import POSITION_NAMES, ROUNDING_NAMES, resize_taps
 from cpuruntime.program.lowerings.resize_tables import POSITIONS, ROUNDINGS, Taps, cubic, linear, nearest, positions
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.lowering import Layout, lowering, only_float32
 from cpuruntime.program.plan.storage import Address, image_shape
+
+TAPS = {"nearest": 1, "linear": 2, "cubic": 4}
 
 
 def _scales(node: Node) -> list[float | None] | str:
@@ -85,7 +88,7 @@ def lower_resize(emitter: Emitter, node: Node) -> None:
     assert not isinstance(scales, str)
     batch, channels, in_height, in_width = image_shape(value.static_shape)
     _, _, height, width = image_shape(output.static_shape)
-    taps = {"nearest": 1, "linear": 2, "cubic": 4}[node.attributes.get("mode", "nearest")]
+    taps = TAPS[node.attributes.get("mode", "nearest")]
     axes = {"row": (scales[2] if len(scales) == 4 else 1, in_height, height), "column": (scales[-1], in_width, width)}
     if not emitter.is_blocked(output):
         source, target = emitter.plain(value), emitter.new_plain(output)
@@ -113,7 +116,27 @@ def _tables(
     """The tables of rows and columns: offsets of the taps, which are `steps` bytes apart, and their weights."""
     tables = {}
     for (name, (scale, source, target)), step in zip(axes.items(), steps):
+        if any(isinstance(number, Size) for number in (source, target, step)):
+            tables[f"{name}s"], tables[f"{name}_weights"] = _emit_taps(emitter, node, scale, source, target, step)
+            continue
         taps = partial(_taps, node, scale)
         tables[f"{name}s"] = emitter.table(lambda s, t, n, taps=taps: taps(s, t).indices * n, source, target, step)
         tables[f"{name}_weights"] = emitter.table(lambda s, t, taps=taps: taps(s, t).weights, source, target)
     return tables
+
+
+def _emit_taps(
+    emitter: Emitter, node: Node, scale: float | None, source: Extent, target: Extent, step: Extent
+) -> tuple[Address, Address]:
+    """The tables of one axis where sizes are open, made by a step."""
+    attributes = node.attributes
+    taps = TAPS[attributes.get("mode", "nearest")]
+    indices, weights = (Address(emitter.scratch(target * taps * size)) for size in (8, 4))
+    emitter.emit(
+        resize_taps, "table", indices=indices, weights=weights, source=source, target=target, step=step, taps=taps,
+        position=POSITION_NAMES.index(attributes.get("coordinate_transformation_mode", "half_pixel")),
+        rounding=ROUNDING_NAMES.index(attributes.get("nearest_mode", "round_prefer_floor")),
+        exclude_outside=attributes.get("exclude_outside", 0), scale=scale or 0.0,
+        coefficient=attributes.get("cubic_coeff_a", -0.75),
+    )  # fmt: skip
+    return indices, weights

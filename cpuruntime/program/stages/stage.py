@@ -120,10 +120,15 @@ class Stages:
         return self._find((root, *map(_signature, values)), lambda: self._first(root, values))
 
     def _first(self, root: Root, values: Sequence[Any]) -> Stage:
+        before = root.failures
         program = self._from_template(root, values)
-        if program is None:
+        if program is not None:
+            return Stage(root.whole, program)
+        try:
             return self._cut(root.shaped(root.graph, values), root.varying)
-        return Stage(root.whole, program)
+        except InvalidArgumentError:
+            root.failures = before  # it is these shapes for which there is no plan
+            raise
 
     def _from_template(self, root: Root, values: Sequence[Any]) -> Program | None:
         """The program by a plan for many shapes, which is made where there is none; None where that cannot be."""
