@@ -81,7 +81,7 @@ class Filled(Linkable):
         self.arena_size = self.numbers[arena_size]
         self.size = frame.registers + len(self.numbers)
         self.steps = frame.steps
-        self.tables = [_table(make(*self._numbers(rows))) for make, rows in frame.tables]
+        self.tables = [_table(make(*self._numbers(rows))) for make, rows in frame.tables] if frame.tables else ()
         self._values = values
 
     def _numbers(self, rows: Sequence[int]) -> tuple[int, ...]:
@@ -94,6 +94,10 @@ class Filled(Linkable):
     @cached_property
     def inputs(self) -> Ports:  # type: ignore[override]
         return tuple((self._numbers(rows), dtype) for rows, dtype in self.frame.ports[0])
+
+    @cached_property
+    def output_shapes(self) -> Sequence[tuple[int, ...]]:
+        return [self._numbers(rows) for rows, _ in self.frame.ports[1]]
 
     @cached_property
     def outputs(self) -> Ports:  # type: ignore[override]

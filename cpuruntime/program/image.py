@@ -8,6 +8,7 @@ kernel, constant, input or output.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -46,6 +47,11 @@ class Linkable(ABC):
     faults: tuple[str, ...]
     inputs: Ports
     outputs: Ports
+
+    @cached_property
+    def output_shapes(self) -> Sequence[tuple[int, ...]]:
+        """Those of the outputs."""
+        return [shape for shape, _ in self.outputs]
 
     @property
     @abstractmethod

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import groupby
 from typing import Any
 
@@ -72,15 +71,15 @@ class Program:
         """The key of its instances."""
         return self if self._key is None else self._key
 
-    @cached_property
+    @property
     def input_shapes(self) -> tuple[tuple[int, ...], ...]:
         """Those of the graph's inputs, for all repeats together."""
         return tuple(shape for shape, _ in self.image.inputs)
 
-    @cached_property
-    def output_shapes(self) -> tuple[tuple[int, ...], ...]:
+    @property
+    def output_shapes(self) -> Sequence[tuple[int, ...]]:
         """Those of the graph's outputs."""
-        return tuple(shape for shape, _ in self.image.outputs)
+        return self.image.output_shapes
 
     @property
     def steps(self) -> list[Step]:

@@ -9,6 +9,7 @@ from math import prod
 
 from cpuruntime.errors import OutOfMemoryError
 from cpuruntime.graph import LARGEST_EXTENT, Extent, Scope, Value
+from cpuruntime.program import native
 from cpuruntime.program.formulas import Formulas
 from cpuruntime.program.frame import Filled, Frame
 from cpuruntime.program.plan.arena import assign_slots
@@ -37,7 +38,7 @@ class Template:
         self._segments = segments_of(planner.steps)
         self._falls_back = any(segment.fallback is not None for segment in self._segments)
         steps = [step for step in planner.steps if isinstance(step, Step)]
-        compile(kernels_of(steps))
+        compile([*kernels_of(steps), native.evaluate, native.fill])
         storages = live_storages(planner.steps)
         slots = assign_slots(storages)
         formulas = self._formulas = Formulas(scope)
@@ -106,37 +107,42 @@ class Pattern:
 
     def __init__(self, values: Sequence[Value], shapes: Sequence[Sequence[int]]) -> None:
         self.extents: list[int] = []
-        self._shapes: list[tuple[int | str, ...]] = []
+        self._shapes: list[tuple[int, ...]] = []  # a symbol is ~ its number
         for value, shape in zip(values, shapes, strict=True):
             declared = value.shape or (None,) * len(shape)
             self._shapes.append(tuple(
-                extent if known is not None or not 2 <= extent <= LARGEST_EXTENT else self._symbol(extent)
+                extent if known is not None or not 2 <= extent <= LARGEST_EXTENT else ~self._symbol(extent)
                 for known, extent in zip(declared, shape)
             ))  # fmt: skip
 
-    def _symbol(self, extent: int) -> str:
+    def _symbol(self, extent: int) -> int:
         if extent not in self.extents:
             self.extents.append(extent)
-        return f"s{self.extents.index(extent)}"
+        return self.extents.index(extent)
 
     def sizes(self) -> tuple[Scope, list[tuple[Extent, ...]]]:
         """A scope for the symbols, and the shapes with sizes in place of them."""
         scope = Scope(self.extents)
-        sizes = {f"s{index}": size for index, size in enumerate(scope.sizes())}
-        shapes = [tuple(sizes.get(e, e) for e in shape) for shape in self._shapes]  # type: ignore[call-overload]
+        sizes = scope.sizes()
+        shapes = [tuple(extent if extent >= 0 else sizes[~extent] for extent in shape) for shape in self._shapes]
         scope.volume = sum(map(prod, shapes))
         return scope, shapes
 
     def match(self, shapes: Sequence[Sequence[int]]) -> list[int] | None:
         """The extents of the symbols for shapes of the same ranks; None where these shapes follow another pattern."""
-        found: dict[str, int] = {}
+        found = [0] * len(self.extents)
         for pattern, shape in zip(self._shapes, shapes):
             if len(pattern) != len(shape):
                 return None
             for expected, extent in zip(pattern, shape):
-                if isinstance(expected, int):
+                if expected >= 0:
                     if expected != extent:
                         return None
-                elif found.setdefault(expected, extent) != extent or not 2 <= extent <= LARGEST_EXTENT:
+                elif found[~expected]:
+                    if found[~expected] != extent:
+                        return None
+                elif 2 <= extent <= LARGEST_EXTENT:
+                    found[~expected] = extent
+                else:
                     return None
-        return [found[f"s{index}"] for index in range(len(self.extents))]
+        return found

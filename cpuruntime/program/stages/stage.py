@@ -53,6 +53,7 @@ class Root:
         self.shaped = shaped or _typed
         self.templates: OrderedDict[Pattern, Template] = OrderedDict()
         self.failures = MOST_FAILURES if any(node.bodies for node in graph.nodes) else 0
+        self.dtypes = _dtypes(graph)
         self.whole = whole(graph)
         self.whole.static = None
 
@@ -132,8 +133,11 @@ class Stages:
 
     def _from_template(self, root: Root, values: Sequence[Any]) -> Program | None:
         """The program by a plan for many shapes, which is made where there is none; None where that cannot be."""
-        if root.failures >= MOST_FAILURES or not all(map(_is_like, root.graph.inputs, values)):
+        if root.failures >= MOST_FAILURES or root.dtypes is None:
             return None
+        for dtype, value in zip(root.dtypes, values):
+            if not isinstance(value, np.ndarray) or value.dtype != dtype:
+                return None
         shapes = [value.shape for value in values]
         for pattern, template in reversed(root.templates.items()):
             extents = pattern.match(shapes)
@@ -176,10 +180,13 @@ class Stages:
         return self._find((stage, *((value.shape, value.tobytes()) for value in values)), make)
 
 
-def _is_like(port: Value, value: Any) -> bool:
-    """Whether a value has the type that an input of a graph has."""
-    is_number = isinstance(value, np.ndarray) and not value.dtype.hasobject
-    return is_number and port.kind is Kind.TENSOR and port.element_type.is_static() and port.element_type == value.dtype
+def _dtypes(graph: Graph) -> list[np.dtype] | None:
+    """Those of a graph's inputs; None where some are not known, or not NumPy's numbers."""
+    if all(port.kind is Kind.TENSOR and port.element_type.is_static() for port in graph.inputs):
+        found = [port.element_type.to_dtype() for port in graph.inputs]
+        plain = all(port.element_type == dtype and not dtype.hasobject for port, dtype in zip(graph.inputs, found))
+        return found if plain else None
+    return None
 
 
 def _signature(value: Any) -> Hashable:
