@@ -31,7 +31,7 @@ from cpuruntime.errors import (
 from cpuruntime.version import __version__
 
 if TYPE_CHECKING:
-    from cpuruntime import properties
+    from cpuruntime import exceptions, helpers, properties, utils
     from cpuruntime.api import layout_helpers
     from cpuruntime.api.async_infer_queue import AsyncInferQueue
     from cpuruntime.api.batch import get_batch, set_batch
@@ -41,9 +41,12 @@ if TYPE_CHECKING:
     from cpuruntime.api.layout import Layout
     from cpuruntime.api.model import Model, Output
     from cpuruntime.api.node import Input, Node
+    from cpuruntime.api.notes import RTMap
     from cpuruntime.api.ports import ConstOutput
+    from cpuruntime.api.refusals import convert_model
     from cpuruntime.api.request.latency import LatencyAnatomy
     from cpuruntime.api.results import OVDict
+    from cpuruntime.api.saving import save_model, serialize
     from cpuruntime.api.tensor import Tensor, tensor_from_file
     from cpuruntime.devices.explanation import Explanation, ProfilingInfo
     from cpuruntime.frontend.light_models import light_model
@@ -77,13 +80,18 @@ _HOMES = {
     "Type": "graph",
     "Version": "api.core",
     "compile_model": "api.core",
+    "convert_model": "api.refusals",
     "get_batch": "api.batch",
     "light_model": "frontend.light_models",
+    "RTMap": "api.notes",
+    "save_model": "api.saving",
+    "serialize": "api.saving",
     "set_batch": "api.batch",
     "tensor_from_file": "api.tensor",
 }
 
-_MODULES = {"layout_helpers": "api.layout_helpers", "properties": "properties"}
+_MODULES = {name: name for name in ("exceptions", "helpers", "properties", "utils")}
+_MODULES["layout_helpers"] = "api.layout_helpers"
 
 __all__ = [
     "AsyncInferQueue",
@@ -114,6 +122,7 @@ __all__ = [
     "OverloadedError",
     "PartialShape",
     "ProfilingInfo",
+    "RTMap",
     "Shape",
     "StreamPlan",
     "Tensor",
@@ -124,14 +133,20 @@ __all__ = [
     "WrongIndexError",
     "WrongTypeError",
     "compile_model",
+    "convert_model",
+    "exceptions",
     "get_batch",
     "get_version",
+    "helpers",
     "layout_helpers",
     "light_model",
     "properties",
+    "save_model",
+    "serialize",
     "set_batch",
     "shutdown",
     "tensor_from_file",
+    "utils",
 ]
 
 

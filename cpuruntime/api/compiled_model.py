@@ -7,8 +7,11 @@ from types import TracebackType
 from typing import Any
 
 from cpuruntime.api.infer_request import InferRequest
+from cpuruntime.api.model import Model
 from cpuruntime.api.ports import ConstOutput, describe_all, position
+from cpuruntime.api.refusals import STORED, refused
 from cpuruntime.api.results import Results
+from cpuruntime.api.runtime_model import runtime_model
 from cpuruntime.api.shared import Shared
 from cpuruntime.devices.explanation import Explanation
 from cpuruntime.errors import InvalidArgumentError, UnsupportedError, nearest
@@ -97,6 +100,17 @@ class CompiledModel:
         the machine shows in the figures.
         """
         return self._shared.device.explain(measure)
+
+    def get_runtime_model(self) -> Model:
+        """The steps as a model: nodes with notes in `rt_info` that say how each is run, under OpenVINO's names.
+
+        `execTimeMcs` is what a step took when it was measured, or "not_executed". `save_model` writes it as ONNX, with
+        the notes as metadata. It cannot be compiled.
+        """
+        assert self._shared.outline is not None
+        return runtime_model(self._shared.outline, self.explain())
+
+    export_model = refused("CompiledModel.export_model", STORED)
 
     def query_state(self) -> list[Any]:
         """The variables that inferences of `__call__` keep between them: none, since ONNX has none."""

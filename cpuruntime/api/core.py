@@ -13,6 +13,8 @@ import onnx
 from cpuruntime import properties
 from cpuruntime.api.compiled_model import CompiledModel
 from cpuruntime.api.model import Model
+from cpuruntime.api.refusals import EDITED, PLUGINS, REMOTE, STORED, refused
+from cpuruntime.api.runtime_model import Outline
 from cpuruntime.api.shared import Shared
 from cpuruntime.devices import registry
 from cpuruntime.devices.host import Devices, compile_on
@@ -130,7 +132,8 @@ class Core:
         graph = source.graph
         device, defaults = compile_on(plugin, graph, settings), [value.name for value in graph.defaults]
         compile_with = partial(_compile_with, plugin, graph, settings) if defaults else None
-        return CompiledModel(Shared(device, CompiledModel, defaults, compile_with, source.port_facts()))
+        facts, outline = source.port_facts(), Outline.of(graph)
+        return CompiledModel(Shared(device, CompiledModel, defaults, compile_with, facts, outline))
 
     def query_model(
         self, model: Model, device_name: str, config: Mapping[str, Any] | None = None
@@ -210,6 +213,14 @@ class Core:
         """The version of a device's code, by the device's name."""
         plugin = self._devices.plugin(device_name)
         return {plugin.name: Version(__version__, f"{type(plugin).__module__}.{type(plugin).__qualname__}")}
+
+    add_extension = refused("Core.add_extension", EDITED)
+    import_model = refused("Core.import_model", STORED)
+    create_context = refused("Core.create_context", REMOTE)
+    get_default_context = refused("Core.get_default_context", REMOTE)
+    register_plugin = refused("Core.register_plugin", PLUGINS)
+    register_plugins = refused("Core.register_plugins", PLUGINS)
+    unload_plugin = refused("Core.unload_plugin", PLUGINS)
 
     def __repr__(self) -> str:
         return f"<Core: {', '.join(registry.registered())}>"

@@ -9,10 +9,11 @@ from typing import Any
 from cpuruntime.api.node import Facts, Input, Node, ordered
 from cpuruntime.api.notes import Notes
 from cpuruntime.api.ports import ConstOutput, PortFacts, describe_all, keys, position
+from cpuruntime.api.refusals import EDITED, refused
 from cpuruntime.api.tensor import Tensor
 from cpuruntime.devices.host import Devices
 from cpuruntime.devices.ports import PortInfo
-from cpuruntime.errors import InvalidArgumentError, UnsupportedError, WrongTypeError, nearest, printable
+from cpuruntime.errors import InvalidArgumentError, WrongTypeError, nearest, printable
 from cpuruntime.graph import Graph, PartialShape, Shape, Type, Value
 from cpuruntime.graph import Node as GraphNode
 from cpuruntime.operators.shape_inference import reshape
@@ -310,6 +311,10 @@ class Model(Notes):
             self._nodes[name] = Node(node.op_type, Facts(name), outputs, sources, node.attributes)
         return self._nodes[name]
 
+    def node_notes(self) -> dict[str, dict[str, Any]]:
+        """The notes about nodes that have an operator, by the operator's name."""
+        return {name: node.rt_info for name, node in self._nodes.items() if node.rt_info}
+
     def port_of(self, value: Value) -> Output:
         """The port of a value; of an input the model's."""
         for index, one in enumerate(self._graph.inputs):
@@ -370,16 +375,8 @@ class Model(Notes):
         return describe_all(f"Model: '{printable(self._friendly_name)}'", self._inputs, self._outputs)
 
 
-def _refused(name: str) -> Callable[..., Any]:
-    def refuse(self: Model, *arguments: Any, **named: Any) -> Any:
-        raise UnsupportedError(f"Model.{name}: graphs are not edited here; edit the ONNX model with the onnx package.")
-
-    refuse.__doc__ = "Raises UnsupportedError: graphs are not edited here."
-    return refuse
-
-
 for _name in (
     "add_parameters", "add_results", "add_sinks", "add_variables", "get_sink_index", "remove_parameter", "remove_sink",
     "remove_variable", "replace_parameter",
 ):  # fmt: skip
-    setattr(Model, _name, _refused(_name))
+    setattr(Model, _name, refused(f"Model.{_name}", EDITED))

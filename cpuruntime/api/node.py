@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cpuruntime.api.layout import Layout
+from cpuruntime.api.notes import RTMap
 from cpuruntime.errors import UnsupportedError, WrongIndexError, printable
 from cpuruntime.graph import PartialShape, Shape, Type
 
@@ -17,19 +18,19 @@ class Facts:
 
     Attributes:
         friendly_name: how it is called.
-        rt_info: notes by name.
+        rt_info: notes by name, in OVAny.
         layout: of its output, for inputs and outputs of a model.
         names: of its output, where others than the tensor's name are set.
     """
 
     friendly_name: str
-    rt_info: dict[str, Any] = field(default_factory=dict)
+    rt_info: RTMap = field(default_factory=RTMap)
     layout: Layout = field(default_factory=Layout)
     names: list[str] = field(default_factory=list)
 
     def copy(self) -> Facts:
         """A copy that may be changed on its own."""
-        return Facts(self.friendly_name, dict(self.rt_info), self.layout, list(self.names))
+        return Facts(self.friendly_name, RTMap(self.rt_info), self.layout, list(self.names))
 
 
 class Node:
@@ -81,11 +82,11 @@ class Node:
     type_name = property(get_type_name)
 
     @property
-    def rt_info(self) -> dict[str, Any]:
+    def rt_info(self) -> RTMap:
         """Notes by name, which may be changed."""
         return self._facts.rt_info
 
-    def get_rt_info(self) -> dict[str, Any]:
+    def get_rt_info(self) -> RTMap:
         """The same as `rt_info`."""
         return self.rt_info
 

@@ -10,6 +10,17 @@ from cpuruntime.errors import InvalidArgumentError, printable
 from cpuruntime.properties import OVAny
 
 
+class RTMap(dict[str, Any]):
+    """Notes by name, each wrapped in an OVAny when it is set."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, value if isinstance(value, OVAny) else OVAny(value))
+
+    def update(self, *others: Any, **named: Any) -> None:
+        for name, value in dict(*others, **named).items():
+            self[name] = value
+
+
 class Notes:
     """Notes by path: a name, or a list of names where notes hold notes."""
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cpuruntime.api.node import Facts, Input, Node
+from cpuruntime.api.notes import RTMap
 from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import InvalidArgumentError, WrongIndexError, WrongTypeError, listed, nearest, printable
 from cpuruntime.graph import PartialShape, Shape, Type
@@ -65,11 +66,11 @@ class ConstOutput:
         return self.node
 
     @property
-    def rt_info(self) -> dict[str, Any]:
+    def rt_info(self) -> RTMap:
         """Notes about the port's node, by name."""
         return self._facts.rt_info
 
-    def get_rt_info(self) -> dict[str, Any]:
+    def get_rt_info(self) -> RTMap:
         """The same as `rt_info`."""
         return self._facts.rt_info
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from cpuruntime.api.ports import PortFacts, Ports
+from cpuruntime.api.runtime_model import Outline
 from cpuruntime.devices.interface import DeviceModel
 
 
@@ -21,9 +22,11 @@ class Shared:
         defaults: Collection[str] = (),
         compile_with: Callable[[Collection[str]], DeviceModel] | None = None,
         facts: PortFacts | None = None,
+        outline: Outline | None = None,
     ) -> None:
         self.device = device
         self.compiled_model = compiled_model
+        self.outline = outline
         self.defaults = frozenset(defaults)
         """The names of constants that may be given as inputs; `compile_with` compiles the model with some that are."""
         self._compile_with = compile_with
