@@ -6,7 +6,10 @@ else is left to one run of LLVM over the whole kernel (`build.py`). Functions re
 
 from __future__ import annotations
 
+import gc
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from types import FunctionType
@@ -15,16 +18,17 @@ from typing import Any
 import llvmlite.binding as llvm
 from llvmlite import ir
 from numba.core import analysis, bytecode, callconv, cgutils, compiler, cpu, imputils, interpreter, lowering, types
+from numba.core import ir as numba_ir
 from numba.core import typing as numba_typing
 from numba.core.codegen import Codegen, CodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.funcdesc import PythonFunctionDescriptor
 from numba.core.ir_utils import build_definitions
-from numba.core.postproc import PostProcessor
 from numba.core.rewrites import rewrite_registry
 from numba.core.ssa import reconstruct_ssa
 from numba.core.target_extension import CPU, dispatcher_registry, jit_registry, target_override, target_registry
 from numba.core.targetconfig import ConfigStack
+from numba.core.transforms import canonicalize_cfg
 from numba.core.typed_passes import PreLowerStripPhis, type_inference_stage
 from numba.core.typing import Signature, arraydecl, builtins, context, mathdecl, templates
 from numba.cpython import builtins as builtin_rules
@@ -155,7 +159,29 @@ class _Lowering(cpu.CPUContext):
 
 
 class _Lower(lowering.Lower):
+    """Numba's lowering of a function without what serves debuggers and exceptions."""
+
     def emit_environment_object(self) -> None: ...
+
+    def pre_block(self, block):
+        self._cur_ir_block = block
+
+    def lower_inst(self, inst):
+        if isinstance(inst, numba_ir.Assign):
+            name = inst.target.name
+            self.storevar(self.lower_assign(self.typeof(name), inst), name)
+        else:
+            super().lower_inst(inst)
+
+    def storevar(self, value, name, argidx=None):
+        self._alloca_var(name, self.typeof(name))
+        if name in self._singly_assigned_vars:
+            self._blk_local_varmap[name] = value
+        else:
+            self.builder.store(value, self.getvar(name))
+
+    def alloca_lltype(self, name, lltype, datamodel=None):
+        return cgutils.alloca_once(self.builder, lltype, name=name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,26 +273,16 @@ def _contexts() -> tuple[_Typing, _Lowering]:
 
 
 def lower(function: FunctionType, args: tuple[types.Type, ...]) -> _Compiled:
-    identity = bytecode.FunctionIdentity.from_function(function)
+    """LLVM code of a function for these types of arguments, and of the functions that it calls."""
     flags = compiler.Flags()
     flags.error_model = "numpy"
     typing, target = _contexts()
     with global_compiler_lock, target_override(TARGET), ConfigStack().enter(flags):
         typing.refresh()
-        code = interpreter.Interpreter(identity).interpret(bytecode.ByteCode(identity))
-        PostProcessor(code).run()
-        analysis.rewrite_semantic_constants(code, args)
-        analysis.dead_branch_prune(code, args)
-        state = compiler.StateDict(func_ir=code, typemap=None, calltypes=None)
-        rewrite_registry.apply("before-inference", state)
-        code = reconstruct_ssa(code)
-        code._definitions = build_definitions(code.blocks)
-        PostProcessor(code).run()
-        analysis.dead_branch_prune(code, args)
+        code = _single_assignments(function, args)
         typemap, result, calltypes, _ = type_inference_stage(typing, target, code, args, None)
-        state = compiler.StateDict(func_ir=code, typemap=typemap)
-        PreLowerStripPhis().run_pass(state)
-        code = state.func_ir
+        code = PreLowerStripPhis()._strip_phi_nodes(code)
+        code._definitions = build_definitions(code.blocks)
         fndesc = PythonFunctionDescriptor.from_specialized_function(
             code, typemap, result, calltypes, mangler=_name, inline=False, noalias=False, abi_tags=()
         )
@@ -276,13 +292,33 @@ def lower(function: FunctionType, args: tuple[types.Type, ...]) -> _Compiled:
     return _Compiled(numba_typing.signature(result, *args), fndesc, library)
 
 
+def _single_assignments(function: FunctionType, args: tuple[types.Type, ...]) -> numba_ir.FunctionIR:
+    """Numba's code of a function in single-assignment form, without the branches that constants rule out."""
+    identity = bytecode.FunctionIdentity.from_function(function)
+    code = interpreter.Interpreter(identity).interpret(bytecode.ByteCode(identity))
+    code.blocks = canonicalize_cfg(code.blocks)
+    code.generator_info = None
+    analysis.rewrite_semantic_constants(code, args)
+    analysis.dead_branch_prune(code, args)
+    for kind in rewrite_registry.rewrites["before-inference"]:
+        rewrite = kind()
+        for key in code.blocks:
+            while rewrite.match(code, code.blocks[key], None, None):
+                code.blocks[key] = rewrite.apply()
+    code = reconstruct_ssa(code)
+    code._definitions = build_definitions(code.blocks)
+    analysis.dead_branch_prune(code, args)
+    return code
+
+
 def _name(name: str, types: tuple[types.Type, ...], *, abi_tags: tuple[str, ...], uid: int) -> str:
     return f"{name}_{uid}"
 
 
 def modules(function: FunctionType, *arguments: types.Type) -> tuple[str, list[str]]:
     """The name of the LLVM function for these types of arguments, and the text of every LLVM module that it needs."""
-    compiled = lower(function, arguments)
+    with _no_garbage_collection():
+        compiled = lower(function, arguments)
     found: dict[_Library, str] = {}
     pending = [compiled.library]
     while pending:
@@ -291,3 +327,15 @@ def modules(function: FunctionType, *arguments: types.Type) -> tuple[str, list[s
             found[library] = library.text
             pending += library.called
     return compiled.fndesc.mangled_name, list(found.values())
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Lowering makes many objects and few cycles: the collector takes a sixth of its time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

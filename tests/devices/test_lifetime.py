@@ -212,6 +212,20 @@ def test_importing_the_package_is_cheap() -> None:
     assert result.stdout == "[]\n"
 
 
+def test_a_core_loads_neither_the_compiler_nor_the_reference_evaluator() -> None:
+    program = "import sys, cpuruntime; cpuruntime.Core(); print([m for m in {} if m in sys.modules])"
+    modules = ("numba", "llvmlite", "onnx.reference", "psutil")
+    result = subprocess.run(
+        [sys.executable, "-c", program.format(modules)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert result.stdout == "[]\n"
+
+
 def test_every_public_name_is_there() -> None:
     for name in ov.__all__:
         assert getattr(ov, name) is not None

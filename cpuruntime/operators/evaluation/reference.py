@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import onnx
-from onnx.reference import ReferenceEvaluator
 
 from cpuruntime.errors import UnsupportedError, printable
 from cpuruntime.graph import Node
 from cpuruntime.operators.evaluation.inputs import Arrays
 from cpuruntime.operators.schema import find_operator
+
+if TYPE_CHECKING:
+    from onnx.reference import ReferenceEvaluator
 
 _KINDS = onnx.AttributeProto
 
@@ -35,6 +37,8 @@ def run_reference(node: Node, arrays: Arrays) -> list[Any]:
 
 
 def _make_evaluator(node: Node) -> ReferenceEvaluator:
+    from onnx.reference import ReferenceEvaluator  # a third of what onnx costs to import, and few models need it
+
     names = [name for name in input_names(node) if name]
     unknown = onnx.TypeProto()
     graph = onnx.GraphProto(
