@@ -2,8 +2,11 @@
 
     python bench/dynamic.py --report bench/report
     python bench/dynamic.py -m mlp encoder2x64 --rounds 2 --shapes 0
+    python bench/dynamic.py --planning
 
 Engines are measured in turns, each in a process of its own, on the same model file, the same inputs and all cores.
+With --planning nothing is run: it prints what cpuruntime takes to plan and link a new shape and to find a seen one, and
+fails above 1 ms for the first and 20 us for the second.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from peer.engines import ENGINES, installed
 from peer.progress import Progress
 from peer.report import machine
 from varying.measure import Plan, measure
+from varying.planning import planning, slow, table
 from varying.report import lines, remarks, write
 from varying.subjects import SUBJECTS
 
@@ -37,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     add("--rounds", type=positive, default=5, help="how often each engine's turn comes (default: 5)")
     add("--fresh", type=positive, default=20, help="new shapes a round (default: 20)")
     add("--shapes", type=int, default=MILESTONES[-1], help="shapes to look at memory over; 0 for none (default: 10000)")
+    add("--planning", action="store_true", help="only measure how long planning for a shape takes")
     add("--json", type=Path, default=None, metavar="FILE", help="write everything measured to FILE")
     add("--report", type=Path, default=None, metavar="FOLDER", help="write dynamic.md and dynamic.svg to FOLDER")
     return options
@@ -45,6 +50,10 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns 0, or 1 when an engine failed."""
     options = parser().parse_args(arguments)
+    if options.planning:
+        found = {subject: planning(subject) for subject in options.models}
+        print("\n".join([*table(found), *slow(found)]))
+        return int(bool(slow(found)))
     engines = [name for name in ENGINES if name in options.engine and installed(name)]
     if options.report and not installed("matplotlib"):
         print('The report needs matplotlib: pip install -e ".[bench]" installs it.', file=sys.stderr)

@@ -14,6 +14,7 @@ from support.judge import check, onnx_runtime
 import cpuruntime as ov
 from dynamic import main
 from varying.measure import SITUATIONS
+from varying.planning import LIMITS, Planning, slow
 from varying.subjects import SUBJECTS, shapes
 
 
@@ -41,3 +42,20 @@ def test_the_command_writes_what_it_measured(tmp_path: Path) -> None:
         assert math.isfinite(measured["error"])
         assert measured["error"] < 1e-3
         assert not measured["failure"]
+
+
+def test_the_command_prints_what_planning_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--planning", "-m", "mlp"])
+    header, _, row, *_ = capsys.readouterr().out.splitlines()
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert len(cells) == header.count("|") - 1
+    assert cells[0] == "mlp"
+    assert int(cells[1]) >= 4
+    assert all(float(cell) > 0 for cell in cells[2:])
+
+
+def test_planning_that_takes_too_long_is_named() -> None:
+    quick = {name: [limit / 4] for name, limit in LIMITS.items()}
+    late = {**quick, "seen": [LIMITS["seen"]]}
+    assert slow({"a": Planning(1, quick, quick)}) == []
+    assert slow({"a": Planning(1, late, quick)}) == ["a: a seen shape takes 25 us, more than 20 us."]
