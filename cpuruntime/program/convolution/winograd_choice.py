@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
-from math import gcd, prod
+from math import gcd, inf, prod
+from typing import Any
+
+import numpy as np
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.graph import Extent, Size, typical
@@ -140,17 +143,20 @@ def rank_winograd(sizes: WinogradSizes, method: Method, threads: int) -> tuple[C
     """The tilings of a method, each register tile with its best groups; the cheapest first."""
     tiles_y, tiles_x = -(-sizes.height // method.vertical.outputs), -(-sizes.width // method.horizontal.outputs)
     tiles = sizes.batch * tiles_y * tiles_x
+    shapes = [(rows, columns) for rows, columns in winograd_shapes() if columns <= min(sizes.out_blocks, 4)]
+    options = [_groups(tiles, rows) for rows, _ in shapes]
+    counts, groups = list(map(len, options)), np.concatenate(options)
+    rows, columns = (np.repeat(np.array(extents), counts) for extents in zip(*shapes))
+    costs, scratch = _costs(sizes, method, tiles, rows, columns, groups, threads)
+    costs[(groups > rows) & (scratch > SCRATCH_LIMIT)] = inf
     found: list[Candidate[WinogradTiling]] = []
-    for rows, columns in winograd_shapes():
-        if columns > min(sizes.out_blocks, 4) or rows > tiles:
-            continue
-        tilings = [
-            WinogradTiling(method, rows, columns, group, tiles_x, tiles_y)
-            for group in _groups(tiles, rows)
-            if group <= rows or scratch_bytes(method, sizes.in_blocks, sizes.out_blocks, group) <= SCRATCH_LIMIT
-        ]
-        rated = [Candidate(tiling, str(tiling), _cost(sizes, tiling, threads)) for tiling in tilings]
-        found += sorted(rated, key=lambda one: one.cost)[:GROUPS]
+    begin = 0
+    for shape, count in zip(shapes, counts):
+        for index in begin + np.argsort(costs[begin : begin + count], kind="stable")[:GROUPS]:
+            if costs[index] < inf:
+                tiling = WinogradTiling(method, *shape, int(groups[index]), tiles_x, tiles_y)
+                found.append(Candidate(tiling, str(tiling), float(costs[index])))
+        begin += count
     limit = TOLERANCE * min(one.cost for one in found)
     favourite = next(one for one in found if one.cost <= limit)
     return tuple(sorted(found, key=lambda one: (one is not favourite, one.cost)))
@@ -170,44 +176,48 @@ def direct_cost(sizes: WinogradSizes) -> float:
     pixels = sizes.batch * sizes.height * sizes.width
     taps = sizes.kernel[0] * sizes.kernel[1]
     products = pixels * taps * sizes.parts * sizes.in_blocks * LANES * sizes.out_blocks
-    return _while(products * DIRECT_OVERHEAD, products / pixels * VECTOR_BYTES / MEMORY_BYTES)
+    return float(_while(products * DIRECT_OVERHEAD, products / pixels * VECTOR_BYTES / MEMORY_BYTES))
 
 
-def _groups(tiles: int, rows: int) -> list[int]:
+@lru_cache(4096)
+def _groups(tiles: int, rows: int) -> np.ndarray:
     """Sizes of groups: a few register tiles, or what shares all tiles evenly among few groups."""
     shares = {-(-tiles // pieces) for pieces in range(1, FEW_GROUPS + 1)}
     whole = {-(-share // rows) * rows for share in shares}
     few = {rows * turns for turns in (1, 2, 3, 4, 6)}
-    return sorted((group for group in shares | whole | few if rows <= group <= tiles), reverse=True)
+    return np.array(sorted((group for group in shares | whole | few if rows <= group <= tiles), reverse=True), int)
 
 
-def _cost(sizes: WinogradSizes, tiling: WinogradTiling, threads: int) -> float:
-    method, in_channels = tiling.method, sizes.in_blocks * LANES
-    groups = -(-sizes.batch * tiling.tiles_x * tiling.tiles_y // tiling.group)
-    column_tiles = -(-sizes.out_blocks // tiling.columns)
+def _costs(
+    sizes: WinogradSizes, method: Method, all_tiles: int, rows: np.ndarray, columns: np.ndarray, group: np.ndarray,
+    threads: int,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """The estimates of tilings, and their bytes of scratch memory."""
+    in_channels = sizes.in_blocks * LANES
+    groups = -(-all_tiles // group)
+    column_tiles = -(-sizes.out_blocks // columns)
     # A load takes a multiply-add; a vector of weights that the first-level cache does not keep takes four of them, and
     # a quarter beside them.
-    near = in_channels * tiling.columns * VECTOR_BYTES <= FIRST_LEVEL
-    loads = max(tiling.rows + tiling.columns, tiling.columns * (1 if near else 4))
-    body = max(tiling.rows * tiling.columns, loads, LATENCY)
-    body += 0 if near else tiling.columns / 4
-    tiles = method.products * -(-tiling.group // tiling.rows) * column_tiles
+    near = in_channels * columns * VECTOR_BYTES <= FIRST_LEVEL
+    loads = np.maximum(rows + columns, columns * np.where(near, 1, 4))
+    body = np.maximum(np.maximum(rows * columns, loads), LATENCY) + np.where(near, 0, columns / 4)
+    tiles = method.products * -(-group // rows) * column_tiles
     products = tiles * (in_channels * body * PRODUCT_OVERHEAD + TILE_OVERHEAD)
-    weights = method.products * in_channels * column_tiles * tiling.columns * VECTOR_BYTES
-    scratch = scratch_bytes(method, sizes.in_blocks, sizes.out_blocks, tiling.group)
+    weights = method.products * in_channels * column_tiles * columns * VECTOR_BYTES
+    scratch = scratch_bytes(method, sizes.in_blocks, sizes.out_blocks, group)
     vectors = sizes.in_blocks * (method.vertical.inputs * method.horizontal.inputs + method.products)
     vectors += sizes.out_blocks * (method.products + method.outputs)
-    transforms = tiling.group * vectors * (NEAR_VECTOR if scratch <= NEAR_SCRATCH else FAR_VECTOR)
+    transforms = group * vectors * np.where(scratch <= NEAR_SCRATCH, NEAR_VECTOR, FAR_VECTOR)
     transforms += (sizes.in_blocks + sizes.out_blocks) * BLOCK_OVERHEAD
     # Weights come from memory once; the groups after the first find them nearer.
-    far = weights / (THIRD_LEVEL_BYTES if weights * sizes.parts <= THIRD_LEVEL else MEMORY_BYTES)
+    far = weights / np.where(weights * sizes.parts <= THIRD_LEVEL, THIRD_LEVEL_BYTES, MEMORY_BYTES)
     mine = -(-groups * sizes.parts // threads)
-    loads = min(mine, sizes.parts)
+    loads = np.minimum(mine, sizes.parts)
     first = _while(products, weights / MEMORY_BYTES)
-    others = products if weights + scratch <= SECOND_LEVEL else _while(products, far)
-    return loads * first + (mine - loads) * others + mine * transforms
+    others = np.where(weights + scratch <= SECOND_LEVEL, products, _while(products, far))
+    return loads * first + (mine - loads) * others + mine * transforms, scratch
 
 
-def _while(products: float, arrival: float) -> float:
+def _while(products: Any, arrival: Any) -> Any:
     """The time of products while their weights arrive."""
-    return max(products + ARRIVAL_SHARE * arrival, arrival)
+    return np.maximum(products + ARRIVAL_SHARE * arrival, arrival)
