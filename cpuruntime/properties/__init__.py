@@ -88,7 +88,8 @@ enable_profiling = Property(
 tuning_budget = Property(
     "TUNING_BUDGET_MS", Integer(0), 2000, group=Group.COMPILING, devices=("CPU",), keyed=True,
     doc="How long measuring may take in one compilation where estimates of kernels are close, in milliseconds. 0: "
-    "estimates decide, and nothing measured earlier is used.",
+    "estimates decide, and nothing measured earlier is used. Unset, a compilation that finds all its kernels measures "
+    "nothing.",
 )  # fmt: skip
 program_cache = Property(
     "PROGRAM_CACHE_MB", Integer(0), 16, group=Group.COMPILING, devices=("CPU",),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import inf
 
 from cpuruntime.compiler import pool
@@ -35,12 +35,12 @@ class AllCandidates(DryTuner):
     def dry(self) -> AllCandidates:
         return AllCandidates(self._method)
 
-    def _decide(self, key: str, names: Sequence[str], trials: Sequence[Emitter], is_binding: bool) -> Decision:
+    def _decide(self, key: str, names: Sequence[str], trials: Iterator[Emitter], is_binding: bool) -> Decision:
         for trial in trials:
             self.kernels.update(dict.fromkeys(kernels_of(trial)))
         if is_binding:
-            self.methods = max(self.methods, len(trials))
-        return Decision(min(self._method, len(trials) - 1) if is_binding else 0, (None,) * len(trials))
+            self.methods = max(self.methods, len(names))
+        return Decision(min(self._method, len(names) - 1) if is_binding else 0, (None,) * len(names))
 
 
 def compile_kernels(read: Callable[[], Graph]) -> None:

@@ -60,7 +60,8 @@ class Programs:
         self._force = Workforce(compilation.topology.usable, allowed_cpus())
         self._arenas, self._users = max(1, len(plan.streams)), f"the streams of model '{printable(self.name)}'"
         self._weights = compilation.weights
-        self._tuner = tuner or create_tuner(settings.value("TUNING_BUDGET_MS") / 1000, processor_name(), graph)
+        budget, eager = settings.value("TUNING_BUDGET_MS") / 1000, "TUNING_BUDGET_MS" in settings
+        self._tuner = tuner or create_tuner(budget, processor_name(), graph, eager)
         self._lock = threading.RLock()
         self.notes: list[str] = []
         self.ran: Sequence[Stage] = ()

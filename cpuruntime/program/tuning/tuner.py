@@ -1,8 +1,9 @@
 """Tuning: chooses the fastest of close candidates by running them, within a budget of time.
 
-Decisions are stored beside the compiled kernels, so that a machine measures the same sizes once. Steps are timed alone
-on one thread, as each thread of the stream in turn. Candidates alternate, so that other load slows all of them down
-alike, and the estimate's favourite is left only for one that is faster by a margin.
+Decisions are stored beside the compiled kernels, so that a machine measures the same sizes once, and only where kernels
+have to be compiled anyway, unless the user sets the budget: estimates cost about two percent of speed. Steps are timed
+alone on one thread, as each thread of the stream in turn. Candidates alternate, so that other load slows all of them
+down alike, and the estimate's favourite is left only for one that is faster by a margin.
 
 A choice between methods whose results differ in the last bits is made for one thread and once for a machine: it is
 stored even when there was no time to measure, and of two processes that make it at once both use that of the first.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from cpuruntime.compiler import build
 from cpuruntime.compiler.kernel import Kernel
@@ -52,13 +53,15 @@ class Tuner:
         decisions: the store of earlier measurements.
         measure: makes a function that runs a trial and returns seconds; a `Workbench` when it is not given.
         clock: seconds.
+        eager: whether to measure also where no kernel has to be compiled, so that nothing else takes time.
     """
 
     def __init__(
         self, budget: float, processor: str, far: bool, decisions: Decisions, measure: Measure | None = None,
-        clock: Callable[[], float] = time.perf_counter,
+        clock: Callable[[], float] = time.perf_counter, eager: bool = True,
     ) -> None:  # fmt: skip
-        self._left, self._processor, self._far = budget, processor, far
+        self._left, self._reserve = (budget, 0.0) if eager else (0.0, budget)
+        self._processor, self._far = processor, far
         self._decisions, self._measure, self._clock = decisions, measure, clock
         self._tried: dict[str, Decision] = {}
 
@@ -87,22 +90,25 @@ class Tuner:
         key = self._key(query, names, threads)
         found = self._tried.get(key) or self._decisions.find(key, names)
         if found is None:
-            trials = [create_trial(node, threads) for _ in close]
-            for trial, candidate in zip(trials, close):
-                emit(trial, candidate.choice)
+            trials = (_trial_of(node, candidate, emit, threads) for candidate in close)
             found = self._tried[key] = self._decide(key, names, trials, is_binding)
         return Chosen(close[found.chosen].choice, compared(close, found.chosen, found.seconds))
 
     def dry(self) -> DryTuner:
-        """A tuner for a dry run."""
+        """A tuner for a dry run, since kernels have to be compiled: from now on there is time to measure, too."""
+        self._left, self._reserve = self._left + self._reserve, 0.0
         return DryTuner(self._left, self._processor, self._far, self._decisions)
 
     def spend(self, seconds: float) -> None:
         """Takes time that a dry run used up from the budget."""
         self._left -= seconds
 
-    def _decide(self, key: str, names: Sequence[str], trials: Sequence[Emitter], is_binding: bool) -> Decision:
-        found = _decide(self._compare(trials, names))
+    def _decide(self, key: str, names: Sequence[str], trials: Iterator[Emitter], is_binding: bool) -> Decision:
+        first = next(trials)
+        # These kernels are compiled whether or not there is a comparison.
+        for kernel in kernels_of(first):
+            _ = kernel.address
+        found = _decide(self._compare([first, *trials], names) if self._left > 0 else [None] * len(names))
         if is_binding or found.seconds[0] is not None:
             return self._decisions.publish(key, names, found)
         return found
@@ -118,11 +124,6 @@ class Tuner:
 
     def _compare(self, trials: Sequence[Emitter], names: Sequence[str]) -> list[float | None]:
         """Seconds of each candidate; None for those whose kernels there was no time to compile, or for all."""
-        if self._left <= 0:
-            return [None] * len(trials)
-        # The first candidate's kernels are compiled whether or not there is a comparison.
-        for kernel in kernels_of(trials[0]):
-            _ = kernel.address
         begin = self._clock()
         runs: dict[int, Callable[[], float]] = {}
         for index, trial in enumerate(trials):
@@ -146,15 +147,21 @@ class DryTuner(Tuner):
         self.kernels: dict[Kernel, None] = {}
         self.spent = 0.0
 
-    def _decide(self, key: str, names: Sequence[str], trials: Sequence[Emitter], is_binding: bool) -> Decision:
-        self.kernels.update(dict.fromkeys(kernels_of(trials[0])))
-        for trial in trials[1:]:
+    def _decide(self, key: str, names: Sequence[str], trials: Iterator[Emitter], is_binding: bool) -> Decision:
+        for index, trial in enumerate(trials):
             needed = dict.fromkeys(kernels_of(trial))
-            cost = COMPILE_SECONDS * sum(not kernel.is_compiled for kernel in needed if kernel not in self.kernels)
+            missing = [kernel for kernel in needed if not kernel.is_compiled and kernel not in self.kernels]
+            cost = COMPILE_SECONDS * len(missing) if index else 0.0
             if self.spent + cost <= self._left:
                 self.spent += cost
                 self.kernels.update(needed)
-        return Decision(0, (None,) * len(trials))
+        return Decision(0, (None,) * len(names))
+
+
+def _trial_of(node: Node, candidate: Candidate[T], emit: Callable[[Emitter, T], None], threads: int) -> Emitter:
+    trial = create_trial(node, threads)
+    emit(trial, candidate.choice)
+    return trial
 
 
 def time_runs(
@@ -167,9 +174,9 @@ def time_runs(
     return {index: sorted(found)[:2][-1] for index, found in zip(runs, samples)}
 
 
-def create_tuner(budget: float, processor: str, graph: Graph) -> Tuner | None:
+def create_tuner(budget: float, processor: str, graph: Graph, eager: bool) -> Tuner | None:
     """A tuner for the programs of a model with `budget` seconds; None when that is 0."""
-    return Tuner(budget, processor, is_far(graph), decisions()) if budget > 0 else None
+    return Tuner(budget, processor, is_far(graph), decisions(), eager=eager) if budget > 0 else None
 
 
 def is_far(graph: Graph) -> bool:

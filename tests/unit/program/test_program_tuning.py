@@ -177,6 +177,28 @@ def test_what_could_not_be_compared_is_tried_again(monkeypatch: pytest.MonkeyPat
     assert tuner(machine, decisions).choose(NODE, query(), candidates(1, 1), emit_kernel, 1).choice == "b"
 
 
+def test_nothing_is_measured_where_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless the user sets the budget; a dry run is made when a kernel has to be compiled."""
+    compiled: list[str] = []
+    monkeypatch.setattr(Kernel, "address", property(lambda self: compiled.append(self.name) or one.dry()))
+    monkeypatch.setattr(Kernel, "is_compiled", True)
+
+    def emit_kernel(trial: Emitter, choice: str) -> None:
+        emit(trial, choice)
+        if compiling:
+            trial.emit(Kernel(emit_kernel, record(x="i8"), choice), "plain")
+
+    machine, compiling = Machine({"a": 1e-3, "b": 0.5e-3}), False
+    one = Tuner(10.0, "processor", False, Decisions(Folder(None)), machine.measure, machine.clock, eager=False)
+    assert one.choose(NODE, query(1), candidates(1, 1), emit_kernel, 1).choice == "a"
+    assert machine.runs == []
+    compiling = True
+    assert one.choose(NODE, query(2), candidates(1, 1), emit_kernel, 1).choice == "b"
+    assert compiled == ["a"]
+    compiling = False
+    assert one.choose(NODE, query(3), candidates(1, 1), emit_kernel, 1).choice == "b"
+
+
 def method(one: Tuner, sizes: int = 1) -> str:
     return one.choose_method(NODE, query(sizes), candidates(1, CLOSE_METHODS - 0.1), emit).choice
 
