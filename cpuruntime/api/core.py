@@ -138,9 +138,13 @@ class Core:
     def query_model(
         self, model: Model, device_name: str, config: Mapping[str, Any] | None = None
     ) -> dict[str, str]:
-        """The nodes that a device runs on kernels of its own: the device's name by node name."""
+        """The nodes that a device runs on kernels of its own: the device's name by node name.
+
+        Inputs, constants and outputs are among them, as "x", "w" and "y/sink_port_0".
+        """
         native = self._devices.query(model.graph, device_name, config)
-        return {node.name: device_name for node in model.graph.nodes if node.name in native}
+        missing = {node.name for node in model.graph.nodes} - native
+        return {node.friendly_name: device_name for node in model.get_ordered_ops() if node.name not in missing}
 
     def plan_streams(
         self,

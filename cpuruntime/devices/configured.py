@@ -42,6 +42,8 @@ class Configured:
             "FULL_DEVICE_NAME": self.name,
             "DEVICE_ARCHITECTURE": platform.machine(),
             "OPTIMIZATION_CAPABILITIES": ["FP32"],
+            "EXECUTION_DEVICES": [str(self.target)],
+            "OPTIMAL_NUMBER_OF_INFER_REQUESTS": max(1, self._settings.value("NUM_STREAMS")),
             "RANGE_FOR_STREAMS": (1, os.cpu_count() or 1),
             "RANGE_FOR_ASYNC_INFER_REQUESTS": (1, 1, 1),
         }

@@ -153,11 +153,11 @@ supported_properties = fact(
     "SUPPORTED_PROPERTIES", "dict of str to str", Group.DEVICE, "Each property's name with RO, RW or WO."
 )
 available_devices = fact("AVAILABLE_DEVICES", "list of str", Group.DEVICE, "The identifiers of the device's instances.")
-execution_devices = fact("EXECUTION_DEVICES", "list of str", Group.MODEL, "The devices that inference runs on.")
+execution_devices = fact("EXECUTION_DEVICES", "list of str", Group.DEVICE, "The devices that inference runs on.")
 model_name = fact("NETWORK_NAME", "str", Group.MODEL, "The compiled model's name.")
 optimal_number_of_infer_requests = fact(
-    "OPTIMAL_NUMBER_OF_INFER_REQUESTS", "int", Group.MODEL,
-    "How many infer requests in flight keep the compiled model busy.",
+    "OPTIMAL_NUMBER_OF_INFER_REQUESTS", "int", Group.DEVICE,
+    "How many infer requests in flight keep a compiled model busy; of a device 1 unless NUM_STREAMS is set.",
 )  # fmt: skip
 range_for_streams = fact(
     "RANGE_FOR_STREAMS", "(int, int)", Group.DEVICE, "The least and the most streams that make sense."

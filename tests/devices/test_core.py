@@ -154,6 +154,14 @@ def test_every_setting_of_a_device_is_a_property_of_its_compiled_models(device: 
         assert compiled.get_property(name) is not None
 
 
+def test_a_device_says_how_many_requests_it_would_take(device: str) -> None:
+    core = ov.Core()
+    assert core.get_property(device, "OPTIMAL_NUMBER_OF_INFER_REQUESTS") == 1
+    assert core.get_property(device, "EXECUTION_DEVICES") == [device]
+    core.set_property(device, {"NUM_STREAMS": 2})
+    assert core.get_property(device, props.optimal_number_of_infer_requests) == 2
+
+
 def test_settings_are_kept_per_core_and_device(device: str) -> None:
     core = ov.Core()
     core.set_property(device, {props.num_streams: 2, hints.performance_mode: "THROUGHPUT"})
@@ -183,7 +191,8 @@ def test_arguments_have_openvino_s_names(device: str) -> None:
     assert core.get_property(device, "NUM_STREAMS", {}) == 2
     assert core.get_property(property="ENABLE_MMAP") is False
     model = core.read_model(one_input().SerializeToString(), "", config={})
-    assert core.query_model(model=model, device_name=device, config={}) == {"negate": device}
+    found = core.query_model(model=model, device_name=device, config={})
+    assert found == dict.fromkeys(["x", "negate", "y/sink_port_0"], device)
     version = core.get_versions(device)[device]
     assert version.major == int(ov.__version__.split(".")[0])
     assert version.minor >= 0 <= version.patch
@@ -320,7 +329,9 @@ def test_compile_refuses_a_wrong_configuration(device: str) -> None:
 def test_query_names_the_nodes_and_the_device(device: str) -> None:
     core = ov.Core()
     model = core.read_model(two_inputs())
-    assert core.query_model(model, device) == {"add": device, "relu": device}
+    nodes = ["x", "y", "add", "relu", "sum/sink_port_0", "result/sink_port_0"]
+    assert core.query_model(model, device) == dict.fromkeys(nodes, device)
+    assert list(core.query_model(model, device)) == [node.friendly_name for node in model.get_ops()]
 
 
 def test_versions(device: str) -> None:
