@@ -141,8 +141,7 @@ _REDUCTIONS = {
     **_rows(
         "ReduceMax ReduceMin ReduceProd ReduceSum", Traits(batch.reduced, folded=_SHAPES, cost=20, parameters=(1,))
     ),
-    "CumProd": Traits(cost=20),
-    "CumSum": Traits(batch.worked_on(1), folded=_SHAPES, cost=20),
+    **_rows("CumProd CumSum", Traits(batch.worked_on(1), folded=_SHAPES, cost=20)),
     "Softmax": Traits(batch.softmax, sign=signs.never, cost=50),
     "TopK": Traits(batch.along(-1), cost=200, parameters=(1,)),
 }
@@ -171,7 +170,7 @@ _IMAGES = {
     "GridSample": Traits(batch.sampled_grid),
     "MaxPool": Traits(batch.images, sign=signs.max_pooled),
     "MaxRoiPool": _UNFOLDED,
-    "MaxUnpool": Traits(crops=True, parameters=(2,)),
+    "MaxUnpool": Traits(batch.mixes, crops=True, parameters=(2,)),
     "QLinearConv": Traits(batch.images, multiply_adds=work_rules.convolution(weights=3)),
     "Resize": Traits(batch.resized, shape_input=3, grows=True, parameters=(1, 2, 3)),
     "RoiAlign": Traits(batch.mixes, folded=_NEVER),
@@ -265,7 +264,7 @@ _OTHER_DOMAINS = {
 }
 
 _MADE_BY_PASSES = {
-    **_rows("Elementwise GroupNorm LayerNorm RmsNorm ScaleShift", Traits(batch.mixes)),
+    **_rows("Elementwise GroupNorm LayerNorm RmsNorm ScaleShift WindowPool", Traits(batch.mixes)),
     "Add": _each(finite=True),
     "Attention": Traits(batch.mixes, multiply_adds=work_rules.attention),
     "ChannelShuffle": _move(batch.mixes),

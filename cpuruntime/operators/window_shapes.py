@@ -1,4 +1,4 @@
-"""Shapes that ONNX's own inference gets wrong: pools, transposed convolutions, Fourier transforms of frames."""
+"""Shapes that ONNX's own inference gets wrong: pools and back, transposed convolutions, transforms of frames."""
 
 from __future__ import annotations
 
@@ -45,6 +45,11 @@ def _conv_transpose(node: Node, known: Known) -> tuple[int | None, ...] | None:
     return (shape[0], weights[1] * attribute(node, "group"), *spatial)
 
 
+def _max_unpool(node: Node, known: Known) -> tuple[int | None, ...] | None:
+    given = known[2] if len(known) > 2 else None
+    return None if given is None else tuple(integers(given))
+
+
 def _stft(node: Node, known: Known) -> tuple[int | None, ...] | None:
     signal, step, window = node.require(0).shape, known[1], node.input(2)
     length = known[3] if len(known) > 3 else None
@@ -64,5 +69,6 @@ def _stft(node: Node, known: Known) -> tuple[int | None, ...] | None:
 _RULES: dict[str, Callable[[Node, Known], tuple[int | None, ...] | None]] = {
     **dict.fromkeys(("AveragePool", "LpPool", "MaxPool"), _pool),
     "ConvTranspose": _conv_transpose,
+    "MaxUnpool": _max_unpool,
     "STFT": _stft,
 }

@@ -1,6 +1,7 @@
 """The operators that only the passes make, in a domain of their own.
 
-Their values are f32, except Reshape's, which may have any type. Convolutional data are N, C, then the spatial axes.
+Their values are f32, except Reshape's and WindowPool's, which may have any type. Convolutional data are N, C, then the
+spatial axes.
 
 | operator | inputs | meaning |
 |---|---|---|
@@ -17,6 +18,7 @@ Their values are f32, except Reshape's, which may have any type. Convolutional d
 | ChannelShuffle | x | channels seen as `group` x C/`group` and transposed |
 | Elementwise | a, b, ... | `expression` of the inputs, element by element |
 | Reshape | x | the same elements in the shape of the output |
+| WindowPool | x | ONNX's LpPool of that `power`, or MaxPool where it is 0, which may give indices, too |
 
 Those before Silu have the attributes `activation` ("" or a function whose row in `operators.traits` has an `epilogue`)
 and `activation_arguments` (floats). A residual has exactly the shape of the output and is added before the activation.

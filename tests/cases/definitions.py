@@ -40,6 +40,8 @@ CASES = [
     ),
     Case("LayerNormalization with statistics", "LayerNormalization", (Tensor((3, 4, 9)), Tensor((9,)), Tensor((9,))),
          outputs=3),
+    Case("Dropout", "Dropout", (Tensor((3, 4)),)),
+    Case("Dropout with a mask", "Dropout", (Tensor((3, 4)), constant(0.1), constant(False, np.bool_)), outputs=2),
     Case("GlobalLpPool", "GlobalLpPool", (Tensor((2, 3, 4, 5)),)),
     Case("OneHot of float32", "OneHot", (Tensor((3,), high=5, low=0, step=1), constant(5), constant([1, 7]))),
     Case("EyeLike", "EyeLike", (Tensor((3, 5), np.int64),), dict(k=1)),

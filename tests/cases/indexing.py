@@ -116,6 +116,12 @@ CASES = [
         for axis, exclusive, reverse in product((0, 1, -1), (0, 1), (0, 1))
     ),
     *(
+        Case(f"CumSum of axis {axis} given by an input", "CumSum",
+             (Tensor((3, 17, 5)), Tensor((1,), np.int32, values=[axis])))
+        for axis in (0, 1, -1)
+    ),
+    Case("Trilu of a k given by an input", "Trilu", (Tensor((2, 5, 7)), Tensor((), np.int64, values=-2))),
+    *(
         Case(
             f"Trilu {np.dtype(dtype).name} {'upper' if upper else 'lower'} {k}",
             "Trilu",

@@ -60,6 +60,7 @@ CASES = [
         Case(f"Pad {pads} with {value}", "Pad", (Tensor((2, 3, 5, 6)), integers(*pads), value and constant(value)))
         for pads, value in product(PADS, (None, -1.5))
     ),
+    Case("Pad with a computed value", "Pad", (Tensor((2, 3, 5)), integers(1, 2, 3, 4, 0, 1), Tensor((1,)))),
     Case("Pad of axes", "Pad", (Tensor((2, 3, 5)), integers(1, 2, 3, 4), constant(0.25), integers(-1, 0))),
     *(
         Case(f"Pad {mode} {pads} of rank {len(shape)}", "Pad", (Tensor(shape), integers(*pads)), dict(mode=mode))

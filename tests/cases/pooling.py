@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
+import numpy as np
 from support.kernels import LANES
 
 from cases.case import Case, Tensor
@@ -47,7 +48,28 @@ def pools(name: str, shape: tuple[int, ...], options: dict[str, Any]) -> list[Ca
     ]
 
 
+PLACES = Tensor((1, 2, 2, 3), np.int64, values=[0, 9, 3, 17, 12, 23, 25, 27, 28, 41, 42, 44])
+PLAIN = ("3x3 padded", "uneven window", "dilated", "strides beyond the window", "large")
 CASES = [
+    Case("MaxUnpool", "MaxUnpool", (Tensor((1, 2, 2, 3)), PLACES), dict(kernel_shape=[2, 2], strides=[2, 2])),
+    *(
+        Case(f"LpPool {name}, p = {power}", "LpPool", (Tensor((2, 3, 9, 11)),), WINDOWS[name] | dict(p=power))
+        for name in PLAIN for power in (1, 2, 3)
+    ),
+    *(
+        Case(f"MaxPool {name} with indices{', by columns' * order}", "MaxPool", (Tensor((2, 3, 9, 11), step=1),),
+             WINDOWS[name] | dict(storage_order=order), outputs=2)
+        for name in PLAIN for order in (0, 1)
+    ),
+    *(
+        Case(f"MaxPool of {np.dtype(dtype).name}", "MaxPool", (Tensor((2, 3, 9, 11), dtype),), WINDOWS["3x3 padded"])
+        for dtype in (np.uint8, np.int8, np.float64)
+    ),
+    *(
+        Case(f"{operator} {name}, {outputs} results", operator, (Tensor(OTHERS[name][0]),), OTHERS[name][1], outputs)
+        for name in ("signal", "volume padded", "volume rounded up")
+        for operator, outputs in (("LpPool", 1), ("MaxPool", 2))
+    ),
     *(
         case
         for (name, options), up in product(WINDOWS.items(), (0, 1))

@@ -17,6 +17,10 @@ CASES = [
         "STFT", "STFT", (Tensor((2, 40, 1)), constant(6, np.int64), constant(np.hanning(16), np.float32)), opset=17
     ),
     Case(
+        "STFT of a signal without parts, by a window that is an input", "STFT",
+        (Tensor((2, 41)), constant(7, np.int64), Tensor((16,))), opset=17,
+    ),
+    Case(
         "STFT of a length", "STFT", (Tensor((1, 33, 1)), constant(5, np.int64), None, constant(11, np.int64)),
         dict(onesided=0), opset=17,
     ),

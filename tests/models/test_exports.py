@@ -13,7 +13,6 @@ import cpuruntime as ov
 
 FAILING: dict[str, str] = {}
 FALLING_BACK = {
-    "loudness": "STFT has no kernel",
     "mask_rcnn": "Resize and Slice in the body of a loop have no kernels",
     "scripted_filter": "sequences have no kernels",
 }

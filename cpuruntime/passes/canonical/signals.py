@@ -6,7 +6,7 @@ from math import prod
 
 import numpy as np
 
-from cpuruntime.graph import Node, Value
+from cpuruntime.graph import Extent, Node, Type, Value
 from cpuruntime.passes.canonical.compositions import Writer
 from cpuruntime.passes.editor import Editor, sweep
 from cpuruntime.passes.operators import all_f32, is_onnx, scalar
@@ -20,9 +20,11 @@ def run(editor: Editor, node: Node) -> None:
     """DFT and STFT of f32 whose shapes are static and whose lengths are constants."""
     if not is_onnx(node, "DFT", "STFT") or not all_f32(node.inputs[0], *node.outputs):
         return
-    if node.inputs[0].is_static and node.outputs[0].is_static and node.inputs[0].static_shape[-1:] in ((1,), (2,)):
+    short, shape = node.op_type == "STFT", node.inputs[0].shape or ()
+    has_parts = shape[-1:] in ((1,), (2,)) if len(shape) == 3 or not short else len(shape) == 2
+    if node.inputs[0].is_static and node.outputs[0].is_static and has_parts:
         with Writer(editor, node) as write:
-            (_transform if node.op_type == "DFT" else _short_time_transform)(write)
+            (_short_time_transform if short else _transform)(write)
 
 
 def _table(length: int, given: int, parts: int, inverse: bool, onesided: bool) -> np.ndarray | None:
@@ -87,23 +89,38 @@ def _short_time_transform(write: Writer) -> None:
     step, length = scalar(node.input(1)), scalar(node.input(3))
     if length is None and window is not None and window.is_static:
         length = prod(window.static_shape)
-    if step is None or not length or len(x.static_shape) != 3 or (window is not None and not all_f32(window)):
+    if step is None or not length or (window is not None and not all_f32(window)):
         return
-    batch, size, parts = x.static_shape
-    length, frames = int(length), int(result[1])
-    if not 0 < length <= size:
+    batch, size, *given = x.static_shape
+    parts = int(prod(given))
+    length, step, frames = int(length), int(step), result[1]
+    if not 0 < length <= size or step < 1:
         return
     table = _table(length, length, parts, False, bool(node.attributes.get("onesided", 1)))
-    fits = 0 < length <= size and step > 0 and (frames - 1) * step + length <= size
+    fits = (frames - 1) * step + length <= size
     if table is None or not fits or (batch, frames, table.shape[1]) != (*result[:2], prod(result[2:])):
         return
     if window is not None and window.is_static and prod(window.static_shape) != length:
         return
-    places = np.arange(frames)[:, None] * min(int(step), int(size)) + np.arange(length)
-    x = write("Gather", x, write.constant(places), shape=(batch, frames, length, parts), axis=1)
-    if window is not None:
+    if not given:
+        x = write.internal("Reshape", x, shape=(batch, size, 1))
+    x = write("Gather", x, _places(write, frames, step, length), shape=(batch, frames, length, parts), axis=1)
+    if window is not None and window.constant is not None:
+        table *= np.repeat(window.constant.reshape(-1), parts)[:, None]
+    elif window is not None:
         column: Value = write.internal("Reshape", window, shape=(length, 1))
         x = write("Mul", x, column, shape=x.static_shape)
     x = write.internal("Reshape", x, shape=(batch, frames, length * parts))
     x = write("MatMul", x, write.constant(table, np.float32), shape=(batch, frames, table.shape[1]))
     write.internal("Reshape", x, shape=result)
+
+
+def _places(write: Writer, frames: Extent, step: int, length: int) -> Value:
+    """The places of the elements of each frame, [frames, length]."""
+    if isinstance(frames, int):
+        return write.constant(np.arange(frames)[:, None] * step + np.arange(length))
+    end = write.editor.value(f"{write.node.name}/end", Type.i64, ())
+    end.sizes = np.array(frames * step, object)
+    starts = write("Range", write.constant(0), end, write.constant(step), shape=(frames,))
+    column = write.internal("Reshape", starts, shape=(frames, 1))
+    return write("Add", column, write.constant(np.arange(length)), shape=(frames, length))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from cpuruntime.compiler.typed import FLOATS, INTEGERS
 from cpuruntime.errors import ModelError, printable
 from cpuruntime.graph import Extent, Node, Value
 from cpuruntime.ops import indexing, topk
-from cpuruntime.ops.cumsum import cumulative_sum, triangle
+from cpuruntime.ops.cumulative import cumulative, triangle
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.lowering import along, axis_of, dtype_name, is_movable, lowering
 from cpuruntime.program.plan.storage import Address, Plain
@@ -203,37 +202,37 @@ def lower_top_k(emitter: Emitter, node: Node) -> None:
         )  # fmt: skip
 
 
-def _number(node: Node, index: int) -> Any:
-    """The only integer in an input that is known."""
-    value = node.require(index)
-    numbers = value.numbers or []
-    if len(numbers) != 1:
-        shape = list(value.shape or ())
-        raise ModelError(f"{node.where}: input {index} has the shape {shape}; it must be one integer.")
-    return numbers[0]
-
-
-def _check_cumulative_sum(node: Node) -> str | None:
+def _check_cumulative(node: Node) -> str | None:
     if dtype_name(node.require(0)) not in SUMMED:
-        return f"CumSum has no kernel for {node.require(0).element_type.get_type_name()}"
-    return "CumSum has a kernel for a constant axis only" if node.require(1).constant is None else None
+        return f"{node.op_type} has no kernel for {node.require(0).element_type.get_type_name()}"
+    return None
 
 
-@lowering("CumSum", check=_check_cumulative_sum)
-def lower_cumulative_sum(emitter: Emitter, node: Node) -> None:
-    """Cumulative sums along a constant axis."""
+def _check_one(node: Node, value: Value) -> None:
+    if prod(value.static_shape) != 1:
+        shape = list(value.static_shape)
+        raise ModelError(f"{node.where}: input 1 has the shape {shape}; it must be one integer.")
+
+
+@lowering("CumProd", "CumSum", check=_check_cumulative)
+def lower_cumulative(emitter: Emitter, node: Node) -> None:
+    """Cumulative sums or products along an axis that may be computed."""
     source, target = emitter.plain(node.require(0)), emitter.new_plain(node.outputs[0])
-    axis = axis_of(node, _number(node, 1), len(source.shape))
+    _check_one(node, node.require(1))
+    axis, rank = emitter.plain(node.require(1)), len(source.shape)
+    if node.require(1).constant is not None or not rank:
+        axis_of(node, int(node.require(1).data.reshape(())) if rank else 0, rank)
+    message = f"{node.where}: the axis must be between {-rank} and {rank - 1}."
     emitter.emit(
-        cumulative_sum(source.dtype.name), "plain", source=source.address, target=target.address,
-        exclusive=node.attributes.get("exclusive", 0), reverse=node.attributes.get("reverse", 0),
-        **along(source.shape, axis),
+        cumulative(source.dtype.name, node.op_type == "CumProd"), "plain", source=source.address,
+        target=target.address, size=source.size, exclusive=node.attributes.get("exclusive", 0),
+        reverse=node.attributes.get("reverse", 0), axis=axis.address, axis_bytes=axis.dtype.itemsize,
+        extents=emitter.table(lambda *extents: np.array(extents, np.int64), *source.shape), rank=rank,
+        fault=emitter.fault(message),
     )  # fmt: skip
 
 
 def _check_triangle(node: Node) -> str | None:
-    if node.input(1) is not None and node.require(1).numbers is None:
-        return "Trilu has a kernel for a k that is known only"
     return "Trilu needs matrices" if len(node.require(0).static_shape) < 2 else _check_elements(node)
 
 
@@ -241,10 +240,12 @@ def _check_triangle(node: Node) -> str | None:
 def lower_triangle(emitter: Emitter, node: Node) -> None:
     """The upper or lower triangle of each matrix."""
     source, target = emitter.plain(node.require(0)), emitter.new_plain(node.outputs[0])
-    diagonal = 0 if node.input(1) is None else _number(node, 1)
+    zero = emitter.constant(np.zeros(1, np.int64))
+    if node.input(1) is not None:
+        _check_one(node, node.require(1))
     *lead, rows, columns = source.shape
     emitter.emit(
-        triangle, "plain", source=source.address, target=target.address, element=source.dtype.itemsize,
-        zero=emitter.constant(np.zeros(1, np.int64)), batch=prod(lead), rows=rows, columns=columns,
-        diagonal=max(-rows, min(diagonal, columns)), upper=node.attributes.get("upper", 1),
+        triangle, "plain", source=source.address, target=target.address, element=source.dtype.itemsize, zero=zero,
+        batch=prod(lead), rows=rows, columns=columns, upper=node.attributes.get("upper", 1),
+        offset=zero if node.input(1) is None else emitter.plain(node.require(1)).address,
     )  # fmt: skip

@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 
 from cpuruntime.errors import printable
-from cpuruntime.graph import Node
+from cpuruntime.graph import Node, Value
 from cpuruntime.ops.movement import MAX_RANK
 from cpuruntime.program.lowerings.from_shapes import emit_fill
 from cpuruntime.program.plan.emitter import Emitter
@@ -16,12 +16,11 @@ from cpuruntime.program.plan.storage import Plain
 
 
 def _check(node: Node) -> str | None:
-    """Elements that copies can move, and constant inputs beside the first."""
+    """Elements that copies can move, and sizes that are known."""
     if not is_movable(node.outputs[0]):
         return f"{node.op_type} has no kernel for {node.outputs[0].element_type.get_type_name()}"
-    given = [value for value in node.inputs[1:] if value is not None]
-    if any(value.numbers is None or (value.sizes is not None and value is node.input(2)) for value in given):
-        return f"{node.op_type} has a kernel for constant sizes and values only"
+    if any(value is not None and value.numbers is None for value in (node.input(1), node.input(3))):
+        return f"{node.op_type} has a kernel for sizes that are known only"
     rank = len(node.outputs[0].static_shape) * (2 if node.op_type == "Tile" else 1)
     if rank > MAX_RANK:
         return f"{node.op_type} has no kernel for {len(node.outputs[0].static_shape)} dimensions"
@@ -64,8 +63,7 @@ def lower_pad(emitter: Emitter, node: Node) -> None:
     before, after = _pads(node)
     constant = node.attributes.get("mode", "constant") == "constant"
     if constant and any(pad > 0 for pad in (*before, *after)):
-        given = _constant(node, 2)
-        emit_fill(emitter, target, np.zeros(1, target.dtype) if given is None else given.reshape(1))
+        _fill(emitter, node.input(2), target)
     middle = [max(0, n + min(b, 0) + min(a, 0)) for n, b, a in zip(source.shape, before, after)]
     cut = sum(max(-b, 0) * stride for b, stride in zip(before, source.strides))
     moved = sum(max(b, 0) * stride for b, stride in zip(before, target.strides))
@@ -74,6 +72,15 @@ def lower_pad(emitter: Emitter, node: Node) -> None:
     )
     if not constant:
         _repeat(emitter, node.attributes["mode"], target, middle, before)
+
+
+def _fill(emitter: Emitter, value: Value | None, target: Plain) -> None:
+    """The target of an element that is zero, a constant or computed."""
+    if value is None or value.constant is not None:
+        emit_fill(emitter, target, np.zeros(1, target.dtype) if value is None else value.data.reshape(1))
+    else:
+        element = target.dtype.itemsize
+        emitter.copy(emitter.plain(value).address, target.address, [target.size], [0], [element], element)
 
 
 def _repeat(emitter: Emitter, mode: str, target: Plain, middle: list[int], before: list[int]) -> None:
