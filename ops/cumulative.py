@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from cpuruntime.compiler.kernel import Kernel, kernel, lazy, record
+from cpuruntime.compiler.kernel import Kernel, factory, kernel, lazy, record
 from cpuruntime.compiler.typed import as_element, load, store
 from cpuruntime.ops.movement import copy_element, read_index, within
 
@@ -16,6 +16,7 @@ TRIANGLE = record("source target zero element batch rows columns offset upper")
 
 
 @cache
+@factory
 def cumulative(dtype: str, product: bool = False) -> Kernel:
     """target[o, n, i] = sum or product of source[o, :n + 1, i], if `exclusive` without the last; if `reverse` from the
     end.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from cpuruntime.compiler.kernel import Kernel, kernel, lazy, record
+from cpuruntime.compiler.kernel import Kernel, factory, kernel, lazy, record
 from cpuruntime.compiler.typed import load
 from cpuruntime.ops.movement import copy_bytes
 
@@ -15,6 +15,7 @@ ARGUMENTS = record("source keys values others nan target fault count keys_count 
 
 
 @cache
+@factory
 def lookup(dtype: str) -> Kernel:
     """target[i] = values[k] for keys[k] equal to source[i]; `others` where none is, `nan` for NaN.
 

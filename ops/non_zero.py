@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from cpuruntime.compiler.kernel import Kernel, kernel, lazy, record
+from cpuruntime.compiler.kernel import Kernel, factory, kernel, lazy, record
 from cpuruntime.compiler.typed import load, store
 
 simd = lazy("cpuruntime.compiler.simd")
@@ -14,6 +14,7 @@ UNRAVEL = record("places target count rank extents")
 
 
 @cache
+@factory
 def non_zero(size: int) -> Kernel:
     """The numbers of those of `size` elements of `source` that have a bit of `mask`, and at `found` how many.
 

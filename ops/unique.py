@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from cpuruntime.compiler.kernel import Inline, Kernel, inline, kernel, lazy, record
+from cpuruntime.compiler.kernel import Inline, Kernel, factory, inline, kernel, lazy, record
 from cpuruntime.compiler.typed import DECODE, load, stored_as
 
 simd = lazy("cpuruntime.compiler.simd")
@@ -14,6 +14,7 @@ ARGUMENTS = record("source order spare first inverse counts found outer length i
 
 
 @cache
+@factory
 def unique(dtype: str) -> Kernel:
     """The groups of equal slices source[:, n, :]: of each the first slice and the number of slices; of each slice its
     group; at `found` the number of groups. All are int64.

@@ -6,9 +6,9 @@ from functools import cache
 
 import numpy as np
 
-from cpuruntime.compiler.kernel import Inline, Kernel, inline, kernel, lazy, record
+from cpuruntime.compiler.kernel import Inline, Kernel, factory, inline, kernel, lazy, record
 from cpuruntime.compiler.typed import FLOATS, as_element, load, store
-from cpuruntime.ops.functions import double_math
+from cpuruntime.ops.functions.double_math import power as raised
 from cpuruntime.ops.movement import copy_element
 
 once = lazy("cpuruntime.compiler.once")
@@ -24,41 +24,52 @@ UNPOOL = record("source indices target fault element size planes", extents="4i8"
 
 
 @cache
+@factory
 def max_pool(dtype: str) -> Kernel:
-    """target[p, z, y, x] = the largest element of a window of source[p], the first of equal ones; NaN is the largest.
+    """target[n, z, y, x] = the largest element of a window of source[n], the first of equal ones; NaN is the largest.
 
     `indices`, if not 0, get the number of the element among those of all planes, within a plane by columns if
     `by_columns`. A window beside the elements gives the least number and the index before the plane.
     """
     least = -np.inf if dtype in FLOATS else int(np.iinfo(dtype).min)
-    return _windows(f"window_max_pool_{dtype}", dtype, least, _larger, _same)
+    return _windows(f"window_max_pool_{dtype}", dtype, least, _larger, _second, _same)
 
 
 @cache
-def norm_pool(power: int) -> Kernel:
-    """target[p, z, y, x] = the norm of a power, at least 1, of a window of source[p], in float32."""
+@factory
+def norm_pool(p: int) -> Kernel:
+    """target[n, z, y, x] = the norm of power `p`, at least 1, of a window of source[n], in float32."""
 
     @inline
-    def add(total, value, found):
+    def add(total, value):
         size = abs(value)
         term = size
-        for _ in range(power - 1):
+        for _ in range(p - 1):
             term *= size
-        return total + term, True
+        return total + term
 
     @inline
     def root(total):
-        if power == 1:
+        if p == 1:
             return total
-        return scalars.square_root(total) if power == 2 else double_math.power(np.float64(total), 1 / power)
+        return scalars.square_root(total) if p == 2 else raised(np.float64(total), 1 / p)
 
-    return _windows(f"norm_pool_{power}", "float32", 0, add, root)
+    return _windows(f"norm_pool_{p}", "float32", 0, _always, add, root)
 
 
 @inline
 def _larger(best, value, found):
-    takes = found < 0 or value > best or (value != value and best == best)
-    return value if takes else best, takes
+    return found < 0 or value > best or (value != value and best == best)
+
+
+@inline
+def _always(total, value, found):
+    return True
+
+
+@inline
+def _second(best, value):
+    return value
 
 
 @inline
@@ -66,8 +77,10 @@ def _same(value):
     return value
 
 
-def _windows(name: str, dtype: str, start: float, step: Inline, finish: Inline) -> Kernel:
-    """step(result so far, element, place of the element taken so far or -1) gives a result and whether that is new."""
+def _windows(
+    name: str, dtype: str, start: float, takes: Inline, combined: Inline, function: Inline
+) -> Kernel:  # fmt: skip
+    """takes(result so far, element, place of the element taken so far or -1) says whether it is combined with it."""
     read, write, element = load(dtype), store(dtype), as_element(dtype)
 
     @kernel(WINDOW, name=name)
@@ -95,12 +108,12 @@ def _windows(name: str, dtype: str, start: float, step: Inline, finish: Inline) 
                             if w < 0 or w >= width:
                                 continue
                             value = read(a.source, plane * volume + (d * height + h) * width + w)
-                            result, is_new = step(result, value, found)
-                            if is_new:
+                            if takes(result, value, found):
+                                result = combined(result, value)
                                 by_columns = d + depth * (h + height * w)
                                 found = by_columns if a.by_columns != 0 else (d * height + h) * width + w
                 place = item * a.counts[2] + x
-                write(a.target, place, finish(result))
+                write(a.target, place, function(result))
                 if a.indices != 0:
                     simd.store_i64(a.indices + 8 * place, plane * volume + found)
 

@@ -157,7 +157,7 @@ _PRODUCTS = {
 _IMAGES = {
     **_rows("AveragePool GlobalAveragePool GlobalMaxPool", Traits(batch.images, sign=signs.as_first)),
     **_rows("DepthToSpace SpaceToDepth", _move(batch.images)),
-    "Col2Im": Traits(folded=_NEVER, parameters=(1, 2)),
+    "Col2Im": Traits(batch.images, folded=_NEVER, parameters=(1, 2)),
     "DeformConv": _UNFOLDED,
     **_rows("GlobalLpPool LRN LpPool", Traits(batch.images)),
     **_rows(
@@ -169,7 +169,7 @@ _IMAGES = {
     ),
     "GridSample": Traits(batch.sampled_grid),
     "MaxPool": Traits(batch.images, sign=signs.max_pooled),
-    "MaxRoiPool": _UNFOLDED,
+    "MaxRoiPool": Traits(batch.mixes, folded=_NEVER),
     "MaxUnpool": Traits(batch.mixes, crops=True, parameters=(2,)),
     "QLinearConv": Traits(batch.images, multiply_adds=work_rules.convolution(weights=3)),
     "Resize": Traits(batch.resized, shape_input=3, grows=True, parameters=(1, 2, 3)),
@@ -241,7 +241,7 @@ _OTHERS = {
     "DFT": Traits(parameters=(1, 2)),
     "MelWeightMatrix": Traits(parameters=(0, 1, 2, 3, 4)),
     "STFT": Traits(parameters=(1, 3)),
-    "Det": Traits(),
+    "Det": Traits(batch.triangle),
     "ReverseSequence": Traits(batch.mixes),
     "Unique": Traits(cost=2000),
     **_rows("Attention CausalConvWithState LinearAttention RotaryEmbedding SwiGLU TensorScatter", _UNFOLDED),
@@ -264,7 +264,7 @@ _OTHER_DOMAINS = {
 }
 
 _MADE_BY_PASSES = {
-    **_rows("Elementwise GroupNorm LayerNorm RmsNorm ScaleShift WindowPool", Traits(batch.mixes)),
+    **_rows("DeformColumns Elementwise GroupNorm LayerNorm RmsNorm ScaleShift WindowPool", Traits(batch.mixes)),
     "Add": _each(finite=True),
     "Attention": Traits(batch.mixes, multiply_adds=work_rules.attention),
     "ChannelShuffle": _move(batch.mixes),

@@ -16,6 +16,7 @@ spatial axes.
 | RmsNorm | x, scale or None, shift or None | `x / sqrt(mean square + epsilon) * scale + shift` from `axis` on |
 | Attention | query, key, value, mask or None | `softmax(scale * query @ key^T + mask) @ value` for each head |
 | ChannelShuffle | x | channels seen as `group` x C/`group` and transposed |
+| DeformColumns | x, offsets, mask or None | what a DeformConv reads under its windows, [N, groups, C, windows] |
 | Elementwise | a, b, ... | `expression` of the inputs, element by element |
 | Reshape | x | the same elements in the shape of the output |
 | WindowPool | x | ONNX's LpPool of that `power`, or MaxPool where it is 0, which may give indices, too |

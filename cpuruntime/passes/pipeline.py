@@ -16,6 +16,7 @@ from cpuruntime.passes.canonical import (
     current_forms,
     default_attributes,
     definitions,
+    deform_convolution,
     einsum,
     fully_connected,
     group_norm,
@@ -68,7 +69,7 @@ def _passes(*modules: ModuleType) -> Pipeline:
 CANONICAL: Pipeline = _passes(
     half_types, definitions, tabular, quantisation, constant_folding, branches, captures, dead_code, current_forms,
     default_attributes, normalisation, variadic, softmax, compositions, signals, einsum, computed_weights, convolution,
-    transposed_convolution, pooling, fully_connected, views, group_norm, rows_of_products,
+    deform_convolution, transposed_convolution, pooling, fully_connected, views, group_norm, rows_of_products,
 )  # fmt: skip
 """One spelling for everything."""
 

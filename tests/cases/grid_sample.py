@@ -12,6 +12,16 @@ PADDINGS = ("zeros", "border", "reflection")
 CASES = [
     *(
         Case(
+            f"{mode} {padding} of volumes{' aligned' if aligned else ''}",
+            "GridSample",
+            (Tensor((2, 3, 4, 5, 6)), Tensor((2, 3, 4, 5, 3), low=-1.4, high=1.4)),
+            dict(mode=mode, padding_mode=padding, align_corners=aligned),
+            opset=20,
+        )
+        for mode, padding, aligned in product(MODES[:2], PADDINGS, (0, 1))
+    ),
+    *(
+        Case(
             f"{mode} {padding}{' aligned' if aligned else ''}",
             "GridSample",
             (Tensor((2, 5, 7, 9)), Tensor((2, 6, 11, 2), low=-1.4, high=1.4)),

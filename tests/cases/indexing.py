@@ -59,8 +59,10 @@ CASES = [
     ),
     *(
         Case(
-            f"GatherElements {np.dtype(t).name}", "GatherElements",
-            (Tensor((3, 5), t), indices((3, 9), 5)), dict(axis=1),
+            f"GatherElements {np.dtype(t).name}",
+            "GatherElements",
+            (Tensor((3, 5), t), indices((3, 9), 5)),
+            dict(axis=1),
         )
         for t in (np.int64, np.float64, np.bool_, np.float16)
     ),
@@ -116,8 +118,11 @@ CASES = [
         for axis, exclusive, reverse in product((0, 1, -1), (0, 1), (0, 1))
     ),
     *(
-        Case(f"CumSum of axis {axis} given by an input", "CumSum",
-             (Tensor((3, 17, 5)), Tensor((1,), np.int32, values=[axis])))
+        Case(
+            f"CumSum of axis {axis} given by an input",
+            "CumSum",
+            (Tensor((3, 17, 5)), Tensor((1,), np.int32, values=[axis])),
+        )
         for axis in (0, 1, -1)
     ),
     Case("Trilu of a k given by an input", "Trilu", (Tensor((2, 5, 7)), Tensor((), np.int64, values=-2))),

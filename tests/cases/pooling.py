@@ -54,12 +54,19 @@ CASES = [
     Case("MaxUnpool", "MaxUnpool", (Tensor((1, 2, 2, 3)), PLACES), dict(kernel_shape=[2, 2], strides=[2, 2])),
     *(
         Case(f"LpPool {name}, p = {power}", "LpPool", (Tensor((2, 3, 9, 11)),), WINDOWS[name] | dict(p=power))
-        for name in PLAIN for power in (1, 2, 3)
+        for name in PLAIN
+        for power in (1, 2, 3)
     ),
     *(
-        Case(f"MaxPool {name} with indices{', by columns' * order}", "MaxPool", (Tensor((2, 3, 9, 11), step=1),),
-             WINDOWS[name] | dict(storage_order=order), outputs=2)
-        for name in PLAIN for order in (0, 1)
+        Case(
+            f"MaxPool {name} with indices{', by columns' * order}",
+            "MaxPool",
+            (Tensor((2, 3, 9, 11), step=1),),
+            WINDOWS[name] | dict(storage_order=order),
+            outputs=2,
+        )
+        for name in PLAIN
+        for order in (0, 1)
     ),
     *(
         Case(f"MaxPool of {np.dtype(dtype).name}", "MaxPool", (Tensor((2, 3, 9, 11), dtype),), WINDOWS["3x3 padded"])

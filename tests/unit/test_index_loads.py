@@ -19,9 +19,13 @@ CLAMPED = "a user's coordinate, loaded once; pixels beyond the image are left ou
 
 ALLOWED = {
     "convolution.convolution: simd.load_i64 column_tile": TABLE,
+    "columns.moved_columns: once.load_f32 place": CLAMPED,
+    "cumulative.cumulative: simd.load_i64 a.extents": TABLE,
     "grid_sample.grid_sample: once.load_f32 a.grid": CLAMPED,
+    "grid_sample.grid_sample_volume: once.load_f32 a.grid": CLAMPED,
     "grouped_convolution.grouped_convolution: simd.load_i64 entry": TABLE,
     "iteration.iterate: simd.load_i64 change": TABLE,
+    "max_roi_pool.max_roi_pool: once.load_f32 place": CLAMPED,
     "movement.read_index: once.load_i32 indices": CHECKED,
     "movement.read_index: once.load_i64 indices": CHECKED,
     "non_max_suppression._sink: simd.load_i64 order": OWN,
@@ -47,6 +51,7 @@ ALLOWED = {
     "tree_ensemble.tree_ensemble: simd.load_i32 leaf": TABLE,
     "tree_ensemble.tree_ensemble: simd.load_i32 weight": TABLE,
     "transposed_convolution.transposed_convolution: simd.load_i64 entry": TABLE,
+    "window_pool.max_unpool: once.load_i64 a.indices": CHECKED,
     "unique._renumber: simd.load_i64 a.inverse": OWN,
     "unique._sort: simd.load_i64 source": OWN,
     "unique.unique: simd.load_i64 order": OWN,

@@ -18,7 +18,7 @@ _COMPUTING |= {
     *("BatchNormalization", "GroupNormalization", "InstanceNormalization", "LRN", "LayerNormalization", "LpPool"),
     *("LpNormalization", "MaxPool", "MeanVarianceNormalization", "RMSNormalization", "RNN", "ReduceL1", "ReduceL2"),
     *("ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"),
-    "ReduceSumSquare",
+    *("ReduceSumSquare", "Col2Im", "CumProd", "DFT", "DeformConv", "MaxRoiPool", "STFT"),
 }
 
 

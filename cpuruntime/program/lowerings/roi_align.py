@@ -1,4 +1,4 @@
-"""RoiAlign of images."""
+"""RoiAlign and MaxRoiPool of images."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from math import inf
 
 from cpuruntime.errors import ModelError
 from cpuruntime.graph import Node, Type
+from cpuruntime.ops.max_roi_pool import max_roi_pool
 from cpuruntime.ops.roi_align import MODES, MOST_SAMPLES, roi_align
 from cpuruntime.program.plan.emitter import Emitter
-from cpuruntime.program.plan.lowering import lowering
+from cpuruntime.program.plan.lowering import lowering, only_float32
 
 
 def _check(node: Node) -> str | None:
@@ -44,5 +45,24 @@ def lower_roi_align(emitter: Emitter, node: Node) -> None:
         images=images.address, target=target.address, batch=batch, channels=channels, in_height=in_height,
         in_width=in_width, count=target.shape[0], height=target.shape[2], width=target.shape[3], samples=samples,
         scale=node.attributes.get("spatial_scale", 1.0), offset=0.5 if halved else 0, smallest=-inf if halved else 1,
+        fault=emitter.fault(f"{node.where}: an image index is out of range; it must be between 0 and ", batch - 1, "."),
+    )  # fmt: skip
+
+
+@lowering("MaxRoiPool", check=only_float32)
+def lower_max_roi_pool(emitter: Emitter, node: Node) -> None:
+    """One value for each region, channel and bin."""
+    source, regions = emitter.plain(node.require(0)), emitter.plain(node.require(1))
+    target = emitter.new_plain(node.outputs[0])
+    if len(source.shape) != 4 or 0 in source.shape or len(regions.shape) != 2 or regions.shape[1] != 5:
+        raise ModelError(
+            f"{node.where}: images {list(source.shape)} and regions {list(regions.shape)}; they must be [N, C, H, W] "
+            "with pixels and [R, 5]."
+        )
+    batch, channels, in_height, in_width = source.shape
+    emitter.emit(
+        max_roi_pool, "plain", source=source.address, regions=regions.address, target=target.address, batch=batch,
+        channels=channels, in_height=in_height, in_width=in_width, count=target.shape[0], height=target.shape[2],
+        width=target.shape[3], scale=node.attributes.get("spatial_scale", 1.0),
         fault=emitter.fault(f"{node.where}: an image index is out of range; it must be between 0 and ", batch - 1, "."),
     )  # fmt: skip
