@@ -16,7 +16,7 @@ from cpuruntime.graph import Graph, Node, Value
 from cpuruntime.operators.shape_inference import evaluate
 
 Array = np.ndarray
-Operators = dict[tuple[str, str], Callable[..., np.ndarray]]
+Operators = dict[tuple[str, str], Callable[..., "np.ndarray | list[np.ndarray]"]]
 
 
 def interpret(graph: Graph, feeds: Mapping[str, Array], fast: bool = False) -> dict[str, Array]:
@@ -50,6 +50,8 @@ def run_node(node: Node, arrays: list[Array | None], operators: Operators) -> li
         assert node.domain == "", f"no such operator: {node}"
         return evaluate(node, arrays)
     result = function(node, *arrays)
+    if isinstance(result, list):
+        return result
     return [activate(node, result) if "activation" in node.attributes else result]
 
 
@@ -236,6 +238,13 @@ def pool(node: Node, x: Array) -> Array:
     return (windows(x, 0, 0).sum(axes, np.float64) / counts).astype(x.dtype)
 
 
+def window_pool(node: Node, x: Array) -> list[Array]:
+    """As the operator of ONNX that it was."""
+    power, attributes = node.attributes["power"], {k: v for k, v in node.attributes.items() if k != "power"}
+    op_type = "LpPool" if power else "MaxPool"
+    return evaluate(Node(op_type, node.name, node.inputs, [Value(v.name) for v in node.outputs], attributes, "", 18), [x])
+
+
 def any_softmax(node: Node, x: Array) -> Array:
     """onnx.reference ignores that before opset 13 all axes from `axis` on count as one."""
     if node.version >= 13:
@@ -282,6 +291,7 @@ OPERATORS: Operators = {
     ("cpuruntime", "LayerNorm"): normalised,
     ("cpuruntime", "RmsNorm"): normalised,
     ("cpuruntime", "Reshape"): lambda node, x: x.reshape(node.outputs[0].static_shape),
+    ("cpuruntime", "WindowPool"): window_pool,
     ("", "BatchNormalization"): batch_normalization,
     ("", "Softmax"): any_softmax,
     ("", "LogSoftmax"): any_softmax,

@@ -9,7 +9,6 @@ from typing import Any, Self
 import numpy as np
 
 from cpuruntime.graph import Node, Type, Value
-from cpuruntime.operators.identity_rules import dropout
 from cpuruntime.passes.editor import Editor, sweep
 from cpuruntime.passes.operators import all_f32, internal, runs
 
@@ -21,10 +20,10 @@ LARGEST_GRID = 1 << 22
 
 @sweep
 def run(editor: Editor, node: Node) -> None:
-    """AffineGrid, CastLike, Dropout, EyeLike, GlobalLpPool, Hardmax, IsInf, LpNormalization, MeanVarianceNormalization;
-    Pow with an exponent of another type; Clip and Gemm of other types than f32, Clip by computed bounds, OneHot of
-    other types than integers; ConvInteger and MatMulInteger; reductions over scattered axes; normalisation by computed
-    parameters and of volumes."""
+    """AffineGrid, CastLike, EyeLike, GlobalLpPool, Hardmax, IsInf, LpNormalization, MeanVarianceNormalization; Pow with
+    an exponent of another type; Clip and Gemm of other types than f32, Clip by computed bounds, OneHot of other types
+    than integers; ConvInteger and MatMulInteger; reductions over scattered axes; normalisation by computed parameters
+    and of volumes."""
     write = _WRITTEN.get(node.op_type) if node.domain == "" else None
     if write is not None and node.inputs[0] is not None and node.inputs[0].is_static and node.outputs[0].is_static:
         with Writer(editor, node) as writer:
@@ -344,18 +343,6 @@ def _whole_numbers(write: Writer) -> None:
         write("Conv", *operands, shape=shape, **node.attributes)
 
 
-def _dropout(write: Writer) -> None:
-    """Without training the input, and a mask of ones."""
-    node = write.node
-    if dropout(node) is None:
-        return
-    x, mask = node.inputs[0], node.outputs[1:]
-    result = write("Identity", x, shape=x.static_shape)
-    if mask and mask[0].name:
-        one, shape = write.constant(1, mask[0].element_type.to_dtype()), x.static_shape
-        write.results = result, write("Expand", one, write.constant(shape), shape=shape)
-
-
 def _cast_like(write: Writer) -> None:
     x, like = write.node.inputs
     rules = {name: data for name, data in write.node.attributes.items() if name in ("saturate", "round_mode")}
@@ -370,7 +357,6 @@ _WRITTEN: dict[str, Callable[[Writer], None]] = {
     "CastLike": _cast_like,
     "ConvInteger": _whole_numbers,
     "Clip": _clip,
-    "Dropout": _dropout,
     "EyeLike": _eye_like,
     "Gemm": _general_product,
     "GlobalLpPool": _global_lp_pool,

@@ -23,7 +23,7 @@ NAME = "pooling"
         ("MaxPool", {"dilations": [2, 1], "ceil_mode": 1, "strides": [2, 2]}, {"storage_order": 0}),
         ("AveragePool", {"pads": [1, 1, 1, 1]}, {"count_include_pad": 0}),
         ("AveragePool", {"pads": [1, 1, 1, 1], "count_include_pad": 1}, {"count_include_pad": 1}),
-        ("LpPool", {"p": 3}, {"p": 3}),
+        ("LpPool", {"p": 17}, {"p": 17}),
     ],
 )
 def test_every_attribute_is_present(op_type: str, attributes: dict[str, Any], expected: dict[str, int]) -> None:
@@ -37,6 +37,18 @@ def test_every_attribute_is_present(op_type: str, attributes: dict[str, Any], ex
         "ceil_mode": attributes.get("ceil_mode", 0),
         **expected,
     }
+
+
+@pytest.mark.parametrize(
+    ("op_type", "dtype", "outputs", "power"),
+    [("LpPool", np.float32, 1, 3), ("MaxPool", np.uint8, 1, 0), ("MaxPool", np.float32, 2, 0)],
+)
+def test_a_pool_of_the_plain_layout(op_type: str, dtype: type, outputs: int, power: int) -> None:
+    b = Builder(opset=18)
+    attributes = dict(kernel_shape=[3, 2], pads=[1, 0, 0, 1], **({"p": power} if power else {}))
+    b.output(*b.many(outputs, op_type, b.input(2, 3, 7, 8, dtype=dtype), **attributes))
+    after = optimise(b.graph(), NAME)
+    assert attributes_of(after, "WindowPool", "power", "pads", "strides") == [power, [1, 0, 0, 1], [1, 1]]
 
 
 @pytest.mark.parametrize("op_type", ["MaxPool", "AveragePool"])
