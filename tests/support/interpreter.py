@@ -241,8 +241,8 @@ def pool(node: Node, x: Array) -> Array:
 def window_pool(node: Node, x: Array) -> list[Array]:
     """As the operator of ONNX that it was."""
     power, attributes = node.attributes["power"], {k: v for k, v in node.attributes.items() if k != "power"}
-    op_type = "LpPool" if power else "MaxPool"
-    return evaluate(Node(op_type, node.name, node.inputs, [Value(v.name) for v in node.outputs], attributes, "", 18), [x])
+    op_type, outputs = "LpPool" if power else "MaxPool", [Value(value.name) for value in node.outputs]
+    return evaluate(Node(op_type, node.name, node.inputs, outputs, attributes, "", 18), [x])
 
 
 def any_softmax(node: Node, x: Array) -> Array:

@@ -184,11 +184,11 @@ def test_steps_keep_no_constants_in_memory() -> None:
 
 def test_a_node_without_a_kernel_falls_back_with_the_reason() -> None:
     b = Builder()
-    y = b("Det", b("MaxPool", b.input(2, 3, 5, 5), **POOL))
+    y = b("Bernoulli", b("MaxPool", b.input(2, 3, 5, 5), **POOL))
     planner = planned(b, b("Neg", y))
     (fallback,) = (step for step in planner.steps if isinstance(step, FallbackStep))
-    assert fallback.reason == "no kernel for Det"
-    assert [view and view.shape for view in (*fallback.inputs, *fallback.outputs)] == [(2, 3, 4, 4), (2, 3)]
+    assert fallback.reason == "no kernel for Bernoulli"
+    assert [view and view.shape for view in (*fallback.inputs, *fallback.outputs)] == [(2, 3, 4, 4)] * 2
 
 
 def test_shapes_that_depend_on_data_are_refused() -> None:
@@ -254,13 +254,16 @@ def node_of(op_type: str, domain: str = "", element_type: Type = Type.f32) -> No
 
 
 def test_every_operator_with_a_lowering_has_a_case() -> None:
-    """tests/kernels/test_cases.py compares each of them with ONNX Runtime, those of sizes test_new_shapes.py."""
+    """tests/kernels/test_cases.py compares each of them with ONNX Runtime, those of sizes test_new_shapes.py.
+
+    ONNX Runtime does not know CumProd, which ONNX's own cases judge.
+    """
     tested = {case.operator for family in FAMILIES for case in rows(family) if isinstance(case, Case)}
-    assert not {op_type for domain, op_type in TABLE if not domain} - tested - {"ConstantOfShape", "Range"}
+    assert not {op_type for domain, op_type in TABLE if not domain} - tested - {"ConstantOfShape", "CumProd", "Range"}
 
 
 def test_the_table_says_why_a_node_has_no_kernel() -> None:
-    assert find_lowering(node_of("Det")) == "no kernel for Det"
+    assert find_lowering(node_of("Multinomial")) == "no kernel for Multinomial"
     assert find_lowering(node_of("Relu", "elsewhere")) == "no kernel for Relu"
     assert find_lowering(node_of("Sigmoid", element_type=Type.bf16)) == "Sigmoid has no kernel for bf16"
     assert not isinstance(find_lowering(node_of("Relu")), str)
