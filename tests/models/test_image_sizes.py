@@ -81,7 +81,22 @@ def dilated(n: Net, x: str) -> str:
     return enlarged(n, n.conv(y, 64, 4, 1), 4, x, "linear")
 
 
-MODELS = (residual, hourglass, pyramid, dilated)
+def tokens(n: Net, x: str) -> str:
+    """Pixels as the tokens of an encoder, and back, as SegFormer."""
+    y = down(n, down(n, x, 3, 16), 16, 32)
+    flat = n("Transpose", n("Reshape", y, n.integers(0, 32, -1)), perm=[0, 2, 1])
+    z = n("LayerNormalization", flat, n.positive(32), n.weights(32))
+    q, k, v = (n("Reshape", n("MatMul", z, n.weights(32, 32)), n.integers(0, -1, 2, 16)) for _ in range(3))
+    scores = n("MatMul", n("Transpose", q, perm=[0, 2, 1, 3]), n("Transpose", k, perm=[0, 2, 3, 1]))
+    mixed = n("MatMul", n("Softmax", scores, axis=-1), n("Transpose", v, perm=[0, 2, 1, 3]))
+    z = n("Add", flat, n("Reshape", n("Transpose", mixed, perm=[0, 2, 1, 3]), n.integers(0, -1, 32)))
+    wide = n("Add", n("MatMul", z, n.weights(32, 64)), n.weights(64))
+    z = n("Add", z, n("MatMul", n("Mul", wide, n("Sigmoid", wide)), n.weights(64, 32)))
+    sizes = n("Concat", n.integers(0), n.integers(32), *extents(n, y)[1:], axis=0)
+    return n.conv(n("Reshape", n("Transpose", z, perm=[0, 2, 1]), sizes), 32, 4, 1)
+
+
+MODELS = (residual, hourglass, pyramid, dilated, tokens)
 SMALL = ((1, 32, 32), (2, 33, 47), (1, 39, 90), (1, 130, 150), (3, 96, 200), (1, 33, 201), (2, 34, 60))
 MOST_PLANS = 4
 """One image or several, small ones or large ones."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cpuruntime.compiler.isa import LANES
-from cpuruntime.graph import Graph, Node, Value, typical
+from cpuruntime.graph import Extent, Graph, Node, Size, Value, alike, typical
 from cpuruntime.ops.fused import INPUTS, NUMBERS, Expression, Instruction
 from cpuruntime.ops.tiles import loops
 from cpuruntime.passes.editor import Editor
@@ -300,12 +300,19 @@ def _moves(value: Value, base: Value) -> bool:
 
 
 def _is_readable(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
-    """Whether elements lie side by side: along the rows of the result, or as the channels of an image in blocks."""
-    if len(shape) in (3, 4) and strides[1] == 1 and shape[1] % LANES == 0:
+    """Whether elements lie side by side: along the rows of the result, or as the channels of an image in blocks.
+
+    An extent that is open counts as many, and not as whole blocks.
+    """
+    if len(shape) in (3, 4) and strides[1] == 1 and alike(shape[1] % LANES, 0):
         return True
     length = 1
     for size, stride in zip(reversed(shape), reversed(strides)):
         if size > 1 and stride != length:
             break
         length *= size
-    return length >= RUN or (bool(shape) and shape[-1] >= RUN and strides[-1] == 0)
+    return _is_long(length) or (bool(shape) and _is_long(shape[-1]) and strides[-1] == 0)
+
+
+def _is_long(count: Extent) -> bool:
+    return isinstance(count, Size) or count >= RUN

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cpuruntime.graph import Node
+from cpuruntime.graph import Node, Size
 from cpuruntime.ops.attention import ROWS, ZEROS, attention, scratch_layout, value_columns
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.lowering import lowering, only_float32
@@ -27,7 +27,7 @@ def lower_attention(emitter: Emitter, node: Node) -> None:
             fields |= _strided(name, emitter.plain(value).address, a[name])
     fields |= _strided("target", emitter.new_plain(node.outputs[0]).address, a["target"])
     fields["zeros"] = emitter.constant(np.zeros(ZEROS, np.float32))
-    block = min(BLOCK, -(-a["queries"] // ROWS) * ROWS)
+    block = BLOCK if isinstance(a["queries"], Size) else min(BLOCK, -(-a["queries"] // ROWS) * ROWS)
     layout = scratch_layout(a["keys"], a["depth"], a["width"], block)
     products = a["batch"] * a["heads"] * a["queries"] * a["keys"] * (a["depth"] + a["width"])
     emitter.emit(

@@ -7,7 +7,7 @@ from math import prod
 from pathlib import Path
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.graph import Node, Type, Value
+from cpuruntime.graph import Node, Type, Value, alike
 from cpuruntime.operators.traits import function_traits
 from cpuruntime.ops.fused import BOOL, INPUTS, Expression, fused_kernel, input_types
 from cpuruntime.ops.tiles import loops
@@ -22,7 +22,7 @@ from cpuruntime.program.plan.storage import Address, Blocked
 def _follows(node: Node) -> bool:
     """Whether the operands can be read in blocks, and the unused lanes stay numbers."""
     output = node.outputs[0]
-    whole = output.static_shape[1] % LANES == 0
+    whole = alike(output.static_shape[1] % LANES, 0)
     if not whole and not all(function_traits(op).finite for op, _ in node.attributes["expression"]):
         return False
     return all(
