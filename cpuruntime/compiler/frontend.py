@@ -119,6 +119,10 @@ class _Typing(context.BaseContext):
         """Takes up intrinsics that were declared since the last call."""
         self.install_registry(templates.builtin_registry)
 
+    def resolve_value_type(self, val):
+        known = self._lookup_global(val) if isinstance(val, type) else None  # for a class, Numba loads its containers
+        return known or super().resolve_value_type(val)
+
     def resolve_function_type(self, func, args, kws):
         if kws or not isinstance(func, types.Function):
             return super().resolve_function_type(func, args, kws)
