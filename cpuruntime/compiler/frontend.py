@@ -22,6 +22,7 @@ from numba.core import ir as numba_ir
 from numba.core import typing as numba_typing
 from numba.core.codegen import Codegen, CodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.datamodel.models import OpaqueModel
 from numba.core.funcdesc import PythonFunctionDescriptor
 from numba.core.ir_utils import build_definitions
 from numba.core.rewrites import rewrite_registry
@@ -32,10 +33,12 @@ from numba.core.transforms import canonicalize_cfg
 from numba.core.typed_passes import PreLowerStripPhis, type_inference_stage
 from numba.core.typing import Signature, arraydecl, builtins, context, mathdecl, templates
 from numba.cpython import builtins as builtin_rules
-from numba.cpython import mathimpl, numbers, rangeobj, tupleobj
+from numba.cpython import listobj, mathimpl, numbers, rangeobj, tupleobj
+from numba.extending import register_model
 from numba.np import arrayobj
 
-RULES = (arraydecl, builtins, builtin_rules, numbers, rangeobj, tupleobj, arrayobj)  # imported, they are registered
+RULES = (arraydecl, arrayobj, builtins, builtin_rules, listobj, numbers, rangeobj, tupleobj)
+"""Numba's modules that register the rules kernels need when they are imported."""
 TARGET = "cpuruntime"
 FORBIDDEN = "kernel_raises"
 """What the code of a kernel calls where it may raise; no such object file is accepted."""
@@ -108,11 +111,30 @@ class _Convention(callconv.BaseCallConv):
         return None, self.context.get_returned_value(builder, resty, result)
 
 
+class _Remembering(types.Function):
+    """A function of Numba's or an intrinsic that remembers signatures, since to resolve one takes a millisecond."""
+
+    def __init__(self, template: Any) -> None:
+        super().__init__(template)
+        self._known: dict[tuple[Any, ...], Signature] = {}
+
+    def augment(self, other):
+        return _Remembering(self.templates + other.templates) if other.typing_key == self.typing_key else None
+
+    def get_call_type(self, context, args, kws):
+        key = tuple(args), tuple(kws.items())
+        if key not in self._known:
+            self._known[key] = super().get_call_type(context, args, kws)
+        return self._known[key]
+
+
+register_model(_Remembering)(OpaqueModel)
+
+
 class _Typing(context.BaseContext):
-    """Numba's typing rules without NumPy's; what a function of Numba's returns is remembered."""
+    """Numba's typing rules without NumPy's."""
 
     def init(self) -> None:
-        self._resolved: dict[Any, Signature | None] = {}
         self.install_registry(mathdecl.registry)
 
     def refresh(self) -> None:
@@ -123,13 +145,8 @@ class _Typing(context.BaseContext):
         known = self._lookup_global(val) if isinstance(val, type) else None  # for a class, Numba loads its containers
         return known or super().resolve_value_type(val)
 
-    def resolve_function_type(self, func, args, kws):
-        if kws or not isinstance(func, types.Function):
-            return super().resolve_function_type(func, args, kws)
-        key = func, tuple(args)
-        if key not in self._resolved:
-            self._resolved[key] = super().resolve_function_type(func, args, kws)
-        return self._resolved[key]
+    def _insert_global(self, gv, gty):
+        super()._insert_global(gv, _Remembering(gty.templates) if type(gty) is types.Function else gty)
 
 
 class _Lowering(cpu.CPUContext):
