@@ -96,7 +96,9 @@ def work(step: Step) -> Extent:
 
     An estimate from above: the step may read and write less than its node does.
     """
+    if len(step.node.inputs) + len(step.node.outputs) > MANY_VALUES:
+        return SMALL_WORK
     values = [value for value in (*step.node.inputs, *step.node.outputs) if value is not None]
-    if len(values) > MANY_VALUES or not all(value.is_static for value in values):
+    if not all(value.is_static for value in values):
         return SMALL_WORK
     return step.flops * BYTES_PER_NANOSECOND + sum(value.nbytes for value in values) * FLOPS_PER_NANOSECOND

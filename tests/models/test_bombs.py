@@ -31,7 +31,7 @@ REFUSED = {
     "regular_expression": r"UnsupportedError: RegexFullMatch .* is not supported: .*Match the strings before",
 }
 
-SLOW = frozenset({"adds", "split", "concat", "kernels", "nested_if"})
+SLOW = frozenset({"adds", "kernels", "nested_if"})
 """Run by hand: `python tests/support/bombs.py NAME CPU`. They take 5 to 15 seconds in passes."""
 
 

@@ -189,6 +189,8 @@ class _Group:
             member = self.members[node]
             for op, operands in member.spelling:
                 writer.instruction(op, operands, node, member.views)
+            if not writer.fits:
+                return None
             writer.results[node.outputs[0]] = f"t{len(writer.instructions) - 1}"
         return writer.finished()
 
@@ -232,14 +234,14 @@ class _Writer:
 
     def _input(self, value: Value, node: Node, views: list[Step]) -> str:
         found = self._place(value, node.outputs[0].static_shape, views)
-        self.fits &= found is not None
-        if found is None:
-            return ""
         for index, known in enumerate(self.inputs):
-            if known.value is found.value and known.view == found.view:
+            if found is not None and known.value is found.value and known.view == found.view:
                 return INPUTS[index]
+        if found is None or len(self.inputs) == len(INPUTS):
+            self.fits = False
+            return ""
         self.inputs.append(found)
-        return (INPUTS + "?" * len(self.inputs))[len(self.inputs) - 1]
+        return INPUTS[len(self.inputs) - 1]
 
     def _place(self, value: Value, own: tuple[int, ...], views: list[Step]) -> _Input | None:
         """How an operand of an operator with a result of the shape `own` is read; None when that takes a copy."""
@@ -273,8 +275,7 @@ class _Writer:
 
     def finished(self) -> _Parts | None:
         """The expression, unless a kernel cannot have so many parts or dimensions."""
-        few = len(self.inputs) <= len(INPUTS) and len(self.numbers) <= NUMBERS
-        if not self.fits or not self.inputs or not few or len(self.instructions) > INSTRUCTIONS:
+        if not self.inputs or len(self.numbers) > NUMBERS or len(self.instructions) > INSTRUCTIONS:
             return None
         walks = [each.view[1:] if each.view else _broadcast(each.value, self.shape) for each in self.inputs]
         loop, (_, *steps) = loops.collapse(self.shape, loops.contiguous(self.shape, 1), *walks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterable
 
 from cpuruntime.graph import typical
@@ -24,8 +25,7 @@ def plan_arena(storages: Iterable[Storage]) -> int:
             if not apart and offset + storage.size > other.offset and offset < other.offset + other.size:
                 offset = other.offset + round_up(other.size)
         storage.offset = offset
-        placed.append(storage)
-        placed.sort(key=lambda s: s.offset)
+        insort(placed, storage, key=lambda s: s.offset)
         total = max(total, offset + round_up(storage.size))
     return total
 
