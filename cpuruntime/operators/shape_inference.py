@@ -75,11 +75,20 @@ def with_inputs(graph: Graph, names: Collection[str]) -> Graph:
     return result
 
 
-def with_shapes(graph: Graph, shapes: Sequence[Sequence[Extent]]) -> Graph:
-    """`reshape` for the shapes of all inputs, in which extents may be `Size`s."""
+def with_shapes(
+    graph: Graph, shapes: Sequence[Sequence[Extent]], contents: Mapping[int, Sequence[Extent]] | None = None
+) -> Graph:
+    """`reshape` for the shapes of all inputs, in which extents may be `Size`s, as may the `contents` of some inputs."""
     result = graph.clone()
     for value, shape in zip(result.inputs, shapes, strict=True):
         value.shape = tuple(shape)
+    for index, numbers in (contents or {}).items():
+        port, dtype = result.inputs[index], result.inputs[index].element_type.to_dtype()
+        is_plain = all(isinstance(number, int) for number in numbers)
+        array = np.array([*numbers], dtype if is_plain else object).reshape(port.static_shape)
+        known = Value.of(port.name, array) if is_plain else Value(port.name, port.element_type, port.shape)
+        known.sizes = None if is_plain else array
+        result.replace(port, known)
     _infer_reshaped(graph, result)
     return result
 
@@ -216,7 +225,8 @@ class _Inference:
         data: dict[str, onnx.TensorProto] = {}
         names = input_names(node)
         complete = True
-        pins = all(value is None or value.is_static for value in node.inputs)
+        late = any(node.input(i) is not None and known[i] is None for i in traits_of(node).parameters)
+        pins = not late and all(value is None or value.is_static for value in node.inputs)
         for name, value, array in zip(names, node.inputs, known):
             if value is None:
                 continue

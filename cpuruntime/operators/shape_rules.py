@@ -7,6 +7,7 @@ the extents that it reads.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 from cpuruntime.errors import ModelError
 from cpuruntime.graph import Extent, Node, Size, alike
@@ -151,6 +152,18 @@ def _non_zero(node: Node, known: Known) -> list[Shape]:
     return [(max(len(shape_of(node)), 1), None)]
 
 
+def _compress(node: Node, known: Known) -> list[Shape]:
+    shape, axis = shape_of(node), node.attributes.get("axis")
+    return [(None,)] if axis is None else [tuple(None if i == axis % len(shape) else e for i, e in enumerate(shape))]
+
+
+def _unique(node: Node, known: Known) -> list[Shape]:
+    shape, axis = shape_of(node), node.attributes.get("axis")
+    whole = (None,) if axis is None else tuple(None if i == axis % len(shape) else e for i, e in enumerate(shape))
+    inverse = (prod(shape) if axis is None else shape[axis],)
+    return [whole, (None,), inverse, (None,)][: len(node.outputs)]
+
+
 def _non_max_suppression(node: Node, known: Known) -> list[Shape]:
     return [(None, 3)]
 
@@ -181,6 +194,7 @@ _RULES: dict[str, Rule] = {
     **_all("AveragePool LpPool MaxPool", sampling_shapes.pool),
     **_all("GlobalAveragePool GlobalLpPool GlobalMaxPool", sampling_shapes.global_pool),
     **_all("Resize Upsample", sampling_shapes.resize),
+    "Compress": _compress,
     "Concat": movement_shapes.concat,
     "ConstantOfShape": _constant_of_shape,
     "Conv": sampling_shapes.convolution,
@@ -209,5 +223,6 @@ _RULES: dict[str, Rule] = {
     "Tile": movement_shapes.tile,
     "TopK": _top_k,
     "Transpose": movement_shapes.transpose,
+    "Unique": _unique,
     "Unsqueeze": movement_shapes.unsqueeze,
 }

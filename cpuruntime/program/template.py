@@ -98,21 +98,27 @@ class Template:
         return replace(segment, fallback=FallbackStep(step.node, inputs, outputs, step.reason))
 
 
-class Pattern:
-    """Which extents of a model's inputs are symbols.
+_SYMBOL = -1 << 64  # a row has the symbol with number n as _SYMBOL - n, below all numbers
 
-    Open extents that are alike share a symbol, which is a guess that later shapes confirm or not; one of 0 or 1 is a
-    plain number.
+
+class Pattern:
+    """Which extents of a model's inputs are symbols, and which numbers in inputs whose contents are known.
+
+    Open ones that are alike share a symbol, which is a guess that later shapes confirm or not; one below 2 is a plain
+    number.
     """
 
-    def __init__(self, values: Sequence[Value], shapes: Sequence[Sequence[int]]) -> None:
+    def __init__(
+        self, values: Sequence[Value], shapes: Sequence[Sequence[int]], contents: Sequence[Sequence[int]] = ()
+    ) -> None:
         self.extents: list[int] = []
-        self._shapes: list[tuple[int, ...]] = []  # a symbol is ~ its number
-        for value, shape in zip(values, shapes, strict=True):
-            declared = value.shape or (None,) * len(shape)
-            self._shapes.append(tuple(
-                extent if known is not None or not 2 <= extent <= LARGEST_EXTENT else ~self._symbol(extent)
-                for known, extent in zip(declared, shape)
+        self._rows: list[tuple[int, ...]] = []
+        self._shapes = len(shapes)
+        declared = [value.shape or (None,) * len(shape) for value, shape in zip(values, shapes, strict=True)]
+        for known, numbers in zip([*declared, *((None,) * len(row) for row in contents)], [*shapes, *contents]):
+            self._rows.append(tuple(
+                number if one is not None or not 2 <= number <= LARGEST_EXTENT else _SYMBOL - self._symbol(number)
+                for one, number in zip(known, numbers)
             ))  # fmt: skip
 
     def _symbol(self, extent: int) -> int:
@@ -120,29 +126,29 @@ class Pattern:
             self.extents.append(extent)
         return self.extents.index(extent)
 
-    def sizes(self) -> tuple[Scope, list[tuple[Extent, ...]]]:
-        """A scope for the symbols, and the shapes with sizes in place of them."""
+    def sizes(self) -> tuple[Scope, list[tuple[Extent, ...]], list[tuple[Extent, ...]]]:
+        """A scope for the symbols, and the shapes and the contents with sizes in place of them."""
         scope = Scope(self.extents)
         sizes = scope.sizes()
-        shapes = [tuple(extent if extent >= 0 else sizes[~extent] for extent in shape) for shape in self._shapes]
-        scope.volume = sum(map(prod, shapes))
-        return scope, shapes
+        rows = [tuple(each if each > _SYMBOL else sizes[_SYMBOL - each] for each in row) for row in self._rows]
+        scope.volume = sum(map(prod, rows[: self._shapes]))
+        return scope, rows[: self._shapes], rows[self._shapes :]
 
-    def match(self, shapes: Sequence[Sequence[int]]) -> list[int] | None:
-        """The extents of the symbols for shapes of the same ranks; None where these shapes follow another pattern."""
+    def match(self, shapes: Sequence[Sequence[int]], contents: Sequence[Sequence[int]] = ()) -> list[int] | None:
+        """The extents of the symbols for other shapes and contents; None where these follow another pattern."""
         found = [0] * len(self.extents)
-        for pattern, shape in zip(self._shapes, shapes):
-            if len(pattern) != len(shape):
+        for pattern, row in zip(self._rows, [*shapes, *contents]):
+            if len(pattern) != len(row):
                 return None
-            for expected, extent in zip(pattern, shape):
-                if expected >= 0:
-                    if expected != extent:
+            for expected, number in zip(pattern, row):
+                if expected > _SYMBOL:
+                    if expected != number:
                         return None
-                elif found[~expected]:
-                    if found[~expected] != extent:
+                elif found[_SYMBOL - expected]:
+                    if found[_SYMBOL - expected] != number:
                         return None
-                elif 2 <= extent <= LARGEST_EXTENT:
-                    found[~expected] = extent
+                elif 2 <= number <= LARGEST_EXTENT:
+                    found[_SYMBOL - expected] = number
                 else:
                     return None
         return found

@@ -36,7 +36,7 @@ def opened(case: Case) -> Graph:
 
 def template_of(graph: Graph, shapes: Sequence[Sequence[int]]) -> tuple[Pattern, Template]:
     pattern = Pattern(graph.inputs, shapes)
-    scope, sizes = pattern.sizes()
+    scope, sizes, _ = pattern.sizes()
     planner = Planner(passes.run(with_shapes(graph, sizes)), WeightStore(), threads=3)
     planner.plan()
     return pattern, Template(planner, scope)

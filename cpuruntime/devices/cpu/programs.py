@@ -29,8 +29,8 @@ from cpuruntime.operators.shape_inference import reshape, with_shapes
 from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.step import FallbackStep
 from cpuruntime.program.program import Program, assemble
-from cpuruntime.program.stages.cut import whole
-from cpuruntime.program.stages.stage import Root, Stage, Stages
+from cpuruntime.program.stages.cut import cut_open, is_whole, whole
+from cpuruntime.program.stages.stage import Root, Stage, Stages, StageTemplate
 from cpuruntime.program.template import Pattern, Template
 from cpuruntime.program.tuning.tuner import Tuner, create_tuner
 from cpuruntime.streams.native.needed import KERNELS
@@ -127,11 +127,14 @@ class Programs:
         """
         return self._only if self._only is not None else self.stages.of(self._root, values)
 
-    def template(self, graph: Graph, pattern: Pattern) -> Template | None:
+    def template(self, root: Root, pattern: Pattern) -> StageTemplate | None:
         """A plan of a graph as it was read for many shapes; None where that cannot be."""
         try:
-            scope, sizes = pattern.sizes()
-            planner = self._planner(optimise(with_shapes(graph, sizes)), tuner=None, owned=True)
+            scope, shapes, contents = pattern.sizes()
+            known = root.parameters or ()
+            graph = with_shapes(root.graph, shapes, dict(zip(known, contents)))
+            parts = whole(graph) if known or is_whole(graph) else cut_open(graph, root.varying)
+            planner = self._planner(optimise(parts.static), tuner=None, owned=True)
             template = Template(planner, scope, self._compile)
         except Error as error:
             log.debug("model '%s' has no plan for many shapes: %s", printable(self.name), error)
@@ -139,7 +142,7 @@ class Programs:
         program = template.at(pattern.extents)
         assert program is not None
         self._report(program)
-        return template
+        return StageTemplate(parts, template, known)
 
     def program(self, graph: Graph) -> Program:
         """A program of a graph of static shapes, as it was read."""

@@ -190,7 +190,7 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
             read = self._read()
             for index, shape in enumerate(program.output_shapes):
                 self._fit_output(index, shape, read)
-        self._program = program
+        self._program = None if self._stage.known else program
         return program
 
     def _fit_output(self, index: int, shape: tuple[int, ...], read: Spans | None) -> None:

@@ -6,7 +6,7 @@ from math import prod
 
 import numpy as np
 
-from cpuruntime.graph import Graph, Node, Value
+from cpuruntime.graph import Graph, Node, Value, typical
 from cpuruntime.operators.shape_inference import infer_shapes
 from cpuruntime.passes.control_flow import branches, captures
 from cpuruntime.passes.editor import Editor
@@ -52,5 +52,5 @@ def _fold(graph: Graph, known: dict[Value, np.ndarray], budget: Budget) -> bool:
 def _is_small(node: Node) -> bool:
     outputs = [value for value in node.outputs if value.name]
     if all(value.is_static for value in outputs):
-        return all(prod(value.static_shape) <= SMALL for value in outputs)
-    return sum(prod(value.static_shape) for value in node.inputs if value is not None and value.is_static) <= MOST
+        return all(typical(prod(value.static_shape)) <= SMALL for value in outputs)
+    return typical(sum(prod(v.static_shape) for v in node.inputs if v is not None and v.is_static)) <= MOST

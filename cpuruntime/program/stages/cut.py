@@ -8,7 +8,8 @@ from math import prod
 
 import numpy as np
 
-from cpuruntime.graph import Graph, Kind, Node, Type, Value
+from cpuruntime.errors import UnsupportedError
+from cpuruntime.graph import Graph, Kind, Node, Size, Type, Value
 from cpuruntime.operators.traits import Folded, traits_of
 from cpuruntime.passes import resolve
 
@@ -67,6 +68,36 @@ def cut(graph: Graph, varying: Collection[int] = ()) -> Cut:
     if not is_whole(graph):
         return _Cutter(graph, varying).run()
     return whole(graph)
+
+
+def cut_open(graph: Graph, varying: Collection[int] = ()) -> Cut:
+    """The parts of a graph among whose extents are `Size`s: none is left in steps and in what waits.
+
+    Raises what `cut` raises, and UnsupportedError for a graph without a static part, one that waits for parameters
+    and one that keeps a size.
+    """
+    found = cut(graph, varying)
+    if found.static is None or found.parameters:
+        raise UnsupportedError("what can be planned depends on the contents of inputs.")
+    found.static = found.static.clone()
+    late = [node for node, _ in found.steps]
+    _forget_sizes(Graph("", [], [], late, graph.opsets))
+    if found.rest is not None:
+        _forget_sizes(found.rest)
+    return found
+
+
+def _forget_sizes(graph: Graph) -> None:
+    for value in graph.values():
+        if value.shape is not None:
+            value.shape = tuple(None if isinstance(extent, Size) else extent for extent in value.shape)
+        value.sizes = None
+    for node in graph.nodes:
+        for attribute in node.attributes.values():
+            if any(isinstance(each, Size) for each in (attribute if isinstance(attribute, list) else [attribute])):
+                raise UnsupportedError(f"{node.where} keeps a size.")
+        for body in node.bodies.values():
+            _forget_sizes(body)
 
 
 def whole(graph: Graph) -> Cut:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -13,7 +14,7 @@ import numpy as np
 from cpuruntime.errors import InvalidArgumentError, ModelError
 from cpuruntime.graph import Graph, Kind, Node, Type, Value
 from cpuruntime.program.program import Program
-from cpuruntime.program.stages.cut import Cut, cut, whole
+from cpuruntime.program.stages.cut import FEW, Cut, cut
 from cpuruntime.program.template import Pattern, Template
 
 MOST_TEMPLATES = 32
@@ -32,7 +33,7 @@ class Planning(Protocol):
     def program(self, graph: Graph) -> Program:
         """The program of a graph of static shapes."""
 
-    def template(self, graph: Graph, pattern: Pattern) -> Template | None:
+    def template(self, root: Root, pattern: Pattern) -> StageTemplate | None:
         """A plan for many shapes, which holds for those the pattern was made from; None where there is none."""
 
     def checked(self, program: Program) -> Program:
@@ -43,6 +44,7 @@ class Root:
     """A graph that is planned for the shapes of its inputs: a model, what waits in a stage, or a body.
 
     It is not specialised on inputs `varying`. `shaped` gives a copy for inputs of the types and shapes of values.
+    `parameters` are inputs of a few whole numbers from which shapes follow; None while that is not known.
     """
 
     def __init__(
@@ -51,32 +53,52 @@ class Root:
         self.graph = graph
         self.varying = varying
         self.shaped = shaped or _typed
-        self.templates: OrderedDict[Pattern, Template] = OrderedDict()
-        self.failures = MOST_FAILURES if any(node.bodies for node in graph.nodes) else 0
+        self.parameters: tuple[int, ...] | None = None
+        self.templates: OrderedDict[Pattern, StageTemplate] = OrderedDict()
+        self.failures = 0
         self.dtypes = _dtypes(graph)
-        self.whole = whole(graph)
-        self.whole.static = None
 
 
 class Stage:
     """Part of a model for inputs of given shapes; immutable.
 
     Either it has parameters, and there are stages without these inputs for their contents; or its program runs, then
-    its steps, then a stage of what waits. `parts` says what they read.
+    its steps, then a stage of what waits. `parts` says what they read. It is for certain contents of its inputs
+    `known`.
     """
 
-    def __init__(self, parts: Cut, program: Program | None) -> None:
+    def __init__(
+        self, parts: Cut, program: Program | None, following: Root | None = None, known: Sequence[int] = ()
+    ) -> None:
         self.parts = parts
         self.program = program
+        self.known = known
         parts.static = None
-        self.following = None if parts.rest is None else Root(parts.rest, parts.varying)
+        self.following = following or _following(parts)
         waiting = parts.rest or parts.open
-        self.nbytes = STEP * (1 + len(parts.steps) + len(waiting.nodes if waiting is not None else ()))
-        self.nbytes += 0 if program is None else program.nbytes
+        own = len(waiting.nodes) if waiting is not None and following is None else 0
+        self.nbytes = STEP * (1 + len(parts.steps) + own) + (0 if program is None else program.nbytes)
         count = len(parts.static_inputs)
         is_whole = parts.outputs == list(range(count, count + len(parts.outputs))) and not parts.steps
         self.whole = program if is_whole and waiting is None else None
         """The program, if it is all there is: it has the inputs and outputs of the stage."""
+
+
+class StageTemplate:
+    """A plan of a stage for many shapes: what its program does not do is the same for all."""
+
+    def __init__(self, parts: Cut, template: Template, known: Sequence[int]) -> None:
+        self._parts, self._template, self._known = parts, template, known
+        self._following = _following(parts)
+
+    def at(self, extents: Sequence[int]) -> Stage | None:
+        """The stage for other extents of the symbols; None where the plan does not hold for them."""
+        program = self._template.at(extents)
+        return None if program is None else Stage(self._parts, program, self._following, self._known)
+
+
+def _following(parts: Cut) -> Root | None:
+    return None if parts.rest is None else Root(parts.rest, parts.varying)
 
 
 class Stages:
@@ -118,44 +140,67 @@ class Stages:
 
         Raises InvalidArgumentError when the graph does not take them.
         """
-        return self._find((root, *map(_signature, values)), lambda: self._first(root, values))
+        parameters = self._parameters(root, values)
+        if not parameters:
+            return self._find((root, *map(_signature, values)), lambda: self._first(root, values, []))
+        numbers = [values[index].copy() for index in parameters]  # others may write to the values at any time
+        key = (root, *map(_signature, values), *(array.tobytes() for array in numbers))
+        return self._find(key, lambda: self._first(root, values, numbers))
 
-    def _first(self, root: Root, values: Sequence[Any]) -> Stage:
+    def _parameters(self, root: Root, values: Sequence[Any]) -> Sequence[int]:
+        """The inputs whose contents stages are for; none for a graph without plans for many of them."""
+        if root.parameters is None:
+            with self._lock:
+                few = {i for i, value in enumerate(values) if i not in root.varying and _is_few(value)}
+                found: tuple[int, ...] = ()
+                if few:
+                    with suppress(ModelError, InvalidArgumentError):
+                        found = cut(root.shaped(root.graph, values), root.varying).parameters
+                root.parameters = found if few.issuperset(found) else ()
+        return root.parameters if root.failures < MOST_FAILURES else ()
+
+    def _first(self, root: Root, values: Sequence[Any], numbers: Sequence[np.ndarray]) -> Stage:
         before = root.failures
-        program = self._from_template(root, values)
-        if program is not None:
-            return Stage(root.whole, program)
+        stage = self._from_template(root, values, numbers)
+        if stage is not None:
+            return stage
         try:
             return self._cut(root.shaped(root.graph, values), root.varying)
         except InvalidArgumentError:
             root.failures = before  # it is these shapes for which there is no plan
             raise
 
-    def _from_template(self, root: Root, values: Sequence[Any]) -> Program | None:
-        """The program by a plan for many shapes, which is made where there is none; None where that cannot be."""
+    def _from_template(self, root: Root, values: Sequence[Any], numbers: Sequence[np.ndarray]) -> Stage | None:
+        """The stage by a plan for many shapes, which is made where there is none; None where that cannot be."""
         if root.failures >= MOST_FAILURES or root.dtypes is None:
             return None
         for dtype, value in zip(root.dtypes, values):
             if not isinstance(value, np.ndarray) or value.dtype != dtype:
                 return None
         shapes = [value.shape for value in values]
+        contents = [array.reshape(-1).tolist() for array in numbers]
         for pattern, template in reversed(root.templates.items()):
-            extents = pattern.match(shapes)
-            program = None if extents is None else template.at(extents)
-            if program is not None:
+            extents = pattern.match(shapes, contents)
+            stage = None if extents is None else template.at(extents)
+            if stage is not None:
                 root.templates.move_to_end(pattern)
-                return self._planning.checked(program)
-        pattern = Pattern(root.graph.inputs, shapes)
-        made = self._planning.template(root.graph, pattern) if pattern.extents else None
+                return self._checked(stage)
+        pattern = Pattern(root.graph.inputs, shapes, contents)
+        made = self._planning.template(root, pattern) if pattern.extents else None
         if made is None:
             root.failures += bool(pattern.extents)
             return None
         root.templates[pattern] = made
         if len(root.templates) > MOST_TEMPLATES:
             root.templates.popitem(last=False)
-        program = made.at(pattern.extents)
-        assert program is not None
-        return self._planning.checked(program)
+        stage = made.at(pattern.extents)
+        assert stage is not None
+        return self._checked(stage)
+
+    def _checked(self, stage: Stage) -> Stage:
+        if stage.program is not None:
+            self._planning.checked(stage.program)
+        return stage
 
     def _cut(self, graph: Graph, varying: Collection[int]) -> Stage:
         try:
@@ -187,6 +232,11 @@ def _dtypes(graph: Graph) -> list[np.dtype] | None:
         plain = all(port.element_type == dtype and not dtype.hasobject for port, dtype in zip(graph.inputs, found))
         return found if plain else None
     return None
+
+
+def _is_few(value: Any) -> bool:
+    """Whether a value is a few whole numbers."""
+    return isinstance(value, np.ndarray) and value.dtype.kind in "iu" and value.size <= FEW
 
 
 def _signature(value: Any) -> Hashable:
