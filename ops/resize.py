@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.compiler.kernel import Kernel, factory, kernel, lazy, record
+from cpuruntime.compiler.kernel import Kernel, factory, inline, kernel, lazy, record
 from cpuruntime.ops.movement import copy_bytes
 
 simd = lazy("cpuruntime.compiler.simd")
@@ -28,9 +28,9 @@ WEIGHTED = record(
 )
 
 PLAIN = record(
-    "source source_image target images in_width height width taps "
-    "rows row_weights columns column_weights scratch scratch_size"
-)
+    "source source_image target images in_width height width row_taps column_taps "
+    "rows row_weights columns column_weights scratch scratch_size", beyond="f4",
+)  # fmt: skip
 
 
 @kernel(NEAREST)
@@ -100,10 +100,11 @@ def resize_weighted(taps: int) -> Kernel:
 
 @kernel(PLAIN)
 def resize_plain(a, thread, threads):
-    """Row-major images of height x width pixels, each a sum over `taps` x `taps` source pixels (1, 2 or 4).
+    """Row-major images of height x width pixels, each a sum over `row_taps` x `column_taps` source pixels.
 
-    Tables are those of `resize_weighted` with offsets of floats; images and rows follow each other without a gap.
-    `scratch` has `scratch_size` bytes for each thread, at least a source row of `in_width` floats.
+    Tables are those of `resize_weighted` with offsets of floats; images and rows follow each other without a gap. A row
+    or column with a negative first offset lies beyond the image and is filled with `beyond`. `scratch` has
+    `scratch_size` bytes for each thread, at least a source row of `in_width` floats.
     """
     items = a.images * a.height
     line = a.scratch + thread * a.scratch_size
@@ -111,26 +112,40 @@ def resize_plain(a, thread, threads):
         y, image = item % a.height, item // a.height
         source = a.source + image * a.source_image
         target = a.target + item * a.width * 4
-        rows, row_weights = a.rows + y * a.taps * 8, a.row_weights + y * a.taps * 4
-        if a.taps == 1:
-            first = source + simd.load_i64(rows)
+        rows, row_weights = a.rows + y * a.row_taps * 8, a.row_weights + y * a.row_taps * 4
+        first = simd.load_i64(rows)
+        if first < 0:
             for x in range(a.width):
-                simd.store_f32(target + 4 * x, simd.load_f32(first + simd.load_i64(a.columns + 8 * x)))
+                simd.store_f32(target + 4 * x, a.beyond)
             continue
-        for x in range(0, a.in_width, LANES):
+        for x in range(0, a.in_width if a.row_taps > 1 else 0, LANES):
             lanes = min(LANES, a.in_width - x)
             total = simd.broadcast(0.0)
-            for i in range(a.taps):
+            for i in range(a.row_taps):
                 value = simd.load_first(source + simd.load_i64(rows + 8 * i) + 4 * x, lanes)
                 total = simd.fma(value, simd.broadcast(simd.load_f32(row_weights + 4 * i)), total)
             simd.store_first(line + 4 * x, total, lanes)
-        columns, weights = a.columns, a.column_weights
-        for x in range(a.width):
-            first = simd.load_f32(line + simd.load_i64(columns)) * simd.load_f32(weights)
-            second = simd.load_f32(line + simd.load_i64(columns + 8)) * simd.load_f32(weights + 4)
-            if a.taps == 4:
-                first += simd.load_f32(line + simd.load_i64(columns + 16)) * simd.load_f32(weights + 8)
-                second += simd.load_f32(line + simd.load_i64(columns + 24)) * simd.load_f32(weights + 12)
-            simd.store_f32(target + 4 * x, first + second)
-            columns += 8 * a.taps
-            weights += 4 * a.taps
+        _resize_row(a, line if a.row_taps > 1 else source + first, target)
+
+
+@inline
+def _resize_row(a, line, target):
+    """The pixels of a row whose sums over rows are at `line`."""
+    taps, columns, weights = a.column_taps, a.columns, a.column_weights
+    for x in range(a.width):
+        column = simd.load_i64(columns)
+        if column < 0:
+            simd.store_f32(target + 4 * x, a.beyond)
+        elif taps == 1:
+            simd.store_f32(target + 4 * x, simd.load_f32(line + column))
+        else:
+            total = simd.load_f32(line + column) * simd.load_f32(weights)
+            other = simd.load_f32(line + simd.load_i64(columns + 8)) * simd.load_f32(weights + 4)
+            for tap in range(2, taps - 1, 2):
+                value = simd.load_f32(line + simd.load_i64(columns + 8 * tap))
+                total += value * simd.load_f32(weights + 4 * tap)
+                value = simd.load_f32(line + simd.load_i64(columns + 8 * tap + 8))
+                other += value * simd.load_f32(weights + 4 * tap + 4)
+            simd.store_f32(target + 4 * x, total + other)
+        columns += 8 * taps
+        weights += 4 * taps

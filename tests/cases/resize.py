@@ -15,6 +15,28 @@ SCALES = ((2.0, 2.0), (3.0, 1.0), (0.5, 0.5), (1.8, 0.61), (0.26, 2.3))
 CASES = [
     *(
         Case(
+            f"{mode} without aliasing {scales}{', excluding' * outside}",
+            "Resize",
+            (Tensor((2, 19, 14, 18)), None, constant([1, 1, *scales])),
+            dict(mode=mode, antialias=1, exclude_outside=outside),
+            opset=19,
+        )
+        for mode, scales, outside in product(("linear", "cubic"), ((0.5, 0.5), (0.3, 0.61), (0.9, 2.0)), (0, 1))
+    ),
+    *(
+        Case(
+            f"{mode} of a region {region}",
+            "Resize",
+            (Tensor((1, 3, 7, 9)), constant([0, 0, *region[:2], 1, 1, *region[2:]]), None, integers(1, 3, 5, 6)),
+            dict(mode=mode, coordinate_transformation_mode="tf_crop_and_resize", extrapolation_value=7.0),
+            opset=19,
+        )
+        for mode, region in product(
+            ("nearest", "linear"), ((0.2, 0.3, 0.8, 0.75), (0.4, 0.6, 1.2, 1.7), (-0.5, 0.9, 0.5, 0.1))
+        )
+    ),
+    *(
+        Case(
             f"nearest {coordinates} {rounding} {scales}",
             "Resize",
             (Tensor((2, 19, 7, 9)), None, constant([1, 1, *scales])),

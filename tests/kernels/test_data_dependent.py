@@ -1,4 +1,4 @@
-"""NonZero, Compress and Unique against ONNX Runtime and the evaluator: every type, axis, order, nothing to find."""
+"""What runs between programs against ONNX Runtime and the evaluator: NonZero, Compress, Unique, slices, lists, ..."""
 
 from __future__ import annotations
 
@@ -89,6 +89,56 @@ def test_unique_slices(shape: tuple[int, ...], axis: int, order: int, dtype: str
 
 def test_not_a_number_is_one_and_the_last() -> None:
     both("Unique", np.array([np.nan, 3, -0.0, np.inf, 0.0, np.nan, 3], np.float32), outputs=4)
+
+
+def test_slices_and_repeats() -> None:
+    for dtype in ("bool", "float16", "float32", "int64"):
+        x = numbers((4, 5, 6), dtype)
+        both("Slice", x, np.array([3, 1]), np.array([-9, 6]), np.array([0, 2]), np.array([-2, 3]))
+        both("Slice", x, np.array([2]), np.array([2]))
+        both("Expand", x[:, :1].copy(), np.array([4, 3, 1]))
+        both("Squeeze", x[:1], np.array([0]))
+
+
+def test_one_element_repeated() -> None:
+    for value in (np.array([7], np.int16), np.array([True]), np.array([2.5])):
+        both("ConstantOfShape", np.array([3, 5]), value=value)
+        both("ConstantOfShape", np.array([3, 0]), value=value)
+    assert compute(Node("ConstantOfShape", "n", [Value("x")], [Value("y")], {}, "", 17), [np.array([-1])]) is None
+
+
+@pytest.mark.parametrize(("axis", "new"), [(0, 0), (-1, 0), (1, 1), (-3, 1)])
+def test_lists_are_joined(axis: int, new: int) -> None:
+    parts = [numbers((2, 3), "float32") for _ in range(3)]
+    node = Node("ConcatFromSequence", "n", [Value("x")], [Value("y")], dict(axis=axis, new_axis=new), "", 17)
+    found = compute(node, [parts])
+    assert found is not None
+    np.testing.assert_array_equal(found[0], evaluate(node, [parts])[0])
+    assert compute(node, [[]]) is None
+    assert compute(node, [[*parts, numbers((5, 4), "float32")]]) is None
+
+
+def test_a_tensor_is_split_into_a_list() -> None:
+    x = numbers((3, 7), "int32")
+    node = Node("SplitToSequence", "n", [Value("x"), Value("s")], [Value("y")], dict(axis=1), "", 17)
+    found = compute(node, [x, np.array(3)])
+    assert found is not None
+    assert all(part.flags.c_contiguous for part in found[0])
+    for part, expected in zip(found[0], np.split(x, [3, 6], 1), strict=True):
+        np.testing.assert_array_equal(part, expected)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+def test_resize_to_computed_sizes(mode: str) -> None:
+    x = RANDOM.standard_normal((2, 3, 7, 9)).astype(np.float32)
+    inputs = [Value(f"x{index}") for index in range(4)]
+    node = Node("Resize", "n", [inputs[0], None, None, inputs[3]], [Value("y")], dict(mode=mode), "", 18)
+    for size in ((2, 3, 5, 20), (2, 3, 14, 4)):
+        arrays = [x, None, None, np.array(size)]
+        found = compute(node, arrays)
+        assert found is not None
+        np.testing.assert_allclose(found[0], evaluate(node, arrays)[0], 1e-5, 1e-5)
+    assert compute(node, [x.astype(np.float64), None, None, np.array(size)]) is None
 
 
 def test_many_elements() -> None:

@@ -66,8 +66,8 @@ def test_plain(taps: int, source: tuple[int, int], target: tuple[int, int]) -> N
     found = tables(rows, columns, source[1] * 4, 4)
     run(
         resize_plain, result, source=given.address, source_image=source[0] * source[1] * 4, target=result.address,
-        images=6, in_width=source[1], height=target[0], width=target[1], taps=taps, scratch=scratch.address,
-        scratch_size=source[1] * 4, **{name: table.address for name, table in found.items()},
+        images=6, in_width=source[1], height=target[0], width=target[1], row_taps=taps, column_taps=taps, beyond=0.0,
+        scratch=scratch.address, scratch_size=source[1] * 4, **{name: table.address for name, table in found.items()},
     )  # fmt: skip
     scratch.check()
     np.testing.assert_allclose(result.array, expected(x, rows, columns), 1e-5, 1e-5)

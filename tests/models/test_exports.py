@@ -12,10 +12,6 @@ from support.judge import check, onnx_runtime_session
 import cpuruntime as ov
 
 FAILING: dict[str, str] = {}
-FALLING_BACK = {
-    "mask_rcnn": "Resize and Slice in the body of a loop have no kernels",
-    "scripted_filter": "sequences have no kernels",
-}
 TOLERANCES = {"ssd": 1e-2}  # ONNX Runtime differs from itself without optimisations by half of that
 TOLERANCE = 1e-4
 
@@ -45,7 +41,7 @@ def test_every_shape_gives_what_onnx_runtime_does(name: str) -> None:
         check(outputs, session.run(None, feeds), tolerance)
 
 
-@pytest.mark.parametrize("name", models(FAILING | FALLING_BACK))
+@pytest.mark.parametrize("name", models(FAILING))
 def test_no_operator_falls_back(name: str) -> None:
     for feeds in exports.feeds(exports.load(name)):
         compiled(name)(feeds)

@@ -124,6 +124,12 @@ def _resize(node: Node, arrays: Arrays) -> np.ndarray:
     return y.astype(x.dtype)
 
 
+def resized_shape(node: Node, arrays: Arrays) -> tuple[int, ...]:
+    """The shape of the result."""
+    after = {axis.axis: axis.after for axis in _axes(node, arrays)}
+    return tuple(after.get(axis, extent) for axis, extent in enumerate(arrays[0].shape))
+
+
 def _axes(node: Node, arrays: Arrays) -> list[_Axis]:
     x = arrays[0]
     given = attribute(node, "axes")

@@ -1,9 +1,10 @@
-"""Operators whose result's shape follows from the data, by kernels that write as much as there may be and a count."""
+"""What runs between programs by kernels: operators whose result's shape follows from the data, and others."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -13,10 +14,11 @@ from cpuruntime.ops.movement import gather
 from cpuruntime.ops.non_max_suppression import non_max_suppression
 from cpuruntime.ops.non_zero import non_zero, unravel
 from cpuruntime.ops.unique import unique
+from cpuruntime.program.lowerings import late_parameters as late
 from cpuruntime.program.plan.lowering import along, axis_of
 from cpuruntime.program.plan.packing import run_kernel
 
-Compute = Callable[[Node, Sequence["np.ndarray | None"]], "list[np.ndarray] | None"]
+Compute = Callable[[Node, Sequence[Any]], "list[Any] | None"]
 
 
 def _non_max_suppression(node: Node, arrays: Sequence[np.ndarray | None]) -> list[np.ndarray] | None:
@@ -107,8 +109,14 @@ def _unique(node: Node, arrays: Sequence[np.ndarray | None]) -> list[np.ndarray]
 
 COMPUTED: dict[str, tuple[str, Compute]] = {
     "Compress": ("non_zero, gather", _compress),
+    "ConcatFromSequence": ("copy", late.joined),
+    "ConstantOfShape": ("fill", late.filled),
+    "Expand": ("copy", late.expanded),
     "NonMaxSuppression": (non_max_suppression.name, _non_max_suppression),
     "NonZero": ("non_zero", _non_zero),
+    **dict.fromkeys(("Reshape", "Slice", "Squeeze", "Unsqueeze"), ("copy", late.moved)),
+    "Resize": ("resize_plain", late.resized),
+    "SplitToSequence": ("copy", late.split),
     "Unique": ("unique", _unique),
 }
 """The names of the kernels and their calls, by operator of ONNX."""
@@ -120,13 +128,17 @@ def _entry(node: Node) -> tuple[str, Compute] | None:
 
 def kernel_of(node: Node) -> str:
     """The names of the kernels of an ONNX node; empty where there is none."""
-    entry, kind = _entry(node), node.require(0).element_type
-    return "" if entry is None or (kind.is_static() and kind.to_dtype().name not in SIZES) else entry[0]
+    if node.domain == "" and node.op_type in late.LISTS:
+        return "list"
+    entry, kinds = _entry(node), [value.element_type for value in node.inputs[:1] if value is not None]
+    unknown = any(kind.is_static() and kind.to_dtype().name not in SIZES for kind in kinds)
+    return "" if entry is None or unknown else entry[0]
 
 
-def compute(node: Node, arrays: Sequence[np.ndarray | None]) -> list[np.ndarray] | None:
+def compute(node: Node, arrays: Sequence[Any]) -> list[Any] | None:
     """The results of an ONNX node on C-contiguous arrays that nobody else writes to; None where there is no kernel."""
     entry = _entry(node)
-    if entry is None or arrays[0] is None or arrays[0].dtype.name not in SIZES:
+    first = arrays[0] if entry is not None and isinstance(arrays[0], list) else arrays[:1]
+    if entry is None or any(array is None or array.dtype.name not in SIZES for array in first):
         return None
     return entry[1](node, arrays)

@@ -41,6 +41,19 @@ def lower_reshape(emitter: Emitter, node: Node) -> None:
     emitter.alias_plain(node.outputs[0], emitter.plain(node.require(0)))
 
 
+def _check_bits(node: Node) -> str | None:
+    x, y = node.require(0), node.outputs[0]
+    fits = is_movable(x) and is_movable(y) and x.element_type.size == y.element_type.size
+    return None if fits and y.element_type != Type.boolean else f"BitCast has no kernel for {x} as {y}"
+
+
+@lowering("BitCast", check=_check_bits)
+def lower_bit_cast(emitter: Emitter, node: Node) -> None:
+    """The same memory as elements of another type of that size."""
+    source, output = emitter.plain(node.require(0)), node.outputs[0]
+    emitter.alias_plain(output, Plain(source.address, source.shape, np.dtype(output.element_type.to_dtype())))
+
+
 def _copy(emitter: Emitter, source: Plain, output: Value, strides: Sequence[int], offset: int = 0) -> Plain:
     """All elements of `output` by a walk over the source."""
     target, size = emitter.new_plain(output), source.dtype.itemsize

@@ -1,21 +1,39 @@
 """Resize: tables of source pixels and weights made at compile time, and the kernel that reads them."""
 
-
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from math import prod
+from typing import Any
+
+import numpy as np
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.graph import Extent, Node, Size
 from cpuruntime.ops.resize import resize_nearest, resize_plain, resize_weighted
 from cpuruntime.ops.resize_taps import POSITION_NAMES, ROUNDING_NAMES, resize_taps
-from cpuruntime.program.lowerings.resize_tables import POSITIONS, ROUNDINGS, Taps, cubic, linear, nearest, positions
+from cpuruntime.program.lowerings.resize_tables import (
+    POSITIONS,
+    ROUNDINGS,
+    Taps,
+    beyond,
+    cropped,
+    cubic,
+    linear,
+    nearest,
+    positions,
+    widened,
+)
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.lowering import Layout, lowering, only_float32
+from cpuruntime.program.plan.packing import run_kernel
 from cpuruntime.program.plan.storage import Address, image_shape
 
+CROP = "tf_crop_and_resize"
 TAPS = {"nearest": 1, "linear": 2, "cubic": 4}
+Axes = dict[str, tuple["float | None", int, Extent, Extent]]
+"""Of rows and columns the scale, the axis, and the extents before and after."""
 
 
 def _scales(node: Node) -> list[float | None] | str:
@@ -39,7 +57,8 @@ def _scales(node: Node) -> list[float | None] | str:
     return result
 
 
-def _check(node: Node) -> str | None:
+def check_resize(node: Node) -> str | None:
+    """Why a Resize has no kernel."""
     source, target = node.require(0).static_shape, node.outputs[0].static_shape
     attributes = node.attributes
     if len(source) not in (3, 4):
@@ -54,33 +73,61 @@ def _check(node: Node) -> str | None:
     if source[:2] != target[:2] or not all(scale in (None, 1) for scale in scales[:2]):
         return "Resize has kernels for spatial dimensions, not for batch and channels"
     mode, position = attributes.get("mode", "nearest"), attributes.get("coordinate_transformation_mode", "half_pixel")
-    if position not in POSITIONS:
+    if position not in POSITIONS and (position != CROP or _region(node) is None):
         return f"Resize has no kernel for coordinate_transformation_mode {position}"
     if mode not in ("nearest", "linear", "cubic") or attributes.get("nearest_mode", "floor") not in ROUNDINGS:
         return f"Resize has no kernel for mode {mode}"
-    if attributes.get("antialias", 0) and mode != "nearest":
-        return "Resize has no kernel for antialias"
     return only_float32(Node(node.op_type, node.name, node.inputs[:1], []))
 
 
-def _taps(node: Node, scale: float | None, source: int, target: int) -> Taps:
-    attributes = node.attributes
+def _region(node: Node) -> list[tuple[float, float]] | None:
+    """Where the region of a crop of images begins and ends along each axis; None where it is not known."""
+    rank, roi = len(node.require(0).static_shape), node.input(1)
+    axes = [axis % rank for axis in node.attributes.get("axes") or range(rank)]
+    if roi is None or roi.constant is None or roi.constant.size != 2 * len(axes):
+        return None
+    numbers, region = roi.constant.reshape(-1).tolist(), [(0.0, 1.0)] * rank
+    for axis, start, end in zip(axes, numbers, numbers[len(axes) :]):
+        region[axis] = start, end
+    return region if region[:2] == [(0, 1)] * 2 else None
+
+
+def _is_cropped(node: Node) -> bool:
+    return node.attributes.get("coordinate_transformation_mode", "half_pixel") == CROP
+
+
+def _is_widened(node: Node) -> bool:
+    """Whether the number of taps depends on how much an axis shrinks."""
+    return bool(node.attributes.get("antialias", 0)) and node.attributes.get("mode", "nearest") != "nearest"
+
+
+def _taps(node: Node, scale: float | None, axis: int, source: int, target: int) -> Taps:
     scale = target / source if scale is None else scale
-    at = positions(attributes.get("coordinate_transformation_mode", "half_pixel"), scale, source, target)
-    mode = attributes.get("mode", "nearest")
+    if not _is_cropped(node):
+        at = positions(node.attributes.get("coordinate_transformation_mode", "half_pixel"), scale, source, target)
+        return _taps_at(node, at, scale, source)
+    start, end = (_region(node) or [])[axis]
+    at = cropped(start, end, source, target)
+    taps = _taps_at(node, at, scale, source)
+    return taps if (start, end, source) == (0, 1, target) else beyond(taps, at, source)
+
+
+def _taps_at(node: Node, at: np.ndarray, scale: float, source: int) -> Taps:
+    attributes, mode = node.attributes, node.attributes.get("mode", "nearest")
     if mode == "nearest":
         return nearest(at, attributes.get("nearest_mode", "round_prefer_floor"), source)
-    if mode == "linear":
-        return linear(at, source)
-    return cubic(at, source, attributes.get("cubic_coeff_a", -0.75), bool(attributes.get("exclude_outside", 0)))
+    a, exclude = attributes.get("cubic_coeff_a", -0.75), bool(attributes.get("exclude_outside", 0))
+    if _is_widened(node):
+        return widened(at, source, scale, a if mode == "cubic" else None, exclude)
+    return linear(at, source) if mode == "linear" else cubic(at, source, a, exclude)
 
 
 def _fills_blocks(node: Node) -> bool:
-    """Images of very few channels are resized without the unused lanes."""
-    return node.require(0).static_shape[1] > LANES // 4
+    """Images of very few channels are resized without the unused lanes; crops and wide sums are rare."""
+    return not _is_cropped(node) and not _is_widened(node) and node.require(0).static_shape[1] > LANES // 4
 
 
-@lowering("Resize", layout=Layout.FOLLOW, check=_check, follows=_fills_blocks, operands=1)
+@lowering("Resize", layout=Layout.FOLLOW, check=check_resize, follows=_fills_blocks, operands=1)
 def lower_resize(emitter: Emitter, node: Node) -> None:
     """Nearest, linear and cubic resizing of the spatial dimensions."""
     value, output = node.require(0), node.outputs[0]
@@ -89,19 +136,21 @@ def lower_resize(emitter: Emitter, node: Node) -> None:
     batch, channels, in_height, in_width = image_shape(value.static_shape)
     _, _, height, width = image_shape(output.static_shape)
     taps = TAPS[node.attributes.get("mode", "nearest")]
-    axes = {"row": (scales[2] if len(scales) == 4 else 1, in_height, height), "column": (scales[-1], in_width, width)}
+    axes = _axes(value.static_shape, output.static_shape, scales)
     if not emitter.is_blocked(output):
         source, target = emitter.plain(value), emitter.new_plain(output)
         emitter.emit(
             resize_plain, "plain", source=source.address, source_image=in_height * in_width * 4,
-            target=target.address, images=batch * channels, in_width=in_width, height=height, width=width, taps=taps,
+            target=target.address, images=batch * channels, in_width=in_width, height=height, width=width,
+            beyond=node.attributes.get("extrapolation_value", 0.0),
             scratch=Address(emitter.scratch(in_width * 4 * emitter.threads)), scratch_size=in_width * 4,
-            **_tables(emitter, node, axes, (in_width * 4, 4)),
+            **{f"{name}_taps": _tap_count(node, *axis) for name, axis in axes.items()},
+            **_tables(emitter, node, axes, {"row": in_width * 4, "column": 4}),
         )  # fmt: skip
         return
     blocked, view = emitter.blocked(value), emitter.new_blocked(output)
     fields = {**blocked.fields("source"), **view.fields("target"), **view.sizes()}
-    tables = _tables(emitter, node, axes, (fields.pop("source_row"), VECTOR_BYTES))
+    tables = _tables(emitter, node, axes, {"row": fields.pop("source_row"), "column": VECTOR_BYTES})
     if taps == 1:
         emitter.emit(resize_nearest, "blocked", **fields, rows=tables["rows"], columns=tables["columns"])
         return
@@ -110,19 +159,56 @@ def lower_resize(emitter: Emitter, node: Node) -> None:
     emitter.emit(resize_weighted(taps), "blocked", **fields, **tables, scratch=scratch, scratch_size=line)
 
 
-def _tables(
-    emitter: Emitter, node: Node, axes: Mapping[str, tuple[float | None, Extent, Extent]], steps: Sequence[Extent]
-) -> dict[str, Address]:
+def _axes(source: Sequence[Extent], target: Sequence[Extent], scales: Sequence[float | None]) -> Axes:
+    axes: Axes = {"column": (scales[-1], len(scales) - 1, source[-1], target[-1])}
+    axes["row"] = (scales[2], 2, source[2], target[2]) if len(scales) == 4 else (1, 0, 1, 1)
+    return axes
+
+
+def run_resize(node: Node, x: np.ndarray, target: np.ndarray) -> None:
+    """The result of a node whose inputs are constants, that `check_resize` does not refuse, for the array `x`."""
+    scales = _scales(node)
+    assert not isinstance(scales, str)
+    fields: dict[str, Any] = {}
+    held = [scratch := np.empty(x.shape[-1], np.float32)]
+    for name, (scale, axis, before, after) in _axes(x.shape, target.shape, scales).items():
+        taps = _taps(node, scale, axis, int(before), int(after))
+        tables = _offsets(taps, 4 if name == "column" else 4 * x.shape[-1]), np.ascontiguousarray(taps.weights)
+        held += tables
+        fields |= {f"{name}s": tables[0].ctypes.data, f"{name}_weights": tables[1].ctypes.data}
+        fields[f"{name}_taps"] = taps.indices.shape[1]
+    _, _, height, width = image_shape(target.shape)
+    run_kernel(
+        resize_plain, source=x.ctypes.data, source_image=prod(x.shape[2:]) * 4, target=target.ctypes.data,
+        images=prod(x.shape[:2]), in_width=x.shape[-1], height=height, width=width, scratch=scratch.ctypes.data,
+        beyond=node.attributes.get("extrapolation_value", 0.0), scratch_size=scratch.nbytes, **fields,
+    )  # fmt: skip
+
+
+def _tap_count(node: Node, scale: float | None, axis: int, source: Extent, target: Extent) -> int:
+    if _is_widened(node):
+        return _taps(node, scale, axis, int(source), int(target)).indices.shape[1]
+    return TAPS[node.attributes.get("mode", "nearest")]
+
+
+def _tables(emitter: Emitter, node: Node, axes: Axes, steps: Mapping[str, Extent]) -> dict[str, Address]:
     """The tables of rows and columns: offsets of the taps, which are `steps` bytes apart, and their weights."""
     tables = {}
-    for (name, (scale, source, target)), step in zip(axes.items(), steps):
-        if any(isinstance(number, Size) for number in (source, target, step)):
+    for name, (scale, axis, source, target) in axes.items():
+        step = steps[name]
+        if _is_cropped(node) or _is_widened(node):
+            source, target, step = int(source), int(target), int(step)
+        elif any(isinstance(number, Size) for number in (source, target, step)):
             tables[f"{name}s"], tables[f"{name}_weights"] = _emit_taps(emitter, node, scale, source, target, step)
             continue
-        taps = partial(_taps, node, scale)
-        tables[f"{name}s"] = emitter.table(lambda s, t, n, taps=taps: taps(s, t).indices * n, source, target, step)
+        taps = partial(_taps, node, scale, axis)
+        tables[f"{name}s"] = emitter.table(lambda s, t, n, taps=taps: _offsets(taps(s, t), n), source, target, step)
         tables[f"{name}_weights"] = emitter.table(lambda s, t, taps=taps: taps(s, t).weights, source, target)
     return tables
+
+
+def _offsets(taps: Taps, step: int) -> np.ndarray:
+    return np.where(taps.indices < 0, -1, taps.indices * step)
 
 
 def _emit_taps(
