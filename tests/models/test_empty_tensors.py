@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from support.judge import Net, compare
+
+import cpuruntime as ov
+from cpuruntime.errors import ModelError
 
 
 def test_a_convolutional_network_of_no_images() -> None:
@@ -35,3 +39,18 @@ def test_the_largest_of_nothing_is_below_all_numbers() -> None:
     net.output(net("ReduceMax", net.input(2, 0), net.integers(1)))
     found = compare(net.model())({"x0": np.zeros((2, 0), np.float32)})
     assert np.isneginf(found[0]).all()
+
+
+def test_nothing_along_an_axis() -> None:
+    net = Net()
+    x = net.input(3, 0)
+    net.output(net("Hardmax", x), net("Softmax", x), net("CumSum", x, net.integers(1)), net("NonZero", x))
+    compare(net.model())
+
+
+@pytest.mark.parametrize("operator", ["ArgMax", "ArgMin"])
+def test_nothing_has_no_largest_place(operator: str) -> None:
+    net = Net()
+    net.output(net(operator, net.input(3, 0), axis=1))
+    with pytest.raises(ModelError, match=f"{operator} .* axis 1 has no elements"):
+        ov.Core().compile_model(net.model(), "CPU")([np.zeros((3, 0), np.float32)])

@@ -15,6 +15,7 @@ from support.index_loads import found_in
 TABLE = "a table of the program's own, made when it was planned"
 OWN = "memory that no user sees yet, which the kernel itself wrote in the same call"
 CHECKED = "a user's number, loaded once and compared with the extents before its use"
+EVERY = "a number of 8 or 16 bits: the table has an element for each there is"
 CLAMPED = "a user's coordinate, loaded once; pixels beyond the image are left out or replaced by the border's"
 
 ALLOWED = {
@@ -42,6 +43,7 @@ ALLOWED = {
     "reverse_sequence.reverse_sequence: once.load_i64 a.lengths": CHECKED,
     "roi_align.roi_align: once.load_f32 place": CLAMPED,
     "roi_align.roi_align: once.load_i64 a.images": CHECKED,
+    "table_cast.table_cast: read base": EVERY,
     "topk._sink: simd.load_i64 heap": OWN,
     "topk.top_k: simd.load_i64 heap": OWN,
     "tree_ensemble._leaf: simd.load_i32 a.roots": TABLE,

@@ -142,6 +142,8 @@ def _top_k(node: Node, arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:
 def _arg(find: Callable[..., Any]) -> Rule:
     def run(node: Node, arrays: Arrays) -> np.ndarray:
         x, axis = wide(arrays[0]), normal_axis(node, attribute(node, "axis"), arrays[0].ndim)
+        if x.shape[axis] == 0:
+            raise ModelError(f"{node.where}: axis {axis} has no elements to choose from.")
         if attribute(node, "select_last_index"):
             found = x.shape[axis] - 1 - find(np.flip(x, axis), axis)
         else:

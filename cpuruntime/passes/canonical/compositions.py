@@ -147,7 +147,7 @@ def _hardmax(write: Writer) -> None:
     node, x = write.node, write.node.inputs[0]
     shape = x.static_shape
     axis = node.attributes.get("axis", -1 if node.version >= 13 else 1) % max(len(shape), 1)
-    if not shape or not all_f32(x) or (node.version < 13 and prod(shape[axis + 1 :]) != 1):
+    if not shape or 0 in shape or not all_f32(x) or (node.version < 13 and prod(shape[axis + 1 :]) != 1):
         return
     places = write("ArgMax", x, shape=shape[:axis] + shape[axis + 1 :], type_=Type.i64, axis=axis, keepdims=0)
     values = write.constant([0, 1], np.float32)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from math import inf
 
+import numpy as np
+
 from cpuruntime.compiler.isa import LANES
 from cpuruntime.compiler.typed import SIZES
 from cpuruntime.graph import Node, Type
+from cpuruntime.operators.evaluation.evaluate import evaluate
 from cpuruntime.operators.traits import traits_of
 from cpuruntime.ops.elementwise import BINARY, UNARY, binary_kernel, cast_kernel, unary_kernel, where_kernel
 from cpuruntime.ops.functions.activations import ACTIVATIONS
+from cpuruntime.ops.table_cast import table_cast
 from cpuruntime.ops.tiles import loops
 from cpuruntime.program.plan.elementwise_steps import apply_activation, emit_elementwise
 from cpuruntime.program.plan.emitter import Emitter
@@ -125,14 +129,38 @@ def lower_where(emitter: Emitter, node: Node) -> None:
 
 
 def _check_cast(node: Node) -> str | None:
-    names = [dtype_name(node.require(0)), dtype_name(node.outputs[0])]
-    if not all(name in SIZES for name in names):
-        return f"Cast has no kernel from {names[0]} to {names[1]}"
-    return None
+    x, y = node.require(0), node.outputs[0]
+    names = [dtype_name(x), dtype_name(y)]
+    if all(name in SIZES for name in names) or (is_movable(x) and is_movable(y) and _table_key(node)):
+        return None
+    return f"Cast has no kernel from {names[0]} to {names[1]}"
+
+
+def _table_key(node: Node) -> str:
+    """What stands for a number in the table of a cast from or to few bits; empty where there is no table."""
+    x, y = node.require(0).element_type, node.outputs[0].element_type
+    if x.size <= 2:
+        return f"uint{8 * x.size}"
+    return "float32" if x is Type.f32 and y.is_real() else ""
 
 
 @lowering("Cast", check=_check_cast)
 def lower_cast(emitter: Emitter, node: Node) -> None:
     """Another element type."""
+    if not {dtype_name(node.require(0)), dtype_name(node.outputs[0])} <= SIZES.keys():
+        _emit_table_cast(emitter, node)
+        return
     kernel = cast_kernel(dtype_name(node.require(0)), dtype_name(node.outputs[0]))
     emit_elementwise(emitter, kernel, node.outputs[0], node.inputs[:1])
+
+
+def _emit_table_cast(emitter: Emitter, node: Node) -> None:
+    source, target, key = emitter.plain(node.require(0)), emitter.new_plain(node.outputs[0]), _table_key(node)
+    if key == "float32":
+        numbers = (np.arange(1 << 16, dtype=np.uint32) << 16).view(np.float32)
+    else:
+        numbers = np.arange(1 << 8 * source.dtype.itemsize).astype(key).view(source.dtype)
+    emitter.emit(
+        table_cast(key), "plain", source=source.address, target=target.address, size=source.size,
+        table=emitter.constant(evaluate(node, [numbers])[0]), element=target.dtype.itemsize,
+    )  # fmt: skip
