@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from cpuruntime.api.infer_request import InferRequest
     from cpuruntime.api.layout import Layout
     from cpuruntime.api.model import Model, Output
-    from cpuruntime.api.node import Input, Node
+    from cpuruntime.api.node import DiscreteTypeInfo, Input, Node
     from cpuruntime.api.notes import RTMap
     from cpuruntime.api.ports import ConstOutput
     from cpuruntime.api.refusals import convert_model
@@ -61,6 +61,7 @@ _HOMES = {
     "ConstOutput": "api.ports",
     "Core": "api.core",
     "Dimension": "graph",
+    "DiscreteTypeInfo": "api.node",
     "Explanation": "devices.explanation",
     "InferRequest": "api.infer_request",
     "Input": "api.node",
@@ -103,6 +104,7 @@ __all__ = [
     "DeadlineExceededError",
     "DeviceUnavailableError",
     "Dimension",
+    "DiscreteTypeInfo",
     "Error",
     "Explanation",
     "InferRequest",

@@ -33,6 +33,14 @@ class Facts:
         return Facts(self.friendly_name, RTMap(self.rt_info), self.layout, list(self.names))
 
 
+@dataclass(frozen=True, slots=True)
+class DiscreteTypeInfo:
+    """What a node is: the operator's name and its set."""
+
+    name: str
+    version_id: str = ""
+
+
 class Node:
     """A node of a model: an operator's, or the "Parameter" of an input, the "Result" of an output, a "Constant".
 
@@ -81,6 +89,12 @@ class Node:
 
     type_name = property(get_type_name)
 
+    def get_type_info(self) -> DiscreteTypeInfo:
+        """The operator; of which set is left open."""
+        return DiscreteTypeInfo(self._type_name)
+
+    type_info = property(get_type_info)
+
     @property
     def rt_info(self) -> RTMap:
         """Notes by name, which may be changed."""
@@ -89,6 +103,10 @@ class Node:
     def get_rt_info(self) -> RTMap:
         """The same as `rt_info`."""
         return self.rt_info
+
+    def set_rt_info(self, value: Any, key: str) -> None:
+        """Add a note."""
+        self.rt_info[key] = value
 
     def get_attributes(self) -> dict[str, Any]:
         """The operator's attributes by name; a copy."""
@@ -159,6 +177,18 @@ class Node:
         """The shape of an output. Raises InvalidArgumentError where it is dynamic."""
         return self.output(index).shape
 
+    def get_input_element_type(self, index: int) -> Type:
+        """The element type of what an input reads."""
+        return self.input_value(index).element_type
+
+    def get_input_partial_shape(self, index: int) -> PartialShape:
+        """The shape of what an input reads."""
+        return self.input_value(index).partial_shape
+
+    def get_input_shape(self, index: int) -> Shape:
+        """The shape of what an input reads. Raises InvalidArgumentError where it is dynamic."""
+        return self.input_value(index).shape
+
     def get_element_type(self) -> Type:
         """The element type of the first output."""
         return self.output().element_type
@@ -197,6 +227,10 @@ class Input:
     def get_source_output(self) -> Any:
         """The port that it reads."""
         return self._node.input_value(self._index)
+
+    def get_tensor(self) -> Any:
+        """What describes the tensor that it reads: the port."""
+        return self.get_source_output()
 
     def get_element_type(self) -> Type:
         """The element type of what it reads."""

@@ -52,6 +52,15 @@ def test_each_inference_reaches_the_callback_with_its_userdata(queue: AsyncInfer
     assert set(queue.userdata) <= set(range(20))
 
 
+def test_results_that_a_callback_stores_stay_what_they_were(queue: AsyncInferQueue) -> None:
+    stored: dict[int, np.ndarray] = {}
+    queue.set_callback(lambda request, tag: stored.update({tag: next(iter(request.results.values()))}))
+    for value in range(12):
+        queue.start_async({"x": ROW * value}, value)
+    queue.wait_all()
+    assert [float(stored[value][0, 1]) for value in range(12)] == list(range(12))
+
+
 def test_without_a_callback_the_results_are_in_the_requests(queue: AsyncInferQueue) -> None:
     queue.start_async(ROW)
     queue.start_async(2 * ROW, share_inputs=True)

@@ -51,8 +51,13 @@ def test_nodes_lead_to_each_other(model: ov.Model) -> None:
     assert model.input("x").target_inputs == {add.input(0)}
     assert add.input(1).get_source_output() is model.input("y")
     assert (add.get_input_size(), add.get_output_size(), add.name) == (2, 1, "add")
+    assert add.get_type_info() == add.type_info == ov.DiscreteTypeInfo("Add")
+    assert (add.get_input_element_type(1), str(add.get_input_partial_shape(1))) == (ov.Type.f32, "[?,3]")
+    assert add.input(0).get_tensor().any_name == "x"
+    add.set_rt_info(5, "note")
+    assert add.rt_info["note"] == 5
     model.reshape({"x": [2, 3], "y": [2, 3]})
-    assert add.shape == add.get_output_shape(0) == [2, 3]
+    assert add.shape == add.get_output_shape(0) == add.get_input_shape(0) == add.input(1).shape == [2, 3]
     assert repr(add) == "<Add: 'add' (f32[2,3])>"
     with pytest.raises(UnsupportedError, match="has no layout"):
         add.set_layout("NC")
