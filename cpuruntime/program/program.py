@@ -212,17 +212,17 @@ class Instance(Linked):
         return self.arena.nbytes + self.words.nbytes + sum(array.nbytes for array in self._own.values())
 
     def load(self, program: Program) -> None:
-        """Turns it into an instance of another program of the same key."""
+        """Turns it into an instance of another program of the same key; what is bound stays so."""
         image = program.image
         if not isinstance(image, Filled) or program.key != self.key or image.arena_size > self.arena.size:
             raise InternalError("An instance can only become a program of the same key that its arena has room for.")
-        self.program = self.owner = None  # until all is done: an interrupt may come in between
+        owner, self.program, self.owner = self.owner, None, None  # until all is done: an interrupt may come in between
         self.fill(image)
         self._own.clear()
         for part in self._parts:
             assert isinstance(part, Job)
             part.change(image.shared(self._view), image.nanoseconds)
-        self.program = program
+        self.program, self.owner = program, owner
 
     def results(self, targets: Sequence[np.ndarray | None]) -> list[np.ndarray]:
         """An array for each output: that of `targets` where it fits, else one of the instance's own."""

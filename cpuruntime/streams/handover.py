@@ -78,10 +78,12 @@ def give_back(stream: Any, task: Any, scheduler: Any) -> None:
 def rebind(
     request: Any, arrays: list[Any], addresses: list[int], index: int, array: Any, address: int, bound: object
 ) -> None:
-    """Binds memory to a place of a request: no address is left of memory that is gone."""
+    """Binds memory to a place of a request: no address is left of memory that is gone. `bound` is for a new address."""
+    is_new = addresses[index] != address
     arrays[index] = array
     addresses[index] = address
-    request._bound = bound
+    if is_new:
+        request._bound = bound
 
 
 def end_run(bindings: Any, key: str, run: Any, error: BaseException | None, nanoseconds: int) -> None:

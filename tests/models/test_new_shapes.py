@@ -225,3 +225,17 @@ def test_reports_show_the_latest_sizes() -> None:
         arenas.append(next(text for text in compiled.explain().decisions if text.startswith("arena")))
         assert compiled.explain(measure=True).rows
     assert arenas[0] != arenas[1]
+
+
+def test_requests_take_turns_at_shapes_new_and_seen() -> None:
+    """Two requests share a stream, on memory of their own and on the caller's, which is given back in between."""
+    model, x = encoder()
+    compiled = ov.Core().compile_model(model, "CPU", {"NUM_STREAMS": 1})
+    requests = [compiled.create_infer_request() for _ in range(2)]
+    random = np.random.default_rng(7)
+    feeds = [random.standard_normal((*shape, 32)).astype(np.float32) for shape in (*SHAPES, (6, 64), (2, 3))]
+    wanted = [onnx_runtime(model, {x: array}) for array in feeds]
+    for turn in range(60):
+        number = int(random.integers(len(feeds)))
+        found = requests[random.integers(2)].infer({x: feeds[number].copy()}, share_inputs=turn % 3 == 0)
+        check([found[0]], wanted[number], 1e-5)

@@ -48,7 +48,7 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         self._dynamic = {index for index, port in enumerate(programs.outputs) if port.partial_shape.is_dynamic}
         # Own memory for outputs of dynamic shape.
         self._memories = [[GrowingMemory(), GrowingMemory()] for _ in programs.outputs]
-        self._bound = object()
+        self._bound = object()  # another one for other addresses
         self._program: Program | None = None
         self._stage: Stage | None = None
         self._run: Generator[Job, None, None] | None = None
