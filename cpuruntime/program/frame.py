@@ -131,10 +131,12 @@ class Filled(Linkable):
         """How many steps there are in filled words up to the last one for several threads."""
         return words[self.frame.tail + SHARED]
 
+    def places(self, words: memoryview, number: int) -> Sequence[tuple[int, int]]:
+        return [(word, words[register] + offset) for word, register, offset in self.frame.bindings.get(number, ())]
+
     def bind(self, words: memoryview, number: int, address: int) -> None:
         words[self.frame.tail + PORTS + number] = address
-        for word, register, offset in self.frame.bindings.get(number, ()):
-            words[word] = address + words[register] + offset
+        super().bind(words, number, address)
 
 
 def _table(made: np.ndarray) -> np.ndarray:

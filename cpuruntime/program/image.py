@@ -63,8 +63,13 @@ class Linkable(ABC):
         """Writes the program to `words`; `own` are the addresses of the arena, of the faults and of the words."""
 
     @abstractmethod
+    def places(self, words: memoryview, number: int) -> Sequence[tuple[int, int]]:
+        """(word, offset) of each address in an input or output, given as a `port`, of words that are linked."""
+
     def bind(self, words: memoryview, number: int, address: int) -> None:
-        """Writes the addresses in an input or output, given as a `port`, to words that are linked."""
+        """Writes the addresses in an input or output."""
+        for word, offset in self.places(words, number):
+            words[word] = address + offset
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,9 +128,8 @@ class Image(Linkable):
             rows = self.relocations[self.relocations["kind"] == kind]
             words[rows["where"]] = memory[rows["symbol"]] + rows["offset"]
 
-    def bind(self, words: memoryview, number: int, address: int) -> None:
-        for word, offset in self.bindings.get(number, ()):
-            words[word] = address + offset
+    def places(self, words: memoryview, number: int) -> Sequence[tuple[int, int]]:
+        return self.bindings.get(number, ())
 
 
 def _code(symbol: str) -> int:

@@ -276,7 +276,7 @@ def test_interrupts_leave_no_addresses_of_other_memory() -> None:
     device: Any = device_request_of(request)
     (stream,) = device_of(compiled).executor.streams
     rows = [np.full((n, 300), n, np.float32) for n in (1, 7)]
-    code = binding_code() | {Instance.bind.__code__, CpuRequest.begin.__code__}
+    code = binding_code() | {Instance.bind.__code__, Instance.load.__code__, CpuRequest.begin.__code__}
     for large in rows:
         request.infer([large, large])
     events = 0
@@ -306,7 +306,7 @@ def test_interrupts_leave_no_addresses_of_other_memory() -> None:
         check_addresses(device)
         for instance in (found for found in stream.state.values() if isinstance(found, Instance)):
             for key, address in bound_addresses(instance).items():
-                words = instance.image.bindings.get(key, ())
+                words = instance.image.places(instance.words.data, key)
                 assert not address or all(instance.words[word] == address + at for word, at in words)
     assert last > 20
 
