@@ -1,4 +1,4 @@
-"""The CPU quota of this process's control group, versions 1 and 2."""
+"""The CPU quota and the memory limit of this process's control group, versions 1 and 2."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from pathlib import Path, PurePosixPath
 from cpuruntime.host.sysfs import read_text
 
 _COUNT = re.compile("[0-9]{1,18}")
-"""Microseconds; 2**63 and more is not what Linux writes."""
+"""Microseconds or bytes; 2**63 and more is not what Linux writes."""
+
+
+_LIMITS = ("memory.max", "memory.limit_in_bytes")
 
 
 @dataclass(frozen=True)
@@ -31,17 +34,30 @@ def cpu_quota(root: Path = Path("/")) -> Quota | None:
     The smallest quota on the way from the process's group to the top, in either version of control groups. `root`
     stands for the file system's root; what cannot be read, or is not as Linux writes it, limits nothing.
     """
-    groups = _groups(root)
-    levels = [level for mount, group in groups for level in (group, *group.parents) if level.is_relative_to(mount)]
-    return min(filter(None, map(_quota, levels)), key=lambda quota: quota.cpus, default=None)
+    return min(filter(None, map(_quota, _levels(root, "cpu"))), key=lambda quota: quota.cpus, default=None)
 
 
-def _groups(root: Path) -> Iterator[tuple[Path, Path]]:
-    """(mount point, folder of this process's group below it) of every hierarchy that may limit CPU time."""
+def memory_limit(root: Path = Path("/")) -> int | None:
+    """The bytes of memory that the process may use; None when nothing limits it. As `cpu_quota`."""
+    limits = (read_text(folder / name) for folder in _levels(root, "memory") for name in _LIMITS)
+    return min((int(limit) for limit in limits if _COUNT.fullmatch(limit)), default=None)
+
+
+def _levels(root: Path, controller: str) -> list[Path]:
+    """The folders from the process's group to the top of every hierarchy."""
+    groups = _groups(root, controller)
+    return [level for mount, group in groups for level in (group, *group.parents) if level.is_relative_to(mount)]
+
+
+def _groups(root: Path, controller: str) -> Iterator[tuple[Path, Path]]:
+    """(mount point, folder of this process's group below it) of every hierarchy that may limit what a controller does.
+
+    Version 2 has one for all.
+    """
     paths = {}
     for line in read_text(root / "proc/self/cgroup").splitlines():
         fields = line.split(":", 2)
-        if len(fields) == 3 and (not fields[1] or "cpu" in fields[1].split(",")):
+        if len(fields) == 3 and (not fields[1] or controller in fields[1].split(",")):
             paths[fields[1] == ""] = PurePosixPath(fields[2])
     for line in read_text(root / "proc/self/mountinfo").splitlines():
         place, _, kind = line.partition(" - ")
@@ -50,7 +66,7 @@ def _groups(root: Path) -> Iterator[tuple[Path, Path]]:
             continue
         mounted_root, mount_point = map(_unescaped, places[3:5])
         unified = kinds[0] == "cgroup2"
-        if unified in paths and (unified or (kinds[0] == "cgroup" and "cpu" in kinds[-1].split(","))):
+        if unified in paths and (unified or (kinds[0] == "cgroup" and controller in kinds[-1].split(","))):
             mount = root / mount_point.lstrip("/")
             yield mount, mount / _below(paths[unified], PurePosixPath(mounted_root))
 

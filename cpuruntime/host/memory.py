@@ -11,6 +11,7 @@ from math import prod
 import numpy as np
 
 from cpuruntime.errors import OutOfMemoryError
+from cpuruntime.host.cgroup import memory_limit
 
 ALIGNMENT = 64
 """Bytes: a cache line, and the widest vector register."""
@@ -25,8 +26,9 @@ def round_up(size: int) -> int:
 
 @cache
 def machine_memory() -> int:
-    """Bytes of memory that the machine has."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Bytes of memory that the machine has, or that the process's control group may use of it."""
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(there, memory_limit() or there)
 
 
 def check_fits(size: int, what: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cpuruntime.host.cgroup import cpu_quota
+from cpuruntime.host.cgroup import cpu_quota, memory_limit
 from cpuruntime.host.processors import Cache, Cpu, cpu_list, parse_cpu_list
 from cpuruntime.host.topology import Topology
 
@@ -248,3 +248,19 @@ def test_cpu_lists(text: str, numbers: list[int]) -> None:
 def test_what_is_no_cpu_list(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_cpu_list(text)
+
+
+@pytest.mark.parametrize(("limits", "found"), [({}, None), ({"g": "max"}, None), ({"g": "900", "": "500"}, 500)])
+def test_the_memory_limit_is_the_smallest_on_the_way(
+    tmp_path: Path, limits: dict[str, str], found: int | None
+) -> None:
+    files = {"proc/self/cgroup": "0::/g", "proc/self/mountinfo": V2_MOUNT}
+    write(tmp_path, files | {f"sys/fs/cgroup/{place}/memory.max": text for place, text in limits.items()})
+    assert memory_limit(tmp_path) == found
+
+
+def test_the_memory_limit_of_version_1(tmp_path: Path) -> None:
+    mount = "32 31 0:29 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory"
+    files = {"proc/self/cgroup": "4:memory:/m\n2:cpu:/c", "proc/self/mountinfo": mount}
+    write(tmp_path, files | {"sys/fs/cgroup/memory/m/memory.limit_in_bytes": "12345"})
+    assert memory_limit(tmp_path) == 12345

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cpuruntime.errors import MESSAGE, Error, ModelError, UnsupportedError, printable
+from cpuruntime.errors import MESSAGE, Error, ModelError, OutOfMemoryError, UnsupportedError, printable
 from cpuruntime.graph import Node
 from cpuruntime.operators import control_flow
 from cpuruntime.operators.evaluation import (
@@ -61,7 +61,7 @@ def evaluate(node: Node, arrays: Arrays) -> list[Any]:
     Tensors are arrays (strings: of objects), sequences are lists, an empty optional is None; an absent output is an
     empty array. The last inputs are those that subgraphs read, as in `node.inputs`. Correct and slow. A node's
     attributes must not change after its first evaluation. Safe to call from several threads. Raises UnsupportedError
-    (no implementation) and ModelError (the operator refuses the inputs).
+    (no implementation), ModelError (the operator refuses the inputs) and OutOfMemoryError.
     """
     try:
         with np.errstate(all="ignore"):
@@ -70,7 +70,10 @@ def evaluate(node: Node, arrays: Arrays) -> list[Any]:
         raise
     except NotImplementedError as error:
         raise UnsupportedError(f"{node.where}: there is no reference implementation: {error}") from error
-    except (Exception, MemoryError) as error:
+    except MemoryError as error:
+        message = printable(str(error), MESSAGE).rstrip(".")
+        raise OutOfMemoryError(f"{node.where}: {message or 'it needs more memory than there is'}.") from error
+    except Exception as error:
         message = printable(str(error), MESSAGE)
         raise ModelError(f"{node.where}: cannot be evaluated: {type(error).__name__}: {message}") from error
     if len(results) < len(node.outputs):
