@@ -67,7 +67,7 @@ def _attempt(engine: str, case: Case) -> tuple[str, str]:
 def _cpuruntime(case: Case) -> tuple[str, str]:
     import cpuruntime as ov
 
-    one = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "TUNING_BUDGET_MS": 0, "INFERENCE_PRECISION_HINT": "f32"}
+    one = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "TUNING_BUDGET_MS": 0, "COMPILE_MODE": "OPTIMIZED"}
     compiled = ov.Core().compile_model(case.model, "CPU", one)
     names = [value.name for value in inputs_of(case.model)]
     for inputs, outputs in case.data_sets:

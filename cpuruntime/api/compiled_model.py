@@ -119,6 +119,26 @@ class CompiledModel:
     def reset_state(self) -> None:
         """Nothing: there are no variables."""
 
+    def wait_until_optimized(self, timeout: float | None = None) -> bool:
+        """Wait until the model runs on its kernels; with COMPILE_MODE FAST_START, NumPy computes inferences until then.
+
+        A line on standard error shows how many kernels are compiled, and the seconds that are left. May be called from
+        any thread.
+
+        Args:
+            timeout: how many seconds to wait at most; None: as long as it takes.
+
+        Returns:
+            Whether the model runs on its kernels.
+
+        Raises:
+            InvalidArgumentError: the timeout is not a number >= 0.
+            Error: the model was closed, or could not be planned, so that it stays on NumPy.
+        """
+        if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):
+            raise InvalidArgumentError(f"wait_until_optimized: timeout is {timeout!r:.60}; it must be a number >= 0.")
+        return self._shared.device.wait_until_optimized(timeout)
+
     def release_memory(self) -> None:
         """Give back memory that idle requests can do without; they take it again when they run."""
         self._shared.device.release_memory()

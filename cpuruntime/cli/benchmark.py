@@ -162,6 +162,7 @@ def _compile(
     report.step(7)
     before, start = peak_memory_kilobytes(), stopwatch()
     compiled = core.compile_model(model, device, config)
+    compiled.wait_until_optimized()
     report.info(f"Compile model took {stopwatch() - start:.2f} ms")
     after = peak_memory_kilobytes()
     report.info(f"Start of compilation memory usage: Peak {before} KB")

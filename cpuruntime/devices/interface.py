@@ -211,6 +211,13 @@ class DeviceModel(ABC):
         """The steps and decisions; with `measure` each step is timed on random inputs, where the device can do that."""
         return Explanation(", ".join(self.properties["EXECUTION_DEVICES"]))
 
+    def wait_until_optimized(self, timeout: float | None = None) -> bool:
+        """Wait until nothing slower stands in for the device's kernels, at most for so many seconds: whether that is.
+
+        Raises what made it impossible.
+        """
+        return True
+
     def release_memory(self) -> None:
         """Give back memory that idle requests can do without; nothing, unless a device has such memory."""
         return

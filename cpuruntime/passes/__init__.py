@@ -1,7 +1,7 @@
 """Rewrites of the graph: what every backend would otherwise have to do. One file a rewrite, one list in `pipeline`."""
 
 from cpuruntime.passes.control_flow.resolve import resolve
-from cpuruntime.passes.evaluation import evaluate
+from cpuruntime.passes.evaluation import can_evaluate, evaluate
 from cpuruntime.passes.pipeline import CANONICAL, FUSE, PASSES, SIMPLIFY, Pass, Pipeline, run
 
-__all__ = ["CANONICAL", "FUSE", "PASSES", "SIMPLIFY", "Pass", "Pipeline", "evaluate", "resolve", "run"]
+__all__ = ["CANONICAL", "FUSE", "PASSES", "SIMPLIFY", "Pass", "Pipeline", "can_evaluate", "evaluate", "resolve", "run"]

@@ -25,6 +25,11 @@ def evaluate(node: Node, arrays: Sequence[np.ndarray | None]) -> list[np.ndarray
     return [_activate(node, compute(node, list(arrays)))]
 
 
+def can_evaluate(node: Node) -> bool:
+    """Whether `evaluate` knows the operator, if it is one that passes make."""
+    return node.domain != DOMAIN or node.op_type in _INTERNAL
+
+
 def _onnx(op_type: str, version: int, arrays: Sequence[np.ndarray | None], **attributes: object) -> np.ndarray:
     inputs = [None if array is None else Value(f"x{index}") for index, array in enumerate(arrays)]
     node = Node(op_type, op_type, inputs, [Value("y", Type.f32)], attributes, "", version)

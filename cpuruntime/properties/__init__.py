@@ -57,6 +57,13 @@ class CacheMode(Word):
     OPTIMIZE_SPEED = "OPTIMIZE_SPEED", 1
 
 
+class CompileMode(Word):
+    """What a model does while kernels that it needs are not compiled yet."""
+
+    FAST_START = "FAST_START", 0
+    OPTIMIZED = "OPTIMIZED", 1
+
+
 class WorkloadType(Word):
     """How urgent a model's inferences are."""
 
@@ -90,6 +97,12 @@ tuning_budget = Property(
     doc="How long measuring may take in one compilation where estimates of kernels are close, in milliseconds. 0: "
     "estimates decide, and nothing measured earlier is used. Unset, a compilation that finds all its kernels measures "
     "nothing.",
+)  # fmt: skip
+compile_mode = Property(
+    "COMPILE_MODE", Choice(CompileMode), CompileMode.FAST_START, group=Group.COMPILING, devices=("CPU",),
+    doc="What compiling a model does where kernels are missing: FAST_START returns at once, NumPy computes inferences, "
+    "and the kernels, compiled in the background, take over between two of them; OPTIMIZED waits for the kernels. "
+    "With STREAMS_CALIBRATION_MS or LATENCY_TARGET_MS, or for ports that are no tensors, it always waits.",
 )  # fmt: skip
 program_cache = Property(
     "PROGRAM_CACHE_MB", Integer(0), 16, group=Group.COMPILING, devices=("CPU",),
@@ -154,6 +167,7 @@ supported_properties = fact(
 )
 available_devices = fact("AVAILABLE_DEVICES", "list of str", Group.DEVICE, "The identifiers of the device's instances.")
 execution_devices = fact("EXECUTION_DEVICES", "list of str", Group.DEVICE, "The devices that inference runs on.")
+optimized = fact("OPTIMIZED", "bool", Group.MODEL, "Whether inferences run on the device's kernels, not on NumPy.")
 model_name = fact("NETWORK_NAME", "str", Group.MODEL, "The compiled model's name.")
 optimal_number_of_infer_requests = fact(
     "OPTIMAL_NUMBER_OF_INFER_REQUESTS", "int", Group.DEVICE,

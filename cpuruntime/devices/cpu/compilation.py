@@ -10,6 +10,7 @@ from cpuruntime.host.topology import Topology
 from cpuruntime.operators.demand import Demand, demand_of
 from cpuruntime.passes import resolve
 from cpuruntime.program.plan.weights import WeightStore
+from cpuruntime.program.program import Compile
 from cpuruntime.program.stages.cut import is_whole
 from cpuruntime.properties import Settings
 
@@ -19,7 +20,8 @@ class Compilation:
     """A model to compile: as it was read, after the passes (None unless all shapes are known), and the processors.
 
     `weights` are packed and shared by all programs of the model. Planning takes the constants out of `optimised`,
-    unless several models are planned from it (`is_shared`).
+    unless several models are planned from it (`is_shared`). `compile`, if it is given, compiles the kernels of what is
+    planned at once.
     """
 
     graph: Graph
@@ -29,9 +31,12 @@ class Compilation:
     demand: Demand
     weights: WeightStore
     is_shared: bool = False
+    compile: Compile | None = None
 
     @classmethod
-    def of(cls, graph: Graph, settings: Settings, topology: Topology | None = None) -> Compilation:
+    def of(
+        cls, graph: Graph, settings: Settings, topology: Topology | None = None, compile: Compile | None = None
+    ) -> Compilation:
         """Run the passes on a graph, for a machine like `topology` or for this one as it is now."""
         optimised = None
         if all(value.is_static for value in graph.inputs):
@@ -39,7 +44,9 @@ class Compilation:
             optimised = optimise(settled) if is_whole(settled) else None
         is_measured = settings.value("STREAMS_CALIBRATION_MS") or settings.value("LATENCY_TARGET_MS")
         weights = WeightStore(planned_once=optimised is not None and not is_measured)
-        return cls(graph, optimised, settings, topology or Topology.read(), demand_of(optimised or graph), weights)
+        topology = topology or Topology.read()
+        demand = demand_of(optimised or graph)
+        return cls(graph, optimised, settings, topology, demand, weights, compile=compile)
 
     @property
     def is_static(self) -> bool:

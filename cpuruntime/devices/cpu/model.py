@@ -15,11 +15,30 @@ from cpuruntime.devices.cpu.streams.setup import StreamSetup
 from cpuruntime.devices.explanation import Explanation
 from cpuruntime.devices.interface import DeviceModel
 from cpuruntime.graph import Type
+from cpuruntime.hints import StreamPlan
 from cpuruntime.host.ledger import Ledger
 from cpuruntime.properties import Settings
 from cpuruntime.properties.hint import SchedulingCoreType
 from cpuruntime.streams.base import Executor
 from cpuruntime.streams.executor import create_executor
+
+
+def resolved(name: str, settings: Settings, plan: StreamPlan) -> dict[str, Any]:
+    """The properties of a compiled model."""
+    return {
+        **settings.resolved(),
+        "NETWORK_NAME": name,
+        "NUM_STREAMS": len(plan.streams),
+        "INFERENCE_NUM_THREADS": plan.total_threads,
+        "ENABLE_CPU_PINNING": plan.pin,
+        "PINNED_CPUS": [list(share) for share in plan.shares] if plan.pin else [],
+        "ENABLE_HYPER_THREADING": plan.hyper_threading,
+        "SCHEDULING_CORE_TYPE": SchedulingCoreType(plan.core_type),
+        "OPTIMIZED": True,
+        "EXECUTION_DEVICES": ["CPU"],
+        "INFERENCE_PRECISION_HINT": Type.f32,
+        "OPTIMAL_NUMBER_OF_INFER_REQUESTS": max(1, len(plan.streams)),
+    }
 
 
 class CpuModel(DeviceModel):
@@ -30,27 +49,13 @@ class CpuModel(DeviceModel):
         self.programs = Programs(compilation, plan)
         self._settings = settings
         self._setup = setup
-        super().__init__(self.programs.inputs, self.programs.outputs, self._resolved(settings))
+        super().__init__(
+            self.programs.inputs, self.programs.outputs, resolved(self.programs.name, settings, plan)
+        )  # fmt: skip
         shares = plan.shares
         sizes, cpus = [len(share) for share in shares], [cpu for share in shares for cpu in share]
         level = LEVELS[settings.value("MODEL_PRIORITY")]
         self.executor: Executor = create_executor(len(shares), sizes, cpus, plan.pin, setup.on_end, level)
-
-    def _resolved(self, settings: Settings) -> dict[str, Any]:
-        plan = self._setup.plan
-        return {
-            **settings.resolved(),
-            "NETWORK_NAME": self.programs.name,
-            "NUM_STREAMS": len(plan.streams),
-            "INFERENCE_NUM_THREADS": plan.total_threads,
-            "ENABLE_CPU_PINNING": plan.pin,
-            "PINNED_CPUS": [list(share) for share in plan.shares] if plan.pin else [],
-            "ENABLE_HYPER_THREADING": plan.hyper_threading,
-            "SCHEDULING_CORE_TYPE": SchedulingCoreType(plan.core_type),
-            "EXECUTION_DEVICES": ["CPU"],
-            "INFERENCE_PRECISION_HINT": Type.f32,
-            "OPTIMAL_NUMBER_OF_INFER_REQUESTS": max(1, len(plan.streams)),
-        }
 
     def create_request(self) -> CpuRequest:
         self.check_open()

@@ -7,7 +7,15 @@ from cpuruntime.graph import Graph
 
 PIPELINE = passes.CANONICAL + passes.SIMPLIFY + passes.FUSE
 
+_FOR_KERNELS = {"elementwise_chains", "group_norm", "transposed_convolution"}
+"""Passes that make operators which only kernels compute."""
+
 
 def optimise(graph: Graph) -> Graph:
     """The graph after the passes, a copy; as `passes.run`."""
     return passes.run(graph, PIPELINE)
+
+
+def optimise_for_numpy(graph: Graph) -> Graph:
+    """The same for `passes.evaluate`."""
+    return passes.run(graph, tuple(one for one in PIPELINE if one.name not in _FOR_KERNELS))

@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import platform
+from functools import partial
 from typing import Any
 
 from cpuruntime.compiler import isa
+from cpuruntime.compiler.pool import Progress, Workforce, compile_all
 from cpuruntime.devices.cpu.compilation import Compilation
+from cpuruntime.devices.cpu.fast_start import Missing, StartingModel, may_start_on_numpy, refuse_missing
 from cpuruntime.devices.cpu.latency.model import compile_for_target
-from cpuruntime.devices.cpu.model import CpuModel
-from cpuruntime.devices.cpu.pipeline import PIPELINE
+from cpuruntime.devices.cpu.model import CpuModel, resolved
+from cpuruntime.devices.cpu.pipeline import PIPELINE, optimise_for_numpy
 from cpuruntime.devices.cpu.streams.calibration import calibrate
 from cpuruntime.devices.cpu.streams.dry_run import dry_run
-from cpuruntime.devices.cpu.streams.setup import set_up_streams
+from cpuruntime.devices.cpu.streams.setup import StreamSetup, set_up_streams
 from cpuruntime.devices.interface import DeviceModel, Plugin
 from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.graph import Graph
 from cpuruntime.hints import StreamPlan
+from cpuruntime.host.affinity import allowed_cpus
 from cpuruntime.host.ledger import Ledger
 from cpuruntime.host.sysfs import processor_name
 from cpuruntime.host.topology import Topology
+from cpuruntime.passes import can_evaluate
 from cpuruntime.program.lowerings.catalogue import find_lowering
+from cpuruntime.program.plan.planner import Planner
 from cpuruntime.properties import Settings
 from cpuruntime.properties.device import Type as DeviceType
+from cpuruntime.streams.native.needed import KERNELS
 
 
 class CpuPlugin(Plugin):
     """The processor this process runs on."""
 
     pipeline = PIPELINE
+    kernel, fallback = "numpy", True
+    """What computes before kernels are compiled, for `StartingModel`."""
 
     def unavailable_reason(self) -> str | None:
         if platform.system() != "Linux":
@@ -60,12 +69,39 @@ class CpuPlugin(Plugin):
         return dry_run(Compilation.of(graph, settings, topology), Ledger() if topology is None else None)
 
     def compile(self, graph: Graph, settings: Settings) -> DeviceModel:
-        compilation = Compilation.of(graph, settings)
+        starts = may_start_on_numpy(graph, settings)
+        compilation = Compilation.of(graph, settings, compile=refuse_missing if starts else None)
         setup = set_up_streams(compilation, calibrate, Ledger())
         try:
             if settings.value("LATENCY_TARGET_MS"):
                 return compile_for_target(compilation, setup)
-            return CpuModel(compilation, setup)
+            return self._start(compilation, setup) if starts else CpuModel(compilation, setup)
         except BaseException:
             setup.release()
             raise
+
+    def _start(self, compilation: Compilation, setup: StreamSetup) -> DeviceModel:
+        """The model, or one that runs on NumPy until its kernels are compiled; what is wrong with it is raised now."""
+        graph, optimised, settings = compilation.graph.clone(), compilation.optimised, compilation.settings
+        try:
+            if optimised is not None:
+                refuse_missing(KERNELS)  # so that on a new machine NumPy can have the graph, which planning uses up
+            optimised = None
+            return CpuModel(compilation, setup)
+        except Missing:
+            if optimised is not None:
+                Planner(optimised, compilation.weights, setup.plan.threads, exact=True).kernels(None)
+        if not compilation.is_static:
+            evaluated = graph
+        elif optimised is not None and all(map(can_evaluate, optimised.nodes)):
+            evaluated = optimised
+        else:
+            evaluated = optimise_for_numpy(graph)
+        force = Workforce(compilation.topology.usable, allowed_cpus())
+
+        def build(report: Progress) -> CpuModel:
+            compile = partial(compile_all, force=force, progress=report)
+            return CpuModel(Compilation.of(graph, settings, compile=compile), setup)
+
+        properties = resolved(graph.name, settings, setup.plan)
+        return StartingModel(self, graph, evaluated, settings, properties, build, setup.release)

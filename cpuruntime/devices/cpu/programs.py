@@ -57,6 +57,7 @@ class Programs:
         self.profiled: bool = settings.value("PERF_COUNT")
         self._exact: bool = settings.value("EXECUTION_MODE_HINT") == "ACCURACY"
         self._streams = plan
+        self._compile = compilation.compile or self._compile_now
         self._force = Workforce(compilation.topology.usable, allowed_cpus())
         self._arenas, self._users = max(1, len(plan.streams)), f"the streams of model '{printable(self.name)}'"
         self._weights = compilation.weights
@@ -75,6 +76,7 @@ class Programs:
         else:
             self._warm_up(settings.value("WARMUP_SHAPES"))
         self._compile(KERNELS)
+        self._compile = self._compile_now
 
     def _plan_first(self) -> None:
         """Plan what is known when the shapes of the inputs are; what is wrong is the model's fault."""
@@ -177,7 +179,7 @@ class Programs:
         self._report(program)
         return self.checked(program)
 
-    def _compile(self, kernels: Sequence[Kernel]) -> None:
+    def _compile_now(self, kernels: Sequence[Kernel]) -> None:
         with CompileProgress() as progress:
             pool.compile_all(kernels, self._force, progress)
 

@@ -13,6 +13,9 @@ from cpuruntime.graph import Node
 from cpuruntime.operators.evaluation.inputs import Arrays, Rule, attribute, optional, wide
 from cpuruntime.operators.evaluation.windows import Windows, find_windows
 
+MOST_COLUMNS = 2**24
+"""Elements of all windows that are laid out side by side for one product; arbitrary."""
+
 
 def convolve(node: Node, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """The sums of products without a bias, in the type of `x`."""
@@ -20,12 +23,29 @@ def convolve(node: Node, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
     if x.shape[1] != weights.shape[1] * group or weights.shape[0] % group:
         raise ModelError(f"{node.where}: {x.shape[1]} channels, weights of {list(weights.shape)}, {group} groups.")
     windows = find_windows(node, x.shape[2:], weights.shape[2:])
-    parts = weights.reshape(group, weights.shape[0] // group, *weights.shape[1:])
-    result = np.zeros((x.shape[0], group, parts.shape[1], math.prod(windows.counts)), x.dtype)
-    for place, elements in windows.offsets(windows.padded(x, 0)):
-        columns = elements.reshape(x.shape[0], group, weights.shape[1], math.prod(windows.counts))
-        result += parts[(..., *place)] @ columns
-    return result.reshape(x.shape[0], weights.shape[0], *windows.counts[:rank])
+    batch, (outputs, inputs), size = x.shape[0], weights.shape[:2], math.prod(windows.kernel)
+    padded, pixels = windows.padded(x, 0), math.prod(windows.counts)
+    if inputs == 1 and outputs == group:  # depthwise: no products of matrices
+        result = np.zeros((batch, outputs, *windows.counts), x.dtype)
+        for place, elements in windows.offsets(padded):
+            result += elements * _channels(weights[(slice(None), 0, *place)], rank)
+        return result
+    flat = weights.reshape(group, outputs // group, inputs * size)
+    if size == 1:
+        ((_, elements),) = windows.offsets(padded)
+        columns = elements.reshape(batch, group, inputs, pixels)
+    elif batch * group * inputs * size * pixels <= MOST_COLUMNS:
+        columns = np.empty((batch, group, inputs, size, pixels), x.dtype)
+        for index, (_, elements) in enumerate(windows.offsets(padded)):
+            columns[:, :, :, index] = elements.reshape(batch, group, inputs, pixels)
+        columns = columns.reshape(batch, group, inputs * size, pixels)
+    else:
+        parts = np.moveaxis(flat.reshape(group, outputs // group, inputs, size), 3, 0).copy()
+        result = np.zeros((batch, group, outputs // group, pixels), x.dtype)
+        for part, (_, elements) in zip(parts, windows.offsets(padded)):
+            result += part @ elements.reshape(batch, group, inputs, pixels)
+        return result.reshape(batch, outputs, *windows.counts)
+    return (flat @ columns).reshape(batch, outputs, *windows.counts)
 
 
 def _channels(array: np.ndarray, rank: int) -> np.ndarray:

@@ -21,19 +21,20 @@ def _max_pool(node: Node, arrays: Arrays) -> tuple[np.ndarray, ...]:
     x = widest(arrays[0])
     windows = find_windows(node, x.shape[2:], node.attributes["kernel_shape"])
     best = np.full((*x.shape[:2], *windows.counts), _lowest(x.dtype), x.dtype)
-    places = np.full(best.shape, -1, np.int64)
-    numbers = _numbers(node, x.shape[2:]) if many(node) > 1 else None
     extended = windows.padded(x, _lowest(x.dtype))
-    inside = windows.padded(np.broadcast_to(-1 if numbers is None else numbers, (1, 1, *x.shape[2:])), -1)
+    if many(node) == 1:
+        for _, elements in windows.offsets(extended):
+            np.maximum(best, elements, out=best)
+        return (best.astype(arrays[0].dtype),)
+    places = np.full(best.shape, -1, np.int64)
+    numbers = _numbers(node, x.shape[2:])
+    inside = windows.padded(np.broadcast_to(numbers, (1, 1, *x.shape[2:])), -1)
     for (_, elements), (_, number) in zip(windows.offsets(extended), windows.offsets(inside)):
         better = (elements > best) | (np.isnan(elements) & ~np.isnan(best)) | ((places < 0) & (number >= 0))
         best = np.where(better, elements, best)
         places = np.where(better, number, places)
-    results = (best.astype(arrays[0].dtype),)
-    if numbers is None:
-        return results
     image = np.arange(math.prod(x.shape[:2])).reshape(*x.shape[:2], *[1] * (x.ndim - 2))
-    return (*results, places + image * math.prod(x.shape[2:]))
+    return (best.astype(arrays[0].dtype), places + image * math.prod(x.shape[2:]))
 
 
 def _numbers(node: Node, extents: tuple[int, ...]) -> np.ndarray:
