@@ -93,11 +93,16 @@ def measure(model: str, folder: Path) -> Phases:
     return phases
 
 
-def main() -> None:
-    """Prints a line a kernel and the totals."""
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
     options = argparse.ArgumentParser(description="What compiling a model's kernels costs, by kernel and phase.")
     options.add_argument("-m", "--model", default="light:resnet50", help="an ONNX file, light:NAME or bench:NAME")
-    model = options.parse_args().model
+    return options
+
+
+def main() -> None:
+    """Prints a line a kernel and the totals."""
+    model = parser().parse_args().model
     with tempfile.TemporaryDirectory() as folder:
         os.environ["CPURUNTIME_CACHE_DIR"] = f"{folder}/cache"
         phases = measure(model, Path(folder))

@@ -75,14 +75,6 @@ _counts = {"compiled": 0, "cached": 0}
 _addresses: dict[str, int] = {}
 
 
-@cache
-def target_machine() -> llvm.TargetMachine:
-    level = isa.current()
-    return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
-        cpu=level.cpu, features=level.features, opt=3, reloc="static", codemodel="jitdefault", jit=True
-    )
-
-
 def never_free(owner: object) -> None:
     """Never frees an object: native threads that are left at the end of the process outlive the interpreter."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner))
@@ -90,7 +82,7 @@ def never_free(owner: object) -> None:
 
 @cache
 def _engine() -> llvm.ExecutionEngine:
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), isa.target_machine())
     never_free(engine)
     return engine
 
@@ -189,7 +181,7 @@ class Kernel:
         with _lock:
             code = _cached(self.symbol)
             if code is None:
-                code = target_machine().emit_object(_compile(self))
+                code = isa.target_machine().emit_object(_compile(self))
                 called = ", ".join(sorted(forbidden_symbols(code)))
                 if called:
                     raise RuntimeError(f"kernel {self.name} calls {called}; kernels may not allocate or raise")
@@ -204,7 +196,7 @@ class Kernel:
     def assembly(self) -> str:
         """The machine code as text, compiled afresh."""
         with _lock:
-            return target_machine().emit_assembly(_compile(self))
+            return isa.target_machine().emit_assembly(_compile(self))
 
     def __call__(self, block: np.ndarray, threads: int = 1) -> None:
         """Runs every thread's share one after another on the calling thread; `block` is one record of `arguments`."""
@@ -359,7 +351,7 @@ def _compile(kernel: Kernel) -> llvm.ModuleRef:
     for item in (*module.functions, *module.global_variables):
         if item.name != kernel.symbol and not item.is_declaration:
             item.linkage = "internal"
-    passes = llvm.create_pass_builder(target_machine(), llvm.create_pipeline_tuning_options(speed_level=3))
+    passes = llvm.create_pass_builder(isa.target_machine(), llvm.create_pipeline_tuning_options(speed_level=3))
     passes.getModulePassManager().run(module, passes)
     module.verify()
     return module

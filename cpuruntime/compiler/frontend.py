@@ -37,6 +37,8 @@ from numba.cpython import listobj, mathimpl, numbers, rangeobj, tupleobj
 from numba.extending import register_model
 from numba.np import arrayobj
 
+from cpuruntime.compiler import isa
+
 RULES = (arraydecl, arrayobj, builtins, builtin_rules, listobj, numbers, rangeobj, tupleobj)
 """Numba's modules that register the rules kernels need when they are imported."""
 TARGET = "cpuruntime"
@@ -286,11 +288,9 @@ jit_registry[_Kernels] = lambda **options: Function
 
 @cache
 def _contexts() -> tuple[_Typing, _Lowering]:
-    from cpuruntime.compiler.build import target_machine
-
     with target_override(TARGET):
         typing = _Typing()
-        return typing, _Lowering(typing, target_machine())
+        return typing, _Lowering(typing, isa.target_machine())
 
 
 def lower(function: FunctionType, args: tuple[types.Type, ...]) -> _Compiled:

@@ -74,3 +74,12 @@ LANES = current().lanes
 VECTOR_BYTES = 4 * LANES
 LINE = 64
 """Bytes of a cache line."""
+
+
+@cache
+def target_machine() -> llvm.TargetMachine:
+    """LLVM's description of the machine that kernels are compiled for."""
+    level = current()
+    return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
+        cpu=level.cpu, features=level.features, opt=3, reloc="static", codemodel="jitdefault", jit=True
+    )
