@@ -83,7 +83,8 @@ def _check_output(node: Node, found: window.Window, channels: int) -> None:
         pads = found.pads[axis] + found.pads[axis + len(found.kernel)]
         reach = found.reach(axis, extent) - pads
         room = max(found.strides[axis], found.dilations[axis])
-        fits = fits and min(extent, found.strides[axis], found.dilations[axis]) > 0 and 0 <= target - reach < room
+        fits = fits and all(n > 0 for n in (extent, found.strides[axis], found.dilations[axis]))
+        fits = fits and 0 <= target - reach < room
     if not fits:
         raise ModelError(
             f"{node.where}: kernel {found.kernel}, strides {found.strides}, dilations {found.dilations} and pads "
