@@ -152,7 +152,7 @@ class AsyncInferQueue:
         jobs = int(jobs) or model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self._requests = tuple(model.create_infer_request() for _ in range(jobs))
         self._state = _State(self._requests)
-        self._is_static = all(port.partial_shape.is_static for port in model.outputs)
+        self._is_polled = self._requests[0].is_polled
         self._hooks = tuple(partial(self._state.over, index) for index in range(jobs))
         forks.objects.add(self)
 
@@ -191,7 +191,7 @@ class AsyncInferQueue:
                     index = None
             state.userdata[index] = userdata
             request = self._requests[index]
-            hook = None if state.callback is None and self._is_static else self._hooks[index]
+            hook = None if state.callback is None and self._is_polled else self._hooks[index]
             run = request.start(inputs, userdata, share_inputs, terms, hook)
             if hook is None:
                 state.add(index, run)

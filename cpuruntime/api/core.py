@@ -19,6 +19,7 @@ from cpuruntime.api.shared import Shared
 from cpuruntime.devices import registry
 from cpuruntime.devices.host import Devices, compile_on
 from cpuruntime.devices.interface import DeviceModel, Plugin
+from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import InvalidArgumentError, UnsupportedError, WrongTypeError
 from cpuruntime.frontend.reader import read
 from cpuruntime.graph import Graph
@@ -130,7 +131,7 @@ class Core:
         settings = plugin.settings(config)
         source = model if isinstance(model, Model) else self.read_model(model, weights)
         graph = source.graph
-        device, defaults = compile_on(plugin, graph, settings), [value.name for value in graph.defaults]
+        device, defaults = compile_on(plugin, graph, settings), [PortInfo.of(value) for value in graph.defaults]
         compile_with = partial(_compile_with, plugin, graph, settings) if defaults else None
         facts, outline = source.port_facts(), Outline.of(graph)
         return CompiledModel(Shared(device, CompiledModel, defaults, compile_with, facts, outline))

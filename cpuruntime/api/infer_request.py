@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from functools import partial
 from threading import get_ident
 from time import perf_counter_ns
@@ -14,6 +14,7 @@ from cpuruntime.api.callback import Callback
 from cpuruntime.api.ports import ConstOutput, describe_all
 from cpuruntime.api.request.awaiting import wait_in_loop
 from cpuruntime.api.request.bindings import RUN, Bindings, Hook, InferenceRun
+from cpuruntime.api.request.defaults import DefaultsBindings, DefaultsRequest
 from cpuruntime.api.request.latency import LatencyAnatomy
 from cpuruntime.api.request.tensors import RequestTensors
 from cpuruntime.api.request.terms import parse_terms, parse_timeout
@@ -45,17 +46,21 @@ class InferRequest(RequestTensors):
         "_run",
         "_shared",
         "_userdata",
-        "_variants",
     )
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self._device: DeviceRequest = shared.device.create_request()
-        self._bindings = Bindings(shared.ports, self._device)
+        self._device: DeviceRequest
+        self._bindings: Bindings
+        if shared.defaults:
+            self._device = DefaultsRequest(shared)
+            self._bindings = DefaultsBindings(shared, self._device)
+        else:
+            self._device = shared.device.create_request()
+            self._bindings = Bindings(shared.ports, self._device)
         self._callback: Callback | None = None
         self._run: InferenceRun | None = None
         self._userdata: Any = None
-        self._variants: dict[frozenset[str], InferRequest] = {}
         forks.objects.add(self)
 
     def infer(
@@ -71,8 +76,9 @@ class InferRequest(RequestTensors):
         Args:
             inputs: a dict of array by port, name or index; a list of arrays by position; one array for the only input;
                 None for what the inputs hold already. Inputs that are not mentioned keep their data. A dict may name
-                constants that the model lists as inputs, too: their data count for this inference only. Arrays, numbers
-                and lists of another dtype are converted; integers must fit, and a `Tensor` must have the port's type.
+                constants that the model lists as inputs, too: their data count for this inference only, `set_tensor`
+                sets them for all. Arrays, numbers and lists of another dtype are converted; integers must fit, and a
+                `Tensor` must have the port's type.
             share_inputs: read arrays in place where they are C-contiguous, and go on reading them until others are
                 given; otherwise, and with False, they are copied first: to the tensor that was set for the input, if
                 one was.
@@ -85,11 +91,6 @@ class InferRequest(RequestTensors):
             Error: what the device raised.
         """
         bindings, ports = self._bindings, self._shared.ports
-        if self._shared.defaults and isinstance(inputs, Mapping):
-            names = self._shared.defaults.intersection(key for key in inputs if isinstance(key, str))
-            if names:
-                feeds, request = bindings.completed(inputs), self._variant(names)
-                return request.infer(feeds, share_inputs, share_outputs, decode_strings=decode_strings)
         running = bindings.running
         run = InferenceRun()
         try:
@@ -119,12 +120,6 @@ class InferRequest(RequestTensors):
         if ports.has_strings:
             arrays = [_strings(array, decode_strings) for array in arrays]
         return Results(arrays, ports)
-
-    def _variant(self, names: frozenset[str]) -> InferRequest:
-        """The request that takes constants of these names as inputs."""
-        if names not in self._variants:
-            self._variants[names] = InferRequest(self._shared.with_inputs(names))
-        return self._variants[names]
 
     def start_async(
         self,
@@ -170,7 +165,7 @@ class InferRequest(RequestTensors):
             if hook is None and self._callback is not None:
                 hook = self._callback.after
             run.started = perf_counter_ns()
-            if hook is None and not self._shared.ports.dynamic_outputs:
+            if hook is None and self.is_polled:
                 self._device.start(terms)
                 run.polled = True  # not earlier, since the device would say that the inference before is over
                 self._run = run
@@ -286,6 +281,11 @@ class InferRequest(RequestTensors):
     def device(self) -> DeviceRequest:
         """The device's request."""
         return self._device
+
+    @property
+    def is_polled(self) -> bool:
+        """Whether the device notifies nobody of the end of an inference that was started without a hook."""
+        return not self._shared.ports.dynamic_outputs
 
     @property
     def calls_back_here(self) -> bool:

@@ -191,7 +191,13 @@ class Ports:
         "static_outputs",
     )
 
-    def __init__(self, inputs: Sequence[PortInfo], outputs: Sequence[PortInfo], facts: PortFacts | None = None) -> None:
+    def __init__(
+        self,
+        inputs: Sequence[PortInfo],
+        outputs: Sequence[PortInfo],
+        facts: PortFacts | None = None,
+        any_shapes: bool = False,
+    ) -> None:
         of_inputs, of_outputs = facts or ([None] * len(inputs), [None] * len(outputs))
         self.inputs = tuple(ConstOutput(p, i, "Parameter", of_inputs[i]) for i, p in enumerate(inputs))
         self.outputs = tuple(ConstOutput(p, i, "Result", of_outputs[i]) for i, p in enumerate(outputs))
@@ -200,7 +206,10 @@ class Ports:
         self.dtypes = tuple(None if port.element_type is Type.string else port.dtype for port in inputs)
         """Of arrays that need no look at their elements."""
         self.shapes = tuple(None if p.partial_shape.is_dynamic else tuple(p.partial_shape.to_shape()) for p in inputs)
-        self.dynamic_outputs = tuple(i for i, port in enumerate(outputs) if port.partial_shape.is_dynamic)
+        self.dynamic_outputs = tuple(
+            i for i, port in enumerate(outputs) if any_shapes or port.partial_shape.is_dynamic
+        )
+        """Of those that an inference may give another array; all with `any_shapes`."""
         self.has_strings = any(port.element_type is Type.string for port in outputs)
         self.static_outputs = tuple(i for i, port in enumerate(outputs) if port.partial_shape.is_static)
 

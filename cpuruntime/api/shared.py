@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from cpuruntime.api.ports import PortFacts, Ports
 from cpuruntime.api.runtime_model import Outline
 from cpuruntime.devices.interface import DeviceModel
+from cpuruntime.devices.ports import PortInfo
 
 
 class Shared:
@@ -19,7 +20,7 @@ class Shared:
         self,
         device: DeviceModel,
         compiled_model: Callable[[Shared], Any],
-        defaults: Collection[str] = (),
+        defaults: Sequence[PortInfo] = (),
         compile_with: Callable[[Collection[str]], DeviceModel] | None = None,
         facts: PortFacts | None = None,
         outline: Outline | None = None,
@@ -27,12 +28,12 @@ class Shared:
         self.device = device
         self.compiled_model = compiled_model
         self.outline = outline
-        self.defaults = frozenset(defaults)
-        """The names of constants that may be given as inputs; `compile_with` compiles the model with some that are."""
+        self.defaults = {port.name: port for port in defaults}
+        """The constants that may be given as inputs; `compile_with` compiles the model with some that are."""
         self._compile_with = compile_with
         self._variants: dict[frozenset[str], Shared] = {}
         self._lock = threading.Lock()
-        self.ports = Ports(device.inputs, device.outputs, facts)
+        self.ports = Ports(device.inputs, device.outputs, facts, any_shapes=bool(defaults))
         self.close = weakref.finalize(self, device.close)
 
     def close_all(self) -> None:

@@ -6,7 +6,7 @@ An input in memory that an output overlaps is copied before each inference; outp
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from threading import get_ident
 from typing import Any
@@ -136,17 +136,6 @@ class Bindings:
         """Make the request busy with `run`; BusyError where another inference is not over."""
         while self.running.setdefault(RUN, run) is not run:
             self.check_idle()
-
-    def completed(self, inputs: Mapping[Any, Any]) -> dict[Any, Any]:
-        """What a user passed, by name where it is a port's, and the data of the inputs that are not mentioned."""
-        self.check_idle()
-        names = [port.info.name for port in self._ports.inputs]
-        given = {}
-        for key, value in inputs.items():
-            found = self._ports.input_positions.get(key)
-            given[key if found is None else names[found]] = value
-        kept = {name: array for name, array in zip(names, self._bound) if array is not None}
-        return {**kept, **given}
 
     def bind(self, inputs: Any, share: bool) -> None:
         """Bind what a user passed as inputs; with `share` in place where possible, else copied."""
@@ -314,7 +303,7 @@ class Bindings:
         return self._own(index, shape)
 
     def _set_input(self, index: int, tensor: Tensor) -> None:
-        _check_tensor(tensor, self._ports.inputs[index].info, "Input")
+        check_tensor(tensor, self._ports.inputs[index].info, "Input")
         self._bind_tensor(index, tensor)
         self.unset.discard(index)
         self.followed["input", index] = tensor
@@ -330,7 +319,7 @@ class Bindings:
 
     def _set_output(self, index: int, tensor: Tensor) -> None:
         port = self._ports.outputs[index].info
-        _check_tensor(tensor, port, "Output")
+        check_tensor(tensor, port, "Output")
         if not tensor.data.flags.writeable:
             raise InvalidArgumentError(f"Output '{printable(port.name)}': the tensor's memory is read only.")
         if tensor.is_packed:
@@ -373,7 +362,8 @@ class Bindings:
                 )
 
 
-def _check_tensor(tensor: Tensor, port: PortInfo, side: str) -> None:
+def check_tensor(tensor: Tensor, port: PortInfo, side: str) -> None:
+    """Raise unless this is a Tensor of the port's type."""
     if not isinstance(tensor, Tensor):
         raise WrongTypeError(f"{side} '{printable(port.name)}': a Tensor is needed, not {type(tensor).__name__}.")
     if tensor.element_type is not port.element_type:

@@ -48,6 +48,10 @@ class RequestTensors:
 
         The request keeps the tensor alive and follows it when its shape changes. An output of dynamic shape is copied
         into the tensor, which takes on its shape.
+
+        The name may be that of a constant that the model lists as an input: each inference that is given no other data
+        for it reads the tensor in its place, until `set_tensor(name, None)`. The first inference with it compiles the
+        model once more.
         """
         place = self._bindings.place(_one_of(name_or_port, name, port))
         self._bindings.set(*place, tensor)
