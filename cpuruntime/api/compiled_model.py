@@ -97,7 +97,8 @@ class CompiledModel:
 
         Steps that were timed when their kernels were chosen have figures. With `measure` all have: inferences on random
         inputs are run, one at a time, for about half a second, and the processor's roofs are measured; other work on
-        the machine shows in the figures.
+        the machine shows in the figures. Inputs of dynamic shape have the shapes of the latest inference. Where random
+        inputs do not do, a decision says so; PERF_COUNT and `profiling_info` then give times of real inferences.
         """
         return self._shared.device.explain(measure)
 

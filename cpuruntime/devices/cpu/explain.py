@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from cpuruntime.devices.cpu.programs import Programs
 from cpuruntime.devices.cpu.request import CpuRequest
 from cpuruntime.devices.explanation import Row
+from cpuruntime.devices.interface import Terms
+from cpuruntime.errors import DeadlineExceededError, InvalidArgumentError, printable
+from cpuruntime.graph import Kind, Node
 from cpuruntime.hints import counted
 from cpuruntime.host.timing import alternate
 from cpuruntime.program.assembly import is_small
@@ -20,6 +25,7 @@ from cpuruntime.program.program import Instance, Program
 from cpuruntime.program.report.roofs import Roofs
 from cpuruntime.program.report.work import constant_bytes, least_seconds, tensor_bytes
 from cpuruntime.program.stages.loops import RUNS
+from cpuruntime.program.stages.run import Run
 from cpuruntime.program.stages.stage import Stage
 from cpuruntime.streams.base import Executor
 from cpuruntime.streams.job import Job
@@ -27,16 +33,25 @@ from cpuruntime.streams.task import Stream
 
 FEWEST, MOST, ENOUGH_SECONDS = 3, 20, 0.5
 """How many inferences are measured: as many as take half a second, within limits."""
+LONGEST_SECONDS = 10
+"""An inference on random inputs is ended after that: its loops may be endless."""
+StageTimes = dict[Program | Node, tuple[Sequence[float], int]]
+"""Seconds of each step of a program, or of a node that ran by itself, in one inference, and how often it ran there."""
 SHOWN = 4
 """Candidates named for a choice."""
 
 
-def explain_steps(program: Program, threads: int, seconds: Sequence[float] | None, packed: int) -> list[Row]:
-    """A row for each step; `seconds` is None when only the times of tuning are known; `packed` weights are in bytes."""
+def explain_steps(
+    program: Program, threads: int, seconds: Sequence[float] | None, packed: int, runs: int = 1
+) -> list[Row]:
+    """A row for each step; `seconds` is None when only the times of tuning are known; `packed` weights are in bytes.
+
+    The seconds are those of so many `runs`.
+    """
     program.show()
     if seconds is None:
         return [_row(step, threads, _tuned(step)) for step in program.planned]
-    roofs, times = Roofs(threads), program.repeats
+    roofs, times = Roofs(threads), program.repeats * runs
     return [_row(step, threads, taken, roofs, packed, times) for step, taken in zip(program.planned, seconds)]
 
 
@@ -50,13 +65,20 @@ def staged(stages: Sequence[Stage]) -> str:
     )
 
 
-def explain_stage(stage: Stage, threads: int, packed: int) -> list[Row]:
+def explain_stage(stage: Stage, threads: int, packed: int, times: StageTimes | None = None) -> list[Row]:
     """Rows for the program of a stage and for what runs after it."""
-    rows = [] if stage.program is None else explain_steps(stage.program, threads, None, packed)
+    times, rows = times or {}, []
+    if stage.program is not None:
+        seconds, runs = times.get(stage.program, (None, 1))
+        rows = explain_steps(stage.program, threads, seconds, packed, runs)
     for node, _ in stage.parts.steps:
         loop = node.op_type in RUNS
         kernel = "stages of its body" if loop else data_dependent.kernel_of(node)
-        rows.append(Row(tuple(node.origins), node.op_type, kernel or "numpy", "plain", fallback=not kernel))
+        seconds, _ = times.get(node, (None, 1))
+        taken = None if seconds is None else seconds[0] * 1e6
+        rows.append(
+            Row(tuple(node.origins), node.op_type, kernel or "numpy", "plain", fallback=not kernel, microseconds=taken)
+        )
     return rows
 
 
@@ -144,3 +166,73 @@ def measure_steps(request: MeasuringRequest, program: Program) -> list[float]:
     times.clear()
     alternate([run], ENOUGH_SECONDS, MOST, FEWEST)
     return [statistics.median(column) * 1e-9 for column in np.array(times).T.tolist()]
+
+
+class StagedRequest(CpuRequest):
+    """A request whose inferences of several stages are timed step by step, on memory of their own.
+
+    Attributes:
+        stages: those of the last inference.
+        times: what each of them took.
+    """
+
+    def __init__(self, programs: Programs, executor: Executor) -> None:
+        super().__init__(programs, executor)
+        self._instances: dict[Any, Any] = {}
+        self.stages: Sequence[Stage] = ()
+        self.times: StageTimes = {}
+
+    def _new_run(self, stream: Stream, inputs: list[Any]) -> Run:
+        return Run(self._programs.stages, self._instances, self.control, inputs, timed=True)
+
+    def _note(self, run: Run, inputs: list[Any]) -> None:
+        sums: dict[Program | Node, list[np.ndarray]] = {}
+        for ran, taken in run.times:
+            sums.setdefault(ran, []).append(taken)
+        self.times = {ran: ((np.sum(taken, axis=0) * 1e-9).tolist(), len(taken)) for ran, taken in sums.items()}
+        self.stages = tuple(run.seen)
+
+
+def measure_stages(request: StagedRequest, programs: Programs) -> tuple[Sequence[Stage], StageTimes | None, str]:
+    """The stages of inferences on random inputs by one stream, their times (medians), and a sentence about them.
+
+    The inputs are like those of the latest inference; without one they have the shapes that the model states. The
+    times are None where such an inference is not possible; the sentence says why.
+    """
+    examples = programs.latest
+    if examples is None and all(port.partial_shape.is_static for port in programs.inputs):
+        examples = [tuple(port.partial_shape.to_shape()) for port in programs.inputs]
+    if examples is None:
+        return (), None, "not measured: shapes of inputs are not known before the first inference; run one"
+    generator = np.random.default_rng(0)
+    for index, (port, example) in enumerate(zip(programs.inputs, examples)):
+        if port.kind is not Kind.TENSOR:
+            return (), None, f"not measured: input '{printable(port.name)}' is no tensor; compile with PERF_COUNT"
+        if isinstance(example, np.ndarray):
+            request.input_array(index, example.shape)[...] = example
+            continue
+        array = request.input_array(index, example)
+        if array.dtype.kind == "f":
+            array[...] = generator.standard_normal(example)
+    found: list[StageTimes] = []
+
+    def run() -> float:
+        request.start(Terms(deadline=time.perf_counter_ns() + LONGEST_SECONDS * 10**9))
+        request.wait()
+        error, _ = request.result()
+        if error is not None:
+            raise error
+        found.append(request.times)
+        return sum(sum(seconds) for seconds, _ in request.times.values())
+
+    try:
+        run()
+        found.clear()
+        alternate([run], ENOUGH_SECONDS, MOST, FEWEST)
+    except (InvalidArgumentError, DeadlineExceededError) as error:
+        return (), None, f"not measured: an inference on random inputs failed; compile with PERF_COUNT instead: {error}"
+    times: StageTimes = {}
+    for ran, (_, runs) in request.times.items():
+        columns = np.array([one[ran][0] for one in found if ran in one])
+        times[ran] = np.median(columns, axis=0).tolist(), runs
+    return request.stages, times, "measured on random inputs; steps of the bodies of loops in all iterations together"

@@ -6,7 +6,15 @@ from typing import Any
 
 from cpuruntime.compiler import isa
 from cpuruntime.devices.cpu.compilation import Compilation
-from cpuruntime.devices.cpu.explain import MeasuringRequest, explain_stage, explain_steps, measure_steps, staged
+from cpuruntime.devices.cpu.explain import (
+    MeasuringRequest,
+    StagedRequest,
+    explain_stage,
+    explain_steps,
+    measure_stages,
+    measure_steps,
+    staged,
+)
 from cpuruntime.devices.cpu.programs import Programs
 from cpuruntime.devices.cpu.request import LEVELS, CpuRequest
 from cpuruntime.devices.cpu.streams import ignored
@@ -73,8 +81,14 @@ class CpuModel(DeviceModel):
         decisions += self.programs.notes
         program = stages[0].whole if len(stages) == 1 else None
         if program is None:
+            times = None
+            if measure:
+                self.check_open()
+                measured, times, sentence = measure_stages(StagedRequest(self.programs, self.executor), self.programs)
+                stages = measured or stages
+                decisions.append(sentence)
             decisions.append(staged(stages))
-            rows = [row for stage in stages for row in explain_stage(stage, plan.threads, packed)]
+            rows = [row for stage in stages for row in explain_stage(stage, plan.threads, packed, times)]
             return Explanation("CPU", rows, decisions)
         if program.repeats > 1:
             decisions.append(

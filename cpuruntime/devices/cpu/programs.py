@@ -46,7 +46,8 @@ class Programs:
     """Plans stages for the streams of `plan` and caches them; a model of static shapes is planned at once.
 
     May be used from several threads. `profiled` says whether each step of an inference is timed, `notes` what passes
-    decided for any of the programs, `ran` are the stages of the latest inference that had several.
+    decided for any of the programs, `ran` are the stages of the latest inference that had several, and `latest` is what
+    `example_of` noted of its inputs.
     """
 
     def __init__(self, compilation: Compilation, plan: StreamPlan, tuner: Tuner | None = None) -> None:
@@ -66,6 +67,7 @@ class Programs:
         self._lock = threading.RLock()
         self.notes: list[str] = []
         self.ran: Sequence[Stage] = ()
+        self.latest: Sequence[Any] | None = None
         self.stages = Stages(self, self._lock, settings.value("PROGRAM_CACHE_MB") << 20)
         self._root = Root(graph if self.is_static else graph.clone(), shaped=_reshaped)
         self._only: Stage | None = None

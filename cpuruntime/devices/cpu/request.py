@@ -24,7 +24,7 @@ from cpuruntime.program.plan.step import FallbackStep, Step
 from cpuruntime.program.plan.storage import Place
 from cpuruntime.program.program import Instance, Program
 from cpuruntime.program.stages.run import Run
-from cpuruntime.program.stages.stage import Stage
+from cpuruntime.program.stages.stage import Stage, example_of
 from cpuruntime.streams import priorities
 from cpuruntime.streams.base import Executor
 from cpuruntime.streams.handover import rebind
@@ -158,7 +158,7 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         """An inference of several stages."""
         assert self._stage is not None
         inputs = self._values()
-        run = Run(self._programs.stages, stream.state, self.control, inputs, self._programs.profiled)
+        run = self._new_run(stream, inputs)
         read = self._read()
         targets = [None if self._is_lent(index, read) else array for index, array in enumerate(self._outputs)]
         results = yield from run.run(self._stage, inputs, targets)
@@ -172,7 +172,15 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
                 raise InternalError(f"Output '{printable(port.name)}' was computed as {result.dtype}, and is {name}.")
             self._fit_output(index, result.shape, read)
             self._outputs[index][...] = result
+        self._note(run, inputs)
+
+    def _new_run(self, stream: Stream, inputs: list[Any]) -> Run:
+        return Run(self._programs.stages, stream.state, self.control, inputs, self._programs.profiled)
+
+    def _note(self, run: Run, inputs: list[Any]) -> None:
+        """Take note of an inference of several stages that is completed."""
         self._programs.ran = tuple(run.seen)
+        self._programs.latest = tuple(map(example_of, inputs))
         self._profile = run.times
 
     def _values(self) -> list[Any]:
