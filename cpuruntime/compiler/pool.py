@@ -75,13 +75,18 @@ def _silent(done: int, total: int, left: float) -> None:
     pass
 
 
+def load(kernel: Kernel) -> bool:
+    """Loads a kernel; False where it is neither in a pack nor in the cache, or damaged there. Thread-safe."""
+    return kernel.is_compiled if target.level is not None else build.find(kernel.symbol) is not None
+
+
 def compile_all(kernels: Sequence[Kernel], force: Workforce, progress: Progress = _silent) -> None:
-    """Compiles those of the kernels that are not in the cache; returns when all are there. Thread-safe.
+    """Loads the kernels, and compiles those that are not in the cache, or damaged. Thread-safe.
 
     Raises:
         RuntimeError: a kernel calls what none may call.
     """
-    missing = [kernel for kernel in dict.fromkeys(kernels) if not kernel.is_compiled]
+    missing = [kernel for kernel in dict.fromkeys(kernels) if not load(kernel)]
     jobs = _pool.submit([kernel for kernel in missing if kernel.recipe is not None], force)
     work, begin, rate = {k: _seconds(k) for k in missing}, time.monotonic(), force.workers
     left, pending = sum(work.values()), dict(jobs)

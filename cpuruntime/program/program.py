@@ -98,7 +98,7 @@ class Program:
 
 
 Compile = Callable[[Sequence[Kernel]], None]
-"""Compiles those of some kernels that are not in the cache."""
+"""Loads some kernels, and compiles those that are not in the cache."""
 
 
 def compile_here(kernels: Sequence[Kernel]) -> None:

@@ -254,3 +254,6 @@ def test_a_cold_process_answers_and_may_end_while_workers_compile(tmp_path: Path
     assert cold(SCRIPT, tmp_path) == ["False True False"]
     assert cold(SCRIPT, tmp_path, "wait") == ["False True False", "True True False"]
     assert cold(SCRIPT, tmp_path) == ["True True False"]
+    for file in tmp_path.rglob("*.o"):
+        os.truncate(file, 100)
+    assert cold(SCRIPT, tmp_path, "wait") == ["False True False", "True True False"], "damaged code is replaced"

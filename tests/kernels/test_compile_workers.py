@@ -123,6 +123,14 @@ def test_workers_compile_and_this_process_does_not_load_the_compiler(tmp_path: P
     assert lines("compile_all(KERNELS, FORCE); print(workers()); report()", tmp_path) == ["[]", f"{ALL} False (0, 3)"]
 
 
+def test_workers_compile_what_is_damaged_in_the_cache(tmp_path: Path) -> None:
+    lines("compile_all(KERNELS, FORCE)", tmp_path)
+    damaged, *_ = tmp_path.rglob("*.o")
+    os.truncate(damaged, 100)
+    assert lines("compile_all(KERNELS, FORCE); report()", tmp_path) == [f"{ALL} False (1, 2)"]
+    assert lines("compile_all(KERNELS, FORCE); report()", tmp_path) == [f"{ALL} False (0, 3)"], "it was replaced"
+
+
 def test_without_a_folder_the_code_comes_through_the_pipe() -> None:
     *_, found = lines("compile_all(KERNELS, FORCE); report()", "/dev/null/nowhere")
     assert found == f"{ALL} False (3, 0)"

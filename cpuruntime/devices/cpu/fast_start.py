@@ -42,8 +42,8 @@ class Missing(Exception):
 
 
 def refuse_missing(kernels: Sequence[Kernel]) -> None:
-    """Raises Missing where kernels are not compiled."""
-    if not all(kernel.is_compiled for kernel in kernels):
+    """Loads kernels; raises Missing where some are not compiled."""
+    if not all(map(pool.load, kernels)):
         raise Missing
 
 
