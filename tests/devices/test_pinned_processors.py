@@ -26,6 +26,7 @@ from cpuruntime.host.ledger import Lease, Ledger
 from cpuruntime.host.processors import Cpu
 from cpuruntime.host.topology import Topology
 from cpuruntime.properties import Settings, of_device
+from cpuruntime.properties.hint import SchedulingCoreType
 from cpuruntime.store import Folder
 from cpuruntime.testing.probes import device_of
 
@@ -359,7 +360,8 @@ def test_siblings_that_the_user_excludes_are_not_used() -> None:
 
 def test_core_types_that_the_user_excludes_are_not_used() -> None:
     hybrid = Topology(tuple(Cpu(i, i, type="P" if i < 2 else "E") for i in range(6)))
-    kept = [placed(hybrid, INFERENCE_NUM_THREADS=1, SCHEDULING_CORE_TYPE="PCORE_ONLY") for _ in range(3)]
+    fast = {"INFERENCE_NUM_THREADS": 1, "SCHEDULING_CORE_TYPE": SchedulingCoreType.PCORE_ONLY}
+    kept = [placed(hybrid, **fast) for _ in range(3)]
     assert [processors(plan)[0] for plan, _ in kept] == [0, 1, 0]
     plan, lease = placed(hybrid, INFERENCE_NUM_THREADS=1)
     assert (plan.streams[0].type, processors(plan)) == ("E", [2])
