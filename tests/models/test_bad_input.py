@@ -170,7 +170,7 @@ FEEDS: dict[str, tuple[Any, str]] = {
     "unknown name": ({"X": np.ones((1, 3, 8, 8), np.float32)}, r"'X'.*Did you mean 'x'\?"),
     "unknown index": ({1: np.ones((1, 3, 8, 8), np.float32)}, r"\b1\b"),
     "too many": ([np.ones((1, 3, 8, 8), np.float32)] * 2, r"\b2\b.*\b1\b"),
-    "dtype": ({"x": np.ones((1, 3, 8, 8), np.float64)}, r"'x'.*(f64|float64).*(f32|float32)"),
+    "dtype": ({"x": np.ones((1, 3, 8, 8), np.complex64)}, r"'x'.*complex64.*(f32|float32)"),
     "rank": ({"x": np.ones((3, 8, 8), np.float32)}, r"'x'.*\[3,8,8\].*\[1,3,8,8\]"),
     "shape": ({"x": np.ones((1, 3, 8, 9), np.float32)}, r"'x'.*\[1,3,8,9\].*\[1,3,8,8\]"),
     "batch": (np.ones((2, 3, 8, 8), np.float32), r"\[2,3,8,8\].*\[1,3,8,8\]"),

@@ -193,10 +193,10 @@ def _reduction(write: Writer) -> None:
     shape, given = x.static_shape, node.input(1)
     if given is None:
         axes = [] if node.attributes.get("noop_with_empty_axes", 0) else list(range(len(shape)))
-    elif given.constant is None:
+    elif given.numbers is None:
         return
     else:
-        axes = sorted({axis % max(len(shape), 1) for axis in given.constant.reshape(-1).tolist()})
+        axes = sorted({int(axis) % max(len(shape), 1) for axis in given.numbers})
     if node.op_type == "ReduceMean" and not all_f32(x) and axes:
         result = node.outputs[0].static_shape
         total = write("ReduceSum", x, write.constant(axes), shape=result, keepdims=node.attributes.get("keepdims", 1))

@@ -38,15 +38,10 @@ def _check_mode(node: Node) -> str | None:
     return None
 
 
-def _constant(node: Node, index: int) -> np.ndarray | None:
-    value = node.input(index)
-    return None if value is None else value.constant
-
-
 def _pads(node: Node) -> tuple[list[int], list[int]]:
     """The elements added before and after each axis."""
-    rank, pads, axes = len(node.require(0).static_shape), node.require(1).numbers or [], _constant(node, 3)
-    places = range(rank) if axes is None else [int(axis) % rank for axis in axes]
+    rank, pads, axes = len(node.require(0).static_shape), node.require(1).numbers or [], node.input(3)
+    places = range(rank) if axes is None else [int(axis) % rank for axis in axes.numbers or []]
     before, after = [0] * rank, [0] * rank
     for axis, start, end in zip(places, pads[: len(places)], pads[len(places) :]):
         before[axis], after[axis] = start, end

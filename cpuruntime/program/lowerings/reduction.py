@@ -14,13 +14,13 @@ _UNCHANGED = ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum")
 
 
 def _axes(node: Node) -> list[int] | None:
-    """The reduced axes, not negative; None when they are not constant."""
+    """The reduced axes, not negative; None when they are not known."""
     rank = len(node.require(0).static_shape)
     given, value = node.attributes.get("axes"), node.input(1)
     if value is not None:
-        if value.constant is None:
+        if value.numbers is None:
             return None
-        given = value.constant.reshape(-1).tolist()
+        given = list(map(int, value.numbers))
     if not given:
         return [] if node.attributes.get("noop_with_empty_axes", 0) else list(range(rank))
     return sorted(axis % rank for axis in given)
@@ -38,7 +38,7 @@ def _check(node: Node) -> str | None:
         return f"{node.op_type} has no kernel for {value.element_type.get_type_name()}"
     axes = _axes(node)
     if axes is None:
-        return f"{node.op_type} has a kernel for constant axes only"
+        return f"{node.op_type} has a kernel for known axes only"
     if not axes and value.static_shape and node.op_type not in _UNCHANGED:
         return f"{node.op_type} has no kernel for no axes"
     try:
