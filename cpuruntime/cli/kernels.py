@@ -13,7 +13,7 @@ from cpuruntime.cli.model_options import LIGHT
 from cpuruntime.cli.parser import Parser
 from cpuruntime.compiler.objects import forbidden_symbols
 from cpuruntime.errors import InvalidArgumentError, ModelNotFoundError, escaped
-from cpuruntime.store import Pack, kernel_packs, write_pack
+from cpuruntime.store import Pack, kernel_packs, problem_of, write_pack
 
 LEVELS = ("x86-64-v3", "x86-64-v4")
 WITHOUT_KERNELS = ("+vnni", "+bf16")
@@ -43,11 +43,15 @@ def run(options: argparse.Namespace) -> None:
     if options.action == "build":
         if options.output is None or not options.models or options.packs:
             raise InvalidArgumentError("'kernels build' needs --models and -o, and takes nothing else but --level.")
+        if not options.output.absolute().parent.is_dir() or options.output.is_dir():
+            raise InvalidArgumentError(f"-o {options.output}: it must be a file in a folder that there is.")
         build(options.level, found_models(options.models), options.output)
         return
     if options.output is not None or options.models:
         raise InvalidArgumentError(f"'kernels {options.action}' takes packs only.")
     packs = [opened(path) for path in options.packs] or list(kernel_packs())
+    if not packs:
+        print("No packs are in use; CPURUNTIME_KERNEL_PATH can name some.")
     for pack in packs:
         print(summary(pack))
         if options.action == "verify":
@@ -107,7 +111,7 @@ def opened(path: Path) -> Pack:
     try:
         return Pack(path)
     except (OSError, ValueError) as error:
-        raise InvalidArgumentError(f"pack '{path}' cannot be used: {error}.") from error
+        raise InvalidArgumentError(f"pack '{path}' cannot be used: {problem_of(error)}.") from error
 
 
 def summary(pack: Pack) -> str:

@@ -2,10 +2,10 @@
 
 from cpuruntime.store.environment import is_environment_trusted, trusted_environment
 from cpuruntime.store.folder import Folder, cache_folder
-from cpuruntime.store.pack import Pack, kernel_packs, write_pack
+from cpuruntime.store.pack import Pack, kernel_packs, problem_of, write_pack
 from cpuruntime.store.private import PrivateFolder
 
 __all__ = [
-    "Folder", "Pack", "PrivateFolder", "cache_folder", "is_environment_trusted", "kernel_packs", "trusted_environment",
-    "write_pack",
+    "Folder", "Pack", "PrivateFolder", "cache_folder", "is_environment_trusted", "kernel_packs", "problem_of",
+    "trusted_environment", "write_pack",
 ]  # fmt: skip

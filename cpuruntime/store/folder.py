@@ -194,7 +194,7 @@ def cache_folder() -> Folder:
             return Folder(path)
         problem, base = "it cannot be written", Folder(path)
     except OSError as error:
-        problem = str(error)
+        problem = error.strerror or str(error)
     log.warning(
         "compiled kernels are stored in %s, which may not last, and not in %s: %s; CPURUNTIME_CACHE_DIR can name "
         "another folder", instead, path or "the user's cache", problem,

@@ -156,7 +156,12 @@ def _opened(places: list[tuple[Path, bool]]) -> Iterator[Pack]:
             try:
                 yield Pack(file, trusted)
             except (OSError, ValueError) as error:
-                log.warning("kernel pack %s is not used: %s", file, error)
+                log.warning("kernel pack %s is not used: %s", file, problem_of(error))
+
+
+def problem_of(error: Exception) -> str:
+    """Why a file cannot be used, without its name."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _check_owner(facts: os.stat_result) -> None:

@@ -14,6 +14,7 @@ from onnx import helper
 from support.house import ROOT
 from support.onnx_models import make_model
 
+from cpuruntime.cli import kernels
 from cpuruntime.cli.main import main
 from cpuruntime.store import Pack, kernel_packs
 
@@ -82,6 +83,12 @@ def test_the_devices_command_shows_where_kernels_are(
     assert f"Pack of kernels: {folder}/zoo.pack: " in out
 
 
+def test_without_packs_that_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(kernels, "kernel_packs", tuple)
+    assert main(["kernels", "list"]) == 0
+    assert capsys.readouterr().out == "No packs are in use; CPURUNTIME_KERNEL_PATH can name some.\n"
+
+
 def test_a_damaged_pack_is_an_error(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "damaged.pack"
     shutil.copy(folder / "zoo.pack", path)
@@ -111,7 +118,9 @@ def test_what_cannot_be_built_is_not_written(tmp_path: Path, capfd: pytest.Captu
         (["build", "-o", "a.pack"], 1, "'kernels build' needs --models and -o"),
         (["build", "--models", "a.onnx"], 1, "'kernels build' needs --models and -o"),
         (["list", "-o", "a.pack"], 1, "'kernels list' takes packs only"),
-        (["verify", "none.pack"], 1, "pack 'none.pack' cannot be used"),
+        (["verify", "none.pack"], 1, "pack 'none.pack' cannot be used: No such file or directory."),
+        (["build", "--models", ".", "-o", "/none/a.pack"], 1, "-o /none/a.pack: it must be a file in a folder that"),
+        (["build", "--models", ".", "-o", "/proc"], 1, "-o /proc: it must be a file in a folder that there is."),
         (["build", "--level", "x86-64-v5"], 2, "there is no level 'x86-64-v5'; the levels are x86-64-v3, x86-64-v4"),
         (["build", "--level", "+vnni"], 2, "'+vnni' names no level, only extensions"),
         (["make"], 2, "invalid choice: 'make'"),

@@ -21,6 +21,7 @@ from support.house import ROOT
 import cpuruntime as ov
 from cpuruntime.devices.cpu import plugin
 from cpuruntime.devices.cpu.fast_start import Missing
+from cpuruntime.devices.cpu.progress import CompileProgress
 from cpuruntime.errors import CancelledError, Error, InvalidArgumentError, OutOfMemoryError, UnsupportedError
 from cpuruntime.host.ledger import Ledger
 
@@ -207,6 +208,17 @@ def test_measured_streams_wait_for_their_kernels(gate: Gate) -> None:
         assert compile_fast(**config).get_property("OPTIMIZED") is True
 
 
+def test_of_several_compilations_at_a_time_one_shows_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    with CompileProgress() as first, CompileProgress() as second:
+        first(0, 2, 0.3)
+        second(0, 3, 0.3)
+    with CompileProgress() as third:
+        third(1, 4, 1.2)
+    one, another = capsys.readouterr().err.splitlines()
+    assert one.endswith(": 0 of 2, about 1 s left")
+    assert another.endswith(": 1 of 4, about 2 s left")
+
+
 SCRIPT = """
 import sys, time, numpy as np, onnx.parser
 import cpuruntime as ov
@@ -244,6 +256,11 @@ def cold(script: str, folder: Path, *more: str) -> list[str]:
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout.splitlines()
+
+
+def test_one_line_is_about_all_kernels(tmp_path: Path) -> None:
+    script = "import sys\nsys.stderr = sys.stdout" + SCRIPT.replace("FAST_START", "OPTIMIZED")
+    assert sum(": 0 of " in line for line in cold(script, tmp_path)) == 1
 
 
 def test_a_forked_child_says_what_to_do(tmp_path: Path) -> None:

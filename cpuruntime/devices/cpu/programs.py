@@ -177,7 +177,7 @@ class Programs:
         The graph loses its constants if it is `owned`.
         """
         planner = self._planner(optimised, self._tuner, owned)
-        program = assemble(planner, self._compile, samples)
+        program = assemble(planner, lambda kernels: self._compile([*kernels, *KERNELS]), samples)
         self._report(program)
         return self.checked(program)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import sys
 import time
 from types import TracebackType
@@ -12,10 +14,14 @@ PAUSE = 5.0
 """Seconds between two lines where standard error is no terminal."""
 
 
+_speakers: dict[int, CompileProgress] = {}
+"""The one that speaks, by process: in a forked child the parent's does not."""
+
+
 class CompileProgress:
     """Says at once that kernels are compiled, if any are, then how many are done and how long the rest may take.
 
-    On a terminal the line is rewritten, elsewhere there is one every five seconds.
+    On a terminal the line is rewritten, elsewhere there is one every five seconds. Of several at a time one speaks.
     """
 
     def __init__(self) -> None:
@@ -27,18 +33,22 @@ class CompileProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._spoken and sys.stderr.isatty():
-            sys.stderr.write("\r\033[K")
+        if self._spoken:
+            _speakers.pop(os.getpid(), None)
+            if sys.stderr.isatty():
+                sys.stderr.write("\r\033[K")
 
     def __call__(self, done: int, total: int, left: float) -> None:
         """`done` of `total` kernels are compiled, and the others will be in `left` seconds, about."""
         now, is_terminal = time.monotonic(), sys.stderr.isatty()
         if done == total or not (is_terminal or not self._spoken or now - self._spoken >= PAUSE):
             return
+        if _speakers.setdefault(os.getpid(), self) is not self:
+            return
         self._spoken = now
         text = (
             f"cpuruntime: compiling kernels for {isa.current().name}, cached for the next time: {done} of {total}, "
-            f"about {left:.0f} s left"
+            f"about {math.ceil(left)} s left"
         )
         sys.stderr.write(f"\r{text}\033[K" if is_terminal else f"{text}\n")
         sys.stderr.flush()
