@@ -25,7 +25,7 @@ from pathlib import Path
 
 from cpuruntime.compiler import build, isa, target
 from cpuruntime.compiler.build import Kernel
-from cpuruntime.store import is_environment_trusted, trusted_environment
+from cpuruntime.store import cache_folder, is_environment_trusted, trusted_environment
 
 log = logging.getLogger("cpuruntime")
 
@@ -114,6 +114,9 @@ def _take(kernel: Kernel, job: Future[bytes]) -> list[str]:
     """Loads what a worker compiled; why that failed, if it did."""
     try:
         build.load(kernel, job.result())
+        name = build.object_name(kernel.symbol)
+        if not cache_folder().has(name):  # the worker could not write it: why is logged here
+            cache_folder().publish(name, job.result())
     except CancelledError:  # by another thread that waited for it, too
         return []
     except Exception as error:

@@ -59,7 +59,8 @@ ALL = "[True, True, True]"
 
 
 def script(text: str, folder: Path | str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "CPURUNTIME_CACHE_DIR": str(folder), "PYTHONPATH": str(ROOT)}
+    places = {"CPURUNTIME_CACHE_DIR": str(folder), "TMPDIR": str(folder)}
+    environment = {**os.environ, **places, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", SCRIPT + text]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -129,6 +130,13 @@ def test_workers_compile_what_is_damaged_in_the_cache(tmp_path: Path) -> None:
     os.truncate(damaged, 100)
     assert lines("compile_all(KERNELS, FORCE); report()", tmp_path) == [f"{ALL} False (1, 2)"]
     assert lines("compile_all(KERNELS, FORCE); report()", tmp_path) == [f"{ALL} False (0, 3)"], "it was replaced"
+
+
+def test_what_workers_cannot_write_is_logged_once(tmp_path: Path) -> None:
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)); "
+    log, found = lines(limit + "compile_all(KERNELS, FORCE); report()", tmp_path)
+    assert f" could not be written to {tmp_path}/kernels: " in log
+    assert found == f"{ALL} False (3, 0)"
 
 
 def test_without_a_folder_the_code_comes_through_the_pipe() -> None:
