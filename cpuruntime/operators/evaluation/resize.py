@@ -146,10 +146,14 @@ def _axes(node: Node, arrays: Arrays) -> list[_Axis]:
     cropped = attribute(node, "coordinate_transformation_mode") == "tf_crop_and_resize" and roi is not None
     starts, ends = (roi[: len(axes)], roi[len(axes) :]) if cropped else ([0.0] * len(axes), [1.0] * len(axes))
     if sizes is not None:
+        if min(sizes) < 0:
+            raise ModelError(f"{node.where}: the sizes {sizes} must not be negative.")
         scales = _scales(node, sizes, before)
         if attribute(node, "keep_aspect_ratio_policy") in ("not_larger", "not_smaller"):
             sizes = [math.floor(scale * n + 0.5) for scale, n in zip(scales, before)]
     elif scales is not None:
+        if not all(0 < scale < math.inf for scale in scales):
+            raise ModelError(f"{node.where}: the scales {scales} must be positive numbers.")
         sizes = [math.floor(n * scale) for n, scale in zip(before, scales)]  # regions do not count, as ONNX infers it
     if sizes is None or len(sizes) != len(axes) or len(scales) != len(axes):
         raise ModelError(f"{node.where}: it needs {len(axes)} scales or sizes.")

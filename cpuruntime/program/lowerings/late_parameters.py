@@ -32,6 +32,14 @@ def _row_major(x: np.ndarray) -> np.ndarray:
     return target
 
 
+def _new(shape: Sequence[int], dtype: Any) -> np.ndarray | None:
+    """An array without content; None for a shape that has none: the evaluator says what is wrong with it."""
+    try:
+        return np.empty(shape, dtype)
+    except (ValueError, MemoryError):
+        return None
+
+
 def moved(node: Node, arrays: Sequence[Any]) -> list[Any]:
     """Slice, Reshape, Squeeze, Unsqueeze: the evaluator makes a view."""
     return [_row_major(result) for result in evaluate(node, arrays)]
@@ -54,10 +62,10 @@ def expanded(node: Node, arrays: Sequence[Any]) -> list[Any] | None:
 def filled(node: Node, arrays: Sequence[Any]) -> list[Any] | None:
     """ConstantOfShape."""
     shape, element = integers(arrays[0]), node.attributes.get("value", np.zeros(1, np.float32))
-    if any(extent < 0 for extent in shape) or element.size != 1 or element.dtype.hasobject:
+    if element.size != 1 or element.dtype.hasobject or element.dtype.itemsize not in (1, 2, 4, 8):
         return None
-    target = np.empty(shape, element.dtype)
-    if target.itemsize not in (1, 2, 4, 8):
+    target = _new(shape, element.dtype)
+    if target is None:
         return None
     pattern = int.from_bytes(element.tobytes() * (8 // target.itemsize), "little", signed=True)
     run_kernel(fill, target=target.ctypes.data, size=target.nbytes, pattern=pattern)
@@ -89,9 +97,9 @@ def resized(node: Node, arrays: Sequence[Any]) -> list[Any] | None:
         return None
     inputs = [None if array is None else Value.of(f"x{index}", array) for index, array in enumerate(arrays)]
     shape = resized_shape(node, arrays)
+    target = _new(shape, np.float32)
     known = Node("Resize", node.name, inputs, [Value("y", Type.f32, shape)], node.attributes, "", node.version)
-    if check_resize(known) is not None:
+    if target is None or check_resize(known) is not None:
         return None
-    target = np.empty(shape, np.float32)
     run_resize(known, x, target)
     return [target]
