@@ -164,6 +164,7 @@ _POSITIVE = (
 )  # fmt: skip
 _RANGES = dict.fromkeys(_POSITIVE, 1) | dict.fromkeys(("pads", "output_padding", "batch_dims"), 0)
 _CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
+    "Normalizer": {"norm": ("MAX", "L1", "L2")},
     "Pad": {"mode": ("constant", "reflect", "edge", "wrap")},
     **{op: {"direction": ("forward", "reverse", "bidirectional")} for op in ("GRU", "LSTM", "RNN")},
     **{op: {"reduction": ("none", "add", "mul", "max", "min")} for op in ("ScatterElements", "ScatterND")},

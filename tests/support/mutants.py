@@ -45,7 +45,7 @@ def _values(kind: int, given: object) -> Iterator[object]:
 
 def mutants(case: Case) -> Iterator[Case]:
     """The case with one attribute, or one list of integers that it holds, changed."""
-    schema = defs.get_schema(case.operator, case.opset, "")
+    schema = defs.get_schema(case.operator, case.opset, case.domain)
     for name, attribute in schema.attributes.items():
         for value in _values(int(attribute.type), case.attributes.get(name)):
             yield replace(case, name=f"{case.name}, {name}={value!r:.60}", attributes={**case.attributes, name: value})

@@ -96,13 +96,20 @@ def pairs_of(node: Node) -> tuple[list[Any], list[Any], Any, Any]:
         next((found for kind in _KINDS if (found := attribute(node, f"{name}_{kind}s"))), None)
         for name in ("keys", "values")
     )
-    keys = attribute(node, "keys_tensor").ravel().tolist() if keys is None else keys
+    tables = [attribute(node, f"{name}_tensor") for name in ("keys", "values")]
+    if any(given is None and table is None for given, table in zip((keys, values), tables)):
+        raise ModelError(f"{node.where}: it has no keys or no values.")
+    keys = tables[0].ravel().tolist() if keys is None else keys
     if values is not None:
         kind = next(kind for kind in _KINDS if attribute(node, f"values_{kind}s"))
-        return keys, values, attribute(node, f"default_{kind}"), _KINDS[kind]
-    tensor, default = attribute(node, "values_tensor"), attribute(node, "default_tensor")
-    other = {"O": "_Unused", "f": -0.0}.get(tensor.dtype.kind, -1) if default is None else default.ravel()[0]
-    return keys, tensor.ravel().tolist(), other, tensor.dtype
+        default, dtype = attribute(node, f"default_{kind}"), _KINDS[kind]
+    else:
+        other, dtype = attribute(node, "default_tensor"), tables[1].dtype
+        default = {"O": "_Unused", "f": -0.0}.get(dtype.kind, -1) if other is None else other.ravel()[0]
+        values = tables[1].ravel().tolist()
+    if len(keys) != len(values):
+        raise ModelError(f"{node.where}: {len(keys)} keys for {len(values)} values.")
+    return keys, values, default, dtype
 
 
 _KINDS: dict[str, Any] = {"string": object, "int64": np.int64, "float": np.float32}

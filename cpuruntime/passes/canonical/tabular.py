@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cpuruntime.errors import ModelError
 from cpuruntime.graph import Extent, Node, Type, Value
 from cpuruntime.operators.evaluation.inputs import attribute
 from cpuruntime.passes.canonical.compositions import Writer
@@ -46,6 +47,15 @@ def _fraction(kind: Type) -> Type:
 
 def _numbers(node: Node, name: str, default: Sequence[float] = ()) -> np.ndarray:
     return np.array(attribute(node, name) or default, np.float64)
+
+
+def _of_columns(write: Writer, name: str, numbers: Any, kind: Type) -> Value:
+    """A constant of one number, or of one for each column of the first input; ModelError for another count."""
+    node, numbers = write.node, np.array([] if numbers is None else numbers, kind.to_dtype()).reshape(-1)
+    columns = node.require(0).static_shape[-1]
+    if len(numbers) not in (1, columns):
+        raise ModelError(f"{node.where}: attribute '{name}' has {len(numbers)} numbers for {columns} columns.")
+    return write.constant(numbers, kind.to_dtype())
 
 
 def _rows(write: Writer, value: Value) -> Value:
@@ -87,8 +97,10 @@ def _feature_vectorizer(write: Writer, x: Value) -> None:
     """Inputs side by side, each cut or filled with zeros to its width."""
     node = write.node
     parts = [_rows(write, value) for value in node.inputs if value is not None]
-    rows = node.outputs[0].static_shape[0]
-    for index, width in enumerate(attribute(node, "inputdimensions") or ()):
+    rows, widths = node.outputs[0].static_shape[0], attribute(node, "inputdimensions") or ()
+    if len(widths) > len(parts) or any(width < 0 for width in widths):
+        raise ModelError(f"{node.where}: inputdimensions {widths} are not widths of {len(parts)} inputs.")
+    for index, width in enumerate(widths):
         part = parts[index]
         columns = part.static_shape[1]
         if columns != width:
@@ -101,7 +113,8 @@ def _imputer(write: Writer, x: Value) -> None:
     node, shape, dtype = write.node, x.static_shape, x.element_type.to_dtype()
     kind = "float" if x.element_type.is_real() else "int64"
     wanted = attribute(node, f"replaced_value_{kind}")
-    values = write.constant(attribute(node, f"imputed_value_{kind}s"), dtype)
+    name = f"imputed_value_{kind}s"
+    values = _of_columns(write, name, attribute(node, name), x.element_type)
     if isnan(wanted):
         missing = write("IsNaN", x, shape=shape, type_=Type.boolean)
     else:
@@ -124,10 +137,8 @@ def _normalizer(write: Writer, x: Value) -> None:
 def _scaler(write: Writer, x: Value) -> None:
     node, shape = write.node, x.static_shape
     kind = _fraction(x.element_type)
-    offset, scale = (
-        write.constant(_numbers(node, name, [default]), kind.to_dtype())
-        for name, default in (("offset", 0), ("scale", 1))
-    )
+    offset = _of_columns(write, "offset", _numbers(node, "offset", [0]), kind)
+    scale = _of_columns(write, "scale", _numbers(node, "scale", [1]), kind)
     x = write("Mul", write("Sub", _as(write, x, kind), offset, shape=shape), scale, shape=shape)
     _as(write, x, Type.f32)
 
@@ -172,8 +183,10 @@ def _count(node: Node) -> int:
     columns = int(prod(shape[1:]) if len(shape) > 1 else shape[0])
     is_formula = attribute(node, "post_transform") in ("NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO")
     fits = is_formula and columns > 0 and numbers % columns == 0
-    count = numbers // columns if fits else 0
-    return count if len(_numbers(node, "intercepts")) in (0, count) else 0
+    count, intercepts = numbers // columns if fits else 0, len(_numbers(node, "intercepts"))
+    if count and intercepts not in (0, count):
+        raise ModelError(f"{node.where}: {intercepts} intercepts for {count} scores.")
+    return count
 
 
 def _linear_regressor(editor: Editor, node: Node) -> None:
