@@ -19,7 +19,7 @@ import pytest
 from support.house import ROOT
 
 import cpuruntime as ov
-from cpuruntime.devices.cpu import plugin
+from cpuruntime.devices.cpu import fast_start, plugin
 from cpuruntime.devices.cpu.fast_start import Missing
 from cpuruntime.devices.cpu.progress import CompileProgress
 from cpuruntime.errors import CancelledError, Error, InvalidArgumentError, OutOfMemoryError, UnsupportedError
@@ -274,3 +274,25 @@ def test_a_cold_process_answers_and_may_end_while_workers_compile(tmp_path: Path
     for file in tmp_path.rglob("*.o"):
         os.truncate(file, 100)
     assert cold(SCRIPT, tmp_path, "wait") == ["False True False", "True True False"], "damaged code is replaced"
+
+
+@pytest.mark.parametrize("what", ["an inference", "waiting"])
+def test_the_first_inference_has_the_processors_for_itself(
+    monkeypatch: pytest.MonkeyPatch, gate: Gate, what: str
+) -> None:
+    """Kernels are compiled when it is over, when somebody waits for them, or after a second."""
+    monkeypatch.setattr(fast_start, "HEAD_START", 3600)
+    compiling, compile_later = threading.Event(), plugin.compile_all
+
+    def compile_all(kernels, force, progress) -> None:
+        compiling.set()
+        compile_later(kernels, force, progress)
+
+    monkeypatch.setattr(plugin, "compile_all", compile_all)
+    compiled = ov.Core().compile_model(model(), "CPU", FAST)
+    assert not compiling.wait(0.1)
+    gate.open()
+    if what == "an inference":
+        compiled(data(1))
+        assert compiling.wait(60)
+    assert compiled.wait_until_optimized(100)

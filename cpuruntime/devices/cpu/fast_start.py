@@ -35,6 +35,8 @@ log = logging.getLogger("cpuruntime")
 
 POLL = 0.2
 """Seconds between two looks at the progress while somebody waits."""
+HEAD_START = 1.0
+"""Seconds that the first inference has the processors for itself; arbitrary."""
 
 
 class Missing(Exception):
@@ -52,6 +54,16 @@ def may_start_on_numpy(graph: Graph, settings: Settings) -> bool:
     is_measured = settings.value("STREAMS_CALIBRATION_MS") or settings.value("LATENCY_TARGET_MS")
     is_asked = settings.value("COMPILE_MODE") == "FAST_START"
     return is_asked and not is_measured and all(v.kind is Kind.TENSOR for v in (*graph.inputs, *graph.outputs))
+
+
+def _first(
+    is_over: threading.Event, graph: Graph, inputs: Sequence[np.ndarray], begin: Callable[[int], None]
+) -> list[np.ndarray]:
+    """An inference that says when it is over."""
+    try:
+        return _interpret(graph, inputs, begin)
+    finally:
+        is_over.set()
 
 
 def _interpret(graph: Graph, inputs: Sequence[np.ndarray], begin: Callable[[int], None]) -> list[np.ndarray]:
@@ -90,7 +102,8 @@ class StartingModel(DeviceModel):
         build: Callable[[pool.Progress], DeviceModel], release: Callable[[], None],
     ) -> None:  # fmt: skip
         super().__init__(PortInfo.inputs_of(graph), PortInfo.outputs_of(graph), resolved)
-        numpy = SerialModel(plugin, evaluated, settings, partial(_interpret, evaluated))
+        self._may_build = threading.Event()
+        numpy = SerialModel(plugin, evaluated, settings, partial(_first, self._may_build, evaluated))
         weakref.finalize(numpy, _end, numpy.queue, max(numpy.streams, 1))  # when the last request has changed over
         self._numpy: SerialModel | None = numpy
         self.optimised: DeviceModel | None = None
@@ -100,7 +113,7 @@ class StartingModel(DeviceModel):
         self._generation = forks.generation
         name = printable(graph.name)
         log.info("model '%s': kernels are compiled in the background; NumPy computes its inferences until then", name)
-        arguments = weakref.ref(self), build, release, self._is_over, name
+        arguments = weakref.ref(self), build, release, self._may_build, self._is_over, name
         threading.Thread(target=_build, args=arguments, name="cpuruntime-plan", daemon=True).start()
 
     def report(self, done: int, total: int, left: float) -> None:
@@ -121,6 +134,7 @@ class StartingModel(DeviceModel):
 
     def wait_until_optimized(self, timeout: float | None = None) -> bool:
         deadline = None if timeout is None else time.monotonic() + timeout
+        self._may_build.set()
         with CompileProgress() as show:
             while not self._is_over.is_set():
                 self.check_open()
@@ -164,6 +178,7 @@ class StartingModel(DeviceModel):
 
     def close(self) -> None:
         self.closed = True
+        self._may_build.set()
         for model in (self._numpy, self.optimised):
             if model is not None:
                 model.close()
@@ -176,7 +191,7 @@ def _end(queue: Any, threads: int) -> None:
 
 def _build(
     model: weakref.ref[StartingModel], build: Callable[[pool.Progress], DeviceModel], release: Callable[[], None],
-    is_over: threading.Event, name: str,
+    may_build: threading.Event, is_over: threading.Event, name: str,
 ) -> None:  # fmt: skip
     """Builds the model for good; refers to the one it is for in passing only, so that it can be dropped."""
 
@@ -186,6 +201,7 @@ def _build(
             raise Error(f"Model '{name}' is closed.")
         one.report(done, total, left)
 
+    may_build.wait(HEAD_START)
     built, error = None, None
     try:
         built = build(report)
