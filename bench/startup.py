@@ -31,7 +31,7 @@ from peer.models import ModelFile, prepare
 MODELS = ("light:resnet50", "bench:bert_base", "bench:yolov8n")
 PROGRAM = """
 import json, sys, time
-engine, path, inputs, *settings = sys.argv[1:]
+engine, path, inputs, names, *settings = sys.argv[1:]
 begin = time.perf_counter()
 import numpy as np
 if engine == "onnxruntime":
@@ -40,7 +40,7 @@ elif engine == "openvino":
     import openvino as ov
 else:
     import cpuruntime as ov
-arrays = dict(np.load(inputs))
+arrays = dict(zip(json.loads(names), np.load(inputs).values()))
 imported = time.perf_counter()
 if engine == "onnxruntime":
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -68,7 +68,8 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 def measure(engine: str, model: ModelFile, variables: dict[str, str], *settings: str) -> list[float]:
     """The figures of one fresh process; RuntimeError with the last line of its error output when it fails."""
     given = [F32, *settings] if engine != "onnxruntime" else []
-    command = [sys.executable, "-c", PROGRAM, engine, str(model.path), str(model.inputs), *given]
+    files = str(model.path), str(model.inputs), json.dumps(model.names)
+    command = [sys.executable, "-c", PROGRAM, engine, *files, *given]
     result = subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
     if result.returncode:
         raise RuntimeError(f"{engine} failed: {result.stderr.strip().splitlines()[-1]}")
@@ -76,19 +77,12 @@ def measure(engine: str, model: ModelFile, variables: dict[str, str], *settings:
     return figures
 
 
-def has_modes() -> bool:
-    """Whether the first inferences of a cold model may run before its kernels are compiled."""
-    from cpuruntime.properties import PROPERTIES
-
-    return "COMPILE_MODE" in PROPERTIES
-
-
 def subjects(model: ModelFile, folder: Path, pack: Path) -> dict[str, Callable[[int], list[float]]]:
     """Functions that measure one row each, by the number of the round."""
     warm, locked = folder / "warm", folder / "locked"
     for home in (warm, locked):
         home.mkdir()
-    optimised = [json.dumps(["COMPILE_MODE", "OPTIMIZED"])] if has_modes() else []
+    optimised = [json.dumps(["COMPILE_MODE", "OPTIMIZED"])]
     measure("cpuruntime", model, environment(warm), *optimised)
     unwritable = environment(Path("/proc"), TMPDIR=str(locked))
     measure("cpuruntime", model, unwritable, *optimised)
@@ -101,7 +95,7 @@ def subjects(model: ModelFile, folder: Path, pack: Path) -> dict[str, Callable[[
     def packed(number: int) -> list[float]:
         return measure("cpuruntime", model, environment(fresh("pack", number), CPURUNTIME_KERNEL_PATH=str(pack)))
 
-    rows: dict[str, Callable[[int], list[float]]] = {
+    return {
         "cold, first answer": lambda n: measure("cpuruntime", model, environment(fresh("cold", n))),
         "cold, final kernels": lambda n: measure("cpuruntime", model, environment(fresh("final", n)), *optimised),
         "warm": lambda n: measure("cpuruntime", model, environment(warm)),
@@ -110,7 +104,6 @@ def subjects(model: ModelFile, folder: Path, pack: Path) -> dict[str, Callable[[
         "OpenVINO": lambda n: measure("openvino", model, environment(warm)),
         "ONNX Runtime": lambda n: measure("onnxruntime", model, environment(warm)),
     }
-    return rows if has_modes() else {name: row for name, row in rows.items() if name != "cold, first answer"}
 
 
 def build_pack(models: Iterable[ModelFile], path: Path) -> None:
