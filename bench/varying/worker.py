@@ -69,6 +69,10 @@ class Engine:
         return value
 
 
+PAUSE = 0.2
+"""Seconds before an engine's turn, in which the threads of the one before it stop to spin."""
+
+
 def serve(connection: Connection, name: str, subject: str, path: str, threads: int) -> None:
     """The process: answers until it is closed."""
     feeds = SUBJECTS[subject].feeds
@@ -92,6 +96,7 @@ def serve(connection: Connection, name: str, subject: str, path: str, threads: i
 
 
 def _times(infer: Infer, feeds: Sequence[Feeds]) -> list[float]:
+    time.sleep(PAUSE)
     times = []
     for arrays in feeds:
         start = time.perf_counter()
