@@ -14,7 +14,7 @@ planning_lock_of = attrgetter("programs._lock")  # of a CpuModel: held while a p
 bound_addresses = attrgetter("_bound")  # of an instance of a program: the last addresses by place
 
 device_request_of = attrgetter("_device")  # of an InferRequest: its DeviceRequest
-part_of = attrgetter("_device._last")  # of an InferRequest with a latency target: the last DeviceRequest of a variant
+part_of = attrgetter("_device.worker")  # of an InferRequest with a latency target: the last DeviceRequest of a variant
 bindings_of = attrgetter("_bindings")  # of an InferRequest: its tensors
 state_of = attrgetter("_state")  # of an AsyncInferQueue: what it shares with its callbacks
 

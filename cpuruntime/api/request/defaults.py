@@ -5,7 +5,6 @@ The model is compiled once more for each set of constants that inferences replac
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,13 +13,13 @@ from cpuruntime.api.request.bindings import Bindings, check_tensor
 from cpuruntime.api.request.conversion import check_shape, pairs, to_array
 from cpuruntime.api.shared import Shared
 from cpuruntime.api.tensor import Tensor
-from cpuruntime.devices.explanation import ProfilingInfo
-from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, Terms
+from cpuruntime.devices.forwarding import ForwardingRequest
+from cpuruntime.devices.interface import DeviceModel, DeviceRequest
 from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import InvalidArgumentError, printable
 
 
-class DefaultsRequest(DeviceRequest):
+class DefaultsRequest(ForwardingRequest):
     """The device's request, and one for each set of constants that were replaced, all on the memory of the first.
 
     Attributes:
@@ -30,7 +29,7 @@ class DefaultsRequest(DeviceRequest):
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self._own = self._last = shared.device.create_request()
+        self._own = self.worker = shared.device.create_request()
         self._variants: dict[frozenset[str], tuple[DeviceModel, DeviceRequest]] = {}
         self._inputs: dict[int, np.ndarray] = {}
         self._users: set[int] = set()
@@ -51,7 +50,7 @@ class DefaultsRequest(DeviceRequest):
         own = self._own.output_array(index)
         if index not in self._grown:
             return own
-        array = self._last.output_array(index)
+        array = self.worker.output_array(index)
         if array.shape == own.shape and self._shared.device.outputs[index].partial_shape.is_static:
             own[...] = array
             return own
@@ -72,14 +71,7 @@ class DefaultsRequest(DeviceRequest):
         self._own.set_output(index, array)
         self._users.add(index)
 
-    def run(self) -> None:
-        self._choose().run()
-
-    def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> None:
-        self._choose().start(terms, function)
-
-    def _choose(self) -> DeviceRequest:
-        """The request for the next inference, with all memory bound."""
+    def choose(self) -> DeviceRequest:
         given = {**{name: tensor.elements for name, tensor in self.tensors.items()}, **self.arrays}
         self.arrays = {}
         grown: set[int] = set()
@@ -104,7 +96,7 @@ class DefaultsRequest(DeviceRequest):
                     request.set_output(index, own)
                 else:
                     grown.add(index)
-        self._last, self._grown = request, grown
+        self.worker, self._grown = request, grown
         return request
 
     def _variant(self, names: frozenset[str]) -> tuple[DeviceModel, DeviceRequest]:
@@ -114,28 +106,6 @@ class DefaultsRequest(DeviceRequest):
             model = self._shared.with_inputs(names).device
             self._variants[names] = model, model.create_request()
         return self._variants[names]
-
-    @property
-    def is_over(self) -> bool:
-        return self._last.is_over
-
-    def wait(self, timeout: float | None = None) -> bool:
-        return self._last.wait(timeout)
-
-    def result(self) -> tuple[BaseException | None, int]:
-        return self._last.result()
-
-    def notify(self, function: Callable[[], None]) -> None:
-        self._last.notify(function)
-
-    def cancel(self) -> bool:
-        return self._last.cancel()
-
-    def moments(self) -> tuple[int, int, int] | None:
-        return self._last.moments()
-
-    def profiling(self) -> list[ProfilingInfo]:
-        return self._last.profiling()
 
 
 class DefaultsBindings(Bindings):

@@ -20,8 +20,9 @@ from cpuruntime.compiler import pool
 from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.devices.cpu.progress import CompileProgress
 from cpuruntime.devices.cpu.request import CpuRequest
-from cpuruntime.devices.explanation import Explanation, ProfilingInfo
-from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, Terms
+from cpuruntime.devices.explanation import Explanation
+from cpuruntime.devices.forwarding import ForwardingRequest
+from cpuruntime.devices.interface import DeviceModel, DeviceRequest
 from cpuruntime.devices.ports import BoundArrays, PortInfo
 from cpuruntime.devices.serial import SerialModel
 from cpuruntime.errors import Error, printable
@@ -218,27 +219,27 @@ def _build(
     is_over.set()
 
 
-class StartingRequest(BoundArrays, DeviceRequest):
+class StartingRequest(BoundArrays, ForwardingRequest):
     """A request of the stand-in, and from the first inference after the streams are ready one of theirs."""
 
     def __init__(self, model: StartingModel) -> None:
         self._model = model
-        self._worker = model.worker_request()
-        self._is_final = isinstance(self._worker, CpuRequest)
+        self.worker = model.worker_request()
+        self._is_final = isinstance(self.worker, CpuRequest)
         self.bind_own(model.inputs, model.outputs)
 
     def set_input(self, index: int, array: np.ndarray) -> None:
         self._inputs[index] = array
-        self._worker.set_input(index, array)
+        self.worker.set_input(index, array)
 
     def output_array(self, index: int) -> np.ndarray:
-        return self._worker.output_array(index)
+        return self.worker.output_array(index)
 
     def set_output(self, index: int, array: np.ndarray) -> None:
-        self._worker.set_output(index, array)
+        self.worker.set_output(index, array)
 
-    def _choose(self) -> DeviceRequest:
-        """The request to run; the first time when the streams are ready a new one, on the same memory."""
+    def choose(self) -> DeviceRequest:
+        """As of any such request; the first time when the streams are ready a new one is made."""
         final = self._model.optimised
         if not self._is_final and final is not None:
             worker = final.create_request()
@@ -247,34 +248,6 @@ class StartingRequest(BoundArrays, DeviceRequest):
                     worker.set_input(index, array)
             for index, port in enumerate(self._model.outputs):
                 if port.partial_shape.is_static:
-                    worker.set_output(index, self._worker.output_array(index))
-            self._worker, self._is_final = worker, True
-        return self._worker
-
-    def run(self) -> None:
-        self._choose().run()
-
-    def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> None:
-        self._choose().start(terms, function)
-
-    @property
-    def is_over(self) -> bool:
-        return self._worker.is_over
-
-    def wait(self, timeout: float | None = None) -> bool:
-        return self._worker.wait(timeout)
-
-    def result(self) -> tuple[BaseException | None, int]:
-        return self._worker.result()
-
-    def notify(self, function: Callable[[], None]) -> None:
-        self._worker.notify(function)
-
-    def cancel(self) -> bool:
-        return self._worker.cancel()
-
-    def moments(self) -> tuple[int, int, int] | None:
-        return self._worker.moments()
-
-    def profiling(self) -> list[ProfilingInfo]:
-        return self._worker.profiling()
+                    worker.set_output(index, self.worker.output_array(index))
+            self.worker, self._is_final = worker, True
+        return self.worker

@@ -13,14 +13,14 @@ from cpuruntime.devices.cpu.latency.batches import Batch, Batches
 from cpuruntime.devices.cpu.latency.gate import BatchSize, Gate
 from cpuruntime.devices.cpu.model import CpuModel
 from cpuruntime.devices.cpu.request import CpuRequest
-from cpuruntime.devices.explanation import ProfilingInfo
+from cpuruntime.devices.forwarding import ForwardingRequest
 from cpuruntime.devices.interface import TERMS, DeviceRequest, Terms
 from cpuruntime.errors import CancelledError
 from cpuruntime.streams.job import Job
 from cpuruntime.streams.task import Stream, Task
 
 
-class LatencyTargetRequest(DeviceRequest):
+class LatencyTargetRequest(ForwardingRequest):
     """A request for each variant's model, all on the same memory; the gate's ticket names the variant that runs."""
 
     def __init__(self, gate: Gate, models: Sequence[CpuModel], batches: Sequence[Batches]) -> None:
@@ -29,7 +29,7 @@ class LatencyTargetRequest(DeviceRequest):
             CoalescingRequest(gate, model, own) if own.times else VariantRequest(gate, model)
             for model, own in zip(models, batches)
         ]
-        self._last = self._variants[0]
+        self.worker = self._variants[0]
         for index, info in enumerate(models[0].inputs):
             if info.partial_shape.is_static:
                 self.input_array(index, tuple(info.partial_shape.to_shape()))
@@ -54,39 +54,11 @@ class LatencyTargetRequest(DeviceRequest):
         for request in self._variants:
             request.set_output(index, array)
 
-    def run(self) -> None:
-        self._admit().run()
-
-    def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> None:
-        self._admit().start(terms, function)
-
-    def _admit(self) -> VariantRequest:
+    def choose(self) -> VariantRequest:
         ticket = self._gate.arrive()
-        request = self._last = self._variants[ticket.variant]
+        request = self.worker = self._variants[ticket.variant]
         request.ticket, request.is_counted = ticket, True
         return request
-
-    @property
-    def is_over(self) -> bool:
-        return self._last.is_over
-
-    def wait(self, timeout: float | None = None) -> bool:
-        return self._last.wait(timeout)
-
-    def result(self) -> tuple[BaseException | None, int]:
-        return self._last.result()
-
-    def notify(self, function: Callable[[], None]) -> None:
-        self._last.notify(function)
-
-    def cancel(self) -> bool:
-        return self._last.cancel()
-
-    def moments(self) -> tuple[int, int, int]:
-        return self._last.moments()
-
-    def profiling(self) -> list[ProfilingInfo]:
-        return self._last.profiling()
 
 
 class VariantRequest(CpuRequest):
