@@ -43,26 +43,32 @@ if TYPE_CHECKING:
     from cpuruntime.api.node import DiscreteTypeInfo, Input, Node
     from cpuruntime.api.notes import RTMap
     from cpuruntime.api.ports import ConstOutput
-    from cpuruntime.api.refusals import convert_model
+    from cpuruntime.api.refusals import Extension, Op, OpExtension, RemoteContext, RemoteTensor, convert_model
     from cpuruntime.api.request.latency import LatencyAnatomy
     from cpuruntime.api.results import OVDict
     from cpuruntime.api.saving import save_model, serialize
     from cpuruntime.api.tensor import Tensor, tensor_from_file
+    from cpuruntime.api.vectors import AxisSet, AxisVector, Coordinate, CoordinateDiff, Strides, TensorVector
     from cpuruntime.devices.explanation import Explanation, ProfilingInfo
     from cpuruntime.frontend.light_models import light_model
-    from cpuruntime.graph import Dimension, PartialShape, Shape, Type
+    from cpuruntime.graph import Dimension, PartialShape, Shape, Symbol, Type
     from cpuruntime.hints import StreamPlan
     from cpuruntime.host.topology import Topology
     from cpuruntime.properties import OVAny
 
 _HOMES = {
     "AsyncInferQueue": "api.async_infer_queue",
+    "AxisSet": "api.vectors",
+    "AxisVector": "api.vectors",
     "CompiledModel": "api.compiled_model",
     "ConstOutput": "api.ports",
+    "Coordinate": "api.vectors",
+    "CoordinateDiff": "api.vectors",
     "Core": "api.core",
     "Dimension": "graph",
     "DiscreteTypeInfo": "api.node",
     "Explanation": "devices.explanation",
+    "Extension": "api.refusals",
     "InferRequest": "api.infer_request",
     "Input": "api.node",
     "LatencyAnatomy": "api.request.latency",
@@ -71,12 +77,20 @@ _HOMES = {
     "Node": "api.node",
     "OVAny": "properties",
     "OVDict": "api.results",
+    "Op": "api.refusals",
+    "OpExtension": "api.refusals",
     "Output": "api.model",
     "PartialShape": "graph",
     "ProfilingInfo": "devices.explanation",
+    "RTMap": "api.notes",
+    "RemoteContext": "api.refusals",
+    "RemoteTensor": "api.refusals",
     "Shape": "graph",
     "StreamPlan": "hints",
+    "Strides": "api.vectors",
+    "Symbol": "graph",
     "Tensor": "api.tensor",
+    "TensorVector": "api.vectors",
     "Topology": "host.topology",
     "Type": "graph",
     "Version": "api.core",
@@ -84,7 +98,6 @@ _HOMES = {
     "convert_model": "api.refusals",
     "get_batch": "api.batch",
     "light_model": "frontend.light_models",
-    "RTMap": "api.notes",
     "save_model": "api.saving",
     "serialize": "api.saving",
     "set_batch": "api.batch",
@@ -96,10 +109,14 @@ _MODULES["layout_helpers"] = "api.layout_helpers"
 
 __all__ = [
     "AsyncInferQueue",
+    "AxisSet",
+    "AxisVector",
     "BusyError",
     "CancelledError",
     "CompiledModel",
     "ConstOutput",
+    "Coordinate",
+    "CoordinateDiff",
     "Core",
     "DeadlineExceededError",
     "DeviceUnavailableError",
@@ -107,6 +124,7 @@ __all__ = [
     "DiscreteTypeInfo",
     "Error",
     "Explanation",
+    "Extension",
     "InferRequest",
     "Input",
     "InternalError",
@@ -119,15 +137,22 @@ __all__ = [
     "Node",
     "OVAny",
     "OVDict",
+    "Op",
+    "OpExtension",
     "OutOfMemoryError",
     "Output",
     "OverloadedError",
     "PartialShape",
     "ProfilingInfo",
     "RTMap",
+    "RemoteContext",
+    "RemoteTensor",
     "Shape",
     "StreamPlan",
+    "Strides",
+    "Symbol",
     "Tensor",
+    "TensorVector",
     "Topology",
     "Type",
     "UnsupportedError",
@@ -165,11 +190,12 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"cpuruntime.{_MODULES[name]}")
     if name not in _HOMES:
-        raise AttributeError(f"module 'cpuruntime' has no attribute {name!r}")
+        reason = import_module("cpuruntime.api.refusals").MISSING.get(name)
+        raise AttributeError(f"module 'cpuruntime' has no attribute {name!r}{f': {reason}' if reason else ''}")
     value = getattr(import_module(f"cpuruntime.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -34,7 +34,7 @@ class _State:
     """
 
     def __init__(self, requests: Sequence[InferRequest]) -> None:
-        devices = [request.device for request in requests]
+        devices = [request._device for request in requests]
         self.idle = deque(range(len(requests)))
         self.in_flight: dict[int, InferenceRun] = {}
         self.any_completion = devices[0].any_completion(devices)
@@ -119,7 +119,7 @@ class _State:
             self.collect(requests)
             if not self.idle:
                 timeout = max(0.0, (deadline - perf_counter_ns()) / 1e9) if deadline else None
-                self.any_completion.wait(count, (requests[index].device for index in list(self.in_flight)), timeout)
+                self.any_completion.wait(count, (requests[index]._device for index in list(self.in_flight)), timeout)
         finally:
             self.waiting.remove(thread)
 
@@ -152,7 +152,7 @@ class AsyncInferQueue:
         jobs = int(jobs) or model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self._requests = tuple(model.create_infer_request() for _ in range(jobs))
         self._state = _State(self._requests)
-        self._is_polled = self._requests[0].is_polled
+        self._is_polled = self._requests[0]._is_polled
         self._hooks = tuple(partial(self._state.over, index) for index in range(jobs))
         forks.objects.add(self)
 
@@ -192,7 +192,7 @@ class AsyncInferQueue:
             state.userdata[index] = userdata
             request = self._requests[index]
             hook = None if state.callback is None and self._is_polled else self._hooks[index]
-            run = request.start(inputs, userdata, share_inputs, terms, hook)
+            run = request._start(inputs, userdata, share_inputs, terms, hook)
             if hook is None:
                 state.add(index, run)
         except BaseException:
@@ -205,15 +205,15 @@ class AsyncInferQueue:
         request = self._requests[index]
         if not request.is_busy():
             self._state.give_back(index)
-        elif request.run is not None and request.run.polled:
-            self._state.add(index, request.run)
+        elif request._run is not None and request._run.polled:
+            self._state.add(index, request._run)
 
-    def forked(self) -> None:
+    def _forked(self) -> None:
         """In a forked child: the requests that other threads were to give back are idle, and that is an error."""
         state = self._state
         state.callers &= {get_ident()}
         for index, request in enumerate(self._requests):
-            if index not in state.idle and index not in state.in_flight and not request.calls_back_here:
+            if index not in state.idle and index not in state.in_flight and not request._calls_back_here:
                 state.errors.append(forks.threads_are_gone())
                 state.give_back(index)
 
@@ -238,7 +238,7 @@ class AsyncInferQueue:
         """
         self._state.check_may_wait()
         for request in self._requests:
-            request.wait_over()
+            request._wait_over()
         self._state.collect(self._requests)
         if self._state.errors or self._state.refusals:
             error = (self._state.errors or self._state.refusals)[0]

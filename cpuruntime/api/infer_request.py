@@ -143,9 +143,9 @@ class InferRequest(RequestTensors):
                 DeadlineExceededError: at once while it waits for a stream, at its next step while it runs.
         """
         terms = TERMS if priority is None and deadline_ms is None else parse_terms(priority, deadline_ms)
-        self.start(inputs, userdata, share_inputs, terms)
+        self._start(inputs, userdata, share_inputs, terms)
 
-    def start(
+    def _start(
         self, inputs: Any, userdata: Any, share_inputs: bool, terms: Terms = TERMS, hook: Hook | None = None
     ) -> InferenceRun:
         """`start_async`; `hook`, where given, is called in place of the callback."""
@@ -165,7 +165,7 @@ class InferRequest(RequestTensors):
             if hook is None and self._callback is not None:
                 hook = self._callback.after
             run.started = perf_counter_ns()
-            if hook is None and self.is_polled:
+            if hook is None and self._is_polled:
                 self._device.start(terms)
                 run.polled = True  # not earlier, since the device would say that the inference before is over
                 self._run = run
@@ -266,38 +266,28 @@ class InferRequest(RequestTensors):
         """Whether an inference runs."""
         return bool(self._bindings.running) and self._bindings.is_busy()
 
-    def wait_over(self) -> None:
+    def _wait_over(self) -> None:
         """`wait` without raising the inference's error."""
         run = self._run
         if run is not None and not run.is_over:
             self._wait(run)
 
     @property
-    def run(self) -> InferenceRun | None:
-        """The inference started last."""
-        return self._run
-
-    @property
-    def device(self) -> DeviceRequest:
-        """The device's request."""
-        return self._device
-
-    @property
-    def is_polled(self) -> bool:
+    def _is_polled(self) -> bool:
         """Whether the device notifies nobody of the end of an inference that was started without a hook."""
         return not self._shared.ports.dynamic_outputs
 
     @property
-    def calls_back_here(self) -> bool:
+    def _calls_back_here(self) -> bool:
         """Whether the calling thread is in the callback of the last inference."""
         return self._run is not None and self._run.thread == get_ident()
 
-    def forked(self) -> None:
+    def _forked(self) -> None:
         """In a forked child: the inference ends with an error, and calls nobody back, unless it was over before."""
         run = self._run
         self._bindings.is_busy()
         self._bindings.running.clear()
-        if run is not None and not run.is_over and not self.calls_back_here:
+        if run is not None and not run.is_over and not self._calls_back_here:
             run.error = forks.threads_are_gone()
             run.announce()
 

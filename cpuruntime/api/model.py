@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from cpuruntime.api.node import Facts, Input, Node, ordered
+from cpuruntime.api.node import Facts, Input, Node, WithOutputs, ordered
 from cpuruntime.api.notes import Notes
 from cpuruntime.api.ports import ConstOutput, PortFacts, describe_all, keys, position
 from cpuruntime.api.refusals import EDITED, refused
@@ -14,7 +14,7 @@ from cpuruntime.api.tensor import Tensor
 from cpuruntime.devices.host import Devices
 from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import InvalidArgumentError, WrongTypeError, nearest, printable
-from cpuruntime.graph import Graph, PartialShape, Shape, Type, Value
+from cpuruntime.graph import Graph, PartialShape, Value
 from cpuruntime.graph import Node as GraphNode
 from cpuruntime.operators.shape_inference import reshape
 
@@ -63,8 +63,11 @@ class Output(ConstOutput):
         """Add a note about the port's node."""
         self._facts.rt_info[key] = value
 
+    replace = refused("Output.replace", EDITED)
+    remove_target_input = refused("Output.remove_target_input", EDITED)
 
-class Model(Notes):
+
+class Model(Notes, WithOutputs):
     """A model. Made by `Core.read_model`. Not safe to change from two threads; compiling does not change it."""
 
     __slots__ = ("__weakref__", "_friendly_name", "_graph", "_inputs", "_nodes", "_outputs", "_ports", "_values")
@@ -268,18 +271,6 @@ class Model(Notes):
     def get_output_op(self, index: int) -> Node:
         """The node of an output."""
         return self.output(index).node
-
-    def get_output_element_type(self, index: int) -> Type:
-        """The element type of an output."""
-        return self.output(index).element_type
-
-    def get_output_partial_shape(self, index: int) -> PartialShape:
-        """The shape of an output."""
-        return self.output(index).partial_shape
-
-    def get_output_shape(self, index: int) -> Shape:
-        """The shape of an output. Raises InvalidArgumentError where it is dynamic."""
-        return self.output(index).shape
 
     def validate_nodes_and_infer_types(self) -> None:
         """Nothing: types and shapes are always up to date."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from cpuruntime.api.layout import Layout
 from cpuruntime.api.notes import RTMap
+from cpuruntime.api.refusals import EDITED, refused
 from cpuruntime.errors import UnsupportedError, WrongIndexError, printable
 from cpuruntime.graph import PartialShape, Shape, Type
 
@@ -35,13 +36,40 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class DiscreteTypeInfo:
-    """What a node is: the operator's name and its set."""
+    """What a node is: the operator's name and its set. `parent` is None: types do not derive from each other."""
 
     name: str
     version_id: str = ""
+    parent: DiscreteTypeInfo | None = None
+
+    def hash(self) -> int:
+        """The hash of name and set."""
+        return hash((self.name, self.version_id))
 
 
-class Node:
+class WithOutputs:
+    """What models and nodes say about their outputs."""
+
+    __slots__ = ()
+
+    def output(self, index: int) -> Any:
+        """The port of an output."""
+        raise NotImplementedError
+
+    def get_output_element_type(self, index: int) -> Type:
+        """The element type of an output."""
+        return self.output(index).element_type
+
+    def get_output_partial_shape(self, index: int) -> PartialShape:
+        """The shape of an output."""
+        return self.output(index).partial_shape
+
+    def get_output_shape(self, index: int) -> Shape:
+        """The shape of an output. Raises InvalidArgumentError where it is dynamic."""
+        return self.output(index).shape
+
+
+class Node(WithOutputs):
     """A node of a model: an operator's, or the "Parameter" of an input, the "Result" of an output, a "Constant".
 
     `outputs` and `sources` are ports: its own, and those that its inputs read. Not safe to change from two threads.
@@ -157,6 +185,21 @@ class Node:
         """One of its inputs."""
         return _at(self.inputs(), index, self, "input")
 
+    def get_output_tensor(self, index: int) -> Any:
+        """What describes the tensor of an output: its port."""
+        return self.output(index)
+
+    def get_input_tensor(self, index: int) -> Any:
+        """What describes the tensor that an input reads: its port."""
+        return self.input_value(index)
+
+    def validate_and_infer_types(self) -> None:
+        """Nothing: types and shapes are always up to date."""
+
+    def get_instance_id(self) -> int:
+        """A number that no other node has."""
+        return id(self)
+
     def get_output_size(self) -> int:
         """The number of outputs."""
         return len(self._outputs())
@@ -164,18 +207,6 @@ class Node:
     def get_input_size(self) -> int:
         """The number of inputs."""
         return len(self._sources())
-
-    def get_output_element_type(self, index: int) -> Type:
-        """The element type of an output."""
-        return self.output(index).element_type
-
-    def get_output_partial_shape(self, index: int) -> PartialShape:
-        """The shape of an output."""
-        return self.output(index).partial_shape
-
-    def get_output_shape(self, index: int) -> Shape:
-        """The shape of an output. Raises InvalidArgumentError where it is dynamic."""
-        return self.output(index).shape
 
     def get_input_element_type(self, index: int) -> Type:
         """The element type of what an input reads."""
@@ -224,6 +255,19 @@ class Input:
         """The position among the node's inputs."""
         return self._index
 
+    @property
+    def rt_info(self) -> RTMap:
+        """Notes about the node, by name."""
+        return self._node.rt_info
+
+    def get_rt_info(self) -> RTMap:
+        """The same as `rt_info`."""
+        return self._node.rt_info
+
+    def set_rt_info(self, value: Any, key: str) -> None:
+        """Add a note about the node."""
+        self._node.rt_info[key] = value
+
     def get_source_output(self) -> Any:
         """The port that it reads."""
         return self._node.input_value(self._index)
@@ -266,3 +310,12 @@ def _at(items: Sequence[Any], index: int, node: Node, side: str) -> Any:
 def ordered(names: Iterable[str]) -> list[str]:
     """Names that users give in a set, in one order."""
     return [names] if isinstance(names, str) else sorted(names)
+
+
+for _owner, _names in (
+    (Node, "constructor_validate_and_infer_types evaluate set_argument set_arguments set_attribute"),
+    (Node, "set_output_size set_output_type visit_attributes"),
+    (Input, "replace_source_output"),
+):
+    for _name in _names.split():
+        setattr(_owner, _name, refused(f"{_owner.__name__}.{_name}", EDITED))

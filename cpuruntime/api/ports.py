@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import total_ordering
+from itertools import count
 from typing import Any
 
 from cpuruntime.api.node import Facts, Input, Node
@@ -11,11 +13,17 @@ from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import InvalidArgumentError, WrongIndexError, WrongTypeError, listed, nearest, printable
 from cpuruntime.graph import PartialShape, Shape, Type
 
+_SERIAL = count()
 
+
+@total_ordering
 class ConstOutput:
-    """An input or output of a compiled model. Compared and hashed by identity; a model has one object for each port."""
+    """An input or output of a compiled model. A model has one object for each port, equal to itself alone.
 
-    __slots__ = ("__weakref__", "_facts", "_index", "_node", "_port", "_type_name")
+    Sorted, ports are in the model's order, inputs first.
+    """
+
+    __slots__ = ("__weakref__", "_facts", "_index", "_node", "_port", "_serial", "_type_name")
 
     def __init__(self, port: PortInfo, index: int, type_name: str = "", facts: Facts | None = None) -> None:
         self._port = port
@@ -23,6 +31,7 @@ class ConstOutput:
         self._type_name = type_name
         self._facts = facts or Facts(f"{port.name}/sink_port_0" if type_name == "Result" else port.name)
         self._node: Node | None = None
+        self._serial = next(_SERIAL)
 
     @property
     def info(self) -> PortInfo:
@@ -91,6 +100,9 @@ class ConstOutput:
     def get_target_inputs(self) -> set[Input]:
         """The same as `target_inputs`."""
         return self.target_inputs
+
+    def __lt__(self, other: object) -> bool:
+        return self._serial < other._serial if isinstance(other, ConstOutput) else NotImplemented
 
     def __copy__(self) -> ConstOutput:
         return self

@@ -14,6 +14,7 @@ STORED = (
     "compiled models are not stored, only their kernels, which are cached without being asked; read the model and "
     "compile it again (`cpuruntime docs cold-start`)"
 )
+OPSETS = "graphs are not built here; build the model with the onnx package, or convert it to ONNX, and read it"
 FORMATS = "only ONNX models are read; convert the model to ONNX, as with torch.onnx.export"
 
 
@@ -25,6 +26,42 @@ def refused(name: str, why: str) -> Callable[..., Any]:
 
     refuse.__name__, refuse.__doc__ = name.rpartition(".")[2], f"Raises UnsupportedError: {why}."
     return refuse
+
+
+class _Refused:
+    """No object can be made."""
+
+    def __new__(cls, *arguments: Any, **named: Any) -> Any:
+        raise UnsupportedError(f"{cls.__name__}: {cls.__doc__}.")
+
+
+class Extension(_Refused):
+    __doc__ = EDITED
+
+
+class OpExtension(Extension):
+    __doc__ = EDITED
+
+
+class Op(_Refused):
+    __doc__ = OPSETS
+
+
+class RemoteContext(_Refused):
+    __doc__ = REMOTE
+
+
+class RemoteTensor(_Refused):
+    __doc__ = REMOTE
+
+
+MISSING = {
+    **dict.fromkeys(("op", "experimental", *(f"opset{number}" for number in range(1, 18))), OPSETS),
+    "tools": FORMATS,
+    **dict.fromkeys(("VAContext", "VASurfaceTensor"), REMOTE),
+    "package_utils": "its functions are about OpenVINO's own package",
+}
+"""Names of OpenVINO's that are not here, with the reason."""
 
 
 convert_model = refused("convert_model", FORMATS)

@@ -1,7 +1,7 @@
 """The graph that models are read into, with element types and (partial) shapes."""
 
 from cpuruntime.graph.graph import Graph, Kind, Node, Value, print_graph, print_node
-from cpuruntime.graph.shapes import Dimension, PartialShape, Shape
+from cpuruntime.graph.shapes import Dimension, PartialShape, Shape, Symbol
 from cpuruntime.graph.sizes import (
     LARGEST_EXTENT,
     SMALLEST_EXTENT,
@@ -30,6 +30,7 @@ __all__ = [
     "Scope",
     "Shape",
     "Size",
+    "Symbol",
     "Terms",
     "Type",
     "Value",

@@ -14,15 +14,21 @@ _DIMENSION_RULE = (
 )
 
 
+class Symbol:
+    """A name that dimensions may share; each is another. It says nothing to the runtime."""
+
+    __slots__ = ()
+
+
 class Dimension:
     """One extent: known (`Dimension(5)`), unknown (`Dimension()` or `Dimension(-1)`), or bounded (`Dimension(1, 8)`).
 
-    An upper bound of -1 means none, a lower bound of -1 is 0; `Dimension("")` is 0. Immutable and hashable; a known
-    dimension equals its int, an unknown one -1. Raises InvalidArgumentError when the bounds are wrong, WrongTypeError
-    for what is no dimension.
+    An upper bound of -1 means none, a lower bound of -1 is 0; `Dimension("")` is 0. Immutable, but for its symbol, and
+    hashable; a known dimension equals its int, an unknown one -1. Raises InvalidArgumentError when the bounds are
+    wrong, WrongTypeError for what is no dimension.
     """
 
-    __slots__ = ("_high", "_low")
+    __slots__ = ("_high", "_low", "_symbol")
 
     def __init__(
         self,
@@ -81,6 +87,18 @@ class Dimension:
         return self._high
 
     min_length, max_length = property(get_min_length), property(get_max_length)
+
+    def set_symbol(self, symbol: Symbol) -> None:
+        """Mark the dimension with a symbol, which takes no part in comparisons."""
+        self._symbol = symbol
+
+    def has_symbol(self) -> bool:
+        """Whether it is marked with a symbol."""
+        return hasattr(self, "_symbol")
+
+    def get_symbol(self) -> Symbol | None:
+        """The symbol; None where it has none."""
+        return getattr(self, "_symbol", None)
 
     def contains(self, length: int) -> bool:
         """Whether `length` lies within the bounds."""
@@ -290,6 +308,9 @@ class PartialShape:
     def get_max_shape(self) -> Shape:
         """The greatest lengths, 2**63 - 1 where there is no bound; empty for an unknown rank."""
         return Shape([2**63 - 1 if d.max_length == -1 else d.max_length for d in self._dimensions or ()])
+
+    def __copy__(self) -> PartialShape:
+        return PartialShape(self)
 
     def get_dimension(self, index: int) -> Dimension:
         """The dimension at `index`."""

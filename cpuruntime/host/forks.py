@@ -19,7 +19,7 @@ functions: list[Callable[[], None]] = []
 class Forked(Protocol):
     """An object with state that other threads may be about to change."""
 
-    def forked(self) -> None:
+    def _forked(self) -> None:
         """Called in a child, before `os.fork` returns there. Waits for nothing.
 
         The other threads may have been anywhere in the code; the thread that forked may be in a callback.
@@ -27,7 +27,7 @@ class Forked(Protocol):
 
 
 objects: weakref.WeakSet[Forked] = weakref.WeakSet()
-"""Objects of which `forked` is called in a child."""
+"""Objects of which `_forked` is called in a child."""
 
 
 def threads_are_gone() -> Error:
@@ -48,7 +48,7 @@ def _in_child() -> None:
     global generation
     generation += 1
     for one in list(objects):
-        one.forked()
+        one._forked()
     for function in functions:
         function()
 

@@ -33,6 +33,9 @@ class OVAny:
     def __getitem__(self, key: Any) -> Any:
         return self.value[key]
 
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.value[key] = value
+
     def __len__(self) -> int:
         return len(self.value)
 

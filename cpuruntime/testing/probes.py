@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
+from operator import attrgetter, methodcaller
 from types import CodeType
 
 import cpuruntime as ov
@@ -16,6 +16,7 @@ bound_addresses = attrgetter("_bound")  # of an instance of a program: the last 
 device_request_of = attrgetter("_device")  # of an InferRequest: its DeviceRequest
 part_of = attrgetter("_device.worker")  # of an InferRequest with a latency target: the last DeviceRequest of a variant
 bindings_of = attrgetter("_bindings")  # of an InferRequest: its tensors
+wait_over = methodcaller("_wait_over")  # of an InferRequest: `wait` without raising the inference's error
 state_of = attrgetter("_state")  # of an AsyncInferQueue: what it shares with its callbacks
 
 scheduler_of = attrgetter("_scheduler")  # of a StreamExecutor

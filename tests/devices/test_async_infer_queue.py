@@ -11,7 +11,7 @@ from support.fake_device import FakeModel, Gate, compile_fake
 
 import cpuruntime as ov
 from cpuruntime import AsyncInferQueue, BusyError, InvalidArgumentError
-from cpuruntime.testing.probes import state_of
+from cpuruntime.testing.probes import state_of, wait_over
 
 Gated = tuple[ov.CompiledModel, FakeModel]
 
@@ -169,7 +169,7 @@ def fail(queue: AsyncInferQueue, model: FakeModel, error: Exception) -> None:
         raise error
 
     for request in queue:
-        request.wait_over()
+        wait_over(request)
     model.work = work
     index = queue.get_idle_request_id()
     queue.start_async(ROW, str(error))

@@ -12,6 +12,7 @@ from support.fake_device import FakeModel, Gate, compile_fake
 from support.onnx_models import chain, one_input
 
 import cpuruntime as ov
+from cpuruntime.testing.probes import wait_over
 
 Gated = tuple[ov.CompiledModel, FakeModel]
 
@@ -151,7 +152,7 @@ def test_cancelling_the_task_cancels_the_inference(long_model: ov.CompiledModel,
 
     asyncio.run(main())
     blocker.cancel()
-    blocker.wait_over()
+    wait_over(blocker)
 
 
 def test_a_timeout_cancels_the_inference(long_model: ov.CompiledModel) -> None:

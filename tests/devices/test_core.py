@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 from support.house import ROOT
-from support.onnx_models import one_input, two_inputs
+from support.onnx_models import make_model, one_input, two_inputs
 
 import cpuruntime as ov
 import cpuruntime.properties as props
@@ -342,3 +343,17 @@ def test_versions(device: str) -> None:
 
 def test_the_convenience_function_compiles(device: str) -> None:
     assert ov.compile_model(one_input(), device)(np.ones((2, 3), np.float32))[0].tolist() == [[-1] * 3] * 2
+
+
+def test_the_nodes_of_a_model_of_dynamic_shapes_by_device() -> None:
+    """`Bernoulli` has no kernel; how many elements `NonZero` finds is not known before an inference."""
+    nodes = [
+        helper.make_node("Relu", ["x"], ["positive"], "relu"),
+        helper.make_node("Bernoulli", ["positive"], ["drawn"], "drawn", seed=1.0),
+        helper.make_node("NonZero", ["drawn"], ["places"], "places"),
+        helper.make_node("Cast", ["places"], ["y"], "cast", to=TensorProto.FLOAT),
+    ]
+    core = ov.Core()
+    for extents in (["n", "m"], ["n", 5], [2, 5]):
+        model = core.read_model(make_model(nodes, {"x": extents}, {"y": [2, "found"]}))
+        assert set(core.query_model(model, "CPU")) == {"x", "relu", "places", "cast", "y/sink_port_0"}

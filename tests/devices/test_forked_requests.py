@@ -18,7 +18,7 @@ logging.disable()  # callbacks are slow on a busy machine
 import numpy as np
 import cpuruntime as ov
 from support.onnx_models import one_input
-from cpuruntime.testing.probes import device_of, state_of
+from cpuruntime.testing.probes import device_of, state_of, wait_over
 from support.stream_tasks import Gate
 
 x = np.ones((2, 3), np.float32)
@@ -125,9 +125,9 @@ told.set_callback(lambda _: None, None)
 queue = ov.AsyncInferQueue(compiled, 2)
 for request in (quiet, told):
     request.start_async(x)
-    request.wait_over()
+    wait_over(request)
 queue.start_async(x)
-queue[0].wait_over()
+wait_over(queue[0])
 result = lambda request: float(request.results[0][0, 0])
 in_child(("quiet", quiet.wait), ("quiet", result, quiet), ("told", told.wait), ("told", result, told),
          ("queue", queue.wait_all), ("queue", result, queue[0]))

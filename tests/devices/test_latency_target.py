@@ -14,7 +14,14 @@ import cpuruntime as ov
 from cpuruntime.devices.cpu.latency.model import LatencyTargetModel, LatencyTargetRequest
 from cpuruntime.errors import InvalidArgumentError, OverloadedError
 from cpuruntime.host.ledger import Ledger
-from cpuruntime.testing.probes import device_of, device_request_of, refuse_all, running_in, waiting_in
+from cpuruntime.testing.probes import (
+    device_of,
+    device_request_of,
+    refuse_all,
+    running_in,
+    wait_over,
+    waiting_in,
+)
 
 BOUND = {"PERFORMANCE_HINT": "THROUGHPUT", "LATENCY_TARGET_MS": 10_000}
 
@@ -117,7 +124,7 @@ def test_one_that_the_queue_started_is_refused_later_and_others_go_on(told: bool
     ticket.expected = ticket.arrived + 1  # as above
     target, admission.target = admission.target, 0
     gate.open()
-    queue[0].wait_over()
+    wait_over(queue[0])
     admission.target = target
     for _ in range(4):
         queue.start_async(userdata="later")

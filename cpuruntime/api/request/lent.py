@@ -39,7 +39,7 @@ class Samples(Lent):
 def samples_of(port: ConstOutput, given: Any) -> Samples:
     """The samples of a batch for an input. Raises InvalidArgumentError where they are none."""
     where, axis = f"Input '{printable(port.any_name)}'", port.batch_axis
-    if not isinstance(given, (list, tuple)) or not given or not all(isinstance(one, Tensor) for one in given):
+    if not isinstance(given, Sequence) or not given or not all(isinstance(one, Tensor) for one in given):
         raise WrongTypeError(f"{where}: a list of tensors is needed, not {type(given).__name__}.")
     shapes = sorted({tuple(tensor.shape) for tensor in given})
     if len(shapes) > 1 or len(shapes[0]) <= axis or shapes[0][axis] != 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -13,20 +14,25 @@ from cpuruntime.devices.cpu.fast_start import Missing, StartingModel, may_start_
 from cpuruntime.devices.cpu.latency.model import compile_for_target
 from cpuruntime.devices.cpu.model import CpuModel, resolved
 from cpuruntime.devices.cpu.pipeline import PIPELINE, optimise_for_numpy
+from cpuruntime.devices.cpu.programs import guess
 from cpuruntime.devices.cpu.streams.calibration import calibrate
 from cpuruntime.devices.cpu.streams.dry_run import dry_run
 from cpuruntime.devices.cpu.streams.setup import StreamSetup, set_up_streams
 from cpuruntime.devices.interface import DeviceModel, Plugin
-from cpuruntime.errors import InvalidArgumentError
-from cpuruntime.graph import Graph
+from cpuruntime.devices.ports import PortInfo
+from cpuruntime.errors import Error
+from cpuruntime.graph import Graph, Node, PartialShape
 from cpuruntime.hints import StreamPlan
 from cpuruntime.host.affinity import allowed_cpus
 from cpuruntime.host.ledger import Ledger
 from cpuruntime.host.sysfs import processor_name
 from cpuruntime.host.topology import Topology
+from cpuruntime.operators.shape_inference import reshape
 from cpuruntime.passes import can_evaluate
-from cpuruntime.program.lowerings.catalogue import find_lowering
+from cpuruntime.program.lowerings.catalogue import TABLE, find_lowering
+from cpuruntime.program.lowerings.data_dependent import kernel_of
 from cpuruntime.program.plan.planner import Planner
+from cpuruntime.program.stages.cut import is_planned
 from cpuruntime.properties import Settings
 from cpuruntime.properties.device import Type as DeviceType
 from cpuruntime.streams.native.needed import KERNELS
@@ -58,11 +64,11 @@ class CpuPlugin(Plugin):
         return super().fact(name)
 
     def query(self, graph: Graph, settings: Settings) -> set[str]:
-        """The nodes that run on kernels; of a graph with dynamic shapes none is known yet."""
-        if not all(value.is_static for value in graph.inputs):
-            raise InvalidArgumentError("query_model needs static input shapes; reshape the model first.")
-        optimised = self.optimise(graph)
-        slow = {origin for node in optimised.nodes if isinstance(find_lowering(node), str) for origin in node.origins}
+        """The nodes that run on kernels: for dynamic shapes those of a guess, and where it does not fit by operator."""
+        guesses = {one.name: one.partial_shape for one in PortInfo.inputs_of(graph) if one.partial_shape.is_dynamic}
+        with suppress(Error):
+            graph = reshape(graph, {name: PartialShape(guess(shape, (1,))) for name, shape in guesses.items()})
+        slow = {origin for node in self.optimise(graph).nodes if _is_slow(node) for origin in node.origins}
         return {node.name for node in graph.nodes} - slow
 
     def plan(self, graph: Graph, settings: Settings, topology: Topology | None = None) -> StreamPlan:
@@ -105,3 +111,12 @@ class CpuPlugin(Plugin):
 
         properties = resolved(graph.name, settings, setup.plan)
         return StartingModel(self, graph, evaluated, settings, properties, build, setup.release)
+
+
+def _is_slow(node: Node) -> bool:
+    """Whether NumPy computes a node; control flow is planned with its bodies."""
+    if node.bodies:
+        return False
+    if all(map(is_planned, node.outputs)):
+        return isinstance(find_lowering(node), str)
+    return (node.domain, node.op_type) not in TABLE and not kernel_of(node)

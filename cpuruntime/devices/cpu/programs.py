@@ -99,20 +99,20 @@ class Programs:
                 if name not in names:
                     hint = nearest(name, names)
                     raise InvalidArgumentError(f"WARMUP_SHAPES: the model has no input '{printable(name)}'.{hint}")
-            self._plan_for([dict(given).get(info.name) or _guess(info.partial_shape, 1) for info in self.inputs])
-        for guess in () if wanted else self._guesses():
+            self._plan_for([dict(given).get(info.name) or guess(info.partial_shape, (1,)) for info in self.inputs])
+        for shapes in () if wanted else self._guesses():
             with suppress(Error):
-                self._plan_for(guess)
+                self._plan_for(shapes)
 
     def _guesses(self) -> Iterator[list[list[int]]]:
         """Shapes of the inputs. A model of images has a plan for one and for several, for small ones and large ones."""
         if len(self.inputs) > 1 or not _is_image(self.inputs[0].partial_shape):
             for batch in GUESSED_BATCHES:
-                yield [_guess(info.partial_shape, (batch,)) for info in self.inputs]
+                yield [guess(info.partial_shape, (batch,)) for info in self.inputs]
             return
         for pixels in GUESSED_IMAGES:
             for batch in GUESSED_COUNTS if pixels == GUESSED_IMAGES[0] or self._root.templates else ():
-                yield [_guess(self.inputs[0].partial_shape, (batch, 1, *pixels))]
+                yield [guess(self.inputs[0].partial_shape, (batch, 1, *pixels))]
 
     def _plan_for(self, shapes: Sequence[Sequence[int]]) -> None:
         for info, shape in zip(self.inputs, shapes):
@@ -221,7 +221,7 @@ def _is_image(shape: PartialShape) -> bool:
     return not shape.rank.is_dynamic and [one.is_dynamic for one in shape][1:] == [False, True, True]
 
 
-def _guess(shape: PartialShape, first: Sequence[int]) -> list[int]:
+def guess(shape: PartialShape, first: Sequence[int]) -> list[int]:
     """Extents for open ones, within their bounds: `first` ones, then GUESSED_EXTENT."""
     if shape.rank.is_dynamic:
         return []

@@ -31,7 +31,7 @@ class Gate:
         self._generation = forks.generation
         forks.objects.add(self)
 
-    def forked(self) -> None:
+    def _forked(self) -> None:
         """Called in a forked child, where the thread that held the lock does not exist."""
         self.lock = threading.Lock()
 
