@@ -61,7 +61,8 @@ F32 = json.dumps(["INFERENCE_PRECISION_HINT", "f32"])
 
 def environment(home: Path, **more: str) -> dict[str, str]:
     """The environment of a process that has `home` for itself."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CPURUNTIME_", "XDG_"))}
+    left = ("CPURUNTIME_", "XDG_", "PYTHONDONTWRITEBYTECODE")  # an installation has the bytecode of its modules
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(left)}
     return kept | {"HOME": str(home), "TMPDIR": str(home)} | more
 
 

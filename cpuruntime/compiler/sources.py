@@ -7,6 +7,7 @@ name modules of the package, as `lazy` and `made` take them. Parsing all sources
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.machinery import SourceFileLoader
@@ -43,10 +44,13 @@ def add_generated(path: Path, source: str, code: CodeType) -> Generated:
 @lru_cache(maxsize=_MOST_FILES)
 def source_digest(path: Path) -> bytes:
     """Digest of the source at `path` and of all modules of the package that it imports, directly or not."""
-    digest = hashlib.sha256()
-    for file, text in sorted((file.name, _module(file)[0]) for file in reached(path)):
-        digest.update(file.encode() + b"\0" + text.encode() + b"\0")
-    return digest.digest()
+    return hashlib.sha256(b"".join(sorted(map(_own_digest, reached(path))))).digest()
+
+
+@lru_cache(maxsize=_MOST_FILES)
+def _own_digest(path: Path) -> bytes:
+    """Digest of a file's name and text."""
+    return hashlib.sha256(path.name.encode() + b"\0" + _module(path)[0].encode()).digest()
 
 
 def reached(path: Path) -> set[Path]:
@@ -72,8 +76,19 @@ def _imports(path: Path) -> set[Path]:
 
 def module_file(name: str) -> Path | None:
     """The file of a module of the package; None where there is none."""
-    path = _ROOT.joinpath(*name.split(".")[1:])
-    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.exists()), None)
+    *packages, last = name.split(".")[1:] or [""]
+    folder = os.path.join(_ROOT, *packages)
+    names = _names(folder)
+    if f"{last}.py" in names:
+        return Path(folder, f"{last}.py")
+    inner = os.path.join(folder, last)
+    return Path(inner, "__init__.py") if last in names and "__init__.py" in _names(inner) else None
+
+
+@cache
+def _names(folder: str) -> frozenset[str]:
+    """What is in a folder of the package."""
+    return frozenset(os.listdir(folder) if os.path.isdir(folder) else ())
 
 
 def _module(path: Path) -> tuple[str, CodeType]:

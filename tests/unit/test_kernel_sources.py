@@ -29,7 +29,7 @@ kernels = {
 """
 SCRIPT = f"""
 def symbols():
-    for known in (sources.source_digest, sources._imports, sources._read):
+    for known in (sources.source_digest, sources._own_digest, sources._imports, sources._read):
         known.cache_clear()
     for kernel in kernels.values():
         kernel.__dict__.pop("symbol", None)

@@ -2,8 +2,9 @@
 
 Decisions are stored beside the compiled kernels, so that a machine measures the same sizes once, and only where kernels
 have to be compiled anyway, unless the user sets the budget: estimates cost about two percent of speed. Steps are timed
-alone on one thread, as each thread of the stream in turn. Candidates alternate, so that other load slows all of them
-down alike, and the estimate's favourite is left only for one that is faster by a margin.
+alone on one thread, as each thread of the stream in turn, by the processor's time, which other threads on it do not
+take. Candidates alternate, so that other load slows all of them down alike, and the estimate's favourite is left only
+for one that is faster by a margin.
 
 A choice between methods whose results differ in the last bits is made for one thread and once for a machine: it is
 stored even when there was no time to measure, and of two processes that make it at once both use that of the first.
