@@ -11,10 +11,10 @@ from cpuruntime.compiler import isa
 from cpuruntime.compiler.pool import Progress, Workforce, compile_all
 from cpuruntime.devices.cpu.compilation import Compilation
 from cpuruntime.devices.cpu.fast_start import Missing, StartingModel, may_start_on_numpy, refuse_missing
+from cpuruntime.devices.cpu.guesses import extents
 from cpuruntime.devices.cpu.latency.model import compile_for_target
 from cpuruntime.devices.cpu.model import CpuModel, resolved
 from cpuruntime.devices.cpu.pipeline import PIPELINE, optimise_for_numpy
-from cpuruntime.devices.cpu.programs import guess
 from cpuruntime.devices.cpu.streams.calibration import calibrate
 from cpuruntime.devices.cpu.streams.dry_run import dry_run
 from cpuruntime.devices.cpu.streams.setup import StreamSetup, set_up_streams
@@ -65,9 +65,9 @@ class CpuPlugin(Plugin):
 
     def query(self, graph: Graph, settings: Settings) -> set[str]:
         """The nodes that run on kernels: for dynamic shapes those of a guess, and where it does not fit by operator."""
-        guesses = {one.name: one.partial_shape for one in PortInfo.inputs_of(graph) if one.partial_shape.is_dynamic}
+        open_ones = {one.name: one.partial_shape for one in PortInfo.inputs_of(graph) if one.partial_shape.is_dynamic}
         with suppress(Error):
-            graph = reshape(graph, {name: PartialShape(guess(shape, (1,))) for name, shape in guesses.items()})
+            graph = reshape(graph, {name: PartialShape(extents(shape, (1,))) for name, shape in open_ones.items()})
         slow = {origin for node in self.optimise(graph).nodes if _is_slow(node) for origin in node.origins}
         return {node.name for node in graph.nodes} - slow
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from cpuruntime.compiler import build, pool
 from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.compiler.pool import Workforce
+from cpuruntime.devices.cpu import guesses
 from cpuruntime.devices.cpu.batch_split import by_sample
 from cpuruntime.devices.cpu.compilation import Compilation
 from cpuruntime.devices.cpu.pipeline import optimise
@@ -35,10 +36,6 @@ from cpuruntime.program.template import Pattern, Template
 from cpuruntime.program.tuning.tuner import Tuner, create_tuner
 from cpuruntime.streams.native.needed import KERNELS
 
-GUESSED_BATCHES, GUESSED_EXTENT = (8, 1), 64
-GUESSED_COUNTS, GUESSED_IMAGES = (2, 1), ((64, 96), (320, 480))
-"""Extents for which a dynamic model is planned before any is known; arbitrary."""
-
 log = logging.getLogger("cpuruntime")
 
 
@@ -56,7 +53,9 @@ class Programs:
         self.inputs, self.outputs = PortInfo.inputs_of(graph), PortInfo.outputs_of(graph)
         self.is_static = compilation.is_static
         self.profiled: bool = settings.value("PERF_COUNT")
-        self._exact: bool = settings.value("EXECUTION_MODE_HINT") == "ACCURACY"
+        self._states = [] if self.is_static else guesses.states_of(graph)
+        # The faster methods have weights of their own: a model that generates has steps of few rows, and needs none.
+        self._exact: bool = settings.value("EXECUTION_MODE_HINT") == "ACCURACY" or bool(self._states)
         self._streams = plan
         self._compile = compilation.compile or self._compile_now
         self._force = Workforce(compilation.topology.usable, allowed_cpus())
@@ -99,20 +98,28 @@ class Programs:
                 if name not in names:
                     hint = nearest(name, names)
                     raise InvalidArgumentError(f"WARMUP_SHAPES: the model has no input '{printable(name)}'.{hint}")
-            self._plan_for([dict(given).get(info.name) or guess(info.partial_shape, (1,)) for info in self.inputs])
-        for shapes in () if wanted else self._guesses():
-            with suppress(Error):
-                self._plan_for(shapes)
+            rest = [guesses.extents(info.partial_shape, (1,)) for info in self.inputs]
+            self._plan_for([dict(given).get(info.name) or guess for info, guess in zip(self.inputs, rest)])
+        if not wanted:
+            self._plan_guesses()
 
-    def _guesses(self) -> Iterator[list[list[int]]]:
-        """Shapes of the inputs. A model of images has a plan for one and for several, for small ones and large ones."""
-        if len(self.inputs) > 1 or not _is_image(self.inputs[0].partial_shape):
-            for batch in GUESSED_BATCHES:
-                yield [guess(info.partial_shape, (batch,)) for info in self.inputs]
-            return
-        for pixels in GUESSED_IMAGES:
-            for batch in GUESSED_COUNTS if pixels == GUESSED_IMAGES[0] or self._root.templates else ():
-                yield [guess(self.inputs[0].partial_shape, (batch, 1, *pixels))]
+    def _plan_guesses(self) -> None:
+        if self._states:
+            for shapes in guesses.texts(self.inputs, self._states):
+                any(self._can_plan(guess) for guess in shapes)
+        elif len(self.inputs) == 1 and guesses.is_image(self.inputs[0].partial_shape):
+            for guess, is_more in guesses.images(self.inputs):
+                if not is_more or self._root.templates:
+                    self._can_plan(guess)
+        else:
+            for guess in guesses.batches(self.inputs):
+                self._can_plan(guess)
+
+    def _can_plan(self, guess: Sequence[Sequence[int]]) -> bool:
+        with suppress(Error):
+            self._plan_for(guess)
+            return True
+        return False
 
     def _plan_for(self, shapes: Sequence[Sequence[int]]) -> None:
         for info, shape in zip(self.inputs, shapes):
@@ -214,20 +221,6 @@ class Programs:
         """The program; OutOfMemoryError when the machine has no memory for it."""
         check_fits(program.arena_size * self._arenas, self._users)
         return program
-
-
-def _is_image(shape: PartialShape) -> bool:
-    """Whether shapes are those of images of open height and width."""
-    return not shape.rank.is_dynamic and [one.is_dynamic for one in shape][1:] == [False, True, True]
-
-
-def guess(shape: PartialShape, first: Sequence[int]) -> list[int]:
-    """Extents for open ones, within their bounds: `first` ones, then GUESSED_EXTENT."""
-    if shape.rank.is_dynamic:
-        return []
-    guesses = [*first, *[GUESSED_EXTENT] * len(shape)]
-    most = [guess if one.max_length == -1 else min(guess, one.max_length) for guess, one in zip(guesses, shape)]
-    return [max(guess, one.min_length) for guess, one in zip(most, shape)]
 
 
 def _reshaped(graph: Graph, values: Sequence[np.ndarray]) -> Graph:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -80,17 +80,27 @@ def emit_fully_connected(emitter: Emitter, node: Node, by_strassen: bool) -> Non
         _emit_product(emitter, activation, tiling, source=source.address, weights=weights, **sizes, **fields)
 
     product = _Product((1, rows, inner), (1, inner, columns), 0)
-    _emit_fastest(emitter, node, product, rows, emit)
+    _emit_fastest(emitter, node, product, rows, constant, emit)
 
 
 def _emit_fastest(
-    emitter: Emitter, node: Node, product: _Product, rows: int, emit: Callable[[Emitter, Tiling], None]
-) -> None:
-    """A product of `rows` rows by the fastest tiling."""
+    emitter: Emitter, node: Node, product: _Product, rows: int, constant: np.ndarray | None,
+    emit: Callable[[Emitter, Tiling], None],
+) -> None:  # fmt: skip
+    """A product of `rows` rows by the fastest tiling; of a constant right side, if it is one."""
     inner, columns = product.b[-2:]
     grid = Grid(1, rows, -(-columns // LANES), inner, rows * inner * 4)
     query = Query(("matmul",), product, grid, node.input(3) is not None, node.attributes.get("activation", ""))
-    emitter.emit_fastest(query, rank_tilings(grid, emitter.threads), emit)
+
+    def is_ready(tiling: Tiling) -> bool:
+        return constant is not None and emitter.weights.is_packed(_key(emitter, constant, tiling.columns))
+
+    emitter.emit_fastest(query, rank_tilings(grid, emitter.threads), emit, is_ready)
+
+
+def _key(emitter: Emitter, constant: np.ndarray, tile_columns: int) -> Hashable:
+    """The key of a right side that is packed for tiles."""
+    return (emitter.weights.identity(constant), "columns", tile_columns)
 
 
 def _emit_product(
@@ -203,7 +213,7 @@ def lower_matmul(emitter: Emitter, node: Node) -> None:
                 weights_batch=0 if repeats else size, **sizes, **fields,
             )  # fmt: skip
 
-    _emit_fastest(emitter, node, product, rows, emit)
+    _emit_fastest(emitter, node, product, rows, right.constant, emit)
 
 
 def _stack_index(place: tuple[int, ...], extents: tuple[int, ...]) -> int:
@@ -232,5 +242,4 @@ def _pack(
         strides = dict(zip(("source_batch", "source_row", "source_column"), array.strides))
         run_kernel(pack_columns, source=array.ctypes.data, target=memory.ctypes.data, **sizes, **strides)
 
-    key = (emitter.weights.identity(constant), "columns", tile_columns)
-    return emitter.weights.pack(key, batch * size, fill, (pack_columns,))
+    return emitter.weights.pack(_key(emitter, constant, tile_columns), batch * size, fill, (pack_columns,))

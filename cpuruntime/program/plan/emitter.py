@@ -183,11 +183,15 @@ class Emitter:
         return self.table(lambda *n: np.array([tuple(n[i : i + width]) for i in starts], dtype), *flat)
 
     def emit_fastest(
-        self, query: Query, candidates: Sequence[Candidate[T]], emit: Callable[[Emitter, T], None]
-    ) -> None:
-        """Emits the steps by one of the candidates, cheapest first: ways to do the same work with the same bits."""
+        self, query: Query, candidates: Sequence[Candidate[T]], emit: Callable[[Emitter, T], None],
+        is_ready: Callable[[T], bool] = lambda choice: False,
+    ) -> None:  # fmt: skip
+        """Emits the steps by one of the candidates, cheapest first: ways to do the same work with the same bits.
+
+        Where none is measured one that is ready goes first: its weights are packed already, for other shapes.
+        """
         if self._tuner is None:
-            chosen = estimated(candidates)
+            chosen = estimated([each for each in candidates if is_ready(each.choice)] or candidates)
         else:
             chosen = self._tuner.choose(self.node, query, candidates, emit, self.threads)
         method = [self.methods[self.node]] if self.node in self.methods else []

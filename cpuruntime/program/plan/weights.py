@@ -76,6 +76,10 @@ class WeightStore:
             storage = self._packed[key] = Storage(Place.FIXED, size, owner=array)
         return Address(storage)
 
+    def is_packed(self, key: Hashable) -> bool:
+        """Whether something lives under a key."""
+        return key in self._packed
+
     def _take(self, size: int) -> np.ndarray:
         """Zeroed memory from the slab in use, or from a new one about as large as all those before it."""
         if not self._planned_once:
