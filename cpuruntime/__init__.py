@@ -28,7 +28,6 @@ from cpuruntime.errors import (
     WrongIndexError,
     WrongTypeError,
 )
-from cpuruntime.version import __version__
 
 if TYPE_CHECKING:
     from cpuruntime import exceptions, helpers, properties, utils
@@ -55,6 +54,7 @@ if TYPE_CHECKING:
     from cpuruntime.hints import StreamPlan
     from cpuruntime.host.topology import Topology
     from cpuruntime.properties import OVAny
+    from cpuruntime.version import __version__
 
 _HOMES = {
     "AsyncInferQueue": "api.async_infer_queue",
@@ -94,6 +94,7 @@ _HOMES = {
     "Topology": "host.topology",
     "Type": "graph",
     "Version": "api.core",
+    "__version__": "version",
     "compile_model": "api.core",
     "convert_model": "api.refusals",
     "get_batch": "api.batch",
@@ -159,6 +160,7 @@ __all__ = [
     "Version",
     "WrongIndexError",
     "WrongTypeError",
+    "__version__",
     "compile_model",
     "convert_model",
     "exceptions",
@@ -179,7 +181,7 @@ __all__ = [
 
 def get_version() -> str:
     """The version of the package."""
-    return __version__
+    return import_module("cpuruntime.version").__version__
 
 
 def shutdown() -> None:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import Any
+
+import psutil
 
 import cpuruntime as ov
 from cpuruntime.cli.kernels import summary
 from cpuruntime.cli.parser import Parser
+from cpuruntime.host.ledger import Ledger
+from cpuruntime.properties.words import Word
 from cpuruntime.store import cache_folder, kernel_packs
 
 
@@ -17,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Prints where compiled kernels are, each device's state and its read-only properties."""
+    """Prints where compiled kernels and leases of processors are, each device's state and its read-only properties."""
     core = ov.Core()
     reasons = core.unavailable_devices
     devices = core.available_devices
@@ -28,14 +33,36 @@ def run(options: argparse.Namespace) -> None:
     print(f"Compiled kernels: {folder.path or 'not stored'} ({folder.nbytes / 2**20:.1f} MiB)")
     for pack in packs:
         print(f"Pack of kernels: {summary(pack)}")
+    print(f"Leases of processors: {Ledger().folders[0]}")
     for device in devices:
         print(f"{device.ljust(width)}  available")
         supported = core.get_property(device, "SUPPORTED_PROPERTIES")
         for name, mutability in supported.items():
-            if mutability == "RO" and name != "SUPPORTED_PROPERTIES":
-                print(f"{'':{width}}  {name}: {core.get_property(device, name)}")
+            value = core.get_property(device, name)
+            if mutability == "RO" and name != "SUPPORTED_PROPERTIES" and value != [""]:  # of a device's only instance
+                print(f"{'':{width}}  {name}: {in_words(value)}")
     for device, reason in reasons.items():
         print(f"{device.ljust(width)}  not available: {reason.removeprefix(f'Device {device}: ')}")
+
+
+def in_words(value: Any) -> str:
+    """A property's value for people: lists with commas, ranges, processes by number and name."""
+    if isinstance(value, Word):
+        return value.value
+    if isinstance(value, tuple):
+        low, high, *step = value
+        return f"{low} to {high}" + "".join(f" in steps of {one}" for one in step)
+    if isinstance(value, dict):
+        lines = (f"processor {cpu}: {', '.join(map(_process, holders))}" for cpu, holders in value.items())
+        return "; ".join(lines) or "none"
+    return ", ".join(filter(None, value)) or "none" if isinstance(value, list) else str(value)
+
+
+def _process(number: int) -> str:
+    try:
+        return f"process {number} ({psutil.Process(number).name()})"
+    except psutil.Error:
+        return f"process {number}"
 
 
 def ranges(numbers: list[int]) -> str:

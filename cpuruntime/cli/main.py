@@ -1,71 +1,116 @@
 """Entry point of the `cpuruntime` command: picks the sub-command and turns errors into one line and an exit code.
 
-Exit codes are benchmark_app's: 0 success, 1 the command failed, 2 wrong usage; 130 after Ctrl-C.
+Exit codes are benchmark_app's: 0 success, 1 the command failed, 2 wrong usage; 130 after Ctrl-C. The module of a
+command is imported when it is called, so that Ctrl-C and closed output have their line from the first moment.
 """
 
 from __future__ import annotations
 
-import argparse
+import errno
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
 
-import cpuruntime as ov
-from cpuruntime.cli import benchmark, devices, docs, kernels, list_properties, plan
-from cpuruntime.errors import escaped, nearest
+from cpuruntime import get_version
+from cpuruntime.errors import Error, escaped, nearest
 
-COMMANDS: dict[str, tuple[Callable[[], argparse.ArgumentParser], Callable[[argparse.Namespace], None], str]] = {
-    "benchmark": (benchmark.parser, benchmark.run, "measure how fast a model is inferred"),
-    "devices": (devices.parser, devices.run, "show the devices that are available, and why others are not"),
-    "docs": (docs.parser, docs.run, "list the pages of the documentation, or print one"),
-    "kernels": (kernels.parser, kernels.run, "build a pack of compiled kernels, list or verify packs"),
-    "plan": (plan.parser, plan.run, "show the streams that compiling a model would make, and why"),
-    "properties": (list_properties.parser, list_properties.run, "show every property, its values and its default"),
+COMMANDS = {
+    "benchmark": "measure how fast a model is inferred",
+    "devices": "show the devices that are available, and why others are not",
+    "docs": "list the pages of the documentation, or print one",
+    "kernels": "build a pack of compiled kernels, list or verify packs",
+    "plan": "show the streams that compiling a model would make, and why",
+    "properties": "show every property, its values and its default",
 }
+"""What each command does; its module has the functions `parser` and `run`."""
+
+_MODULES = {"properties": "list_properties"}
+_OF_OUTPUT = (errno.EBADF, errno.EIO, errno.ENOSPC, errno.EPIPE)
+_HELP, _VERSION = ("-h", "--help", "help"), ("-V", "--version", "version")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line `arguments`, by default the process's own, and returns its exit code."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for the whole process
+    if sys.stdout is None:
+        return _failed("Standard output is closed; send it to /dev/null to have none.")
+    try:
+        code = _main(list(sys.argv[1:] if arguments is None else arguments))
+        return _unwritten() or code
+    except KeyboardInterrupt:
+        print("[ ERROR ] Interrupted.", file=sys.stderr)
+        return 130
+    except Error as error:
+        return _failed(str(error))
+    except OSError as error:
+        if error.filename is not None:
+            return _failed(f"{error.filename}: {error.strerror}.")
+        return _unwritten(error if error.errno in _OF_OUTPUT else None) or _failed(str(error))
+
+
+def _main(arguments: list[str]) -> int:
     name = arguments[0] if arguments else ""
-    if name in ("-h", "--help"):
+    if name in _HELP:
         print(_usage())
         return 0
-    if name == "--version":
-        print(f"cpuruntime {ov.get_version()}")
+    if name in _VERSION:
+        print(f"cpuruntime {get_version()}")
         return 0
     if name not in COMMANDS:
         complaint = f"unknown command '{name}'.{nearest(name, COMMANDS)}" if name else "a command is missing."
         print(f"cpuruntime: error: {complaint} 'cpuruntime -h' lists the commands.", file=sys.stderr)
         return 2
-    make_parser, run, _ = COMMANDS[name]
+    command = _imported(name)
     try:
-        run(make_parser().parse_args(arguments[1:]))
+        command.run(command.parser().parse_args(arguments[1:]))
     except SystemExit as stop:
         return int(stop.code or 0)
-    except (ov.Error, OSError) as error:
-        return _failed(error)
-    except KeyboardInterrupt:
-        print("[ ERROR ] Interrupted.", file=sys.stderr)
-        return 130
     return 0
 
 
-def _failed(error: Exception) -> int:
-    if isinstance(error, BrokenPipeError):
-        # The reader of our output has left. Give the interpreter's last flush somewhere to write.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    sys.stdout.flush()
-    print(f"[ ERROR ] {escaped(' '.join(str(error).split()))}", file=sys.stderr)
+def _imported(name: str) -> Any:
+    """The module of a command. Ctrl-C meanwhile ends the process: some packages swallow it while they are imported."""
+    previous = signal.getsignal(signal.SIGINT)
+    if previous is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupted)
+    try:
+        return import_module(f"cpuruntime.cli.{_MODULES.get(name, name)}")
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _interrupted(number: int, frame: object) -> None:
+    os.write(2, b"[ ERROR ] Interrupted.\n")
+    os._exit(130)
+
+
+def _failed(message: str) -> int:
+    print(f"[ ERROR ] {escaped(' '.join(message.split()))}", file=sys.stderr)
     return 1
+
+
+def _unwritten(error: OSError | None = None) -> int:
+    """1 if standard output cannot be written, which a line says unless its reader has left; else 0.
+
+    `error` is one that writing to it has raised.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as raised:
+        error = raised
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the interpreter's last flush
+    if error is None:
+        return 0
+    return 1 if isinstance(error, BrokenPipeError) else _failed(f"Standard output: {error.strerror}.")
 
 
 def _usage() -> str:
     width = max(map(len, COMMANDS))
     lines = ["usage: cpuruntime COMMAND [OPTIONS]", "", "commands:"]
-    lines += [f"  {name.ljust(width)}  {purpose}" for name, (_, _, purpose) in COMMANDS.items()]
+    lines += [f"  {name.ljust(width)}  {purpose}" for name, purpose in COMMANDS.items()]
     lines += ["", "'cpuruntime COMMAND -h' explains a command; 'cpuruntime --version' prints the version."]
     return "\n".join(lines)
-
-

@@ -34,6 +34,8 @@ class Parser(argparse.ArgumentParser):
         for argument in arguments:
             name = argument.partition("=")[0]
             if _OPTION.match(name) and name not in self._option_string_actions:
+                if name in ("-V", "--version"):
+                    self.error(f"unknown option '{name}'; 'cpuruntime --version' prints it.")
                 self.error(f"unknown option '{name}'.{nearest(name, self._option_string_actions)}")
         return super().parse_args(arguments, namespace)
 

@@ -52,6 +52,8 @@ def described(path: Path) -> ov.Topology:
     """The machine that a file describes."""
     try:
         return ov.Topology.from_json(path.read_text())
+    except FileNotFoundError:
+        raise InvalidArgumentError(f"There is no topology file {path}.") from None
     except UnicodeDecodeError:
         raise InvalidArgumentError(f"{path} is not text.") from None
     except InvalidArgumentError as error:

@@ -68,6 +68,8 @@ def _create(name: str, target: str, host: DeviceHost) -> Plugin:
     except (InvalidArgumentError, UnsupportedError):  # of a variable in the environment
         raise
     except Exception as error:  # whatever a plugin of another distribution raises must not take the other devices along
+        if isinstance(error, ValueError) and name in own():  # of the variable CPURUNTIME_ISA
+            raise InvalidArgumentError(str(error)) from error
         step = "imported" if isinstance(error, ImportError) else "made"
         raise DeviceUnavailableError(
             f"Device {name}: its plugin {target} cannot be {step}: {type(error).__name__}: {error}."

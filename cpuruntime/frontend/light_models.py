@@ -45,7 +45,7 @@ _Fill = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 def light_model(name: str = "resnet50", seed: int = 0) -> onnx.ModelProto:
     """A light model with random weights; the same for the same name and seed on every machine.
 
-    `name` is one of LIGHT_MODELS or an unambiguous part of one ("alexnet"). Input and output are those of the file:
+    `name` is one of LIGHT_MODELS. Input and output are those of the file:
     float32 [1,3,224,224] to [1,1000] (for densenet121 and squeezenet [1,1000,1,1]). vgg19 takes 575 MB.
     Raises InvalidArgumentError for an unknown name.
     """
@@ -59,13 +59,13 @@ def light_model(name: str = "resnet50", seed: int = 0) -> onnx.ModelProto:
 
 
 def full_name(name: str) -> str:
-    """The light model that `name` means; InvalidArgumentError when it is none or several."""
+    """The light model of this name, which may be written as its file; InvalidArgumentError when there is none."""
     wanted = name.casefold().removesuffix(".onnx").removeprefix("light_")
-    found = [full for full in LIGHT_MODELS if wanted == full] or [full for full in LIGHT_MODELS if wanted in full]
-    if len(found) != 1 or not wanted:
-        hint = f" It could be {' or '.join(found)}." if 1 < len(found) < 4 else nearest(name, LIGHT_MODELS)
+    if wanted not in LIGHT_MODELS:
+        alike = [full for full in LIGHT_MODELS if wanted and wanted in full]
+        hint = f" Did you mean '{alike[0]}'?" if len(alike) == 1 else nearest(name, LIGHT_MODELS)
         raise InvalidArgumentError(f"there is no light model '{name}'.{hint} There are: {', '.join(LIGHT_MODELS)}.")
-    return found[0]
+    return wanted
 
 
 class _Weights:

@@ -116,7 +116,7 @@ def test_prepare_refuses_what_it_cannot_fill(relu: Path, tmp_path: Path) -> None
 
 def test_sets_are_all_models_of_their_kind_each_once(tmp_path: Path) -> None:
     path = str(save_relu(tmp_path / "fixed.onnx", [2, 8]))
-    names = expand([path, "bench:mlp", "light:alexnet", "bench"])
+    names = expand([path, "bench:mlp", "light:bvlc_alexnet", "bench"])
     assert names[:3] == [path, "bench:mlp", "light:bvlc_alexnet"]
     assert names[3:] == [f"bench:{name}" for name in models.MODELS if name != "mlp"]
     assert expand(["light"]) == [f"light:{name}" for name in LIGHT_MODELS]

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import psutil
 import pytest
 from onnx import helper
 from support.onnx_models import make_model
 
+from cpuruntime.cli.devices import in_words
 from cpuruntime.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -199,7 +201,7 @@ def test_a_wrong_environment_variable_is_one_line(model: str) -> None:
     for variable, value in (("CPURUNTIME_ISA", "avx3"), ("CPURUNTIME_NUM_STREAMS", "many")):
         done = command(*arguments, **{variable: value})
         assert done.returncode == 1
-        assert re.fullmatch(rf"\[ ERROR \] .*{variable}.*{value}.*\n", done.stderr)
+        assert re.fullmatch(rf"\[ ERROR \] (Environment variable )?{variable}\b.*{value}.*\n", done.stderr)
 
 
 def test_a_reader_that_leaves_early_is_no_crash() -> None:
@@ -215,3 +217,15 @@ def test_devices_are_listed_with_facts_or_the_reason_of_their_absence(capsys: py
     assert re.search(r"^CPU +available", output, re.MULTILINE)
     assert re.search(r"^REFERENCE +available", output, re.MULTILINE)
     assert "FULL_DEVICE_NAME" in output
+    assert not set(output) & set("[]{}")
+
+
+def test_values_of_properties_in_words() -> None:
+    own = psutil.Process()
+    assert in_words({0: [own.pid], 3: [own.pid, 2**22 + 1]}) == (
+        f"processor 0: process {own.pid} ({own.name()}); "
+        f"processor 3: process {own.pid} ({own.name()}), process {2**22 + 1}"
+    )
+    assert [in_words(value) for value in ({}, [""], [], ["A", "B"], (1, 2), (1, 4, 2), 7)] == [
+        "none", "none", "none", "A, B", "1 to 2", "1 to 4 in steps of 2", "7",
+    ]  # fmt: skip

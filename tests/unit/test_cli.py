@@ -95,11 +95,14 @@ def test_an_unknown_command_suggests_the_nearest(capsys: pytest.CaptureFixture[s
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["-h"]) == 0
-    usage = capsys.readouterr().out
-    assert all(name in usage for name in COMMANDS)
-    assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"cpuruntime {ov.get_version()}\n"
+    for word in ("-h", "--help", "help"):
+        assert main([word]) == 0
+        usage = capsys.readouterr().out
+        assert all(name in usage for name in COMMANDS)
+    for word in ("-V", "--version", "version"):
+        assert main([word]) == 0
+        assert capsys.readouterr().out == f"cpuruntime {ov.get_version()}\n"
+    assert "unknown option '--version'; 'cpuruntime --version' prints it." in fails(capsys, "benchmark", "--version")
     assert main(["benchmark", "-h"]) == 0
     usage = capsys.readouterr().out
     assert "-latency_percentile" in usage
@@ -114,16 +117,23 @@ def test_every_error_of_the_package_becomes_one_line(
         def fail(_: argparse.Namespace, error: Exception = error) -> None:
             raise error
 
-        monkeypatch.setitem(COMMANDS, "benchmark", (benchmark.parser, fail, ""))
+        monkeypatch.setattr(benchmark, "run", fail)
         assert main(["benchmark"]) == 1
         assert capsys.readouterr().err == f"[ ERROR ] {' '.join(str(error).split())}\n"
+
+
+def test_a_file_that_is_not_there_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--topology", "gone.json"]) == 1
+    assert capsys.readouterr().err == "[ ERROR ] There is no topology file gone.json.\n"
+    assert main(["plan", "--record", "gone/it.json"]) == 1
+    assert capsys.readouterr().err == "[ ERROR ] gone/it.json: No such file or directory.\n"
 
 
 def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: argparse.Namespace) -> None:
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setitem(COMMANDS, "benchmark", (benchmark.parser, fail, ""))
+    monkeypatch.setattr(benchmark, "run", fail)
     with pytest.raises(ZeroDivisionError, match="a defect"):
         main(["benchmark"])
 
@@ -132,7 +142,7 @@ def test_ctrl_c_ends_with_130(capsys: pytest.CaptureFixture[str], monkeypatch: p
     def interrupt(_: argparse.Namespace) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(COMMANDS, "benchmark", (benchmark.parser, interrupt, ""))
+    monkeypatch.setattr(benchmark, "run", interrupt)
     assert main(["benchmark"]) == 130
     assert capsys.readouterr().err == "[ ERROR ] Interrupted.\n"
 
