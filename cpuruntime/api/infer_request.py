@@ -166,9 +166,11 @@ class InferRequest(RequestTensors):
                 hook = self._callback.after
             run.started = perf_counter_ns()
             if hook is None and self._is_polled:
-                self._device.start(terms)
+                is_over = self._device.start(terms)
                 run.polled = True  # not earlier, since the device would say that the inference before is over
                 self._run = run
+                if is_over:
+                    bindings.settle(run)
             else:
                 run.hook = hook
                 run.notified = True

@@ -24,8 +24,8 @@ class ForwardingRequest(DeviceRequest):
     def run(self) -> None:
         self.choose().run()
 
-    def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> None:
-        self.choose().start(terms, function)
+    def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> bool | None:
+        return self.choose().start(terms, function)
 
     @property
     def is_over(self) -> bool:

@@ -31,10 +31,11 @@ class Executor(ABC):
     """Why threads that were to be pinned are not; empty when all is as wanted."""
 
     @abstractmethod
-    def submit(self, task: Task, function: Callable[[], None] | None = None) -> None:
+    def submit(self, task: Task, function: Callable[[], None] | None = None) -> bool:
         """Has the task executed, in the order that Task says, and `function` called after it as by `notify`.
 
-        Error when the executor is stopped.
+        Returns whether it is over already: a job that takes less time than to hand it over runs here. Error when the
+        executor is stopped.
         """
 
     @abstractmethod

@@ -13,16 +13,19 @@ from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.host.affinity import allowed_cpus, is_stream_thread
 from cpuruntime.streams import priorities
 from cpuruntime.streams.base import Executor, lifetimes
-from cpuruntime.streams.handover import give_back, hand_over
+from cpuruntime.streams.handover import give_back, hand_over, run_again
 from cpuruntime.streams.inline import InlineExecutor
 from cpuruntime.streams.job import Job
 from cpuruntime.streams.led_stream import LedStream
 from cpuruntime.streams.native import runner
 from cpuruntime.streams.scheduler import Scheduler, lead
 from cpuruntime.streams.task import Notification, Stream, Task
-from cpuruntime.streams.thread_group import ThreadGroup
+from cpuruntime.streams.thread_group import QUICK, ThreadGroup
 
 log = logging.getLogger("cpuruntime")
+
+HAND_OVER = 4_000
+"""Nanoseconds that it takes to hand a task over to a leader, about."""
 
 
 def create_executor(
@@ -114,9 +117,13 @@ class StreamExecutor(Executor):
             self.unpinned.append(reason)
             log.warning("%s", reason)
 
-    def submit(self, task: Task, function: Callable[[], None] | None = None) -> None:
+    def submit(self, task: Task, function: Callable[[], None] | None = None) -> bool:
         scheduler = self._scheduler
         pool = scheduler.pool
+        if run_again(scheduler, task, HAND_OVER):
+            if function is not None:
+                self.notify(task, function)
+            return True
         before = task._pending
         notifications: tuple[Notification, ...] = ()
         if (task.deadline or function is not None) and not pool.threads:
@@ -145,9 +152,14 @@ class StreamExecutor(Executor):
                     task._release()
                 scheduler.dispatch()
             raise
+        return False
 
     def run(self, task: Task) -> None:
         scheduler = self._scheduler
+        if run_again(scheduler, task, QUICK):
+            if task.error is not None:
+                raise task.error
+            return
         task.control.switch[0] = 0
         task._stream = None
         task.taken = 0

@@ -29,7 +29,7 @@ class InlineExecutor(Executor):
         weakref.finalize(self, priorities.leave, level).atexit = False
         lifetimes.add(self)
 
-    def submit(self, task: Task, function: Callable[[], None] | None = None) -> None:
+    def submit(self, task: Task, function: Callable[[], None] | None = None) -> bool:
         self._check()
         error: BaseException | None = None
         task._submitted()
@@ -45,6 +45,7 @@ class InlineExecutor(Executor):
             raise error
         if function is not None:
             call_back(function)
+        return True
 
     def run(self, task: Task) -> None:
         self._check()

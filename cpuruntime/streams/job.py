@@ -86,7 +86,7 @@ class Job:
     One run at a time.
     """
 
-    TASK = _TASK
+    TASK, ELAPSED, SHARED = _TASK, ELAPSED, _SHARED
 
     def __init__(self, program: np.ndarray, keep: object = None):
         if program.dtype != np.int64 or program.ndim != 2 or program.shape[1] != 2 or not len(program):

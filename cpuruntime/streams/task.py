@@ -36,16 +36,19 @@ class Stream:
     """A thread group and what its owner keeps with it. One task at a time has it; only that task touches it.
 
     `index` counts from 0, `threads` is the size of the group, `cpus` are its processors or None when it is not pinned.
-    `state` belongs to the caller of the executor: what one stream needs for itself, such as its arena.
+    `state` belongs to the caller of the executor: what one stream needs for itself, such as its arena. `job` is the
+    latest one of a task that was whole, begun when the task's version was `version`, which is None for other tasks.
     """
 
-    __slots__ = ("__weakref__", "_group", "_pin_caller", "cpus", "index", "state", "threads")
+    __slots__ = ("__weakref__", "_group", "_pin_caller", "cpus", "index", "job", "state", "threads", "version")
 
     def __init__(self, index: int, group: ThreadGroup):
         self.index = index
         self.threads = group.threads
         self.cpus = group.cpus
         self.state: dict[Any, Any] = {}
+        self.job: Job | None = None
+        self.version: object = None
         self._group = group
         self._pin_caller = False
 
@@ -68,13 +71,16 @@ class Task(ABC):
 
     begin() says whether the task is `whole`, that is, its job is all there is to do. It may then be over without the
     interpreter: resume() and conclude() are left out, and the stream refers to the job and not to the task; `memory`
-    owns what the job works on and the task alone refers to.
+    owns what the job works on and the task alone refers to. Its `version` is another object whenever begin() would give
+    another job or bind other data, and None where that is not known: while a stream has both it runs the job again
+    without begin().
     """
 
     whole = False
     priority = MEDIUM
     deadline = 0
     memory: object = None
+    version: object = None
 
     def __init__(self) -> None:
         self.control = Control()
@@ -176,7 +182,7 @@ class Task(ABC):
         """Calls begin() ahead of the leader."""
         self._begun = True
         try:
-            job = self.begin(stream)
+            job = self._begin_on(stream)
             if job is not None:
                 if job.control is not self.control:
                     job.listen_to(self.control)
@@ -185,9 +191,17 @@ class Task(ABC):
         except Exception as error:
             self._error = error
 
+    def _begin_on(self, stream: Stream) -> Job | None:
+        """Calls begin(), and has the stream note what it may run again."""
+        stream.version = None
+        stream.job = job = self.begin(stream)
+        if self.whole:
+            stream.version = self.version
+        return job
+
     def _execute(self, stream: Stream) -> None:
         """Runs the task from beginning to end on the calling thread."""
-        job = self.begin(stream)
+        job = self._begin_on(stream)
         if job is not None:
             stream._group.run(job, self.control, stream._pin_caller)  # `stream.run` less one frame
             if self.whole:

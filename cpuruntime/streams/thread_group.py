@@ -23,6 +23,7 @@ log = logging.getLogger("cpuruntime")
 # a worker waits for the next job as long as the interpreter takes between two inferences in a loop.
 BARRIER_SPIN, BARRIER_YIELD, LINGER = 100_000, 1_000_000, 50_000
 QUICK = 10_000
+"""Nanoseconds that it takes to get the GIL back from another thread, about."""
 
 
 class _Memory:

@@ -88,8 +88,8 @@ class RelayRequest(DeviceRequest):
         self.outputs[index] = array
         self.worker.set_output(index, array)
 
-    def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> None:
-        self.worker.start(terms, function)
+    def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> bool | None:
+        return self.worker.start(terms, function)
 
     @property
     def is_over(self) -> bool:

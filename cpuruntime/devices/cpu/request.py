@@ -63,13 +63,13 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
     def set_input(self, index: int, array: np.ndarray) -> None:
         old = self._inputs[index]
         if old is None or old.shape != array.shape or self._dynamic:
-            self._program = None
+            self._program = self.version = None
         rebind(self, self._inputs, self._input_addresses, index, array, self.address(index, array), object())
 
     def set_output(self, index: int, array: np.ndarray) -> None:
         self._bind_output(index, array, array.ctypes.data)
         self._users[index] = True
-        self._program = None
+        self._program = self.version = None
 
     def _bind_output(self, index: int, array: np.ndarray, address: int) -> None:
         rebind(self, self._outputs, self._output_addresses, index, array, address, object())
@@ -80,11 +80,11 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
             self._accept(TERMS)
         self._executor.run(self)
 
-    def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> None:
+    def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> bool:
         if self._terms is not terms:
             self._accept(terms)
         self.placed = False
-        self._executor.submit(self, function)
+        return self._executor.submit(self, function)
 
     def _accept(self, terms: Terms) -> None:
         self._terms = terms
@@ -133,6 +133,8 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
             self.whole = True
             self._run = None
             self._began = 0
+            if self.version is None and self._program is not None:
+                self.version = object()
             return job
         self.whole = False
         self._run = self._program_run(instance)

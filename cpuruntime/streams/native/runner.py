@@ -354,6 +354,13 @@ def lead(group, job, asked):
 
 
 @kernel(GROUP)
+def lead_for_task(group, job, task):
+    """As `lead` by a thread that holds the GIL; the task has the number of completed steps."""
+    run(group, job, HOLDS_GIL)
+    simd.store_i64(task + TASK_COMPLETED, simd.load_i64(job + COMPLETED))
+
+
+@kernel(GROUP)
 def ring(group, job, unused):
     """Rings the bell with a job for the leader; claims the group's processors already now."""
     ensure_claim(group)

@@ -81,9 +81,9 @@ class VariantRequest(CpuRequest):
             self._end(error)
             del error
 
-    def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> None:
+    def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> bool:
         try:
-            super().start(terms, function)
+            return super().start(terms, function)
         except BaseException as error:
             # What a signal handler raised may have struck after it was queued.
             if not self.is_in_flight:
@@ -132,10 +132,10 @@ class CoalescingRequest(VariantRequest):
     def run(self) -> None:
         DeviceRequest.run(self)
 
-    def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> None:
+    def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> bool:
         self._is_dropped = False
         self.control.deadline = terms.deadline
-        super().start(terms, function)
+        return super().start(terms, function)
 
     def _begin_admitted(self, stream: Stream) -> Job | None:
         if not self._others:
