@@ -145,7 +145,7 @@ class Job:
 
     @property
     def elapsed(self) -> int:
-        """Nanoseconds the last run took, or may take after a change; 0 before the first."""
+        """Nanoseconds the last run took that was not ended early, or may take after a change; 0 before the first."""
         return self.fields[ELAPSED]
 
     def listen_to(self, control: Control | None) -> None:

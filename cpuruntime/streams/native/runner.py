@@ -90,7 +90,7 @@ control    0, or address of a CONTROL
 task       address of the TASK that is over with this job; 0 when the interpreter has to go on with it
 again      what the last step, run by the leader alone, may set: not 0 to have all steps run once more
 completed  steps of the last run that all threads finished
-elapsed    nanoseconds the last run took, 0 before the first
+elapsed    nanoseconds the last run took that was not ended early, 0 before the first
 """
 
 ALSO, TASK_COMPLETED, POOL, NOTIFIES = (TASK.fields[name][1] for name in ("also", "completed", "pool", "notifies"))
@@ -341,7 +341,8 @@ def run(group, job, asked):
         release(group)
     end = system.now()
     simd.store_i64(job + COMPLETED, completed)
-    simd.store_i64(job + ELAPSED, end - start)
+    if completed == simd.load_i64(job + STEPS):
+        simd.store_i64(job + ELAPSED, end - start)
     if control:
         simd.store_i64(control + BEGAN, start)
         simd.store_i64(control + ENDED, end)
