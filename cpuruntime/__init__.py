@@ -30,7 +30,7 @@ from cpuruntime.errors import (
 )
 
 if TYPE_CHECKING:
-    from cpuruntime import exceptions, helpers, properties, utils
+    from cpuruntime import exceptions, helpers, preprocess, properties, utils
     from cpuruntime.api import layout_helpers
     from cpuruntime.api.async_infer_queue import AsyncInferQueue
     from cpuruntime.api.batch import get_batch, set_batch
@@ -105,7 +105,7 @@ _HOMES = {
     "tensor_from_file": "api.tensor",
 }
 
-_MODULES = {name: name for name in ("exceptions", "helpers", "properties", "utils")}
+_MODULES = {name: name for name in ("exceptions", "helpers", "preprocess", "properties", "utils")}
 _MODULES["layout_helpers"] = "api.layout_helpers"
 
 __all__ = [
@@ -169,6 +169,7 @@ __all__ = [
     "helpers",
     "layout_helpers",
     "light_model",
+    "preprocess",
     "properties",
     "save_model",
     "serialize",

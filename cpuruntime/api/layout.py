@@ -64,6 +64,22 @@ class Layout:
                 f"Layout {self} has {least} dimensions; '{printable(name)}' has {rank}, with shape {shape}."
             )
 
+    @property
+    def rank(self) -> int | None:
+        """The number of dimensions; None where "..." leaves it open."""
+        return None if "..." in self._names else len(self._names)
+
+    def names(self, rank: int, name: str) -> list[str]:
+        """What the dimensions of a tensor of this rank, called `name`, are called, "?" where nothing is said.
+
+        Raises InvalidArgumentError where it cannot have this layout.
+        """
+        self.check_fits(PartialShape([-1] * rank), name)
+        if "..." not in self._names:
+            return list(self._names)
+        index = self._names.index("...")
+        return [*self._names[:index], *"?" * (rank + 1 - len(self._names)), *self._names[index + 1 :]]
+
     def to_string(self) -> str:
         """Such as "[N,C,H,W]"."""
         return str(self)

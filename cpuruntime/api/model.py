@@ -85,6 +85,14 @@ class Model(Notes, WithOutputs):
         self._graph = graph
         self._ports = {"input": PortInfo.inputs_of(graph), "output": PortInfo.outputs_of(graph)}
 
+    def become(self, graph: Graph, inputs: Sequence[Facts], outputs: Sequence[Facts]) -> None:
+        """Be another graph from now on, with these facts about its ports, which are others unless as many as before."""
+        self._hold(graph)
+        if len(inputs) != len(self._inputs):
+            self._inputs = tuple(self._port("input", index) for index in range(len(inputs)))
+        for port, facts in zip((*self._inputs, *self._outputs), (*inputs, *outputs), strict=True):
+            port.keep(facts)
+
     def _port(self, side: str, index: int) -> Output:
         kind = "Parameter" if side == "input" else "Result"
         return Output(self, index, kind, lambda: self._ports[side][index])
