@@ -31,6 +31,8 @@ def _add_instance(instances: dict[Any, Any], program: Program, timed: bool) -> I
         larger = 0 if arena is None else arena.size * 5 // 4
         instances.clear()  # they are made anew in the larger arena: an interrupt must not leave one half moved
         arena = instances[ARENA] = allocate(max(program.arena_size, larger, ALIGNMENT))
+    for key in [key for key, one in instances.items() if key != ARENA and one.program and one.program.is_retired]:
+        del instances[key]
     made = instances[program.key] = Instance(program, timed, arena)
     if len(instances) > MOST:
         del instances[next(key for key in instances if key != ARENA)]

@@ -52,6 +52,9 @@ class Program:
         show: makes the numbers in `planned` those of this program, where several programs share them.
         key: the same for programs that differ in sizes alone, so that one instance can be all of them in turn; by
             default the program's own.
+
+    Attributes:
+        is_retired: whether another program computes the same from now on, faster.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Program:
         self.repeats = repeats
         self.unshared_size = unshared_size
         self.show = show
+        self.is_retired = False
         self._key = key
 
     @property

@@ -95,13 +95,14 @@ enable_profiling = Property(
 tuning_budget = Property(
     "TUNING_BUDGET_MS", Integer(0), 2000, group=Group.COMPILING, devices=("CPU",), keyed=True,
     doc="How long measuring may take in one compilation where estimates of kernels are close, in milliseconds. 0: "
-    "estimates decide, and nothing measured earlier is used. Unset, a compilation that finds all its kernels measures "
-    "nothing.",
+    "estimates decide, and nothing measured earlier is used. With COMPILE_MODE FAST_START a model that finds all its "
+    "kernels measures in the background, up to five times as long.",
 )  # fmt: skip
 compile_mode = Property(
     "COMPILE_MODE", Choice(CompileMode), CompileMode.FAST_START, group=Group.COMPILING, devices=("CPU",),
     doc="What compiling a model does where kernels are missing: FAST_START returns at once, NumPy computes inferences, "
     "and the kernels, compiled in the background, take over between two of them; OPTIMIZED waits for the kernels. "
+    "Candidates that were never measured FAST_START measures in the background where no kernel is missing. "
     "With STREAMS_CALIBRATION_MS or LATENCY_TARGET_MS, or for ports that are no tensors, it always waits.",
 )  # fmt: skip
 program_cache = Property(
@@ -168,7 +169,8 @@ supported_properties = fact(
 )
 available_devices = fact("AVAILABLE_DEVICES", "list of str", Group.DEVICE, "The identifiers of the device's instances.")
 execution_devices = fact("EXECUTION_DEVICES", "list of str", Group.DEVICE, "The devices that inference runs on.")
-optimized = fact("OPTIMIZED", "bool", Group.MODEL, "Whether inferences run on the device's kernels, not on NumPy.")
+optimized = fact("OPTIMIZED", "bool", Group.MODEL, "Whether inferences run on the kernels that are "
+    "chosen for good: compiled, and measured where that was to be done.")
 model_name = fact("NETWORK_NAME", "str", Group.MODEL, "The compiled model's name.")
 optimal_number_of_infer_requests = fact(
     "OPTIMAL_NUMBER_OF_INFER_REQUESTS", "int", Group.DEVICE,

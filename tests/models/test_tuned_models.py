@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper
 
 import cpuruntime as ov
 from cpuruntime import passes
+from cpuruntime.devices.cpu import late_tuning
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.weights import WeightStore
@@ -136,3 +137,46 @@ def test_measured_steps_have_figures(model: onnx.ModelProto) -> None:
         np.testing.assert_array_equal(one(X)[0], before)
     with pytest.raises(ov.Error, match="closed"):
         one.explain(measure=True)
+
+
+def test_a_fast_start_measures_later_and_requests_change_over(
+    model: onnx.ModelProto, by_chance: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(late_tuning, "HEAD_START", 60.0)
+    compiled(model, TUNING_BUDGET_MS=0)  # compiles the kernels that estimates choose
+    by_chance(7)
+    with compiled(model, COMPILE_MODE="FAST_START") as one:
+        request = one.create_infer_request()
+        estimated = request.infer([X])[0].copy()
+        assert one.get_property("OPTIMIZED") is False
+        assert any("estimates chose kernels" in sentence for sentence in one.explain().decisions)
+        before = [row.notes for row in one.explain().rows]
+        assert one.wait_until_optimized(60)
+        assert one.get_property("OPTIMIZED") is True
+        wanted = compiled(model)
+        assert [row.notes for row in one.explain().rows] == [row.notes for row in wanted.explain().rows] != before
+        assert not any("estimates chose kernels" in sentence for sentence in one.explain().decisions)
+        measured = request.infer([X])[0]
+    np.testing.assert_array_equal(measured, wanted(X)[0])
+    np.testing.assert_allclose(measured, estimated, rtol=1e-3, atol=1e-3)
+    with compiled(model, COMPILE_MODE="FAST_START") as again:
+        assert again.get_property("OPTIMIZED") is True
+
+
+def test_a_fast_start_that_cannot_measure_says_so_and_stays(
+    model: onnx.ModelProto, by_chance: Callable[[int], None], monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(late_tuning, "HEAD_START", 60.0)
+
+    def fail(far: bool) -> None:
+        raise MemoryError("no room")
+
+    compiled(model, TUNING_BUDGET_MS=0)
+    by_chance(8)
+    monkeypatch.setattr(tuner, "Workbench", fail)
+    with compiled(model, COMPILE_MODE="FAST_START") as one:
+        first = one(X)[0].copy()
+        assert one.wait_until_optimized(60)
+        np.testing.assert_array_equal(one(X)[0], first)
+    assert "stays with the kernels that estimates chose: no room" in caplog.text

@@ -21,7 +21,7 @@ class Compilation:
 
     `weights` are packed and shared by all programs of the model. Planning takes the constants out of `optimised`,
     unless several models are planned from it (`is_shared`). `compile`, if it is given, compiles the kernels of what is
-    planned at once.
+    planned at once. With `starts_fast` candidates that no kernel has to be compiled for are measured later.
     """
 
     graph: Graph
@@ -32,11 +32,13 @@ class Compilation:
     weights: WeightStore
     is_shared: bool = False
     compile: Compile | None = None
+    starts_fast: bool = False
 
     @classmethod
     def of(
-        cls, graph: Graph, settings: Settings, topology: Topology | None = None, compile: Compile | None = None
-    ) -> Compilation:
+        cls, graph: Graph, settings: Settings, topology: Topology | None = None, compile: Compile | None = None,
+        starts_fast: bool = False,
+    ) -> Compilation:  # fmt: skip
         """Run the passes on a graph, for a machine like `topology` or for this one as it is now."""
         optimised = None
         if all(value.is_static for value in graph.inputs):
@@ -46,7 +48,7 @@ class Compilation:
         weights = WeightStore(planned_once=optimised is not None and not is_measured)
         topology = topology or Topology.read()
         demand = demand_of(optimised or graph)
-        return cls(graph, optimised, settings, topology, demand, weights, compile=compile)
+        return cls(graph, optimised, settings, topology, demand, weights, compile=compile, starts_fast=starts_fast)
 
     @property
     def is_static(self) -> bool:

@@ -15,6 +15,7 @@ from cpuruntime.devices.cpu.explain import (
     measure_steps,
     staged,
 )
+from cpuruntime.devices.cpu.late_tuning import LateTuning
 from cpuruntime.devices.cpu.programs import Programs
 from cpuruntime.devices.cpu.request import LEVELS, CpuRequest
 from cpuruntime.devices.cpu.streams import ignored
@@ -64,6 +65,18 @@ class CpuModel(DeviceModel):
         sizes, cpus = [len(share) for share in shares], [cpu for share in shares for cpu in share]
         level = LEVELS[settings.value("MODEL_PRIORITY")]
         self.executor: Executor = create_executor(len(shares), sizes, cpus, plan.pin, setup.on_end, level)
+        self._tuning = LateTuning(self, self.programs) if self.programs.is_open else None
+
+    def get_property(self, name: str) -> Any:
+        return self._is_tuned if name == "OPTIMIZED" else super().get_property(name)
+
+    @property
+    def _is_tuned(self) -> bool:
+        return self._tuning is None or self._tuning.is_over
+
+    def wait_until_optimized(self, timeout: float | None = None) -> bool:
+        self.check_open()
+        return self._tuning is None or self._tuning.wait(timeout)
 
     def create_request(self) -> CpuRequest:
         self.check_open()
@@ -79,6 +92,8 @@ class CpuModel(DeviceModel):
         decisions += ignored.sentences(self._settings, self.programs.is_static)
         stages, packed = self.programs.shown(), self.programs.weights_nbytes()
         decisions += self.programs.notes
+        if not self._is_tuned:
+            decisions.append("COMPILE_MODE is FAST_START: estimates chose kernels, and measurements will, in a moment")
         program = stages[0].whole if len(stages) == 1 else None
         if program is None:
             times = None

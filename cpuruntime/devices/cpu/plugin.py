@@ -76,7 +76,7 @@ class CpuPlugin(Plugin):
 
     def compile(self, graph: Graph, settings: Settings) -> DeviceModel:
         starts = may_start_on_numpy(graph, settings)
-        compilation = Compilation.of(graph, settings, compile=refuse_missing if starts else None)
+        compilation = Compilation.of(graph, settings, compile=refuse_missing if starts else None, starts_fast=starts)
         setup = set_up_streams(compilation, calibrate, Ledger())
         try:
             if settings.value("LATENCY_TARGET_MS"):

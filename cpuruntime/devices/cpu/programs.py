@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -29,6 +30,7 @@ from cpuruntime.host.sysfs import processor_name
 from cpuruntime.operators.shape_inference import reshape, with_shapes
 from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.step import FallbackStep
+from cpuruntime.program.plan.weights import DryWeights
 from cpuruntime.program.program import Program, assemble
 from cpuruntime.program.stages.cut import cut_open, is_whole, whole
 from cpuruntime.program.stages.stage import Root, Stage, Stages, StageTemplate
@@ -61,7 +63,7 @@ class Programs:
         self._force = Workforce(compilation.topology.usable, allowed_cpus())
         self._arenas, self._users = max(1, len(plan.streams)), f"the streams of model '{printable(self.name)}'"
         self._weights = compilation.weights
-        budget, eager = settings.value("TUNING_BUDGET_MS") / 1000, "TUNING_BUDGET_MS" in settings
+        budget, eager = settings.value("TUNING_BUDGET_MS") / 1000, not compilation.starts_fast
         self._tuner = tuner or create_tuner(budget, processor_name(), graph, eager)
         self._lock = threading.RLock()
         self.notes: list[str] = []
@@ -70,8 +72,14 @@ class Programs:
         self.stages = Stages(self, self._lock, settings.value("PROGRAM_CACHE_MB") << 20)
         self._root = Root(graph if self.is_static else graph.clone(), shaped=_reshaped)
         self._only: Stage | None = None
+        self._again: tuple[Graph, int] | None = None
         if compilation.optimised is not None:
-            self._only = Stage(whole(graph), self._planned(graph, compilation.optimised, not compilation.is_shared))
+            again = by_sample(graph, compilation.optimised) or (compilation.optimised, 1)
+            self._only = Stage(whole(graph), self.plan(*again, owned=eager and not compilation.is_shared))
+            if self._tuner is not None and self._tuner.is_open and not eager:
+                self._again = again
+            else:
+                self._weights.forget_sources()
         elif all(value.is_static for value in graph.inputs):
             self._plan_first()
         else:
@@ -159,6 +167,27 @@ class Programs:
         """A program of a graph of static shapes, as it was read."""
         return self._planned(graph, optimise(graph))
 
+    @property
+    def is_open(self) -> bool:
+        """Whether estimates decided between candidates that `measure` would run; of models of static shapes."""
+        return self._again is not None
+
+    def measure(self) -> None:
+        """Measure what estimates decided, where `is_open`, and plan the model again if that changes what is chosen."""
+        if self._again is None or self._only is None or self._tuner is None:
+            return
+        (graph, samples), tuner = self._again, self._tuner.later(time.thread_time)  # others use the processors, too
+        planner = Planner(graph, DryWeights(), self._streams.threads, self._exact, tuner)
+        with build.when_missing(partial(self._compile_ahead, planner, tuner)):
+            planner.plan()
+        if tuner.has_changed:
+            old, self._tuner = self._only, tuner
+            self._only = Stage(old.parts, self.plan(graph, samples))
+            assert old.program is not None
+            old.program.is_retired = True
+        self._again = None
+        self._weights.forget_sources()
+
     def cached(self) -> list[Program]:
         """The programs in the cache, the one used last at the end."""
         stages = [self._only] if self._only is not None else self.stages.cached()
@@ -209,7 +238,8 @@ class Programs:
         planner = Planner(optimised, self._weights, self._streams.threads, self._exact, tuner, owned)
         with build.when_missing(partial(self._compile_ahead, planner, tuner)):
             planner.plan()
-        self._weights.forget_sources()
+        if owned:
+            self._weights.forget_sources()
         return planner
 
     def _report(self, program: Program) -> None:

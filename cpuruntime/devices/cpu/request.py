@@ -114,7 +114,9 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
 
     def begin(self, stream: Stream) -> Job | None:
         """Bind the memory to the stream's instance of the program for these shapes, and start it."""
-        program = self._program or self._choose_program()
+        program = self._program
+        if program is None or program.is_retired:
+            program = self._choose_program()
         if program is None:
             self.whole = False
             self._run = self._stages(stream)

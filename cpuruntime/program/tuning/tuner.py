@@ -1,13 +1,13 @@
 """Tuning: chooses the fastest of close candidates by running them, within a budget of time.
 
-Decisions are stored beside the compiled kernels, so that a machine measures the same sizes once, and only where kernels
-have to be compiled anyway, unless the user sets the budget: estimates cost about two percent of speed. Steps are timed
-alone on one thread, as each thread of the stream in turn, by the processor's time, which other threads on it do not
+Decisions are stored beside the compiled kernels, so that a machine measures the same sizes once. Where a model is to
+start fast and its kernels are there, estimates decide first, and candidates are measured later. Steps are timed alone
+on one thread, as each thread of the stream in turn, by the processor's time, which other threads on it do not
 take. Candidates alternate, so that other load slows all of them down alike, and the estimate's favourite is left only
 for one that is faster by a margin.
 
-A choice between methods whose results differ in the last bits is made for one thread and once for a machine: it is
-stored even when there was no time to measure, and of two processes that make it at once both use that of the first.
+A choice between methods whose results differ in the last bits is made for one thread and once for a process, also when
+there was no time to measure; of two processes that measure it at once both use that of the first.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ ROUNDS, FEWEST_ROUNDS, ENOUGH_SECONDS = 5, 2, 0.05
 DROPPED = 1.25
 # Share of the first candidate's time that another one must not exceed to be preferred.
 MARGIN = 0.97
+# How many times the budget measuring may take while nobody waits for it.
+PATIENCE = 5
 # Typical time to compile a kernel.
 COMPILE_SECONDS = 0.3
 
@@ -55,6 +57,10 @@ class Tuner:
         measure: makes a function that runs a trial and returns seconds; a `Workbench` when it is not given.
         clock: seconds.
         eager: whether to measure also where no kernel has to be compiled, so that nothing else takes time.
+
+    Attributes:
+        is_open: whether estimates decided what may still be measured.
+        has_changed: whether it decided otherwise than the tuner that left it to it; see `later`.
     """
 
     def __init__(
@@ -65,6 +71,15 @@ class Tuner:
         self._processor, self._far = processor, far
         self._decisions, self._measure, self._clock = decisions, measure, clock
         self._tried: dict[str, Decision] = {}
+        self._earlier: dict[str, Decision] | None = None
+        self.is_open = self.has_changed = False
+
+    def later(self, clock: Callable[[], float]) -> Tuner:
+        """A tuner that measures what this one left to estimates, in seconds of another clock: nobody waits for it."""
+        budget = PATIENCE * (self._left + self._reserve)
+        one = Tuner(budget, self._processor, self._far, self._decisions, self._measure, clock)
+        one._earlier = self._tried
+        return one
 
     def choose(
         self, node: Node, query: Query, candidates: Sequence[Candidate[T]], emit: Callable[[Emitter, T], None],
@@ -89,10 +104,16 @@ class Tuner:
             return estimated(candidates)
         names = [candidate.name for candidate in close]
         key = self._key(query, names, threads)
-        found = self._tried.get(key) or self._decisions.find(key, names)
+        found = self._tried.get(key)
         if found is None:
-            trials = (_trial_of(node, candidate, emit, threads) for candidate in close)
-            found = self._tried[key] = self._decide(key, names, trials, is_binding)
+            found = self._decisions.find(key, names)
+            if found is None or (self._earlier is not None and not found.is_measured):
+                trials = (_trial_of(node, candidate, emit, threads) for candidate in close)
+                found = self._decide(key, names, trials, is_binding)
+            self._tried[key] = found
+            if self._earlier is not None and key in self._earlier:
+                self.has_changed |= self._earlier[key].chosen != found.chosen
+        self.is_open |= not found.is_measured
         return Chosen(close[found.chosen].choice, compared(close, found.chosen, found.seconds))
 
     def dry(self) -> DryTuner:
@@ -110,7 +131,7 @@ class Tuner:
         for kernel in kernels_of(first):
             _ = kernel.address
         found = _decide(self._compare([first, *trials], names) if self._left > 0 else [None] * len(names))
-        if is_binding or found.seconds[0] is not None:
+        if is_binding or found.is_measured:
             return self._decisions.publish(key, names, found)
         return found
 

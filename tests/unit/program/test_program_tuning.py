@@ -203,12 +203,30 @@ def method(one: Tuner, sizes: int = 1) -> str:
     return one.choose_method(NODE, query(sizes), candidates(1, CLOSE_METHODS - 0.1), emit).choice
 
 
-def test_a_method_is_chosen_once_even_without_time(tmp_path: Path) -> None:
+def test_what_estimates_decided_is_measured_later() -> None:
+    """A method too, which is chosen once otherwise; what was measured before is no change."""
+    machine, decisions = Machine({"a": 1e-3, "b": 0.5e-3}), Decisions(Folder(None))
+    method(tuner(machine, decisions), sizes=1)
+    machine.runs.clear()
+    lazy = Tuner(10.0, "processor", False, decisions, machine.measure, machine.clock, eager=False)
+    assert [method(lazy, sizes) for sizes in (1, 2)] == ["b", "a"]
+    assert (lazy.is_open, machine.runs) == (True, [])
+    later = lazy.later(machine.clock)
+    assert method(later, sizes=1) == "b"
+    assert not later.has_changed
+    assert method(later, sizes=2) == "b"
+    assert (later.has_changed, later.is_open) == (True, False)
+    assert method(tuner(Machine({}), decisions), sizes=2) == "b"
+
+
+def test_a_method_is_chosen_once_for_a_process_even_without_time(tmp_path: Path) -> None:
     machine = Machine({"a": 1.0, "b": 0.5})
-    poor = tuner(machine, Decisions(Folder(tmp_path)), budget=1.0)
+    poor_decisions = Decisions(Folder(tmp_path))
+    poor = tuner(machine, poor_decisions, budget=1.0)
     assert method(poor, sizes=1) == "b"
     assert method(poor, sizes=2) == "a"
-    assert method(tuner(machine, Decisions(Folder(tmp_path))), sizes=2) == "a"
+    assert method(tuner(machine, poor_decisions), sizes=2) == "a"
+    assert method(tuner(machine, Decisions(Folder(tmp_path))), sizes=2) == "b"
 
 
 def test_the_first_of_two_that_choose_a_method_decides(tmp_path: Path) -> None:

@@ -1,0 +1,60 @@
+"""Tuning after the start: a model that found all its kernels runs at once, and its candidates are measured later."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from contextlib import suppress
+
+from cpuruntime.devices.cpu.programs import Programs
+from cpuruntime.devices.interface import DeviceModel
+from cpuruntime.errors import printable
+from cpuruntime.host import forks
+
+log = logging.getLogger("cpuruntime")
+
+HEAD_START = 1.0
+"""Seconds that the first inferences have the processors for themselves; arbitrary."""
+NICENESS = 10
+
+
+class LateTuning:
+    """A thread that measures the candidates of a model, which then plans itself again, between two inferences.
+
+    It refers to the model in passing only, so that it can be dropped.
+    """
+
+    def __init__(self, model: DeviceModel, programs: Programs) -> None:
+        self._may_begin, self._over = threading.Event(), threading.Event()
+        self._generation = forks.generation
+        arguments = weakref.ref(model), weakref.ref(programs), self._may_begin, self._over
+        threading.Thread(target=_tune, args=arguments, name="cpuruntime-tune", daemon=True).start()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will change any more; in a forked child the thread is gone."""
+        return self._over.is_set() or self._generation != forks.generation
+
+    def wait(self, timeout: float | None) -> bool:
+        """Begin at once, and wait for at most so many seconds: whether it is over."""
+        self._may_begin.set()
+        return self.is_over or self._over.wait(timeout)
+
+
+def _tune(
+    model: weakref.ref[DeviceModel], programs: weakref.ref[Programs], may_begin: threading.Event, over: threading.Event
+) -> None:
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+    may_begin.wait(HEAD_START)
+    one, measured = model(), programs()
+    if one is not None and measured is not None and not one.closed:
+        one = None
+        try:
+            measured.measure()
+        except Exception as error:
+            name = printable(measured.name)
+            log.warning("model '%s' stays with the kernels that estimates chose: %s", name, error)
+    over.set()
