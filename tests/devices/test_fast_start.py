@@ -260,7 +260,8 @@ def cold(script: str, folder: Path, *more: str) -> list[str]:
 
 def test_one_line_is_about_all_kernels(tmp_path: Path) -> None:
     script = "import sys\nsys.stderr = sys.stdout" + SCRIPT.replace("FAST_START", "OPTIMIZED")
-    assert sum(": 0 of " in line for line in cold(script, tmp_path)) == 1
+    totals = [line.partition(" of ")[2].partition(",")[0] for line in cold(script, tmp_path) if ": 0 of " in line]
+    assert len(set(totals)) == 1  # a slow machine says it again
 
 
 def test_a_forked_child_says_what_to_do(tmp_path: Path) -> None:
