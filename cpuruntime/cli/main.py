@@ -27,7 +27,7 @@ COMMANDS = {
 }
 """What each command does; its module has the functions `parser` and `run`."""
 
-_MODULES = {"properties": "list_properties"}
+_MODULES = {"benchmark": "benchmark.command", "properties": "list_properties"}
 _OF_OUTPUT = (errno.EBADF, errno.EIO, errno.ENOSPC, errno.EPIPE)
 _HELP, _VERSION = ("-h", "--help", "help"), ("-V", "--version", "version")
 

@@ -48,7 +48,7 @@ def add_model_options(add: Callable[..., Any], default_hint: str) -> None:
     add("-pin", "--infer_threads_pinning", type=boolean, metavar="YES|NO", help="pin threads to cores")
     add("-shape", "--shape", default="", metavar="SHAPES",
         help='input shapes: "input1[1,3,224,224],input2[1,4]", or "[1,3,224,224]" for all inputs')
-    add("-b", "--batch_size", type=positive, metavar="N", help="first dimension of the inputs (default: the model's)")
+    add("-b", "--batch_size", type=positive, metavar="N", help="batch size of the inputs (default: the model's)")
 
 
 def hint_settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -83,13 +83,20 @@ def reshape(options: argparse.Namespace, model: ov.Model) -> dict[str, str]:
 
 
 def batched_shapes(model: ov.Model, batch: int) -> dict[str, ov.PartialShape]:
-    """New shapes, with `batch` first, of the first input and of all inputs that share its first dimension."""
-    current = [port.partial_shape for port in model.inputs]
-    if not current or len(current[0]) == 0:
+    """New shapes, with `batch` in the dimension that an input's layout calls N.
+
+    Of inputs without a layout it is the first dimension, if that is as long as the batch of the others; where no layout
+    names a batch, as the first dimension of the first input.
+    """
+    axes = {port.any_name: port.batch_axis for port in model.inputs if port.node.layout.has_name("N")}
+    first = next((port for port in model.inputs if port.any_name in axes or not axes), None)
+    if first is None or not len(first.partial_shape):
         raise InvalidArgumentError(f"-b {batch}: the model's first input has no dimension to be the batch.")
-    first = current[0][0]
-    return {
-        port.any_name: ov.PartialShape([batch, *list(shape)[1:]])
-        for port, shape in zip(model.inputs, current)
-        if len(shape) and shape[0] == first
-    }
+    now = first.partial_shape[axes.get(first.any_name, 0)]
+    shapes = {}
+    for port in model.inputs:
+        extents, is_free = list(port.partial_shape), port.node.layout.empty
+        if port.any_name in axes or (is_free and extents and extents[0] == now):
+            extents[axes.get(port.any_name, 0)] = ov.Dimension(batch)
+            shapes[port.any_name] = ov.PartialShape(extents)
+    return shapes

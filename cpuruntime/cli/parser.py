@@ -11,7 +11,8 @@ from typing import NoReturn
 from cpuruntime.errors import InvalidArgumentError, listed, nearest
 
 _OPTION = re.compile(r"--?[A-Za-z]")
-_SHAPE = re.compile(r"\s*([^\[\]]*?)\s*(\[[^\[\]]*\])\s*(?:,|$)")
+_BY_INPUT = re.compile(r"\s*([^\[\]]*?)\s*((?:\[[^\[\]]*\]\s*)+)(?:,|$)")
+_IN_BRACKETS = re.compile(r"\[[^\[\]]*\]")
 
 
 class Parser(argparse.ArgumentParser):
@@ -75,11 +76,14 @@ def positive_seconds(text: str) -> float:
     return value
 
 
-def percentile(text: str) -> int:
-    """A whole number from 1 to 100."""
-    value = _at_least(text, 1)
-    if value > 100:
-        raise argparse.ArgumentTypeError(f"'{text}' must be a whole number from 1 to 100")
+def percentile(text: str) -> float:
+    """A number from 1 to 100."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 1 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"'{text}' must be a number from 1 to 100")
     return value
 
 
@@ -88,24 +92,36 @@ def parse_shapes(text: str, names: Sequence[str]) -> dict[str, str]:
 
     Raises InvalidArgumentError when `text` has another form or names an input that is not in `names`.
     """
+    example = '"input1[1,3,224,224],input2[1,4]" or "[1,3,224,224]"'
     shapes: dict[str, str] = {}
+    for name, values in parse_by_input("-shape", text, names, example, 1):
+        for target in [name] if name else names:
+            shapes[target] = values[0]
+    return shapes
+
+
+def parse_by_input(
+    option: str, text: str, names: Sequence[str], example: str, most: int | None = None
+) -> list[tuple[str, list[str]]]:
+    """`in1[..][..],in2[..]` as pairs of an input's name, empty where none is given, and what is in brackets.
+
+    Raises InvalidArgumentError when `text` has another form, more than `most` brackets for an input, or a name that is
+    not in `names`.
+    """
+    found = []
     position = 0
     while position < len(text):
-        match = _SHAPE.match(text, position)
-        if match is None:
+        match = _BY_INPUT.match(text, position)
+        values = _IN_BRACKETS.findall(match[2]) if match else []
+        if match is None or (most is not None and len(values) > most):
+            raise InvalidArgumentError(f"{option} '{text}' cannot be read at '{text[position:]}'; write {example}.")
+        if match[1] and match[1] not in names:
             raise InvalidArgumentError(
-                f"-shape '{text}' cannot be read at '{text[position:]}'; write \"input1[1,3,224,224],input2[1,4]\" "
-                "or \"[1,3,224,224]\"."
+                f"{option} names '{match[1]}', and the model's inputs are {listed(names)}.{nearest(match[1], names)}"
             )
-        name, shape = match.groups()
-        if name and name not in names:
-            raise InvalidArgumentError(
-                f"-shape names '{name}', and the model's inputs are {listed(names)}.{nearest(name, names)}"
-            )
-        for target in [name] if name else names:
-            shapes[target] = shape
+        found.append((match[1], values))
         position = match.end()
-    return shapes
+    return found
 
 
 def parse_per_device(option: str, text: str, device: str) -> str:

@@ -109,7 +109,8 @@ def test_no_iterations_compile_only(capsys: pytest.CaptureFixture[str], model: s
 def test_the_hint_is_set_with_a_warning_when_none_is_given(capsys: pytest.CaptureFixture[str], model: str) -> None:
     for api, hint in (("sync", "LATENCY"), ("async", "THROUGHPUT")):
         output = run(capsys, "-m", model, "-d", "REFERENCE", "-api", api, "-niter", "0")
-        assert "Performance hint was not explicitly specified in command line. Device(REFERENCE)" in output
+        said = "Performance hint was not explicitly specified in command line or config file. Device(REFERENCE)"
+        assert said in output
         assert f"will be set to {hint}" in output
     assert "WARNING" not in run(capsys, "-m", model, "-d", "REFERENCE", "-hint", "none", "-niter", "0")
 

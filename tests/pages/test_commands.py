@@ -25,10 +25,12 @@ COMMANDS = sorted({command for page in PAGES for command in commands(page)})
 
 @pytest.fixture(autouse=True)
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ov.Model:
-    """A small model.onnx in the folder that examples run in; reading it here lets Python examples use it."""
+    """A small model.onnx and a folder of images where examples run; reading it here lets Python examples use it."""
     nodes = [helper.make_node("GlobalAveragePool", ["x"], ["mean"]), helper.make_node("Flatten", ["mean"], ["y"])]
     onnx.save(make_model(nodes, {"x": [1, 3, 224, 224]}, {"y": [1, 3]}), tmp_path / "model.onnx")
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "black.ppm").write_bytes(b"P6 4 4 255 " + bytes(48))
     (tmp_path / "server.json").write_text(ov.Topology.read().to_json())
     return ov.Core().read_model("model.onnx")
 

@@ -52,7 +52,7 @@ THIRD_PARTY = {
     "host": {"numpy", "psutil"},
     "streams": {"numpy", "numba", "llvmlite"},
     "hints": set(),
-    "cli": {"numpy", "psutil"},
+    "cli": {"numpy", "psutil", "PIL"},
 }
 
 # Rooms of which others see only what their __init__ exports.

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TextIO
 
 import cpuruntime as ov
-from cpuruntime.cli.measure import Limits, Measurement
+from cpuruntime.cli.benchmark.measure import PERCENTILES, Figures, Limits, Measurement
 from cpuruntime.errors import escaped, printable
 
 STEPS = (
@@ -66,25 +67,42 @@ class Report(logging.Handler):
         self.info(f"{title}:")
         for port in ports:
             name, kind = printable(port.any_name), port.element_type.get_type_name()
-            self.info(f"    {name} (node: {name}) : {kind} / [...] / {port.partial_shape}")
+            self.info(f"    {name} (node: {name}) : {kind} / {port.node.layout} / {port.partial_shape}")
 
-    def results(self, measurement: Measurement, *, percent: int, batch: int, devices: object) -> None:
-        """The closing figures; latencies in microseconds when their average is below a millisecond."""
-        unit, scale = ("us", 1000.0) if measurement.average < 1.0 else ("ms", 1.0)
+    def results(self, found: Measurement, percent: float, groups: Sequence[str] = ()) -> None:
+        """The closing figures, in microseconds when the average is below a millisecond; of each of `groups`, too."""
+        self.info(f"Count:            {found.iterations} iterations")
+        self.info(f"Duration:         {found.seconds * 1000:.2f} ms")
+        if not found.iterations:
+            return
+        figures = found.figures()
+        unit, scale = ("us", 1000.0) if figures.average < 1.0 else ("ms", 1.0)
+        self._latencies("Latency:", figures, percent, unit, scale)
+        values = " / ".join(f"{figures.percentile(one) * scale:.2f}" for one in PERCENTILES)
+        self.info(f"   {' / '.join(f'p{one:g}' for one in PERCENTILES)}: {values} {unit}")
+        queued, executed = (sum(times) / len(times) * scale for times in (found.queued, found.executed))
+        self.info(f"   Queued:        {queued:.2f} {unit} on average")
+        self.info(f"   Executed:      {executed:.2f} {unit} on average")
+        if len(groups) > 1:
+            self.info("Latency for each data shape group:")
+        for index, group in enumerate(groups if len(groups) > 1 else ()):
+            if index in found.groups:
+                self._latencies(f"{index + 1}. {printable(group, 200)}", found.figures(index), percent, unit, scale)
+        self.info(f"CPU time:         {found.cpu_milliseconds * scale:.2f} {unit} an inference")
+        if found.unserved:
+            self.warning(
+                f"{len(found.unserved)} requests of the load were not served in time; the latencies have the time that "
+                "they had waited until then."
+            )
+        self.info(f"Throughput:   {found.throughput:.2f} FPS")
 
-        def latency(value: float) -> str:
-            return f"{value * scale:.2f} {unit}"
-
-        title = "Median:        " if percent == 50 else f"{percent} percentile:     "
-        self.info(f"Execution Devices:{devices}")
-        self.info(f"Count:            {measurement.iterations} iterations")
-        self.info(f"Duration:         {measurement.seconds * 1000:.2f} ms")
-        self.info("Latency:")
-        self.info(f"   {title}{latency(measurement.percentile(percent))}")
-        self.info(f"   Average:       {latency(measurement.average)}")
-        self.info(f"   Min:           {latency(measurement.latencies[0])}")
-        self.info(f"   Max:           {latency(measurement.latencies[-1])}")
-        self.info(f"Throughput:   {measurement.throughput(batch):.2f} FPS")
+    def _latencies(self, title: str, figures: Figures, percent: float, unit: str, scale: float) -> None:
+        name = "Median:        " if percent == 50 else f"{percent:g} percentile:     "
+        self.info(title)
+        self.info(f"   {name}{figures.percentile(percent) * scale:.2f} {unit}")
+        self.info(f"   Average:       {figures.average * scale:.2f} {unit}")
+        self.info(f"   Min:           {figures.least * scale:.2f} {unit}")
+        self.info(f"   Max:           {figures.most * scale:.2f} {unit}")
 
     def _line(self, text: str) -> None:
         print(escaped(text), file=self.stream, flush=True)
@@ -111,8 +129,11 @@ class Progress:
         share = self._limits.share_done(seconds, iterations)
         state = f"{share:4.0%}, {seconds:.1f} s, {iterations} iterations"
         if self._terminal:
-            filled = int(share * self.WIDTH)
-            self._report.stream.write(f"\r[{'#' * filled}{'.' * (self.WIDTH - filled)}] {state} ")
+            room = shutil.get_terminal_size().columns - 1
+            width = min(self.WIDTH, room - len(state) - 4)
+            filled = int(share * width)
+            bar = f"[{'#' * filled}{'.' * (width - filled)}] {state} " if width > 4 else state
+            self._report.stream.write(f"\r{bar[:room]}")
             self._report.stream.flush()
         elif int(share * 5) > self._fifths:
             self._fifths = int(share * 5)
@@ -125,38 +146,15 @@ class Progress:
             self._report.stream.flush()
 
 
-@dataclass(frozen=True)
-class ProfileRow:
-    """One executed node: its mean time over the requests in microseconds and its part of the whole."""
-
-    node: str
-    kind: str
-    kernel: str
-    microseconds: float
-    share: float
-
-
-def profile_rows(profiles: Sequence[Sequence[ov.ProfilingInfo]]) -> list[ProfileRow]:
-    """The nodes that ran, by falling time, from the `profiling_info` of each request."""
-    times: dict[tuple[str, str, str], list[float]] = {}
-    for profile in profiles:
-        for entry in profile:
-            if entry.status == ov.ProfilingInfo.Status.EXECUTED:
-                key = (entry.node_name, entry.node_type, entry.exec_type)
-                times.setdefault(key, []).append(entry.real_time.total_seconds() * 1e6)
-    means = {key: sum(values) / len(values) for key, values in times.items()}
-    total = sum(means.values()) or 1.0
-    ordered = sorted(means.items(), key=lambda item: -item[1])
-    return [ProfileRow(*key, microseconds, microseconds / total) for key, microseconds in ordered]
-
-
-def profile_table(rows: Sequence[ProfileRow]) -> list[str]:
-    """`rows` as aligned lines, with a line of the total."""
+def profile_table(rows: Sequence[ov.ProfilingInfo]) -> list[str]:
+    """The times of nodes as aligned lines, with a line of the total."""
+    whole = sum((row.real_time for row in rows), timedelta())
     cells = [("node", "type", "kernel", "time (ms)", "share")]
     for row in rows:
-        names = printable(row.node), printable(row.kind), row.kernel
-        cells.append((*names, f"{row.microseconds / 1000:.3f}", f"{row.share:.2%}"))
-    cells += [("Total", "", "", f"{sum(row.microseconds for row in rows) / 1000:.3f}", f"{1:.2%}")]
+        names = printable(row.node_name), printable(row.node_type), row.exec_type
+        share = row.real_time / whole if whole else 0.0
+        cells.append((*names, f"{row.real_time / timedelta(milliseconds=1):.3f}", f"{share:.2%}"))
+    cells += [("Total", "", "", f"{whole / timedelta(milliseconds=1):.3f}", f"{1:.2%}")]
     widths = [max(len(row[column]) for row in cells) for column in range(5)]
     aligned = [(*map(str.ljust, row[:3], widths[:3]), *map(str.rjust, row[3:], widths[3:])) for row in cells]
     return ["  ".join(row) for row in aligned]

@@ -1,0 +1,52 @@
+"""Fills the inputs of a benchmark: from files of -i, or with random values."""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+
+import cpuruntime as ov
+from cpuruntime.cli.benchmark.feed import Feed
+from cpuruntime.cli.benchmark.files import assigned, read_arrays
+from cpuruntime.cli.benchmark.ports import InputInfo, described, parse_data_shapes
+from cpuruntime.cli.benchmark.report import Report
+from cpuruntime.cli.benchmark.tables import table_rows
+from cpuruntime.cli.inputs import SEED, random_array
+from cpuruntime.errors import InvalidArgumentError, printable
+
+
+def filled(
+    report: Report, options: argparse.Namespace, compiled: ov.CompiledModel, model: ov.Model | None
+) -> tuple[list[InputInfo], Feed]:
+    """The inputs of a compiled model, and what to set them to; `model` is what it was compiled from, where known.
+
+    Raises InvalidArgumentError when files cannot be read or do not fit, or the sizes of an input are not known.
+    """
+    names = [port.any_name for port in compiled.inputs]
+    infos = described(compiled.inputs, parse_data_shapes(options.data_shape, names))
+    if options.data_shape and all(info.is_static for info in infos):
+        report.warning("All inputs have static shapes; -data_shape is ignored.")
+    paths = assigned([text for group in options.paths_to_input for text in group], names, report.warning)
+    rows = {} if model is None else table_rows(model)
+    arrays = []
+    for info in infos:
+        name = printable(info.name)
+        if info.name in paths:
+            report.info(f"Fill input '{name}' from {len(paths[info.name])} files")
+            arrays.append(read_arrays(info, paths[info.name]))
+        elif info.shapes:
+            report.info(f"Fill input '{name}' with random values (seed {SEED})")
+            arrays.append(random_arrays(info, rows.get(info.name)))
+        else:
+            raise InvalidArgumentError(
+                f"Input '{name}' has the dynamic shape {info.partial_shape}, and a benchmark needs sizes. Give them "
+                f'with -data_shape "{name}[...]", -shape "{name}[...]", files of -i, or -b where only that is open.'
+            )
+    return infos, Feed(infos, arrays)
+
+
+def random_arrays(info: InputInfo, rows: int | None = None) -> list[np.ndarray]:
+    """An array for each shape of an input, the same ones in each process; whole numbers stay below `rows`."""
+    generator = np.random.default_rng(SEED)
+    return [random_array(shape, info.dtype, generator, rows) for shape in info.shapes]
