@@ -58,17 +58,14 @@ class Streams:
     def __init__(self, path: Path, threads: int, empty: np.ndarray) -> None:
         config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
         self._request = ov.Core().compile_model(path, "CPU", config).create_infer_request()
-        self._empty = ov.Tensor(empty)
+        self._empty = empty
         self._pasts = [port.any_name for port in self._request.model_inputs[1:]]
 
     def __call__(self, ids: np.ndarray, is_first: bool) -> np.ndarray:
-        request = self._request
-        for name in self._pasts:
-            past = self._empty if is_first else request.get_tensor(name.replace("past", "present"))
-            request.set_tensor(name, past)
-        request.set_tensor("input_ids", ov.Tensor(ids))
-        request.infer()
-        return request.get_tensor("logits").data
+        before = [self._empty] * len(self._pasts) if is_first else self._presents
+        inputs = dict(zip(self._pasts, before), input_ids=ids)
+        *self._presents, logits = self._request.infer(inputs, share_inputs=True, share_outputs=True).to_tuple()
+        return logits
 
     def kernels(self) -> float:
         """Milliseconds from the first instruction of the last step to its last."""

@@ -73,16 +73,11 @@ def aligned_zeros(shape: Iterable[int], dtype: np.dtype) -> np.ndarray:
 
 
 class GrowingMemory:
-    """Memory for arrays of changing shapes, one at a time: all begin at `address`, 64-byte aligned."""
+    """Memory for arrays of changing shapes, one at a time: all begin at `address`, 64-byte aligned; `size` in bytes."""
 
     def __init__(self) -> None:
         self._bytes = np.zeros(0, np.uint8)
-        self.address = 0
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return self._bytes.size
+        self.address = self.size = 0
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """A C-contiguous array in the memory, which grows to a quarter more; arrays made before stay valid then.
@@ -90,8 +85,8 @@ class GrowingMemory:
         Raises OutOfMemoryError for more than the machine has.
         """
         size = prod(shape) * dtype.itemsize
-        if size > self._bytes.size or not self.address:
+        if size > self.size or not self.address:
             check_fits(size, f"the elements of a tensor of shape {list(shape)}")
             self._bytes = allocate(max(size * 5 // 4, ALIGNMENT))
-            self.address = self._bytes.ctypes.data
+            self.address, self.size = self._bytes.ctypes.data, self._bytes.size
         return np.ndarray(shape, dtype, self._bytes)

@@ -127,6 +127,12 @@ class Filled(Linkable):
             memory[8 * index : 8 * index + 8] = table.ctypes.data.to_bytes(8, "little")
         frame.fill(frame.address, address, address + 8 * (frame.tail + SHARED))
 
+    def bind_all(self, words: memoryview, address: int, ports: memoryview) -> None:
+        """Writes the addresses in all inputs and outputs to words of the frame at an address, natively."""
+        frame = self.frame
+        words[frame.tail + PORTS : frame.first_table] = ports
+        frame.fill(frame.address, address, address + 8 * (frame.tail + SHARED))
+
     def shared(self, words: memoryview) -> int:
         """How many steps there are in filled words up to the last one for several threads."""
         return words[self.frame.tail + SHARED]

@@ -47,9 +47,23 @@ class Linked:
         """Points every argument that names input or output `index` at `address`."""
         number = port(place, index)
         if self._bound.get(number) != address:
-            self._bound[number] = 0  # until all is done: an interrupt may come in between
-            self.image.bind(self._view, number, address)
-            self._bound[number] = address
+            self._bind(number, address)
+
+    def _bind(self, number: int, address: int) -> None:
+        self._bound[number] = 0  # until all is done: an interrupt may come in between
+        self.image.bind(self._view, number, address)
+        self._bound[number] = address
+
+    def bind_all(self, ports: memoryview) -> None:
+        """Binds all inputs and outputs, of which the addresses are in the order of their `port`: int64."""
+        image = self.image
+        if isinstance(image, Filled):
+            self._bound.clear()
+            image.bind_all(self._view, self._addresses[Place.IMAGE], ports)
+            return
+        for number, address in enumerate(ports):
+            if self._bound.get(number) != address:
+                self._bind(number, address)
 
     def unbind(self) -> None:
         """Has everything bound anew when it is bound next, since words change natively."""

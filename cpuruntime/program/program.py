@@ -193,6 +193,7 @@ class Instance(Linked):
         self.program: Program | None = program
         self.key, self._repeats = program.key, program.repeats
         self.timed = timed
+        self._raised = self.faults.data
         self.times = np.zeros(len(program.planned), np.int64)
         self._parts: list[Job | FallbackStep] = []
         for segment in program.segments:
@@ -247,7 +248,7 @@ class Instance(Linked):
         """
         self._inputs, self._outputs = inputs, outputs
         self._position = self._planned = 0
-        if self.image.faults:
+        if any(self._raised):
             self.faults.fill(0)
         return self._next_job()
 
@@ -283,7 +284,7 @@ class Instance(Linked):
 
     def check_faults(self) -> None:
         """InvalidArgumentError when the data broke a rule that only kernels could check."""
-        if self.image.faults and self.faults.any():
+        if any(self._raised):
             raise InvalidArgumentError(self.image.faults[int(self.faults.argmax())])
 
     def _fall_back(self, step: FallbackStep) -> None:

@@ -11,7 +11,6 @@ from cpuruntime.devices.cpu.request import CpuRequest
 
 device_of = attrgetter("_shared.device")  # of a CompiledModel: its DeviceModel
 planning_lock_of = attrgetter("programs._lock")  # of a CpuModel: held while a program is planned
-bound_addresses = attrgetter("_bound")  # of an instance of a program: the last addresses by place
 
 device_request_of = attrgetter("_device")  # of an InferRequest: its DeviceRequest
 part_of = attrgetter("_device.worker")  # of an InferRequest with a latency target: the last DeviceRequest of a variant
@@ -42,11 +41,16 @@ def refuse_all(admission: Admission) -> None:
 def binding_code() -> set[CodeType]:
     """The functions that write addresses of tensors for the next inference."""
     return {
-        function.__code__ for function in (CpuRequest.set_input, CpuRequest._bind_output, CpuRequest._choose_program)
+        function.__code__ for function in (CpuRequest.set_input, CpuRequest._fit_output, CpuRequest._choose_program)
     }
 
 
-def check_addresses(request: CpuRequest) -> None:
-    """Fail unless the addresses a request gives to programs are those of its tensors."""
-    assert request._input_addresses == [array.ctypes.data for array in request._inputs]
-    assert request._output_addresses == [array.ctypes.data for array in request._outputs]
+def check_addresses(request: CpuRequest, instances: Iterable[Any]) -> None:
+    """Fail unless the addresses a request gives to programs, and those bound to instances, are those of its tensors."""
+    assert list(request._input_addresses[: len(request._inputs)]) == [a.ctypes.data for a in request._inputs]
+    assert list(request._output_addresses[: len(request._outputs)]) == [a.ctypes.data for a in request._outputs]
+    for instance in instances:
+        bound = dict(enumerate(request._addresses)) if instance.owner is request._bound else instance._bound
+        for number, address in bound.items():
+            places = instance.image.places(instance.words.data, number)
+            assert not address or all(instance.words[word] == address + at for word, at in places)

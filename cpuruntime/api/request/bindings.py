@@ -197,7 +197,8 @@ class Bindings:
         """After an inference: take over the outputs of dynamic shape."""
         for index in self._ports.dynamic_outputs:
             array = self.outputs[index] = self._device.output_array(index)
-            self._follow(("output", index), array)
+            if self._handed_out:
+                self._follow(("output", index), array)
             tensor = self._late.get(index)
             if tensor is not None:
                 tensor.shape = array.shape  # type: ignore[assignment]

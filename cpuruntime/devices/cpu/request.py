@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from datetime import timedelta
-from itertools import accumulate
-from math import prod
 from typing import Any, cast
 
 import numpy as np
 
+from cpuruntime.devices.cpu.output_memory import OutputMemory, Spans
 from cpuruntime.devices.cpu.programs import Programs
 from cpuruntime.devices.explanation import ProfilingInfo
 from cpuruntime.devices.interface import TERMS, DeviceRequest, Terms
 from cpuruntime.devices.ports import BoundArrays
 from cpuruntime.errors import InternalError, InvalidArgumentError, printable
 from cpuruntime.graph import Kind, Node
-from cpuruntime.host.memory import GrowingMemory, aligned_zeros
 from cpuruntime.program.instances import instance_of
 from cpuruntime.program.plan.step import FallbackStep, Step
-from cpuruntime.program.plan.storage import Place
 from cpuruntime.program.program import Instance, Program
 from cpuruntime.program.stages.run import Run
 from cpuruntime.program.stages.stage import Stage, example_of
@@ -42,12 +38,15 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         super().__init__()
         self._programs = programs
         self._executor = executor
-        self._input_addresses = [0] * len(programs.inputs)
+        # Of inputs and outputs in turns, as instances of programs take them.
+        self._addresses = np.zeros(2 * max(len(programs.inputs), len(programs.outputs)), np.int64).data
+        self._input_addresses, self._output_addresses = self._addresses[::2], self._addresses[1::2]
+        # The latest arrays of own memory for outputs, with their addresses, by identity: they may become inputs.
+        self._made: dict[int, tuple[np.ndarray, int]] = {}
         self._users = [False] * len(programs.outputs)
         self._has_objects = any(port.kind is not Kind.TENSOR for port in programs.inputs)
         self._dynamic = {index for index, port in enumerate(programs.outputs) if port.partial_shape.is_dynamic}
-        # Own memory for outputs of dynamic shape.
-        self._memories = [[GrowingMemory(), GrowingMemory()] for _ in programs.outputs]
+        self._memories = [OutputMemory(port.dtype) for port in programs.outputs]
         self._bound = object()  # another one for other addresses
         self._program: Program | None = None
         self._stage: Stage | None = None
@@ -57,7 +56,8 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         # When an inference of several parts began.
         self._began = 0
         self.bind_own(programs.inputs, programs.outputs)
-        self._output_addresses = [array.ctypes.data for array in self._outputs]
+        for index, array in enumerate(self._outputs):
+            self._output_addresses[index] = array.ctypes.data
         self.memory = (self._inputs, self._outputs)
 
     def set_input(self, index: int, array: np.ndarray) -> None:
@@ -67,12 +67,13 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         rebind(self, self._inputs, self._input_addresses, index, array, self.address(index, array), object())
 
     def set_output(self, index: int, array: np.ndarray) -> None:
-        self._bind_output(index, array, array.ctypes.data)
+        rebind(self, self._outputs, self._output_addresses, index, array, array.ctypes.data, object())
         self._users[index] = True
         self._program = self.version = None
 
-    def _bind_output(self, index: int, array: np.ndarray, address: int) -> None:
-        rebind(self, self._outputs, self._output_addresses, index, array, address, object())
+    def address(self, index: int, array: np.ndarray) -> int:
+        made = self._made.get(id(array))
+        return super().address(index, array) if made is None else made[1]
 
     def run(self) -> None:
         """Run one inference by an idle stream and this thread, or wait for a stream."""
@@ -125,10 +126,7 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         instance = instance_of(stream.state, program, self._programs.profiled)
         if instance.owner is not self._bound:
             instance.owner = None
-            for index, address in enumerate(self._input_addresses):
-                instance.bind(Place.INPUT, index, address)
-            for index, address in enumerate(self._output_addresses):
-                instance.bind(Place.OUTPUT, index, address)
+            instance.bind_all(self._addresses)
             instance.owner = self._bound
         job = instance.whole
         if job is not None:
@@ -199,45 +197,32 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         self._stage = self._programs.of(self._values())
         program = self._stage.whole
         if program is not None:
-            read = self._read()
-            for index, shape in enumerate(program.output_shapes):
-                self._fit_output(index, shape, read)
+            self._fit_outputs(program.output_shapes)
         self._program = None if self._stage.known else program
         return program
 
+    def _fit_outputs(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        """Bind arrays of these shapes to the outputs."""
+        read = self._read()
+        for index, shape in enumerate(shapes):
+            if self._outputs[index].shape != shape or read is not None:
+                self._fit_output(index, shape, read)
+
     def _fit_output(self, index: int, shape: tuple[int, ...], read: Spans | None) -> None:
         """Bind an array of this shape to an output, unless one is; one that was set by the user stays."""
-        array = self._outputs[index]
-        if array.shape == shape and (self._users[index] or not self._is_lent(index, read)):
+        bound = self._outputs[index]
+        if bound.shape == shape and (self._users[index] or not self._is_lent(index, read)):
             return
         if self._users[index]:
             raise InvalidArgumentError(
                 f"Output '{printable(self._programs.outputs[index].name)}' has shape {list(shape)} for these "
-                f"inputs; the array that was set for it has {list(array.shape)}."
+                f"inputs; the array that was set for it has {list(bound.shape)}."
             )
-        self._bind_output(index, *self._own_memory(index, shape, array.dtype, read))
-
-    def _own_memory(
-        self, index: int, shape: tuple[int, ...], dtype: np.dtype, read: Spans | None
-    ) -> tuple[np.ndarray, int]:
-        """Memory for an output of dynamic shape, apart from all inputs: results may be inputs of the next inference.
-
-        It grows by more than is needed, so that a result that grows in each inference is given new memory seldom.
-        """
-        if dtype.hasobject:
-            array = aligned_zeros(shape, dtype)
-            return array, array.ctypes.data
-        memories = self._memories[index]
-        if read is not None:
-            memories = [memory for memory in memories if not read.overlap(memory.address, memory.size)]
-            if not memories:
-                memories = [GrowingMemory()]
-                self._memories[index] = [*memories, *self._memories[index][:1]]
-        size = prod(shape) * dtype.itemsize
-        memory = memories[0]
-        if memory.size < size:
-            memory = next((large for large in memories if large.size >= size), memory)
-        return memory.array(shape, dtype), memory.address
+        array, address = self._memories[index].take(shape, read)
+        self._made[id(array)] = array, address
+        if len(self._made) > 3 * len(self._outputs):
+            del self._made[next(iter(self._made))]
+        rebind(self, self._outputs, self._output_addresses, index, array, address, object())
 
     def _read(self) -> Spans | None:
         """The memory of inputs that is not the request's own for them, if any."""
@@ -246,7 +231,7 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
                 break
         else:
             return None
-        return Spans((a, array.nbytes) for a, array in zip(self._input_addresses, self._inputs) if array is not None)
+        return Spans([(a, array.nbytes) for a, array in zip(self._input_addresses, self._inputs) if array is not None])
 
     def _is_lent(self, index: int, read: Spans | None) -> bool:
         """Whether inputs lie in the memory of an output of dynamic shape."""
@@ -269,20 +254,6 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
             steps = ran.planned if isinstance(ran, Program) else [ran]
             rows += [_profiled(step, int(taken), ProfilingInfo.EXECUTED) for step, taken in zip(steps, times)]
         return rows
-
-
-class Spans:
-    """Pieces of memory, (address, bytes) each."""
-
-    def __init__(self, pieces: Iterable[tuple[int, int]]) -> None:
-        spans = sorted((address, address + size) for address, size in pieces)
-        self._begins = [begin for begin, _ in spans]
-        self._furthest = list(accumulate((end for _, end in spans), max))
-
-    def overlap(self, address: int, size: int) -> bool:
-        """Whether one of them has bytes of another piece."""
-        before = bisect_left(self._begins, address + size)
-        return before > 0 and self._furthest[before - 1] > address
 
 
 def _taken(array: np.ndarray, kind: Kind) -> Any:
