@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from operator import attrgetter, methodcaller
 from types import CodeType
+from typing import Any
 
 import cpuruntime as ov
 from cpuruntime.devices.cpu.latency.admission import Admission
