@@ -106,6 +106,43 @@ def test_a_folder_of_images(capsys: pytest.CaptureFixture[str], image_model: str
     assert "The batch of -b 2 replaces that of -shape." in output
 
 
+def test_images_are_bytes_unless_options_say_otherwise(capsys: pytest.CaptureFixture[str], image_model: str) -> None:
+    def types(*arguments: str) -> list[str]:
+        output = run(capsys, "-m", image_model, "-shape", "[1,3,9,9]", "-niter", "2", *arguments)
+        return re.findall(r" : (\w+) / ", output.partition("[Step 6/11]")[2])
+
+    np.save("image.npy", np.ones((1, 3, 9, 9), np.float32))
+    assert types() == ["u8", "f32"]
+    assert types("-i", "image.npy") == ["f32", "f32"]
+    assert types("-ip", "f16", "-op", "f64") == ["f16", "f64"]
+    assert types("-ip", "f16", "-iop", "image:i32, y:f16") == ["i32", "f16"]
+
+
+def test_mean_and_scale_are_part_of_the_model(capsys: pytest.CaptureFixture[str], image_model: str) -> None:
+    arguments = ["-shape", "[1,3,9,9]", "--mean_values", "[1,2,3]", "--scale_values", "image[0.5]"]
+    output = run(capsys, "-m", image_model, "-niter", "2", "-d", "REFERENCE", *arguments)
+    assert re.search(r"of \d steps have no kernel and run slowly: .*1 Sub", output)
+    assert re.search(r"of \d steps have no kernel and run slowly: .*1 (Div|Mul)", output)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--mean_values", "[1,2]"], "2 numbers are given for 3 channels"),
+        (["--mean_values", "[1,red,3]"], "--mean_values [1,red,3]: it must be numbers, one for each channel."),
+        (["--scale_values", "imag[1]"], "names 'imag', and the model's inputs are 'image'. Did you mean 'image'?"),
+        (["-layout", "[NHWC]", "--mean_values", "[1,2,3]"], "no input is an image of three channels; name one."),
+        (["-iop", "y:f99"], "-iop 'y:f99': write name:type with one of the types bool, f16"),
+        (["-iop", "z:f16"], "-iop names 'z', and the model's inputs and outputs are 'image', 'y'."),
+        (["-lfile", "-ip", "f16"], "-lfile compiles the file as it is; leave out -ip."),
+    ],
+)
+def test_wrong_preprocessing_is_one_line(
+    capsys: pytest.CaptureFixture[str], image_model: str, arguments: list[str], complaint: str
+) -> None:
+    assert complaint in fails(capsys, "-m", image_model, "-niter", "2", *arguments)
+
+
 def test_random_values_stay_inside_tables(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     ids = helper.make_tensor_value_info("ids", TensorProto.INT64, [1, 64])
     result = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)

@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 
 import cpuruntime as ov
-from cpuruntime.cli.benchmark import command as benchmark
 from cpuruntime.cli.benchmark import configuration, disturbance, ports
 from cpuruntime.cli.benchmark.feed import Feed
 from cpuruntime.cli.benchmark.load import load
 from cpuruntime.cli.benchmark.measure import Limits, Measurement, measure_async, measure_open, measure_sync
-from cpuruntime.cli.benchmark.report import Progress, Report, profile_table
-from cpuruntime.cli.benchmark.statistics import Statistics, mean_profile
+from cpuruntime.cli.benchmark.profiles import mean_profile, ordered, profile_table
+from cpuruntime.cli.benchmark.report import Progress, Report, fallback_summary
+from cpuruntime.cli.benchmark.statistics import Statistics
 from cpuruntime.devices.explanation import Row
 
 
@@ -329,10 +329,10 @@ PROFILES = [[profile("a", 10), profile("b", 30), profile("c", 0, "NOT_RUN")], [p
 def test_the_profile_is_the_mean_over_the_requests_in_the_order_asked_for() -> None:
     rows = mean_profile(PROFILES)
     assert [(row.node_name, row.real_time.microseconds) for row in rows] == [("a", 10), ("b", 40), ("c", 0)]
-    names = {order: "".join(row.node_name for row in benchmark.ordered(rows, order))
+    names = {order: "".join(row.node_name for row in ordered(rows, order))
              for order in ("no_sort", "sort", "simple_sort")}  # fmt: skip
     assert names == {"no_sort": "abc", "sort": "bac", "simple_sort": "ba"}
-    table = profile_table(benchmark.ordered(rows, "simple_sort"))
+    table = profile_table(ordered(rows, "simple_sort"))
     assert [line.split() for line in table] == [
         ["node", "type", "kernel", "time", "(ms)", "share"],
         ["b", "Conv", "direct", "0.040", "80.00%"],
@@ -349,9 +349,9 @@ def test_an_empty_profile_has_a_table() -> None:
 def test_steps_without_a_kernel_are_summed_up_by_operator() -> None:
     rows = [Row((f"n{index}",), "Loop", "numpy", fallback=True) for index in range(4)]
     rows += [Row(("a", "b"), "Det", "numpy", fallback=True), Row(("c",), "Conv", "direct")]
-    summary = benchmark.fallback_summary(ov.Explanation("CPU", rows))
+    summary = fallback_summary(ov.Explanation("CPU", rows))
     assert summary == "5 of 6 steps have no kernel and run slowly: 4 Loop, 1 Det"
-    assert benchmark.fallback_summary(ov.Explanation("CPU", rows[-1:])) == ""
+    assert fallback_summary(ov.Explanation("CPU", rows[-1:])) == ""
 
 
 def test_the_log_is_part_of_the_report() -> None:
@@ -416,7 +416,7 @@ def test_the_report_as_json(tmp_path: Path) -> None:
     detailed = json.loads((tmp_path / "benchmark_detailed_counters_report.json").read_text())
     assert [len(one["nodes"]) for one in detailed["detailed_performance"]] == [3, 2]
     assert detailed["detailed_performance"][1]["total_real_time"] == "0.060"
-    found.write_sorted(benchmark.ordered(mean_profile(PROFILES), "simple_sort"))
+    found.write_sorted(ordered(mean_profile(PROFILES), "simple_sort"))
     held = json.loads((tmp_path / "benchmark_sorted_report.json").read_text())
     assert [(one["name"], one["%"]) for one in held["avg_performance"]["nodes"]] == [("b", "80.00%"), ("a", "20.00%")]
 

@@ -53,7 +53,8 @@ def test_layouts_are_guessed_for_images_and_given_for_others() -> None:
     assert layouts == {
         "a": "[N,C,H,W]", "b": "[N,H,W,C]", "c": "[C,H,W]", "d": "[N,C]", "e": "[...]", "f": "[N,C,H,W]"
     }  # fmt: skip
-    assert {info.name for info in ports.described(model.inputs, {}) if info.is_image} == {"a", "b", "c", "f"}
+    found = {port.any_name for port in model.inputs if ports.is_image(port.node.layout, port.partial_shape)}
+    assert found == {"a", "b", "c", "f"}
     ports.set_layouts(model, "e[N,A,B,C]")
     assert str(model.input("e").node.layout) == "[N,A,B,C]"
 
@@ -146,6 +147,11 @@ def info_of(shape: str, layout: str = "...", dtype: type = np.float32, *shapes: 
     return ports.InputInfo("x", np.dtype(dtype), partial, ov.Layout(layout), known)
 
 
+def read(info: ports.InputInfo, paths: list[Path] | list[files.Source]) -> list[np.ndarray]:
+    """The arrays from files."""
+    return files.read_arrays(info, [one if isinstance(one, files.Source) else files.Source(one) for one in paths])
+
+
 def test_files_are_assigned_to_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
@@ -156,7 +162,7 @@ def test_files_are_assigned_to_inputs(tmp_path: Path, monkeypatch: pytest.Monkey
     def found(*texts: str) -> dict[str, list[str]]:
         said.clear()
         assigned = files.assigned(texts, ["x", "x:0"], said.append)
-        return {name: [str(path) for path in paths] for name, paths in assigned.items()}
+        return {name: [str(source) for source in sources] for name, sources in assigned.items()}
 
     assert found("x:a.npy,b.npy", "x:0:folder") == {"x": ["a.npy", "b.npy"], "x:0": ["folder/c.png", "folder/d.png"]}
     assert said == ["1 files of folder are left out: they do not end in one of " + " ".join(
@@ -194,13 +200,13 @@ def test_arrays_are_whole_or_samples_of_a_batch(tmp_path: Path) -> None:
     np.save(sample, np.array([8, 9], np.float32))
     raw.write_bytes(np.arange(4, dtype=np.float32).tobytes())
     info = info_of("2,2", "NC")
-    arrays = files.read_arrays(info, [whole, raw])
+    arrays = read(info, [whole, raw])
     assert [array.tolist() for array in arrays] == [[[0, 1], [2, 3]]] * 2
     assert all(array.dtype == np.float32 for array in arrays)
-    (doubled,) = files.read_arrays(info, [sample])
+    (doubled,) = read(info, [sample])
     assert doubled.tolist() == [[8, 9], [8, 9]]
     with pytest.raises(ov.InvalidArgumentError, match="input 'x' gets whole batches and single samples"):
-        files.read_arrays(info, [sample, whole])
+        read(info, [sample, whole])
 
 
 def test_arrays_set_the_shapes_of_dynamic_inputs(tmp_path: Path) -> None:
@@ -208,14 +214,18 @@ def test_arrays_set_the_shapes_of_dynamic_inputs(tmp_path: Path) -> None:
     for path in paths:
         np.save(path, np.zeros((1, int(path.stem)), np.int64))
     info = info_of("1,?", "...", np.int64)
-    assert [array.shape for array in files.read_arrays(info, paths)] == info.shapes == [(1, 3), (1, 5)]
+    assert [array.shape for array in read(info, paths)] == info.shapes == [(1, 3), (1, 5)]
 
 
 def test_an_archive_holds_an_array_for_each_input(tmp_path: Path) -> None:
     path = tmp_path / "inputs.npz"
     np.savez(path, x=np.ones((1, 2), np.float32), y=np.zeros((1, 3), np.float32))
-    assert files.assigned([str(path)], ["x", "y"], print) == {"x": [path], "y": [path]}
-    (array,) = files.read_arrays(info_of("1,2"), [path])
+    found = files.assigned([str(path)], ["x", "y"], print)
+    assert found == {"x": [files.Source(path, "x")], "y": [files.Source(path, "y")]}
+    (array,) = read(info_of("1,2"), found["x"])
+    assert array.tolist() == [[1, 1]]
+    np.savez(path, np.zeros((1, 3), np.float32), np.ones((1, 2), np.float32))
+    (array,) = read(info_of("1,2"), files.assigned([str(path)], ["y", "x"], print)["x"])
     assert array.tolist() == [[1, 1]]
 
 
@@ -237,7 +247,7 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path: Path, name: str, content:
     else:
         np.save(path, content)
     with pytest.raises(ov.InvalidArgumentError, match=complaint):
-        files.read_arrays(info_of("1,2"), [path])
+        read(info_of("1,2"), [path])
 
 
 def test_images_are_resized_and_fill_batches_in_the_input_s_layout(tmp_path: Path) -> None:
@@ -245,18 +255,18 @@ def test_images_are_resized_and_fill_batches_in_the_input_s_layout(tmp_path: Pat
     red, blue = tmp_path / "red.png", tmp_path / "blue.png"
     image.new("RGB", (40, 20), (255, 0, 0)).save(red)
     image.new("RGB", (10, 10), (0, 0, 255)).save(blue)
-    planes, again = files.read_arrays(info_of("2,3,4,5", "NCHW"), [red, blue, blue])
+    planes, again = read(info_of("2,3,4,5", "NCHW"), [red, blue, blue])
     assert planes.shape == (2, 3, 4, 5)
     assert (planes[0, 0] == 255).all()
     assert (planes[1, 2] == 255).all()
     assert not planes[0, 1:].any()
     assert (again[1, 0] == 255).all(), "the images begin again"
-    (bytes_,) = files.read_arrays(info_of("1,4,5,3", "NHWC", np.uint8), [blue])
+    (bytes_,) = read(info_of("1,4,5,3", "NHWC", np.uint8), [blue])
     assert (bytes_.shape, bytes_.dtype, bytes_[0, 3, 4].tolist()) == ((1, 4, 5, 3), np.uint8, [0, 0, 255])
-    (grey,) = files.read_arrays(info_of("4,5", "HW"), [red])
+    (grey,) = read(info_of("4,5", "HW"), [red])
     assert grey.shape == (4, 5)
     free = info_of("1,3,?,?", "NCHW")
-    files.read_arrays(free, [red, blue])
+    read(free, [red, blue])
     assert free.shapes == [(1, 3, 20, 40), (1, 3, 10, 10)]
 
 
@@ -266,6 +276,6 @@ def test_a_broken_image_is_refused(tmp_path: Path) -> None:
     image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(ov.InvalidArgumentError, match=r"cut.png cannot be read as an image"):
-        files.read_arrays(info_of("1,3,4,5", "NCHW"), [path])
+        read(info_of("1,3,4,5", "NCHW"), [path])
     with pytest.raises(ov.InvalidArgumentError, match=r"2 channels by its layout \[N,C,H,W\]; images have 1, 3 or 4"):
-        files.read_arrays(info_of("1,2,4,5", "NCHW"), [path])
+        read(info_of("1,2,4,5", "NCHW"), [path])

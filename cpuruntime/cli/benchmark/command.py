@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import cpuruntime as ov
 from cpuruntime.cli.benchmark.configuration import Config, configured, dump_config
 from cpuruntime.cli.benchmark.disturbance import Disturbance
 from cpuruntime.cli.benchmark.feed import Feed
+from cpuruntime.cli.benchmark.files import Source, assigned
 from cpuruntime.cli.benchmark.filling import filled
 from cpuruntime.cli.benchmark.measure import Limits, Measurement, measure_async, measure_open, measure_sync
 from cpuruntime.cli.benchmark.options import DEFAULT_SECONDS, parser
+from cpuruntime.cli.benchmark.page import write_page
 from cpuruntime.cli.benchmark.ports import set_layouts
-from cpuruntime.cli.benchmark.report import Progress, Report, peak_memory_kilobytes, profile_table, stopwatch
-from cpuruntime.cli.benchmark.statistics import Statistics, mean_profile
+from cpuruntime.cli.benchmark.preprocessing import preprocess
+from cpuruntime.cli.benchmark.profiles import executed_graph, mean_profile, ordered, profile_table
+from cpuruntime.cli.benchmark.report import Progress, Report, fallback_summary, peak_memory_kilobytes, stopwatch
+from cpuruntime.cli.benchmark.statistics import Statistics
 from cpuruntime.cli.inputs import SEED
 from cpuruntime.cli.model_options import LIGHT, reshape, source_of
 from cpuruntime.errors import InvalidArgumentError, printable
@@ -25,6 +29,11 @@ __all__ = ["parser", "run"]
 
 COMPILED = ".blob"
 """How files of compiled models end."""
+_CHANGES = {
+    "-shape": "shape", "-b": "batch_size", "-layout": "layout", "-ip": "input_precision", "-op": "output_precision",
+    "-iop": "input_output_precision", "--mean_values": "mean_values", "--scale_values": "scale_values",
+}  # fmt: skip
+"""Options that change the model."""
 
 
 def run(options: argparse.Namespace) -> None:
@@ -50,6 +59,7 @@ class _Benchmark:
         self.requests: list[ov.InferRequest] = []
         self.measurement = Measurement()
         self.groups: list[str] = []
+        self.sources: dict[str, list[Source]] = {}
 
     def steps(self) -> None:
         """All steps."""
@@ -60,13 +70,13 @@ class _Benchmark:
         config = configured(report, self.core, options, self.api)
         if not set(":(") & set(options.target_device):
             self.core.set_property(options.target_device, config)  # a wrong value is an error before the model is read
-        is_file = options.load_from_file or options.path_to_model.endswith(COMPILED)
-        if is_file:
+        if self._is_file():
             for number in (4, 5, 6):
                 report.step(number, "skipped")
         else:
             self.model = self._read()
             self._reshape(self.model)
+            self._configure_inputs(self.model)
         compiled = self._compile(config)
         if options.number_iterations == 0:
             report.info("Model compiled successfully. Skipping inference due to -niter 0.")
@@ -92,8 +102,13 @@ class _Benchmark:
                     self.report.warning("Stopped early; these are the figures of what was measured.")
                     self.report.results(self.measurement, self.options.latency_percentile)
             self.statistics.write()
+            self._write_page(None)
         except OSError:
             pass  # the error that stopped the benchmark says more
+
+    def _is_file(self) -> bool:
+        """Whether the device gets the file itself, and steps 4 to 6 are left out."""
+        return self.options.load_from_file or self.options.path_to_model.endswith(COMPILED)
 
     def _check_options(self) -> None:
         options, report = self.options, self.report
@@ -101,15 +116,16 @@ class _Benchmark:
         report.info("Parsing input parameters")
         self.statistics = Statistics(options.report_type, options.report_folder, options.json_stats, report.info)
         self.statistics.options(options.arguments)
-        for name in ("dump_config", "exec_graph_path"):
-            path = getattr(options, name)
+        for name in ("-dump_config", "-exec_graph_path", "--report"):
+            path = getattr(options, name.lstrip("-"))
             if path is not None and (not path.absolute().parent.is_dir() or path.is_dir()):
-                raise InvalidArgumentError(f"-{name} {path}: it must be a file in a folder that there is.")
+                raise InvalidArgumentError(f"{name} {path}: it must be a file in a folder that there is.")
         if options.load and (options.api_type == "sync" or options.maximum_inference_rate):
             raise InvalidArgumentError("--load starts requests by itself; leave out -api sync and -max_irate.")
-        given = {"-shape": options.shape, "-b": options.batch_size, "-layout": options.layout}
-        if options.load_from_file and (names := [name for name, value in given.items() if value]):
-            raise InvalidArgumentError(f"-lfile compiles the file as it is; leave out {', '.join(names)}.")
+        changes = [name for name, option in _CHANGES.items() if getattr(options, option)]
+        if self._is_file() and changes:
+            reason = "-lfile compiles the file as it is" if options.load_from_file else f"a {COMPILED} is compiled"
+            raise InvalidArgumentError(f"{reason}; leave out {', '.join(changes)}.")
         if options.path_to_cldnn_config is not None:
             report.warning("-c has no effect: it is about OpenVINO's GPU.")
 
@@ -162,9 +178,19 @@ class _Benchmark:
         if shapes := reshape(options, model):
             named = ", ".join(f"{printable(name)}: {shape}" for name, shape in shapes.items())
             report.info(f"Reshaping model: {named}")
+
+    def _configure_inputs(self, model: ov.Model) -> None:
+        options, report = self.options, self.report
         report.step(6)
+        self._assign_files(model.inputs)
+        arrays = [name for name, sources in self.sources.items() if not all(one.is_image for one in sources)]
+        preprocess(options, model, arrays)
         report.ports("Model inputs", model.inputs)
         report.ports("Model outputs", model.outputs)
+
+    def _assign_files(self, ports: Sequence[ov.ConstOutput]) -> None:
+        texts = [text for group in self.options.paths_to_input for text in group]
+        self.sources = assigned(texts, [port.any_name for port in ports], self.report.warning)
 
     def _compile(self, config: Config) -> ov.CompiledModel:
         options, report = self.options, self.report
@@ -212,7 +238,9 @@ class _Benchmark:
         report.step(9)
         path = options.path_to_model
         model = None if path.endswith(COMPILED) else self.model or self.core.read_model(source_of(path))
-        infos, feed = filled(report, options, compiled, model)
+        if self.model is None:
+            self._assign_files(compiled.inputs)
+        infos, feed = filled(report, options, compiled, model, self.sources)
         is_single = all(len(info.shapes) == 1 for info in infos)
         if not is_single and (self.api == "sync" or options.inference_only):
             option = "-inference_only" if options.inference_only else "-api sync"
@@ -312,20 +340,17 @@ class _Benchmark:
             dump_config(options.dump_config, options.target_device, config)
             self.report.info(f"Configuration settings were dumped to {options.dump_config}")
         if options.exec_graph_path is not None:
-            ov.serialize(self._executed(compiled), options.exec_graph_path)
+            profile = mean_profile([request.profiling_info for request in self.requests])
+            ov.serialize(executed_graph(compiled, profile), options.exec_graph_path)
             self.report.info(f"The executed graph is stored to {options.exec_graph_path}")
 
-    def _executed(self, compiled: ov.CompiledModel) -> ov.Model:
-        """The executed graph with the times of the last inferences."""
-        model = compiled.get_runtime_model()
-        profile = mean_profile([request.profiling_info for request in self.requests])
-        ran = [one for one in profile if one.status == ov.ProfilingInfo.Status.EXECUTED]
-        for node in model.get_ordered_ops():
-            names = f"{node.rt_info.get('originalLayersNames', ov.OVAny('')).value},"
-            for one in ran:
-                if names.startswith(f"{one.node_name},"):  # a step is called by the first node it stands for
-                    node.rt_info["execTimeMcs"] = str(round(one.real_time.total_seconds() * 1e6))
-        return model
+    def _write_page(self, compiled: ov.CompiledModel | None) -> None:
+        """The page of --report; steps are measured for it where nothing has gone wrong."""
+        path = self.options.report
+        if path is not None and self.measurement.iterations:
+            explanation = None if compiled is None else compiled.explain(measure=True)
+            write_page(path, self.statistics.sections, self.measurement, explanation)
+            self.report.info(f"The page of the report is stored to {path}")
 
     def _conclude(self, compiled: ov.CompiledModel, config: Config) -> None:
         """Files first, since printing may fail; figures also when files cannot be written."""
@@ -334,6 +359,7 @@ class _Benchmark:
         self._note_measured()
         try:
             self.statistics.write()
+            self._write_page(compiled)
             self._write_settings(compiled, config)
             profiles = [request.profiling_info for request in self.requests]
             self.statistics.write_counters(profiles)
@@ -347,22 +373,6 @@ class _Benchmark:
         finally:
             report.info(f"Execution Devices:{compiled.get_property('EXECUTION_DEVICES')}")
             report.results(self.measurement, options.latency_percentile, self.groups if options.pcseq else [])
-
-
-def ordered(rows: list[ov.ProfilingInfo], order: str) -> list[ov.ProfilingInfo]:
-    """The rows of a profile in an order of -pcsort."""
-    if order == "simple_sort":
-        rows = [row for row in rows if row.status == ov.ProfilingInfo.Status.EXECUTED]
-    return rows if order == "no_sort" else sorted(rows, key=lambda row: -row.real_time)
-
-
-def fallback_summary(explanation: ov.Explanation) -> str:
-    """How many steps have no kernel, by operator; empty when all have one."""
-    operators = Counter(row.op_type for row in explanation.fallbacks)
-    if not operators:
-        return ""
-    names = ", ".join(f"{count} {operator}" for operator, count in operators.most_common())
-    return f"{operators.total()} of {len(explanation.rows)} steps have no kernel and run slowly: {names}"
 
 
 def _read_bytes(path: str) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,28 @@ ARRAYS = (".npy", ".npz", ".bin")
 Warn = Callable[[str], None]
 
 
-def assigned(texts: Sequence[str], names: Sequence[str], warn: Warn) -> dict[str, list[Path]]:
+@dataclass(frozen=True)
+class Source:
+    """A file, or the array of an archive that is called `key`."""
+
+    path: Path
+    key: str = ""
+
+    @property
+    def is_image(self) -> bool:
+        return self.path.suffix.lower() in IMAGES
+
+    def __str__(self) -> str:
+        return f"{self.path} ('{printable(self.key)}')" if self.key else str(self.path)
+
+
+def assigned(texts: Sequence[str], names: Sequence[str], warn: Warn) -> dict[str, list[Source]]:
     """The files of each input: of -i's `file`, `folder`, `input:file,folder`; those without a name go round the inputs.
 
-    Archives (.npz) without a name hold an array for each input, and belong to all of them. Raises InvalidArgumentError
-    for an unknown input, and for what is no file of a known kind.
+    Archives (.npz) without a name hold an array for each input, by name or in the inputs' order. Raises
+    InvalidArgumentError for an unknown input, and for what is no file of a known kind.
     """
-    found: dict[str, list[Path]] = {}
+    found: dict[str, list[Source]] = {}
     unnamed: list[Path] = []
     for text in texts:
         name = ""
@@ -35,23 +51,24 @@ def assigned(texts: Sequence[str], names: Sequence[str], warn: Warn) -> dict[str
                 raise InvalidArgumentError(_no_such_file(part, names))
             files = _files(path, warn)
             if name:
-                found.setdefault(name, []).extend(files)
+                found.setdefault(name, []).extend(map(Source, files))
             else:
                 unnamed += files
     archives = [path for path in unnamed if path.suffix.lower() == ".npz"]
     others = [path for path in unnamed if path not in archives]
     for index, path in enumerate(others):
-        found.setdefault(names[index % len(names)], []).append(path)
+        found.setdefault(names[index % len(names)], []).append(Source(path))
     if len(names) > 1 and others:
         warn(f"The model has {len(names)} inputs; files are assigned to them in turns. Give -i input:file to choose.")
     for path in archives:
-        keys = _archive(path)
-        if unknown := [key for key in keys if key not in names]:
-            raise InvalidArgumentError(
-                f"-i {path} has an array '{printable(unknown[0])}', and the model's inputs are {listed(names)}."
-            )
-        for key in keys:
-            found.setdefault(key, []).append(path)
+        for key in _archive(path):
+            number = key.removeprefix("arr_")  # what numpy.savez calls an array that has no name
+            name = names[int(number)] if number.isdigit() and int(number) < len(names) else key
+            if name not in names:
+                raise InvalidArgumentError(
+                    f"-i {path} has an array '{printable(key)}', and the model's inputs are {listed(names)}."
+                )
+            found.setdefault(name, []).append(Source(path, key))
     return found
 
 
@@ -76,22 +93,23 @@ def _files(path: Path, warn: Warn) -> list[Path]:
     return found
 
 
-def read_arrays(info: InputInfo, paths: Sequence[Path]) -> list[np.ndarray]:
+def read_arrays(info: InputInfo, sources: Sequence[Source]) -> list[np.ndarray]:
     """The arrays of an input, each one inference's, from its files; where no shape is known, they set the shapes.
 
     Raises InvalidArgumentError for a file that cannot be read or does not fit.
     """
-    images = [path for path in paths if path.suffix.lower() in IMAGES]
-    if images and len(images) < len(paths):
+    images = [source.path for source in sources if source.is_image]
+    if images and len(images) < len(sources):
         raise InvalidArgumentError(f"-i: input '{printable(info.name)}' gets images and arrays; give it one kind.")
-    pieces = [(str(path), array) for path in paths if path not in images for array in _read(path, info)]
+    pieces: list[tuple[str, np.ndarray]] = []
     if images:
         turns = _turns(info, len(images), lambda index, shape: read_image(images[index], info, shape))
     else:
+        pieces = [(str(source), array) for source in sources for array in _read(source, info)]
         turns = _turns(info, len(pieces), lambda index, shape: _fitting(*pieces[index], info, shape))
     if not info.shapes:
-        for array, source in zip(turns, images or [path for path, _ in pieces]):
-            check_fits(info, array.shape, f"-i {source}")
+        for array, name in zip(turns, images or [name for name, _ in pieces]):
+            check_fits(info, array.shape, f"-i {name}")
         info.shapes = [array.shape for array in turns]
     return turns
 
@@ -135,12 +153,12 @@ def _fitting(source: str, array: np.ndarray, info: InputInfo, shape: Shape | Non
     return array
 
 
-def _read(path: Path, info: InputInfo) -> list[np.ndarray]:
+def _read(source: Source, info: InputInfo) -> list[np.ndarray]:
     """The arrays in a file."""
-    kind = path.suffix.lower()
+    path, kind = source.path, source.path.suffix.lower()
     if kind == ".npz":
         held = _archive(path)
-        return [held[info.name]] if info.name in held else list(held.values())
+        return [held[source.key]] if source.key else list(held.values())
     try:
         if kind == ".npy":
             return [np.load(path, allow_pickle=False)]

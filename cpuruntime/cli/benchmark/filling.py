@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 import cpuruntime as ov
 from cpuruntime.cli.benchmark.feed import Feed
-from cpuruntime.cli.benchmark.files import assigned, read_arrays
+from cpuruntime.cli.benchmark.files import Source, read_arrays
 from cpuruntime.cli.benchmark.ports import InputInfo, described, parse_data_shapes
 from cpuruntime.cli.benchmark.report import Report
 from cpuruntime.cli.benchmark.tables import table_rows
@@ -17,9 +18,15 @@ from cpuruntime.errors import InvalidArgumentError, printable
 
 
 def filled(
-    report: Report, options: argparse.Namespace, compiled: ov.CompiledModel, model: ov.Model | None
+    report: Report,
+    options: argparse.Namespace,
+    compiled: ov.CompiledModel,
+    model: ov.Model | None,
+    sources: Mapping[str, Sequence[Source]],
 ) -> tuple[list[InputInfo], Feed]:
-    """The inputs of a compiled model, and what to set them to; `model` is what it was compiled from, where known.
+    """The inputs of a compiled model, and what to set them to.
+
+    `model` is what it was compiled from, where that is known; `sources` are the files of inputs.
 
     Raises InvalidArgumentError when files cannot be read or do not fit, or the sizes of an input are not known.
     """
@@ -27,14 +34,13 @@ def filled(
     infos = described(compiled.inputs, parse_data_shapes(options.data_shape, names))
     if options.data_shape and all(info.is_static for info in infos):
         report.warning("All inputs have static shapes; -data_shape is ignored.")
-    paths = assigned([text for group in options.paths_to_input for text in group], names, report.warning)
     rows = {} if model is None else table_rows(model)
     arrays = []
     for info in infos:
         name = printable(info.name)
-        if info.name in paths:
-            report.info(f"Fill input '{name}' from {len(paths[info.name])} files")
-            arrays.append(read_arrays(info, paths[info.name]))
+        if info.name in sources:
+            report.info(f"Fill input '{name}' from {len(sources[info.name])} files")
+            arrays.append(read_arrays(info, sources[info.name]))
         elif info.shapes:
             report.info(f"Fill input '{name}' with random values (seed {SEED})")
             arrays.append(random_arrays(info, rows.get(info.name)))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cpuruntime as ov
 from cpuruntime.cli.benchmark.load import load
+from cpuruntime.cli.benchmark.preprocessing import PRECISIONS
 from cpuruntime.cli.benchmark.statistics import KINDS
 from cpuruntime.cli.model_options import add_model_options
 from cpuruntime.cli.parser import Parser, boolean, non_negative, percentile, positive, positive_seconds
@@ -64,6 +65,13 @@ def _add_inputs(options: argparse.ArgumentParser) -> None:
         help='sizes for dynamic inputs: "input1[1,128][1,256],input2[1,4]"; several of an input are taken in turns')
     add("-layout", "--layout", default="", metavar="LAYOUTS",
         help='what dimensions mean: "input1[NCHW],input2[NC]", or "[NCHW]" for all inputs (default: guessed)')
+    add("-ip", "--input_precision", choices=PRECISIONS,
+        help="element type of all inputs (default: u8 for images of three channels, else the model's)")
+    add("-op", "--output_precision", choices=PRECISIONS, help="element type of all outputs (default: the model's)")
+    add("-iop", "--input_output_precision", metavar="TYPES", help='element types by name: "input:f16, output:f16"')
+    add("--mean_values", default="", metavar="VALUES",
+        help='subtract from each channel: "input[123,116,103]", or "[123,116,103]" for all images')
+    add("--scale_values", default="", metavar="VALUES", help="divide each channel by, after the mean")
 
 
 def _add_running(options: argparse.ArgumentParser) -> None:
@@ -97,5 +105,7 @@ def _add_reports(options: argparse.ArgumentParser) -> None:
         help="where the report is written (default: here)")
     add("-json_stats", "--json_stats", type=boolean, nargs="?", const=True, default=False, metavar="YES|NO",
         help="write the report as JSON (default: as CSV)")
+    add("--report", type=Path, metavar="FILE.html",
+        help="write a page with the latencies, the steps by time and share of the roof, and the decisions")
     add("-exec_graph_path", "--exec_graph_path", type=Path, metavar="FILE",
         help="write the steps that were run, with their times, as an ONNX graph")

@@ -37,20 +37,16 @@ class InputInfo:
     def is_static(self) -> bool:
         return self.partial_shape.is_static
 
-    @property
-    def is_image(self) -> bool:
-        """Whether it has height, width, and one to four channels, of which three are usual."""
-        return any(self.layout == layout for layout in _IMAGES) and self._extent("C") == "3"
-
     def axis(self, name: str) -> int | None:
         """The dimension of this name; None where the layout names none."""
         if not self.layout.has_name(name):
             return None
         return self.layout.get_index_by_name(name) % max(1, len(self.partial_shape))
 
-    def _extent(self, name: str) -> str:
-        axis = self.axis(name)
-        return "" if axis is None else str(self.partial_shape[axis])
+
+def is_image(layout: ov.Layout, shape: ov.PartialShape) -> bool:
+    """Whether an input has height, width, and three channels."""
+    return any(layout == one for one in _IMAGES) and str(shape[layout.get_index_by_name("C")]) == "3"
 
 
 def guessed_layout(shape: ov.PartialShape) -> ov.Layout:

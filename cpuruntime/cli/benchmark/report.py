@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import TextIO
 
@@ -146,18 +146,13 @@ class Progress:
             self._report.stream.flush()
 
 
-def profile_table(rows: Sequence[ov.ProfilingInfo]) -> list[str]:
-    """The times of nodes as aligned lines, with a line of the total."""
-    whole = sum((row.real_time for row in rows), timedelta())
-    cells = [("node", "type", "kernel", "time (ms)", "share")]
-    for row in rows:
-        names = printable(row.node_name), printable(row.node_type), row.exec_type
-        share = row.real_time / whole if whole else 0.0
-        cells.append((*names, f"{row.real_time / timedelta(milliseconds=1):.3f}", f"{share:.2%}"))
-    cells += [("Total", "", "", f"{whole / timedelta(milliseconds=1):.3f}", f"{1:.2%}")]
-    widths = [max(len(row[column]) for row in cells) for column in range(5)]
-    aligned = [(*map(str.ljust, row[:3], widths[:3]), *map(str.rjust, row[3:], widths[3:])) for row in cells]
-    return ["  ".join(row) for row in aligned]
+def fallback_summary(explanation: ov.Explanation) -> str:
+    """How many steps have no kernel, by operator; empty when all have one."""
+    operators = Counter(row.op_type for row in explanation.fallbacks)
+    if not operators:
+        return ""
+    names = ", ".join(f"{count} {operator}" for operator, count in operators.most_common())
+    return f"{operators.total()} of {len(explanation.rows)} steps have no kernel and run slowly: {names}"
 
 
 def peak_memory_kilobytes() -> int:

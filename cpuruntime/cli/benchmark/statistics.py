@@ -15,6 +15,7 @@ import numpy as np
 
 import cpuruntime as ov
 from cpuruntime.cli.benchmark.measure import PERCENTILES, Measurement
+from cpuruntime.cli.benchmark.profiles import TIMES, mean_profile
 from cpuruntime.errors import InvalidArgumentError, escaped, printable
 
 KINDS = ("no_counters", "average_counters", "detailed_counters")
@@ -25,7 +26,6 @@ _TITLES = {
     "execution_results": "Execution results",
 }
 _HEADINGS = ("layerName", "execStatus", "layerType", "execType", "realTime (ms)", "cpuTime (ms)")
-_TIMES = ("real_time", "cpu_time")
 
 
 class Statistics:
@@ -140,20 +140,6 @@ class Statistics:
         self._say(f"Statistics report is stored to {path}")
 
 
-def mean_profile(profiles: Sequence[Sequence[ov.ProfilingInfo]]) -> list[ov.ProfilingInfo]:
-    """Each node with its mean times over the requests, in the order in which nodes run."""
-    found: dict[tuple[str, str, str], list[ov.ProfilingInfo]] = {}
-    for profile in profiles:
-        for one in profile:
-            found.setdefault((one.node_name, one.node_type, one.exec_type), []).append(one)
-    means = []
-    for (name, kind, kernel), entries in found.items():
-        ran = [one for one in entries if one.status == ov.ProfilingInfo.Status.EXECUTED] or entries
-        real, cpu = (sum((getattr(one, name) for one in ran), timedelta()) / len(ran) for name in _TIMES)
-        means.append(ov.ProfilingInfo(ran[0].status, real, cpu, name, kind, kernel))
-    return means
-
-
 def _milliseconds(time: timedelta) -> str:
     return f"{time / timedelta(milliseconds=1):.3f}"
 
@@ -169,7 +155,7 @@ def _as_lines(rows: Sequence[ov.ProfilingInfo], with_share: bool = False) -> str
         names = printable(one.node_name), f"Status.{one.status.name}", printable(one.node_type), one.exec_type
         share = [_share(one, rows)] if with_share else []
         lines.append((*names, _milliseconds(one.real_time), _milliseconds(one.cpu_time), *share))
-    total = [sum((getattr(one, field) for one in rows), timedelta()) for field in _TIMES]
+    total = [sum((getattr(one, field) for one in rows), timedelta()) for field in TIMES]
     lines.append(("Total", "", "", "", *map(_milliseconds, total)))
     return _csv([*lines, []])
 
@@ -193,5 +179,5 @@ def _as_dict(rows: Sequence[ov.ProfilingInfo], with_share: bool = False) -> dict
         }
         for one in rows
     ]
-    real, cpu = (sum((getattr(one, field) for one in rows), timedelta()) for field in _TIMES)
+    real, cpu = (sum((getattr(one, field) for one in rows), timedelta()) for field in TIMES)
     return {"nodes": nodes, "total_real_time": _milliseconds(real), "total_cpu_time": _milliseconds(cpu)}
