@@ -38,8 +38,8 @@ def run(options: argparse.Namespace) -> None:
         print(f"{device.ljust(width)}  available")
         supported = core.get_property(device, "SUPPORTED_PROPERTIES")
         for name, mutability in supported.items():
-            value = core.get_property(device, name)
-            if mutability == "RO" and name != "SUPPORTED_PROPERTIES" and value != [""]:  # of a device's only instance
+            value = core.get_property(device, name) if mutability == "RO" and name != "SUPPORTED_PROPERTIES" else [""]
+            if value != [""]:  # the identifier of a device's only instance
                 print(f"{'':{width}}  {name}: {in_words(value)}")
     for device, reason in reasons.items():
         print(f"{device.ljust(width)}  not available: {reason.removeprefix(f'Device {device}: ')}")
