@@ -199,7 +199,11 @@ def test_a_latency_target_of_the_environment_is_mentioned(
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
-    [("{}", "Topology: the topology has no field 'cores'."), ("?", "The topology is not JSON"), (None, "There is no topology file")],
+    [
+        ("{}", "Topology: the topology has no field 'cores'."),
+        ("?", "The topology is not JSON"),
+        (None, "There is no topology file"),
+    ],
 )
 def test_a_bad_description(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, model: str, text: str | None, complaint: str
