@@ -1,4 +1,4 @@
-"""The build backend: setuptools', such that two wheels of one commit are the same bytes, without modules that are gone."""
+"""The build backend: setuptools', so that two wheels of a commit are the same bytes, without modules that are gone."""
 
 import os
 import shutil

@@ -24,6 +24,13 @@ os.environ.setdefault("CPURUNTIME_COMPILE_MODE", "OPTIMIZED")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "every_isa: run for each smaller instruction set too, see test_every_isa.py")
+    config.addinivalue_line("markers", "quick: one of the tests of tests/unit that take a minute together")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m quick` the other folders are not imported, which takes as long as the tests."""
+    is_other = collection_path.parent == TESTS and collection_path.is_dir() and collection_path.name != "unit"
+    return True if is_other and config.option.markexpr == "quick" else None
 
 
 @pytest.fixture(scope="session", autouse=True)
