@@ -71,7 +71,8 @@ class _State:
     def give_back(self, index: int) -> None:
         """The request at `index` is idle: let all who wait for one try."""
         self.idle.append(index)
-        self.wake()
+        if self.waiting:
+            self.wake()
 
     def wake(self) -> None:
         """Let those who wait look again."""
@@ -88,12 +89,8 @@ class _State:
         """Take note of such inferences that are over."""
         for index, run in list(self.in_flight.items()):
             if run.is_over or not requests[index].is_busy():
-                self.take_back(index, run)
-
-    def take_back(self, index: int, run: InferenceRun) -> None:
-        """Take note that an inference that calls nothing is over."""
-        errors = self.errors if run.error is None else self.place_of(run.error)
-        collect(self.in_flight, self.idle, index, run, errors)
+                errors = self.errors if run.error is None else self.place_of(run.error)
+                collect(self.in_flight, self.idle, index, run, errors)
 
     def wait_idle(self, requests: Sequence[InferRequest], deadline: int = 0) -> int | None:
         """Wait until a request is idle, raise a stored error, and return the next one's index; None if it was taken.
@@ -198,9 +195,10 @@ class AsyncInferQueue:
             hook = None if state.callback is None and self._is_polled else self._hooks[index]
             run = request._start(inputs, userdata, share_inputs, terms, hook)
             if hook is None:
-                state.add(index, run)
-                if run.is_over:
-                    state.take_back(index, run)
+                if run.is_over and run.error is None:
+                    state.give_back(index)
+                else:
+                    state.add(index, run)
         except BaseException:
             if index is not None and index not in state.idle and index not in state.in_flight:
                 self._recover(index)

@@ -121,7 +121,7 @@ class DeviceRequest(ABC):
     def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> bool | None:
         """Queue one inference and return at once; `function` is called after it as by `notify`, which takes longer.
 
-        Returns whether the inference is certainly over: one that takes less time than to hand it over may run here.
+        Returns whether it is over without an error: one that takes less time than to hand it over may run here.
         When it raises, nothing was queued, with one exception: KeyboardInterrupt may strike in any line, so after it
         the caller asks `cancel` whether an inference was queued and is not over. Its function may then be unknown.
         """

@@ -34,8 +34,8 @@ class Executor(ABC):
     def submit(self, task: Task, function: Callable[[], None] | None = None) -> bool:
         """Has the task executed, in the order that Task says, and `function` called after it as by `notify`.
 
-        Returns whether it is over already: a job that takes less time than to hand it over runs here. Error when the
-        executor is stopped.
+        Returns whether it is over already, without an error: a job that takes less time than to hand it over runs here.
+        Error when the executor is stopped.
         """
 
     @abstractmethod

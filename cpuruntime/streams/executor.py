@@ -19,7 +19,7 @@ from cpuruntime.streams.job import Job
 from cpuruntime.streams.led_stream import LedStream
 from cpuruntime.streams.native import runner
 from cpuruntime.streams.scheduler import Scheduler, lead
-from cpuruntime.streams.task import Notification, Stream, Task
+from cpuruntime.streams.task import COMPLETED, Notification, Stream, Task
 from cpuruntime.streams.thread_group import QUICK, ThreadGroup
 
 log = logging.getLogger("cpuruntime")
@@ -120,10 +120,11 @@ class StreamExecutor(Executor):
     def submit(self, task: Task, function: Callable[[], None] | None = None) -> bool:
         scheduler = self._scheduler
         pool = scheduler.pool
-        if run_again(scheduler, task, HAND_OVER):
+        steps = run_again(scheduler, task, HAND_OVER)
+        if steps:
             if function is not None:
                 self.notify(task, function)
-            return True
+            return task._words[COMPLETED] == steps
         before = task._pending
         notifications: tuple[Notification, ...] = ()
         if (task.deadline or function is not None) and not pool.threads:
@@ -156,9 +157,10 @@ class StreamExecutor(Executor):
 
     def run(self, task: Task) -> None:
         scheduler = self._scheduler
-        if run_again(scheduler, task, QUICK):
-            if task.error is not None:
-                raise task.error
+        steps = run_again(scheduler, task, QUICK)
+        if steps:
+            if task._words[COMPLETED] < steps:
+                task.check()
             return
         task.control.switch[0] = 0
         task._stream = None

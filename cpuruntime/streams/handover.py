@@ -22,28 +22,32 @@ Entry = tuple[int, float, int, Any]
 """A task in the queue: order, deadline, number, task."""
 
 
-def run_again(scheduler: Any, task: Any, longest: int) -> bool:
+def run_again(scheduler: Any, task: Any, longest: int) -> int:
     """Runs a task's job once more, if the stream used last is idle, ran it last, and took at most `longest` ns.
 
-    Returns whether it did. The stream is not lent: the GIL is held all the time, and nobody takes a stream without it.
+    Returns how many steps it has, 0 where it was not run. The stream is not lent: the GIL is held all the time, and
+    nobody takes a stream without it.
     """
     idle = scheduler.idle
     if not idle or scheduler.queue or scheduler.closed:
-        return False
+        return 0
     stream = idle[-1]
-    if stream.flight[0] != stream.IDLE or stream.version is not task.version or task.version is None:
-        return False
+    version = task.version
+    if stream.version is not version or version is None or stream.flight[0] != stream.IDLE:
+        return 0
     job = stream.job
-    if not 0 < job.fields[job.ELAPSED] <= longest or job.control is not task.control:
-        return False
-    if stream.threads > 1 and job.fields[job.SHARED]:
-        return False
-    task.control.switch[0] = 0
+    fields = job.fields
+    if not 0 < fields[job.ELAPSED] <= longest or (stream.threads > 1 and fields[job.SHARED]):
+        return 0
+    control = task.control
+    if job.control is not control:
+        return 0
+    control.switch[0] = 0
     task._failure = None
     task.taken = 0
-    task._steps = job.steps
+    task._steps = steps = job.steps
     stream.run_for_task(stream.address, job.address, task._address)
-    return True
+    return steps
 
 
 def enqueue(queue: list[Entry], entry: Entry, waiting: Any, notifications: tuple[Any, ...]) -> None:

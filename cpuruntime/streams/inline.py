@@ -45,7 +45,7 @@ class InlineExecutor(Executor):
             raise error
         if function is not None:
             call_back(function)
-        return True
+        return error is None
 
     def run(self, task: Task) -> None:
         self._check()

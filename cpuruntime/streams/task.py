@@ -22,7 +22,7 @@ _GLANCE = 50_000_000
 # How long a thread spins for the end of an inference that took less than that the last time; nanoseconds.
 _QUICK = 100_000
 
-_SPIN, _COMPLETED, _ALSO, _POOL = (
+_SPIN, COMPLETED, _ALSO, _POOL = (
     offset // 8 for offset in (signals.VALUE, runner.TASK_COMPLETED, runner.ALSO, runner.POOL)
 )
 _NOTIFIES = runner.NOTIFIES // 4
@@ -121,8 +121,13 @@ class Task(ABC):
     @property
     def error(self) -> BaseException | None:
         """The error of the latest submission, which is over; None if it succeeded."""
-        completed: int = self._words[_COMPLETED]
+        completed: int = self._words[COMPLETED]
         return self._failure or (self.control.error(completed, self._steps) if completed < self._steps else None)
+
+    def check(self) -> None:
+        """Raises the error of the latest submission, which is over, if it has one."""
+        if self.error is not None:
+            raise self.error
 
     @property
     def ended(self) -> int:

@@ -140,7 +140,8 @@ def test_a_function_is_called_after_it(one: StreamExecutor, task: Versioned) -> 
 
 def test_a_passed_deadline_ends_it(one: StreamExecutor, task: Versioned) -> None:
     task.agree(task.priority, 1)
-    assert one.submit(task)
+    assert not one.submit(task)
+    assert task.is_over
     assert isinstance(task.error, DeadlineExceededError)
     task.takes(SHORT)
     with pytest.raises(DeadlineExceededError):
