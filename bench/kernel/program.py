@@ -17,8 +17,9 @@ from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.step import Step
 from cpuruntime.program.plan.storage import Address, Place
 from cpuruntime.program.plan.weights import WeightStore
-from cpuruntime.program.program import Instance, assemble
+from cpuruntime.program.program import Instance
 from cpuruntime.program.tuning.tiles import Tiling
+from cpuruntime.program.whole import assemble
 
 
 class Runnable:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
+from io import BytesIO
 from types import TracebackType
 from typing import Any
 
 from cpuruntime.api.infer_request import InferRequest
 from cpuruntime.api.model import Model
 from cpuruntime.api.ports import ConstOutput, describe_all, position
-from cpuruntime.api.refusals import STORED, refused
 from cpuruntime.api.results import Results
 from cpuruntime.api.runtime_model import runtime_model
 from cpuruntime.api.shared import Shared
@@ -109,9 +109,19 @@ class CompiledModel:
         the notes as metadata. It cannot be compiled.
         """
         assert self._shared.outline is not None
-        return runtime_model(self._shared.outline, self.explain())
+        return runtime_model(self._shared.outline(), self.explain())
 
-    export_model = refused("CompiledModel.export_model", STORED)
+    def export_model(self) -> BytesIO:
+        """The compiled model as a file, for `Core.import_model`: its program, its packed weights, no machine code.
+
+        It is for this version of the package and for processors of the same instruction set. A model that is not
+        optimized yet is exported when it is.
+
+        Raises UnsupportedError where the model cannot be stored: shapes in it depend on data, or a node has no kernel.
+        """
+        from cpuruntime.api.storing import export_model
+
+        return export_model(self._shared)
 
     def query_state(self) -> list[Any]:
         """The variables that inferences of `__call__` keep between them: none, since ONNX has none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Mapping
 from functools import partial
@@ -13,9 +14,11 @@ import onnx
 from cpuruntime import properties
 from cpuruntime.api.compiled_model import CompiledModel
 from cpuruntime.api.model import Model
-from cpuruntime.api.refusals import EDITED, PLUGINS, REMOTE, STORED, refused
+from cpuruntime.api.refusals import EDITED, PLUGINS, REMOTE, refused
 from cpuruntime.api.runtime_model import Outline
 from cpuruntime.api.shared import Shared
+from cpuruntime.api.storing import CachedCompilation, import_model
+from cpuruntime.cache.entry import entry_for
 from cpuruntime.devices import registry
 from cpuruntime.devices.host import Devices, compile_on
 from cpuruntime.devices.interface import DeviceModel, Plugin
@@ -129,12 +132,44 @@ class Core:
         """
         plugin = self._devices.usable("CPU" if device_name is None else device_name)
         settings = plugin.settings(config)
-        source = model if isinstance(model, Model) else self.read_model(model, weights)
+        cached = self._cached(plugin, settings, model)
+        found = None if cached is None else cached.find(CompiledModel)
+        if found is not None:
+            return found
+        source = model if isinstance(model, Model) else Model(read(model, weights or None, cached and cached.locations))
         graph = source.graph
         device, defaults = compile_on(plugin, graph, settings), [PortInfo.of(value) for value in graph.defaults]
         compile_with = partial(_compile_with, plugin, graph, settings) if defaults else None
         facts, outline = source.port_facts(), Outline.of(graph)
-        return CompiledModel(Shared(device, CompiledModel, defaults, compile_with, facts, outline))
+        shared = Shared(device, CompiledModel, defaults, compile_with, facts, lambda: outline)
+        if cached is not None:
+            cached.keep(shared)
+        return CompiledModel(shared)
+
+    def _cached(self, plugin: Plugin, settings: Settings, model: Any) -> CachedCompilation | None:
+        """The compilation by way of the cache, if the settings name one."""
+        entry = entry_for(settings.value("CACHE_DIR"), plugin, settings) if settings.value("CACHE_DIR") else None
+        if entry is None:
+            return None
+        if isinstance(model, str | PathLike):
+            return CachedCompilation(entry, os.fsdecode(model))
+        source = model if isinstance(model, Model | bytes) else self.read_model(model)
+        return CachedCompilation(entry, source.graph if isinstance(source, Model) else source)
+
+    def import_model(
+        self, model_stream: Any, device_name: str | None = None, config: Mapping[str, Any] | None = None
+    ) -> CompiledModel:
+        """A model that `CompiledModel.export_model` has stored, from a path, bytes, a binary file object or a Tensor.
+
+        What it was compiled with stays; `config` is for its streams. Import only what you trust: checksums find damage,
+        not malice. The memory of a file at a path is shared with other processes that import it.
+
+        Raises:
+            ModelError: it is no compiled model, is damaged, or is for another processor or another version.
+            InvalidArgumentError, DeviceUnavailableError: as in `compile_model`.
+        """
+        plugin = self._devices.usable("CPU" if device_name is None else device_name)
+        return import_model(model_stream, plugin, plugin.settings(config), CompiledModel)
 
     def query_model(
         self, model: Model, device_name: str, config: Mapping[str, Any] | None = None
@@ -220,7 +255,6 @@ class Core:
         return {plugin.name: Version(__version__, f"{type(plugin).__module__}.{type(plugin).__qualname__}")}
 
     add_extension = refused("Core.add_extension", EDITED)
-    import_model = refused("Core.import_model", STORED)
     create_context = refused("Core.create_context", REMOTE)
     get_default_context = refused("Core.get_default_context", REMOTE)
     register_plugin = refused("Core.register_plugin", PLUGINS)

@@ -10,10 +10,6 @@ from cpuruntime.errors import UnsupportedError
 EDITED = "graphs are not built or edited here; build the model with the onnx package and read it"
 PLUGINS = "devices are registered by entry points of installed packages: `cpuruntime docs devices`"
 REMOTE = "no device here has memory of its own"
-STORED = (
-    "compiled models are not stored, only their kernels, which are cached without being asked; read the model and "
-    "compile it again (`cpuruntime docs cold-start`)"
-)
 OPSETS = "graphs are not built here; build the model with the onnx package, or convert it to ONNX, and read it"
 FORMATS = "only ONNX models are read; convert the model to ONNX, as with torch.onnx.export"
 

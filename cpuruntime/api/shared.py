@@ -23,7 +23,7 @@ class Shared:
         defaults: Sequence[PortInfo] = (),
         compile_with: Callable[[Collection[str]], DeviceModel] | None = None,
         facts: PortFacts | None = None,
-        outline: Outline | None = None,
+        outline: Callable[[], Outline] | None = None,
     ) -> None:
         self.device = device
         self.compiled_model = compiled_model

@@ -205,6 +205,11 @@ class Kernel:
             self.entry(block.ctypes.data, thread, threads)
 
 
+def set_symbol(kernel: Kernel, symbol: str) -> None:
+    """Spares a kernel the work of computing its symbol, which another process with the same sources has computed."""
+    vars(kernel).setdefault("symbol", symbol)
+
+
 @contextmanager
 def when_missing(function: Callable[[], None]) -> Iterator[None]:
     """In this block `function` is called once before this thread compiles a kernel: it may compile more of them.

@@ -53,6 +53,23 @@ def _own_digest(path: Path) -> bytes:
     return hashlib.sha256(path.name.encode() + b"\0" + _module(path)[0].encode()).digest()
 
 
+@cache
+def package_digest() -> str:
+    """Digest of all sources of the package, in hexadecimal; a name of its version that edits of a checkout change."""
+    digest = hashlib.sha256()
+    pending = [str(_ROOT)]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.is_dir():
+                    pending.append(entry.path)
+                elif entry.name.endswith(".py"):
+                    with open(entry.path, "rb") as file:
+                        text = file.read()
+                    digest.update(f"{entry.name}\0{len(text)}\0".encode() + text)
+    return digest.hexdigest()
+
+
 def reached(path: Path) -> set[Path]:
     """The file itself, and those of the package's modules that it imports, directly or not."""
     pending, seen = [path], set()

@@ -31,6 +31,7 @@ from cpuruntime.hints import StreamPlan
 from cpuruntime.host.topology import Topology
 from cpuruntime.properties import Settings
 from cpuruntime.properties.hint import Priority
+from cpuruntime.store import SectionFile
 
 if TYPE_CHECKING:
     from cpuruntime.passes import Pipeline
@@ -50,6 +51,9 @@ class Terms:
     priority: Priority = Priority.MEDIUM
     deadline: int = 0
 
+
+Exported = tuple[dict[str, Any], dict[str, list[bytes | memoryview]]]
+"""What is stored of a model: facts that JSON can hold, and sections of memory by name."""
 
 TERMS = Terms()
 """The terms of an inference for which none are set."""
@@ -190,7 +194,7 @@ class DeviceModel(ABC):
     def __init__(self, inputs: Sequence[PortInfo], outputs: Sequence[PortInfo], properties: Mapping[str, Any]) -> None:
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
-        self.properties: dict[str, Any] = {"SUPPORTED_PROPERTIES": None, **properties}
+        self.properties: dict[str, Any] = {"SUPPORTED_PROPERTIES": None, "LOADED_FROM_CACHE": False, **properties}
         self.properties["SUPPORTED_PROPERTIES"] = dict.fromkeys(self.properties, "RO")
         self.closed = False
 
@@ -218,6 +222,14 @@ class DeviceModel(ABC):
         Raises what made it impossible.
         """
         return True
+
+    def export(self) -> Exported:
+        """What `Plugin.restore` makes the model from again, in another process; the memory may be the model's own.
+
+        Raises UnsupportedError where it cannot be stored; the message says why.
+        """
+        device = ", ".join(self.properties["EXECUTION_DEVICES"])
+        raise UnsupportedError(f"Models on device {device} cannot be stored.")
 
     def release_memory(self) -> None:
         """Give back memory that idle requests can do without; nothing, unless a device has such memory."""
@@ -347,6 +359,23 @@ class Plugin(Configured, ABC):
             DeviceUnavailableError: the device cannot be used.
             ModelError, UnsupportedError: the model cannot be compiled; the message names the node.
         """
+
+    def storage_key(self, settings: Settings) -> str:
+        """All that a compiled model depends on beside the model itself, as text. Optional.
+
+        Raises UnsupportedError where models with these settings are not stored; the message says why.
+        """
+        raise UnsupportedError(f"models on {self.label} are not stored")
+
+    def restore(self, facts: Mapping[str, Any], sections: SectionFile, settings: Settings) -> DeviceModel:
+        """The model that `DeviceModel.export` was called on; `facts` have been through JSON.
+
+        Its storage key was the one for `settings`. Small sections have been checked, others are while this runs, which
+        is over before the model runs.
+
+        Raises ValueError where the model is not for this process.
+        """
+        raise UnsupportedError(f"models on {self.label} are not stored")
 
     def plan(self, graph: Graph, settings: Settings, topology: Topology | None = None) -> StreamPlan:
         """The streams that compiling would make, on a machine like `topology` or on this one. Optional.

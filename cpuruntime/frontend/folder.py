@@ -24,11 +24,13 @@ class ModelFolder:
     """The folder of a model file, kept open. Used by one thread; close it to release its descriptors.
 
     A model that is a link also has the folder of the file it points to: model hubs keep links to model and data in one
-    folder and the files in another. `model` is a descriptor of the model file, and the caller closes that.
+    folder and the files in another. `model` is a descriptor of the model file, and the caller closes that. `opened` are
+    the locations of files that were opened.
     """
 
     def __init__(self, path: str) -> None:
         """Raises OSError or ValueError when the file cannot be opened."""
+        self.opened: list[str] = []
         folder, name = os.path.split(path)
         name = name or (path and ".")
         self._roots = [os.open(folder or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)]
@@ -59,7 +61,9 @@ class ModelFolder:
         with _Walk(self._roots, location) as walk:
             if not walk.inside:
                 raise OutsideError
-            return os.open(walk.name, _READ | os.O_NOFOLLOW, dir_fd=walk.folder)
+            found = os.open(walk.name, _READ | os.O_NOFOLLOW, dir_fd=walk.folder)
+            self.opened.append(location)
+            return found
 
     def close(self) -> None:
         """Close the folder."""

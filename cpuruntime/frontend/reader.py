@@ -25,13 +25,16 @@ _OPSETS_NAMED = 3
 """The first IR version that names operator sets; before, there was one."""
 
 
-def read(model: str | PathLike[str] | bytes | BinaryIO | onnx.ModelProto, weights: Any = None) -> Graph:
+def read(
+    model: str | PathLike[str] | bytes | BinaryIO | onnx.ModelProto, weights: Any = None,
+    locations: list[str] | None = None,
+) -> Graph:  # fmt: skip
     """The graph of an ONNX model, with the types and shapes of all values inferred.
 
     `model` is a path, the file's bytes, a binary file object or an onnx.ModelProto (which stays unchanged). External
     data are read from inside the folder of the model's file only. Initializers are constants; those that the model
     lists among its inputs are the graph's `defaults`. Model-local functions are inlined. The arrays of constants are
-    read-only and may share memory with `model` when it is bytes.
+    read-only and may share memory with `model` when it is bytes. To `locations` are added those of external data.
 
     Raises ModelNotFoundError (no such file), ModelError (not an ONNX model, or a wrong one), UnsupportedError (an IR
     version, opset, operator or type that is not supported), InvalidArgumentError (`weights` is given: ONNX models name
@@ -52,6 +55,8 @@ def read(model: str | PathLike[str] | bytes | BinaryIO | onnx.ModelProto, weight
         if proto.ir_version >= 4:  # before, each initializer had to be listed as an input
             inputs = {info.name for info in proto.graph.input}
             graph.defaults = [value for value in graph.constants() if value.name in inputs]
+        if locations is not None and folder is not None:
+            locations += folder.opened
         return graph
     except Error:
         raise

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 import numpy as np
 
 from cpuruntime.host.memory import ALIGNMENT, allocate
-from cpuruntime.program.frame import Filled
-from cpuruntime.program.image import Linkable, port
+from cpuruntime.program.image import Image, Linkable, port
 from cpuruntime.program.plan.storage import Place
 from cpuruntime.streams.native import runner
+
+if TYPE_CHECKING:
+    from cpuruntime.program.frame import Filled
 
 
 class Linked:
@@ -57,9 +61,9 @@ class Linked:
     def bind_all(self, ports: memoryview) -> None:
         """Binds all inputs and outputs, of which the addresses are in the order of their `port`: int64."""
         image = self.image
-        if isinstance(image, Filled):
+        if not isinstance(image, Image):
             self._bound.clear()
-            image.bind_all(self._view, self._addresses[Place.IMAGE], ports)
+            cast("Filled", image).bind_all(self._view, self._addresses[Place.IMAGE], ports)
             return
         for number, address in enumerate(ports):
             if self._bound.get(number) != address:

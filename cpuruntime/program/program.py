@@ -9,25 +9,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.errors import InternalError, InvalidArgumentError, printable
-from cpuruntime.graph import Value
-from cpuruntime.host.memory import aligned_zeros, round_up
-from cpuruntime.passes import evaluate
-from cpuruntime.program.assembly import Assembly
-from cpuruntime.program.frame import Filled
-from cpuruntime.program.image import RELOCATION, Image, Linkable
+from cpuruntime.host.memory import aligned_zeros
+from cpuruntime.program.image import Linkable
 from cpuruntime.program.link import Linked
-from cpuruntime.program.plan.arena import plan_arena
-from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.step import FallbackStep, Step
-from cpuruntime.program.plan.storage import Address, Place, Plain, Storage
+from cpuruntime.program.plan.storage import Place, Plain
 from cpuruntime.streams.job import Job
+
+if TYPE_CHECKING:
+    from cpuruntime.program.frame import Filled
 
 
 @dataclass(frozen=True)
@@ -43,7 +38,7 @@ class Program:
     """A planned graph: its steps, and their argument blocks and constants as an image.
 
     Args:
-        planned: the steps in their order.
+        planned: the steps in their order; of a program that was stored, the facts about them.
         segments: what of them runs natively, and what does not.
         image: all native steps.
         repeats: runs of all steps in one inference (1 with fallback steps), each on the next row of inputs and outputs
@@ -58,7 +53,7 @@ class Program:
     """
 
     def __init__(
-        self, planned: Sequence[Step | FallbackStep], segments: Sequence[Segment], image: Linkable, repeats: int,
+        self, planned: Sequence[Any], segments: Sequence[Segment], image: Linkable, repeats: int,
         unshared_size: int, show: Callable[[], None] = lambda: None, key: Hashable = None,
     ) -> None:  # fmt: skip
         self.planned = planned
@@ -90,6 +85,15 @@ class Program:
         """Those that run natively."""
         return [step for step in self.planned if isinstance(step, Step)]
 
+    def labels(self) -> list[tuple[str, str, str]]:
+        """Of each step the node's name and operator, and what runs it."""
+        return [
+            (step.node.name, step.node.op_type, step.kernel.name) if isinstance(step, Step)
+            else (step.node.name, step.node.op_type, "numpy") if isinstance(step, FallbackStep)
+            else (step.name, step.op_type, step.kernel)
+            for step in self.planned
+        ]  # fmt: skip
+
     @property
     def arena_size(self) -> int:
         """Bytes of an instance's arena."""
@@ -99,84 +103,6 @@ class Program:
     def nbytes(self) -> int:
         """Bytes that the program takes, without weights and arenas."""
         return self.image.nbytes
-
-
-Compile = Callable[[Sequence[Kernel]], None]
-"""Loads some kernels, and compiles those that are not in the cache."""
-
-
-def compile_here(kernels: Sequence[Kernel]) -> None:
-    """Compiles or loads kernels one after the other in this process."""
-    for kernel in kernels:
-        _ = kernel.address
-
-
-def assemble(planner: Planner, compile: Compile = compile_here, repeats: int = 1) -> Program:
-    """The program of a planner that has planned its graph, whose sizes are plain numbers."""
-    steps = [step for step in planner.steps if isinstance(step, Step)]
-    segments = segments_of(planner.steps) if repeats == 1 else [Segment(0, repeats * len(steps))]
-    storages = live_storages(planner.steps)
-    arena_size = plan_arena(storages)
-    compile(kernels_of(steps))
-    ports = planner.graph.inputs, planner.graph.outputs
-    strides = dict(zip((Place.INPUT, Place.OUTPUT), ([v.nbytes for v in values] for values in ports)))
-    inputs, outputs = (tuple((_repeated(v, repeats), v.element_type.to_dtype()) for v in values) for values in ports)
-    assembled = Assembly(strides, round_up(16 * repeats * len(steps)))
-    own: list[int] = []
-    for row in range(repeats):
-        for index, step in enumerate(steps):
-            shared = row and not _has_rows(step)
-            own.append(own[index] if shared else assembled.add_block(step, row))
-            assembled.add_step(len(own) - 1, step, own[-1])
-    image = Image(
-        assembled.words(), np.array(assembled.relocations, RELOCATION), len(own),
-        tuple(kernel.symbol for kernel in assembled.kernels),
-        tuple(storage.owner for storage in assembled.weights if storage.owner is not None),
-        arena_size, tuple("".join(map(str, message)) for message in planner.faults), inputs, outputs,
-    )  # fmt: skip
-    return Program(planner.steps, segments, image, repeats, sum(storage.size for storage in storages))
-
-
-def kernels_of(steps: Sequence[Step]) -> list[Kernel]:
-    """All that the steps call."""
-    return list(dict.fromkeys(kernel for step in steps for kernel in step.kernels))
-
-
-def _repeated(value: Value, repeats: int) -> tuple[int, ...]:
-    shape = value.static_shape
-    return shape if repeats == 1 else (repeats * shape[0], *shape[1:])
-
-
-def _has_rows(step: Step) -> bool:
-    """Whether a step reads inputs or writes outputs, which are elsewhere for each row."""
-    addresses = (a for a in step.arguments.values() if isinstance(a, Address))
-    return any(address.storage.place in (Place.INPUT, Place.OUTPUT) for address in addresses)
-
-
-def segments_of(planned: Sequence[Step | FallbackStep]) -> list[Segment]:
-    segments: list[Segment] = []
-    first = 0
-    for fallback, group in groupby(planned, lambda step: step if isinstance(step, FallbackStep) else None):
-        count = 0 if fallback else len(list(group))
-        segments.append(Segment(first, count, fallback))
-        first += count
-    return segments
-
-
-def live_storages(planned: Sequence[Step | FallbackStep]) -> list[Storage]:
-    """The arena's storages with their first and last step set."""
-    found: dict[Storage, None] = {}
-    for index, step in enumerate(planned):
-        if isinstance(step, Step):
-            storages = [a.storage for a in step.arguments.values() if isinstance(a, Address)]
-        else:
-            storages = [view.address.storage for view in (*step.inputs, *step.outputs) if view is not None]
-        for storage in storages:
-            if storage.place is Place.ARENA:
-                found[storage] = None
-                storage.first_step = index if storage.first_step < 0 else storage.first_step
-                storage.last_step = index
-    return list(found)
 
 
 class Instance(Linked):
@@ -218,9 +144,9 @@ class Instance(Linked):
 
     def load(self, program: Program) -> None:
         """Turns it into an instance of another program of the same key; what is bound stays so."""
-        image = program.image
-        if not isinstance(image, Filled) or program.key != self.key or image.arena_size > self.arena.size:
+        if program.key is program or program.key != self.key or program.arena_size > self.arena.size:
             raise InternalError("An instance can only become a program of the same key that its arena has room for.")
+        image = cast("Filled", program.image)
         owner, self.program, self.owner = self.owner, None, None  # until all is done: an interrupt may come in between
         self.fill(image)
         self._own.clear()
@@ -288,6 +214,8 @@ class Instance(Linked):
             raise InvalidArgumentError(self.image.faults[int(self.faults.argmax())])
 
     def _fall_back(self, step: FallbackStep) -> None:
+        from cpuruntime.passes import evaluate  # not above: programs that were stored do without
+
         views = [None if view is None else self._operand(view) for view in step.inputs]
         for value, view, result in zip(step.node.outputs, step.outputs, evaluate(step.node, views)):
             if view is None:

@@ -16,15 +16,8 @@ from cpuruntime.program.plan.arena import assign_slots
 from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.step import FallbackStep, Step
 from cpuruntime.program.plan.storage import Address, Place, Plain, Storage
-from cpuruntime.program.program import (
-    Compile,
-    Program,
-    Segment,
-    compile_here,
-    kernels_of,
-    live_storages,
-    segments_of,
-)
+from cpuruntime.program.program import Program, Segment
+from cpuruntime.program.whole import Compile, compile_here, kernels_of, live_storages, segments_of
 
 
 class Template:

@@ -122,9 +122,10 @@ enable_mmap = accepted(
     "ENABLE_MMAP", Boolean(), True,
     "how weights in files of their own are read is decided here",
 )  # fmt: skip
-cache_dir = accepted(
-    "CACHE_DIR", Text(), "",
-    "compiled kernels are always stored, in the folder that the variable CPURUNTIME_CACHE_DIR names",
+cache_dir = Property(
+    "CACHE_DIR", Text(), "", group=Group.COMPILING,
+    doc="A folder in which compiled models are stored, and from which later processes load them. Empty: none. Compiled "
+    "kernels are always stored, in the folder that the variable CPURUNTIME_CACHE_DIR names.",
 )  # fmt: skip
 cache_mode = accepted(
     "CACHE_MODE", Choice(CacheMode), CacheMode.OPTIMIZE_SPEED,
@@ -163,7 +164,9 @@ runtime_requirements = elsewhere("RUNTIME_REQUIREMENTS")
 max_batch_size = elsewhere("MAX_BATCH_SIZE")
 optimal_batch_size = elsewhere("OPTIMAL_BATCH_SIZE")
 cache_encryption_callbacks = elsewhere("CACHE_ENCRYPTION_CALLBACKS")
-loaded_from_cache = elsewhere("LOADED_FROM_CACHE")
+loaded_from_cache = fact(
+    "LOADED_FROM_CACHE", "bool", Group.MODEL, "Whether the model was stored by an earlier compilation and loaded."
+)
 supported_properties = fact(
     "SUPPORTED_PROPERTIES", "dict of str to str", Group.DEVICE, "Each property's name with RO, RW or WO."
 )
@@ -264,7 +267,7 @@ def from_environment(known: Mapping[str, Property], environment: Mapping[str, st
     """The settings of environment variables; an empty variable sets nothing. Errors of `parse` name the variable."""
     settings = Settings(known)
     for name, value in _variables(environment).items():
-        if name in known and known[name].group is not Group.ACCEPTED:
+        if name in known and known[name].group is not Group.ACCEPTED and name not in OTHER_VARIABLES:
             settings[name] = known[name].parse(value, _variable(name))
     return settings
 

@@ -14,6 +14,7 @@ import pwd
 import stat
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -26,7 +27,7 @@ log = logging.getLogger("cpuruntime")
 MOST_BYTES = 512 * 2**20
 """Size limit of a folder: some ten thousand kernels; arbitrary."""
 
-HOUR, DAY = 3600, 86400
+MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
 class Folder:
@@ -36,9 +37,12 @@ class Folder:
         path: made with mode 0700, parents too, where it does not exist. None: nothing is cached.
         most_bytes: above it, the files that were not used for longest are removed.
         base: another folder, whose files are found here, too.
+        of_root: whether root may own the folder instead.
     """
 
-    def __init__(self, path: Path | None, most_bytes: int = MOST_BYTES, base: Folder | None = None) -> None:
+    def __init__(
+        self, path: Path | None, most_bytes: int = MOST_BYTES, base: Folder | None = None, of_root: bool = False
+    ) -> None:
         self._most_bytes = most_bytes
         self._base = base
         self._is_failing = False
@@ -47,7 +51,7 @@ class Folder:
         self._folder: PrivateFolder | None = None
         if path is not None:
             try:
-                self._folder = PrivateFolder(path)
+                self._folder = PrivateFolder(path, of_root)
             except OSError as error:
                 log.warning("folder %s cannot be used, nothing is cached there: %s", path, error)
 
@@ -81,9 +85,7 @@ class Folder:
         try:
             with self._folder.open_file(name) as file:
                 found = file.read()
-                if os.fstat(file.fileno()).st_mtime < time.time() - DAY:
-                    with suppress(OSError):  # the file system may be read-only
-                        os.utime(file.fileno())  # the date of the last use, to the day
+                _note_use(file, DAY)
         except OSError:
             return None
         digest, content = found[:32], found[32:]
@@ -97,11 +99,27 @@ class Folder:
         """
         if self._base is not None and (found := self._base.read(name)) is not None:
             return found
-        return self._write(name, _digest(name, content) + content, replace=False) or content
+        return self._write(name, [_digest(name, content), content], replace=False) or content
 
     def write_text(self, name: str, text: str) -> None:
         """Writes a file for people, which `read` does not accept."""
-        self._write(name, text.encode(), replace=True)
+        self.replace(name, [text.encode()])
+
+    def replace(self, name: str, pieces: Sequence[bytes | memoryview]) -> None:
+        """Writes a file that has a checksum of its own, or none; the latest writer's stays."""
+        self._write(name, pieces, replace=True)
+
+    def open(self, name: str) -> io.FileIO:
+        """A file as it is, to read from; its use is noted. Raises OSError where there is none."""
+        if self._folder is None:
+            raise FileNotFoundError(f"there is no folder for {name}")
+        file = self._folder.open_file(name)
+        _note_use(file, MINUTE)
+        return file
+
+    def files(self) -> list[tuple[float, str, int]]:
+        """(time of the last use, name, bytes) of each file, the one that was not used for longest first."""
+        return [] if self._folder is None else sorted(_files(self._folder)[0])
 
     def remove(self, name: str) -> None:
         """Removes a file, so that the next writer's is the first."""
@@ -109,7 +127,7 @@ class Folder:
             with suppress(OSError):
                 self._folder.remove(name)
 
-    def _write(self, name: str, data: bytes, replace: bool) -> bytes | None:
+    def _write(self, name: str, pieces: Sequence[bytes | memoryview], replace: bool) -> bytes | None:
         """Writes a file; without `replace` only where there is no valid one, whose content is returned."""
         folder = self._folder
         if folder is None:
@@ -117,10 +135,10 @@ class Folder:
         temporary = f".{os.urandom(8).hex()}"
         place = {"src_dir_fd": folder.descriptor, "dst_dir_fd": folder.descriptor}
         try:
-            self._limit(folder, len(data))
+            self._limit(folder, sum(map(len, pieces)))
             try:
                 with io.BufferedWriter(folder.open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)) as file:
-                    file.write(data)
+                    file.writelines(pieces)
                 if not replace:
                     try:
                         os.link(temporary, name, **place)
@@ -170,6 +188,13 @@ def _files(folder: PrivateFolder) -> tuple[list[tuple[float, str, int]], list[st
                 elif stat.S_ISREG(facts.st_mode):
                     files.append((facts.st_mtime, entry.name, facts.st_size))
     return files, abandoned
+
+
+def _note_use(file: io.FileIO, exactness: int) -> None:
+    """Makes the time of a file that of its last use, to so many seconds."""
+    if os.fstat(file.fileno()).st_mtime < time.time() - exactness:
+        with suppress(OSError):  # the file system may be read-only
+            os.utime(file.fileno())
 
 
 def _digest(name: str, content: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Private folders: they belong to the effective user, and nobody else may write to them.
+"""Private folders: they belong to the effective user, or to root where that is allowed, and nobody else may write.
 
 A folder is opened once, without following a symbolic link in its place, checked on the descriptor, and used by the
 descriptor only: a later change of its path, or of a folder above it, has no effect.
@@ -10,6 +10,7 @@ import io
 import os
 import stat
 import weakref
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,17 +21,19 @@ _FOLDER = os.O_DIRECTORY | os.O_CLOEXEC
 class PrivateFolder:
     """A private folder, made where it does not exist: with mode 0700, parents too, whatever the umask. Thread-safe.
 
-    `path` is absolute; `descriptor` is open as long as this object lives.
+    `path` is absolute; `descriptor` is open as long as this object lives. With `of_root` the folder and its files may
+    belong to root, too.
 
     Raises:
         OSError: it cannot be made or opened, belongs to another user, or others can write to it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, of_root: bool = False) -> None:
         self.path = path.absolute()
+        self._owners = {os.geteuid(), 0} if of_root else {os.geteuid()}
         self.descriptor = _open_folder(self.path)
         weakref.finalize(self, os.close, self.descriptor).atexit = False  # threads that end use it then
-        _check_private(self.descriptor)
+        _check_private(self.descriptor, self._owners)
 
     def open_file(self, name: str, flags: int = os.O_RDONLY) -> io.FileIO:
         """A regular file, made with mode 0600 where `flags` say so; closed on exec.
@@ -40,7 +43,7 @@ class PrivateFolder:
         mode = {os.O_RDONLY: "r", os.O_WRONLY: "w", os.O_RDWR: "r+"}[flags & os.O_ACCMODE]
         descriptor = os.open(name, flags | _SAFELY, 0o600, dir_fd=self.descriptor)
         try:
-            if not stat.S_ISREG(_check_private(descriptor).st_mode):
+            if not stat.S_ISREG(_check_private(descriptor, self._owners).st_mode):
                 raise PermissionError("it is not a regular file")
             if flags & os.O_CREAT:
                 os.fchmod(descriptor, 0o600)  # the umask may have taken the user's own rights
@@ -82,9 +85,9 @@ def _make(name: str, parent: int) -> int:
     return folder
 
 
-def _check_private(descriptor: int) -> os.stat_result:
+def _check_private(descriptor: int, owners: Collection[int]) -> os.stat_result:
     facts = os.fstat(descriptor)
-    if facts.st_uid != os.geteuid():
+    if facts.st_uid not in owners:
         raise PermissionError(f"it belongs to user {facts.st_uid}, not to {os.geteuid()}")
     if facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise PermissionError("other users can write to it")

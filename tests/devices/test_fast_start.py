@@ -19,7 +19,7 @@ import pytest
 from support.house import ROOT
 
 import cpuruntime as ov
-from cpuruntime.devices.cpu import fast_start, plugin
+from cpuruntime.devices.cpu import compiling, fast_start
 from cpuruntime.devices.cpu.fast_start import Missing
 from cpuruntime.devices.cpu.progress import CompileProgress
 from cpuruntime.errors import CancelledError, Error, InvalidArgumentError, OutOfMemoryError, UnsupportedError
@@ -61,7 +61,7 @@ class Gate:
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     """On a machine without kernels, compiling takes until the gate opens."""
-    gate, compile_all = Gate(), plugin.compile_all
+    gate, compile_all = Gate(), compiling.compile_all
 
     def refuse(kernels) -> None:
         raise Missing
@@ -73,8 +73,8 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
             raise gate.error
         compile_all(kernels, force, progress)
 
-    monkeypatch.setattr(plugin, "refuse_missing", refuse)
-    monkeypatch.setattr(plugin, "compile_all", compile_later)
+    monkeypatch.setattr(compiling, "refuse_missing", refuse)
+    monkeypatch.setattr(compiling, "compile_all", compile_later)
     yield gate
     gate.open()
 
@@ -283,17 +283,17 @@ def test_the_first_inference_has_the_processors_for_itself(
 ) -> None:
     """Kernels are compiled when it is over, when somebody waits for them, or after a second."""
     monkeypatch.setattr(fast_start, "HEAD_START", 3600)
-    compiling, compile_later = threading.Event(), plugin.compile_all
+    begun, compile_later = threading.Event(), compiling.compile_all
 
     def compile_all(kernels, force, progress) -> None:
-        compiling.set()
+        begun.set()
         compile_later(kernels, force, progress)
 
-    monkeypatch.setattr(plugin, "compile_all", compile_all)
+    monkeypatch.setattr(compiling, "compile_all", compile_all)
     compiled = ov.Core().compile_model(model(), "CPU", FAST)
-    assert not compiling.wait(0.1)
+    assert not begun.wait(0.1)
     gate.open()
     if what == "an inference":
         compiled(data(1))
-        assert compiling.wait(60)
+        assert begun.wait(60)
     assert compiled.wait_until_optimized(100)

@@ -10,8 +10,8 @@ import pytest
 from support.stream_tasks import Neighbours, Run, program, where_am_i
 
 import cpuruntime as ov
+from cpuruntime.devices.cpu.building import build_model
 from cpuruntime.devices.cpu.compilation import Compilation
-from cpuruntime.devices.cpu.model import CpuModel
 from cpuruntime.devices.cpu.streams.setup import StreamSetup
 from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.hints import CoreGroup, PlannedStream, StreamPlan
@@ -81,7 +81,7 @@ def test_a_model_gives_the_same_bits_on_every_stream() -> None:
     graph = ov.Core().read_model(ov.light_model("squeezenet", 0)).graph
     streams = tuple(PlannedStream((CoreGroup("P", cpus, 0, 0),), 0, 0) for cpus in ((0, 1, 2), (0,), (0, 1)))
     plan = StreamPlan(streams, False, False, "ANY_CORE", ())
-    model = CpuModel(Compilation.of(graph, parse({}, PROPERTIES, "tests")), StreamSetup(plan))
+    model = build_model(Compilation.of(graph, parse({}, PROPERTIES, "tests")), StreamSetup(plan))
     try:
         assert (model.get_property("NUM_STREAMS"), model.get_property("INFERENCE_NUM_THREADS")) == (3, 6)
         requests = [model.create_request() for _ in range(9)]

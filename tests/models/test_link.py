@@ -16,15 +16,17 @@ from support.judge import Net, random_inputs
 import cpuruntime as ov
 from cpuruntime.compiler import build
 from cpuruntime.errors import ModelError, UnsupportedError
+from cpuruntime.host.memory import allocate
 from cpuruntime.program import file as program_file
-from cpuruntime.program.file import PREFIX, load, save
 from cpuruntime.program.image import Image
 from cpuruntime.program.link import Linked
 from cpuruntime.program.plan.storage import Place
 from cpuruntime.program.program import Program
+from cpuruntime.store import SectionFile, written
 from cpuruntime.streams.job import Job
 from cpuruntime.testing.probes import device_of
 
+PREFIX = 64
 CHANNELS, HEADS = 24, 3
 CONFIG = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
 
@@ -63,6 +65,19 @@ def transformer() -> onnx.ModelProto:
 MODELS = {"convolutional": convolutional, "transformer": transformer}
 
 
+def save(program: Program, path: Path) -> None:
+    path.write_bytes(b"".join(written(*program_file.stored(program))))
+
+
+def load(path: Path) -> Image:
+    with path.open("rb") as opened:
+        file = SectionFile.mapped(opened.fileno())
+    file.check()()
+    image = program_file.load(file.facts, file).image
+    assert isinstance(image, Image)
+    return image
+
+
 def planned(model: onnx.ModelProto) -> tuple[ov.CompiledModel, Program]:
     compiled = ov.Core().compile_model(model, "CPU", CONFIG)
     return compiled, device_of(compiled).programs.cached()[0]
@@ -88,7 +103,7 @@ def moved(image: Image) -> Image:
     """The image with weights elsewhere; what was there before is overwritten."""
     weights = []
     for before in image.weights:
-        memory = program_file.allocate(before.size)
+        memory = allocate(before.size)
         memory[:] = before
         weights.append(memory)
         before[:] = 0xFF
@@ -144,10 +159,9 @@ import sys
 from pathlib import Path
 import numpy as np
 from cpuruntime.compiler import build
-from cpuruntime.program.file import load
 from cpuruntime.program.link import Linked
 sys.path[:0] = sys.argv[2:]
-from models.test_link import run
+from models.test_link import load, run
 folder = Path(sys.argv[1])
 linked = Linked(load(folder / "program"))
 inputs = [np.load(folder / f"{index}.npy") for index in range(len(linked.image.inputs))]
@@ -183,14 +197,15 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda content: b"", "is no program"),
-        (lambda content: content[: PREFIX - 1], "is no program"),
-        (lambda content: b"PK" + content[2:], "is no program"),
+        (lambda content: b"", "truncated or damaged"),
+        (lambda content: content[: PREFIX - 1], "truncated or damaged"),
+        (lambda content: b"PK" + content[2:], "is no model"),
         (lambda content: content[:PREFIX], "truncated or damaged"),
         (lambda content: content[: len(content) // 2], "truncated or damaged"),
         (lambda content: content[:-1], "truncated or damaged"),
         (lambda content: content + b"\0", "truncated or damaged"),
-        (lambda content: content[:-100] + b"x" + content[-99:], "truncated or damaged"),
+        (lambda content: content[:-100] + b"x" + content[-99:], "section 'weights' is damaged"),
+        (lambda content: content[:PREFIX] + b"x" + content[PREFIX + 1 :], "header is damaged"),
     ],
 )
 def test_damaged_and_foreign_files_are_refused(
@@ -200,27 +215,21 @@ def test_damaged_and_foreign_files_are_refused(
     path.write_bytes(saved)
     load(path)
     path.write_bytes(damage(saved))
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises(ValueError, match=message):
         load(path)
 
 
-def test_a_file_of_another_environment_is_refused(
-    saved: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "program").write_bytes(saved)
-    monkeypatch.setattr(build, "environment", lambda: b"another processor")
-    with pytest.raises(ModelError, match=r"was made for .* Compile the model again"):
-        load(tmp_path / "program")
+WRONG = ("where", 10**9), ("where", -1), ("kind", 7), ("symbol", 99), ("offset", 2**40)
 
 
-@pytest.mark.parametrize(("field", "value"), [("where", 10**9), ("where", -1), ("kind", 7), ("symbol", 99)])
+@pytest.mark.parametrize(("field", "value"), WRONG)
 def test_relocations_out_of_range_are_refused(tmp_path: Path, field: str, value: int) -> None:
     _, program = planned(transformer())
     relocations = program.image.relocations.copy()
     relocations[field][3] = value
     program.image = replace(program.image, relocations=relocations)
     save(program, tmp_path / "program")
-    with pytest.raises(ModelError, match=f"its '{field}' is out of range"):
+    with pytest.raises(ValueError, match=r"relocation in it is out of range|do not fit together"):
         load(tmp_path / "program")
 
 

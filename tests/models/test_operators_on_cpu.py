@@ -9,8 +9,8 @@ from evaluation.variants import variant
 from support.judge import Net
 
 import cpuruntime as ov
+from cpuruntime import passes
 from cpuruntime.errors import InternalError
-from cpuruntime.program import program
 
 OPERATORS = (
     "AveragePool", "CastLike", "ConvTranspose", "GRU", "GlobalLpPool", "LSTM", "LpPool", "MaxPool", "RNN",
@@ -60,6 +60,6 @@ def test_a_fallback_of_another_shape_than_planned_is_an_error(monkeypatch: pytes
     n = Net()
     n.output(n("Bernoulli", n.input(2, 3)))
     compiled = ov.Core().compile_model(n.model(), "CPU")
-    monkeypatch.setattr(program, "evaluate", lambda node, arrays: [np.zeros(1, np.float32)])
+    monkeypatch.setattr(passes, "evaluate", lambda node, arrays: [np.zeros(1, np.float32)])
     with pytest.raises(InternalError, match=r"Bernoulli .* was planned as float32\[2, 3\] and is float32\[1\]"):
         compiled([np.zeros((2, 3), np.float32)])

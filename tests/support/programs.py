@@ -21,7 +21,8 @@ from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.step import Step
 from cpuruntime.program.plan.storage import Blocked, Place
 from cpuruntime.program.plan.weights import WeightStore
-from cpuruntime.program.program import Instance, Program, assemble
+from cpuruntime.program.program import Instance, Program
+from cpuruntime.program.whole import assemble
 
 from .kernels import UNWRITTEN, guarded, holding
 

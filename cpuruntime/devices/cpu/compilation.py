@@ -10,8 +10,8 @@ from cpuruntime.host.topology import Topology
 from cpuruntime.operators.demand import Demand, demand_of
 from cpuruntime.passes import resolve
 from cpuruntime.program.plan.weights import WeightStore
-from cpuruntime.program.program import Compile
 from cpuruntime.program.stages.cut import is_whole
+from cpuruntime.program.whole import Compile
 from cpuruntime.properties import Settings
 
 
@@ -49,6 +49,11 @@ class Compilation:
         topology = topology or Topology.read()
         demand = demand_of(optimised or graph)
         return cls(graph, optimised, settings, topology, demand, weights, compile=compile, starts_fast=starts_fast)
+
+    @property
+    def name(self) -> str:
+        """The model's."""
+        return self.graph.name
 
     @property
     def is_static(self) -> bool:

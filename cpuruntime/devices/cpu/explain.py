@@ -17,13 +17,11 @@ from cpuruntime.errors import DeadlineExceededError, InvalidArgumentError, print
 from cpuruntime.graph import Kind, Node
 from cpuruntime.hints import counted
 from cpuruntime.host.timing import alternate
-from cpuruntime.program.assembly import is_small
 from cpuruntime.program.lowerings import data_dependent
 from cpuruntime.program.plan.candidate import Comparison
-from cpuruntime.program.plan.step import FallbackStep, Step
 from cpuruntime.program.program import Instance, Program
+from cpuruntime.program.report.facts import StepFacts, facts_of
 from cpuruntime.program.report.roofs import Roofs
-from cpuruntime.program.report.work import constant_bytes, least_seconds, tensor_bytes
 from cpuruntime.program.stages.loops import RUNS
 from cpuruntime.program.stages.run import Run
 from cpuruntime.program.stages.stage import Stage
@@ -49,10 +47,11 @@ def explain_steps(
     The seconds are those of so many `runs`.
     """
     program.show()
+    steps = list(map(facts_of, program.planned))
     if seconds is None:
-        return [_row(step, threads, _tuned(step)) for step in program.planned]
+        return [_row(step, threads, _tuned(step)) for step in steps]
     roofs, times = Roofs(threads), program.repeats * runs
-    return [_row(step, threads, taken, roofs, packed, times) for step, taken in zip(program.planned, seconds)]
+    return [_row(step, threads, taken, roofs, packed, times) for step, taken in zip(steps, seconds)]
 
 
 def staged(stages: Sequence[Stage]) -> str:
@@ -83,37 +82,37 @@ def explain_stage(stage: Stage, threads: int, packed: int, times: StageTimes | N
 
 
 def _row(
-    step: Step | FallbackStep,
+    step: StepFacts,
     threads: int,
     seconds: float | None,
     roofs: Roofs | None = None,
     packed: int = 0,
     times: int = 1,
 ) -> Row:
-    node, taken = step.node, None if seconds is None else seconds * 1e6
-    origins = tuple(node.origins)
-    if isinstance(step, FallbackStep):
-        return Row(origins, node.op_type, "numpy", "plain", step.reason, fallback=True, microseconds=taken)
-    notes = ", ".join(filter(None, (step.notes, "one thread" if threads > 1 and is_small(step) else "")))
+    taken = None if seconds is None else seconds * 1e6
+    if step.reason:
+        return Row(step.origins, step.op_type, "numpy", step.layout, step.reason, fallback=True, microseconds=taken)
+    notes = ", ".join(filter(None, (step.notes, "one thread" if threads > 1 and step.is_small else "")))
     gflops = gigabytes = roof = None
     if seconds:
         seconds /= times
         gflops = step.flops / seconds * 1e-9 or None
-        moved = constant_bytes(step) + tensor_bytes(step) if tensor_bytes(step) else 0
+        moved = step.constants + step.tensors if step.tensors else 0
         gigabytes = moved / seconds * 1e-9 or None
-        roof = None if roofs is None or not moved else least_seconds(step, roofs, packed) / seconds
+        if roofs is not None and moved:
+            roof = roofs.least_seconds(step.least_flops, step.constants, step.tensors, packed) / seconds
     return Row(
-        origins, node.op_type, step.kernel.name, step.layout, notes, compared=_compared(step), microseconds=taken,
+        step.origins, step.op_type, step.kernel, step.layout, notes, compared=_compared(step), microseconds=taken,
         gflops=gflops, gigabytes=gigabytes, roof=roof,
     )  # fmt: skip
 
 
-def _tuned(step: Step | FallbackStep) -> float | None:
-    found = [c.seconds[0] for c in getattr(step, "comparisons", ()) if c.names]
+def _tuned(step: StepFacts) -> float | None:
+    found = [c.seconds[0] for c in step.comparisons if c.names]
     return found[-1] if found else None
 
 
-def _compared(step: Step) -> str:
+def _compared(step: StepFacts) -> str:
     return "; ".join(filter(None, map(_spelled, step.comparisons)))
 
 

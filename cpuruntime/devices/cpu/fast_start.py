@@ -22,10 +22,10 @@ from cpuruntime.devices.cpu.progress import CompileProgress
 from cpuruntime.devices.cpu.request import CpuRequest
 from cpuruntime.devices.explanation import Explanation
 from cpuruntime.devices.forwarding import ForwardingRequest
-from cpuruntime.devices.interface import DeviceModel, DeviceRequest
+from cpuruntime.devices.interface import DeviceModel, DeviceRequest, Exported
 from cpuruntime.devices.ports import BoundArrays, PortInfo
 from cpuruntime.devices.serial import SerialModel
-from cpuruntime.errors import Error, printable
+from cpuruntime.errors import Error, UnsupportedError, printable
 from cpuruntime.graph import Graph, Kind, Node, Value
 from cpuruntime.host import forks
 from cpuruntime.operators import control_flow
@@ -172,6 +172,11 @@ class StartingModel(DeviceModel):
         state = f"{done} of {total} kernels are compiled" if self._error is None else f"planning failed: {self._error}"
         decisions = [f"COMPILE_MODE is FAST_START: NumPy computes inferences; {state}", *explained.decisions]
         return replace(explained, decisions=decisions)
+
+    def export(self) -> Exported:
+        if self.optimised is None:
+            raise UnsupportedError(f"Model '{self.properties['NETWORK_NAME']}' is not stored while NumPy computes it.")
+        return self.optimised.export()
 
     def release_memory(self) -> None:
         if self.optimised is not None:

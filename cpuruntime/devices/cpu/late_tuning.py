@@ -7,11 +7,14 @@ import os
 import threading
 import weakref
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from cpuruntime.devices.cpu.programs import Programs
 from cpuruntime.devices.interface import DeviceModel
 from cpuruntime.errors import printable
 from cpuruntime.host import forks
+
+if TYPE_CHECKING:
+    from cpuruntime.devices.cpu.programs import Programs
 
 log = logging.getLogger("cpuruntime")
 

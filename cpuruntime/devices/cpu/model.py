@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cpuruntime.compiler import isa
-from cpuruntime.devices.cpu.compilation import Compilation
-from cpuruntime.devices.cpu.explain import (
-    MeasuringRequest,
-    StagedRequest,
-    explain_stage,
-    explain_steps,
-    measure_stages,
-    measure_steps,
-    staged,
-)
+from cpuruntime.devices.cpu import stored
 from cpuruntime.devices.cpu.late_tuning import LateTuning
-from cpuruntime.devices.cpu.programs import Programs
 from cpuruntime.devices.cpu.request import LEVELS, CpuRequest
 from cpuruntime.devices.cpu.streams import ignored
 from cpuruntime.devices.cpu.streams.placement import newcomers
 from cpuruntime.devices.cpu.streams.setup import StreamSetup
 from cpuruntime.devices.explanation import Explanation
-from cpuruntime.devices.interface import DeviceModel
+from cpuruntime.devices.interface import DeviceModel, Exported
 from cpuruntime.graph import Type
 from cpuruntime.hints import StreamPlan
 from cpuruntime.host.ledger import Ledger
@@ -30,6 +20,11 @@ from cpuruntime.properties import Settings
 from cpuruntime.properties.hint import SchedulingCoreType
 from cpuruntime.streams.base import Executor
 from cpuruntime.streams.executor import create_executor
+
+if TYPE_CHECKING:
+    from cpuruntime.devices.cpu.programs import Programs
+    from cpuruntime.devices.cpu.stored import StoredPrograms
+    from cpuruntime.operators.demand import Demand
 
 
 def resolved(name: str, settings: Settings, plan: StreamPlan) -> dict[str, Any]:
@@ -51,11 +46,18 @@ def resolved(name: str, settings: Settings, plan: StreamPlan) -> dict[str, Any]:
 
 
 class CpuModel(DeviceModel):
-    """A graph, its programs, and one executor. Requests of any thread share it."""
+    """The programs of a graph, and one executor. Requests of any thread share it.
 
-    def __init__(self, compilation: Compilation, setup: StreamSetup) -> None:
-        settings, plan = compilation.settings, setup.plan
-        self.programs = Programs(compilation, plan)
+    Args:
+        demand: what an inference asks of the machine.
+    """
+
+    def __init__(
+        self, programs: Programs | StoredPrograms, demand: Demand, settings: Settings, setup: StreamSetup
+    ) -> None:
+        plan = setup.plan
+        self.programs = programs
+        self._demand = demand
         self._settings = settings
         self._setup = setup
         super().__init__(
@@ -65,7 +67,7 @@ class CpuModel(DeviceModel):
         sizes, cpus = [len(share) for share in shares], [cpu for share in shares for cpu in share]
         level = LEVELS[settings.value("MODEL_PRIORITY")]
         self.executor: Executor = create_executor(len(shares), sizes, cpus, plan.pin, setup.on_end, level)
-        self._tuning = LateTuning(self, self.programs) if self.programs.is_open else None
+        self._tuning = LateTuning(self, cast("Programs", programs)) if programs.is_open else None
 
     def get_property(self, name: str) -> Any:
         return self._is_tuned if name == "OPTIMIZED" else super().get_property(name)
@@ -82,7 +84,20 @@ class CpuModel(DeviceModel):
         self.check_open()
         return CpuRequest(self.programs, self.executor)
 
+    def export(self) -> Exported:
+        return stored.exported(self.programs, self._demand, self._setup.plan.threads)
+
     def explain(self, measure: bool = False) -> Explanation:
+        from cpuruntime.devices.cpu.explain import (  # not above: models that were stored do without
+            MeasuringRequest,
+            StagedRequest,
+            explain_stage,
+            explain_steps,
+            measure_stages,
+            measure_steps,
+            staged,
+        )
+
         plan = self._setup.plan
         decisions = [f"kernels are compiled for {isa.current().name}", *plan.sentences()]
         decisions += self.executor.unpinned

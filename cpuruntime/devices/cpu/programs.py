@@ -31,11 +31,12 @@ from cpuruntime.operators.shape_inference import reshape, with_shapes
 from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.step import FallbackStep
 from cpuruntime.program.plan.weights import DryWeights
-from cpuruntime.program.program import Program, assemble
+from cpuruntime.program.program import Program
 from cpuruntime.program.stages.cut import cut_open, is_whole, whole
 from cpuruntime.program.stages.stage import Root, Stage, Stages, StageTemplate
 from cpuruntime.program.template import Pattern, Template
 from cpuruntime.program.tuning.tuner import Tuner, create_tuner
+from cpuruntime.program.whole import assemble
 from cpuruntime.streams.native.needed import KERNELS
 
 log = logging.getLogger("cpuruntime")

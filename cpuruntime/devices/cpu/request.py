@@ -5,27 +5,29 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Sequence
 from datetime import timedelta
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from cpuruntime.devices.cpu.output_memory import OutputMemory, Spans
-from cpuruntime.devices.cpu.programs import Programs
 from cpuruntime.devices.explanation import ProfilingInfo
 from cpuruntime.devices.interface import TERMS, DeviceRequest, Terms
 from cpuruntime.devices.ports import BoundArrays
 from cpuruntime.errors import InternalError, InvalidArgumentError, printable
 from cpuruntime.graph import Kind, Node
 from cpuruntime.program.instances import instance_of
-from cpuruntime.program.plan.step import FallbackStep, Step
 from cpuruntime.program.program import Instance, Program
-from cpuruntime.program.stages.run import Run
-from cpuruntime.program.stages.stage import Stage, example_of
 from cpuruntime.streams import priorities
 from cpuruntime.streams.base import Executor
 from cpuruntime.streams.handover import rebind
 from cpuruntime.streams.job import Job
 from cpuruntime.streams.task import Signal, Stream, Task
+
+if TYPE_CHECKING:
+    from cpuruntime.devices.cpu.programs import Programs
+    from cpuruntime.devices.cpu.stored import StoredPrograms
+    from cpuruntime.program.stages.run import Run
+    from cpuruntime.program.stages.stage import Stage
 
 LEVELS = {"LOW": priorities.LOW, "MEDIUM": priorities.MEDIUM, "HIGH": priorities.HIGH}
 """The numbers of priorities in streams."""
@@ -34,9 +36,9 @@ LEVELS = {"LOW": priorities.LOW, "MEDIUM": priorities.MEDIUM, "HIGH": priorities
 class CpuRequest(Task, BoundArrays, DeviceRequest):
     """The arrays of one inference at a time, and what a stream executes for it."""
 
-    def __init__(self, programs: Programs, executor: Executor) -> None:
+    def __init__(self, programs: Programs | StoredPrograms, executor: Executor) -> None:
         super().__init__()
-        self._programs = programs
+        self._programs = cast("Programs", programs)
         self._executor = executor
         # Of inputs and outputs in turns, as instances of programs take them.
         self._addresses = np.zeros(2 * max(len(programs.inputs), len(programs.outputs)), np.int64).data
@@ -177,10 +179,14 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         self._note(run, inputs)
 
     def _new_run(self, stream: Stream, inputs: list[Any]) -> Run:
+        from cpuruntime.program.stages.run import Run  # not above: models that were stored do without
+
         return Run(self._programs.stages, stream.state, self.control, inputs, self._programs.profiled)
 
     def _note(self, run: Run, inputs: list[Any]) -> None:
         """Take note of an inference of several stages that is completed."""
+        from cpuruntime.program.stages.stage import example_of
+
         self._programs.ran = tuple(run.seen)
         self._programs.latest = tuple(map(example_of, inputs))
         self._profile = run.times
@@ -247,12 +253,12 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
     def profiling(self) -> list[ProfilingInfo]:
         if not self._profile:
             programs = [stage.program for stage in self._programs.shown() if stage.program is not None]
-            steps = [step for program in programs for step in program.planned]
-            return [_profiled(step, 0, ProfilingInfo.NOT_RUN) for step in steps]
+            labels = [label for program in programs for label in program.labels()]
+            return [_profiled(label, 0, ProfilingInfo.NOT_RUN) for label in labels]
         rows = []
         for ran, times in self._profile:
-            steps = ran.planned if isinstance(ran, Program) else [ran]
-            rows += [_profiled(step, int(taken), ProfilingInfo.EXECUTED) for step, taken in zip(steps, times)]
+            labels = ran.labels() if isinstance(ran, Program) else [(ran.name, ran.op_type, "numpy")]
+            rows += [_profiled(label, int(taken), ProfilingInfo.EXECUTED) for label, taken in zip(labels, times)]
         return rows
 
 
@@ -275,8 +281,6 @@ def _held(value: Any, kind: Kind) -> np.ndarray:
     return array
 
 
-def _profiled(step: Step | FallbackStep | Node, nanoseconds: int, status: str) -> ProfilingInfo:
+def _profiled(label: tuple[str, str, str], nanoseconds: int, status: str) -> ProfilingInfo:
     taken = timedelta(microseconds=nanoseconds / 1000)
-    node = step if isinstance(step, Node) else step.node
-    kernel = step.kernel.name if isinstance(step, Step) else "numpy"
-    return ProfilingInfo(status, taken, taken, node.name, node.op_type, kernel)
+    return ProfilingInfo(status, taken, taken, *label)

@@ -108,3 +108,13 @@ class Roofs:
         if rounded not in self._bandwidths:
             self._bandwidths[rounded] = self._read.measure(min(rounded, LARGEST), self._threads, times=3)
         return self._bandwidths[rounded]
+
+    def least_seconds(self, flops: int, constants: int, tensors: int, packed: int) -> float:
+        """The least seconds of a step: its operations or its memory traffic, whichever takes longer, at their roof.
+
+        It reads so many bytes of constants and touches so many of tensors. `packed` is the size of all constants of the
+        model, which are read once in an inference.
+        """
+        traffic = (constants, packed), (tensors, tensors)  # bytes, and the working set that they are part of
+        memory = sum(size / self.bandwidth(near) for size, near in traffic if size)
+        return max(flops / self.peak, memory)

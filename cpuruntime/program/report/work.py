@@ -8,7 +8,6 @@ from cpuruntime.compiler.isa import LANES
 from cpuruntime.graph import typical
 from cpuruntime.program.plan.step import Step
 from cpuruntime.program.plan.storage import Address, Place, Storage
-from cpuruntime.program.report.roofs import Roofs
 
 
 def winograd_flops(step: Step) -> int:
@@ -52,14 +51,6 @@ def _storages(step: Step) -> set[Storage]:
     return {argument.storage for argument in step.arguments.values() if isinstance(argument, Address)}
 
 
-def least_seconds(step: Step, roofs: Roofs, constants: int) -> float:
-    """The least seconds of a step: its multiply-adds or its memory traffic, whichever takes longer, at their roof.
-
-    `constants` is the size of all constants of the model, which are read once in an inference.
-    """
-    tensors = tensor_bytes(step)
-    # Bytes, and the working set that they are part of.
-    traffic = (constant_bytes(step), constants), (tensors, tensors)
-    memory = sum(size / roofs.bandwidth(near) for size, near in traffic if size)
-    flops = min(step.flops, winograd_flops(step)) if step.kernel.family == "winograd" else step.flops
-    return max(typical(flops) / roofs.peak, memory)
+def least_flops(step: Step) -> int:
+    """Floating-point operations of a step by its method, at least."""
+    return typical(min(step.flops, winograd_flops(step)) if step.kernel.family == "winograd" else step.flops)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from cpuruntime.devices.cpu.building import build_model
 from cpuruntime.devices.cpu.compilation import Compilation
 from cpuruntime.devices.cpu.latency.admission import Admission, Variant
 from cpuruntime.devices.cpu.latency.batches import Batches, plan_batches
@@ -62,7 +63,7 @@ def _measured(compilation: Compilation, setups: Sequence[StreamSetup]) -> Latenc
     target = int(settings.value("LATENCY_TARGET_MS") * 1e6)
     measured = []
     shared = replace(compilation, is_shared=True)
-    for model in [CpuModel(shared, setup) for setup in setups]:
+    for model in [build_model(shared, setup) for setup in setups]:
         sizes = [stream.threads for stream in model.executor.streams]
         service = target // 2
         if is_static:

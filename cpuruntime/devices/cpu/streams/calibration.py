@@ -14,8 +14,8 @@ from importlib.metadata import version
 from statistics import median
 
 from cpuruntime.compiler import isa
+from cpuruntime.devices.cpu.building import build_model
 from cpuruntime.devices.cpu.compilation import Compilation
-from cpuruntime.devices.cpu.model import CpuModel
 from cpuruntime.devices.cpu.request import CpuRequest
 from cpuruntime.devices.cpu.streams.placement import around
 from cpuruntime.devices.cpu.streams.setup import StreamSetup
@@ -121,7 +121,7 @@ def measure(compilation: Compilation, plans: Sequence[StreamPlan], budget: float
         models = []
         for plan in plans:
             placed = around(plan, compilation.settings, compilation.topology, holders)
-            model = CpuModel(compilation, StreamSetup(placed))
+            model = build_model(compilation, StreamSetup(placed))
             stack.callback(model.executor.stop)
             models.append(model)
         requests = [[model.create_request() for _ in model.executor.streams] for model in models]

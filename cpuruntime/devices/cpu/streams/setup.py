@@ -6,13 +6,17 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING, cast
 
-from cpuruntime.devices.cpu.compilation import Compilation
 from cpuruntime.devices.cpu.streams.ignored import why_not_calibrated
 from cpuruntime.devices.cpu.streams.placement import place, unreserved
 from cpuruntime.errors import printable
 from cpuruntime.hints import StreamPlan, StreamSizes, plan_streams
 from cpuruntime.host.ledger import EMPTY, Lease, Ledger
+
+if TYPE_CHECKING:
+    from cpuruntime.devices.cpu.compilation import Compilation
+    from cpuruntime.devices.cpu.stored import StoredModel
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class StreamSetup:
 
 
 def set_up_streams(
-    compilation: Compilation,
+    compilation: Compilation | StoredModel,
     calibrate: Callable[[Compilation], StreamSizes | None] | None,
     ledger: Ledger | None,
     leasing: bool = True,
@@ -57,9 +61,9 @@ def set_up_streams(
     is_asked = settings.value("STREAMS_CALIBRATION_MS") and not why_not_calibrated(settings, compilation.is_static)
     if calibrate and is_asked:
         left, _ = unreserved(topology, ledger.holders() if ledger else ())
-        sizes = calibrate(replace(compilation, topology=left, is_shared=True))
+        sizes = calibrate(replace(cast("Compilation", compilation), topology=left, is_shared=True))
     planner = partial(plan_streams, settings, demand=compilation.demand, sizes=sizes)
     with ledger.open() if ledger else nullcontext(EMPTY) as snapshot:
-        name = printable(compilation.graph.name) if leasing else None
+        name = printable(compilation.name) if leasing else None
         plan, lease = place(planner, settings, topology, snapshot, name)
     return StreamSetup(plan, lease, sizes, lease and lease.release)

@@ -1,0 +1,149 @@
+"""Compiled models in files: exporting them, importing them, and compiling by way of a cache."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from cpuruntime.api.layout import Layout
+from cpuruntime.api.node import Facts
+from cpuruntime.api.runtime_model import Outline
+from cpuruntime.api.shared import Shared
+from cpuruntime.cache.contents import ModelFile, bytes_digest, graph_digest
+from cpuruntime.cache.document import INTERFACE, document, restored
+from cpuruntime.cache.entry import Entry
+from cpuruntime.devices.interface import DeviceModel, Plugin
+from cpuruntime.errors import ModelError, UnsupportedError, WrongTypeError, printable
+from cpuruntime.graph import Graph, Type
+from cpuruntime.host.memory import allocate
+from cpuruntime.properties import Settings
+from cpuruntime.store import SectionFile, problem_of
+
+T = TypeVar("T")
+
+
+def export_model(shared: Shared) -> io.BytesIO:
+    """The file of a compiled model, at its beginning. Raises UnsupportedError where it cannot be stored."""
+    if shared.defaults:
+        name = printable(next(iter(shared.defaults)))
+        raise UnsupportedError(f"The model cannot be stored: its input '{name}' has a default, which may be given.")
+    shared.device.wait_until_optimized()
+    device, *_ = shared.device.properties["EXECUTION_DEVICES"]
+    stream = io.BytesIO()
+    stream.writelines(document(device, shared.device, interface_of(shared)))
+    stream.seek(0)
+    return stream
+
+
+def import_model(source: Any, plugin: Plugin, settings: Settings, make: Callable[[Shared], T]) -> T:
+    """The compiled model in a file, given by its path, or in memory; `make` is the type of compiled models.
+
+    Raises ModelError where it is none, is damaged, or was made for another processor or by another version.
+    """
+    what = f"the file '{os.fspath(source)}'" if isinstance(source, str | os.PathLike) else "what was given"
+    try:
+        if isinstance(source, str | os.PathLike):
+            with open(source, "rb") as opened:
+                file = SectionFile.mapped(opened.fileno())
+        else:
+            file = SectionFile(_aligned(source))
+        return make(_shared(restored(plugin, file, settings), file, make))
+    except FileNotFoundError:
+        raise ModelError(f"There is no compiled model {what}.") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, ModelError | WrongTypeError):
+            raise
+        reason = problem_of(error)
+        raise ModelError(f"{what} cannot be imported: {reason}. Compile the model again and export it.") from error
+
+
+def _aligned(source: Any) -> memoryview:
+    """A copy of what was given, from a page on, as kernels read it in place."""
+    content = source.read() if hasattr(source, "read") else getattr(source, "data", source)
+    try:
+        data = memoryview(content).cast("B")
+    except TypeError:
+        known = "a path, bytes, a binary file object or a Tensor"
+        raise WrongTypeError(f"a compiled model is {known}, not {type(source).__name__}.") from None
+    memory = allocate(len(data)).data
+    memory[:] = data
+    return memory
+
+
+class CachedCompilation:
+    """A compilation by way of a cache: `find` the model there, or `keep` what was compiled.
+
+    Args:
+        entry: where it is in the cache.
+        model: a path, bytes, or a graph.
+    """
+
+    def __init__(self, entry: Entry, model: str | bytes | Graph) -> None:
+        self._entry = entry
+        self._file = ModelFile(model, entry.folder) if isinstance(model, str) else None
+        if isinstance(model, str):
+            self._digest = None
+        else:
+            self._digest = bytes_digest(model) if isinstance(model, bytes) else graph_digest(model)
+        self.locations: list[str] = []
+        """Where external data are, for the reader to note."""
+
+    @property
+    def digest(self) -> str | None:
+        """That of the model's content, where it is known."""
+        return self._digest if self._file is None else self._file.digest
+
+    def find(self, make: Callable[[Shared], T]) -> T | None:
+        """The model, if the cache has it; `make` is the type of compiled models."""
+        found = None if self.digest is None else self._entry.load(self.digest)
+        return None if found is None else make(_shared(*found, make))
+
+    def keep(self, shared: Shared) -> None:
+        """Stores a model that was compiled."""
+        if self._file is not None:
+            self._file.learn(self.locations)
+        if self.digest is not None and not shared.defaults:
+            described = interface_of(shared)
+            self._entry.save(self.digest, shared.device, lambda: described)
+
+
+def interface_of(shared: Shared) -> bytes:
+    """What the interface stores of a compiled model: what users noted about its ports, and the outline of its graph."""
+    ports = [
+        [[port.facts.friendly_name, port.facts.layout.to_string(), port.facts.names] for port in side]
+        for side in (shared.ports.inputs, shared.ports.outputs)
+    ]
+    assert shared.outline is not None
+    return json.dumps([ports, _written(shared.outline())]).encode()
+
+
+def _shared(device: DeviceModel, file: SectionFile, make: Callable[[Shared], Any]) -> Shared:
+    """What a compiled model shares with its requests, by a device's model and the file that it is from."""
+    content = bytes(file[INTERFACE])
+    ports, _ = json.loads(content)
+    facts = [[Facts(name, layout=Layout(layout), names=names) for name, layout, names in side] for side in ports]
+
+    def outline() -> Outline:
+        return _read(json.loads(content)[1])
+
+    return Shared(device, make, facts=(facts[0], facts[1]), outline=outline)
+
+
+def _written(outline: Outline) -> list[Any]:
+    def values(described: Sequence[Any]) -> list[Any]:
+        return [(name, kind.get_type_name(), shape) for name, kind, shape in described]
+
+    nodes = [(name, read, values(made)) for name, read, made in outline.nodes]
+    return [outline.name, values(outline.inputs), values(outline.outputs), nodes]
+
+
+def _read(row: Sequence[Any]) -> Outline:
+    def values(described: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple((name, Type(kind), None if shape is None else tuple(shape)) for name, kind, shape in described)
+
+    name, inputs, outputs, nodes = row
+    made = tuple((node, tuple(read), values(results)) for node, read, results in nodes)
+    return Outline(name, values(inputs), values(outputs), made)

@@ -1,0 +1,59 @@
+"""A compiled model as a file: what its device and its interface store of it, and who made it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cpuruntime.devices.interface import DeviceModel, Plugin
+from cpuruntime.properties import Settings
+from cpuruntime.store import SectionFile, written
+from cpuruntime.version import __version__
+
+FORMAT = 1
+"""The version of what is stored."""
+
+INTERFACE = "interface"
+"""The section of what the interface stores."""
+
+
+def document(device: str, model: DeviceModel, interface: bytes) -> list[bytes | memoryview]:
+    """The pieces of the file of a model on a device.
+
+    Raises UnsupportedError where the model cannot be stored.
+    """
+    own, sections = model.export()
+    facts = {"format": FORMAT, "made_by": __version__, "device": device, "own": own}
+    return written(facts, {INTERFACE: [interface], **sections})
+
+
+def restored(plugin: Plugin, file: SectionFile, settings: Settings) -> DeviceModel:
+    """The model in a file.
+
+    Raises:
+        ValueError: the file is damaged, or not for this process.
+        Error: the device cannot take the model: processors are reserved, memory is short.
+    """
+    if file.facts["format"] != FORMAT or file.facts["device"] != str(plugin.target):
+        made_by, device = file.facts["made_by"], file.facts["device"]
+        raise ValueError(f"it was made for {device} by cpuruntime {made_by}")
+    finish = file.check()
+    model = None
+    try:
+        model = plugin.restore(file.facts["own"], file, settings)
+    finally:
+        try:
+            finish()
+        except ValueError:
+            if model is not None:
+                model.close()
+            raise
+    model.properties["LOADED_FROM_CACHE"] = True
+    return model
+
+
+def described(file: SectionFile) -> str:
+    """A line about a file: the model's name, its device and who made it."""
+    own: dict[str, Any] = file.facts["own"]
+    return f"'{own.get('name', '?')}' on {file.facts['device']}, made by cpuruntime {file.facts['made_by']}"
+
+

@@ -1,0 +1,95 @@
+"""An entry of a model cache: one model, compiled for one device with certain settings, in the folder of CACHE_DIR."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from cpuruntime.cache.document import FORMAT, document, restored
+from cpuruntime.devices.interface import DeviceModel, Plugin
+from cpuruntime.errors import UnsupportedError
+from cpuruntime.properties import Settings
+from cpuruntime.store import Folder, SectionFile, problem_of
+
+log = logging.getLogger("cpuruntime")
+
+SUFFIX = ".model"
+MOST_BYTES = 16 * 2**30
+"""Size limit of a cache's folder; arbitrary. Above it the models that were not used for longest are removed."""
+
+POLL = 0.5
+"""Seconds between two looks at whether a model is optimized."""
+
+
+def folder_of(path: str) -> Folder:
+    """The folder of a cache. Nothing is cached where it cannot be made or others can write to it, which is logged."""
+    return Folder(Path(path), MOST_BYTES, of_root=True)
+
+
+class Entry:
+    """Where a compiled model is stored, or will be.
+
+    Raises UnsupportedError where models with these settings are not stored.
+    """
+
+    def __init__(self, folder: Folder, plugin: Plugin, settings: Settings) -> None:
+        self.folder, self._plugin, self._settings = folder, plugin, settings
+        self._facts = [FORMAT, str(plugin.target), plugin.storage_key(settings)]
+
+    def _file(self, digest: str) -> str:
+        return hashlib.sha256(json.dumps([*self._facts, digest]).encode()).hexdigest()[:40] + SUFFIX
+
+    def load(self, digest: str) -> tuple[DeviceModel, SectionFile] | None:
+        """The model of a content, and its file; None where there is none that can be used, and why is logged."""
+        name = self._file(digest)
+        try:
+            with self.folder.open(name) as descriptor:
+                file = SectionFile.mapped(descriptor.fileno())
+            return restored(self._plugin, file, self._settings), file
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("%s in %s is not used, the model is compiled: %s", name, self.folder.path, problem_of(error))
+            return None
+
+    def save(self, digest: str, model: DeviceModel, interface: Callable[[], bytes]) -> None:
+        """Stores a model, and one that is not optimized again when it is, in a thread.
+
+        Why it cannot be stored is logged.
+        """
+        is_final = "OPTIMIZED" not in model.properties or model.get_property("OPTIMIZED")
+        self._save_now(digest, model, interface)
+        if not is_final:
+            arguments = (digest, model, interface)
+            threading.Thread(target=self._save_later, args=arguments, name="cpuruntime-store", daemon=True).start()
+
+    def _save_later(self, digest: str, model: DeviceModel, interface: Callable[[], bytes]) -> None:
+        while not model.get_property("OPTIMIZED"):
+            time.sleep(POLL)
+            if model.closed:
+                return
+        self._save_now(digest, model, interface)
+
+    def _save_now(self, digest: str, model: DeviceModel, interface: Callable[[], bytes]) -> None:
+        try:
+            pieces = document(str(self._plugin.target), model, interface())
+        except UnsupportedError as error:
+            log.info("%s", error)
+            return
+        self.folder.replace(self._file(digest), pieces)
+
+
+def entry_for(path: str, plugin: Plugin, settings: Settings) -> Entry | None:
+    """The entry for a compilation in the cache at `path`; None where the model is not to be stored, which is logged."""
+    try:
+        return Entry(folder_of(path), plugin, settings)
+    except UnsupportedError as error:
+        log.info("CACHE_DIR has no effect: %s", error)
+        return None
+
+

@@ -1,0 +1,50 @@
+"""Facts about a step: all that reports need of one, as data that can be stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cpuruntime.graph import typical
+from cpuruntime.program.assembly import is_small
+from cpuruntime.program.plan.candidate import Comparison
+from cpuruntime.program.plan.step import FallbackStep, Step
+from cpuruntime.program.report.work import constant_bytes, least_flops, tensor_bytes
+
+
+@dataclass(frozen=True)
+class StepFacts:
+    """A step as reports show it.
+
+    Attributes:
+        kernel: its name; empty where the reference evaluator runs the node, for a `reason`.
+        least_flops: those that its method needs at least; `flops` are the node's.
+        constants, tensors: bytes of packed constants and of tensors that it reads and writes.
+        is_small: whether one thread runs it alone.
+    """
+
+    name: str
+    op_type: str
+    origins: tuple[str, ...]
+    kernel: str = ""
+    layout: str = "plain"
+    notes: str = ""
+    comparisons: tuple[Comparison, ...] = ()
+    flops: int = 0
+    least_flops: int = 0
+    constants: int = 0
+    tensors: int = 0
+    is_small: bool = False
+    reason: str = ""
+
+
+def facts_of(step: Step | FallbackStep | StepFacts) -> StepFacts:
+    """The facts about a planned step, at the sizes at hand; those of a stored program are facts already."""
+    if isinstance(step, StepFacts):
+        return step
+    node = step.node
+    if isinstance(step, FallbackStep):
+        return StepFacts(node.name, node.op_type, tuple(node.origins), reason=step.reason)
+    return StepFacts(
+        node.name, node.op_type, tuple(node.origins), step.kernel.name, step.layout, step.notes, step.comparisons,
+        typical(step.flops), least_flops(step), constant_bytes(step), tensor_bytes(step), is_small(step),
+    )  # fmt: skip
