@@ -1,7 +1,7 @@
 """The operators that only the passes make, in a domain of their own.
 
-Their values are f32, except Reshape's and WindowPool's, which may have any type. Convolutional data are N, C, then the
-spatial axes.
+Their values are f32, except what Image reads, and Reshape's and WindowPool's, which may have any type. Convolutional
+data are N, C, then the spatial axes.
 
 | operator | inputs | meaning |
 |---|---|---|
@@ -18,12 +18,16 @@ spatial axes.
 | ChannelShuffle | x | channels seen as `group` x C/`group` and transposed |
 | DeformColumns | x, offsets, mask or None | what a DeformConv reads under its windows, [N, groups, C, windows] |
 | Elementwise | a, b, ... | `expression` of the inputs, element by element |
+| Image | x of u8, means or None, scales or None | a resized image of which channels are moved, less a mean, divided |
 | Reshape | x | the same elements in the shape of the output |
 | WindowPool | x | ONNX's LpPool of that `power`, or MaxPool where it is 0, which may give indices, too |
 
 Those before Silu have the attributes `activation` ("" or a function whose row in `operators.traits` has an `epilogue`)
 and `activation_arguments` (floats). A residual has exactly the shape of the output and is added before the activation.
 w and bias may be any array views: transposed, or with strides of zero.
+
+Image has the attributes of a Resize. Its `axes` are those of x for batch, channels, rows and columns; axis i of the
+result is `order[i]` of these. Channel c is x's `first + c * step`. With `rounds` the resized image is rounded to bytes.
 
 Elementwise has an expression of `ops.fused`, whose numbers are `numbers`. `views` has an entry for each input: None
 where the input broadcasts to the output's shape, else offset and strides, counted in elements, along the output's axes.

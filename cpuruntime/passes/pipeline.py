@@ -34,7 +34,15 @@ from cpuruntime.passes.canonical import (
     volumes,
 )
 from cpuruntime.passes.control_flow import branches, captures
-from cpuruntime.passes.fuse import activations, attention, elementwise_chains, epilogues, gelu, merge_projections
+from cpuruntime.passes.fuse import (
+    activations,
+    attention,
+    elementwise_chains,
+    epilogues,
+    gelu,
+    images,
+    merge_projections,
+)
 from cpuruntime.passes.simplify import (
     channel_arithmetic,
     channel_shuffle,
@@ -82,7 +90,7 @@ SIMPLIFY: Pipeline = (
 """Less of it; after CANONICAL."""
 
 FUSE: Pipeline = (
-    *_passes(gelu, attention, pad_into_convolution, clamps, activations, channel_arithmetic, relu_placement),
+    *_passes(images, gelu, attention, pad_into_convolution, clamps, activations, channel_arithmetic, relu_placement),
     *_passes(epilogues, merge_projections, volumes),
     Pass("merge_views_after_volumes", merge_views.run),
     Pass("no_ops_after_volumes", no_ops.run),

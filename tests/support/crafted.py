@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from cases.case import Case, Tensor, constant
+from onnx import parser
 from support.guard_pages import Crafted
 
 FAR = (8, -9, 10**6, -(2**31), 2**31 - 1, 2**31, 2**32, 2**32 + 1, 2**61, 2**62, -(2**63), 2**63 - 1)
@@ -242,3 +243,31 @@ def windows() -> Iterator[Crafted]:
                 yield crafted(name, "AveragePool", (image,), kernel_shape=[3, 3], opset=19, **shared)
         yield crafted(f"{height}x{width}x{channels}", "GlobalAveragePool", (image,))
         yield crafted(f"{height}x{width}x{channels}", "Conv", (image, Tensor((7, channels, 1, 1), constant=True)))
+
+
+def images() -> Iterator[Crafted]:
+    """Images of bytes, interleaved and planar, that are resized, reversed and scaled on their way in."""
+    modes: list[dict[str, Any]] = [{"mode": "nearest"}, {"mode": "linear"}, {"mode": "linear", "antialias": 1}]
+    modes.append({"mode": "cubic", "cubic_coeff_a": -0.5, "exclude_outside": 1})
+    sizes = ((1, 1, 1, 1, 1), (1, 1, 2, 3, 7), (3, 2, 1, 2, 1), (7, 5, 3, 4, 11), (33, 40, 4, 9, 17), (40, 7, 3, 80, 5))
+    for (height, width, channels, rows, columns), mode, planar in product(sizes, modes, (False, True)):
+        shape = (2, channels, height, width) if planar else (2, height, width, channels)
+        name = f"image {shape} to {rows} x {columns}, {mode}"
+        text = f"""<ir_version: 9, opset_import: ["": 19]>
+        g (uint8[{",".join(map(str, shape))}] x) => (float[n,c,h,w] y)
+        <int64[4] sizes = {{2, {channels}, {rows}, {columns}}}, int64[1] one = {{1}}, int64[1] last = {{-1}},
+         int64[1] least = {{-9223372036854775807}}, float[1] mean = {{100}}, float low = {{0}}, float high = {{255}}> {{
+            t = Transpose<perm = {[0, 1, 2, 3] if planar else [0, 3, 1, 2]}>(x)
+            f = Cast<to = 1>(t)
+            r = Resize<{", ".join(f'{k} = "{v}"' if isinstance(v, str) else f"{k} = {v}" for k, v in mode.items())}>
+                (f, , , sizes)
+            whole = Round(r)
+            cut = Clip(whole, low, high)
+            bytes = Cast<to = 2>(cut)
+            reversed = Slice(bytes, last, least, one, last)
+            floats = Cast<to = 1>(reversed)
+            y = Sub(floats, mean)
+        }}"""
+        model = parser.parse_model(text)
+        x = np.random.default_rng(1).integers(0, 256, shape).astype(np.uint8)
+        yield Crafted(name, model, {"": {"x": x}}, mode.get("antialias") is None, 0.01)

@@ -73,7 +73,8 @@ def random_inputs(graph: Graph, seed: int = 1) -> dict[str, np.ndarray]:
     found = {}
     for value in graph.inputs:
         shape = [2 if extent is None else extent for extent in value.shape]
-        found[value.name] = (2 * random.standard_normal(shape)).astype(value.element_type.to_dtype())
+        numbers = random.integers(0, 256, shape) if value.element_type is Type.u8 else 2 * random.standard_normal(shape)
+        found[value.name] = numbers.astype(value.element_type.to_dtype())
     return found
 
 

@@ -12,7 +12,7 @@ from math import erf, pi, prod, sqrt
 import numpy as np
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
-from cpuruntime.graph import Graph, Node, Value
+from cpuruntime.graph import Graph, Node, Type, Value
 from cpuruntime.operators.shape_inference import evaluate
 
 Array = np.ndarray
@@ -245,6 +245,22 @@ def window_pool(node: Node, x: Array) -> list[Array]:
     return evaluate(Node(op_type, node.name, node.inputs, outputs, attributes, "", 18), [x])
 
 
+def image(node: Node, x: Array, mean: Array | None, scale: Array | None) -> Array:
+    """By ONNX's Resize of all channels, of which some are taken."""
+    a, others = dict(node.attributes), ("axes", "order", "rounds", "first", "step")
+    axes, order, rounds, first, step = (a.pop(name) for name in others)
+    target = node.outputs[0].static_shape
+    channels, height, width = (target[order.index(i)] for i in (1, 2, 3))
+    x = x.transpose(axes).astype(np.float32)
+    sizes = Value.of("sizes", np.array([*x.shape[:2], height, width]))
+    resize = Node("Resize", node.name, [Value("x"), None, None, sizes], [Value("y", Type.f32)], a, "", 19)
+    x = evaluate(resize, [x, None, None, sizes.data])[0]
+    x = np.clip(np.rint(x), 0, 255) if rounds else x
+    x = x[:, [first + step * c for c in range(channels)]]
+    x = x if mean is None else x - mean.reshape(-1, 1, 1)
+    return (x if scale is None else x / scale.reshape(-1, 1, 1)).transpose(order)
+
+
 def any_softmax(node: Node, x: Array) -> Array:
     """onnx.reference ignores that before opset 13 all axes from `axis` on count as one."""
     if node.version >= 13:
@@ -288,6 +304,7 @@ OPERATORS: Operators = {
     ("cpuruntime", "Elementwise"): elementwise,
     ("cpuruntime", "Silu"): lambda node, x: (x * sigmoid(x)).astype(x.dtype),
     ("cpuruntime", "Attention"): attention,
+    ("cpuruntime", "Image"): image,
     ("cpuruntime", "LayerNorm"): normalised,
     ("cpuruntime", "RmsNorm"): normalised,
     ("cpuruntime", "Reshape"): lambda node, x: x.reshape(node.outputs[0].static_shape),

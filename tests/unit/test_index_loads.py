@@ -25,6 +25,8 @@ ALLOWED = {
     "grid_sample.grid_sample: once.load_f32 a.grid": CLAMPED,
     "grid_sample.grid_sample_volume: once.load_f32 a.grid": CLAMPED,
     "grouped_convolution.grouped_convolution: simd.load_i64 entry": TABLE,
+    "image._sum_columns: simd.load_i64 columns": TABLE,
+    "image._sum_rows: simd.load_i64 rows": TABLE,
     "iteration.iterate: simd.load_i64 change": TABLE,
     "max_roi_pool.max_roi_pool: once.load_f32 place": CLAMPED,
     "movement.read_index: once.load_i32 indices": CHECKED,

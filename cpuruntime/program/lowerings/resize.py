@@ -159,6 +159,13 @@ def lower_resize(emitter: Emitter, node: Node) -> None:
     emitter.emit(resize_weighted(taps), "blocked", **fields, **tables, scratch=scratch, scratch_size=line)
 
 
+def resize_tables(emitter: Emitter, node: Node, row: Extent, column: Extent) -> dict[str, int | Address]:
+    """The tables of a Resize of given sizes, and how many taps they have, for rows and columns so many bytes apart."""
+    axes = _axes(node.require(0).static_shape, node.outputs[0].static_shape, [None] * 4)
+    counts = {f"{name}_taps": _tap_count(node, *axis) for name, axis in axes.items()}
+    return counts | _tables(emitter, node, axes, {"row": row, "column": column})
+
+
 def _axes(source: Sequence[Extent], target: Sequence[Extent], scales: Sequence[float | None]) -> Axes:
     axes: Axes = {"column": (scales[-1], len(scales) - 1, source[-1], target[-1])}
     axes["row"] = (scales[2], 2, source[2], target[2]) if len(scales) == 4 else (1, 0, 1, 1)
