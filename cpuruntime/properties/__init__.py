@@ -112,7 +112,8 @@ program_cache = Property(
 )  # fmt: skip
 warmup_shapes = Property(
     "WARMUP_SHAPES", ShapeSets(), (), group=Group.COMPILING, devices=("CPU",),
-    unset="guesses within the bounds: a batch of 1 and of 8, and 64 for other open extents; for an image of open size "
+    unset="guesses within the bounds: a batch of 1 and of 8, and 64 for other open extents, or 1,024 or 16,384 for "
+    "models that leave nothing of shorter ones; for an image of open size "
     "1 and 2 of 64x96 and of 320x480 pixels; for a model that continues its own outputs a text of 64 tokens, and one "
     "token behind 63",
     doc="For which shapes of its inputs a model of dynamic shapes is planned when it is compiled, so that its kernels "

@@ -48,6 +48,8 @@ CASES = [
         for shape in ((3, 1, 5), (1, 4, 1), (3, 4, 1), (1, 1, 1), (5,))
     ),
     *(Case(f"Tile {np.dtype(t).name}", "Tile", (Tensor((3, 4), t), integers(2, 3))) for t in TYPES),
+    Case("Tile two of six axes", "Tile", (Tensor((2, 3, 1, 2, 3, 2)), integers(1, 2, 1, 1, 3, 1))),
+    Case("Tile all of four axes", "Tile", (Tensor((2, 3, 1, 2)), integers(3, 2, 4, 2))),
     *(
         Case(
             f"Pad {np.dtype(t).name}",

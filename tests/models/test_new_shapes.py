@@ -182,6 +182,23 @@ def test_the_first_inference_finds_a_plan(planned: list[Planner]) -> None:
     assert len(planned) == before
 
 
+def test_a_signal_that_windows_shorten_is_planned_when_compiling(planned: list[Planner]) -> None:
+    n = Net(opset=20)
+    x = n.input("batch", 1, "samples")
+    value = n("Conv", x, n.weights(8, 1, 10), strides=[5])
+    for _ in range(4):
+        value = n("Conv", value, n.weights(8, 8, 3), strides=[2])
+    n.output(value)
+    model = n.model()
+    compiled = ov.Core().compile_model(model, "CPU")
+    before = len(planned)
+    assert before
+    for samples in (400, 1000, 5000):
+        signal = np.random.default_rng(samples).standard_normal((1, 1, samples), np.float32)
+        np.testing.assert_allclose(compiled({x: signal})[0], onnx_runtime(model, {x: signal})[0], rtol=1e-3, atol=1e-4)
+    assert len(planned) == before
+
+
 @pytest.mark.parametrize("given", [{"x0": (2, 50, 32)}, [{"x0": [2, 50, 32]}], "x0[2,50,32]", " x0 [2, 50, 32] ;"])
 def test_shapes_to_warm_up_for(given: Any, planned: list[Planner]) -> None:
     model, x = encoder()

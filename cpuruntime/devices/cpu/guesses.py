@@ -9,6 +9,9 @@ from cpuruntime.devices.ports import PortInfo
 from cpuruntime.graph import Graph, PartialShape, Value
 
 BATCHES, EXTENT = (8, 1), 64
+SIGNALS = (1024, 16384)
+"""Extents for models whose windows and strides leave nothing of shorter ones."""
+
 COUNTS, IMAGES = (2, 1), ((64, 96), (320, 480))
 MOVES = {"Cast", "Concat", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
 """Operators through which a state may go on its way to an output."""
@@ -52,10 +55,11 @@ def images(inputs: Sequence[PortInfo]) -> Iterator[tuple[Shapes, bool]]:
             yield [extents(inputs[0].partial_shape, (batch, 1, *pixels))], pixels != IMAGES[0]
 
 
-def batches(inputs: Sequence[PortInfo]) -> Iterator[Shapes]:
-    """Shapes of several samples and of one."""
+def batches(inputs: Sequence[PortInfo]) -> Iterator[list[Shapes]]:
+    """Shapes of several samples, then of one: longer and longer ones, of which the first serves that fits the model."""
     for batch in BATCHES:
-        yield [extents(info.partial_shape, (batch,)) for info in inputs]
+        each = [[extents(info.partial_shape, (batch,), rest) for info in inputs] for rest in (EXTENT, *SIGNALS)]
+        yield [shapes for index, shapes in enumerate(each) if shapes not in each[:index]]
 
 
 def texts(inputs: Sequence[PortInfo], states: Sequence[int]) -> Iterator[list[Shapes]]:

@@ -113,16 +113,14 @@ class Programs:
             self._plan_guesses()
 
     def _plan_guesses(self) -> None:
-        if self._states:
-            for shapes in guesses.texts(self.inputs, self._states):
-                any(self._can_plan(guess) for guess in shapes)
-        elif len(self.inputs) == 1 and guesses.is_image(self.inputs[0].partial_shape):
+        if not self._states and len(self.inputs) == 1 and guesses.is_image(self.inputs[0].partial_shape):
             for guess, is_more in guesses.images(self.inputs):
                 if not is_more or self._root.templates:
                     self._can_plan(guess)
-        else:
-            for guess in guesses.batches(self.inputs):
-                self._can_plan(guess)
+            return
+        sets = guesses.texts(self.inputs, self._states) if self._states else guesses.batches(self.inputs)
+        for shapes in sets:
+            any(self._can_plan(guess) for guess in shapes)
 
     def _can_plan(self, guess: Sequence[Sequence[int]]) -> bool:
         with suppress(Error):

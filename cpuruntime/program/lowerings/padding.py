@@ -21,7 +21,9 @@ def _check(node: Node) -> str | None:
         return f"{node.op_type} has no kernel for {node.outputs[0].element_type.get_type_name()}"
     if any(value is not None and value.numbers is None for value in (node.input(1), node.input(3))):
         return f"{node.op_type} has a kernel for sizes that are known only"
-    rank = len(node.outputs[0].static_shape) * (2 if node.op_type == "Tile" else 1)
+    rank = len(node.outputs[0].static_shape)
+    if node.op_type == "Tile":  # a repeated axis is walked twice
+        rank += sum(not isinstance(times, int) or times != 1 for times in node.require(1).numbers or ())
     if rank > MAX_RANK:
         return f"{node.op_type} has no kernel for {len(node.outputs[0].static_shape)} dimensions"
     return _check_mode(node) if node.op_type == "Pad" else None
