@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +166,7 @@ def test_reports_are_written(capsys: pytest.CaptureFixture[str], model: str) -> 
     assert (setup["topology"], setup["target device"], setup["batch size"]) == ("small", "CPU", "1")
     assert setup["API"] == "sync"
     assert results["total number of iterations"] == "20"
+    assert "error" not in results
     assert float(results["min latency"]) <= float(results["latency (ms)"]) <= float(results["max latency"])
     assert float(results["compile model time (ms)"]) > 0
     assert len(held["samples"]["latencies (ms)"]) == 20
@@ -242,6 +245,19 @@ def test_an_error_while_measuring_keeps_the_report(
     fails(capsys, "-m", model, "-b", "1", "-api", "sync", "-niter", "20", "-report_type", "no_counters", "-json_stats")
     results = json.loads(Path("benchmark_report.json").read_text())["execution_results"]
     assert (results["error"], results["total number of iterations"]) == ("the engine died.", "1")
+
+
+def test_a_process_that_is_killed_leaves_a_report(model: str) -> None:
+    code = (
+        "import os, sys; from cpuruntime.cli.benchmark.report import Progress; from cpuruntime.cli.main import main; "
+        "Progress.__call__ = lambda *_: os.kill(os.getpid(), 9); main(sys.argv[1:])"
+    )
+    arguments = ["benchmark", "-m", model, "-b", "1", "-d", "REFERENCE", "-niter", "9", "-report_type", "no_counters"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, timeout=100, check=False)
+    assert done.returncode == -9
+    report = Path("benchmark_report.csv").read_text()
+    assert "error;the process ended while it measured\n" in report
+    assert "compile model time (ms);" in report
 
 
 @pytest.mark.parametrize(

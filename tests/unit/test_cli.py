@@ -36,6 +36,7 @@ def test_defaults_are_benchmark_app_s() -> None:
     assert (options.path_to_model, options.target_device) == ("light:resnet50", "CPU")
     assert (options.perf_hint, options.api_type, options.time, options.number_iterations) == (None,) * 4
     assert (options.latency_percentile, options.perf_counts, options.batch_size) == (50, False, None)
+    assert parse("-max_irate 0").maximum_inference_rate is None
 
 
 def test_all_options_are_read() -> None:
@@ -82,6 +83,9 @@ def test_a_mistyped_option_is_never_read_as_another(
         (["-latency_percentile", "101"], "'101' must be a number from 1 to 100"),
         (["-latency_percentile", "0"], "'0' must be a number from 1 to 100"),
         (["-hint", "fast"], "invalid choice: 'fast'"),
+        (["-max_irate", "-1"], "-max_irate"),
+        (["-ip", "f99"], "argument -ip/--input_precision: invalid choice: 'f99'"),
+        (["--load", "open"], "argument --load: the RATE of 'open' must be a number greater than 0"),
         (["-pin", "maybe"], "'maybe' is no boolean; give YES or NO"),
         (["-m"], "argument -m/--path_to_model: expected one argument"),
         (["model.onnx"], "unrecognized arguments: model.onnx"),

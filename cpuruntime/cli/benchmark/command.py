@@ -286,6 +286,7 @@ class _Benchmark:
             self.requests[0].infer()
             report.info(f"First inference took {self.requests[0].latency:.2f} ms")
             self.statistics.results({"first inference time (ms)": self.requests[0].latency})
+        self.statistics.begin()
         progress, disturbance = Progress(report, limits), Disturbance()
         try:
             if queue is None:
@@ -319,6 +320,7 @@ class _Benchmark:
         values = {
             "topology": Path(self.options.path_to_model).stem,
             "target device": self.options.target_device,
+            "processor": self.core.get_property(self.options.target_device, "FULL_DEVICE_NAME"),
             "API": self.api,
             "inference_only": not feed.is_inside,
             "precision": "UNSPECIFIED",

@@ -25,8 +25,8 @@ Watch = Callable[[float, int], None]
 
 PERCENTILES = (50, 90, 99, 99.9)
 
-ANATOMY_EVERY = 16
-"""Of fast inferences one of so many is taken apart, since that takes longer than noting its latency."""
+ANATOMY_EVERY, ANATOMY_FIRST = 16, 256
+"""Of fast inferences behind the first ones every 16th is taken apart: that takes longer than noting its latency."""
 FAST_MS = 0.5
 _MOST_UNSERVED = 1_000_000
 
@@ -108,7 +108,8 @@ class Measurement:
         self.latencies.append(latency)
         self.moments.append(seconds)
         self.groups.append(group)
-        if latency > FAST_MS or len(self.latencies) % ANATOMY_EVERY == 1:
+        count = len(self.latencies)
+        if latency > FAST_MS or count <= ANATOMY_FIRST or count % ANATOMY_EVERY == 0:
             anatomy = request.latency_anatomy
             self.queued.append(anatomy.queued + waited)
             self.executed.append(anatomy.executed)

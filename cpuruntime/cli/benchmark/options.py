@@ -45,8 +45,8 @@ def parser() -> argparse.ArgumentParser:
         help="stop after N inferences; 0 compiles the model and stops (default: stop by time)")
     add("-t", "--time", type=positive, metavar="SECONDS",
         help=f"stop after this time (default: {DEFAULT_SECONDS}, or no limit with -niter)")
-    add("-max_irate", "--maximum_inference_rate", type=positive_seconds, metavar="RATE",
-        help="at most so many frames a second (default: no limit)")
+    add("-max_irate", "--maximum_inference_rate", type=_rate, metavar="RATE",
+        help="at most so many frames a second; 0, the default, is no limit")
     add("--load", type=load, metavar="LOAD",
         help="requests arrive by open:RATE, burst, burst:COUNT:SECONDS or trace:FILE, whether or not earlier ones are "
         "finished (default: the next starts when one is finished)")
@@ -54,6 +54,11 @@ def parser() -> argparse.ArgumentParser:
     _add_running(options)
     _add_reports(options)
     return options
+
+
+def _rate(text: str) -> float | None:
+    """A number of at least 0; 0 is None."""
+    return None if text in ("0", "0.0") else positive_seconds(text)
 
 
 def _add_inputs(options: argparse.ArgumentParser) -> None:
@@ -65,9 +70,11 @@ def _add_inputs(options: argparse.ArgumentParser) -> None:
         help='sizes for dynamic inputs: "input1[1,128][1,256],input2[1,4]"; several of an input are taken in turns')
     add("-layout", "--layout", default="", metavar="LAYOUTS",
         help='what dimensions mean: "input1[NCHW],input2[NC]", or "[NCHW]" for all inputs (default: guessed)')
-    add("-ip", "--input_precision", choices=PRECISIONS,
-        help="element type of all inputs (default: u8 for images of three channels, else the model's)")
-    add("-op", "--output_precision", choices=PRECISIONS, help="element type of all outputs (default: the model's)")
+    add("-ip", "--input_precision", choices=PRECISIONS, metavar="TYPE",
+        help=f"element type of all inputs: {', '.join(PRECISIONS)} (default: u8 for images of three channels, else the "
+        "model's)")
+    add("-op", "--output_precision", choices=PRECISIONS, metavar="TYPE",
+        help="element type of all outputs (default: the model's)")
     add("-iop", "--input_output_precision", metavar="TYPES", help='element types by name: "input:f16, output:f16"')
     add("--mean_values", default="", metavar="VALUES",
         help='subtract from each channel: "input[123,116,103]", or "[123,116,103]" for all images')

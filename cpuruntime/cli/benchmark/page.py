@@ -50,7 +50,7 @@ def write_page(
         parts += ["<h2>Steps</h2>", _steps(explanation.rows), "<h2>Decisions</h2>"]
         parts.append(f"<ul>{''.join(f'<li>{_text(one)}</li>' for one in explanation.decisions)}</ul>")
     for name, heading in (("configuration_setup", "Settings"), ("execution_results", "Results")):
-        cells = (f"<th>{_text(key)}</th><td>{_text(value)}</td>" for key, value in sections[name].items())
+        cells = (f"<th>{_text(key)}</th><td>{_text(str(value))}</td>" for key, value in sections[name].items())
         parts.append(f"<h2>{heading}</h2><table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>")
     head = f'<meta charset="utf-8">{_POLICY}<title>{_text(title)}</title><style>{_STYLE}</style>'
     body = "\n".join(parts)

@@ -62,12 +62,13 @@ class Statistics:
                 self.sections["cmd_options"][name] = f"{before} {argument}".strip()
 
     def setup(self, values: Mapping[str, Any]) -> None:
-        """Note settings."""
-        self.sections["configuration_setup"].update({name: str(value) for name, value in values.items()})
+        """Note settings; booleans stay what they are."""
+        found = {name: value if isinstance(value, bool) else str(value) for name, value in values.items()}
+        self.sections["configuration_setup"].update(found)
 
     def results(self, values: Mapping[str, Any]) -> None:
-        """Note results; numbers are written with two decimals."""
-        found = {name: f"{value:.2f}" if isinstance(value, float) else str(value) for name, value in values.items()}
+        """Note results; numbers are written with four decimals."""
+        found = {name: f"{value:.4f}" if isinstance(value, float) else str(value) for name, value in values.items()}
         self.sections["execution_results"].update(found)
 
     def measured(self, measurement: Measurement, percent: float, groups: Sequence[str]) -> None:
@@ -81,9 +82,9 @@ class Statistics:
         self.results({name: figures.percentile(percent), "avg latency": figures.average})
         self.results({"min latency": figures.least, "max latency": figures.most})
         self.results({f"p{one:g} latency (ms)": figures.percentile(one) for one in PERCENTILES})
-        self.results({"queued (ms)": f"{np.mean(measurement.queued):.4f}"})
-        self.results({"executed (ms)": f"{np.mean(measurement.executed):.4f}"})
-        self.results({"processor time of an inference (ms)": f"{measurement.cpu_milliseconds:.4f}"})
+        self.results({"queued (ms)": float(np.mean(measurement.queued))})
+        self.results({"executed (ms)": float(np.mean(measurement.executed))})
+        self.results({"processor time of an inference (ms)": measurement.cpu_milliseconds})
         self.results({"requests not served in time": len(measurement.unserved)} if measurement.unserved else {})
         for index, group in enumerate(groups if len(groups) > 1 else ()):
             if index in measurement.groups:
@@ -95,19 +96,26 @@ class Statistics:
         every = -(-measurement.iterations // MOST_SAMPLES)
         self._samples = {"every": every, "latencies (ms)": [round(one, 6) for one in measurement.latencies[::every]]}
 
-    def write(self) -> None:
+    def begin(self) -> None:
+        """Write the report before the measuring, for the case that the process is killed. Raises OSError."""
+        self.results({"error": "the process ended while it measured"})
+        self.write(is_final=False)
+        del self.sections["execution_results"]["error"]
+
+    def write(self, is_final: bool = True) -> None:
         """Write the report of settings and results. Raises OSError."""
         if self._kind is None:
             return
         if self._as_json:
             machine = {"version": ov.get_version(), "machine": platform.machine(), "python": platform.python_version()}
-            self._write("benchmark_report", json.dumps({**self.sections, "machine": machine, "samples": self._samples}))
+            text = json.dumps({**self.sections, "machine": machine, "samples": self._samples})
+            self._write("benchmark_report", text, is_final)
             return
         lines: list[Sequence[str]] = []
         for name, values in self.sections.items():
             if values:
-                lines += [[_TITLES[name]], *((key, escaped(value)) for key, value in values.items()), []]
-        self._write("benchmark_report", _csv(lines))
+                lines += [[_TITLES[name]], *((key, escaped(str(value))) for key, value in values.items()), []]
+        self._write("benchmark_report", _csv(lines), is_final)
 
     def write_counters(self, profiles: Sequence[Sequence[ov.ProfilingInfo]]) -> None:
         """Write the times of nodes: of each request, or their mean. Raises OSError."""
@@ -134,10 +142,11 @@ class Statistics:
         else:
             self._write("benchmark_sorted_report", _as_lines(rows, with_share=True))
 
-    def _write(self, name: str, text: str) -> None:
+    def _write(self, name: str, text: str, is_final: bool = True) -> None:
         path = self._folder / f"{name}.{'json' if self._as_json else 'csv'}"
         path.write_text(text)
-        self._say(f"Statistics report is stored to {path}")
+        if is_final:
+            self._say(f"Statistics report is stored to {path}")
 
 
 def _milliseconds(time: timedelta) -> str:
