@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from functools import cached_property, wraps
 
 import numpy as np
@@ -26,9 +26,9 @@ class Editor:
         self._numbers: dict[str, int] = {}
 
     @cached_property
-    def _uses(self) -> dict[Value, list[tuple[Node, int]]]:
-        """Made when a pass first asks: most passes find nothing in most graphs."""
-        return self.graph.uses()
+    def _uses(self) -> dict[Value, dict[tuple[Node, int], None]]:
+        """Made when a pass first asks: most find nothing in most graphs. One value may have thousands of uses."""
+        return {value: dict.fromkeys(uses) for value, uses in self.graph.uses().items()}
 
     def nodes(self) -> Iterator[Node]:
         """The nodes that the graph had at the start and still has, in topological order."""
@@ -38,6 +38,10 @@ class Editor:
         """The nodes that read `value`, once for each time they do."""
         return [node for node, _ in self._uses.get(value, ())]
 
+    def is_read_by(self, value: Value, nodes: Container[Node]) -> bool:
+        """Whether only some of these nodes read `value`."""
+        return all(node in nodes for node, _ in self._uses.get(value, ()))
+
     def is_output(self, value: Value) -> bool:
         """Whether `value` is an output of the graph, which stays even if no node reads it."""
         return value in self._outputs
@@ -45,7 +49,7 @@ class Editor:
     def sole_user(self, value: Value) -> Node | None:
         """The only reader of `value`, if it reads it once and `value` is no output of the graph; else None."""
         uses = self._uses.get(value, ())
-        return uses[0][0] if len(uses) == 1 and value not in self._outputs else None
+        return next(iter(uses))[0] if len(uses) == 1 and value not in self._outputs else None
 
     def value(self, name: str, element_type: Type, shape: Iterable[int | None] | None) -> Value:
         """A new value; its name is `name`, with a number when that is taken."""
@@ -60,9 +64,9 @@ class Editor:
         node.inputs += [None] * (index + 1 - len(node.inputs))
         old = node.inputs[index]
         if old is not None:
-            self._uses[old].remove((node, index))
+            del self._uses[old][node, index]
         if value is not None:
-            self._uses.setdefault(value, []).append((node, index))
+            self._uses.setdefault(value, {})[node, index] = None
         node.inputs[index] = value
         self.changed = True
 
@@ -70,12 +74,12 @@ class Editor:
         """Put `nodes`, in this order, where `node` stood. They must make those outputs of `node` that others read."""
         for index, value in enumerate(node.inputs):
             if value is not None:
-                self._uses[value].remove((node, index))
+                del self._uses[value][node, index]
         self._instead[node] = list(nodes)
         for new in nodes:
             for index, value in enumerate(new.inputs):
                 if value is not None:
-                    self._uses.setdefault(value, []).append((new, index))
+                    self._uses.setdefault(value, {})[new, index] = None
         self.changed = True
 
     def remove(self, node: Node) -> None:
@@ -142,7 +146,7 @@ class Editor:
     def _redirect(self, old: Value, new: Value) -> None:
         for node, index in self._uses.pop(old, ()):
             node.inputs[index] = new
-            self._uses.setdefault(new, []).append((node, index))
+            self._uses.setdefault(new, {})[node, index] = None
 
     def _unique(self, name: str) -> str:
         if self._names is None:

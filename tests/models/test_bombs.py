@@ -31,8 +31,8 @@ REFUSED = {
     "regular_expression": r"UnsupportedError: RegexFullMatch .* is not supported: .*Match the strings before",
 }
 
-SLOW = frozenset({"adds", "kernels", "nested_if"})
-"""Run by hand: `python tests/support/bombs.py NAME CPU`. They take 5 to 15 seconds in passes."""
+SLOW = frozenset({"kernels", "nested_if"})
+"""Run by hand: `python tests/support/bombs.py NAME CPU`. They take 5 to 15 seconds."""
 
 
 def limit() -> None:

@@ -149,9 +149,9 @@ class _Group:
 
     def _is_own(self, value: Value) -> bool:
         """Whether only members of the group read `value`, all in the same shape."""
-        users = set(self.editor.users(value))
-        if self.editor.is_output(value) or not users <= self.members.keys():
+        if self.editor.is_output(value) or not self.editor.is_read_by(value, self.members):
             return False
+        users = set(self.editor.users(value))
         return len(users) == 1 or not any(self.members[user].views for user in users)
 
     def fused(self, kernels: _Kernels) -> Node | None:

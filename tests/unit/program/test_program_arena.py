@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from cpuruntime.host.memory import ALIGNMENT
-from cpuruntime.program.plan.arena import plan_arena
+from cpuruntime.program.plan.arena import assign_slots, plan_arena
 from cpuruntime.program.plan.storage import Place, Storage
 
 
@@ -71,3 +73,21 @@ def test_a_gap_between_two_storages_is_used() -> None:
 
 def test_nothing_takes_nothing() -> None:
     assert plan_arena([]) == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_slots_hold_what_is_not_alive_together(seed: int) -> None:
+    storages = random_storages(seed)
+    slots = assign_slots(storages)
+    assert sorted(map(id, storages)) == sorted(id(s) for slot in slots for s in slot)
+    for slot in slots:
+        assert all(before.last_step < after.first_step for before, after in pairwise(slot))
+    steps = range(max(s.last_step for s in storages) + 1)
+    assert len(slots) == max(sum(s.first_step <= step <= s.last_step for s in storages) for step in steps)
+
+
+def test_the_slot_nearest_in_size_is_taken() -> None:
+    small, large = storage(100, 0, 1), storage(9000, 0, 1)
+    next_large, next_small = storage(8000, 2, 3), storage(150, 3, 4)
+    slots = assign_slots([small, large, next_large, next_small])
+    assert slots == [[small, next_small], [large, next_large]]
