@@ -197,7 +197,9 @@ class Task(ABC):
             self._error = error
 
     def _begin_on(self, stream: Stream) -> Job | None:
-        """Calls begin(), and has the stream note what it may run again."""
+        """Calls begin() while the workers wake up, and has the stream note what it may run again."""
+        if stream.threads > 1:
+            stream._group.rouse()
         stream.version = None
         stream.job = job = self.begin(stream)
         if self.whole:

@@ -21,7 +21,7 @@ log = logging.getLogger("cpuruntime")
 
 # Nanoseconds. Between steps a wait is normally far below a microsecond, and long only when a thread lost its core;
 # a worker waits for the next job as long as the interpreter takes between two inferences in a loop.
-BARRIER_SPIN, BARRIER_YIELD, LINGER = 100_000, 1_000_000, 50_000
+BARRIER_SPIN, BARRIER_YIELD, LINGER = 100_000, 1_000_000, 100_000
 QUICK = 10_000
 """Nanoseconds that it takes to get the GIL back from another thread, about."""
 
@@ -79,6 +79,8 @@ class ThreadGroup:
         """Where the native record of the group is, a runner.GROUP."""
         self._lead = lead()
         self._quick_lead = holding_the_gil(runner.lead)
+        self._rouse = holding_the_gil(runner.rouse)
+        self._resting = self.word(runner.RESTING)
         self._workers: list[threading.Thread] = []
         if threads > 1:
             self._dismissal = (self.address_of(runner.POSTED), runner.DISMISSAL, 0)
@@ -125,6 +127,11 @@ class ThreadGroup:
             self._lead(self.address, job.address, asked)
         if fields[COMPLETED] < job.steps:
             job.check_completed()
+
+    def rouse(self) -> None:
+        """Has workers that sleep spin for the next job, which comes soon. Safe at any time."""
+        if self._resting[0]:
+            self._rouse(self.address, 0, 0)
 
     def interrupt(self) -> None:
         """Ends the run in progress at its next step boundary, and every later one after its first step. Any thread."""

@@ -3,6 +3,6 @@
 from cpuruntime.streams.native import callbacks, runner, signals
 
 KERNELS = (
-    runner.lead, runner.lead_for_task, runner.attend, runner.work, runner.ring, runner.recall, signals.wait,
-    signals.notify, signals.add, callbacks.begin_call, callbacks.offer, callbacks.stand_by,
+    runner.lead, runner.lead_for_task, runner.attend, runner.work, runner.rouse, runner.ring, runner.recall,
+    signals.wait, signals.notify, signals.add, callbacks.begin_call, callbacks.offer, callbacks.stand_by,
 )  # fmt: skip

@@ -25,7 +25,9 @@ import numpy as np
 from cpuruntime.compiler.kernel import inline, kernel, lazy, record
 from cpuruntime.streams.native.priorities import claim, claimed_line, has_lower, is_claimed, release
 from cpuruntime.streams.native.signals import (
+    HOUR,
     LINE,
+    SLEEPERS,
     VALUE,
     linger_while,
     notify_all,
@@ -104,11 +106,14 @@ MASK_BYTES = 1024
 # Nanoseconds. Work that gives way goes on when nothing has claimed its processors for GRACE, since the next inference
 # of a loop follows at once, and at the latest after PATIENCE; it looks for a cancellation every GLANCE.
 SHORT_JOB, GRACE, GLANCE, PATIENCE = 500_000, 200_000, 5_000_000, 1_000_000_000
+# A worker that was roused spins so long for a job: about the time that it takes to plan one for a new shape.
+ROUSED = 300_000
 # What `lead` may be asked for: to pin the calling thread, and not to give way, as the caller holds the GIL.
 PIN, HOLDS_GIL = 1, 2
 
 # A group's words. Those written by different threads lie a LINE apart.
 POSTED = 0  # a SIGNAL to the workers, its value the job's address or DISMISSAL
+RESTING = POSTED + SLEEPERS  # int32, workers that sleep
 BELL = LINE  # a SIGNAL to the leader's thread, its value the job's address or 0
 FLIGHT = LINE + 16  # int32, one of the states below
 BARRIER = 2 * LINE  # a SIGNAL, its count the barriers passed so far
@@ -150,16 +155,22 @@ def barrier(group):
 
 @inline
 def wait_for_job(group, signal, count):
-    """Waits for a group's next job.
+    """Waits for a group's next job; one that was roused spins for it once more, for longer.
 
     A thread that yields its core to work of a lower priority may wait a time slice; a sleeper preempts that work.
     """
-    if has_lower(group):
-        posted = spin_while(signal, count, group.linger, group.words + PARKED)
-    else:
-        posted = linger_while(signal, count, group.linger)
-    if not posted:
-        sleep_while(signal, count)
+    duration = group.linger
+    while True:
+        if has_lower(group):
+            posted = spin_while(signal, count, duration, group.words + PARKED)
+        else:
+            posted = linger_while(signal, count, duration)
+        if posted:
+            return
+        sleep(signal, count, HOUR)
+        if system.load(signal) != count:
+            return
+        duration = ROUSED if group.linger else 0
 
 
 @inline
@@ -367,6 +378,12 @@ def ring(group, job, unused):
     ensure_claim(group)
     simd.store_i64(group.words + BELL + VALUE, job)
     notify_all(group.words + BELL)
+
+
+@kernel(GROUP)
+def rouse(group, unused, unused_too):
+    """Wakes the workers: a job will be posted soon."""
+    system.syscall(system.FUTEX, group.words + POSTED, system.FUTEX_WAKE_PRIVATE, system.EVERY_SLEEPER, 0)
 
 
 @kernel(GROUP)
