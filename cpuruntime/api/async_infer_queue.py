@@ -12,6 +12,7 @@ from typing import Any
 from cpuruntime.api.callback import Callback
 from cpuruntime.api.compiled_model import CompiledModel
 from cpuruntime.api.infer_request import InferRequest
+from cpuruntime.api.refusals import COMPILED_THERE, not_pickled
 from cpuruntime.api.request.bindings import InferenceRun
 from cpuruntime.api.request.terms import parse_terms
 from cpuruntime.devices.interface import TERMS
@@ -290,6 +291,8 @@ class AsyncInferQueue:
             return self._requests[index]
         except (IndexError, TypeError):
             raise IndexError(f"No request {index!r}: indexes go from 0 to {len(self) - 1}.") from None
+
+    __reduce__ = not_pickled("An AsyncInferQueue", COMPILED_THERE)
 
     def __repr__(self) -> str:
         return f"<AsyncInferQueue: {len(self)} jobs>"

@@ -10,6 +10,7 @@ from typing import Any
 from cpuruntime.api.infer_request import InferRequest
 from cpuruntime.api.model import Model
 from cpuruntime.api.ports import ConstOutput, describe_all, position
+from cpuruntime.api.refusals import COMPILED_THERE, not_pickled
 from cpuruntime.api.results import Results
 from cpuruntime.api.runtime_model import runtime_model
 from cpuruntime.api.shared import Shared
@@ -153,6 +154,8 @@ class CompiledModel:
     def release_memory(self) -> None:
         """Give back memory that idle requests can do without; they take it again when they run."""
         self._shared.device.release_memory()
+
+    __reduce__ = not_pickled("A CompiledModel", COMPILED_THERE)
 
     def __enter__(self) -> CompiledModel:
         return self

@@ -12,6 +12,7 @@ import numpy as np
 
 from cpuruntime.api.callback import Callback
 from cpuruntime.api.ports import ConstOutput, describe_all
+from cpuruntime.api.refusals import not_pickled
 from cpuruntime.api.request.awaiting import wait_in_loop
 from cpuruntime.api.request.bindings import RUN, Bindings, Hook, InferenceRun
 from cpuruntime.api.request.defaults import DefaultsBindings, DefaultsRequest
@@ -371,6 +372,8 @@ class InferRequest(RequestTensors):
     def get_compiled_model(self) -> Any:
         """The compiled model the request belongs to."""
         return self._shared.compiled_model(self._shared)
+
+    __reduce__ = not_pickled("An InferRequest", "send the arrays of its results")
 
     def __repr__(self) -> str:
         return describe_all("InferRequest:", self._shared.ports.inputs, self._shared.ports.outputs)

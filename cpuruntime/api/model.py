@@ -9,7 +9,7 @@ from typing import Any
 from cpuruntime.api.node import Facts, Input, Node, WithOutputs, ordered
 from cpuruntime.api.notes import Notes
 from cpuruntime.api.ports import ConstOutput, PortFacts, describe_all, keys, position
-from cpuruntime.api.refusals import EDITED, refused
+from cpuruntime.api.refusals import EDITED, not_pickled, refused
 from cpuruntime.api.tensor import Tensor
 from cpuruntime.devices.host import Devices
 from cpuruntime.devices.ports import PortInfo
@@ -63,6 +63,7 @@ class Output(ConstOutput):
         """Add a note about the port's node."""
         self._facts.rt_info[key] = value
 
+    __reduce__ = not_pickled("A port of a Model", "send its any_name")
     replace = refused("Output.replace", EDITED)
     remove_target_input = refused("Output.remove_target_input", EDITED)
 
@@ -354,6 +355,8 @@ class Model(Notes, WithOutputs):
             port.keep(own.facts.copy())
         model.keep_notes(self)
         return model
+
+    __reduce__ = not_pickled("A Model", "send its file or bytes, and read them in the other process")
 
     def __copy__(self) -> Model:
         raise TypeError("Cannot copy a Model shallowly; use clone() or copy.deepcopy.")

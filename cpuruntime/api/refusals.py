@@ -10,6 +10,7 @@ from cpuruntime.errors import UnsupportedError
 EDITED = "graphs are not built or edited here; build the model with the onnx package and read it"
 PLUGINS = "devices are registered by entry points of installed packages: `cpuruntime docs devices`"
 REMOTE = "no device here has memory of its own"
+COMPILED_THERE = "send the model's file or bytes, and compile them in the other process"
 OPSETS = "graphs are not built here; build the model with the onnx package, or convert it to ONNX, and read it"
 FORMATS = "only ONNX models are read; convert the model to ONNX, as with torch.onnx.export"
 
@@ -21,6 +22,15 @@ def refused(name: str, why: str) -> Callable[..., Any]:
         raise UnsupportedError(f"{name}: {why}.")
 
     refuse.__name__, refuse.__doc__ = name.rpartition(".")[2], f"Raises UnsupportedError: {why}."
+    return refuse
+
+
+def not_pickled(what: str, remedy: str) -> Callable[[Any], Any]:
+    """A `__reduce__` that raises TypeError with what to do in place of it."""
+
+    def refuse(self: Any) -> Any:
+        raise TypeError(f"{what} cannot be pickled: {remedy}.")
+
     return refuse
 
 

@@ -322,6 +322,9 @@ class Tensor:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.elements, dtype=dtype, copy=copy)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self._array, self._type, self._packed, self._shared)
+
     def __repr__(self) -> str:
         return f"<Tensor: shape{self.shape} type: {self._type.get_type_name()}>"
 
@@ -329,6 +332,17 @@ class Tensor:
 def tensor_from_file(path: str | PathLike[str]) -> Tensor:
     """The bytes of a file: u8 [bytes]. Raises OSError where it cannot be read."""
     return Tensor(np.fromfile(path, np.uint8))
+
+
+def _restored(array: np.ndarray, element_type: Type, packed: tuple[int, ...] | None, shared: bool) -> Tensor:
+    """A copy, or what was pickled; not tied to a request."""
+    tensor = Tensor.__new__(Tensor)
+    tensor._resize = None
+    if packed is None:
+        tensor._hold(array, shared)
+    else:
+        tensor._hold_packed(array, element_type, packed, shared)
+    return tensor
 
 
 def _check_contiguous(array: np.ndarray) -> None:

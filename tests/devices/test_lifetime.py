@@ -263,3 +263,17 @@ def test_what_a_call_costs_beyond_the_device(bound: float, what: str) -> None:
             call()
         best = min(best, time.perf_counter() - start)
     assert best * 1e4 < bound
+
+
+@pytest.mark.parametrize("rows", [2, "n"], ids=["static", "dynamic"])
+def test_the_memory_of_a_model_comes_back_when_it_is_dropped(rows: int | str) -> None:
+    """Not at the next garbage collection, which may be late."""
+    compiled = ov.Core().compile_model(one_input([rows, 3]), "CPU")
+    compiled(np.ones((2, 3), np.float32))
+    programs = weakref.ref(device_of(compiled).programs)
+    gc.disable()
+    try:
+        del compiled
+        until(lambda: programs() is None)
+    finally:
+        gc.enable()

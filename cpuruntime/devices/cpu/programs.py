@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -60,8 +61,8 @@ class Programs:
         # The faster methods have weights of their own: a model that generates has steps of few rows, and needs none.
         self._exact: bool = settings.value("EXECUTION_MODE_HINT") == "ACCURACY" or bool(self._states)
         self._streams = plan
-        self._compile = compilation.compile or self._compile_now
-        self._force = Workforce(compilation.topology.usable, allowed_cpus())
+        now = partial(_compile_now, Workforce(compilation.topology.usable, allowed_cpus()))
+        self._compile = compilation.compile or now
         self._arenas, self._users = max(1, len(plan.streams)), f"the streams of model '{printable(self.name)}'"
         self._weights = compilation.weights
         budget, eager = settings.value("TUNING_BUDGET_MS") / 1000, not compilation.starts_fast
@@ -70,7 +71,7 @@ class Programs:
         self.notes: list[str] = []
         self.ran: Sequence[Stage] = ()
         self.latest: Sequence[Any] | None = None
-        self.stages = Stages(self, self._lock, settings.value("PROGRAM_CACHE_MB") << 20)
+        self.stages = Stages(weakref.proxy(self), self._lock, settings.value("PROGRAM_CACHE_MB") << 20)
         self._root = Root(graph if self.is_static else graph.clone(), shaped=_reshaped)
         self._only: Stage | None = None
         self._again: tuple[Graph, int] | None = None
@@ -86,7 +87,7 @@ class Programs:
         else:
             self._warm_up(settings.value("WARMUP_SHAPES"))
         self._compile(KERNELS)
-        self._compile = self._compile_now
+        self._compile = now
 
     def _plan_first(self) -> None:
         """Plan what is known when the shapes of the inputs are; what is wrong is the model's fault."""
@@ -216,10 +217,6 @@ class Programs:
         self._report(program)
         return self.checked(program)
 
-    def _compile_now(self, kernels: Sequence[Kernel]) -> None:
-        with CompileProgress() as progress:
-            pool.compile_all(kernels, self._force, progress)
-
     def _compile_ahead(self, planner: Planner, tuner: Tuner | None) -> None:
         """Compile all that planning and the model's streams need, when a kernel was found missing."""
         dry = None if tuner is None else tuner.dry()
@@ -255,3 +252,8 @@ class Programs:
 def _reshaped(graph: Graph, values: Sequence[np.ndarray]) -> Graph:
     tensors = [(port, array) for port, array in zip(graph.inputs, values) if port.kind is Kind.TENSOR]
     return reshape(graph, {port.name: PartialShape(list(array.shape)) for port, array in tensors})
+
+
+def _compile_now(force: Workforce, kernels: Sequence[Kernel]) -> None:
+    with CompileProgress() as progress:
+        pool.compile_all(kernels, force, progress)
