@@ -154,6 +154,10 @@ def test_random_values_stay_inside_tables(capsys: pytest.CaptureFixture[str], tm
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), path)
     for arguments in ([], ["-lfile"]):
         assert count(run(capsys, "-m", path, "-niter", "2", "-api", "sync", *arguments)) == 2
+    Path(tmp_path / "ids.blob").write_bytes(ov.Core().compile_model(path, "CPU").export_model().getvalue())
+    output = run(capsys, "-m", str(tmp_path / "ids.blob"), "-niter", "2", "-api", "sync")
+    assert count(output) == 2
+    assert "Import model took" in output
 
 
 def test_reports_are_written(capsys: pytest.CaptureFixture[str], model: str) -> None:
@@ -226,13 +230,14 @@ def test_what_was_measured_until_ctrl_c_is_printed_and_written(
 
     monkeypatch.setattr(Progress, "__call__", interrupt)
     arguments = ["-m", model, "-b", "1", "-hint", "latency", "-niter", "20", "-report_type", "no_counters"]
-    assert main(["benchmark", *arguments]) == 130
+    assert main(["benchmark", *arguments, "--report", "page.html"]) == 130
     written = capsys.readouterr()
     assert count(written.out) == 5
     assert written.err == "[ ERROR ] Interrupted.\n"
     report = Path("benchmark_report.csv").read_text()
     assert "total number of iterations;5\n" in report
     assert "error;Interrupted.\n" in report
+    assert ": 5 inferences in " in Path("page.html").read_text()
 
 
 def test_an_error_while_measuring_keeps_the_report(
@@ -271,13 +276,16 @@ def test_a_process_that_is_killed_leaves_a_report(model: str) -> None:
         (["-b", "1", "-i", "y:small.onnx"], "'y' is no input"),
         (["-report_type", "no_counters", "-report_folder", "gone"], "-report_folder 'gone': there is no such folder."),
         (["-exec_graph_path", "gone/a.onnx"], "-exec_graph_path gone/a.onnx: it must be a file in a folder"),
+        (["-exec_graph_path", "a.xml"], "-exec_graph_path a.xml: the graph is written as ONNX; end it in .onnx."),
+        (["--report", "gone/a.html"], "--report gone/a.html: it must be a file in a folder"),
         (["-dump_config", "."], "-dump_config .: it must be a file"),
         (["-load_config", "gone.json"], "-load_config gone.json cannot be read"),
         (["-lfile", "-b", "1"], "-lfile compiles the file as it is; leave out -b."),
         (["--load", "open:5", "-api", "sync"], "--load starts requests by itself"),
         (["-infer_precision", "xx"], "INFERENCE_PRECISION_HINT"),
         (["-extensions", "some.so"], "add_extension"),
-        (["-m", "gone.blob"], "-m gone.blob cannot be read"),
+        (["-m", "gone.blob"], "gone.blob"),
+        (["-m", "small.blob", "-b", "1"], "a .blob is compiled; leave out -b."),
     ],
 )
 def test_a_wrong_option_is_one_line(

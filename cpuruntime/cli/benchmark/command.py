@@ -120,6 +120,8 @@ class _Benchmark:
             path = getattr(options, name.lstrip("-"))
             if path is not None and (not path.absolute().parent.is_dir() or path.is_dir()):
                 raise InvalidArgumentError(f"{name} {path}: it must be a file in a folder that there is.")
+        if (path := options.exec_graph_path) is not None and path.suffix == ".xml":
+            raise InvalidArgumentError(f"-exec_graph_path {path}: the graph is written as ONNX; end it in .onnx.")
         if options.load and (options.api_type == "sync" or options.maximum_inference_rate):
             raise InvalidArgumentError("--load starts requests by itself; leave out -api sync and -max_irate.")
         changes = [name for name, option in _CHANGES.items() if getattr(options, option)]
@@ -199,7 +201,7 @@ class _Benchmark:
         before, start = peak_memory_kilobytes(), stopwatch()
         is_import = path.endswith(COMPILED)
         if is_import:
-            compiled = self.core.import_model(_read_bytes(path), device, config)
+            compiled = self.core.import_model(path, device, config)
         else:
             compiled = self.core.compile_model(self.model or source_of(path), device, config)
             compiled.wait_until_optimized()
@@ -375,10 +377,3 @@ class _Benchmark:
         finally:
             report.info(f"Execution Devices:{compiled.get_property('EXECUTION_DEVICES')}")
             report.results(self.measurement, options.latency_percentile, self.groups if options.pcseq else [])
-
-
-def _read_bytes(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise InvalidArgumentError(f"-m {path} cannot be read: {error.strerror}") from None

@@ -16,6 +16,9 @@ from cpuruntime.cli.benchmark.tables import table_rows
 from cpuruntime.cli.inputs import SEED, random_array
 from cpuruntime.errors import InvalidArgumentError, printable
 
+_ANY_TABLE = 2
+"""Values of whole numbers for a model that was compiled before, whose tables are not known."""
+
 
 def filled(
     report: Report,
@@ -43,7 +46,7 @@ def filled(
             arrays.append(read_arrays(info, sources[info.name]))
         elif info.shapes:
             report.info(f"Fill input '{name}' with random values (seed {SEED})")
-            arrays.append(random_arrays(info, rows.get(info.name)))
+            arrays.append(random_arrays(info, rows.get(info.name, _ANY_TABLE if model is None else None)))
         else:
             raise InvalidArgumentError(
                 f"Input '{name}' has the dynamic shape {info.partial_shape}, and a benchmark needs sizes. Give them "
