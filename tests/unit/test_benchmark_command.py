@@ -8,7 +8,6 @@ import itertools
 import json
 import logging
 import re
-import time
 from array import array
 from collections.abc import Sequence
 from datetime import timedelta
@@ -18,7 +17,7 @@ import numpy as np
 import pytest
 
 import cpuruntime as ov
-from cpuruntime.cli.benchmark import configuration, disturbance, ports
+from cpuruntime.cli.benchmark import configuration, disturbance, measure, ports
 from cpuruntime.cli.benchmark.feed import Feed
 from cpuruntime.cli.benchmark.load import load
 from cpuruntime.cli.benchmark.measure import Limits, Measurement, measure_async, measure_open, measure_sync
@@ -152,59 +151,89 @@ def test_a_loop_that_an_error_ends_keeps_what_was_measured() -> None:
     assert found.seconds > 0
 
 
-@pytest.mark.parametrize("loop", [measure_sync, measure_async])
-def test_the_rate_of_frames_is_limited(loop: object) -> None:
-    runner, found = (FakeRequest if loop is measure_sync else FakeQueue)([1.0] * 10), Measurement()
-    loop(runner, feed_of((4, 1)), Limits(iterations=10), 400.0, ignore, found)  # type: ignore[operator]
-    assert found.seconds >= 0.1
-    assert found.throughput <= 400
-
-
 def test_at_least_one_inference_is_measured_however_slow() -> None:
     found = Measurement()
     measure_sync(FakeRequest([7.0]), feed_of((1, 1)), Limits(seconds=1e-9), None, ignore, found)
     assert found.iterations == 1
 
 
+class FakeTime:
+    """A clock that only sleeping moves."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def process_time(self) -> float:
+        return self.now / 10
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
+    """The clock of the loops."""
+    clock = FakeTime()
+    monkeypatch.setattr(measure, "time", clock)
+    return clock
+
+
 class SlowQueue(FakeQueue):
     """One request; each inference takes 20 ms, for which the next one has to wait."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: FakeTime) -> None:
         super().__init__(itertools.repeat(20.0))  # type: ignore[arg-type]
+        self._clock = clock
         self._idle = 0.0
 
     def get_idle_request_id(self) -> int:
-        time.sleep(max(0.0, self._idle - time.perf_counter()))
+        self._clock.now = max(self._clock.now, self._idle)
         return 0
 
     def start_async(self) -> None:
-        self._idle = time.perf_counter() + 0.02
+        self._idle = self._clock.now + 0.02
         super().start_async()
 
+    def wait_all(self) -> None:
+        self.get_idle_request_id()
 
-def test_an_open_loop_counts_the_time_from_when_a_request_was_due() -> None:
+
+def test_an_open_loop_counts_the_time_from_when_a_request_was_due(clock: FakeTime) -> None:
     found = Measurement()
-    measure_open(SlowQueue(), feed_of((1, 1)), iter([0.0] * 4), Limits(), ignore, found)
-    assert [found.latencies[turn] >= 20 * (turn + 1) for turn in range(4)] == [True] * 4
-    assert found.queued[3] >= 60
-    assert found.moments[3] == pytest.approx(found.latencies[3] / 1000)
+    measure_open(SlowQueue(clock), feed_of((1, 1)), iter([0.0] * 4), Limits(), ignore, found)
+    assert list(found.latencies) == pytest.approx([20, 40, 60, 80])
+    assert list(found.queued) == pytest.approx([5, 25, 45, 65])
+    assert list(found.executed) == pytest.approx([15] * 4)
+    assert list(found.moments) == pytest.approx([0.02, 0.04, 0.06, 0.08])
+    assert found.seconds == pytest.approx(0.08)
+    assert found.cpu_milliseconds == pytest.approx(2)
 
 
-def test_requests_that_an_open_loop_cannot_serve_in_time_count_as_long_as_they_waited() -> None:
+def test_requests_that_an_open_loop_cannot_serve_in_time_count_as_long_as_they_waited(clock: FakeTime) -> None:
     found = Measurement()
-    measure_open(SlowQueue(), feed_of((1, 1)), load("burst:50:10").arrivals(), Limits(seconds=0.1), ignore, found)
-    assert 0 < found.iterations <= 6
-    assert found.iterations + len(found.unserved) == 50
-    assert min(found.unserved) >= 100
-    assert found.figures().percentile(90) >= 100
+    arrivals = load("burst:50:10").arrivals()
+    measure_open(SlowQueue(clock), feed_of((1, 1)), arrivals, Limits(seconds=0.09), ignore, found)
+    assert list(found.latencies) == pytest.approx([20, 40, 60, 80, 100])
+    assert list(found.unserved) == pytest.approx([100] * 45)
+    assert found.figures().percentile(50) == pytest.approx(100)
 
 
-def test_an_open_loop_waits_for_requests_that_are_not_due() -> None:
+def test_an_open_loop_waits_for_requests_that_are_not_due(clock: FakeTime) -> None:
     found = Measurement()
-    measure_open(FakeQueue([1.0, 1.0]), feed_of((1, 1)), iter([0.0, 0.1, 0.2]), Limits(None, 2), ignore, found)
-    assert found.iterations == 2
-    assert 0.1 <= found.seconds < 5
-    assert found.latencies[1] < 80  # 1 of its own, and what sleeping takes too long
+    arrivals = iter([0.0, 0.1, 0.11, 0.4, 0.5])
+    measure_open(SlowQueue(clock), feed_of((1, 1)), arrivals, Limits(iterations=4), ignore, found)
+    assert list(found.latencies) == pytest.approx([20, 20, 30, 20])
+    assert found.seconds == pytest.approx(0.42)
+
+
+@pytest.mark.parametrize("loop", [measure_sync, measure_async])
+def test_the_rate_of_frames_is_limited(loop: object, clock: FakeTime) -> None:
+    runner, found = (FakeRequest if loop is measure_sync else FakeQueue)([1.0] * 10), Measurement()
+    loop(runner, feed_of((4, 1)), Limits(iterations=10), 400.0, ignore, found)  # type: ignore[operator]
+    assert found.throughput == pytest.approx(400)
 
 
 def test_loads() -> None:
