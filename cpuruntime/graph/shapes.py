@@ -323,7 +323,12 @@ class PartialShape:
     def contains(self, extents: Sequence[int]) -> bool:
         """Whether these lengths satisfy the shape."""
         mine = self._dimensions
-        return mine is None or (len(mine) == len(extents) and all(d.contains(e) for d, e in zip(mine, extents)))
+        if mine is None:
+            return True
+        for dimension, extent in zip(mine, extents):
+            if extent < dimension._low or -1 < dimension._high < extent:
+                return False
+        return len(mine) == len(extents)
 
     def relaxes(self, shape: Any) -> bool:
         """Whether every shape that satisfies `shape` satisfies this."""

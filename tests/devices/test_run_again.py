@@ -11,6 +11,7 @@ from support.onnx_models import two_inputs
 from support.stream_tasks import Gate, Neighbours, Run, Whole
 
 import cpuruntime as ov
+from cpuruntime.devices.cpu.request import CpuRequest
 from cpuruntime.errors import CancelledError, DeadlineExceededError, Error
 from cpuruntime.streams.executor import HAND_OVER, StreamExecutor
 from cpuruntime.streams.thread_group import QUICK
@@ -218,3 +219,20 @@ def test_a_queue_of_short_inferences_gives_each_its_result() -> None:
         assert queue[index].get_output_tensor(0).data.tolist() == [2 * turn] * 4
     queue.wait_all()
     assert sorted(state for state in range(3) if not queue[state].is_busy()) == [0, 1, 2]
+
+
+def test_a_program_that_is_retired_does_not_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[CpuRequest] = []
+    begin = CpuRequest.begin
+    compiled = ov.compile_model(two_inputs((4,)), "CPU", {"NUM_STREAMS": 1})
+    request = compiled.create_infer_request()
+    request.infer()
+    monkeypatch.setattr(CpuRequest, "begin", lambda self, stream: begun.append(self) or begin(self, stream))
+    (program,) = device_of(compiled).programs.cached()
+    program.is_retired = True
+    for number in range(1, 3):
+        request.infer()
+        assert len(begun) == 2 * number - 1
+        request.start_async()
+        request.wait()
+        assert len(begun) == 2 * number

@@ -81,11 +81,15 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         """Run one inference by an idle stream and this thread, or wait for a stream."""
         if self._terms is not TERMS:
             self._accept(TERMS)
+        if self._program is not None and self._program.is_retired:
+            self.version = None
         self._executor.run(self)
 
     def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> bool:
         if self._terms is not terms:
             self._accept(terms)
+        if self._program is not None and self._program.is_retired:
+            self.version = None
         self.placed = False
         return self._executor.submit(self, function)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -45,6 +46,13 @@ class Cut:
     rest_inputs: list[int] = field(default_factory=list)
     varying: frozenset[int] = frozenset()
     outputs: list[Source] = field(default_factory=list)
+
+    @cached_property
+    def is_static(self) -> bool:
+        """Whether `static` is all there is, with the inputs and outputs of the graph."""
+        count = len(self.static_inputs)
+        alone = not self.steps and self.rest is None and self.open is None
+        return alone and self.outputs == list(range(count, count + len(self.outputs)))
 
 
 def is_whole(graph: Graph) -> bool:

@@ -78,9 +78,7 @@ class Stage:
         waiting = parts.rest or parts.open
         own = len(waiting.nodes) if waiting is not None and following is None else 0
         self.nbytes = STEP * (1 + len(parts.steps) + own) + (0 if program is None else program.nbytes)
-        count = len(parts.static_inputs)
-        is_whole = parts.outputs == list(range(count, count + len(parts.outputs))) and not parts.steps
-        self.whole = program if is_whole and waiting is None else None
+        self.whole = program if parts.is_static else None
         """The program, if it is all there is: it has the inputs and outputs of the stage."""
 
 
@@ -118,6 +116,11 @@ class Stages:
 
     def _find(self, key: Hashable, make: Callable[[], Stage]) -> Stage:
         """The stage under a key, which `make` gives when there is none."""
+        try:  # without the lock, which is held while another stage is planned
+            self._cached.move_to_end(key)
+            return self._cached[key]
+        except KeyError:
+            pass
         with self._lock:
             found = self._cached.get(key)
             if found is None:
@@ -141,11 +144,11 @@ class Stages:
         Raises InvalidArgumentError when the graph does not take them.
         """
         parameters = self._parameters(root, values)
+        key = (root, *[(v.shape, v.dtype) if isinstance(v, np.ndarray) else type(v) for v in values])
         if not parameters:
-            return self._find((root, *map(_signature, values)), lambda: self._first(root, values, []))
+            return self._find(key, lambda: self._first(root, values, []))
         numbers = [values[index].copy() for index in parameters]  # others may write to the values at any time
-        key = (root, *map(_signature, values), *(array.tobytes() for array in numbers))
-        return self._find(key, lambda: self._first(root, values, numbers))
+        return self._find((*key, *[array.tobytes() for array in numbers]), lambda: self._first(root, values, numbers))
 
     def _parameters(self, root: Root, values: Sequence[Any]) -> Sequence[int]:
         """The inputs whose contents stages are for; none for a graph without plans for many of them."""
@@ -244,12 +247,6 @@ def example_of(value: Any) -> Any:
     if not isinstance(value, np.ndarray):
         return None
     return value.copy() if _is_few(value) else value.shape
-
-
-def _signature(value: Any) -> Hashable:
-    if isinstance(value, np.ndarray):
-        return value.shape, value.dtype
-    return type(value)
 
 
 def _typed(graph: Graph, values: Sequence[Any]) -> Graph:
