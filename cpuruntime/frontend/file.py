@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 
 from cpuruntime.errors import InvalidArgumentError, ModelError, ModelNotFoundError, WrongTypeError
 from cpuruntime.frontend.folder import ModelFolder
+from cpuruntime.host.memory import Slabs
 
 _SMALL_FILE = 1 << 20
 _BULK = 1024
@@ -44,6 +45,7 @@ class FileBytes:
     def __init__(self, descriptor: int, what: str) -> None:
         """Takes over an open descriptor. Raises ModelError when it is that of no regular file."""
         self._descriptor = descriptor
+        self._memory = Slabs()
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             os.close(descriptor)
@@ -57,7 +59,7 @@ class FileBytes:
 
     def array(self, start: int, stop: int) -> np.ndarray:
         """The bytes from `start` to `stop` in memory of their own; ModelError when the file has become shorter."""
-        data = np.empty(stop - start, np.uint8)
+        data = self._memory.take(stop - start)
         done = 0
         while done < data.size:
             count = os.preadv(self._descriptor, [memoryview(data)[done:]], start + done)

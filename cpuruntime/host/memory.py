@@ -17,6 +17,7 @@ ALIGNMENT = 64
 """Bytes: a cache line, and the widest vector register."""
 
 HUGE_PAGE = 2 * 2**20
+LARGEST_SLAB = 32 * 2**20
 
 
 def round_up(size: int) -> int:
@@ -52,6 +53,26 @@ def allocate(size: int) -> np.ndarray:
         raise OutOfMemoryError(f"the system refuses {size / 2**30:.1f} GiB of memory: {error.strerror}.") from error
     pages.madvise(mmap.MADV_HUGEPAGE)
     return _aligned(np.frombuffer(pages, np.uint8), size, HUGE_PAGE)
+
+
+class Slabs:
+    """Memory in pieces, one after the other in slabs, so that small ones lie on huge pages, too.
+
+    A slab is about as large as all those before it, up to LARGEST_SLAB. It is freed with the last of its pieces.
+    """
+
+    def __init__(self) -> None:
+        self._slab = np.zeros(0, np.uint8)
+        self._taken = 0
+
+    def take(self, size: int) -> np.ndarray:
+        """`size` zeroed bytes, aligned. OutOfMemoryError."""
+        whole = round_up(size)
+        if whole > self._slab.size:
+            self._slab = allocate(max(whole, min(self._taken, LARGEST_SLAB)))
+        piece, self._slab = self._slab[:size], self._slab[whole:]
+        self._taken += whole
+        return piece
 
 
 def _aligned(raw: np.ndarray, size: int, alignment: int) -> np.ndarray:

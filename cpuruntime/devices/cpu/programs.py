@@ -72,7 +72,7 @@ class Programs:
         self.ran: Sequence[Stage] = ()
         self.latest: Sequence[Any] | None = None
         self.stages = Stages(weakref.proxy(self), self._lock, settings.value("PROGRAM_CACHE_MB") << 20)
-        self._root = Root(graph if self.is_static else graph.clone(), shaped=_reshaped)
+        self._root = Root(graph.clone(), shaped=_reshaped) if compilation.optimised is None else None
         self._only: Stage | None = None
         self._again: tuple[Graph, int] | None = None
         if compilation.optimised is not None:
@@ -116,7 +116,7 @@ class Programs:
     def _plan_guesses(self) -> None:
         if not self._states and len(self.inputs) == 1 and guesses.is_image(self.inputs[0].partial_shape):
             for guess, is_more in guesses.images(self.inputs):
-                if not is_more or self._root.templates:
+                if not is_more or (self._root and self._root.templates):
                     self._can_plan(guess)
             return
         sets = guesses.texts(self.inputs, self._states) if self._states else guesses.batches(self.inputs)
@@ -144,7 +144,10 @@ class Programs:
 
         Raises InvalidArgumentError when the model does not take them.
         """
-        return self._only if self._only is not None else self.stages.of(self._root, values)
+        if self._only is not None:
+            return self._only
+        assert self._root is not None
+        return self.stages.of(self._root, values)
 
     def template(self, root: Root, pattern: Pattern) -> StageTemplate | None:
         """A plan of a graph as it was read for many shapes; None where that cannot be."""
@@ -232,7 +235,8 @@ class Programs:
                 self.notes.append(note)
                 log.warning("model '%s': %s", printable(self.name), note)
         planner = Planner(optimised, self._weights, self._streams.threads, self._exact, tuner, owned)
-        with build.when_missing(partial(self._compile_ahead, planner, tuner)):
+        missing = build.when_missing(partial(self._compile_ahead, planner, tuner))
+        with missing, self._weights.packing(self._force.workers):
             planner.plan()
         if owned:
             self._weights.forget_sources()

@@ -14,7 +14,7 @@ from cpuruntime.ops.winograd_methods import Method
 from cpuruntime.program.convolution.depthwise import emit_depthwise
 from cpuruntime.program.convolution.geometry import DOMAIN, Geometry
 from cpuruntime.program.convolution.grouped import emit_grouped
-from cpuruntime.program.convolution.panels import fill_panel, tile_starts
+from cpuruntime.program.convolution.panels import fill_panels, tile_starts
 from cpuruntime.program.convolution.winograd import emit_winograd
 from cpuruntime.program.convolution.winograd_choice import WinogradSizes, rank_methods
 from cpuruntime.program.plan.candidate import Candidate, Query
@@ -156,8 +156,7 @@ def _pack(
     table["blocks"], table["weights"], table["block"] = shape[0], 4 * prod(shape) * np.arange(len(starts)), starts
 
     def fill(memory: np.ndarray) -> None:
-        for panel, start in zip(memory.view(np.float32).reshape(-1, *shape), starts):
-            fill_panel(g, weights, panel, start, 0)
+        fill_panels(g, weights, memory.view(np.float32).reshape(-1, *shape), starts)
 
     key = (emitter.weights.identity(weights), "tiles", lanes, columns)
     packed = emitter.weights.pack(key, 4 * prod(shape) * len(starts), fill, COPIES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from cpuruntime.compiler.isa import LANES
@@ -12,6 +14,17 @@ from cpuruntime.program.plan.packing import copy_into
 def tile_starts(blocks: int, columns: int) -> list[int]:
     """The first output block of each column tile; the last tile ends with the last block."""
     return [min(b, blocks - columns) for b in range(0, blocks, columns)]
+
+
+def fill_panels(g: Geometry, weights: np.ndarray, panels: np.ndarray, starts: Sequence[int]) -> None:
+    """Writes the weights of a dense convolution, a panel for each output block in `starts`; see `fill_panel`."""
+    _, in_blocks, kernel, lanes, columns, _ = panels.shape
+    whole = g.channels // (columns * LANES) if g.in_channels % lanes == 0 else 0
+    if whole:
+        part = weights[: whole * columns * LANES].reshape(whole, columns, LANES, in_blocks, lanes, kernel)
+        copy_into(panels[:whole], part.transpose(0, 3, 5, 4, 1, 2))
+    for panel, start in zip(panels[whole:], starts[whole:]):
+        fill_panel(g, weights, panel, start, 0)
 
 
 def fill_panel(g: Geometry, weights: np.ndarray, panel: np.ndarray, start: int, first: int) -> None:

@@ -87,8 +87,14 @@ def _pack_sums(emitter: Emitter, weights: np.ndarray, tile_columns: int) -> Addr
     def fill(memory: np.ndarray) -> None:
         b11, b12 = weights[:inner, :columns], weights[:inner, columns:]
         b21, b22 = weights[inner:, :columns], weights[inner:, columns:]
-        sides = (b11 + b22, b11, b12 - b22, b21 - b11, b22, b11 + b12, b21 + b22)
-        for index, side in enumerate(sides):
+        add, subtract, scratch = np.add, np.subtract, np.empty(b11.shape, weights.dtype)
+        sums = (
+            (b11, add, b22), (b11,), (b12, subtract, b22), (b21, subtract, b11), (b22,), (b11, add, b12),
+            (b21, add, b22),
+        )  # fmt: skip
+        for index, (side, *rest) in enumerate(sums):
+            if rest:
+                side = rest[0](side, rest[1], out=scratch)
             run_kernel(
                 pack_columns, source=side.ctypes.data, target=memory.ctypes.data + index * size,
                 source_row=side.strides[0], source_column=side.strides[1], batch=1, inner=inner, columns=columns,

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import weakref
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from itertools import count
 
 import numpy as np
 
 from cpuruntime.compiler.kernel import Kernel
-from cpuruntime.host.memory import allocate, round_up
+from cpuruntime.host.memory import Slabs, allocate
 from cpuruntime.program.plan.storage import Address, Place, Storage
 
-# Bytes: larger arrays take time to digest; slabs grow up to this size.
-SMALL, LARGEST_SLAB = 64 * 1024, 32 * 2**20
+SMALL = 64 * 1024
+"""Bytes: larger arrays take time to digest, and are filled by other threads."""
 
 
 class WeightStore:
@@ -29,8 +32,8 @@ class WeightStore:
         self._packed: weakref.WeakValueDictionary[Hashable, Storage] = weakref.WeakValueDictionary()
         self._identities: dict[int, tuple[np.ndarray, Hashable]] = {}
         self._numbers = count()
-        self._slab = np.zeros(0, np.uint8)
-        self._packed_bytes = 0
+        self._slabs = Slabs()
+        self._waiting: dict[Hashable, Callable[[], None]] | None = None
 
     @property
     def nbytes(self) -> int:
@@ -62,34 +65,48 @@ class WeightStore:
         """Drops all arrays, once a program is planned."""
         self._identities.clear()
 
+    @contextmanager
+    def packing(self, threads: int) -> Iterator[None]:
+        """Large constants of this block are filled at its end, by so many threads; raises what filling them raised.
+
+        So nothing is filled when planning fails, and no measurement is disturbed. What is read is freed meanwhile.
+        """
+        self._waiting, jobs = {}, {}
+        try:
+            yield
+            with ThreadPoolExecutor(threads, "cpuruntime-pack") as pool:
+                jobs = {key: pool.submit(self._waiting.pop(key)) for key in list(self._waiting)}
+                for job in jobs.values():
+                    job.result()
+        except BaseException:
+            for key in [*self._waiting, *jobs]:
+                self._packed.pop(key, None)
+            raise
+        finally:
+            self._waiting = None
+
     def pack(
         self, key: Hashable, size: int, fill: Callable[[np.ndarray], None], kernels: Sequence[Kernel] = ()
     ) -> Address:
-        """The address of `size` bytes that `fill` wrote into (a zeroed uint8 array); filled once per `key`.
+        """The address of `size` bytes that `fill` writes into (a zeroed uint8 array); filled once per `key`.
 
-        `kernels` are those that `fill` runs.
+        `kernels` are those that `fill` runs. Until the block of `packing` ends nobody changes what it reads.
         """
         storage = self._packed.get(key)
         if storage is None:
-            array = self._take(max(size, 1))
-            fill(array)
+            array = self._slabs.take(max(size, 1)) if self._planned_once else allocate(max(size, 1))
+            if self._waiting is None or size <= SMALL:
+                fill(array)
+            else:
+                for kernel in kernels:
+                    _ = kernel.address
+                self._waiting[key] = partial(fill, array)
             storage = self._packed[key] = Storage(Place.FIXED, size, owner=array)
         return Address(storage)
 
     def is_packed(self, key: Hashable) -> bool:
         """Whether something lives under a key."""
         return key in self._packed
-
-    def _take(self, size: int) -> np.ndarray:
-        """Zeroed memory from the slab in use, or from a new one about as large as all those before it."""
-        if not self._planned_once:
-            return allocate(size)
-        whole = round_up(size)
-        if whole > self._slab.size:
-            self._slab = allocate(max(whole, min(self._packed_bytes, LARGEST_SLAB)))
-        piece, self._slab = self._slab[:size], self._slab[whole:]
-        self._packed_bytes += whole
-        return piece
 
     def constant(self, key: Hashable, array: np.ndarray) -> Address:
         """The address of a row-major copy of `array`."""

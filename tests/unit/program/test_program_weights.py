@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 
 import numpy as np
 import pytest
@@ -88,3 +89,42 @@ def test_large_arrays_of_a_model_planned_once_are_not_read() -> None:
     known = store.identity(array)
     store.release(array)
     assert store.identity(array) != known
+
+
+def test_large_constants_are_filled_together_at_the_end() -> None:
+    store, threads = WeightStore(), set()
+
+    def fill(array: np.ndarray) -> None:
+        threads.add(threading.get_ident())
+        array[:] = 7
+
+    with store.packing(2):
+        small, large = (store.pack(size, size, fill) for size in (8, 2 * SMALL))
+        assert store.pack(2 * SMALL, 2 * SMALL, fill).storage is large.storage
+        assert [address.storage.owner.any() for address in (small, large)] == [True, False]
+        assert threads == {threading.get_ident()}
+    assert large.storage.owner.all()
+    assert len(threads) == 2
+
+
+@pytest.mark.parametrize("is_planned", [False, True])
+def test_constants_that_were_not_filled_are_filled_by_the_next(is_planned: bool) -> None:
+    """Whether planning fails or filling does, and who still holds the address."""
+    store = WeightStore()
+
+    def fail(array: np.ndarray) -> None:
+        raise MemoryError("no room")
+
+    def plan() -> None:
+        with store.packing(1):
+            held.extend(store.pack(key, 2 * SMALL, fail) for key in "ab")
+            if not is_planned:
+                raise MemoryError("no room")
+
+    held: list[Address] = []
+    with pytest.raises(MemoryError, match="no room"):
+        plan()
+    with store.packing(1):
+        filled = store.pack("b", 2 * SMALL, lambda array: array.fill(1))
+    assert filled.storage is not held[1].storage
+    assert filled.storage.owner.all()
