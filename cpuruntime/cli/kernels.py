@@ -13,7 +13,7 @@ from cpuruntime.cli.model_options import LIGHT
 from cpuruntime.cli.parser import Parser
 from cpuruntime.compiler.objects import forbidden_symbols
 from cpuruntime.errors import InvalidArgumentError, ModelNotFoundError, escaped
-from cpuruntime.store import Pack, kernel_packs, problem_of, write_pack
+from cpuruntime.store import Pack, kernel_packs, pack_files, problem_of, write_pack
 
 LEVELS = ("x86-64-v3", "x86-64-v4")
 WITHOUT_KERNELS = ("+vnni", "+bf16")
@@ -49,7 +49,10 @@ def run(options: argparse.Namespace) -> None:
         return
     if options.output is not None or options.models:
         raise InvalidArgumentError(f"'kernels {options.action}' takes packs only.")
-    packs = [opened(path) for path in options.packs] or list(kernel_packs())
+    packs = [opened(path) for path in options.packs]
+    if not packs:  # those that cannot be used are a finding of `verify`, and left out elsewhere
+        used = options.action == "verify"
+        packs = [opened(*file) for file in pack_files()] if used else list(kernel_packs())
     if not packs:
         print("No packs are in use; CPURUNTIME_KERNEL_PATH can name some.")
     for pack in packs:
@@ -106,10 +109,10 @@ def build(names: tuple[str, ...], models: list[str], output: Path) -> None:
     print(summary(opened(output)))
 
 
-def opened(path: Path) -> Pack:
+def opened(path: Path, trusted: bool = False) -> Pack:
     """The pack in a file; InvalidArgumentError when it cannot be used."""
     try:
-        return Pack(path)
+        return Pack(path, trusted)
     except (OSError, ValueError) as error:
         raise InvalidArgumentError(f"pack '{path}' cannot be used: {problem_of(error)}.") from error
 

@@ -65,10 +65,11 @@ class WorkerError(Exception):
 
 @dataclass(frozen=True)
 class Workforce:
-    """How many workers may run at a time, and on which processors."""
+    """How many workers may run at a time, and on which processors; `memory` gives the bytes that there are for them."""
 
     workers: int
     cpus: frozenset[int]
+    memory: Callable[[], int]
 
 
 def _silent(done: int, total: int, left: float) -> None:
@@ -155,7 +156,7 @@ class _Pool:
                 if kernel.symbol not in self._known:
                     future = self._known[kernel.symbol] = Future()
                     heappush(self._waiting, _Job((-_seconds(kernel), next(self._numbers)), kernel, future))
-            threads = min(force.workers, MOST_WORKERS, len(self._waiting), max(1, _available_memory() // MEMORY))
+            threads = min(force.workers, MOST_WORKERS, len(self._waiting), max(1, force.memory() // MEMORY))
             for _ in range(threads - self._threads):
                 self._threads += 1
                 threading.Thread(target=self._serve, args=(force,), name="cpuruntime-compile", daemon=True).start()
@@ -289,14 +290,6 @@ def _can_start() -> bool:
     """Whether this process is an interpreter that can be started again, with the rights of the user."""
     name = os.path.basename(sys.executable or "")
     return name.startswith(("python", "pypy")) and not hasattr(sys, "frozen") and is_environment_trusted()
-
-
-def _available_memory() -> int:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError):
-        return MEMORY
 
 
 _pool = _Pool()

@@ -14,7 +14,8 @@ _COUNT = re.compile("[0-9]{1,18}")
 """Microseconds or bytes; 2**63 and more is not what Linux writes."""
 
 
-_LIMITS = ("memory.max", "memory.limit_in_bytes")
+_CACHED = re.compile("^inactive_file ([0-9]{1,18})$", re.MULTILINE)
+_MEMORY = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,22 @@ def cpu_quota(root: Path = Path("/")) -> Quota | None:
 
 def memory_limit(root: Path = Path("/")) -> int | None:
     """The bytes of memory that the process may use; None when nothing limits it. As `cpu_quota`."""
-    limits = (read_text(folder / name) for folder in _levels(root, "memory") for name in _LIMITS)
-    return min((int(limit) for limit in limits if _COUNT.fullmatch(limit)), default=None)
+    return min((limit for limit, _ in _memory(root)), default=None)
+
+
+def memory_left(root: Path = Path("/")) -> int | None:
+    """The bytes of memory that the process's control groups may still take; None when nothing limits them."""
+    return min((max(0, min(limit, limit - used)) for limit, used in _memory(root)), default=None)
+
+
+def _memory(root: Path) -> Iterator[tuple[int, int]]:
+    """(limit, bytes in use) of the groups that have a limit; files that are cached are not in use."""
+    for folder in _levels(root, "memory"):
+        for names in _MEMORY:
+            limit, used = (read_text(folder / name).strip() for name in names)
+            if _COUNT.fullmatch(limit):
+                cached = _CACHED.search(read_text(folder / "memory.stat"))
+                yield int(limit), (int(used) if _COUNT.fullmatch(used) else 0) - (int(cached[1]) if cached else 0)
 
 
 def _levels(root: Path, controller: str) -> list[Path]:

@@ -7,11 +7,13 @@ import os
 from collections.abc import Iterable
 from functools import cache
 from math import prod
+from pathlib import Path
 
 import numpy as np
 
 from cpuruntime.errors import OutOfMemoryError
-from cpuruntime.host.cgroup import memory_limit
+from cpuruntime.host.cgroup import memory_left, memory_limit
+from cpuruntime.host.sysfs import read_text
 
 ALIGNMENT = 64
 """Bytes: a cache line, and the widest vector register."""
@@ -30,6 +32,14 @@ def machine_memory() -> int:
     """Bytes of memory that the machine has, or that the process's control group may use of it."""
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min(there, memory_limit() or there)
+
+
+def available_memory() -> int:
+    """Bytes of memory that the process can take now; 0 where that is not known."""
+    lines = read_text(Path("/proc/meminfo")).splitlines()
+    there = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), 0)
+    left = memory_left()
+    return there if left is None else min(there, left)
 
 
 def check_fits(size: int, what: str) -> None:

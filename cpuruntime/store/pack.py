@@ -140,23 +140,28 @@ def kernel_packs() -> tuple[Pack, ...]:
 
     A pack that cannot be used is logged.
     """
+    return tuple(_opened())
+
+
+def pack_files() -> Iterator[tuple[Path, bool]]:
+    """The files that `kernel_packs` looks into, and whether each is installed with the package."""
     named = trusted_environment().get("CPURUNTIME_KERNEL_PATH", "")
     places = [(Path(place).absolute(), False) for place in named.split(os.pathsep) if place]
-    return tuple(_opened([*places, *([(OWN, True)] if OWN.exists() else [])]))
-
-
-def _opened(places: list[tuple[Path, bool]]) -> Iterator[Pack]:
-    for place, trusted in places:
+    for place, trusted in [*places, *([(OWN, True)] if OWN.exists() else [])]:
         try:
             files = sorted(place.glob(f"*{SUFFIX}")) if place.is_dir() else [place]
         except OSError as error:
             log.warning("kernel packs in %s are not used: %s", place, error)
             continue
-        for file in files:
-            try:
-                yield Pack(file, trusted)
-            except (OSError, ValueError) as error:
-                log.warning("kernel pack %s is not used: %s", file, problem_of(error))
+        yield from ((file, trusted) for file in files)
+
+
+def _opened() -> Iterator[Pack]:
+    for file, trusted in pack_files():
+        try:
+            yield Pack(file, trusted)
+        except (OSError, ValueError) as error:
+            log.warning("kernel pack %s is not used: %s", file, problem_of(error))
 
 
 def problem_of(error: Exception) -> str:

@@ -101,6 +101,17 @@ def test_a_damaged_pack_is_an_error(folder: Path, tmp_path: Path, capsys: pytest
     assert f"pack '{path}' cannot be used: it is truncated or damaged." in capsys.readouterr().err
 
 
+def test_a_pack_in_use_that_cannot_be_used_is_an_error(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "truncated.pack"
+    path.write_bytes((folder / "zoo.pack").read_bytes()[:-1])
+    for place, problem in ((path, "it is truncated or damaged"), (tmp_path / "missing", "No such file or directory")):
+        monkeypatch.setenv("CPURUNTIME_KERNEL_PATH", f"{folder}:{place}")
+        assert main(["kernels", "verify"]) == 1
+        assert f"pack '{place}' cannot be used: {problem}." in capsys.readouterr().err
+
+
 def test_what_cannot_be_built_is_not_written(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bad.onnx").write_text("no model")
     command = ["kernels", "build", "--level", "x86-64-v3", "-o", str(tmp_path / "a.pack")]

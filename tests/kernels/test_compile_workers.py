@@ -36,7 +36,7 @@ from cpuruntime.ops import elementwise
 from cpuruntime.streams.native import callbacks, signals
 logging.basicConfig(format="%(message)s", stream=sys.stdout)
 KERNELS = [signals.add, signals.notify, callbacks.begin_call]
-FORCE = Workforce(2, frozenset(os.sched_getaffinity(0)))
+FORCE = Workforce(2, frozenset(os.sched_getaffinity(0)), lambda: 2**32)
 def workers():
     return [child.pid for child in psutil.Process().children() if "-I" in child.cmdline()]
 def start(function, *arguments):

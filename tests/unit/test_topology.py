@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cpuruntime.host.cgroup import cpu_quota, memory_limit
+from cpuruntime.host.cgroup import cpu_quota, memory_left, memory_limit
 from cpuruntime.host.processors import Cache, Cpu, cpu_list, parse_cpu_list
 from cpuruntime.host.topology import Topology
 
@@ -257,6 +257,23 @@ def test_the_memory_limit_is_the_smallest_on_the_way(
     files = {"proc/self/cgroup": "0::/g", "proc/self/mountinfo": V2_MOUNT}
     write(tmp_path, files | {f"sys/fs/cgroup/{place}/memory.max": text for place, text in limits.items()})
     assert memory_limit(tmp_path) == found
+
+
+@pytest.mark.parametrize(
+    ("group", "found"),
+    [
+        ({"max": "900"}, 400),
+        ({"max": "900", "current": "850"}, 50),
+        ({"max": "900", "current": "850", "stat": "anon 9\ninactive_file 100\n"}, 150),
+        ({"max": "9", "current": "10"}, 0),
+    ],
+)
+def test_what_is_left_of_memory_is_the_least_on_the_way(tmp_path: Path, group: dict[str, str], found: int) -> None:
+    """Files that are cached can be dropped."""
+    files = {"proc/self/cgroup": "0::/g", "proc/self/mountinfo": V2_MOUNT}
+    above = {"sys/fs/cgroup/memory.max": "500", "sys/fs/cgroup/memory.current": "100"}
+    write(tmp_path, files | above | {f"sys/fs/cgroup/g/memory.{name}": text for name, text in group.items()})
+    assert memory_left(tmp_path) == found
 
 
 def test_the_memory_limit_of_version_1(tmp_path: Path) -> None:

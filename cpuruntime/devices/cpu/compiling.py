@@ -6,7 +6,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from cpuruntime.compiler.pool import Progress, Workforce, compile_all
+from cpuruntime.compiler.pool import Progress, compile_all
 from cpuruntime.devices.cpu.building import build_model
 from cpuruntime.devices.cpu.compilation import Compilation
 from cpuruntime.devices.cpu.fast_start import Missing, StartingModel, may_start_on_numpy, refuse_missing
@@ -16,11 +16,11 @@ from cpuruntime.devices.cpu.model import CpuModel, resolved
 from cpuruntime.devices.cpu.pipeline import optimise, optimise_for_numpy
 from cpuruntime.devices.cpu.streams.calibration import calibrate
 from cpuruntime.devices.cpu.streams.setup import StreamSetup, set_up_streams
+from cpuruntime.devices.cpu.workforce import workforce
 from cpuruntime.devices.interface import DeviceModel
 from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import Error
 from cpuruntime.graph import Graph, Node, PartialShape
-from cpuruntime.host.affinity import allowed_cpus
 from cpuruntime.host.ledger import Ledger
 from cpuruntime.operators.shape_inference import reshape
 from cpuruntime.passes import can_evaluate
@@ -63,7 +63,7 @@ def _start(plugin: Any, compilation: Compilation, setup: StreamSetup) -> DeviceM
         evaluated = optimised
     else:
         evaluated = optimise_for_numpy(graph)
-    force = Workforce(compilation.topology.usable, allowed_cpus())
+    force = workforce(compilation.topology)
 
     def build(report: Progress) -> CpuModel:
         compile = partial(compile_all, force=force, progress=report)

@@ -35,7 +35,7 @@ from cpuruntime.properties import Settings
 log = logging.getLogger("cpuruntime")
 
 POLL = 0.2
-"""Seconds between two looks at the progress while somebody waits."""
+"""Seconds between two looks at the state of the process while somebody waits."""
 HEAD_START = 1.0
 """Seconds that the first inference has the processors for itself; arbitrary."""
 
@@ -136,15 +136,13 @@ class StartingModel(DeviceModel):
     def wait_until_optimized(self, timeout: float | None = None) -> bool:
         deadline = None if timeout is None else time.monotonic() + timeout
         self._may_build.set()
-        with CompileProgress() as show:
-            while not self._is_over.is_set():
-                self.check_open()
-                forks.check(self._generation)
-                left = POLL if deadline is None else deadline - time.monotonic()
-                if left <= 0:
-                    return False
-                self._is_over.wait(min(POLL, left))
-                show(*self._progress)
+        while not self._is_over.is_set():
+            self.check_open()
+            forks.check(self._generation)
+            left = POLL if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                return False
+            self._is_over.wait(min(POLL, left))
         if self._error is not None:
             raise self._error
         return True
@@ -206,11 +204,13 @@ def _build(
         if one is None or one.closed:
             raise Error(f"Model '{name}' is closed.")
         one.report(done, total, left)
+        show(done, total, left)
 
     may_build.wait(HEAD_START)
     built, error = None, None
     try:
-        built = build(report)
+        with CompileProgress() as show:
+            built = build(report)
     except Exception as raised:
         error = raised
         release()

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from math import inf
 
 from cpuruntime.compiler import pool
-from cpuruntime.compiler.pool import Workforce
 from cpuruntime.devices.cpu.compilation import Compilation
 from cpuruntime.devices.cpu.programs import Programs
 from cpuruntime.devices.cpu.streams.dry_run import dry_run
+from cpuruntime.devices.cpu.workforce import workforce
 from cpuruntime.graph import Graph
-from cpuruntime.host.affinity import allowed_cpus
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.tuning.decisions import Decision, Decisions
 from cpuruntime.program.tuning.trial import kernels_of
@@ -52,5 +51,5 @@ def compile_kernels(read: Callable[[], Graph]) -> None:
     while method < methods:
         compilation, tuner = Compilation.of(read(), settings), AllCandidates(method)
         Programs(compilation, dry_run(compilation, None), tuner)
-        pool.compile_all(list(tuner.kernels), Workforce(compilation.topology.usable, allowed_cpus()))
+        pool.compile_all(list(tuner.kernels), workforce(compilation.topology))
         method, methods = method + 1, tuner.methods

@@ -15,17 +15,16 @@ import numpy as np
 
 from cpuruntime.compiler import build, pool
 from cpuruntime.compiler.kernel import Kernel
-from cpuruntime.compiler.pool import Workforce
 from cpuruntime.devices.cpu import guesses
 from cpuruntime.devices.cpu.batch_split import by_sample
 from cpuruntime.devices.cpu.compilation import Compilation
 from cpuruntime.devices.cpu.pipeline import optimise
 from cpuruntime.devices.cpu.progress import CompileProgress
+from cpuruntime.devices.cpu.workforce import workforce
 from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import Error, InvalidArgumentError, nearest, printable
 from cpuruntime.graph import Graph, Kind, PartialShape
 from cpuruntime.hints import StreamPlan
-from cpuruntime.host.affinity import allowed_cpus
 from cpuruntime.host.memory import check_fits
 from cpuruntime.host.sysfs import processor_name
 from cpuruntime.operators.shape_inference import reshape, with_shapes
@@ -61,7 +60,8 @@ class Programs:
         # The faster methods have weights of their own: a model that generates has steps of few rows, and needs none.
         self._exact: bool = settings.value("EXECUTION_MODE_HINT") == "ACCURACY" or bool(self._states)
         self._streams = plan
-        now = partial(_compile_now, Workforce(compilation.topology.usable, allowed_cpus()))
+        self._force = workforce(compilation.topology)
+        now = partial(_compile_now, self._force)
         self._compile = compilation.compile or now
         self._arenas, self._users = max(1, len(plan.streams)), f"the streams of model '{printable(self.name)}'"
         self._weights = compilation.weights
@@ -258,6 +258,6 @@ def _reshaped(graph: Graph, values: Sequence[np.ndarray]) -> Graph:
     return reshape(graph, {port.name: PartialShape(list(array.shape)) for port, array in tensors})
 
 
-def _compile_now(force: Workforce, kernels: Sequence[Kernel]) -> None:
+def _compile_now(force: pool.Workforce, kernels: Sequence[Kernel]) -> None:
     with CompileProgress() as progress:
         pool.compile_all(kernels, force, progress)

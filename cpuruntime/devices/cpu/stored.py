@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cpuruntime.compiler import build, isa, pool
-from cpuruntime.compiler.pool import Workforce
 from cpuruntime.compiler.sources import package_digest
 from cpuruntime.devices.cpu.progress import CompileProgress
+from cpuruntime.devices.cpu.workforce import workforce
 from cpuruntime.devices.interface import Exported
 from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import UnsupportedError, printable
 from cpuruntime.graph import Kind, PartialShape, Type
 from cpuruntime.hints import StreamPlan
-from cpuruntime.host.affinity import allowed_cpus
 from cpuruntime.host.memory import check_fits
 from cpuruntime.host.topology import Topology
 from cpuruntime.operators.demand import Demand, NodeDemand
@@ -132,7 +131,7 @@ class StoredPrograms:
         missing = [*file.missing_kernels(facts["program"]), *(kernel for kernel in KERNELS if not pool.load(kernel))]
         if missing:
             with CompileProgress() as progress:
-                pool.compile_all(missing, Workforce(model.topology.usable, allowed_cpus()), progress)
+                pool.compile_all(missing, workforce(model.topology), progress)
         program = file.load(facts["program"], sections)
         check_fits(program.arena_size * max(1, len(plan.streams)), f"the streams of model '{printable(self.name)}'")
         self._stage = _Stage(program)
