@@ -28,13 +28,13 @@ def compile_here(kernels: Sequence[Kernel]) -> None:
         _ = kernel.address
 
 
-def assemble(planner: Planner, compile: Compile = compile_here, repeats: int = 1) -> Program:
+def assemble(planner: Planner, repeats: int = 1) -> Program:
     """The program of a planner that has planned its graph, whose sizes are plain numbers."""
     steps = [step for step in planner.steps if isinstance(step, Step)]
     segments = segments_of(planner.steps) if repeats == 1 else [Segment(0, repeats * len(steps))]
     storages = live_storages(planner.steps)
     arena_size = plan_arena(storages)
-    compile(kernels_of(steps))
+    compile_here(kernels_of(steps))
     ports = planner.graph.inputs, planner.graph.outputs
     strides = dict(zip((Place.INPUT, Place.OUTPUT), ([v.nbytes for v in values] for values in ports)))
     inputs, outputs = (tuple((_repeated(v, repeats), v.element_type.to_dtype()) for v in values) for values in ports)

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import onnx.numpy_helper
 import onnx.parser
 import pytest
 from support.house import ROOT
@@ -24,6 +25,8 @@ from cpuruntime.devices.cpu.fast_start import Missing
 from cpuruntime.devices.cpu.progress import CompileProgress
 from cpuruntime.errors import CancelledError, Error, InvalidArgumentError, OutOfMemoryError, UnsupportedError
 from cpuruntime.host.ledger import Ledger
+from cpuruntime.program.plan import weights as plan_weights
+from cpuruntime.streams.native.needed import KERNELS
 
 SUM = """<ir_version: 8, opset_import: ["" : 17]>
 net (float[N, 8] x) => (float[N, 8] y) { t = Mul (x, x) u = Add (t, x) y = Tanh (u) }"""
@@ -184,6 +187,28 @@ def test_a_model_that_goes_while_it_is_planned_leaves_nothing(gate: Gate, how: s
     gate.open()
     until(lambda: not own & set(threading.enumerate()))
     assert not Ledger().holders()
+
+
+def test_nothing_is_packed_before_all_kernels_are_there(monkeypatch: pytest.MonkeyPatch, gate: Gate) -> None:
+    def refuse(kernels) -> None:
+        if set(kernels) - set(KERNELS):
+            raise Missing
+
+    def fail(*arguments) -> None:
+        raise AssertionError("weights are packed")
+
+    monkeypatch.setattr(compiling, "refuse_missing", refuse)
+    layer = """<ir_version: 8, opset_import: ["" : 17]>
+    net (float[2, 256] x) => (float[2, 256] y) { y = MatMul (x, w) }"""
+    product, weights = model(layer), np.ones((256, 256), np.float32)
+    product.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
+    with monkeypatch.context() as patch:
+        patch.setattr(plan_weights, "ThreadPoolExecutor", fail)
+        compiled = compile_fast(product)
+    assert compiled.get_property("OPTIMIZED") is False
+    gate.open()
+    assert compiled.wait_until_optimized(60)
+    np.testing.assert_array_equal(compiled([np.ones((2, 256), np.float32)])[0], np.full((2, 256), 256.0))
 
 
 def test_cancelling_works_on_both_sides(gate: Gate) -> None:

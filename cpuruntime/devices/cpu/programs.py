@@ -29,14 +29,14 @@ from cpuruntime.host.memory import check_fits
 from cpuruntime.host.sysfs import processor_name
 from cpuruntime.operators.shape_inference import reshape, with_shapes
 from cpuruntime.program.plan.planner import Planner
-from cpuruntime.program.plan.step import FallbackStep
+from cpuruntime.program.plan.step import FallbackStep, Step
 from cpuruntime.program.plan.weights import DryWeights
 from cpuruntime.program.program import Program
 from cpuruntime.program.stages.cut import cut_open, is_whole, whole
 from cpuruntime.program.stages.stage import Root, Stage, Stages, StageTemplate
 from cpuruntime.program.template import Pattern, Template
 from cpuruntime.program.tuning.tuner import Tuner, create_tuner
-from cpuruntime.program.whole import assemble
+from cpuruntime.program.whole import assemble, kernels_of
 from cpuruntime.streams.native.needed import KERNELS
 
 log = logging.getLogger("cpuruntime")
@@ -216,7 +216,7 @@ class Programs:
         The graph loses its constants if it is `owned`.
         """
         planner = self._planner(optimised, self._tuner, owned)
-        program = assemble(planner, lambda kernels: self._compile([*kernels, *KERNELS]), samples)
+        program = assemble(planner, samples)
         self._report(program)
         return self.checked(program)
 
@@ -237,7 +237,8 @@ class Programs:
         planner = Planner(optimised, self._weights, self._streams.threads, self._exact, tuner, owned)
         missing = build.when_missing(partial(self._compile_ahead, planner, tuner))
         with missing, self._weights.packing(self._force.workers):
-            planner.plan()
+            steps = [step for step in planner.plan() if isinstance(step, Step)]
+            self._compile([*kernels_of(steps), *KERNELS])  # before the weights are packed, which takes longer
         if owned:
             self._weights.forget_sources()
         return planner
