@@ -59,6 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.report and not installed("matplotlib"):
         print('The report needs matplotlib: pip install -e ".[bench]" installs it.', file=sys.stderr)
         return 1
+    try:
+        for folder in filter(None, (options.json and options.json.parent, options.report)):
+            folder.mkdir(parents=True, exist_ok=True)
+        if options.json:
+            options.json.open("a").close()
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}.", file=sys.stderr)
+        return 1
     about = machine()
     print(f"{about['processor']}, {len(about['allowed_cores'])} cores allowed; ", end="")
     print(", ".join(f"{name} {about['versions'][name]}" for name in engines))

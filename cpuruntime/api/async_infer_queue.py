@@ -59,6 +59,8 @@ class _State:
                 error = raised
             self.callers.discard(get_ident())
         if error is not None:
+            if hasattr(error, "add_note"):  # since Python 3.11
+                error.add_note(f"In an AsyncInferQueue, of the inference with userdata {self.userdata[index]!r:.80}.")
             self.place_of(error).append(error)
         self.give_back(index)
         del self, request, error  # the traceback of a callback's error refers to this frame

@@ -9,7 +9,8 @@ from cpuruntime.api.model import Model
 from cpuruntime.devices.explanation import Explanation, Row
 from cpuruntime.graph import Graph, Node, Type, Value
 
-_DOMAIN = "cpuruntime.runtime"
+DOMAIN = "cpuruntime.runtime"
+"""Of the operators of executed graphs."""
 
 _Described = tuple[str, Type, "tuple[int | None, ...] | None"]
 
@@ -65,12 +66,12 @@ def runtime_model(outline: Outline, explanation: Explanation) -> Model:
                 inputs.append(earlier)
             values[name] = Value(name, kind, shape)
             outputs.append(values[name])
-        step = Node(row.op_type, _unique(row, notes, order), inputs, outputs, domain=_DOMAIN, version=1)
+        step = Node(row.op_type, _unique(row, notes, order), inputs, outputs, domain=DOMAIN, version=1)
         steps.append(step)
         notes[step.name] = _notes(row, order, outputs)
     results = [values.get(name) or Value(name, kind, shape) for name, kind, shape in outline.outputs]
     inputs = [values[name] for name, _, _ in outline.inputs]
-    model = Model(Graph(outline.name, inputs, results, steps, {_DOMAIN: 1}))
+    model = Model(Graph(outline.name, inputs, results, steps, {DOMAIN: 1}))
     for node in model.get_ordered_ops():
         node.rt_info.update(notes.get(node.friendly_name, {}))
     return model

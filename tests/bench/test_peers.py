@@ -328,3 +328,14 @@ def test_remarks_name_failures_wrong_outputs_and_busy_idlers() -> None:
         "cpuruntime gives other outputs: relative error nan",
         "openvino used 100.00 s of processor time in the others' turn",
     ]
+
+
+def test_where_results_cannot_be_written_is_found_before_measuring(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, relu: Path
+) -> None:
+    (tmp_path / "file").touch()
+    for option, target in (("--json", tmp_path / "file" / "results.json"), ("--json", tmp_path)):
+        assert peers.main(["-m", str(relu), option, str(target)]) == 1
+        captured = capsys.readouterr()
+        assert (captured.out.count("ms"), captured.err.count("\n")) == (0, 1)
+        assert captured.err.startswith(str(tmp_path))

@@ -337,3 +337,15 @@ def test_an_interrupted_start_loses_no_request(gated: Gated, gate: Gate) -> None
     queue.start_async(ROW)
     queue.wait_all()
     assert queue.is_ready()
+
+
+@pytest.mark.skipif(not hasattr(Exception, "add_note"), reason="exceptions have notes since Python 3.11")
+def test_the_error_of_a_callback_says_which_inference(queue: AsyncInferQueue) -> None:
+    def fail(request: ov.InferRequest, userdata: Any) -> None:
+        raise ValueError("as wanted")
+
+    queue.set_callback(fail)
+    queue.start_async(ROW, userdata={"job": 7})
+    with pytest.raises(ValueError, match="as wanted") as raised:
+        queue.wait_all()
+    assert raised.value.__notes__ == ["In an AsyncInferQueue, of the inference with userdata {'job': 7}."]

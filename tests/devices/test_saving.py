@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import onnx
@@ -94,6 +95,23 @@ def test_the_executed_graph_has_the_steps_and_how_they_run(tmp_path: Path, devic
     ov.serialize(executed, tmp_path / "executed.onnx")
     saved = onnx.load(tmp_path / "executed.onnx")
     assert {prop.key for prop in saved.graph.node[0].metadata_props} >= {"execOrder", "layerType", "outputLayouts"}
+
+
+def test_the_executed_graph_as_xml(tmp_path: Path) -> None:
+    compiled = ov.Core().compile_model(two_inputs(["n", 3]), "REFERENCE")
+    ov.serialize(compiled.get_runtime_model(), tmp_path / "graph.xml")
+    net = ElementTree.parse(tmp_path / "graph.xml").getroot()
+    layers = {layer.attrib["id"]: layer.attrib["name"] for layer in net.iter("layer")}
+    kinds = [(layer.attrib["name"], layer.attrib["type"]) for layer in net.iter("layer")]
+    assert kinds[:4] == [("x", "Parameter"), ("y", "Parameter"), ("add", "Add"), ("relu", "Relu")]
+    edges = [(layers[one.attrib["from-layer"]], layers[one.attrib["to-layer"]]) for one in net.iter("edge")]
+    assert {("x", "add"), ("y", "add"), ("add", "relu"), ("relu", "result/sink_port_0")} <= set(edges)
+    (add,) = [layer for layer in net.iter("layer") if layer.attrib["name"] == "add"]
+    data = add.find("data")
+    assert data is not None
+    assert data.attrib["originalLayersNames"] == "add"
+    ports = [(port.attrib["id"], [dim.text for dim in port]) for port in add.iter("port")]
+    assert ports == [(str(number), ["-1", "3"]) for number in range(3)]
 
 
 def test_the_executed_graph_keeps_no_weights() -> None:
