@@ -7,6 +7,7 @@ Every figure is of a process of its own, with a home folder of its own, engines 
 
 - cold: nothing is compiled. "cold, final kernels" waits for all kernels before the first inference.
 - warm: the cache has what an earlier process compiled.
+- model cache: the model is stored, too, in a folder that CACHE_DIR names; OpenVINO has one of its own.
 - pack: nothing is cached, and a pack has the kernels (with --pack, or one that is built here).
 - read-only home: the second process in a home that cannot be written, without a pack.
 - first command: `cpuruntime benchmark` in a fresh home, to the first line that has a number of milliseconds.
@@ -85,6 +86,9 @@ def subjects(model: ModelFile, folder: Path, pack: Path) -> dict[str, Callable[[
         home.mkdir()
     optimised = [json.dumps(["COMPILE_MODE", "OPTIMIZED"])]
     measure("cpuruntime", model, environment(warm), *optimised)
+    stored, theirs = (json.dumps(["CACHE_DIR", str(folder / name)]) for name in ("stored", "theirs"))
+    measure("cpuruntime", model, environment(warm), *optimised, stored)
+    measure("openvino", model, environment(warm), theirs)
     unwritable = environment(Path("/proc"), TMPDIR=str(locked))
     measure("cpuruntime", model, unwritable, *optimised)
 
@@ -100,9 +104,11 @@ def subjects(model: ModelFile, folder: Path, pack: Path) -> dict[str, Callable[[
         "cold, first answer": lambda n: measure("cpuruntime", model, environment(fresh("cold", n))),
         "cold, final kernels": lambda n: measure("cpuruntime", model, environment(fresh("final", n)), *optimised),
         "warm": lambda n: measure("cpuruntime", model, environment(warm)),
+        "model cache": lambda n: measure("cpuruntime", model, environment(warm), stored),
         "pack": packed,
         "read-only home": lambda n: measure("cpuruntime", model, unwritable),
         "OpenVINO": lambda n: measure("openvino", model, environment(warm)),
+        "OpenVINO, cache": lambda n: measure("openvino", model, environment(warm), theirs),
         "ONNX Runtime": lambda n: measure("onnxruntime", model, environment(warm)),
     }
 

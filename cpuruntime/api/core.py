@@ -1,4 +1,7 @@
-"""The entry: devices, models, compilation, properties."""
+"""The entry: devices, models, compilation, properties.
+
+What reads models is imported when one is read: a process that loads compiled models does without.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,7 @@ import re
 from collections.abc import Collection, Mapping
 from functools import partial
 from os import PathLike
-from typing import Any, BinaryIO, NamedTuple
-
-import onnx
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from cpuruntime import properties
 from cpuruntime.api.compiled_model import CompiledModel
@@ -24,17 +25,18 @@ from cpuruntime.devices.host import Devices, compile_on
 from cpuruntime.devices.interface import DeviceModel, Plugin
 from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import InvalidArgumentError, UnsupportedError, WrongTypeError
-from cpuruntime.frontend.reader import read
 from cpuruntime.graph import Graph
 from cpuruntime.hints import StreamPlan
 from cpuruntime.host.topology import Topology
-from cpuruntime.operators.shape_inference import with_inputs
 from cpuruntime.properties import Settings
 from cpuruntime.properties.declaration import Group
 from cpuruntime.version import __version__
 
-ModelSource = str | PathLike[str] | bytes | BinaryIO | onnx.ModelProto
-"""Where a model comes from: a file's path, its bytes, an open binary file, or the message itself."""
+if TYPE_CHECKING:
+    import onnx
+
+    ModelSource = str | PathLike[str] | bytes | BinaryIO | onnx.ModelProto
+    """Where a model comes from: a file's path, its bytes, an open binary file, or the message itself."""
 
 
 class Version(NamedTuple):
@@ -105,7 +107,7 @@ class Core:
         """
         if config:
             properties.parse(config, {}, "reading a model")
-        return Model(read(model, weights or None))
+        return _read(model, weights)
 
     def compile_model(
         self,
@@ -136,7 +138,7 @@ class Core:
         found = None if cached is None else cached.find(CompiledModel)
         if found is not None:
             return found
-        source = model if isinstance(model, Model) else Model(read(model, weights or None, cached and cached.locations))
+        source = model if isinstance(model, Model) else _read(model, weights, cached and cached.locations)
         graph = source.graph
         device, defaults = compile_on(plugin, graph, settings), [PortInfo.of(value) for value in graph.defaults]
         compile_with = partial(_compile_with, plugin, graph, settings) if defaults else None
@@ -274,7 +276,15 @@ def _device_and(arguments: tuple[Any, ...], named: dict[str, Any], names: tuple[
     return given
 
 
+def _read(model: Any, weights: Any, locations: list[str] | None = None) -> Model:
+    from cpuruntime.frontend.reader import read
+
+    return Model(read(model, weights or None, locations))
+
+
 def _compile_with(plugin: Plugin, graph: Graph, settings: Settings, names: Collection[str]) -> DeviceModel:
+    from cpuruntime.operators.shape_inference import with_inputs
+
     return compile_on(plugin, with_inputs(graph, names), settings)
 
 

@@ -16,7 +16,6 @@ from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import InvalidArgumentError, WrongTypeError, nearest, printable
 from cpuruntime.graph import Graph, PartialShape, Value
 from cpuruntime.graph import Node as GraphNode
-from cpuruntime.operators.shape_inference import reshape
 
 
 class Output(ConstOutput):
@@ -186,6 +185,8 @@ class Model(Notes, WithOutputs):
             if name in shapes:
                 raise InvalidArgumentError(f"Input '{printable(name)}' is given two shapes.")
             shapes[name] = PartialShape(shape)
+        from cpuruntime.operators.shape_inference import reshape  # not above: stored models do without
+
         self._hold(reshape(self._graph, shapes))
 
     def add_outputs(self, outputs: Any) -> list[Output]:
@@ -335,6 +336,8 @@ class Model(Notes, WithOutputs):
         self, output_tensors: Sequence[Tensor], input_tensors: Sequence[Tensor], evaluation_context: Any = None
     ) -> bool:
         """Compute the outputs slowly, by the device REFERENCE; output tensors take on their shapes. Returns True."""
+        from cpuruntime.operators.shape_inference import reshape
+
         graph = reshape(self._graph, {p.info.name: PartialShape(t.shape) for p, t in zip(self._inputs, input_tensors)})
         model = Devices().compile(graph, "REFERENCE")
         try:

@@ -19,6 +19,7 @@ from cpuruntime.errors import Error, escaped, nearest
 
 COMMANDS = {
     "benchmark": "measure how fast a model is inferred",
+    "cache": "list, verify, prune or export the compiled models of a cache",
     "devices": "show the devices that are available, and why others are not",
     "docs": "list the pages of the documentation, or print one",
     "kernels": "build a pack of compiled kernels, list or verify packs",

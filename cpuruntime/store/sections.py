@@ -67,7 +67,7 @@ class SectionFile:
 
     Attributes:
         facts: those of `written`.
-        nbytes: of the whole file.
+        memory, nbytes: the whole file and its size.
 
     Raises:
         ValueError: it is no such file, or it is damaged.
@@ -84,7 +84,7 @@ class SectionFile:
         if hashlib.sha256(prefix[48:] + header).digest() != prefix[16:48]:
             raise ValueError("its header is damaged")
         self.facts, self._rows = json.loads(header)
-        self._body = memory[PREFIX + size :]
+        self.memory, self._body = memory, memory[PREFIX + size :]
 
     @classmethod
     def mapped(cls, descriptor: int) -> SectionFile:

@@ -37,7 +37,7 @@ ALLOWED: dict[str, str] = {
     "utils": "graph",
     "exceptions": "errors",
     "__init__": "errors version graph host properties frontend hints devices api preprocess helpers utils exceptions",
-    "cli": "__init__ errors store properties compiler host devices",
+    "cli": "__init__ errors store properties compiler host devices cache",
     "testing": "__init__ properties streams devices",
     "__main__": "cli",
 }
