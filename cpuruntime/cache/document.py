@@ -55,5 +55,3 @@ def described(file: SectionFile) -> str:
     """A line about a file: the model's name, its device and who made it."""
     own: dict[str, Any] = file.facts["own"]
     return f"'{own.get('name', '?')}' on {file.facts['device']}, made by cpuruntime {file.facts['made_by']}"
-
-

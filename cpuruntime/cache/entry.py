@@ -91,5 +91,3 @@ def entry_for(path: str, plugin: Plugin, settings: Settings) -> Entry | None:
     except UnsupportedError as error:
         log.info("CACHE_DIR has no effect: %s", error)
         return None
-
-

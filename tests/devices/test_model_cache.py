@@ -22,7 +22,6 @@ import cpuruntime as ov
 from cpuruntime.cli.main import main
 from cpuruntime.errors import ModelError, UnsupportedError, WrongTypeError
 from cpuruntime.store import SectionFile, written
-from cpuruntime.testing.probes import device_of
 
 CONFIG = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1, "COMPILE_MODE": "OPTIMIZED"}
 
@@ -367,11 +366,48 @@ def test_a_cache_moves_with_its_model(file: Path, cache: Path, tmp_path: Path) -
     assert is_loaded(compile_in(tmp_path / "copy", tmp_path / "moved.onnx"))
 
 
-def test_pages_are_shared_with_the_file(file: Path, cache: Path) -> None:
+WAITING = """
+import sys
+import numpy as np
+import cpuruntime as ov
+config = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1, "CACHE_DIR": sys.argv[2]}
+compiled = ov.Core().compile_model(sys.argv[1], "CPU", config)
+compiled(np.ones((1, 3, 20, 20), np.float32))
+print(compiled.get_property("LOADED_FROM_CACHE"), flush=True)
+input()
+"""
+
+
+def pages_of(process: subprocess.Popen[str], path: Path) -> dict[str, int]:
+    """KiB of a process's memory that is mapped from a file, by kind."""
+    found: dict[str, int] = {}
+    inside = False
+    for line in Path(f"/proc/{process.pid}/smaps").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if "-" in name:
+            inside = line.endswith(str(path))
+        elif inside and value.endswith("kB"):
+            found[name] = found.get(name, 0) + int(value.split()[0])
+    return found
+
+
+def test_processes_share_the_pages_of_weights(file: Path, cache: Path) -> None:
+    """Each process of several counts its part of a page in Pss."""
     compile_in(cache, file)
-    compiled = compile_in(cache, file)
-    weights = device_of(compiled).programs.cached()[0].image.weights
-    assert not any(array.flags.writeable for array in weights)
+    (stored,) = cache.glob("*.model")
+    command = [sys.executable, "-c", WAITING, str(file), str(cache)]
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "True\n"
+        for pages in [pages_of(process, stored) for process in processes]:
+            assert pages["Rss"] >= stored.stat().st_size // 1024 * 0.9
+            assert pages["Pss"] <= pages["Rss"] / 2 + 4
+            assert pages["Private_Dirty"] == 0
+    finally:
+        for process in processes:
+            process.communicate("\n")
 
 
 def command(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, list[str]]:

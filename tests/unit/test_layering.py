@@ -48,7 +48,7 @@ THIRD_PARTY = {
     "ops": {"numpy", "numba", "llvmlite"},
     "errors": set(),
     "properties": set(),
-    "store": set(),
+    "store": {"numpy"},
     "graph": {"numpy", "onnx", "ml_dtypes"},
     "host": {"numpy", "psutil"},
     "streams": {"numpy", "numba", "llvmlite"},
