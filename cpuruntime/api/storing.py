@@ -50,7 +50,7 @@ def import_model(source: Any, plugin: Plugin, settings: Settings, make: Callable
                 file = SectionFile.mapped(opened.fileno())
         else:
             file = SectionFile(_aligned(source))
-        return make(_shared(restored(plugin, file, settings), file, make))
+        return make(_shared(restored(plugin, file, settings, is_cached=False), file, make))
     except FileNotFoundError:
         raise ModelError(f"There is no compiled model {what}.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:

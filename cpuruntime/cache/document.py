@@ -26,8 +26,8 @@ def document(device: str, model: DeviceModel, interface: bytes) -> list[bytes | 
     return written(facts, {INTERFACE: [interface], **sections})
 
 
-def restored(plugin: Plugin, file: SectionFile, settings: Settings) -> DeviceModel:
-    """The model in a file.
+def restored(plugin: Plugin, file: SectionFile, settings: Settings, is_cached: bool) -> DeviceModel:
+    """The model in a file, which `is_cached` where it can be compiled instead.
 
     Raises:
         ValueError: the file is damaged, or not for this process.
@@ -39,7 +39,7 @@ def restored(plugin: Plugin, file: SectionFile, settings: Settings) -> DeviceMod
     finish = file.check()
     model = None
     try:
-        model = plugin.restore(file.facts["own"], file, settings)
+        model = plugin.restore(file.facts["own"], file, settings, is_cached)
     finally:
         try:
             finish()

@@ -50,7 +50,7 @@ class Entry:
         try:
             with self.folder.open(name) as descriptor:
                 file = SectionFile.mapped(descriptor.fileno())
-            return restored(self._plugin, file, self._settings), file
+            return restored(self._plugin, file, self._settings, is_cached=True), file
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:

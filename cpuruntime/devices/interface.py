@@ -367,13 +367,15 @@ class Plugin(Configured, ABC):
         """
         raise UnsupportedError(f"models on {self.label} are not stored")
 
-    def restore(self, facts: Mapping[str, Any], sections: SectionFile, settings: Settings) -> DeviceModel:
+    def restore(
+        self, facts: Mapping[str, Any], sections: SectionFile, settings: Settings, is_cached: bool
+    ) -> DeviceModel:
         """The model that `DeviceModel.export` was called on; `facts` have been through JSON.
 
         Its storage key was the one for `settings`. Small sections have been checked, others are while this runs, which
         is over before the model runs.
 
-        Raises ValueError where the model is not for this process.
+        Raises ValueError where the model is not for this process, or `is_cached` and compiling it answers earlier.
         """
         raise UnsupportedError(f"models on {self.label} are not stored")
 

@@ -366,6 +366,26 @@ def test_a_cache_moves_with_its_model(file: Path, cache: Path, tmp_path: Path) -
     assert is_loaded(compile_in(tmp_path / "copy", tmp_path / "moved.onnx"))
 
 
+COLD = """
+import sys
+import cpuruntime as ov
+config = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1, "CACHE_DIR": sys.argv[2], "COMPILE_MODE": sys.argv[3]}
+compiled = ov.Core().compile_model(sys.argv[1], "CPU", config)
+print([compiled.get_property(name) for name in ("LOADED_FROM_CACHE", "OPTIMIZED")])
+"""
+
+
+def test_without_its_kernels_a_stored_model_starts_as_fast_as_any(file: Path, cache: Path, tmp_path: Path) -> None:
+    compile_in(cache, file)
+    found = []
+    for mode in ("FAST_START", "OPTIMIZED"):
+        command = [sys.executable, "-c", COLD, str(file), str(cache), mode]
+        variables = {**os.environ, "CPURUNTIME_CACHE_DIR": str(tmp_path / mode)}
+        found.append(subprocess.run(command, capture_output=True, text=True, check=True, env=variables))
+    assert [result.stdout.strip() for result in found] == ["[False, False]", "[True, True]"]
+    assert "is not compiled; others can compute until it is" in found[0].stderr
+
+
 WAITING = """
 import sys
 import numpy as np

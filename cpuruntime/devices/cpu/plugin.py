@@ -79,14 +79,18 @@ class CpuPlugin(Plugin):
         facts = [package_digest(), build.environment().hex(), settings.key()]
         return json.dumps(facts, sort_keys=True)
 
-    def restore(self, facts: Mapping[str, Any], sections: SectionFile, settings: Settings) -> DeviceModel:
+    def restore(
+        self, facts: Mapping[str, Any], sections: SectionFile, settings: Settings, is_cached: bool
+    ) -> DeviceModel:
         model = stored.StoredModel.of(facts, settings)
         setup = set_up_streams(model, None, Ledger())
         try:
             if setup.plan.threads > model.threads:
                 asked = counted(model.threads, "thread")
                 raise ValueError(f"it is for streams of {asked} at most, and they would have {setup.plan.threads} here")
-            return CpuModel(stored.StoredPrograms(facts, sections, model, setup.plan), model.demand, settings, setup)
+            may_compile = not is_cached or settings.value("COMPILE_MODE") == "OPTIMIZED"
+            programs = stored.StoredPrograms(facts, sections, model, setup.plan, may_compile)
+            return CpuModel(programs, model.demand, settings, setup)
         except BaseException:
             setup.release()
             raise

@@ -111,15 +111,18 @@ class _Stage:
 class StoredPrograms:
     """The program of a stored model, whose kernels are loaded; has what models and requests need of `Programs`.
 
-    The sections of `file` that are not weights must have been checked.
+    The sections of `file` that are not weights must have been checked. Kernels that are missing are compiled if that
+    `may_compile`.
 
     Raises:
-        ValueError: the file does not fit together, or a kernel is not compiled and cannot be.
+        ValueError: the file does not fit together, or a kernel is not compiled and cannot or may not be.
     """
 
     is_static, is_open = True, False
 
-    def __init__(self, facts: Mapping[str, Any], sections: SectionFile, model: StoredModel, plan: StreamPlan) -> None:
+    def __init__(
+        self, facts: Mapping[str, Any], sections: SectionFile, model: StoredModel, plan: StreamPlan, may_compile: bool
+    ) -> None:
         self.name = model.name
         self.inputs, self.outputs = list(map(_info, facts["inputs"])), list(map(_info, facts["outputs"]))
         self.profiled: bool = model.settings.value("PERF_COUNT")
@@ -129,6 +132,8 @@ class StoredPrograms:
         for kernel in KERNELS:
             build.set_symbol(kernel, facts["streams"][kernel.name])
         missing = [*file.missing_kernels(facts["program"]), *(kernel for kernel in KERNELS if not pool.load(kernel))]
+        if missing and not may_compile:
+            raise ValueError(f"kernel {missing[0].name} is not compiled; others can compute until it is")
         if missing:
             with CompileProgress() as progress:
                 pool.compile_all(missing, workforce(model.topology), progress)
