@@ -73,6 +73,10 @@ def _pytest(arguments: list[str]) -> None:
         command = [sys.executable, "-m", "pytest", "-p", "cpuruntime.testing.plugin", "--collect-only", *arguments]
         assert subprocess.run(command, capture_output=True, check=False).returncode == 0
         return
+    if "-m" in arguments:
+        at = arguments.index("-m")
+        assert f'"markers", "{arguments[at + 1]}: ' in (ROOT / "tests" / "conftest.py").read_text(), arguments
+        del arguments[at : at + 2]
     for argument in arguments:
         assert argument == "-q" or (ROOT / argument).exists(), argument
 
@@ -100,6 +104,7 @@ def test_a_command_works(command: str, capsys: pytest.CaptureFixture[str]) -> No
         "cpuruntime plan --topology missing.json",
         'pip install -q -e ".[bnch]"',
         "python -m pytest -q tests/missing",
+        "python -m pytest -q -m qick",
         "python bench/peers.py --mode latency1",
         "python bench/missing.py",
         "make test",
