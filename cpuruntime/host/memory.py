@@ -97,7 +97,8 @@ def aligned_zeros(shape: Iterable[int], dtype: np.dtype) -> np.ndarray:
     """
     shape = tuple(shape)
     size = prod(shape) * dtype.itemsize
-    check_fits(size, f"the elements of a tensor of shape {list(shape)}")
+    if size > machine_memory():  # seldom, and the sentence takes time
+        check_fits(size, f"the elements of a tensor of shape {list(shape)}")
     if dtype.hasobject:
         return np.full(shape, "", dtype)
     return _aligned(np.zeros(size + ALIGNMENT, np.uint8), size, ALIGNMENT).view(dtype).reshape(shape)

@@ -85,4 +85,6 @@ class Rows:
             return control_flow.stacked(self._node, [], self._value, axis % (1 + len(self._value.shape or ())))
         rows = self._rows[: self._count]
         rows = rows[::-1] if backwards else rows
+        if axis == 0:
+            return np.asarray(rows, order="C")
         return np.asarray(np.moveaxis(rows, 0, axis), order="C")

@@ -59,6 +59,10 @@ class Steady:
         self._states, self._others = ([aligned_zeros(*state) for state in states] for _ in range(2))
         self._condition = aligned_zeros((), np.dtype(np.bool_))
         self._counter, self._left = (aligned_zeros((), np.dtype(np.int64)) for _ in range(2))
+        front = [(self._counter.ctypes.data, self._condition.ctypes.data)] * ports.front
+        turns = [[array.ctypes.data for array in arrays] for arrays in (self._states, self._others)]
+        # Addresses of inputs and outputs, of an iteration and of the next one.
+        self._addresses, self._turned = ([*front, *zip(*order)] for order in (turns, turns[::-1]))
         self._strides = [
             [prod(shape) * dtype.itemsize for shape, dtype in port]
             for port in (instance.image.inputs[ports.behind :][: ports.rows], instance.image.outputs[ports.behind :])
@@ -100,16 +104,19 @@ class Steady:
             for scan in scans:
                 scan.add(ran)
             if ran % 2:
-                self._states, self._others = self._others, self._states
+                self._turn()
         return self._states
+
+    def _turn(self) -> None:
+        self._states, self._others = self._others, self._states
+        self._addresses, self._turned = self._turned, self._addresses
 
     def _bind(self, instance: Instance, reads: Sequence[int], writes: Sequence[int]) -> None:
         """Bind all but captured values; `reads` and `writes` are the addresses of rows."""
         instance.owner = None
-        fronts = ((self._counter, self._condition),) * self._ports.front
-        for index, (before, after) in enumerate((*fronts, *zip(self._states, self._others))):
-            instance.bind(Place.INPUT, index, before.ctypes.data)
-            instance.bind(Place.OUTPUT, index, after.ctypes.data)
+        for index, (before, after) in enumerate(self._addresses):
+            instance.bind(Place.INPUT, index, before)
+            instance.bind(Place.OUTPUT, index, after)
         for place, addresses in ((Place.INPUT, reads), (Place.OUTPUT, writes)):
             for index, address in enumerate(addresses, start=self._ports.behind):
                 instance.bind(place, index, address)
@@ -120,7 +127,7 @@ class Steady:
         instance.unbind()
         self._bind(instance, *nowhere)
         before = words.copy()
-        self._states, self._others = self._others, self._states
+        self._turn()
         self._bind(instance, *nowhere)
         turned = words.copy()
         self._bind(instance, *([ALONE + stride for stride in strides] for strides in self._strides))
