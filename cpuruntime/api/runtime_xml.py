@@ -14,7 +14,10 @@ def write_xml(model: Model, path: str | PathLike[str]) -> None:
     """Write a model of `runtime_model`: its steps as layers, their notes as data. Raises OSError."""
     net = Element("net", name=printable(model.friendly_name), version="11")
     layers, edges = SubElement(net, "layers"), SubElement(net, "edges")
-    nodes = model.get_ordered_ops()
+    steps = model.get_ordered_ops()
+    made = {port for node in steps for port in node.outputs()}
+    weights = dict.fromkeys(port for node in steps for port in node.input_values() if port not in made)
+    nodes = [*(port.get_node() for port in weights), *steps]
     places = {port: (number, index) for number, node in enumerate(nodes) for index, port in enumerate(node.outputs())}
     for number, node in enumerate(nodes):
         sources = node.input_values()

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from support.onnx_models import one_input, two_inputs
+from support.onnx_models import chain, one_input, two_inputs
 
 import cpuruntime as ov
 from cpuruntime import UnsupportedError
@@ -112,6 +112,14 @@ def test_the_executed_graph_as_xml(tmp_path: Path) -> None:
     assert data.attrib["originalLayersNames"] == "add"
     ports = [(port.attrib["id"], [dim.text for dim in port]) for port in add.iter("port")]
     assert ports == [(str(number), ["-1", "3"]) for number in range(3)]
+
+
+def test_the_executed_graph_as_xml_names_weights(tmp_path: Path) -> None:
+    compiled = ov.Core().compile_model(chain(2, 4), "REFERENCE")
+    ov.serialize(compiled.get_runtime_model(), tmp_path / "graph.xml")
+    net = ElementTree.parse(tmp_path / "graph.xml").getroot()
+    (weights,) = [one.attrib["id"] for one in net.iter("layer") if one.attrib["name"] == "w"]
+    assert sum(one.attrib["from-layer"] == weights for one in net.iter("edge")) == 2
 
 
 def test_the_executed_graph_keeps_no_weights() -> None:
