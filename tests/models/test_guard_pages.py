@@ -23,7 +23,7 @@ KNOWN = {
 CRAFTED = {
     "gather": (300, 40), "scatter": (300, 40), "one_hot": (50, 50), "grid_sample": (200, 200), "regions": (300, 190),
     "ordering": (350, 350), "lengths": (140, 50), "movement": (350, 60), "attributes": (200, 30), "division": (24, 24),
-    "windows": (80, 80), "images": (48, 48),
+    "windows": (80, 80), "images": (56, 56),
 }  # fmt: skip
 
 

@@ -249,7 +249,8 @@ def images() -> Iterator[Crafted]:
     """Images of bytes, interleaved and planar, that are resized, reversed and scaled on their way in."""
     modes: list[dict[str, Any]] = [{"mode": "nearest"}, {"mode": "linear"}, {"mode": "linear", "antialias": 1}]
     modes.append({"mode": "cubic", "cubic_coeff_a": -0.5, "exclude_outside": 1})
-    sizes = ((1, 1, 1, 1, 1), (1, 1, 2, 3, 7), (3, 2, 1, 2, 1), (7, 5, 3, 4, 11), (33, 40, 4, 9, 17), (40, 7, 3, 80, 5))
+    sizes = ((1, 1, 1, 1, 1), (1, 1, 2, 3, 7), (3, 2, 1, 2, 1), (7, 5, 3, 4, 11), (33, 40, 4, 9, 17))
+    sizes += ((40, 7, 3, 80, 5), (9, 99, 3, 4, 7))
     for (height, width, channels, rows, columns), mode, planar in product(sizes, modes, (False, True)):
         shape = (2, channels, height, width) if planar else (2, height, width, channels)
         name = f"image {shape} to {rows} x {columns}, {mode}"

@@ -33,8 +33,8 @@ def lower_image(emitter: Emitter, node: Node) -> None:
     fields |= {f"target_{name}": target.strides[place] for name, place in zip(names, places)}
     scratch = 4 * (line + width)
     emitter.emit(
-        read_image, "plain", source=address, source_batch=strides[0], line_size=line, target=target.address,
-        batch=batch, height=height, width=width, rounds=attributes["rounds"],
+        read_image, "plain", source=address, source_batch=strides[0], pixel=pixel, line_size=line,
+        target=target.address, batch=batch, height=height, width=width, rounds=attributes["rounds"],
         means=_numbers(emitter, node.input(1), channels, 0), scales=_numbers(emitter, node.input(2), channels, 1),
         scratch=Address(emitter.scratch(scratch * emitter.threads)), scratch_size=scratch, **fields,
         **resize_tables(emitter, _resize(node, shape, [batch, shape[1], height, width]), strides[2], 4 * pixel),
