@@ -11,6 +11,7 @@ import psutil
 import cpuruntime as ov
 from cpuruntime.cli.kernels import summary
 from cpuruntime.cli.parser import Parser
+from cpuruntime.compiler import isa
 from cpuruntime.host.ledger import Ledger
 from cpuruntime.properties.words import Word
 from cpuruntime.store import cache_folder, kernel_packs
@@ -29,6 +30,7 @@ def run(options: argparse.Namespace) -> None:
     width = max(map(len, [*devices, *reasons]), default=0)
     allowed = sorted(os.sched_getaffinity(0))
     print(f"Processors this process may use: {ranges(allowed)} ({len(allowed)} of {os.cpu_count()})")
+    print(f"Level of the processor: {isa.current().cpu}")
     folder, packs = cache_folder(), kernel_packs()
     print(f"Compiled kernels: {folder.path or 'not stored'} ({folder.nbytes / 2**20:.1f} MiB)")
     for pack in packs:

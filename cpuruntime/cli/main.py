@@ -1,7 +1,8 @@
 """Entry point of the `cpuruntime` command: picks the sub-command and turns errors into one line and an exit code.
 
-Exit codes are benchmark_app's: 0 success, 1 the command failed, 2 wrong usage; 130 after Ctrl-C. The module of a
-command is imported when it is called, so that Ctrl-C and closed output have their line from the first moment.
+Exit codes are benchmark_app's: 0 success, 1 the command failed, 2 wrong usage; 130 after Ctrl-C. A command may return
+others of its own. Its module is imported when it is called, so that Ctrl-C and closed output have their line from the
+first moment.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from cpuruntime.errors import Error, escaped, nearest
 COMMANDS = {
     "benchmark": "measure how fast a model is inferred",
     "cache": "list, verify, prune or export the compiled models of a cache",
+    "compare": "find out whether an installation, or a configuration, became slower",
     "devices": "show the devices that are available, and why others are not",
     "docs": "list the pages of the documentation, or print one",
     "kernels": "build a pack of compiled kernels, list or verify packs",
@@ -67,10 +69,9 @@ def _main(arguments: list[str]) -> int:
         return 2
     command = _imported(name)
     try:
-        command.run(command.parser().parse_args(arguments[1:]))
+        return command.run(command.parser().parse_args(arguments[1:])) or 0
     except SystemExit as stop:
         return int(stop.code or 0)
-    return 0
 
 
 def _imported(name: str) -> Any:

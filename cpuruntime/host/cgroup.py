@@ -110,3 +110,10 @@ def _quota(folder: Path) -> Quota | None:
     with suppress(OSError):
         group = folder.stat().st_ino
     return Quota(quota / period, group) if quota and period else None
+
+
+def throttled_periods(root: Path = Path("/")) -> int:
+    """How often the quota has stopped the processes of this process's groups; 0 when it is not known."""
+    counts = (re.search(r"^nr_throttled (\d{1,18})$", read_text(folder / "cpu.stat"), re.MULTILINE)
+              for folder in _levels(root, "cpu"))  # fmt: skip
+    return sum(int(count[1]) for count in counts if count)

@@ -16,6 +16,7 @@ from support.onnx_models import make_model
 
 from cpuruntime.cli import kernels
 from cpuruntime.cli.main import main
+from cpuruntime.compiler import isa
 from cpuruntime.store import Pack, kernel_packs
 
 INFER = """
@@ -80,6 +81,7 @@ def test_the_devices_command_shows_where_kernels_are(
         kernel_packs.cache_clear()
     out = capsys.readouterr().out
     assert "Compiled kernels: /" in out
+    assert f"Level of the processor: {isa.current().cpu}\n" in out
     assert f"Pack of kernels: {folder}/zoo.pack: " in out
 
 

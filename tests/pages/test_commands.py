@@ -18,8 +18,10 @@ from support.onnx_models import make_model
 
 import cpuruntime as ov
 from cpuruntime import errors
+from cpuruntime.cli import compare
 from cpuruntime.cli.main import main
 
+COMPARE = compare.parser()
 COMMANDS = sorted({command for page in PAGES for command in commands(page)})
 
 
@@ -56,6 +58,9 @@ def run(command: str) -> None:
 
 def _cpuruntime(arguments: list[str]) -> None:
     name = arguments[0]
+    if name == "compare":
+        COMPARE.parse_args(arguments[1:] or ["suite.toml"])
+        return
     if name in ("benchmark", "plan") and not {"-m", "--record"} & {*arguments}:
         arguments = [*arguments, "-m", "model.onnx"]
     if name == "benchmark" and "-niter" not in arguments:
@@ -122,6 +127,12 @@ def test_the_first_screen_has_the_two_commands(end: str) -> None:
     _, install, command = line.split(" && ")
     assert re.fullmatch(r'\.venv/bin/pip install -q (\.|-e "\.\[test\]")', install)
     run(command)
+
+
+def test_the_job_of_the_ci_page_calls_commands_that_there_are() -> None:
+    (job,) = blocks(ROOT / "cpuruntime" / "docs" / "ci.md", "yaml")
+    (line,) = re.findall(r"cpuruntime compare ([^\n]*\n[^\n]*)\n", job)
+    COMPARE.parse_args(shlex.split(line.replace("${{ github.base_ref }}", "main")))
 
 
 def test_no_other_command_is_a_list_of_commands() -> None:

@@ -26,6 +26,7 @@ ALLOWED: dict[str, str] = {
     "operators": "errors graph",
     "streams": "errors host compiler",
     "frontend": "errors version graph operators host",
+    "compare": "errors store host frontend",
     "hints": "errors graph operators host properties",
     "passes": "errors store graph operators ops compiler",
     "program": "errors store graph operators host compiler ops streams passes",
@@ -37,7 +38,7 @@ ALLOWED: dict[str, str] = {
     "utils": "graph",
     "exceptions": "errors",
     "__init__": "errors version graph host properties frontend hints devices api preprocess helpers utils exceptions",
-    "cli": "__init__ errors store properties compiler host devices cache",
+    "cli": "__init__ errors store properties compiler host devices cache compare",
     "testing": "__init__ properties streams devices",
     "__main__": "cli",
 }
@@ -54,6 +55,7 @@ THIRD_PARTY = {
     "streams": {"numpy", "numba", "llvmlite"},
     "hints": set(),
     "cli": {"numpy", "psutil", "PIL"},
+    "compare": {"numpy", "tomli"},
 }
 
 # Rooms of which others see only what their __init__ exports.
