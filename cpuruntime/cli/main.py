@@ -24,6 +24,7 @@ COMMANDS = {
     "compare": "find out whether an installation, or a configuration, became slower",
     "devices": "show the devices that are available, and why others are not",
     "docs": "list the pages of the documentation, or print one",
+    "history": "show stored comparisons over time, and where they changed",
     "kernels": "build a pack of compiled kernels, list or verify packs",
     "plan": "show the streams that compiling a model would make, and why",
     "properties": "show every property, its values and its default",

@@ -79,7 +79,7 @@ def heading(run: Run) -> str:
     """What was compared, where and when."""
     sides = ", ".join(f"{name} {about['label']}" for name, about in run.sides.items())
     machine = f"{run.machine['processor']}, {run.machine['processors']} processors"
-    return f"{sides}; {machine}; {run.date[:16].replace('T', ' ')} UTC"
+    return f"{sides}; {machine}; {run.moment} UTC"
 
 
 def summary(rows: Sequence[Row]) -> str:

@@ -35,6 +35,11 @@ class Run:
     checks: Sequence[OutputCheck]
 
     @property
+    def moment(self) -> str:
+        """The date and the minute."""
+        return self.date[:16].replace("T", " ")
+
+    @property
     def failures(self) -> list[str]:
         """A line for each model and mode that a side failed on."""
         return [f"{case.model.name} {case.mode}: {case.failure}" for case in self.cases if case.failure]
