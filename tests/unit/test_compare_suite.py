@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,24 @@ def test_installations_are_told_apart(tmp_path: Path) -> None:
     (tree / "cpuruntime" / "__init__.py").touch()
     assert installation(str(tree), tmp_path, {}).folder == str(tree)
     assert (Path(installation(None, tmp_path, {}).folder) / "cpuruntime" / "compare").is_dir()
+
+
+def test_a_wheel_is_installed_without_what_it_needs(tmp_path: Path) -> None:
+    about = "cpuruntime-9.9.dist-info/"
+    metadata = "Metadata-Version: 2.1\nName: cpuruntime\nVersion: 9.9\nRequires-Dist: no-such-package-there-is\n"
+    files = {
+        "cpuruntime/__init__.py": "",
+        f"{about}METADATA": metadata,
+        f"{about}WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{about}RECORD": "",
+    }
+    wheel, place = tmp_path / "cpuruntime-9.9-py3-none-any.whl", tmp_path / "place"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    found = installation(str(wheel), place, {})
+    assert (found.label, found.folder, found.is_versioned) == (wheel.name, str(place), True)
+    assert (place / "cpuruntime" / "__init__.py").is_file()
 
 
 def test_a_git_ref_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
