@@ -130,11 +130,11 @@ cache_dir = Property(
 )  # fmt: skip
 cache_mode = accepted(
     "CACHE_MODE", Choice(CacheMode), CacheMode.OPTIMIZE_SPEED,
-    "models are not stored",
+    "stored models have their packed weights",
 )  # fmt: skip
 enable_weightless = accepted(
     "ENABLE_WEIGHTLESS", Boolean(), False,
-    "models are not stored",
+    "stored models have their packed weights",
 )  # fmt: skip
 weights_path = accepted(
     "WEIGHTS_PATH", Text(), "",
