@@ -9,6 +9,12 @@ of quarters (V. Strassen, Gaussian elimination is not optimal, 1969):
 
 The sums of weights are taken at compile time and those of the source by `strassen_sums`; `strassen` multiplies and puts
 the products together on the way to the target. The halves of an odd number of rows share the middle one.
+
+These sums mix two rows, so a row would get the other's NaN, or its rounding errors: a row of zeros, as padding has,
+would not give zeros. Where rows are so unlike, eight products of the same weights keep them apart, for all rows:
+
+    C11 = (A11 + A12) B11 + A12 (B21 - B11)   C12 = A11 (B12 - B22) + (A11 + A12) B22
+    C21 = (A21 + A22) B11 + A22 (B21 - B11)   C22 = A21 (B12 - B22) + (A21 + A22) B22
 """
 
 from __future__ import annotations
@@ -24,17 +30,19 @@ simd = lazy("cpuruntime.compiler.simd")
 UNROLL = 4
 LINES = 2  # of the next weights, asked for in each loop body
 PRODUCTS = 7
+UNLIKE = 4096.0  # so many times the other's sum of squares has a row that must not be mixed with it
+INFINITE = float("inf")
 
 # Rows of the source are `source_row` bytes apart and have 2 * inner floats; `rows` of them are in each half, and the
-# lower half begins with row `low`. The sums lie [product][rows][sums_row bytes].
-SUMS = record("source source_row target target_plane target_row rows low inner")
+# lower half begins with row `low`. The sums lie [product][rows][sums_row bytes]. `unlike` has an int64 for each pair.
+SUMS = record("source source_row target target_plane target_row unlike rows low inner")
 
 # `blocks` vectors of columns are in each half; weights lie [product][column tile][inner][columns][LANES], column tiles
 # as in `matmul`. `zeros` points at columns * LANES zeros, `limits` at the smallest and the largest result. scratch: one
 # piece of scratch_size bytes for each thread.
 ARGUMENTS = record(
-    "sums sums_plane sums_row weights weights_plane target target_row residual residual_row bias limits zeros "
-    "rows low inner blocks chunk group scratch scratch_size", alpha="f4", beta="f4",
+    "source source_row unlike sums sums_plane sums_row weights weights_plane target target_row residual residual_row "
+    "bias limits zeros rows low inner blocks chunk group scratch scratch_size", alpha="f4", beta="f4",
 )  # fmt: skip
 
 
@@ -55,6 +63,7 @@ def strassen_sums(a, thread, threads):
         upper = a.source + row * a.source_row
         lower = upper + a.low * a.source_row
         target = a.target + row * a.target_row
+        squares = simd.broadcast(0.0), simd.broadcast(0.0)
         for i in range(0, a.inner * 4, VECTOR_BYTES):
             a11, a12 = simd.load(upper + i), simd.load(upper + a.inner * 4 + i)
             a21, a22 = simd.load(lower + i), simd.load(lower + a.inner * 4 + i)
@@ -66,6 +75,32 @@ def strassen_sums(a, thread, threads):
             simd.store(place + 4 * a.target_plane, a11 + a12)
             simd.store(place + 5 * a.target_plane, a21 - a11)
             simd.store(place + 6 * a.target_plane, a12 - a22)
+            squares = (
+                simd.fma(a11, a11, simd.fma(a12, a12, squares[0])),
+                simd.fma(a21, a21, simd.fma(a22, a22, squares[1])),
+            )
+        above, below = simd.sum_lanes(squares[0]), simd.sum_lanes(squares[1])
+        alike = above <= UNLIKE * below and below <= UNLIKE * above and above + below < INFINITE
+        simd.store_i64(a.unlike + 8 * row, 0 if alike else 1)
+
+
+@inline
+def _any_unlike(a):
+    found = 0
+    for row in range(a.rows):
+        found |= simd.load_i64(a.unlike + 8 * row)
+    return found != 0
+
+
+@inline
+def _left_side(a, product, apart):
+    """Address and bytes between rows of what is multiplied."""
+    if not apart:
+        return a.sums + product * a.sums_plane, a.sums_row
+    if product % 4 == 0 or product % 4 == 3:
+        return a.sums + (4 if product < 4 else 1) * a.sums_plane, a.sums_row
+    quarter = a.source + product // 4 * a.low * a.source_row + product % 2 * a.inner * 4
+    return quarter, a.source_row
 
 
 @cache
@@ -90,34 +125,41 @@ def strassen(rows: int, columns: int, activation: str = "") -> Kernel:
         products = a.scratch + thread * a.scratch_size
         plane, bodies = a.group * a.chunk * tile_bytes, a.inner // UNROLL
         panel, fetched = a.inner * columns * VECTOR_BYTES, bodies * LINES * LINE
+        apart = _any_unlike(a)
         for item in range(items * thread // threads, items * (thread + 1) // threads):
             begin, first = item // groups * a.chunk, item % groups * a.group
             end, last = min(row_tiles, begin + a.chunk), min(column_tiles, first + a.group)
-            for p in range(PRODUCTS):
+            for p in range(8 if apart else PRODUCTS):
+                left, left_row = _left_side(a, p, apart)
+                side, product = (1 + p // 2 % 2 + p % 2 * 2, p // 2) if apart else (p, p)
                 for column_tile in range(first, last):
-                    weights = a.weights + p * a.weights_plane + column_tile * panel
+                    weights = a.weights + side * a.weights_plane + column_tile * panel
                     ahead = weights + panel
                     if column_tile + 1 == last:
-                        ahead = a.weights + (p + 1) * a.weights_plane + first * panel
+                        ahead = a.weights + (side + 1) * a.weights_plane + first * panel
                     for t in range(begin, end):
                         part = t - begin
                         fetching = part * fetched < panel
                         row = min(t * rows, a.rows - rows)
+                        place = products + product * plane + ((column_tile - first) * a.chunk + part) * tile_bytes
                         tile(
-                            a.sums + p * a.sums_plane + row * a.sums_row, a.sums_row, weights, 0,
+                            left + row * left_row, left_row, weights, 0,
                             (
                                 1, 1, 1, bodies, 0, 0, 0, 0, 0,
                                 ahead + part * fetched if fetching else weights, LINES * LINE if fetching else 0,
                             ),
                             (
-                                products + p * plane + ((column_tile - first) * a.chunk + part) * tile_bytes,
-                                VECTOR_BYTES, columns * VECTOR_BYTES, 0, 0, 0, a.zeros, 0, LANES,
+                                place, VECTOR_BYTES, columns * VECTOR_BYTES,
+                                place if apart and p % 2 == 1 else 0, VECTOR_BYTES, columns * VECTOR_BYTES,
+                                a.zeros, 0, LANES,
                             ),
                         )  # fmt: skip
             for column_tile in range(first, last):
                 block = min(column_tile * columns, a.blocks - columns)
                 for t in range(begin, end):
                     place = products + ((column_tile - first) * a.chunk + t - begin) * tile_bytes
+                    if not apart:
+                        _quarters(place, plane, rows * columns)
                     finish(a, place, plane, min(t * rows, a.rows - rows), block * VECTOR_BYTES)
 
     return run
@@ -141,7 +183,6 @@ def _finish(rows: int, columns: int, activation: str) -> Inline:
     @inline
     def finish(a, products, plane, row, at):
         """Writes the four tiles whose upper left one begins in `row`, `at` bytes from the left."""
-        _quarters(products, plane, rows * columns)
         alpha, beta = simd.broadcast(a.alpha), simd.broadcast(a.beta)
         low, high = simd.broadcast(simd.load_f32(a.limits)), simd.broadcast(simd.load_f32(a.limits + 4))
         for quarter in range(4):

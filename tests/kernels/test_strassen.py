@@ -92,6 +92,28 @@ def test_activations(function: str, arguments: tuple[float, ...], force_tiling: 
     product(11, 2 * LANES, 6 * LANES, residual=True, function=function, arguments=arguments)
 
 
+@pytest.mark.parametrize("rows", [2 * ROWS, 2 * ROWS + 1, 51])
+@pytest.mark.parametrize("row", [1, ROWS, -2])
+def test_a_row_does_not_change_others(rows: int, row: int, force_tiling: ForceTiling) -> None:
+    force_tiling()
+    inner, columns = 4 * LANES, 6 * LANES
+    planned = product(rows, inner, columns, residual=True)
+    x, residual = random_array((rows, inner)), random_array((rows, columns), 3)
+    wanted = x.astype(np.float64) @ random_array((inner, columns), 1) + random_array((columns,), 2) + residual
+    others = np.arange(rows) != row % rows
+    for value in (np.nan, np.inf, 1e20, 3e6):
+        x[row] = value
+        found = same_for_threads(planned, x, residual)
+        assert_close(found[others], wanted[others], 4 * inner)
+        assert not np.isnan(value) or np.isnan(found[row]).all()
+    x[row] = 0
+    np.testing.assert_array_equal(
+        same_for_threads(planned, x, residual)[row], random_array((columns,), 2) + residual[row]
+    )
+    x[:] = 0
+    np.testing.assert_array_equal(same_for_threads(planned, x, residual), random_array((columns,), 2) + residual)
+
+
 def test_a_large_product_is_made_of_seven_and_an_exact_one_is_not() -> None:
     product(FEWEST_ROWS, LEAST_INNER, FEWEST_COLUMNS, residual=True)
     product(FEWEST_ROWS, LEAST_INNER, FEWEST_COLUMNS, residual=True, exact=True)

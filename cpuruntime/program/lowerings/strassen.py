@@ -62,15 +62,16 @@ def emit_strassen(
     inner, columns = weights.shape[0] // 2, weights.shape[1] // 2
     half, row_bytes = (rows + 1) // 2, sums_row_bytes(inner)
     sums = Address(emitter.scratch(PRODUCTS * half * row_bytes))
+    unlike = Address(emitter.scratch(8 * half))
     emitter.emit(
         strassen_sums, "plain", source=source, source_row=8 * inner, target=sums, target_plane=half * row_bytes,
-        target_row=row_bytes, rows=half, low=rows - half, inner=inner,
+        target_row=row_bytes, unlike=unlike, rows=half, low=rows - half, inner=inner,
     )  # fmt: skip
     size = scratch_bytes(tiling.rows, tiling.columns, tiling.chunk, tiling.group)
     emitter.emit(
         strassen(tiling.rows, tiling.columns, activation), "plain", flops=8 * rows * inner * columns,
         notes=f"Strassen, tile {tiling.rows}x{tiling.columns}, chunk {tiling.chunk} by {tiling.group}",
-        sums=sums, sums_plane=half * row_bytes, sums_row=row_bytes,
+        source=source, source_row=8 * inner, unlike=unlike, sums=sums, sums_plane=half * row_bytes, sums_row=row_bytes,
         weights=_pack_sums(emitter, weights, tiling.columns),
         weights_plane=packed_bytes(inner, columns, tiling.columns),
         zeros=emitter.constant(np.zeros(tiling.columns * LANES, np.float32)),
