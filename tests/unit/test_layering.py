@@ -166,3 +166,8 @@ def test_ops_refuses_any_other_name() -> None:
     assert spec.loader
     with pytest.raises(ImportError, match=r"cpuruntime\.ops"):
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+def test_modules_of_tests_have_names_of_their_own() -> None:
+    names = [path.name for path in Path(__file__).parents[1].rglob("test_*.py")]
+    assert len(set(names)) == len(names), sorted({name for name in names if names.count(name) > 1})
