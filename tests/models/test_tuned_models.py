@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -180,3 +181,35 @@ def test_a_fast_start_that_cannot_measure_says_so_and_stays(
         assert one.wait_until_optimized(60)
         np.testing.assert_array_equal(one(X)[0], first)
     assert "stays with the kernels that estimates chose: no room" in caplog.text
+
+
+def test_measuring_ends_with_the_model(
+    model: onnx.ModelProto, by_chance: Callable[[int], None], monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(late_tuning, "HEAD_START", 60.0)
+    has_begun, may_go_on, trials = threading.Event(), threading.Event(), []
+
+    class Held:
+        def __init__(self, far: bool) -> None:
+            pass
+
+        def prepare(self, trial: Emitter) -> Callable[[], float]:
+            trials.append(trial)
+            has_begun.set()
+            may_go_on.wait(60)
+            return lambda: 1.0
+
+    compiled(model, TUNING_BUDGET_MS=0)
+    by_chance(9)
+    monkeypatch.setattr(tuner, "Workbench", Held)
+    before = set(threading.enumerate())
+    with compiled(model, COMPILE_MODE="FAST_START") as one:
+        [thread] = [each for each in set(threading.enumerate()) - before if each.name == "cpuruntime-tune"]
+        one.wait_until_optimized(0)
+        assert has_begun.wait(60)
+    may_go_on.set()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert len(trials) == 1
+    assert "estimates" not in caplog.text

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cpuruntime.devices.interface import DeviceModel
-from cpuruntime.errors import printable
+from cpuruntime.errors import Error, printable
 from cpuruntime.host import forks
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ NICENESS = 10
 class LateTuning:
     """A thread that measures the candidates of a model, which then plans itself again, between two inferences.
 
-    It refers to the model in passing only, so that it can be dropped.
+    Measuring ends when the model is dropped or closed, to which it refers in passing only.
     """
 
     def __init__(self, model: DeviceModel, programs: Programs) -> None:
@@ -49,15 +50,24 @@ class LateTuning:
 def _tune(
     model: weakref.ref[DeviceModel], programs: weakref.ref[Programs], may_begin: threading.Event, over: threading.Event
 ) -> None:
+    def is_wanted() -> bool:
+        one = model()
+        return one is not None and not one.closed
+
+    def clock() -> float:
+        if not is_wanted():
+            raise Error("The model is closed.")
+        return time.thread_time()  # others use the processors, too
+
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
     may_begin.wait(HEAD_START)
-    one, measured = model(), programs()
-    if one is not None and measured is not None and not one.closed:
-        one = None
+    measured = programs()
+    if measured is not None and is_wanted():
         try:
-            measured.measure()
+            measured.measure(clock)
         except Exception as error:
-            name = printable(measured.name)
-            log.warning("model '%s' stays with the kernels that estimates chose: %s", name, error)
+            if is_wanted():
+                name = printable(measured.name)
+                log.warning("model '%s' stays with the kernels that estimates chose: %s", name, error)
     over.set()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -175,11 +174,14 @@ class Programs:
         """Whether estimates decided between candidates that `measure` would run; of models of static shapes."""
         return self._again is not None
 
-    def measure(self) -> None:
-        """Measure what estimates decided, where `is_open`, and plan the model again if that changes what is chosen."""
+    def measure(self, clock: Callable[[], float]) -> None:
+        """Measure what estimates decided, where `is_open`, and plan the model again if that changes what is chosen.
+
+        What the clock raises ends it.
+        """
         if self._again is None or self._only is None or self._tuner is None:
             return
-        (graph, samples), tuner = self._again, self._tuner.later(time.thread_time)  # others use the processors, too
+        (graph, samples), tuner = self._again, self._tuner.later(clock)
         planner = Planner(graph, DryWeights(), self._streams.threads, self._exact, tuner)
         with build.when_missing(partial(self._compile_ahead, planner, tuner)):
             planner.plan()
