@@ -26,7 +26,7 @@ model.reshape([-1, 3])
 compiled = ov.compile_model(model, "CPU")
 for rows in range(1, 6):
     compiled(np.ones((rows, 3), np.float32))
-(programs,) = [found for found in gc.get_objects() if isinstance(found, Programs)]
+(programs,) = [found for found in gc.get_objects() if type(found) is Programs]
 print(compiled.get_property("PROGRAM_CACHE_KB"), len(programs.cached()))
 """
 
