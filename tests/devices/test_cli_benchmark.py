@@ -13,6 +13,7 @@ import onnx
 import psutil
 import pytest
 from onnx import helper
+from support.command import fails, run
 from support.onnx_models import make_model
 
 from cpuruntime.cli.devices import in_words
@@ -37,23 +38,6 @@ def model(tmp_path: Path) -> str:
 def device(request: pytest.FixtureRequest) -> str:
     """Each device that the command must work with."""
     return request.param
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """What `cpuruntime benchmark` prints when it succeeds."""
-    code = main(["benchmark", *arguments])
-    captured = capsys.readouterr()
-    assert code == 0, captured.err
-    return captured.out
-
-
-def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The one error line of a `cpuruntime benchmark` that fails."""
-    assert main(["benchmark", *arguments]) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("[ ERROR ] ")
-    assert error.count("\n") == 1
-    return error
 
 
 def figure(output: str, name: str) -> float:

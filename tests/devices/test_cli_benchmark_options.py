@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from support.command import fails, run
 from support.onnx_models import make_model
 
 import cpuruntime as ov
@@ -38,23 +39,6 @@ def image_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     onnx.save(make_model(nodes, {"image": [1, 3, "h", "w"]}, {"y": [1, 3, 1, 1]}), tmp_path / "image.onnx")
     monkeypatch.chdir(tmp_path)
     return "image.onnx"
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """What `cpuruntime benchmark` prints when it succeeds."""
-    code = main(["benchmark", *arguments])
-    captured = capsys.readouterr()
-    assert code == 0, captured.err
-    return captured.out
-
-
-def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The one error line of a `cpuruntime benchmark` that fails."""
-    assert main(["benchmark", *arguments]) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("[ ERROR ] ")
-    assert error.count("\n") == 1
-    return error
 
 
 def count(output: str) -> int:
