@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,14 +48,14 @@ class DiscreteTypeInfo:
         return hash((self.name, self.version_id))
 
 
-class WithOutputs:
+class WithOutputs(ABC):
     """What models and nodes say about their outputs."""
 
     __slots__ = ()
 
+    @abstractmethod
     def output(self, index: int) -> Any:
         """The port of an output."""
-        raise NotImplementedError
 
     def get_output_element_type(self, index: int) -> Type:
         """The element type of an output."""

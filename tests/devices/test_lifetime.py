@@ -275,5 +275,6 @@ def test_the_memory_of_a_model_comes_back_when_it_is_dropped(rows: int | str) ->
     try:
         del compiled
         until(lambda: programs() is None)
+        assert programs() is None
     finally:
         gc.enable()

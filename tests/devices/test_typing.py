@@ -28,8 +28,9 @@ def check(folder: Path, *command: str) -> str:
     return subprocess.run([sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True).stdout
 
 
-def test_the_program_runs() -> None:
+def test_the_program_runs(capsys: pytest.CaptureFixture[str]) -> None:
     typed_program.main(one_input(("n", 3)).SerializeToString())
+    assert "REFERENCE" in capsys.readouterr().out
 
 
 def test_mypy(programs: Path) -> None:
