@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 from support.fake_device import FakeModel, Gate, compile_fake
 
 import cpuruntime as ov
 from cpuruntime.devices import registry
+from cpuruntime.host.ledger import Ledger
 from cpuruntime.testing.conformance.fixtures import added, check, compile_on, negated
 
 __all__ = ["added", "check", "compile_on", "negated"]
@@ -31,6 +33,13 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
     entries: list[EntryPoint] = []
     monkeypatch.setattr(registry, "entry_points", lambda group: [one for one in entries if one.group == group])
     return lambda name, target: entries.append(EntryPoint(name, target, "cpuruntime.devices"))
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
+    """The ledger of one test: a model of another, dropped but not collected yet, holds no processors in it."""
+    monkeypatch.setenv("CPURUNTIME_LEDGER_DIR", str(tmp_path / "ledger"))
+    return Ledger()
 
 
 @pytest.fixture

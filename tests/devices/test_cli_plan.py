@@ -14,6 +14,7 @@ import cpuruntime as ov
 from cpuruntime.cli.main import main
 from cpuruntime.devices.cpu.streams import calibration
 from cpuruntime.host.cgroup import Quota
+from cpuruntime.host.ledger import Ledger
 from cpuruntime.host.processors import Cache
 from cpuruntime.properties import PROPERTIES
 from cpuruntime.store import Folder
@@ -37,9 +38,8 @@ def model(tmp_path: Path) -> str:
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ledger: Ledger) -> Path:
     """The folder of measurements; the ledger has one of its own."""
-    monkeypatch.setenv("CPURUNTIME_LEDGER_DIR", str(tmp_path / "ledger"))
     monkeypatch.setattr(calibration, "cache_folder", lambda: Folder(tmp_path))
     return tmp_path
 

@@ -145,12 +145,12 @@ def test_open_shapes_and_loops(gate: Gate) -> None:
     assert loop.get_property("OPTIMIZED")
 
 
-def test_what_is_wrong_with_a_model_is_raised_at_once(gate: Gate) -> None:
+def test_what_is_wrong_with_a_model_is_raised_at_once(gate: Gate, ledger: Ledger) -> None:
     with pytest.raises(OutOfMemoryError, match="the elements of 'x' need"):
         compile_fast(model(SUM.replace("N", "1000000000000")))
     with pytest.raises(InvalidArgumentError, match="WARMUP_SHAPES: the model has no input 'z'"):
         compile_fast(model(SUM), WARMUP_SHAPES="z[1,8]")
-    assert not Ledger().holders()
+    assert not ledger.holders()
 
 
 def test_a_failure_in_the_background_is_logged_and_raised_by_who_waits(
@@ -169,7 +169,7 @@ def test_a_failure_in_the_background_is_logged_and_raised_by_who_waits(
 
 
 @pytest.mark.parametrize("how", ["close", "drop"])
-def test_a_model_that_goes_while_it_is_planned_leaves_nothing(gate: Gate, how: str) -> None:
+def test_a_model_that_goes_while_it_is_planned_leaves_nothing(gate: Gate, ledger: Ledger, how: str) -> None:
     before = set(threading.enumerate())
     compiled = compile_fast()
     compiled([data(6)])
@@ -186,7 +186,7 @@ def test_a_model_that_goes_while_it_is_planned_leaves_nothing(gate: Gate, how: s
     gc.collect()
     gate.open()
     until(lambda: not own & set(threading.enumerate()))
-    assert not Ledger().holders()
+    assert not ledger.holders()
 
 
 def test_nothing_is_packed_before_all_kernels_are_there(monkeypatch: pytest.MonkeyPatch, gate: Gate) -> None:

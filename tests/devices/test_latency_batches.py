@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import cpuruntime as ov
 from cpuruntime.devices.cpu.latency import batches
 from cpuruntime.devices.cpu.latency.batches import Batch
 from cpuruntime.errors import CancelledError, DeadlineExceededError
+from cpuruntime.host.ledger import Ledger
 from cpuruntime.operators.demand import Demand
 from cpuruntime.testing.probes import device_of, device_request_of, part_of, running_in
 
@@ -26,9 +26,8 @@ WEIGHTS = np.random.default_rng(7).standard_normal((6, 40), dtype=np.float32)
 
 
 @pytest.fixture(autouse=True)
-def always(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def always(monkeypatch: pytest.MonkeyPatch, ledger: Ledger) -> None:
     """Batches of 2 and 4 are planned, however long they take."""
-    monkeypatch.setenv("CPURUNTIME_LEDGER_DIR", str(tmp_path / "ledger"))
     monkeypatch.setattr(batches, "GAIN", 1e6)
     monkeypatch.setattr(batches, "SHORTEST", 0)
     monkeypatch.setattr(batches, "LARGEST", 2)

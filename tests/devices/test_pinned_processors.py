@@ -30,15 +30,11 @@ from cpuruntime.properties.hint import SchedulingCoreType
 from cpuruntime.store import Folder
 from cpuruntime.testing.probes import device_of
 
+pytestmark = pytest.mark.usefixtures("ledger")
+
 ROOT = Path(__file__).resolve().parents[2]
 several = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two processors")
 ONE = {"INFERENCE_NUM_THREADS": 1}
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("CPURUNTIME_LEDGER_DIR", str(tmp_path / "ledger"))
-    return tmp_path / "ledger"
 
 
 def compiled(**config: object) -> ov.CompiledModel:
@@ -85,7 +81,7 @@ def test_a_killed_process_holds_nothing() -> None:
         assert leased() == []
 
 
-def test_processes_that_choose_at_the_same_time_choose_differently(folder: Path) -> None:
+def test_processes_that_choose_at_the_same_time_choose_differently() -> None:
     script = """
 sys.stdin.readline()
 with Ledger().open() as snapshot:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +18,6 @@ from cpuruntime.host.processors import Cpu
 from cpuruntime.properties import Settings, of_device
 
 FOUR = ov.Topology(tuple(Cpu(index, index) for index in range(4)))
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
-    monkeypatch.setenv("CPURUNTIME_LEDGER_DIR", str(tmp_path / "ledger"))
-    return Ledger()
 
 
 def compilation(*shape: int | str, **config: Any) -> Compilation:
