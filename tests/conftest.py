@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,12 @@ os.environ.setdefault("CPURUNTIME_COMPILE_MODE", "OPTIMIZED")
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "every_isa: run for each smaller instruction set too, see test_every_isa.py")
     config.addinivalue_line("markers", "quick: one of the tests of tests/unit that take a minute together")
+
+
+def pytest_collection_finish() -> None:
+    """Collections of cycles, which some tests ask for, need not look at thousands of tests."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
