@@ -30,7 +30,6 @@ from cpuruntime.hints import StreamPlan
 from cpuruntime.host.topology import Topology
 from cpuruntime.properties import Settings
 from cpuruntime.properties.declaration import Group
-from cpuruntime.version import __version__
 
 if TYPE_CHECKING:
     import onnx
@@ -253,6 +252,8 @@ class Core:
 
     def get_versions(self, device_name: str) -> dict[str, Version]:
         """The version of a device's code, by the device's name."""
+        from cpuruntime.version import __version__  # not above: looking for it is slow
+
         plugin = self._devices.plugin(device_name)
         return {plugin.name: Version(__version__, f"{type(plugin).__module__}.{type(plugin).__qualname__}")}
 

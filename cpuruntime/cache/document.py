@@ -7,7 +7,6 @@ from typing import Any
 from cpuruntime.devices.interface import DeviceModel, Plugin
 from cpuruntime.properties import Settings
 from cpuruntime.store import SectionFile, written
-from cpuruntime.version import __version__
 
 FORMAT = 1
 """The version of what is stored."""
@@ -21,6 +20,8 @@ def document(device: str, model: DeviceModel, interface: bytes) -> list[bytes | 
 
     Raises UnsupportedError where the model cannot be stored.
     """
+    from cpuruntime.version import __version__  # not above: looking for it is slow
+
     own, sections = model.export()
     facts = {"format": FORMAT, "made_by": __version__, "device": device, "own": own}
     return written(facts, {INTERFACE: [interface], **sections})

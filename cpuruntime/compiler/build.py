@@ -1,8 +1,9 @@
 """Building: how a kernel's function becomes machine code at an address, and the cache of object files.
 
-The compiler is imported only when something has to be compiled, so a process with a warm cache never loads it. The
-cache is keyed by content: a kernel's symbol is a digest of the sources that it reaches and of the ISA level. Code by
-another compiler does the same, so packs are found by the symbol; the user's cache has code by the compiler at hand.
+The compiler is imported only when something has to be compiled, so a process with a warm cache loads neither Numba nor,
+on x86-64, LLVM. The cache is keyed by content: a kernel's symbol is a digest of the sources that it reaches and of the
+ISA level. Code by another compiler does the same, so packs are found by the symbol; the user's cache has code by the
+compiler at hand.
 """
 
 from __future__ import annotations
@@ -11,38 +12,32 @@ import ctypes
 import hashlib
 import logging
 import os
+import platform
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property
-from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from types import FunctionType, ModuleType
 
-import llvmlite.binding as llvm
 import numpy as np
 
 from cpuruntime.compiler import isa, target
-from cpuruntime.compiler.inline import bind, files
+from cpuruntime.compiler.inline import files
 from cpuruntime.compiler.objects import forbidden_symbols
+from cpuruntime.compiler.objects import load as load_object
 from cpuruntime.compiler.recipes import of_function
 from cpuruntime.compiler.sources import add_generated, module_file, source_digest
 from cpuruntime.store import Pack, cache_folder, kernel_packs
 
 log = logging.getLogger("cpuruntime")
 
-ENTRY = """
-declare ptr @"{body}"(ptr, i64, i64)
-define void @{symbol}(i64 %block, i64 %thread, i64 %threads) {{
-  %record = inttoptr i64 %block to ptr
-  call ptr @"{body}"(ptr %record, i64 %thread, i64 %threads)
-  ret void
-}}
-"""
-
 PROTOTYPE = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
 """The ctypes type of a kernel."""
+
+_COMPILER = Path(__file__).with_name("machine_code.py")
 
 FORMAT = b"1"
 """The version of what code expects of its caller and its caller of it; part of every symbol."""
@@ -81,17 +76,22 @@ def never_free(owner: object) -> None:
 
 
 @cache
-def _engine() -> llvm.ExecutionEngine:
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), isa.target_machine())
-    never_free(engine)
-    return engine
-
-
-@cache
 def environment() -> bytes:
     """What decides whether object code fits this process: the format and the ISA level."""
     level = isa.current()
     return b"\0".join((FORMAT, level.name.encode(), level.cpu.encode(), level.features.encode()))
+
+
+def version(package: str) -> str:
+    """The version of a package, by the name of the folder of its metadata if it can be: reading them is slow."""
+    found = find_spec(package)
+    home = Path(found.origin).parents[1] if found is not None and found.origin else None
+    names = [] if home is None else [*home.glob(f"{package}-*.dist-info")]
+    if len(names) == 1:
+        return names[0].name.removeprefix(f"{package}-").removesuffix(".dist-info")
+    from importlib import metadata
+
+    return metadata.version(package)
 
 
 @cache
@@ -145,7 +145,7 @@ class Kernel:
     @cached_property
     def symbol(self) -> str:
         """The name of the machine code: a digest of the sources it depends on and of the ISA level."""
-        return "cpuruntime_" + _digest({Path(__file__), *files(self.function)}, self.name)
+        return "cpuruntime_" + _digest({_COMPILER, *files(self.function)}, self.name)
 
     @property
     def is_compiled(self) -> bool:
@@ -181,7 +181,9 @@ class Kernel:
         with _lock:
             code = _cached(self.symbol)
             if code is None:
-                code = isa.target_machine().emit_object(_compile(self))
+                from cpuruntime.compiler import machine_code
+
+                code = machine_code.compiled(self.function, self.arguments, self.symbol)
                 called = ", ".join(sorted(forbidden_symbols(code)))
                 if called:
                     raise RuntimeError(f"kernel {self.name} calls {called}; kernels may not allocate or raise")
@@ -195,8 +197,10 @@ class Kernel:
 
     def assembly(self) -> str:
         """The machine code as text, compiled afresh."""
+        from cpuruntime.compiler import machine_code
+
         with _lock:
-            return isa.target_machine().emit_assembly(_compile(self))
+            return machine_code.assembly(self.function, self.arguments, self.symbol)
 
     def __call__(self, block: np.ndarray, threads: int = 1) -> None:
         """Runs every thread's share one after another on the calling thread; `block` is one record of `arguments`."""
@@ -334,32 +338,12 @@ def load(kernel: Kernel, code: bytes) -> None:
 
 
 def _add(symbol: str, code: bytes) -> None:
-    engine = _engine()
-    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-    engine.finalize_object()
-    address = engine.get_function_address(symbol)
-    if not address:
-        raise RuntimeError(f"the object code of {symbol} has no entry of this name")
-    _addresses[symbol] = address
+    if platform.machine() == "x86_64":
+        _addresses[symbol] = load_object(code, symbol)
+    else:
+        from cpuruntime.compiler import machine_code
 
-
-def _compile(kernel: Kernel) -> llvm.ModuleRef:
-    """The optimised LLVM module of a kernel, its entry renamed to the kernel's symbol and all else made private."""
-    import numba
-
-    from cpuruntime.compiler.frontend import modules
-
-    body, texts = modules(bind(kernel.function), numba.from_dtype(kernel.arguments), numba.int64, numba.int64)
-    module = llvm.parse_assembly(ENTRY.format(symbol=kernel.symbol, body=body))
-    for text in texts:
-        module.link_in(llvm.parse_assembly(text))
-    for item in (*module.functions, *module.global_variables):
-        if item.name != kernel.symbol and not item.is_declaration:
-            item.linkage = "internal"
-    passes = llvm.create_pass_builder(isa.target_machine(), llvm.create_pipeline_tuning_options(speed_level=3))
-    passes.getModulePassManager().run(module, passes)
-    module.verify()
-    return module
+        _addresses[symbol] = machine_code.load(code, symbol)
 
 
 def _in_child() -> None:

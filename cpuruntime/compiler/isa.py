@@ -7,20 +7,23 @@ Code for x86 is made for a level, not for a processor, so that it runs on every 
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
 from functools import cache
-
-import llvmlite.binding as llvm
+from typing import TYPE_CHECKING
 
 from cpuruntime.compiler import target
 from cpuruntime.store import trusted_environment
+
+if TYPE_CHECKING:
+    import llvmlite.binding as llvm
 
 
 @dataclass(frozen=True)
 class Isa:
     """One instruction set: `lanes` float32 in a vector register, `registers` vector registers, LLVM's target names.
 
-    `cpu` names the level, `needs` are the features that LLVM must find in a processor of it.
+    `cpu` names the level, `needs` are the flags that Linux must show of a processor of it.
     """
 
     name: str
@@ -31,7 +34,10 @@ class Isa:
     needs: frozenset[str]
 
 
-_V3 = frozenset({"avx2", "fma", "bmi", "bmi2", "f16c", "lzcnt", "movbe"})
+_FIRST = 2**14
+"""Bytes of /proc/cpuinfo that hold all of the first processor; arbitrary."""
+
+_V3 = frozenset({"avx2", "fma", "bmi1", "bmi2", "f16c", "abm", "movbe"})
 _V4 = _V3 | {"avx512f", "avx512vl", "avx512bw", "avx512cd", "avx512dq"}
 X86 = (
     Isa("avx512", 16, 32, "x86-64-v4", "", _V4),
@@ -44,13 +50,21 @@ X86 = (
 @cache
 def supported() -> tuple[Isa, ...]:
     """The instruction sets this processor can run, widest first."""
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    features = llvm.get_host_cpu_features()
-    host = {name for name, present in features.items() if present}
-    if llvm.get_process_triple().startswith("x86_64"):
+    if platform.machine() == "x86_64":
+        host = _features()
         return tuple(isa for isa in X86 if isa.needs <= host)
-    return (Isa("neon", 4, 32, llvm.get_host_cpu_name(), features.flatten(), frozenset()),)
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    return (Isa("neon", 4, 32, llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(), frozenset()),)
+
+
+def _features() -> set[str]:
+    """What Linux says the processor can do, and may be used."""
+    with open("/proc/cpuinfo", "rb") as file:
+        text = file.read(_FIRST).decode()
+    flags = next((line for line in text.splitlines() if line.startswith("flags")), "")
+    return {*flags.partition(":")[2].split()}
 
 
 @cache
@@ -79,6 +93,10 @@ LINE = 64
 @cache
 def target_machine() -> llvm.TargetMachine:
     """LLVM's description of the machine that kernels are compiled for."""
+    import llvmlite.binding as llvm  # not above: a process that compiles nothing does without
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
     level = current()
     return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
         cpu=level.cpu, features=level.features, opt=3, reloc="static", codemodel="jitdefault", jit=True

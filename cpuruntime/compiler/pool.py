@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import select
-import subprocess
 import sys
 import threading
 import time
@@ -221,6 +220,8 @@ class _Worker:
     """A process that compiles one kernel at a time."""
 
     def __init__(self, force: Workforce) -> None:
+        import subprocess  # not above: models that find their kernels do without
+
         path = [str(Path(__file__).parents[2]), *sys.path]
         try:
             self._process = subprocess.Popen(

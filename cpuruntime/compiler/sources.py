@@ -19,8 +19,8 @@ _PACKAGE = __name__.partition(".")[0]
 _ROOT = Path(__file__).parents[1]
 # These decide nothing about machine code, and every kernel's module reaches them.
 _IRRELEVANT = (
-    "cpuruntime.compiler.objects", "cpuruntime.compiler.recipes", "cpuruntime.store", "cpuruntime.errors",
-    "cpuruntime.version",
+    "cpuruntime.compiler.build", "cpuruntime.compiler.objects", "cpuruntime.compiler.recipes", "cpuruntime.store",
+    "cpuruntime.errors", "cpuruntime.version",
 )  # fmt: skip
 _MOST_FILES = 4096
 

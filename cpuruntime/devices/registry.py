@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable
-from configparser import ConfigParser
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 from cpuruntime.devices.interface import DeviceHost, Plugin
 from cpuruntime.devices.names import DeviceName
@@ -24,10 +23,16 @@ GROUP = "cpuruntime.devices"
 @cache
 def own() -> dict[str, str]:
     """The plugin class of each device of this package, as "module:class"."""
-    table = ConfigParser(delimiters="=")
-    table.optionxform = str  # type: ignore[assignment,method-assign]  # names keep their capitals
-    table.read_string(Path(__file__).with_name("entry_points.txt").read_text())
-    return dict(table[GROUP])
+    text = Path(__file__).with_name("entry_points.txt").read_text()
+    group = text.partition(f"[{GROUP}]\n")[2].partition("\n[")[0]
+    return dict(line.split(" = ") for line in group.split("\n") if line)
+
+
+def entry_points(group: str) -> Iterable[Any]:
+    """Those that the installed distributions have in a group."""
+    from importlib import metadata  # not above: it is slow, and this package's own devices do without
+
+    return metadata.entry_points(group=group)
 
 
 def registered() -> dict[str, str]:
@@ -48,14 +53,13 @@ def load(name: str, host: DeviceHost) -> Plugin:
             properties, or begins like those for properties and is for none of any device.
         DeviceUnavailableError: its plugin cannot be imported or made; the cause is chained.
     """
-    targets = registered()
+    targets = own() if name in own() else registered()
     if name not in targets:
         raise InvalidArgumentError(
             f"Unknown device {name!r}.{nearest(name, targets)} Registered: {', '.join(targets)}."
         )
     plugin = _create(name, targets[name], host)
-    others = ((other, target) for other, target in targets.items() if other != name and other not in own())
-    _check_environment(plugin, others, host)
+    _check_environment(plugin, name, host)
     return plugin
 
 
@@ -77,14 +81,15 @@ def _create(name: str, target: str, host: DeviceHost) -> Plugin:
     return plugin
 
 
-def _check_environment(plugin: Plugin, others: Iterable[tuple[str, str]], host: DeviceHost) -> None:
+def _check_environment(plugin: Plugin, name: str, host: DeviceHost) -> None:
     """Refuse variables that no device has a use for. Devices of other distributions are asked only if that decides."""
     known = {**PROPERTIES, **plugin.properties()}
-    for name, target in others:
-        if not unknown_variables(known):
-            break
-        try:
-            known |= _create(name, target, host).properties()
-        except Error:  # The variables may be its own; it says itself what is wrong when it is used.
-            return
+    if unknown_variables(known):
+        for other, target in registered().items():
+            if other == name or other in own() or not unknown_variables(known):
+                continue
+            try:
+                known |= _create(other, target, host).properties()
+            except Error:  # The variables may be its own; it says itself what is wrong when it is used.
+                return
     check_environment(known)

@@ -25,7 +25,7 @@ from cpuruntime.errors import (
     printable,
 )
 from cpuruntime.graph import Extent, Graph, Kind, Node, PartialShape, Size, Type, Value, typical
-from cpuruntime.operators.evaluation.evaluate import RULES, evaluate
+from cpuruntime.operators.evaluation.evaluate import evaluate
 from cpuruntime.operators.evaluation.reference import input_names, output_names, to_proto
 from cpuruntime.operators.reshapes import follow, follows, infer_partial, let_follow
 from cpuruntime.operators.schema import (
@@ -318,6 +318,8 @@ def _try_sizes(node: Node, arrays: list[np.ndarray | None]) -> np.ndarray | None
 
 
 def _try_move(node: Node, arrays: list[np.ndarray | None]) -> np.ndarray | None:
+    from cpuruntime.operators.evaluation.families import RULES
+
     try:
         result = np.array(RULES[node.op_type](node, arrays), object)
     except (ValueError, IndexError, TypeError):

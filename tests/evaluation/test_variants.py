@@ -13,7 +13,8 @@ from onnx import helper
 from cpuruntime.frontend.reader import read
 from cpuruntime.operators.control_flow import OPERATORS as CONTROL_FLOW
 from cpuruntime.operators.control_flow import run_graph
-from cpuruntime.operators.evaluation.evaluate import ML_RULES, REFERENCE, RULES, evaluate
+from cpuruntime.operators.evaluation.evaluate import REFERENCE, evaluate
+from cpuruntime.operators.evaluation.families import ML_RULES, RULES
 from cpuruntime.operators.traits import TRAITS
 
 VARIANTS = 5

@@ -57,9 +57,10 @@ DEPENDENTS = {
     "cpuruntime/streams/native/system.py": {"winograd", "signal"},
     # What compiles them.
     "cpuruntime/compiler/simd.py": ALL,
-    "cpuruntime/compiler/build.py": ALL,
+    "cpuruntime/compiler/machine_code.py": ALL,
     "cpuruntime/compiler/frontend.py": ALL,
     "ops/pooling.py": set(),
+    "cpuruntime/compiler/build.py": set(),
     "cpuruntime/compiler/objects.py": set(),
     "cpuruntime/store/folder.py": set(),
     "cpuruntime/program/program.py": set(),

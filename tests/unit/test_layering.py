@@ -30,7 +30,7 @@ ALLOWED: dict[str, str] = {
     "hints": "errors graph operators host properties",
     "passes": "errors store graph operators ops compiler",
     "program": "errors store graph operators host compiler ops streams passes",
-    "devices": "errors store graph operators host properties compiler streams hints passes program",
+    "devices": "errors version store graph operators host properties compiler streams hints passes program",
     "cache": "errors version store graph properties devices",
     "api": "errors version store graph operators host properties streams frontend hints devices cache",
     "preprocess": "errors version graph operators api",

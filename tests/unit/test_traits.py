@@ -7,7 +7,8 @@ import pytest
 from onnx import defs
 
 from cpuruntime.graph import Node, Type, Value
-from cpuruntime.operators.evaluation.evaluate import RULES, evaluate
+from cpuruntime.operators.evaluation.evaluate import evaluate
+from cpuruntime.operators.evaluation.families import RULES
 from cpuruntime.operators.traits import DOMAIN, TRAITS, Folded, function_traits, traits_of
 from cpuruntime.ops.elementwise import BINARY, UNARY
 from cpuruntime.ops.functions.activations import ACTIVATIONS

@@ -11,7 +11,6 @@ from cpuruntime.devices.cpu.building import build_model
 from cpuruntime.devices.cpu.compilation import Compilation
 from cpuruntime.devices.cpu.fast_start import Missing, StartingModel, may_start_on_numpy, refuse_missing
 from cpuruntime.devices.cpu.guesses import extents
-from cpuruntime.devices.cpu.latency.model import compile_for_target
 from cpuruntime.devices.cpu.model import CpuModel, resolved
 from cpuruntime.devices.cpu.pipeline import optimise, optimise_for_numpy
 from cpuruntime.devices.cpu.streams.calibration import calibrate
@@ -39,6 +38,8 @@ def compile_graph(plugin: Any, graph: Graph, settings: Settings) -> DeviceModel:
     setup = set_up_streams(compilation, calibrate, Ledger())
     try:
         if settings.value("LATENCY_TARGET_MS"):
+            from cpuruntime.devices.cpu.latency.model import compile_for_target  # not above: few models need it
+
             return compile_for_target(compilation, setup)
         return _start(plugin, compilation, setup) if starts else build_model(compilation, setup)
     except BaseException:

@@ -9,43 +9,9 @@ import numpy as np
 from cpuruntime.errors import MESSAGE, Error, ModelError, OutOfMemoryError, UnsupportedError, printable
 from cpuruntime.graph import Node
 from cpuruntime.operators import control_flow
-from cpuruntime.operators.evaluation import (
-    casts,
-    convolution,
-    detection,
-    draws,
-    elementwise,
-    indexing,
-    losses,
-    movement,
-    normalisation,
-    pooling,
-    products,
-    recurrent,
-    reductions,
-    resize,
-    sampling,
-    sequences,
-    spectra,
-    support_vectors,
-    tabular,
-    trees,
-)
 from cpuruntime.operators.evaluation.functions import run_function
-from cpuruntime.operators.evaluation.inputs import Arrays, Rule
+from cpuruntime.operators.evaluation.inputs import Arrays
 from cpuruntime.operators.evaluation.reference import run_reference
-
-_FAMILIES = (
-    casts, convolution, detection, draws, elementwise, indexing, losses, movement, normalisation, pooling, products,
-    recurrent, reductions, resize, sampling, sequences, spectra,
-)  # fmt: skip
-
-RULES: dict[str, Rule] = {name: rule for family in _FAMILIES for name, rule in family.TABLE.items()}
-"""Operators of ONNX's own domain done with NumPy. Those that only move elements also work on arrays of objects, in
-which None is a number that is not known."""
-
-ML_RULES: dict[str, Rule] = support_vectors.TABLE | tabular.TABLE | trees.TABLE
-"""Operators of ai.onnx.ml."""
 
 REFERENCE: dict[str, frozenset[str]] = {
     "": frozenset({"LinearAttention", "TfIdfVectorizer"}),
@@ -82,6 +48,8 @@ def evaluate(node: Node, arrays: Arrays) -> list[Any]:
 
 
 def _run(node: Node, arrays: Arrays) -> list[Any] | tuple[Any, ...]:
+    from cpuruntime.operators.evaluation.families import ML_RULES, RULES
+
     rules = {"": RULES, "ai.onnx.ml": ML_RULES}.get(node.domain, {})
     if node.op_type in rules:
         result = rules[node.op_type](node, arrays)

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from statistics import median
 
 from cpuruntime.compiler import isa
@@ -52,7 +51,9 @@ def key(compilation: Compilation) -> str:
         for node in compilation.optimised.nodes
     ]
     machine = replace(compilation.topology, node=compilation.topology.cpus[0].node).to_json()
-    facts = [version("cpuruntime"), isa.current().name, processor_name(), machine, compilation.settings.key(), nodes]
+    from cpuruntime.version import __version__  # not above: looking for it is slow
+
+    facts = [__version__, isa.current().name, processor_name(), machine, compilation.settings.key(), nodes]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:40]
 
 
