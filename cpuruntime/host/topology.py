@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from cpuruntime.host import description, sysfs
@@ -64,6 +65,15 @@ class Topology:
         shared = (replace(cache, cpus=tuple(cpu for cpu in cache.cpus if cpu in allowed)) for cache in self.caches)
         caches = tuple(cache for cache in shared if cache.cpus)
         return replace(self, cpus=cpus, caches=caches, node=self.node if self.node in nodes else min(nodes, default=0))
+
+    def parts(self, count: int) -> list[Topology]:
+        """`count` nearly equal parts of whole cores, or one for each core; the quota lets all be busy at a time."""
+        used = {*self.order()[: self.usable]}
+        cores = sorted({(cpu.node, cpu.core) for cpu in self.cpus if cpu.index in used})
+        count = min(count, len(cores))
+        bounds = [len(cores) * index // count for index in range(count + 1)]
+        shares = [{core for _, core in cores[begin:end]} for begin, end in pairwise(bounds)]
+        return [self.restricted({cpu.index for cpu in self.cpus if cpu.core in share} & used) for share in shares]
 
     def order(self) -> list[int]:
         """The numbers of all allowed processors in the order of use: one of each core first, siblings after them."""

@@ -36,6 +36,11 @@ calibration_ms = Property(
     "STREAMS_CALIBRATION_MS", Integer(0), 0, group=Group.COMPILING, devices=("CPU",),
     doc="Milliseconds for compiling to measure which streams are best for the model; the result is stored. 0: none.",
 )  # fmt: skip
+instances = Property(
+    "CPU_INSTANCES", Integer(1, maximum=MOST), 1, group=Group.STREAMS, devices=("CPU",),
+    doc="Into how many instances the processors are divided: CPU.0, CPU.1 and so on, each with cores of its own, at "
+    "most one for each core. CPU alone is all of them.",
+)  # fmt: skip
 pinned_cpus = fact(
     "PINNED_CPUS", "list of lists of int", Group.MODEL,
     "The processors that each stream's threads are pinned to; empty when they are not.", ("CPU",),

@@ -238,6 +238,25 @@ def test_a_part_of_a_machine() -> None:
     assert whole.restricted({0}).caches == (Cache(2, 10, (0,)), Cache(3, 50, (0,)))
 
 
+@pytest.mark.parametrize(
+    ("quota", "count", "expected"),
+    [
+        (None, 1, [[0, 1, 2, 3, 4, 5]]),
+        (None, 2, [[0, 3], [1, 2, 4, 5]]),
+        (None, 9, [[0, 3], [1, 4], [2, 5]]),
+        (3, 2, [[0], [1, 2]]),
+        (2, 3, [[0], [1]]),
+    ],
+)
+def test_parts_have_cores_of_their_own_and_share_the_quota(
+    quota: int | None, count: int, expected: list[list[int]]
+) -> None:
+    cpus = tuple(Cpu(index, index % 3) for index in range(6))  # 3 cores of 2 siblings
+    parts = Topology(cpus, quota).parts(count)
+    assert [[cpu.index for cpu in part.cpus] for part in parts] == expected
+    assert sum(part.usable for part in parts) == min(6, quota or 6)
+
+
 @pytest.mark.parametrize(("text", "numbers"), [("", []), ("3\n", [3]), ("0-2,7,9-10\n", [0, 1, 2, 7, 9, 10])])
 def test_cpu_lists(text: str, numbers: list[int]) -> None:
     assert parse_cpu_list(text) == numbers

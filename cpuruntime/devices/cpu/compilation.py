@@ -39,7 +39,7 @@ class Compilation:
         cls, graph: Graph, settings: Settings, topology: Topology | None = None, compile: Compile | None = None,
         starts_fast: bool = False,
     ) -> Compilation:  # fmt: skip
-        """Run the passes on a graph, for a machine like `topology` or for this one as it is now."""
+        """Run the passes on a graph, for a machine like `topology` or for all of this one as it is now."""
         optimised = None
         if all(value.is_static for value in graph.inputs):
             settled = graph if is_whole(graph) else resolve(graph)

@@ -34,8 +34,9 @@ from cpuruntime.streams.native.needed import KERNELS
 def compile_graph(plugin: Any, graph: Graph, settings: Settings) -> DeviceModel:
     """The model of a graph as it was read; `plugin` is named where NumPy computes."""
     starts = may_start_on_numpy(graph, settings)
-    compilation = Compilation.of(graph, settings, compile=refuse_missing if starts else None, starts_fast=starts)
-    setup = set_up_streams(compilation, calibrate, Ledger())
+    compile = refuse_missing if starts else None
+    compilation = Compilation.of(graph, settings, plugin.topology(settings), compile, starts)
+    setup = set_up_streams(compilation, calibrate, Ledger(), device=str(plugin.target))
     try:
         if settings.value("LATENCY_TARGET_MS"):
             from cpuruntime.devices.cpu.latency.model import compile_for_target  # not above: few models need it
@@ -68,9 +69,9 @@ def _start(plugin: Any, compilation: Compilation, setup: StreamSetup) -> DeviceM
 
     def build(report: Progress) -> CpuModel:
         compile = partial(compile_all, force=force, progress=report)
-        return build_model(Compilation.of(graph, settings, compile=compile), setup)
+        return build_model(Compilation.of(graph, settings, compilation.topology, compile), setup)
 
-    properties = resolved(graph.name, settings, setup.plan)
+    properties = resolved(graph.name, settings, setup)
     return StartingModel(plugin, graph, evaluated, settings, properties, build, setup.release)
 
 

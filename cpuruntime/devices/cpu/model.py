@@ -14,7 +14,6 @@ from cpuruntime.devices.cpu.streams.setup import StreamSetup
 from cpuruntime.devices.explanation import Explanation
 from cpuruntime.devices.interface import DeviceModel, Exported
 from cpuruntime.graph import Type
-from cpuruntime.hints import StreamPlan
 from cpuruntime.host.ledger import Ledger
 from cpuruntime.properties import Settings
 from cpuruntime.properties.hint import SchedulingCoreType
@@ -27,8 +26,9 @@ if TYPE_CHECKING:
     from cpuruntime.operators.demand import Demand
 
 
-def resolved(name: str, settings: Settings, plan: StreamPlan) -> dict[str, Any]:
+def resolved(name: str, settings: Settings, setup: StreamSetup) -> dict[str, Any]:
     """The properties of a compiled model."""
+    plan = setup.plan
     return {
         **settings.resolved(),
         "NETWORK_NAME": name,
@@ -39,7 +39,7 @@ def resolved(name: str, settings: Settings, plan: StreamPlan) -> dict[str, Any]:
         "ENABLE_HYPER_THREADING": plan.hyper_threading,
         "SCHEDULING_CORE_TYPE": SchedulingCoreType(plan.core_type),
         "OPTIMIZED": True,
-        "EXECUTION_DEVICES": ["CPU"],
+        "EXECUTION_DEVICES": [setup.device],
         "INFERENCE_PRECISION_HINT": Type.f32,
         "OPTIMAL_NUMBER_OF_INFER_REQUESTS": max(1, len(plan.streams)),
     }
@@ -61,7 +61,7 @@ class CpuModel(DeviceModel):
         self._settings = settings
         self._setup = setup
         super().__init__(
-            self.programs.inputs, self.programs.outputs, resolved(self.programs.name, settings, plan)
+            self.programs.inputs, self.programs.outputs, resolved(self.programs.name, settings, setup)
         )  # fmt: skip
         shares = plan.shares
         sizes, cpus = [len(share) for share in shares], [cpu for share in shares for cpu in share]
@@ -119,7 +119,7 @@ class CpuModel(DeviceModel):
                 decisions.append(sentence)
             decisions.append(staged(stages))
             rows = [row for stage in stages for row in explain_stage(stage, plan.threads, packed, times)]
-            return Explanation("CPU", rows, decisions)
+            return Explanation(self._setup.device, rows, decisions)
         if program.repeats > 1:
             decisions.append(
                 f"each of the {program.repeats} samples of a batch goes through all steps before the next one, so that "
@@ -133,7 +133,7 @@ class CpuModel(DeviceModel):
         if measure:
             self.check_open()
             seconds = measure_steps(MeasuringRequest(self.programs, self.executor, program), program)
-        return Explanation("CPU", explain_steps(program, plan.threads, seconds, packed), decisions)
+        return Explanation(self._setup.device, explain_steps(program, plan.threads, seconds, packed), decisions)
 
     def close(self) -> None:
         self.closed = True

@@ -16,7 +16,7 @@ from cpuruntime.devices.cpu import stored
 from cpuruntime.devices.cpu.model import CpuModel
 from cpuruntime.devices.cpu.streams.setup import set_up_streams
 from cpuruntime.devices.interface import DeviceModel, Plugin
-from cpuruntime.errors import UnsupportedError
+from cpuruntime.errors import InvalidArgumentError, UnsupportedError
 from cpuruntime.graph import Graph
 from cpuruntime.hints import StreamPlan, counted
 from cpuruntime.host.ledger import Ledger
@@ -36,11 +36,27 @@ class CpuPlugin(Plugin):
     def unavailable_reason(self) -> str | None:
         if platform.system() != "Linux":
             return f"CPU streams need Linux (futex, sched_setaffinity); this is {platform.system()}."
+        if self.target.id and self.target.id not in self.fact("AVAILABLE_DEVICES"):
+            return f"{self.target} is none of the {self._settings.value('CPU_INSTANCES')} instances of CPU_INSTANCES."
         return None
 
+    def topology(self, settings: Settings) -> Topology:
+        """The processors as they are now; those of the instance where this is one."""
+        whole = Topology.read()
+        if not self.target.id:
+            return whole
+        parts = whole.parts(settings.value("CPU_INSTANCES"))
+        if int(self.target.id) >= len(parts):
+            found = counted(len(parts), "instance")
+            raise InvalidArgumentError(f"There is no {self.target}: with this CPU_INSTANCES there is {found}.")
+        return parts[int(self.target.id)]
+
     def fact(self, name: str) -> Any:
+        if name == "AVAILABLE_DEVICES":
+            count = self._settings.value("CPU_INSTANCES")
+            return [str(index) for index in range(len(Topology.read().parts(count)))] if count > 1 else [""]
         if name == "RANGE_FOR_STREAMS":
-            return (1, Topology.read().usable)
+            return (1, self.topology(self._settings).usable)
         if name == "DEVICE_TYPE":
             return DeviceType.INTEGRATED
         if name == "CPU_HOLDERS":
@@ -63,9 +79,11 @@ class CpuPlugin(Plugin):
         return optimise(graph)
 
     def plan(self, graph: Graph, settings: Settings, topology: Topology | None = None) -> StreamPlan:
-        from cpuruntime.devices.cpu.streams.dry_run import dry_run_of
+        from cpuruntime.devices.cpu.compilation import Compilation
+        from cpuruntime.devices.cpu.streams.dry_run import dry_run
 
-        return dry_run_of(graph, settings, topology)
+        ledger = Ledger() if topology is None else None
+        return dry_run(Compilation.of(graph, settings, topology or self.topology(settings)), ledger)
 
     def compile(self, graph: Graph, settings: Settings) -> DeviceModel:
         from cpuruntime.devices.cpu.compiling import compile_graph
@@ -82,8 +100,8 @@ class CpuPlugin(Plugin):
     def restore(
         self, facts: Mapping[str, Any], sections: SectionFile, settings: Settings, is_cached: bool
     ) -> DeviceModel:
-        model = stored.StoredModel.of(facts, settings)
-        setup = set_up_streams(model, None, Ledger())
+        model = stored.StoredModel.of(facts, settings, self.topology(settings))
+        setup = set_up_streams(model, None, Ledger(), device=str(self.target))
         try:
             if setup.plan.threads > model.threads:
                 asked = counted(model.threads, "thread")

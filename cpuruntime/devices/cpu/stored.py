@@ -44,8 +44,8 @@ class StoredModel:
     is_static = True
 
     @classmethod
-    def of(cls, facts: Mapping[str, Any], settings: Settings) -> StoredModel:
-        """The model of `exported` facts, with the processors as they are now.
+    def of(cls, facts: Mapping[str, Any], settings: Settings, topology: Topology) -> StoredModel:
+        """The model of `exported` facts, on the processors of `topology`.
 
         Raises ValueError where it was made by other sources, or for another instruction set.
         """
@@ -55,7 +55,7 @@ class StoredModel:
             raise ValueError("it was made by other sources of cpuruntime")
         nodes, unknown = facts["demand"]
         demand = Demand(tuple(NodeDemand(*row) for row in nodes), unknown)
-        return cls(facts["name"], settings, Topology.read(), demand, facts["threads"])
+        return cls(facts["name"], settings, topology, demand, facts["threads"])
 
 
 def exported(programs: Programs | StoredPrograms, demand: Demand, threads: int) -> Exported:

@@ -8,16 +8,8 @@ from cpuruntime.devices.cpu.compilation import Compilation
 from cpuruntime.devices.cpu.streams.calibration import recall
 from cpuruntime.devices.cpu.streams.ignored import tries_other_streams, why_not_calibrated
 from cpuruntime.devices.cpu.streams.setup import set_up_streams
-from cpuruntime.graph import Graph
 from cpuruntime.hints import StreamPlan, alternatives
 from cpuruntime.host.ledger import Ledger
-from cpuruntime.host.topology import Topology
-from cpuruntime.properties import Settings
-
-
-def dry_run_of(graph: Graph, settings: Settings, topology: Topology | None) -> StreamPlan:
-    """The plan for a graph as it was read, on a machine like `topology` with nothing else on it, or on this one."""
-    return dry_run(Compilation.of(graph, settings, topology), Ledger() if topology is None else None)
 
 
 def dry_run(compilation: Compilation, ledger: Ledger | None) -> StreamPlan:

@@ -27,12 +27,14 @@ class StreamSetup:
         lease: that of the processors; None when no thread is pinned, or when nothing was leased.
         sizes: what calibration chose; None when the rules did.
         on_end: called when the streams have ended; it releases the lease.
+        device: whose streams they are.
     """
 
     plan: StreamPlan
     lease: Lease | None = None
     sizes: StreamSizes | None = None
     on_end: Callable[[], None] | None = None
+    device: str = "CPU"
 
     def release(self) -> None:
         """Release the lease, if there is one: the streams were not started."""
@@ -45,6 +47,7 @@ def set_up_streams(
     calibrate: Callable[[Compilation], StreamSizes | None] | None,
     ledger: Ledger | None,
     leasing: bool = True,
+    device: str = "CPU",
 ) -> StreamSetup:
     """Choose the streams of a model, place them, and lease their processors.
 
@@ -66,4 +69,4 @@ def set_up_streams(
     with ledger.open() if ledger else nullcontext(EMPTY) as snapshot:
         name = printable(compilation.name) if leasing else None
         plan, lease = place(planner, settings, topology, snapshot, name)
-    return StreamSetup(plan, lease, sizes, lease and lease.release)
+    return StreamSetup(plan, lease, sizes, lease and lease.release, device)
