@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from support.spills import Variant, count_spills, spills_in
+from support.spills import STORE, Variant, count_spills, spills_in
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES, current
+from cpuruntime.ops.matmul import matmul
 from cpuruntime.ops.tiles.tile_shapes import lane_rows, tile_shapes, winograd_shapes
 from cpuruntime.program.convolution.depthwise import MOST_TAPS
 
@@ -43,6 +44,11 @@ def test_no_accumulator_is_spilled(variant: Variant, spills: dict[Variant, int])
 @pytest.mark.every_isa
 def test_spills_are_counted(spills: dict[Variant, int]) -> None:
     assert spills[TOO_LARGE] >= current().registers
+
+
+def test_whole_vectors_are_stored_without_a_mask() -> None:
+    rows, columns = FIRST
+    assert len(STORE.findall(matmul(rows, columns).assembly())) >= rows * columns
 
 
 @pytest.mark.parametrize(
