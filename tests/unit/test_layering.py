@@ -39,7 +39,7 @@ ALLOWED: dict[str, str] = {
     "exceptions": "errors",
     "__init__": "errors version graph host properties frontend hints devices api preprocess helpers utils exceptions",
     "cli": "__init__ errors store properties compiler host devices cache compare",
-    "testing": "__init__ properties streams devices",
+    "testing": "__init__ errors graph properties streams devices",
     "__main__": "cli",
 }
 
