@@ -2,7 +2,8 @@
 
 target[M, N] = source[M, K] @ weights[K, N] + bias + residual, for each of `batch` matrices. The right side is packed in
 column tiles of `columns` vectors: [tile][K][columns][LANES]; the last tile is moved left until it ends with the last
-vector of columns. Rows beyond the last full row tile are computed by a tile that is moved up in the same way.
+vector of columns. Rows beyond the last full row tile are computed by a tile that is moved up in the same way, or the
+last tiles are lower ones.
 
 What two tiles compute both is written twice with the same bits.
 """
@@ -12,8 +13,9 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES, LINE, VECTOR_BYTES
-from cpuruntime.compiler.kernel import Kernel, factory, kernel, lazy, made, record
+from cpuruntime.compiler.kernel import Inline, Kernel, factory, inline, kernel, lazy, made, record
 from cpuruntime.ops.tiles.finish import make_buffer, make_finish
+from cpuruntime.ops.tiles.tile_shapes import low_rows
 
 simd = lazy("cpuruntime.compiler.simd")
 
@@ -25,18 +27,54 @@ ARGUMENTS = record(
 )  # fmt: skip
 
 
+def _make_part(rows: int, columns: int, activation: str) -> Inline:
+    """`part(a, scratch, image, row, block, weights, tail, ahead, fetching)` computes the tile at `row` and `block`.
+
+    If `fetching`, each of its loop bodies asks for a few lines from `ahead` on.
+    """
+    activated = activation != ""
+    finish = make_finish(rows, columns, activation)
+    tile = made("cpuruntime.ops.tiles.register_tile", "make_tile", rows, columns, UNROLL, None, True, UNROLL)
+
+    @inline
+    def part(a, scratch, image, row, block, weights, tail, ahead, fetching):
+        target = a.target + image * a.target_batch + row * a.target_row + block * VECTOR_BYTES
+        residual = a.residual + image * a.residual_batch + row * a.residual_row + block * VECTOR_BYTES
+        tile(
+            a.source + image * a.source_batch + row * a.source_row,
+            a.source_row,
+            weights,
+            a.inner % UNROLL,
+            (
+                1, 1, 1, a.inner // UNROLL, 0, 0, 0, 0, 0,
+                ahead if fetching else weights, UNROLL * LINE if fetching else 0,
+            ),
+            (
+                scratch if activated else target,
+                VECTOR_BYTES, columns * VECTOR_BYTES if activated else a.target_row,
+                residual if a.residual != 0 else 0, VECTOR_BYTES, a.residual_row,
+                a.bias + block * VECTOR_BYTES, a.limits, tail,
+            ),
+        )  # fmt: skip
+        finish(a, scratch, target, a.target_row, VECTOR_BYTES, tail)
+
+    return part
+
+
 @cache
 @factory
 def matmul(rows: int, columns: int, activation: str = "") -> Kernel:
     """The matrix product of a `rows` x `columns` tile; needs M >= rows and N > (columns - 1) * LANES.
 
-    `chunk` is the number of row tiles worked on before the next column tile is taken. `activation` is "" or one of
-    `ACTIVATIONS`, with its parameters in `alpha` and `beta`; it comes after the limits.
+    `chunk` is the number of row tiles worked on before the next column tile is taken. The last row tiles are lower
+    ones, see `low_rows`, where less is computed twice so. `activation` is "" or one of `ACTIVATIONS`, with its
+    parameters in `alpha` and `beta`; it comes after the limits.
     """
-    activated = activation != ""
-    buffer, finish = make_buffer(rows, columns, activation), make_finish(rows, columns, activation)
-    name = f"matmul_f32_{LANES}_{rows}x{columns}" + (f"_{activation}" if activated else "")
-    tile = made("cpuruntime.ops.tiles.register_tile", "make_tile", rows, columns, UNROLL, None, True, UNROLL)
+    low = low_rows(rows, columns)
+    saved = rows - low
+    buffer, part = make_buffer(rows, columns, activation), _make_part(rows, columns, activation)
+    low_part = _make_part(low, columns, activation) if saved else part
+    name = f"matmul_f32_{LANES}_{rows}x{columns}" + (f"_{activation}" if activation else "")
     panel_row = columns * VECTOR_BYTES
 
     @kernel(ARGUMENTS, name=name, tile=(rows, columns))
@@ -45,6 +83,9 @@ def matmul(rows: int, columns: int, activation: str = "") -> Kernel:
         blocks = (a.columns + LANES - 1) // LANES
         column_tiles = (blocks + columns - 1) // columns
         row_tiles = (a.rows + rows - 1) // rows
+        high_tiles = row_tiles
+        if saved:
+            high_tiles -= min(row_tiles, (row_tiles * rows - a.rows) // saved)
         chunks = (row_tiles + a.chunk - 1) // a.chunk
         items = a.batch * chunks * column_tiles
         for item in range(items * thread // threads, items * (thread + 1) // threads):
@@ -56,31 +97,16 @@ def matmul(rows: int, columns: int, activation: str = "") -> Kernel:
             begin, end = chunk * a.chunk, min(row_tiles, chunk * a.chunk + a.chunk)
             # The next column tile's weights: each of the first tiles asks for a part of them. With a single tile the
             # weights are read as fast as they arrive anyway.
-            bodies = a.inner // UNROLL
-            ahead, fetched = weights + a.inner * panel_row, bodies * UNROLL * LINE
+            ahead, fetched = weights + a.inner * panel_row, a.inner // UNROLL * UNROLL * LINE
             for t in range(begin, end):
-                part = t - begin
-                fetching = part * LINE < panel_row and end - begin > 1
-                row = min(t * rows, a.rows - rows)
-                target = a.target + image * a.target_batch + row * a.target_row + block * VECTOR_BYTES
-                residual = a.residual + image * a.residual_batch + row * a.residual_row + block * VECTOR_BYTES
-                tile(
-                    a.source + image * a.source_batch + row * a.source_row,
-                    a.source_row,
-                    weights,
-                    a.inner % UNROLL,
-                    (
-                        1, 1, 1, bodies, 0, 0, 0, 0, 0,
-                        ahead + part * fetched if fetching else weights, UNROLL * LINE if fetching else 0,
-                    ),
-                    (
-                        scratch if activated else target,
-                        VECTOR_BYTES, columns * VECTOR_BYTES if activated else a.target_row,
-                        residual if a.residual != 0 else 0, VECTOR_BYTES, a.residual_row,
-                        a.bias + block * VECTOR_BYTES, a.limits, tail,
-                    ),
-                )  # fmt: skip
-                finish(a, scratch, target, a.target_row, VECTOR_BYTES, tail)
+                at = t - begin
+                fetching = at * LINE < panel_row and end - begin > 1
+                if t < high_tiles:
+                    row = min(t * rows, a.rows - rows)
+                    part(a, scratch, image, row, block, weights, tail, ahead + at * fetched, fetching)
+                elif saved:
+                    row = min(t * rows - (t - high_tiles) * saved, a.rows - low)
+                    low_part(a, scratch, image, row, block, weights, tail, ahead + at * fetched, fetching)
 
     return run
 

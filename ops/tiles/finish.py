@@ -36,7 +36,10 @@ def make_finish(rows: int, columns: int, activation: str) -> Inline:
         for r in range(rows):
             for c in range(columns):
                 y = function(simd.load(buffer + (r * columns + c) * VECTOR_BYTES), alpha, beta)
-                lanes = tail if c == columns - 1 else LANES
-                simd.store_first(target + r * target_row + c * target_column, y, lanes)
+                at = target + r * target_row + c * target_column
+                if c < columns - 1 or tail >= LANES:
+                    simd.store(at, y)
+                else:
+                    simd.store_first(at, y, tail)
 
     return finish

@@ -30,6 +30,9 @@ BY_ISA: dict[str, tuple[tuple[int, int], ...]] = {
 # tiles takes what divides it.
 _TALL = ((12, 2), (10, 2), (9, 2))
 
+# Accumulators from which on multiply-adds do not wait for each other: a latency of 4 cycles, two in each.
+BUSY = 8
+
 # Rows of lane tiles: 14 and 7 divide the images of ImageNet's networks.
 _LANE_ROWS = (14, 10, 8, 7, 4, 2, 1)
 # Registers beside accumulators and weights. Without multiply-adds products take more of them.
@@ -41,6 +44,12 @@ _MOST_LANE_ROWS = {"avx512": 14, "neon": 14, "avx2": 10, "generic": 7}
 def tile_shapes() -> tuple[tuple[int, int], ...]:
     """(rows, columns) of the tiles for the instruction set in use; among equally cheap ones the first is taken."""
     return BY_ISA[current().name]
+
+
+def low_rows(rows: int, columns: int) -> int:
+    """Rows of the lowest tile below `rows` x `columns` that is as fast a row; `rows` when there is none."""
+    fast = (r for r, c in tile_shapes() if c == columns and r < rows and r * c >= BUSY)
+    return min(fast, default=rows)
 
 
 def winograd_shapes() -> tuple[tuple[int, int], ...]:

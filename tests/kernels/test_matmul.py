@@ -13,12 +13,14 @@ from support.programs import NodeProgram, activation, assert_close, only, random
 
 from cpuruntime.graph import Node, Value
 from cpuruntime.ops.matmul import pack_columns, packed_bytes
+from cpuruntime.ops.tiles.tile_shapes import BUSY, low_rows, tile_shapes
 from cpuruntime.program.lowerings import matmul
 from cpuruntime.program.tuning.tiles import Tiling
 
 pytestmark = pytest.mark.every_isa
 
 ROWS, COLUMNS = 4, 2
+HIGH = tile_shapes()[0]
 EVERYTHING = 1_000_000  # more row tiles than any case has: one chunk
 
 ForceTile = Callable[..., None]
@@ -66,6 +68,19 @@ def fully_connected(
     y = activated(y + arrays[1] if residual else y, function, arguments)
     assert_close(same_for_threads(planned, *arrays), y, x[-1])
     return planned
+
+
+@pytest.mark.parametrize("more", range(2 * HIGH[0]))
+def test_last_rows_by_lower_tiles(more: int, force_tile: ForceTile) -> None:
+    force_tile(*HIGH, chunk=2)
+    fully_connected((HIGH[0] + more, 9), 2 * LANES + 1, residual=True, threads=2)
+
+
+def test_lower_tiles_are_as_busy() -> None:
+    rows, columns = HIGH
+    low = low_rows(rows, columns)
+    assert low * columns >= BUSY if low < rows else rows <= 3
+    assert low_rows(1, 2) == 1
 
 
 @pytest.mark.parametrize("rows", [ROWS, ROWS + 1, 2 * ROWS - 1, 2 * ROWS, 2 * ROWS + 1])
