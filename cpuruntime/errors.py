@@ -16,7 +16,12 @@ _MOST = 20
 
 
 class Error(RuntimeError):
-    """Base of all errors raised by cpuruntime. Its text is one line that any terminal can show."""
+    """Base of all errors raised by cpuruntime. Its text is one line that any terminal can show.
+
+    `elsewhere` tells whether what failed on one device may succeed on another.
+    """
+
+    elsewhere = False
 
     def __str__(self) -> str:
         return escaped(super().__str__())
@@ -37,9 +42,13 @@ class WrongIndexError(InvalidArgumentError, IndexError):
 class UnsupportedError(Error, NotImplementedError):
     """The request is legal and not implemented here."""
 
+    elsewhere = True
+
 
 class DeviceUnavailableError(Error):
     """The device exists in principle and cannot be used on this machine; the message says why."""
+
+    elsewhere = True
 
 
 class ModelError(Error, ValueError):
@@ -69,9 +78,18 @@ class OverloadedError(Error):
 class OutOfMemoryError(Error, MemoryError):
     """The machine has not the memory that a model or tensor takes."""
 
+    elsewhere = True
+
 
 class InternalError(Error, AssertionError):
     """A defect of cpuruntime itself."""
+
+    elsewhere = True
+
+
+def runs_elsewhere(error: BaseException | None) -> bool:
+    """Whether an inference that ended with this error on one device may be run again on another."""
+    return error.elsewhere if isinstance(error, Error) else isinstance(error, Exception)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -16,6 +16,7 @@ from cpuruntime.api.runtime_model import runtime_model
 from cpuruntime.api.shared import Shared
 from cpuruntime.devices.explanation import Explanation
 from cpuruntime.errors import InvalidArgumentError, UnsupportedError, nearest
+from cpuruntime.properties import PROPERTIES, parse
 
 
 class CompiledModel:
@@ -90,8 +91,21 @@ class CompiledModel:
         return device.get_property(property)
 
     def set_property(self, properties: Any = None, *, property: Any = None) -> None:
-        """Raises UnsupportedError: properties of a compiled model are fixed."""
-        raise UnsupportedError("The properties of a compiled model are fixed; pass them to Core.compile_model.")
+        """Change properties that devices change while a model runs: MULTI_DEVICE_PRIORITIES of MULTI.
+
+        `properties`, also called `property`, is a dict of value by property, or one (property, value) pair.
+
+        Raises UnsupportedError for others: they are fixed when the model is compiled.
+        """
+        device, given = self._shared.device, property if properties is None else properties
+        config = dict([given]) if isinstance(given, tuple) and len(given) == 2 else given
+        fixed = [str(name) for name in config or {} if name not in device.live]
+        if fixed or not config:
+            raise UnsupportedError(
+                f"The properties of a compiled model are fixed{': ' if fixed else ''}{', '.join(fixed)}; pass them to "
+                "Core.compile_model."
+            )
+        device.set_property(parse(config, PROPERTIES, "a compiled model"))
 
     def explain(self, measure: bool = False) -> Explanation:
         """Which kernels run which nodes of the model, which nodes have none, and what was decided and why.

@@ -64,7 +64,7 @@ class Devices(DeviceHost):
     def devices(self) -> list[str]:
         found = []
         for name, reason in self.unavailable().items():
-            if reason is None:
+            if reason is None and not self.plugin(name).is_composed:
                 ids = self.plugin(name).fact("AVAILABLE_DEVICES")
                 found += [f"{name}.{one}" for one in ids] if len(ids) > 1 else [name]
         return found

@@ -25,7 +25,7 @@ from cpuruntime.devices.configured import Configured
 from cpuruntime.devices.explanation import Explanation, ProfilingInfo
 from cpuruntime.devices.names import DeviceName
 from cpuruntime.devices.ports import PortInfo
-from cpuruntime.errors import Error, InvalidArgumentError, UnsupportedError, nearest, printable
+from cpuruntime.errors import Error, InternalError, InvalidArgumentError, UnsupportedError, nearest, printable
 from cpuruntime.graph import Graph
 from cpuruntime.hints import StreamPlan
 from cpuruntime.host.topology import Topology
@@ -189,6 +189,7 @@ class DeviceModel(ABC):
         outputs: likewise.
         properties: what `get_property` answers, by name: resolved values ("NUM_STREAMS" as it became), with at least
             NETWORK_NAME, EXECUTION_DEVICES and OPTIMAL_NUMBER_OF_INFER_REQUESTS, and each setting with an effect.
+            Those in the attribute `live`, by default none, `set_property` changes.
     """
 
     def __init__(self, inputs: Sequence[PortInfo], outputs: Sequence[PortInfo], properties: Mapping[str, Any]) -> None:
@@ -196,6 +197,7 @@ class DeviceModel(ABC):
         self.outputs = tuple(outputs)
         self.properties: dict[str, Any] = {"SUPPORTED_PROPERTIES": None, "LOADED_FROM_CACHE": False, **properties}
         self.properties["SUPPORTED_PROPERTIES"] = dict.fromkeys(self.properties, "RO")
+        self.live: frozenset[str] = frozenset()
         self.closed = False
 
     @abstractmethod
@@ -205,6 +207,10 @@ class DeviceModel(ABC):
     def get_property(self, name: str) -> Any:
         """The value of one of `properties`; the caller checked that there is one."""
         return self.properties[name]
+
+    def set_property(self, values: Mapping[str, Any]) -> None:
+        """Change properties of `live` to parsed values, while the model may run. Raises the errors of `compile`."""
+        raise InternalError(f"No property of this model changes: {', '.join(values)}.")
 
     def check_open(self) -> None:
         """Raise Error when the model is closed."""
@@ -307,6 +313,9 @@ class Plugin(Configured, ABC):
 
     takes_arguments: ClassVar[bool] = False
     """Whether users may write NAME:ARGUMENTS."""
+
+    is_composed: ClassVar[bool] = False
+    """Whether it is nothing but other devices together, so that lists of devices go without it."""
 
     pipeline: ClassVar[Pipeline] = ()
     """The passes that `optimise` runs."""

@@ -190,7 +190,7 @@ range_for_async_infer_requests = fact(
 
 PROPERTIES: dict[str, Property] = {
     str(declaration): declaration
-    for module in (globals(), vars(hint), vars(device), vars(streams), vars(log), vars(intel_cpu))
+    for module in (globals(), vars(hint), vars(device), vars(streams), vars(log), vars(intel_cpu), vars(intel_auto))
     for declaration in module.values()
     if isinstance(declaration, Property) and declaration.group is not Group.ELSEWHERE
 }

@@ -261,6 +261,7 @@ class Group(enum.Enum):
     COMPILING = "Compiling and measuring"
     DEVICE = "Facts about a device"
     MODEL = "Facts about a compiled model"
+    COMPOSED = "Devices over other devices"
     ACCEPTED = "Accepted without effect"
     ELSEWHERE = "Names of other devices' properties"
 

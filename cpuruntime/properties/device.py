@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
-from cpuruntime.properties.declaration import Group, Text, Values, accepted, elsewhere, fact
+from cpuruntime.properties.declaration import Group, Property, Text, Values, accepted, elsewhere, fact
 from cpuruntime.properties.words import Word
 
 
@@ -32,7 +33,12 @@ class Capability:
 class _Names(Values):
     """Names of devices, in their order."""
 
-    rule = "names of devices"
+    rule = "names of devices, separated by commas"
+
+    def parse(self, value: Any) -> str:
+        if isinstance(value, str):
+            return value
+        return ",".join(str(one) for one in value)
 
     def wrapped(self, *values: Any) -> Any:
         return ",".join(values)
@@ -41,7 +47,17 @@ class _Names(Values):
 class _ByDevice(Values):
     """Values of properties, by device."""
 
-    rule = "a dict of device to dict of property to value"
+    rule = "a dict of device to dict of property to value, or that as JSON"
+
+    def text(self, value: Any) -> str:
+        return json.dumps(value, default=str)
+
+    def parse(self, value: Any) -> dict[str, dict[str, Any]]:
+        if isinstance(value, str):
+            value = json.loads(value)
+        if not isinstance(value, Mapping) or not all(isinstance(own, Mapping) for own in value.values()):
+            raise ValueError(value)
+        return {str(name): {str(key): one for key, one in own.items()} for name, own in value.items()}
 
     def wrapped(self, *values: Any) -> Any:
         (by_device,) = values
@@ -66,8 +82,17 @@ id = accepted(
     "DEVICE_ID", Text(), "",
     "an instance of a device is chosen by its name, as GPU.1",
 )  # fmt: skip
-properties = elsewhere("DEVICE_PROPERTIES", _ByDevice())
-priorities = elsewhere("MULTI_DEVICE_PRIORITIES", _Names())
+COMPOSED = ("AUTO", "BATCH", "HETERO", "MULTI")
+"""The devices that run other devices."""
+
+properties = Property(
+    "DEVICE_PROPERTIES", _ByDevice(), {}, group=Group.COMPOSED, devices=COMPOSED,
+    doc="Properties of single devices among those that are run. A device takes its own part of it, too.",
+)  # fmt: skip
+priorities = Property(
+    "MULTI_DEVICE_PRIORITIES", _Names(), "", group=Group.COMPOSED, devices=COMPOSED,
+    doc="The devices to run, where the name of the device has none. Models of MULTI take it while they run.",
+)  # fmt: skip
 gops = elsewhere("DEVICE_GOPS")
 luid = elsewhere("DEVICE_LUID")
 pci_info = elsewhere("DEVICE_PCI_INFO")

@@ -8,8 +8,10 @@ import pytest
 
 from cpuruntime.testing.conformance.test_device import *  # noqa: F403
 
+DEVICES = ["RELAY:REFERENCE", "RELAY:CPU", "RELAY:NULL", "MULTI:REFERENCE", "MULTI:CPU,REFERENCE", "MULTI:NULL"]
 
-@pytest.fixture(params=["RELAY:REFERENCE", "RELAY:CPU", "RELAY:NULL"])
+
+@pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest, register: Callable[[str, str], None]) -> str:
     """The name of a device that forwards to another one; each test runs on each."""
     register("RELAY", "support.relay_device:RelayPlugin")

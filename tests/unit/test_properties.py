@@ -167,7 +167,8 @@ def test_settings_resolve_each_property_that_can_be_set() -> None:
 
 
 OTHER_VALUES = {
-    **dict.fromkeys(["CACHE_DIR", "DEVICE_ID", "WEIGHTS_PATH"], "x"),
+    **dict.fromkeys(["CACHE_DIR", "DEVICE_ID", "MULTI_DEVICE_PRIORITIES", "WEIGHTS_PATH"], "x"),
+    "DEVICE_PROPERTIES": {"CPU": {}},
     "CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE": 0.5,
     "INFERENCE_PRECISION_HINT": Type.bf16,
     "MODEL_DISTRIBUTION_POLICY": frozenset([hints.ModelDistributionPolicy.PIPELINE_PARALLEL]),
@@ -290,7 +291,7 @@ def test_properties_are_used_as_in_openvino() -> None:
         hints.SchedulingCoreType: [0, 1, 2], hints.ModelDistributionPolicy: [0, 1],
         props.log.Level: [-1, 0, 1, 2, 3, 4],
         props.CacheMode: [0, 1], props.WorkloadType: [0, 1], props.device.Type: [0, 1],
-        props.intel_auto.SchedulePolicy: [0, 1], props.intel_cpu.TbbPartitioner: [1, 2],
+        props.intel_auto.SchedulePolicy: [0, 1, 2], props.intel_cpu.TbbPartitioner: [1, 2],
     }  # fmt: skip
     for kind, expected in numbers.items():
         assert [int(member) for member in kind] == expected

@@ -1,0 +1,335 @@
+"""The queue of inferences that several devices serve."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from bisect import insort
+from collections import deque
+from collections.abc import Iterable
+from functools import partial
+from time import monotonic, perf_counter_ns
+
+from cpuruntime.devices.composed.members import Inference, Lender, Member, Worker
+from cpuruntime.devices.composed.policies import Policy
+from cpuruntime.errors import CancelledError, DeadlineExceededError, Error, printable, runs_elsewhere
+from cpuruntime.host import forks
+
+log = logging.getLogger("cpuruntime")
+
+
+class Dispatcher:
+    """Hands inferences to the members' workers, by a policy, and again to others where a device fails.
+
+    Nothing is lost: an inference waits, or a worker has it, or it is over. No device is called with the lock held.
+    A device is asked to call after an inference only where somebody waits for that: most are found to be over when
+    their request is asked.
+    """
+
+    def __init__(self, name: str, members: Iterable[Member], policy: Policy) -> None:
+        self.name = name
+        self.members = [*members]
+        self.policy = policy
+        self.closed = False
+        self._generation = forks.generation
+        self._lock = threading.Lock()
+        self._waiting: list[Inference] = []
+        self._unstarted = 0
+        self._local = threading.local()
+        forks.objects.add(self)
+
+    def take(self, lender: Lender) -> Worker | None:
+        """A worker, with the lender's memory bound, for an inference that its caller runs; None where it must wait.
+
+        After the inference `give_back` is called.
+        """
+        forks.check(self._generation)
+        now = perf_counter_ns()
+        with self._lock:
+            choice = None if self._waiting or self.closed else self.policy(self.members, 1, now)
+            if choice is None:
+                return None
+            worker = _claim(choice[0], lender, now)
+        try:
+            _bind(worker, lender)
+        except BaseException:
+            self.give_back(worker, CancelledError("The inference did not begin."))
+            raise
+        return worker
+
+    def give_back(self, worker: Worker, error: BaseException | None) -> None:
+        """The inference of a worker that was taken is over."""
+        claimed, _ = self._release(worker, error, None)
+        if claimed:
+            self._hand_over(claimed)
+
+    def submit(self, inference: Inference) -> None:
+        """Run an inference as soon as the policy allows; raises Error once closed, with nothing queued."""
+        forks.check(self._generation)
+        with self._lock:
+            if self.closed:
+                raise Error(f"Model '{printable(self.name)}' is closed; compile it again.")
+            self._unstarted += 1
+            insort(self._waiting, inference)
+            claimed = self._match()
+        if inference.worker is None:
+            inference.watch_deadline(self._expire)
+            self._arm_all()
+        self._hand_over(claimed)
+
+    def settle(self, inference: Inference) -> bool:
+        """Whether an inference is over, after a look at its worker."""
+        worker = inference.worker
+        if worker is not None and worker.started and not worker.armed and worker.request.is_over:
+            self._is_over(worker, inference)
+        return inference.is_over
+
+    def wait(self, inference: Inference, timeout: float | None) -> bool:
+        """Wait until an inference is over, at most for so many seconds: whether it is."""
+        end = None if timeout is None else monotonic() + timeout
+        while not inference.is_over:
+            left = None if end is None else max(0.0, end - monotonic())
+            worker = inference.worker
+            if worker is None or not worker.started or worker.armed:
+                return inference.wait(left)
+            if not worker.request.wait(left):
+                return False
+            self.settle(inference)
+        return True
+
+    def watch(self, inference: Inference) -> None:
+        """Learn of the end of an inference without being asked: somebody is to be notified of it."""
+        worker = inference.worker
+        if worker is not None:
+            self._arm(worker)
+
+    def cancel(self, inference: Inference) -> bool:
+        """End an inference that waits, or ask its worker to: whether it was not over."""
+        if self.settle(inference):
+            return False
+        inference.cancelled = True
+        if not self._withdraw(inference, CancelledError(f"The inference of {self._named} was cancelled.")):
+            worker = inference.worker
+            if worker is not None and worker.started:
+                worker.request.cancel()
+        return True
+
+    def set_members(self, members: Iterable[Member]) -> None:
+        """Let these devices serve from now on; what others have begun they finish, then their models are closed."""
+        with self._lock:
+            kept = [*members]
+            gone = [member for member in self.members if member not in kept]
+            for member in gone:
+                member.retired = True
+            self.members = kept
+            claimed = self._match()
+            over = [member for member in gone if not member.busy]
+            busy = [worker for member in gone for worker in member.busy]
+        for member in over:
+            member.model.close()
+        for worker in busy:
+            self._arm(worker)
+        self._hand_over(claimed)
+
+    def close(self) -> None:
+        """Refuse further inferences; the models are closed as soon as each that was submitted has started.
+
+        Takes no lock.
+        """
+        self.closed = True
+        self._close_if_started()
+
+    @property
+    def _named(self) -> str:
+        return f"model '{printable(self.name)}'"
+
+    def _forked(self) -> None:
+        """In a child nothing runs any more."""
+        self._lock = threading.Lock()
+        running = [worker.inference for member in self.members for worker in [*member.busy]]
+        for inference in (*self._waiting, *filter(None, running)):
+            inference.end(forks.threads_are_gone())
+
+    def _expire(self, inference: Inference) -> None:
+        error = DeadlineExceededError(f"The deadline passed while the devices of {self._named} were busy.")
+        self._withdraw(inference, error)
+
+    def _withdraw(self, inference: Inference, error: Error) -> bool:
+        """End an inference if it waits: whether it did."""
+        with self._lock:
+            if inference not in self._waiting:
+                return False
+            self._waiting.remove(inference)
+            self._unstarted -= 1
+        inference.end(error)
+        self._close_if_started()
+        return True
+
+    def _close_if_started(self) -> None:
+        if self.closed and self._unstarted == 0:
+            for member in [*self.members]:
+                member.model.close()
+
+    def _match(self) -> list[Worker]:
+        """Claim workers for inferences that wait, as many as the policy allows; the lock is held."""
+        claimed: list[Worker] = []
+        now = perf_counter_ns() if self._waiting else 0
+        while self._waiting:
+            choice = self.policy(self.members, len(self._waiting), now)
+            if choice is None and not claimed and not any(member.busy for member in self.members):
+                # all devices pause after failures: the one that is due first is tried
+                paused = [member for member in self.members if member.idle]
+                choice = (min(paused, key=lambda one: one.retry_at), 0) if paused else None
+            if choice is None:
+                break
+            member, position = choice
+            inference = self._waiting.pop(position)
+            worker = _claim(member, inference.request, now)
+            worker.inference, inference.worker = inference, worker
+            claimed.append(worker)
+        return claimed
+
+    def _arm_all(self) -> None:
+        """Some inference waits for a worker: have the devices call when one is idle."""
+        for member in [*self.members]:
+            for worker in [*member.busy]:
+                self._arm(worker)
+
+    def _arm(self, worker: Worker) -> None:
+        with self._lock:
+            inference = worker.inference
+            if inference is None or worker.armed or not worker.started:
+                return
+            worker.armed = True
+        worker.request.notify(partial(self._is_over, worker, inference))
+
+    def _hand_over(self, workers: list[Worker]) -> None:
+        """Start the inferences of workers; one that ends at once lets this thread, which is here, hand over more."""
+        queue: deque[Worker] | None = getattr(self._local, "queue", None)
+        if queue is not None:
+            queue.extend(workers)
+            return
+        if not workers:
+            return
+        queue = self._local.queue = deque(workers)
+        try:
+            while queue:
+                self._start(queue.popleft())
+        finally:
+            self._local.queue = None
+            for worker in queue:  # after an interrupt
+                self._fail(worker, CancelledError("An interrupt struck before the inference began."))
+
+    def _start(self, worker: Worker) -> None:
+        inference = worker.inference
+        assert inference is not None
+        worker.armed = inference.is_watched or bool(self._waiting)
+        function = partial(self._is_over, worker, inference) if worker.armed else None
+        is_over: bool | None = False
+        try:
+            _bind(worker, inference.request)
+            is_over = worker.request.start(inference.terms, function)
+        except Exception as error:
+            self._fail(worker, error)
+            return
+        except BaseException as error:  # an interrupt, before the inference was queued, or after
+            if worker.request.cancel():
+                worker.armed = worker.started = True
+                worker.request.notify(partial(self._is_over, worker, inference))
+            else:
+                self._fail(worker, error)
+            raise
+        worker.started = True
+        with self._lock:
+            self._unstarted -= 1
+        if is_over and not worker.armed:
+            self._is_over(worker, inference)
+        elif not worker.armed and (self._waiting or inference.is_watched or worker.member.retired):
+            self._arm(worker)
+        if inference.cancelled:
+            worker.request.cancel()
+        if self.closed:
+            self._close_if_started()
+
+    def _fail(self, worker: Worker, error: BaseException) -> None:
+        """The device did not take the inference of a worker."""
+        with self._lock:
+            self._unstarted -= 1
+        self._over(worker, worker.inference, error)
+        self._close_if_started()
+
+    def _is_over(self, worker: Worker, inference: Inference) -> None:
+        error, _ = worker.request.result()
+        self._over(worker, inference, error)
+
+    def _over(self, worker: Worker, inference: Inference | None, error: BaseException | None) -> None:
+        if self._generation != forks.generation:
+            if inference is not None:
+                inference.end(error)
+            return
+        with self._lock:
+            if inference is None or worker.inference is not inference:
+                return  # another thread was faster
+            worker.inference = None
+        if error is None:
+            try:
+                inference.request.collect(worker.request)
+            except Exception as raised:
+                error = raised
+        inference.worker = None
+        again = inference if error is not None and runs_elsewhere(error) and not inference.cancelled else None
+        claimed, waits = self._release(worker, error, again)
+        if not waits:
+            inference.end(error)
+        self._hand_over(claimed)
+
+    def _release(
+        self, worker: Worker, error: BaseException | None, again: Inference | None
+    ) -> tuple[list[Worker], bool]:
+        """A worker is idle: the workers claimed thereupon, and whether `again` waits, as it does until all failed."""
+        member, now = worker.member, perf_counter_ns()
+        waits = False
+        with self._lock:
+            worker.started = worker.armed = False
+            member.busy.discard(worker)
+            member.idle[worker] = None
+            if error is None:
+                member.note_success(now - worker.began)
+            elif runs_elsewhere(error):
+                worker.bound = None
+                if member.note_failure(error, now):
+                    log.warning("device %s failed in %s: %s", member.name, self._named, error)
+            if again is not None:
+                again.failed.add(member)
+                waits = not self.closed and not again.failed.issuperset(self.members)
+                if waits:
+                    self._unstarted += 1
+                    insort(self._waiting, again)
+            claimed = self._match()
+            is_last = member.retired and not member.busy
+        if is_last:
+            member.model.close()
+        if waits:
+            self._arm_all()
+        return claimed, waits
+
+
+def _claim(member: Member, lender: Lender, now: int) -> Worker:
+    """An idle worker, the one that has the lender's memory where it is idle."""
+    found = None
+    for worker in member.idle:
+        if worker.bound is lender:
+            found = worker
+            break
+    worker = found or next(iter(member.idle))
+    del member.idle[worker]
+    member.busy.add(worker)
+    worker.began = now
+    return worker
+
+
+def _bind(worker: Worker, lender: Lender) -> None:
+    if worker.bound is not lender or worker.version != lender.version:
+        worker.bound = None
+        lender.lend_to(worker.request)
+        worker.bound, worker.version = lender, lender.version

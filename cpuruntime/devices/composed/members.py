@@ -1,0 +1,164 @@
+"""The devices that serve a model together, their workers, and the inferences that these run."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+from collections.abc import Callable, Mapping
+from time import perf_counter_ns
+from typing import Any, Protocol
+
+from cpuruntime.devices.completion import Completion
+from cpuruntime.devices.interface import DeviceModel, DeviceRequest, Terms
+
+PAUSE = 100_000_000
+"""Nanoseconds until a device that failed is tried again; twice as long after each further failure."""
+LONGEST_PAUSE = 30_000_000_000
+_WEIGHT = 0.2
+_JUMP = 4.0
+_numbers = itertools.count()
+_RANKS = {"HIGH": 0, "MEDIUM": 1, "LOW": 2}
+
+
+class Lender(Protocol):
+    """What an inference needs of its request."""
+
+    version: int
+    """Changes whenever other memory is bound."""
+
+    def lend_to(self, worker: DeviceRequest) -> None:
+        """Bind the memory of all inputs and outputs to a worker."""
+
+    def collect(self, worker: DeviceRequest) -> None:
+        """Take the results that the worker has in memory of its own, and what it knows of the inference."""
+
+
+class Inference(Completion):
+    """One inference of a request.
+
+    Attributes:
+        order: of those that wait the least is next: by priority, deadline and arrival; it stays when one runs again.
+        worker: what runs it now; None while it waits.
+        failed: the devices on which it has failed.
+    """
+
+    def __init__(self, request: Lender, terms: Terms) -> None:
+        self.request = request
+        self.terms = terms
+        self.order = (_RANKS[terms.priority], terms.deadline or math.inf, next(_numbers))
+        self.worker: Worker | None = None
+        self.failed: set[object] = set()
+        self.cancelled = False
+        self._alarm: threading.Timer | None = None
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody is to be notified of its end."""
+        return bool(self._functions)
+
+    def __lt__(self, other: Inference) -> bool:
+        return self.order < other.order
+
+    def watch_deadline(self, expire: Callable[[Inference], None]) -> None:
+        """Call a function when the deadline passes, unless the inference is over by then."""
+        if self.terms.deadline and self._alarm is None:
+            seconds = max(0, self.terms.deadline - perf_counter_ns()) / 1e9
+            alarm = self._alarm = threading.Timer(min(seconds, threading.TIMEOUT_MAX), expire, (self,))
+            alarm.daemon = True
+            alarm.start()
+
+    def end(self, error: BaseException | None) -> None:
+        """The inference is over; a second call does nothing."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if self.__dict__.pop("request", None) is not None:  # it keeps the model open
+            self.complete(error)
+
+
+class Worker:
+    """A request on a device.
+
+    Attributes:
+        bound: whose memory it works on, in which `version`.
+        inference: what it runs; None for one that the caller of `run` runs itself.
+        started: whether the device has it; `armed`: whether the device calls the dispatcher after it.
+        began: when it was claimed, on the clock of perf_counter_ns.
+    """
+
+    __slots__ = ("armed", "began", "bound", "inference", "member", "request", "started", "version")
+
+    def __init__(self, member: Member, request: DeviceRequest) -> None:
+        self.member = member
+        self.request = request
+        self.inference: Inference | None = None
+        self.bound: object = None
+        self.version = -1
+        self.began = 0
+        self.started = self.armed = False
+
+
+class Member:
+    """One of the devices: its model, its workers, and how it does. The dispatcher's lock guards all of it.
+
+    Attributes:
+        idle, busy: the workers without an inference, the one that was idle longest first, and the others.
+        service: nanoseconds from handing an inference over to its end, as of late; None before the first.
+        retry_at: when one that failed is tried again, on the clock of perf_counter_ns; 0 for one that serves.
+        retired: it gets no more inferences, and its model is closed after the last.
+    """
+
+    def __init__(self, name: str, model: DeviceModel, workers: int, config: Mapping[str, Any]) -> None:
+        self.name = name
+        self.model = model
+        self.config = dict(config)
+        self.count = workers
+        self.idle = {Worker(self, model.create_request()): None for _ in range(workers)}
+        self.busy: set[Worker] = set()
+        self.service: float | None = None
+        self.served = 0
+        self.failures = 0
+        self.retry_at = 0
+        self.error: BaseException | None = None
+        self.retired = False
+
+    def measure(self) -> None:
+        """Time an inference on a worker's own memory; raises what it raises."""
+        request = next(iter(self.idle)).request
+        request.run()  # the first one is slower
+        began = perf_counter_ns()
+        request.run()
+        self.service = perf_counter_ns() - began
+
+    def note_success(self, nanoseconds: int) -> None:
+        """An inference took so long; one that took much longer than usual counts less."""
+        self.served += 1
+        self.failures = self.retry_at = 0
+        self.error = None
+        if self.service is None:
+            self.service = nanoseconds
+        else:
+            self.service += _WEIGHT * (min(nanoseconds, _JUMP * self.service) - self.service)
+
+    def note_failure(self, error: BaseException, now: int) -> bool:
+        """An inference failed because of the device, which now pauses: whether that is the first failure in a row."""
+        self.error = error
+        if self.retry_at <= now:  # others that were in flight with it tell nothing new
+            self.retry_at = now + min(PAUSE << self.failures, LONGEST_PAUSE)
+            self.failures += 1
+            return self.failures == 1
+        return False
+
+    def takes(self, now: int) -> bool:
+        """Whether it has an idle worker for the next inference: one that failed is tried with a single one."""
+        if not self.idle or self.retired:
+            return False
+        return self.retry_at == 0 or (self.retry_at <= now and not self.busy)
+
+    def describe(self) -> str:
+        """What it has done, for people."""
+        took = f", {self.service / 1e6:.3g} ms each as of late" if self.service is not None else ""
+        state = f"{self.served} inferences by {self.count} requests{took}"
+        if self.retry_at:
+            state += f"; it failed and is tried again after a pause: {self.error}"
+        return f"{self.name}: {state}"

@@ -1,0 +1,145 @@
+"""The MULTI device: a model compiled for each of several devices, behind one queue."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, ClassVar
+
+from cpuruntime.devices import names
+from cpuruntime.devices.composed.members import Member
+from cpuruntime.devices.composed.model import DispatchedModel
+from cpuruntime.devices.composed.plugin import PRIORITIES, ComposedPlugin
+from cpuruntime.devices.composed.policies import Policy, RoundRobin, by_priority, earliest_finish
+from cpuruntime.devices.interface import DeviceModel
+from cpuruntime.devices.names import Argument
+from cpuruntime.errors import DeviceUnavailableError, Error, InvalidArgumentError, printable
+from cpuruntime.graph import Graph
+from cpuruntime.properties import Settings
+from cpuruntime.properties.hint import PerformanceMode
+from cpuruntime.properties.intel_auto import SchedulePolicy
+
+log = logging.getLogger("cpuruntime")
+
+
+class MultiPlugin(ComposedPlugin):
+    """Compiles for all devices at the same time. Those that fail are left out; one must be left."""
+
+    defaults: ClassVar[Mapping[str, Any]] = {"PERFORMANCE_HINT": PerformanceMode.THROUGHPUT}
+
+    def compile(self, graph: Graph, settings: Settings) -> DeviceModel:
+        arguments = self.needed_arguments(settings)
+        self.check_by_device(settings, arguments)
+        members, errors = self.load(graph, arguments, settings)
+        if not members:
+            raise all_failed(self.label, graph.name, errors)
+        return MultiModel(self, graph, settings, members, errors)
+
+    def listed(self, settings: Settings) -> list[Argument]:
+        """The devices that MULTI_DEVICE_PRIORITIES names."""
+        return [*names.parse(f"{self.name}:{settings.value(PRIORITIES)}").arguments]
+
+    def load(
+        self, graph: Graph, arguments: list[Argument], settings: Settings
+    ) -> tuple[list[Member], dict[str, Exception]]:
+        """The members for these devices, and the errors of those that cannot serve; wrong values are raised."""
+
+        def one(argument: Argument) -> Member | Exception:
+            try:
+                config = self.config_for(argument.device, settings)
+                return member_of(argument, self.compile_one(graph, argument.device, config), config)
+            except InvalidArgumentError:
+                raise
+            except Exception as error:
+                return error
+
+        with ThreadPoolExecutor(len(arguments), "cpuruntime-compile") as pool:
+            found = list(pool.map(one, arguments))
+        members = [result for result in found if isinstance(result, Member)]
+        errors = {a.device: result for a, result in zip(arguments, found) if isinstance(result, Exception)}
+        for device, error in errors.items():
+            log.warning("model '%s' goes without device %s: %s", printable(graph.name), device, error)
+        return members, errors
+
+
+def member_of(argument: Argument, model: DeviceModel, config: Mapping[str, Any]) -> Member:
+    """A device with as many workers as the user says, else as keep it busy."""
+    workers = argument.number or model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+    return Member(argument.device, model, workers, config)
+
+
+def all_failed(label: str, model: str, errors: Mapping[str, Exception]) -> Error:
+    """The error of a model that no device takes; of a single one its own."""
+    if len(errors) == 1:
+        (error,) = errors.values()
+        if isinstance(error, Error):
+            return error
+    reasons = "; ".join(f"{device}: {error}" for device, error in errors.items())
+    return DeviceUnavailableError(f"No device of {label} can run model '{printable(model)}': {reasons}")
+
+
+def policy_of(settings: Settings) -> Policy:
+    """The function for SCHEDULE_POLICY."""
+    name = settings.value("SCHEDULE_POLICY")
+    if name is SchedulePolicy.ROUND_ROBIN:
+        return RoundRobin()
+    return by_priority if name is SchedulePolicy.DEVICE_PRIORITY else earliest_finish
+
+
+class MultiModel(DispatchedModel):
+    """A model on several devices, which may be added and removed while it runs."""
+
+    def __init__(
+        self,
+        plugin: MultiPlugin,
+        graph: Graph,
+        settings: Settings,
+        members: list[Member],
+        errors: Mapping[str, Exception],
+    ) -> None:
+        self._plugin, self._graph, self._settings = plugin, graph.clone(), settings
+        policy = policy_of(settings)
+        super().__init__(str(plugin.target), members, policy, settings.resolved())
+        self.live = frozenset({PRIORITIES})
+        self._note(errors)
+        if policy is earliest_finish and len(members) > 1:
+            for member in members:
+                self._measure(member)
+
+    def get_property(self, name: str) -> Any:
+        if name == PRIORITIES:
+            return ",".join(f"{member.name}({member.count})" for member in self.members)
+        return super().get_property(name)
+
+    def set_property(self, values: Mapping[str, Any]) -> None:
+        """Serve with the devices of MULTI_DEVICE_PRIORITIES from now on: new ones are compiled for first.
+
+        Raises what compiling for a new one raises; then nothing has changed.
+        """
+        self.check_open()
+        settings = Settings(self._settings.known, {**self._settings, **values})
+        wanted = self._plugin.listed(settings)
+        known = {member.name: member for member in self.members}
+        new = [argument for argument in wanted if argument.device not in known]
+        loaded, errors = self._plugin.load(self._graph, new, settings) if new else ([], {})
+        if errors:
+            for member in loaded:
+                member.model.close()
+            raise all_failed(self._plugin.label, self._graph.name, errors)
+        for member in loaded:
+            self._measure(member)
+            known[member.name] = member
+        self.dispatcher.set_members(known[argument.device] for argument in wanted)
+        self._settings = settings
+
+    def _note(self, errors: Mapping[str, Exception]) -> None:
+        self.notes.append(f"SCHEDULE_POLICY is {self.properties['SCHEDULE_POLICY'].value}")
+        self.notes += [f"{device} is left out: {error}" for device, error in errors.items()]
+
+    def _measure(self, member: Member) -> None:
+        """Time a second inference on zeros, so that the first requests go to the right device."""
+        if all(port.partial_shape.is_static for port in self.inputs):
+            with suppress(Exception):  # zeros may be no inputs for the model
+                member.measure()
