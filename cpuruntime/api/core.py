@@ -25,7 +25,7 @@ from cpuruntime.devices.host import Devices, compile_on
 from cpuruntime.devices.interface import DeviceModel, Plugin
 from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import InvalidArgumentError, UnsupportedError, WrongTypeError
-from cpuruntime.graph import Graph
+from cpuruntime.graph import Graph, settle
 from cpuruntime.hints import StreamPlan
 from cpuruntime.host.topology import Topology
 from cpuruntime.properties import Settings
@@ -137,8 +137,11 @@ class Core:
         found = None if cached is None else cached.find(CompiledModel)
         if found is not None:
             return found
-        source = model if isinstance(model, Model) else _read(model, weights, cached and cached.locations)
+        locations = cached and cached.locations
+        source = model if isinstance(model, Model) else _read(model, weights, locations, plugin.reads_late)
         graph = source.graph
+        if graph.defaults:
+            settle(graph)
         device, defaults = compile_on(plugin, graph, settings), [PortInfo.of(value) for value in graph.defaults]
         compile_with = partial(_compile_with, plugin, graph, settings) if defaults else None
         facts, outline = source.port_facts(), Outline.of(graph)
@@ -277,10 +280,10 @@ def _device_and(arguments: tuple[Any, ...], named: dict[str, Any], names: tuple[
     return given
 
 
-def _read(model: Any, weights: Any, locations: list[str] | None = None) -> Model:
+def _read(model: Any, weights: Any, locations: list[str] | None = None, late: bool = False) -> Model:
     from cpuruntime.frontend.reader import read
 
-    return Model(read(model, weights or None, locations))
+    return Model(read(model, weights or None, locations, late))
 
 
 def _compile_with(plugin: Plugin, graph: Graph, settings: Settings, names: Collection[str]) -> DeviceModel:

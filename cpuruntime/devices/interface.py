@@ -317,6 +317,9 @@ class Plugin(Configured, ABC):
     is_composed: ClassVar[bool] = False
     """Whether it is nothing but other devices together, so that lists of devices go without it."""
 
+    reads_late: ClassVar[bool] = False
+    """Whether large constants of graphs that it compiles may be `Deferred`; it settles those that it keeps."""
+
     pipeline: ClassVar[Pipeline] = ()
     """The passes that `optimise` runs."""
 

@@ -24,12 +24,12 @@ class Builder:
     """Builds one graph.
 
     A subgraph reads values of the graphs around it: `captures` are their names, which become its last inputs. `names`
-    are those of nodes so far.
+    are those of nodes so far. With `late` large initializers are `Deferred` where they can be.
     """
 
     def __init__(
         self, proto: onnx.GraphProto, tensors: TensorReader, opsets: Mapping[str, int], functions: Functions,
-        names: dict[str, int] | None = None, captures: Sequence[str] | None = None,
+        names: dict[str, int] | None = None, captures: Sequence[str] | None = None, late: bool = False,
     ) -> None:  # fmt: skip
         self._proto = proto
         self._tensors = tensors
@@ -37,6 +37,7 @@ class Builder:
         self._functions = functions
         self._names = {} if names is None else names
         self._captures = captures
+        self._late = late
         self._values: dict[str, Value] = {}
         self._unread: dict[str, onnx.TensorProto | onnx.SparseTensorProto] = {}
 
@@ -94,8 +95,10 @@ class Builder:
         tensor = self._unread.pop(name, None)
         if tensor is not None:
             what = f"initializer '{printable(name)}'"
-            sparse = isinstance(tensor, onnx.SparseTensorProto)
-            array = (self._tensors.sparse_array if sparse else self._tensors.array)(tensor, what)
+            if isinstance(tensor, onnx.SparseTensorProto):
+                array = self._tensors.sparse_array(tensor, what)
+            else:
+                array = self._tensors.array(tensor, what, self._late)
             tensor.Clear()
             self._values[name] = Value.of(name, array)
         return self._values.get(name)

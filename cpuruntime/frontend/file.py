@@ -11,6 +11,7 @@ import io
 import os
 import secrets
 import stat
+import weakref
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -20,6 +21,7 @@ from google.protobuf.message import DecodeError
 
 from cpuruntime.errors import InvalidArgumentError, ModelError, ModelNotFoundError, WrongTypeError
 from cpuruntime.frontend.folder import ModelFolder
+from cpuruntime.graph import Deferred
 from cpuruntime.host.memory import Slabs
 
 _SMALL_FILE = 1 << 20
@@ -46,12 +48,16 @@ class FileBytes:
         """Takes over an open descriptor. Raises ModelError when it is that of no regular file."""
         self._descriptor = descriptor
         self._memory = Slabs()
+        self._is_lent = False
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             os.close(descriptor)
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
             raise ModelError(f"{what} is {kind}; a regular file is needed.")
         self.size = status.st_size
+        self._state = _state(status)
+        self._close = weakref.finalize(self, os.close, descriptor)
+        self._close.atexit = False  # threads that end may read it
 
     def peek(self, start: int, length: int) -> bytes:
         """At most `length` bytes from `start`."""
@@ -59,7 +65,25 @@ class FileBytes:
 
     def array(self, start: int, stop: int) -> np.ndarray:
         """The bytes from `start` to `stop` in memory of their own; ModelError when the file has become shorter."""
-        data = self._memory.take(stop - start)
+        return self._read(start, self._memory.take(stop - start))
+
+    def deferred(self, start: int, shape: tuple[int, ...], dtype: np.dtype) -> Deferred:
+        """An array from `start` that is read when it is used; the file is open until then.
+
+        Reading it raises ModelError when the file has changed.
+        """
+        self._is_lent = True
+
+        def make() -> np.ndarray:
+            array = np.empty(shape, dtype)
+            self._read(start, array.reshape(-1).view(np.uint8))
+            if _state(os.fstat(self._descriptor)) != self._state:
+                raise ModelError("the model's file was changed while the model was compiled.")
+            return array
+
+        return Deferred(shape, dtype, make)
+
+    def _read(self, start: int, data: np.ndarray) -> np.ndarray:
         done = 0
         while done < data.size:
             count = os.preadv(self._descriptor, [memoryview(data)[done:]], start + done)
@@ -69,8 +93,14 @@ class FileBytes:
         return data
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._descriptor)
+        """Close the file, unless an array has to be read; then it is closed with the last of these."""
+        if not self._is_lent:
+            self._close()
+
+
+def _state(status: os.stat_result) -> tuple[int, int, int]:
+    """What changes with the content of a file."""
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 class MemoryBytes:
@@ -118,6 +148,13 @@ class BulkData:
         if self._source is None:
             raise ModelError("the model refers to data of another model.")
         return self._source.array(*part)
+
+    def deferred(self, raw_data: bytes, shape: tuple[int, ...], dtype: np.dtype) -> Deferred | None:
+        """The same as an array that is read when it is used; None where the bytes are in memory."""
+        part = self._part(raw_data)
+        if isinstance(part, bytes) or not isinstance(self._source, FileBytes):
+            return None
+        return self._source.deferred(part[0], shape, dtype)
 
     def _part(self, raw_data: bytes) -> tuple[int, int] | bytes:
         if len(raw_data) != _MARK + 8 or not raw_data.startswith(self._secret):

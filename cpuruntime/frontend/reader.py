@@ -27,7 +27,7 @@ _OPSETS_NAMED = 3
 
 def read(
     model: str | PathLike[str] | bytes | BinaryIO | onnx.ModelProto, weights: Any = None,
-    locations: list[str] | None = None,
+    locations: list[str] | None = None, late: bool = False,
 ) -> Graph:  # fmt: skip
     """The graph of an ONNX model, with the types and shapes of all values inferred.
 
@@ -35,6 +35,7 @@ def read(
     data are read from inside the folder of the model's file only. Initializers are constants; those that the model
     lists among its inputs are the graph's `defaults`. Model-local functions are inlined. The arrays of constants are
     read-only and may share memory with `model` when it is bytes. To `locations` are added those of external data.
+    With `late` large weights of a file are `Deferred`: the caller uses them soon, or calls `settle`.
 
     Raises ModelNotFoundError (no such file), ModelError (not an ONNX model, or a wrong one), UnsupportedError (an IR
     version, opset, operator or type that is not supported), InvalidArgumentError (`weights` is given: ONNX models name
@@ -50,7 +51,7 @@ def read(
         for function in proto.functions:
             _check_nodes(function.node)
         opsets = opsets_of(proto.opset_import) or {"": 1}
-        graph = Builder(proto.graph, tensors, opsets, Functions(proto)).build()
+        graph = Builder(proto.graph, tensors, opsets, Functions(proto), late=late).build()
         infer_shapes(graph)
         if proto.ir_version >= 4:  # before, each initializer had to be listed as an input
             inputs = {info.name for info in proto.graph.input}

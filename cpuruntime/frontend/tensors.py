@@ -12,12 +12,14 @@ from onnx import numpy_helper
 from cpuruntime.errors import MESSAGE, ModelError, UnsupportedError, printable
 from cpuruntime.frontend.file import BulkData, FileBytes
 from cpuruntime.frontend.folder import ModelFolder, OutsideError
-from cpuruntime.graph import Type
+from cpuruntime.graph import Deferred, Type
 from cpuruntime.host.memory import check_fits
 from cpuruntime.operators.schema import shorten
 
 _LIMIT = 2**63 - 1
 _DENSE_LIMIT = 1 << 30
+_LATE = 64 * 1024
+"""Bytes from which on an array may be read when it is packed: passes look at the content of smaller ones."""
 
 
 class TensorReader:
@@ -39,8 +41,11 @@ class TensorReader:
         if self._folder is not None:
             self._folder.close()
 
-    def array(self, tensor: onnx.TensorProto, what: str) -> np.ndarray:
-        """The tensor's data; `what` names it in errors. ModelError when data and shape disagree."""
+    def array(self, tensor: onnx.TensorProto, what: str, late: bool = False) -> np.ndarray | Deferred:
+        """The tensor's data; `what` names it in errors. Large ones may be read later where `late`.
+
+        ModelError when data and shape disagree.
+        """
         shape = check_shape(tensor.dims, tensor.data_type, what)
         element_type = Type.from_onnx(tensor.data_type)
         if element_type.is_dynamic():
@@ -51,7 +56,9 @@ class TensorReader:
         if element_type is Type.string and not external:
             array = _strings(tensor, shape, what)
         elif external or tensor.HasField("raw_data"):
-            array = self._from_bytes(tensor, element_type, shape, what)
+            array = self._from_bytes(tensor, element_type, shape, what, late)
+            if isinstance(array, Deferred):
+                return array
         else:
             array = _from_fields(tensor, shape, what)
         array.flags.writeable = False
@@ -85,8 +92,8 @@ class TensorReader:
         return dense
 
     def _from_bytes(
-        self, tensor: onnx.TensorProto, element_type: Type, shape: tuple[int, ...], what: str
-    ) -> np.ndarray:
+        self, tensor: onnx.TensorProto, element_type: Type, shape: tuple[int, ...], what: str, late: bool
+    ) -> np.ndarray | Deferred:
         """External or raw data; sizes are compared before a byte is read or allocated."""
         if element_type is Type.string:
             raise ModelError(f"{what} holds strings, which cannot be raw bytes.")
@@ -98,6 +105,14 @@ class TensorReader:
                 f"{what} has {size} bytes of data; its shape {shorten(list(shape))} of {element_type.get_type_name()} "
                 f"needs {needed}."
             )
+        if late and size >= _LATE and element_type is Type.f32:
+            dtype = np.dtype(np.float32)
+            deferred = (
+                self._external_file(location, offset, size, what).deferred(offset, shape, dtype)
+                if external else self._bulk.deferred(tensor.raw_data, shape, dtype)
+            )  # fmt: skip
+            if deferred is not None:
+                return deferred
         data = self._external(location, offset, size, what) if external else self._bulk.find(tensor.raw_data)
         if element_type.bitwidth % 8:
             message = onnx.TensorProto(dims=shape, data_type=element_type.to_onnx(), raw_data=data.tobytes())
@@ -108,6 +123,10 @@ class TensorReader:
         return array if array.flags.aligned else array.copy()
 
     def _external(self, location: str, offset: int, size: int, what: str) -> np.ndarray:
+        return self._external_file(location, offset, size, what).array(offset, offset + size)
+
+    def _external_file(self, location: str, offset: int, size: int, what: str) -> FileBytes:
+        """The file of external data, which has so many bytes there."""
         file = self._open(location, what)
         if offset + size > file.size:
             raise ModelError(
@@ -115,7 +134,7 @@ class TensorReader:
                 f"which has only {file.size}."
             )
         self._reserve(size)
-        return file.array(offset, offset + size)
+        return file
 
     def _reserve(self, size: int) -> None:
         """OutOfMemoryError when data that take no room in the model take more than the machine has."""

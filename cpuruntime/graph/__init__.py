@@ -1,5 +1,6 @@
 """The graph that models are read into, with element types and (partial) shapes."""
 
+from cpuruntime.graph.deferred import Deferred, joined, settle
 from cpuruntime.graph.graph import Graph, Kind, Node, Value, print_graph, print_node
 from cpuruntime.graph.shapes import Dimension, PartialShape, Shape, Symbol
 from cpuruntime.graph.sizes import (
@@ -20,6 +21,7 @@ from cpuruntime.graph.verify import verify
 __all__ = [
     "LARGEST_EXTENT",
     "SMALLEST_EXTENT",
+    "Deferred",
     "Dimension",
     "Extent",
     "Graph",
@@ -36,8 +38,10 @@ __all__ = [
     "Value",
     "alike",
     "at_least",
+    "joined",
     "print_graph",
     "print_node",
+    "settle",
     "typical",
     "verify",
 ]

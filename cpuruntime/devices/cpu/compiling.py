@@ -19,7 +19,7 @@ from cpuruntime.devices.cpu.workforce import workforce
 from cpuruntime.devices.interface import DeviceModel
 from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import Error
-from cpuruntime.graph import Graph, Node, PartialShape
+from cpuruntime.graph import Graph, Node, PartialShape, settle
 from cpuruntime.host.ledger import Ledger
 from cpuruntime.operators.shape_inference import reshape
 from cpuruntime.passes import can_evaluate
@@ -36,6 +36,9 @@ def compile_graph(plugin: Any, graph: Graph, settings: Settings) -> DeviceModel:
     starts = may_start_on_numpy(graph, settings)
     compile = refuse_missing if starts else None
     compilation = Compilation.of(graph, settings, plugin.topology(settings), compile, starts)
+    if not compilation.weights.planned_once:
+        for kept in filter(None, (graph, compilation.optimised)):
+            settle(kept)
     setup = set_up_streams(compilation, calibrate, Ledger(), device=str(plugin.target))
     try:
         if settings.value("LATENCY_TARGET_MS"):
@@ -57,7 +60,9 @@ def _start(plugin: Any, compilation: Compilation, setup: StreamSetup) -> DeviceM
         optimised = None
         return build_model(compilation, setup)
     except Missing:
+        settle(graph)
         if optimised is not None:
+            settle(optimised)
             Planner(optimised, compilation.weights, setup.plan.threads, exact=True).kernels(None)
     if not compilation.is_static:
         evaluated = graph

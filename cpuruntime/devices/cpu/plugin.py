@@ -33,6 +33,8 @@ class CpuPlugin(Plugin):
     kernel, fallback = "numpy", True
     """What computes before kernels are compiled, for `StartingModel`."""
 
+    reads_late = True
+
     def unavailable_reason(self) -> str | None:
         if platform.system() != "Linux":
             return f"CPU streams need Linux (futex, sched_setaffinity); this is {platform.system()}."

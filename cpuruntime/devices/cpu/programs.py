@@ -62,6 +62,7 @@ class Programs:
         self._force = workforce(compilation.topology)
         now = partial(_compile_now, self._force)
         self._compile = compilation.compile or now
+        self._check = compilation.compile if compilation.starts_fast else None
         self._arenas, self._users = max(1, len(plan.streams)), f"the streams of model '{printable(self.name)}'"
         self._weights = compilation.weights
         budget, eager = settings.value("TUNING_BUDGET_MS") / 1000, not compilation.starts_fast
@@ -86,7 +87,7 @@ class Programs:
         else:
             self._warm_up(settings.value("WARMUP_SHAPES"))
         self._compile(KERNELS)
-        self._compile = now
+        self._compile, self._check = now, None
 
     def _plan_first(self) -> None:
         """Plan what is known when the shapes of the inputs are; what is wrong is the model's fault."""
@@ -238,7 +239,7 @@ class Programs:
                 log.warning("model '%s': %s", printable(self.name), note)
         planner = Planner(optimised, self._weights, self._streams.threads, self._exact, tuner, owned)
         missing = build.when_missing(partial(self._compile_ahead, planner, tuner))
-        with missing, self._weights.packing(self._force.workers):
+        with missing, self._weights.packing(self._force.workers, self._check):
             steps = [step for step in planner.plan() if isinstance(step, Step)]
             self._compile([*kernels_of(steps), *KERNELS])  # before the weights are packed, which takes longer
         if owned:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cpuruntime.graph import Node, Value
+from cpuruntime.graph import Node, Value, joined
 from cpuruntime.passes.editor import Editor, sweep
 from cpuruntime.passes.operators import internal, is_internal
 
@@ -52,11 +52,11 @@ def _join(editor: Editor, attention: Node, indices: list[int], makers: list[Node
     widths = [maker.outputs[0].static_shape[-1] for maker in makers]
     total = sum(widths)
     name = makers[0].name
-    weights = editor.constant(f"{name}/joined", np.concatenate([maker.inputs[1].constant for maker in makers], 1))
+    weights = editor.constant(f"{name}/joined", joined([maker.inputs[1].constant for maker in makers], 1))
     bias = editor.constant(f"{name}/joined_bias", np.concatenate([_bias(maker) for maker in makers]))
     made = editor.value(f"{name}/joined", x.element_type, (*makers[0].outputs[0].static_shape[:-1], total))
     attributes = makers[0].attributes
-    joined = internal("FullyConnected", makers[0], [x, weights, bias, None], [made], attributes, makers)
+    product = internal("FullyConnected", makers[0], [x, weights, bias, None], [made], attributes, makers)
     start = 0
     for index, width in zip(indices, widths):
         operand = _OPERANDS[index][0]
@@ -65,7 +65,7 @@ def _join(editor: Editor, attention: Node, indices: list[int], makers: list[Node
         attention.attributes[operand] = numbers
         editor.set_input(attention, index, made)
         start += width
-    editor.replace(makers[0], joined)
+    editor.replace(makers[0], product)
     for maker in makers[1:]:
         editor.remove(maker)
 

@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from cpuruntime.errors import UnsupportedError
-from cpuruntime.graph import Graph, Node, Type
+from cpuruntime.graph import Deferred, Graph, Node, Type
 from cpuruntime.operators.evaluation_work import evaluation_work
 from cpuruntime.operators.shape_inference import evaluate, infer_shapes
 from cpuruntime.operators.traits import Folded, traits_of
@@ -60,7 +60,7 @@ class Budget:
 
 
 def _bytes_held(array: np.ndarray) -> int:
-    return array.itemsize if 0 in array.strides else array.nbytes
+    return array.itemsize if not isinstance(array, Deferred) and 0 in array.strides else array.nbytes
 
 
 def _fold(graph: Graph, budget: Budget) -> bool:

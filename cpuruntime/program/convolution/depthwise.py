@@ -60,7 +60,7 @@ def _pack(emitter: Emitter, g: Geometry, weights: np.ndarray, taps: int) -> Addr
 
     def fill(memory: np.ndarray) -> None:
         padded = np.zeros((blocks * LANES, inputs, *window), np.float32)
-        padded[: g.channels] = weights.reshape(g.channels, inputs, *window)
+        padded[: g.channels] = np.asarray(weights).reshape(g.channels, inputs, *window)
         ordered = padded.reshape(blocks, LANES, inputs, *window).transpose(0, 3, 4, 2, 5, 1)
         memory.view(np.float32).reshape(ordered.shape)[...] = ordered
 

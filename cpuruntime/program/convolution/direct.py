@@ -156,7 +156,7 @@ def _pack(
     table["blocks"], table["weights"], table["block"] = shape[0], 4 * prod(shape) * np.arange(len(starts)), starts
 
     def fill(memory: np.ndarray) -> None:
-        fill_panels(g, weights, memory.view(np.float32).reshape(-1, *shape), starts)
+        fill_panels(g, np.asarray(weights), memory.view(np.float32).reshape(-1, *shape), starts)
 
     key = (emitter.weights.identity(weights), "tiles", lanes, columns)
     packed = emitter.weights.pack(key, 4 * prod(shape) * len(starts), fill, COPIES)

@@ -59,8 +59,9 @@ def _pack(
         table.append((source, first, first + inputs, index * size, block, max(low, 0), min(high, LANES)))
 
     def fill(memory: np.ndarray) -> None:
+        plain = np.asarray(weights)
         for (group, block), panel in zip(places, memory.view(np.float32).reshape(len(places), -1)):
-            _fill(g, weights, panel, columns, group, block)
+            _fill(g, plain, panel, columns, group, block)
 
     key = (emitter.weights.identity(weights), "groups", columns, g.group)
     return table, emitter.weights.pack(key, len(places) * size, fill, COPIES)

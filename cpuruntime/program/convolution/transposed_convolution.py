@@ -139,7 +139,7 @@ def _pack(
         offset += size
 
     def fill(memory: np.ndarray) -> None:
-        image = weights.reshape(*weights.shape[:2], g.kernel_height, g.kernel_width)
+        image = np.asarray(weights).reshape(*weights.shape[:2], g.kernel_height, g.kernel_width)
         for place, row, column, start, first, last in panels:
             if row.elements and column.elements:
                 part = image[:, :, row.elements][:, :, :, column.elements].reshape(*weights.shape[:2], -1)

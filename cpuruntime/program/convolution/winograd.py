@@ -67,11 +67,11 @@ def _transformed(
     shape = (parts, tiling.method.products, len(starts), in_blocks * LANES * columns * LANES)
 
     def fill(memory: np.ndarray) -> None:
-        packed = memory.view(np.float32).reshape(shape)
+        packed, plain = memory.view(np.float32).reshape(shape), np.asarray(weights)
         ordered = np.zeros((prod(taps), in_blocks, LANES, columns, LANES), np.float32)
         for part in range(parts):
             for index, start in enumerate(starts):
-                fill_panel(g, weights, ordered.swapaxes(0, 1), part * out_blocks + start, part * in_blocks)
+                fill_panel(g, plain, ordered.swapaxes(0, 1), part * out_blocks + start, part * in_blocks)
                 run_kernel(
                     winograd_weights(tiling.method), source=ordered.ctypes.data, source_row=ordered.strides[0],
                     target=packed[part, :, index].ctypes.data, target_plane=packed.strides[1],

@@ -236,9 +236,9 @@ def _pack(
         strides = dict(source_batch=inner * columns * 4, source_row=columns * 4, source_column=4)
         emitter.emit(pack_columns, "plain", source=address, target=packed, **sizes, **strides)
         return packed
-    array = constant.reshape(batch, inner, columns)
 
     def fill(memory: np.ndarray) -> None:
+        array = np.asarray(constant).reshape(batch, inner, columns)
         strides = dict(zip(("source_batch", "source_row", "source_column"), array.strides))
         run_kernel(pack_columns, source=array.ctypes.data, target=memory.ctypes.data, **sizes, **strides)
 

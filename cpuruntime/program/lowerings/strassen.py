@@ -86,8 +86,9 @@ def _pack_sums(emitter: Emitter, weights: np.ndarray, tile_columns: int) -> Addr
     size = packed_bytes(inner, columns, tile_columns)
 
     def fill(memory: np.ndarray) -> None:
-        b11, b12 = weights[:inner, :columns], weights[:inner, columns:]
-        b21, b22 = weights[inner:, :columns], weights[inner:, columns:]
+        plain = np.asarray(weights)
+        b11, b12 = plain[:inner, :columns], plain[:inner, columns:]
+        b21, b22 = plain[inner:, :columns], plain[inner:, columns:]
         add, subtract, scratch = np.add, np.subtract, np.empty(b11.shape, weights.dtype)
         sums = (
             (b11, add, b22), (b11,), (b12, subtract, b22), (b21, subtract, b11), (b22,), (b11, add, b12),

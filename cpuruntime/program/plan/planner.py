@@ -61,12 +61,14 @@ class Planner(Emitter):
             self.decide()
         last_reader = {value: node for node in self.graph.nodes for value in node.inputs if value is not None}
         for node in self.graph.nodes:
-            self._node = node
+            self._node, before = node, len(self.steps)
             found = find_lowering(node)
             if isinstance(found, str):
                 self._fall_back(node, found)
             else:
                 found.emit(self, node)
+            emitted = (step for step in self.steps[before:] if isinstance(step, Step))
+            self.weights.go_on(kernel for step in emitted for kernel in step.kernels)
             self._drop_constants(node, last_reader)
         for index, value in enumerate(self.graph.outputs):
             self._finish_output(index, value)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import weakref
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
@@ -28,12 +28,14 @@ class WeightStore:
     """
 
     def __init__(self, planned_once: bool = False) -> None:
-        self._planned_once = planned_once
+        self.planned_once = planned_once
         self._packed: weakref.WeakValueDictionary[Hashable, Storage] = weakref.WeakValueDictionary()
         self._identities: dict[int, tuple[np.ndarray, Hashable]] = {}
         self._numbers = count()
         self._slabs = Slabs()
-        self._waiting: dict[Hashable, Callable[[], None]] | None = None
+        self._small_slabs = Slabs()
+        self._filling: _Filling | None = None
+        self._check: Callable[[Sequence[Kernel]], None] | None = None
 
     @property
     def nbytes(self) -> int:
@@ -47,7 +49,7 @@ class WeightStore:
         """
         known = self._identities.get(id(array))
         if known is None:
-            if self._planned_once and array.nbytes > SMALL:
+            if self.planned_once and array.nbytes > SMALL:
                 known = (array, ("array", next(self._numbers)))
             else:
                 content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
@@ -66,24 +68,29 @@ class WeightStore:
         self._identities.clear()
 
     @contextmanager
-    def packing(self, threads: int) -> Iterator[None]:
-        """Large constants of this block are filled at its end, by so many threads; raises what filling them raised.
+    def packing(self, threads: int, check: Callable[[Sequence[Kernel]], None] | None = None) -> Iterator[None]:
+        """Large constants of this block are filled by so many threads; raises what filling them raised.
 
-        So nothing is filled when planning fails, and no measurement is disturbed. What is read is freed meanwhile.
+        They are filled at its end, so that no measurement is disturbed. With `check`, which raises where kernels are
+        missing, those of a node are filled while the next ones are planned. What is read is freed meanwhile.
         """
-        self._waiting, jobs = {}, {}
+        filling = self._filling = _Filling(threads)
+        self._check = check
         try:
             yield
-            with ThreadPoolExecutor(threads, "cpuruntime-pack") as pool:
-                jobs = {key: pool.submit(self._waiting.pop(key)) for key in list(self._waiting)}
-                for job in jobs.values():
-                    job.result()
+            filling.finish()
         except BaseException:
-            for key in [*self._waiting, *jobs]:
+            for key in filling.abandon():
                 self._packed.pop(key, None)
             raise
         finally:
-            self._waiting = None
+            self._filling = self._check = None
+
+    def go_on(self, kernels: Iterable[Kernel]) -> None:
+        """Fills, in a block of `packing` with a check, what steps of these kernels read; raises what the check does."""
+        if self._check is not None and self._filling is not None and self._filling.waiting:
+            self._check([*kernels])
+            self._filling.start()
 
     def pack(
         self, key: Hashable, size: int, fill: Callable[[np.ndarray], None], kernels: Sequence[Kernel] = ()
@@ -94,13 +101,15 @@ class WeightStore:
         """
         storage = self._packed.get(key)
         if storage is None:
-            array = self._slabs.take(max(size, 1)) if self._planned_once else allocate(max(size, 1))
-            if self._waiting is None or size <= SMALL:
+            # Small ones lie together: fresh memory takes time, and those who plan touch no more of it than they need.
+            slabs = self._small_slabs if size <= SMALL else self._slabs
+            array = slabs.take(max(size, 1)) if self.planned_once else allocate(max(size, 1))
+            if self._filling is None or size <= SMALL:
                 fill(array)
             else:
                 for kernel in kernels:
                     _ = kernel.address
-                self._waiting[key] = partial(fill, array)
+                self._filling.waiting[key] = partial(fill, array)
             storage = self._packed[key] = Storage(Place.FIXED, size, owner=array)
         return Address(storage)
 
@@ -115,6 +124,38 @@ class WeightStore:
             target[: array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
         return self.pack(("constant", key), array.nbytes, fill)
+
+
+class _Filling:
+    """The large constants of one block of `packing`: `waiting`, or being filled by threads."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._pool: ThreadPoolExecutor | None = None
+        self._jobs: dict[Hashable, Future[None]] = {}
+        self.waiting: dict[Hashable, Callable[[], None]] = {}
+
+    def start(self) -> None:
+        """Begin with those that wait."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, "cpuruntime-pack")
+        for key in [*self.waiting]:
+            self._jobs[key] = self._pool.submit(self.waiting.pop(key))
+
+    def finish(self) -> None:
+        """Fill all; raises what filling one raised."""
+        if self.waiting:
+            self.start()
+        for job in self._jobs.values():
+            job.result()
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def abandon(self) -> list[Hashable]:
+        """The keys of all, of which none is being filled any more."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        return [*self.waiting, *self._jobs]
 
 
 class DryWeights(WeightStore):

@@ -107,8 +107,21 @@ def test_large_constants_are_filled_together_at_the_end() -> None:
     assert len(threads) == 2
 
 
+def test_large_constants_are_filled_while_the_rest_is_planned() -> None:
+    store, filled, checked = WeightStore(), threading.Event(), []
+    with store.packing(1, checked.append):
+        large = store.pack("key", 2 * SMALL, lambda array: (array.fill(7), filled.set())[0])
+        assert not large.storage.owner.any()
+        store.go_on(["kernel"])
+        assert filled.wait(60)
+        store.go_on(["another"])
+    assert large.storage.owner.all()
+    assert checked == [["kernel"]]
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
 @pytest.mark.parametrize("is_planned", [False, True])
-def test_constants_that_were_not_filled_are_filled_by_the_next(is_planned: bool) -> None:
+def test_constants_that_were_not_filled_are_filled_by_the_next(is_planned: bool, goes_on: bool) -> None:
     """Whether planning fails or filling does, and who still holds the address."""
     store = WeightStore()
 
@@ -116,8 +129,10 @@ def test_constants_that_were_not_filled_are_filled_by_the_next(is_planned: bool)
         raise MemoryError("no room")
 
     def plan() -> None:
-        with store.packing(1):
+        with store.packing(1, lambda kernels: None):
             held.extend(store.pack(key, 2 * SMALL, fail) for key in "ab")
+            if goes_on:
+                store.go_on([])
             if not is_planned:
                 raise MemoryError("no room")
 

@@ -1,0 +1,82 @@
+"""Large constants that are read, and computed from others, when they are packed, so that memory holds few at a time."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from cpuruntime.graph.graph import Graph
+
+
+class Deferred:
+    """Stands for an array of this shape and dtype that `make` gives, anew in each call and writable.
+
+    Where an array is needed it becomes one, which lives as long as somebody refers to it. Thread-safe as `make` is.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype, make: Callable[[], np.ndarray]) -> None:
+        self.shape, self.dtype, self.ndim = shape, dtype, len(shape)
+        self.itemsize, self.size = dtype.itemsize, prod(shape)
+        self.nbytes = self.size * dtype.itemsize
+        self._make = make
+        self._made: weakref.ref[np.ndarray] | None = None
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = None if self._made is None else self._made()
+        if array is None:
+            array = self._make()
+            array.flags.writeable = False
+            self._made = weakref.ref(array)
+        return array if dtype is None else array.astype(dtype, copy=bool(copy))
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **how: Any) -> Any:
+        plain = (np.asarray(each) if isinstance(each, Deferred) else each for each in inputs)
+        return getattr(ufunc, method)(*plain, **how)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # NumPy asks for several before it calls `__array__`
+            raise AttributeError(name)
+        return getattr(np.asarray(self), name)
+
+    def __getitem__(self, key: Any) -> Any:
+        return np.asarray(self)[key]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def T(self) -> Deferred:  # NumPy's name
+        """The transpose, deferred, too."""
+        return Deferred(self.shape[::-1], self.dtype, lambda: self._make().T)
+
+    def __mul__(self, factor: np.ndarray) -> Deferred | np.ndarray:
+        """The product with factors that leave shape and dtype as they are is deferred, too."""
+        same = np.result_type(self.dtype, factor) == self.dtype
+        if not same or np.broadcast_shapes(self.shape, np.shape(factor)) != self.shape:
+            return np.asarray(self) * factor
+
+        def make() -> np.ndarray:
+            array = self._make()
+            return np.multiply(array, factor, out=array)
+
+        return Deferred(self.shape, self.dtype, make)
+
+
+def settle(graph: Graph) -> None:
+    """Read the deferred constants of a graph that is kept."""
+    for value in graph.constants():
+        if isinstance(value.constant, Deferred):
+            value.constant = np.asarray(value.constant)
+
+
+def joined(arrays: list[np.ndarray | Deferred], axis: int) -> np.ndarray | Deferred:
+    """`np.concatenate`, deferred where an array is."""
+    if not any(isinstance(array, Deferred) for array in arrays):
+        return np.concatenate(arrays, axis)
+    shape = list(arrays[0].shape)
+    shape[axis] = sum(array.shape[axis] for array in arrays)
+    return Deferred(tuple(shape), arrays[0].dtype, lambda: np.concatenate(list(map(np.asarray, arrays)), axis))
