@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import zip_longest
 
-from cpuruntime.errors import InvalidArgumentError
+from cpuruntime.errors import InvalidArgumentError, UnsupportedError, printable
 from cpuruntime.graph import Graph, Node, PartialShape, Value
 from cpuruntime.operators.batch_rules import extents
 from cpuruntime.operators.shape_inference import reshape
@@ -22,23 +22,59 @@ def one_sample(graph: Graph) -> tuple[Graph, int] | None:
     those for one sample. Values between them may be split along other axes. None when the shapes are not static, there
     is one sample only, or an operator mixes samples or has no rule for them in its row of `traits`.
     """
-    if not graph.inputs or not all(value.is_static and value.static_shape for value in graph.inputs):
+    try:
+        return _one_sample(graph)
+    except _MixedError:
         return None
+
+
+def enlarged(graph: Graph, count: int) -> Graph:
+    """The graph for batches of `count` times as many samples, each computed on its own.
+
+    All inputs and outputs are `count` times as long in their first dimension. Raises UnsupportedError, saying what is
+    in the way, where shapes are not static, the model does not take larger ones, or an operator mixes samples.
+    """
+    for value in (*graph.inputs, *graph.outputs):
+        if not value.is_static or not value.static_shape or not value.static_shape[0]:
+            raise UnsupportedError(f"'{printable(value.name)}' has no first dimension of static length for samples")
+
+    def longer(value: Value) -> tuple[int, ...]:
+        return count * value.static_shape[0], *value.static_shape[1:]
+
+    try:
+        larger = reshape(graph, {value.name: PartialShape(list(longer(value))) for value in graph.inputs})
+    except InvalidArgumentError as error:
+        raise UnsupportedError(str(error)) from error
+    for old, new in zip(graph.outputs, larger.outputs):
+        if new.shape != longer(old):
+            raise UnsupportedError(f"the first dimension of output '{printable(old.name)}' is none of samples")
+    try:
+        _one_sample(larger)
+    except _MixedError as error:
+        raise UnsupportedError(str(error)) from error
+    return larger
+
+
+class _MixedError(Exception):
+    """The samples of a batch are not computed each on its own; the message says why."""
+
+
+def _one_sample(graph: Graph) -> tuple[Graph, int]:
+    if not graph.inputs or not all(value.is_static and value.static_shape for value in graph.inputs):
+        raise _MixedError("not all inputs have static shapes of samples")
     counts = {value.static_shape[0] for value in graph.inputs}
     count = counts.pop()
     if counts or count < 2:
-        return None
+        raise _MixedError("the inputs have not all the same number of samples, 2 or more")
     split = _batch_axes(graph, count)
-    if split is None:
-        return None
     try:
         found = reshape(graph, {v.name: PartialShape([1, *v.static_shape[1:]]) for v in graph.inputs})
-    except InvalidArgumentError:
-        return None
+    except InvalidArgumentError as error:
+        raise _MixedError(str(error)) from error
     for node, of_one in zip(graph.nodes, found.nodes):
         for value, part in zip(node.outputs, of_one.outputs):
             if split.get(value, EXTENTS) != EXTENTS and not _is_part(part, value, split[value], count):
-                return None
+                raise _MixedError(f"{node.where} mixes samples")
     return found, count
 
 
@@ -50,24 +86,22 @@ def _is_part(part: Value, value: Value, axis: int, count: int) -> bool:
     return value.static_shape == (*shape[:axis], count * shape[axis], *shape[axis + 1 :])
 
 
-def _batch_axes(graph: Graph, count: int) -> dict[Value, int] | None:
-    """The batch axis, or EXTENTS, of each value that depends on the inputs; None where an operator mixes samples."""
+def _batch_axes(graph: Graph, count: int) -> dict[Value, int]:
+    """The batch axis, or EXTENTS, of each value that depends on the inputs. Raises where an operator mixes samples."""
     split = dict.fromkeys(graph.inputs, 0)
     for node in graph.nodes:
         axes = [None if value is None else split.get(value) for value in node.inputs]
         if all(axis is None for axis in axes):
             continue
         outputs = [value for value in node.outputs if value.name]
-        if not all(value.is_static for value in outputs):
-            return None
-        found = _result_axes(node, axes)
-        if found is None:
-            return None
-        for value, axis in found.items():
-            if axis != EXTENTS and value.static_shape[axis] % count:
-                return None
+        found = _result_axes(node, axes) if all(value.is_static for value in outputs) else None
+        if found is None or any(axis != EXTENTS and v.static_shape[axis] % count for v, axis in found.items()):
+            raise _MixedError(f"{node.where} mixes samples, or has no rule for them")
         split |= found
-    return split if all(split.get(value) == 0 for value in graph.outputs) else None
+    for value in graph.outputs:
+        if split.get(value) != 0:
+            raise _MixedError(f"output '{printable(value.name)}' has not a part for each sample in its first dimension")
+    return split
 
 
 def _result_axes(node: Node, axes: list[int | None]) -> dict[Value, int] | None:

@@ -12,7 +12,9 @@ from support.judge import onnx_runtime
 from support.onnx_models import make_model
 
 import cpuruntime as ov
-from cpuruntime.operators.batch_axis import one_sample
+from cpuruntime.errors import UnsupportedError
+from cpuruntime.graph import Graph
+from cpuruntime.operators.batch_axis import enlarged, one_sample
 
 COUNT = 3
 RANDOM = np.random.default_rng(11)
@@ -291,3 +293,19 @@ def test_inputs_of_different_lengths() -> None:
     nodes = [helper.make_node("Relu", ["a"], ["y"]), helper.make_node("Relu", ["b"], ["z"])]
     model = make_model(nodes, {"a": [4, 2], "b": [2, 2]}, {"y": [4, 2], "z": [2, 2]})
     assert one_sample(ov.Core().read_model(model.SerializeToString()).graph) is None
+
+
+def test_a_larger_batch_or_the_reason_why_there_is_none() -> None:
+    def graph(operator: str, shape: list[int | str], **attributes: int) -> Graph:
+        nodes = [helper.make_node(operator, ["x"], ["y"], name="n", **attributes)]
+        model = make_model(nodes, {"x": shape}, {"y": [None] * len(shape)})
+        return ov.Core().read_model(model.SerializeToString()).graph
+
+    larger = enlarged(graph("Relu", [2, 3]), 4)
+    assert [value.static_shape for value in (*larger.inputs, *larger.outputs)] == [(8, 3), (8, 3)]
+    with pytest.raises(UnsupportedError, match=r"Softmax 'n' .*mixes samples"):
+        enlarged(graph("Softmax", [1, 3], axis=0), 4)
+    with pytest.raises(UnsupportedError, match="'x' has no first dimension of static length"):
+        enlarged(graph("Relu", ["n", 3]), 4)
+    with pytest.raises(UnsupportedError, match="output 'y' is none of samples"):
+        enlarged(graph("Shape", [1]), 4)

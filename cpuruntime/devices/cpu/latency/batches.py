@@ -12,12 +12,11 @@ from cpuruntime.devices.cpu.model import CpuModel
 from cpuruntime.devices.cpu.pipeline import optimise
 from cpuruntime.devices.cpu.request import CpuRequest
 from cpuruntime.devices.cpu.streams.calibration import all_at_once
-from cpuruntime.errors import InvalidArgumentError
-from cpuruntime.graph import Graph, PartialShape
+from cpuruntime.errors import UnsupportedError
+from cpuruntime.graph import Graph
 from cpuruntime.host.memory import aligned_zeros
 from cpuruntime.host.timing import alternate
-from cpuruntime.operators.batch_axis import one_sample
-from cpuruntime.operators.shape_inference import reshape
+from cpuruntime.operators.batch_axis import enlarged
 from cpuruntime.program.program import Program
 
 SHORTEST = 100_000
@@ -117,8 +116,9 @@ def plan_batches(model: CpuModel, graph: Graph, service: int, target: int) -> Ba
     time = service
     while service >= SHORTEST and time <= target / 2 and len(found.times) < LARGEST:
         count = 2 * found.most
-        larger = _enlarged(graph, count)
-        if larger is None or one_sample(larger) is None:
+        try:
+            larger = enlarged(graph, count)
+        except UnsupportedError:
             break
         program = model.programs.plan(optimise(larger))
         batches = [Batch(model, program, count) for _ in model.executor.streams]
@@ -132,20 +132,3 @@ def plan_batches(model: CpuModel, graph: Graph, service: int, target: int) -> Ba
         found.add(program, doubled, batches)
         time = doubled
     return found
-
-
-def _enlarged(graph: Graph, count: int) -> Graph | None:
-    """The graph with `count` times the first dimension of all inputs; None unless the outputs grow likewise."""
-    ports = [*graph.inputs, *graph.outputs]
-    if not graph.inputs or not all(value.static_shape[:1] != () and value.static_shape[0] for value in ports):
-        return None
-
-    def enlarged(shape: tuple[int, ...]) -> tuple[int, ...]:
-        return count * shape[0], *shape[1:]
-
-    try:
-        larger = reshape(graph, {v.name: PartialShape(list(enlarged(v.static_shape))) for v in graph.inputs})
-    except InvalidArgumentError:
-        return None
-    as_wanted = (new.shape == enlarged(old.static_shape) for old, new in zip(graph.outputs, larger.outputs))
-    return larger if all(as_wanted) else None
