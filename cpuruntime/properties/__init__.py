@@ -144,9 +144,10 @@ force_tbb_terminate = accepted(
     "FORCE_TBB_TERMINATE", Boolean(), False,
     "threads end with the models that they belong to",
 )  # fmt: skip
-auto_batch_timeout = accepted(
-    "AUTO_BATCH_TIMEOUT", Integer(0), 1000,
-    "requests are never joined to batches",
+auto_batch_timeout = Property(
+    "AUTO_BATCH_TIMEOUT", Integer(0), 1000, group=Group.COMPOSED,
+    doc="How many milliseconds after its arrival device BATCH lets a request wait for others to run with, at most; "
+    "usually it waits for microseconds or not at all. 0: not at all. Other devices ignore it.",
 )  # fmt: skip
 workload_type = accepted(
     "WORKLOAD_TYPE", Choice(WorkloadType), WorkloadType.DEFAULT,

@@ -109,7 +109,7 @@ enable_cpu_reservation = Property(
 )  # fmt: skip
 allow_auto_batching = accepted(
     "ALLOW_AUTO_BATCHING", Boolean(), True,
-    "requests are never joined to batches",
+    "requests are joined to batches by device BATCH only",
 )  # fmt: skip
 dynamic_quantization_group_size = accepted(
     "DYNAMIC_QUANTIZATION_GROUP_SIZE", Integer(0), 0,

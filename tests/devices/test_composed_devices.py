@@ -8,7 +8,10 @@ import pytest
 
 from cpuruntime.testing.conformance.test_device import *  # noqa: F403
 
-DEVICES = ["RELAY:REFERENCE", "RELAY:CPU", "RELAY:NULL", "MULTI:REFERENCE", "MULTI:CPU,REFERENCE", "MULTI:NULL"]
+DEVICES = [
+    *("RELAY:REFERENCE", "RELAY:CPU", "RELAY:NULL", "MULTI:REFERENCE", "MULTI:CPU,REFERENCE", "MULTI:NULL"),
+    *("BATCH:REFERENCE(4)", "BATCH:CPU(4)"),
+]
 
 
 @pytest.fixture(params=DEVICES)

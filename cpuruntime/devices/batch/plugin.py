@@ -1,0 +1,51 @@
+"""The BATCH device: one device's model, and the same for larger batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from cpuruntime.devices.batch.model import BatchModel
+from cpuruntime.devices.batch.sizes import find_sizes
+from cpuruntime.devices.composed.plugin import ComposedPlugin
+from cpuruntime.devices.interface import DeviceModel
+from cpuruntime.devices.names import Argument
+from cpuruntime.errors import InvalidArgumentError
+from cpuruntime.graph import Graph
+from cpuruntime.properties import Settings
+
+LARGEST = 8
+"""The size of a batch where neither the user nor the device names one."""
+
+
+class BatchPlugin(ComposedPlugin):
+    """Runs the inferences of one device as batches where that is faster."""
+
+    def compile(self, graph: Graph, settings: Settings) -> DeviceModel:
+        argument = self._argument(settings)
+        config = self.config_for(argument.device, settings)
+        compile_it = partial(self._compile, device=argument.device, config=config)
+        sizes = find_sizes(graph, self._largest(argument, settings), compile_it)
+        return BatchModel(str(self.target), sizes, settings)
+
+    def _compile(self, graph: Graph, device: str, config: Mapping[str, Any]) -> DeviceModel:
+        return self.compile_one(graph, device, config)
+
+    def _argument(self, settings: Settings) -> Argument:
+        found = self.needed_arguments(settings)
+        if len(found) > 1:
+            named = ", ".join(map(str, found))
+            raise InvalidArgumentError(
+                f"Device {self.target}: BATCH takes one device, not {named}; for several write MULTI:BATCH:..., each."
+            )
+        return found[0]
+
+    def _largest(self, argument: Argument, settings: Settings) -> int:
+        """The largest batch: as the user says, else the device; no more than requests are to be in flight."""
+        known = self.host.get_property(argument.device, "SUPPORTED_PROPERTIES")
+        largest = argument.number or 0
+        if not largest and "OPTIMAL_BATCH_SIZE" in known:
+            largest = self.host.get_property(argument.device, "OPTIMAL_BATCH_SIZE")
+        requests = settings.value("PERFORMANCE_HINT_NUM_REQUESTS")
+        return min(largest or LARGEST, requests or largest or LARGEST)
