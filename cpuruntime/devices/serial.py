@@ -140,7 +140,7 @@ class _Queue:
         self._lock = threading.Lock()
 
     def put(self, inference: _Inference) -> None:
-        """Queue an inference; twice is harmless."""
+        """Queue an inference."""
         with self._lock:
             heappush(self._waiting, (*inference.order, next(_numbers), inference))
         self._turns.put(True)
@@ -188,6 +188,12 @@ class _Inference(Completion):
         if self.claim.acquire(blocking=False):
             name = printable(self.model.graph.name)
             self._end(DeadlineExceededError(f"The deadline passed while model '{printable(name)}' was busy."))
+
+    def withdraw(self) -> None:
+        """End the inference with CancelledError if no stream has begun it; callbacks are on another thread."""
+        if self.claim.acquire(blocking=False):
+            error = CancelledError(f"The inference of model '{printable(self.model.graph.name)}' was cancelled.")
+            threading.Thread(target=self._end, args=(error,), name="cpuruntime-cancel", daemon=True).start()
 
     def run(self) -> bool:
         """Compute it, unless it has ended: whether it had not."""
@@ -303,7 +309,7 @@ class SerialRequest(BoundArrays, DeviceRequest):
         if not isinstance(inference, _Inference) or inference.is_over:
             return False
         inference.cancelled = True
-        self.model.queue.put(inference)  # an interrupt may have struck `start` before it did
+        inference.withdraw()
         return True
 
     def moments(self) -> tuple[int, int, int]:

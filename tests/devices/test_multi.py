@@ -20,6 +20,7 @@ from cpuruntime.errors import DeviceUnavailableError, InvalidArgumentError, Unsu
 from cpuruntime.graph import Graph
 from cpuruntime.properties import Settings
 from cpuruntime.properties.hint import Priority
+from cpuruntime.testing.probes import device_request_of
 
 MODEL = """<ir_version: 8, opset_import: ["" : 17]>
 net (float[2, 3] x) => (float[2, 3] y) { y = Neg (x) }"""
@@ -194,6 +195,41 @@ def test_devices_come_and_go_while_it_runs(faulty: type[Faulty]) -> None:
     with pytest.raises(UnsupportedError, match="fixed: PERF_COUNT"):
         model.set_property({"PERF_COUNT": True})
     assert model.get_property("EXECUTION_DEVICES") == ["FAULTY"]
+
+
+def test_requests_go_straight_to_a_sole_device_and_on_when_it_is_replaced(faulty: type[Faulty]) -> None:
+    gate = threading.Event()
+    faulty.fault = staticmethod(lambda number: gate.wait(60))
+    model = compiled("MULTI:FAULTY(1)", OPEN)
+    requests = [model.create_infer_request() for _ in range(6)]
+    for rows, request in enumerate(requests):
+        request.start_async([data(rows, rows)])  # more than the workers: all are in the device's own queue
+    assert all(device_request_of(request).straight is not None for request in requests)
+    model.set_property({"MULTI_DEVICE_PRIORITIES": "REFERENCE"})
+    request = model.create_infer_request()
+    np.testing.assert_array_equal(request.infer([data(9, 4)])[0], -data(9, 4))
+    gate.set()
+    for rows, request in enumerate(requests):
+        request.wait()
+        np.testing.assert_array_equal(request.get_output_tensor().data, -data(rows, rows))
+        np.testing.assert_array_equal(request.infer([data(1, 5)])[0], -data(1, 5))
+    assert "REFERENCE: 7 inferences" in str(model.explain())
+    model.set_property({"MULTI_DEVICE_PRIORITIES": "REFERENCE,FAULTY"})
+    for request in requests:
+        np.testing.assert_array_equal(request.infer([data(2, 1)])[0], -data(2, 1))
+        assert device_request_of(request).straight is None
+
+
+@pytest.mark.parametrize("devices", [["CPU", "CPU(1),NULL(1)"], ["REFERENCE(1),CPU(1)", "CPU", "REFERENCE"]])
+def test_a_queue_goes_on_while_devices_change(devices: list[str]) -> None:
+    model = compiled(f"MULTI:{devices[0]}")
+    queue = ov.AsyncInferQueue(model, 3)
+    for number in range(240):
+        if number % 20 == 10:
+            model.set_property({"MULTI_DEVICE_PRIORITIES": devices[number // 20 % len(devices)]})
+        queue.start_async([data(number)])
+    queue.wait_all()
+    assert all(request.get_output_tensor().data.shape == (2, 3) for request in queue)
 
 
 def test_requests_that_wait_can_be_cancelled_and_expire(faulty: type[Faulty]) -> None:

@@ -24,9 +24,13 @@ class Dispatcher:
     Nothing is lost: an inference waits, or a worker has it, or it is over. No device is called with the lock held.
     A device is asked to call after an inference only where somebody waits for that: most are found to be over when
     their request is asked.
+
+    Attributes:
+        sole: the only device, to which requests go straight: its own queue has the same order, and none could run them
+            again. None where there are several, or where not `goes_straight`.
     """
 
-    def __init__(self, name: str, members: Iterable[Member], policy: Policy) -> None:
+    def __init__(self, name: str, members: Iterable[Member], policy: Policy, goes_straight: bool = False) -> None:
         self.name = name
         self.members = [*members]
         self.policy = policy
@@ -36,6 +40,8 @@ class Dispatcher:
         self._waiting: list[Inference] = []
         self._unstarted = 0
         self._local = threading.local()
+        self._goes_straight = goes_straight
+        self.sole = self._only()
         forks.objects.add(self)
 
     def take(self, lender: Lender) -> Worker | None:
@@ -122,6 +128,7 @@ class Dispatcher:
             for member in gone:
                 member.retired = True
             self.members = kept
+            self.sole = self._only()
             claimed = self._match()
             over = [member for member in gone if not member.busy]
             busy = [worker for member in gone for worker in member.busy]
@@ -137,7 +144,16 @@ class Dispatcher:
         Takes no lock.
         """
         self.closed = True
+        self.sole = None
         self._close_if_started()
+
+    def _only(self) -> Member | None:
+        return self.members[0] if self._goes_straight and len(self.members) == 1 and not self.closed else None
+
+    def count(self, member: Member) -> None:
+        """An inference went straight to the sole member."""
+        with self._lock:
+            member.served += 1
 
     @property
     def _named(self) -> str:
@@ -161,7 +177,10 @@ class Dispatcher:
                 return False
             self._waiting.remove(inference)
             self._unstarted -= 1
-        inference.end(error)
+        if inference.is_watched:  # callbacks follow, and the caller may hold locks
+            threading.Thread(target=inference.end, args=(error,), name="cpuruntime-cancel", daemon=True).start()
+        else:
+            inference.end(error)
         self._close_if_started()
         return True
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from cpuruntime.devices.composed.dispatcher import Dispatcher
 from cpuruntime.devices.composed.members import Member
@@ -16,10 +16,13 @@ from cpuruntime.devices.interface import DeviceModel, DeviceRequest
 class DispatchedModel(DeviceModel):
     """The members' models behind one queue."""
 
+    goes_straight: ClassVar[bool] = False
+    """Whether requests go straight to a device that is the only one."""
+
     def __init__(self, label: str, members: list[Member], policy: Policy, properties: Mapping[str, Any]) -> None:
         first = members[0].model
         name = first.properties["NETWORK_NAME"]
-        self.dispatcher = Dispatcher(name, members, policy)
+        self.dispatcher = Dispatcher(name, members, policy, self.goes_straight)
         self._label = label
         self.notes: list[str] = []
         """Decisions, for `explain`."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 import numpy as np
 
-from cpuruntime.devices.completion import Completion
+from cpuruntime.devices.completion import AnyCompletion, AnyNotified, Completion
 from cpuruntime.devices.composed.dispatcher import Dispatcher
-from cpuruntime.devices.composed.members import Inference
+from cpuruntime.devices.composed.members import Inference, Member
 from cpuruntime.devices.explanation import ProfilingInfo
 from cpuruntime.devices.interface import TERMS, DeviceRequest, Terms
 from cpuruntime.devices.ports import BoundArrays, PortInfo
-from cpuruntime.errors import runs_elsewhere
+from cpuruntime.errors import Error, runs_elsewhere
 from cpuruntime.graph import Kind
 from cpuruntime.host.memory import GrowingMemory
 
@@ -24,7 +24,9 @@ _NONE.announce()
 class VirtualRequest(BoundArrays, DeviceRequest):
     """A request whose inferences a dispatcher's workers run, on its memory: nothing is copied.
 
-    Results of dynamic shape are the exception: they are copied out of the worker's memory.
+    Results of dynamic shape are the exception: they are copied out of the worker's memory. Where there is one device
+    only, a worker of the request's own runs them all, without the dispatcher: `straight` is that worker if it has the
+    latest inference.
     """
 
     def __init__(
@@ -35,6 +37,10 @@ class VirtualRequest(BoundArrays, DeviceRequest):
         self._profiled = profiled
         self._inference: Completion = _NONE
         self._running: DeviceRequest | None = None
+        self.straight: DeviceRequest | None = None
+        self._own_worker: DeviceRequest | None = None
+        self._member: Member | None = None
+        self._lent = -1
         self._moments: tuple[int, int, int] | None = None
         self._profiling: list[ProfilingInfo] = []
         is_static = [port.partial_shape.is_static and port.kind is Kind.TENSOR for port in outputs]
@@ -51,6 +57,39 @@ class VirtualRequest(BoundArrays, DeviceRequest):
     def set_output(self, index: int, array: np.ndarray) -> None:
         self._outputs[index] = array
         self.version += 1
+
+    def output_array(self, index: int) -> np.ndarray:
+        if self.straight is not None and index in self._dynamic:
+            return self.straight.output_array(index)
+        return super().output_array(index)
+
+    def own_worker(self) -> DeviceRequest | None:
+        """The worker for the sole device; None where there is none."""
+        member = self._dispatcher.sole
+        if member is not self._member:
+            self._own_worker = None if member is None else member.model.create_request()
+            self._member, self._lent = member, -1
+        return self._own_worker
+
+    def _go_straight(self, run: Callable[[DeviceRequest], bool | None]) -> tuple[bool, bool | None]:
+        """Have the sole device run an inference: whether there is one, and what `run` of its worker returns."""
+        self.straight = None
+        try:
+            worker = self.own_worker()
+            if worker is None:
+                return False, None
+            if self._lent != self.version:
+                self._lent = -1
+                self.lend_to(worker)
+                self._lent = self.version
+            self._dispatcher.count(cast("Member", self._member))
+            self.straight = worker
+            return True, run(worker)
+        except Error:
+            if self._dispatcher.sole is not None and self._dispatcher.sole is self._member:
+                raise
+        self.straight = None  # the device was removed at this moment
+        return False, None
 
     def lend_to(self, worker: DeviceRequest) -> None:
         """Bind the memory of all inputs and of outputs of static shape to a worker."""
@@ -75,6 +114,8 @@ class VirtualRequest(BoundArrays, DeviceRequest):
 
     def run(self) -> None:
         """Run one inference, on this thread where a worker is idle."""
+        if self._go_straight(_run)[0]:
+            return
         worker = self._dispatcher.take(self)
         if worker is None:
             super().run()
@@ -97,6 +138,9 @@ class VirtualRequest(BoundArrays, DeviceRequest):
             del error  # its traceback refers to this frame
 
     def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> bool | None:
+        started, result = self._go_straight(lambda worker: worker.start(terms, function))
+        if started:
+            return result
         inference = Inference(self, terms)
         if function is not None:
             inference.notify(function)
@@ -110,30 +154,74 @@ class VirtualRequest(BoundArrays, DeviceRequest):
 
     @property
     def is_over(self) -> bool:
+        if self.straight is not None:
+            return self.straight.is_over
         inference = self._inference
         return inference.is_over or self._dispatcher.settle(cast("Inference", inference))
 
     def wait(self, timeout: float | None = None) -> bool:
+        if self.straight is not None:
+            return self.straight.wait(timeout)
         inference = self._inference
         return inference.is_over or self._dispatcher.wait(cast("Inference", inference), timeout)
 
     def result(self) -> tuple[BaseException | None, int]:
+        if self.straight is not None:
+            return self.straight.result()
         return self._inference.error, self._inference.ended
 
     def notify(self, function: Callable[[], None]) -> None:
+        if self.straight is not None:
+            self.straight.notify(function)
+            return
         inference = self._inference
         inference.notify(function)
         if not inference.is_over:
             self._dispatcher.watch(cast("Inference", inference))
 
+    def any_completion(self, requests: Sequence[DeviceRequest]) -> AnyCompletion:
+        return AnyOver(cast("Sequence[VirtualRequest]", requests))
+
     def cancel(self) -> bool:
+        if self.straight is not None:
+            return self.straight.cancel()
         running, inference = self._running, self._inference
         if running is not None:
             return running.cancel()
         return isinstance(inference, Inference) and self._dispatcher.cancel(inference)
 
     def moments(self) -> tuple[int, int, int] | None:
-        return self._moments
+        return self._moments if self.straight is None else self.straight.moments()
 
     def profiling(self) -> list[ProfilingInfo]:
-        return self._profiling
+        return self._profiling if self.straight is None else self.straight.profiling()
+
+
+def _run(worker: DeviceRequest) -> None:
+    worker.run()
+
+
+class AnyOver:
+    """An AnyCompletion for requests: the sole device's own while that runs them, else by their `notify`."""
+
+    def __init__(self, requests: Sequence[VirtualRequest]) -> None:
+        self._notified = AnyNotified()
+        workers = [worker for request in requests if (worker := request.own_worker()) is not None]
+        self._workers = {id(worker): worker for worker in workers} if len(workers) == len(requests) else {}
+        self._own = workers[0].any_completion(workers) if self._workers else AnyNotified()
+
+    @property
+    def count(self) -> int:
+        return self._notified.count + self._own.count
+
+    def wait(self, count: int, in_flight: Iterable[VirtualRequest] = (), timeout: float | None = None) -> None:
+        requests = [*in_flight]
+        if all(id(request.straight) in self._workers for request in requests):
+            workers = [cast("DeviceRequest", request.straight) for request in requests]
+            self._own.wait(count - self._notified.count, workers, timeout)
+        else:
+            self._notified.wait(count - self._own.count, requests, timeout)
+
+    def wake(self) -> None:
+        self._own.wake()
+        self._notified.wake()

@@ -91,6 +91,8 @@ def policy_of(settings: Settings) -> Policy:
 class MultiModel(DispatchedModel):
     """A model on several devices, which may be added and removed while it runs."""
 
+    goes_straight = True
+
     def __init__(
         self,
         plugin: MultiPlugin,
