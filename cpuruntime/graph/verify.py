@@ -23,7 +23,7 @@ def verify(graph: Graph) -> None:
     for node in graph.nodes:
         for read in node.inputs:
             if read is not None:
-                _check_read(read, f"{node.where} reads", known)
+                _check_read(read, node, known)
         for output in node.outputs:
             _check_made(output, node, known)
             known.add(output)
@@ -34,23 +34,28 @@ def verify(graph: Graph) -> None:
                 )
             verify(body)
     for output in graph.outputs:
-        _check_read(output, "the graph returns", known)
+        _check_read(output, None, known)
 
 
-def _check_read(value: Value, who: str, known: set[Value]) -> None:
+def _check_read(value: Value, node: Node | None, known: set[Value]) -> None:
+    """Check a value that a node reads, or, without one, that the graph returns."""
     if value in known:
         return
     if value.constant is None and value.sizes is not None and value.producer is None:
         known.add(value)
         return
     if value.constant is None:
-        raise InternalError(f"{who} {value}, which no earlier node makes and which is no input or constant.")
+        raise InternalError(f"{_who(node)} {value}, which no earlier node makes and which is no input or constant.")
     array = value.constant
     if value.producer is not None:
-        raise InternalError(f"{who} {value}, a constant with a producer.")
+        raise InternalError(f"{_who(node)} {value}, a constant with a producer.")
     if value.shape != array.shape or value.element_type != array.dtype:
-        raise InternalError(f"{who} {value}, whose data are {array.dtype}{list(array.shape)}.")
+        raise InternalError(f"{_who(node)} {value}, whose data are {array.dtype}{list(array.shape)}.")
     known.add(value)
+
+
+def _who(node: Node | None) -> str:
+    return "the graph returns" if node is None else f"{node.where} reads"
 
 
 def _check_made(value: Value, node: Node, known: set[Value]) -> None:
