@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from functools import wraps
 from importlib import import_module
+from operator import index
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 PACKAGE = __name__.partition(".")[0]
@@ -31,9 +32,10 @@ def factory(function: Callable[P, M]) -> Callable[P, M]:
 
     @wraps(function)
     def make(*args: P.args, **kwargs: P.kwargs) -> M:
-        kernel = function(*args, **kwargs)
+        plain, named = tuple(map(_plain, args)), {name: _plain(value) for name, value in kwargs.items()}
+        kernel = function(*plain, **named)
         if kernel.recipe is None and _is_known(function.__module__):
-            kernel.recipe = written(function.__module__, function.__name__, *args, kwargs)
+            kernel.recipe = written(function.__module__, function.__name__, *plain, named)
         return kernel
 
     return make
@@ -73,6 +75,13 @@ def _attribute(module: str, name: str) -> Any:
     if not _is_known(module):
         raise ValueError(f"a recipe names module {module!r}; it must belong to {PACKAGE}")
     return getattr(import_module(module), name)
+
+
+def _plain(value: Any) -> Any:
+    """An argument whose numbers are plain: a `Size` becomes the number that it is."""
+    if type(value) is tuple:
+        return tuple(map(_plain, value))
+    return value if isinstance(value, int) or not hasattr(value, "__index__") else index(value)
 
 
 def _encoded(value: Any) -> Any:

@@ -74,7 +74,10 @@ def resize(node: Node, known: Known) -> list[Shape] | None:
     if policy != "stretch" or node.attributes.get("axes") is not None:
         return None
     if sizes:
-        return None if None in sizes or len(sizes) != len(shape) else [tuple(sizes)]
+        if None in sizes or len(sizes) != len(shape):
+            return None
+        # Channels that stay are those of the input, which may be a plain number.
+        return [tuple(shape[1] if axis == 1 and shape[1] == size else size for axis, size in enumerate(sizes))]
     at = 1 if node.op_type == "Upsample" or node.version < 11 else 2
     scales = node.attributes.get("scales") or (numbers_of(known, at) if node.input(at) is not None else None)
     if not scales or node.input(3) is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cpuruntime.errors import OutOfMemoryError
 from cpuruntime.graph import SMALLEST_EXTENT, Extent, Relation, Scope, Size, Terms
 from cpuruntime.host.memory import ALIGNMENT
 from cpuruntime.program import native
@@ -110,7 +111,7 @@ class Formulas:
     def at(self, extents: Sequence[int]) -> bytes | None:
         """The registers, int64, where the symbols are `extents`; None where a guard or a bound does not hold.
 
-        OverflowError for numbers beyond 53 bits.
+        OutOfMemoryError for numbers beyond 53 bits.
         """
         if min(extents, default=SMALLEST_EXTENT) < SMALLEST_EXTENT:
             return None
@@ -121,5 +122,5 @@ class Formulas:
                 values[index] = extent
             self._evaluate(*self._addresses, 0)
             if values[0] == native.OVERFLOWN:
-                raise OverflowError("a number is too large")
+                raise OutOfMemoryError("the sizes of the inputs are too large: those of values overflow 53 bits.")
             return values.tobytes() if values[0] == native.DONE else None

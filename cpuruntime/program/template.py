@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 from math import prod
 
-from cpuruntime.errors import OutOfMemoryError
 from cpuruntime.graph import LARGEST_EXTENT, Extent, Scope, Value
 from cpuruntime.program import native
 from cpuruntime.program.formulas import Formulas
@@ -18,6 +17,19 @@ from cpuruntime.program.plan.step import FallbackStep, Step
 from cpuruntime.program.plan.storage import Address, Place, Plain, Storage
 from cpuruntime.program.program import Program, Segment
 from cpuruntime.program.whole import Compile, compile_here, kernels_of, live_storages, segments_of
+
+
+class Guards:
+    """What holds for the shapes of a stage without a program. Closes the scope; thread-safe."""
+
+    def __init__(self, scope: Scope, compile: Compile = compile_here) -> None:
+        compile([native.evaluate])
+        self._formulas = Formulas(scope)
+        self._formulas.finish()
+
+    def at(self, extents: Sequence[int]) -> bool:
+        """Whether other extents of the symbols keep the guards. OutOfMemoryError for sizes beyond all memory."""
+        return self._formulas.at(extents) is not None
 
 
 class Template:
@@ -55,10 +67,7 @@ class Template:
 
         OutOfMemoryError for sizes beyond all memory.
         """
-        try:
-            values = self._formulas.at(extents)
-        except OverflowError:
-            raise OutOfMemoryError("the sizes of the inputs are too large: those of values overflow 53 bits.") from None
+        values = self._formulas.at(extents)
         if values is None:
             return None
         image = Filled(self._frame, values, self._arena_size)
@@ -97,27 +106,31 @@ _SYMBOL = -1 << 64  # a row has the symbol with number n as _SYMBOL - n, below a
 class Pattern:
     """Which extents of a model's inputs are symbols, and which numbers in inputs whose contents are known.
 
-    Open ones that are alike share a symbol, which is a guess that later shapes confirm or not; one below 2 is a plain
-    number.
+    Open extents that are alike share a symbol, which is a guess that later shapes confirm or not; a number in contents
+    shares one with extents only. One below 2 is a plain number.
     """
 
     def __init__(
         self, values: Sequence[Value], shapes: Sequence[Sequence[int]], contents: Sequence[Sequence[int]] = ()
     ) -> None:
         self.extents: list[int] = []
-        self._rows: list[tuple[int, ...]] = []
         self._shapes = len(shapes)
         declared = [value.shape or (None,) * len(shape) for value, shape in zip(values, shapes, strict=True)]
-        for known, numbers in zip([*declared, *((None,) * len(row) for row in contents)], [*shapes, *contents]):
-            self._rows.append(tuple(
-                number if one is not None or not 2 <= number <= LARGEST_EXTENT else _SYMBOL - self._symbol(number)
-                for one, number in zip(known, numbers)
-            ))  # fmt: skip
+        self._rows = [self._row(known, shape, self.extents) for known, shape in zip(declared, shapes)]
+        alike = list(self.extents)
+        self._rows += [self._row([None] * len(row), row, alike) for row in contents]
 
-    def _symbol(self, extent: int) -> int:
-        if extent not in self.extents:
-            self.extents.append(extent)
-        return self.extents.index(extent)
+    def _row(self, known: Sequence[int | None], numbers: Sequence[int], alike: list[int]) -> tuple[int, ...]:
+        """Numbers with symbols in place of open ones, those of `extents` for numbers that are `alike`."""
+        row = []
+        for one, number in zip(known, numbers):
+            if one is None and 2 <= number <= LARGEST_EXTENT:
+                symbol = alike.index(number) if number in alike else len(self.extents)
+                if symbol == len(self.extents):
+                    self.extents.append(number)
+                number = _SYMBOL - symbol
+            row.append(number)
+        return tuple(row)
 
     def sizes(self) -> tuple[Scope, list[tuple[Extent, ...]], list[tuple[Extent, ...]]]:
         """A scope for the symbols, and the shapes and the contents with sizes in place of them."""

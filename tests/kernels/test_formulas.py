@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cpuruntime.errors import OutOfMemoryError
 from cpuruntime.graph import LARGEST_EXTENT, Scope, Size, typical
 from cpuruntime.program.formulas import Formulas
 
@@ -118,7 +119,7 @@ def test_values_that_are_too_large_are_errors() -> None:
     row = formulas.row(a * a * b)
     formulas.finish()
     assert at(formulas, [1000, 1000], [row]) == [10**9]
-    with pytest.raises(OverflowError):
+    with pytest.raises(OutOfMemoryError):
         formulas.at([LARGEST_EXTENT, 10**6])
 
 
@@ -131,7 +132,7 @@ def test_no_part_of_a_number_may_be_too_large(number: Any) -> None:
     row = formulas.row(number(a))
     formulas.finish()
     assert at(formulas, [8000], [row]) == [number(8000)]
-    with pytest.raises(OverflowError):
+    with pytest.raises(OutOfMemoryError):
         formulas.at([2**20])
 
 
@@ -142,7 +143,7 @@ def test_places_follow_each_other() -> None:
     formulas.finish()
     assert at(formulas, [5, 7], places) == [0, 64, 128, 128, 192]
     assert at(formulas, [100, 17], places) == [0, 128, 1856, 1856, 1920]
-    with pytest.raises(OverflowError):
+    with pytest.raises(OutOfMemoryError):
         formulas.at([2**26, 2**27])
 
 

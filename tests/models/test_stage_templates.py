@@ -111,3 +111,35 @@ def test_a_loop_and_what_stands_around_it(monkeypatch: pytest.MonkeyPatch) -> No
     n.output(n("Exp", n("Tanh", n("Loop", n.integers(3), "", x, body=body))))
     counts = plans_of(n, [(floats(rows, 5),) for rows in (4, 9, 30, 17, 6, 12, 40, 8)], monkeypatch)
     assert counts[-1] == counts[2]
+
+
+def test_a_stage_of_numbers_and_data_is_planned_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The numbers are needed before what depends on data and behind it; none of the stages is planned anew."""
+    n = Net(opset=18)
+    x, counts = n.input("rows", 6), n.input(2, dtype=np.int64)
+    tiled = n("Tile", n("Neg", x), counts)
+    values = n("GatherND", tiled, n("Transpose", n("NonZero", n("Relu", tiled)), perm=[1, 0]))
+    n.output(n("Tile", n("Exp", values), n("Slice", counts, n.integers(0), n.integers(1))), tiled, counts)
+    counts = plans_of(n, [(floats(10, 6), np.array([k, 2])) for k in (3, 5, 7, 4, 9, 8, 6)], monkeypatch)
+    assert counts[-1] == counts[1]
+
+
+def test_a_stage_that_only_waits_is_cut_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two slices, whose ends are numbers of the iteration, nothing can be planned."""
+    node, n = helper.make_node, Net(opset=18)
+    x = n.input("rows", 3)
+    body = helper.make_graph(
+        [node("Identity", ["c"], ["d"]), node("Add", ["i", "two"], ["j"]), node("Add", ["j", "two"], ["k"]),
+         node("Slice", [x, "zero", "k"], ["y"]), node("Slice", ["y", "zero", "j"], ["z"]),
+         node("Exp", ["z"], ["e"]), node("ReduceSum", ["e"], ["r"], keepdims=0), node("Add", ["s", "r"], ["t"])],
+        "body",
+        [helper.make_tensor_value_info("i", onnx.TensorProto.INT64, []),
+         helper.make_tensor_value_info("c", onnx.TensorProto.BOOL, []),
+         helper.make_tensor_value_info("s", onnx.TensorProto.FLOAT, [])],
+        [helper.make_tensor_value_info("d", onnx.TensorProto.BOOL, []),
+         helper.make_tensor_value_info("t", onnx.TensorProto.FLOAT, [])],
+        [onnx.numpy_helper.from_array(np.int64([2]), "two"), onnx.numpy_helper.from_array(np.int64([0]), "zero")],
+    )  # fmt: skip
+    n.output(n("Loop", n.input(dtype=np.int64), "", n.constant(0.0), body=body), n("Neg", x))
+    counts = plans_of(n, [(floats(40, 3), np.int64(k)) for k in (3, 5, 12, 20)], monkeypatch)
+    assert counts[-1] == counts[0]

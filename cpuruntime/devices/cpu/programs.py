@@ -33,7 +33,7 @@ from cpuruntime.program.plan.weights import DryWeights
 from cpuruntime.program.program import Program
 from cpuruntime.program.stages.cut import cut_open, is_whole, whole
 from cpuruntime.program.stages.stage import Root, Stage, Stages, StageTemplate
-from cpuruntime.program.template import Pattern, Template
+from cpuruntime.program.template import Guards, Pattern, Template
 from cpuruntime.program.tuning.tuner import Tuner, create_tuner
 from cpuruntime.program.whole import assemble, kernels_of
 from cpuruntime.streams.native.needed import KERNELS
@@ -155,15 +155,15 @@ class Programs:
             scope, shapes, contents = pattern.sizes()
             known = root.parameters or ()
             graph = with_shapes(root.graph, shapes, dict(zip(known, contents)))
-            parts = whole(graph) if known or is_whole(graph) else cut_open(graph, root.varying)
-            planner = self._planner(optimise(parts.static), tuner=None, owned=True)
-            template = Template(planner, scope, self._compile)
+            parts = whole(graph) if is_whole(graph) else cut_open(graph, root.varying)
+            planner = None if parts.static is None else self._planner(optimise(parts.static), tuner=None, owned=True)
+            template = Guards(scope, self._compile) if planner is None else Template(planner, scope, self._compile)
         except Error as error:
             log.debug("model '%s' has no plan for many shapes: %s", printable(self.name), error)
             return None
         program = template.at(pattern.extents)
-        assert program is not None
-        self._report(program)
+        if isinstance(program, Program):
+            self._report(program)
         return StageTemplate(parts, template, known)
 
     def program(self, graph: Graph) -> Program:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -81,13 +82,14 @@ def cut(graph: Graph, varying: Collection[int] = ()) -> Cut:
 def cut_open(graph: Graph, varying: Collection[int] = ()) -> Cut:
     """The parts of a graph among whose extents are `Size`s: none is left in steps and in what waits.
 
-    Raises what `cut` raises, and UnsupportedError for a graph without a static part, one that waits for parameters
-    and one that keeps a size.
+    Inputs whose contents are known stand in nodes as values with `sizes`, under their names. Raises what `cut` raises,
+    and UnsupportedError for a graph that waits for parameters and one that keeps a size.
     """
     found = cut(graph, varying)
-    if found.static is None or found.parameters:
+    if found.parameters:
         raise UnsupportedError("what can be planned depends on the contents of inputs.")
-    found.static = found.static.clone()
+    if found.static is not None:
+        found.static = found.static.clone()
     late = [node for node, _ in found.steps]
     _forget_sizes(Graph("", [], [], late, graph.opsets))
     if found.rest is not None:
@@ -130,6 +132,7 @@ class _Cutter:
         if parameters:
             varying = frozenset(index for value, index in self.inputs.items() if value in self.varying)
             return Cut(parameters, self.graph, varying=varying)
+        self._read_inputs()
         return self._assembled(*self._steps())
 
     def _split(self) -> None:
@@ -139,12 +142,19 @@ class _Cutter:
             read = [value for value in node.inputs if value is not None]
             if not self.varying.isdisjoint(read):
                 self.varying.update(node.outputs)
-            known = all(value in made or (value.constant is not None and is_planned(value)) for value in read)
+            known = all(value in made or (_is_known(value) and is_planned(value)) for value in read)
             if known and not node.bodies and all(map(is_planned, node.outputs)):
                 self.static.append(node)
                 made.update(node.outputs)
             else:
                 self.late.append(node)
+
+    def _read_inputs(self) -> None:
+        """Late nodes and results are the inputs themselves where their contents are known as sizes."""
+        inputs = {value.name: value for value in self.inputs}
+        for node in self.late:
+            node.inputs = [_as_read(value, inputs) for value in node.inputs]
+        self.graph.outputs = [_as_read(value, inputs) for value in self.graph.outputs]
 
     def _open(self, node: Node) -> list[Value]:
         """The parameters of a late node that are to become constants."""
@@ -223,6 +233,15 @@ class _Cutter:
         for node in waiting:
             node.inputs = [instead.get(value, value) for value in node.inputs]
         slots.update((value, index) for index, value in enumerate(results, start=len(slots)))
+
+
+def _is_known(value: Value) -> bool:
+    """Whether it is a constant, or an input whose contents are known as sizes."""
+    return value.constant is not None or (value.sizes is not None and value.producer is None)
+
+
+def _as_read(value: Value | None, inputs: Mapping[str, Value]) -> Any:
+    return value if value is None or value.constant is not None or not _is_known(value) else inputs[value.name]
 
 
 def _is_few(value: Value) -> bool:

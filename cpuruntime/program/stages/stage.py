@@ -15,7 +15,7 @@ from cpuruntime.errors import InvalidArgumentError, ModelError
 from cpuruntime.graph import Graph, Kind, Node, Type, Value
 from cpuruntime.program.program import Program
 from cpuruntime.program.stages.cut import FEW, Cut, cut
-from cpuruntime.program.template import Pattern, Template
+from cpuruntime.program.template import Guards, Pattern, Template
 
 MOST_TEMPLATES = 32
 """Plans for many shapes that a graph keeps; arbitrary."""
@@ -85,14 +85,15 @@ class Stage:
 class StageTemplate:
     """A plan of a stage for many shapes: what its program does not do is the same for all."""
 
-    def __init__(self, parts: Cut, template: Template, known: Sequence[int]) -> None:
+    def __init__(self, parts: Cut, template: Template | Guards, known: Sequence[int]) -> None:
         self._parts, self._template, self._known = parts, template, known
         self._following = _following(parts)
 
     def at(self, extents: Sequence[int]) -> Stage | None:
         """The stage for other extents of the symbols; None where the plan does not hold for them."""
-        program = self._template.at(extents)
-        return None if program is None else Stage(self._parts, program, self._following, self._known)
+        found = self._template.at(extents)
+        program = found if isinstance(found, Program) else None
+        return Stage(self._parts, program, self._following, self._known) if found else None
 
 
 def _following(parts: Cut) -> Root | None:
