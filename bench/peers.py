@@ -6,7 +6,8 @@
 Each engine runs in a process of its own. The measured time is cut into slices that alternate between the engines, and
 a ratio is taken between slices of the same round, so that a slow spell of the machine hits all alike. While one engine
 is measured the others sleep in a read; a remark is printed when one of them does not. Every engine's outputs are
-compared with those of the reference engine. The peers come with the extra `bench`; one that is missing is left out.
+compared with those of the reference engine. The peers come with the extra `bench`; one that is missing is left out, or
+with `--require`, for gates, an error.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     add("--modes", nargs="+", type=mode, default=[mode(name) for name in ("latency1", "latency2", "throughput")],
         metavar="MODE", help="latencyN or asyncN with N threads, throughput (default: latency1 latency2 throughput)")
     add("--engine", nargs="+", choices=ENGINES, default=list(ENGINES), help="the engines to run (default: all)")
+    add("--require", action="store_true", help="fail where an engine is not installed (default: it is left out)")
     add("--seconds", type=positive_seconds, default=10.0, help="time of each engine, model and mode (default: 10)")
     add("--rounds", type=positive, default=10, help="number of slices that time is cut into (default: 10)")
     add("-shape", "--shape", default="", metavar="SHAPES", help='input shapes: "input[1,3,224,224]"')
@@ -53,6 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns 0, or 1 when an engine failed or gave other outputs."""
     options = parser().parse_args(arguments)
     engines = present(options.engine)
+    if options.require and len(engines) < len(set(options.engine)):
+        print("peers.py: --require needs every engine.", file=sys.stderr)
+        return 1
     if not engines:
         print("No engine is left to measure.", file=sys.stderr)
         return 1

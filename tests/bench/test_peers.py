@@ -224,6 +224,8 @@ def test_a_missing_peer_is_left_out_and_named(
     printed = capsys.readouterr().out
     assert "openvino is not installed and left out" in printed
     assert "vs" not in printed
+    assert peers.main(["-m", str(model), "--require"]) == 1
+    assert capsys.readouterr().err == "peers.py: --require needs every engine.\n"
 
 
 def test_a_bad_model_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
