@@ -15,7 +15,7 @@ from functools import cache
 from cpuruntime.compiler.isa import LANES, LINE, VECTOR_BYTES
 from cpuruntime.compiler.kernel import Inline, Kernel, factory, inline, kernel, lazy, made, record
 from cpuruntime.ops.tiles.finish import make_buffer, make_finish
-from cpuruntime.ops.tiles.tile_shapes import low_rows
+from cpuruntime.ops.tiles.tile_shapes import BUSY, low_rows, tile_shapes
 
 simd = lazy("cpuruntime.compiler.simd")
 
@@ -27,14 +27,16 @@ ARGUMENTS = record(
 )  # fmt: skip
 
 
-def _make_part(rows: int, columns: int, activation: str) -> Inline:
+def _make_part(rows: int, columns: int, activation: str, panels: int = 1) -> Inline:
     """`part(a, scratch, image, row, block, weights, tail, ahead, fetching)` computes the tile at `row` and `block`.
 
-    If `fetching`, each of its loop bodies asks for a few lines from `ahead` on.
+    Its weights are those of as many column tiles as there are `panels`. If `fetching`, each of its loop bodies asks for
+    a few lines from `ahead` on.
     """
     activated = activation != ""
+    panel_row = columns // panels * VECTOR_BYTES
     finish = make_finish(rows, columns, activation)
-    tile = made("cpuruntime.ops.tiles.register_tile", "make_tile", rows, columns, UNROLL, None, True, UNROLL)
+    tile = made("cpuruntime.ops.tiles.register_tile", "make_tile", rows, columns, UNROLL, None, True, UNROLL, panels)
 
     @inline
     def part(a, scratch, image, row, block, weights, tail, ahead, fetching):
@@ -46,7 +48,7 @@ def _make_part(rows: int, columns: int, activation: str) -> Inline:
             weights,
             a.inner % UNROLL,
             (
-                1, 1, 1, a.inner // UNROLL, 0, 0, 0, 0, 0,
+                1, 1, 1, a.inner // UNROLL, 0, 0, 0, a.inner * panel_row, 0,
                 ahead if fetching else weights, UNROLL * LINE if fetching else 0,
             ),
             (
@@ -67,13 +69,16 @@ def matmul(rows: int, columns: int, activation: str = "") -> Kernel:
     """The matrix product of a `rows` x `columns` tile; needs M >= rows and N > (columns - 1) * LANES.
 
     `chunk` is the number of row tiles worked on before the next column tile is taken. The last row tiles are lower
-    ones, see `low_rows`, where less is computed twice so. `activation` is "" or one of `ACTIVATIONS`, with its
-    parameters in `alpha` and `beta`; it comes after the limits.
+    ones, see `low_rows`, where less is computed twice so. Two column tiles are taken at a time where multiply-adds of
+    one wait for each other. `activation` is "" or one of `ACTIVATIONS`, with its parameters in `alpha` and `beta`; it
+    comes after the limits.
     """
     low = low_rows(rows, columns)
     saved = rows - low
-    buffer, part = make_buffer(rows, columns, activation), _make_part(rows, columns, activation)
+    paired = rows * columns < BUSY and (rows, 2 * columns) in tile_shapes()
+    buffer, part = make_buffer(rows, (1 + paired) * columns, activation), _make_part(rows, columns, activation)
     low_part = _make_part(low, columns, activation) if saved else part
+    pair = _make_part(rows, 2 * columns, activation, 2) if paired else part
     name = f"matmul_f32_{LANES}_{rows}x{columns}" + (f"_{activation}" if activation else "")
     panel_row = columns * VECTOR_BYTES
 
@@ -88,20 +93,28 @@ def matmul(rows: int, columns: int, activation: str = "") -> Kernel:
             high_tiles -= min(row_tiles, (row_tiles * rows - a.rows) // saved)
         chunks = (row_tiles + a.chunk - 1) // a.chunk
         items = a.batch * chunks * column_tiles
-        for item in range(items * thread // threads, items * (thread + 1) // threads):
+        item, last = items * thread // threads, items * (thread + 1) // threads
+        while item < last:
             column_tile, rest = item % column_tiles, item // column_tiles
             chunk, image = rest % chunks, rest // chunks
             block = min(column_tile * columns, blocks - columns)
-            tail = min(LANES, a.columns - (block + columns - 1) * LANES)
+            taken = 1
+            if paired and item + 1 < last and (column_tile + 2) * columns <= blocks:
+                taken = 2
+            item += taken
+            tail = min(LANES, a.columns - (block + taken * columns - 1) * LANES)
             weights = a.weights + image * a.weights_batch + column_tile * a.inner * columns * VECTOR_BYTES
             begin, end = chunk * a.chunk, min(row_tiles, chunk * a.chunk + a.chunk)
             # The next column tile's weights: each of the first tiles asks for a part of them. With a single tile the
             # weights are read as fast as they arrive anyway.
-            ahead, fetched = weights + a.inner * panel_row, a.inner // UNROLL * UNROLL * LINE
+            ahead, fetched = weights + taken * a.inner * panel_row, a.inner // UNROLL * UNROLL * LINE
             for t in range(begin, end):
                 at = t - begin
                 fetching = at * LINE < panel_row and end - begin > 1
-                if t < high_tiles:
+                if paired and taken == 2:
+                    row = min(t * rows, a.rows - rows)
+                    pair(a, scratch, image, row, block, weights, tail, ahead + at * fetched, fetching)
+                elif t < high_tiles:
                     row = min(t * rows, a.rows - rows)
                     part(a, scratch, image, row, block, weights, tail, ahead + at * fetched, fetching)
                 elif saved:

@@ -75,7 +75,7 @@ class _Emitter(Emitter):
                 with loops(builder, walk.width, steps) as (x, position):
                     at = self.offset(row, (x, walk.source_column), (position, 4 * self.unroll))
                     w = builder.load(weight_at)
-                    self.multiply([self.offset(at, (r, self.step)) for r in range(self.rows)], w, self.unroll)
+                    self.multiply([self.offset(at, (r, self.step)) for r in range(self.rows)], [w], self.unroll)
                     builder.store(self.offset(w, (self.unroll, channel)), weight_at)
 
     def larger(self, a: ir.Value, b: ir.Value) -> ir.Value:

@@ -45,9 +45,12 @@ class Epilogue(namedtuple("_Epilogue", _OUTPUTS)):
 class Emitter:
     """Emits one tile. `step` is the byte distance of rows in the source, None when it is a run-time argument."""
 
-    def __init__(self, builder: ir.IRBuilder, rows: int, columns: int, unroll: int, step: int | None, lines: int = 0):
+    def __init__(
+        self, builder: ir.IRBuilder, rows: int, columns: int, unroll: int, step: int | None, lines: int = 0,
+        panels: int = 1,
+    ):  # fmt: skip
         self.builder, self.rows, self.columns, self.unroll, self.step = builder, rows, columns, unroll, step
-        self.lines = lines
+        self.lines, self.panels = lines, panels
         self.accumulators: dict[tuple[int, int], ir.Value] = {}
 
     def offset(self, base: ir.Value, *terms: tuple[Any, Any]) -> ir.Value:
@@ -67,11 +70,14 @@ class Emitter:
             for r in range(self.rows):
                 self.accumulators[r, c] = cgutils.alloca_once_value(self.builder, first)
 
-    def multiply(self, rows: list[ir.Value], weights: ir.Value, channels: int) -> None:
-        """Adds the products of `channels` successive channels; `rows` are the addresses of the rows' first channel."""
-        builder = self.builder
+    def multiply(self, rows: list[ir.Value], weights: list[ir.Value], channels: int) -> None:
+        """Adds the products of `channels` successive channels.
+
+        `rows` are the addresses of the rows' first channel, `weights` those of the panels'.
+        """
+        builder, width = self.builder, self.columns // self.panels
         for k in range(channels):
-            b = [self.load(weights, ((k * self.columns + c) * VECTOR_BYTES, 1)) for c in range(self.columns)]
+            b = [self.load(panel, ((k * width + c) * VECTOR_BYTES, 1)) for panel in weights for c in range(width)]
             for r, row in enumerate(rows):
                 a = splat(builder, self.load(row, (4 * k, 1), kind=F32))
                 for c in range(self.columns):
@@ -82,7 +88,7 @@ class Emitter:
     def reduce(
         self, source: ir.Value, step: ir.Value, weights: ir.Value, walk: Walk, remainder: ir.Value | None
     ) -> None:
-        builder, unroll, stride = self.builder, self.unroll, self.columns * VECTOR_BYTES
+        builder, unroll, stride = self.builder, self.unroll, self.columns // self.panels * VECTOR_BYTES
         row_step = self.step if self.step is not None else step
         ahead_at = cgutils.alloca_once_value(builder, walk.ahead)
         with loops(builder, walk.blocks, walk.height) as (block, y):
@@ -93,14 +99,16 @@ class Emitter:
                 at = self.offset(line, (x, walk.source_column), (position, 4 * unroll))
                 w = builder.load(weight_at)
                 self.fetch_ahead(ahead_at, walk.ahead_step)
-                self.multiply([self.offset(at, (r, row_step)) for r in range(self.rows)], w, unroll)
+                panels = [self.offset(w, (p, walk.weight_block)) for p in range(self.panels)]
+                self.multiply([self.offset(at, (r, row_step)) for r in range(self.rows)], panels, unroll)
                 builder.store(self.offset(w, (unroll, stride)), weight_at)
             if remainder is not None:
                 at = self.offset(line, (walk.steps, 4 * unroll))
                 with cgutils.for_range(builder, remainder) as k:
                     w = builder.load(weight_at)
                     here = self.offset(at, (k.index, 4))
-                    self.multiply([self.offset(here, (r, row_step)) for r in range(self.rows)], w, 1)
+                    panels = [self.offset(w, (p, walk.weight_block)) for p in range(self.panels)]
+                    self.multiply([self.offset(here, (r, row_step)) for r in range(self.rows)], panels, 1)
                     builder.store(self.offset(w, (1, stride)), weight_at)
 
     def fetch_ahead(self, ahead_at: ir.Value, ahead_step: ir.Value) -> None:
@@ -173,20 +181,23 @@ def loops(builder: ir.IRBuilder, outer: ir.Value, inner: ir.Value) -> Iterator[t
 
 
 @cache
-def make_tile(rows: int, columns: int, unroll: int, step: int | None, plain: bool, lines: int = 0) -> Any:
+def make_tile(
+    rows: int, columns: int, unroll: int, step: int | None, plain: bool, lines: int = 0, panels: int = 1
+) -> Any:
     """The tile as an intrinsic `tile(source, step, weights, remainder, walk, epilogue)`; everything is int64.
 
     `unroll` channels are taken per loop body. `step` is the byte distance of rows in the source, None to take it from
     the argument. `plain` tiles write row-major matrices: only the first `tail` lanes of the last column exist in the
     target, and `remainder` channels (below `unroll`) follow the last full step; other tiles ignore both. `lines` cache
-    lines are fetched ahead in each loop body.
+    lines are fetched ahead in each loop body. The columns of a tile of several `panels` are packed in as many streams,
+    `weight_block` bytes apart, and its reduction has one block.
     """
 
     @intrinsic
     def tile(typingctx, source, row_step, weights, remainder, walk, epilogue):
         def codegen(context, builder, sig, args):
             source, row_step, weights, remainder = args[:4]
-            emitter = Emitter(builder, rows, columns, unroll, step, lines)
+            emitter = Emitter(builder, rows, columns, unroll, step, lines, panels)
             w = Walk(*cgutils.unpack_tuple(builder, args[4]))
             e = Epilogue(*cgutils.unpack_tuple(builder, args[5]))
             emitter.start(e.bias)

@@ -76,6 +76,14 @@ def test_last_rows_by_lower_tiles(more: int, force_tile: ForceTile) -> None:
     fully_connected((HIGH[0] + more, 9), 2 * LANES + 1, residual=True, threads=2)
 
 
+@pytest.mark.parametrize("columns", [2, 4, 5, 6, 7, 8, 9])
+@pytest.mark.parametrize("function", ["", "Gelu"])
+def test_column_tiles_in_pairs(columns: int, function: str, force_tile: ForceTile) -> None:
+    force_tile(1, 2)
+    for less in (0, 3):
+        fully_connected((2, 9), columns * LANES - less, residual=True, function=function, threads=2)
+
+
 def test_lower_tiles_are_as_busy() -> None:
     rows, columns = HIGH
     low = low_rows(rows, columns)

@@ -7,7 +7,7 @@ from support.spills import STORE, Variant, count_spills, spills_in
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES, current
 from cpuruntime.ops.matmul import matmul
-from cpuruntime.ops.tiles.tile_shapes import lane_rows, tile_shapes, winograd_shapes
+from cpuruntime.ops.tiles.tile_shapes import lane_rows, low_rows, tile_shapes, winograd_shapes
 from cpuruntime.program.convolution.depthwise import MOST_TAPS
 
 UNROLL = 4
@@ -46,9 +46,16 @@ def test_spills_are_counted(spills: dict[Variant, int]) -> None:
     assert spills[TOO_LARGE] >= current().registers
 
 
-def test_whole_vectors_are_stored_without_a_mask() -> None:
-    rows, columns = FIRST
-    assert len(STORE.findall(matmul(rows, columns).assembly())) >= rows * columns
+@pytest.mark.parametrize(
+    ("tile", "parts"),
+    [(FIRST, [FIRST, (low_rows(*FIRST) % FIRST[0], FIRST[1])]), ((1, 2), [(1, 2), (1, 4)])],
+    ids=["and a lower tile", "and a pair of tiles"],
+)  # fmt: skip
+def test_parts_of_products_store_whole_vectors_without_a_mask(
+    tile: tuple[int, int], parts: list[tuple[int, int]]
+) -> None:
+    stores = len(STORE.findall(matmul(*tile).assembly()))
+    assert stores >= sum(rows * columns for rows, columns in parts)
 
 
 @pytest.mark.parametrize(
