@@ -181,6 +181,7 @@ for interrupt in range({interrupts}):
 """
 
 
+@pytest.mark.parametrize("device", ["CPU", "REFERENCE", "MULTI:CPU(1),REFERENCE(1)"])
 @pytest.mark.parametrize("called", [True, False], ids=["with a callback", "without"])
 def test_ctrl_c_in_the_middle(device: str, called: bool) -> None:
     interrupts = 25

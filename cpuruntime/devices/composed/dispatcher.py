@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from functools import partial
 from time import monotonic, perf_counter_ns
 
+from cpuruntime.devices.composed.interrupts import is_interruptible, uninterrupted
 from cpuruntime.devices.composed.members import Inference, Lender, Member, Worker
 from cpuruntime.devices.composed.policies import Policy
 from cpuruntime.errors import CancelledError, DeadlineExceededError, Error, printable, runs_elsewhere
@@ -44,12 +45,16 @@ class Dispatcher:
         self.sole = self._only()
         forks.objects.add(self)
 
+    @uninterrupted
     def take(self, lender: Lender) -> Worker | None:
-        """A worker, with the lender's memory bound, for an inference that its caller runs; None where it must wait.
+        """A worker, with the lender's memory bound, for an inference that its caller runs; None where it must wait, or
+        where Ctrl-C could strike before `give_back`.
 
         After the inference `give_back` is called.
         """
         forks.check(self._generation)
+        if is_interruptible():
+            return None
         now = perf_counter_ns()
         with self._lock:
             choice = None if self._waiting or self.closed else self.policy(self.members, 1, now)
@@ -63,18 +68,21 @@ class Dispatcher:
             raise
         return worker
 
+    @uninterrupted
     def give_back(self, worker: Worker, error: BaseException | None) -> None:
         """The inference of a worker that was taken is over."""
         claimed, _ = self._release(worker, error, None)
         if claimed:
             self._hand_over(claimed)
 
+    @uninterrupted
     def submit(self, inference: Inference) -> None:
         """Run an inference as soon as the policy allows; raises Error once closed, with nothing queued."""
         forks.check(self._generation)
         with self._lock:
             if self.closed:
                 raise Error(f"Model '{printable(self.name)}' is closed; compile it again.")
+            inference.is_submitted = True
             self._unstarted += 1
             insort(self._waiting, inference)
             claimed = self._match()
@@ -83,6 +91,7 @@ class Dispatcher:
             self._arm_all()
         self._hand_over(claimed)
 
+    @uninterrupted
     def settle(self, inference: Inference) -> bool:
         """Whether an inference is over, after a look at its worker."""
         worker = inference.worker
@@ -97,23 +106,30 @@ class Dispatcher:
             left = None if end is None else max(0.0, end - monotonic())
             worker = inference.worker
             if worker is None or not worker.started or worker.armed:
+                inference.is_awaited = True  # first: `_start` looks at it after `started` is set
+                self.watch(inference)
                 return inference.wait(left)
             if not worker.request.wait(left):
                 return False
             self.settle(inference)
         return True
 
+    @uninterrupted
     def watch(self, inference: Inference) -> None:
         """Learn of the end of an inference without being asked: somebody is to be notified of it."""
         worker = inference.worker
         if worker is not None:
             self._arm(worker)
 
+    @uninterrupted
     def cancel(self, inference: Inference) -> bool:
         """End an inference that waits, or ask its worker to: whether it was not over."""
         if self.settle(inference):
             return False
         inference.cancelled = True
+        if not inference.is_submitted:  # an interrupt struck before
+            inference.end(CancelledError("An interrupt struck before the inference began."))
+            return False
         if not self._withdraw(inference, CancelledError(f"The inference of {self._named} was cancelled.")):
             worker = inference.worker
             if worker is not None and worker.started:

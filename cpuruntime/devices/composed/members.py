@@ -41,6 +41,7 @@ class Inference(Completion):
         order: of those that wait the least is next: by priority, deadline and arrival; it stays when one runs again.
         worker: what runs it now; None while it waits.
         failed: the devices on which it has failed.
+        is_awaited: whether a thread waits for its end; `is_submitted`: whether a dispatcher has had it.
     """
 
     def __init__(self, request: Lender, terms: Terms) -> None:
@@ -49,13 +50,13 @@ class Inference(Completion):
         self.order = (_RANKS[terms.priority], terms.deadline or math.inf, next(_numbers))
         self.worker: Worker | None = None
         self.failed: set[object] = set()
-        self.cancelled = False
+        self.cancelled = self.is_awaited = self.is_submitted = False
         self._alarm: threading.Timer | None = None
 
     @property
     def is_watched(self) -> bool:
         """Whether somebody is to be notified of its end."""
-        return bool(self._functions)
+        return self.is_awaited or bool(self._functions)
 
     def __lt__(self, other: Inference) -> bool:
         return self.order < other.order
