@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter_ns
 from typing import Protocol
 
@@ -14,13 +14,14 @@ from cpuruntime.devices.batch_gain import gains
 from cpuruntime.devices.interface import DeviceModel, DeviceRequest
 from cpuruntime.errors import Error, UnsupportedError, printable
 from cpuruntime.graph import Graph
+from cpuruntime.host.timing import alternate
 from cpuruntime.operators.batch_axis import enlarged
 
 log = logging.getLogger("cpuruntime")
 
-ROUNDS = 3
-MEASURED = 50_000_000
-"""The best of ROUNDS measurements counts, or of more that take these nanoseconds, since noise only slows down."""
+ROUNDS, MOST_ROUNDS = 3, 50
+SECONDS = 0.1
+"""The best of so many measurements counts, of as many as take these seconds, since noise only slows down."""
 
 
 @dataclass
@@ -80,32 +81,47 @@ def _add_all(found: Sizes, graph: Graph, largest: int, compile_it: Compile) -> N
             found.notes.append(f"its inferences run one by one: {error}")
             return
         try:
-            if not found.times:
-                found.single.wait_until_optimized()
-                found.times[1] = _measured([found.single.create_request() for _ in range(found.slots)])
-            _add(found, size, compile_it(larger))
+            found.models[size] = compile_it(larger)
         except (Error, MemoryError) as error:
             found.notes.append(f"no batches of {size} or more: {error}")
-            return
+            break
+    if found.models:
+        try:
+            _choose(found)
+        except (Error, MemoryError) as error:
+            found.notes.append(f"its inferences run one by one: measuring batches failed: {error}")
+            _drop(found, [*found.models])
 
 
-def _add(found: Sizes, size: int, model: DeviceModel) -> None:
-    """Keep the model for a size if it is faster than the best smaller one."""
-    try:
+def _choose(found: Sizes) -> None:
+    """Measure all sizes in turns, and drop those that are not enough faster than the best smaller one."""
+    requests = {1: [found.single.create_request() for _ in range(found.slots)]}
+    for size, model in found.models.items():
+        found.workers[size] = [Worker(model, size) for _ in range(found.slots)]
+        requests[size] = [worker.request for worker in found.workers[size]]
+    for model in (found.single, *found.models.values()):
         model.wait_until_optimized()
-        workers = [Worker(model, size) for _ in range(found.slots)]
-        time = _measured([worker.request for worker in workers])
-    except BaseException:
-        model.close()
-        raise
-    best = min(found.times, key=lambda smaller: found.times[smaller] / smaller)
-    took = f"a batch of {size} takes {time / 1e6:.3g} ms, {best} {found.times[best] / 1e6:.3g} ms"
-    if gains(size, time, best, found.times[best]):
-        found.models[size], found.times[size], found.workers[size] = model, time, workers
-        found.notes.append(f"{took}: it is used")
-    else:
-        model.close()
-        found.notes.append(f"{took}: it gains too little and is not used")
+    runs = [partial(_time, own) for own in requests.values()]
+    for run in runs:
+        run()
+    measured = alternate(runs, SECONDS, MOST_ROUNDS, ROUNDS)
+    times = {size: max(1, int(min(samples))) for size, samples in zip(requests, measured)}
+    found.times[1], best = times[1], 1
+    for size in [*found.models]:
+        took = f"a batch of {size} takes {times[size] / 1e6:.3g} ms, {best} {times[best] / 1e6:.3g} ms"
+        if gains(size, times[size], best, times[best]):
+            found.notes.append(f"{took}: it is used")
+            found.times[size], best = times[size], size
+        else:
+            found.notes.append(f"{took}: it gains too little and is not used")
+            _drop(found, [size])
+
+
+def _drop(found: Sizes, sizes: Sequence[int]) -> None:
+    for size in sizes:
+        found.models.pop(size).close()
+        found.workers.pop(size, None)
+        found.times.pop(size, None)
 
 
 def _classes(largest: int) -> list[int]:
@@ -113,26 +129,19 @@ def _classes(largest: int) -> list[int]:
     return [*(1 << power for power in range(1, (largest - 1).bit_length())), *([largest] if largest > 1 else [])]
 
 
-def _measured(requests: Sequence[DeviceRequest], clock: Callable[[], int] | None = None) -> int:
-    """Nanoseconds of inferences of all these requests at the same time, on what their memory holds; the best counts."""
-    clock = clock or perf_counter_ns
-    times: list[int] = []
-    first = clock()
-    while len(times) <= ROUNDS or clock() - first < MEASURED:
-        began = clock()
-        started: list[DeviceRequest] = []
-        try:
-            for request in requests:
-                request.start()
-                started.append(request)
-        finally:
-            for request in started:
-                while not request.is_over:
-                    with suppress(KeyboardInterrupt):
-                        request.wait()
-        times.append(clock() - began)
+def _time(requests: Sequence[DeviceRequest]) -> float:
+    """Nanoseconds of inferences of all these requests at the same time, on what their memory holds."""
+    began = perf_counter_ns()
+    started: list[DeviceRequest] = []
+    try:
         for request in requests:
-            error, _ = request.result()
-            if error is not None:
-                raise error
-    return min(times[1:])
+            request.start()
+            started.append(request)
+    finally:
+        for request in started:
+            request.wait()
+    for request in requests:
+        error, _ = request.result()
+        if error is not None:
+            raise error
+    return perf_counter_ns() - began
