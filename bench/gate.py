@@ -66,7 +66,7 @@ def slowed_tree(folder: Path, percent: float) -> str:
     """A copy of the sources in which every kernel takes `percent` longer."""
     for name in ("cpuruntime", "ops"):
         shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    file = folder / "cpuruntime" / "compiler" / "build.py"
+    file = folder / "cpuruntime" / "compiler" / "machine_code.py"
     text = file.read_text()
     assert text.count(CALL) == 1
     call = "declare i64 @llvm.readcyclecounter()\ndefine void"
