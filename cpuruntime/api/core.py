@@ -121,7 +121,7 @@ class Core:
         Args:
             model: a model, or where to read one from.
             device_name: "CPU", the name of another device, NAME.ID for one of a device's instances, or NAME:ARGUMENTS
-                for a device that runs others ("MULTI:CPU(4),GPU"); None for "CPU".
+                for a device that runs others ("MULTI:CPU(4),GPU"); "AUTO" chooses one; None for "CPU".
             config: values by property for this compilation; they override `set_property` and the environment.
             weights: as in `read_model`.
 
@@ -131,8 +131,7 @@ class Core:
             DeviceUnavailableError: the device cannot be used here; the message says why.
             ModelError: the model is wrong.
         """
-        plugin = self._devices.usable("CPU" if device_name is None else device_name)
-        settings = plugin.settings(config)
+        plugin, settings = self._devices.resolved(device_name, config)
         cached = self._cached(plugin, settings, model)
         found = None if cached is None else cached.find(CompiledModel)
         if found is not None:
@@ -172,8 +171,8 @@ class Core:
             ModelError: it is no compiled model, is damaged, or is for another processor or another version.
             InvalidArgumentError, DeviceUnavailableError: as in `compile_model`.
         """
-        plugin = self._devices.usable("CPU" if device_name is None else device_name)
-        return import_model(model_stream, plugin, plugin.settings(config), CompiledModel)
+        plugin, settings = self._devices.resolved(device_name, config)
+        return import_model(model_stream, plugin, settings, CompiledModel)
 
     def query_model(
         self, model: Model, device_name: str, config: Mapping[str, Any] | None = None
@@ -206,8 +205,7 @@ class Core:
             UnsupportedError: the device has no streams to plan.
             InvalidArgumentError, DeviceUnavailableError, ModelError: as in `compile_model`.
         """
-        plugin = self._devices.usable("CPU" if device_name is None else device_name)
-        settings = plugin.settings(config)
+        plugin, settings = self._devices.resolved(device_name, config)
         if not isinstance(topology, Topology | None):
             raise InvalidArgumentError(
                 f"plan_streams: topology is {topology!r:.60}; it must be a Topology, as of Topology.from_json(text)."
@@ -293,7 +291,7 @@ def _compile_with(plugin: Plugin, graph: Graph, settings: Settings, names: Colle
 
 
 def compile_model(
-    model: Model | ModelSource, device_name: str = "CPU", config: Mapping[str, Any] | None = None
+    model: Model | ModelSource, device_name: str | None = None, config: Mapping[str, Any] | None = None
 ) -> CompiledModel:
     """`Core().compile_model(model, device_name, config)`."""
     return Core().compile_model(model, device_name, config)

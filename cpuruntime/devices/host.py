@@ -14,7 +14,8 @@ from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import DeviceUnavailableError, Error, InternalError, printable
 from cpuruntime.graph import Graph
 from cpuruntime.properties import Settings
-from cpuruntime.properties.device import own_config
+from cpuruntime.properties.declaration import Group
+from cpuruntime.properties.device import Type, own_config
 
 log = logging.getLogger("cpuruntime")
 
@@ -27,6 +28,7 @@ class Devices(DeviceHost):
     def __init__(self) -> None:
         self._plugins: dict[str, Plugin] = {}
         self._subscribers: dict[object, Callable[[str], None]] = {}
+        self._others: list[str] | None = None
 
     def plugin(self, device: Any) -> Plugin:
         """The plugin of a device name.
@@ -51,6 +53,16 @@ class Devices(DeviceHost):
             raise DeviceUnavailableError(f"Device {device} is not available: {reason}")
         return plugin
 
+    def resolved(self, device: Any, config: Mapping[str, Any] | None) -> tuple[Plugin, Settings]:
+        """The plugin that compiles for a device, by default the CPU, and the settings. Raises as `usable`."""
+        plugin = self.usable("CPU" if device is None else device)
+        settings = plugin.settings(config)
+        while (direct := plugin.direct(settings)) is not None:
+            device, config = direct
+            plugin = self.usable(device)
+            settings = plugin.settings(config)
+        return plugin, settings
+
     def unavailable(self) -> dict[str, str | None]:
         """Why each registered device cannot be used here, or None where it can."""
         found: dict[str, str | None] = {}
@@ -69,6 +81,30 @@ class Devices(DeviceHost):
                 found += [f"{name}.{one}" for one in ids] if len(ids) > 1 else [name]
         return found
 
+    def automatic(self) -> list[str]:
+        if self._others is None:  # to look for them takes a while
+            self._others = [name for name in registry.registered() if name not in registry.own()]
+        found = [one for name in self._others for one in self._instances(name)]
+        cpu = ["CPU"] if self.unavailable_reason("CPU") is None else []
+        return sorted(found, key=self._is_integrated) + cpu
+
+    def _instances(self, name: str) -> list[str]:
+        """The instances that AUTO may choose of a device; none where it fails."""
+        try:
+            plugin = self.plugin(name)
+            if plugin.is_composed or not plugin.is_automatic or _reason(plugin) is not None:
+                return []
+            return [f"{name}.{one}" if one else name for one in plugin.fact("AVAILABLE_DEVICES")]
+        except DeviceUnavailableError:
+            return []
+
+    def _is_integrated(self, device: str) -> bool:
+        plugin = self.plugin(device)
+        return "DEVICE_TYPE" not in plugin.properties() or plugin.fact("DEVICE_TYPE") is not Type.DISCRETE
+
+    def unavailable_reason(self, device: str) -> str | None:
+        return _reason(self.plugin(device))
+
     def get_property(self, device: str, name: str) -> Any:
         return self.plugin(device).get_property(name)
 
@@ -83,7 +119,7 @@ class Devices(DeviceHost):
         known = {name: one for plugin in plugins for name, one in plugin.properties().items()}
         properties.parse(own_config(config, ""), known, "any device")
         own = [
-            plugin.parse({k: v for k, v in own_config(config, plugin.name).items() if k in plugin.properties()})
+            plugin.parse({k: v for k, v in own_config(config, plugin.name).items() if k in _own_properties(plugin)})
             for plugin in plugins
         ]
         for plugin, settings in zip(plugins, own):
@@ -101,8 +137,8 @@ class Devices(DeviceHost):
         return plugin.query(graph, plugin.settings(config))
 
     def compile(self, graph: Graph, device: str, config: Mapping[str, Any] | None = None) -> DeviceModel:
-        plugin = self.usable(device)
-        return compile_on(plugin, graph, plugin.settings(config))
+        plugin, settings = self.resolved(device, config)
+        return compile_on(plugin, graph, settings)
 
     def subscribe(self, function: Callable[[str], None]) -> Callable[[], None]:
         key = object()
@@ -158,6 +194,12 @@ def _problem(model: DeviceModel, graph: Graph) -> str:
 
 def _described(ports: Any) -> str:
     return ", ".join(f"'{printable(port.name)}' {port.element_type} {port.partial_shape}" for port in ports) or "none"
+
+
+def _own_properties(plugin: Plugin) -> set[str]:
+    """Those that are set for a plugin; devices that a composed one runs have theirs set themselves."""
+    known = plugin.properties()
+    return {name for name, one in known.items() if not plugin.is_composed or one.group is Group.COMPOSED}
 
 
 def _reason(plugin: Plugin) -> str | None:

@@ -269,6 +269,17 @@ class DeviceHost(ABC):
         """
 
     @abstractmethod
+    def automatic(self) -> list[str]:
+        """The devices that are chosen from where none is named: discrete ones, others, the CPU as a whole.
+
+        Of this package's devices CPU alone; of other distributions' those with `Plugin.is_automatic`.
+        """
+
+    @abstractmethod
+    def unavailable_reason(self, device: str) -> str | None:
+        """Why a device cannot be used here; None where it can. Raises InvalidArgumentError for an unknown one."""
+
+    @abstractmethod
     def get_property(self, device: str, name: str) -> Any:
         """As `Plugin.get_property`. Raises InvalidArgumentError for an unknown device, too."""
 
@@ -320,6 +331,9 @@ class Plugin(Configured, ABC):
     reads_late: ClassVar[bool] = False
     """Whether large constants of graphs that it compiles may be `Deferred`; it settles those that it keeps."""
 
+    is_automatic: ClassVar[bool] = True
+    """Whether AUTO may choose it without being asked for it by name."""
+
     pipeline: ClassVar[Pipeline] = ()
     """The passes that `optimise` runs."""
 
@@ -345,6 +359,10 @@ class Plugin(Configured, ABC):
 
     def unavailable_reason(self) -> str | None:
         """None when the device can be used here; else why not and what would help, in a sentence."""
+        return None
+
+    def direct(self, settings: Settings) -> tuple[str, dict[str, Any]] | None:
+        """A device that compiles in place of this one, with its configuration; None where this one does itself."""
         return None
 
     def optimise(self, graph: Graph) -> Graph:

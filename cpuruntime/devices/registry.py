@@ -7,8 +7,10 @@ entries are read from `entry_points.txt`, as by pyproject.toml, so a source tree
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +32,27 @@ def own() -> dict[str, str]:
 
 def entry_points(group: str) -> Iterable[Any]:
     """Those that the installed distributions have in a group."""
+    if not any(map(partial(_mentions, group), sys.path)):
+        return ()
     from importlib import metadata  # not above: it is slow, and this package's own devices do without
 
     return metadata.entry_points(group=group)
+
+
+def _mentions(group: str, folder: str) -> bool:
+    """Whether a distribution in a folder of sys.path may have entry points in a group; this one is left out."""
+    try:
+        names = os.listdir(folder or ".")
+    except NotADirectoryError:
+        return True
+    except OSError:
+        return False
+    files = [
+        Path(folder, name, "entry_points.txt")
+        for name in names
+        if name.endswith((".dist-info", ".egg-info")) and not name.startswith("cpuruntime-")
+    ]
+    return any(file.is_file() and group.encode() in file.read_bytes() for file in files)
 
 
 def registered() -> dict[str, str]:

@@ -111,6 +111,8 @@ clock: RealClock | SimulatedClock = RealClock()
 class SimulatedPlugin(ReferencePlugin):
     """Runs models as REFERENCE does, with the faults that its properties describe."""
 
+    is_automatic = False
+
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._models: weakref.WeakSet[DeviceModel] = weakref.WeakSet()

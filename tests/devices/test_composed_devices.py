@@ -10,7 +10,7 @@ from cpuruntime.testing.conformance.test_device import *  # noqa: F403
 
 DEVICES = [
     *("RELAY:REFERENCE", "RELAY:CPU", "RELAY:NULL", "MULTI:REFERENCE", "MULTI:CPU,REFERENCE", "MULTI:NULL"),
-    *("BATCH:REFERENCE(4)", "BATCH:CPU(4)"),
+    *("BATCH:REFERENCE(4)", "BATCH:CPU(4)", "AUTO:CPU,REFERENCE", "AUTO:REFERENCE,CPU"),
 ]
 
 

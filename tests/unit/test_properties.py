@@ -169,6 +169,9 @@ def test_settings_resolve_each_property_that_can_be_set() -> None:
 OTHER_VALUES = {
     **dict.fromkeys(["CACHE_DIR", "DEVICE_ID", "MULTI_DEVICE_PRIORITIES", "WEIGHTS_PATH"], "x"),
     "DEVICE_PROPERTIES": {"CPU": {}},
+    "DEVICES_UTILIZATION_THRESHOLD": {"CPU": 80.0},
+    "LOW_POWER_DEVICE": "CPU",
+    "PERF_CURVE_TABLE": {"CPU": {0.0: 1.0, 100.0: 9.0}},
     "CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE": 0.5,
     "INFERENCE_PRECISION_HINT": Type.bf16,
     "MODEL_DISTRIBUTION_POLICY": frozenset([hints.ModelDistributionPolicy.PIPELINE_PARALLEL]),

@@ -6,7 +6,7 @@ import logging
 import threading
 from bisect import insort
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from time import monotonic, perf_counter_ns
 
@@ -36,6 +36,10 @@ class Dispatcher:
         self.members = [*members]
         self.policy = policy
         self.closed = False
+        self.on_failure: Callable[[Member, BaseException], bool] | None = None
+        """Called when a device failed in an inference, with the lock held: whether another one is on its way. Then the
+        inference waits for `set_members` or `resume`, and devices that pause are not tried."""
+        self._awaits = False
         self._generation = forks.generation
         self._lock = threading.Lock()
         self._waiting: list[Inference] = []
@@ -69,11 +73,12 @@ class Dispatcher:
         return worker
 
     @uninterrupted
-    def give_back(self, worker: Worker, error: BaseException | None) -> None:
-        """The inference of a worker that was taken is over."""
+    def give_back(self, worker: Worker, error: BaseException | None) -> bool:
+        """The inference of a worker that was taken is over; whether another device could run it."""
         claimed, _ = self._release(worker, error, None)
         if claimed:
             self._hand_over(claimed)
+        return self._awaits or any(member is not worker.member for member in self.members)
 
     @uninterrupted
     def submit(self, inference: Inference) -> None:
@@ -145,6 +150,7 @@ class Dispatcher:
                 member.retired = True
             self.members = kept
             self.sole = self._only()
+            self._awaits = False
             claimed = self._match()
             over = [member for member in gone if not member.busy]
             busy = [worker for member in gone for worker in member.busy]
@@ -152,6 +158,14 @@ class Dispatcher:
             member.model.close()
         for worker in busy:
             self._arm(worker)
+        self._hand_over(claimed)
+        self._close_if_started()
+
+    def resume(self) -> None:
+        """No other device is on its way: those there are run what waits."""
+        with self._lock:
+            self._awaits = False
+            claimed = self._match()
         self._hand_over(claimed)
 
     def close(self) -> None:
@@ -211,7 +225,7 @@ class Dispatcher:
         now = perf_counter_ns() if self._waiting else 0
         while self._waiting:
             choice = self.policy(self.members, len(self._waiting), now)
-            if choice is None and not claimed and not any(member.busy for member in self.members):
+            if choice is None and not claimed and not self._awaits and not any(member.busy for member in self.members):
                 # all devices pause after failures: the one that is due first is tried
                 paused = [member for member in self.members if member.idle]
                 choice = (min(paused, key=lambda one: one.retry_at), 0) if paused else None
@@ -334,9 +348,10 @@ class Dispatcher:
                 worker.bound = None
                 if member.note_failure(error, now):
                     log.warning("device %s failed in %s: %s", member.name, self._named, error)
+                self._awaits = self.on_failure is not None and self.on_failure(member, error)
             if again is not None:
                 again.failed.add(member)
-                waits = not self.closed and not again.failed.issuperset(self.members)
+                waits = not self.closed and (self._awaits or not again.failed.issuperset(self.members))
                 if waits:
                     self._unstarted += 1
                     insort(self._waiting, again)
@@ -344,7 +359,8 @@ class Dispatcher:
             is_last = member.retired and not member.busy
         if is_last:
             member.model.close()
-        if waits:
+        if again is not None and waits:
+            again.watch_deadline(self._expire)
             self._arm_all()
         return claimed, waits
 

@@ -128,9 +128,9 @@ class VirtualRequest(BoundArrays, DeviceRequest):
         except BaseException as raised:
             error = raised
         self._running = None
-        self._dispatcher.give_back(worker, error)
+        again = self._dispatcher.give_back(worker, error)
         try:
-            if runs_elsewhere(error) and len(self._dispatcher.members) > 1:
+            if runs_elsewhere(error) and again:
                 super().run()
             elif error is not None:
                 raise error
