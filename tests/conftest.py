@@ -24,8 +24,6 @@ os.environ.setdefault("CPURUNTIME_COMPILE_MODE", "OPTIMIZED")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if hasattr(config.option, "loadscopereorder"):  # of pytest-xdist: files with one long test come last
-        config.option.loadscopereorder = False
     config.addinivalue_line("markers", "every_isa: run for each smaller instruction set too, see test_every_isa.py")
     config.addinivalue_line("markers", "quick: one of the tests of tests/unit that take a minute together")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -40,8 +40,22 @@ def core_with(**settings: dict[str, Any]) -> ov.Core:
     return core
 
 
+MODELS: list[ov.CompiledModel] = []
+
+
+@pytest.fixture(autouse=True)
+def _models_are_closed() -> Iterator[None]:
+    """Other tests count the models that live."""
+    yield
+    while MODELS:
+        with MODELS.pop():
+            pass
+
+
 def compiled(core: ov.Core, device: str, **config: Any) -> ov.CompiledModel:
-    return core.compile_model(onnx.parser.parse_model(MODEL), device.replace("S", "SIMULATED."), config)
+    model = core.compile_model(onnx.parser.parse_model(MODEL), device.replace("S", "SIMULATED."), config)
+    MODELS.append(model)
+    return model
 
 
 def serving(model: ov.CompiledModel) -> list[str]:

@@ -32,7 +32,7 @@ NOTE = "<!-- Written by `python tests/support/pages.py` from the docstrings. -->
 # Folders that are no packages have no docstring.
 TITLES = {
     "bench": "Commands that measure. Each has `-h`; `cpuruntime docs benchmarking` describes them.",
-    "tests": "All: `python -m pytest -q -n 2 --dist loadfile`; a minute of them: `python -m pytest -q -m quick`.",
+    "tests": "All: `python -m pytest -q`; a minute of them: `python -m pytest -q -m quick`.",
     "tests/bench": "Tests of the commands in bench/. They start the engines that are installed.",
     "tests/data/exports": "Graphs as exporters write them, without weights, and what made them.",
     "tests/cases": "Test cases of operators, as rows that tests and `bench/kernels.py` share.",
