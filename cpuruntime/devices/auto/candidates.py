@@ -13,7 +13,7 @@ from cpuruntime.devices.auto.choice import is_cpu
 from cpuruntime.devices.composed.members import Member
 from cpuruntime.devices.composed.plugin import ComposedPlugin
 from cpuruntime.devices.names import Argument
-from cpuruntime.errors import DeviceUnavailableError, Error, InvalidArgumentError, printable
+from cpuruntime.errors import Error, InvalidArgumentError, printable
 from cpuruntime.graph import Graph
 from cpuruntime.properties import Settings
 from cpuruntime.properties.hint import PerformanceMode
@@ -40,6 +40,7 @@ class Candidates:
         self.helper: Loading | None = None
         self._plugin, self._settings = plugin, settings
         self._graph: Graph | None = graph
+        self._name = graph.name
         self._helping: Argument | None = None
         if settings.value("ENABLE_STARTUP_FALLBACK") and not is_cpu(arguments[0].device):
             self._helping = next((one for one in arguments if is_cpu(one.device)), None)
@@ -73,13 +74,8 @@ class Candidates:
         self._graph = None
 
     def all_failed(self) -> Error:
-        """The error of a model that no device takes; of a single one its own."""
-        if len(self.errors) == 1:
-            (error,) = self.errors.values()
-            if isinstance(error, Error):
-                return error
-        reasons = "; ".join(f"{device}: {error}" for device, error in self.errors.items())
-        return DeviceUnavailableError(f"No device of {self._plugin.label} can run the model: {reasons}")
+        """The error of a model that no device takes."""
+        return self._plugin.all_failed(self._name, self.errors)
 
     def _helper_config(self) -> dict[str, Any]:
         assert self._helping is not None

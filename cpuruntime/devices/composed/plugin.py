@@ -9,7 +9,7 @@ from cpuruntime import properties
 from cpuruntime.devices import names
 from cpuruntime.devices.interface import DeviceModel, Plugin
 from cpuruntime.devices.names import Argument
-from cpuruntime.errors import DeviceUnavailableError, InvalidArgumentError
+from cpuruntime.errors import DeviceUnavailableError, Error, InvalidArgumentError, printable
 from cpuruntime.graph import Graph
 from cpuruntime.properties import Settings
 
@@ -92,3 +92,12 @@ class ComposedPlugin(Plugin):
             return self.host.compile(graph, device, config)
         except MemoryError as error:
             raise DeviceUnavailableError(f"Device {device} has too little memory for the model: {error}") from error
+
+    def all_failed(self, model: str, errors: Mapping[str, Exception]) -> Error:
+        """The error of a model that no device takes; of a single one its own."""
+        if len(errors) == 1:
+            (error,) = errors.values()
+            if isinstance(error, Error):
+                return error
+        reasons = "; ".join(f"{device}: {error}" for device, error in errors.items())
+        return DeviceUnavailableError(f"No device of {self.label} can run model '{printable(model)}': {reasons}")

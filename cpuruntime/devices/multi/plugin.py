@@ -15,7 +15,7 @@ from cpuruntime.devices.composed.plugin import PRIORITIES, ComposedPlugin
 from cpuruntime.devices.composed.policies import Policy, RoundRobin, by_priority, earliest_finish
 from cpuruntime.devices.interface import DeviceModel
 from cpuruntime.devices.names import Argument
-from cpuruntime.errors import DeviceUnavailableError, Error, InvalidArgumentError, printable
+from cpuruntime.errors import InvalidArgumentError, printable
 from cpuruntime.graph import Graph
 from cpuruntime.properties import Settings
 from cpuruntime.properties.hint import PerformanceMode
@@ -34,7 +34,7 @@ class MultiPlugin(ComposedPlugin):
         self.check_by_device(settings, arguments)
         members, errors = self.load(graph, arguments, settings)
         if not members:
-            raise all_failed(self.label, graph.name, errors)
+            raise self.all_failed(graph.name, errors)
         return MultiModel(self, graph, settings, members, errors)
 
     def listed(self, settings: Settings) -> list[Argument]:
@@ -68,16 +68,6 @@ def member_of(argument: Argument, model: DeviceModel, config: Mapping[str, Any])
     """A device with as many workers as the user says, else as keep it busy."""
     workers = argument.number or model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
     return Member(argument.device, model, workers, config)
-
-
-def all_failed(label: str, model: str, errors: Mapping[str, Exception]) -> Error:
-    """The error of a model that no device takes; of a single one its own."""
-    if len(errors) == 1:
-        (error,) = errors.values()
-        if isinstance(error, Error):
-            return error
-    reasons = "; ".join(f"{device}: {error}" for device, error in errors.items())
-    return DeviceUnavailableError(f"No device of {label} can run model '{printable(model)}': {reasons}")
 
 
 def policy_of(settings: Settings) -> Policy:
@@ -129,7 +119,7 @@ class MultiModel(DispatchedModel):
         if errors:
             for member in loaded:
                 member.model.close()
-            raise all_failed(self._plugin.label, self._graph.name, errors)
+            raise self._plugin.all_failed(self._graph.name, errors)
         for member in loaded:
             self._measure(member)
             known[member.name] = member
