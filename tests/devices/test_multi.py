@@ -233,12 +233,13 @@ def test_a_queue_goes_on_while_devices_change(devices: list[str]) -> None:
 
 
 def test_requests_that_wait_can_be_cancelled_and_expire(faulty: type[Faulty]) -> None:
-    gate = threading.Event()
-    faulty.fault = staticmethod(lambda number: gate.wait(30))
+    entered, gate = threading.Event(), threading.Event()
+    faulty.fault = staticmethod(lambda number: (entered.set(), gate.wait(30)))
     model = compiled("MULTI:FAULTY(1)", PERFORMANCE_HINT="LATENCY")
     requests = [model.create_infer_request() for _ in range(4)]
     for request in requests[:3]:
         request.start_async([data(0)])
+        assert entered.wait(30)  # else one of an earlier deadline could begin before it
     requests[3].start_async([data(0)], deadline_ms=1)
     with pytest.raises(TimeoutError, match="deadline"):
         requests[3].wait()
