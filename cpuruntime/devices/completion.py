@@ -52,6 +52,30 @@ class Completion:
         return self.is_over
 
 
+OVER = Completion()
+"""What a request has before its first inference."""
+OVER.announce()
+
+
+class OneInference:
+    """The methods of a DeviceRequest about the end of its latest inference, which `_inference` tells."""
+
+    _inference: Completion = OVER
+
+    @property
+    def is_over(self) -> bool:
+        return self._inference.is_over
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return self._inference.wait(timeout)
+
+    def result(self) -> tuple[BaseException | None, int]:
+        return self._inference.error, self._inference.ended
+
+    def notify(self, function: Callable[[], None]) -> None:
+        self._inference.notify(function)
+
+
 def _wait(functions: deque[Callable[[], object]], is_over: Callable[[], bool], timeout: float | None) -> None:
     """Wait until a function of this call's, which it adds to `functions`, is called, unless `is_over()` by then."""
     gate = threading.Lock()

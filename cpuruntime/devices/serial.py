@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from cpuruntime.devices.completion import Completion
+from cpuruntime.devices.completion import OVER, Completion, OneInference
 from cpuruntime.devices.explanation import Explanation, ProfilingInfo, Row
 from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, Plugin, Terms
 from cpuruntime.devices.ports import BoundArrays, PortInfo
@@ -239,17 +239,12 @@ class _Inference(Completion):
             self.request.times[self._node] = before + timedelta(microseconds=(now - self._node_began) / 1000)
 
 
-_NONE = Completion()
-_NONE.announce()
-
-
-class SerialRequest(BoundArrays, DeviceRequest):
+class SerialRequest(BoundArrays, OneInference, DeviceRequest):
     """The bound arrays of one inference at a time."""
 
     def __init__(self, model: SerialModel) -> None:
         self.model = model
         self.times: list[timedelta | None] = [None] * len(model.graph.nodes)
-        self._inference: Completion = _NONE
         self.bind_own(model.inputs, model.outputs)
 
     def set_input(self, index: int, array: np.ndarray) -> None:
@@ -270,7 +265,7 @@ class SerialRequest(BoundArrays, DeviceRequest):
             raise inference.error
 
     def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> None:
-        self._inference = _NONE
+        self._inference = OVER
         self.model.check_open()
         forks.check(self.model.generation)  # a forked child has no threads
         inference = self._inference = _Inference(self, terms)
@@ -279,18 +274,8 @@ class SerialRequest(BoundArrays, DeviceRequest):
         inference.watch_deadline()
         self.model.queue.put(inference)
         if self.model.closed and inference.claim.acquire(blocking=False):
-            self._inference = _NONE
+            self._inference = OVER
             self.model.check_open()
-
-    @property
-    def is_over(self) -> bool:
-        return self._inference.is_over
-
-    def wait(self, timeout: float | None = None) -> bool:
-        return self._inference.wait(timeout)
-
-    def result(self) -> tuple[BaseException | None, int]:
-        return self._inference.error, self._inference.ended
 
     def notify(self, function: Callable[[], None]) -> None:
         """Call a function once the inference is over, and never on this thread: its caller may hold a lock."""
@@ -302,7 +287,7 @@ class SerialRequest(BoundArrays, DeviceRequest):
             else:
                 function()
 
-        self._inference.notify(call)
+        super().notify(call)
 
     def cancel(self) -> bool:
         inference = self._inference

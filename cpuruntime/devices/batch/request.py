@@ -8,14 +8,11 @@ import numpy as np
 
 from cpuruntime.devices.batch.batcher import Batcher
 from cpuruntime.devices.batch.inference import Inference
-from cpuruntime.devices.completion import Completion
+from cpuruntime.devices.completion import OVER, OneInference
 from cpuruntime.devices.explanation import ProfilingInfo
 from cpuruntime.devices.interface import TERMS, DeviceRequest, Terms
 from cpuruntime.devices.ports import PortInfo
 from cpuruntime.host.memory import ALIGNMENT, aligned_zeros
-
-_NONE = Completion()
-_NONE.announce()
 
 
 class Slab:
@@ -39,7 +36,7 @@ class Slab:
         return whole if whole.nbytes // self.count % ALIGNMENT == 0 and not whole.dtype.hasobject else None
 
 
-class BatchRequest(DeviceRequest):
+class BatchRequest(OneInference, DeviceRequest):
     """A request that runs alone, as `single`, or as one member of a batch.
 
     `inputs` and `outputs` are the arrays that are bound; `slot` is its part of the slab.
@@ -53,7 +50,6 @@ class BatchRequest(DeviceRequest):
         self.slot = slot
         self.times: tuple[tuple[int, int, int] | None, list[ProfilingInfo]] | None = None
         self._batcher = batcher
-        self._inference: Completion = _NONE
         self._runs = False
         self.own_inputs = [slab.part(whole, slot) for whole in slab.inputs]
         self.own_outputs = [slab.part(whole, slot) for whole in slab.outputs]
@@ -108,22 +104,9 @@ class BatchRequest(DeviceRequest):
         try:
             self._batcher.submit(inference)
         except Exception:
-            self._inference = _NONE
+            self._inference = OVER
             raise
         return inference.is_over and inference.error is None
-
-    @property
-    def is_over(self) -> bool:
-        return self._inference.is_over
-
-    def wait(self, timeout: float | None = None) -> bool:
-        return self._inference.wait(timeout)
-
-    def result(self) -> tuple[BaseException | None, int]:
-        return self._inference.error, self._inference.ended
-
-    def notify(self, function: Callable[[], None]) -> None:
-        self._inference.notify(function)
 
     def cancel(self) -> bool:
         if self._runs:

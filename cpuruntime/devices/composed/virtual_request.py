@@ -7,7 +7,7 @@ from typing import cast
 
 import numpy as np
 
-from cpuruntime.devices.completion import AnyCompletion, AnyNotified, Completion
+from cpuruntime.devices.completion import OVER, AnyCompletion, AnyNotified, OneInference
 from cpuruntime.devices.composed.dispatcher import Dispatcher
 from cpuruntime.devices.composed.members import Inference, Member
 from cpuruntime.devices.explanation import ProfilingInfo
@@ -17,11 +17,8 @@ from cpuruntime.errors import Error, runs_elsewhere
 from cpuruntime.graph import Kind
 from cpuruntime.host.memory import GrowingMemory
 
-_NONE = Completion()
-_NONE.announce()
 
-
-class VirtualRequest(BoundArrays, DeviceRequest):
+class VirtualRequest(BoundArrays, OneInference, DeviceRequest):
     """A request whose inferences a dispatcher's workers run, on its memory: nothing is copied.
 
     Results of dynamic shape are the exception: they are copied out of the worker's memory. Where there is one device
@@ -35,7 +32,6 @@ class VirtualRequest(BoundArrays, DeviceRequest):
         self.version = 0
         self._dispatcher = dispatcher
         self._profiled = profiled
-        self._inference: Completion = _NONE
         self._running: DeviceRequest | None = None
         self.straight: DeviceRequest | None = None
         self._own_worker: DeviceRequest | None = None
@@ -148,7 +144,7 @@ class VirtualRequest(BoundArrays, DeviceRequest):
         try:
             self._dispatcher.submit(inference)
         except Exception:
-            self._inference = _NONE
+            self._inference = OVER
             raise
         return inference.is_over and inference.error is None
 
@@ -168,7 +164,7 @@ class VirtualRequest(BoundArrays, DeviceRequest):
     def result(self) -> tuple[BaseException | None, int]:
         if self.straight is not None:
             return self.straight.result()
-        return self._inference.error, self._inference.ended
+        return super().result()
 
     def notify(self, function: Callable[[], None]) -> None:
         if self.straight is not None:
