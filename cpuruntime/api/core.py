@@ -121,7 +121,8 @@ class Core:
         Args:
             model: a model, or where to read one from.
             device_name: "CPU", the name of another device, NAME.ID for one of a device's instances, or NAME:ARGUMENTS
-                for a device that runs others ("MULTI:CPU(4),GPU"); "AUTO" chooses one; None for "CPU".
+                for a device that runs others ("MULTI:CPU(4),GPU"); None for "AUTO", which is the CPU where no
+                package with another device is installed.
             config: values by property for this compilation; they override `set_property` and the environment.
             weights: as in `read_model`.
 
@@ -164,6 +165,7 @@ class Core:
     ) -> CompiledModel:
         """A model that `CompiledModel.export_model` has stored, from a path, bytes, a binary file object or a Tensor.
 
+        Without a device name it is for the CPU, even where `compile_model` would choose another device.
         What it was compiled with stays; `config` is for its streams. Import only what you trust: checksums find damage,
         not malice. The memory of a file at a path is shared with other processes that import it.
 
@@ -171,7 +173,7 @@ class Core:
             ModelError: it is no compiled model, is damaged, or is for another processor or another version.
             InvalidArgumentError, DeviceUnavailableError: as in `compile_model`.
         """
-        plugin, settings = self._devices.resolved(device_name, config)
+        plugin, settings = self._devices.resolved("CPU" if device_name is None else device_name, config)
         return import_model(model_stream, plugin, settings, CompiledModel)
 
     def query_model(

@@ -54,8 +54,8 @@ class Devices(DeviceHost):
         return plugin
 
     def resolved(self, device: Any, config: Mapping[str, Any] | None) -> tuple[Plugin, Settings]:
-        """The plugin that compiles for a device, by default the CPU, and the settings. Raises as `usable`."""
-        plugin = self.usable("CPU" if device is None else device)
+        """The plugin that compiles for a device, by default AUTO, and the settings. Raises as `usable`."""
+        plugin = self.usable("AUTO" if device is None else device)
         settings = plugin.settings(config)
         while (direct := plugin.direct(settings)) is not None:
             device, config = direct

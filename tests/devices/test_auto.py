@@ -15,6 +15,7 @@ from cpuruntime.devices.auto import choice, model
 from cpuruntime.devices.auto.choice import interpolated, precision
 from cpuruntime.errors import DeviceUnavailableError, InvalidArgumentError
 from cpuruntime.testing import simulated
+from cpuruntime.testing.probes import device_request_of
 from cpuruntime.testing.simulated import SimulatedClock, SimulatedPlugin
 
 MODEL = """<ir_version: 8, opset_import: ["" : 17]>
@@ -71,6 +72,10 @@ def test_the_cpu_alone_compiles_itself(name: str | None) -> None:
     model = ov.Core().compile_model(onnx.parser.parse_model(MODEL), name, {"NUM_STREAMS": 1})
     assert serving(model) == ["CPU"]
     assert model.explain().device == "CPU"
+    own = ov.Core().compile_model(onnx.parser.parse_model(MODEL), "CPU", {"NUM_STREAMS": 1})
+    for one in own.get_property("SUPPORTED_PROPERTIES"):
+        assert model.get_property(one) == own.get_property(one)
+    assert type(device_request_of(model.create_infer_request())) is type(device_request_of(own.create_infer_request()))
     check(model)
 
 
@@ -89,11 +94,14 @@ def test_settings_of_the_cpu_hold_for_auto_too(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_only_devices_that_may_be_chosen_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert serving(ov.Core().compile_model(onnx.parser.parse_model(MODEL), "AUTO")) == ["CPU"]
+    parsed = onnx.parser.parse_model(MODEL)
+    alone = ov.Core().compile_model(parsed)
+    assert serving(alone) == ["CPU"]
     monkeypatch.setattr(SimulatedPlugin, "is_automatic", True)
-    model = ov.Core().compile_model(onnx.parser.parse_model(MODEL), "AUTO", {"ENABLE_STARTUP_FALLBACK": False})
+    model = ov.Core().compile_model(parsed, None, {"ENABLE_STARTUP_FALLBACK": False})
     assert serving(model) == ["SIMULATED.0"]
     assert "candidates: SIMULATED.0, SIMULATED.1, SIMULATED.2, SIMULATED.3, CPU" in str(model.explain())
+    assert serving(ov.Core().import_model(alone.export_model())) == ["CPU"]
 
 
 def test_the_cpu_serves_while_the_chosen_device_compiles(clock: SimulatedClock) -> None:
