@@ -1,8 +1,9 @@
 """The graph that models are read into, with element types and (partial) shapes."""
 
 from cpuruntime.graph.deferred import Deferred, joined, settle
+from cpuruntime.graph.dimension import Dimension, Symbol
 from cpuruntime.graph.graph import Graph, Kind, Node, Value, print_graph, print_node
-from cpuruntime.graph.shapes import Dimension, PartialShape, Shape, Symbol
+from cpuruntime.graph.shapes import PartialShape, Shape
 from cpuruntime.graph.sizes import (
     LARGEST_EXTENT,
     SMALLEST_EXTENT,
