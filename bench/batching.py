@@ -4,8 +4,8 @@
 
 At saturation: single requests a second of DEVICE, of BATCH:DEVICE(N) and of the model compiled for N and each smaller
 power of two, with enough requests in flight to fill two batches. At low load: the time of one call after the other on
-DEVICE and on BATCH:DEVICE(N). All take turns in rounds, and the best round counts. On a machine that does other things
-the figures are upper bounds on the differences.
+DEVICE and on BATCH:DEVICE(N). All take turns in rounds, and the best round counts. Behind each figure stands one of
+processor time, which other work on the machine changes less.
 """
 
 from __future__ import annotations
@@ -19,40 +19,44 @@ import numpy as np
 
 import cpuruntime as ov
 
+Rates = tuple[float, float]
+"""Samples a second of time, and a second of this process's processor time."""
 
-def saturated(compiled: ov.CompiledModel, requests: int, samples: int, seconds: float) -> float:
-    """Samples a second with so many requests in flight, of so many samples each."""
+
+def saturated(compiled: ov.CompiledModel, requests: int, samples: int, seconds: float) -> Rates:
+    """With so many requests in flight, of so many samples each, between two moments of full load."""
     queue = ov.AsyncInferQueue(compiled, requests)
     for _ in range(2 * requests):
         queue.start_async()
-    queue.wait_all()
-    done, began = 0, time.perf_counter()
+    done, began, busy = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - began < seconds:
-        queue.start_async()
-        done += samples
+        for _ in range(requests):
+            queue.start_async()
+        done += requests * samples
+    rates = done / (time.perf_counter() - began), done / (time.process_time() - busy)
     queue.wait_all()
-    return done / (time.perf_counter() - began)
+    return rates
 
 
-def alone(compiled: ov.CompiledModel, seconds: float) -> float:
-    """Calls a second, one after the other; the median."""
+def alone(compiled: ov.CompiledModel, seconds: float) -> Rates:
+    """One call after the other; the median, and the mean of processor time."""
     request = compiled.create_infer_request()
     request.infer()
     times: list[float] = []
-    end = time.perf_counter() + seconds
+    end, busy = time.perf_counter() + seconds, time.process_time()
     while time.perf_counter() < end:
         began = time.perf_counter()
         request.infer()
         times.append(time.perf_counter() - began)
-    return 1 / float(np.median(times))
+    return 1 / float(np.median(times)), len(times) / (time.process_time() - busy)
 
 
-def best(runs: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
-    """The best figure of each run."""
-    found = dict.fromkeys(runs, 0.0)
+def best(runs: dict[str, Callable[[], Rates]], rounds: int) -> dict[str, Rates]:
+    """The best figures of each run."""
+    found = dict.fromkeys(runs, (0.0, 0.0))
     for _ in range(rounds):
         for name, run in runs.items():
-            found[name] = max(found[name], run())
+            found[name] = tuple(map(max, found[name], run()))
     return found
 
 
@@ -75,13 +79,15 @@ def measure(path: str, device: str, size: int, seconds: float, rounds: int) -> N
     runs[name] = partial(saturated, batched, 2 * size, 1, seconds)
     rates = best(runs, rounds)
     calls = best({device: partial(alone, single, seconds), name: partial(alone, batched, seconds)}, rounds)
-    others = max(rate for one, rate in rates.items() if one != name)
+    shares = [rates[name][kind] / max(rate[kind] for one, rate in rates.items() if one != name) for kind in (0, 1)]
+    costs = [calls[device][kind] / calls[name][kind] for kind in (0, 1)]
     print(path)
     print("\n".join(f"  {line}" for line in batched.explain().decisions[:5]))
-    print("  at saturation, a second:", ", ".join(f"{one} {rate:.1f}" for one, rate in rates.items()))
-    print(f"    {name} is {rates[name] / others:.3f} of the best other")
-    print(f"  one by one: {device} {1e3 / calls[device]:.3f} ms, {name} {1e3 / calls[name]:.3f} ms,"
-          f" {calls[device] / calls[name]:.3f} of it")  # fmt: skip
+    listed = (f"{one} {rate:.1f} ({own:.1f})" for one, (rate, own) in rates.items())
+    print("  at saturation, a second:", ", ".join(listed))
+    print(f"    {name} is {shares[0]:.3f} ({shares[1]:.3f}) of the best other")
+    print(f"  one by one: {device} {1e3 / calls[device][0]:.3f} ms, {name} {1e3 / calls[name][0]:.3f} ms,"
+          f" {costs[0]:.3f} ({costs[1]:.3f}) of it")  # fmt: skip
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ def alternate(
     fewest: int = 1,
     hopeless: float = inf,
     clock: Callable[[], float] = time.perf_counter,
+    settled: float = 1.0,
 ) -> list[list[float]]:
     """The samples of each run, which does its work once and returns the time it took, in any unit.
 
@@ -23,15 +24,22 @@ def alternate(
         fewest: how many rounds there are whatever they take.
         hopeless: a run that took so many times what the fastest took is not measured again; with only one of several
             left, measuring ends.
+        settled: measuring ends also when the second best sample of each run takes less than so many times its best.
     """
     samples: list[list[float]] = [[] for _ in runs]
     going = list(range(len(runs)))
     end = clock() + budget
     for turn in range(rounds):
-        if turn >= fewest and (clock() > end or len(going) == 1 < len(runs)):
+        is_over = len(going) == 1 < len(runs) or all(_is_settled(samples[index], settled) for index in going)
+        if turn >= fewest and (is_over or clock() > end):
             break
         for index in going:
             samples[index].append(runs[index]())
         fastest = min(map(min, samples))
         going = [index for index in going if min(samples[index]) <= hopeless * fastest]
     return samples
+
+
+def _is_settled(samples: Sequence[float], settled: float) -> bool:
+    best = sorted(samples)[:2]
+    return len(best) == 2 and best[1] < settled * best[0]

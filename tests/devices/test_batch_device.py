@@ -109,7 +109,7 @@ class Device:
         self.started: list[ManualRequest] = []
         single, four = (ManualModel(rows, self.started) for rows in (1, 4))
         times = times or {1: 10 * SECOND, 4: 11 * SECOND}
-        self.sizes = Sizes(single, {4: four}, times, {4: [Worker(four, 4)]})
+        self.sizes = Sizes(single, {4: four}, times, {4: [Worker(four, 4) for _ in range(2)]})
         self.model = BatchModel("BATCH:MANUAL(4)", self.sizes, Settings(PROPERTIES, {"AUTO_BATCH_TIMEOUT": timeout}))
         self.requests = [self.model.create_request() for _ in range(requests)]
         for number, request in enumerate(self.requests):
@@ -140,15 +140,16 @@ def device() -> Iterator[Device]:
 
 
 def test_what_waits_while_the_device_is_busy_is_one_batch_on_its_own_memory(device: Device) -> None:
-    device.start(7, 2, 0, 3, 1)
+    device.start(7, 2, 0, 3)
     assert device.sizes_started() == [1]
-    device.started[0].finish()
-    assert device.sizes_started() == [1, 4]
+    device.start(1)
+    assert device.sizes_started() == [1, 4]  # handed over ahead: the device need not wait for it
     batch = device.started[1]
     for number in range(4):
         own = device.requests[number].input_array(0, (1, COLUMNS))
         assert np.shares_memory(batch.x, own)
         assert own.ctypes.data % 64 == 0
+    device.started[0].finish()
     batch.finish()
     device.check(7, 0, 1, 2, 3)
     assert "groups so far: 1 of 1, 1 of 4" in device.model.explain().decisions
@@ -203,9 +204,10 @@ def test_a_device_that_refuses_batches_runs_the_members_one_by_one(device: Devic
 
 
 def test_a_member_is_cancelled_without_the_others_and_a_batch_when_all_are(device: Device) -> None:
-    device.start(4, 0, 1, 2, 3)
+    device.start(4, 0, 1, 2)
     assert device.requests[1].cancel()
     assert isinstance(device.error(1), CancelledError)  # at once: it waited
+    device.start(3)
     device.started[0].finish()
     batch = device.started[1]
     assert device.requests[0].cancel()
@@ -252,6 +254,22 @@ def test_urgent_inferences_go_first_and_make_their_group_urgent(device: Device) 
     device.started[1].finish()
     device.started[2].finish()
     device.check(*range(6), 7)
+
+
+def test_one_full_group_is_handed_over_ahead_and_no_partial_one() -> None:
+    device = Device(requests=13)
+    device.start(*range(12))
+    assert device.sizes_started() == [1, 4]
+    device.started[0].finish()
+    assert device.sizes_started() == [1, 4, 4]
+    device.started[1].finish()
+    assert device.sizes_started() == [1, 4, 4]  # three wait
+    device.start(12)
+    assert device.sizes_started() == [1, 4, 4, 4]
+    device.started[2].finish()
+    device.started[3].finish()
+    device.check(*range(13))
+    device.model.close()
 
 
 def test_a_closed_model_finishes_what_was_started_and_its_thread_ends() -> None:
@@ -335,6 +353,7 @@ def test_batches_on_the_cpu_give_the_results_of_single_inferences(
     rows: int, monkeypatch: pytest.MonkeyPatch, ledger: Ledger
 ) -> None:
     monkeypatch.setattr(batch_gain, "GAIN", 1e9)
+    monkeypatch.setattr(batch_gain, "SHORTEST", 0)
     core = ov.Core()
     compiled = core.compile_model(product(rows), "BATCH:CPU(3)")
     assert compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") == 3
@@ -363,8 +382,18 @@ def test_a_model_that_mixes_samples_runs_one_by_one_and_says_why() -> None:
 
 def test_a_batch_that_gains_nothing_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_gain, "GAIN", 0)
+    monkeypatch.setattr(batch_gain, "SHORTEST", 0)
     decisions = ov.Core().compile_model(product(), "BATCH:REFERENCE(2)").explain().decisions
     assert any(line.endswith("it gains too little and is not used") for line in decisions)
+
+
+def test_inferences_that_take_no_time_form_no_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_gain, "SHORTEST", 10**12)
+    compiled = ov.Core().compile_model(product(), "BATCH:REFERENCE(2)")
+    assert any("too little for groups" in line for line in compiled.explain().decisions)
+    assert compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") == ov.Core().compile_model(
+        product(), "REFERENCE"
+    ).get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
 
 
 def test_batch_takes_one_device() -> None:

@@ -50,3 +50,11 @@ def test_measuring_ends_when_one_of_several_is_left() -> None:
     clock = Clock()
     alternate([clock.run("a", 1), clock.run("b", 2)], inf, rounds=9, fewest=2, hopeless=1.2, clock=clock)
     assert clock.runs == ["a", "b", "a"]
+
+
+def test_measuring_ends_when_the_best_samples_of_all_runs_agree() -> None:
+    clock = Clock()
+    samples = iter([5.0, 3.0, 3.02, 3.01])
+    noisy = lambda: next(samples)  # noqa: E731
+    found = alternate([noisy, clock.run("b", 1)], inf, rounds=9, fewest=2, clock=clock, settled=1.02)
+    assert found == [[5.0, 3.0, 3.02], [1, 1, 1]]

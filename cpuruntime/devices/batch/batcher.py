@@ -48,12 +48,15 @@ class _Group:
 class Batcher:
     """Runs the inferences of one model, alone or in batches, as the window says. May be used from several threads.
 
+    The device has as many groups as it runs at a time. As many full groups again are handed over ahead, so that it
+    never waits for the next, unless some inferences are more urgent than others.
+
     Nothing is lost: an inference waits, or a group has it, or it is over. No device is called with the lock held.
 
     Args:
         name: the model's.
         models: are closed after the last inference.
-        workers: by the size of their batch, as many of each as the device runs at a time.
+        workers: by the size of their batch, as many of each as the device runs at a time; twice as many of the largest.
         profiled: whether requests have the times of their steps.
     """
 
@@ -73,7 +76,7 @@ class Batcher:
         """How many groups of each size were run, those of 1 without the ones on a caller's thread."""
         self._profiled = profiled
         self._workers = workers
-        self._free = window.slots
+        self._free = window.slots  # below 0 where groups were handed over ahead
         self._generation = forks.generation
         self._lock = threading.Lock()
         self._waiting: list[Inference] = []
@@ -89,7 +92,7 @@ class Batcher:
         """Whether the device is free for one inference on the caller's thread, after which `give_back` is called."""
         forks.check(self._generation)
         with self._lock:
-            if self._waiting or not self._free or self.closed or self.window.wait(1, self._free):
+            if self._waiting or self._free <= 0 or self.closed or self.window.wait(1, self._free):
                 return False
             self._active += 1
             self._free -= 1
@@ -180,13 +183,18 @@ class Batcher:
         """The groups that are to go now; the lock is held."""
         groups: list[_Group] = []
         now = perf_counter_ns()
-        while self._waiting and self._free:
+        while self._waiting:
             ready, size = self._waiting[:1], 1
             if not ready[0].alone:
                 ready = [one for one in self._waiting if not one.alone]
+            if self._free > 0 and not ready[0].alone:
                 if self._is_worth_waiting(ready, now):
                     break
                 size = self.window.size(len(ready), self._free)
+            elif self._free <= 0:
+                size = self.window.largest
+                if self._free == -self.window.slots or len({one.order[:2] for one in ready}) > 1 or len(ready) < size:
+                    break
             members = ready[:size]
             self._waiting = [one for one in self._waiting if one not in members]
             self._free -= 1

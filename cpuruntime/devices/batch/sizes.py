@@ -9,8 +9,8 @@ from functools import partial
 from time import perf_counter_ns
 from typing import Protocol
 
+from cpuruntime.devices import batch_gain
 from cpuruntime.devices.batch.worker import Worker
-from cpuruntime.devices.batch_gain import gains
 from cpuruntime.devices.interface import DeviceModel, DeviceRequest
 from cpuruntime.errors import Error, UnsupportedError, printable
 from cpuruntime.graph import Graph
@@ -19,9 +19,11 @@ from cpuruntime.operators.batch_axis import enlarged
 
 log = logging.getLogger("cpuruntime")
 
-ROUNDS, MOST_ROUNDS = 3, 50
-SECONDS = 0.1
-"""The best of so many measurements counts, of as many as take these seconds, since noise only slows down."""
+ROUNDS, MOST_ROUNDS = 3, 100
+SECONDS = 2.0
+SETTLED = 1.02
+"""The best measurement counts, since noise only slows down: of ROUNDS where it hardly differs from the second,
+else of as many as take these seconds."""
 
 
 @dataclass
@@ -30,7 +32,7 @@ class Sizes:
 
     Attributes:
         times: nanoseconds of a batch by its size, 1 included, with as many at a time as the device runs.
-        workers: requests by size, one for each that the device runs at a time.
+        workers: requests by size, one for each that the device runs at a time, and as many of the largest that follow.
         notes: sentences.
     """
 
@@ -74,47 +76,56 @@ def find_sizes(graph: Graph, largest: int, compile_it: Compile) -> Sizes:
 
 
 def _add_all(found: Sizes, graph: Graph, largest: int, compile_it: Compile) -> None:
-    for size in _classes(largest):
-        try:
-            larger = enlarged(graph, size)
-        except UnsupportedError as error:
-            found.notes.append(f"its inferences run one by one: {error}")
+    try:
+        graphs = {size: enlarged(graph, size) for size in _classes(largest)}
+    except UnsupportedError as error:
+        found.notes.append(f"its inferences run one by one: {error}")
+        return
+    try:
+        requests = [found.single.create_request() for _ in range(found.slots)]
+        found.single.wait_until_optimized()
+        _time(requests)
+        shortest = min(_time(requests) for _ in range(ROUNDS))
+        if shortest < batch_gain.SHORTEST:
+            took = f"one takes {shortest / 1e6:.3g} ms"
+            found.notes.append(f"its inferences run one by one: {took}, too little for groups")
             return
-        try:
-            found.models[size] = compile_it(larger)
-        except (Error, MemoryError) as error:
-            found.notes.append(f"no batches of {size} or more: {error}")
-            break
-    if found.models:
-        try:
-            _choose(found)
-        except (Error, MemoryError) as error:
-            found.notes.append(f"its inferences run one by one: measuring batches failed: {error}")
-            _drop(found, [*found.models])
+        for size, larger in graphs.items():
+            try:
+                found.models[size] = compile_it(larger)
+            except (Error, MemoryError) as error:
+                found.notes.append(f"no batches of {size} or more: {error}")
+                break
+        if found.models:
+            _choose(found, requests)
+    except (Error, MemoryError) as error:
+        found.notes.append(f"its inferences run one by one: measuring batches failed: {error}")
+        _drop(found, [*found.models])
 
 
-def _choose(found: Sizes) -> None:
+def _choose(found: Sizes, single: list[DeviceRequest]) -> None:
     """Measure all sizes in turns, and drop those that are not enough faster than the best smaller one."""
-    requests = {1: [found.single.create_request() for _ in range(found.slots)]}
+    requests = {1: single}
     for size, model in found.models.items():
         found.workers[size] = [Worker(model, size) for _ in range(found.slots)]
         requests[size] = [worker.request for worker in found.workers[size]]
-    for model in (found.single, *found.models.values()):
         model.wait_until_optimized()
     runs = [partial(_time, own) for own in requests.values()]
     for run in runs:
         run()
-    measured = alternate(runs, SECONDS, MOST_ROUNDS, ROUNDS)
+    measured = alternate(runs, SECONDS, MOST_ROUNDS, ROUNDS, settled=SETTLED)
     times = {size: max(1, int(min(samples))) for size, samples in zip(requests, measured)}
     found.times[1], best = times[1], 1
     for size in [*found.models]:
         took = f"a batch of {size} takes {times[size] / 1e6:.3g} ms, {best} {times[best] / 1e6:.3g} ms"
-        if gains(size, times[size], best, times[best]):
+        if batch_gain.gains(size, times[size], best, times[best]):
             found.notes.append(f"{took}: it is used")
             found.times[size], best = times[size], size
         else:
             found.notes.append(f"{took}: it gains too little and is not used")
             _drop(found, [size])
+    if best > 1:
+        found.workers[best] += [Worker(found.models[best], best) for _ in range(found.slots)]
 
 
 def _drop(found: Sizes, sizes: Sequence[int]) -> None:
