@@ -143,3 +143,25 @@ def test_a_stage_that_only_waits_is_cut_once(monkeypatch: pytest.MonkeyPatch) ->
     n.output(n("Loop", n.input(dtype=np.int64), "", n.constant(0.0), body=body), n("Neg", x))
     counts = plans_of(n, [(floats(40, 3), np.int64(k)) for k in (3, 5, 12, 20)], monkeypatch)
     assert counts[-1] == counts[0]
+
+
+def test_a_new_plan_of_one_stage_leaves_those_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer rows than a slice wants need another plan, but what waits for data, and a loop in it, do not."""
+    node, n = helper.make_node, Net(opset=18)
+    body = helper.make_graph(
+        [node("Exp", ["s"], ["e"]), node("NonZero", ["e"], ["z"]), node("Transpose", ["z"], ["f"], perm=[1, 0]),
+         node("GatherND", ["e", "f"], ["g"]), node("Softmax", ["g"], ["t"]), node("Identity", ["c"], ["d"])],
+        "body",
+        [helper.make_tensor_value_info("i", onnx.TensorProto.INT64, []),
+         helper.make_tensor_value_info("c", onnx.TensorProto.BOOL, []),
+         helper.make_tensor_value_info("s", onnx.TensorProto.FLOAT, [None])],
+        [helper.make_tensor_value_info("d", onnx.TensorProto.BOOL, []),
+         helper.make_tensor_value_info("t", onnx.TensorProto.FLOAT, [None])],
+    )  # fmt: skip
+    x = n.input("rows", 4)
+    few = n("Slice", x, n.integers(0), n.integers(10))
+    y = n("Relu", n("Concat", n("Exp", few), n("Neg", x), axis=0))
+    values = n("GatherND", y, n("Transpose", n("NonZero", y), perm=[1, 0]))
+    n.output(n("Neg", n("Loop", n.integers(2), "", n("Tanh", values), body=body)))
+    counts = plans_of(n, [(floats(rows, 4),) for rows in (14, 30, 20, 8, 5)], monkeypatch)
+    assert counts[2:] == [counts[1], counts[1] + 1, counts[1] + 1]

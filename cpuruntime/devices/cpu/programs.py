@@ -31,8 +31,8 @@ from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.step import FallbackStep, Step
 from cpuruntime.program.plan.weights import DryWeights
 from cpuruntime.program.program import Program
-from cpuruntime.program.stages.cut import cut_open, is_whole, whole
-from cpuruntime.program.stages.stage import Root, Stage, Stages, StageTemplate
+from cpuruntime.program.stages.cut import Cut, cut_open, is_whole, whole
+from cpuruntime.program.stages.stage import Root, Stage, Stages
 from cpuruntime.program.template import Guards, Pattern, Template
 from cpuruntime.program.tuning.tuner import Tuner, create_tuner
 from cpuruntime.program.whole import assemble, kernels_of
@@ -149,8 +149,8 @@ class Programs:
         assert self._root is not None
         return self.stages.of(self._root, values)
 
-    def template(self, root: Root, pattern: Pattern) -> StageTemplate | None:
-        """A plan of a graph as it was read for many shapes; None where that cannot be."""
+    def template(self, root: Root, pattern: Pattern) -> tuple[Cut, Template | Guards] | None:
+        """The parts of a graph as it was read, and a plan of them for many shapes; None where that cannot be."""
         try:
             scope, shapes, contents = pattern.sizes()
             known = root.parameters or ()
@@ -164,7 +164,7 @@ class Programs:
         program = template.at(pattern.extents)
         if isinstance(program, Program):
             self._report(program)
-        return StageTemplate(parts, template, known)
+        return parts, template
 
     def program(self, graph: Graph) -> Program:
         """A program of a graph of static shapes, as it was read."""

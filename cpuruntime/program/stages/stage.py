@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from cpuruntime.errors import InvalidArgumentError, ModelError
 from cpuruntime.graph import Graph, Kind, Node, Type, Value
 from cpuruntime.program.program import Program
 from cpuruntime.program.stages.cut import FEW, Cut, cut
+from cpuruntime.program.stages.form import form_of
 from cpuruntime.program.template import Guards, Pattern, Template
 
 MOST_TEMPLATES = 32
@@ -33,8 +34,8 @@ class Planning(Protocol):
     def program(self, graph: Graph) -> Program:
         """The program of a graph of static shapes."""
 
-    def template(self, root: Root, pattern: Pattern) -> StageTemplate | None:
-        """A plan for many shapes, which holds for those the pattern was made from; None where there is none."""
+    def template(self, root: Root, pattern: Pattern) -> tuple[Cut, Template | Guards] | None:
+        """The parts and a plan for many shapes, which holds for those of the pattern; None where there is none."""
 
     def checked(self, program: Program) -> Program:
         """The program; OutOfMemoryError when the machine has no memory for it."""
@@ -64,20 +65,19 @@ class Stage:
 
     Either it has parameters, and there are stages without these inputs for their contents; or its program runs, then
     its steps, then a stage of what waits. `parts` says what they read. It is for certain contents of its inputs
-    `known`.
+    `known`. `waiting` counts the nodes behind it that only this stage refers to.
     """
 
     def __init__(
-        self, parts: Cut, program: Program | None, following: Root | None = None, known: Sequence[int] = ()
-    ) -> None:
+        self, parts: Cut, program: Program | None, following: Root | None = None, known: Sequence[int] = (),
+        waiting: int = 0,
+    ) -> None:  # fmt: skip
         self.parts = parts
         self.program = program
         self.known = known
         parts.static = None
-        self.following = following or _following(parts)
-        waiting = parts.rest or parts.open
-        own = len(waiting.nodes) if waiting is not None and following is None else 0
-        self.nbytes = STEP * (1 + len(parts.steps) + own) + (0 if program is None else program.nbytes)
+        self.following = following
+        self.nbytes = STEP * (1 + len(parts.steps) + waiting) + (0 if program is None else program.nbytes)
         self.whole = program if parts.is_static else None
         """The program, if it is all there is: it has the inputs and outputs of the stage."""
 
@@ -85,19 +85,14 @@ class Stage:
 class StageTemplate:
     """A plan of a stage for many shapes: what its program does not do is the same for all."""
 
-    def __init__(self, parts: Cut, template: Template | Guards, known: Sequence[int]) -> None:
-        self._parts, self._template, self._known = parts, template, known
-        self._following = _following(parts)
+    def __init__(self, parts: Cut, template: Template | Guards, following: Root | None, known: Sequence[int]) -> None:
+        self._parts, self._template, self._following, self._known = parts, template, following, known
 
     def at(self, extents: Sequence[int]) -> Stage | None:
         """The stage for other extents of the symbols; None where the plan does not hold for them."""
         found = self._template.at(extents)
         program = found if isinstance(found, Program) else None
         return Stage(self._parts, program, self._following, self._known) if found else None
-
-
-def _following(parts: Cut) -> Root | None:
-    return None if parts.rest is None else Root(parts.rest, parts.varying)
 
 
 class Stages:
@@ -108,6 +103,7 @@ class Stages:
         self._lock = lock
         self._cached: OrderedDict[Hashable, Stage] = OrderedDict()
         self._bodies: WeakKeyDictionary[Node, Root] = WeakKeyDictionary()
+        self._roots: WeakValueDictionary[Hashable, Root] = WeakValueDictionary()
         self._room = room
 
     def cached(self) -> list[Stage]:
@@ -133,11 +129,23 @@ class Stages:
             return found
 
     def body(self, node: Node, make: Callable[[], Root]) -> Root:
-        """The root of a node's body, which `make` gives when it is first asked for."""
+        """The root of a node's body, for which `make` gives one when it is first asked for."""
         with self._lock:
             if node not in self._bodies:
-                self._bodies[node] = make()
+                self._bodies[node] = self._shared(make())
             return self._bodies[node]
+
+    def _shared(self, root: Root) -> Root:
+        """The root of a graph of the same form, whose plans serve this one, too; else the root itself."""
+        return self._roots.setdefault(form_of(root.graph, root.varying), root)
+
+    def _following(self, parts: Cut) -> Root | None:
+        """The root of what waits, of which the parts drop their own copy."""
+        if parts.rest is None:
+            return None
+        root = self._shared(Root(parts.rest, parts.varying))
+        parts.rest = root.graph
+        return root
 
     def of(self, root: Root, values: Sequence[Any]) -> Stage:
         """The first stage of a graph for inputs like `values`.
@@ -190,11 +198,11 @@ class Stages:
                 root.templates.move_to_end(pattern)
                 return self._checked(stage)
         pattern = Pattern(root.graph.inputs, shapes, contents)
-        made = self._planning.template(root, pattern) if pattern.extents else None
-        if made is None:
+        found = self._planning.template(root, pattern) if pattern.extents else None
+        if found is None:
             root.failures += bool(pattern.extents)
             return None
-        root.templates[pattern] = made
+        made = root.templates[pattern] = StageTemplate(*found, self._following(found[0]), root.parameters or ())
         if len(root.templates) > MOST_TEMPLATES:
             root.templates.popitem(last=False)
         stage = made.at(pattern.extents)
@@ -209,7 +217,9 @@ class Stages:
     def _cut(self, graph: Graph, varying: Collection[int]) -> Stage:
         try:
             parts = cut(graph, varying)
-            return Stage(parts, None if parts.static is None else self._planning.program(parts.static))
+            program = None if parts.static is None else self._planning.program(parts.static)
+            waiting = parts.rest or parts.open
+            return Stage(parts, program, self._following(parts), waiting=0 if waiting is None else len(waiting.nodes))
         except ModelError as error:
             raise InvalidArgumentError(str(error)) from error
 
