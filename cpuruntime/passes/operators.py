@@ -1,7 +1,7 @@
 """The operators that only the passes make, in a domain of their own.
 
-Their values are f32, except what Image reads, and Reshape's and WindowPool's, which may have any type. Convolutional
-data are N, C, then the spatial axes.
+Their values are f32, except what Image reads, the bytes of ByteSums, and Reshape's and WindowPool's, which may have any
+type. Convolutional data are N, C, then the spatial axes.
 
 | operator | inputs | meaning |
 |---|---|---|
@@ -19,6 +19,7 @@ data are N, C, then the spatial axes.
 | DeformColumns | x, offsets, mask or None | what a DeformConv reads under its windows, [N, groups, C, windows] |
 | Elementwise | a, b, ... | `expression` of the inputs, element by element |
 | Image | x of u8, means or None, scales or None | a resized image of which channels are moved, less a mean, divided |
+| ByteSums | x of u8, matrix of i32 | bytes along `axis`: `(matrix @ x + half) >> bits`, between 0 and 255 |
 | Reshape | x | the same elements in the shape of the output |
 | WindowPool | x | ONNX's LpPool of that `power`, or MaxPool where it is 0, which may give indices, too |
 

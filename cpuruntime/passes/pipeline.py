@@ -37,6 +37,7 @@ from cpuruntime.passes.control_flow import branches, captures
 from cpuruntime.passes.fuse import (
     activations,
     attention,
+    byte_sums,
     elementwise_chains,
     epilogues,
     gelu,
@@ -90,8 +91,8 @@ SIMPLIFY: Pipeline = (
 """Less of it; after CANONICAL."""
 
 FUSE: Pipeline = (
-    *_passes(images, gelu, attention, pad_into_convolution, clamps, activations, channel_arithmetic, relu_placement),
-    *_passes(epilogues, merge_projections, volumes),
+    *_passes(byte_sums, images, gelu, attention, pad_into_convolution, clamps, activations, channel_arithmetic),
+    *_passes(relu_placement, epilogues, merge_projections, volumes),
     Pass("merge_views_after_volumes", merge_views.run),
     Pass("no_ops_after_volumes", no_ops.run),
     *_passes(elementwise_chains),

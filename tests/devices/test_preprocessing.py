@@ -184,6 +184,20 @@ def test_pillow_s_resize_of_bytes_bit_for_bit(
     np.testing.assert_array_equal(result(device, list(size), say, image(7, 9), layout="HW"), want)
 
 
+def test_pillow_s_resize_of_interleaved_bytes(device: str) -> None:
+    def say(ppp: PrePostProcessor, *shape: int) -> None:
+        ppp.input().tensor().set_element_type(Type.u8).set_layout("NHWC" if len(shape) == 4 else "HW")
+        ppp.input().tensor().set_shape(list(shape))
+        ppp.input().preprocess().resize(ResizeAlgorithm.RESIZE_BICUBIC_PILLOW)
+
+    x = image(1, 23, 40, 3)
+    got = result(device, [1, 3, 9, 11], lambda ppp: say(ppp, 1, 23, 40, 3), x)
+    for channel in range(3):
+        plane = np.ascontiguousarray(x[0, :, :, channel])
+        want = result(device, [9, 11], lambda ppp: say(ppp, 23, 40), plane, layout="HW")
+        np.testing.assert_array_equal(got[0, channel], want)
+
+
 def test_pillow_s_resize_of_real_numbers(device: str) -> None:
     def say(ppp: PrePostProcessor) -> None:
         ppp.input().tensor().set_layout("NCHW").set_spatial_static_shape(7, 9)

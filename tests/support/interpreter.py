@@ -261,6 +261,12 @@ def image(node: Node, x: Array, mean: Array | None, scale: Array | None) -> Arra
     return (x if scale is None else x / scale.reshape(-1, 1, 1)).transpose(order)
 
 
+def byte_sums(node: Node, x: Array, matrix: Array) -> Array:
+    axis, bits = node.attributes["axis"], node.attributes["bits"]
+    sums = np.moveaxis(np.tensordot(matrix.astype(np.int64), x.astype(np.int64), (1, axis)), 0, axis)
+    return np.clip((sums + (1 << (bits - 1))) >> bits, 0, 255).astype(np.uint8)
+
+
 def any_softmax(node: Node, x: Array) -> Array:
     """onnx.reference ignores that before opset 13 all axes from `axis` on count as one."""
     if node.version >= 13:
@@ -300,6 +306,7 @@ OPERATORS: Operators = {
     ("cpuruntime", "FullyConnected"): fully_connected,
     ("cpuruntime", "ScaleShift"): scale_shift,
     ("cpuruntime", "Add"): lambda node, a, b: a + b,
+    ("cpuruntime", "ByteSums"): byte_sums,
     ("cpuruntime", "ChannelShuffle"): channel_shuffle,
     ("cpuruntime", "Elementwise"): elementwise,
     ("cpuruntime", "Silu"): lambda node, x: (x * sigmoid(x)).astype(x.dtype),
