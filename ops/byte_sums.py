@@ -28,10 +28,10 @@ def sum_byte_rows(a, thread, threads):
         source, target = a.source + start * a.inner, a.target + item * a.inner
         if a.inner < LANES:
             for x in range(a.inner):
-                total = 0
+                whole = 0
                 for tap in range(a.taps):
-                    total += simd.load_u8(source + tap * a.inner + x) * simd.load_i32(weights + 4 * tap)
-                _store_byte(target + x, total, a.bits)
+                    whole += simd.load_u8(source + tap * a.inner + x) * simd.load_i32(weights + 4 * tap)
+                _store_byte(target + x, whole, a.bits)
             continue
         for x in range(0, a.inner, LANES):
             first = min(x, a.inner - LANES)

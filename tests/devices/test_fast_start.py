@@ -18,6 +18,7 @@ import onnx.numpy_helper
 import onnx.parser
 import pytest
 from support.house import ROOT
+from support.onnx_models import one_input
 
 import cpuruntime as ov
 from cpuruntime.devices.cpu import compiling, fast_start
@@ -25,6 +26,7 @@ from cpuruntime.devices.cpu.fast_start import Missing
 from cpuruntime.devices.cpu.progress import CompileProgress
 from cpuruntime.errors import CancelledError, Error, InvalidArgumentError, OutOfMemoryError, UnsupportedError
 from cpuruntime.host.ledger import Ledger
+from cpuruntime.preprocess import PrePostProcessor, ResizeAlgorithm
 from cpuruntime.program.plan import weights as plan_weights
 from cpuruntime.streams.native.needed import KERNELS
 
@@ -143,6 +145,19 @@ def test_open_shapes_and_loops(gate: Gate) -> None:
         assert compiled.wait_until_optimized(60)
         assert loop.wait_until_optimized(60)
     assert loop.get_property("OPTIMIZED")
+
+
+def test_operators_that_only_kernels_compute(gate: Gate) -> None:
+    ppp = PrePostProcessor(ov.Core().read_model(one_input([1, 4, 6])))
+    ppp.input().tensor().set_element_type("u8").set_layout("CHW").set_shape([1, 9, 9])
+    steps = ppp.input().preprocess().resize(ResizeAlgorithm.RESIZE_BILINEAR_PILLOW, 4, 6)
+    steps.convert_element_type("f32").mean(1.0).scale(2.0)
+    compiled = compile_fast(ppp.build())
+    image = np.random.default_rng(5).integers(0, 256, (1, 9, 9)).astype(np.uint8)
+    by_numpy = compiled([image])[0].copy()
+    gate.open()
+    assert compiled.wait_until_optimized(60)
+    np.testing.assert_allclose(compiled([image])[0], by_numpy, 1e-6)
 
 
 def test_what_is_wrong_with_a_model_is_raised_at_once(gate: Gate, ledger: Ledger) -> None:

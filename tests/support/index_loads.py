@@ -11,7 +11,7 @@ import ast
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-MODULES = ("simd", "shuffle", "wide_words", "once")
+MODULES = ("simd", "shuffle", "byte_lanes", "wide_words", "once")
 # Helpers of kernels by the number of arguments, from the first on, that are addresses or counts.
 COPIES = {"copy_bytes": 3, "copy_element": 3, "transpose_tile": 7, "copy1": 2, "copy2": 2, "copy4": 2, "copy8": 2}
 WHOLE = ("load_i64", "load_i32", "load_u8", "load_words", "once.")

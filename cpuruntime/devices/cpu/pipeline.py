@@ -7,7 +7,7 @@ from cpuruntime.graph import Graph
 
 PIPELINE = passes.CANONICAL + passes.SIMPLIFY + passes.FUSE
 
-_FOR_KERNELS = {"elementwise_chains", "group_norm", "images", "transposed_convolution"}
+_FOR_KERNELS = {"byte_sums", "elementwise_chains", "group_norm", "images", "transposed_convolution"}
 """Passes that make operators which only kernels compute."""
 
 
