@@ -99,7 +99,8 @@ class BoundArrays(ABC):
 
     def bound_inputs(self) -> list[np.ndarray]:
         """The arrays of all inputs. Raises InvalidArgumentError where none is bound."""
-        for info, array in zip(self._ports, self._inputs):
+        for array in self._inputs:
             if array is None:
+                info = next(info for info, bound in zip(self._ports, self._inputs) if bound is None)
                 raise InvalidArgumentError(f"Input '{printable(info.name)}' {info.partial_shape} has no data yet.")
         return cast("list[np.ndarray]", self._inputs)

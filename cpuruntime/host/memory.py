@@ -105,10 +105,13 @@ def aligned_zeros(shape: Iterable[int], dtype: np.dtype) -> np.ndarray:
 
 
 class GrowingMemory:
-    """Memory for arrays of changing shapes, one at a time: all begin at `address`, 64-byte aligned; `size` in bytes."""
+    """Memory for arrays of changing shapes, one at a time: all begin at `address`, 64-byte aligned; `size` in bytes.
+
+    `memory` are the bytes, uint8[size].
+    """
 
     def __init__(self) -> None:
-        self._bytes = np.zeros(0, np.uint8)
+        self.memory = np.zeros(0, np.uint8)
         self.address = self.size = 0
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -119,6 +122,6 @@ class GrowingMemory:
         size = prod(shape) * dtype.itemsize
         if size > self.size or not self.address:
             check_fits(size, f"the elements of a tensor of shape {list(shape)}")
-            self._bytes = allocate(max(size * 5 // 4, ALIGNMENT))
-            self.address, self.size = self._bytes.ctypes.data, self._bytes.size
-        return np.ndarray(shape, dtype, self._bytes)
+            self.memory = allocate(max(size * 5 // 4, ALIGNMENT))
+            self.address, self.size = self.memory.ctypes.data, self.memory.size
+        return np.ndarray(shape, dtype, self.memory)

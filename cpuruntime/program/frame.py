@@ -125,12 +125,15 @@ class Filled(Linkable):
         memory[8 * frame.registers :] = self._values
         for index, table in enumerate(self.tables, start=frame.first_table):
             memory[8 * index : 8 * index + 8] = table.ctypes.data.to_bytes(8, "little")
-        frame.fill(frame.address, address, address + 8 * (frame.tail + SHARED))
+        self.fill_entries(address)
 
-    def bind_all(self, words: memoryview, address: int, ports: memoryview) -> None:
-        """Writes the addresses in all inputs and outputs to words of the frame at an address, natively."""
+    def set_ports(self, words: memoryview, ports: memoryview) -> None:
+        """Notes the addresses of all inputs and outputs, in the order of their `port`, for `fill_entries`."""
+        words[self.frame.tail + PORTS : self.frame.first_table] = ports
+
+    def fill_entries(self, address: int) -> None:
+        """Writes the sums of what was noted to words of the frame at an address, natively."""
         frame = self.frame
-        words[frame.tail + PORTS : frame.first_table] = ports
         frame.fill(frame.address, address, address + 8 * (frame.tail + SHARED))
 
     def shared(self, words: memoryview) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from cpuruntime.host.memory import ALIGNMENT, allocate
 from cpuruntime.program.program import Instance, Program
@@ -16,12 +16,18 @@ ARENA = "arena"
 
 def instance_of(instances: dict[Any, Any], program: Program, timed: bool = False) -> Instance:
     """The instance of a stream for a program, which it may share with other programs of the same key."""
-    found = instances.get(program.key)
-    if found is None or found.arena.size < program.arena_size:
-        return _add_instance(instances, program, timed)
+    found = instance_for(instances, program, timed)
     if found.program is not program:
         found.load(program)
     return found
+
+
+def instance_for(instances: dict[Any, Any], program: Program, timed: bool = False) -> Instance:
+    """As `instance_of`, but for `load`: it may be another program of the key still."""
+    found = instances.get(program.key)
+    if found is None or found.arena.size < program.arena_size:
+        return _add_instance(instances, program, timed)
+    return cast("Instance", found)
 
 
 def _add_instance(instances: dict[Any, Any], program: Program, timed: bool) -> Instance:

@@ -32,8 +32,11 @@ class Linked:
         self._bound: dict[int, int] = {}
         image.link(self.words, self._addresses)
 
-    def fill(self, image: Filled) -> None:
-        """Makes the program another of the same frame; what is bound stays so."""
+    def fill(self, image: Filled, ports: memoryview | None) -> None:
+        """Makes the program another of the same frame; what is bound stays so, unless `ports` are to be: `bind_all`."""
+        if ports is not None:
+            self._bound.clear()
+            image.set_ports(self._view, ports)
         image.fill(self._bytes, self._addresses[Place.IMAGE])
         self.image = image
 
@@ -63,7 +66,9 @@ class Linked:
         image = self.image
         if not isinstance(image, Image):
             self._bound.clear()
-            cast("Filled", image).bind_all(self._view, self._addresses[Place.IMAGE], ports)
+            filled = cast("Filled", image)
+            filled.set_ports(self._view, ports)
+            filled.fill_entries(self._addresses[Place.IMAGE])
             return
         for number, address in enumerate(ports):
             if self._bound.get(number) != address:

@@ -142,13 +142,22 @@ class Instance(Linked):
         """Bytes of memory, but for those of the steps' own objects."""
         return self.arena.nbytes + self.words.nbytes + sum(array.nbytes for array in self._own.values())
 
-    def load(self, program: Program) -> None:
-        """Turns it into an instance of another program of the same key; what is bound stays so."""
+    def serve(self, program: Program, ports: memoryview, owner: object) -> None:
+        """Makes it the program's, with the addresses of `owner` bound; see `bind_all`."""
+        self.owner = None
+        if self.program is program:
+            self.bind_all(ports)
+        else:
+            self.load(program, ports)
+        self.owner = owner
+
+    def load(self, program: Program, ports: memoryview | None = None) -> None:
+        """Turns it into an instance of another program of the same key; what is bound stays so, or is bound anew."""
         if program.key is program or program.key != self.key or program.arena_size > self.arena.size:
             raise InternalError("An instance can only become a program of the same key that its arena has room for.")
         image = cast("Filled", program.image)
         owner, self.program, self.owner = self.owner, None, None  # until all is done: an interrupt may come in between
-        self.fill(image)
+        self.fill(image, ports)
         self._own.clear()
         for part in self._parts:
             assert isinstance(part, Job)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Collection, Iterable, Sequence
 from math import prod
 
 import numpy as np
@@ -12,43 +11,51 @@ import numpy as np
 from cpuruntime.host.memory import GrowingMemory, aligned_zeros
 
 
-class OutputMemory:
-    """Memory for an output of elements `dtype`, apart from all inputs.
+class OutputMemories:
+    """Memory for outputs of elements `dtypes`, apart from all inputs.
 
     It grows by more than is needed, so that a result that grows in each inference is given new memory seldom.
     """
 
-    def __init__(self, dtype: np.dtype) -> None:
-        self._dtype = dtype
-        self._pieces = [GrowingMemory(), GrowingMemory()]
-        """The one that was taken last is the first."""
+    def __init__(self, dtypes: Sequence[np.dtype]) -> None:
+        self._dtypes = dtypes
+        self._pieces = [[GrowingMemory(), GrowingMemory()] for _ in dtypes]
+        """Of each output; the one that was taken last is the first."""
+        self._begins: list[int] = []
+        self._ends: list[int] = []
+        """Of all pieces, in order, unless these have changed."""
+        self._is_changed = False
 
-    def take(self, shape: tuple[int, ...], read: Spans | None) -> tuple[np.ndarray, int]:
-        """An array of this shape, and its address, in none of the memory that inputs read; it replaces the last one."""
-        if self._dtype.hasobject:
-            array = aligned_zeros(shape, self._dtype)
+    def lent(self, addresses: Iterable[int], inputs: Iterable[np.ndarray | None]) -> Collection[int]:
+        """The addresses of the pieces in which inputs lie, given with their own."""
+        if self._is_changed:
+            pieces = sorted((one.address, one.address + one.size) for pair in self._pieces for one in pair if one.size)
+            self._begins, self._ends = [begin for begin, _ in pieces], [end for _, end in pieces]
+            self._is_changed = False
+        begins, ends, found = self._begins, self._ends, []
+        for address, array in zip(addresses, inputs):
+            place = 0 if array is None else bisect_left(begins, address + array.nbytes)
+            while place and ends[place - 1] > address:
+                place -= 1
+                found.append(begins[place])
+        return found
+
+    def take(self, index: int, shape: tuple[int, ...], lent: Collection[int]) -> tuple[np.ndarray, int]:
+        """An array of this shape, and its address, in memory that is not lent; it replaces the output's last one."""
+        dtype = self._dtypes[index]
+        if dtype.hasobject:
+            array = aligned_zeros(shape, dtype)
             return array, array.ctypes.data
-        piece, other = self._pieces
-        if read is not None and read.overlap(piece.address, piece.size):
-            if read.overlap(other.address, other.size):
-                other = GrowingMemory()
-            piece, self._pieces = other, [other, piece]
-        elif piece.size < prod(shape) * self._dtype.itemsize <= other.size and (
-            read is None or not read.overlap(other.address, other.size)
-        ):
-            piece, self._pieces = other, [other, piece]
-        return piece.array(shape, self._dtype), piece.address
-
-
-class Spans:
-    """Pieces of memory, (address, bytes) each."""
-
-    def __init__(self, pieces: Sequence[tuple[int, int]]) -> None:
-        spans = sorted([(address, address + size) for address, size in pieces])
-        self._begins = [begin for begin, _ in spans]
-        self._furthest = list(accumulate([end for _, end in spans], max))
-
-    def overlap(self, address: int, size: int) -> bool:
-        """Whether one of them has bytes of another piece."""
-        before = bisect_left(self._begins, address + size)
-        return before > 0 and self._furthest[before - 1] > address
+        pair = self._pieces[index]
+        piece, other = pair
+        size = prod(shape) * dtype.itemsize
+        if piece.address in lent or piece.size < size <= other.size:
+            if other.address in lent:
+                other = GrowingMemory() if piece.address in lent else piece
+            if other is not piece:
+                pair[:] = other, piece
+                piece = other
+        if size <= piece.size and piece.size:
+            return np.ndarray(shape, dtype, piece.memory), piece.address
+        self._is_changed = True
+        return piece.array(shape, dtype), piece.address

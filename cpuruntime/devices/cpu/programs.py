@@ -72,7 +72,7 @@ class Programs:
         self.ran: Sequence[Stage] = ()
         self.latest: Sequence[Any] | None = None
         self.stages = Stages(weakref.proxy(self), self._lock, settings.value("PROGRAM_CACHE_MB") << 20)
-        self._root = Root(graph.clone(), shaped=_reshaped) if compilation.optimised is None else None
+        self._root = Root(graph.clone(), shaped=_reshaped, is_typed=True) if compilation.optimised is None else None
         self._only: Stage | None = None
         self._again: tuple[Graph, int] | None = None
         if compilation.optimised is not None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from cpuruntime.devices.cpu.output_memory import OutputMemory, Spans
+from cpuruntime.devices.cpu.output_memory import OutputMemories
 from cpuruntime.devices.explanation import ProfilingInfo
 from cpuruntime.devices.interface import TERMS, DeviceRequest, Terms
 from cpuruntime.devices.ports import BoundArrays
 from cpuruntime.errors import InternalError, InvalidArgumentError, printable
 from cpuruntime.graph import Kind, Node
-from cpuruntime.program.instances import instance_of
+from cpuruntime.program.instances import instance_for
 from cpuruntime.program.program import Instance, Program
 from cpuruntime.streams import priorities
 from cpuruntime.streams.base import Executor
@@ -47,35 +48,37 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         self._made: dict[int, tuple[np.ndarray, int]] = {}
         self._users = [False] * len(programs.outputs)
         self._has_objects = any(port.kind is not Kind.TENSOR for port in programs.inputs)
-        self._dynamic = {index for index, port in enumerate(programs.outputs) if port.partial_shape.is_dynamic}
-        self._memories = [OutputMemory(port.dtype) for port in programs.outputs]
+        self._dynamic = [index for index, port in enumerate(programs.outputs) if port.partial_shape.is_dynamic]
+        # Outputs that are given another array in each inference.
+        self._renewed = {index for index in self._dynamic if programs.outputs[index].dtype.hasobject}
+        self._memories = OutputMemories([port.dtype for port in programs.outputs])
         self._bound = object()  # another one for other addresses
         self._program: Program | None = None
         self._stage: Stage | None = None
-        self._run: Generator[Job, None, None] | None = None
+        self._resume: Callable[[], Job | None] = _nothing
         self._profile: Sequence[tuple[Program | Node, np.ndarray]] = ()
         self._terms = TERMS
         # When an inference of several parts began.
         self._began = 0
         self.bind_own(programs.inputs, programs.outputs)
+        for index in self._dynamic:
+            self._outputs[index], _ = self._memories.take(index, self._outputs[index].shape, ())
         for index, array in enumerate(self._outputs):
             self._output_addresses[index] = array.ctypes.data
         self.memory = (self._inputs, self._outputs)
 
     def set_input(self, index: int, array: np.ndarray) -> None:
         old = self._inputs[index]
-        if old is None or old.shape != array.shape or self._dynamic:
+        if self._dynamic or old is None or old.shape != array.shape:
             self._program = self.version = None
-        rebind(self, self._inputs, self._input_addresses, index, array, self.address(index, array), object())
+        made = self._made.get(id(array))
+        address = self.address(index, array) if made is None else made[1]
+        rebind(self, self._inputs, self._input_addresses, index, array, address, object())
 
     def set_output(self, index: int, array: np.ndarray) -> None:
         rebind(self, self._outputs, self._output_addresses, index, array, array.ctypes.data, object())
         self._users[index] = True
         self._program = self.version = None
-
-    def address(self, index: int, array: np.ndarray) -> int:
-        made = self._made.get(id(array))
-        return super().address(index, array) if made is None else made[1]
 
     def run(self) -> None:
         """Run one inference by an idle stream and this thread, or wait for a stream."""
@@ -126,49 +129,46 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
             program = self._choose_program()
         if program is None:
             self.whole = False
-            self._run = self._stages(stream)
+            self._resume = partial(next, self._stages(stream), None)
             self._began = time.perf_counter_ns()
             return None
-        instance = instance_of(stream.state, program, self._programs.profiled)
-        if instance.owner is not self._bound:
-            instance.owner = None
-            instance.bind_all(self._addresses)
-            instance.owner = self._bound
+        instance = instance_for(stream.state, program, self._programs.profiled)
+        if instance.owner is not self._bound or instance.program is not program:
+            instance.serve(program, self._addresses, self._bound)
         job = instance.whole
         if job is not None:
             self.whole = True
-            self._run = None
-            self._began = 0
+            self._resume, self._began = _nothing, 0
             if self.version is None and self._program is not None:
                 self.version = object()
             return job
         self.whole = False
-        self._run = self._program_run(instance)
-        self._began = time.perf_counter_ns()
-        return next(self._run, None)
+        self._resume = partial(self._ended, instance) if instance.timed else instance.resume
+        self._began = 0 if instance.only else time.perf_counter_ns()
+        return instance.begin(self._inputs, self._outputs)
 
     def resume(self, stream: Stream) -> Job | None:
-        job = None if self._run is None else next(self._run, None)
-        if job is None and self._run is not None:
-            self._run = None
-            self.control.ended = time.perf_counter_ns()
+        job = self._resume()
+        if job is None:
+            self._resume = _nothing
+            if self._began:
+                self.control.ended = time.perf_counter_ns()
         return job
 
-    def _program_run(self, instance: Instance) -> Generator[Job, None, None]:
-        job = instance.begin(self._inputs, self._outputs)
-        while job is not None:
-            yield job
-            job = instance.resume()
-        if instance.timed:
-            self._profile = [(instance.program, instance.times.copy())]
+    def _ended(self, instance: Instance) -> Job | None:
+        """The next job of an inference whose steps are timed; their times are noted at its end."""
+        job = instance.resume()
+        if job is None:
+            self._profile = [(cast("Program", instance.program), instance.times.copy())]
+        return job
 
     def _stages(self, stream: Stream) -> Generator[Job, None, None]:
         """An inference of several stages."""
         assert self._stage is not None
         inputs = self._values()
         run = self._new_run(stream, inputs)
-        read = self._read()
-        targets = [None if self._is_lent(index, read) else array for index, array in enumerate(self._outputs)]
+        lent = self._lent()
+        targets = [None if a in lent else array for a, array in zip(self._output_addresses, self._outputs)]
         results = yield from run.run(self._stage, inputs, targets)
         for index, (port, result) in enumerate(zip(self._programs.outputs, results)):
             if result is self._outputs[index]:
@@ -178,7 +178,7 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
             if result.dtype != self._outputs[index].dtype:
                 name = port.element_type.get_type_name()
                 raise InternalError(f"Output '{printable(port.name)}' was computed as {result.dtype}, and is {name}.")
-            self._fit_output(index, result.shape, read)
+            self._fit_output(index, result.shape, lent)
             self._outputs[index][...] = result
         self._note(run, inputs)
 
@@ -213,41 +213,31 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
 
     def _fit_outputs(self, shapes: Sequence[tuple[int, ...]]) -> None:
         """Bind arrays of these shapes to the outputs."""
-        read = self._read()
+        lent = self._lent()
         for index, shape in enumerate(shapes):
-            if self._outputs[index].shape != shape or read is not None:
-                self._fit_output(index, shape, read)
+            if lent or self._renewed or self._outputs[index].shape != shape:
+                self._fit_output(index, shape, lent)
 
-    def _fit_output(self, index: int, shape: tuple[int, ...], read: Spans | None) -> None:
+    def _fit_output(self, index: int, shape: tuple[int, ...], lent: Collection[int]) -> None:
         """Bind an array of this shape to an output, unless one is; one that was set by the user stays."""
-        bound = self._outputs[index]
-        if bound.shape == shape and (self._users[index] or not self._is_lent(index, read)):
+        outputs, addresses = self._outputs, self._output_addresses
+        if outputs[index].shape == shape and addresses[index] not in lent and index not in self._renewed:
             return
         if self._users[index]:
             raise InvalidArgumentError(
                 f"Output '{printable(self._programs.outputs[index].name)}' has shape {list(shape)} for these "
-                f"inputs; the array that was set for it has {list(bound.shape)}."
+                f"inputs; the array that was set for it has {list(outputs[index].shape)}."
             )
-        array, address = self._memories[index].take(shape, read)
-        self._made[id(array)] = array, address
-        if len(self._made) > 3 * len(self._outputs):
-            del self._made[next(iter(self._made))]
-        rebind(self, self._outputs, self._output_addresses, index, array, address, object())
+        made = self._made
+        array, address = given = self._memories.take(index, shape, lent)
+        made[id(array)] = given
+        if len(made) > 3 * len(outputs):
+            del made[next(iter(made))]
+        rebind(self, outputs, addresses, index, array, address, object())
 
-    def _read(self) -> Spans | None:
-        """The memory of inputs that is not the request's own for them, if any."""
-        for array, own in zip(self._inputs, self._own):
-            if array is not own:
-                break
-        else:
-            return None
-        return Spans([(a, array.nbytes) for a, array in zip(self._input_addresses, self._inputs) if array is not None])
-
-    def _is_lent(self, index: int, read: Spans | None) -> bool:
-        """Whether inputs lie in the memory of an output of dynamic shape."""
-        if read is None or index not in self._dynamic:
-            return False
-        return read.overlap(self._output_addresses[index], self._outputs[index].nbytes)
+    def _lent(self) -> Collection[int]:
+        """Where own memory of outputs of dynamic shape begins in which inputs lie."""
+        return self._memories.lent(self._input_addresses, self._inputs) if self._dynamic else ()
 
     @property
     def step_times(self) -> np.ndarray:
@@ -264,6 +254,10 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
             labels = ran.labels() if isinstance(ran, Program) else [(ran.name, ran.op_type, "numpy")]
             rows += [_profiled(label, int(taken), ProfilingInfo.EXECUTED) for label, taken in zip(labels, times)]
         return rows
+
+
+def _nothing() -> None:
+    """There is no next job."""
 
 
 def _taken(array: np.ndarray, kind: Kind) -> Any:

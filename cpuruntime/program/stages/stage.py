@@ -44,13 +44,15 @@ class Planning(Protocol):
 class Root:
     """A graph that is planned for the shapes of its inputs: a model, what waits in a stage, or a body.
 
-    It is not specialised on inputs `varying`. `shaped` gives a copy for inputs of the types and shapes of values.
-    `parameters` are inputs of a few whole numbers from which shapes follow; None while that is not known.
+    It is not specialised on inputs `varying`. `shaped` gives a copy for inputs of the types and shapes of values;
+    values always have the types that the graph states if it `is_typed`. `parameters` are inputs of a few whole numbers
+    from which shapes follow; None while that is not known.
     """
 
     def __init__(
-        self, graph: Graph, varying: Collection[int] = (), shaped: Callable[[Graph, Sequence[Any]], Graph] | None = None
-    ) -> None:
+        self, graph: Graph, varying: Collection[int] = (),
+        shaped: Callable[[Graph, Sequence[Any]], Graph] | None = None, is_typed: bool = False,
+    ) -> None:  # fmt: skip
         self.graph = graph
         self.varying = varying
         self.shaped = shaped or _typed
@@ -58,6 +60,7 @@ class Root:
         self.templates: OrderedDict[Pattern, StageTemplate] = OrderedDict()
         self.failures = 0
         self.dtypes = _dtypes(graph)
+        self.is_typed = is_typed and self.dtypes is not None
 
 
 class Stage:
@@ -153,7 +156,10 @@ class Stages:
         Raises InvalidArgumentError when the graph does not take them.
         """
         parameters = self._parameters(root, values)
-        key = (root, *[(v.shape, v.dtype) if isinstance(v, np.ndarray) else type(v) for v in values])
+        if root.is_typed:
+            key: tuple[Any, ...] = (root, *[v.shape for v in values])
+        else:
+            key = (root, *[(v.shape, v.dtype) if isinstance(v, np.ndarray) else type(v) for v in values])
         if not parameters:
             return self._find(key, lambda: self._first(root, values, []))
         numbers = [values[index].copy() for index in parameters]  # others may write to the values at any time
