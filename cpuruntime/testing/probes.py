@@ -43,7 +43,7 @@ def refuse_all(admission: Admission) -> None:
 def binding_code() -> set[CodeType]:
     """The functions that write addresses of tensors for the next inference."""
     return {
-        function.__code__ for function in (CpuRequest.set_input, CpuRequest._fit_output, CpuRequest._choose_program)
+        function.__code__ for function in (CpuRequest.set_input, CpuRequest._fit_outputs, CpuRequest._choose_program)
     }
 
 

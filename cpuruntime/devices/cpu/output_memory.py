@@ -26,18 +26,18 @@ class OutputMemories:
         """Of all pieces, in order, unless these have changed."""
         self._is_changed = False
 
-    def lent(self, addresses: Iterable[int], inputs: Iterable[np.ndarray | None]) -> Collection[int]:
+    def lent(self, addresses: Iterable[int], inputs: Iterable[np.ndarray | None]) -> set[int]:
         """The addresses of the pieces in which inputs lie, given with their own."""
         if self._is_changed:
             pieces = sorted((one.address, one.address + one.size) for pair in self._pieces for one in pair if one.size)
             self._begins, self._ends = [begin for begin, _ in pieces], [end for _, end in pieces]
             self._is_changed = False
-        begins, ends, found = self._begins, self._ends, []
+        begins, ends, found = self._begins, self._ends, set()
         for address, array in zip(addresses, inputs):
             place = 0 if array is None else bisect_left(begins, address + array.nbytes)
             while place and ends[place - 1] > address:
                 place -= 1
-                found.append(begins[place])
+                found.add(begins[place])
         return found
 
     def take(self, index: int, shape: tuple[int, ...], lent: Collection[int]) -> tuple[np.ndarray, int]:
@@ -46,15 +46,15 @@ class OutputMemories:
         if dtype.hasobject:
             array = aligned_zeros(shape, dtype)
             return array, array.ctypes.data
-        pair = self._pieces[index]
-        piece, other = pair
+        piece, other = pair = self._pieces[index]
         size = prod(shape) * dtype.itemsize
-        if piece.address in lent or piece.size < size <= other.size:
-            if other.address in lent:
-                other = GrowingMemory() if piece.address in lent else piece
-            if other is not piece:
+        is_lent = piece.address in lent
+        if is_lent or piece.size < size <= other.size:
+            if other.address not in lent:
                 pair[:] = other, piece
-                piece = other
+            elif is_lent:
+                pair[:] = GrowingMemory(), piece
+            piece = pair[0]
         if size <= piece.size and piece.size:
             return np.ndarray(shape, dtype, piece.memory), piece.address
         self._is_changed = True

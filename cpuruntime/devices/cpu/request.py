@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -68,12 +68,19 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         self.memory = (self._inputs, self._outputs)
 
     def set_input(self, index: int, array: np.ndarray) -> None:
-        old = self._inputs[index]
-        if self._dynamic or old is None or old.shape != array.shape:
-            self._program = self.version = None
         made = self._made.get(id(array))
         address = self.address(index, array) if made is None else made[1]
-        rebind(self, self._inputs, self._input_addresses, index, array, address, object())
+        old, bound = self._inputs[index], object()
+        # Plain statements from here on: see streams/handover.py, `rebind`.
+        if self._dynamic or old is None or old.shape != array.shape:
+            self._program = self.version = None
+        is_new = self._input_addresses[index] != address
+        if is_new:
+            self.version = None
+        self._inputs[index] = array
+        self._input_addresses[index] = address
+        if is_new:
+            self._bound = bound
 
     def set_output(self, index: int, array: np.ndarray) -> None:
         rebind(self, self._outputs, self._output_addresses, index, array, array.ctypes.data, object())
@@ -167,19 +174,18 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         assert self._stage is not None
         inputs = self._values()
         run = self._new_run(stream, inputs)
-        lent = self._lent()
+        lent, ports = self._lent(), self._programs.outputs
         targets = [None if a in lent else array for a, array in zip(self._output_addresses, self._outputs)]
         results = yield from run.run(self._stage, inputs, targets)
-        for index, (port, result) in enumerate(zip(self._programs.outputs, results)):
-            if result is self._outputs[index]:
-                continue
-            if port.kind is not Kind.TENSOR:
-                result = _held(result, port.kind)
-            if result.dtype != self._outputs[index].dtype:
+        held = [r if port.kind is Kind.TENSOR else _held(r, port.kind) for port, r in zip(ports, results)]
+        for port, array, result in zip(ports, self._outputs, held):
+            if result.dtype != array.dtype:
                 name = port.element_type.get_type_name()
                 raise InternalError(f"Output '{printable(port.name)}' was computed as {result.dtype}, and is {name}.")
-            self._fit_output(index, result.shape, lent)
-            self._outputs[index][...] = result
+        self._fit_outputs([result.shape for result in held], lent)
+        for array, result in zip(self._outputs, held):
+            if result is not array:
+                array[...] = result
         self._note(run, inputs)
 
     def _new_run(self, stream: Stream, inputs: list[Any]) -> Run:
@@ -207,33 +213,30 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         self._stage = self._programs.of(self._values())
         program = self._stage.whole
         if program is not None:
-            self._fit_outputs(program.output_shapes)
+            self._fit_outputs(program.output_shapes, self._lent())
         self._program = None if self._stage.known else program
         return program
 
-    def _fit_outputs(self, shapes: Sequence[tuple[int, ...]]) -> None:
-        """Bind arrays of these shapes to the outputs."""
-        lent = self._lent()
+    def _fit_outputs(self, shapes: Iterable[tuple[int, ...]], lent: Collection[int]) -> None:
+        """Bind arrays of these shapes to outputs that have others, or lie in lent memory; those that users set stay."""
+        outputs, addresses, made, bound = self._outputs, self._output_addresses, self._made, object()
         for index, shape in enumerate(shapes):
-            if lent or self._renewed or self._outputs[index].shape != shape:
-                self._fit_output(index, shape, lent)
-
-    def _fit_output(self, index: int, shape: tuple[int, ...], lent: Collection[int]) -> None:
-        """Bind an array of this shape to an output, unless one is; one that was set by the user stays."""
-        outputs, addresses = self._outputs, self._output_addresses
-        if outputs[index].shape == shape and addresses[index] not in lent and index not in self._renewed:
-            return
-        if self._users[index]:
-            raise InvalidArgumentError(
-                f"Output '{printable(self._programs.outputs[index].name)}' has shape {list(shape)} for these "
-                f"inputs; the array that was set for it has {list(outputs[index].shape)}."
-            )
-        made = self._made
-        array, address = given = self._memories.take(index, shape, lent)
-        made[id(array)] = given
-        if len(made) > 3 * len(outputs):
+            if outputs[index].shape == shape and addresses[index] not in lent and index not in self._renewed:
+                continue
+            if self._users[index]:
+                raise InvalidArgumentError(
+                    f"Output '{printable(self._programs.outputs[index].name)}' has shape {list(shape)} for these "
+                    f"inputs; the array that was set for it has {list(outputs[index].shape)}."
+                )
+            array, address = given = self._memories.take(index, shape, lent)
+            made[id(array)] = given
+            # Plain statements to the end of the loop, as in `rebind`.
+            self.version = None
+            outputs[index] = array
+            addresses[index] = address
+            self._bound = bound
+        while len(made) > 3 * len(outputs):
             del made[next(iter(made))]
-        rebind(self, outputs, addresses, index, array, address, object())
 
     def _lent(self) -> Collection[int]:
         """Where own memory of outputs of dynamic shape begins in which inputs lie."""
