@@ -78,3 +78,46 @@ def test_tensors_are_bound_as_inputs() -> None:
         results: list[Any] = [request.get_output_tensor(index) for index in range(2)]
         check([result.data.copy() for result in results], wanted, 1e-4)
         request.set_tensor("past", results[0])
+
+
+def test_a_part_of_a_result_is_an_input() -> None:
+    request = ov.Core().compile_model(decoder(), "CPU").create_infer_request()
+    feeds = {"x": np.ones((1, 8), np.float32), "past": np.arange(32, dtype=np.float32).reshape(4, 8)}
+    first = request.infer(feeds, share_outputs=True)[0]
+    expected = first.copy()
+    for end in (2, 3, 4):
+        part = first[1:end]
+        found = request.infer({"past": part}, share_inputs=True, share_outputs=True)[0]
+        np.testing.assert_array_equal(found[: end - 1], expected[1:end])
+        np.testing.assert_array_equal(first, expected)
+
+
+def test_a_result_that_stays_an_input_is_not_written_to() -> None:
+    n = Net(opset=18)
+    past, constant = n.input("past", 8, name="past"), n.input("rows", 8, name="constant")
+    n.output(n("Concat", past, past, axis=0), n("Neg", constant))
+    request = ov.Core().compile_model(n.model(), "CPU").create_infer_request()
+    past, first = np.ones((1, 8), np.float32), np.ones((3, 8), np.float32)
+    past, negative = request.infer({"past": past, "constant": first}, share_outputs=True).to_tuple()
+    places = set()
+    for step in range(2, 6):
+        found = request.infer({"past": past, "constant": negative}, share_inputs=True, share_outputs=True)
+        past, positive = found.to_tuple()
+        np.testing.assert_array_equal(past, np.ones((2**step, 8), np.float32))
+        np.testing.assert_array_equal(negative, -first)
+        np.testing.assert_array_equal(positive, first)
+        places.add(positive.ctypes.data)
+    assert len(places) == 1
+
+
+def test_strings_of_dynamic_shape_are_the_next_input() -> None:
+    n = Net(opset=18)
+    text = n.input("n", dtype=np.dtype(object), name="text")
+    n.output(n("Concat", text, text, axis=0), n("Identity", text))
+    request = ov.Core().compile_model(n.model(), "CPU").create_infer_request()
+    same = np.array(["a", "b"], object)
+    for _ in range(3):
+        found = request.infer({"text": same}, share_inputs=True, share_outputs=True)
+        assert found[0].tolist() == ["a", "b", "a", "b"]
+        same = found[1]
+        assert same.tolist() == ["a", "b"]
