@@ -91,7 +91,9 @@ class CompiledModel:
         return device.get_property(property)
 
     def set_property(self, properties: Any = None, *, property: Any = None) -> None:
-        """Change properties that devices change while a model runs: MULTI_DEVICE_PRIORITIES of MULTI.
+        """Change properties that devices change while a model runs.
+
+        They are MULTI_DEVICE_PRIORITIES of MULTI and AUTO_BATCH_TIMEOUT of BATCH.
 
         `properties`, also called `property`, is a dict of value by property, or one (property, value) pair.
 

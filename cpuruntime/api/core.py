@@ -142,6 +142,7 @@ class Core:
         graph = source.graph
         if graph.defaults:
             settle(graph)
+        plugin, settings = self._devices.batched(plugin, settings, graph)
         device, defaults = compile_on(plugin, graph, settings), [PortInfo.of(value) for value in graph.defaults]
         compile_with = partial(_compile_with, plugin, graph, settings) if defaults else None
         facts, outline = source.port_facts(), Outline.of(graph)

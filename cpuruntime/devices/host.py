@@ -16,8 +16,15 @@ from cpuruntime.graph import Graph
 from cpuruntime.properties import Settings
 from cpuruntime.properties.declaration import Group
 from cpuruntime.properties.device import Type, own_config
+from cpuruntime.properties.hint import PerformanceMode
 
 log = logging.getLogger("cpuruntime")
+
+FEWEST = 3
+"""Smaller batches are not formed unless the user asks for device BATCH, as in OpenVINO."""
+
+SHARED = ("AUTO_BATCH_TIMEOUT", "PERF_COUNT", "PERFORMANCE_HINT_NUM_REQUESTS")
+"""What device BATCH takes from the settings of a device that it stands before."""
 
 _NEEDED = {"NETWORK_NAME", "EXECUTION_DEVICES", "OPTIMAL_NUMBER_OF_INFER_REQUESTS"}
 
@@ -62,6 +69,20 @@ class Devices(DeviceHost):
             plugin = self.usable(device)
             settings = plugin.settings(config)
         return plugin, settings
+
+    def batched(self, plugin: Plugin, settings: Settings, graph: Graph) -> tuple[Plugin, Settings]:
+        """Device BATCH, where throughput is asked for and the device asks for batches of the graph; else the device."""
+        is_wanted = settings.value("PERFORMANCE_HINT") is PerformanceMode.THROUGHPUT
+        if plugin.is_composed or not is_wanted or not settings.value("ALLOW_AUTO_BATCHING"):
+            return plugin, settings
+        size = plugin.optimal_batch_size(graph, settings)
+        size = min(size, settings.value("PERFORMANCE_HINT_NUM_REQUESTS") or size)
+        if size < FEWEST:
+            return plugin, settings
+        batch = self.usable(f"BATCH:{plugin.target}({size})")
+        return batch, batch.settings({name: settings[name] for name in SHARED if name in settings} | {
+            "DEVICE_PROPERTIES": {str(plugin.target): dict(settings)}
+        })  # fmt: skip
 
     def unavailable(self) -> dict[str, str | None]:
         """Why each registered device cannot be used here, or None where it can."""
@@ -132,12 +153,16 @@ class Devices(DeviceHost):
                 one.set_property(settings)
         self.announce(str(plugin.target))
 
+    def optimal_batch_size(self, graph: Graph, device: str, config: Mapping[str, Any] | None = None) -> int:
+        plugin, settings = self.resolved(device, config)
+        return plugin.optimal_batch_size(graph, settings)
+
     def query(self, graph: Graph, device: str, config: Mapping[str, Any] | None = None) -> set[str]:
         plugin = self.usable(device)
         return plugin.query(graph, plugin.settings(config))
 
     def compile(self, graph: Graph, device: str, config: Mapping[str, Any] | None = None) -> DeviceModel:
-        plugin, settings = self.resolved(device, config)
+        plugin, settings = self.batched(*self.resolved(device, config), graph)
         return compile_on(plugin, graph, settings)
 
     def subscribe(self, function: Callable[[str], None]) -> Callable[[], None]:

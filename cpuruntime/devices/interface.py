@@ -284,6 +284,10 @@ class DeviceHost(ABC):
         """As `Plugin.get_property`. Raises InvalidArgumentError for an unknown device, too."""
 
     @abstractmethod
+    def optimal_batch_size(self, graph: Graph, device: str, config: Mapping[str, Any] | None = None) -> int:
+        """As `Plugin.optimal_batch_size`."""
+
+    @abstractmethod
     def query(self, graph: Graph, device: str, config: Mapping[str, Any] | None = None) -> set[str]:
         """The names of the nodes that `device` would run on kernels of its own."""
 
@@ -372,6 +376,10 @@ class Plugin(Configured, ABC):
         from cpuruntime import passes  # not above: with them comes the compiler, which not every device needs
 
         return passes.run(graph, self.pipeline)
+
+    def optimal_batch_size(self, graph: Graph, settings: Settings) -> int:
+        """How many inferences of a graph in one batch the device runs fastest; 1 where batches are not worth it."""
+        return 1
 
     def query(self, graph: Graph, settings: Settings) -> set[str]:
         """The names of the nodes that the device's own kernels would run, by default all; the graph is not changed."""

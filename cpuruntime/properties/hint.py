@@ -107,9 +107,10 @@ enable_cpu_reservation = Property(
     "ENABLE_CPU_RESERVATION", Boolean(), False, group=Group.STREAMS, devices=("CPU",), keyed=True,
     doc="Whether the model keeps the processors of its threads to itself: no other model of the user gets them.",
 )  # fmt: skip
-allow_auto_batching = accepted(
-    "ALLOW_AUTO_BATCHING", Boolean(), True,
-    "requests are joined to batches by device BATCH only",
+allow_auto_batching = Property(
+    "ALLOW_AUTO_BATCHING", Boolean(), True, group=Group.COMPOSED,
+    doc="Whether device BATCH joins requests of a device that asks for batches of a model, where PERFORMANCE_HINT is "
+    "THROUGHPUT. CPU does not ask; BATCH:CPU measures.",
 )  # fmt: skip
 dynamic_quantization_group_size = accepted(
     "DYNAMIC_QUANTIZATION_GROUP_SIZE", Integer(0), 0,

@@ -22,8 +22,9 @@ from cpuruntime.devices.batch.worker import Worker
 from cpuruntime.devices.completion import Completion
 from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, Terms
 from cpuruntime.devices.ports import BoundArrays, PortInfo
+from cpuruntime.devices.reference import ReferencePlugin
 from cpuruntime.errors import CancelledError, DeadlineExceededError, Error, InvalidArgumentError, ModelError
-from cpuruntime.graph import PartialShape, Type
+from cpuruntime.graph import Graph, PartialShape, Type
 from cpuruntime.host.ledger import Ledger
 from cpuruntime.properties import PROPERTIES, Settings
 from cpuruntime.properties.hint import Priority
@@ -401,3 +402,56 @@ def test_batch_takes_one_device() -> None:
         ov.Core().compile_model(product(), "BATCH:REFERENCE,NULL")
     with pytest.raises(InvalidArgumentError, match="none are named"):
         ov.Core().compile_model(product(), "BATCH")
+
+
+class Eager(ReferencePlugin):
+    """REFERENCE that asks for batches of models of one row."""
+
+    def optimal_batch_size(self, graph: Graph, settings: Settings) -> int:
+        return 8 if graph.inputs[0].static_shape[0] == 1 else 2
+
+
+@pytest.fixture
+def eager(register: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    register("EAGER", f"{__name__}:Eager")
+    monkeypatch.setattr(batch_gain, "GAIN", 1e9)
+    monkeypatch.setattr(batch_gain, "SHORTEST", 0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "config", "largest"),
+    [
+        (1, {"PERFORMANCE_HINT": "THROUGHPUT"}, 8),
+        (1, {"PERFORMANCE_HINT": "THROUGHPUT", "PERFORMANCE_HINT_NUM_REQUESTS": 4}, 4),
+        (1, {"PERFORMANCE_HINT": "THROUGHPUT", "ALLOW_AUTO_BATCHING": True, "AUTO_BATCH_TIMEOUT": 7}, 8),
+        (1, {"PERFORMANCE_HINT": "THROUGHPUT", "ALLOW_AUTO_BATCHING": False}, 1),
+        (1, {"PERFORMANCE_HINT": "THROUGHPUT", "PERFORMANCE_HINT_NUM_REQUESTS": 2}, 1),
+        (1, {"PERFORMANCE_HINT": "LATENCY"}, 1),
+        (2, {"PERFORMANCE_HINT": "THROUGHPUT"}, 1),
+    ],
+)
+@pytest.mark.parametrize("device", ["EAGER", "MULTI:EAGER"])
+def test_a_device_that_asks_for_batches_gets_them_for_throughput(
+    eager: None, rows: int, config: dict[str, Any], largest: int, device: str
+) -> None:
+    with ov.Core().compile_model(product(rows), device, {"NUM_STREAMS": 1, **config}) as compiled:
+        assert compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") == largest
+        assert compiled.get_property("EXECUTION_DEVICES") == ["EAGER"]
+        if "AUTO_BATCH_TIMEOUT" in config:
+            assert compiled.get_property("AUTO_BATCH_TIMEOUT") == 7
+
+
+def test_batch_takes_the_size_that_the_device_asks_for(eager: None) -> None:
+    with ov.Core().compile_model(product(), "BATCH:EAGER", {"PERFORMANCE_HINT": "THROUGHPUT"}) as compiled:
+        assert sum(line.startswith("a batch of") for line in compiled.explain().decisions) == 3  # 2, 4, 8
+
+
+def test_the_timeout_changes_while_the_model_runs() -> None:
+    device = Device(timeout=1000)
+    device.model.set_property({"AUTO_BATCH_TIMEOUT": 0})
+    assert device.model.get_property("AUTO_BATCH_TIMEOUT") == 0
+    assert device.model.batcher.window.limit == 0
+    device.model.close()
+    with ov.Core().compile_model(product(), "BATCH:REFERENCE(2)") as compiled:
+        compiled.set_property({"AUTO_BATCH_TIMEOUT": 5})
+        assert compiled.get_property("AUTO_BATCH_TIMEOUT") == 5

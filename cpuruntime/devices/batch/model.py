@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from cpuruntime.devices.batch.batcher import Batcher
@@ -12,6 +13,8 @@ from cpuruntime.devices.batch.window import Window
 from cpuruntime.devices.explanation import Explanation
 from cpuruntime.devices.interface import DeviceModel, DeviceRequest
 from cpuruntime.properties import Settings
+
+TIMEOUT = "AUTO_BATCH_TIMEOUT"
 
 
 class BatchModel(DeviceModel):
@@ -32,12 +35,13 @@ class BatchModel(DeviceModel):
         self._slot = 0
         self.batcher: Batcher | None = None
         if sizes.models:
-            limit = settings.value("AUTO_BATCH_TIMEOUT") * 10**6
-            window = Window(sizes.times, sizes.slots, limit)
+            window = Window(sizes.times, sizes.slots, settings.value(TIMEOUT) * 10**6)
             profiled = single.properties.get("PERF_COUNT", False)
             models = (single, *sizes.models.values())
             self.batcher = Batcher(single.properties["NETWORK_NAME"], models, sizes.workers, window, profiled)
-        super().__init__(single.inputs, single.outputs, {**settings.resolved(), **single.properties})
+        own = {TIMEOUT: settings.value(TIMEOUT)}
+        super().__init__(single.inputs, single.outputs, {**settings.resolved(), **single.properties, **own})
+        self.live = frozenset({TIMEOUT})
 
     def create_request(self) -> DeviceRequest:
         self.check_open()
@@ -54,10 +58,17 @@ class BatchModel(DeviceModel):
         return BatchRequest(self.batcher, self._single.create_request(), self.inputs, slab, slot)
 
     def get_property(self, name: str) -> Any:
-        own = name == "SUPPORTED_PROPERTIES" or name not in self._single.properties
+        own = name in ("SUPPORTED_PROPERTIES", TIMEOUT) or name not in self._single.properties
         if name == "OPTIMAL_NUMBER_OF_INFER_REQUESTS":
             return self._sizes.slots * max(self._sizes.models, default=1)
         return self.properties[name] if own else self._single.get_property(name)
+
+    def set_property(self, values: Mapping[str, Any]) -> None:
+        """Another bound on waiting, for groups that form from now on."""
+        self.check_open()
+        self.properties |= values
+        if self.batcher is not None:
+            self.batcher.window.limit = values[TIMEOUT] * 10**6
 
     def explain(self, measure: bool = False) -> Explanation:
         of_single = self._single.explain(measure)

@@ -22,11 +22,14 @@ LARGEST = 8
 class BatchPlugin(ComposedPlugin):
     """Runs the inferences of one device as batches where that is faster."""
 
+    def config_for(self, device: str, settings: Settings) -> dict[str, Any]:
+        return super().config_for(device, settings) | {"ALLOW_AUTO_BATCHING": False}  # once is enough
+
     def compile(self, graph: Graph, settings: Settings) -> DeviceModel:
         argument = self._argument(settings)
         config = self.config_for(argument.device, settings)
         compile_it = partial(self._compile, device=argument.device, config=config)
-        sizes = find_sizes(graph, self._largest(argument, settings), compile_it)
+        sizes = find_sizes(graph, self._largest(graph, argument, config, settings), compile_it)
         return BatchModel(str(self.target), sizes, settings)
 
     def _compile(self, graph: Graph, device: str, config: Mapping[str, Any]) -> DeviceModel:
@@ -41,11 +44,10 @@ class BatchPlugin(ComposedPlugin):
             )
         return found[0]
 
-    def _largest(self, argument: Argument, settings: Settings) -> int:
+    def _largest(self, graph: Graph, argument: Argument, config: Mapping[str, Any], settings: Settings) -> int:
         """The largest batch: as the user says, else the device; no more than requests are to be in flight."""
-        known = self.host.get_property(argument.device, "SUPPORTED_PROPERTIES")
-        largest = argument.number or 0
-        if not largest and "OPTIMAL_BATCH_SIZE" in known:
-            largest = self.host.get_property(argument.device, "OPTIMAL_BATCH_SIZE")
-        requests = settings.value("PERFORMANCE_HINT_NUM_REQUESTS")
-        return min(largest or LARGEST, requests or largest or LARGEST)
+        largest = argument.number
+        if largest is None:
+            asked = self.host.optimal_batch_size(graph, argument.device, config)
+            largest = asked if asked > 1 else LARGEST
+        return min(largest, settings.value("PERFORMANCE_HINT_NUM_REQUESTS") or largest)
