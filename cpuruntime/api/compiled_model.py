@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from io import BytesIO
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO, overload
 
 from cpuruntime.api.infer_request import InferRequest
 from cpuruntime.api.model import Model
 from cpuruntime.api.ports import ConstOutput, describe_all, position
 from cpuruntime.api.refusals import COMPILED_THERE, not_pickled
-from cpuruntime.api.results import Results
+from cpuruntime.api.results import OVDict
 from cpuruntime.api.runtime_model import runtime_model
 from cpuruntime.api.shared import Shared
 from cpuruntime.devices.explanation import Explanation
@@ -61,7 +61,7 @@ class CompiledModel:
 
     def __call__(
         self, inputs: Any = None, share_inputs: bool = True, share_outputs: bool = False, *, decode_strings: bool = True
-    ) -> Results:
+    ) -> OVDict:
         """Run one inference in a request that the compiled model keeps for each calling thread.
 
         Arguments, result and errors as for `InferRequest.infer`, except that inputs are read in place by default.
@@ -69,10 +69,17 @@ class CompiledModel:
         try:
             request: InferRequest = self._callers.request
         except AttributeError:
-            request = self._callers.request = InferRequest(self._shared)
+            request = self._infer_request
         return request.infer(inputs, share_inputs, share_outputs, decode_strings=decode_strings)
 
-    def infer_new_request(self, inputs: Any = None) -> Results:
+    @property
+    def _infer_request(self) -> InferRequest:
+        """The request of `__call__` in this thread; code for OpenVINO looks at it."""
+        if not hasattr(self._callers, "request"):
+            self._callers.request = InferRequest(self._shared)
+        return self._callers.request
+
+    def infer_new_request(self, inputs: Any = None) -> OVDict:
         """Run one inference in a new request."""
         return InferRequest(self._shared).infer(inputs, share_outputs=True)
 
@@ -128,17 +135,27 @@ class CompiledModel:
         assert self._shared.outline is not None
         return runtime_model(self._shared.outline(), self.explain())
 
-    def export_model(self) -> BytesIO:
+    @overload
+    def export_model(self) -> BytesIO: ...
+
+    @overload
+    def export_model(self, model_stream: BinaryIO) -> None: ...
+
+    def export_model(self, model_stream: BinaryIO | None = None) -> BytesIO | None:
         """The compiled model as a file, for `Core.import_model`: its program, its packed weights, no machine code.
 
         It is for this version of the package and for processors of the same instruction set. A model that is not
-        optimized yet is exported when it is.
+        optimized yet is exported when it is. With `model_stream`, a binary file, it is written there.
 
         Raises UnsupportedError where the model cannot be stored: shapes in it depend on data, or a node has no kernel.
         """
         from cpuruntime.api.storing import export_model
 
-        return export_model(self._shared)
+        exported = export_model(self._shared)
+        if model_stream is None:
+            return exported
+        model_stream.write(exported.getbuffer())
+        return None
 
     def query_state(self) -> list[Any]:
         """The variables that inferences of `__call__` keep between them: none, since ONNX has none."""

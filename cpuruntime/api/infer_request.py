@@ -19,7 +19,7 @@ from cpuruntime.api.request.defaults import DefaultsBindings, DefaultsRequest
 from cpuruntime.api.request.latency import LatencyAnatomy
 from cpuruntime.api.request.tensors import RequestTensors
 from cpuruntime.api.request.terms import parse_terms, parse_timeout
-from cpuruntime.api.results import Results
+from cpuruntime.api.results import OVDict
 from cpuruntime.api.shared import Shared
 from cpuruntime.api.tensor import Tensor
 from cpuruntime.devices.explanation import ProfilingInfo
@@ -71,7 +71,7 @@ class InferRequest(RequestTensors):
         share_outputs: bool = False,
         *,
         decode_strings: bool = True,
-    ) -> Results:
+    ) -> OVDict:
         """Run one inference and return its outputs.
 
         Args:
@@ -120,7 +120,7 @@ class InferRequest(RequestTensors):
                 run.announce()
         if ports.has_strings:
             arrays = [_strings(array, decode_strings) for array in arrays]
-        return Results(arrays, ports)
+        return OVDict(arrays, ports)
 
     def start_async(
         self,
@@ -232,7 +232,7 @@ class InferRequest(RequestTensors):
             finally:
                 del self, run  # the error's traceback refers to this frame
 
-    def __await__(self) -> Generator[Any, None, Results]:
+    def __await__(self) -> Generator[Any, None, OVDict]:
         run = self._run
         if run is not None:
             notify = self._device.notify if run.polled else run.notify
@@ -308,12 +308,12 @@ class InferRequest(RequestTensors):
         self._userdata = userdata
 
     @property
-    def results(self) -> Results:
+    def results(self) -> OVDict:
         """The outputs of the last inference: copies, which are the caller's."""
         self._bindings.check_idle()
         ports = self._shared.ports
         arrays = [array.copy() for array in self._bindings.outputs]
-        return Results([_strings(array) for array in arrays] if ports.has_strings else arrays, ports)
+        return OVDict([_strings(array) for array in arrays] if ports.has_strings else arrays, ports)
 
     @property
     def latency(self) -> float:

@@ -113,7 +113,7 @@ def _parsed(text: str) -> tuple[str, ...]:
     named = [part for part in parts if part != "?"]
     if not all(map(_NAME.fullmatch, parts)) or len(set(named)) < len(named):
         raise InvalidArgumentError(
-            f"'{printable(text)}' is no layout: it has letters, digits, ? and one ..., each name once, as NCHW, N...C "
-            "or [N,C,H,W]."
+            f"Layout name is invalid ('{printable(text)}'): it has letters, digits, ? and one ..., each name once, as "
+            "NCHW, N...C or [N,C,H,W]."
         )
     return tuple(parts)

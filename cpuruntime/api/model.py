@@ -181,6 +181,12 @@ class Model(Notes, WithOutputs):
         items = partial_shape if isinstance(partial_shape, Mapping) else {None: partial_shape}
         shapes = {}
         for key, shape in items.items():
+            if key is not None and not isinstance(key, (ConstOutput, str, int)):
+                expected = "expected keys as openvino.Output, int or str."
+                raise WrongTypeError(f"Incorrect key type {type(key)} to reshape a model, {expected}")
+            if not isinstance(shape, (PartialShape, str, list, tuple)):
+                expected = "expected values as openvino.PartialShape, str, list or tuple."
+                raise WrongTypeError(f"Incorrect value type {type(shape)} to reshape a model, {expected}")
             name = self._inputs[position(key, positions, "input", default=True)].info.name
             if name in shapes:
                 raise InvalidArgumentError(f"Input '{printable(name)}' is given two shapes.")
@@ -199,6 +205,10 @@ class Model(Notes, WithOutputs):
             InvalidArgumentError: there is no such value; the model stays as it was.
         """
         given = outputs if isinstance(outputs, list) else [outputs]
+        for place, one in enumerate(given):
+            if not isinstance(one, (str, tuple, ConstOutput)):
+                where = f" at index {place}: " if given is outputs else ". It is "
+                raise WrongTypeError(f"Incorrect type of a value to add as output{where}{one!r:.60}")
         names = [self._value_of(one).name for one in given]
         known = [port.info.name for port in self._outputs]
         graph = self._graph.clone()

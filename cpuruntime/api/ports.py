@@ -253,7 +253,9 @@ def position(key: Any, positions: Mapping[Any, int], side: str, default: bool = 
     if isinstance(key, ConstOutput):
         key = key.any_name
     if isinstance(key, str):
-        raise InvalidArgumentError(f"No {side} is named '{printable(key)}'.{nearest(key, names)} {known}")
+        raise InvalidArgumentError(f"Port for tensor name {printable(key)} was not found.{nearest(key, names)} {known}")
     if isinstance(key, int) and not isinstance(key, bool):
         raise WrongIndexError(f"No {side} has index {key}: indexes go from 0 to {count - 1}. {known}")
-    raise WrongTypeError(f"{printable(repr(key))} names no {side}: give its index, name or port. {known}")
+    raise WrongTypeError(
+        f"Incompatible key type for {side}: {printable(repr(key))}. Give its index, name or port. {known}"
+    )

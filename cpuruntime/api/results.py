@@ -10,10 +10,10 @@ from cpuruntime.api.ports import ConstOutput, Ports
 from cpuruntime.errors import listed, nearest, printable
 
 
-class Results(Mapping[ConstOutput, np.ndarray]):
+class OVDict(Mapping[ConstOutput, np.ndarray]):
     """The outputs of one inference: an ordered mapping by port, also by name or index (negative ones from the end).
 
-    Iterating yields the ports, as OpenVINO's OVDict does. A key that is not there raises KeyError,
+    Iterating yields the ports. A key that is not there raises KeyError,
     one of another kind TypeError.
     """
 
@@ -32,7 +32,7 @@ class Results(Mapping[ConstOutput, np.ndarray]):
         if isinstance(key, ConstOutput) and key.any_name in self._ports.output_positions:
             return self._arrays[self._ports.output_positions[key.any_name]]
         if not isinstance(key, (ConstOutput, int, str)):
-            raise TypeError(f"{printable(repr(key))} names no output: give its index, name or port.")
+            raise TypeError(f"Unknown key type: {type(key)}. Give an output's index, name or port.")
         names = [port.any_name for port in self._ports.outputs]
         hint = nearest(key, names) if isinstance(key, str) else ""
         raise KeyError(f"No output {printable(repr(key))}.{hint} The model has {len(names)}: {listed(names)}.")
@@ -69,7 +69,3 @@ class Results(Mapping[ConstOutput, np.ndarray]):
 
     def __repr__(self) -> str:
         return repr(self.to_dict())
-
-
-OVDict = Results
-"""OpenVINO's name."""

@@ -62,7 +62,10 @@ def import_model(source: Any, plugin: Plugin, settings: Settings, make: Callable
 
 def _aligned(source: Any) -> memoryview:
     """A copy of what was given, from a page on, as kernels read it in place."""
-    content = source.read() if hasattr(source, "read") else getattr(source, "data", source)
+    if isinstance(source, io.BytesIO):  # whole, wherever its position is
+        content = source.getbuffer()
+    else:
+        content = source.read() if hasattr(source, "read") else getattr(source, "data", source)
     try:
         data = memoryview(content).cast("B")
     except TypeError:

@@ -26,7 +26,7 @@ class Tensor:
     """Memory with an element type and a shape; `data` is a NumPy view of it.
 
     - `Tensor(array, shared_memory=False)`: a copy of an array or list; with True the array's own memory, which must be
-      C-contiguous. Strings that are not str objects are always copied.
+      C-contiguous and no strings.
     - `Tensor(array, shape, type=Type.dynamic)`: the array's memory, or its beginning, seen with this shape and type.
     - `Tensor(type, shape)`: new memory, 64-byte aligned, zeros.
     - `Tensor(other, begin, end)`: the part of another tensor from index `begin` to before `end`, its memory shared.
@@ -87,7 +87,7 @@ class Tensor:
         if array is None:
             raise WrongTypeError("A tensor needs an array or a list, not None.")
         given = np.asarray(array)
-        if shared_memory and given.dtype.kind not in "SU":
+        if shared_memory:
             _check_contiguous(given)
             self._hold(given)
             return
@@ -101,11 +101,11 @@ class Tensor:
         element_type = Type(array.dtype) if type == Type.dynamic else Type(type)
         lengths, wanted = tuple(Shape(shape)), f"{element_type.get_type_name()}{Shape(shape)}"
         refusal = f"An array of {array.size} {array.dtype} elements cannot be seen as {wanted}."
-        if is_packed(element_type) and array.dtype in (np.uint8, np.int8):
+        if is_packed(element_type) and array.dtype.kind in "iu":
             size = packed_size(prod(lengths), element_type)
-            if size > array.size:
+            if size > array.nbytes:
                 raise InvalidArgumentError(refusal)
-            self._hold_packed(array.reshape(-1)[:size].view(packed_dtype(element_type)), element_type, lengths)
+            self._hold_packed(array.reshape(-1).view(packed_dtype(element_type))[:size], element_type, lengths)
             return
         try:
             flat = array.reshape(-1).view(element_type.to_dtype())
@@ -126,7 +126,9 @@ class Tensor:
 
     def _from_part(self, other: Tensor, begin: Sequence[int], end: Sequence[int]) -> None:
         if other._packed is not None:
-            raise UnsupportedError(f"A part of a tensor of packed {other._type.type_name} elements is not supported.")
+            raise UnsupportedError(
+                f"{other!r}: parts of tensors are not supported for types with bitwidths less then 8 bit."
+            )
         shape = other._array.shape
         legal = len(begin) == len(end) == len(shape) and all(
             0 <= low <= high <= extent for low, high, extent in zip(begin, end, shape)
@@ -142,17 +144,19 @@ class Tensor:
             self._from_type(port.element_type, port.partial_shape.get_min_shape())
             return
         self._from_array(array, shared_memory=True)
-        wanted = port.partial_shape
-        if self._type is port.element_type and wanted.is_static and prod(wanted.to_shape()) < self.size:
-            message = f"The array has more elements than {port!r}: the first ones are used."
-            warnings.warn(message, RuntimeWarning, stacklevel=4)
+        wanted, element_type = port.partial_shape, port.element_type
+        if self._type is not element_type:
+            _warn(f"The memory of the {self._type.type_name} array is seen as that of {port!r}.")
+            self._from_memory(array, wanted.get_min_shape(), element_type)
+        elif wanted.is_static and prod(wanted.to_shape()) < self.size:
+            _warn(f"The array has more elements than {port!r}: the first ones are used.")
             self._from_memory(array, wanted.to_shape())
-        if self._type is not port.element_type or not wanted.compatible(self.shape):
-            raise InvalidArgumentError(f"{self!r} does not fit {port!r}.")
+        if not wanted.compatible(self.shape):
+            raise InvalidArgumentError(f"Shape of the port exceeds shape of the array. {self!r} does not fit {port!r}.")
 
     def _hold(self, array: np.ndarray, shared: bool = True) -> None:
         self._array = array
-        self._storage = array.reshape(-1) if array.flags.c_contiguous else None
+        self._storage = None
         self._shared = shared
         self._type = Type(array.dtype)
         self._packed = None
@@ -200,7 +204,10 @@ class Tensor:
     def str_data(self, value: Any) -> None:
         held, strings = self._strings(), _decoded(np.asarray(value))
         if strings.size != held.size:
-            raise InvalidArgumentError(f"{strings.size} strings given for {self!r}, which has {held.size}.")
+            raise InvalidArgumentError(
+                "Passed array must have the same size (number of elements) as the Tensor! "
+                f"{strings.size} strings given for {self!r}, which has {held.size}."
+            )
         held[...] = strings.reshape(held.shape)
 
     @property
@@ -233,19 +240,23 @@ class Tensor:
         if self._resize is not None:
             self._hold(self._resize(lengths))
             return
-        if self._storage is None:
+        if not self._array.flags.c_contiguous:
             raise InvalidArgumentError("A tensor that is a part of another cannot change its shape.")
+        storage = self._array.reshape(-1) if self._storage is None else self._storage
         size = prod(lengths) if self._packed is None else packed_size(prod(lengths), self._type)
-        if size > self._storage.size:
+        if size > storage.size:
             if self._shared:
                 raise InvalidArgumentError(
-                    f"Shape {list(lengths)} has {size} elements; this tensor's shared memory has {self._storage.size}."
+                    f"Setting shape {list(lengths)} failed: it has {size} elements; this tensor's shared memory has "
+                    f"{storage.size}."
                 )
             self._allocate(self._type, lengths)
-        elif self._packed is None:
-            self._array = self._storage[:size].reshape(lengths)
+            return
+        self._storage = storage
+        if self._packed is None:
+            self._array = storage[:size].reshape(lengths)
         else:
-            self._array, self._packed = self._storage[:size], lengths
+            self._array, self._packed = storage[:size], lengths
 
     @property
     def element_type(self) -> Type:
@@ -266,7 +277,9 @@ class Tensor:
     def strides(self) -> tuple[int, ...]:
         """The bytes from one element to the next in each dimension. UnsupportedError where elements are packed."""
         if self._packed is not None:
-            raise UnsupportedError(f"Packed elements of type {self._type.type_name} have no strides.")
+            raise UnsupportedError(
+                f"Could not get strides for types with bitwidths less then 8 bit. This is {self!r}."
+            )
         return self._array.strides
 
     def is_continuous(self) -> bool:
@@ -345,11 +358,18 @@ def _restored(array: np.ndarray, element_type: Type, packed: tuple[int, ...] | N
     return tensor
 
 
+def _warn(message: str) -> None:
+    """Warn the caller of `Tensor(port, array)`."""
+    warnings.warn(message, RuntimeWarning, stacklevel=5)
+
+
 def _check_contiguous(array: np.ndarray) -> None:
+    refusal = "SHARED MEMORY MODE FOR THIS TENSOR IS NOT APPLICABLE!"
     if not isinstance(array, np.ndarray) or not array.flags.c_contiguous:
-        raise InvalidArgumentError(
-            "Memory can be shared only with a C-contiguous NumPy array; use np.ascontiguousarray, or let it be copied."
-        )
+        remedy = "Use np.ascontiguousarray, or let it be copied."
+        raise InvalidArgumentError(f"{refusal} Memory is shared only with a C-contiguous NumPy array. {remedy}")
+    if array.dtype.kind in "SU":
+        raise InvalidArgumentError(f"{refusal} String types can be only copied.")
 
 
 def _check_tensor(given: Any) -> None:
@@ -366,5 +386,7 @@ def _decoded(strings: np.ndarray) -> np.ndarray:
 
 def _text(string: Any) -> str:
     if not isinstance(string, (str, bytes)):
-        raise InvalidArgumentError(f"A tensor of strings holds str or bytes, not {type(string).__name__}.")
+        raise InvalidArgumentError(
+            f"Unknown string kind passed to fill the Tensor's data! It holds str or bytes, not {type(string).__name__}."
+        )
     return string.decode() if isinstance(string, bytes) else str(string)

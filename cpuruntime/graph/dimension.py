@@ -47,9 +47,22 @@ class Dimension:
             self._low, self._high = _parse_dimension(dimension)
         elif isinstance(dimension, (tuple, list)):
             if len(dimension) != 2:
-                raise WrongTypeError(f"{dimension!r} is no dimension: {_DIMENSION_RULE}")
+                raise WrongTypeError(
+                    "Two elements are expected in tuple(lower, upper) for dynamic dimension, but "
+                    f"{len(dimension)} elements were given."
+                )
+            if not all(hasattr(bound, "__index__") for bound in dimension):
+                raise WrongTypeError(
+                    f"Incorrect pair of types ({type(dimension[0])}, {type(dimension[1])}) for dynamic dimension, ints "
+                    "are expected."
+                )
             self._low, self._high = _lower(dimension[0], dimension), _index(dimension[1], dimension)
         else:
+            if not hasattr(dimension, "__index__"):
+                raise WrongTypeError(
+                    f"Incorrect type {type(dimension)} for dimension. Expected types are: int, str, "
+                    "openvino.Dimension, list/tuple with lower and upper values for dynamic dimension."
+                )
             length = _index(dimension, dimension)
             self._low, self._high = (0, -1) if length == -1 else (length, length)
         if self._low < 0 or self._high < -1 or -1 < self._high < self._low:
@@ -173,9 +186,9 @@ def _parse_dimension(text: str) -> tuple[int, int]:
         return 0, -1
     low, dots, high = stripped.partition("..")
     low, high = low.strip().removeprefix("-1" if dots else ""), high.strip()
-    digits = [part for part in (low, high) if part]
-    if not all(part.isascii() and part.isdigit() for part in digits):
-        raise InvalidArgumentError(f"{text!r} is no dimension: {_DIMENSION_RULE}")
+    for name, part in (("min bound" if dots else "dimension", low), ("max bound", high)):
+        if part and not (part.isascii() and part.isdigit()):
+            raise InvalidArgumentError(f'Cannot parse {name}: "{part}"; {_DIMENSION_RULE}')
     if not dots:
         return int(low or "0"), int(low or "0")
     return int(low or "0"), int(high or "-1")

@@ -16,7 +16,9 @@ def _split(text: str) -> list[str]:
         inside = inside[1:-1]
     parts = inside.split(",") if inside.strip() else []
     if not all(map(str.strip, parts)):
-        raise InvalidArgumentError(f"{text!r} is no shape: a dimension is missing between commas.")
+        raise InvalidArgumentError(
+            f'Cannot get vector of dimensions! "{text}" is incorrect: a dimension is missing between commas.'
+        )
     return parts
 
 
@@ -218,7 +220,7 @@ class PartialShape:
             return self._dimensions == other._dimensions
         if isinstance(other, (list, tuple)):
             if self._dimensions is None:
-                raise WrongTypeError("the shape [...] has an unknown rank: it cannot be compared with a list.")
+                raise WrongTypeError(f"Cannot compare dynamic shape with {type(other)}: its rank is unknown.")
             return self._dimensions == list(other)
         return NotImplemented
 

@@ -196,8 +196,8 @@ class Type:
         return self._kind == "f"
 
     def is_integral(self) -> bool:
-        """Whether this is an integer or boolean type."""
-        return self._kind in "iub"
+        """Whether this is an integer or boolean type; as in OpenVINO also where the type is not known."""
+        return self._kind in "iubd"
 
     def is_integral_number(self) -> bool:
         """Whether this is an integer type (boolean is not)."""

@@ -85,7 +85,8 @@ def pad(flow: Flow, begin: Sequence[int], end: Sequence[int], number: float, mod
     """Elements before and behind each axis; negative counts take some away."""
     shape = flow.shape
     if len(begin) != len(shape) or len(end) != len(shape):
-        raise flow.error(f"{len(begin)} begins and {len(end)} ends are given for rank {len(shape)}.")
+        counts = f"{len(begin)} pads_begin, {len(end)} pads_end"
+        raise flow.error(f"{counts}: a number of pads mismatches with rank of input, {len(shape)}.")
     if mode is PaddingMode.SYMMETRIC:
         for axis, counts in enumerate(zip(begin, end)):
             flow.value = _mirrored(flow, axis, *counts)

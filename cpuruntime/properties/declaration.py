@@ -322,7 +322,8 @@ class Property(str):
         except UnsupportedError:
             raise
         except (TypeError, ValueError):
-            raise WrongTypeError(f"Property {self} takes no {', '.join(map(_shown, value))}.") from None
+            given = ", ".join(map(_shown, value))
+            raise WrongTypeError(f"Property {self}: incompatible function arguments: {given}.") from None
 
     @property
     def writable(self) -> bool:

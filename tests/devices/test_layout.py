@@ -40,7 +40,7 @@ def test_layouts_are_written_as_openvino_s(text: str, shown: str) -> None:
 
 @pytest.mark.parametrize("text", ["NN", "N..C", "**", "[]", "N C", "[N,C]H", "N......C", "[N;C]", "N\nC", "[N,,C]"])
 def test_what_is_no_layout(text: str) -> None:
-    with pytest.raises(InvalidArgumentError, match="is no layout"):
+    with pytest.raises(InvalidArgumentError, match="Layout name is invalid"):
         Layout(text)
 
 

@@ -107,10 +107,10 @@ def test_inputs_that_are_not_mentioned_keep_their_data(request_of_two: ov.InferR
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ({"q": X}, "No input is named 'q'. The model has: 'x', 'y'."),
-        ({"sum": X}, "No input is named 'sum'"),
+        ({"q": X}, "Port for tensor name q was not found. The model has: 'x', 'y'."),
+        ({"sum": X}, "Port for tensor name sum was not found"),
         ({2: X}, "No input has index 2: indexes go from 0 to 1"),
-        ({1.5: X}, "1.5 names no input"),
+        ({1.5: X}, "Incompatible key type for input: 1.5"),
         ([X, Y, X], "3 inputs given; the model has 2"),
         (X, "Which input?"),
         ("x", "Which input?"),

@@ -151,7 +151,7 @@ def test_own_memory_grows_and_shared_memory_does_not(array: np.ndarray) -> None:
     shared.shape = [1, 2]
     shared.shape = [2, 3]
     assert shared.data.tolist() == array.tolist()
-    with pytest.raises(InvalidArgumentError, match=r"\[4, 4\] has 16 elements; this tensor's shared memory has 6"):
+    with pytest.raises(InvalidArgumentError, match=r"\[4, 4\] failed: it has 16 elements; .* memory has 6"):
         shared.shape = [4, 4]
     with pytest.raises(InvalidArgumentError):
         shared.shape = [-1, 2]

@@ -65,7 +65,7 @@ def test_layouts_are_guessed_for_images_and_given_for_others() -> None:
         ("x[NCHW]", r"Layout \[N,C,H,W\] has 4 dimensions; 'x' has 2"),
         ("y[NC]", "-layout names 'y', and the model's inputs are 'x'"),
         ("NC", "-layout 'NC' cannot be read"),
-        ("x[NN]", "'NN' is no layout"),
+        ("x[NN]", r"Layout name is invalid \('NN'\)"),
     ],
 )
 def test_a_wrong_layout_is_refused(text: str, complaint: str) -> None:

@@ -35,7 +35,7 @@ ALLOWED: dict[str, str] = {
     "api": "errors version store graph operators host properties streams frontend hints devices cache",
     "preprocess": "errors version graph operators api",
     "helpers": "api",
-    "utils": "graph",
+    "utils": "graph api",
     "exceptions": "errors",
     "__init__": "errors version graph host properties frontend hints devices api preprocess helpers utils exceptions",
     "cli": "__init__ errors store properties compiler host devices cache compare",

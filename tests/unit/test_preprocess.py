@@ -192,7 +192,7 @@ REFUSED: list[tuple[Callable[[PrePostProcessor], Any], str]] = [
         r"width are set, and layout \[...\] has no H and W",
     ),
     (lambda p: steps(p).crop([0] * 5, [1] * 5), "5 begins and 5 ends are given for rank 4"),
-    (lambda p: steps(p).pad([1, 1], [1, 1], 0, PaddingMode.CONSTANT), "2 begins and 2 ends are given for rank 4"),
+    (lambda p: steps(p).pad([1, 1], [1, 1], 0, PaddingMode.CONSTANT), "mismatches with rank of input, 4"),
     (lambda p: steps(p).pad([0, 0, 9, 0], [0] * 4, 0, PaddingMode.SYMMETRIC), "9 and 0 elements of axis 2 cannot"),
     (lambda p: steps(p).pad([0, 0, 8, 0], [0] * 4, 0, PaddingMode.REFLECT), "elements cannot be mirrored"),
     (lambda p: steps(p).convert_layout([0, 1, 1, 2]), r"\[0, 1, 1, 2\] is no order"),
@@ -266,7 +266,7 @@ def test_arguments_are_checked_at_once() -> None:
             call()
     with pytest.raises(IndexError):
         ppp.input(4)
-    with pytest.raises(InvalidArgumentError, match="No input is named 'q'"):
+    with pytest.raises(InvalidArgumentError, match="Port for tensor name q was not found"):
         ppp.input("q")
     with pytest.raises(InvalidArgumentError, match="give both, or none"):
         steps.resize(LINEAR, 3)

@@ -32,6 +32,8 @@ def pairs(inputs: Any, count: int) -> Iterator[tuple[Any, Any]]:
             raise InvalidArgumentError(f"{len(inputs)} inputs given; the model has {count}.")
         yield from enumerate(inputs)
     else:
+        if not isinstance(inputs, (np.ndarray, Tensor, *_PLAIN)) and not hasattr(inputs, "__array__"):
+            raise WrongTypeError(f"Incompatible inputs of type: {type(inputs)}; give arrays, in a dict or list.")
         yield None, inputs
 
 
