@@ -7,8 +7,8 @@ in the first-level cache. Steps depend on each other, so threads share direction
 In memory that the kernel has to itself, and in the projection, a gate's units fill whole vectors (`blocks` of them);
 weights are zero for units that do not exist. Gates follow each other in ONNX's order: i, o, f, c; z, r, h.
 
-A sequence may be shorter than the others: its state then stays, and its results are zeros. Backwards it begins with its
-own last step.
+A sequence may be shorter than the others: its state then stays, and its results are zeros, as is the state of one
+without steps. Backwards it begins with its own last step.
 """
 
 from __future__ import annotations
@@ -239,10 +239,11 @@ def recurrent(cell: str, activations: tuple[CellActivation, ...], rows: int, col
             hidden = memory + own + number * a.blocks * VECTOR_BYTES
             cells = hidden + rows * a.blocks * VECTOR_BYTES
             if not finished:
-                simd.store_i64(memory + own + lengths * a.blocks * VECTOR_BYTES + 8 * number, _length(a, sequence))
-                _start(a, a.initial_hidden + place if a.initial_hidden != 0 else 0, hidden)
+                length = _length(a, sequence)
+                simd.store_i64(memory + own + lengths * a.blocks * VECTOR_BYTES + 8 * number, length)
+                _start(a, a.initial_hidden + place if a.initial_hidden != 0 and length > 0 else 0, hidden)
                 if has_cell:
-                    _start(a, a.initial_cell + place if a.initial_cell != 0 else 0, cells)
+                    _start(a, a.initial_cell + place if a.initial_cell != 0 and length > 0 else 0, cells)
             else:
                 if a.last_hidden != 0:
                     _finish(a, hidden, a.last_hidden + place)

@@ -169,8 +169,8 @@ def _non_max_suppression(node: Node, known: Known) -> list[Shape]:
 
 
 def _recurrent(node: Node, known: Known) -> list[Shape]:
-    x, hidden = shape_of(node), int(shape_of(node, 2)[-1])
-    directions = int(shape_of(node, 1)[0])
+    x, hidden = shape_of(node), int(node.attributes.get("hidden_size") or shape_of(node, 2)[-1])
+    directions = 2 if node.attributes.get("direction") == "bidirectional" else 1
     batch_first = node.attributes.get("layout", 0)
     steps, batch = (x[1], x[0]) if batch_first else (x[0], x[1])
     last: Shape = (batch, directions, hidden) if batch_first else (directions, batch, hidden)

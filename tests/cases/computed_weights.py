@@ -1,4 +1,4 @@
-"""Layers whose weights are inputs: convolutions, normalisations; products of other types than float32."""
+"""Layers whose weights are inputs: convolutions, normalisations, recurrent ones; products of other types."""
 
 from __future__ import annotations
 
@@ -15,6 +15,18 @@ def _convolution(name: str, x: tuple[int, ...], weights: tuple[int, ...], operat
     outputs = weights[0] if operator == "Conv" else weights[1] * more.get("group", 1)
     inputs = (Tensor(x), Tensor(weights), Tensor((outputs,)))
     return Case(f"{operator} {name}", operator, inputs, more, tolerance=3e-5)
+
+
+def _recurrent(operator: str, direction: str, batch: int, units: int, *computed: int, **more: Any) -> Case:
+    """A layer over 5 steps, of which the inputs in `computed` are no constants; peepholes where that is one of them."""
+    count, gates = 2 if direction == "bidirectional" else 1, {"LSTM": 4, "GRU": 3, "RNN": 1}[operator]
+    shapes = [(count, gates * units, 9), (count, gates * units, units), (count, 2 * gates * units)]
+    inputs = [Tensor(s, low=-0.3, high=0.3, constant=i not in computed) for i, s in enumerate(shapes, start=1)]
+    peepholes = [None, None, None, Tensor((count, 3 * units), low=-0.3, high=0.3)] if 7 in computed else []
+    shown = " ".join(f"{name} {value}" for name, value in more.items())
+    name = f"{operator} {direction} {batch}x{units} {computed} {shown}".strip()
+    attributes, outputs = dict(hidden_size=units, direction=direction, **more), 3 if operator == "LSTM" else 2
+    return Case(name, operator, (Tensor((5, batch, 9)), *inputs, *peepholes), attributes, outputs)
 
 
 CASES = [
@@ -46,5 +58,13 @@ CASES = [
     Case("Einsum of three", "Einsum", (Tensor((3, 4)), Tensor((4, 5)), Tensor((5, 2))), dict(equation="ij,jk,kl->li")),
     Case("Einsum float64", "Einsum", (Tensor((3, 4), np.float64), Tensor((4, 5), np.float64)),
          dict(equation="ij,jk->ik")),
+    _recurrent("LSTM", "bidirectional", 3, 20, 1, 2, 3, 7),
+    _recurrent("LSTM", "forward", 2, 64, 2),
+    _recurrent("LSTM", "reverse", 1, 16, 3),
+    _recurrent("GRU", "bidirectional", 6, 21, 1, 2, 3),
+    _recurrent("GRU", "bidirectional", 6, 21, 1, 2, 3, linear_before_reset=1),
+    _recurrent("GRU", "forward", 1, 70, 1),
+    _recurrent("RNN", "bidirectional", 6, 70, 1, 2, 3),
+    _recurrent("RNN", "forward", 3, 3, 2),
     Case("MatMul of nothing", "MatMul", (Tensor((3, 0)), Tensor((0, 4)))),
 ]  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from support.judge import Net, compare
+from support.judge import Net, check, compare, onnx_runtime_session
 
 import cpuruntime as ov
 
@@ -152,6 +152,24 @@ def test_recurrent_layers_without_a_kernel_fall_back() -> None:
     w, r, b = n.weights(1, 32, 3), n.weights(1, 32, 8), n.weights(1, 64)
     n.output(n("LSTM", n.input(4, 2, 3), w, r, b, hidden_size=8, input_forget=1))
     compare(n.model(), fallbacks=["LSTM"])
+
+
+def test_recurrent_layers_whose_weights_another_layer_makes() -> None:
+    n = Net()
+    x, style = n.input("steps", 2, 6), n("Tanh", n.input(1, 5))
+    for op_type, gates in GATES.items():
+        extents = [(2, gates * 18, 6), (2, gates * 18, 18), (2, gates * 36)]
+        made = [n("MatMul", style, n.weights(5, int(np.prod(shape)))) for shape in extents]
+        w, r, b = (n("Reshape", each, n.integers(*shape)) for each, shape in zip(made, extents))
+        n.output(*n.many(2, op_type, x, w, r, b, hidden_size=18, direction="bidirectional"))
+    model, random = n.model(), np.random.default_rng(3)
+    names = [port.name for port in model.graph.input]
+    compiled, session = ov.Core().compile_model(model, "CPU"), onnx_runtime_session(model)
+    for steps in (4, 9, 17):
+        feeds = dict(zip(names, [random.standard_normal(s).astype(np.float32) for s in ((steps, 2, 6), (1, 5))]))
+        found = compiled(feeds)
+        check([found[index] for index in range(len(compiled.outputs))], session.run(None, feeds), 1e-4)
+        assert not compiled.explain().fallbacks
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(6, 2), (40, 4), (64, 2), (30, 30), (48, 1)])

@@ -1,7 +1,12 @@
-"""LSTM, GRU and RNN: one matrix product for all inputs, then one step for all of time."""
+"""LSTM, GRU and RNN: one matrix product for all inputs, then one step for all of time.
+
+Weights that are not constant are packed by steps before these.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -10,10 +15,12 @@ from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.errors import ModelError, printable
 from cpuruntime.graph import Node, Type, Value
 from cpuruntime.ops.functions.activations import ACTIVATIONS
+from cpuruntime.ops.matmul import pack_columns
 from cpuruntime.ops.recurrent import GATES, UNROLL, CellActivation, items, recurrent, scratch_bytes
 from cpuruntime.ops.tiles.tile_shapes import tile_shapes
 from cpuruntime.program.convolution.panels import tile_starts
-from cpuruntime.program.lowerings.matmul import emit_fully_connected, fully_connected_methods
+from cpuruntime.program.lowerings.from_shapes import emit_fill
+from cpuruntime.program.lowerings.matmul import emit_fully_connected, fully_connected_methods, lower_matmul
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.lowering import Methods, lowering
 from cpuruntime.program.plan.packing import COPIES, copy_into
@@ -50,8 +57,6 @@ def _activations(node: Node) -> tuple[CellActivation, ...] | str:
 
 def _check(node: Node) -> str | None:
     op, attributes = node.op_type, node.attributes
-    if any(value is not None and value.constant is None for value in (*node.inputs[1:4], node.input(7))):
-        return f"{op} has kernels for constant weights and bias"
     if attributes.get("input_forget", 0):
         return f"{op} has no kernel for coupled gates"
     chosen = _activations(node)
@@ -105,44 +110,26 @@ class Recurrence:
         self.directions, _, self.units = r.static_shape
         self.blocks = -(-self.units // LANES)
         self.gates, self.first_gates = GATES[self.cell]
-        self.input_weights, self.state_weights = w.data, r.data
-        shape = (self.directions, 2, self.gates, self.units)
-        self.bias = np.zeros(shape, np.float32) if node.input(3) is None else node.require(3).data.reshape(shape)
+        self.input_weights, self.state_weights, self.bias = w, r, node.input(3)
 
     @property
     def width(self) -> int:
         """Floats of a gate."""
         return self.blocks * LANES
 
-    def spread(self, array: np.ndarray) -> np.ndarray:
-        """[..., units] as [..., width]."""
-        spread = np.zeros((*array.shape[:-1], self.width), np.float32)
-        spread[..., : self.units] = array
-        return spread
-
-    def biases(self) -> tuple[np.ndarray, np.ndarray]:
-        """The biases of the projection and of the products of the state, [directions, gates, width] each."""
-        inputs, states = self.spread(self.bias[:, 0]), self.spread(self.bias[:, 1])
-        if self.cell == "GRU reset after":
-            return inputs, states
-        return inputs + states, np.zeros_like(states)
-
-    def projection_weights(self) -> np.ndarray:
-        """The right side of the product of all inputs, [inputs, directions * gates * width]."""
-        weights = np.zeros((self.inputs, self.directions, self.gates, self.width), np.float32)
-        part = self.input_weights.reshape(self.directions, self.gates, self.units, self.inputs)
-        copy_into(weights[..., : self.units], part.transpose(3, 0, 1, 2))
-        return weights.reshape(self.inputs, -1)
+    @property
+    def inner(self) -> int:
+        """Rows of the recurrent weights."""
+        return -(-self.units // UNROLL) * UNROLL
 
     def packed_size(self, gates: int, columns: int) -> int:
         """Bytes of the recurrent weights of `gates` gates of one direction."""
-        inner = -(-self.units // UNROLL) * UNROLL
-        return -(-gates * self.blocks // columns) * inner * columns * VECTOR_BYTES
+        return -(-gates * self.blocks // columns) * self.inner * columns * VECTOR_BYTES
 
     def pack(self, memory: np.ndarray, direction: int, gates: slice, columns: int) -> None:
         """Writes the recurrent weights of some gates, tile by tile."""
-        weights = self.state_weights[direction].reshape(-1, self.units, self.units)[gates]
-        inner = -(-self.units // UNROLL) * UNROLL
+        weights = self.state_weights.data[direction].reshape(-1, self.units, self.units)[gates]
+        inner = self.inner
         dense = np.zeros((inner, len(weights), self.width), np.float32)
         copy_into(dense[: self.units, :, : self.units], weights.transpose(2, 0, 1))
         vectors = len(weights) * self.blocks
@@ -163,7 +150,8 @@ def _choose_tile(r: Recurrence, threads: int) -> tuple[int, int]:
 def _methods(node: Node, exact: bool) -> Methods:
     """Those of the projection."""
     r = Recurrence(node)
-    return fully_connected_methods(r.batch * r.steps, r.inputs, r.directions * r.gates * r.width, exact)
+    computed = not _are_constant(r.input_weights, r.bias)
+    return fully_connected_methods(r.batch * r.steps, r.inputs, r.directions * r.gates * r.width, exact or computed)
 
 
 @lowering("LSTM", "GRU", "RNN", check=_check, methods=_methods)
@@ -171,7 +159,7 @@ def lower_recurrent(emitter: Emitter, node: Node) -> None:
     """Emits the projection of all inputs and the recurrence."""
     r = Recurrence(node)
     rows, columns = _choose_tile(r, emitter.threads)
-    input_bias, state_bias = r.biases()
+    input_bias, state_bias = _biases(emitter, r)
     projection = _project(emitter, r, input_bias)
     weights, stride, second = _pack(emitter, r, columns)
     row = r.directions * r.gates * r.width * 4
@@ -186,24 +174,73 @@ def lower_recurrent(emitter: Emitter, node: Node) -> None:
         projection_time=row if r.batch_first else batch * row,
         projection_batch=steps * row if r.batch_first else row,
         weights=weights, weights_direction=stride, reset_weights=weights + second,
-        bias=emitter.constant(state_bias),
-        bias_direction=state_bias[0].nbytes, **_states(emitter, r), **_limits(emitter, r),
+        bias=state_bias, bias_direction=r.gates * r.width * 4, **_states(emitter, r), **_limits(emitter, r),
         steps=steps, batch=batch, directions=r.directions, units=r.units, blocks=r.blocks,
         reversed=1 - DIRECTIONS.index(node.attributes.get("direction", "forward")) % 2,
         scratch=Address(emitter.scratch(size * items(r.directions, batch, rows))), scratch_size=size,
     )  # fmt: skip
 
 
-def _project(emitter: Emitter, r: Recurrence, bias: np.ndarray) -> Address:
+def _are_constant(*values: Value | None) -> bool:
+    return all(value is None or value.constant is not None for value in values)
+
+
+def _spread(
+    emitter: Emitter, r: Recurrence, value: Value, shape: Sequence[int], order: Sequence[int], target: Sequence[int]
+) -> Value:
+    """The numbers of a value of `shape` with their axes in another order, in zeros of the shape `target`.
+
+    The result, a constant as the value is, has all axes but the first in one.
+    """
+    name, flat = f"{r.node.name}/{value.name}", (target[0], prod(target[1:]))
+    if value.constant is not None:
+        array = np.zeros(target, np.float32)
+        part = value.data.reshape(shape).transpose(order)
+        copy_into(array[tuple(slice(extent) for extent in part.shape)], part)
+        return Value.of(name, array.reshape(flat))
+    result = Value(name, Type.f32, flat)
+    view = emitter.new_plain(result)
+    emit_fill(emitter, view, np.zeros(1, np.float32))
+    sources, targets = ([4 * prod(extents[axis + 1 :]) for axis in range(len(extents))] for extents in (shape, target))
+    emitter.copy(
+        emitter.plain(value).address, view.address, [shape[axis] for axis in order], [sources[axis] for axis in order],
+        targets, 4,
+    )  # fmt: skip
+    return result
+
+
+def _biases(emitter: Emitter, r: Recurrence) -> tuple[Value, Address]:
+    """The biases of the projection, and of the products of the state, [directions, gates, width] each."""
+    name, size = f"{r.node.name}/projection/bias", r.directions * r.gates * r.width
+    if r.bias is None:
+        zeros = np.zeros(size, np.float32)
+        return Value.of(name, zeros), emitter.constant(zeros)
+    both = (2, r.directions, r.gates, r.width)
+    spread = _spread(emitter, r, r.bias, (r.directions, 2, r.gates, r.units), (1, 0, 2, 3), both)
+    if spread.constant is None:
+        first = Value(name, Type.f32, (size,))
+        view = emitter.plain(spread)
+        emitter.alias_plain(first, view)
+        return first, view.address + size * 4
+    inputs, states = spread.constant
+    if r.cell != "GRU reset after":
+        inputs, states = inputs + states, np.zeros_like(states)
+    return Value.of(name, inputs), emitter.constant(states)
+
+
+def _project(emitter: Emitter, r: Recurrence, bias: Value) -> Address:
     """The contribution of all inputs to the gates, [.., directions, gates, width] for each of them."""
     x = r.node.require(0)
+    shape, target = (r.directions, r.gates, r.units, r.inputs), (r.inputs, r.directions, r.gates, r.width)
+    weights = _spread(emitter, r, r.input_weights, shape, (3, 0, 1, 2), target)
     name = f"{r.node.name}/projection"
-    weights = Value.of(f"{name}/weights", r.projection_weights())
-    result = Value(name, Type.f32, (*x.static_shape[:2], bias.size))
-    attributes: dict[str, Any] = {"activation": "", "activation_arguments": []}
-    inputs = [x, weights, Value.of(f"{name}/bias", bias.reshape(-1)), None]
-    node = Node("FullyConnected", name, inputs, [result], attributes, "cpuruntime", 1)
-    emit_fully_connected(emitter, node, emitter.methods[r.node].choice)
+    result = Value(name, Type.f32, (*x.static_shape[:2], *bias.static_shape))
+    if _are_constant(weights, bias):
+        attributes: dict[str, Any] = {"activation": "", "activation_arguments": []}
+        node = Node("FullyConnected", name, [x, weights, bias, None], [result], attributes, "cpuruntime", 1)
+        emit_fully_connected(emitter, node, emitter.methods[r.node].choice)
+    else:
+        lower_matmul(emitter, Node("MatMul", name, [x, weights, bias], [result]))
     return emitter.plain(result).address
 
 
@@ -211,6 +248,8 @@ def _pack(emitter: Emitter, r: Recurrence, columns: int) -> tuple[Address, int, 
     """The packed recurrent weights, the bytes of one direction, and where in it those of the reset state begin."""
     first = r.packed_size(r.first_gates, columns)
     second = r.packed_size(r.gates - r.first_gates, columns)
+    if r.state_weights.constant is None:
+        return _pack_computed(emitter, r, columns, first, second), first + second, first
 
     def fill(memory: np.ndarray) -> None:
         for direction in range(r.directions):
@@ -219,8 +258,24 @@ def _pack(emitter: Emitter, r: Recurrence, columns: int) -> tuple[Address, int, 
             if second:
                 r.pack(memory[at + first : at + first + second], direction, slice(r.first_gates, None), columns)
 
-    key = (emitter.weights.identity(r.state_weights), r.cell, columns)
+    key = (emitter.weights.identity(r.state_weights.data), r.cell, columns)
     return emitter.weights.pack(key, r.directions * (first + second), fill, COPIES), first + second, first
+
+
+def _pack_computed(emitter: Emitter, r: Recurrence, columns: int, first: int, second: int) -> Address:
+    """The same by steps."""
+    row = r.gates * r.width
+    shape, target = (r.directions, r.gates, r.units, r.units), (r.directions, r.inner, r.gates, r.width)
+    source = emitter.plain(_spread(emitter, r, r.state_weights, shape, (0, 3, 1, 2), target)).address
+    packed = Address(emitter.scratch(r.directions * (first + second)))
+    for gates, begin, offset in ((r.first_gates, 0, 0), (r.gates - r.first_gates, r.first_gates * r.width * 4, first)):
+        if gates:
+            emitter.emit(
+                pack_columns, "plain", source=source + begin, source_batch=r.inner * row * 4, source_row=row * 4,
+                source_column=4, target=packed + offset, target_batch=first + second, batch=r.directions,
+                inner=r.inner, columns=gates * r.width, tile_columns=columns,
+            )  # fmt: skip
+    return packed
 
 
 def _limits(emitter: Emitter, r: Recurrence) -> dict[str, Any]:
@@ -232,8 +287,9 @@ def _limits(emitter: Emitter, r: Recurrence) -> dict[str, Any]:
         message = f"{node.where}: a length in '{printable(lengths.name)}' is negative or above the number of steps, "
         fields |= {"lengths": emitter.plain(lengths).address, "fault": emitter.fault(message, r.steps, ".")}
     if peepholes is not None:
-        spread = r.spread(peepholes.data.reshape(r.directions, 3, r.units))
-        fields |= {"peepholes": emitter.constant(spread), "peepholes_direction": spread[0].nbytes}
+        shape, target = (r.directions, 3, r.units), (r.directions, 3, r.width)
+        spread = _spread(emitter, r, peepholes, shape, (0, 1, 2), target)
+        fields |= {"peepholes": emitter.plain(spread).address, "peepholes_direction": 3 * r.width * 4}
     return fields
 
 

@@ -58,7 +58,12 @@ def with_limits(emitter: Emitter, fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def whole_vectors(emitter: Emitter, value: Value | None, channels: Extent) -> Address:
-    """A constant's numbers, one for each channel, such as a bias; zeros up to whole vectors and without a value."""
+    """A value's numbers, one for each channel, such as a bias; zeros up to whole vectors and without a value.
+
+    Those of a value that is no constant lie in whole vectors already.
+    """
+    if value is not None and value.constant is None and channels % LANES == 0:
+        return emitter.plain(value).address
     if value is None:
         return emitter.table(lambda size: np.zeros(size, np.float32), -(-channels // LANES) * LANES)
     padded = np.zeros(-(-channels // LANES) * LANES, np.float32)
