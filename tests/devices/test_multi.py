@@ -20,7 +20,9 @@ from cpuruntime.errors import DeviceUnavailableError, InvalidArgumentError, Unsu
 from cpuruntime.graph import Graph
 from cpuruntime.properties import Settings
 from cpuruntime.properties.hint import Priority
+from cpuruntime.testing import simulated
 from cpuruntime.testing.probes import device_request_of
+from cpuruntime.testing.simulated import SimulatedClock
 
 MODEL = """<ir_version: 8, opset_import: ["" : 17]>
 net (float[2, 3] x) => (float[2, 3] y) { y = Neg (x) }"""
@@ -141,6 +143,29 @@ def test_what_a_device_fails_in_runs_elsewhere(faulty: type[Faulty], error: Exce
     request = model.create_infer_request()
     for number in range(20):
         np.testing.assert_array_equal(request.infer([data(number)])[0], -data(number))
+
+
+def test_what_waits_begins_when_a_pause_ends(
+    register: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register("SIMULATED", "cpuruntime.testing.simulated:SimulatedPlugin")
+    monkeypatch.setattr(simulated, "clock", clock := SimulatedClock())
+    core = ov.Core()
+    core.set_property("SIMULATED.0", {"SIMULATED_FAILS_AT": 1})
+    core.set_property("SIMULATED.1", {"SIMULATED_INFERENCE_MS": 5000})
+    config = {"SCHEDULE_POLICY": "DEVICE_PRIORITY"}
+    model = core.compile_model(onnx.parser.parse_model(MODEL), "MULTI:SIMULATED.0(1),SIMULATED.1(1)", config)
+    first, second = model.create_infer_request(), model.create_infer_request()
+    first.set_callback(lambda nothing: None, None)  # so the device calls when it fails, unasked
+    first.start_async([data(1)])
+    clock.wait_for(1)  # SIMULATED.0 failed; SIMULATED.1 has it, and sleeps
+    second.start_async([data(2)])
+    assert second.wait_for(30_000)
+    np.testing.assert_array_equal(second.get_output_tensor().data, -data(2))
+    assert not first.wait_for(0)
+    clock.advance(5000)
+    first.wait()
+    np.testing.assert_array_equal(first.get_output_tensor().data, -data(1))
 
 
 def test_a_fault_of_the_data_does_not(faulty: type[Faulty]) -> None:

@@ -44,6 +44,8 @@ class Dispatcher:
         self._lock = threading.Lock()
         self._waiting: list[Inference] = []
         self._unstarted = 0
+        self._due = 0
+        """When a pause ends for which a timer runs, on the clock of perf_counter_ns; 0 without one."""
         self._local = threading.local()
         self._goes_straight = goes_straight
         self.sole = self._only()
@@ -64,9 +66,9 @@ class Dispatcher:
             choice = None if self._waiting or self.closed else self.policy(self.members, 1, now)
             if choice is None:
                 return None
-            worker = _claim(choice[0], lender, now)
+            worker = choice[0].claim(lender, now)
         try:
-            _bind(worker, lender)
+            worker.bind(lender)
         except BaseException:
             self.give_back(worker, CancelledError("The inference did not begin."))
             raise
@@ -84,13 +86,21 @@ class Dispatcher:
     def submit(self, inference: Inference) -> None:
         """Run an inference as soon as the policy allows; raises Error once closed, with nothing queued."""
         forks.check(self._generation)
+        now = perf_counter_ns()
         with self._lock:
             if self.closed:
                 raise Error(f"Model '{printable(self.name)}' is closed; compile it again.")
             inference.is_submitted = True
             self._unstarted += 1
-            insort(self._waiting, inference)
-            claimed = self._match()
+            choice = None if self._waiting else self.policy(self.members, 1, now)
+            if choice is None:
+                insort(self._waiting, inference)
+                claimed = self._match()
+            else:
+                claimed = [choice[0].assign(inference, now)]
+        if choice is not None and not inference.is_watched:
+            self._start(claimed[0])
+            return
         if inference.worker is None:
             inference.watch_deadline(self._expire)
             self._arm_all()
@@ -100,8 +110,10 @@ class Dispatcher:
     def settle(self, inference: Inference) -> bool:
         """Whether an inference is over, after a look at its worker."""
         worker = inference.worker
-        if worker is not None and worker.started and not worker.armed and worker.request.is_over:
-            self._is_over(worker, inference)
+        if worker is not None:
+            turn = worker.turn  # first: what follows may be about a later inference, and is then ignored
+            if worker.inference is inference and worker.started and not worker.armed and worker.request.is_over:
+                self._is_over(worker, turn)
         return inference.is_over
 
     def wait(self, inference: Inference, timeout: float | None) -> bool:
@@ -137,7 +149,7 @@ class Dispatcher:
             return False
         if not self._withdraw(inference, CancelledError(f"The inference of {self._named} was cancelled.")):
             worker = inference.worker
-            if worker is not None and worker.started:
+            if worker is not None and worker.started and worker.inference is inference:
                 worker.request.cancel()
         return True
 
@@ -192,6 +204,7 @@ class Dispatcher:
     def _forked(self) -> None:
         """In a child nothing runs any more."""
         self._lock = threading.Lock()
+        self._due = 0
         running = [worker.inference for member in self.members for worker in [*member.busy]]
         for inference in (*self._waiting, *filter(None, running)):
             inference.end(forks.threads_are_gone())
@@ -230,13 +243,26 @@ class Dispatcher:
                 paused = [member for member in self.members if member.idle]
                 choice = (min(paused, key=lambda one: one.retry_at), 0) if paused else None
             if choice is None:
+                self._watch_pauses(now)
                 break
             member, position = choice
-            inference = self._waiting.pop(position)
-            worker = _claim(member, inference.request, now)
-            worker.inference, inference.worker = inference, worker
-            claimed.append(worker)
+            claimed.append(member.assign(self._waiting.pop(position), now))
         return claimed
+
+    def _watch_pauses(self, now: int) -> None:
+        """Some inference waits: have the devices that pause tried when their pauses end; the lock is held."""
+        due = min((one.retry_at for one in self.members if one.retry_at > now and one.idle), default=0)
+        if due and not self._due:
+            self._due = due
+            timer = threading.Timer((due - now) / 1e9, self._pause_ended)
+            timer.daemon = True
+            timer.start()
+
+    def _pause_ended(self) -> None:
+        with self._lock:
+            self._due = 0
+            claimed = self._match()
+        self._hand_over(claimed)
 
     def _arm_all(self) -> None:
         """Some inference waits for a worker: have the devices call when one is idle."""
@@ -246,11 +272,10 @@ class Dispatcher:
 
     def _arm(self, worker: Worker) -> None:
         with self._lock:
-            inference = worker.inference
-            if inference is None or worker.armed or not worker.started:
+            if worker.inference is None or worker.armed or not worker.started:
                 return
-            worker.armed = True
-        worker.request.notify(partial(self._is_over, worker, inference))
+            worker.armed, turn = True, worker.turn
+        worker.request.notify(partial(self._is_over, worker, turn))
 
     def _hand_over(self, workers: list[Worker]) -> None:
         """Start the inferences of workers; one that ends at once lets this thread, which is here, hand over more."""
@@ -270,13 +295,13 @@ class Dispatcher:
                 self._fail(worker, CancelledError("An interrupt struck before the inference began."))
 
     def _start(self, worker: Worker) -> None:
-        inference = worker.inference
+        inference, turn = worker.inference, worker.turn
         assert inference is not None
-        worker.armed = inference.is_watched or bool(self._waiting)
-        function = partial(self._is_over, worker, inference) if worker.armed else None
+        armed = worker.armed = inference.is_watched or bool(self._waiting)
+        function = partial(self._is_over, worker, turn) if armed else None
         is_over: bool | None = False
         try:
-            _bind(worker, inference.request)
+            worker.bind(inference.request)
             is_over = worker.request.start(inference.terms, function)
         except Exception as error:
             self._fail(worker, error)
@@ -284,42 +309,43 @@ class Dispatcher:
         except BaseException as error:  # an interrupt, before the inference was queued, or after
             if worker.request.cancel():
                 worker.armed = worker.started = True
-                worker.request.notify(partial(self._is_over, worker, inference))
+                worker.request.notify(partial(self._is_over, worker, turn))
             else:
                 self._fail(worker, error)
             raise
-        worker.started = True
+        if is_over and not armed:
+            self._over(worker, turn, None, 1)
+            return
         with self._lock:
             self._unstarted -= 1
-        if is_over and not worker.armed:
-            self._is_over(worker, inference)
-        elif not worker.armed and (self._waiting or inference.is_watched or worker.member.retired):
+            is_running = worker.turn == turn and worker.inference is not None  # else it was over already
+            worker.started |= is_running
+        if is_running and not armed and (self._waiting or inference.is_watched or worker.member.retired):
             self._arm(worker)
-        if inference.cancelled:
+        if is_running and inference.cancelled:
             worker.request.cancel()
         if self.closed:
             self._close_if_started()
 
     def _fail(self, worker: Worker, error: BaseException) -> None:
         """The device did not take the inference of a worker."""
-        with self._lock:
-            self._unstarted -= 1
-        self._over(worker, worker.inference, error)
-        self._close_if_started()
+        self._over(worker, worker.turn, error, 1)
 
-    def _is_over(self, worker: Worker, inference: Inference) -> None:
+    def _is_over(self, worker: Worker, turn: int) -> None:
         error, _ = worker.request.result()
-        self._over(worker, inference, error)
+        self._over(worker, turn, error)
 
-    def _over(self, worker: Worker, inference: Inference | None, error: BaseException | None) -> None:
-        if self._generation != forks.generation:
-            if inference is not None:
-                inference.end(error)
-            return
+    def _over(self, worker: Worker, turn: int, error: BaseException | None, unstarted: int = 0) -> None:
+        """The inference of a worker is over, if it is still that one; `unstarted`: of one that counts as that."""
         with self._lock:
-            if inference is None or worker.inference is not inference:
+            self._unstarted -= unstarted
+            inference = worker.inference
+            if inference is None or worker.turn != turn:
                 return  # another thread was faster
             worker.inference = None
+        if self._generation != forks.generation:
+            inference.end(error)
+            return
         if error is None:
             try:
                 inference.request.collect(worker.request)
@@ -330,7 +356,10 @@ class Dispatcher:
         claimed, waits = self._release(worker, error, again)
         if not waits:
             inference.end(error)
-        self._hand_over(claimed)
+        if claimed:
+            self._hand_over(claimed)
+        if unstarted and self.closed:
+            self._close_if_started()
 
     def _release(
         self, worker: Worker, error: BaseException | None, again: Inference | None
@@ -350,12 +379,12 @@ class Dispatcher:
                     log.warning("device %s failed in %s: %s", member.name, self._named, error)
                 self._awaits = self.on_failure is not None and self.on_failure(member, error)
             if again is not None:
-                again.failed.add(member)
+                again.failed |= {member}
                 waits = not self.closed and (self._awaits or not again.failed.issuperset(self.members))
                 if waits:
                     self._unstarted += 1
                     insort(self._waiting, again)
-            claimed = self._match()
+            claimed = self._match() if self._waiting else []
             is_last = member.retired and not member.busy
         if is_last:
             member.model.close()
@@ -363,24 +392,3 @@ class Dispatcher:
             again.watch_deadline(self._expire)
             self._arm_all()
         return claimed, waits
-
-
-def _claim(member: Member, lender: Lender, now: int) -> Worker:
-    """An idle worker, the one that has the lender's memory where it is idle."""
-    found = None
-    for worker in member.idle:
-        if worker.bound is lender:
-            found = worker
-            break
-    worker = found or next(iter(member.idle))
-    del member.idle[worker]
-    member.busy.add(worker)
-    worker.began = now
-    return worker
-
-
-def _bind(worker: Worker, lender: Lender) -> None:
-    if worker.bound is not lender or worker.version != lender.version:
-        worker.bound = None
-        lender.lend_to(worker.request)
-        worker.bound, worker.version = lender, lender.version

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import signal
-import threading
+import _signal  # `signal` makes enumerations of all arguments and results, which takes longer than the rest here
 from collections.abc import Callable
 from functools import wraps
+from threading import current_thread, main_thread
 from types import FrameType
 from typing import Any, TypeVar, cast
 
@@ -21,9 +21,13 @@ class _Held:
         self.arrived = number, frame
 
 
+_held = _Held()
+"""The handler while one is held back: signals are handled on the main thread alone, and functions here nest."""
+
+
 def is_interruptible() -> bool:
     """Whether Ctrl-C may strike on this thread."""
-    return threading.current_thread() is threading.main_thread()
+    return current_thread() is main_thread()
 
 
 def uninterrupted(function: F) -> F:
@@ -31,16 +35,16 @@ def uninterrupted(function: F) -> F:
 
     @wraps(function)
     def run(*arguments: Any) -> Any:
-        handler = signal.getsignal(signal.SIGINT) if is_interruptible() else None
-        if not callable(handler) or isinstance(handler, _Held):
+        handler = _signal.getsignal(_signal.SIGINT) if current_thread() is main_thread() else None
+        if handler is _held or not callable(handler):
             return function(*arguments)
-        held = _Held()
-        signal.signal(signal.SIGINT, held)
+        _signal.signal(_signal.SIGINT, _held)
         try:
             return function(*arguments)
         finally:
-            signal.signal(signal.SIGINT, handler)
-            if held.arrived is not None:
-                handler(*held.arrived)
+            _signal.signal(_signal.SIGINT, handler)
+            if _held.arrived is not None:
+                arrived, _held.arrived = _held.arrived, None
+                handler(*arrived)
 
     return cast("F", run)

@@ -44,14 +44,15 @@ class Inference(Completion):
         is_awaited: whether a thread waits for its end; `is_submitted`: whether a dispatcher has had it.
     """
 
+    worker: Worker | None = None
+    failed: frozenset[Member] = frozenset()
+    cancelled = is_awaited = is_submitted = False
+    _alarm: threading.Timer | None = None
+
     def __init__(self, request: Lender, terms: Terms) -> None:
         self.request = request
         self.terms = terms
         self.order = (_RANKS[terms.priority], terms.deadline or math.inf, next(_numbers))
-        self.worker: Worker | None = None
-        self.failed: set[object] = set()
-        self.cancelled = self.is_awaited = self.is_submitted = False
-        self._alarm: threading.Timer | None = None
 
     @property
     def is_watched(self) -> bool:
@@ -85,9 +86,10 @@ class Worker:
         inference: what it runs; None for one that the caller of `run` runs itself.
         started: whether the device has it; `armed`: whether the device calls the dispatcher after it.
         began: when it was claimed, on the clock of perf_counter_ns.
+        turn: a number of what it runs now: by it a thread that was slow sees that its news are old.
     """
 
-    __slots__ = ("armed", "began", "bound", "inference", "member", "request", "started", "version")
+    __slots__ = ("armed", "began", "bound", "inference", "member", "request", "started", "turn", "version")
 
     def __init__(self, member: Member, request: DeviceRequest) -> None:
         self.member = member
@@ -95,8 +97,15 @@ class Worker:
         self.inference: Inference | None = None
         self.bound: object = None
         self.version = -1
-        self.began = 0
+        self.began = self.turn = 0
         self.started = self.armed = False
+
+    def bind(self, lender: Lender) -> None:
+        """Work on a lender's memory."""
+        if self.bound is not lender or self.version != lender.version:
+            self.bound = None
+            lender.lend_to(self.request)
+            self.bound, self.version = lender, lender.version
 
 
 class Member:
@@ -139,7 +148,8 @@ class Member:
         if self.service is None:
             self.service = nanoseconds
         else:
-            self.service += _WEIGHT * (min(nanoseconds, _JUMP * self.service) - self.service)
+            most = _JUMP * self.service
+            self.service += _WEIGHT * ((nanoseconds if nanoseconds < most else most) - self.service)
 
     def note_failure(self, error: BaseException, now: int) -> bool:
         """An inference failed because of the device, which now pauses: whether that is the first failure in a row."""
@@ -155,6 +165,26 @@ class Member:
         if not self.idle or self.retired:
             return False
         return self.retry_at == 0 or (self.retry_at <= now and not self.busy)
+
+    def claim(self, lender: Lender, now: int) -> Worker:
+        """An idle worker, the one that has the lender's memory where it is idle."""
+        found = None
+        for worker in self.idle:
+            if worker.bound is lender:
+                found = worker
+                break
+        worker = found or next(iter(self.idle))
+        del self.idle[worker]
+        self.busy.add(worker)
+        worker.began = now
+        worker.turn += 1
+        return worker
+
+    def assign(self, inference: Inference, now: int) -> Worker:
+        """An idle worker, which is to run an inference."""
+        worker = self.claim(inference.request, now)
+        worker.inference, inference.worker = inference, worker
+        return worker
 
     def describe(self) -> str:
         """What it has done, for people."""

@@ -134,9 +134,11 @@ class VirtualRequest(BoundArrays, OneInference, DeviceRequest):
             del error  # its traceback refers to this frame
 
     def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> bool | None:
-        started, result = self._go_straight(lambda worker: worker.start(terms, function))
-        if started:
-            return result
+        self.straight = None
+        if self._dispatcher.sole is not None:
+            started, result = self._go_straight(lambda worker: worker.start(terms, function))
+            if started:
+                return result
         inference = Inference(self, terms)
         if function is not None:
             inference.notify(function)
