@@ -5,6 +5,10 @@
 `infer()` on bound tensors, `start_async()` with `wait()`, and inferences in a row through `AsyncInferQueue`, against
 OpenVINO and ONNX Runtime, measured in turns as bench/peers.py does; then the time of the native program alone, in which
 the interpreter has no part. Exits with 1 when cpuruntime does not meet a limit.
+
+    python bench/overheads.py --trace
+
+What a timeline costs an inference: models with and without one, in turns. Exits with 1 where it is more than 1 %.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +39,10 @@ from peer.report import Result, facts, machine, remarks
 from peers import present
 
 MODEL = "mlp"
+TRACED = ("resnet18", "mobilenet_v2")
+FEWEST_TRACED = 20
+MOST_FOR_TRACE = 0.01
+"""The share of an inference of the TRACED models that a timeline may cost."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
     add("--engine", nargs="+", choices=ENGINES[1:], default=list(ENGINES[1:]), help="the peers (default: all)")
     add("--seconds", type=positive_seconds, default=4.0, help="time of each engine and measure (default: 4)")
     add("--rounds", type=positive, default=8, help="number of slices that time is cut into (default: 8)")
+    add("--trace", action="store_true", help="measure what a timeline costs, and nothing else")
     add("--json", type=Path, default=None, metavar="FILE", help="write everything measured to FILE")
     return options
 
@@ -82,6 +92,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns 0, or 1 when a limit is not met or an engine failed."""
     options = parser().parse_args(arguments)
+    if options.trace:
+        return max(trace_overhead(name, options.seconds) for name in (MODEL, *TRACED))
     engines = present(["cpuruntime", *options.engine])
     about = machine()
     print(f"{about['processor']}, {len(about['allowed_cores'])} cores allowed; model {MODEL}, batch 1, float32")
@@ -130,6 +142,34 @@ def native_microseconds(seconds: float) -> float:
         group.run(job)
         times.append(job.elapsed)
     return statistics.median(times) / 1000
+
+
+def trace_overhead(name: str, seconds: float) -> int:
+    """Prints what a timeline costs an inference of a model on one thread, and returns 1 where that is too much.
+
+    By the least processor times of the calling thread, so that other work on the machine matters little.
+    """
+    source, core = models.build(name), Core()
+    config = {
+        "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False, "TUNING_BUDGET_MS": 0,
+        "COMPILE_MODE": "OPTIMIZED",
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="cpuruntime-overheads-") as folder, ExitStack() as stack:
+        requests = []
+        for context in (nullcontext(), core.trace(Path(folder, "timeline.json"))):
+            stack.enter_context(context)
+            requests.append(stack.enter_context(core.compile_model(source, "CPU", config)).create_infer_request())
+        times: list[list[int]] = [[], []]
+        end = time.perf_counter() + seconds
+        while len(times[1]) < FEWEST_TRACED or time.perf_counter() < end:
+            for request, own in zip(requests, times):
+                begin = time.thread_time_ns()
+                request.infer(share_outputs=True)
+                own.append(time.thread_time_ns() - begin)
+    without, traced = (min(own) / 1000 for own in times)
+    share = traced / without - 1
+    print(f"{name}: {without:.1f} us, with a timeline {traced:.1f} us: {traced - without:+.1f} us, {share:+.2%}")
+    return int(name in TRACED and share > MOST_FOR_TRACE)
 
 
 def result_table(engines: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[str]:

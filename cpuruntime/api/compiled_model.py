@@ -17,6 +17,7 @@ from cpuruntime.api.shared import Shared
 from cpuruntime.devices.explanation import Explanation
 from cpuruntime.errors import InvalidArgumentError, UnsupportedError, nearest
 from cpuruntime.properties import PROPERTIES, parse
+from cpuruntime.trace.recorder import flush
 
 
 class CompiledModel:
@@ -197,6 +198,7 @@ class CompiledModel:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._shared.close_all()
+        flush()
 
     def __repr__(self) -> str:
         return describe_all("CompiledModel:", self._shared.ports.inputs, self._shared.ports.outputs)

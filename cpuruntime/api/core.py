@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
@@ -30,6 +31,7 @@ from cpuruntime.hints import StreamPlan
 from cpuruntime.host.topology import Topology
 from cpuruntime.properties import Settings
 from cpuruntime.properties.declaration import Group
+from cpuruntime.trace.recorder import opened, span
 
 if TYPE_CHECKING:
     import onnx
@@ -133,6 +135,8 @@ class Core:
             ModelError: the model is wrong.
         """
         plugin, settings = self._devices.resolved(device_name, config)
+        if settings.value("TRACE"):
+            opened(settings.value("TRACE"))
         cached = self._cached(plugin, settings, model)
         found = None if cached is None else cached.find(CompiledModel)
         if found is not None:
@@ -176,6 +180,22 @@ class Core:
         """
         plugin, settings = self._devices.resolved("CPU" if device_name is None else device_name, config)
         return import_model(model_stream, plugin, settings, CompiledModel)
+
+    @contextmanager
+    def trace(self, path: str | PathLike[str]) -> Iterator[None]:
+        """Record a timeline of the models that this core compiles in the `with` statement, and write it at its end.
+
+        As with property TRACE, also where the statement ends with an error. What these models do later is not recorded.
+
+        Raises InvalidArgumentError where the file cannot be written.
+        """
+        recorder = opened(os.fspath(path))
+        previous, self._devices.trace = self._devices.trace, str(recorder.path)
+        try:
+            yield
+        finally:
+            self._devices.trace = previous
+            recorder.close()
 
     def query_model(
         self, model: Model, device_name: str, config: Mapping[str, Any] | None = None
@@ -284,7 +304,8 @@ def _device_and(arguments: tuple[Any, ...], named: dict[str, Any], names: tuple[
 def _read(model: Any, weights: Any, locations: list[str] | None = None, late: bool = False) -> Model:
     from cpuruntime.frontend.reader import read
 
-    return Model(read(model, weights or None, locations, late))
+    with span("read"):
+        return Model(read(model, weights or None, locations, late))
 
 
 def _compile_with(plugin: Plugin, graph: Graph, settings: Settings, names: Collection[str]) -> DeviceModel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cpuruntime.devices.host import recorded
 from cpuruntime.devices.interface import DeviceModel, Plugin
 from cpuruntime.properties import Settings
 from cpuruntime.store import SectionFile, written
@@ -49,7 +50,7 @@ def restored(plugin: Plugin, file: SectionFile, settings: Settings, is_cached: b
                 model.close()
             raise
     model.properties["LOADED_FROM_CACHE"] = True
-    return model
+    return recorded(model, plugin, settings)
 
 
 def described(file: SectionFile) -> str:

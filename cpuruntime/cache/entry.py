@@ -15,6 +15,7 @@ from cpuruntime.devices.interface import DeviceModel, Plugin
 from cpuruntime.errors import UnsupportedError
 from cpuruntime.properties import Settings
 from cpuruntime.store import Folder, SectionFile, problem_of
+from cpuruntime.trace.recorder import span
 
 log = logging.getLogger("cpuruntime")
 
@@ -48,9 +49,12 @@ class Entry:
         """The model of a content, and its file; None where there is none that can be used, and why is logged."""
         name = self._file(digest)
         try:
-            with self.folder.open(name) as descriptor:
-                file = SectionFile.mapped(descriptor.fileno())
-            return restored(self._plugin, file, self._settings, is_cached=True), file
+            with span("look in the model cache", found=False) as facts:
+                with self.folder.open(name) as descriptor:
+                    file = SectionFile.mapped(descriptor.fileno())
+                found = restored(self._plugin, file, self._settings, is_cached=True)
+                facts["found"] = True
+            return found, file
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -81,7 +85,8 @@ class Entry:
         except UnsupportedError as error:
             log.info("%s", error)
             return
-        self.folder.replace(self._file(digest), pieces)
+        with span("write to the model cache"):
+            self.folder.replace(self._file(digest), pieces)
 
 
 def entry_for(path: str, plugin: Plugin, settings: Settings) -> Entry | None:

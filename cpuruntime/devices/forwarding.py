@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from cpuruntime.devices.explanation import ProfilingInfo
 from cpuruntime.devices.interface import TERMS, DeviceRequest, Terms
+from cpuruntime.trace.events import Steps
 
 
 class ForwardingRequest(DeviceRequest):
@@ -48,3 +49,6 @@ class ForwardingRequest(DeviceRequest):
 
     def profiling(self) -> list[ProfilingInfo]:
         return self.worker.profiling()
+
+    def executed(self) -> tuple[str, int, Steps]:
+        return self.worker.executed()

@@ -17,20 +17,26 @@ from cpuruntime.properties import Settings
 from cpuruntime.properties.declaration import Group
 from cpuruntime.properties.device import Type, own_config
 from cpuruntime.properties.hint import PerformanceMode
+from cpuruntime.trace.recorder import opened, span
 
 log = logging.getLogger("cpuruntime")
 
 FEWEST = 3
 """Smaller batches are not formed unless the user asks for device BATCH, as in OpenVINO."""
 
-SHARED = ("AUTO_BATCH_TIMEOUT", "PERF_COUNT", "PERFORMANCE_HINT_NUM_REQUESTS")
+SHARED = ("AUTO_BATCH_TIMEOUT", "PERF_COUNT", "PERFORMANCE_HINT_NUM_REQUESTS", "TRACE")
 """What device BATCH takes from the settings of a device that it stands before."""
 
 _NEEDED = {"NETWORK_NAME", "EXECUTION_DEVICES", "OPTIMAL_NUMBER_OF_INFER_REQUESTS"}
 
 
 class Devices(DeviceHost):
-    """The plugins of one `Core`, each made when its device is first asked for. May be used from several threads."""
+    """The plugins of one `Core`, each made when its device is first asked for. May be used from several threads.
+
+    `trace` is the file of the timeline that models get for now; empty for that of their settings.
+    """
+
+    trace = ""
 
     def __init__(self) -> None:
         self._plugins: dict[str, Plugin] = {}
@@ -63,11 +69,11 @@ class Devices(DeviceHost):
     def resolved(self, device: Any, config: Mapping[str, Any] | None) -> tuple[Plugin, Settings]:
         """The plugin that compiles for a device, by default AUTO, and the settings. Raises as `usable`."""
         plugin = self.usable("AUTO" if device is None else device)
-        settings = plugin.settings(config)
+        settings = self._settings(plugin, config)
         while (direct := plugin.direct(settings)) is not None:
             device, config = direct
             plugin = self.usable(device)
-            settings = plugin.settings(config)
+            settings = self._settings(plugin, config)
         return plugin, settings
 
     def batched(self, plugin: Plugin, settings: Settings, graph: Graph) -> tuple[Plugin, Settings]:
@@ -80,9 +86,15 @@ class Devices(DeviceHost):
         if size < FEWEST:
             return plugin, settings
         batch = self.usable(f"BATCH:{plugin.target}({size})")
-        return batch, batch.settings({name: settings[name] for name in SHARED if name in settings} | {
+        return batch, self._settings(batch, {name: settings[name] for name in SHARED if name in settings} | {
             "DEVICE_PROPERTIES": {str(plugin.target): dict(settings)}
         })  # fmt: skip
+
+    def _settings(self, plugin: Plugin, config: Mapping[str, Any] | None) -> Settings:
+        settings = plugin.settings(config)
+        if self.trace:
+            settings["TRACE"] = self.trace
+        return settings
 
     def unavailable(self) -> dict[str, str | None]:
         """Why each registered device cannot be used here, or None where it can."""
@@ -183,11 +195,15 @@ def compile_on(plugin: Plugin, graph: Graph, settings: Settings) -> DeviceModel:
 
     Raises:
         InternalError: it raised no `Error`, or its model breaks the rules of the interface.
+        InvalidArgumentError: the file for its timeline cannot be written.
         Error: what it raised.
     """
     device = f"Device {plugin.target}"
+    if settings.value("TRACE"):
+        opened(settings.value("TRACE"))
     try:
-        model = plugin.compile(graph, settings)
+        with span(f"compile for {plugin.target}", model=printable(graph.name)):
+            model = plugin.compile(graph, settings)
     except (Error, MemoryError):
         raise
     except Exception as error:
@@ -202,7 +218,17 @@ def compile_on(plugin: Plugin, graph: Graph, settings: Settings) -> DeviceModel:
     if problem:
         model.close()
         raise InternalError(f"{device} compiled model '{printable(graph.name)}' wrongly: {problem}.")
-    return model
+    return recorded(model, plugin, settings)
+
+
+def recorded(model: DeviceModel, plugin: Plugin, settings: Settings) -> DeviceModel:
+    """The model, one that records its inferences if the settings name a file for a timeline."""
+    path = settings.value("TRACE")
+    if not path:
+        return model
+    from cpuruntime.devices.traced import traced  # not above: few models record
+
+    return traced(model, path, str(plugin.target), has_steps=not plugin.is_composed)
 
 
 def _problem(model: DeviceModel, graph: Graph) -> str:

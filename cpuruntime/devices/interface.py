@@ -32,6 +32,7 @@ from cpuruntime.host.topology import Topology
 from cpuruntime.properties import Settings
 from cpuruntime.properties.hint import Priority
 from cpuruntime.store import SectionFile
+from cpuruntime.trace.events import StepLabel, Steps
 
 if TYPE_CHECKING:
     from cpuruntime.passes import Pipeline
@@ -179,6 +180,14 @@ class DeviceRequest(ABC):
     def profiling(self) -> list[ProfilingInfo]:
         """Times of the last inference, a row for each step; NOT_RUN rows without PERF_COUNT or before the first."""
         return []
+
+    def executed(self) -> tuple[str, int, Steps]:
+        """What a timeline shows of the last inference: what ran it (a stream with its processors), when its first step
+        began on the clock of perf_counter_ns, and its steps. "" and 0 where the device does not know.
+        """
+        rows = [row for row in self.profiling() if row.status is ProfilingInfo.EXECUTED]
+        labels = [StepLabel(row.node_name, row.node_type, row.exec_type) for row in rows]
+        return "", 0, [(labels, [int(row.real_time.total_seconds() * 1e9) for row in rows])]
 
 
 class DeviceModel(ABC):

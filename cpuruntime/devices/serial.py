@@ -77,7 +77,7 @@ class SerialModel(DeviceModel):
         self.graph = graph
         self.compute = compute
         self.streams, self._reason = _streams(settings)
-        self.profiled: bool = settings.value("PERF_COUNT")
+        self.profiled: bool = settings.times_steps
         resolved = settings.resolved() | {
             "NETWORK_NAME": graph.name,
             "NUM_STREAMS": self.streams,

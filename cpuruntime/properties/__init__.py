@@ -92,6 +92,11 @@ enable_profiling = Property(
     "PERF_COUNT", Boolean(), False, group=Group.COMPILING,
     doc="Whether each step of an inference is timed for `profiling_info`.",
 )  # fmt: skip
+trace = Property(
+    "TRACE", Text(), "", group=Group.COMPILING,
+    doc="A file for a timeline, which Perfetto shows: requests, streams, steps, callbacks, phases of compiling. "
+    "Written when the model's `with` statement ends and when the process does. Empty: none.",
+)  # fmt: skip
 tuning_budget = Property(
     "TUNING_BUDGET_MS", Integer(0), 2000, group=Group.COMPILING, devices=("CPU",), keyed=True,
     doc="How long measuring may take in one compilation where estimates of kernels are close, in milliseconds. 0: "
@@ -238,6 +243,11 @@ class Settings(dict[str, Any]):
     def resolved(self) -> dict[str, Any]:
         """The value of each property that can be set, by name."""
         return {name: self.value(name) for name, declaration in self.known.items() if declaration.writable}
+
+    @property
+    def times_steps(self) -> bool:
+        """Whether each step of an inference is timed: for `profiling_info` or a timeline."""
+        return self.value("PERF_COUNT") or self.value("TRACE") != ""
 
     def key(self) -> dict[str, str]:
         """The part of cache keys: the text of each value that was set for a property that is `keyed`."""

@@ -45,7 +45,7 @@ def test_all_options_are_read() -> None:
         "-shape [1,8] -b 4 -infer_precision f32 -latency_percentile 99.9 -pc -max_irate 50 -data_shape [1,8] "
         "-layout [NC] -i a.npy b -i c:d -inference_only NO -no_warmup -cdir k -lfile -load_config l "
         "-dump_config d -extensions e -c c -pcsort sort -pcseq -report_type no_counters -report_folder r -json_stats "
-        "-exec_graph_path g --load open:20"
+        "-exec_graph_path g --trace t.json --load open:20"
     )
     assert options.path_to_model == "x.onnx"
     assert (options.number_iterations, options.time, options.number_infer_requests) == (7, 3, 2)
@@ -58,7 +58,8 @@ def test_all_options_are_read() -> None:
     assert (options.load_from_file, options.pcseq) == (True, True)
     assert [str(path) for path in (options.cache_dir, options.load_config, options.dump_config)] == ["k", "l", "d"]
     assert (options.report_type, str(options.report_folder), options.json_stats) == ("no_counters", "r", True)
-    assert (str(options.exec_graph_path), str(options.load)) == ("g", "open:20 (Poisson)")
+    assert (str(options.exec_graph_path), str(options.trace)) == ("g", "t.json")
+    assert str(options.load) == "open:20 (Poisson)"
 
 
 @pytest.mark.parametrize(

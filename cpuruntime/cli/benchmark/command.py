@@ -63,8 +63,17 @@ class _Benchmark:
 
     def steps(self) -> None:
         """All steps."""
-        options, report = self.options, self.report
         self._check_options()
+        if (path := self.options.trace) is None:
+            self._measured_steps()
+            return
+        with self.core.trace(path):
+            self._measured_steps()
+        self.report.info(f"The timeline is stored to {path}; https://ui.perfetto.dev shows it.")
+
+    def _measured_steps(self) -> None:
+        """All but the first."""
+        options, report = self.options, self.report
         self._load()
         report.step(3)
         config = configured(report, self.core, options, self.api)

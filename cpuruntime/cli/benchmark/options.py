@@ -114,5 +114,7 @@ def _add_reports(options: argparse.ArgumentParser) -> None:
         help="write the report as JSON (default: as CSV)")
     add("--report", type=Path, metavar="FILE.html",
         help="write a page with the latencies, the steps by time and share of the roof, and the decisions")
+    add("--trace", type=Path, metavar="FILE",
+        help="write a timeline of requests, streams and steps, which https://ui.perfetto.dev shows")
     add("-exec_graph_path", "--exec_graph_path", type=Path, metavar="FILE",
         help="write the steps that were run, with their times, as an ONNX graph")

@@ -13,6 +13,7 @@ from cpuruntime.program.plan.weights import WeightStore
 from cpuruntime.program.stages.cut import is_whole
 from cpuruntime.program.whole import Compile
 from cpuruntime.properties import Settings
+from cpuruntime.trace.recorder import span
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ class Compilation:
         """Run the passes on a graph, for a machine like `topology` or for all of this one as it is now."""
         optimised = None
         if all(value.is_static for value in graph.inputs):
-            settled = graph if is_whole(graph) else resolve(graph)
-            optimised = optimise(settled) if is_whole(settled) else None
+            with span("passes"):
+                settled = graph if is_whole(graph) else resolve(graph)
+                optimised = optimise(settled) if is_whole(settled) else None
         is_measured = settings.value("STREAMS_CALIBRATION_MS") or settings.value("LATENCY_TARGET_MS")
         weights = WeightStore(planned_once=optimised is not None and not is_measured)
         topology = topology or Topology.read()

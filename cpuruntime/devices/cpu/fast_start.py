@@ -31,6 +31,7 @@ from cpuruntime.host import forks
 from cpuruntime.operators import control_flow
 from cpuruntime.passes import evaluate
 from cpuruntime.properties import Settings
+from cpuruntime.trace.recorder import mark, span
 
 log = logging.getLogger("cpuruntime")
 
@@ -126,6 +127,7 @@ class StartingModel(DeviceModel):
         self._error = error
         self.optimised = model
         if model is not None:
+            mark("kernels take over from NumPy", model=self.properties["NETWORK_NAME"])
             self._numpy = None
             if self.closed:
                 model.close()
@@ -209,7 +211,7 @@ def _build(
     may_build.wait(HEAD_START)
     built, error = None, None
     try:
-        with CompileProgress() as show:
+        with span("compile in the background", model=name), CompileProgress() as show:
             built = build(report)
     except Exception as raised:
         error = raised

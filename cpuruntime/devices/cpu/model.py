@@ -19,6 +19,7 @@ from cpuruntime.properties import Settings
 from cpuruntime.properties.hint import SchedulingCoreType
 from cpuruntime.streams.base import Executor
 from cpuruntime.streams.executor import create_executor
+from cpuruntime.trace.recorder import span
 
 if TYPE_CHECKING:
     from cpuruntime.devices.cpu.programs import Programs
@@ -66,7 +67,8 @@ class CpuModel(DeviceModel):
         shares = plan.shares
         sizes, cpus = [len(share) for share in shares], [cpu for share in shares for cpu in share]
         level = LEVELS[settings.value("MODEL_PRIORITY")]
-        self.executor: Executor = create_executor(len(shares), sizes, cpus, plan.pin, setup.on_end, level)
+        with span("start streams"):
+            self.executor: Executor = create_executor(len(shares), sizes, cpus, plan.pin, setup.on_end, level)
         self._tuning = LateTuning(self, cast("Programs", programs)) if programs.is_open else None
 
     def get_property(self, name: str) -> Any:

@@ -37,6 +37,7 @@ from cpuruntime.program.template import Guards, Pattern, Template
 from cpuruntime.program.tuning.tuner import Tuner, create_tuner
 from cpuruntime.program.whole import assemble, kernels_of
 from cpuruntime.streams.native.needed import KERNELS
+from cpuruntime.trace.recorder import span
 
 log = logging.getLogger("cpuruntime")
 
@@ -54,7 +55,7 @@ class Programs:
         self.name = graph.name
         self.inputs, self.outputs = PortInfo.inputs_of(graph), PortInfo.outputs_of(graph)
         self.is_static = compilation.is_static
-        self.profiled: bool = settings.value("PERF_COUNT")
+        self.profiled: bool = settings.times_steps
         self._states = [] if self.is_static else guesses.states_of(graph)
         # The faster methods have weights of their own: a model that generates has steps of few rows, and needs none.
         self._exact: bool = settings.value("EXECUTION_MODE_HINT") == "ACCURACY" or bool(self._states)
@@ -218,8 +219,9 @@ class Programs:
 
         The graph loses its constants if it is `owned`.
         """
-        planner = self._planner(optimised, self._tuner, owned)
-        program = assemble(planner, samples)
+        with span("plan"):
+            planner = self._planner(optimised, self._tuner, owned)
+            program = assemble(planner, samples)
         self._report(program)
         return self.checked(program)
 
@@ -263,5 +265,5 @@ def _reshaped(graph: Graph, values: Sequence[np.ndarray]) -> Graph:
 
 
 def _compile_now(force: pool.Workforce, kernels: Sequence[Kernel]) -> None:
-    with CompileProgress() as progress:
+    with span("compile kernels"), CompileProgress() as progress:
         pool.compile_all(kernels, force, progress)

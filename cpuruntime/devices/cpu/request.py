@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from cpuruntime.devices.cpu.output_memory import OutputMemories
+from cpuruntime.devices.cpu.timeline import labels_of, stream_name
 from cpuruntime.devices.explanation import ProfilingInfo
 from cpuruntime.devices.interface import TERMS, DeviceRequest, Terms
 from cpuruntime.devices.ports import BoundArrays
@@ -23,6 +24,7 @@ from cpuruntime.streams.base import Executor
 from cpuruntime.streams.handover import rebind
 from cpuruntime.streams.job import Job
 from cpuruntime.streams.task import Signal, Stream, Task
+from cpuruntime.trace.events import Steps
 
 if TYPE_CHECKING:
     from cpuruntime.devices.cpu.programs import Programs
@@ -56,7 +58,10 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         self._program: Program | None = None
         self._stage: Stage | None = None
         self._resume: Callable[[], Job | None] = _nothing
+        # Of an inference whose steps are timed: they, what ran them, and when the first one began.
         self._profile: Sequence[tuple[Program | Node, np.ndarray]] = ()
+        self._ran_by: Stream | None = None
+        self._first = 0
         self._terms = TERMS
         # When an inference of several parts began.
         self._began = 0
@@ -137,6 +142,8 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         if program is None:
             self.whole = False
             self._resume = partial(next, self._stages(stream), None)
+            self._ran_by = stream
+            self._first = 0
             self._began = time.perf_counter_ns()
             return None
         instance = instance_for(stream.state, program, self._programs.profiled)
@@ -150,6 +157,8 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
                 self.version = object()
             return job
         self.whole = False
+        self._ran_by = stream
+        self._first = 0
         self._resume = partial(self._ended, instance) if instance.timed else instance.resume
         self._began = 0 if instance.only else time.perf_counter_ns()
         return instance.begin(self._inputs, self._outputs)
@@ -164,6 +173,7 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
 
     def _ended(self, instance: Instance) -> Job | None:
         """The next job of an inference whose steps are timed; their times are noted at its end."""
+        self._first = self._first or self.control.began
         job = instance.resume()
         if job is None:
             self._profile = [(cast("Program", instance.program), instance.times.copy())]
@@ -246,6 +256,10 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
     def step_times(self) -> np.ndarray:
         """Nanoseconds of each step of the last inference, which was timed and had one program."""
         return self._profile[0][1]
+
+    def executed(self) -> tuple[str, int, Steps]:
+        stream = "" if self._ran_by is None else stream_name(self._ran_by)
+        return stream, self._first, [(labels_of(ran), times) for ran, times in self._profile]
 
     def profiling(self) -> list[ProfilingInfo]:
         if not self._profile:

@@ -125,7 +125,7 @@ class StoredPrograms:
     ) -> None:
         self.name = model.name
         self.inputs, self.outputs = list(map(_info, facts["inputs"])), list(map(_info, facts["outputs"]))
-        self.profiled: bool = model.settings.value("PERF_COUNT")
+        self.profiled: bool = model.settings.times_steps
         self.notes: list[str] = list(facts["notes"])
         self._packed: int = facts["packed"]
         self.exported: Exported = dict(facts), {name: [sections[name]] for name in file.SECTIONS}

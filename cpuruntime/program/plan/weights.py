@@ -15,6 +15,7 @@ import numpy as np
 from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.host.memory import Slabs, allocate
 from cpuruntime.program.plan.storage import Address, Place, Storage
+from cpuruntime.trace.recorder import span
 
 SMALL = 64 * 1024
 """Bytes: larger arrays take time to digest, and are filled by other threads."""
@@ -78,7 +79,8 @@ class WeightStore:
         self._check = check
         try:
             yield
-            filling.finish()
+            with span("pack weights"):
+                filling.finish()
         except BaseException:
             for key in filling.abandon():
                 self._packed.pop(key, None)

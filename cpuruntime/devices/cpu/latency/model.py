@@ -77,7 +77,7 @@ def _measured(compilation: Compilation, setups: Sequence[StreamSetup]) -> Latenc
             model.close()
             continue
         batches = Batches(model)
-        if is_static and compilation.demand.is_for_weights and not settings.value("PERF_COUNT"):
+        if is_static and compilation.demand.is_for_weights and not settings.times_steps:
             batches = plan_batches(model, compilation.graph, variant.service, target)
         variant.batches = batches.times
         useful.append((model, batches, variant))

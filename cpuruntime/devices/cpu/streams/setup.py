@@ -13,6 +13,7 @@ from cpuruntime.devices.cpu.streams.placement import place, unreserved
 from cpuruntime.errors import printable
 from cpuruntime.hints import StreamPlan, StreamSizes, plan_streams
 from cpuruntime.host.ledger import EMPTY, Lease, Ledger
+from cpuruntime.trace.recorder import span
 
 if TYPE_CHECKING:
     from cpuruntime.devices.cpu.compilation import Compilation
@@ -64,7 +65,8 @@ def set_up_streams(
     is_asked = settings.value("STREAMS_CALIBRATION_MS") and not why_not_calibrated(settings, compilation.is_static)
     if calibrate and is_asked:
         left, _ = unreserved(topology, ledger.holders() if ledger else ())
-        sizes = calibrate(replace(cast("Compilation", compilation), topology=left, is_shared=True))
+        with span("calibrate streams"):
+            sizes = calibrate(replace(cast("Compilation", compilation), topology=left, is_shared=True))
     planner = partial(plan_streams, settings, demand=compilation.demand, sizes=sizes)
     with ledger.open() if ledger else nullcontext(EMPTY) as snapshot:
         name = printable(compilation.name) if leasing else None
