@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from cpuruntime.api.core import Core, Version, compile_model
     from cpuruntime.api.infer_request import InferRequest
     from cpuruntime.api.layout import Layout
-    from cpuruntime.api.model import Model, Output
+    from cpuruntime.api.model import Model
     from cpuruntime.api.node import DiscreteTypeInfo, Input, Node
     from cpuruntime.api.notes import RTMap
-    from cpuruntime.api.ports import ConstOutput
+    from cpuruntime.api.ports import ConstOutput, Output
     from cpuruntime.api.refusals import Extension, Op, OpExtension, RemoteContext, RemoteTensor, convert_model
     from cpuruntime.api.request.latency import LatencyAnatomy
     from cpuruntime.api.results import OVDict
@@ -79,7 +79,7 @@ _HOMES = {
     "OVDict": "api.results",
     "Op": "api.refusals",
     "OpExtension": "api.refusals",
-    "Output": "api.model",
+    "Output": "api.ports",
     "PartialShape": "graph",
     "ProfilingInfo": "devices.explanation",
     "RTMap": "api.notes",

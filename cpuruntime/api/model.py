@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from cpuruntime.api.node import Facts, Input, Node, WithOutputs, ordered
+from cpuruntime.api.node import Facts, Input, Node, WithOutputs
 from cpuruntime.api.notes import Notes
-from cpuruntime.api.ports import ConstOutput, PortFacts, describe_all, keys, position
+from cpuruntime.api.ports import ConstOutput, Output, PortFacts, describe_all, keys, position
 from cpuruntime.api.refusals import EDITED, not_pickled, refused
 from cpuruntime.api.tensor import Tensor
 from cpuruntime.devices.host import Devices
@@ -16,55 +16,6 @@ from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import InvalidArgumentError, WrongTypeError, nearest, printable
 from cpuruntime.graph import Graph, PartialShape, Value
 from cpuruntime.graph import Node as GraphNode
-
-
-class Output(ConstOutput):
-    """An input or output of a model, or of one of its nodes: shows what a reshape made of it. As `ConstOutput`."""
-
-    __slots__ = ("_find", "_model")
-
-    def __init__(self, model: Model, index: int, type_name: str, find: Callable[[], PortInfo]) -> None:
-        super().__init__(find(), index, type_name)
-        self._model = model
-        self._find = find
-
-    @property
-    def info(self) -> PortInfo:
-        """Name, type and shape."""
-        return self._find()
-
-    @property
-    def node(self) -> Node:
-        """The node whose output it is: Parameter, Result, Constant, or one with an operator."""
-        if self._node is None:
-            self._node = self._model.node_of(self)
-        return self._node
-
-    @property
-    def type_name(self) -> str:
-        """Parameter or Result; empty for other nodes."""
-        return self._type_name
-
-    @property
-    def target_inputs(self) -> set[Input]:
-        """The inputs of nodes that read it; an output of a model is read by none."""
-        return set() if self._type_name == "Result" else self._model.readers(self.info.name)
-
-    def set_names(self, names: Iterable[str]) -> None:
-        """Replace the tensor's names."""
-        self._facts.names = ordered(names)
-
-    def add_names(self, names: Iterable[str]) -> None:
-        """Give the tensor more names."""
-        self._facts.names = list(dict.fromkeys([*(self._facts.names or [self.info.name]), *ordered(names)]))
-
-    def set_rt_info(self, value: Any, key: str) -> None:
-        """Add a note about the port's node."""
-        self._facts.rt_info[key] = value
-
-    __reduce__ = not_pickled("A port of a Model", "send its any_name")
-    replace = refused("Output.replace", EDITED)
-    remove_target_input = refused("Output.remove_target_input", EDITED)
 
 
 class Model(Notes, WithOutputs):

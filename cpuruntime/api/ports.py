@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import total_ordering
 from itertools import count
-from typing import Any
+from math import prod
+from typing import Any, Protocol
 
-from cpuruntime.api.node import Facts, Input, Node
+from cpuruntime.api.node import Facts, Input, Node, ordered
 from cpuruntime.api.notes import RTMap
+from cpuruntime.api.refusals import EDITED, not_pickled, refused
 from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import InvalidArgumentError, WrongIndexError, WrongTypeError, listed, nearest, printable
 from cpuruntime.graph import PartialShape, Shape, Type
@@ -162,6 +164,79 @@ class ConstOutput:
 
     def __repr__(self) -> str:
         return describe(self, type(self).__name__)
+
+
+class OfModel(Protocol):
+    """What a port asks its model."""
+
+    def node_of(self, port: Output) -> Node:
+        """The node of a port."""
+
+    def readers(self, name: str) -> set[Input]:
+        """The inputs of nodes that read the value of this name."""
+
+
+class Output(ConstOutput):
+    """An input or output of a model, or of one of its nodes: shows what a reshape made of it. As `ConstOutput`."""
+
+    __slots__ = ("_find", "_model")
+
+    def __init__(self, model: OfModel, index: int, type_name: str, find: Callable[[], PortInfo]) -> None:
+        super().__init__(find(), index, type_name)
+        self._model = model
+        self._find = find
+
+    @property
+    def info(self) -> PortInfo:
+        """Name, type and shape."""
+        return self._find()
+
+    @property
+    def node(self) -> Node:
+        """The node whose output it is: Parameter, Result, Constant, or one with an operator."""
+        if self._node is None:
+            self._node = self._model.node_of(self)
+        return self._node
+
+    @property
+    def type_name(self) -> str:
+        """Parameter or Result; empty for other nodes."""
+        return self._type_name
+
+    @property
+    def target_inputs(self) -> set[Input]:
+        """The inputs of nodes that read it; an output of a model is read by none."""
+        return set() if self._type_name == "Result" else self._model.readers(self.info.name)
+
+    @property
+    def names(self) -> set[str]:
+        """All names of the tensor; assigning replaces them."""
+        return super().names
+
+    @names.setter
+    def names(self, names: Iterable[str]) -> None:
+        self._facts.names = ordered(names)
+
+    def set_names(self, names: Iterable[str]) -> None:
+        """The same as assigning `names`."""
+        self.names = names
+
+    @property
+    def size(self) -> int:
+        """The bytes of the tensor. InvalidArgumentError where its shape is dynamic."""
+        return -(-prod(self.shape) * self.element_type.bitwidth // 8)
+
+    def add_names(self, names: Iterable[str]) -> None:
+        """Give the tensor more names."""
+        self._facts.names = list(dict.fromkeys([*(self._facts.names or [self.info.name]), *ordered(names)]))
+
+    def set_rt_info(self, value: Any, key: str) -> None:
+        """Add a note about the port's node."""
+        self._facts.rt_info[key] = value
+
+    __reduce__ = not_pickled("A port of a Model", "send its any_name")
+    replace = refused("Output.replace", EDITED)
+    remove_target_input = refused("Output.remove_target_input", EDITED)
 
 
 def describe(port: ConstOutput, kind: str = "ConstOutput") -> str:

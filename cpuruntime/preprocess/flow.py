@@ -70,10 +70,13 @@ class Flow:
 
     def describe(self) -> str:
         """The first plane in brackets: shape, layout, element type, colour."""
-        value = self.values[0]
-        layout = "<no layout>" if self.layout.empty else str(self.layout)
         color = "" if self.color is ColorFormat.UNDEFINED else f", {self.color.name}"
-        return f"({partial_shape(value)}, {layout}, {value.element_type.type_name}{color})"
+        return f"({described(self.values[0], self.layout)}{color})"
+
+
+def described(value: Value, layout: Layout) -> str:
+    """Shape, layout and element type, as OpenVINO writes them."""
+    return f"{partial_shape(value)}, {'<no layout>' if layout.empty else layout}, {value.element_type.type_name}"
 
 
 Action = Callable[[Flow], None]
@@ -81,10 +84,16 @@ Action = Callable[[Flow], None]
 
 @dataclass(frozen=True)
 class Step:
-    """One step: what it is called, and what it does to the flow."""
+    """One step: how it is called, OpenVINO's words for it, and what it does to the flow."""
 
     name: str
+    words: str
     run: Action
+
+
+def listed(numbers: Sequence[float]) -> str:
+    """Numbers as OpenVINO writes them in its words for a step."""
+    return ",".join(f"{number:g}" for number in numbers)
 
 
 def run(flow: Flow, steps: Sequence[Step], of: str, name: str) -> list[str]:
@@ -95,5 +104,5 @@ def run(flow: Flow, steps: Sequence[Step], of: str, name: str) -> list[str]:
         flow.writer.prefix = f"{name}/{step.name.partition('(')[0]}"
         before = flow.describe()
         step.run(flow)
-        lines.append(f"    {step.name}: {before} -> {flow.describe()}")
+        lines.append(f"      {step.words}: {before} -> {flow.describe()}")
     return lines

@@ -14,7 +14,7 @@ from cpuruntime.api.tensor import Tensor
 from cpuruntime.errors import InvalidArgumentError, WrongTypeError
 from cpuruntime.graph import PartialShape, Type
 from cpuruntime.preprocess import colors, resizing, steps
-from cpuruntime.preprocess.flow import Action, Step
+from cpuruntime.preprocess.flow import Action, Step, listed
 from cpuruntime.preprocess.words import ColorFormat, PaddingMode, ResizeAlgorithm
 from cpuruntime.preprocess.writer import StepValue
 
@@ -61,6 +61,7 @@ class InputTensorInfo:
         self.shape: PartialShape | None = None
         self.spatial: tuple[int, int] | None = None
         self.color, self.sub_names = ColorFormat.UNDEFINED, [""]
+        self.memory_type = ""
 
     def set_element_type(self, type: Any) -> InputTensorInfo:
         """Its element type."""
@@ -101,7 +102,8 @@ class InputTensorInfo:
         return self
 
     def set_memory_type(self, memory_type: str) -> InputTensorInfo:
-        """Without effect: there is one kind of memory."""
+        """Note it in the input's `rt_info`, and nothing else: there is one kind of memory."""
+        self.memory_type = memory_type
         return self
 
     def set_from(self, tensor: Tensor | np.ndarray) -> InputTensorInfo:
@@ -133,34 +135,37 @@ class PreProcessSteps:
         self.layout: Layout | None = None
         self.orders: list[list[int]] = []
 
-    def _add(self, name: str, action: Action) -> PreProcessSteps:
-        self.steps.append(Step(name, action))
+    def _add(self, name: str, words: str, action: Action) -> PreProcessSteps:
+        self.steps.append(Step(name, words, action))
         return self
 
     def convert_element_type(self, type: Any = Type.dynamic) -> PreProcessSteps:
         """Convert the elements; to the model's type where none is given."""
         wanted = Type(type)
-        name = f"convert_element_type({wanted.type_name})"
-        return self._add(name, partial(steps.convert_element_type, element_type=wanted))
+        name, words = f"convert_element_type({wanted.type_name})", f"convert type ({wanted.type_name})"
+        return self._add(name, words, partial(steps.convert_element_type, element_type=wanted))
 
     def mean(self, value: float | Sequence[float]) -> PreProcessSteps:
         """Subtract a number, or one for each channel. The elements must be real."""
         given = numbers(value)
-        return self._add(f"mean({given})", partial(steps.arithmetic, op_type="Sub", numbers=given))
+        subtract = partial(steps.arithmetic, op_type="Sub", numbers=given)
+        return self._add(f"mean({given})", f"mean ({listed(given)})", subtract)
 
     def scale(self, value: float | Sequence[float]) -> PreProcessSteps:
         """Divide by a number, or by one for each channel. The elements must be real."""
         given = numbers(value)
-        return self._add(f"scale({given})", partial(steps.arithmetic, op_type="Div", numbers=given))
+        divide = partial(steps.arithmetic, op_type="Div", numbers=given)
+        return self._add(f"scale({given})", f"scale ({listed(given)})", divide)
 
     def reverse_channels(self) -> PreProcessSteps:
         """The channels in the opposite order."""
-        return self._add("reverse_channels()", steps.reverse_channels)
+        return self._add("reverse_channels()", "reverse channels", steps.reverse_channels)
 
     def convert_color(self, dst_format: ColorFormat) -> PreProcessSteps:
         """Convert to RGB, BGR or GRAY."""
         target = checked(dst_format, ColorFormat, "ColorFormat.RGB")
-        return self._add(f"convert_color({target.name})", partial(colors.convert_color, target=target))
+        convert = partial(colors.convert_color, target=target)
+        return self._add(f"convert_color({target.name})", f"convert color ({target.name})", convert)
 
     def resize(
         self, alg: ResizeAlgorithm, dst_height: int | None = None, dst_width: int | None = None
@@ -171,12 +176,14 @@ class PreProcessSteps:
             raise InvalidArgumentError(f"resize to height {dst_height} and width {dst_width}: give both, or none.")
         height, width = (None, None) if dst_height is None else integers([dst_height, dst_width])
         name = f"resize({alg.name}, {'model' if height is None else f'{height} x {width}'})"
-        return self._add(name, partial(resizing.resize, algorithm=alg, height=height, width=width))
+        words = "resize to " + ("model width/height" if height is None else f"({height}, {width})")
+        return self._add(name, words, partial(resizing.resize, algorithm=alg, height=height, width=width))
 
     def crop(self, begin: Sequence[int], end: Sequence[int]) -> PreProcessSteps:
         """The part from `begin` to before `end` of each dimension; negative ones count from the end."""
         bounds = integers(begin), integers(end)
-        return self._add(f"crop({bounds[0]}, {bounds[1]})", partial(steps.crop, begin=bounds[0], end=bounds[1]))
+        words = "Crop ([ {} ],[ {} ])".format(*(", ".join(map(str, one)) for one in bounds))
+        return self._add(f"crop({bounds[0]}, {bounds[1]})", words, partial(steps.crop, begin=bounds[0], end=bounds[1]))
 
     def pad(
         self, pads_begin: Sequence[int], pads_end: Sequence[int], value: float | Sequence[float], mode: PaddingMode
@@ -187,22 +194,25 @@ class PreProcessSteps:
         if len(given) != 1:
             raise InvalidArgumentError(f"pad with {given}: give one value.")
         name = f"pad({bounds[0]}, {bounds[1]}, {given[0]}, {mode.name})"
-        return self._add(name, partial(steps.pad, begin=bounds[0], end=bounds[1], number=given[0], mode=mode))
+        words = f"pad(begin ({listed(bounds[0])}), end ({listed(bounds[1])}), with ({given[0]:g}))"
+        return self._add(name, words, partial(steps.pad, begin=bounds[0], end=bounds[1], number=given[0], mode=mode))
 
     def convert_layout(self, dst_layout: Layout | str | Sequence[int]) -> PreProcessSteps:
         """Transpose to a layout, an empty one is the model's; or, given integers, axis i becomes that of the i-th."""
         if isinstance(dst_layout, (Layout, str)):
             self.layout, self.orders = as_layout(dst_layout), []
-            return self._add(f"convert_layout({self.layout})", partial(steps.convert_layout, layout=self.layout))
+            convert = partial(steps.convert_layout, layout=self.layout)
+            return self._add(f"convert_layout({self.layout})", f"convert layout {self.layout}", convert)
         order = integers(dst_layout)
         self.orders.append(order)
-        return self._add(f"convert_layout({order})", partial(steps.permute, order=order))
+        permute = partial(steps.permute, order=order)
+        return self._add(f"convert_layout({order})", f"convert layout ({listed(order)})", permute)
 
     def custom(self, operation: Callable[[StepValue], StepValue]) -> PreProcessSteps:
         """What a function makes of the value: it writes nodes by `value.apply("Abs")` and returns the last."""
         if not callable(operation):
             raise WrongTypeError(f"{operation!r:.60} is no function: give one that takes and returns a StepValue.")
-        return self._add("custom()", partial(steps.custom, function=operation))
+        return self._add("custom()", "custom", partial(steps.custom, function=operation))
 
 
 class InputInfo:

@@ -10,7 +10,7 @@ from cpuruntime.api.layout import Layout
 from cpuruntime.errors import WrongTypeError
 from cpuruntime.graph import Type
 from cpuruntime.preprocess import steps
-from cpuruntime.preprocess.flow import Action, Step
+from cpuruntime.preprocess.flow import Action, Step, listed
 from cpuruntime.preprocess.input_info import as_layout, integers
 from cpuruntime.preprocess.writer import StepValue
 
@@ -51,29 +51,31 @@ class PostProcessSteps:
     def __init__(self) -> None:
         self.steps: list[Step] = []
 
-    def _add(self, name: str, action: Action) -> PostProcessSteps:
-        self.steps.append(Step(name, action))
+    def _add(self, name: str, words: str, action: Action) -> PostProcessSteps:
+        self.steps.append(Step(name, words, action))
         return self
 
     def convert_element_type(self, type: Any = Type.dynamic) -> PostProcessSteps:
         """Convert the elements; to the user's type where none is given."""
         wanted = Type(type)
-        name = f"convert_element_type({wanted.type_name})"
-        return self._add(name, partial(steps.convert_element_type, element_type=wanted))
+        name, words = f"convert_element_type({wanted.type_name})", f"convert type ({wanted.type_name})"
+        return self._add(name, words, partial(steps.convert_element_type, element_type=wanted))
 
     def convert_layout(self, dst_layout: Layout | str | Sequence[int]) -> PostProcessSteps:
         """Transpose to a layout, an empty one is the user's; or, given integers, axis i becomes that of the i-th."""
         if isinstance(dst_layout, (Layout, str)):
             layout = as_layout(dst_layout)
-            return self._add(f"convert_layout({layout})", partial(steps.convert_layout, layout=layout))
+            convert = partial(steps.convert_layout, layout=layout)
+            return self._add(f"convert_layout({layout})", f"convert layout {layout}", convert)
         order = integers(dst_layout)
-        return self._add(f"convert_layout({order})", partial(steps.permute, order=order))
+        permute = partial(steps.permute, order=order)
+        return self._add(f"convert_layout({order})", f"convert layout ({listed(order)})", permute)
 
     def custom(self, operation: Callable[[StepValue], StepValue]) -> PostProcessSteps:
         """What a function makes of the value: it writes nodes by `value.apply("Abs")` and returns the last."""
         if not callable(operation):
             raise WrongTypeError(f"{operation!r:.60} is no function: give one that takes and returns a StepValue.")
-        return self._add("custom()", partial(steps.custom, function=operation))
+        return self._add("custom()", "custom", partial(steps.custom, function=operation))
 
 
 class OutputInfo:

@@ -14,7 +14,7 @@ from cpuruntime.graph import Graph, Kind, PartialShape, Type, Value
 from cpuruntime.operators.shape_inference import infer_shapes
 from cpuruntime.preprocess import steps
 from cpuruntime.preprocess.colors import plane_shapes
-from cpuruntime.preprocess.flow import Flow, Step, run
+from cpuruntime.preprocess.flow import Flow, Step, described, run
 from cpuruntime.preprocess.input_info import InputInfo
 from cpuruntime.preprocess.output_info import OutputInfo
 from cpuruntime.preprocess.tensor_shape import describe_input
@@ -113,34 +113,48 @@ def _put_before(built: _Built, writer: StepWriter, old: Value, port: ConstOutput
     for sub_name, plane in zip(tensor.sub_names, plane_shapes(tensor.color, extents, channels, of)):
         suffix = f"/{sub_name}" if sub_name else ""
         planes.append(Value(writer.unique(name + suffix) if suffix else name, element_type, plane))
-        built.inputs.append(_facts(port, suffix, tensor_layout))
+        built.inputs.append(_facts(port, suffix, tensor_layout, tensor.memory_type))
     flow = Flow(writer, planes, tensor_layout, model_layout, old.element_type, old.shape, of, tensor.color)
     old.name = writer.unique(f"{name}/model")
-    before = [f"  tensor: {planes[0].name if len(planes) == 1 else [v.name for v in planes]} {flow.describe()}"]
-    lines = run(flow, info.preprocess().steps, of, name)
+    color = "" if tensor.color is ColorFormat.UNDEFINED else f" (color {tensor.color.name})"
+    lines = [
+        f'Input "{printable(name)}"{color}:',
+        *(f"    User's input tensor: {described(plane, tensor_layout)}" for plane in planes),
+        f"    Model's expected tensor: {described(old, model_layout)}",
+        *_titled("Pre-processing steps", run(flow, info.preprocess().steps, of, name)),
+    ]
     flow.where = of
     if flow.color not in _FINAL:
         raise InvalidArgumentError(f"{of}: the model takes no image of {flow.color.name}: add convert_color.")
-    lines += run(flow, _implicit(flow), of, name)
+    lines += _titled("Implicit pre-processing steps", run(flow, _implicit(flow), of, name))
     final = flow.value
     if not partial_shape(final).compatible(port.partial_shape):
         raise InvalidArgumentError(
-            f"{of}: the steps make the shape {partial_shape(final)}; the model takes {port.partial_shape}."
+            f"{of}: the steps make the shape {partial_shape(final)}, which is not aligned with original parameter's "
+            f"shape {port.partial_shape}."
         )
     built.graph.input_bounds.pop(name, None)
     if len(planes) == 1 and shape is not None and tensor.color is ColorFormat.UNDEFINED:
         built.graph.input_bounds[name] = PartialShape(shape)
     built.graph.replace(old, final)
-    if lines:
-        built.lines += [f"{of}:", *before, *lines]
+    said = tensor.layout or info.model().layout or info.preprocess().steps
+    if said or final not in planes:
+        built.lines += lines
     return planes
 
 
-def _facts(port: ConstOutput, suffix: str, layout: Layout) -> Facts:
+def _titled(title: str, lines: list[str]) -> list[str]:
+    """Lines below a title with their number, if there are any."""
+    return [f"    {title} ({len(lines)}):", *lines] if lines else []
+
+
+def _facts(port: ConstOutput, suffix: str, layout: Layout, memory_type: str) -> Facts:
     facts = port.facts.copy()
     facts.friendly_name += suffix
     facts.names = [name + suffix for name in facts.names]
     facts.layout = layout
+    if memory_type:
+        facts.rt_info["memory_type"] = memory_type
     return facts
 
 
@@ -149,10 +163,11 @@ def _implicit(flow: Flow) -> list[Step]:
     found = []
     if flow.values[0].element_type is not flow.target_type and flow.target_type.is_static():
         convert = partial(steps.convert_element_type, element_type=flow.target_type)
-        found.append(Step(f"convert_element_type({flow.target_type.type_name})", convert))
+        name = flow.target_type.type_name
+        found.append(Step(f"convert_element_type({name})", f"convert type ({name})", convert))
     if not flow.target_layout.empty and flow.target_layout != flow.layout:
         convert = partial(steps.convert_layout, layout=flow.target_layout)
-        found.append(Step(f"convert_layout({flow.target_layout})", convert))
+        found.append(Step(f"convert_layout({flow.target_layout})", f"convert layout {flow.target_layout}", convert))
     return found
 
 
@@ -168,16 +183,20 @@ def _put_behind(built: _Built, writer: StepWriter, index: int, port: ConstOutput
         layout.check_fits(partial_shape(old), name)
     wanted = tensor.element_type or Type.dynamic
     flow = Flow(writer, [old], layout, tensor.layout, wanted, old.shape, of)
-    before = [f"  model: {flow.describe()}"]
-    lines = run(flow, info.postprocess().steps, of, name)
-    lines += run(flow, _implicit(flow), of, name)
+    lines = [
+        f'Output "{printable(name)}":',
+        f"    Model's data tensor: {described(old, layout)}",
+        *_titled("Post-processing steps", run(flow, info.postprocess().steps, of, name)),
+        *_titled("Post-processing implicit steps", run(flow, _implicit(flow), of, name)),
+    ]
     facts.layout = flow.layout
     final = flow.value
+    lines.append(f"    User's output tensor: {described(final, flow.layout)}")
     if final is not old:
         built.graph.outputs[index] = final
         if old not in built.graph.inputs and old.constant is None:
             old.name, final.name = writer.unique(f"{name}/model"), old.name
     if final.name != name:
         facts.names = facts.names or [name]
-    if lines:
-        built.lines += [f"{of}:", *before, *lines]
+    if final is not old or info.model().layout is not None:
+        built.lines += lines

@@ -137,8 +137,8 @@ def test_outputs_are_added(given: Any) -> None:
         ("som", InvalidArgumentError, "called 'som'. Did you mean 'sum'"),
         (("add", 3), InvalidArgumentError, "No node 'add' with an output 3"),
         (("nope", 0), InvalidArgumentError, "No node 'nope'"),
-        (5, TypeError, "5 is no output"),
-        (["sum", 5], TypeError, "5 is no output"),
+        (5, TypeError, "value to add as output. It is 5"),
+        (["sum", 5], TypeError, "value to add as output at index 1: 5"),
     ],
 )
 def test_outputs_that_cannot_be_added(model: ov.Model, given: Any, kind: type[Exception], message: str) -> None:

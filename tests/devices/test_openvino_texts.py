@@ -134,6 +134,16 @@ def test_a_model_is_exported_to_a_file_of_the_users() -> None:
             assert second(X)[0].tolist() == first(X)[0].tolist()
 
 
+def test_what_describes_a_tensor(model: ov.Model) -> None:
+    tensor = model.output("sum").tensor
+    tensor.names = {"total", "all"}
+    assert model.output("total").names == {"total", "all"}
+    assert model.input(0).get_tensor().size == 24
+    model.reshape({"x": [-1, 3], "y": [-1, 3]})
+    with pytest.raises(ov.InvalidArgumentError, match="no single shape"):
+        _ = tensor.size
+
+
 def test_names_beside_the_main_ones(compiled: ov.CompiledModel) -> None:
     assert type(compiled([X, X])).__name__ == "OVDict" == OVDict.__name__
     own_request = attrgetter("_infer_request")(compiled)  # private in OpenVINO, and used

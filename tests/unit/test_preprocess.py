@@ -156,14 +156,41 @@ def test_steps_are_shown() -> None:
     ppp.input().model().set_layout("NCHW")
     ppp.input().preprocess().convert_color(ColorFormat.RGB)
     assert str(ppp).splitlines() == [
-        "Input 'x':",
-        "  tensor: x ([1,8,6,3], [N,H,W,C], u8, BGR)",
-        "    convert_color(RGB): ([1,8,6,3], [N,H,W,C], u8, BGR) -> ([1,8,6,3], [N,H,W,C], u8, RGB)",
-        "    convert_element_type(f32): ([1,8,6,3], [N,H,W,C], u8, RGB) -> ([1,8,6,3], [N,H,W,C], f32, RGB)",
-        "    convert_layout([N,C,H,W]): ([1,8,6,3], [N,H,W,C], f32, RGB) -> ([1,3,8,6], [N,C,H,W], f32, RGB)",
+        'Input "x" (color BGR):',
+        "    User's input tensor: [1,8,6,3], [N,H,W,C], u8",
+        "    Model's expected tensor: [1,3,8,6], [N,C,H,W], f32",
+        "    Pre-processing steps (1):",
+        "      convert color (RGB): ([1,8,6,3], [N,H,W,C], u8, BGR) -> ([1,8,6,3], [N,H,W,C], u8, RGB)",
+        "    Implicit pre-processing steps (2):",
+        "      convert type (f32): ([1,8,6,3], [N,H,W,C], u8, RGB) -> ([1,8,6,3], [N,H,W,C], f32, RGB)",
+        "      convert layout [N,C,H,W]: ([1,8,6,3], [N,H,W,C], f32, RGB) -> ([1,3,8,6], [N,C,H,W], f32, RGB)",
     ]
     ppp.input().preprocess().mean([1, 2])
     assert str(ppp).startswith("Error: Input 'x', mean([1.0, 2.0]): ")
+
+
+def test_every_step_is_shown_in_openvino_s_words() -> None:
+    ppp = processor([1, 3, 8, 6])
+    assert str(ppp) == ""
+    steps = ppp.input().preprocess().mean([1.5, 2, 3]).scale(4).reverse_channels().convert_layout([0, 2, 3, 1])
+    steps.resize(LINEAR).resize(LINEAR, 16, 12).crop([0, 0, 0, 0], [1, 8, 6, 3])
+    steps.pad([0, 0, 0, 0], [0] * 4, 0, PaddingMode.CONSTANT).convert_layout("NCHW").custom(lambda v: v)
+    ppp.input().tensor().set_layout("NCHW").set_memory_type("buffer")
+    ppp.output().tensor().set_element_type(Type.u8)
+    ppp.output().postprocess().convert_element_type(Type.f16)
+    words = [line.partition(": (")[0].strip() for line in str(ppp).splitlines()]
+    assert words[3:14] == [
+        "Pre-processing steps (10):", "mean (1.5,2,3)", "scale (4)", "reverse channels", "convert layout (0,2,3,1)",
+        "resize to model width/height", "resize to (16, 12)", "Crop ([ 0, 0, 0, 0 ],[ 1, 8, 6, 3 ])",
+        "pad(begin (0,0,0,0), end (0,0,0,0), with (0))", "convert layout [N,C,H,W]", "custom",
+    ]  # fmt: skip
+    assert words[14:] == [
+        'Output "y":', "Model's data tensor: [1,3,8,6], <no layout>, f32",
+        "Post-processing steps (1):", "convert type (f16)",
+        "Post-processing implicit steps (1):", "convert type (u8)",
+        "User's output tensor: [1,3,8,6], <no layout>, u8",
+    ]  # fmt: skip
+    assert ppp.build().input().rt_info["memory_type"] == "buffer"
 
 
 def tensor(ppp: PrePostProcessor) -> Any:
@@ -186,7 +213,7 @@ REFUSED: list[tuple[Callable[[PrePostProcessor], Any], str]] = [
     ),
     (lambda p: steps(p).resize(LINEAR), r"resize\(RESIZE_LINEAR, model\): layout \[...\] has no H"),
     (lambda p: (tensor(p).set_layout("NCHW"), steps(p).resize(LINEAR, 0, 5)), "H must be at least 1, not 0"),
-    (lambda p: tensor(p).set_shape([1, 3, 10, 9]), r"make the shape \[1,3,10,9\]; the model takes \[1,3,8,6\]"),
+    (lambda p: tensor(p).set_shape([1, 3, 10, 9]), r"make the shape \[1,3,10,9\], .* shape \[1,3,8,6\]"),
     (
         lambda p: tensor(p).set_spatial_static_shape(4, 4),
         r"width are set, and layout \[...\] has no H and W",
