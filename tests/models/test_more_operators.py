@@ -147,6 +147,12 @@ def test_stacked_recurrent_layers_as_torch_exports_them() -> None:
     compare(n.model())
 
 
+def test_large_recurrent_weights_are_filled_after_the_plan() -> None:
+    n = Net()
+    n.output(*recurrent(n, "LSTM", n.input(2, 1, 6), 6, 72), *recurrent(n, "GRU", n.input(2, 1, 6), 6, 80))
+    compare(n.model())
+
+
 def test_recurrent_layers_without_a_kernel_fall_back() -> None:
     n = Net()
     w, r, b = n.weights(1, 32, 3), n.weights(1, 32, 8), n.weights(1, 64)

@@ -126,9 +126,9 @@ class Recurrence:
         """Bytes of the recurrent weights of `gates` gates of one direction."""
         return -(-gates * self.blocks // columns) * self.inner * columns * VECTOR_BYTES
 
-    def pack(self, memory: np.ndarray, direction: int, gates: slice, columns: int) -> None:
-        """Writes the recurrent weights of some gates, tile by tile."""
-        weights = self.state_weights.data[direction].reshape(-1, self.units, self.units)[gates]
+    def pack(self, memory: np.ndarray, weights: np.ndarray, gates: slice, columns: int) -> None:
+        """Writes the recurrent weights of some gates of one direction, tile by tile."""
+        weights = weights.reshape(-1, self.units, self.units)[gates]
         inner = self.inner
         dense = np.zeros((inner, len(weights), self.width), np.float32)
         copy_into(dense[: self.units, :, : self.units], weights.transpose(2, 0, 1))
@@ -248,17 +248,18 @@ def _pack(emitter: Emitter, r: Recurrence, columns: int) -> tuple[Address, int, 
     """The packed recurrent weights, the bytes of one direction, and where in it those of the reset state begin."""
     first = r.packed_size(r.first_gates, columns)
     second = r.packed_size(r.gates - r.first_gates, columns)
-    if r.state_weights.constant is None:
+    constant = r.state_weights.constant
+    if constant is None:
         return _pack_computed(emitter, r, columns, first, second), first + second, first
 
     def fill(memory: np.ndarray) -> None:
-        for direction in range(r.directions):
+        for direction, weights in enumerate(constant):
             at = direction * (first + second)
-            r.pack(memory[at : at + first], direction, slice(0, r.first_gates), columns)
+            r.pack(memory[at : at + first], weights, slice(0, r.first_gates), columns)
             if second:
-                r.pack(memory[at + first : at + first + second], direction, slice(r.first_gates, None), columns)
+                r.pack(memory[at + first : at + first + second], weights, slice(r.first_gates, None), columns)
 
-    key = (emitter.weights.identity(r.state_weights.data), r.cell, columns)
+    key = (emitter.weights.identity(constant), r.cell, columns)
     return emitter.weights.pack(key, r.directions * (first + second), fill, COPIES), first + second, first
 
 
