@@ -1,10 +1,14 @@
-"""Measures devices over devices: the end of a burst, the cost of a request, and what a lost device loses.
+"""Measures devices over devices: the end of a burst, the cost of a request, first answers, and what changes lose.
 
     python bench/devices.py multi
+    python bench/devices.py auto
 
-`multi`: a burst of 100 requests on a fast and a ten times slower device, by each policy; a request on MULTI:CPU against
-CPU; and requests while a device is unplugged and plugged in again and again, each of which must answer once and
-rightly. Exits with 1 when a limit is not met.
+`multi`: a burst of 100 requests on a fast and a ten times slower device, by each policy; a request on MULTI, with one
+device and with two, against CPU; two halves of the CPU against all of it; and requests while a device is unplugged and
+plugged in again and again, each of which must answer once and rightly.
+`auto`: the first answer while the chosen device compiles for seconds, against CPU; requests of four threads while the
+model changes over to that device; and a request on AUTO with one device against CPU.
+Exits with 1 when a limit is not met.
 """
 
 from __future__ import annotations
@@ -26,6 +30,8 @@ from cpuruntime.cli.parser import Parser, positive
 
 MODEL = """<ir_version: 8, opset_import: ["" : 17]>
 negation (float[1, 16] x) => (float[1, 16] y) { y = Neg (x) }"""
+PRODUCTS = """<ir_version: 8, opset_import: ["" : 17]>
+products (float[256, 256] x) => (float[256, 256] y) { a = MatMul (x, x) b = Tanh (a) y = MatMul (b, x) }"""
 FAST_MS, SLOW_MS, BURST = 10.0, 100.0, 100
 POLICIES = ("EARLIEST_FINISH", "ROUND_ROBIN", "DEVICE_PRIORITY")
 
@@ -56,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     add = options.add_argument
     add("subject", choices=SUBJECTS, help="what to measure")
     add("--requests", type=positive, default=100_000, help="requests while a device comes and goes (default: 100,000)")
-    add("--rounds", type=positive, default=3, help="repetitions, of which the best counts (default: 5)")
+    add("--rounds", type=positive, default=3, help="repetitions, of which the best counts (default: 3)")
     return options
 
 
@@ -88,8 +94,17 @@ def shown(row: Row) -> Row:
 def multi(options: argparse.Namespace) -> list[Row]:
     """All about MULTI."""
     rows = [shown(burst(policy, options.rounds)) for policy in POLICIES]
-    rows += [shown(row) for row in overhead(options.rounds)]
+    for device in ("MULTI:CPU", "MULTI:CPU(1),NULL(1)"):
+        rows += [shown(row) for row in overhead(device, options.rounds, 4.0)]
+    rows += [shown(row) for row in halves(options.rounds)]
     return rows + [shown(row) for row in unplugged(options.requests)]
+
+
+def auto(options: argparse.Namespace) -> list[Row]:
+    """All about AUTO."""
+    rows = [shown(first_answer(options.rounds))]
+    rows += [shown(row) for row in changed_over(options.rounds)]
+    return rows + [shown(row) for row in overhead("AUTO", options.rounds, 1.0)]
 
 
 def burst(policy: str, rounds: int) -> Row:
@@ -117,17 +132,99 @@ def at_once(model: ov.CompiledModel, count: int) -> float:
     return time.perf_counter() - began
 
 
-def overhead(rounds: int) -> list[Row]:
-    """Microseconds that MULTI:CPU adds to a request on CPU; both are measured in turns, and the best counts."""
-    core = ov.Core()
-    models = [core.compile_model(parsed(), device, {"NUM_STREAMS": 1}) for device in ("CPU", "MULTI:CPU")]
+def overhead(device: str, rounds: int, limit: float) -> list[Row]:
+    """Microseconds that a device adds to a request on CPU; both are measured in turns, and the best counts."""
+    core, config = ov.Core(), {"NUM_STREAMS": 1}
+    in_order = {"SCHEDULE_POLICY": "DEVICE_PRIORITY"}  # the CPU has them all
+    models = [core.compile_model(parsed(), "CPU", config), core.compile_model(parsed(), device, config | in_order)]
     rows = []
     measures = {"infer()": in_infer, "start_async() and wait()": in_async, "AsyncInferQueue": in_queue}
     for title, measure in measures.items():
         runs = [measure(model) for model in models]
-        best = [min(times) for times in zip(*([run() for run in runs] for _ in range(rounds * 30)))]
-        rows.append(Row(f"MULTI:CPU beyond {best[0]:.1f} us of CPU, {title}", best[1] - best[0], "us", 4.0))
+        best = [min(times) for times in zip(*([run() for run in runs] for _ in range(rounds * 200)))]
+        rows.append(Row(f"{device} beyond {best[0]:.1f} us of CPU, {title}", best[1] - best[0], "us", limit))
     return rows
+
+
+def halves(rounds: int) -> list[Row]:
+    """Requests a second of two CPU devices on half of the cores each, as a part of what one of all cores computes."""
+    core = ov.Core()
+    core.set_property("CPU", {"CPU_INSTANCES": 2})
+    model = onnx.parser.parse_model(PRODUCTS)
+    throughput = {"PERFORMANCE_HINT": "THROUGHPUT"}
+    models = [core.compile_model(model, device, throughput) for device in ("CPU", "MULTI:CPU.0,CPU.1")]
+    x = np.random.default_rng(0).standard_normal((256, 256), np.float32)
+    whole, divided = (one([x])[0] for one in models)
+    seconds = [min(times) for times in zip(*([in_flight(one, x) for one in models] for _ in range(rounds * 3)))]
+    return [
+        Row("results of two halves of the CPU that differ", float((whole != divided).sum()), "", 0),
+        Row("time of 400 requests on two halves of the CPU", seconds[1] / seconds[0], "of that on CPU"),
+    ]
+
+
+def in_flight(model: ov.CompiledModel, x: np.ndarray) -> float:
+    """Seconds of 400 requests by a queue."""
+    queue = ov.AsyncInferQueue(model)
+    began = time.perf_counter()
+    for _ in range(400):
+        queue.start_async([x])
+    queue.wait_all()
+    return time.perf_counter() - began
+
+
+def first_answer(rounds: int) -> Row:
+    """Milliseconds that AUTO adds to CPU's first answer while the chosen device compiles; in turns, the best count."""
+    core = ov.Core()
+    core.set_property("SIMULATED.0", {"SIMULATED_COMPILE_MS": 5000})
+    x = np.ones((1, 16), np.float32)
+    best = {"CPU": float("inf"), "AUTO:SIMULATED.0,CPU": float("inf")}
+    for _ in range(rounds * 5):
+        for device in best:
+            began = time.perf_counter()
+            with core.compile_model(parsed(), device) as model:
+                model([x])
+                best[device] = min(best[device], (time.perf_counter() - began) * 1e3)
+    alone, together = best.values()
+    return Row(f"first answer of AUTO beyond {alone:.1f} ms of CPU", together - alone, "ms", 10.0)
+
+
+def changed_over(rounds: int) -> list[Row]:
+    """Requests of four threads, before, while and after another device takes over."""
+    core, asked, right = ov.Core(), [0] * 4, [0] * 4
+    core.set_property("SIMULATED.0", {"SIMULATED_COMPILE_MS": 300})
+
+    def ask(model: ov.CompiledModel, thread: int, over: threading.Event) -> None:
+        request, number = model.create_infer_request(), 0
+        while not over.is_set():
+            number += 1
+            asked[thread] += 1
+            x = np.full((1, 16), thread * 1_000_000 + number, np.float32)
+            if number % 2:
+                result = request.infer([x])[0]
+            else:
+                request.start_async([x])
+                request.wait()
+                result = request.get_output_tensor().data
+            right[thread] += bool((result == -x).all())
+
+    devices = set()
+    for _ in range(rounds):
+        model, over = core.compile_model(parsed(), "AUTO:SIMULATED.0,CPU"), threading.Event()
+        threads = [threading.Thread(target=ask, args=(model, number, over)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        devices |= {*model.get_property("EXECUTION_DEVICES")}
+        model.wait_until_optimized()
+        time.sleep(0.2)
+        over.set()
+        for thread in threads:
+            thread.join()
+        devices |= {*model.get_property("EXECUTION_DEVICES")}
+        print("\n".join(line for line in model.explain().decisions if "served" in line))
+    return [
+        Row("change-over from (CPU) to SIMULATED.0: devices that served", float(len(devices)), ""),
+        Row(f"requests without the right answer, of {sum(asked)}", float(sum(asked) - sum(right)), "", 0),
+    ]
 
 
 def in_infer(model: ov.CompiledModel) -> Callable[[], float]:
@@ -159,8 +256,8 @@ def in_queue(model: ov.CompiledModel) -> Callable[[], float]:
     return run
 
 
-def timed(function: Callable[[], object], calls: int = 300) -> float:
-    """Microseconds of a call."""
+def timed(function: Callable[[], object], calls: int = 40) -> float:
+    """Microseconds of a call; so few that other processes leave some of the repetitions alone."""
     began = time.perf_counter()
     for _ in range(calls):
         function()
@@ -213,7 +310,7 @@ def parsed() -> onnx.ModelProto:
     return onnx.parser.parse_model(MODEL)
 
 
-SUBJECTS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {"multi": multi}
+SUBJECTS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {"multi": multi, "auto": auto}
 
 if __name__ == "__main__":
     sys.exit(main())
