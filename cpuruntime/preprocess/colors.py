@@ -11,6 +11,7 @@ from cpuruntime.graph import Type, Value
 from cpuruntime.preprocess.flow import Flow
 from cpuruntime.preprocess.steps import drop_last_channel, reverse_channels, transposed
 from cpuruntime.preprocess.words import ColorFormat
+from cpuruntime.preprocess.writer import StepWriter
 
 _SINGLE = (ColorFormat.NV12_SINGLE_PLANE, ColorFormat.I420_SINGLE_PLANE)
 _THREE = (ColorFormat.RGB, ColorFormat.BGR)
@@ -84,16 +85,17 @@ def _gray(flow: Flow) -> None:
     value = flow.value if element_type.is_real() else writer.cast(flow.value, Type.f32)
     weights = _GRAY if flow.color is ColorFormat.RGB else _GRAY[::-1]
     parts = [writer.slice(value, axis, index, index + 1) for index in range(3)]
-    flow.value = writer.rounded(_weighted(flow, parts, weights), element_type)
+    flow.value = writer.rounded(weighted(writer, parts, weights), element_type)
 
 
-def _weighted(flow: Flow, parts: Sequence[Value], weights: Sequence[float]) -> Value:
+def weighted(writer: StepWriter, parts: Sequence[Value], weights: Sequence[float]) -> Value:
+    """The sum of values of one shape and type, each times a number."""
     dtype = parts[0].element_type.to_dtype()
     total = None
     for part, weight in zip(parts, weights):
         if weight:
-            product = flow.writer.op("Mul", part, flow.writer.constant(weight, dtype))
-            total = product if total is None else flow.writer.op("Add", total, product)
+            product = writer.op("Mul", part, writer.constant(weight, dtype))
+            total = product if total is None else writer.op("Add", total, product)
     assert total is not None
     return total
 
@@ -133,12 +135,12 @@ def _from_yuv(flow: Flow, planes: Sequence[Value], target: ColorFormat) -> Value
     work = element_type if element_type.is_real() else Type.f32
     scales = writer.constant([1, 1, 2, 2], np.float32)
     modes = dict(mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
-    planes = [transposed(flow, writer.cast(plane, work), [0, 3, 1, 2]) for plane in planes]
+    planes = [transposed(writer, writer.cast(plane, work), [0, 3, 1, 2]) for plane in planes]
     planes = [planes[0], *(writer.op("Resize", plane, None, scales, **modes) for plane in planes[1:])]
     shifts = [writer.constant(shift, work.to_dtype()) for shift in (16, 128, 128)]
     parts = [writer.op("Sub", plane, shift) for plane, shift in zip(planes, shifts)]
     rows = _FROM_YUV if target is ColorFormat.RGB else _FROM_YUV[::-1]
-    image = writer.op("Concat", *(_weighted(flow, parts, row) for row in rows), axis=1)
+    image = writer.op("Concat", *(weighted(writer, parts, row) for row in rows), axis=1)
     if element_type.is_real():
         image = writer.op("Clip", image, *(writer.constant(limit, work.to_dtype()) for limit in (0, 255)))
-    return transposed(flow, writer.rounded(image, element_type), [0, 2, 3, 1])
+    return transposed(writer, writer.rounded(image, element_type), [0, 2, 3, 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -32,19 +33,26 @@ def resize(flow: Flow, algorithm: ResizeAlgorithm, height: int | None, width: in
     """Resize to a height and width; to those of the model where they are None."""
     axes = [flow.axis("H"), flow.axis("W")]
     sizes = [_wanted(flow, "H", height), _wanted(flow, "W", width)]
-    order = [*(axis for axis in range(len(flow.shape)) if axis not in axes), *axes]
-    value, element_type = transposed(flow, flow.value, order), flow.value.element_type
+    flow.value = resized(flow.writer, flow.value, axes, sizes, algorithm)
+
+
+def resized(
+    writer: StepWriter, value: Value, axes: Sequence[int], sizes: list[int], algorithm: ResizeAlgorithm
+) -> Value:
+    """Two axes resized."""
+    order = [*(axis for axis in range(len(value.shape or ())) if axis not in axes), *axes]
+    value, element_type = transposed(writer, value, order), value.element_type
     attributes = _ATTRIBUTES[algorithm]
     if "antialias" in attributes and element_type is Type.u8:
-        value = _as_pillow(flow.writer, value, sizes, algorithm)
+        value = _as_pillow(writer, value, sizes, algorithm)
     elif element_type.is_real() or (
         algorithm is ResizeAlgorithm.RESIZE_NEAREST and element_type.bitwidth > _EXACT_BITS
     ):
-        value = _resized(flow.writer, value, sizes, attributes)
+        value = _resized(writer, value, sizes, attributes)
     else:
-        value = _resized(flow.writer, flow.writer.cast(value, Type.f32), sizes, attributes)
-        value = flow.writer.rounded(value, element_type)
-    flow.value = transposed(flow, value, [order.index(axis) for axis in range(len(order))])
+        value = _resized(writer, writer.cast(value, Type.f32), sizes, attributes)
+        value = writer.rounded(value, element_type)
+    return transposed(writer, value, [order.index(axis) for axis in range(len(order))])
 
 
 def _wanted(flow: Flow, name: str, size: int | None) -> int:

@@ -12,7 +12,7 @@ from cpuruntime.graph import Type, Value
 from cpuruntime.preprocess.flow import Flow
 from cpuruntime.preprocess.layouts import added, check_order, permutation, permuted
 from cpuruntime.preprocess.words import PaddingMode
-from cpuruntime.preprocess.writer import StepValue
+from cpuruntime.preprocess.writer import StepValue, StepWriter
 
 _LAST = np.iinfo(np.int64)
 
@@ -52,7 +52,7 @@ def convert_layout(flow: Flow, layout: Layout) -> None:
         value = _unsqueezed(flow, value, len(more))
         names = [*more, *names]
     order = permutation(names, target.names(len(names), flow.where), flow.where)
-    flow.value = transposed(flow, value, order)
+    flow.value = transposed(flow.writer, value, order)
     flow.layout = target
 
 
@@ -60,12 +60,12 @@ def permute(flow: Flow, order: Sequence[int]) -> None:
     """Transpose: axis i of the result is axis `order[i]`."""
     check_order(order, len(flow.shape), flow.where)
     flow.layout = permuted(flow.layout, order, flow.where)
-    flow.value = transposed(flow, flow.value, order)
+    flow.value = transposed(flow.writer, flow.value, order)
 
 
-def transposed(flow: Flow, value: Value, order: Sequence[int]) -> Value:
+def transposed(writer: StepWriter, value: Value, order: Sequence[int]) -> Value:
     """A value whose axis i is axis `order[i]` of another."""
-    return value if list(order) == sorted(order) else flow.writer.op("Transpose", value, perm=list(order))
+    return value if list(order) == sorted(order) else writer.op("Transpose", value, perm=list(order))
 
 
 def _unsqueezed(flow: Flow, value: Value, count: int) -> Value:
