@@ -123,7 +123,12 @@ def test_torchvision_itself(version: str, source: str) -> None:
         [module.Resize(5, modes[0]), module.CenterCrop((4, 9)), module.Pad([1, 2, 3, 0], padding_mode="reflect")],
         [module.Grayscale(3), module.Resize((13, 7), modes[1]), module.Pad(2, padding_mode="edge")],
         [module.Resize([6], modes[2]), module.Grayscale(1), module.CenterCrop(11)],
-        [module.Resize((3, 5), modes[0]), *finish, module.ConvertImageDtype(torch.float32), module.Normalize([0.5], [0.2])],
+        [
+            module.Resize((3, 5), modes[0]),
+            *finish,
+            module.ConvertImageDtype(torch.float32),
+            module.Normalize([0.5], [0.2]),
+        ],
     ):
         steps = steps if module.Normalize in map(type, steps) else [*steps, *finish]
         chain = module.Compose(steps)
