@@ -12,6 +12,7 @@ import cpuruntime as ov
 from cpuruntime.cli.kernels import summary
 from cpuruntime.cli.parser import Parser
 from cpuruntime.compiler import isa
+from cpuruntime.errors import printable
 from cpuruntime.host.ledger import Ledger
 from cpuruntime.properties.words import Word
 from cpuruntime.store import cache_folder, kernel_packs
@@ -48,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def in_words(value: Any) -> str:
-    """A property's value for people: lists with commas, ranges, processes by number and name."""
+    """A property's value for people: lists with commas, ranges, processes by number, name and the models they run."""
     if isinstance(value, Word):
         return value.value
     if isinstance(value, tuple):
@@ -62,9 +63,12 @@ def in_words(value: Any) -> str:
 
 def _process(number: int) -> str:
     try:
-        return f"process {number} ({psutil.Process(number).name()})"
+        names = [psutil.Process(number).name()]
     except psutil.Error:
-        return f"process {number}"
+        names = []
+    models = sorted({holder.name for holder in Ledger().holders() if holder.pid == number and holder.name})
+    names += [f"model '{printable(name)}'" for name in models]
+    return f"process {number} ({', '.join(names)})" if names else f"process {number}"
 
 
 def ranges(numbers: list[int]) -> str:

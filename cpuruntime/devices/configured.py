@@ -69,17 +69,20 @@ class Configured:
         return self._settings.value(declaration) if declaration.writable else self.fact(declaration)
 
     def set_property(self, values: Mapping[str, Any]) -> None:
-        """Make `values`, already parsed, the settings of later compilations."""
-        self._settings = Settings(self.properties(), {**self._settings, **values})
+        """Make `values`, already parsed, the settings of later compilations; None makes it the environment's again."""
+        again = from_environment(self.properties()) if None in values.values() else {}
+        found = {name: again.get(name) if value is None else value for name, value in values.items()}
+        found = {**self._settings, **found}
+        self._settings = Settings(self.properties(), {k: v for k, v in found.items() if v is not None})
 
-    def parse(self, config: Mapping[Any, Any]) -> Settings:
-        """The parsed form of a configuration that a user wrote.
+    def parse(self, config: Mapping[Any, Any], unsets: bool = False) -> Settings:
+        """The parsed form of a configuration that a user wrote; with `unsets` None is a legal value, and stays.
 
         Raises:
             InvalidArgumentError: unknown or read-only property, or a wrong value.
             UnsupportedError: a value that is not implemented.
         """
-        return parse(own_config(config, self.name), self.properties(), self.label)
+        return parse(own_config(config, self.name), self.properties(), self.label, unsets)
 
     def settings(self, config: Mapping[Any, Any] | None) -> Settings:
         """The settings of one compilation: `config` as of `parse`, over `set_property`'s, over the environment's."""

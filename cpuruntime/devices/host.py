@@ -142,19 +142,23 @@ class Devices(DeviceHost):
         return self.plugin(device).get_property(name)
 
     def set_property(self, device: str, config: Any) -> None:
-        """Set properties of a device, and with NAME alone those of its instances that were asked for already."""
+        """Set properties of a device, and with NAME alone those of its instances that were asked for already.
+
+        None takes back what was set: the environment's value counts again, or the default.
+        """
         plugin = self.plugin(device)
-        self._set(plugin, plugin.parse(config))
+        self._set(plugin, plugin.parse(config, unsets=True))
 
     def set_everywhere(self, config: Any) -> None:
         """Set properties of every available device that has them; one must have each."""
         plugins = [self.plugin(name) for name, reason in self.unavailable().items() if reason is None]
         known = {name: one for plugin in plugins for name, one in plugin.properties().items()}
-        properties.parse(own_config(config, ""), known, "any device")
-        own = [
-            plugin.parse({k: v for k, v in own_config(config, plugin.name).items() if k in _own_properties(plugin)})
-            for plugin in plugins
-        ]
+        properties.parse(own_config(config, ""), known, "any device", unsets=True)
+        own = []
+        for plugin in plugins:
+            config_of = own_config(config, plugin.name)
+            names = _own_properties(plugin)
+            own.append(plugin.parse({k: v for k, v in config_of.items() if k in names}, unsets=True))
         for plugin, settings in zip(plugins, own):
             self._set(plugin, settings)
 

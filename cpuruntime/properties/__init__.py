@@ -255,10 +255,11 @@ class Settings(dict[str, Any]):
         return {str(declaration): declaration.values.text(self[declaration]) for declaration in keyed}
 
 
-def parse(config: Mapping[Any, Any], known: Mapping[str, Property], owner: str) -> Settings:
+def parse(config: Mapping[Any, Any], known: Mapping[str, Property], owner: str, unsets: bool = False) -> Settings:
     """The parsed form of a user's configuration, values by property or name.
 
-    `known` are all properties, `owner` names their owner in error messages: "device CPU".
+    `known` are all properties, `owner` names their owner in error messages: "device CPU". With `unsets` None is a legal
+    value of those that can be set, and stays None.
 
     Raises:
         InvalidArgumentError: an unknown or read-only property, or a value that breaks its rule.
@@ -271,7 +272,8 @@ def parse(config: Mapping[Any, Any], known: Mapping[str, Property], owner: str) 
     settings = Settings(known)
     for key, value in config.items():
         declaration = declared(key, known, owner)
-        settings[str(declaration)] = declaration.parse(value)
+        takes_back = unsets and value is None and declaration.writable
+        settings[str(declaration)] = None if takes_back else declaration.parse(value)
     return settings
 
 

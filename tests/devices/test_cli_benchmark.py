@@ -14,10 +14,12 @@ import psutil
 import pytest
 from onnx import helper
 from support.command import fails, run
-from support.onnx_models import make_model
+from support.onnx_models import make_model, one_input
 
+import cpuruntime as ov
 from cpuruntime.cli.devices import in_words
 from cpuruntime.cli.main import main
+from cpuruntime.host.ledger import Ledger
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -205,12 +207,14 @@ def test_devices_are_listed_with_facts_or_the_reason_of_their_absence(capsys: py
     assert not set(output) & set("[]{}")
 
 
-def test_values_of_properties_in_words() -> None:
+def test_values_of_properties_in_words(ledger: Ledger) -> None:
     own = psutil.Process()
     assert in_words({0: [own.pid], 3: [own.pid, 2**22 + 1]}) == (
         f"processor 0: process {own.pid} ({own.name()}); "
         f"processor 3: process {own.pid} ({own.name()}), process {2**22 + 1}"
     )
+    with ov.Core().compile_model(one_input(), "CPU", {"INFERENCE_NUM_THREADS": 1}):
+        assert in_words({0: [own.pid]}) == f"processor 0: process {own.pid} ({own.name()}, model 'negation')"
     assert [in_words(value) for value in ({}, [""], [], ["A", "B"], (1, 2), (1, 4, 2), 7)] == [
         "none", "none", "none", "A, B", "1 to 2", "1 to 4 in steps of 2", "7",
     ]  # fmt: skip

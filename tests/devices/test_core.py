@@ -249,6 +249,22 @@ def test_properties_that_a_core_alone_does_not_have() -> None:
         ov.Core().get_property("NUM_STREMS")
 
 
+def test_none_takes_a_setting_back(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    core = ov.Core()
+    core.set_property(device, {"PERF_COUNT": True, "NUM_STREAMS": 1})
+    monkeypatch.setenv("CPURUNTIME_NUM_STREAMS", "2")
+    core.set_property(device, {"PERF_COUNT": None, "NUM_STREAMS": None})
+    assert [core.get_property(device, name) for name in ("PERF_COUNT", "NUM_STREAMS")] == [False, 2]
+    core.set_property({"NUM_STREAMS": 1})
+    core.set_property({"NUM_STREAMS": None})
+    assert core.get_property(device, "NUM_STREAMS") == 2
+    for config in ({"FULL_DEVICE_NAME": None}, {"NUM_STREMS": None}):
+        with pytest.raises(InvalidArgumentError, match="is read only|Did you mean 'NUM_STREAMS'"):
+            core.set_property(device, config)
+    with pytest.raises(InvalidArgumentError, match="None is not"):
+        core.compile_model(one_input(), device, {"NUM_STREAMS": None})
+
+
 def test_a_configuration_overrides_settings_and_those_the_environment(
     device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

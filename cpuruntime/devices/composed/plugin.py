@@ -33,8 +33,8 @@ class ComposedPlugin(Plugin):
             return str(self.target)
         return super().fact(name)
 
-    def parse(self, config: Mapping[Any, Any]) -> Settings:
-        return properties.parse(config, self.properties(), self.label)
+    def parse(self, config: Mapping[Any, Any], unsets: bool = False) -> Settings:
+        return properties.parse(config, self.properties(), self.label, unsets)
 
     def arguments(self, settings: Settings) -> list[Argument]:
         """The devices, in the user's order; none where none are named."""
