@@ -259,7 +259,7 @@ def test_none_takes_a_setting_back(device: str, monkeypatch: pytest.MonkeyPatch)
     core.set_property({"NUM_STREAMS": None})
     assert core.get_property(device, "NUM_STREAMS") == 2
     for config in ({"FULL_DEVICE_NAME": None}, {"NUM_STREMS": None}):
-        with pytest.raises(InvalidArgumentError, match="is read only|Did you mean 'NUM_STREAMS'"):
+        with pytest.raises(InvalidArgumentError, match=r"is read only|Did you mean 'NUM_STREAMS'"):
             core.set_property(device, config)
     with pytest.raises(InvalidArgumentError, match="None is not"):
         core.compile_model(one_input(), device, {"NUM_STREAMS": None})
