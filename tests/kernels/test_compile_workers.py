@@ -23,7 +23,6 @@ from cpuruntime.frontend.light_models import light_model
 from cpuruntime.frontend.reader import read
 from cpuruntime.graph import PartialShape
 from cpuruntime.operators.shape_inference import reshape
-from cpuruntime.program.lowerings import catalogue
 from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.weights import WeightStore
 from cpuruntime.streams.native.needed import KERNELS
@@ -91,7 +90,6 @@ def wait_until_gone(pids: list[int]) -> None:
 
 
 def kernels_of(model) -> list[Kernel]:
-    assert catalogue.TABLE  # importing it fills the table
     graph = read(model)
     ports = PortInfo.inputs_of(graph)
     shapes = {p.name: PartialShape([1 if d.is_dynamic else d for d in p.partial_shape]) for p in ports}

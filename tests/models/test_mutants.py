@@ -28,7 +28,7 @@ PARTS, STEP = 2, 24
 
 def plan(model: onnx.ModelProto) -> None:
     """Everything up to the compiling of kernels."""
-    assert catalogue.TABLE
+    assert catalogue.MODULES
     Planner(passes.run(ov.Core().read_model(model).graph), WeightStore(), threads=2).plan()
 
 

@@ -20,7 +20,7 @@ from cpuruntime import properties  # noqa: E402
 from cpuruntime.frontend.contrib import BODIES, DOMAIN  # noqa: E402
 from cpuruntime.operators.traits import DOMAIN as OF_PASSES  # noqa: E402
 from cpuruntime.operators.traits import REFUSED, TRAITS  # noqa: E402
-from cpuruntime.program.lowerings.catalogue import TABLE  # noqa: E402
+from cpuruntime.program.lowerings.catalogue import MODULES  # noqa: E402
 from cpuruntime.program.lowerings.data_dependent import COMPUTED  # noqa: E402
 from cpuruntime.program.lowerings.late_parameters import LISTS  # noqa: E402
 
@@ -139,7 +139,7 @@ def page_with(page: Path, table: str) -> str:
 
 def operators_table() -> str:
     """Which operators have kernels, which passes rewrite or the device evaluates, and which are refused."""
-    native = TABLE.keys() | {("", name) for name in (*COMPUTED, *LISTS)}
+    native = MODULES.keys() | {("", name) for name in (*COMPUTED, *LISTS)}
     known = {(domain, name) for domain, rows in TRAITS.items() if domain != OF_PASSES for name in rows}
     kinds = {
         "kernels": known & native,

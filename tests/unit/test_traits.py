@@ -12,12 +12,12 @@ from cpuruntime.operators.evaluation.families import RULES
 from cpuruntime.operators.traits import DOMAIN, TRAITS, Folded, function_traits, traits_of
 from cpuruntime.ops.elementwise import BINARY, UNARY
 from cpuruntime.ops.functions.activations import ACTIVATIONS
-from cpuruntime.program.lowerings.catalogue import TABLE
+from cpuruntime.program.lowerings.catalogue import MODULES
 
 ONNX = TRAITS[""]
 
 
-@pytest.mark.parametrize(("domain", "op_type"), sorted(TABLE))
+@pytest.mark.parametrize(("domain", "op_type"), sorted(MODULES))
 def test_every_operator_with_a_lowering_has_a_row_with_a_batch_rule(domain: str, op_type: str) -> None:
     assert op_type in TRAITS[domain]
     assert TRAITS[domain][op_type].batch is not None
@@ -26,7 +26,7 @@ def test_every_operator_with_a_lowering_has_a_row_with_a_batch_rule(domain: str,
 def test_the_rows_are_of_operators_that_there_are() -> None:
     names = {schema.name for schema in defs.get_all_schemas_with_history() if schema.domain == ""}
     assert set(ONNX) <= names
-    assert set(TRAITS[DOMAIN]) - {op for domain, op in TABLE if domain == DOMAIN} == {"GeluTanh", "Square"}
+    assert set(TRAITS[DOMAIN]) - {op for domain, op in MODULES if domain == DOMAIN} == {"GeluTanh", "Square"}
 
 
 def test_kernels_by_element_are_those_of_elementwise_rows() -> None:

@@ -23,8 +23,7 @@ from cpuruntime.graph import Graph, Node, PartialShape, settle
 from cpuruntime.host.ledger import Ledger
 from cpuruntime.operators.shape_inference import reshape
 from cpuruntime.passes import can_evaluate
-from cpuruntime.program.lowerings.catalogue import TABLE, find_lowering
-from cpuruntime.program.lowerings.data_dependent import kernel_of
+from cpuruntime.program.lowerings.catalogue import MODULES, find_lowering
 from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.stages.cut import is_planned
 from cpuruntime.properties import Settings
@@ -96,4 +95,6 @@ def _is_slow(node: Node) -> bool:
         return False
     if all(map(is_planned, node.outputs)):
         return isinstance(find_lowering(node), str)
-    return (node.domain, node.op_type) not in TABLE and not kernel_of(node)
+    from cpuruntime.program.lowerings.data_dependent import kernel_of  # only queries need it
+
+    return (node.domain, node.op_type) not in MODULES and not kernel_of(node)

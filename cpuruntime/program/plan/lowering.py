@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from math import prod
 from typing import Any
 
@@ -65,7 +66,10 @@ class Lowering:
 
 
 TABLE: dict[tuple[str, str], Lowering] = {}
-"""The lowerings by domain and operator."""
+"""The lowerings of the modules imported so far, by domain and operator."""
+
+MODULES: dict[tuple[str, str], str] = {}
+"""The module that declares the lowering of an operator, by domain and operator: imported when a node needs it."""
 
 
 def lowering(*op_types: str, domain: str = "", **how: Any) -> Callable[[Emit], Emit]:
@@ -96,7 +100,10 @@ def find_lowering(node: Node) -> Lowering | str:
     known = all(value.is_static for value in results)
     if known and all(0 in value.static_shape and is_movable(value) for value in results):
         return _EMPTY
-    entry = TABLE.get((node.domain, node.op_type))
+    key = node.domain, node.op_type
+    if key not in TABLE and key in MODULES:
+        import_module(MODULES[key])
+    entry = TABLE.get(key)
     if entry is None:
         return f"no kernel for {node.op_type}"
     if not known:

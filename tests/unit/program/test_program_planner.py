@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import weakref
 from collections.abc import Hashable, Sequence
+from importlib import import_module
+from pkgutil import iter_modules
 
 import numpy as np
 import onnx
@@ -12,6 +16,7 @@ import pytest
 from cases import FAMILIES, rows
 from cases.case import Case
 from support.graphs import Builder
+from support.house import ROOT
 
 from cpuruntime import passes
 from cpuruntime.compiler.isa import LANES
@@ -19,10 +24,11 @@ from cpuruntime.errors import InternalError, UnsupportedError
 from cpuruntime.graph import Graph, Node, Type, Value
 from cpuruntime.ops.movement import copy_runs
 from cpuruntime.passes import operators
+from cpuruntime.program import convolution, lowerings
 from cpuruntime.program.convolution import direct
 from cpuruntime.program.lowerings.catalogue import find_lowering
 from cpuruntime.program.plan.candidate import Candidate, Chosen, Query, T, estimated
-from cpuruntime.program.plan.lowering import TABLE, lowering
+from cpuruntime.program.plan.lowering import MODULES, TABLE, Lowering, lowering
 from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.step import FallbackStep, Step
 from cpuruntime.program.plan.storage import Address, Place
@@ -253,14 +259,37 @@ def node_of(op_type: str, domain: str = "", element_type: Type = Type.f32) -> No
     return Node(op_type, "n", [x], [y], {}, domain, 13)
 
 
-def test_every_operator_with_a_lowering_has_a_case() -> None:
+@pytest.fixture(scope="module")
+def table() -> dict[tuple[str, str], Lowering]:
+    """All lowerings: each module that may declare some is imported."""
+    for package in (convolution, lowerings):
+        for module in iter_modules(package.__path__):
+            import_module(f"{package.__name__}.{module.name}")
+    return TABLE
+
+
+def test_each_lowering_is_found_in_its_module(table: dict[tuple[str, str], Lowering]) -> None:
+    """A node imports the module that the catalogue names, and no other."""
+    assert {key: entry.emit.__module__ for key, entry in table.items()} == MODULES
+
+
+def test_a_model_of_convolutions_imports_no_lowerings_of_other_operators() -> None:
+    text = "import sys; from cpuruntime.devices.cpu import compiling; names = sys.modules; "
+    text += "print(*(name for name in names if name.startswith(('cpuruntime.program.lowerings.', 'cpuruntime.ops.'))))"
+    found = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert "cpuruntime.program.lowerings.elementwise" in found.split()
+    unneeded = {"attention", "grid_sample", "indexing", "lookup", "matmul", "recurrent", "reduction", "tree_ensemble"}
+    assert not [name for name in found.split() if name.rpartition(".")[2] in unneeded]
+
+
+def test_every_operator_with_a_lowering_has_a_case(table: dict[tuple[str, str], Lowering]) -> None:
     """tests/kernels/test_cases.py compares each of them with ONNX Runtime, those of sizes test_new_shapes.py.
 
     ONNX Runtime does not know BitCast and CumProd, which ONNX's own cases judge.
     """
     tested = {case.operator for family in FAMILIES for case in rows(family) if isinstance(case, Case)}
     others = {"BitCast", "ConstantOfShape", "CumProd", "Range"}
-    assert not {op_type for domain, op_type in TABLE if not domain} - tested - others
+    assert not {op_type for domain, op_type in table if not domain} - tested - others
 
 
 def test_the_table_says_why_a_node_has_no_kernel() -> None:
@@ -277,8 +306,8 @@ def test_an_operator_is_declared_once() -> None:
     assert before == TABLE
 
 
-def test_every_declared_operator_exists() -> None:
+def test_every_declared_operator_exists(table: dict[tuple[str, str], Lowering]) -> None:
     own = {line.split("|")[1].strip() for line in (operators.__doc__ or "").splitlines() if line.startswith("| ")}
-    for domain, op_type in TABLE:
+    for domain, op_type in table:
         assert op_type in own if domain == operators.DOMAIN else onnx.defs.has(op_type, domain)
-    assert own - {"operator"} <= {op_type for domain, op_type in TABLE if domain == operators.DOMAIN}
+    assert own - {"operator"} <= {op_type for domain, op_type in table if domain == operators.DOMAIN}
