@@ -89,10 +89,6 @@ class BoundArrays(ABC):
     def set_input(self, index: int, array: np.ndarray) -> None:
         """Bind memory to input `index`."""
 
-    def address(self, index: int, array: np.ndarray) -> int:
-        """The address of an array for input `index`; 0 of one of objects."""
-        return self._memory[index].address if array is self._own[index] else array.ctypes.data
-
     def output_array(self, index: int) -> np.ndarray:
         """The memory bound to output `index`."""
         return self._outputs[index]

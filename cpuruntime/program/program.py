@@ -159,9 +159,10 @@ class Instance(Linked):
         owner, self.program, self.owner = self.owner, None, None  # until all is done: an interrupt may come in between
         self.fill(image, ports)
         self._own.clear()
+        shared, nanoseconds = image.shared(self._view), image.nanoseconds
         for part in self._parts:
             assert isinstance(part, Job)
-            part.change(image.shared(self._view), image.nanoseconds)
+            part.change(shared, nanoseconds)
         self.program, self.owner = program, owner
 
     def results(self, targets: Sequence[np.ndarray | None]) -> list[np.ndarray]:

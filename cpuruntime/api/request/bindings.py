@@ -139,8 +139,8 @@ class Bindings:
 
     def bind(self, inputs: Any, share: bool) -> None:
         """Bind what a user passed as inputs; with `share` in place where possible, else copied."""
-        ports = self._ports
-        positions = ports.input_positions
+        ports, shapes, dtypes, own = self._ports, self.shapes, self._ports.dtypes, self._owned
+        positions, device, all_bound = ports.input_positions, self._device, self._bound
         if type(inputs) is dict:
             items: Iterable[tuple[Any, Any]] = inputs.items()
         elif type(inputs) is np.ndarray:
@@ -156,22 +156,22 @@ class Bindings:
                 index = position(key, positions, "input", default=True)
             if (
                 type(value) is not np.ndarray
-                or value.shape not in self.shapes[index]
-                or value.dtype is not ports.dtypes[index]
+                or value.shape not in shapes[index]
+                or value.dtype is not dtypes[index]
             ):
                 if isinstance(value, Tensor):
                     self._set_input(index, value)
                     continue
                 value = self._fitting(index, value)
-            bound = self._bound[index]
+            bound = all_bound[index]
             if share and value.flags.c_contiguous:
                 if value is not bound:
-                    if self._is_written(value):
+                    if ports.static_outputs and self._is_written(value):
                         self._set_input(index, Lent(value, shared_memory=True))
                         continue
-                    self._device.set_input(index, value)
-                    self._bound[index] = value
-            elif bound is self._owned[index] and bound is not None and bound.shape == value.shape:
+                    device.set_input(index, value)
+                    all_bound[index] = value
+            elif bound is own[index] and bound is not None and bound.shape == value.shape:
                 bound[...] = value
             elif self.followed and self._copy_to_tensor(index, value):
                 continue
@@ -347,8 +347,7 @@ class Bindings:
 
         Devices write outputs of dynamic shape to memory that no input lies in.
         """
-        static = self._ports.static_outputs
-        return bool(static) and any(np.may_share_memory(array, self.outputs[index]) for index in static)
+        return any(np.may_share_memory(array, self.outputs[index]) for index in self._ports.static_outputs)
 
     def _check_apart(self, index: int, tensor: Tensor) -> None:
         """Raise InvalidArgumentError where the memory for an output overlaps that of another output."""

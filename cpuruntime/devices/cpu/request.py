@@ -17,6 +17,7 @@ from cpuruntime.devices.interface import TERMS, DeviceRequest, Terms
 from cpuruntime.devices.ports import BoundArrays
 from cpuruntime.errors import InternalError, InvalidArgumentError, printable
 from cpuruntime.graph import Kind, Node
+from cpuruntime.host.memory import address_of
 from cpuruntime.program.instances import instance_for
 from cpuruntime.program.program import Instance, Program
 from cpuruntime.streams import priorities
@@ -46,8 +47,6 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         # Of inputs and outputs in turns, as instances of programs take them.
         self._addresses = np.zeros(2 * max(len(programs.inputs), len(programs.outputs)), np.int64).data
         self._input_addresses, self._output_addresses = self._addresses[::2], self._addresses[1::2]
-        # The latest arrays of own memory for outputs, with their addresses, by identity: they may become inputs.
-        self._made: dict[int, tuple[np.ndarray, int]] = {}
         self._users = [False] * len(programs.outputs)
         self._has_objects = any(port.kind is not Kind.TENSOR for port in programs.inputs)
         self._dynamic = [index for index, port in enumerate(programs.outputs) if port.partial_shape.is_dynamic]
@@ -69,13 +68,12 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         for index in self._dynamic:
             self._outputs[index], _ = self._memories.take(index, self._outputs[index].shape, ())
         for index, array in enumerate(self._outputs):
-            self._output_addresses[index] = array.ctypes.data
+            self._output_addresses[index] = address_of(array)
         self.memory = (self._inputs, self._outputs)
 
     def set_input(self, index: int, array: np.ndarray) -> None:
-        made = self._made.get(id(array))
-        address = self.address(index, array) if made is None else made[1]
-        old, bound = self._inputs[index], object()
+        address, bound = address_of(array), object()
+        old = self._inputs[index]
         # Plain statements from here on: see streams/handover.py, `rebind`.
         if self._dynamic or old is None or old.shape != array.shape:
             self._program = self.version = None
@@ -88,7 +86,7 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
             self._bound = bound
 
     def set_output(self, index: int, array: np.ndarray) -> None:
-        rebind(self, self._outputs, self._output_addresses, index, array, array.ctypes.data, object())
+        rebind(self, self._outputs, self._output_addresses, index, array, address_of(array), object())
         self._users[index] = True
         self._program = self.version = None
 
@@ -229,7 +227,7 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
 
     def _fit_outputs(self, shapes: Iterable[tuple[int, ...]], lent: Collection[int]) -> None:
         """Bind arrays of these shapes to outputs that have others, or lie in lent memory; those that users set stay."""
-        outputs, addresses, made, bound = self._outputs, self._output_addresses, self._made, object()
+        outputs, addresses, bound = self._outputs, self._output_addresses, object()
         for index, shape in enumerate(shapes):
             if outputs[index].shape == shape and addresses[index] not in lent and index not in self._renewed:
                 continue
@@ -238,15 +236,12 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
                     f"Output '{printable(self._programs.outputs[index].name)}' has shape {list(shape)} for these "
                     f"inputs; the array that was set for it has {list(outputs[index].shape)}."
                 )
-            array, address = given = self._memories.take(index, shape, lent)
-            made[id(array)] = given
+            array, address = self._memories.take(index, shape, lent)
             # Plain statements to the end of the loop, as in `rebind`.
             self.version = None
             outputs[index] = array
             addresses[index] = address
             self._bound = bound
-        while len(made) > 3 * len(outputs):
-            del made[next(iter(made))]
 
     def _lent(self) -> Collection[int]:
         """Where own memory of outputs of dynamic shape begins in which inputs lie."""
