@@ -2,6 +2,7 @@
 
 A thread takes one block of one head's queries after the other. It packs the head's keys and values for register tiles
 when it comes to another head, and keeps the block's scores in scratch memory of its own between the two products.
+A single query, as in each step that generates a token, reads keys and values where they lie instead.
 Queries, keys, values and results lie anywhere that strides lead to, so heads need not be transposed for it.
 """
 
@@ -61,6 +62,12 @@ def scratch_layout(keys: int, depth: int, width: int, block: int) -> dict[str, i
         fields[name] = position
         position += -(-size // 64) * 64
     return fields | {"scratch_size": position}
+
+
+def single_layout(keys: int, depth: int) -> dict[str, int]:
+    """The same for `attention_single`."""
+    scores_at = -(-depth * 4 // 64) * 64
+    return {"queries_at": 0, "scores_at": scores_at, "scratch_size": scores_at + -(-keys * 4 // 64) * 64}
 
 
 def _product(columns: int) -> Inline:
@@ -126,6 +133,71 @@ def attention(tile_columns: int) -> Kernel:
                 _scaled(results + r * a.results_row, target + r * a.target_row, a.width, factor)
 
     return run
+
+
+@kernel(ARGUMENTS, name=f"attention_f32_{LANES}_single")
+def attention_single(a, thread, threads):
+    """Attention of one query. Threads share heads."""
+    items = a.batch * a.heads
+    scratch = a.scratch + thread * a.scratch_size
+    query, scores = scratch + a.queries_at, scratch + a.scores_at
+    one, scale = simd.broadcast(1.0), simd.broadcast(a.scale)
+    keys = max(0, min(a.keys, 1 + a.offset)) if a.causal != 0 else a.keys
+    for item in range(items * thread // threads, items * (thread + 1) // threads):
+        head, image = item % a.heads, item // a.heads
+        shared = head // a.group
+        _scaled(a.query + image * a.query_batch + head * a.query_head, query, a.depth, scale)
+        key = a.key + image * a.key_batch + shared * a.key_head
+        if a.key_column == 4:
+            for k in range(keys):
+                simd.store_f32(scores + 4 * k, _dot(query, key + k * a.key_row, a.depth))
+        else:
+            _weighted(query, a.depth, key, a.key_column, scores, keys, one)
+        factor = _weigh(a, scores, a.mask + image * a.mask_batch + head * a.mask_head, keys, keys)
+        value = a.value + image * a.value_batch + shared * a.value_head
+        target = a.target + image * a.target_batch + head * a.target_head
+        _weighted(scores, keys, value, a.value_row, target, a.width, simd.broadcast(factor))
+
+
+@inline
+def _dot(x, y, count):
+    """The sum of products of floats."""
+    even, odd = simd.broadcast(0.0), simd.broadcast(0.0)
+    pairs = count - count % (2 * LANES)
+    for i in range(0, pairs, 2 * LANES):
+        even = simd.fma(simd.load(x + 4 * i), simd.load(y + 4 * i), even)
+        odd = simd.fma(simd.load(x + 4 * i + VECTOR_BYTES), simd.load(y + 4 * i + VECTOR_BYTES), odd)
+    for i in range(pairs, count, LANES):
+        rest = min(LANES, count - i)
+        even = simd.fma(simd.load_first(x + 4 * i, rest), simd.load_first(y + 4 * i, rest), even)
+    return simd.sum_lanes(even + odd)
+
+
+@inline
+def _weighted(weights, count, source, row, target, width, factor):
+    """target = factor * the sum of `count` rows of `width` floats, each with a weight."""
+    fours = width - width % (4 * LANES)
+    for i in range(0, fours, 4 * LANES):
+        p, q, r, s = simd.broadcast(0.0), simd.broadcast(0.0), simd.broadcast(0.0), simd.broadcast(0.0)
+        at = source + 4 * i
+        for k in range(count):
+            w = simd.broadcast(simd.load_f32(weights + 4 * k))
+            p = simd.fma(w, simd.load(at), p)
+            q = simd.fma(w, simd.load(at + VECTOR_BYTES), q)
+            r = simd.fma(w, simd.load(at + 2 * VECTOR_BYTES), r)
+            s = simd.fma(w, simd.load(at + 3 * VECTOR_BYTES), s)
+            at += row
+        place = target + 4 * i
+        simd.store(place, p * factor)
+        simd.store(place + VECTOR_BYTES, q * factor)
+        simd.store(place + 2 * VECTOR_BYTES, r * factor)
+        simd.store(place + 3 * VECTOR_BYTES, s * factor)
+    for i in range(fours, width, LANES):
+        lanes, p, at = min(LANES, width - i), simd.broadcast(0.0), source + 4 * i
+        for k in range(count):
+            p = simd.fma(simd.broadcast(simd.load_f32(weights + 4 * k)), simd.load_first(at, lanes), p)
+            at += row
+        simd.store_first(target + 4 * i, p * factor, lanes)
 
 
 @inline

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from support.kernels import LANES, Guarded, guarded, holding, run
 
-from cpuruntime.ops.attention import ROWS, ZEROS, attention, scratch_layout, value_columns
+from cpuruntime.ops.attention import (
+    ROWS,
+    ZEROS,
+    attention,
+    attention_single,
+    scratch_layout,
+    single_layout,
+    value_columns,
+)
 
 THREADS = (1, 2, 3)
 
@@ -40,6 +48,7 @@ def rows_first(shape: tuple[int, ...]) -> tuple[int, ...]:
 def apply(
     q: np.ndarray, k: np.ndarray, v: np.ndarray, *, scale: float = 0.125, mask: np.ndarray | None = None,
     causal: bool = False, offset: int = 0, block: int = 2 * ROWS, interleaved: bool = False, turned: bool = False,
+    single: bool = False,
 ) -> np.ndarray:  # fmt: skip
     batch, heads, queries, depth = q.shape
     keys, width = v.shape[2:]
@@ -51,6 +60,8 @@ def apply(
     fields: dict[str, Any] = strides(target, "target") | strides(held[0], "query") | strides(held[2], "value")
     fields |= strides(held[1], "key", "key_column")
     layout = scratch_layout(keys, depth, width, block)
+    if single:
+        layout = dict.fromkeys(layout, 0) | single_layout(keys, depth)
     scratch, zeros = guarded((layout["scratch_size"] * len(THREADS) // 4,)), holding(np.zeros(ZEROS, np.float32))
     masked = dict.fromkeys(("mask", "mask_batch", "mask_head", "mask_row", "mask_column"), 0)
     if mask is not None:
@@ -59,7 +70,8 @@ def apply(
         for axis, name in enumerate(("batch", "head", "row", "column")):
             masked[f"mask_{name}"] = kept.array.strides[axis] if mask.shape[axis] > 1 else 0
     run(
-        attention(value_columns(width)), target, **fields, **layout, **masked, batch=batch, heads=heads,
+        attention_single if single else attention(value_columns(width)), target, **fields, **layout, **masked,
+        batch=batch, heads=heads,
         group=heads // k.shape[1], queries=queries, keys=keys, depth=depth, width=width, block=block, causal=causal,
         offset=offset, scale=scale, zeros=zeros.address, scratch=scratch.address, threads=THREADS,
     )  # fmt: skip
@@ -72,8 +84,10 @@ def check(q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None =
     if more.get("causal"):
         seen = np.arange(k.shape[2]) <= np.arange(q.shape[2])[:, None] + more.get("offset", 0)
         visible = np.where(seen, 0, -np.inf)
-    found = apply(q, k, v, mask=mask, **more)
-    np.testing.assert_allclose(found, expected(q, k, v, more.get("scale", 0.125), visible), rtol=2e-5, atol=2e-6)
+    wanted = expected(q, k, v, more.get("scale", 0.125), visible)
+    for single in {False, q.shape[2] == 1}:
+        found = apply(q, k, v, mask=mask, single=single, **more)
+        np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-6)
 
 
 @pytest.mark.every_isa
@@ -98,6 +112,18 @@ def test_depths(depth: int, turned: bool) -> None:
 @pytest.mark.parametrize("width", [1, LANES - 1, LANES, LANES + 1, 2 * LANES, 3 * LANES, 5 * LANES + 1])
 def test_widths(width: int) -> None:
     check(values(1, 2, 9, 8), values(1, 2, 21, 8, seed=1), values(1, 2, 21, width, seed=2))
+
+
+@pytest.mark.every_isa
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(
+    ("keys", "depth", "width"),
+    [(1, 1, 1), (LANES + 1, 3, LANES), (5, 2 * LANES, 4 * LANES), (37, 5 * LANES + 3, 9 * LANES + 2), (70, 64, 64)],
+)
+def test_one_query(keys: int, depth: int, width: int, turned: bool) -> None:
+    q, k, v = values(2, 6, 1, depth), values(2, 3, keys, depth, seed=1), values(2, 3, keys, width, seed=2)
+    check(q, k, v, values(2, 1, 1, keys, seed=3), turned=turned, interleaved=not turned)
+    check(q, k, v, causal=True, offset=max(0, keys - 2), turned=turned)
 
 
 def test_heads_that_lie_side_by_side() -> None:

@@ -141,3 +141,15 @@ def test_threads_and_streams_do_not_show_in_results(name: str) -> None:
         found = compiled(dict(feeds))
         results.append([found[index].tobytes() for index in range(len(compiled.outputs))])
     assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_one_query_reads_keys_where_they_lie(turned: bool) -> None:
+    n = Net(opset=18)
+    query, value = n.input(2, HEADS, 1, WIDTH), n.input(2, HEADS, TOKENS, WIDTH)
+    key = n.input(2, HEADS, WIDTH, TOKENS) if turned else n.input(2, HEADS, TOKENS, WIDTH)
+    scores = n("MatMul", query, key if turned else n("Transpose", key, perm=[0, 1, 3, 2]))
+    n.output(n("MatMul", weights(n, scores), value))
+    model = n.model()
+    kernels = [row.kernel for row in compare(model).explain().rows]
+    assert [kernel for kernel in kernels if kernel.endswith("_single")]

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 
 from cpuruntime.graph import Node, Size
-from cpuruntime.ops.attention import ROWS, ZEROS, attention, scratch_layout, value_columns
+from cpuruntime.ops.attention import (
+    ROWS,
+    ZEROS,
+    attention,
+    attention_single,
+    scratch_layout,
+    single_layout,
+    value_columns,
+)
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.lowering import lowering, only_float32
 from cpuruntime.program.plan.storage import Address
@@ -26,13 +34,16 @@ def lower_attention(emitter: Emitter, node: Node) -> None:
         if value is not None:
             fields |= _strided(name, emitter.plain(value).address, a[name])
     fields |= _strided("target", emitter.new_plain(node.outputs[0]).address, a["target"])
-    fields["zeros"] = emitter.constant(np.zeros(ZEROS, np.float32))
-    block = BLOCK if isinstance(a["queries"], Size) else min(BLOCK, -(-a["queries"] // ROWS) * ROWS)
-    layout = scratch_layout(a["keys"], a["depth"], a["width"], block)
     products = a["batch"] * a["heads"] * a["queries"] * a["keys"] * (a["depth"] + a["width"])
+    if a["queries"] == 1:
+        kernel, notes, layout = attention_single, "one query", single_layout(a["keys"], a["depth"])
+    else:
+        fields["zeros"] = emitter.constant(np.zeros(ZEROS, np.float32))
+        block = BLOCK if isinstance(a["queries"], Size) else min(BLOCK, -(-a["queries"] // ROWS) * ROWS)
+        kernel, notes = attention(value_columns(a["width"])), f"{block} queries at a time"
+        layout = scratch_layout(a["keys"], a["depth"], a["width"], block) | {"block": block}
     emitter.emit(
-        attention(value_columns(a["width"])), "plain", flops=2 * products, notes=f"{block} queries at a time",
-        **fields, **layout, group=1, block=block,
+        kernel, "plain", flops=2 * products, notes=notes, **fields, **layout, group=1,
         scratch=Address(emitter.scratch(layout["scratch_size"] * emitter.threads)),
     )  # fmt: skip
 
