@@ -32,6 +32,7 @@ _OPERATORS = {
         "convolution.direct": "Conv",
         "convolution.transposed_convolution": "ConvTranspose",
         "lowerings.attention": "Attention",
+        "lowerings.byte_sums": "ByteSums",
         "lowerings.columns": "DeformColumns",
         "lowerings.fused": "Elementwise",
         "lowerings.image": "Image",
