@@ -25,6 +25,11 @@ class Call:
         """How many inputs the node lists."""
         return len(self._node.input)
 
+    @property
+    def outputs(self) -> int:
+        """How many outputs the node lists."""
+        return len(self._node.output)
+
     def has(self, index: int) -> bool:
         """Whether the input is there."""
         return index < len(self._node.input) and self._node.input[index] != ""

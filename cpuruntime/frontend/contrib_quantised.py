@@ -82,7 +82,28 @@ def _dynamic(call: Call) -> str:
     return f"x, s, z = DynamicQuantizeLinear(i0) a = DequantizeLinear(x, s, z) {_product(call, 'a', 2, 3, 4)}"
 
 
+_RECURRENT = ("activation_alpha", "activation_beta", "activations", "clip", "direction", "hidden_size", "input_forget")
+
+
+def _dynamic_lstm(call: Call) -> str:
+    """Weights are [directions, inputs, 4 units], with a scale for each direction or each of its columns.
+
+    ONNX Runtime quantises the states between two steps, too; here they stay as they are.
+    """
+    lines = ["x, s, z = DynamicQuantizeLinear(i0)", "a = DequantizeLinear(x, s, z)"]
+    lines.append("each = Constant<value_ints = [0, 1, -1]>()")
+    for name, data, scale in (("w", 1, 8), ("r", 2, 10)):
+        lines += [f"{name}0 = Cast<to = 1>(i{data})", f"{name}s = Reshape(i{scale}, each)"]
+        lines += [f"{name}z = Cast<to = 1>(i{scale + 1})", f"{name}1 = Reshape({name}z, each)"]
+        lines += [f"{name}2 = Sub({name}0, {name}1)", f"{name}3 = Mul({name}2, {name}s)"]
+        lines.append(f"{name} = Transpose<perm = [0, 2, 1]>({name}3)")
+    rest = ", ".join(f"i{index}" if call.has(index) else '""' for index in range(3, 8))
+    results = ", ".join(f"o{index}" for index in range(3) if index < call.outputs)
+    return f"{' '.join(lines)} {results} = LSTM{call.text(*_RECURRENT)}(a, w, r, {rest})"
+
+
 QUANTISED: dict[str, Callable[[Call], str]] = {
+    "DynamicQuantizeLSTM": _dynamic_lstm,
     "DynamicQuantizeMatMul": _dynamic,
     "MatMulIntegerToFloat": _to_float,
     "QGemm": _gemm,

@@ -8,11 +8,12 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from cpuruntime.graph.graph import Graph
 
 
-class Deferred:
+class Deferred(NDArrayOperatorsMixin):
     """Stands for an array of this shape and dtype that `make` gives, anew in each call and writable.
 
     Where an array is needed it becomes one, which lives as long as somebody refers to it. Thread-safe as `make` is.
@@ -32,6 +33,8 @@ class Deferred:
             array.flags.writeable = False
             self._made = weakref.ref(array)
         return array if dtype is None else array.astype(dtype, copy=bool(copy))
+
+    __hash__ = object.__hash__  # operators, `==` among them, give arrays
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **how: Any) -> Any:
         plain = (np.asarray(each) if isinstance(each, Deferred) else each for each in inputs)

@@ -348,6 +348,8 @@ def test_an_optional_may_be_absent() -> None:
     assert not compiled({"o": None})[0]
     assert compiled({"o": floats(3)})[0]
     assert not compiled({"o": None})[0]
+    nothing = sequence_model(node("OptionalHasElement", [""], ["y"]), inputs=[], output="y")
+    assert not ov.Core().compile_model(nothing, "CPU")()[0]
 
 
 def test_a_result_may_be_the_input_of_the_next_inference() -> None:

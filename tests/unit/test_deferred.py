@@ -29,6 +29,14 @@ def counted(array: np.ndarray) -> tuple[Deferred, list[None]]:
     return Deferred(array.shape, array.dtype, make), made
 
 
+def test_operators_are_those_of_arrays() -> None:
+    deferred, _ = counted(np.float32([1, 2]))
+    assert (deferred == 1).tolist() == [True, False]
+    assert (deferred != np.float32([1, 2])).tolist() == [False, False]
+    assert (1 - deferred).tolist() == (-(deferred - 1)).tolist() == [0, -1]
+    assert len({deferred, deferred}) == 1
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     """A model of a product with large weights, then scaled by columns."""

@@ -29,8 +29,10 @@ class _Product(NamedTuple):
 @sweep
 def run(editor: Editor, node: Node) -> None:
     """The products that follow a Cast."""
+    if not is_onnx(node, "Cast"):
+        return
     source = node.require(0)
-    if not is_onnx(node, "Cast") or source.element_type is not Type.u8 or source.shape is None:
+    if source.element_type is not Type.u8 or source.shape is None:
         return
     products: list[_Product] = []
     value = node.outputs[0]
