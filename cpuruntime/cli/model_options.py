@@ -48,7 +48,17 @@ def add_model_options(add: Callable[..., Any], default_hint: str) -> None:
     add("-pin", "--infer_threads_pinning", type=boolean, metavar="YES|NO", help="pin threads to cores")
     add("-shape", "--shape", default="", metavar="SHAPES",
         help='input shapes: "input1[1,3,224,224],input2[1,4]", or "[1,3,224,224]" for all inputs')
-    add("-b", "--batch_size", type=positive, metavar="N", help="batch size of the inputs (default: the model's)")
+    add("-b", "--batch_size", type=batch, metavar="N",
+        help="batch size of the inputs: N, 1..8, or ? for any; 0 is the model's (default: 0)")
+
+
+def batch(text: str) -> ov.Dimension | None:
+    """The batch of -b: a number, a range, or any; None for 0, the model's own."""
+    try:
+        dimension = ov.Dimension(text)
+    except InvalidArgumentError:
+        raise argparse.ArgumentTypeError(f"'{text}' must be a whole number, a range as 1..8, or ?") from None
+    return None if dimension == 0 else dimension
 
 
 def hint_settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -77,12 +87,12 @@ def reshape(options: argparse.Namespace, model: ov.Model) -> dict[str, str]:
     shapes = parse_shapes(options.shape, [port.any_name for port in model.inputs])
     if shapes:
         model.reshape(shapes)
-    if options.batch_size:
+    if options.batch_size is not None:
         model.reshape(batched_shapes(model, options.batch_size))
     return shapes
 
 
-def batched_shapes(model: ov.Model, batch: int) -> dict[str, ov.PartialShape]:
+def batched_shapes(model: ov.Model, batch: ov.Dimension | int) -> dict[str, ov.PartialShape]:
     """New shapes, with `batch` in the dimension that an input's layout calls N.
 
     Of inputs without a layout it is the first dimension, if that is as long as the batch of the others; where no layout

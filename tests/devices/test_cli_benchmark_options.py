@@ -92,6 +92,14 @@ def test_a_folder_of_images(capsys: pytest.CaptureFixture[str], image_model: str
     assert "The batch of -b 2 replaces that of -shape." in output
 
 
+def test_the_batch_may_be_open_or_the_model_s_own(capsys: pytest.CaptureFixture[str], image_model: str) -> None:
+    arguments = ["-m", image_model, "-niter", "2", "-shape", "[3,3,8,8]"]
+    assert "/ [3,3,8,8]" in run(capsys, *arguments, "-b", "0")
+    for batch in ("?", "-1", "1..4"):
+        assert "batch size: 2" in run(capsys, *arguments, "-b", batch, "-data_shape", "[2,3,8,8]")
+    assert "does not fit input 'image'" in fails(capsys, *arguments, "-b", "1..4", "-data_shape", "[5,3,8,8]")
+
+
 def test_images_are_bytes_unless_options_say_otherwise(capsys: pytest.CaptureFixture[str], image_model: str) -> None:
     def types(*arguments: str) -> list[str]:
         output = run(capsys, "-m", image_model, "-shape", "[1,3,9,9]", "-niter", "2", *arguments)

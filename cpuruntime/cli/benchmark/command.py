@@ -181,11 +181,12 @@ class _Benchmark:
         options, report = self.options, self.report
         report.step(5)
         set_layouts(model, options.layout)
-        if options.batch_size and options.data_shape:
+        batch = options.batch_size
+        if batch is not None and batch.is_static and options.data_shape:
             report.warning("Batch size will be ignored. Provide the batch in -data_shape.")
             options.batch_size = None
-        elif options.batch_size and options.shape:
-            report.warning(f"The batch of -b {options.batch_size} replaces that of -shape.")
+        elif batch is not None and options.shape:
+            report.warning(f"The batch of -b {batch} replaces that of -shape.")
         if shapes := reshape(options, model):
             named = ", ".join(f"{printable(name)}: {shape}" for name, shape in shapes.items())
             report.info(f"Reshaping model: {named}")
