@@ -136,7 +136,8 @@ def _from_yuv(flow: Flow, planes: Sequence[Value], target: ColorFormat) -> Value
     scales = writer.constant([1, 1, 2, 2], np.float32)
     modes = dict(mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
     planes = [transposed(writer, writer.cast(plane, work), [0, 3, 1, 2]) for plane in planes]
-    planes = [planes[0], *(writer.op("Resize", plane, None, scales, **modes) for plane in planes[1:])]
+    none = writer.constant([], np.float32)  # until operator set 13 no input may be absent
+    planes = [planes[0], *(writer.op("Resize", plane, none, scales, **modes) for plane in planes[1:])]
     shifts = [writer.constant(shift, work.to_dtype()) for shift in (16, 128, 128)]
     parts = [writer.op("Sub", plane, shift) for plane, shift in zip(planes, shifts)]
     rows = _FROM_YUV if target is ColorFormat.RGB else _FROM_YUV[::-1]

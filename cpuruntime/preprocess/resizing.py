@@ -73,14 +73,15 @@ def _wanted(flow: Flow, name: str, size: int | None) -> int:
 def _resized(writer: StepWriter, value: Value, sizes: list[int], attributes: dict[str, Any]) -> Value:
     """By ONNX's Resize of images [N,C,H,W], with the sizes of all axes: a form that it has since operator set 11."""
     shape, is_image = writer.shape_of(value), len(value.shape or ()) == 4
+    none = writer.constant([], np.float32)  # until operator set 13 no input may be absent
     target = writer.op("Concat", writer.slice(shape, 0, 0, -2), writer.constant(sizes), axis=0)
     since = 18 if "antialias" in attributes else 0
     if is_image:
-        return writer.op("Resize", value, None, None, target, since=since, **attributes)
+        return writer.op("Resize", value, none, none, target, since=since, **attributes)
     spatial, every = writer.slice(shape, 0, -2), writer.constant([1, -1])
     images = writer.op("Reshape", value, writer.op("Concat", every, spatial, axis=0))
     ends = writer.op("Concat", writer.slice(writer.shape_of(images), 0, 0, 2), writer.constant(sizes), axis=0)
-    return writer.op("Reshape", writer.op("Resize", images, None, None, ends, since=since, **attributes), target)
+    return writer.op("Reshape", writer.op("Resize", images, none, none, ends, since=since, **attributes), target)
 
 
 def _as_pillow(writer: StepWriter, value: Value, sizes: list[int], algorithm: ResizeAlgorithm) -> Value:
@@ -93,7 +94,7 @@ def _as_pillow(writer: StepWriter, value: Value, sizes: list[int], algorithm: Re
 
 def _to_bytes(writer: StepWriter, value: Value) -> Value:
     half, one, low, high = (writer.constant(n, np.int32) for n in (1 << (_PILLOW_BITS - 1), 1 << _PILLOW_BITS, 0, 255))
-    return writer.op("Clip", writer.op("Div", writer.op("Add", value, half), one), low, high)
+    return writer.op("Clip", writer.op("Div", writer.op("Add", value, half), one), low, high, since=12)
 
 
 def _coefficients(writer: StepWriter, value: Value, axis: int, size: int, algorithm: ResizeAlgorithm) -> Value:

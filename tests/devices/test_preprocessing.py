@@ -198,6 +198,26 @@ def test_pillow_s_resize_of_interleaved_bytes(device: str) -> None:
         np.testing.assert_array_equal(got[0, channel], want)
 
 
+@pytest.mark.parametrize("algorithm", [None, ResizeAlgorithm.RESIZE_LINEAR, ResizeAlgorithm.RESIZE_BICUBIC_PILLOW])
+def test_models_of_an_old_operator_set(algorithm: ResizeAlgorithm | None) -> None:
+    results = []
+    for version in (9, 18):
+        model = one_input([1, 3, 4, 6])
+        model.opset_import[0].version = version
+        ppp = PrePostProcessor(ov.Core().read_model(model))
+        tensor, steps = ppp.input().tensor().set_element_type(Type.u8), ppp.input().preprocess()
+        ppp.input().model().set_layout("NCHW")
+        if algorithm is None:
+            tensor.set_color_format(ColorFormat.NV12_SINGLE_PLANE)
+            steps.convert_color(ColorFormat.RGB)
+        else:
+            tensor.set_layout("NCHW").set_shape([1, 3, 6, 6])
+            steps.resize(algorithm)
+        built = ppp.build()
+        results.append(ov.Core().compile_model(built, "CPU")(image(*built.input().shape))[0])
+    np.testing.assert_array_equal(*results)
+
+
 def test_pillow_s_resize_of_real_numbers(device: str) -> None:
     def say(ppp: PrePostProcessor) -> None:
         ppp.input().tensor().set_layout("NCHW").set_spatial_static_shape(7, 9)
