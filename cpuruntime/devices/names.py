@@ -80,6 +80,12 @@ def parse(text: Any) -> DeviceName:
     return DeviceName(found[2], found[3] or "", arguments)
 
 
+def called(device: str) -> set[str]:
+    """What a device and those that it runs, at any depth, may be called: as written, and by the name alone."""
+    target = parse(device)
+    return {device, target.name}.union(*(called(one.device) for one in target.arguments))
+
+
 def _arguments(tail: str, text: str) -> list[Argument]:
     """The arguments in `tail`, which ends the device name `text`."""
     found, parts = [], _split(tail)

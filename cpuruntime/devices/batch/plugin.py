@@ -27,6 +27,7 @@ class BatchPlugin(ComposedPlugin):
 
     def compile(self, graph: Graph, settings: Settings) -> DeviceModel:
         argument = self._argument(settings)
+        self.check_by_device(settings, [argument])
         config = self.config_for(argument.device, settings)
         compile_it = partial(self._compile, device=argument.device, config=config)
         sizes = find_sizes(graph, self._largest(graph, argument, config, settings), compile_it)

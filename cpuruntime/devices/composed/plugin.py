@@ -57,14 +57,19 @@ class ComposedPlugin(Plugin):
         return found
 
     def check_by_device(self, settings: Settings, arguments: list[Argument]) -> None:
-        """Refuse DEVICE_PROPERTIES for a device that is not among the arguments."""
-        known = [one.device for one in arguments]
+        """Refuse DEVICE_PROPERTIES for a device that is not among the arguments, nor among those that they run."""
         for name in settings.value(BY_DEVICE):
-            if name not in known and not any(one.startswith(f"{name}.") or name in one.split(":") for one in known):
+            if not any(self._concerns(name, one.device) for one in arguments):
                 raise InvalidArgumentError(
                     f"{BY_DEVICE} of {self.label} has properties for '{name}', which is not among its devices: "
-                    f"{', '.join(known)}."
+                    f"{', '.join(one.device for one in arguments)}."
                 )
+
+    def _concerns(self, name: str, device: str) -> bool:
+        """Whether properties for `name` are for a device or for one that it runs; without a list it may run any."""
+        if not names.parse(device).arguments and BY_DEVICE in self.host.get_property(device, "SUPPORTED_PROPERTIES"):
+            return True
+        return name in names.called(device)
 
     def config_for(self, device: str, settings: Settings) -> dict[str, Any]:
         """The configuration of one device: what was set here and it has, and its part of DEVICE_PROPERTIES."""
@@ -74,8 +79,9 @@ class ComposedPlugin(Plugin):
         base = names.parse(device).name
         for name in (base, device):
             config |= by_device.get(name, {})
-        if BY_DEVICE in known and by_device:
-            config[BY_DEVICE] = by_device
+        inner = {name: own for name, own in by_device.items() if name not in (base, device)}
+        if BY_DEVICE in known:
+            config[BY_DEVICE] = {name: own for name, own in inner.items() if self._concerns(name, device)}
         return config
 
     def query(self, graph: Graph, settings: Settings) -> set[str]:
