@@ -258,3 +258,22 @@ go.set()
 thread.join()
 """)
     assert lines == ["infer told", "start told", "explain 1"]
+
+
+DEVICES = ["MULTI:CPU(1),REFERENCE(1)", "AUTO:REFERENCE,CPU", "BATCH:REFERENCE(2)", "MULTI:[HETERO:CPU,REFERENCE],CPU"]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_devices_over_devices_say_so_in_the_child_and_go_on_in_the_parent(device: str) -> None:
+    lines = run(f"""
+with ov.Core().compile_model(one_input(), {device!r}) as compiled:
+    compiled.wait_until_optimized()
+    requests = [compiled.create_infer_request() for _ in range(4)]
+    for request in requests:
+        request.start_async(x)
+    in_child(("infer", lambda: requests[0].infer(x)), ("compiled", lambda: compiled(x)))
+    for request in requests:
+        request.wait()
+    say("parent", (compiled(x)[0] == -x).all())
+""")
+    assert lines == ["infer told", "compiled told", "parent True"]
