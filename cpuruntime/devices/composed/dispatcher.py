@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from time import monotonic, perf_counter_ns
 
-from cpuruntime.devices.composed.interrupts import is_interruptible, uninterrupted
+from cpuruntime.devices.composed.interrupts import uninterrupted
 from cpuruntime.devices.composed.members import Inference, Lender, Member, Worker
 from cpuruntime.devices.composed.policies import Policy
 from cpuruntime.errors import CancelledError, DeadlineExceededError, Error, printable, runs_elsewhere
@@ -51,16 +51,12 @@ class Dispatcher:
         self.sole = self._only()
         forks.objects.add(self)
 
-    @uninterrupted
     def take(self, lender: Lender) -> Worker | None:
-        """A worker, with the lender's memory bound, for an inference that its caller runs; None where it must wait, or
-        where Ctrl-C could strike before `give_back`.
+        """A worker, with the lender's memory bound, for an inference that its caller runs; None where it must wait.
 
-        After the inference `give_back` is called.
+        After the inference `give_back` is called. Not for a thread on which Ctrl-C could strike before that.
         """
         forks.check(self._generation)
-        if is_interruptible():
-            return None
         now = perf_counter_ns()
         with self._lock:
             choice = None if self._waiting or self.closed else self.policy(self.members, 1, now)
@@ -74,7 +70,6 @@ class Dispatcher:
             raise
         return worker
 
-    @uninterrupted
     def give_back(self, worker: Worker, error: BaseException | None) -> bool:
         """The inference of a worker that was taken is over; whether another device could run it."""
         claimed, _ = self._release(worker, error, None)

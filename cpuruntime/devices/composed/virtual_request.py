@@ -9,6 +9,7 @@ import numpy as np
 
 from cpuruntime.devices.completion import OVER, AnyCompletion, AnyNotified, OneInference
 from cpuruntime.devices.composed.dispatcher import Dispatcher
+from cpuruntime.devices.composed.interrupts import is_interruptible
 from cpuruntime.devices.composed.members import Inference, Member
 from cpuruntime.devices.explanation import ProfilingInfo
 from cpuruntime.devices.interface import TERMS, DeviceRequest, Terms
@@ -110,9 +111,10 @@ class VirtualRequest(BoundArrays, OneInference, DeviceRequest):
 
     def run(self) -> None:
         """Run one inference, on this thread where a worker is idle."""
-        if self._go_straight(_run)[0]:
+        if self._dispatcher.sole is not None and self._go_straight(_run)[0]:
             return
-        worker = self._dispatcher.take(self)
+        self.straight = None
+        worker = None if is_interruptible() else self._dispatcher.take(self)
         if worker is None:
             super().run()
             return
