@@ -20,7 +20,7 @@ from cpuruntime.api.refusals import EDITED, PLUGINS, REMOTE, refused
 from cpuruntime.api.runtime_model import Outline
 from cpuruntime.api.shared import Shared
 from cpuruntime.api.storing import CachedCompilation, import_model
-from cpuruntime.cache.entry import entry_for
+from cpuruntime.cache.entry import compile_part, entry_for
 from cpuruntime.devices import registry
 from cpuruntime.devices.host import Devices, compile_on
 from cpuruntime.devices.interface import DeviceModel, Plugin
@@ -77,7 +77,7 @@ class Core:
     def __init__(self, xml_config_file: str = "") -> None:
         if xml_config_file:
             raise UnsupportedError(f"{xml_config_file!r:.60}: devices are registered by entry points, not by files.")
-        self._devices = Devices()
+        self._devices = Devices(compile_part)
 
     @property
     def available_devices(self) -> list[str]:
@@ -157,7 +157,9 @@ class Core:
 
     def _cached(self, plugin: Plugin, settings: Settings, model: Any) -> CachedCompilation | None:
         """The compilation by way of the cache, if the settings name one."""
-        entry = entry_for(settings.value("CACHE_DIR"), plugin, settings) if settings.value("CACHE_DIR") else None
+        if not settings.value("CACHE_DIR") or plugin.is_composed:  # of a composed one the parts are cached
+            return None
+        entry = entry_for(settings.value("CACHE_DIR"), plugin, settings)
         if entry is None:
             return None
         if isinstance(model, str | PathLike):

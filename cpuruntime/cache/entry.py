@@ -10,9 +10,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from cpuruntime.cache.contents import graph_digest
 from cpuruntime.cache.document import FORMAT, document, restored
+from cpuruntime.devices.host import compile_on
 from cpuruntime.devices.interface import DeviceModel, Plugin
 from cpuruntime.errors import UnsupportedError
+from cpuruntime.graph import Graph, settle
 from cpuruntime.properties import Settings
 from cpuruntime.store import Folder, SectionFile, problem_of
 from cpuruntime.trace.recorder import span
@@ -96,3 +99,23 @@ def entry_for(path: str, plugin: Plugin, settings: Settings) -> Entry | None:
     except UnsupportedError as error:
         log.info("CACHE_DIR has no effect: %s", error)
         return None
+
+
+def compile_part(plugin: Plugin, graph: Graph, settings: Settings) -> DeviceModel:
+    """The model of a part of a device over devices, by way of the cache if the settings name one.
+
+    Raises what `compile_on` raises.
+    """
+    entry = None
+    if settings.value("CACHE_DIR") and not plugin.is_composed:  # a composed one has parts in turn
+        entry = entry_for(settings.value("CACHE_DIR"), plugin, settings)
+    if entry is None:
+        return compile_on(plugin, graph, settings)
+    settle(graph)
+    digest = f"part {graph_digest(graph)}"  # not that of a whole model, with which the interface stores what it needs
+    found = entry.load(digest)
+    if found is not None:
+        return found[0]
+    model = compile_on(plugin, graph, settings)
+    entry.save(digest, model, bytes)
+    return model

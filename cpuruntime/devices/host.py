@@ -33,12 +33,14 @@ _NEEDED = {"NETWORK_NAME", "EXECUTION_DEVICES", "OPTIMAL_NUMBER_OF_INFER_REQUEST
 class Devices(DeviceHost):
     """The plugins of one `Core`, each made when its device is first asked for. May be used from several threads.
 
-    `trace` is the file of the timeline that models get for now; empty for that of their settings.
+    `trace` is the file of the timeline that models get for now; empty for that of their settings. `compile_part`
+    compiles for a device what a device over devices asks for; by default `compile_on`.
     """
 
     trace = ""
 
-    def __init__(self) -> None:
+    def __init__(self, compile_part: Callable[[Plugin, Graph, Settings], DeviceModel] | None = None) -> None:
+        self._compile_part = compile_part or compile_on
         self._plugins: dict[str, Plugin] = {}
         self._subscribers: dict[object, Callable[[str], None]] = {}
         self._others: list[str] | None = None
@@ -179,7 +181,7 @@ class Devices(DeviceHost):
 
     def compile(self, graph: Graph, device: str, config: Mapping[str, Any] | None = None) -> DeviceModel:
         plugin, settings = self.batched(*self.resolved(device, config), graph)
-        return compile_on(plugin, graph, settings)
+        return self._compile_part(plugin, graph, settings)
 
     def subscribe(self, function: Callable[[str], None]) -> Callable[[], None]:
         key = object()

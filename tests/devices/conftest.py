@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import onnx
 import pytest
 from support.fake_device import FakeModel, Gate, compile_fake
+from support.stored_models import convolutional
 
 import cpuruntime as ov
 from cpuruntime.devices import registry
@@ -54,3 +57,18 @@ def gate() -> Iterator[Gate]:
 def gated(gate: Gate) -> tuple[ov.CompiledModel, FakeModel]:
     """A model on the fake device whose inferences wait at the gate."""
     return compile_fake(gate)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A model's file."""
+    path = tmp_path / "model.onnx"
+    onnx.save(convolutional(), path)
+    os.utime(path)
+    return path
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """The folder of a model cache, which is not made yet."""
+    return tmp_path / "cache"

@@ -21,6 +21,7 @@ from cpuruntime.errors import printable
 from cpuruntime.graph import Graph
 from cpuruntime.properties import PROPERTIES, Settings
 from cpuruntime.properties.declaration import Group
+from cpuruntime.trace.recorder import mark
 
 log = logging.getLogger("cpuruntime")
 
@@ -133,7 +134,9 @@ class AutoModel(DispatchedModel):
 
     def _log(self, note: str) -> None:
         self.notes.append(note)
-        log.info("model '%s' on %s: %s", printable(self.properties["NETWORK_NAME"]), self._label, note)
+        name = printable(self.properties["NETWORK_NAME"])
+        log.info("model '%s' on %s: %s", name, self._label, note)
+        mark(f"{self._label}: {note}", model=name)
 
     def _is_slower(self, new: Member, old: Member) -> bool:
         """Whether a device takes longer for an inference than the one that serves, as far as AUTO_MEASURE_MS allows."""

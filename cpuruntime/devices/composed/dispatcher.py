@@ -15,6 +15,7 @@ from cpuruntime.devices.composed.members import Inference, Lender, Member, Worke
 from cpuruntime.devices.composed.policies import Policy
 from cpuruntime.errors import CancelledError, DeadlineExceededError, Error, printable, runs_elsewhere
 from cpuruntime.host import forks
+from cpuruntime.trace.recorder import mark
 
 log = logging.getLogger("cpuruntime")
 
@@ -372,6 +373,7 @@ class Dispatcher:
                 worker.bound = None
                 if member.note_failure(error, now):
                     log.warning("device %s failed in %s: %s", member.name, self._named, error)
+                    mark(f"device {member.name} failed", error=str(error))
                 self._awaits = self.on_failure is not None and self.on_failure(member, error)
             if again is not None:
                 again.failed |= {member}

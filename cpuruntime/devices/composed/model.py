@@ -43,6 +43,8 @@ class DispatchedModel(DeviceModel):
             return [member.name for member in self.members]
         if name == "OPTIMAL_NUMBER_OF_INFER_REQUESTS":
             return sum(member.count for member in self.members)
+        if name == "LOADED_FROM_CACHE":
+            return all(member.model.get_property(name) for member in self.members)
         return super().get_property(name)
 
     def check_open(self) -> None:

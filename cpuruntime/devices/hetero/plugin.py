@@ -104,6 +104,11 @@ class HeteroModel(SerialModel):
 
     compute: Chain
 
+    def get_property(self, name: str) -> Any:
+        if name == "LOADED_FROM_CACHE":
+            return all(model.get_property(name) for model in self.compute.models)
+        return super().get_property(name)
+
     def create_request(self) -> DeviceRequest:
         self.check_open()
         return HeteroRequest(self)
