@@ -33,6 +33,8 @@ from cpuruntime.properties import Settings
 from cpuruntime.properties.declaration import Group
 from cpuruntime.trace.recorder import opened, span
 
+AFFINITY = "NODE_AFFINITY"
+
 if TYPE_CHECKING:
     import onnx
 
@@ -146,6 +148,7 @@ class Core:
         graph = source.graph
         if graph.defaults:
             settle(graph)
+        settings = _with_affinities(settings, source)
         plugin, settings = self._devices.batched(plugin, settings, graph)
         device, defaults = compile_on(plugin, graph, settings), [PortInfo.of(value) for value in graph.defaults]
         compile_with = partial(_compile_with, plugin, graph, settings) if defaults else None
@@ -308,6 +311,14 @@ def _read(model: Any, weights: Any, locations: list[str] | None = None, late: bo
 
     with span("read"):
         return Model(read(model, weights or None, locations, late))
+
+
+def _with_affinities(settings: Settings, model: Model) -> Settings:
+    """The settings with the devices that the notes about nodes name, for device HETERO."""
+    if AFFINITY not in settings.known:
+        return settings
+    noted = {name: str(notes["affinity"].value) for name, notes in model.node_notes().items() if "affinity" in notes}
+    return Settings(settings.known, {**settings, AFFINITY: {**noted, **settings.value(AFFINITY)}})
 
 
 def _compile_with(plugin: Plugin, graph: Graph, settings: Settings, names: Collection[str]) -> DeviceModel:

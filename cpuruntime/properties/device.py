@@ -44,6 +44,22 @@ class _Names(Values):
         return ",".join(values)
 
 
+class _ByNode(Values):
+    """Names of devices, by node."""
+
+    rule = "a dict of node name to device name, or that as JSON"
+
+    def text(self, value: Any) -> str:
+        return json.dumps(value)
+
+    def parse(self, value: Any) -> dict[str, str]:
+        if isinstance(value, str):
+            value = json.loads(value)
+        if not isinstance(value, Mapping) or not all(isinstance(device, str) for device in value.values()):
+            raise ValueError(value)
+        return {str(name): device for name, device in value.items()}
+
+
 class _ByDevice(Values):
     """Values of properties, by device."""
 
@@ -93,6 +109,14 @@ priorities = Property(
     "MULTI_DEVICE_PRIORITIES", _Names(), "", group=Group.COMPOSED, devices=COMPOSED,
     doc="The devices to run, where the name of the device has none. Models of MULTI take it while they run.",
 )  # fmt: skip
+node_affinity = Property(
+    "NODE_AFFINITY", _ByNode(), {}, group=Group.COMPOSED, devices=("HETERO",),
+    doc="Which of its devices runs a node, by the node's name; `rt_info['affinity']` of the node says so, too. Other "
+    "nodes go to the first device that has kernels for them.",
+)  # fmt: skip
+hetero_number_of_submodels = fact(
+    "HETERO_NUMBER_OF_SUBMODELS", "int", Group.MODEL, "In how many parts devices run the model.", ("HETERO",)
+)
 gops = elsewhere("DEVICE_GOPS")
 luid = elsewhere("DEVICE_LUID")
 pci_info = elsewhere("DEVICE_PCI_INFO")

@@ -169,6 +169,7 @@ def test_settings_resolve_each_property_that_can_be_set() -> None:
 OTHER_VALUES = {
     **dict.fromkeys(["CACHE_DIR", "TRACE", "DEVICE_ID", "MULTI_DEVICE_PRIORITIES", "WEIGHTS_PATH"], "x"),
     "DEVICE_PROPERTIES": {"CPU": {}},
+    "NODE_AFFINITY": {"n": "CPU"},
     "DEVICES_UTILIZATION_THRESHOLD": {"CPU": 80.0},
     "LOW_POWER_DEVICE": "CPU",
     "PERF_CURVE_TABLE": {"CPU": {0.0: 1.0, 100.0: 9.0}},
