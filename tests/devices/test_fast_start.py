@@ -23,11 +23,14 @@ from support.onnx_models import one_input
 import cpuruntime as ov
 from cpuruntime.devices.cpu import compiling, fast_start
 from cpuruntime.devices.cpu.fast_start import Missing
+from cpuruntime.devices.cpu.programs import Programs
 from cpuruntime.devices.cpu.progress import CompileProgress
 from cpuruntime.errors import CancelledError, Error, InvalidArgumentError, OutOfMemoryError, UnsupportedError
+from cpuruntime.graph import Graph
 from cpuruntime.host.ledger import Ledger
 from cpuruntime.preprocess import PrePostProcessor, ResizeAlgorithm
 from cpuruntime.program.plan import weights as plan_weights
+from cpuruntime.program.program import Program
 from cpuruntime.streams.native.needed import KERNELS
 
 SUM = """<ir_version: 8, opset_import: ["" : 17]>
@@ -37,6 +40,16 @@ LOOP = """<ir_version: 8, opset_import: ["" : 17]>
 net (int64 n, float[2, 8] x) => (float[2, 8] y) <bool yes = {1}> {
     y = Loop (n, yes, x) <body = step (int64 i, bool c, float[2, 8] a) => (bool d, float[2, 8] b) {
         d = Identity (c) b = Add (a, x) }> }"""
+SCAN = """<ir_version: 8, opset_import: ["" : 17]>
+net (float[2, 8] x, float[3, 2, 8] rows) => (float[2, 8] y) {
+    y = Scan <num_scan_inputs: int = 1, body = step (float[2, 8] a, float[2, 8] row) => (float[2, 8] b) {
+        b = Add (a, row) }> (x, rows) }"""
+NESTED = """<ir_version: 8, opset_import: ["" : 17]>
+net (int64 n, float[2, 8] x) => (float[2, 8] y) <bool yes = {1}> {
+    y = Loop (n, yes, x) <body = step (int64 i, bool c, float[2, 8] a) => (bool d, float[2, 8] b) {
+        d = Identity (c)
+        b = Loop (n, c, a) <body = inner (int64 j, bool e, float[2, 8] f) => (bool g, float[2, 8] h) {
+            g = Identity (e) h = Add (f, x) }> }> }"""
 FAST = {"COMPILE_MODE": "FAST_START"}
 
 
@@ -145,6 +158,28 @@ def test_open_shapes_and_loops(gate: Gate) -> None:
         assert compiled.wait_until_optimized(60)
         assert loop.wait_until_optimized(60)
     assert loop.get_property("OPTIMIZED")
+
+
+@pytest.mark.parametrize(
+    ("text", "inputs", "times"),
+    [
+        (LOOP, [np.int64(3), data(4)], 4),
+        (SCAN, [data(4), np.stack([data(4)] * 3)], 4),
+        (NESTED, [np.int64(3), data(4)], 10),
+    ],
+    ids=["Loop", "Scan", "nested"],
+)
+def test_bodies_of_loops_are_planned_before_the_first_inference(
+    monkeypatch: pytest.MonkeyPatch, text: str, inputs: list[np.ndarray], times: int
+) -> None:
+    """Else a model were OPTIMIZED before it has the kernels of its loops."""
+    compiled = ov.Core().compile_model(model(text), "CPU", {"COMPILE_MODE": "OPTIMIZED"})
+
+    def fail(self: Programs, graph: Graph) -> Program:
+        raise AssertionError("a program is planned during an inference")
+
+    monkeypatch.setattr(Programs, "program", fail)
+    np.testing.assert_allclose(compiled(inputs)[0], times * data(4), 1e-5)
 
 
 def test_operators_that_only_kernels_compute(gate: Gate) -> None:

@@ -32,6 +32,7 @@ from cpuruntime.program.plan.step import FallbackStep, Step
 from cpuruntime.program.plan.weights import DryWeights
 from cpuruntime.program.program import Program
 from cpuruntime.program.stages.cut import Cut, cut_open, is_whole, whole
+from cpuruntime.program.stages.loops import plan_bodies
 from cpuruntime.program.stages.stage import Root, Stage, Stages
 from cpuruntime.program.template import Guards, Pattern, Template
 from cpuruntime.program.tuning.tuner import Tuner, create_tuner
@@ -95,7 +96,9 @@ class Programs:
         zeros = [np.zeros((), info.dtype) for info in self.inputs]
         shapes = [info.partial_shape.to_shape() for info in self.inputs]
         try:
-            self.of([np.broadcast_to(zero, shape) for zero, shape in zip(zeros, shapes)])
+            values = [np.broadcast_to(zero, shape) for zero, shape in zip(zeros, shapes)]
+            plan_bodies(self.stages, self.of(values))
+            self.of(values)  # the one used last
         except InvalidArgumentError as error:
             raise error.__cause__ or error from None
 

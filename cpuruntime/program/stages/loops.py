@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 
-from cpuruntime.graph import Graph, Node, Value
+from cpuruntime.errors import Error
+from cpuruntime.graph import Graph, Kind, Node, Type, Value
 from cpuruntime.host.memory import aligned_zeros
 from cpuruntime.operators import control_flow
 from cpuruntime.program.program import Instance, Program
@@ -120,6 +122,10 @@ def _loop_root(node: Node, states: int) -> Root:
     return Root(body, range(1 + states))
 
 
+def _scan_root(node: Node, count: int) -> Root:
+    return Root(node.attributes["body"].clone(), range(count))
+
+
 def _scan(runner: Runner, node: Node, values: list[Any]) -> Jobs:
     if node.version < 9:
         return (yield from _batched_scan(runner, node, values))
@@ -134,7 +140,7 @@ def _scan_rows(runner: Runner, node: Node, values: list[Any], captures: list[Any
     sequences = [np.asarray(rows, order="C") for rows in sequences]
     states = _States(node, first)
     scans = [Rows(node, value, length) for value in body.outputs[len(first) :]]
-    root = runner.stages.body(node, lambda: Root(body.clone(), range(len(values))))
+    root = runner.stages.body(node, lambda: _scan_root(node, len(values)))
     ports = Ports(0, len(first), len(sequences))
     for step in range(length):
         runner.check(node)
@@ -186,3 +192,40 @@ RUNS: dict[str, Callable[[Runner, Node, list[Any]], Jobs]] = {
     "SequenceMap": _sequence_map,
 }
 """How nodes of control flow run, by operator."""
+
+
+def plan_bodies(stages: Stages, stage: Stage) -> None:
+    """Plan the bodies of the loops in a stage, and of those in them, for the shapes of their first iterations.
+
+    Bodies are left out whose inputs have shapes that are not known yet, and those that cannot be planned: an inference
+    says why.
+    """
+    for node, _ in stage.parts.steps:
+        if node.domain != "" or node.op_type not in ("Loop", "Scan"):
+            continue
+        count = len(node.inputs) - node.captures
+        is_loop = node.op_type == "Loop"
+        make = partial(_loop_root, node, count - 2) if is_loop else partial(_scan_root, node, count)
+        with suppress(Error, IndexError, ValueError):
+            inputs = _first_inputs(node)
+            if inputs is not None:
+                plan_bodies(stages, stages.of(stages.body(node, make), inputs))
+
+
+def _first_inputs(node: Node) -> list[Any] | None:
+    """Zeros as the first iteration takes them; None where their shapes are not known."""
+    if node.op_type == "Scan" and node.version < 9:
+        return None
+    found: list[Any] = [np.zeros((), np.int64)] if node.op_type == "Loop" else []
+    first = 2 if node.op_type == "Loop" else 0
+    count = node.attributes.get("num_scan_inputs", 0)
+    rows = len(node.inputs) - node.captures - count
+    axes = node.attributes.get("scan_input_axes") or [0] * count
+    for index, value in enumerate(node.inputs[first:], start=first):
+        if value is None or value.kind is not Kind.TENSOR or not value.is_static or value.element_type == Type.string:
+            return None
+        shape = list(map(int, value.static_shape))
+        if rows <= index < rows + count:
+            del shape[axes[index - rows]]
+        found.append(np.broadcast_to(np.zeros((), value.element_type.to_dtype()), shape))
+    return found
