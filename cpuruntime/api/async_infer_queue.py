@@ -151,6 +151,8 @@ class AsyncInferQueue:
     """
 
     def __init__(self, model: CompiledModel, jobs: int = 0) -> None:
+        if not isinstance(model, CompiledModel):
+            raise WrongTypeError(f"{model!r:.60} is no CompiledModel: give what Core.compile_model returns.")
         if isinstance(jobs, bool) or not hasattr(jobs, "__index__") or jobs < 0:
             raise WrongTypeError(f"The number of jobs must be an integer >= 0, not {jobs!r}.")
         jobs = int(jobs) or model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")

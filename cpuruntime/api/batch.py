@@ -42,7 +42,8 @@ def set_batch(model: Model, dimension: Any = -1) -> None:
 
 def _batched(model: Model) -> list[tuple[ConstOutput, int]]:
     """The inputs that have a batch, with its dimension."""
-    ranked = [port for port in model.inputs if port.partial_shape.rank.is_static and len(port.partial_shape)]
+    inputs = Model.checked(model).inputs
+    ranked = [port for port in inputs if port.partial_shape.rank.is_static and len(port.partial_shape)]
     named = [port for port in ranked if port.node.layout.has_name("N")]
     found = [(port, port.batch_axis) for port in named or ranked]
     if not found:

@@ -15,7 +15,7 @@ from cpuruntime.api.results import OVDict
 from cpuruntime.api.runtime_model import runtime_model
 from cpuruntime.api.shared import Shared
 from cpuruntime.devices.explanation import Explanation
-from cpuruntime.errors import InvalidArgumentError, UnsupportedError, nearest
+from cpuruntime.errors import InvalidArgumentError, UnsupportedError, WrongTypeError, nearest
 from cpuruntime.properties import PROPERTIES, parse
 from cpuruntime.trace.recorder import flush
 
@@ -90,9 +90,11 @@ class CompiledModel:
         Raises InvalidArgumentError for a property it does not have.
         """
         device = self._shared.device
+        if not isinstance(property, str):
+            raise WrongTypeError(f"{property!r:.60} is no property: a property is a str.")
         if property not in device.properties:
             known = sorted(device.properties)
-            hint = nearest(property, known) if isinstance(property, str) else ""
+            hint = nearest(property, known)
             raise InvalidArgumentError(
                 f"Unknown property {property!r} of a compiled model.{hint} It has: {', '.join(known)}."
             )

@@ -264,8 +264,9 @@ class Core:
     def get_property(self, *arguments: Any, **named: Any) -> Any:
         """`get_property(device_name, property)`: a device's fact, or the setting that compilations get.
 
-        `property` is also called `name`. `get_property("AVAILABLE_DEVICES")` lists the devices; settings that have no
-        effect need no device name, others do. Raises InvalidArgumentError for an unknown device or property.
+        `property` is also called `name`. `get_property("AVAILABLE_DEVICES")` lists the devices; CACHE_DIR and settings
+        that have no effect need no device name, others do. Raises InvalidArgumentError for an unknown device or
+        property.
         """
         if not named.pop("arguments", None) and len(arguments) == 3 and not arguments[2]:
             arguments = arguments[:2]
@@ -275,7 +276,8 @@ class Core:
             return self._devices.get_property(device[0], name)
         if name == "AVAILABLE_DEVICES":
             return self.available_devices
-        if properties.declared(name, properties.PROPERTIES, "any device").group is Group.ACCEPTED:
+        declared = properties.declared(name, properties.PROPERTIES, "any device")
+        if declared.group is Group.ACCEPTED or declared == properties.cache_dir:
             return self._devices.get_property("CPU", name)
         raise InvalidArgumentError(f"Property {name} belongs to a device: get_property('CPU', ...).")
 

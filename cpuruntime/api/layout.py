@@ -99,6 +99,8 @@ class Layout:
 
 
 def _short(name: str) -> str:
+    if not isinstance(name, str):
+        raise WrongTypeError(f"{name!r:.60} is no name of a dimension: give a str such as 'N'.")
     return _LONG.get(name.upper(), name.upper())
 
 

@@ -48,6 +48,13 @@ class Model(Notes, WithOutputs):
         kind = "Parameter" if side == "input" else "Result"
         return Output(self, index, kind, lambda: self._ports[side][index])
 
+    @classmethod
+    def checked(cls, model: Any) -> Model:
+        """The model. Raises WrongTypeError for anything else."""
+        if not isinstance(model, Model):
+            raise WrongTypeError(f"{model!r:.60} is no Model: give what Core.read_model returns.")
+        return model
+
     @property
     def graph(self) -> Graph:
         """The nodes and values; not to be changed. Another object after `reshape`."""

@@ -22,9 +22,11 @@ def save_model(model: Model, output_model: str | PathLike[str], compress_to_fp16
         compress_to_fp16: without effect: weights keep their types.
 
     Raises:
+        WrongTypeError: `model` is none.
         UnsupportedError: the file ends in .xml, or the model cannot be written as ONNX.
         OSError: the file cannot be written.
     """
+    Model.checked(model)
     if not fspath(output_model).endswith(".xml"):
         write(model.graph, output_model, model.node_notes())
     elif DOMAIN in model.graph.opsets:

@@ -183,7 +183,8 @@ def open_model(model: Any) -> tuple[onnx.ModelProto, BulkData, ModelFolder | Non
     if hasattr(model, "read"):
         return *_parse(MemoryBytes(_read_all(model)), "the model given as a file object"), None
     raise WrongTypeError(
-        f"a model is a path, bytes, a binary file object or an onnx.ModelProto, not {type(model).__name__}."
+        f"Provided python object type {type(model)} isn't supported as 'model' argument. A model is a path, bytes, a "
+        "binary file object or an onnx.ModelProto."
     )
 
 

@@ -41,11 +41,11 @@ def read(
     version, opset, operator or type that is not supported), InvalidArgumentError (`weights` is given: ONNX models name
     their external data themselves; or `model` has another type).
     """
-    if weights is not None:
-        raise InvalidArgumentError("an ONNX model takes no separate weights: it names its external data itself.")
     proto, bulk, folder = open_model(model)
     tensors = TensorReader(bulk, folder)
     try:
+        if weights is not None:
+            raise InvalidArgumentError("an ONNX model takes no separate weights: it names its external data itself.")
         _check_versions(proto)
         _check_text(proto.graph)
         for function in proto.functions:

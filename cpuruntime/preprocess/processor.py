@@ -9,7 +9,7 @@ from cpuruntime.api.layout import Layout
 from cpuruntime.api.model import Model
 from cpuruntime.api.node import Facts
 from cpuruntime.api.ports import ConstOutput, keys, position
-from cpuruntime.errors import Error, InvalidArgumentError, ModelError, WrongTypeError, printable
+from cpuruntime.errors import Error, InvalidArgumentError, ModelError, printable
 from cpuruntime.graph import Graph, Kind, PartialShape, Type, Value
 from cpuruntime.operators.shape_inference import infer_shapes
 from cpuruntime.preprocess import steps
@@ -42,9 +42,7 @@ class PrePostProcessor:
 
     def __init__(self, model: Model) -> None:
         """Steps for a model. Raises WrongTypeError where it is none."""
-        if not isinstance(model, Model):
-            raise WrongTypeError(f"{model!r:.60} is no Model: give what Core.read_model returns.")
-        self._model = model
+        self._model = Model.checked(model)
         self._inputs = [InputInfo() for _ in model.inputs]
         self._outputs = [OutputInfo() for _ in model.outputs]
 

@@ -134,6 +134,32 @@ def test_a_model_is_exported_to_a_file_of_the_users() -> None:
             assert second(X)[0].tolist() == first(X)[0].tolist()
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda m: ov.AsyncInferQueue(5),
+        lambda m: m.get_property(5),
+        lambda m: ov.Core().read_model(3, weights=3),
+        lambda m: ov.save_model(5, "x.onnx"),
+        lambda m: ov.serialize(5, "x.onnx"),
+        lambda m: ov.get_batch(5),
+        lambda m: ov.set_batch(5, 1),
+        lambda m: ov.Layout("NC").get_index_by_name(5),
+        lambda m: m.create_infer_request().set_input_tensors(5),
+    ],
+)
+def test_wrong_kinds_of_arguments_raise_type_errors(compiled: ov.CompiledModel, call: Any) -> None:
+    with pytest.raises(ov.WrongTypeError):
+        call(compiled)
+
+
+def test_the_cache_folder_of_all_devices_is_shown(tmp_path: Any) -> None:
+    core = ov.Core()
+    assert core.get_property("CACHE_DIR") == ""
+    core.set_property({"CACHE_DIR": str(tmp_path)})
+    assert core.get_property("CACHE_DIR") == str(tmp_path)
+
+
 def test_what_describes_a_tensor(model: ov.Model) -> None:
     tensor = model.output("sum").tensor
     tensor.names = {"total", "all"}

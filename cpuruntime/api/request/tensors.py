@@ -98,6 +98,8 @@ class RequestTensors:
             for key, tensor in inputs.items():
                 self._bindings.set("input", position(key, positions, "input"), tensor)
             return
+        if tensors is None and not isinstance(inputs, Sequence):
+            raise WrongTypeError(f"A dict or a list of tensors is needed, not {type(inputs).__name__}.")
         key, samples = (idx, inputs) if tensors is None else (inputs if idx is None else idx, tensors)
         self._bindings.set_samples(position(key, positions, "input", default=True), samples)
 
