@@ -462,6 +462,18 @@ def test_a_dynamic_input_keeps_its_rules(dynamic: ov.InferRequest) -> None:
             dynamic.infer([wrong, Y])
 
 
+def test_the_least_shape_of_a_bounded_input_is_assigned_as_any_other() -> None:
+    model = ov.Core().read_model(one_input(["n", 3]))
+    model.reshape([(2, 4), 3])
+    with ov.Core().compile_model(model) as compiled:
+        request = compiled.create_infer_request()
+        tensor = request.get_input_tensor()
+        assert tensor.shape == [0, 3]
+        tensor.shape = [2, 3]
+        tensor.data[:] = X
+        assert request.infer()[0].tolist() == (-X).tolist()
+
+
 def test_a_bound_tensor_takes_on_the_shape_of_a_dynamic_output(dynamic: ov.InferRequest) -> None:
     tensor = Tensor(Type.f32, [1, 3])
     dynamic.set_tensor("sum", tensor)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cpuruntime.api.ports import ConstOutput, Ports, position
-from cpuruntime.api.request.conversion import check_shape, pairs, to_array
+from cpuruntime.api.request.conversion import check_shape, pairs, shape_before_data, to_array
 from cpuruntime.api.request.lent import Lent, samples_of
 from cpuruntime.api.tensor import Tensor
 from cpuruntime.devices.completion import Completion
@@ -213,7 +213,7 @@ class Bindings:
         array = self.outputs[index] if side == "output" else self._bound[index]
         if array is None:
             port = self._ports.inputs[index].info
-            array = np.zeros(port.partial_shape.get_min_shape(), port.dtype)
+            array = np.zeros(shape_before_data(port), port.dtype)
         given = self._handed_out.get((side, index))
         tensor = None if given is None else given()
         if tensor is None or tensor.data is not array:

@@ -119,6 +119,16 @@ def _warn_of_fractions(name: str, given: np.dtype, dtype: np.dtype) -> None:
     log.warning("Input '%s': fractions of %s values are cut off for %s", printable(name), given, dtype)
 
 
+def shape_before_data(port: PortInfo) -> list[int]:
+    """What the tensor of a port of dynamic shape has before it is given data, as in OpenVINO: 0 where not known.
+
+    No user means such a shape, so that assigning any other is noticed.
+    """
+    if port.partial_shape.rank.is_dynamic:
+        return [0]
+    return [extent.get_length() if extent.is_static else 0 for extent in port.partial_shape]
+
+
 def check_shape(shape: tuple[int, ...], port: PortInfo, side: str = "Input") -> None:
     """Raise InvalidArgumentError unless the port takes `shape`."""
     if not port.partial_shape.contains(shape):
