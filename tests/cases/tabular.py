@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cases.case import Case, Tensor, integers
+from cases.case import Case, Tensor, constant, integers
 
 ROWS = Tensor((13, 5))
 RANDOM = np.random.default_rng(0)
@@ -54,6 +54,7 @@ CASES = [
          inputdimensions=[2, 1, 3]),
     case("ArrayFeatureExtractor", "ArrayFeatureExtractor", ROWS, integers(3, 0, 3, 4)),
     case("ArrayFeatureExtractor of a signal", "ArrayFeatureExtractor", Tensor((9,), np.int64), integers(8, 0)),
+    case("ArrayFeatureExtractor of one number", "ArrayFeatureExtractor", ROWS, constant(2, np.int64)),
     case("ArrayFeatureExtractor by an input", "ArrayFeatureExtractor", ROWS, Tensor((2,), np.int64, 0, 2)),
     *(
         case(f"OneHotEncoder of {named(t)}", "OneHotEncoder", Tensor((6, 3), t, 0, 4, step=1), cats_int64s=[2, 0, 3],

@@ -26,12 +26,13 @@ def run(editor: Editor, node: Node) -> None:
     write = _WRITTEN.get(node.op_type) if node.domain == DOMAIN else None
     if write is None or not all(value is not None and _is_number(value) for value in node.inputs):
         return
-    if all(value.is_static for value in node.outputs if value.name):
+    tables = node.inputs[:1] if node.op_type == "ArrayFeatureExtractor" else node.inputs  # its index may be a number
+    if all(value.is_static for value in node.outputs if value.name) and all(value.shape for value in tables):
         write(editor, node)
 
 
 def _is_number(value: Value) -> bool:
-    return value.is_static and len(value.static_shape) > 0 and value.element_type in NUMBERS
+    return value.is_static and value.element_type in NUMBERS
 
 
 def _as(write: Writer, value: Value, kind: Type) -> Value:
