@@ -94,8 +94,10 @@ def is_small(step: Step) -> bool:
 def work(step: Step) -> Extent:
     """What a step takes on one thread, with WORK_PER_NANOSECOND.
 
-    An estimate from above: the step may read and write less than its node does.
+    An estimate from above: the step may read and write less than its node does, unless it says what.
     """
+    if step.moved is not None:
+        return step.flops * BYTES_PER_NANOSECOND + step.moved * FLOPS_PER_NANOSECOND
     if len(step.node.inputs) + len(step.node.outputs) > MANY_VALUES:
         return SMALL_WORK
     values = [value for value in (*step.node.inputs, *step.node.outputs) if value is not None]

@@ -53,3 +53,24 @@ def test_small_steps_are_left_to_one_thread(widths: Sequence[int], alone: list[s
             results.append(request.infer(x)[0])
         for found in results[1:]:
             np.testing.assert_array_equal(found, results[0])
+
+
+def test_steps_that_move_a_part_of_large_values_are_left_to_one_thread() -> None:
+    table = numpy_helper.from_array(np.random.default_rng(0).standard_normal((1000, 64), np.float32), "table")
+    nodes = [
+        helper.make_node("Gather", ["table", "x"], ["rows"], name="gather"),
+        helper.make_node("Concat", ["past", "rows"], ["present"], name="concat", axis=0),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("x", onnx.TensorProto.INT64, [1]),
+        helper.make_tensor_value_info("past", onnx.TensorProto.FLOAT, [2000, 64]),
+    ]
+    output = helper.make_tensor_value_info("present", onnx.TensorProto.FLOAT, [2001, 64])
+    graph = helper.make_graph(nodes, "append", inputs, [output], [table])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    compiled = ov.Core().compile_model(model, "CPU", {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 2})
+    rows = [(row.nodes, "one thread" in row.notes) for row in compiled.explain().rows]
+    assert rows == [(("gather",), True), (("concat",), False), (("concat",), True)]
+    past = np.ones((2000, 64), np.float32)
+    found = compiled({"x": np.array([7]), "past": past})[0]
+    np.testing.assert_array_equal(found, np.concatenate([past, numpy_helper.to_array(table)[[7]]]))

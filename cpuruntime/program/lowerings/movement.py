@@ -113,8 +113,8 @@ def lower_gather(emitter: Emitter, node: Node) -> None:
         if not extent:
             raise ModelError(f"{message}has nothing to refer to.")
         emitter.emit(
-            gather, "plain", source=source.address, target=target.address, indices=indices.address,
-            index_bytes=indices.dtype.itemsize, outer=prod(source.shape[:axis]), axis=extent,
+            gather, "plain", moved=2 * target.nbytes + indices.nbytes, source=source.address, target=target.address,
+            indices=indices.address, index_bytes=indices.dtype.itemsize, outer=prod(source.shape[:axis]), axis=extent,
             count=indices.size, inner_bytes=prod(source.shape[axis + 1 :]) * source.dtype.itemsize,
             fault=emitter.fault(f"{message}must be between ", -extent, " and ", extent - 1, "."),
         )  # fmt: skip

@@ -14,7 +14,7 @@ from cpuruntime.errors import InternalError, UnsupportedError, printable
 from cpuruntime.graph import Extent, Node, Size, Type, Value, alike, typical
 from cpuruntime.host.memory import ALIGNMENT, check_fits
 from cpuruntime.ops import reorder
-from cpuruntime.ops.movement import NUMBERS, plan_copy, write_numbers
+from cpuruntime.ops.movement import NUMBERS, copy_runs, plan_copy, write_numbers
 from cpuruntime.program.plan.candidate import Candidate, Chosen, Comparison, Query, T, estimated
 from cpuruntime.program.plan.layout import LayoutPlan
 from cpuruntime.program.plan.step import FallbackStep, KernelChoice, Step
@@ -128,7 +128,8 @@ class Emitter:
         """Emits a strided copy of `shape` elements of `element` bytes; nothing for an empty one."""
         if prod(shape):
             kernel, fields = plan_copy(shape, source_strides, target_strides, element)
-            self.emit(kernel, layout, source=source, target=target, **fields)
+            moved = 2 * prod(shape) * element if kernel is copy_runs else None
+            self.emit(kernel, layout, moved=moved, source=source, target=target, **fields)
 
     # Memory for outputs.
 
@@ -200,14 +201,15 @@ class Emitter:
         self._comparisons = ()
 
     def emit(
-        self, kernel: Kernel | KernelChoice, layout: str, *, flops: int = 0, notes: str = "", **arguments: Any
+        self, kernel: Kernel | KernelChoice, layout: str, *, flops: int = 0, notes: str = "",
+        moved: Extent | None = None, **arguments: Any,
     ) -> None:  # fmt: skip
         """Appends a step of the node being lowered; fields of the argument block that are not given are zero."""
         unknown = arguments.keys() - set(kernel.arguments.names or ())
         if unknown:
             raise InternalError(f"{kernel.name} has no argument {', '.join(sorted(unknown))}.")
         comparisons = self._comparisons if typical(flops) else ()
-        self.steps.append(Step(kernel, arguments, self.node, layout, flops, notes, comparisons))
+        self.steps.append(Step(kernel, arguments, self.node, layout, flops, notes, comparisons, moved))
 
     @property
     def node(self) -> Node:

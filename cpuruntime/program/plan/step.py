@@ -46,7 +46,10 @@ class KernelChoice:
 
 @dataclass
 class Step:
-    """One kernel call; `arguments` are the fields of its argument block, with memory and kernels as objects."""
+    """One kernel call; `arguments` are the fields of its argument block, with memory and kernels as objects.
+
+    `moved` are the bytes that it reads and writes, where these are not all values of its node.
+    """
 
     call: Kernel | KernelChoice
     arguments: dict[str, Any]
@@ -55,6 +58,7 @@ class Step:
     flops: int = 0
     notes: str = ""
     comparisons: tuple[Comparison, ...] = ()
+    moved: Extent | None = None
 
     @property
     def kernel(self) -> Kernel:
