@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import Any
 
 from cpuruntime import get_version
-from cpuruntime.errors import Error, escaped, nearest
+from cpuruntime.errors import Error, InvalidArgumentError, escaped, nearest
 
 COMMANDS = {
     "benchmark": "measure how fast a model is inferred",
@@ -82,6 +82,8 @@ def _imported(name: str) -> Any:
         signal.signal(signal.SIGINT, _interrupted)
     try:
         return import_module(f"cpuruntime.cli.{_MODULES.get(name, name)}")
+    except ValueError as error:  # of CPURUNTIME_ISA
+        raise InvalidArgumentError(str(error)) from None
     finally:
         signal.signal(signal.SIGINT, previous)
 

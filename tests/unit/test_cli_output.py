@@ -35,6 +35,13 @@ def shell(line: str, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
+def test_an_unknown_instruction_set_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CPURUNTIME_ISA", "mmx")
+    code, error = shell("-m cpuruntime devices")
+    assert (code, error.count("\n")) == (1, 1)
+    assert error.startswith("[ ERROR ] CPURUNTIME_ISA is 'mmx'; this processor offers ")
+
+
 @pytest.mark.parametrize("buffered", ["", "-u"], ids=["buffered", "unbuffered"])
 @pytest.mark.parametrize(
     ("to", "complaint"), [(">&-", "Standard output is closed"), (">/dev/full", "Standard output: No space left")]
