@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from cpuruntime.devices.completion import AnyCompletion
-from cpuruntime.devices.explanation import Explanation, ProfilingInfo
+from cpuruntime.devices.explanation import Explanation
+from cpuruntime.devices.forwarding import ForwardingRequest
 from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, Exported, Terms
 from cpuruntime.errors import printable
 from cpuruntime.host import cgroup
@@ -78,34 +79,37 @@ class TracedModel(DeviceModel):
         self.model.close()
 
 
-class TracedRequest(DeviceRequest):
+class TracedRequest(ForwardingRequest):
     """A request that records each inference when its result is taken note of, or the next one starts."""
 
     def __init__(self, model: TracedModel, request: DeviceRequest) -> None:
-        self.request = request
+        self.worker = request
         self._model = model
         self._recorder = model.recorder
         self._number = next(model.recorder.requests)
         self._running: dict[str, int] = {}
 
+    def choose(self) -> DeviceRequest:
+        return self.worker
+
     def input_array(self, index: int, shape: tuple[int, ...]) -> np.ndarray:
-        return self.request.input_array(index, shape)
+        return self.worker.input_array(index, shape)
 
     def set_input(self, index: int, array: np.ndarray) -> None:
-        self.request.set_input(index, array)
+        self.worker.set_input(index, array)
 
     def output_array(self, index: int) -> np.ndarray:
-        return self.request.output_array(index)
+        return self.worker.output_array(index)
 
     def set_output(self, index: int, array: np.ndarray) -> None:
-        self.request.set_output(index, array)
+        self.worker.set_output(index, array)
 
     def run(self) -> None:
         self._record()
         self._running["started"] = perf_counter_ns()
         error: BaseException | None = None
         try:
-            self.request.run()
+            self.worker.run()
         except BaseException as raised:
             error = raised
             raise
@@ -116,11 +120,11 @@ class TracedRequest(DeviceRequest):
     def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> bool | None:
         self._record()
         self._running["started"] = perf_counter_ns()
-        return self.request.start(terms, function and partial(self._call, function))
+        return self.worker.start(terms, function and partial(self._call, function))
 
     def _call(self, function: Callable[[], None]) -> None:
         """Call what is to be called after an inference, and record when that was."""
-        number = self._record(self.request.result()[0])
+        number = self._record(self.worker.result()[0])
         called = perf_counter_ns()
         function()
         if number:
@@ -132,7 +136,7 @@ class TracedRequest(DeviceRequest):
         recorder = self._recorder
         if not started or not recorder.is_open:
             return 0
-        request, model = self.request, self._model
+        request, model = self.worker, self._model
         now = perf_counter_ns()
         taken, began, ended = request.moments() or (0, started, now)
         stream, first, steps = request.executed() if model.has_steps else ("", 0, ())
@@ -146,32 +150,13 @@ class TracedRequest(DeviceRequest):
         recorder.sample(now)
         return number
 
-    @property
-    def is_over(self) -> bool:
-        return self.request.is_over
-
-    def wait(self, timeout: float | None = None) -> bool:
-        return self.request.wait(timeout)
-
     def result(self) -> tuple[BaseException | None, int]:
-        found = self.request.result()
+        found = self.worker.result()
         self._record(found[0])
         return found
 
-    def notify(self, function: Callable[[], None]) -> None:
-        self.request.notify(function)
-
     def any_completion(self, requests: Sequence[DeviceRequest]) -> AnyCompletion:
-        return _AnyCompletion(self.request.any_completion([_inner(one) for one in requests]))
-
-    def cancel(self) -> bool:
-        return self.request.cancel()
-
-    def moments(self) -> tuple[int, int, int] | None:
-        return self.request.moments()
-
-    def profiling(self) -> list[ProfilingInfo]:
-        return self.request.profiling()
+        return _AnyCompletion(self.worker.any_completion([_inner(one) for one in requests]))
 
 
 class _AnyCompletion:
@@ -192,4 +177,4 @@ class _AnyCompletion:
 
 
 def _inner(request: DeviceRequest) -> DeviceRequest:
-    return request.request if isinstance(request, TracedRequest) else request
+    return request.worker if isinstance(request, TracedRequest) else request
