@@ -22,6 +22,8 @@ LARGEST = 8
 class BatchPlugin(ComposedPlugin):
     """Runs the inferences of one device as batches where that is faster."""
 
+    example = "CPU(4)"
+
     def config_for(self, device: str, settings: Settings) -> dict[str, Any]:
         return super().config_for(device, settings) | {"ALLOW_AUTO_BATCHING": False}  # once is enough
 

@@ -22,6 +22,9 @@ class ComposedPlugin(Plugin):
 
     takes_arguments = True
     is_composed = True
+    example: ClassVar[str] = "CPU,REFERENCE"
+    """Arguments that it takes, for messages."""
+
     defaults: ClassVar[Mapping[str, Any]] = {}
     """Settings that each device gets unless the user chose others."""
 
@@ -48,8 +51,8 @@ class ComposedPlugin(Plugin):
         found = self.arguments(settings)
         if not found:
             raise InvalidArgumentError(
-                f"Device {self.name} runs other devices, and none are named: write {self.name}:CPU,REFERENCE, or set "
-                f"{PRIORITIES}."
+                f"Device {self.name} runs other devices, and none are named: write {self.name}:{self.example}, or "
+                f"set {PRIORITIES}."
             )
         for one in found:
             if one.excluded:
