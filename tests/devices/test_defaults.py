@@ -76,7 +76,7 @@ def test_a_queue_replaces_constants_of_single_inferences(device: str) -> None:
         queue.start_async({"x": X} if number % 2 else {"x": X, "c0": floats(number)}, number)
     queue.wait_all()
     assert found == {number: 3 if number % 2 else number + 1 for number in range(20)}
-    with pytest.raises(ov.InvalidArgumentError, match="'c9'"):
+    with pytest.raises(ov.InvalidArgumentError, match="name c9 "):
         queue.start_async({"x": X, "c9": floats(1)})
     with pytest.raises(ov.InvalidArgumentError, match="'c0'"):
         queue.start_async({"x": X, "c0": ["a", "b", "c"]})
@@ -111,7 +111,7 @@ def test_a_tensor_replaces_a_constant_until_it_is_taken_away(device: str) -> Non
     for tensor in (np.zeros(3, np.int64), np.zeros(4, np.float32)):
         with pytest.raises(ov.InvalidArgumentError, match="'c0'"):
             request.set_tensor("c0", ov.Tensor(tensor))
-    with pytest.raises(ov.InvalidArgumentError, match="'c9'"):
+    with pytest.raises(ov.InvalidArgumentError, match="name c9 "):
         request.set_tensor("c9", ov.Tensor(floats(1)))
     with pytest.raises(TypeError, match="'c0'"):
         request.set_tensor("c0", floats(1))
@@ -155,7 +155,7 @@ def test_wrong_defaults_are_refused() -> None:
     compiled = ov.Core().compile_model(model(), "CPU")
     with pytest.raises(ov.InvalidArgumentError, match="'c0'"):
         compiled({"x": X, "c0": np.zeros(4, np.float32)})
-    with pytest.raises(ov.InvalidArgumentError, match="'c9'"):
+    with pytest.raises(ov.InvalidArgumentError, match="name c9 "):
         compiled({"x": X, "c9": floats(1)})
     with ov.Core().compile_model(model(), "CPU") as closed:
         closed({"x": X, "c0": floats(5)})
@@ -165,5 +165,5 @@ def test_wrong_defaults_are_refused() -> None:
 
 def test_in_old_files_all_initializers_are_inputs_and_stay_constants() -> None:
     compiled = ov.Core().compile_model(model(ir_version=3), "CPU")
-    with pytest.raises(ov.InvalidArgumentError, match="'c0'"):
+    with pytest.raises(ov.InvalidArgumentError, match="name c0 "):
         compiled({"x": X, "c0": floats(5)})
