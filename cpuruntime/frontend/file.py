@@ -13,6 +13,7 @@ import secrets
 import stat
 import weakref
 from collections.abc import Iterator
+from math import prod
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -74,14 +75,14 @@ class FileBytes:
         """
         self._is_lent = True
 
-        def make() -> np.ndarray:
-            array = np.empty(shape, dtype)
-            self._read(start, array.reshape(-1).view(np.uint8))
+        def rows(first: int, last: int) -> np.ndarray:
+            array = np.empty((last - first, *shape[1:]), dtype)
+            self._read(start + first * prod(shape[1:]) * dtype.itemsize, array.reshape(-1).view(np.uint8))
             if _state(os.fstat(self._descriptor)) != self._state:
                 raise ModelError("the model's file was changed while the model was compiled.")
             return array
 
-        return Deferred(shape, dtype, make)
+        return Deferred(shape, dtype, lambda: rows(0, shape[0]), rows)
 
     def _read(self, start: int, data: np.ndarray) -> np.ndarray:
         done = 0

@@ -12,17 +12,28 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from cpuruntime.graph.graph import Graph
 
+Part = Callable[[int, int], np.ndarray]
+
 
 class Deferred(NDArrayOperatorsMixin):
     """Stands for an array of this shape and dtype that `make` gives, anew in each call and writable.
 
     Where an array is needed it becomes one, which lives as long as somebody refers to it. Thread-safe as `make` is.
+
+    Attributes:
+        rows: gives those from a first to before a last one; None where that costs as much as the whole array.
+        columns: the same for the second axis of two.
     """
 
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype, make: Callable[[], np.ndarray]) -> None:
+    columns: Part | None = None
+
+    def __init__(
+        self, shape: tuple[int, ...], dtype: np.dtype, make: Callable[[], np.ndarray], rows: Part | None = None
+    ) -> None:
         self.shape, self.dtype, self.ndim = shape, dtype, len(shape)
         self.itemsize, self.size = dtype.itemsize, prod(shape)
         self.nbytes = self.size * dtype.itemsize
+        self.rows = rows
         self._make = make
         self._made: weakref.ref[np.ndarray] | None = None
 
@@ -54,7 +65,11 @@ class Deferred(NDArrayOperatorsMixin):
     @property
     def T(self) -> Deferred:  # NumPy's name
         """The transpose, deferred, too."""
-        return Deferred(self.shape[::-1], self.dtype, lambda: self._make().T)
+        turned = Deferred(self.shape[::-1], self.dtype, lambda: self._make().T)
+        rows = self.rows
+        if rows is not None and self.ndim == 2:
+            turned.columns = lambda first, last: rows(first, last).T
+        return turned
 
     def __mul__(self, factor: np.ndarray) -> Deferred | np.ndarray:
         """The product with factors that leave shape and dtype as they are is deferred, too."""
