@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     options = Parser(prog="peers.py", description="Compare cpuruntime with OpenVINO and ONNX Runtime.")
     add = options.add_argument
     add("-m", "--models", nargs="+", required=True, metavar="MODEL",
-        help="ONNX files, light:NAME or bench:NAME; light or bench for all of these")
+        help="ONNX files, light:NAME, bench:NAME or int8:NAME (8 bits); light, bench or int8 for all of these")
     add("--modes", nargs="+", type=mode, default=[mode(name) for name in ("latency1", "latency2", "throughput")],
         metavar="MODE", help="latencyN or asyncN with N threads, throughput (default: latency1 latency2 throughput)")
     add("--engine", nargs="+", choices=ENGINES, default=list(ENGINES), help="the engines to run (default: all)")

@@ -14,8 +14,8 @@ import numpy as np
 from peer.mode import Mode
 from peer.models import ModelFile
 from peer.process import EngineError, EngineProcess
-from peer.ratios import Ratio, output_error, ratio, rotated
-from peer.report import SETTLE_SECONDS, EngineResult, Result
+from peer.ratios import Ratio, angle, output_error, ratio, rotated
+from peer.report import LARGEST_ANGLE, SETTLE_SECONDS, EngineResult, Result
 
 # The engine whose outputs the others' are compared with: the first of these that runs.
 REFERENCE_ORDER = ("onnxruntime", "openvino", "cpuruntime")
@@ -51,7 +51,7 @@ def compare(model: ModelFile, mode: Mode, plan: Plan, folder: Path, progress: Ca
             for key, value in answer.items():
                 setattr(found[name], key, value)
         working = [name for name in plan.engines if not found[name].failure]
-        _check_outputs({name: outputs[name] for name in working}, found)
+        _check_outputs({name: outputs[name] for name in working}, found, model.kind)
         for turn in range(plan.rounds):
             progress(f"{title}: round {turn + 1} of {plan.rounds}")
             for name in rotated(working, turn):
@@ -60,14 +60,16 @@ def compare(model: ModelFile, mode: Mode, plan: Plan, folder: Path, progress: Ca
     return Result(model.name, model.kind, mode, found, _ratios(found, mode))
 
 
-def _check_outputs(outputs: dict[str, Path], found: dict[str, EngineResult]) -> None:
+def _check_outputs(outputs: dict[str, Path], found: dict[str, EngineResult], kind: str) -> None:
     reference = next((name for name in REFERENCE_ORDER if name in outputs), "")
     arrays = {}
     for name, path in outputs.items():
         with np.load(path) as archive:
             arrays[name] = [archive[key] for key in archive.files]
     for name in outputs:
-        if name != reference:
+        if name != reference and kind == "int8":
+            found[name].error, found[name].largest_error = angle(arrays[name], arrays[reference]), LARGEST_ANGLE
+        elif name != reference:
             found[name].error = output_error(arrays[name], arrays[reference])
 
 

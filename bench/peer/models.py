@@ -16,16 +16,17 @@ from cpuruntime.cli.model_options import batched_shapes
 from cpuruntime.cli.parser import parse_shapes
 from cpuruntime.errors import InvalidArgumentError, ModelNotFoundError
 from cpuruntime.frontend.light_models import LIGHT_MODELS, full_name
+from models.quantised import QUANTISED, build_quantised, quantised
 
-BUILT = {"light": ov.light_model, "bench": models.build}
-SETS = {"light": LIGHT_MODELS, "bench": tuple(models.MODELS)}
+BUILT = {"light": ov.light_model, "bench": models.build, "int8": build_quantised}
+SETS = {"light": LIGHT_MODELS, "bench": tuple(models.MODELS), "int8": tuple(QUANTISED)}
 
 
 @dataclass(frozen=True)
 class ModelFile:
     """`inputs` is an .npz file with a random array for each of `names`; `batch` the first input's first dimension.
 
-    `kind` is "light", "bench" or, for a file of the user's, "".
+    `kind` is "light", "bench", "int8" or, for a file of the user's, "".
     """
 
     kind: str
@@ -37,7 +38,7 @@ class ModelFile:
 
 
 def expand(specifications: Iterable[str]) -> list[str]:
-    """The specifications with `light` and `bench` replaced by those of all such models, each once.
+    """The specifications with `light`, `bench` and `int8` replaced by those of all such models, each once.
 
     Raises InvalidArgumentError or ModelNotFoundError where there is no such model: before anything is measured.
     """
@@ -51,6 +52,8 @@ def expand(specifications: Iterable[str]) -> list[str]:
             specification = f"light:{full_name(name)}"
         elif kind == "bench":
             models.find(name)
+        elif kind == "int8":
+            quantised(name)
         elif not Path(specification).is_file():
             raise ModelNotFoundError(f"There is no model file '{specification}'.")
         found[specification] = None
@@ -60,9 +63,9 @@ def expand(specifications: Iterable[str]) -> list[str]:
 def prepare(specification: str, folder: Path, *, shape: str = "", batch: int | None = None) -> ModelFile:
     """Writes what the engines need to `folder`: the model, unless it is a file already that stays as it is, and inputs.
 
-    `specification` is a path, light:NAME or bench:NAME. `shape` and `batch` change the input shapes in the model's
-    copy, since not every engine can reshape; an open batch of a bench model is 1 unless they say otherwise. Raises
-    InvalidArgumentError or ModelNotFoundError.
+    `specification` is a path, light:NAME, bench:NAME or int8:NAME. `shape` and `batch` change the input shapes in the
+    model's copy, since not every engine can reshape; an open batch of a bench model is 1 unless they say otherwise.
+    Raises InvalidArgumentError or ModelNotFoundError.
     """
     kind, _, name = specification.partition(":")
     built = kind in BUILT

@@ -49,3 +49,15 @@ def output_error(outputs: Sequence[np.ndarray], reference: Sequence[np.ndarray])
         difference = float(np.nanmax(np.abs(ours.astype(np.float64) - theirs), initial=0.0))
         worst = max(worst, difference / (float(np.nanmax(np.abs(theirs), initial=0.0)) or 1.0))
     return worst
+
+
+def angle(outputs: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> float:
+    """1 - cosine of the two as vectors, of the worst output; infinite where number or shapes of outputs differ."""
+    worst = 0.0 if len(outputs) == len(reference) else math.inf
+    for ours, theirs in zip(outputs, reference):
+        if ours.shape != theirs.shape:
+            return math.inf
+        one, other = (array.astype(np.float64).ravel() for array in (ours, theirs))
+        length = float(np.linalg.norm(one) * np.linalg.norm(other))
+        worst = max(worst, 1 - float(one @ other) / length if length else float(np.any(one != other)))
+    return worst

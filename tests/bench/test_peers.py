@@ -24,8 +24,8 @@ from peer.compare import Plan
 from peer.mode import Mode
 from peer.models import expand, prepare
 from peer.process import EngineError, EngineProcess
-from peer.ratios import geometric_mean, output_error, ratio, rotated
-from peer.report import EngineResult, Result, Table, geometric_means, machine, remarks
+from peer.ratios import angle, geometric_mean, output_error, ratio, rotated
+from peer.report import LARGEST_ANGLE, EngineResult, Result, Table, geometric_means, machine, remarks
 
 
 @pytest.fixture
@@ -78,6 +78,18 @@ def test_output_error_is_relative_to_the_largest_magnitude() -> None:
     assert output_error([], reference) == math.inf
 
 
+def test_outputs_of_8_bits_are_compared_by_their_angle() -> None:
+    reference = [np.array([3.0, 4.0], np.float32)]
+    assert angle([np.array([4.0, 3.0], np.float32)], reference) == pytest.approx(1 - 24 / 25)
+    assert angle([2 * reference[0]], reference) == pytest.approx(0)
+    assert angle([np.zeros((1, 2))], reference) == math.inf
+    assert angle([np.zeros(2)], reference) == 1
+    result = EngineResult(error=0.05)
+    assert result.wrong
+    result.largest_error = LARGEST_ANGLE
+    assert not result.wrong
+
+
 def test_modes() -> None:
     assert Mode.parse("latency12") == Mode("latency12", 12)
     assert Mode.parse("async1") == Mode("async1", 1, asynchronous=True)
@@ -122,7 +134,7 @@ def test_sets_are_all_models_of_their_kind_each_once(tmp_path: Path) -> None:
     assert expand(["light"]) == [f"light:{name}" for name in LIGHT_MODELS]
 
 
-@pytest.mark.parametrize("name", ["light:alexnot", "bench:mlq", "gone.onnx"])
+@pytest.mark.parametrize("name", ["light:alexnot", "bench:mlq", "int8:resnet5", "gone.onnx"])
 def test_unknown_models_are_refused_before_any_is_made(name: str) -> None:
     with pytest.raises(ModelNotFoundError if name == "gone.onnx" else InvalidArgumentError, match=name.split(":")[-1]):
         expand(["light", name])
