@@ -1,0 +1,71 @@
+"""The end of what was submitted to a queue: a driver says it from a thread of its own, without the interpreter."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from cpuruntime.gpu_runtime import native
+from cpuruntime.streams.memory import aligned_bytes
+from cpuruntime.streams.native import signals
+
+_NAP = 20_000_000
+"""Nanoseconds after which a waiting thread asks the driver itself, as its callback may never come."""
+
+
+class End:
+    """The end of one submission at a time. `address` is what the driver's callback is given.
+
+    A callback that comes late or twice wakes the waiting thread and ends nothing: that is what `ask` says.
+
+    Args:
+        spin: nanoseconds for which a waiting thread does not sleep.
+    """
+
+    def __init__(self, spin: int = 0) -> None:
+        self._memory = aligned_bytes(native.STATUS + 8)
+        self.address: int = self._memory.ctypes.data
+        self._count = self._memory.view(np.int32).data
+        self._memory.view(np.int64)[signals.VALUE // 8 : signals.VALUE // 8 + 1] = spin
+        self._ask: Callable[[], int | None] | None = None
+        self.status = 0
+
+    def begin(self, ask: Callable[[], int | None]) -> None:
+        """A submission begins. `ask` returns None while it is not over, then 0, or the driver's number of an error."""
+        self._ask = ask
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether a submission is not over, as far as the driver says. `status` is how the last one ended."""
+        if self._ask is None:
+            return False
+        status = self._ask()
+        if status is None:
+            return True
+        self._ask, self.status = None, status
+        return False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until nothing is pending, at most for so many seconds, without the GIL: whether that is."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            heard = self._count[0]
+            if not self.is_pending:
+                return True
+            nap = _NAP
+            if deadline is not None:
+                nap = min(nap, int((deadline - time.monotonic()) * 1e9))
+                if nap <= 0:
+                    return False
+            signals.wait.entry(self.address, heard, nap)
+
+    def notify(self) -> None:
+        """What a driver's callback does, from Python."""
+        native.completed.entry(0, 0, self.address)
+
+
+def callback() -> int:
+    """The address of the function that a driver calls at the end, as `native.completed`."""
+    return native.completed.address
