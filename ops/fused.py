@@ -2,10 +2,12 @@
 
 An `Expression` is a sequence of instructions `(operator, operands)`. Operands are inputs in memory ("a" to "h"),
 numbers from the argument block ("p0", "p1", ...) and results of earlier instructions ("t0", "t1", ...); the last
-instruction's result is the kernel's. Inputs and results are float32 or bool. As text: `t0 = Mul(a, p0); Silu(t0)`.
+instruction's result is the kernel's. Inputs and results are float32, bool, or bytes, which are read by "RealU8" and
+"RealI8" (of the byte, its zero point, its scale) and made by "ToU8" and "ToI8" (of a number, the zero point, and the
+limits less the zero point). As text: `t0 = Mul(a, p0); Silu(t0)`.
 
 The functions are those of `activations` and `elementwise`, so results are what the operators give one by one, but for
-roundings that fused multiply-add leaves out.
+roundings that fused multiply-add leaves out. A byte's scale is applied by a product that is rounded by itself.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ Expression = tuple[Instruction, ...]
 
 INPUTS = "abcdefgh"
 NUMBERS = 12
-FLOAT, BOOL = "f", "b"
+FLOAT, BOOL, UNSIGNED, SIGNED = "f", "b", "u", "i"
 
 # One type for all expressions, so that helpers are compiled for it once; kernels ignore what they do not have.
 FUSED = record(
@@ -51,6 +53,8 @@ def _activation(op: str) -> Function:
 
 ARITHMETIC = {"Add": "+", "Div": "/", "Mul": "*", "Sub": "-"}
 COMPARISONS = {"Equal": "==", "Greater": ">", "GreaterOrEqual": ">=", "Less": "<", "LessOrEqual": "<="}
+_REAL = "simd.times(simd.to_floats({0}) - {1}, {2})"
+_ROUNDED = "simd.to_words(simd.rint(simd.minimum(simd.maximum({0}, {2}), {3})) + {1})"
 FUNCTIONS: dict[str, Function] = {
     **{op: _activation(op) for op in ACTIVATIONS},
     **{op: Function("ff", FLOAT, f"{op}({{0}}, {{1}})") for op in VECTOR_BINARY},
@@ -64,16 +68,20 @@ FUNCTIONS: dict[str, Function] = {
     "Where": Function("bff", FLOAT, "simd.select({0}, {1}, {2})"),
     "ToBool": Function("f", BOOL, "{0} != zero"),
     "ToFloat": Function("b", FLOAT, "simd.select({0}, one, zero)"),
+    "RealU8": Function("uff", FLOAT, _REAL),
+    "RealI8": Function("iff", FLOAT, _REAL),
+    "ToU8": Function("ffff", UNSIGNED, _ROUNDED),
+    "ToI8": Function("ffff", SIGNED, _ROUNDED),
 }
 
 
 def result_type(expression: Expression) -> str:
-    """`FLOAT` or `BOOL`."""
+    """`FLOAT`, `BOOL`, `UNSIGNED` or `SIGNED`."""
     return FUNCTIONS[expression[-1][0]].gives
 
 
 def input_types(expression: Expression) -> str:
-    """`FLOAT` or `BOOL` for each input, in order of their letters."""
+    """The type of each input, as `result_type`, in order of their letters."""
     found: dict[str, str] = {}
     for op, operands in expression:
         for operand, kind in zip(operands, FUNCTIONS[op].takes):
@@ -135,6 +143,7 @@ def _source(expression: Expression, still: str) -> str:
         "from cpuruntime.ops.functions.activations import ACTIVATIONS",
         "from cpuruntime.ops.tiles.loops import piece, place, share",
         "",
+        'byte_lanes = lazy("cpuruntime.compiler.byte_lanes")',
         'simd = lazy("cpuruntime.compiler.simd")',
         *(f'{op} = ACTIVATIONS["{op}"].function' for op in operators if op in ACTIVATIONS),
         *(f'{op} = VECTOR_BINARY["{op}"]' for op in operators if op in VECTOR_BINARY),
@@ -170,20 +179,42 @@ def _place(name: str) -> str:
     return f"{name}_at = place(block, group, y, begin, block.{name}, {strides})"
 
 
+_LOADS = {
+    FLOAT: "simd.load{first}({place})",
+    BOOL: "simd.load{first}_flags({place})",
+    UNSIGNED: "byte_lanes.load{first}_words({place})",
+    SIGNED: "byte_lanes.load{first}_signed({place})",
+}
+_STORES = {
+    FLOAT: "simd.store{first}({place})",
+    BOOL: "simd.store{first}_flags({place})",
+    UNSIGNED: "byte_lanes.store{first}_words({place})",
+    SIGNED: "byte_lanes.store{first}_words({place})",
+}
+_REPEATED = {
+    FLOAT: "same_everywhere({name}_at, block.{name}5)",
+    BOOL: "simd.broadcast(simd.load_u8({name}_at)) != zero",
+    UNSIGNED: "byte_lanes.load_same_words({name}_at)",
+    SIGNED: "byte_lanes.load_same_signed({name}_at)",
+}
+
+
 def _still(name: str, kind: str) -> str:
-    if kind == FLOAT:
-        return f"same_everywhere({name}_at, block.{name}5)"
-    return f"simd.broadcast(simd.load_u8({name}_at)) != zero"
+    return _REPEATED[kind].format(name=name)
 
 
 def _load(name: str, kind: str, first: str = "") -> str:
-    load, step = (f"load{first}", "4 * i") if kind == FLOAT else (f"load{first}_flags", "i")
-    return f"simd.{load}({name}_at + {step}{', lanes' if first else ''})"
+    place = f"{name}_at + {_step(kind)}{', lanes' if first else ''}"
+    return _LOADS[kind].format(first=first, place=place)
 
 
 def _store(kind: str, value: str, first: str = "") -> str:
-    store, step = (f"store{first}", "4 * i") if kind == FLOAT else (f"store{first}_flags", "i")
-    return f"simd.{store}(target_at + {step}, {value}{', lanes' if first else ''})"
+    place = f"target_at + {_step(kind)}, {value}{', lanes' if first else ''}"
+    return _STORES[kind].format(first=first, place=place)
+
+
+def _step(kind: str) -> str:
+    return "4 * i" if kind == FLOAT else "i"
 
 
 def _calls(expression: Expression) -> Sequence[str]:

@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from llvmlite import ir
 from numba.core import types
 
-from cpuruntime.compiler.simd import BYTES, FLOATS, WORDS, f32s, i32s, operation, pointer
+from cpuruntime.compiler.isa import LANES
+from cpuruntime.compiler.shuffle import row_addresses, transposed
+from cpuruntime.compiler.simd import (
+    BYTES,
+    FLOATS,
+    I8,
+    I32,
+    WORDS,
+    f32s,
+    first_lanes,
+    i32s,
+    masked_load,
+    masked_store,
+    operation,
+    pointer,
+    splat,
+)
 
 
 @operation(f32s, types.int64)
@@ -13,13 +32,50 @@ def load_bytes(builder, address):
     return builder.uitofp(builder.load(pointer(builder, address, BYTES), align=1), FLOATS)
 
 
-@operation(i32s, types.int64)
-def load_words(builder, address):
-    """LANES unsigned bytes from any address on, as int32."""
-    return builder.zext(builder.load(pointer(builder, address, BYTES), align=1), WORDS)
+def _words(signed: bool) -> tuple[Any, Any, Any]:
+    """LANES bytes from any address on as int32; the first `count`, zeros behind them; one byte in all lanes."""
+
+    def extend(builder: ir.IRBuilder, value: ir.Value, kind: ir.Type = WORDS) -> ir.Value:
+        return builder.sext(value, kind) if signed else builder.zext(value, kind)
+
+    @operation(i32s, types.int64)
+    def load(builder, address):
+        return extend(builder, builder.load(pointer(builder, address, BYTES), align=1))
+
+    @operation(i32s, types.int64, types.int64)
+    def load_first(builder, address, count):
+        return extend(builder, masked_load(builder, address, BYTES, first_lanes(builder, count)))
+
+    @operation(i32s, types.int64)
+    def load_same(builder, address):
+        byte = builder.load(pointer(builder, address, I8), align=1)
+        return splat(builder, extend(builder, byte, I32))
+
+    return load, load_first, load_same
+
+
+load_words, load_first_words, load_same_words = _words(signed=False)
+load_signed, load_first_signed, load_same_signed = _words(signed=True)
 
 
 @operation(types.void, types.int64, i32s)
 def store_words(builder, address, value):
     """Writes the lowest bytes of int32 lanes at any address."""
     builder.store(builder.trunc(value, BYTES), pointer(builder, address, BYTES), align=1)
+
+
+@operation(types.void, types.int64, i32s, types.int64)
+def store_first_words(builder, address, value, count):
+    """Writes the lowest bytes of the first `count` lanes; no other memory is touched."""
+    masked_store(builder, address, builder.trunc(value, BYTES), first_lanes(builder, count))
+
+
+@operation(types.void, *[types.int64] * 4)
+def transpose(builder, source, source_stride, target, target_stride):
+    """Transposes LANES x LANES bytes; strides are the byte distances of rows."""
+    rows = [
+        builder.zext(builder.load(pointer(builder, row, BYTES), align=1), WORDS)
+        for row in row_addresses(builder, source, source_stride, LANES)
+    ]
+    for column, row in zip(transposed(builder, rows), row_addresses(builder, target, target_stride, LANES)):
+        builder.store(builder.trunc(column, BYTES), pointer(builder, row, BYTES), align=1)

@@ -58,7 +58,7 @@ def _quarters(builder: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
     return [pair(*halves, first) for first in (0, 1) for halves in (even, odd)]
 
 
-def _transpose(builder: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
+def transposed(builder: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
     """The columns of LANES vectors, through transposes of 4 x 4 elements and of groups of four."""
     tiles = []
     for first in range(0, LANES, QUARTER):
@@ -71,7 +71,7 @@ def _transpose(builder: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
     return [group[i] for i in range(LANES // QUARTER) for group in groups]
 
 
-def _rows(builder: ir.IRBuilder, start: ir.Value, stride: ir.Value, count: int) -> list[ir.Value]:
+def row_addresses(builder: ir.IRBuilder, start: ir.Value, stride: ir.Value, count: int) -> list[ir.Value]:
     """The addresses of `count` rows."""
     return [builder.add(start, builder.mul(ir.Constant(I64, i), stride)) for i in range(count)]
 
@@ -87,8 +87,8 @@ def _store(builder: ir.IRBuilder, value: ir.Value, address: ir.Value) -> None:
 @operation(types.void, *[types.int64] * 4)
 def transpose(builder, source, source_stride, target, target_stride):
     """Transposes LANES x LANES 4-byte elements; strides are the byte distances of rows."""
-    columns = _transpose(builder, [_load(builder, row) for row in _rows(builder, source, source_stride, LANES)])
-    for column, row in zip(columns, _rows(builder, target, target_stride, LANES)):
+    columns = transposed(builder, [_load(builder, row) for row in row_addresses(builder, source, source_stride, LANES)])
+    for column, row in zip(columns, row_addresses(builder, target, target_stride, LANES)):
         _store(builder, column, row)
 
 
@@ -108,7 +108,8 @@ def transpose_part(builder, source, source_stride, target, target_stride, rows, 
         count = builder.select(inside, columns, zero)
         values.append(masked_load(builder, address, FLOATS, first_lanes(builder, count)))
     mask = first_lanes(builder, lanes)
-    for i, (column, row) in enumerate(zip(_transpose(builder, values), _rows(builder, target, target_stride, LANES))):
+    rows_of_target = row_addresses(builder, target, target_stride, LANES)
+    for i, (column, row) in enumerate(zip(transposed(builder, values), rows_of_target)):
         with builder.if_then(builder.icmp_signed("<", ir.Constant(I64, i), columns)):
             masked_store(builder, row, column, mask)
 
@@ -121,7 +122,7 @@ def interleave(planes: int) -> Any:
 
     @operation(types.void, *[types.int64] * 3)
     def write(builder, source, plane, target):
-        parts = [_load(builder, row) for row in _rows(builder, source, plane, planes)]
+        parts = [_load(builder, row) for row in row_addresses(builder, source, plane, planes)]
         for k in range(planes):
             places = [divmod(k * LANES + lane, planes) for lane in range(LANES)]
             vector = _pick(builder, parts[0], parts[0], [pixel if i == 0 else 0 for pixel, i in places])

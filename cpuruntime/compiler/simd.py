@@ -261,6 +261,18 @@ def to_floats(builder, a):
 
 
 @operation(i32s, f32s)
+def to_words(builder, a):
+    """float32 to int32, without the fraction; numbers that int32 cannot hold give any."""
+    return builder.fptosi(a, WORDS)
+
+
+@operation(f32s, f32s, f32s)
+def times(builder, a, b):
+    """a * b, rounded by itself: it is never the product of a fused multiply-add."""
+    return builder.fmul(a, b)
+
+
+@operation(i32s, f32s)
 def as_words(builder, a):
     """The bits of float32 lanes as int32."""
     return builder.bitcast(a, WORDS)

@@ -10,6 +10,7 @@ from numpy.lib.stride_tricks import as_strided
 from cpuruntime.errors import InternalError
 from cpuruntime.graph import Node, Type, Value
 from cpuruntime.operators import shape_inference
+from cpuruntime.operators.evaluation import quantised
 from cpuruntime.operators.traits import DOMAIN, function_traits
 
 _WINDOW = ("kernel_shape", "strides", "dilations", "pads", "group")
@@ -112,6 +113,7 @@ def _activate(node: Node, result: np.ndarray) -> np.ndarray:
 
 
 _INTERNAL: dict[str, Callable[[Node, list[np.ndarray | None]], np.ndarray]] = {
+    **quantised.TABLE,
     "Add": lambda node, arrays: arrays[0] + arrays[1],
     "Attention": _attention,
     "ChannelShuffle": _shuffle,

@@ -1,7 +1,7 @@
 """The operators that only the passes make, in a domain of their own.
 
-Their values are f32, except what Image reads, the bytes of ByteSums, and Reshape's and WindowPool's, which may have any
-type. Convolutional data are N, C, then the spatial axes.
+Their values are f32, except what Image reads, the bytes of ByteSums, Reshape's and WindowPool's, which may have any
+type, and the bytes, u8 or i8, of quantised operators. Convolutional data are N, C, then the spatial axes.
 
 | operator | inputs | meaning |
 |---|---|---|
@@ -18,6 +18,9 @@ type. Convolutional data are N, C, then the spatial axes.
 | ChannelShuffle | x | channels seen as `group` x C/`group` and transposed |
 | DeformColumns | x, offsets, mask or None | what a DeformConv reads under its windows, [N, groups, C, windows] |
 | Elementwise | a, b, ... | `expression` of the inputs, element by element |
+| Quantise | x | bytes: `x / y_scale`, stored |
+| Dequantise | bytes | `(x - x_zero) * x_scale` |
+| ByteTable | bytes, 256 bytes | what the table has for each byte, seen as u8 |
 | Image | x of u8, means or None, scales or None | a resized image of which channels are moved, less a mean, divided |
 | ByteSums | x of u8, matrix of i32 | bytes along `axis`: `(matrix @ x + half) >> bits`, between 0 and 255 |
 | Reshape | x | the same elements in the shape of the output |
@@ -26,6 +29,16 @@ type. Convolutional data are N, C, then the spatial axes.
 Those before Silu have the attributes `activation` ("" or a function whose row in `operators.traits` has an `epilogue`)
 and `activation_arguments` (floats). A residual has exactly the shape of the output and is added before the activation.
 w and bias may be any array views: transposed, or with strides of zero.
+
+QuantisedConvolution reads bytes [N, C, ...], constant bytes as weights [M, C / group, ...], `multiplier` [M], and bias
+[M], i32 or f32, and residual bytes of the output's shape or None. It has a Conv's attributes, `x_zero`, `weights_zero`
+([] or one for each output channel), `residual_scale` and `residual_zero`. QuantisedMatMul reads bytes a [.., M, K] and
+b [K, N] or [.., K, N], `multiplier` (scalar or [N]), and None or a bias [N], a scale and a zero point of a's rows that
+are computed (scalar or [M]); `a_zero` is a number, `b_zero` [] or one or N of them. The exact sum of products less zero
+points, plus a bias of i32, becomes float32, times the multiplier (and the rows' scale), plus a bias of f32, plus
+`residual_scale * (residual - residual_zero)`; f32 outputs may have an activation, others are stored.
+Stored: rounded to even, plus `y_zero`, within `low` .. `high`, where NaN is `low`. `operators.evaluation.quantised`
+computes what kernels do to the bit.
 
 Image has the attributes of a Resize. Its `axes` are those of x for batch, channels, rows and columns; axis i of the
 result is `order[i]` of these. Channel c is x's `first + c * step`. With `rounds` the resized image is rounded to bytes.

@@ -20,6 +20,8 @@ from cpuruntime.ops.fused import (
     FUNCTIONS,
     FUSED,
     INPUTS,
+    SIGNED,
+    UNSIGNED,
     Expression,
     fused_kernel,
     input_types,
@@ -63,6 +65,9 @@ def check(expression: Expression, arrays: list[np.ndarray], numbers: Sequence[fl
 
 def random(kind: str, *shape: int, seed: int = 0) -> np.ndarray:
     numbers = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+    bytes_ = {UNSIGNED: np.uint8, SIGNED: np.int8}
+    if kind in bytes_:
+        return (100 * numbers).astype(np.int32).astype(bytes_[kind])
     return numbers if kind == FLOAT else numbers > 0
 
 

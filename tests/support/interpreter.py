@@ -207,7 +207,15 @@ INSTRUCTIONS: dict[str, Callable[..., Array]] = {
     "Swish": lambda x, alpha: (x * sigmoid(alpha * x)).astype(x.dtype),
     "ToBool": lambda x: x != 0,
     "ToFloat": lambda x: x.astype(np.float32),
+    "RealU8": lambda x, zero, scale: (x.astype(np.float32) - zero) * scale,
+    "RealI8": lambda x, zero, scale: (x.astype(np.float32) - zero) * scale,
+    "ToU8": lambda x, zero, low, high: as_bytes(x, zero, low, high).astype(np.uint8),
+    "ToI8": lambda x, zero, low, high: as_bytes(x, zero, low, high).astype(np.int8),
 }
+
+
+def as_bytes(x: Array, zero: Array, low: Array, high: Array) -> Array:
+    return (np.rint(np.minimum(np.maximum(x, low), high)) + zero).astype(np.int32)
 
 
 def channel_shuffle(node: Node, x: Array) -> Array:

@@ -19,6 +19,7 @@ EVERY = "a number of 8 or 16 bits: the table has an element for each there is"
 CLAMPED = "a user's coordinate, loaded once; pixels beyond the image are left out or replaced by the border's"
 
 ALLOWED = {
+    "byte_table._look_up: simd.load_u8 first": EVERY,
     "byte_sums.sum_byte_pixels: simd.load_i64 a.starts": TABLE,
     "byte_sums.sum_byte_rows: simd.load_i64 a.starts": TABLE,
     "convolution.convolution: simd.load_i64 column_tile": TABLE,

@@ -51,6 +51,16 @@ def run(graph: Graph) -> bool:
     return changed
 
 
+def alone(node: Node) -> Parts:
+    """What the kernel of a Quantise or Dequantise that is in no chain computes, reads and takes."""
+    writer = _Writer(node.outputs[0].static_shape, lambda value: False)
+    for op, operands in spell(node) or ():
+        writer.instruction(op, operands, node, [])
+    parts = writer.finished()
+    assert parts is not None
+    return parts
+
+
 class _Kernels:
     """The different kernels of a graph."""
 
@@ -59,7 +69,7 @@ class _Kernels:
         self.cost = 0
         self.is_exceeded = False
 
-    def take(self, parts: _Parts) -> bool:
+    def take(self, parts: Parts) -> bool:
         """Whether the graph may have this kernel, too."""
         kernel = parts.expression, parts.still
         if kernel in self.known:
@@ -82,18 +92,18 @@ class _Member:
 
 
 @dataclass
-class _Input:
+class Read:
     """What the kernel reads: offset and strides in elements, or None where they follow from the shape."""
 
     value: Value
     view: list[int] | None
 
 
-class _Parts(NamedTuple):
+class Parts(NamedTuple):
     """What a kernel computes, reads and takes; the inputs in `still` repeat one element along the innermost loop."""
 
     expression: Expression
-    inputs: list[_Input]
+    inputs: list[Read]
     numbers: list[float]
     still: tuple[bool, ...]
 
@@ -182,7 +192,7 @@ class _Group:
     def _sorted(self) -> list[Node]:
         return sorted(self.members, key=self.order.__getitem__)
 
-    def _expression(self) -> _Parts | None:
+    def _expression(self) -> Parts | None:
         """The instructions, what they read and their numbers; None when a kernel cannot have so many."""
         writer = _Writer(self.shape, self._is_own)
         for node in self._sorted():
@@ -202,7 +212,7 @@ class _Writer:
     shape: tuple[int, ...]
     is_own: Callable[[Value], bool]
     instructions: list[Instruction] = field(default_factory=list)
-    inputs: list[_Input] = field(default_factory=list)
+    inputs: list[Read] = field(default_factory=list)
     numbers: list[float] = field(default_factory=list)
     results: dict[Value, str] = field(default_factory=dict)
     extended: dict[Value, Value] = field(default_factory=dict)
@@ -243,7 +253,7 @@ class _Writer:
         self.inputs.append(found)
         return INPUTS[len(self.inputs) - 1]
 
-    def _place(self, value: Value, own: tuple[int, ...], views: list[Step]) -> _Input | None:
+    def _place(self, value: Value, own: tuple[int, ...], views: list[Step]) -> Read | None:
         """How an operand of an operator with a result of the shape `own` is read; None when that takes a copy."""
 
         def spread(array: Strided) -> Strided | None:
@@ -255,13 +265,13 @@ class _Writer:
         if self.is_own(value):
             found = find_view(value, spread, lambda strides: _is_readable(self.shape, strides))
             if found is not None and _moves(value, found.base):
-                return _Input(found.base, found.numbers())
+                return Read(found.base, found.numbers())
         if own == self.shape:
-            return _Input(self._of_full_rank(value), None)
+            return Read(self._of_full_rank(value), None)
         view = spread(Strided.contiguous(value.static_shape))
         if view is None:
             return None
-        return _Input(value, [0, *(0 if size == 1 else stride for size, stride in zip(view.shape, view.strides))])
+        return Read(value, [0, *(0 if size == 1 else stride for size, stride in zip(view.shape, view.strides))])
 
     def _of_full_rank(self, value: Value) -> Value:
         """A constant with all axes of the result, which can be read in blocks of channels too."""
@@ -273,7 +283,7 @@ class _Writer:
             self.extended[value] = Value.of("", array.reshape(missing + array.shape))
         return self.extended[value]
 
-    def finished(self) -> _Parts | None:
+    def finished(self) -> Parts | None:
         """The expression, unless a kernel cannot have so many parts or dimensions."""
         if not self.inputs or len(self.numbers) > NUMBERS or len(self.instructions) > INSTRUCTIONS:
             return None
@@ -282,7 +292,7 @@ class _Writer:
         if len(loop) > loops.DIMENSIONS:
             return None
         still = tuple(not each or each[-1] == 0 for each in steps)
-        return _Parts(tuple(self.instructions), self.inputs, self.numbers, still)
+        return Parts(tuple(self.instructions), self.inputs, self.numbers, still)
 
 
 def _broadcast(value: Value, shape: tuple[int, ...]) -> tuple[int, ...]:

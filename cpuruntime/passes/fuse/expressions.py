@@ -33,9 +33,11 @@ _KINDS = {Type.f32: FLOAT, Type.boolean: BOOL}
 
 
 def spell(node: Node) -> Spelling | None:
-    """The instructions of an elementwise operator on float32 or bool; None for any other node."""
+    """The instructions of an elementwise operator on float32, bool or bytes; None for any other node."""
     if len(node.outputs) != 1 or not node.outputs[0].is_static:
         return None
+    if is_internal(node, "Dequantise", "Quantise"):
+        return _SPECIAL[node.op_type](node)
     if is_internal(node, "Add", "ScaleShift"):
         return _SPECIAL[node.op_type](node) + _activation(node)
     if not traits_of(node).elementwise:
@@ -123,8 +125,22 @@ def _cast(node: Node) -> Spelling | None:
     return [(names[types], [_operand(node.inputs[0])])] if types in names else None
 
 
+def _dequantise(node: Node) -> Spelling:
+    x, a = node.require(0), node.attributes
+    return [("RealU8" if x.element_type is Type.u8 else "RealI8", [x, float(a["x_zero"]), a["x_scale"]])]
+
+
+def _quantise(node: Node) -> Spelling:
+    a, zero = node.attributes, node.attributes["y_zero"]
+    limits = [float(zero), float(a["low"] - zero), float(a["high"] - zero)]
+    to = "ToU8" if node.outputs[0].element_type is Type.u8 else "ToI8"
+    return [("Div", [node.require(0), a["y_scale"]]), (to, [Earlier(-1), *limits])]
+
+
 _SPECIAL: dict[str, Callable[[Node], Spelling]] = {
     "Add": _plain,
+    "Dequantise": _dequantise,
+    "Quantise": _quantise,
     "Div": _quotient,
     "Pow": _power,
     "ScaleShift": _scale_shift,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.compiler.isa import LANES
 from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.graph import Node, Value, alike
 from cpuruntime.ops.elementwise import unary_kernel
@@ -26,7 +26,7 @@ def blocked_shape(view: Blocked) -> tuple[int, ...]:
 
 def blocked_walk(view: Blocked) -> Walk:
     """Every element of a blocked tensor, unused lanes included."""
-    return view.address, (*view.strides, VECTOR_BYTES, 4)
+    return view.address, (*view.strides, view.pixel, view.itemsize)
 
 
 def plain_walk(view: Plain, result: Sequence[int]) -> Walk:

@@ -8,12 +8,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.compiler.isa import LANES
 from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.errors import InternalError, UnsupportedError, printable
 from cpuruntime.graph import Extent, Node, Size, Type, Value, alike, typical
 from cpuruntime.host.memory import ALIGNMENT, check_fits
-from cpuruntime.ops import reorder
+from cpuruntime.ops import byte_layouts, reorder
 from cpuruntime.ops.movement import NUMBERS, copy_runs, plan_copy, write_numbers
 from cpuruntime.program.plan.candidate import Candidate, Chosen, Comparison, Query, T, estimated
 from cpuruntime.program.plan.layout import LayoutPlan
@@ -95,7 +95,8 @@ class Emitter:
             source = self.plain(value)
             target = self._blocked[value] = self._new_root(value)
             fields = {**_image_fields(source, "source"), **target.fields("target")}
-            self.emit(reorder.to_blocked, "plain -> blocked", **fields, **_sizes(target))
+            kernel = reorder.to_blocked if target.itemsize == 4 else byte_layouts.to_blocked_bytes
+            self.emit(kernel, "plain -> blocked", **fields, **_sizes(target))
         return self._blocked[value]
 
     def is_blocked(self, value: Value) -> bool:
@@ -223,12 +224,13 @@ class Emitter:
         if source is None:
             raise InternalError(f"value '{printable(value.name)}' is read before it is written.")
         if alike(source.height * source.width, 1) and (source.batch == 1 or source.channels % LANES == 0):
-            tight = source.batch == 1 or source.batch_stride == source.channels * 4
-            if source.block_stride == VECTOR_BYTES and tight and value not in self._outputs:
-                return Plain(source.address, value.static_shape, np.dtype(np.float32))
+            tight = source.batch == 1 or source.batch_stride == source.channels * source.itemsize
+            if source.block_stride == source.pixel and tight and value not in self._outputs:
+                return Plain(source.address, value.static_shape, numeric_dtype(value))
         target = self.new_plain(value)
         fields = {**source.fields("source"), **_image_fields(target, "target")}
-        self.emit(reorder.from_blocked, "blocked -> plain", **fields, **_sizes(source))
+        kernel = reorder.from_blocked if source.itemsize == 4 else byte_layouts.from_blocked_bytes
+        self.emit(kernel, "blocked -> plain", **fields, **_sizes(source))
         return target
 
     def _write_sizes(self, value: Value) -> None:
@@ -247,8 +249,11 @@ class Emitter:
         if value in self._roots:
             return self._roots[value]
         left, right = self.layouts.halos.get(value, (0, 0))
-        view = self._roots[value] = blocked_view(self.scratch(0), value.static_shape, left, right)
+        size = value.element_type.size
+        view = self._roots[value] = blocked_view(self.scratch(0), value.static_shape, left, right, size)
         if left or right:
+            if view.itemsize != 4:
+                raise InternalError(f"'{printable(value.name)}' has a halo and is not float32.")
             self.emit(reorder.zero_halo, "halo", left=left, right=right, **view.fields("target"), **view.sizes())
         return view
 
@@ -267,7 +272,8 @@ def _image_fields(plain: Plain, name: str) -> dict[str, Address | int]:
     """The fields of a plain image: address and byte strides of images, channels and rows."""
     _, channels, height, width = image_shape(plain.shape)
     strides = {"batch": channels * height * width, "channel": height * width, "row": width}
-    return {name: plain.address, **{f"{name}_{key}": 4 * stride for key, stride in strides.items()}}
+    size = plain.dtype.itemsize
+    return {name: plain.address, **{f"{name}_{key}": size * stride for key, stride in strides.items()}}
 
 
 def _sizes(view: Blocked) -> dict[str, int]:

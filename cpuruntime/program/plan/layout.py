@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from cpuruntime.compiler.isa import LANES
 from cpuruntime.graph import Type, Value
 
+BLOCKED = (Type.f32, Type.u8, Type.i8)
+"""The element types of blocked values."""
+
 
 @dataclass
 class LayoutPlan:
@@ -31,13 +34,13 @@ class LayoutPlan:
 
 
 def is_image(value: Value) -> bool:
-    """Whether the value can be blocked: float32 [N, C, W] or [N, C, H, W]."""
-    return value.element_type == Type.f32 and value.shape is not None and len(value.shape) in (3, 4)
+    """Whether the value can be blocked: float32 or bytes, [N, C, W] or [N, C, H, W]."""
+    return value.element_type in BLOCKED and value.shape is not None and len(value.shape) in (3, 4)
 
 
 def fits_blocked(value: Value, output: Value) -> bool:
     """Whether `value` can be an operand of a blocked result: a scalar, or an image of the same rank."""
-    if value.element_type != Type.f32 or value.shape is None:
+    if value.element_type not in BLOCKED or value.shape is None:
         return False
     scalar = all(extent == 1 for extent in value.shape)
     return scalar or len(value.shape) == len(output.static_shape)

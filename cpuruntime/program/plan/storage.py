@@ -2,7 +2,7 @@
 
 A storage is one piece of memory: of the arena (placed when all steps are known), of an input or output of the request,
 or fixed (packed weights). Views add a layout: `Plain` is row-major; `Blocked` is [N][C/LANES][H][W][LANES] with an
-optional halo of zeros left and right of every row; `Interleaved` is [N][H][W][C] for the few channels of an image.
+optional halo left and right of every row; `Interleaved` is [N][H][W][C] for the few channels of an image.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.compiler.isa import LANES
 from cpuruntime.graph import Extent, alike
 
 
@@ -83,7 +83,10 @@ class Plain:
 
 @dataclass(frozen=True)
 class Blocked:
-    """float32 in blocks of LANES channels; `address` is the first interior element, strides are in bytes."""
+    """Elements in blocks of LANES channels; `address` is the first interior element, strides are in bytes.
+
+    Only float32 has a halo; it holds zeros. The unused lanes of the last block hold any numbers.
+    """
 
     address: Address
     batch: int
@@ -93,6 +96,12 @@ class Blocked:
     batch_stride: int
     block_stride: int
     row_stride: int
+    itemsize: int = 4
+
+    @property
+    def pixel(self) -> int:
+        """Bytes of a pixel in a block."""
+        return LANES * self.itemsize
 
     @property
     def blocks(self) -> int:
@@ -101,7 +110,7 @@ class Blocked:
     @property
     def has_whole_rows(self) -> bool:
         """Whether rows follow each other without a gap, so that a plane is one long row."""
-        return alike(self.row_stride, self.width * VECTOR_BYTES) or alike(self.height, 1)
+        return alike(self.row_stride, self.width * self.pixel) or alike(self.height, 1)
 
     @property
     def strides(self) -> tuple[int, int, int]:
@@ -119,7 +128,7 @@ class Blocked:
     def slice(self, first_block: int, channels: int) -> Blocked:
         """The `channels` channels from block `first_block` on."""
         moved = self.address + first_block * self.block_stride
-        return Blocked(moved, self.batch, channels, self.height, self.width, *self.strides)
+        return Blocked(moved, self.batch, channels, self.height, self.width, *self.strides, self.itemsize)
 
 
 @dataclass(frozen=True)
@@ -141,11 +150,11 @@ def image_shape(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     return (n, c, 1, spatial[0]) if len(spatial) == 1 else (n, c, spatial[0], spatial[1])
 
 
-def blocked_view(storage: Storage, shape: tuple[int, ...], left: int, right: int) -> Blocked:
+def blocked_view(storage: Storage, shape: tuple[int, ...], left: int, right: int, itemsize: int = 4) -> Blocked:
     """The blocked layout of a whole storage with a halo of `left` and `right` pixels; sets the storage's size."""
     batch, channels, height, width = image_shape(shape)
-    row = (left + width + right) * VECTOR_BYTES
+    row = (left + width + right) * LANES * itemsize
     blocks = -(-channels // LANES)
     storage.size = batch * blocks * height * row
-    origin = Address(storage, left * VECTOR_BYTES)
-    return Blocked(origin, batch, channels, height, width, blocks * height * row, height * row, row)
+    origin = Address(storage, left * LANES * itemsize)
+    return Blocked(origin, batch, channels, height, width, blocks * height * row, height * row, row, itemsize)
