@@ -21,6 +21,8 @@ type, and the bytes, u8 or i8, of quantised operators. Convolutional data are N,
 | Quantise | x | bytes: `x / y_scale`, stored |
 | Dequantise | bytes | `(x - x_zero) * x_scale` |
 | ByteTable | bytes, 256 bytes | what the table has for each byte, seen as u8 |
+| QuantisedConvolution | x, weights, multiplier, bias or None, residual or None | below |
+| QuantisedMatMul | a, b, multiplier, bias or None, scale or None, zero point or None | below |
 | Image | x of u8, means or None, scales or None | a resized image of which channels are moved, less a mean, divided |
 | ByteSums | x of u8, matrix of i32 | bytes along `axis`: `(matrix @ x + half) >> bits`, between 0 and 255 |
 | Reshape | x | the same elements in the shape of the output |

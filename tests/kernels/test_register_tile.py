@@ -7,6 +7,7 @@ from support.spills import STORE, Variant, count_spills, spills_in
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES, current
 from cpuruntime.ops.matmul import matmul
+from cpuruntime.ops.tiles.integer_shapes import integer_shapes, kinds
 from cpuruntime.ops.tiles.tile_shapes import lane_rows, low_rows, tile_shapes, winograd_shapes
 from cpuruntime.program.convolution.depthwise import MOST_TAPS
 
@@ -24,15 +25,20 @@ GROUPED: list[Variant] = [("grouped_convolution", (*shape, UNROLL, VECTOR_BYTES)
 # First layers read pixels of three floats; strides move the constants in the addresses.
 FIRST = tile_shapes()[0]
 OTHERS: list[Variant] = [("convolution", (*FIRST, 3, 2 * 12)), ("convolution", (*FIRST, UNROLL, 2 * VECTOR_BYTES))]
+INTEGER: list[Variant] = [
+    ("quantised_product", (kind, *shape, "rows", False)) for kind in kinds() for shape in integer_shapes(kind)
+]
 WINOGRAD: list[Variant] = [("winograd_product", shape) for shape in winograd_shapes()]
-VARIANTS = [*CONVOLUTIONS, *PRODUCTS, *DEPTHWISE, *GROUPED, *OTHERS, *WINOGRAD]
+VARIANTS = [*CONVOLUTIONS, *PRODUCTS, *DEPTHWISE, *GROUPED, *OTHERS, *INTEGER, *WINOGRAD]
 # More accumulators than registers.
 TOO_LARGE: Variant = ("convolution", (current().registers, 2, UNROLL, VECTOR_BYTES))
+
+TOO_LARGE_INTEGER: Variant = ("quantised_product", ("w16", current().registers, 2, "rows", False))
 
 
 @pytest.fixture(scope="module")
 def spills() -> dict[Variant, int]:
-    return count_spills([TOO_LARGE, *VARIANTS])
+    return count_spills([TOO_LARGE, TOO_LARGE_INTEGER, *VARIANTS])
 
 
 @pytest.mark.every_isa
@@ -44,6 +50,7 @@ def test_no_accumulator_is_spilled(variant: Variant, spills: dict[Variant, int])
 @pytest.mark.every_isa
 def test_spills_are_counted(spills: dict[Variant, int]) -> None:
     assert spills[TOO_LARGE] >= current().registers
+    assert spills[TOO_LARGE_INTEGER] >= 1
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ TABLE = "a table of the program's own, made when it was planned"
 OWN = "memory that no user sees yet, which the kernel itself wrote in the same call"
 CHECKED = "a user's number, loaded once and compared with the extents before its use"
 EVERY = "a number of 8 or 16 bits: the table has an element for each there is"
+FACTOR = "a factor of products, no address"
 CLAMPED = "a user's coordinate, loaded once; pixels beyond the image are left out or replaced by the border's"
 
 ALLOWED = {
@@ -39,6 +40,9 @@ ALLOWED = {
     "movement.read_index: once.load_i64 indices": CHECKED,
     "non_max_suppression._sink: simd.load_i64 order": OWN,
     "non_max_suppression.non_max_suppression: simd.load_i64 order": OWN,
+    "quantised_panels.pack_pairs: simd.load_u8 row": FACTOR,
+    "quantised_panels.zero_point: simd.load_u8 a.zero_at": FACTOR,
+    "quantised_product.quantised_product: simd.load_i64 entry": TABLE,
     "recurrent.recurrent: simd.load_i64 memory": OWN,
     "reorder.gather_channels: simd.load_i64 a.starts": TABLE,
     "reorder.gather_channels: simd.load_i64 entry": TABLE,

@@ -30,6 +30,7 @@ _OPERATORS = {
     },
     "cpuruntime": {
         "convolution.direct": "Conv",
+        "convolution.quantised": "QuantisedConvolution",
         "convolution.transposed_convolution": "ConvTranspose",
         "lowerings.attention": "Attention",
         "lowerings.byte_sums": "ByteSums",
@@ -39,6 +40,7 @@ _OPERATORS = {
         "lowerings.image": "Image",
         "lowerings.matmul": "FullyConnected",
         "lowerings.movement": "ChannelShuffle Reshape",
+        "lowerings.quantised_product": "QuantisedMatMul",
         "lowerings.normalisation": "GroupNorm LayerNorm RmsNorm ScaleShift",
         "lowerings.window_pool": "WindowPool",
     },

@@ -16,7 +16,7 @@ from cpuruntime.program.plan.storage import Address
 INFINITY = float("inf")
 
 
-def _clamp(node: Node) -> tuple[float, float] | None:
+def clamp(node: Node) -> tuple[float, float] | None:
     """The range a node's activation clamps to; None without one, and when the activation is no clamp."""
     activation = node.attributes.get("activation", "")
     if activation == "Clip":
@@ -41,14 +41,14 @@ def activation_fields(node: Node) -> tuple[str, dict[str, float]]:
 
 def clamp_fields(node: Node) -> dict[str, float]:
     """The fields of an elementwise kernel that clamps its results as the node's activation does."""
-    clamp = _clamp(node)
-    return {} if clamp is None else dict(clamp=1, low=clamp[0], high=clamp[1])
+    bounds = clamp(node)
+    return {} if bounds is None else dict(clamp=1, low=bounds[0], high=bounds[1])
 
 
 def limits(emitter: Emitter, node: Node) -> Address | int:
     """The `limits` argument of a kernel: 0 when there is nothing to clamp in it."""
-    clamp = _clamp(node)
-    return 0 if clamp is None else emitter.constant(np.array(clamp, np.float32))
+    bounds = clamp(node)
+    return 0 if bounds is None else emitter.constant(np.array(bounds, np.float32))
 
 
 def with_limits(emitter: Emitter, fields: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,100 @@
+"""The choice of integer tile, and of the order in which its work is done.
+
+Costs are in cycles of a Zen 3 core. All choices give the same bits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import gcd
+
+from cpuruntime.graph import Extent, Size, typical
+from cpuruntime.host.caches import caches
+from cpuruntime.ops.tiles.integer_shapes import CHANNELS, channels_of, integer_shapes
+from cpuruntime.program.plan.candidate import Candidate
+
+VECTOR_COST = {"w16": 0.72, "ubs": 1.0, "vnni": 0.5}
+"""Cycles of the products of one pair of vectors."""
+LOAD_COST, TILE_COST, STORE_COST = 0.15, 12, 5
+"""Cycles of a vector of weights or a broadcast, of a tile, and of a vector of results."""
+MOST = 6
+"""Candidates to be measured."""
+MANY = 64
+"""Pixels for which tiles are chosen where they are not known."""
+
+
+@dataclass(frozen=True)
+class IntegerTiling:
+    """A `rows` x `columns` tile of a kind; `chunk` pixels share a panel, `parts` divide its column tiles."""
+
+    kind: str
+    rows: int
+    columns: int
+    chunk: Extent
+    parts: int
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.rows}x{self.columns}, chunk {self.chunk}" + f"/{self.parts}" * (self.parts > 1)
+
+
+@dataclass(frozen=True)
+class IntegerGrid:
+    """Work for integer tiles: `pixels`, `lines` of equal length, over `inner` channels times taps to `blocks` blocks.
+
+    A line takes `line_bytes` bytes of 8-bit activations in a panel. `images` are batches times groups.
+    """
+
+    images: Extent
+    lines: Extent
+    pixels: Extent
+    blocks: int
+    inner: int
+    line_bytes: Extent
+
+
+def rank_integer_tilings(
+    grid: IntegerGrid, extra: dict[str, float], threads: int
+) -> tuple[Candidate[IntegerTiling], ...]:
+    """Tiles for a grid, cheapest first; `extra` are the kinds that there are weights for, and their extra steps."""
+    pixels = typical(grid.pixels) if not isinstance(grid.pixels, Size) else MANY
+    found = []
+    for kind, share in extra.items():
+        for rows, columns in integer_shapes(kind):
+            if columns > grid.blocks:
+                continue
+            tiles = -(-pixels // rows) * -(-grid.blocks // columns)
+            groups = grid.inner / channels_of(kind)
+            body = rows * columns * VECTOR_COST[kind] + LOAD_COST * (rows + columns)
+            cost = tiles * (groups * body * (1 + share) + TILE_COST + STORE_COST * rows * columns)
+            chunk, parts = _order(grid, kind, rows, -(-grid.blocks // columns), threads)
+            tiling = IntegerTiling(kind, rows, columns, chunk, parts)
+            found.append(Candidate(tiling, str(tiling), cost))
+    return tuple(sorted(found, key=lambda candidate: candidate.cost)[:MOST])
+
+
+def _order(grid: IntegerGrid, kind: str, rows: int, column_tiles: int, threads: int) -> tuple[Extent, int]:
+    """The pixels of a chunk, whose panel stays in the second-level cache, and the parts of its column tiles."""
+    size = 2 if kind == "w16" else 1
+    budget = caches().second // (4 * size)
+    if isinstance(grid.pixels, Size) or isinstance(grid.line_bytes, Size):
+        return 8 * rows, threads // gcd(threads, 1) if column_tiles >= threads else 1
+    pixels, width = int(grid.pixels), int(grid.pixels) // int(grid.lines)
+    if grid.lines > 1:
+        chunks = -(-grid.lines // max(1, budget // grid.line_bytes))
+        unit = width
+    else:
+        chunks = -(-grid.line_bytes // budget)
+        unit = 1
+    images = typical(grid.images)
+    parts = 1
+    if images * chunks % threads and images * chunks < 8 * threads:
+        weights = grid.inner * grid.blocks * CHANNELS
+        if (weights > grid.line_bytes * grid.lines and column_tiles >= 2 * threads) or pixels < 2 * rows * threads:
+            parts = min(column_tiles, threads // gcd(images * chunks, threads))
+        else:
+            while images * chunks % threads and chunks < pixels // unit:
+                chunks += 1
+    chunk = -(-(pixels // unit) // chunks) * unit
+    if grid.lines == 1:
+        chunk = min(pixels, -(-chunk // rows) * rows)
+    return chunk, parts

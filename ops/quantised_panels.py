@@ -1,0 +1,129 @@
+"""Panels: the activations that integer tiles read, as each thread lays them out in scratch memory of its own.
+
+A panel is [rows][pixels][channels], the channels padded to whole steps; padding of the image is in it as the zero
+point. So kernels need no halo, and a matrix of rows is a panel like an image.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from cpuruntime.compiler.isa import LANES
+from cpuruntime.compiler.kernel import Inline, inline, kernel, lazy, made, record
+from cpuruntime.ops.tiles.integer_shapes import CHANNELS, ROW_BYTES, bytes_of
+
+simd = lazy("cpuruntime.compiler.simd")
+lanes = lazy("cpuruntime.ops.tiles.integer_lanes")
+
+
+@inline
+def zero_point(a):
+    """What stands for 0 in the source, made unsigned."""
+    if a.zero_at != 0:
+        return simd.load_u8(a.zero_at) ^ a.flip
+    return a.zero
+
+
+@cache
+def from_blocks(kind: str) -> Inline:
+    """`stage(a, panel, source, zero, y0, rows, x0, columns)` copies a part of an image in blocks.
+
+    `y0` and `x0` are in the padded image; `a.step_y` and `a.step_x` source pixels lie between those of the panel.
+    """
+    size, wide = bytes_of(kind), kind == "w16"
+    move = made("cpuruntime.ops.tiles.integer_lanes", "move_vector", wide)
+
+    @inline
+    def stage(a, panel, source, zero, y0, rows, x0, columns):
+        first = min(columns, max(0, (a.pad_left - x0 + a.step_x - 1) // a.step_x))
+        last = max(first, min(columns, (a.in_width + a.pad_left - x0 + a.step_x - 1) // a.step_x))
+        blocks = (a.inner + LANES - 1) // LANES
+        empty = 0 if wide else zero
+        for i in range(rows):
+            y = y0 + i * a.step_y - a.pad_top
+            line = panel + i * a.panel_width * a.panel_pixel
+            if y < 0 or y >= a.in_height:
+                begin, end = columns, columns
+            else:
+                begin, end = first, last
+            for at in range(line, line + begin * a.panel_pixel, LANES):
+                lanes.fill_bytes(at, empty)
+            for at in range(line + end * a.panel_pixel, line + columns * a.panel_pixel, LANES):
+                lanes.fill_bytes(at, empty)
+            pixel = source + y * a.source_row + (x0 + begin * a.step_x - a.pad_left) * LANES
+            for block in range(blocks):
+                at, here = line + begin * a.panel_pixel + block * LANES * size, pixel + block * a.source_block
+                for _ in range(begin, end):
+                    move(at, here, a.flip, zero)
+                    at += a.panel_pixel
+                    here += a.step_x * LANES
+
+    return stage
+
+
+@cache
+def from_rows(kind: str) -> Inline:
+    """`stage(a, panel, source, zero, y0, rows, x0, columns)` copies `columns` rows of a matrix from row `x0` on."""
+    size, wide = bytes_of(kind), kind == "w16"
+    move = made("cpuruntime.ops.tiles.integer_lanes", "move_vector", wide)
+    move_byte = made("cpuruntime.ops.tiles.integer_lanes", "move_byte", wide)
+
+    @inline
+    def stage(a, panel, source, zero, y0, rows, x0, columns):
+        for i in range(columns):
+            at, line = panel + i * a.panel_pixel, source + (x0 + i) * a.source_row
+            if a.inner < LANES:
+                for k in range(a.inner):
+                    move_byte(at + k * size, line + k, a.flip, zero)
+            else:
+                for k in range(0, a.inner, LANES):
+                    first = min(k, a.inner - LANES)
+                    move(at + first * size, line + first, a.flip, zero)
+
+    return stage
+
+
+@inline
+def name_pixels(a, table, begin, end, y0, x0, count, pixel_bytes):
+    """Writes the rows of the tiles' table for output pixels begin .. end; rows up to `count` repeat the last one."""
+    y, x = begin // a.width, begin % a.width
+    for i in range(count):
+        row = table + i * ROW_BYTES
+        simd.store_i64(row, ((y - y0) * a.panel_down * a.panel_width + (x - x0) * a.panel_right) * a.panel_pixel)
+        simd.store_i64(row + 8, y * a.target_row + x * a.target_pixel)
+        simd.store_i64(row + 16, y * a.residual_row + x * a.residual_pixel)
+        simd.store_i64(row + 24, (y * a.width + x) * a.row_scale_step)
+        if begin + i + 1 < end:
+            x += 1
+            if x == a.width:
+                x, y = 0, y + 1
+
+
+PACK = record("source source_batch target target_batch batch inner steps columns tile_columns flip zero")
+
+
+@kernel(PACK)
+def pack_pairs(a, thread, threads):
+    """Packs right sides [batch][inner][columns] of bytes for `w16` tiles, less their zero point; the rest is zeros."""
+    blocks = (a.columns + LANES - 1) // LANES
+    tiles = (blocks + a.tile_columns - 1) // a.tile_columns
+    pairs = a.steps * CHANNELS // 2
+    items = a.batch * tiles
+    for item in range(items * thread // threads, items * (thread + 1) // threads):
+        image, t = item // tiles, item % tiles
+        first = min(t * a.tile_columns, blocks - a.tile_columns)
+        target = a.target + image * a.target_batch + t * pairs * a.tile_columns * 4 * LANES
+        for pair in range(pairs):
+            for block in range(first, first + a.tile_columns):
+                row = a.source + image * a.source_batch + 2 * pair * a.columns + block * LANES
+                count = min(2, max(0, a.inner - 2 * pair))
+                if count == 2 and (block + 1) * LANES <= a.columns:
+                    lanes.store_pairs(target, row, row + a.columns, a.flip, a.zero)
+                else:
+                    for lane in range(LANES):
+                        for k in range(2):
+                            number = 0
+                            if k < count and block * LANES + lane < a.columns:
+                                number = (simd.load_u8(row + k * a.columns + lane) ^ a.flip) - a.zero
+                            lanes.store_half(target + 4 * lane + 2 * k, number)
+                target += 4 * LANES

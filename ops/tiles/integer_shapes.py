@@ -1,0 +1,52 @@
+"""Which integer tiles exist: their kinds, and the shapes that keep every sum in a register.
+
+A test compiles each shape and holds it at zero spills.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from cpuruntime.compiler.isa import current
+from cpuruntime.compiler.kernel import record
+
+CHANNELS = 8
+"""Channels of a step of the reduction; panels are padded to whole steps."""
+
+ROW_BYTES = 32
+"""A row of the table of a tile: where its source, target, residual and scale lie; int64."""
+
+# What epilogues read from memory, so that it takes no registers before. `low` and `high` are limits of the rounded
+# result before `zero` is added; residuals are bytes, `residual_flip` (0 or 128) makes them unsigned.
+LIMITS = record("zero residual_zero residual_flip", low="f4", high="f4", residual_scale="f4")
+
+
+def channels_of(kind: str) -> int:
+    """Channels in a 32-bit lane."""
+    return 2 if kind == "w16" else 4
+
+
+def bytes_of(kind: str) -> int:
+    """Bytes of an activation or a weight."""
+    return 2 if kind == "w16" else 1
+
+
+_SHAPES = {
+    ("avx512", "w16"): ((8, 3), (8, 2), (6, 2), (4, 2), (2, 4), (1, 8), (1, 4), (8, 1), (4, 1), (1, 1)),
+    ("avx512", "ubs"): ((8, 2), (6, 2), (4, 2), (2, 4), (1, 8), (1, 4), (8, 1), (4, 1), (1, 1)),
+    ("avx2", "w16"): ((6, 2), (5, 2), (4, 2), (2, 4), (1, 6), (8, 1), (4, 1), (1, 1)),
+    ("avx2", "ubs"): ((5, 2), (4, 2), (2, 4), (1, 6), (8, 1), (4, 1), (1, 1)),
+    ("generic", "w16"): ((4, 2), (2, 4), (1, 4), (8, 1), (4, 1), (1, 1)),
+    ("neon", "w16"): ((8, 2), (4, 2), (1, 4), (4, 1), (1, 1)),
+}
+
+
+def integer_shapes(kind: str) -> tuple[tuple[int, int], ...]:
+    """(rows, columns) of the tiles of a kind for the instruction set in use."""
+    return _SHAPES[current().name, "w16" if kind == "vnni" else kind]
+
+
+@cache
+def kinds() -> tuple[str, ...]:
+    """The kinds of tile that the instruction set in use has."""
+    return tuple(kind for name, kind in _SHAPES if name == current().name)

@@ -1,0 +1,202 @@
+"""The register tile of 8-bit operands: `rows` x `columns` vectors of int32 sums, exact whatever the data.
+
+What differs between its kinds is what a 32-bit lane holds:
+
+- `w16`: two channels of 16 bits (vpmaddwd); activations less their zero point, weights less theirs.
+- `ubs`: four channels of 8 bits, unsigned by signed (vpmaddubsw, then vpmaddwd by ones). A pair of products that could
+  leave 16 bits is cut at packing: part of a weight goes to an extra step that reads the same activations again.
+- `vnni`: the same weights without extra steps (vpdpbusd, which does not saturate).
+
+Rows lie anywhere in a panel of activations; a table names them. Weights lie as they are read:
+[height][width][step][lane group][columns][LANES][channels of a lane], then the extra steps of each column.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from functools import cache
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from cpuruntime.compiler.isa import VECTOR_BYTES, current
+from cpuruntime.compiler.simd import F32, FLOATS, I8, I32, I64, LANES, WORDS, call_llvm, pointer, splat
+from cpuruntime.ops.tiles.integer_shapes import CHANNELS, ROW_BYTES, bytes_of, channels_of
+from cpuruntime.ops.tiles.requantise import Limits, requantised, write
+
+HALVES, OCTETS = ir.VectorType(ir.IntType(16), 2 * LANES), ir.VectorType(I8, 4 * LANES)
+
+
+class Walk(namedtuple("_Walk", "height width steps source_row source_column extras")):
+    """The reduction: loop counts, strides in the panel (bytes), and the address of the extra steps' table.
+
+    A step takes CHANNELS channels. The table has for each column the number of its extra steps and then, for each of
+    them, where in the panel its activations lie (bytes from the row's first ones); all int64.
+    """
+
+
+class Epilogue(
+    namedtuple("_Epilogue", "target target_column residual residual_column row_scale channels zero limits tail")
+):
+    """Where results go, and what is done before; see `requantise`.
+
+    `channels` are the parameters of the output channels, `zero` is what activations stand for 0 (the compensation).
+    """
+
+
+class Emitter:
+    """Emits one tile."""
+
+    def __init__(self, builder: ir.IRBuilder, kind: str, rows: int, columns: int, table: ir.Value):
+        self.builder, self.kind, self.rows, self.columns, self.table = builder, kind, rows, columns, table
+        self.sums: dict[tuple[int, int], ir.Value] = {}
+
+    def at(self, base: ir.Value, *terms: tuple[Any, Any]) -> ir.Value:
+        """base + the sum of count * stride over `terms`."""
+        for count, stride in terms:
+            a, b = (ir.Constant(I64, t) if isinstance(t, int) else t for t in (count, stride))
+            base = self.builder.add(base, self.builder.mul(a, b))
+        return base
+
+    def load(self, kind: ir.Type, base: ir.Value, *terms: tuple[Any, Any]) -> ir.Value:
+        return self.builder.load(pointer(self.builder, self.at(base, *terms), kind), align=1)
+
+    def row(self, r: int, field: int) -> ir.Value:
+        """A field of the table's row: where the row's source, target, residual or scale lies."""
+        return self.load(I64, self.table, (r, ROW_BYTES), (field, 8))
+
+    def start(self, e: Epilogue) -> None:
+        """The sums begin with the bias, less what the zero point adds to them."""
+        builder = self.builder
+        zero = splat(builder, builder.trunc(e.zero, I32))
+        for c in range(self.columns):
+            at = self.at(e.channels, (c, 4 * VECTOR_BYTES))
+            weights = self.load(WORDS, at, (1, VECTOR_BYTES))
+            first = builder.sub(self.load(WORDS, at), builder.mul(zero, weights))
+            for r in range(self.rows):
+                self.sums[r, c] = cgutils.alloca_once_value(builder, first)
+
+    def multiply(self, rows: list[ir.Value], weights: ir.Value, groups: int, columns: range) -> None:
+        """Adds the products of `groups` successive lanes of channels to the sums of some columns."""
+        size = channels_of(self.kind) * bytes_of(self.kind)
+        for k in range(groups):
+            vectors = [self.load(WORDS, weights, (k * len(columns) + i, VECTOR_BYTES)) for i in range(len(columns))]
+            for r, row in enumerate(rows):
+                a = splat(self.builder, self.load(I32, row, (k, size)))
+                for c, vector in zip(columns, vectors):
+                    self.add(self.sums[r, c], a, vector)
+
+    def add(self, slot: ir.Value, a: ir.Value, w: ir.Value) -> None:
+        builder = self.builder
+        total = builder.load(slot)
+        if self.kind == "vnni":
+            builder.store(dot_bytes(builder, total, a, w), slot)
+            return
+        if self.kind == "w16":
+            products = pairs(builder, builder.bitcast(a, HALVES), builder.bitcast(w, HALVES))
+        else:
+            products = pairs(builder, byte_pairs(builder, a, w), ir.Constant(HALVES, [1] * (2 * LANES)))
+        builder.store(held(builder, builder.add(total, products)), slot)
+
+    def reduce(self, panel: ir.Value, weights: ir.Value, walk: Walk) -> None:
+        builder, columns = self.builder, range(self.columns)
+        groups = CHANNELS // channels_of(self.kind)
+        starts = [builder.add(panel, self.row(r, 0)) for r in range(self.rows)]
+        weight_at = cgutils.alloca_once_value(builder, weights)
+        with cgutils.for_range(builder, walk.height) as y, cgutils.for_range(builder, walk.width) as x:
+            line = self.at(ir.Constant(I64, 0), (y.index, walk.source_row), (x.index, walk.source_column))
+            with cgutils.for_range(builder, walk.steps) as step:
+                at = self.at(line, (step.index, CHANNELS * bytes_of(self.kind)))
+                w = builder.load(weight_at)
+                self.multiply([builder.add(start, at) for start in starts], w, groups, columns)
+                builder.store(self.at(w, (groups * self.columns, VECTOR_BYTES)), weight_at)
+        if self.kind == "ubs":
+            extra_at = cgutils.alloca_once_value(builder, walk.extras)
+            for c in columns:
+                at = builder.load(extra_at)
+                count = self.load(I64, at)
+                with cgutils.for_range(builder, count) as extra:
+                    offset = self.load(I64, at, (extra.index, 8), (1, 8))
+                    w = builder.load(weight_at)
+                    self.multiply([builder.add(start, offset) for start in starts], w, 1, range(c, c + 1))
+                    builder.store(self.at(w, (1, VECTOR_BYTES)), weight_at)
+                builder.store(self.at(at, (count, 8), (1, 8)), extra_at)
+
+    def finish(self, e: Epilogue, floats: bool) -> None:
+        """Requantises and stores; of the last column `tail` lanes."""
+        limits = Limits(self.builder, e.limits)
+        for (r, c), slot in self.sums.items():
+            scale = self.load(F32, e.row_scale, (self.row(r, 3), 1)) if floats else None
+            at = None if floats else self.at(e.residual, (self.row(r, 2), 1), (c, e.residual_column))
+            parameters = [
+                self.load(FLOATS, e.channels, (4 * c + i, VECTOR_BYTES)) for i in (2, 3)
+            ]
+            value = requantised(self.builder, self.builder.load(slot), parameters, limits, scale, e.residual, at)
+            target = self.at(e.target, (self.row(r, 1), 1), (c, e.target_column))
+            write(self.builder, value, target, e.tail if c == self.columns - 1 else None)
+
+
+def pairs(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
+    """Products of 16-bit elements, the two of a lane added in 32 bits."""
+    name = _PAIRS.get(current().name)
+    if name is not None:
+        return call_llvm(builder, name, WORDS, [a, b])
+    wide = ir.VectorType(I32, 2 * LANES)
+    products = builder.mul(builder.sext(a, wide), builder.sext(b, wide))
+    halves = (ir.Constant(WORDS, [2 * i + odd for i in range(LANES)]) for odd in (0, 1))
+    return builder.add(*(builder.shuffle_vector(products, ir.Constant(wide, ir.Undefined), half) for half in halves))
+
+
+_PAIRS = {
+    "avx512": "llvm.x86.avx512.pmaddw.d.512",
+    "avx2": "llvm.x86.avx2.pmadd.wd",
+    "generic": "llvm.x86.sse2.pmadd.wd",
+}
+
+
+def byte_pairs(builder: ir.IRBuilder, a: ir.Value, w: ir.Value) -> ir.Value:
+    """Products of unsigned by signed bytes, two of them added in 16 bits, saturating."""
+    names = {"avx512": "llvm.x86.avx512.pmaddubs.w.512", "avx2": "llvm.x86.avx2.pmadd.ub.sw"}
+    return call_llvm(
+        builder, names[current().name], HALVES, [builder.bitcast(a, OCTETS), builder.bitcast(w, OCTETS)]
+    )
+
+
+def dot_bytes(builder: ir.IRBuilder, total: ir.Value, a: ir.Value, w: ir.Value) -> ir.Value:
+    """total + the four products of unsigned by signed bytes of each lane."""
+    name = f"llvm.x86.avx512.vpdpbusd.{32 * LANES}"
+    return call_llvm(builder, name, WORDS, [total, builder.bitcast(a, OCTETS), builder.bitcast(w, OCTETS)])
+
+
+def held(builder: ir.IRBuilder, total: ir.Value) -> ir.Value:
+    """The same sum, in an order that LLVM cannot change: it would keep many products at once, and spill sums."""
+    register = {"avx512": "v", "neon": "w"}.get(current().name, "x")
+    kind = ir.FunctionType(WORDS, [WORDS])
+    return builder.asm(kind, "", f"={register},0", [total], side_effect=True)
+
+
+@cache
+def make_integer_tile(kind: str, rows: int, columns: int, floats: bool) -> Any:
+    """The tile as an intrinsic `tile(table, panel, weights, walk, epilogue)`; everything is int64.
+
+    The table has a row of ROW_BYTES for each row of the tile: where its source lies in the panel, its target, its
+    residual and its scale, counted from the addresses in walk and epilogue. `floats`: the results are float32, else
+    bytes.
+    """
+
+    @intrinsic
+    def tile(typingctx, table, panel, weights, walk, epilogue):
+        def codegen(context, builder, sig, args):
+            emitter = Emitter(builder, kind, rows, columns, args[0])
+            e = Epilogue(*cgutils.unpack_tuple(builder, args[4]))
+            emitter.start(e)
+            emitter.reduce(args[1], args[2], Walk(*cgutils.unpack_tuple(builder, args[3])))
+            emitter.finish(e, floats)
+            return context.get_dummy_value()
+
+        shapes = types.Tuple([types.int64] * 6), types.Tuple([types.int64] * 9)
+        return types.void(*[types.int64] * 3, *shapes), codegen
+
+    return tile

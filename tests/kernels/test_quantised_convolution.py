@@ -1,0 +1,61 @@
+"""Convolutions of bytes give the bits of NumPy's int64 arithmetic, by every kind of tile and for all threads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from support.quantised import EACH_KIND, check_convolution, force_kind
+
+from cpuruntime.compiler.isa import LANES
+from cpuruntime.graph import Node, Type, Value
+from cpuruntime.program.lowerings.catalogue import find_lowering
+
+pytestmark = pytest.mark.every_isa
+
+CASES: dict[str, tuple[Any, ...]] = {
+    "pointwise": ((1, 16, 5, 7), 24, (1, 1)),
+    "channels of no block, signed": ((2, 19, 5, 7), 27, (1, 1), dict(source="i1", result="i1", residual="i1")),
+    "residual": ((2, 19, 5, 7), 27, (3, 3), dict(pads=(1, 1, 1, 1), residual="u1")),
+    "stride": ((1, 32, 9, 11), 16, (3, 3), dict(pads=(1, 1, 1, 1), strides=(2, 2), bias="f4")),
+    "first layer": ((1, 3, 20, 21), 16, (7, 7), dict(pads=(3, 2, 1, 0), strides=(2, 2))),
+    "dilation, signed": ((1, 16, 9, 11), 16, (3, 3), dict(pads=(2, 2, 2, 2), dilations=(2, 2), source="i1")),
+    "pointwise with stride to float32": ((1, 16, 9, 11), 16, (1, 1), dict(strides=(2, 3), result="f4")),
+    "tall kernel": ((1, 16, 12, 11), 16, (3, 1), dict(pads=(1, 0, 1, 0))),
+    "groups of blocks": ((1, 4 * LANES, 9, 11), 4 * LANES, (3, 3), dict(pads=(1, 1, 1, 1), group=4)),
+    "groups within blocks": ((1, 12, 9, 11), 24, (3, 3), dict(pads=(1, 1, 1, 1), group=4, zeros=True)),
+    "unsigned weights": ((1, 16, 9, 11), 16, (3, 3), dict(pads=(1, 1, 1, 1), weights="u1", zeros=True)),
+    "no bias": ((1, 16, 1, 1), 40, (1, 1), dict(bias=None)),
+}
+
+
+@EACH_KIND
+@pytest.mark.parametrize("name", CASES)
+def test_bits(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    force_kind(monkeypatch, kind)
+    x, channels, kernel, *options = CASES[name]
+    check_convolution(x, channels, kernel, **(options[0] if options else {}))
+
+
+@EACH_KIND
+@pytest.mark.parametrize("x", [0, 255])
+@pytest.mark.parametrize("w", [-128, 127])
+def test_extremes_never_saturate(x: int, w: int, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    force_kind(monkeypatch, kind)
+    check_convolution((1, 64, 2, 3), 16, (1, 1), fill=(x, w))
+
+
+@pytest.mark.parametrize("source", ["u1", "i1"])
+def test_the_convolution_that_saturates_elsewhere_is_exact(source: str) -> None:
+    """64 products of the largest operands; other runtimes give half of it or nothing."""
+    largest = 255 if source == "u1" else 127
+    planned = check_convolution((1, 64, 1, 1), 16, (1, 1), source=source, fill=(largest, 127), result="f4", bias=None)
+    assert planned.kernels == []
+
+
+def test_a_convolution_with_computed_weights_has_no_kernel() -> None:
+    x, w = Value("x", Type.u8, (1, 8, 4, 4)), Value("w", Type.i8, (8, 8, 1, 1))
+    m = Value("m", Type.f32, (8,), constant=np.ones(8, np.float32))
+    node = Node("QuantisedConvolution", "c", [x, w, m], [Value("y", Type.u8, (1, 8, 4, 4))], {}, "cpuruntime", 1)
+    assert "constant weights" in str(find_lowering(node))
