@@ -13,6 +13,7 @@ from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.compiler.kernel import Kernel, factory, inline, kernel, lazy, record
 from cpuruntime.ops.movement import copy_bytes
 
+byte_lanes = lazy("cpuruntime.compiler.byte_lanes")
 simd = lazy("cpuruntime.compiler.simd")
 
 PIXELS = 4  # target pixels of a weighted sum that are made at once
@@ -33,26 +34,40 @@ PLAIN = record(
 )  # fmt: skip
 
 
-@kernel(NEAREST)
-def resize_nearest(a, thread, threads):
-    """One source pixel for each target pixel of blocked tensors; `rows` and `columns` hold int64 offsets.
+@cache
+@factory
+def resize_nearest(element: int) -> Kernel:
+    """One source pixel for each target pixel of blocked tensors of elements of 1 or 4 bytes.
 
-    A row that repeats the one before is copied from it when this thread has made that.
+    `rows` and `columns` hold int64 offsets. A row that repeats the one before is copied from it when this thread has
+    made that.
     """
-    items = a.batch * a.blocks * a.height
-    before = -1
-    for item in range(items * thread // threads, items * (thread + 1) // threads):
-        y, block, image = item % a.height, item // a.height % a.blocks, item // a.height // a.blocks
-        row = simd.load_i64(a.rows + 8 * y)
-        target = a.target + image * a.target_batch + block * a.target_block + y * a.target_row
-        if y > 0 and row == before:
-            copy_bytes(target - a.target_row, target, a.width * VECTOR_BYTES)
-            continue
-        before = row
-        source = a.source + image * a.source_batch + block * a.source_block + row
-        for x in range(a.width):
-            value = simd.load(source + simd.load_i64(a.columns + 8 * x))
-            simd.store(target + x * VECTOR_BYTES, value)
+    pixel = element * LANES
+
+    @inline
+    def move(source, target):
+        if element == 4:
+            simd.store(target, simd.load(source))
+        else:
+            byte_lanes.store_words(target, byte_lanes.load_words(source))
+
+    @kernel(NEAREST, name=f"resize_nearest_{element}_{LANES}")
+    def run(a, thread, threads):
+        items = a.batch * a.blocks * a.height
+        before = -1
+        for item in range(items * thread // threads, items * (thread + 1) // threads):
+            y, block, image = item % a.height, item // a.height % a.blocks, item // a.height // a.blocks
+            row = simd.load_i64(a.rows + 8 * y)
+            target = a.target + image * a.target_batch + block * a.target_block + y * a.target_row
+            if y > 0 and row == before:
+                copy_bytes(target - a.target_row, target, a.width * pixel)
+                continue
+            before = row
+            source = a.source + image * a.source_batch + block * a.source_block + row
+            for x in range(a.width):
+                move(source + simd.load_i64(a.columns + 8 * x), target + x * pixel)
+
+    return run
 
 
 @cache

@@ -3,9 +3,9 @@
 from cpuruntime.passes.control_flow.resolve import resolve
 from cpuruntime.passes.evaluation import can_evaluate, evaluate
 from cpuruntime.passes.fuse.elementwise_chains import alone
-from cpuruntime.passes.pipeline import CANONICAL, FUSE, PASSES, SIMPLIFY, Pass, Pipeline, run
+from cpuruntime.passes.pipeline import CANONICAL, FUSE, PASSES, QUANTISE, SIMPLIFY, Pass, Pipeline, run
 
 __all__ = [
-    "CANONICAL", "FUSE", "PASSES", "SIMPLIFY", "Pass", "Pipeline", "alone", "can_evaluate", "evaluate", "resolve",
-    "run",
+    "CANONICAL", "FUSE", "PASSES", "QUANTISE", "SIMPLIFY", "Pass", "Pipeline", "alone", "can_evaluate", "evaluate",
+    "resolve", "run",
 ]  # fmt: skip

@@ -44,6 +44,7 @@ from cpuruntime.passes.fuse import (
     images,
     merge_projections,
 )
+from cpuruntime.passes.quantise import borders, constants, convolutions, movement, products, tables
 from cpuruntime.passes.simplify import (
     channel_arithmetic,
     channel_shuffle,
@@ -82,6 +83,9 @@ CANONICAL: Pipeline = _passes(
 )  # fmt: skip
 """One spelling for everything."""
 
+QUANTISE: Pipeline = _passes(constants, movement, tables, convolutions, products, borders)
+"""Integers stay integers, for a device with kernels for them; before the pass "quantisation" of CANONICAL."""
+
 SIMPLIFY: Pipeline = (
     Pass("no_ops", no_ops.run),
     # Before the parts of a shuffle can merge with neighbours.
@@ -114,7 +118,7 @@ def run(graph: Graph, pipeline: Pipeline = PASSES, stop_after: str | None = None
     """
     names = [each.name for each in pipeline]
     dump = trusted_environment().get(DUMP_VARIABLE, "")
-    every = [*dict.fromkeys([*names, *(each.name for each in PASSES)])]
+    every = [*dict.fromkeys([*names, *(each.name for each in QUANTISE + PASSES)])]
     for name, known in ((stop_after, names), (None if dump == "all" else dump, every)):
         if name and name not in known:
             raise InvalidArgumentError(f"There is no pass '{name}'.{nearest(name, known)} Passes: {', '.join(known)}.")

@@ -14,43 +14,65 @@ from cpuruntime.operators.traits import DOMAIN
 from cpuruntime.passes import evaluate
 
 
-class Chain:
-    """Operators that follow each other, planned, and evaluated on arrays one by one."""
+class Nodes:
+    """Nodes, planned, and evaluated on arrays one by one."""
 
     def __init__(self, *shape: int) -> None:
-        self.values = [Value("x", Type.f32, shape)]
+        self.input = Value("x", Type.f32, shape)
         self.nodes: list[Node] = []
 
-    def add(self, op_type: str, dtype: Any, *more: Value, domain: str = DOMAIN, **attributes: Any) -> None:
-        x = self.values[-1]
-        y = Value(f"y{len(self.nodes)}", Type(dtype), x.static_shape)
-        self.nodes.append(Node(op_type, y.name, [x, *more], [y], attributes, domain, 12))
-        self.values.append(y)
+    def __call__(self, op_type: str, *inputs: Value | None, count: int = 1, domain: str = "", **attributes: Any) -> Any:
+        outputs = [Value(f"{op_type}{len(self.nodes)}_{index}") for index in range(count)]
+        self.nodes.append(Node(op_type, outputs[0].name, inputs, outputs, attributes, domain, 13))
+        return outputs[0] if count == 1 else outputs
 
-    def check(self, x: np.ndarray, layout: str) -> None:
-        outputs = [value for value in self.values[1:] if value.element_type is not Type.f32] + self.values[-1:]
-        arrays = {self.values[0]: x}
+    def own(self, op_type: str, *inputs: Value, **attributes: Any) -> Value:
+        return self(op_type, *inputs, domain=DOMAIN, **attributes)
+
+    def pool(self, x: Value, kernel: int) -> Value:
+        window = dict(kernel_shape=[kernel] * 2, strides=[1, 1], dilations=[1, 1], pads=[kernel // 2] * 4)
+        return self("MaxPool", x, ceil_mode=0, storage_order=0, **window)
+
+    def quantise(self, x: Value, dtype: Any, zero: int, low: int, high: int) -> Value:
+        y = self.own("Quantise", x, y_scale=0.05, y_zero=zero, low=low, high=high)
+        y.element_type = Type(dtype)
+        return y
+
+    def check(self, x: np.ndarray, layout: str, *outputs: Value) -> None:
+        """The layouts of all steps but of the first, and of those that make outputs."""
+        arrays = {self.input: x}
         for node in self.nodes:
-            (arrays[node.outputs[0]],) = evaluate(node, [arrays.get(v, v.constant) for v in node.inputs])
-        planned = GuardedProgram(Graph("chain", self.values[:1], dict.fromkeys(outputs), self.nodes))
-        layouts = [step.layout for step in planned.program.steps if step.node.domain == DOMAIN]
-        assert layouts.count(layout) == len([node for node in self.nodes if node.domain == DOMAIN])
-        for found, value in zip(planned.run_all(x, threads=2), dict.fromkeys(outputs)):
+            results = evaluate(node, [None if v is None else arrays.get(v, v.constant) for v in node.inputs])
+            for value, array in zip(node.outputs, results):
+                arrays[value] = array
+                value.element_type, value.shape = Type(array.dtype), array.shape
+        planned = GuardedProgram(Graph("nodes", [self.input], outputs, self.nodes))
+        assert layout in {step.layout for step in planned.program.steps if step.node.op_type != "Output"}
+        assert {step.layout for step in planned.program.steps} <= {layout, "plain -> blocked", "blocked -> plain"}
+        for found, value in zip(planned.run_all(x, threads=2), outputs):
             np.testing.assert_array_equal(found, arrays[value])
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8])
 @pytest.mark.parametrize("shape", [(3, 70), (2, LANES + 3, 5, 7)])
 def test_quantise_table_and_back(dtype: Any, shape: tuple[int, ...]) -> None:
-    limits, zero = np.iinfo(dtype), int(np.iinfo(dtype).max) - 100
-    chain = Chain(*shape)
-    if len(shape) == 4:  # whose result is blocked
-        window = dict(kernel_shape=[1, 1], strides=[1, 1], dilations=[1, 1], pads=[0] * 4, ceil_mode=0, storage_order=0)
-        chain.add("MaxPool", np.float32, domain="", **window)
-    chain.add("Quantise", dtype, y_scale=0.05, y_zero=zero, low=int(limits.min) + 3, high=int(limits.max))
+    n, limits = Nodes(*shape), np.iinfo(dtype)
+    x = n.pool(n.input, 1) if len(shape) == 4 else n.input  # the result of a pool is blocked
+    q = n.quantise(x, dtype, int(limits.max) - 100, int(limits.min) + 3, int(limits.max))
     table = np.random.default_rng(0).integers(0, 256, 256).astype(np.uint8).view(dtype)
-    chain.add("ByteTable", dtype, Value.of("table", table))
-    chain.add("Dequantise", np.float32, x_scale=0.1, x_zero=-7 if dtype is np.int8 else 200)
+    looked_up = n.own("ByteTable", q, Value.of("table", table))
+    y = n.own("Dequantise", looked_up, x_scale=0.1, x_zero=-7 if dtype is np.int8 else 200)
     x = 4 * np.random.default_rng(1).standard_normal(shape, np.float32)
     x.flat[:5] = np.nan, np.inf, -np.inf, 0.125, 0.375  # the last two lie between two steps
-    chain.check(x, "blocked" if len(shape) == 4 else "plain")
+    n.check(x, "blocked" if len(shape) == 4 else "plain", q, looked_up, y)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+def test_pool_split_concatenate_and_resize_blocks_of_bytes(dtype: Any) -> None:
+    n, limits = Nodes(2, 2 * LANES, 5, 9), np.iinfo(dtype)
+    q = n.quantise(n.pool(n.input, 1), dtype, 0, int(limits.min), int(limits.max))
+    first, second = n("Split", q, Value.of("sizes", np.array([LANES, LANES])), count=2, axis=1)
+    whole = n("Concat", first, n.pool(second, 3), second, axis=1)
+    scales = Value.of("scales", np.array([1, 1, 2, 3], np.float32))
+    y = n("Resize", whole, None, scales, coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    n.check(4 * np.random.default_rng(1).standard_normal((2, 2 * LANES, 5, 9), np.float32), "blocked", second, y)

@@ -47,7 +47,7 @@ def test_blocked(taps: int, source: tuple[int, int], target: tuple[int, int]) ->
     del fields["source_row"]
     fields |= dict(batch=2, blocks=given.array.shape[1], height=target[0], width=target[1])
     if taps == 1:
-        run(resize_nearest, result, **fields, rows=found["rows"].address, columns=found["columns"].address)
+        run(resize_nearest(4), result, **fields, rows=found["rows"].address, columns=found["columns"].address)
     else:
         scratch = guarded((3, source[1] * VECTOR_BYTES), np.uint8)
         fields |= {name: table.address for name, table in found.items()}

@@ -21,8 +21,8 @@ _OWN = {"MaxPool": ("storage_order", 0), "AveragePool": ("count_include_pad", 0)
 @sweep
 def run(editor: Editor, node: Node) -> None:
     """Make the attributes of MaxPool, AveragePool and LpPool explicit; drop indices of MaxPool that nobody reads;
-    LpPool, and MaxPool with indices or of other types than f32 -> the internal WindowPool; the mean over all spatial
-    axes -> GlobalAveragePool."""
+    LpPool, and MaxPool with indices, of f64 or of volumes of bytes -> the internal WindowPool; the mean over all
+    spatial axes -> GlobalAveragePool."""
     if is_onnx(node, *_VERSION) and node.inputs[0].shape is not None:
         _rewrite(editor, node)
     elif is_onnx(node, "ReduceMean"):
@@ -61,8 +61,9 @@ def _power(node: Node, attributes: dict[str, Any], outputs: int) -> int | None:
         return None
     if node.op_type == "LpPool":
         return attributes["p"] if 0 < attributes["p"] <= MOST_POWER and all_f32(x) else None
-    is_plain = node.op_type == "MaxPool" and x.element_type in _TYPES and (outputs > 1 or not all_f32(x))
-    return 0 if is_plain else None
+    is_blocked = x.element_type in (Type.u8, Type.i8) and len(x.static_shape) < 5
+    is_plain = x.element_type in _TYPES and (outputs > 1 or not (all_f32(x) or is_blocked))
+    return 0 if node.op_type == "MaxPool" and is_plain else None
 
 
 def _global(editor: Editor, node: Node) -> None:

@@ -91,9 +91,27 @@ def lower_slice(emitter: Emitter, node: Node) -> None:
     _copy(emitter, source, node.outputs[0], strides, offset)
 
 
-@lowering("Split", check=_check_copy)
+def _splits_blocks(node: Node) -> bool:
+    """Whether the parts are whole blocks of channels."""
+    axis = node.attributes.get("axis", 0) % len(node.outputs[0].static_shape)
+    return axis == 1 and all(value.static_shape[1] % LANES == 0 for value in node.outputs[:-1])
+
+
+def _split_in_place(node: Node, plan: LayoutPlan) -> None:
+    """The parts are where the whole is."""
+    channel = 0
+    for value in node.outputs:
+        plan.slices[value] = node.require(0), channel
+        channel += value.static_shape[1]
+
+
+@lowering("Split", layout=Layout.FOLLOW, check=_check_copy, follows=_splits_blocks, operands=1, join=_split_in_place)
 def lower_split(emitter: Emitter, node: Node) -> None:
-    """One strided copy for each part."""
+    """One strided copy for each part; none where they are whole blocks of channels."""
+    if emitter.is_blocked(node.outputs[0]):
+        for value in node.outputs:
+            emitter.new_blocked(value)
+        return
     source = emitter.plain(node.require(0))
     axis, offset = axis_of(node, 0, len(source.shape)), 0
     for value in node.outputs:
@@ -120,8 +138,15 @@ def lower_gather(emitter: Emitter, node: Node) -> None:
         )  # fmt: skip
 
 
+def _has_gaps(values: Sequence[Value]) -> bool:
+    """Whether a part ends within a block of channels."""
+    return any(value.static_shape[1] % LANES for value in values[:-1])
+
+
 def _joins_channels(node: Node) -> bool:
-    return bool(node.attributes["axis"] % len(node.outputs[0].static_shape) == 1)
+    output = node.outputs[0]
+    joins = bool(node.attributes["axis"] % len(output.static_shape) == 1)
+    return joins and (output.element_type == Type.f32 or not _has_gaps([v for v in node.inputs if v is not None]))
 
 
 def _join_in_place(node: Node, plan: LayoutPlan) -> None:
@@ -129,7 +154,7 @@ def _join_in_place(node: Node, plan: LayoutPlan) -> None:
     output = node.outputs[0]
     values = [v for v in node.inputs if v is not None]
     whole = output
-    if any(v.static_shape[1] % LANES for v in values[:-1]):
+    if _has_gaps(values):
         batch, _, *spatial = output.static_shape
         padded = sum(whole_blocks(v) for v in values)
         whole = plan.stagings[output] = Value(f"{output.name}/staging", Type.f32, (batch, padded, *spatial))
@@ -171,9 +196,10 @@ def _concat_blocked(emitter: Emitter, values: list[Value], output: Value) -> Non
         if emitter.layouts.slices.get(value) != (staging or output, channel):
             source = emitter.blocked(value)
             part = whole.slice(channel // LANES, source.channels)
+            size = source.itemsize
             shape = (source.batch, source.blocks, source.height, source.width * LANES)
-            strides = [(*v.strides, 4) for v in (source, part)]
-            emitter.copy(source.address, part.address, shape, *strides, element=4, layout="blocked")
+            strides = [(*v.strides, size) for v in (source, part)]
+            emitter.copy(source.address, part.address, shape, *strides, element=size, layout="blocked")
         picks += range(channel, channel + value.static_shape[1])
         channel += whole_blocks(value)
     if staging is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from cpuruntime.graph import Node, alike
+from cpuruntime.graph import Node, Type, alike
+from cpuruntime.ops.byte_pooling import byte_max_pool
 from cpuruntime.ops.pooling import global_pool, pool
 from cpuruntime.program.plan.emitter import Emitter
+from cpuruntime.program.plan.layout import is_image
 from cpuruntime.program.plan.lowering import Layout, lowering, only_images, pair
 
 
@@ -13,6 +15,8 @@ def _check(node: Node) -> str | None:
         return f"{node.op_type} has no kernel that also gives indices"
     if 0 in (*node.require(0).static_shape, *node.outputs[0].static_shape):
         return f"{node.op_type} has no kernel for empty tensors"
+    if node.op_type == "MaxPool" and is_image(node.require(0)):
+        return None
     return only_images(node)
 
 
@@ -28,8 +32,11 @@ def lower_pool(emitter: Emitter, node: Node) -> None:
     for name, attribute in (("kernel", "kernel_shape"), ("stride", "strides"), ("dilation", "dilations")):
         window[f"{name}_height"], window[f"{name}_width"] = pair(node, attribute)
     top, left, bottom, right = (0, pads[0], 0, pads[1]) if len(pads) == 2 else pads
+    kernel = pool(node.op_type == "AveragePool")
+    if value.element_type != Type.f32:
+        kernel = byte_max_pool(value.element_type == Type.i8)
     emitter.emit(
-        pool(node.op_type == "AveragePool"), "blocked", **source.fields("source"), **target.fields("target"),
+        kernel, "blocked", **source.fields("source"), **target.fields("target"),
         **target.sizes(), in_height=source.height, in_width=source.width, **window,
         pad_top=top, pad_left=left, pad_bottom=bottom, pad_right=right,
         include_pad=node.attributes.get("count_include_pad", 0),

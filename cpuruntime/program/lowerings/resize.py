@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.graph import Extent, Node, Size
+from cpuruntime.graph import Extent, Node, Size, Type
 from cpuruntime.ops.resize import resize_nearest, resize_plain, resize_weighted
 from cpuruntime.ops.resize_taps import POSITION_NAMES, ROUNDING_NAMES, resize_taps
 from cpuruntime.program.lowerings.resize_tables import (
@@ -26,6 +26,7 @@ from cpuruntime.program.lowerings.resize_tables import (
     widened,
 )
 from cpuruntime.program.plan.emitter import Emitter
+from cpuruntime.program.plan.layout import BLOCKED
 from cpuruntime.program.plan.lowering import Layout, lowering, only_float32
 from cpuruntime.program.plan.packing import run_kernel
 from cpuruntime.program.plan.storage import Address, image_shape
@@ -77,6 +78,8 @@ def check_resize(node: Node) -> str | None:
         return f"Resize has no kernel for coordinate_transformation_mode {position}"
     if mode not in ("nearest", "linear", "cubic") or attributes.get("nearest_mode", "floor") not in ROUNDINGS:
         return f"Resize has no kernel for mode {mode}"
+    if mode == "nearest" and position != CROP and node.require(0).element_type in BLOCKED:
+        return None
     return only_float32(Node(node.op_type, node.name, node.inputs[:1], []))
 
 
@@ -137,7 +140,7 @@ def lower_resize(emitter: Emitter, node: Node) -> None:
     _, _, height, width = image_shape(output.static_shape)
     taps = TAPS[node.attributes.get("mode", "nearest")]
     axes = _axes(value.static_shape, output.static_shape, scales)
-    if not emitter.is_blocked(output):
+    if not emitter.is_blocked(output) and value.element_type == Type.f32:
         source, target = emitter.plain(value), emitter.new_plain(output)
         emitter.emit(
             resize_plain, "plain", source=source.address, source_image=in_height * in_width * 4,
@@ -150,9 +153,10 @@ def lower_resize(emitter: Emitter, node: Node) -> None:
         return
     blocked, view = emitter.blocked(value), emitter.new_blocked(output)
     fields = {**blocked.fields("source"), **view.fields("target"), **view.sizes()}
-    tables = _tables(emitter, node, axes, {"row": fields.pop("source_row"), "column": VECTOR_BYTES})
+    tables = _tables(emitter, node, axes, {"row": fields.pop("source_row"), "column": blocked.pixel})
     if taps == 1:
-        emitter.emit(resize_nearest, "blocked", **fields, rows=tables["rows"], columns=tables["columns"])
+        kernel = resize_nearest(blocked.itemsize)
+        emitter.emit(kernel, "blocked", **fields, rows=tables["rows"], columns=tables["columns"])
         return
     line = in_width * VECTOR_BYTES
     scratch = Address(emitter.scratch(line * emitter.threads))

@@ -41,7 +41,7 @@ def test_every_attribute_is_present(op_type: str, attributes: dict[str, Any], ex
 
 @pytest.mark.parametrize(
     ("op_type", "dtype", "outputs", "power"),
-    [("LpPool", np.float32, 1, 3), ("MaxPool", np.uint8, 1, 0), ("MaxPool", np.float32, 2, 0)],
+    [("LpPool", np.float32, 1, 3), ("MaxPool", np.float64, 1, 0), ("MaxPool", np.uint8, 2, 0)],
 )
 def test_a_pool_of_the_plain_layout(op_type: str, dtype: type, outputs: int, power: int) -> None:
     b = Builder(opset=18)
