@@ -1,9 +1,9 @@
 """Convolution on the blocked layout by register tiles: any kernel size, stride, dilation and number of groups.
 
 The work is a grid of column tiles (see `COLUMN_TILE`) by chunks of pixel tiles. A pixel tile is `rows` successive
-output pixels of one output row; the last one of a row is moved left until it ends with the row, so some pixels are
-computed twice, alike. Above and below the image kernel rows are skipped; to its left and right the source must have a
-halo of zeros as wide as the padding.
+output pixels of one output row; the last ones of a row are lower where less is computed twice so, see `low_rows`, and
+the last one is moved left until it ends with the row, so some pixels are computed twice, alike. Above and below the
+image kernel rows are skipped; to its left and right the source must have a halo of zeros as wide as the padding.
 """
 
 from __future__ import annotations
@@ -11,14 +11,12 @@ from __future__ import annotations
 from functools import cache
 
 from cpuruntime.compiler.isa import LANES, LINE, VECTOR_BYTES
-from cpuruntime.compiler.kernel import Kernel, factory, kernel, lazy, made, record
+from cpuruntime.compiler.kernel import Inline, Kernel, factory, inline, kernel, lazy, made, record
 from cpuruntime.ops.tiles.finish import make_buffer, make_finish
+from cpuruntime.ops.tiles.tile_shapes import UNROLL, low_rows
 from cpuruntime.ops.tiles.window import taps_before
 
 simd = lazy("cpuruntime.compiler.simd")
-
-UNROLL = 4
-"""Channels in a loop body on blocked sources."""
 
 # One row per column tile of the output: byte offset of its first input block in the source, number of input blocks,
 # byte offset of its weights, its first output block. Groups differ in the first three only.
@@ -34,6 +32,48 @@ ARGUMENTS = record(
 )  # fmt: skip
 
 
+def _make_part(rows: int, columns: int, unroll: int, step: int, activation: str) -> Inline:
+    """`part(...)` computes the tile whose first pixel is `left` in output row `y`, for an image and a column tile.
+
+    `source`, `target` and `residual` are where the image begins for the column tile, `block` is its first output block.
+    Each loop body asks for what is `ahead`, then moves it by `ahead_step`.
+    """
+    # One line a loop body spreads a panel over the first tiles: measured, no slower than in a burst.
+    lines = 1 if unroll == UNROLL else 0
+    activated = activation != ""
+    finish = make_finish(rows, columns, activation)
+    tile = made("cpuruntime.ops.tiles.register_tile", "make_tile", rows, columns, unroll, step, False, lines)
+
+    @inline
+    def part(a, scratch, source, target, residual, weights, block, blocks, y, left, ahead, ahead_step):
+        weight_row = a.kernel_width * a.steps * unroll * columns * VECTOR_BYTES
+        top = y * a.stride_height - a.pad_top
+        first = taps_before(0, top, a.dilation_height, a.kernel_height)
+        last = taps_before(a.in_height, top, a.dilation_height, a.kernel_height)
+        place = target + y * a.target_row + left * VECTOR_BYTES
+        tile(
+            source + (top + first * a.dilation_height) * a.source_row + left * step,
+            0,
+            weights + first * weight_row,
+            0,
+            (
+                blocks, last - first, a.kernel_width, a.steps,
+                a.source_block, a.dilation_height * a.source_row, a.source_column,
+                a.kernel_height * weight_row, weight_row, ahead, ahead_step,
+            ),
+            (
+                scratch if activated else place, VECTOR_BYTES if activated else a.target_block,
+                columns * VECTOR_BYTES if activated else VECTOR_BYTES,
+                residual + y * a.residual_row + left * VECTOR_BYTES if a.residual != 0 else 0,
+                a.residual_block, VECTOR_BYTES,
+                a.bias + block * VECTOR_BYTES, a.limits, LANES,
+            ),
+        )  # fmt: skip
+        finish(a, scratch, place, VECTOR_BYTES, a.target_block, LANES)
+
+    return part
+
+
 @cache
 @factory
 def convolution(rows: int, columns: int, unroll: int, step: int, activation: str = "") -> Kernel:
@@ -45,22 +85,23 @@ def convolution(rows: int, columns: int, unroll: int, step: int, activation: str
     first output pixel's first kernel column, in image row 0 (inside the halo when the left padding is not zero).
     `activation` is "" or one of `ACTIVATIONS`, with its parameters in `alpha` and `beta`; it comes after the limits.
     """
-    # One line a loop body spreads a panel of two columns over eight tiles: measured, no slower than in a burst.
+    low = low_rows(rows, columns)
+    saved = rows - low
     lines = 1 if unroll == UNROLL else 0
-    tile = made("cpuruntime.ops.tiles.register_tile", "make_tile", rows, columns, unroll, step, False, lines)
-
-    activated = activation != ""
-    buffer, finish = make_buffer(rows, columns, activation), make_finish(rows, columns, activation)
-    name = f"convolution_f32_{LANES}_{rows}x{columns}_u{unroll}_s{step}" + (f"_{activation}" if activated else "")
+    buffer, part = make_buffer(rows, columns, activation), _make_part(rows, columns, unroll, step, activation)
+    low_part = _make_part(low, columns, unroll, step, activation) if saved else part
+    name = f"convolution_f32_{LANES}_{rows}x{columns}_u{unroll}_s{step}" + (f"_{activation}" if activation else "")
 
     @kernel(ARGUMENTS, name=name, tile=(rows, columns, unroll))
     def run(a, thread, threads):
         scratch = buffer()
         tiles_x = (a.width + rows - 1) // rows
+        high_x = tiles_x
+        if saved:
+            high_x -= min(tiles_x, (tiles_x * rows - a.width) // saved)
         tiles = a.height * tiles_x
         chunks = (tiles + a.chunk - 1) // a.chunk
         items = a.batch * chunks * a.column_tile_count
-        weight_row = a.kernel_width * a.steps * unroll * columns * VECTOR_BYTES
         for item in range(items * thread // threads, items * (thread + 1) // threads):
             column_tile = a.column_tiles + item % a.column_tile_count * _TILE_BYTES
             image, chunk = item // a.column_tile_count // chunks, item // a.column_tile_count % chunks
@@ -72,38 +113,21 @@ def convolution(rows: int, columns: int, unroll: int, step: int, activation: str
             weights = a.weights + simd.load_i64(column_tile + _WEIGHTS)
             # The next column tile's weights: each of the first tiles asks for a part of them.
             bodies = blocks * a.kernel_height * a.kernel_width * a.steps
-            ahead, fetched = weights + bodies * unroll * columns * VECTOR_BYTES, bodies * lines * LINE
+            behind, fetched = weights + bodies * unroll * columns * VECTOR_BYTES, bodies * lines * LINE
             begin, end = chunk * a.chunk, min(tiles, chunk * a.chunk + a.chunk)
-            y, x = begin // tiles_x, begin % tiles_x * rows
+            y, x = begin // tiles_x, begin % tiles_x
             for t in range(begin, end):
                 fetching = (t - begin) * lines < unroll * columns * VECTOR_BYTES // LINE
-                left = min(x, a.width - rows)
-                top = y * a.stride_height - a.pad_top
-                first = taps_before(0, top, a.dilation_height, a.kernel_height)
-                last = taps_before(a.in_height, top, a.dilation_height, a.kernel_height)
-                place = target + y * a.target_row + left * VECTOR_BYTES
-                tile(
-                    source + (top + first * a.dilation_height) * a.source_row + left * step,
-                    0,
-                    weights + first * weight_row,
-                    0,
-                    (
-                        blocks, last - first, a.kernel_width, a.steps,
-                        a.source_block, a.dilation_height * a.source_row, a.source_column,
-                        a.kernel_height * weight_row, weight_row,
-                        ahead + (t - begin) * fetched if fetching else weights, lines * LINE if fetching else 0,
-                    ),
-                    (
-                        scratch if activated else place, VECTOR_BYTES if activated else a.target_block,
-                        columns * VECTOR_BYTES if activated else VECTOR_BYTES,
-                        residual + y * a.residual_row + left * VECTOR_BYTES if a.residual != 0 else 0,
-                        a.residual_block, VECTOR_BYTES,
-                        a.bias + block * VECTOR_BYTES, a.limits, LANES,
-                    ),
-                )  # fmt: skip
-                finish(a, scratch, place, VECTOR_BYTES, a.target_block, LANES)
-                x += rows
-                if x >= a.width:
+                ahead = behind + (t - begin) * fetched if fetching else weights
+                ahead_step = lines * LINE if fetching else 0
+                if x < high_x:
+                    left = min(x * rows, a.width - rows)
+                    part(a, scratch, source, target, residual, weights, block, blocks, y, left, ahead, ahead_step)
+                elif saved:
+                    left = min(x * rows - (x - high_x) * saved, a.width - low)
+                    low_part(a, scratch, source, target, residual, weights, block, blocks, y, left, ahead, ahead_step)
+                x += 1
+                if x == tiles_x:
                     x, y = 0, y + 1
 
     return run

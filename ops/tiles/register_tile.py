@@ -56,8 +56,12 @@ class Emitter:
     def offset(self, base: ir.Value, *terms: tuple[Any, Any]) -> ir.Value:
         """base + the sum of count * stride over `terms`."""
         for count, stride in terms:
-            a, b = (ir.Constant(I64, t) if isinstance(t, int) else t for t in (count, stride))
-            base = self.builder.add(base, self.builder.mul(a, b))
+            if isinstance(count, int) and isinstance(stride, int):
+                distance = ir.Constant(I64, count * stride)
+            else:
+                a, b = (ir.Constant(I64, t) if isinstance(t, int) else t for t in (count, stride))
+                distance = self.builder.mul(a, b)
+            base = self.builder.add(base, distance)
         return base
 
     def load(self, base: ir.Value, *terms: tuple[Any, Any], kind: ir.Type = FLOATS) -> ir.Value:
@@ -76,14 +80,22 @@ class Emitter:
         `rows` are the addresses of the rows' first channel, `weights` those of the panels'.
         """
         builder, width = self.builder, self.columns // self.panels
+        sources = [pointer(builder, row, F32) for row in rows]
+        packed = [pointer(builder, panel, FLOATS) for panel in weights]
+        totals = {place: builder.load(slot) for place, slot in self.accumulators.items()}
         for k in range(channels):
-            b = [self.load(panel, ((k * width + c) * VECTOR_BYTES, 1)) for panel in weights for c in range(width)]
-            for r, row in enumerate(rows):
-                a = splat(builder, self.load(row, (4 * k, 1), kind=F32))
+            b = [self.element(panel, k * width + c) for panel in packed for c in range(width)]
+            for r, source in enumerate(sources):
+                a = splat(builder, self.element(source, k))
                 for c in range(self.columns):
-                    slot = self.accumulators[r, c]
-                    total = call_llvm(builder, f"llvm.fmuladd.v{LANES}f32", FLOATS, [a, b[c], builder.load(slot)])
-                    builder.store(total, slot)
+                    name = f"llvm.fmuladd.v{LANES}f32"
+                    totals[r, c] = call_llvm(builder, name, FLOATS, [a, b[c], totals[r, c]])
+        for place, slot in self.accumulators.items():
+            builder.store(totals[place], slot)
+
+    def element(self, base: ir.Value, index: int) -> ir.Value:
+        """What lies at an index behind a pointer."""
+        return self.builder.load(self.builder.gep(base, [ir.Constant(I64, index)]), align=4)
 
     def reduce(
         self, source: ir.Value, step: ir.Value, weights: ir.Value, walk: Walk, remainder: ir.Value | None

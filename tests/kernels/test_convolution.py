@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from support.kernels import LANES
 from support.programs import NodeProgram, activation, only, same_for_threads
 
 from cpuruntime.graph import Node
+from cpuruntime.ops.tiles.tile_shapes import low_rows, tile_shapes
 from cpuruntime.program.convolution import direct, grouped
 from cpuruntime.program.plan.candidate import Candidate
 from cpuruntime.program.plan.planner import Planner
@@ -72,6 +74,29 @@ def test_pointwise_convolution_sees_a_plane_as_one_row(case: Convolution, force_
     if width == 4:
         for name in ("x", "y", "residual"):
             check(case, prepare=halo_around(name))
+
+
+def rows_of_lower_tiles(**epilogue: Any) -> list[Convolution]:
+    """Rows that a tile does not divide, so that they end with lower ones."""
+    rows, columns = tile_shapes()[0]
+    low = low_rows(rows, columns)
+    assert low < rows
+    widths = (rows, rows + 1, rows + low, 2 * rows - 1, 2 * rows, 2 * rows + 2 * low)
+    return [Convolution((1, LANES + 1, 3, width), (columns + 1) * LANES, **epilogue) for width in widths]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, EVERYTHING])
+def test_rows_end_with_lower_tiles(chunk: int, force_tile: ForceTile) -> None:
+    force_tile(*tile_shapes()[0], chunk)
+    for case in rows_of_lower_tiles(residual=True):
+        check(case)
+
+
+def test_activations_of_lower_tiles(force_tile: ForceTile) -> None:
+    force_tile(*tile_shapes()[0])
+    for case in rows_of_lower_tiles(activation="Sigmoid"):
+        actual = same_for_threads(NodeProgram(case.node(), watched=FAMILIES), *case.inputs)
+        np.testing.assert_allclose(actual, 1 / (1 + np.exp(-expected(case, case.inputs))), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, EVERYTHING])

@@ -8,10 +8,9 @@ from support.spills import STORE, Variant, count_spills, spills_in
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES, current
 from cpuruntime.ops.matmul import matmul
 from cpuruntime.ops.tiles.integer_shapes import integer_shapes, kinds
-from cpuruntime.ops.tiles.tile_shapes import lane_rows, low_rows, tile_shapes, winograd_shapes
+from cpuruntime.ops.tiles.tile_shapes import UNROLL, lane_rows, low_rows, tile_shapes, winograd_shapes
 from cpuruntime.program.convolution.depthwise import MOST_TAPS
 
-UNROLL = 4
 CONVOLUTIONS: list[Variant] = [("convolution", (*shape, UNROLL, VECTOR_BYTES)) for shape in tile_shapes()]
 PRODUCTS: list[Variant] = [("matmul", shape) for shape in tile_shapes()]
 # The largest lane tiles for every number of kernel columns that they slide over.
@@ -21,7 +20,7 @@ DEPTHWISE += [("depthwise", (lane_rows(t)[0], t, stride, 1, 1)) for t in range(2
 MOST_ROWS = lane_rows(3, moved=True)[0]
 DEPTHWISE += [("depthwise", (MOST_ROWS, 3, stride, i, 4)) for stride in (1, 2) for i in (1, 2, 4)]
 DEPTHWISE += [("depthwise", (MOST_ROWS, 3, 2, 8, 8))] if LANES >= 8 else []
-GROUPED: list[Variant] = [("grouped_convolution", (*shape, UNROLL, VECTOR_BYTES)) for shape in tile_shapes()]
+GROUPED: list[Variant] = [("grouped_convolution", (*shape, 4, VECTOR_BYTES)) for shape in tile_shapes()]
 # First layers read pixels of three floats; strides move the constants in the addresses.
 FIRST = tile_shapes()[0]
 OTHERS: list[Variant] = [("convolution", (*FIRST, 3, 2 * 12)), ("convolution", (*FIRST, UNROLL, 2 * VECTOR_BYTES))]
@@ -62,7 +61,8 @@ def test_parts_of_products_store_whole_vectors_without_a_mask(
     tile: tuple[int, int], parts: list[tuple[int, int]]
 ) -> None:
     stores = len(STORE.findall(matmul(*tile).assembly()))
-    assert stores >= sum(rows * columns for rows, columns in parts)
+    shared = len(parts) - 1  # the parts' last stores may be one, which they jump to
+    assert stores >= sum(rows * columns for rows, columns in parts) - shared
 
 
 @pytest.mark.parametrize(

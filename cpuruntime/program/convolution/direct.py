@@ -9,7 +9,8 @@ import numpy as np
 
 from cpuruntime.compiler.isa import LANES
 from cpuruntime.graph import Node, Size
-from cpuruntime.ops.convolution import COLUMN_TILE, UNROLL, convolution
+from cpuruntime.ops.convolution import COLUMN_TILE, convolution
+from cpuruntime.ops.tiles.tile_shapes import UNROLL
 from cpuruntime.ops.winograd_methods import Method
 from cpuruntime.program.convolution.depthwise import emit_depthwise
 from cpuruntime.program.convolution.geometry import DOMAIN, Geometry

@@ -1,9 +1,8 @@
 """The choice of register tile and of the order in which a product's tiles are worked on.
 
-Costs are in slots: the time of one multiply-add of a vector when nothing else limits them, half a cycle on Zen 5. The
-constants are fitted to 4500 timings of the convolutions and products of twelve models on Zen 5, with weights coming
-from memory (`python bench/kernels.py --choices` compares estimates and timings); the first choice is 1 % slower than
-the fastest on average.
+Costs are in slots: the time of one multiply-add of a vector when nothing else limits them, half a cycle on Zen. The
+constants of a class of processors are fitted to timings on one of them: AVX-512 on Zen 5, AVX2 on Zen 3, with weights
+coming from memory (`python bench/kernels.py --choices` compares estimates and timings).
 """
 
 from __future__ import annotations
@@ -13,16 +12,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd
 
-from cpuruntime.compiler.isa import VECTOR_BYTES
+from cpuruntime.compiler.isa import VECTOR_BYTES, current
 from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.graph import Extent, Size, at_least, typical
 from cpuruntime.host.caches import caches
-from cpuruntime.ops.tiles.tile_shapes import tile_shapes
+from cpuruntime.ops.tiles.tile_shapes import low_rows, split_rows, tile_shapes
 from cpuruntime.program.plan.candidate import Candidate
 from cpuruntime.program.plan.step import KernelChoice
 
-# Slots until the sum of a multiply-add can be added to.
-LATENCY = 8
+# Slots until the sum of a multiply-add can be added to. On AVX2 a tile of just eight accumulators never makes up for a
+# load that was late.
+LATENCY = {"avx2": 9}.get(current().name, 8)
 # Slots of a vector of weights beside its multiply-adds; of a tile's start and end, in all and for each accumulator.
 WEIGHTS_COST, TILE_COST, STORE_COST = 0.15, 4, 2
 # Bytes of weights that arrive in a slot from memory.
@@ -120,11 +120,15 @@ def rank_fitting(grid: Grid, threads: int, most: tuple[int, int]) -> tuple[Candi
     shapes = [s for s in tile_shapes() if s[0] <= most[0] and s[1] <= most[1]]
     reading = grid.inner * grid.blocks * VECTOR_BYTES / FROM_MEMORY
 
+    def tile_cost(rows: int, columns: int) -> float:
+        body = max(rows * columns, rows + columns, LATENCY) + WEIGHTS_COST * columns
+        return grid.inner * body + TILE_COST + STORE_COST * rows * columns
+
     def cost(shape: tuple[int, int]) -> float:
         rows, columns = shape
-        tiles = grid.lines * -(-grid.pixels // rows) * -(-grid.blocks // columns)
-        body = max(rows * columns, rows + columns, LATENCY) + WEIGHTS_COST * columns
-        return tiles * (grid.inner * body + TILE_COST + STORE_COST * rows * columns) + reading
+        high, low = split_rows(grid.pixels, rows, low_rows(rows, columns))
+        line = high * tile_cost(rows, columns) + low * tile_cost(low_rows(rows, columns), columns)
+        return grid.lines * -(-grid.blocks // columns) * line + reading
 
     limit = TOLERANCE * min(map(cost, shapes))
     favourite = next(shape for shape in shapes if cost(shape) <= limit)

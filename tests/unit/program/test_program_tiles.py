@@ -93,6 +93,27 @@ def test_a_source_beyond_the_cache_is_worked_on_in_parts() -> None:
     assert parts.chunk < whole.chunk / 4
 
 
+def test_rows_are_split_with_the_fewest_computed_twice() -> None:
+    assert tile_shapes.split_rows(14, 6, 4) == (1, 2)
+    assert tile_shapes.split_rows(7, 4, 3) == (1, 1)
+    assert tile_shapes.split_rows(7, 7, 7) == (1, 0)
+    for count in range(6, 60):
+        high, low = tile_shapes.split_rows(count, 6, 4)
+        assert count <= 6 * high + 4 * low <= count + (count % 2 if count != 9 else 3)
+
+
+def test_an_estimate_counts_lower_tiles() -> None:
+    rows, columns = tile_shapes.tile_shapes()[0]
+    low = tile_shapes.low_rows(rows, columns)
+    assert low < rows
+
+    def cost(pixels: int) -> float:
+        ranked = tiles.rank_fitting.__wrapped__(Grid(1, pixels, columns, 576, 0), 1, (pixels, columns))
+        return next(c.cost for c in ranked if (c.choice.rows, c.choice.columns) == (rows, columns))
+
+    assert cost(rows + low) < cost(2 * rows)
+
+
 @pytest.mark.parametrize("isa", sorted(ISAS))
 def test_there_is_a_tile_for_a_single_row_and_column(isa: str) -> None:
     assert (1, 1) in tile_shapes.BY_ISA[isa]
