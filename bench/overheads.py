@@ -71,9 +71,9 @@ class Measure:
 
 
 MEASURES = (
-    Measure("infer()", Mode.parse("latency1"), 6),
-    Measure("start_async() + wait()", Mode.parse("async1"), 10, ("cpuruntime", "openvino")),
-    Measure("AsyncInferQueue", Mode.parse("throughput"), 50_000),
+    Measure("infer()", Mode.parse("latency1"), 4),
+    Measure("start_async() + wait()", Mode.parse("async1"), 4, ("cpuruntime", "openvino")),
+    Measure("AsyncInferQueue", Mode.parse("throughput"), 150_000),
 )
 
 

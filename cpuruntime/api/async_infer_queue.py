@@ -183,9 +183,14 @@ class AsyncInferQueue:
             BusyError: called in a callback of this queue while no request is idle.
             Exception: what an earlier inference or its callback raised, as said above. Nothing was started.
         """
-        terms = TERMS if priority is None and deadline_ms is None else parse_terms(priority, deadline_ms)
         state = self._state
         index = None
+        if priority is not None or deadline_ms is not None:
+            terms = parse_terms(priority, deadline_ms)
+        elif self._starts_again(inputs, userdata, share_inputs):
+            return
+        else:
+            terms = TERMS
         try:
             while index is None:
                 if state.errors or not state.idle:
@@ -208,6 +213,24 @@ class AsyncInferQueue:
             if index is not None and index not in state.idle and index not in state.in_flight:
                 self._recover(index)
             raise
+
+    def _starts_again(self, inputs: Any, userdata: Any, share_inputs: bool) -> bool:
+        """Whether an inference that calls nothing back ran again in the next idle request, and is over.
+
+        Another thread may have taken that request and not begun yet; it begins then after this inference.
+        """
+        state = self._state
+        if state.callback is not None or state.errors or not state.idle:
+            return False
+        try:
+            index = state.idle[0]
+        except IndexError:  # another thread was faster
+            return False
+        if not self._requests[index]._starts_again(inputs, share_inputs):
+            return False
+        state.userdata[index] = userdata
+        state.idle.rotate(-1)
+        return True
 
     def _recover(self, index: int) -> None:
         """After an interrupted start: find out what the request does."""

@@ -14,7 +14,7 @@ from cpuruntime.api.callback import Callback
 from cpuruntime.api.ports import ConstOutput, describe_all
 from cpuruntime.api.refusals import not_pickled
 from cpuruntime.api.request.awaiting import wait_in_loop
-from cpuruntime.api.request.bindings import RUN, Bindings, Hook, InferenceRun
+from cpuruntime.api.request.bindings import RUN, AgainRun, Bindings, Hook, InferenceRun
 from cpuruntime.api.request.defaults import DefaultsBindings, DefaultsRequest
 from cpuruntime.api.request.latency import LatencyAnatomy
 from cpuruntime.api.request.tensors import RequestTensors
@@ -41,9 +41,11 @@ class InferRequest(RequestTensors):
 
     __slots__ = (
         "__weakref__",
+        "_again",
         "_bindings",
         "_callback",
         "_device",
+        "_ran_again",
         "_run",
         "_shared",
         "_userdata",
@@ -62,6 +64,8 @@ class InferRequest(RequestTensors):
         self._callback: Callback | None = None
         self._run: InferenceRun | None = None
         self._userdata: Any = None
+        self._again: Callable[..., Any] | None = None
+        self._ran_again = AgainRun(self._bindings.times)
         forks.objects.add(self)
 
     def infer(
@@ -91,6 +95,15 @@ class InferRequest(RequestTensors):
             InvalidArgumentError: an input has a wrong name, dtype or shape; nothing was run.
             Error: what the device raised.
         """
+        if self._again is not None:
+            result: OVDict | None = self._again(inputs, share_inputs, share_outputs)
+            if result is not None:
+                self._run = self._ran_again
+                return result
+        return self._infer(inputs, share_inputs, share_outputs, decode_strings)
+
+    def _infer(self, inputs: Any, share_inputs: bool, share_outputs: bool, decode_strings: bool) -> OVDict:
+        """`infer`, where it is not one that runs again."""
         bindings, ports = self._bindings, self._shared.ports
         running = bindings.running
         run = InferenceRun()
@@ -106,7 +119,7 @@ class InferRequest(RequestTensors):
             try:
                 self._device.run()
             finally:
-                bindings.nanoseconds = perf_counter_ns() - begin
+                bindings.times[1] = perf_counter_ns() - begin
             if ports.dynamic_outputs:
                 bindings.collect()
             arrays = []
@@ -120,6 +133,8 @@ class InferRequest(RequestTensors):
                 run.announce()
         if ports.has_strings:
             arrays = [_strings(array, decode_strings) for array in arrays]
+        if self._again is None and bindings.call is not None:
+            self._again = self._device.infer_again(bindings.call)
         return OVDict(arrays, ports)
 
     def start_async(
@@ -143,8 +158,22 @@ class InferRequest(RequestTensors):
             deadline_ms: within how many milliseconds from now the inference has to be finished. Else it ends with
                 DeadlineExceededError: at once while it waits for a stream, at its next step while it runs.
         """
-        terms = TERMS if priority is None and deadline_ms is None else parse_terms(priority, deadline_ms)
+        if priority is None and deadline_ms is None:
+            terms = TERMS
+            if self._starts_again(inputs, share_inputs):
+                if userdata is not None:
+                    self._userdata = userdata
+                return
+        else:
+            terms = parse_terms(priority, deadline_ms)
         self._start(inputs, userdata, share_inputs, terms)
+
+    def _starts_again(self, inputs: Any, share_inputs: bool) -> bool:
+        """Whether an inference that calls nothing back ran again, and is over."""
+        if self._callback is None and self._again is not None and self._again(inputs, share_inputs, None):
+            self._run = self._ran_again
+            return True
+        return False
 
     def _start(
         self, inputs: Any, userdata: Any, share_inputs: bool, terms: Terms = TERMS, hook: Hook | None = None
@@ -319,7 +348,7 @@ class InferRequest(RequestTensors):
     def latency(self) -> float:
         """How long the last inference took, in milliseconds, waiting for a stream included; 0.0 before the first."""
         self._bindings.is_busy()
-        return self._bindings.nanoseconds / 1e6
+        return self._bindings.times[1] / 1e6
 
     @property
     def latency_anatomy(self) -> LatencyAnatomy:
@@ -331,7 +360,7 @@ class InferRequest(RequestTensors):
         run = self._run
         if run is None:
             return LatencyAnatomy()
-        over = run.started + self._bindings.nanoseconds
+        over = run.started + self._bindings.times[1]
         taken, began, ended = self._device.moments() or (0, run.started, over)
         return LatencyAnatomy.of(run.started, taken, began, ended, run.returned or over)
 

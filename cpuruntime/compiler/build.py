@@ -145,7 +145,7 @@ class Kernel:
     @cached_property
     def symbol(self) -> str:
         """The name of the machine code: a digest of the sources it depends on and of the ISA level."""
-        return "cpuruntime_" + _digest({_COMPILER, *files(self.function)}, self.name)
+        return symbol_of(self)
 
     @property
     def is_compiled(self) -> bool:
@@ -181,14 +181,18 @@ class Kernel:
         with _lock:
             code = _cached(self.symbol)
             if code is None:
-                from cpuruntime.compiler import machine_code
-
-                code = machine_code.compiled(self.function, self.arguments, self.symbol)
+                code = self.compiled()
                 called = ", ".join(sorted(forbidden_symbols(code)))
                 if called:
                     raise RuntimeError(f"kernel {self.name} calls {called}; kernels may not allocate or raise")
                 cache_folder().publish(object_name(self.symbol), code)
             return code
+
+    def compiled(self) -> bytes:
+        """The object code, compiled afresh."""
+        from cpuruntime.compiler import machine_code
+
+        return machine_code.compiled(self.function, self.arguments, self.symbol)
 
     @cached_property
     def entry(self) -> Callable[[int, int, int], None]:
@@ -207,6 +211,11 @@ class Kernel:
         assert block.dtype == self.arguments
         for thread in range(threads):
             self.entry(block.ctypes.data, thread, threads)
+
+
+def symbol_of(kernel: Kernel, *compiler: Path) -> str:
+    """The name of the machine code of a kernel, made by these files, too."""
+    return "cpuruntime_" + _digest({_COMPILER, *compiler, *files(kernel.function)}, kernel.name)
 
 
 def set_symbol(kernel: Kernel, symbol: str) -> None:

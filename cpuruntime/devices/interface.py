@@ -32,6 +32,7 @@ from cpuruntime.host.topology import Topology
 from cpuruntime.properties import Settings
 from cpuruntime.properties.hint import Priority
 from cpuruntime.store import SectionFile
+from cpuruntime.streams.call import Call
 from cpuruntime.trace.events import StepLabel, Steps
 
 if TYPE_CHECKING:
@@ -130,6 +131,13 @@ class DeviceRequest(ABC):
         When it raises, nothing was queued, with one exception: KeyboardInterrupt may strike in any line, so after it
         the caller asks `cancel` whether an inference was queued and is not over. Its function may then be unknown.
         """
+
+    def infer_again(self, call: Call) -> Callable[..., Any] | None:
+        """A function that does in one step what an inference on unchanged memory does; see `streams.again`.
+
+        The memory is that of `call`. None where the device has no such function, or not yet.
+        """
+        return None
 
     @property
     @abstractmethod

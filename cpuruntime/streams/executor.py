@@ -8,18 +8,20 @@ import weakref
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from queue import SimpleQueue
+from typing import Any
 
 from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.host.affinity import allowed_cpus, is_stream_thread
 from cpuruntime.streams import priorities
 from cpuruntime.streams.base import Executor, lifetimes
-from cpuruntime.streams.handover import give_back, hand_over, run_again
+from cpuruntime.streams.call import Call
+from cpuruntime.streams.handover import give_back, hand_over
 from cpuruntime.streams.inline import InlineExecutor
 from cpuruntime.streams.job import Job
 from cpuruntime.streams.led_stream import LedStream
 from cpuruntime.streams.native import runner
 from cpuruntime.streams.scheduler import Scheduler, lead
-from cpuruntime.streams.task import COMPLETED, Notification, Stream, Task
+from cpuruntime.streams.task import Notification, Stream, Task
 from cpuruntime.streams.thread_group import QUICK, ThreadGroup
 
 log = logging.getLogger("cpuruntime")
@@ -120,11 +122,12 @@ class StreamExecutor(Executor):
     def submit(self, task: Task, function: Callable[[], None] | None = None) -> bool:
         scheduler = self._scheduler
         pool = scheduler.pool
-        steps = run_again(scheduler, task, HAND_OVER)
-        if steps:
+        left = scheduler.again.run(task._address, HAND_OVER)
+        if left is not None:
+            task._ran_again(left)
             if function is not None:
                 self.notify(task, function)
-            return task._words[COMPLETED] == steps
+            return not left
         before = task._pending
         notifications: tuple[Notification, ...] = ()
         if (task.deadline or function is not None) and not pool.threads:
@@ -157,9 +160,10 @@ class StreamExecutor(Executor):
 
     def run(self, task: Task) -> None:
         scheduler = self._scheduler
-        steps = run_again(scheduler, task, QUICK)
-        if steps:
-            if task._words[COMPLETED] < steps:
+        left = scheduler.again.run(task._address, QUICK)
+        if left is not None:
+            task._ran_again(left)
+            if left:
                 task.check()
             return
         task.control.switch[0] = 0
@@ -184,6 +188,9 @@ class StreamExecutor(Executor):
                     give_back(task._stream, task, scheduler)
                     raise
         self._run_later(task)
+
+    def infer_again(self, task: Task, call: Call) -> Callable[..., Any] | None:
+        return self._scheduler.again.infer(task._address, call, QUICK, HAND_OVER, task)
 
     def _run_later(self, task: Task) -> None:
         """Queues the task and waits for it."""
@@ -244,7 +251,7 @@ class _Queued(Task):
     def __init__(self, task: Task):
         super().__init__()
         self.task = task
-        self.control = task.control
+        self.listen_to(task.control)
 
     def begin(self, stream: Stream) -> Job | None:
         job = self.task.begin(stream)

@@ -22,34 +22,6 @@ Entry = tuple[int, float, int, Any]
 """A task in the queue: order, deadline, number, task."""
 
 
-def run_again(scheduler: Any, task: Any, longest: int) -> int:
-    """Runs a task's job once more, if the stream used last is idle, ran it last, and took at most `longest` ns.
-
-    Returns how many steps it has, 0 where it was not run. The stream is not lent: the GIL is held all the time, and
-    nobody takes a stream without it.
-    """
-    idle = scheduler.idle
-    if not idle or scheduler.queue or scheduler.closed:
-        return 0
-    stream = idle[-1]
-    version = task.version
-    if stream.version is not version or version is None or stream.flight[0] != stream.IDLE:
-        return 0
-    job = stream.job
-    fields = job.fields
-    if not 0 < fields[job.ELAPSED] <= longest or (stream.threads > 1 and fields[job.SHARED]):
-        return 0
-    control = task.control
-    if job.control is not control:
-        return 0
-    control.switch[0] = 0
-    task._failure = None
-    task.taken = 0
-    task._steps = steps = job.steps
-    stream.run_for_task(stream.address, job.address, task._address)
-    return steps
-
-
 def enqueue(queue: list[Entry], entry: Entry, waiting: Any, notifications: tuple[Any, ...]) -> None:
     """Puts a task in the queue; the callback pool, which has the deque `waiting`, is to call functions at its end."""
     waiting += notifications
@@ -109,7 +81,7 @@ def rebind(
     """Binds memory to a place of a request: no address is left of memory that is gone. `bound` is for a new address."""
     is_new = addresses[index] != address
     if is_new:
-        request.version = None
+        request.repeat[0] = 0
     arrays[index] = array
     addresses[index] = address
     if is_new:
@@ -121,7 +93,7 @@ def end_run(bindings: Any, key: str, run: Any, error: BaseException | None, nano
     running = bindings.running
     if key in running and running[key] is run:
         run.error = error
-        bindings.nanoseconds = nanoseconds
+        bindings.times[1] = nanoseconds
         del running[key]
         run.is_over = run.polled
 

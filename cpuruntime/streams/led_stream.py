@@ -35,7 +35,6 @@ class LedStream(Stream):
         "retained",
         "ring_bell",
         "ring_with_job",
-        "run_for_task",
         "task",
     )
 
@@ -48,7 +47,6 @@ class LedStream(Stream):
         self._attend = runner.attend.entry
         self.ring_bell = notifier()
         self.ring_with_job = holding_the_gil(runner.ring)
-        self.run_for_task = holding_the_gil(runner.lead_for_task)
         self._recall = holding_the_gil(runner.recall)
         self.bell = group.address_of(runner.BELL)
         self._led = group.word(runner.LED, 8)

@@ -16,6 +16,7 @@ from cpuruntime.errors import CancelledError, DeadlineExceededError, Error
 from cpuruntime.host import forks
 from cpuruntime.host.affinity import enter_stream
 from cpuruntime.streams import handover, priorities
+from cpuruntime.streams.again import Again
 from cpuruntime.streams.callback_pool import CallbackPool
 from cpuruntime.streams.led_stream import LedStream
 from cpuruntime.streams.native import runner
@@ -32,6 +33,7 @@ class Scheduler:
 
     Attributes:
         queue: the tasks that wait, the first to begin first.
+        again: what runs short jobs again without a stream being lent.
         alarm: when the callback pool has to look for tasks that waited too long, 0 for never.
         leading: how many leaders there are.
         level: the priority of the streams among all of the process, once they count.
@@ -43,6 +45,7 @@ class Scheduler:
         self.queue: list[handover.Entry] = []
         self.idle: list[LedStream] = []
         self.streams: list[LedStream] = []
+        self.again = Again(self.idle, self.queue)
         self.pool = CallbackPool()
         self.alarm = 0
         self.leading = 0
@@ -233,6 +236,8 @@ class Scheduler:
     def forked(self) -> None:
         self.mutex = threading.RLock()
         self.closed = True
+        for stream in self.streams:
+            stream.close()
 
 
 def lead(

@@ -26,6 +26,7 @@ _SPIN, COMPLETED, _ALSO, _POOL = (
     offset // 8 for offset in (signals.VALUE, runner.TASK_COMPLETED, runner.ALSO, runner.POOL)
 )
 _NOTIFIES = runner.NOTIFIES // 4
+_CONTROL, _REPEAT = runner.TASK_CONTROL // 8, runner.REPEAT // 8
 
 
 Notification = tuple[memoryview, int, Callable[[], None]]
@@ -37,10 +38,10 @@ class Stream:
 
     `index` counts from 0, `threads` is the size of the group, `cpus` are its processors or None when it is not pinned.
     `state` belongs to the caller of the executor: what one stream needs for itself, such as its arena. `job` is the
-    latest one of a task that was whole, begun when the task's version was `version`, which is None for other tasks.
+    latest one.
     """
 
-    __slots__ = ("__weakref__", "_group", "_pin_caller", "cpus", "index", "job", "state", "threads", "version")
+    __slots__ = ("__weakref__", "_group", "_pin_caller", "cpus", "index", "job", "state", "threads")
 
     def __init__(self, index: int, group: ThreadGroup):
         self.index = index
@@ -48,7 +49,6 @@ class Stream:
         self.cpus = group.cpus
         self.state: dict[Any, Any] = {}
         self.job: Job | None = None
-        self.version: object = None
         self._group = group
         self._pin_caller = False
 
@@ -71,22 +71,22 @@ class Task(ABC):
 
     begin() says whether the task is `whole`, that is, its job is all there is to do. It may then be over without the
     interpreter: resume() and conclude() are left out, and the stream refers to the job and not to the task; `memory`
-    owns what the job works on and the task alone refers to. Its `version` is another object whenever begin() would give
-    another job or bind other data, and None where that is not known: while a stream has both it runs the job again
-    without begin().
+    owns what the job works on and the task alone refers to. The word `repeat` is the address of a job of the task's
+    own that does what begin() would give, or 0: it is run without begin().
     """
 
     whole = False
     priority = MEDIUM
     deadline = 0
     memory: object = None
-    version: object = None
 
     def __init__(self) -> None:
         self.control = Control()
         memory = aligned_bytes(runner.TASK.itemsize)
         self._address: int = memory.ctypes.data
         self._words = memory.view(np.int64).data
+        self.repeat = self._words[_REPEAT:]
+        self.listen_to(self.control)
         self._count = memory.view(np.int32).data
         self._signals: tuple[np.ndarray, ...] = (memory,)
         # The signal's count while the latest submission is not over. A count that differs means that it is.
@@ -107,6 +107,11 @@ class Task(ABC):
         """Sets `priority` and `deadline` for the following submissions."""
         self.priority, self.deadline = priority, deadline
         self.control.deadline = deadline
+
+    def listen_to(self, control: Control) -> None:
+        """Has another `control`."""
+        self.control = control
+        self._words[_CONTROL] = control.address
 
     @property
     def is_over(self) -> bool:
@@ -197,13 +202,12 @@ class Task(ABC):
             self._error = error
 
     def _begin_on(self, stream: Stream) -> Job | None:
-        """Calls begin() while the workers wake up, and has the stream note what it may run again."""
+        """Calls begin() while the workers wake up."""
         if stream.threads > 1:
             stream._group.rouse()
-        stream.version = None
         stream.job = job = self.begin(stream)
-        if self.whole:
-            stream.version = self.version
+        if not self.whole:
+            self.repeat[0] = 0
         return job
 
     def _execute(self, stream: Stream) -> None:
@@ -215,6 +219,12 @@ class Task(ABC):
                 return
         while (job := self.resume(stream)) is not None:
             stream.run(job, self.control)
+
+    def _ran_again(self, left: int) -> None:
+        """Takes note of a job that ran again without a stream being lent, and left out so many steps."""
+        self._failure = None
+        self.taken = 0
+        self._steps = self._words[COMPLETED] + left
 
     def _finish(self, stream: Stream) -> None:
         """What a leader does with a task: the rest, if it was begun and its first job run, else all of it."""

@@ -277,3 +277,16 @@ with ov.Core().compile_model(one_input(), {device!r}) as compiled:
     say("parent", (compiled(x)[0] == -x).all())
 """)
     assert lines == ["infer told", "compiled told", "parent True"]
+
+
+def test_a_request_that_infers_in_one_step_infers_no_more() -> None:
+    lines = run("""
+from cpuruntime.testing.probes import make_quick
+request = compile_model().create_infer_request()
+for _ in range(2):
+    request.infer(x)
+make_quick(request)
+in_child(("infer", request.infer), ("start", request.start_async))
+say("parent", float(request.infer()[0][0, 0]))
+""")
+    assert lines == ["infer told", "start told", "parent -1.0"]

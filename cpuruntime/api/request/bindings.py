@@ -16,6 +16,7 @@ import numpy as np
 from cpuruntime.api.ports import ConstOutput, Ports, position
 from cpuruntime.api.request.conversion import check_shape, pairs, shape_before_data, to_array
 from cpuruntime.api.request.lent import Lent, samples_of
+from cpuruntime.api.results import OVDict
 from cpuruntime.api.tensor import Tensor
 from cpuruntime.devices.completion import Completion
 from cpuruntime.devices.interface import DeviceRequest
@@ -23,6 +24,7 @@ from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import BusyError, InvalidArgumentError, UnsupportedError, WrongTypeError, printable
 from cpuruntime.graph import Kind
 from cpuruntime.host.memory import aligned_zeros
+from cpuruntime.streams.call import Call
 from cpuruntime.streams.handover import end_run
 
 RUN = "run"
@@ -61,6 +63,19 @@ class InferenceRun(Completion):
         return self.thread == get_ident() or super().wait(timeout)
 
 
+class AgainRun(InferenceRun):
+    """The latest inference of a request that ran again; `times` as of its `Bindings`."""
+
+    is_over = True
+
+    def __init__(self, times: memoryview) -> None:
+        self._times = times
+
+    @property
+    def started(self) -> int:  # type: ignore[override]
+        return self._times[0]
+
+
 Place = tuple[str, int]
 """A side, "input" or "output", and the position there."""
 
@@ -74,7 +89,8 @@ class Bindings:
         outputs: the array of each output; of a dynamic one, the last inference's.
         followed: tensors of the user's to look after before an inference, as their memory may have moved.
         unset: the inputs of dynamic shape that have no data yet.
-        nanoseconds: how long the last inference took.
+        times: when the latest inference that ran again began, and how long the last one took; nanoseconds.
+        call: what inferences that run again find and leave; None where shapes or elements may change between them.
         shapes: for each input those that arrays had which fit.
     """
 
@@ -85,11 +101,12 @@ class Bindings:
         "_late",
         "_owned",
         "_ports",
+        "call",
         "followed",
-        "nanoseconds",
         "outputs",
         "running",
         "shapes",
+        "times",
         "unset",
     )
 
@@ -102,10 +119,14 @@ class Bindings:
         self._late: dict[int, Tensor] = {}
         self._handed_out: dict[Place, weakref.ref[Tensor]] = {}
         self.running: dict[str, InferenceRun] = {}
-        self.nanoseconds = 0
         self.outputs = [device.output_array(index) for index in range(len(ports.outputs))]
         self.followed: dict[Place, Tensor] = {}
         self.unset = {index for index, shape in enumerate(ports.shapes) if shape is None}
+        times = np.zeros(2, np.int64)
+        self.times = times.data
+        lists = self.running, self.followed, self._owned, self._bound, self.outputs
+        is_static = not (ports.dynamic_outputs or ports.has_strings or self.unset)
+        self.call = Call(*lists, times, OVDict, ports) if is_static else None
 
     def check_idle(self) -> None:
         """Raise BusyError while an inference runs."""

@@ -31,6 +31,7 @@ from cpuruntime.host import forks
 from cpuruntime.operators import control_flow
 from cpuruntime.passes import evaluate
 from cpuruntime.properties import Settings
+from cpuruntime.streams.call import Call
 from cpuruntime.trace.recorder import mark, span
 
 log = logging.getLogger("cpuruntime")
@@ -244,6 +245,9 @@ class StartingRequest(BoundArrays, ForwardingRequest):
 
     def set_output(self, index: int, array: np.ndarray) -> None:
         self.worker.set_output(index, array)
+
+    def infer_again(self, call: Call) -> Callable[..., Any] | None:
+        return self.worker.infer_again(call) if self._is_final else None
 
     def choose(self) -> DeviceRequest:
         """As of any such request; the first time when the streams are ready a new one is made."""

@@ -22,9 +22,11 @@ from cpuruntime.program.instances import instance_for
 from cpuruntime.program.program import Instance, Program
 from cpuruntime.streams import priorities
 from cpuruntime.streams.base import Executor
+from cpuruntime.streams.call import Call
 from cpuruntime.streams.handover import rebind
 from cpuruntime.streams.job import Job
 from cpuruntime.streams.task import Signal, Stream, Task
+from cpuruntime.streams.thread_group import QUICK
 from cpuruntime.trace.events import Steps
 
 if TYPE_CHECKING:
@@ -35,6 +37,10 @@ if TYPE_CHECKING:
 
 LEVELS = {"LOW": priorities.LOW, "MEDIUM": priorities.MEDIUM, "HIGH": priorities.HIGH}
 """The numbers of priorities in streams."""
+
+
+LARGEST_OWN = 2**20
+"""Bytes of the arena that a request may have of its own; what a short job works on is less. Arbitrary."""
 
 
 class CpuRequest(Task, BoundArrays, DeviceRequest):
@@ -54,6 +60,8 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         self._renewed = {index for index in self._dynamic if programs.outputs[index].dtype.hasobject}
         self._memories = OutputMemories([port.dtype for port in programs.outputs])
         self._bound = object()  # another one for other addresses
+        self._short: Instance | None = None
+        self._key: object = None  # of the latest program
         self._program: Program | None = None
         self._stage: Stage | None = None
         self._resume: Callable[[], Job | None] = _nothing
@@ -76,10 +84,11 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         old = self._inputs[index]
         # Plain statements from here on: see streams/handover.py, `rebind`.
         if self._dynamic or old is None or old.shape != array.shape:
-            self._program = self.version = None
+            self._program = None
+            self.repeat[0] = 0
         is_new = self._input_addresses[index] != address
         if is_new:
-            self.version = None
+            self.repeat[0] = 0
         self._inputs[index] = array
         self._input_addresses[index] = address
         if is_new:
@@ -88,21 +97,26 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
     def set_output(self, index: int, array: np.ndarray) -> None:
         rebind(self, self._outputs, self._output_addresses, index, array, address_of(array), object())
         self._users[index] = True
-        self._program = self.version = None
+        self._program = None
+        self.repeat[0] = 0
 
     def run(self) -> None:
         """Run one inference by an idle stream and this thread, or wait for a stream."""
         if self._terms is not TERMS:
             self._accept(TERMS)
         if self._program is not None and self._program.is_retired:
-            self.version = None
+            self.repeat[0] = 0
         self._executor.run(self)
+
+    def infer_again(self, call: Call) -> Callable[..., Any] | None:
+        program = None if self._programs.is_open else self._program  # that may be retired is looked at each time
+        return None if program is None or program.is_retired else self._executor.infer_again(self, call)
 
     def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> bool:
         if self._terms is not terms:
             self._accept(terms)
         if self._program is not None and self._program.is_retired:
-            self.version = None
+            self.repeat[0] = 0
         self.placed = False
         return self._executor.submit(self, function)
 
@@ -144,15 +158,15 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
             self._first = 0
             self._began = time.perf_counter_ns()
             return None
-        instance = instance_for(stream.state, program, self._programs.profiled)
+        instance = self._instance_for(stream, program)
         if instance.owner is not self._bound or instance.program is not program:
             instance.serve(program, self._addresses, self._bound)
         job = instance.whole
         if job is not None:
             self.whole = True
             self._resume, self._began = _nothing, 0
-            if self.version is None and self._program is not None:
-                self.version = object()
+            if instance is self._short and self._program is not None:
+                self.repeat[0] = job.address
             return job
         self.whole = False
         self._ran_by = stream
@@ -160,6 +174,22 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         self._resume = partial(self._ended, instance) if instance.timed else instance.resume
         self._began = 0 if instance.only else time.perf_counter_ns()
         return instance.begin(self._inputs, self._outputs)
+
+    def _instance_for(self, stream: Stream, program: Program) -> Instance:
+        """The request's own instance of a program that takes less than QUICK and ran before; else the stream's."""
+        own, key = self._short, self._key
+        if own is not None and own.key == program.key and program.arena_size <= own.arena.size:
+            return own
+        self._key = program.key
+        instance = instance_for(stream.state, program, self._programs.profiled)
+        job = instance.whole
+        if job is None or key != program.key or not 0 < job.elapsed < QUICK or program.arena_size > LARGEST_OWN:
+            return instance
+        own = Instance(program)
+        assert own.whole is not None
+        own.whole.change(job.shared, job.elapsed)
+        self.memory, self._short = (self._inputs, self._outputs, own), own
+        return own
 
     def resume(self, stream: Stream) -> Job | None:
         job = self._resume()
@@ -238,7 +268,7 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
                 )
             array, address = self._memories.take(index, shape, lent)
             # Plain statements to the end of the loop, as in `rebind`.
-            self.version = None
+            self.repeat[0] = 0
             outputs[index] = array
             addresses[index] = address
             self._bound = bound

@@ -42,12 +42,15 @@ system = lazy("cpuruntime.streams.native.system")
 
 TASK = record(
     count="i4", sleepers="i4", value="i8", also="i8", completed="i8", pool="i8", notifies="i4", unused="i4",
+    control="i8", repeat="i8",
 )  # fmt: skip
 """The end of a job's task: a SIGNAL, whose `count` goes up by 1 each time, and the result of the job.
 
 also       address of another SIGNAL to notify, or 0
 completed  steps of the job that all threads finished
 pool       address of the SIGNAL of the callback pool, notified besides if `notifies` is not 0
+control    address of the CONTROL that its jobs listen to
+repeat     address of a job of the task's own that does all there is to do on the memory it has now, or 0
 """
 
 CONTROL = record(cancel="i4", deadline="i8", began="i8", ended="i8")
@@ -95,7 +98,9 @@ completed  steps of the last run that all threads finished
 elapsed    nanoseconds the last run took that was not ended early, 0 before the first
 """
 
-ALSO, TASK_COMPLETED, POOL, NOTIFIES = (TASK.fields[name][1] for name in ("also", "completed", "pool", "notifies"))
+ALSO, TASK_COMPLETED, POOL, NOTIFIES, TASK_CONTROL, REPEAT = (
+    TASK.fields[name][1] for name in ("also", "completed", "pool", "notifies", "control", "repeat")
+)
 CANCEL, DEADLINE, BEGAN, ENDED = (CONTROL.fields[name][1] for name in CONTROL.names)
 PROGRAM, STEPS, SHARED, TIMING, OF_CONTROL, OF_TASK, AGAIN, COMPLETED, ELAPSED = (
     JOB.fields[name][1] for name in JOB.names

@@ -1,0 +1,58 @@
+"""Functions of three words that return one, compiled and cached as kernels are: what CPython calls without ctypes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cpuruntime.compiler.build import Kernel, symbol_of
+
+_ENTRY = """
+declare i64 @"{body}"(ptr, i64, i64)
+define i64 @{symbol}(i64 %block, i64 %first, i64 %second) {{
+  %record = inttoptr i64 %block to ptr
+  %result = call i64 @"{body}"(ptr %record, i64 %first, i64 %second)
+  ret i64 %result
+}}
+"""
+
+
+class Function(Kernel):
+    """A function `function(record, first, second)` of int64 words that returns one."""
+
+    @cached_property
+    def symbol(self) -> str:
+        return symbol_of(self, Path(__file__))
+
+    def compiled(self) -> bytes:
+        import llvmlite.binding as llvm
+        import numba
+
+        from cpuruntime.compiler import isa
+        from cpuruntime.compiler.frontend import modules
+        from cpuruntime.compiler.inline import bind
+
+        body, texts = modules(bind(self.function), numba.from_dtype(self.arguments), numba.int64, numba.int64)
+        module = llvm.parse_assembly(_ENTRY.format(symbol=self.symbol, body=body))
+        for text in texts:
+            module.link_in(llvm.parse_assembly(text))
+        for item in (*module.functions, *module.global_variables):
+            if item.name != self.symbol and not item.is_declaration:
+                item.linkage = "internal"
+        passes = llvm.create_pass_builder(isa.target_machine(), llvm.create_pipeline_tuning_options(speed_level=2))
+        passes.getModulePassManager().run(module, passes)
+        code: bytes = isa.target_machine().emit_object(module)
+        return code
+
+
+def function(arguments: np.dtype) -> Callable[[Callable[..., int]], Function]:
+    """Declares a function whose first word is the address of a record of `arguments`."""
+
+    def declare(declared: Any) -> Function:
+        return Function(declared, arguments, declared.__name__, declared.__module__.rpartition(".")[2])
+
+    return declare
