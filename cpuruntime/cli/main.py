@@ -27,6 +27,7 @@ COMMANDS = {
     "history": "show stored comparisons over time, and where they changed",
     "kernels": "build a pack of compiled kernels, list or verify packs",
     "plan": "show the streams that compiling a model would make, and why",
+    "quantize": "write a model of 8 bits from a float32 one and samples, and report what changes",
     "properties": "show every property, its values and its default",
 }
 """What each command does; its module has the functions `parser` and `run`."""

@@ -9,12 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from onnx import helper
 from support.house import ROOT
+from support.judge import Net
 from support.markdown import DOCS, PAGES, README, blocks, commands
 from support.onnx_models import make_model
+from support.quantising import resnet_like, samples
 
 import cpuruntime as ov
 from cpuruntime import errors
@@ -32,8 +35,27 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ov.Model:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "black.ppm").write_bytes(b"P6 4 4 255 " + bytes(48))
+    _to_quantise(tmp_path)
     (tmp_path / "server.json").write_text(ov.Topology.read().to_json())
     return ov.Core().read_model("model.onnx")
+
+
+def _to_quantise(folder: Path) -> None:
+    """A model, samples in each form, and a quantised model."""
+    onnx.save(resnet_like(), folder / "cnn.onnx")
+    arrays = [feeds["x"] for feeds in samples(resnet_like(), 4)]
+    np.savez(folder / "samples.npz", np.stack(arrays))
+    text = "import numpy as np\n\ndef samples():\n    yield from np.load('samples.npz')['arr_0']\n"
+    (folder / "feeds.py").write_text(text)
+    (folder / "photos").mkdir()
+    for number, array in enumerate(arrays):
+        pixels = np.clip(128 + 40 * array[0].transpose(1, 2, 0), 0, 255).astype(np.uint8)
+        (folder / "photos" / f"{number}.ppm").write_bytes(b"P6 12 12 255 " + pixels.tobytes())
+    net = Net()
+    weight = net.constant([[1], [2]], np.int8)
+    product = net("MatMul", net.input(1, 2), net("DequantizeLinear", weight, net.constant(1.0)))
+    net.output(product)
+    onnx.save(net.model(), folder / "quantised.onnx")
 
 
 def run(command: str) -> None:

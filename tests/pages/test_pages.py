@@ -20,7 +20,7 @@ _CONSTANT = re.compile(r"[A-Z]+(_[A-Z]+)+")
 # Names in capitals that are no properties: values, and what only OpenVINO has.
 OTHER_CONSTANTS = {"TYPE_CHECKING", "CACHE_DIR", "CUMULATIVE_THROUGHPUT", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"}
 # What users make or choose.
-EXAMPLES = {"model.onnx", "server.json", "peers.json", "run.json", "history.html"}
+EXAMPLES = {"cnn.onnx", "model.onnx", "server.json", "peers.json", "run.json", "history.html"}
 EXAMPLES |= {"tuned_*.json", "~/.cache/cpuruntime", "/tmp/cpuruntime-UID"}
 
 

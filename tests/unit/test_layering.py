@@ -37,11 +37,12 @@ ALLOWED: dict[str, str] = {
     "cache": "errors version store trace graph properties devices",
     "api": "errors version store trace graph operators host properties streams frontend hints devices cache",
     "preprocess": "errors version graph operators api",
+    "quantize": "errors graph frontend compare api",
     "helpers": "api",
     "utils": "graph api",
     "exceptions": "errors",
     "__init__": "errors version graph host properties frontend hints devices api preprocess helpers utils exceptions",
-    "cli": "__init__ errors store properties compiler host devices cache compare",
+    "cli": "__init__ errors store properties compiler host devices cache compare quantize",
     "testing": "__init__ errors graph properties streams devices",
     "__main__": "cli",
 }
@@ -61,6 +62,7 @@ THIRD_PARTY = {
     "hints": set(),
     "cli": {"numpy", "psutil", "PIL"},
     "compare": {"numpy", "tomli"},
+    "quantize": {"numpy", "onnx", "PIL"},
 }
 
 # Rooms of which others see only what their __init__ exports.
