@@ -85,6 +85,27 @@ def rows_of_lower_tiles(**epilogue: Any) -> list[Convolution]:
     return [Convolution((1, LANES + 1, 3, width), (columns + 1) * LANES, **epilogue) for width in widths]
 
 
+@pytest.mark.parametrize(
+    ("case", "halo", "gathered"),
+    [
+        (Convolution((2, LANES + 1, 7, 9), 256, (1, 1), (0, 0, 0, 0), (2, 2), residual=True), (), True),
+        (Convolution((1, LANES, 8, 8), 256, (1, 1), (0, 0, 0, 0), (3, 1)), ("x",), True),
+        (Convolution((1, LANES, 8, 8), 256, (1, 1), (0, 0, 0, 0), (2, 2)), ("y",), False),
+        (Convolution((1, LANES, 8, 8), 256, (1, 1), (0, 0, 1, 1), (2, 2)), (), False),
+        (Convolution((1, LANES, 7, 8), 256, (1, 1), (0, 0, 2, 0), (2, 2)), (), False),
+        (Convolution((1, LANES, 8, 8), 248, (1, 1), (0, 0, 0, 0), (2, 2)), (), False),
+    ],
+    ids=["batch and residual", "rows only", "halo of the target", "pads", "a row below", "few outputs"],
+)
+def test_pixels_of_a_strided_pointwise_convolution_are_gathered(
+    case: Convolution, halo: tuple[str, ...], gathered: bool, force_tile: ForceTile
+) -> None:
+    force_tile()
+    planned = check(case, prepare=halo_around(*halo))
+    (step,) = planned.watched
+    assert step.arguments["stride_height"] == (1 if gathered else case.strides[0])
+
+
 @pytest.mark.parametrize("chunk", [1, 2, EVERYTHING])
 def test_rows_end_with_lower_tiles(chunk: int, force_tile: ForceTile) -> None:
     force_tile(*tile_shapes()[0], chunk)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from cpuruntime.compiler.isa import LANES
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.graph import Node, Size
 from cpuruntime.ops.convolution import COLUMN_TILE, convolution
 from cpuruntime.ops.tiles.tile_shapes import UNROLL
@@ -28,6 +29,8 @@ from cpuruntime.program.plan.storage import Address, Blocked, Interleaved, block
 from cpuruntime.program.tuning.tiles import Grid, Tiling, rank_tilings
 
 FEW_CHANNELS = 4
+GATHERED = 256
+"""Output channels from which on a strided 1x1 convolution reads a copy of its pixels: measured on Zen 3."""
 DIRECT = (Candidate(None, "direct", 0.0),)
 
 
@@ -95,6 +98,9 @@ def _emit(
     """The step by a method."""
     weights = node.require(1).data
     activation, parameters = activation_fields(node)
+    whole = target.has_whole_rows and (residual is None or residual.has_whole_rows)
+    if isinstance(source, Blocked) and whole and g.is_sparse and g.group == 1 and g.channels >= GATHERED:
+        g, source = _gathered(emitter, g, source)
     fields = {
         **source.fields("source"), **target.fields("target"), **(residual.fields("residual") if residual else {}),
         "bias": whole_vectors(emitter, node.input(2), g.channels), "limits": limits(emitter, node),
@@ -118,6 +124,18 @@ def _emit(
         emit_grouped(emitter, g, weights, fields)
         if activation:
             apply_activation(emitter, node, target)
+
+
+def _gathered(emitter: Emitter, g: Geometry, source: Blocked) -> tuple[Geometry, Blocked]:
+    """The convolution without strides, on a copy of the pixels that it reads: the image is one long row of them."""
+    view = blocked_view(emitter.scratch(0), (g.batch, g.in_channels, g.height, g.width), 0, 0)
+    batch, block, row = source.strides
+    emitter.copy(
+        source.address, view.address, (g.batch, g.blocks[0], g.height, g.width, LANES),
+        (batch, block, row * g.stride_height, VECTOR_BYTES * g.stride_width, 4), (*view.strides, VECTOR_BYTES, 4),
+        4, "blocked",
+    )  # fmt: skip
+    return replace(g, in_height=g.height, in_width=g.width, stride_height=1, stride_width=1), view
 
 
 def _emit_dense(

@@ -79,6 +79,15 @@ class Geometry:
         window = (self.taps, self.stride_height, self.stride_width, self.pad_top, self.pad_left, self.right)
         return window == (1, 1, 1, 0, 0, 0) and self.height == self.in_height
 
+    @property
+    def is_sparse(self) -> bool:
+        """Whether every output pixel reads one pixel inside the image, and not all are read; for known sizes only."""
+        if any(isinstance(size, Size) for size in (self.batch, self.height, self.width)):
+            return False
+        inside = (self.taps, self.pad_top, self.pad_left, self.right) == (1, 0, 0, 0)
+        strides = self.stride_height, self.stride_width
+        return inside and max(strides) > 1 and (self.height - 1) * self.stride_height < self.in_height
+
     def window_fields(self) -> dict[str, int]:
         names = ("kernel_height", "kernel_width", "stride_height", "dilation_height", "pad_top")
         return {name: getattr(self, name) for name in names}
