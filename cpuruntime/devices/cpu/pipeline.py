@@ -5,7 +5,8 @@ from __future__ import annotations
 from cpuruntime import passes
 from cpuruntime.graph import Graph
 
-PIPELINE = passes.CANONICAL + passes.SIMPLIFY + passes.FUSE
+_AT = [one.name for one in passes.CANONICAL].index("quantisation")
+PIPELINE = passes.CANONICAL[:_AT] + passes.QUANTISE + passes.CANONICAL[_AT:] + passes.SIMPLIFY + passes.FUSE
 
 _FOR_KERNELS = {"byte_sums", "elementwise_chains", "group_norm", "images", "transposed_convolution"}
 """Passes that make operators which only kernels compute."""

@@ -1,4 +1,4 @@
-"""Constants of quantised models: zero points that are cast, weights that are quantised in the graph."""
+"""Constants of quantised models: zero points that are cast, weights quantised in the graph, scales of biases."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cpuruntime.operators import shape_inference
 from cpuruntime.passes.editor import Editor, sweep
 from cpuruntime.passes.operators import is_onnx
 
-_FOLDED = ("Cast", "Identity", "QuantizeLinear", "Reshape", "Squeeze", "Unsqueeze")
+_FOLDED = ("Cast", "Identity", "Mul", "QuantizeLinear", "Reshape", "Squeeze", "Unsqueeze")
 
 
 @sweep
