@@ -3,9 +3,11 @@
 from cpuruntime.passes.control_flow.resolve import resolve
 from cpuruntime.passes.evaluation import can_evaluate, evaluate
 from cpuruntime.passes.fuse.elementwise_chains import alone
+from cpuruntime.passes.fuse.expressions import Earlier, spell
+from cpuruntime.passes.operators import is_internal
 from cpuruntime.passes.pipeline import CANONICAL, FUSE, PASSES, QUANTISE, SIMPLIFY, Pass, Pipeline, run
 
 __all__ = [
-    "CANONICAL", "FUSE", "PASSES", "QUANTISE", "SIMPLIFY", "Pass", "Pipeline", "alone", "can_evaluate", "evaluate",
-    "resolve", "run",
+    "CANONICAL", "FUSE", "PASSES", "QUANTISE", "SIMPLIFY", "Earlier", "Pass", "Pipeline", "alone", "can_evaluate",
+    "evaluate", "is_internal", "resolve", "run", "spell",
 ]  # fmt: skip

@@ -125,6 +125,16 @@ def _taps_at(node: Node, at: np.ndarray, scale: float, source: int) -> Taps:
     return linear(at, source) if mode == "linear" else cubic(at, source, a, exclude)
 
 
+def axis_taps(node: Node, axis: int) -> Taps | None:
+    """The taps along one axis of a node that `check_resize` does not refuse; None where it stays as it is."""
+    scales = _scales(node)
+    assert not isinstance(scales, str)
+    source, target = (value.static_shape[axis] for value in (node.require(0), node.outputs[0]))
+    if source == target and scales[axis] in (None, 1) and not _is_cropped(node):
+        return None
+    return _taps(node, scales[axis], axis, source, target)
+
+
 def _fills_blocks(node: Node) -> bool:
     """Images of very few channels are resized without the unused lanes; crops and wide sums are rare."""
     return not _is_cropped(node) and not _is_widened(node) and node.require(0).static_shape[1] > LANES // 4

@@ -1,0 +1,1 @@
+"""GPU: models as kernels on the devices of OpenCL drivers."""

@@ -1,0 +1,218 @@
+"""Convolutions: a copy with borders where there are such, and a product of the weights with what lies under windows.
+
+A stride cuts the copy into phases, so that neighbouring positions of a window are neighbours in memory; a transposed
+convolution is one of the input with zeros between its elements.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from cpuruntime.devices.gpu.kernels.direct import Direct
+from cpuruntime.devices.gpu.kernels.movement import Pad
+from cpuruntime.devices.gpu.kernels.product import Tile
+from cpuruntime.devices.gpu.lower.emitter import Emitter, Place
+from cpuruntime.devices.gpu.lower.product import activation_of, check_activation, emit_product, tile_for
+from cpuruntime.devices.gpu.lower.walks import Walk, copy, floats, whole
+from cpuruntime.graph import Node, Value
+
+FEW = 8
+"""Outputs of a group up to which a GPU computes them element by element."""
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Sizes of a convolution over rows and columns; a missing axis of rows has one."""
+
+    batch: int
+    inputs: int
+    outputs: int
+    groups: int
+    source: Pair
+    target: Pair
+    kernel: Pair
+    strides: Pair
+    dilations: Pair
+    before: Pair
+    after: Pair
+
+    @property
+    def depth(self) -> int:
+        """Terms of each sum."""
+        return self.inputs // self.groups * prod(self.kernel)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it reads each position of the input and no border."""
+        return self.strides == (1, 1) and not any((*self.before, *self.after))
+
+
+def pair(numbers: list[int], missing: int) -> Pair:
+    """The numbers for rows and columns."""
+    return (numbers[0], numbers[1]) if len(numbers) == 2 else (missing, numbers[0])
+
+
+def window_of(node: Node) -> Window:
+    """The sizes of a Conv or ConvTranspose."""
+    of, x, y = node.attributes, node.require(0).static_shape, node.outputs[0].static_shape
+    rank = len(x) - 2
+    return Window(
+        x[0], x[1], y[1], of["group"], pair(list(x[2:]), 1), pair(list(y[2:]), 1), pair(of["kernel_shape"], 1),
+        pair(of["strides"], 1), pair(of["dilations"], 1), pair(of["pads"][:rank], 0), pair(of["pads"][rank:], 0),
+    )  # fmt: skip
+
+
+def check_convolution(node: Node) -> str | None:
+    """Why a Conv or ConvTranspose has no kernel."""
+    if len(node.require(0).static_shape) not in (3, 4):
+        return f"{node.op_type} has kernels for 1 and 2 spatial axes"
+    if node.require(1).constant is None:
+        return f"{node.op_type} has a kernel for constant weights"
+    return check_activation(node)
+
+
+@dataclass(frozen=True)
+class Image:
+    """What a product reads as its right side: planes of rows of `pitch` elements, cut into phases."""
+
+    place: Place
+    pitch: int
+    height: int
+    phases: Pair
+
+
+def lower_convolution(emitter: Emitter, node: Node) -> None:
+    """Convolution, bias, residual, activation."""
+    window = window_of(node)
+    if emitter.tuning.is_local and window.outputs // window.groups <= FEW:
+        _direct(emitter, node, window)
+        return
+    tile = tile_for(
+        emitter, "convolution", window.outputs // window.groups, prod(window.target), window.depth
+    )  # fmt: skip
+    image = _image(emitter, node.require(0), window, tile)
+    _product(emitter, node, window, image, tile, np.asarray(node.require(1).data))
+
+
+def _image(emitter: Emitter, value: Value, window: Window, tile: Tile) -> Image:
+    """The input as the product reads it: itself, every so many pixels of it, or a copy with a border and phases."""
+    place, (height, width) = emitter.place(value), window.source
+    if window.is_plain and (tile.depth or not emitter.is_outside(value)):
+        return Image(place, width, height, (1, 1))
+    planes = window.batch * window.inputs
+    if window.kernel == (1, 1) and not any((*window.before, *window.after)):
+        y, x = window.strides
+        shape = (planes, *window.target)
+        target = Place(emitter.scratch(prod(shape)).buffer, emitter.precision, shape)
+        copy(emitter, Walk(place, place.begin, (height * width, y * width, x)), whole(target), shape)
+        return Image(target, window.target[1], window.target[0], (1, 1))
+    extents = [
+        -(-((t - 1) * s + (k - 1) * d + 1) // s)
+        for t, s, k, d in zip(window.target, window.strides, window.kernel, window.dilations)
+    ]
+    sizes = (*extents, *window.strides, height, width, *(-before for before in window.before), 1, 1)
+    return _padded(emitter, place, planes, sizes)
+
+
+def _padded(emitter: Emitter, place: Place, planes: int, sizes: tuple[int, ...]) -> Image:
+    """A copy by the kernel `Pad`, whose sizes these are."""
+    height, width, y_phases, x_phases = sizes[:4]
+    count = planes * y_phases * x_phases * height * width
+    target = emitter.scratch(count)
+    kernel = Pad(place.element_type, target.element_type)
+    emitter.each(kernel.source, [place.buffer, target.buffer, count, *sizes, 0.0], count)
+    return Image(target, width, height, (y_phases, x_phases))
+
+
+def _table(window: Window, image: Image) -> np.ndarray:
+    """Where, counted from the first position of a group, what each term of a sum reads lies."""
+    (y_phases, x_phases), plane = image.phases, image.height * image.pitch
+    channel = np.arange(window.inputs // window.groups)[:, None, None]
+    y = (np.arange(window.kernel[0]) * window.dilations[0])[None, :, None]
+    x = (np.arange(window.kernel[1]) * window.dilations[1])[None, None, :]
+    phase = (channel * y_phases + y % y_phases) * x_phases + x % x_phases
+    return (phase * plane + y // y_phases * image.pitch + x // x_phases).reshape(-1).astype(np.int32)
+
+
+def _product(
+    emitter: Emitter, node: Node, window: Window, image: Image, tile: Tile, weights: np.ndarray
+) -> None:
+    """The product of weights and windows."""
+    outputs, groups, depth = window.outputs // window.groups, window.groups, window.depth
+    height, width = window.target
+    key = (node.require(1), node.op_type, tile.rows if not tile.depth else 0, emitter.precision)
+    a = emitter.packed(key, (), emitter.precision, lambda: _pack(weights, groups, tile))
+    table = None
+    if window.kernel != (1, 1):
+        offsets = _table(window, image)
+        table = emitter.constant(offsets, ("table", offsets.tobytes()))
+    elements = prod(image.phases) * image.height * image.pitch
+    group_inputs, positions = window.inputs // groups, (height - 1) * image.pitch + width
+    padded = -(-outputs // tile.rows) * tile.rows if not tile.depth else outputs
+    sizes = {
+        "M": outputs, "N": positions, "K": depth, "a_row": outputs, "b_step": elements, "b_column": 1,
+        "c_row": height * width, "inner": groups, "a_inner": padded * depth, "b_outer": window.inputs * elements,
+        "b_inner": group_inputs * elements, "c_outer": window.outputs * height * width,
+        "c_inner": outputs * height * width, "bias_inner": outputs, "pitch": image.pitch, "width": width,
+    }  # fmt: skip
+    bias, residual = node.input(2), node.input(3)
+    activation, numbers = activation_of(node)
+    emit_product(
+        emitter, tile, a, image.place, emitter.new(node.outputs[0]), sizes, window.batch * groups,
+        bias=bias and floats(emitter, bias), bias_kind="row", residual=residual and emitter.place(residual),
+        table=table, activation=activation, numbers=numbers, packed_a=True,
+        is_mapped=image.pitch != width,
+    )  # fmt: skip
+
+
+def _pack(weights: np.ndarray, groups: int, tile: Tile) -> np.ndarray:
+    """[groups, outputs, terms] in tiles of rows, or for local tiles turned."""
+    array = weights.reshape(groups, weights.shape[0] // groups, -1)
+    if tile.depth:
+        return array.transpose(0, 2, 1)
+    outputs = array.shape[1]
+    padded = np.zeros((groups, -(-outputs // tile.rows) * tile.rows, array.shape[2]), np.float32)
+    padded[:, :outputs] = array
+    return padded.reshape(groups, -1, tile.rows, array.shape[2]).transpose(0, 1, 3, 2)
+
+
+def _direct(emitter: Emitter, node: Node, window: Window) -> None:
+    """Element by element."""
+    source, target = emitter.place(node.require(0)), emitter.new(node.outputs[0])
+    weights = emitter.constant(node.require(1).data, (node.require(1),), emitter.precision)
+    bias, residual = node.input(2), node.input(3)
+    activation, numbers = activation_of(node)
+    extra = [floats(emitter, bias)] if bias else []
+    extra += [emitter.place(residual)] if residual else []
+    kernel = Direct(
+        source.element_type, weights.element_type, target.element_type, bias is not None,
+        extra[-1].element_type if residual else "", activation, numbers,
+    )  # fmt: skip
+    sizes = [
+        target.size, window.outputs, window.outputs // window.groups, window.inputs, window.inputs // window.groups,
+        *window.target, *window.source, *window.kernel, *window.strides, *window.dilations, *window.before,
+    ]  # fmt: skip
+    buffers = [place.buffer for place in (source, weights, target, *extra)]
+    emitter.each(kernel.source, [*buffers, *sizes], target.size)
+
+
+def lower_transposed(emitter: Emitter, node: Node) -> None:
+    """Convolution of the input with zeros between its elements, by the turned kernel."""
+    of = window_of(node)
+    window = Window(
+        of.batch, of.inputs, of.outputs, of.groups, of.source, of.target, of.kernel, (1, 1), of.dilations, (0, 0), (0, 0)
+    )  # fmt: skip
+    tile = tile_for(emitter, "convolution", of.outputs // of.groups, prod(of.target), of.depth)
+    reach = [(k - 1) * d for k, d in zip(of.kernel, of.dilations)]
+    begin = [before - size for before, size in zip(of.before, reach)]
+    extents = [t + size for t, size in zip(of.target, reach)]
+    sizes = (*extents, 1, 1, *of.source, *begin, *of.strides)
+    image = _padded(emitter, emitter.place(node.require(0)), of.batch * of.inputs, sizes)
+    weights = np.asarray(node.require(1).data)
+    turned = weights.reshape(*weights.shape[:2], *of.kernel)[:, :, ::-1, ::-1]
+    _product(emitter, node, window, image, tile, turned)
