@@ -46,8 +46,9 @@ def _direct(kernel: Direct) -> KernelSource:
     return KernelSource(
         ENTRY,
         f"""KERNEL void {ENTRY}({pointers},
-    int count, int outputs, int group_outputs, int inputs, int group_inputs, int height, int width, int rows, int columns,
-    int y_window, int x_window, int y_stride, int x_stride, int y_dilation, int x_dilation, int y_before, int x_before) {{
+    int count, int outputs, int group_outputs, int inputs, int group_inputs, int height, int width, int rows,
+    int columns, int y_window, int x_window, int y_stride, int x_stride, int y_dilation, int x_dilation, int y_before,
+    int x_before) {{
   int i = WORK_ITEM;
   if (i >= count) return;
   int x0 = i % width * x_stride - x_before, rest = i / width;

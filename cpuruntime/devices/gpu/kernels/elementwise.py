@@ -97,7 +97,7 @@ def _compute(kernel: Elementwise) -> str:
 
 
 def _same(held: str, target: str) -> bool:
-    return REGISTER[held] == REGISTER[target] and "boolean" not in (held, target) or held == target
+    return (REGISTER[held] == REGISTER[target] and "boolean" not in (held, target)) or held == target
 
 
 FLAGS = {"Equal", "Greater", "GreaterOrEqual", "IsNaN", "Less", "LessOrEqual", "Not", "And", "Or", "Xor", "ToBool"}

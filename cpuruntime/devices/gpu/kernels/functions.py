@@ -1,4 +1,4 @@
-"""What elementwise operators compute, in the dialect: on floats, and on vectors of them where all parts are builtins."""
+"""What elementwise operators compute, in the dialect: on floats, and on vectors of them where all parts are builtin."""
 
 from __future__ import annotations
 
@@ -91,6 +91,7 @@ WHOLE: dict[str, str] = {
     "Min": "({0} < {1} ? {0} : {1})",
     "Mod": "({1} == 0 || {1} == -1 ? 0 : {0} % {1} + ({0} % {1} != 0 && ({0} % {1} < 0) != ({1} < 0) ? {1} : 0))",
     "Neg": "(-{0})",
+    "Relu": "({0} > 0 ? {0} : 0)",
     "Sign": "({0} > 0 ? 1 : {0} < 0 ? -1 : 0)",
 }  # fmt: skip
 

@@ -45,7 +45,8 @@ def _pad(kernel: Pad) -> KernelSource:
     wrap = _WRAP[kernel.mode].format("y", "rows") + _WRAP[kernel.mode].format("x", "columns")
     return KernelSource(
         PAD,
-        f"""KERNEL void {PAD}(GLOBAL const {MEMORY[kernel.source_type]} *source, GLOBAL {MEMORY[kernel.target_type]} *target,
+        f"""KERNEL void {PAD}(GLOBAL const {MEMORY[kernel.source_type]} *source,
+    GLOBAL {MEMORY[kernel.target_type]} *target,
     int count, int height, int width, int y_phases, int x_phases, int rows, int columns, int y_begin, int x_begin,
     int y_step, int x_step, float value) {{
   int i = WORK_ITEM;

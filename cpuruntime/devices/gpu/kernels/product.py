@@ -54,8 +54,8 @@ class Product:
         a, b, c, residual: element types; `residual` is "" without one. Bias is f32.
         bias: "row" for a number for each m, "column" for each n, "" for none.
         activation, numbers: a function of `SMOOTH` and its further operands.
-        packed_a, packed_b: whether tiles lie one behind the other, as `a_row` and `b_column` count them: rows or columns
-            of a tile are neighbours there, and it is filled up with zeros.
+        packed_a, packed_b: whether tiles lie one behind the other: rows or columns of a tile are neighbours there, and
+            it is filled up with zeros.
         has_table: whether rows of B lie where a table says.
         is_mapped: whether n counts positions of an image with columns that are not stored.
     """

@@ -36,8 +36,9 @@ def gru(state_type: str, target_type: str) -> KernelSource:
     """
     return KernelSource(
         "gru",
-        f"""KERNEL void gru(GLOBAL const float *inputs, GLOBAL const float *gates, GLOBAL const {MEMORY[state_type]} *state,
-    GLOBAL {MEMORY[target_type]} *target, int count, int hidden, int begin, int state_begin, int target_begin) {{
+        f"""KERNEL void gru(GLOBAL const float *inputs, GLOBAL const float *gates,
+    GLOBAL const {MEMORY[state_type]} *state, GLOBAL {MEMORY[target_type]} *target, int count, int hidden,
+    int begin, int state_begin, int target_begin) {{
   int i = WORK_ITEM;
   if (i >= count) return;
   int own = i / hidden * 3 * hidden + i % hidden, at = begin + own;

@@ -43,7 +43,8 @@ def _accumulate(group: int, name: str, start: str, add: str, join: str, element:
         x = element.replace("@k", f"(k + {lane * group})")
         text += f"    {{ float x = {x}; {partial} = {add.format(partial, 'x')}; }}\n"
     x = element.replace("@k", "k")
-    text += f"  }}\n  for (; k < length; k += {group}) {{ float x = {x}; {lanes[0]} = {add.format(lanes[0], 'x')}; }} }}\n"
+    text += f"  }}\n  for (; k < length; k += {group}) {{\n"
+    text += f"    float x = {x}; {lanes[0]} = {add.format(lanes[0], 'x')};\n  }} }}\n"
     pairs = join.format(join.format(lanes[0], lanes[1]), "(" + join.format(lanes[2], lanes[3]) + ")")
     text += f"  float {name} = {pairs};\n"
     if group > 1:
@@ -89,14 +90,13 @@ def _softmax(kernel: Softmax) -> KernelSource:
     source, target = MEMORY[kernel.source_type], MEMORY[kernel.target_type]
     mask = f", GLOBAL const {MEMORY[kernel.mask]} *mask" if kernel.mask else ""
     value = f"{load(kernel.source_type, 'source', 'first + @k * inner')} * scale"
-    begin = "  int last = row % last_size, middle = row / last_size % middle_size, outer = row / last_size / middle_size;\n"
-    begin += "  int reach = length;\n"
+    begin = "  int last = row % last_size, middle = row / last_size % middle_size;\n"
+    begin += "  int outer = row / last_size / middle_size, whole = length;\n"
     if kernel.mask:
         begin += "  int mask_at = mask_begin + outer * mask_outer + middle * mask_middle + last * mask_last;\n"
         value += f" + {load(kernel.mask, 'mask', 'mask_at + @k * mask_step')}"
     if kernel.is_causal:
-        begin += "  reach = last + offset + 1 < length ? last + offset + 1 : length;\n  int whole = length;\n"
-        begin += "  length = reach;\n"
+        begin += "  length = last + offset + 1 < length ? last + offset + 1 : length;\n"
     text = f"""KERNEL GROUP({group}, 1) void {SOFTMAX}(GLOBAL const {source} *source, GLOBAL {target} *target{mask},
     int length, int inner, int middle_size, int last_size, int mask_begin, int mask_outer, int mask_middle,
     int mask_last, int mask_step, int offset, float scale) {{
@@ -145,8 +145,8 @@ def _norm(kernel: Norm) -> KernelSource:
     pointers = "".join(f", GLOBAL const float *{name}" for name in factors)
     value = load(kernel.source_type, "source", "first + @k * inner")
     text = f"""KERNEL GROUP({group}, 1) void {NORM}(GLOBAL const {MEMORY[kernel.source_type]} *source,
-    GLOBAL {MEMORY[kernel.target_type]} *target{pointers}, int length, int inner, int rows_of, int channels, int spatial,
-    float epsilon) {{
+    GLOBAL {MEMORY[kernel.target_type]} *target{pointers}, int length, int inner, int rows_of, int channels,
+    int spatial, float epsilon) {{
 {_begin(group)}"""
     if kernel.is_rms:
         text += "  float mean = 0.0f;\n"
@@ -154,7 +154,8 @@ def _norm(kernel: Norm) -> KernelSource:
         text += _accumulate(group, "mean", "0.0f", "{0} + {1}", "{0} + {1}", value) + "  mean /= (float)length;\n"
     square = "{0} + ({1} - mean) * ({1} - mean)"
     text += _accumulate(group, "square", "0.0f", square, "{0} + {1}", value)
-    text += f"  float factor = 1.0f / sqrt(square / (float)length + epsilon);\n  for (int k = LX; k < length; k += {group}) {{\n"
+    text += "  float factor = 1.0f / sqrt(square / (float)length + epsilon);\n"
+    text += f"  for (int k = LX; k < length; k += {group}) {{\n"
     text += f"    float v = ({value.replace('@k', 'k')} - mean) * factor;\n"
     places = {"each": "k", "channel": "row % rows_of * channels + k / spatial"}
     if kernel.scale:

@@ -31,7 +31,9 @@ class Pool:
 @lru_cache(maxsize=64)
 def _pool(kernel: Pool) -> KernelSource:
     found = load(kernel.source_type, "source", "(plane * rows + y) * columns + x")
-    start, add = ("0.0f", "sum += v; many++;") if kernel.is_mean else ("-INFINITY", "sum = v > sum || v != v ? v : sum;")
+    start, add = "-INFINITY", "sum = v > sum || v != v ? v : sum;"
+    if kernel.is_mean:
+        start, add = "0.0f", "sum += v; many++;"
     many = "" if not kernel.counts_padding else """
   many = 0;
   for (int p = 0; p < y_window; p++) for (int q = 0; q < x_window; q++) {
@@ -40,12 +42,14 @@ def _pool(kernel: Pool) -> KernelSource:
     end = "sum / (float)many" if kernel.is_mean else "sum"
     return KernelSource(
         POOL,
-        f"""KERNEL void {POOL}(GLOBAL const {MEMORY[kernel.source_type]} *source, GLOBAL {MEMORY[kernel.target_type]} *target,
+        f"""KERNEL void {POOL}(GLOBAL const {MEMORY[kernel.source_type]} *source,
+    GLOBAL {MEMORY[kernel.target_type]} *target,
     int count, int height, int width, int rows, int columns, int y_window, int x_window, int y_stride, int x_stride,
     int y_dilation, int x_dilation, int y_before, int x_before, int y_after, int x_after) {{
   int i = WORK_ITEM;
   if (i >= count) return;
-  int rest = i / width, plane = rest / height, y0 = rest % height * y_stride - y_before, x0 = i % width * x_stride - x_before;
+  int rest = i / width, plane = rest / height;
+  int y0 = rest % height * y_stride - y_before, x0 = i % width * x_stride - x_before;
   float sum = {start};
   int many = 0;
   for (int p = 0; p < y_window; p++) {{
@@ -84,7 +88,8 @@ def _lrn(kernel: Lrn) -> KernelSource:
     found = load(kernel.source_type, "source", "i + (c - channel) * inner")
     return KernelSource(
         LRN,
-        f"""KERNEL void {LRN}(GLOBAL const {MEMORY[kernel.source_type]} *source, GLOBAL {MEMORY[kernel.target_type]} *target,
+        f"""KERNEL void {LRN}(GLOBAL const {MEMORY[kernel.source_type]} *source,
+    GLOBAL {MEMORY[kernel.target_type]} *target,
     int count, int channels, int inner, int before, int after, float alpha, float beta, float bias) {{
   int i = WORK_ITEM;
   if (i >= count) return;

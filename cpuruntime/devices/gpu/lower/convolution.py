@@ -6,7 +6,7 @@ convolution is one of the input with zeros between its elements.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -204,9 +204,7 @@ def _direct(emitter: Emitter, node: Node, window: Window) -> None:
 def lower_transposed(emitter: Emitter, node: Node) -> None:
     """Convolution of the input with zeros between its elements, by the turned kernel."""
     of = window_of(node)
-    window = Window(
-        of.batch, of.inputs, of.outputs, of.groups, of.source, of.target, of.kernel, (1, 1), of.dilations, (0, 0), (0, 0)
-    )  # fmt: skip
+    window = replace(of, strides=(1, 1), before=(0, 0), after=(0, 0))
     tile = tile_for(emitter, "convolution", of.outputs // of.groups, prod(of.target), of.depth)
     reach = [(k - 1) * d for k, d in zip(of.kernel, of.dilations)]
     begin = [before - size for before, size in zip(of.before, reach)]

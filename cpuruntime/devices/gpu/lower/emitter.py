@@ -11,8 +11,8 @@ import numpy as np
 from cpuruntime.devices.gpu.kernels.prelude import VECTOR
 from cpuruntime.devices.gpu.lower.tuning import Tuning
 from cpuruntime.errors import InternalError
-from cpuruntime.graph import Graph, Node, Type, Value
 from cpuruntime.gpu_runtime.interface import Buffer, KernelSource, Launch
+from cpuruntime.graph import Graph, Node, Type, Value
 from cpuruntime.passes import is_internal
 
 SLACK = 8 * VECTOR
@@ -46,7 +46,7 @@ class Lowered:
         launches: in order.
         nodes: that which each launch belongs to.
         constants: what each constant buffer holds.
-        values: where each value of the graph lies; inputs and outputs of the graph are in buffers of exactly their size.
+        values: where each value of the graph lies; inputs and outputs of the graph are in buffers of their size.
     """
 
     launches: list[Launch] = field(default_factory=list)
@@ -71,7 +71,7 @@ class Emitter:
             self.lowered.values[value] = self._memory(value)
 
     def _owners(self) -> dict[Value, Value]:
-        """For each value that is a view: the value in whose memory it lies. An output's memory is that of the output."""
+        """The outputs in whose memory values of the graph lie, of which they are views or which they are."""
         outside = {*self.graph.inputs}
         for node in self.graph.nodes:
             if is_view(node):

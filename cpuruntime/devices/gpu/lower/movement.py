@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from cpuruntime.devices.gpu.kernels.movement import Gather, Pad
-from cpuruntime.devices.gpu.lower.emitter import Emitter, Place
+from cpuruntime.devices.gpu.lower.emitter import Emitter
 from cpuruntime.devices.gpu.lower.walks import Walk, broadcast, contiguous, copy, emit, whole
 from cpuruntime.graph import Node, Type
 
@@ -195,7 +195,7 @@ def check_gather_elements(node: Node) -> str | None:
     shape, own = node.require(1).static_shape, node.require(0).static_shape
     axis = node.attributes.get("axis", 0) % len(shape)
     same = shape[:axis] == own[:axis] and shape[axis + 1 :] == own[axis + 1 :]
-    return check_gather(node) or (None if same else "GatherElements has a kernel for indices of the data's other extents")
+    return check_gather(node) or (None if same else "GatherElements has a kernel for indices of all other elements")
 
 
 def check_gather(node: Node) -> str | None:
@@ -209,7 +209,7 @@ def lower_fill(emitter: Emitter, node: Node) -> None:
     array = np.zeros(1, np.float32) if value is None else np.asarray(value).reshape(-1)
     target = emitter.new(node.outputs[0])
     source = emitter.constant(array, (node, "value"))
-    emit(emitter, (), target.shape, whole(target), [broadcast(Place(source.buffer, source.element_type, (1,)), target.shape)])
+    emit(emitter, (), target.shape, whole(target), [broadcast(source, target.shape)])
 
 
 TRANSPOSE, SLICE, EXPAND = view_lowering(_transpose), view_lowering(_slice), view_lowering(_expand)

@@ -34,10 +34,11 @@ def emit_product(
     """Launch a product; `sizes` are the `ARGUMENTS` that are not 0, and `inner` not 1."""
     kernel = Product(
         a.element_type, b.element_type, c.element_type, tile, bias_kind if bias else "",
-        residual.element_type if residual else "", activation, numbers, packed_a, packed_b, table is not None, is_mapped,
+        residual.element_type if residual else "", activation, numbers, packed_a, packed_b, table is not None,
+        is_mapped,
     )  # fmt: skip
     buffers = [place.buffer for place in (a, b, c, bias, residual, table) if place is not None]
-    given = {name: 0 for name in ARGUMENTS} | {"inner": 1} | sizes
+    given = dict.fromkeys(ARGUMENTS, 0) | {"inner": 1} | sizes
     height, width = tile.extent
     groups = -(-given["N"] // width), -(-given["M"] // height), batches
     emitter.launch(kernel.source, [*buffers, *(int(given[name]) for name in ARGUMENTS)], groups, tile.group)
@@ -75,8 +76,7 @@ def tile_for(emitter: Emitter, kind: str, rows: int, columns: int, depth: int) -
 
 def lower_fully_connected(emitter: Emitter, node: Node) -> None:
     """x @ w + bias + residual, then the activation."""
-    x, weights, bias, residual = (node.input(index) for index in range(4))
-    assert x is not None and weights is not None
+    x, weights, bias, residual = node.require(0), node.require(1), node.input(2), node.input(3)
     depth, columns = weights.static_shape
     rows = prod(x.static_shape[:-1])
     tile = tile_for(emitter, "rows", rows, columns, depth)
@@ -177,7 +177,8 @@ def lower_attention(emitter: Emitter, node: Node) -> None:
     tile = tile_for(emitter, "attention", queries, width, keys)
     begin, outer, inner, row, column = of["value"]
     if not tile.depth and emitter.is_outside(node.require(2)):
-        value = copied(emitter, Walk(value, value.begin + begin, (outer, inner, row, column)), (batch, heads, keys, width))
+        walk = Walk(value, value.begin + begin, (outer, inner, row, column))
+        value = copied(emitter, walk, (batch, heads, keys, width))
         begin, outer, inner, row, column = 0, heads * keys * width, keys * width, width, 1
     t_begin, t_outer, t_inner, t_row, _ = of["target"]
     sizes = {

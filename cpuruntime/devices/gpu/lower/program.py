@@ -10,8 +10,8 @@ from cpuruntime.devices.gpu.lower.emitter import Emitter, Lowered, is_view
 from cpuruntime.devices.gpu.lower.tuning import Tuning, tuning_for
 from cpuruntime.devices.gpu.lower.walks import copy, whole
 from cpuruntime.errors import UnsupportedError
-from cpuruntime.graph import Graph, Node
 from cpuruntime.gpu_runtime.interface import Facts
+from cpuruntime.graph import Graph, Node
 
 _ONLY_CPU = {"byte_sums", "images"}
 PIPELINE: passes.Pipeline = tuple(

@@ -50,7 +50,8 @@ def emit(
     rows = contiguous(sizes)
     kinds = [FLAT if tuple(each) == rows else WALK if any(each) else STILL for each in strides]
     rank = len(sizes) if WALK in kinds else 1
-    kernel = Elementwise(tuple(expression), tuple(w.place.element_type for w in walks), tuple(kinds), rank, len(numbers))
+    types = tuple(walk.place.element_type for walk in walks)
+    kernel = Elementwise(tuple(expression), types, tuple(kinds), rank, len(numbers))
     arguments: list[int | float] = [prod(sizes), *sizes[1:rank]]
     for walk, kind, each in zip(walks, kinds, strides):
         arguments += [walk.begin, *(each if kind == WALK else ())]

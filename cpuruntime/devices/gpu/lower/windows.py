@@ -12,7 +12,7 @@ from cpuruntime.devices.gpu.lower.convolution import pair
 from cpuruntime.devices.gpu.lower.emitter import Emitter, Place
 from cpuruntime.devices.gpu.lower.walks import copy, whole
 from cpuruntime.graph import Node
-from cpuruntime.program.lowerings.resize import axis_taps, check_resize
+from cpuruntime.program.lowerings.resize import axis_taps
 
 
 def lower_pool(emitter: Emitter, node: Node) -> None:
