@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from cpuruntime.api.node import DiscreteTypeInfo, Input, Node
     from cpuruntime.api.notes import RTMap
     from cpuruntime.api.ports import ConstOutput, Output
-    from cpuruntime.api.refusals import Extension, Op, OpExtension, RemoteContext, RemoteTensor, convert_model
+    from cpuruntime.api.refusals import Extension, Op, OpExtension, convert_model
+    from cpuruntime.api.remote import RemoteContext, RemoteTensor
     from cpuruntime.api.request.latency import LatencyAnatomy
     from cpuruntime.api.results import OVDict
     from cpuruntime.api.saving import save_model, serialize
@@ -83,8 +84,8 @@ _HOMES = {
     "PartialShape": "graph",
     "ProfilingInfo": "devices.explanation",
     "RTMap": "api.notes",
-    "RemoteContext": "api.refusals",
-    "RemoteTensor": "api.refusals",
+    "RemoteContext": "api.remote",
+    "RemoteTensor": "api.remote",
     "Shape": "graph",
     "StreamPlan": "hints",
     "Strides": "api.vectors",

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from cpuruntime import properties
 from cpuruntime.api.compiled_model import CompiledModel
 from cpuruntime.api.model import Model
-from cpuruntime.api.refusals import EDITED, PLUGINS, REMOTE, refused
+from cpuruntime.api.refusals import EDITED, PLUGINS, refused
+from cpuruntime.api.remote import RemoteContext
 from cpuruntime.api.runtime_model import Outline
 from cpuruntime.api.shared import Shared
 from cpuruntime.api.storing import CachedCompilation, import_model
@@ -115,12 +116,12 @@ class Core:
     def compile_model(
         self,
         model: Model | ModelSource,
-        device_name: str | None = None,
+        device_name: str | RemoteContext | None = None,
         config: Mapping[str, Any] | None = None,
         *,
         weights: Any = None,
     ) -> CompiledModel:
-        """Compile a model for a device.
+        """Compile a model for a device, or for a remote context.
 
         Args:
             model: a model, or where to read one from.
@@ -136,7 +137,11 @@ class Core:
             DeviceUnavailableError: the device cannot be used here; the message says why.
             ModelError: the model is wrong.
         """
-        plugin, settings = self._devices.resolved(device_name, config)
+        if isinstance(device_name, RemoteContext):
+            plugin = device_name.plugin
+            settings = plugin.settings(config)
+        else:
+            plugin, settings = self._devices.resolved(device_name, config)
         if settings.value("TRACE"):
             opened(settings.value("TRACE"))
         cached = self._cached(plugin, settings, model)
@@ -288,9 +293,24 @@ class Core:
         plugin = self._devices.plugin(device_name)
         return {plugin.name: Version(__version__, f"{type(plugin).__module__}.{type(plugin).__qualname__}")}
 
+    def create_context(self, device_name: str, properties: Mapping[str, Any] | None = None) -> RemoteContext:
+        """A context for tensors in a device's memory; `compile_model` takes it in place of a device's name.
+
+        With OCL_CONTEXT among the properties it is that one, a pyopencl.Context of the device; else the default one.
+
+        Raises:
+            InvalidArgumentError: the context is none of the device's.
+            UnsupportedError: the device has no memory of its own.
+            DeviceUnavailableError: the device cannot be used here.
+        """
+        plugin = self._devices.usable(device_name)
+        return RemoteContext.of(plugin.create_context(dict(properties or {})))
+
+    def get_default_context(self, device_name: str) -> RemoteContext:
+        """The context of all models that are compiled for a device by its name. Raises as `create_context`."""
+        return self.create_context(device_name)
+
     add_extension = refused("Core.add_extension", EDITED)
-    create_context = refused("Core.create_context", REMOTE)
-    get_default_context = refused("Core.get_default_context", REMOTE)
     register_plugin = refused("Core.register_plugin", PLUGINS)
     register_plugins = refused("Core.register_plugins", PLUGINS)
     unload_plugin = refused("Core.unload_plugin", PLUGINS)

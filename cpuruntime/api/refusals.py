@@ -9,7 +9,6 @@ from cpuruntime.errors import UnsupportedError
 
 EDITED = "graphs are not built or edited here; build the model with the onnx package and read it"
 PLUGINS = "devices are registered by entry points of installed packages: `cpuruntime docs devices`"
-REMOTE = "no device here has memory of its own"
 COMPILED_THERE = "send the model's file or bytes, and compile them in the other process"
 OPSETS = "graphs are not built here; build the model with the onnx package, or convert it to ONNX, and read it"
 FORMATS = "only ONNX models are read; convert the model to ONNX, as with torch.onnx.export"
@@ -53,18 +52,10 @@ class Op(_Refused):
     __doc__ = OPSETS
 
 
-class RemoteContext(_Refused):
-    __doc__ = REMOTE
-
-
-class RemoteTensor(_Refused):
-    __doc__ = REMOTE
-
-
 MISSING = {
     **dict.fromkeys(("op", "experimental", *(f"opset{number}" for number in range(1, 18))), OPSETS),
     "tools": FORMATS,
-    **dict.fromkeys(("VAContext", "VASurfaceTensor"), REMOTE),
+    **dict.fromkeys(("VAContext", "VASurfaceTensor"), "there are no tensors in memory of video decoders"),
     "package_utils": "its functions are about OpenVINO's own package",
 }
 """Names of OpenVINO's that are not here, with the reason."""

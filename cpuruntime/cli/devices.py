@@ -49,12 +49,14 @@ def run(options: argparse.Namespace) -> None:
 
 
 def in_words(value: Any) -> str:
-    """A property's value for people: lists with commas, ranges, processes by number, name and the models they run."""
+    """A property's value for people: lists and numbers by name with commas, ranges, processes with their models."""
     if isinstance(value, Word):
         return value.value
     if isinstance(value, tuple):
         low, high, *step = value
         return f"{low} to {high}" + "".join(f" in steps of {one}" for one in step)
+    if isinstance(value, dict) and all(isinstance(one, int) for one in value.values()) and value:
+        return ", ".join(f"{name} {number}" for name, number in value.items())
     if isinstance(value, dict):
         lines = (f"processor {cpu}: {', '.join(map(_process, holders))}" for cpu, holders in value.items())
         return "; ".join(lines) or "none"

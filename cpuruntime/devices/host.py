@@ -118,7 +118,7 @@ class Devices(DeviceHost):
 
     def automatic(self) -> list[str]:
         if self._others is None:  # to look for them takes a while
-            self._others = [name for name in registry.registered() if name not in registry.own()]
+            self._others = [name for name in registry.registered() if name not in registry.own() or name == "GPU"]
         found = [one for name in self._others for one in self._instances(name)]
         cpu = ["CPU"] if self.unavailable_reason("CPU") is None else []
         return sorted(found, key=self._is_integrated) + cpu
@@ -129,7 +129,8 @@ class Devices(DeviceHost):
             plugin = self.plugin(name)
             if plugin.is_composed or not plugin.is_automatic or _reason(plugin) is not None:
                 return []
-            return [f"{name}.{one}" if one else name for one in plugin.fact("AVAILABLE_DEVICES")]
+            found = [f"{name}.{one}" if one else name for one in plugin.fact("AVAILABLE_DEVICES")]
+            return [one for one in found if self.plugin(one).is_automatic]
         except DeviceUnavailableError:
             return []
 

@@ -25,6 +25,7 @@ from cpuruntime.devices.configured import Configured
 from cpuruntime.devices.explanation import Explanation, ProfilingInfo
 from cpuruntime.devices.names import DeviceName
 from cpuruntime.devices.ports import PortInfo
+from cpuruntime.devices.remote import DeviceContext, DeviceTensor
 from cpuruntime.errors import Error, InternalError, InvalidArgumentError, UnsupportedError, nearest, printable
 from cpuruntime.graph import Graph
 from cpuruntime.hints import StreamPlan
@@ -163,6 +164,14 @@ class DeviceRequest(ABC):
         refer to the public request, which keeps the model open. One inference may have several functions.
         """
 
+    def set_remote(self, side: str, index: int, tensor: DeviceTensor) -> None:
+        """Bind memory of the device to number `index` of the "input"s or "output"s, of the port's type and shape.
+
+        Following inferences use it there, until other memory is bound. Raises UnsupportedError where the device has
+        none, InvalidArgumentError for memory of another device or context.
+        """
+        raise UnsupportedError("This device uses no remote tensors: copy_to() brings them to the host.")
+
     def any_completion(self, requests: Sequence[DeviceRequest]) -> AnyCompletion:
         """Something to wait for: an inference of any of these idle requests of the same model, this one among them.
 
@@ -289,7 +298,7 @@ class DeviceHost(ABC):
     def automatic(self) -> list[str]:
         """The devices that are chosen from where none is named: discrete ones, others, the CPU as a whole.
 
-        Of this package's devices CPU alone; of other distributions' those with `Plugin.is_automatic`.
+        Of this package's devices CPU and real GPUs; of other distributions' those with `Plugin.is_automatic`.
         """
 
     @abstractmethod
@@ -433,6 +442,15 @@ class Plugin(Configured, ABC):
         Raises ValueError where the model is not for this process, or `is_cached` and compiling it answers earlier.
         """
         raise UnsupportedError(f"models on {self.label} are not stored")
+
+    def create_context(self, properties: Mapping[str, Any]) -> DeviceContext:
+        """A context for tensors in the device's memory; OCL_CONTEXT among the properties is a driver's. Optional.
+
+        Raises:
+            UnsupportedError: the device has no memory of its own.
+            InvalidArgumentError: unknown properties, or a context that is none of the device's.
+        """
+        raise UnsupportedError(f"{self.label} has no memory of its own; its tensors are the host's.")
 
     def plan(self, graph: Graph, settings: Settings, topology: Topology | None = None) -> StreamPlan:
         """The streams that compiling would make, on a machine like `topology` or on this one. Optional.

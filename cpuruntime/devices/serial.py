@@ -10,7 +10,7 @@ import math
 import os
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from heapq import heappop, heappush
 from queue import SimpleQueue
@@ -70,13 +70,21 @@ class SerialPlugin(Plugin):
 
 
 class SerialModel(DeviceModel):
-    """A graph, its function `compute`, and the threads that call it, one for each stream."""
+    """A graph, its function `compute`, and the threads that call it, one for each stream.
 
-    def __init__(self, plugin: SerialPlugin, graph: Graph, settings: Settings, compute: Compute) -> None:
+    Args:
+        streams: their number, and why, where the device has a rule of its own.
+        facts: properties of the model that differ from the settings.
+    """
+
+    def __init__(
+        self, plugin: SerialPlugin, graph: Graph, settings: Settings, compute: Compute,
+        streams: tuple[int, str] | None = None, facts: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         self.plugin = plugin
         self.graph = graph
         self.compute = compute
-        self.streams, self._reason = _streams(settings)
+        self.streams, self._reason = streams or _streams(settings)
         self.profiled: bool = settings.times_steps
         resolved = settings.resolved() | {
             "NETWORK_NAME": graph.name,
@@ -84,6 +92,7 @@ class SerialModel(DeviceModel):
             "EXECUTION_DEVICES": [str(plugin.target)],
             "INFERENCE_PRECISION_HINT": Type.f32,
             "OPTIMAL_NUMBER_OF_INFER_REQUESTS": max(self.streams, 1),
+            **(facts or {}),
         }
         super().__init__(PortInfo.inputs_of(graph), PortInfo.outputs_of(graph), resolved)
         for port in (*self.inputs, *self.outputs):

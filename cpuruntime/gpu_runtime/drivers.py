@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from glob import glob
 from importlib.util import find_spec
 from threading import Lock
+from typing import TYPE_CHECKING
 
-from cpuruntime.gpu_runtime.interface import GpuRuntime
 from cpuruntime.host import forks
+
+if TYPE_CHECKING:
+    from cpuruntime.gpu_runtime.interface import GpuRuntime
 
 RUNTIMES = {"pyopencl": "cpuruntime.gpu_runtime.opencl"}
 """The module of each runtime, by the package that it needs."""
@@ -18,9 +24,14 @@ _left_out: list[str] = []
 _generation = 0
 
 
+def has_hardware() -> bool:
+    """Whether the machine has a graphics processor, by its device files: to ask drivers takes longer."""
+    return any(glob(pattern) for pattern in ("/dev/dri/renderD*", "/dev/nvidia[0-9]*", "/dev/dxg"))
+
+
 def reason() -> str | None:
     """Why there is no device; None where there is one."""
-    if not any(find_spec(package) for package in RUNTIMES):
+    if _found is None and not any(find_spec(package) for package in RUNTIMES):
         return (
             "package pyopencl is not installed. `pip install cpuruntime[gpu]` brings it; "
             "`pip install cpuruntime[gpu-cpu]` also a driver that runs on the processor."
@@ -47,8 +58,13 @@ def devices() -> list[GpuRuntime]:
         return _found
 
 
-def replace(runtimes: list[GpuRuntime] | None) -> None:
-    """Let these be the devices, in place of those of drivers; None looks for those again. For tests."""
+@contextmanager
+def replaced(runtimes: list[GpuRuntime] | None) -> Iterator[None]:
+    """In the `with` these are the devices, in place of those of drivers; None looks for those. For tests."""
     global _found, _generation
-    with _lock:
-        _found, _generation = runtimes, forks.generation
+    before = _found, _generation
+    _found, _generation = runtimes, forks.generation
+    try:
+        yield
+    finally:
+        _found, _generation = before

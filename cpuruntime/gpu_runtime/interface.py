@@ -225,6 +225,14 @@ class GpuRuntime(ABC):
     def queue(self, priority: int = 1, throttle: int = 1, timing: bool = False) -> Queue:
         """A new queue; `priority` and `throttle` are 0 (low), 1 or 2 (high); with `timing` launches are timed."""
 
+    @abstractmethod
+    def statistics(self) -> dict[str, int]:
+        """Bytes that are allocated now: "cl_mem" on the device, "usm_host" in memory that the host sees."""
+
+    @abstractmethod
+    def within(self, context: Any) -> GpuRuntime:
+        """The same device in a context of the user's. Raises InvalidArgumentError where it is none of the device's."""
+
     @property
     @abstractmethod
     def context(self) -> Any:

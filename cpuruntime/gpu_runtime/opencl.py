@@ -9,12 +9,14 @@ from functools import cache
 from shutil import which
 from threading import Lock
 from typing import Any
+from weakref import WeakSet, ref
 
 import numpy as np
 import pyopencl as cl
 
 from cpuruntime.errors import DeviceUnavailableError, InvalidArgumentError, OutOfMemoryError
 from cpuruntime.gpu_runtime import native
+from cpuruntime.gpu_runtime.dlpack import memory_of
 from cpuruntime.gpu_runtime.end import End, callback
 from cpuruntime.gpu_runtime.interface import (
     BuildError,
@@ -84,6 +86,7 @@ class OpenclRuntime(GpuRuntime):
         self.facts = _facts(device)
         self._context = context
         self._own: cl.CommandQueue | None = None
+        self._allocated: WeakSet[OpenclMemory] = WeakSet()
         self._lock = Lock()
 
     @property
@@ -92,6 +95,13 @@ class OpenclRuntime(GpuRuntime):
             if self._context is None:
                 self._context = cl.Context([self.device])
             return self._context
+
+    def within(self, context: Any) -> OpenclRuntime:
+        if isinstance(context, int):
+            context = cl.Context.from_int_ptr(context, retain=True)
+        if not isinstance(context, cl.Context) or self.device not in context.devices:
+            raise InvalidArgumentError(f"{context!r} is no OpenCL context with device {self.facts.name}.")
+        return OpenclRuntime(self.device, context)
 
     @property
     def copies(self) -> cl.CommandQueue:
@@ -118,10 +128,20 @@ class OpenclRuntime(GpuRuntime):
             raise BuildError(str(error)) from error
 
     def allocate(self, nbytes: int, host: bool = False) -> Memory:
-        if host:
-            return HostMemory(self, np.frombuffer(mmap.mmap(-1, max(nbytes, 1)), np.uint8)[:nbytes])
         self._check_size(nbytes)
-        return OpenclMemory(self._buffer(cl.mem_flags.READ_WRITE, size=max(nbytes, 1)), nbytes)
+        if host:
+            memory: OpenclMemory = HostMemory(self, np.frombuffer(mmap.mmap(-1, max(nbytes, 1)), np.uint8)[:nbytes])
+        else:
+            memory = OpenclMemory(self._buffer(cl.mem_flags.READ_WRITE, size=max(nbytes, 1)), nbytes)
+        with self._lock:
+            self._allocated.add(memory)
+        return memory
+
+    def statistics(self) -> dict[str, int]:
+        with self._lock:
+            memories = list(self._allocated)
+        on_host = sum(one.nbytes for one in memories if one.array is not None)
+        return {"cl_mem": sum(one.nbytes for one in memories) - on_host, "usm_host": on_host}
 
     def _check_size(self, nbytes: int) -> None:
         if nbytes > self.facts.largest:
@@ -152,12 +172,20 @@ class OpenclRuntime(GpuRuntime):
             raise _error(error.code, f"{self.facts.name} copied no memory") from error
 
     def lend(self, array: np.ndarray) -> Memory | None:
-        is_fit = array.nbytes and array.ctypes.data % mmap.PAGESIZE == 0 and array.nbytes % 64 == 0
+        is_fit = array.nbytes and array.ctypes.data % mmap.PAGESIZE == 0
         if not self.facts.is_unified or not is_fit:
             return None
         return HostMemory(self, array.reshape(-1).view(np.uint8))
 
     def adopt(self, foreign: Any) -> Memory:
+        offset, owner = 0, None
+        if hasattr(foreign, "__dlpack_device__"):
+            found = memory_of(foreign)
+            if found is None:
+                raise InvalidArgumentError(
+                    f"A {type(foreign).__name__} lies elsewhere than in OpenCL memory, or with gaps: copy it."
+                )
+            foreign, offset, owner = found
         if isinstance(foreign, int):
             try:
                 foreign = cl.Buffer.from_int_ptr(foreign, retain=True)
@@ -170,7 +198,9 @@ class OpenclRuntime(GpuRuntime):
                 "The memory is of another OpenCL context. Make it in that of the device, which "
                 "`core.get_default_context('GPU').handle` is, or make a remote context of yours."
             )
-        return OpenclMemory(foreign, foreign.get_info(cl.mem_info.SIZE))
+        memory = OpenclMemory(foreign, foreign.get_info(cl.mem_info.SIZE))
+        memory.owner = owner
+        return memory.at(offset, memory.nbytes - offset)
 
     def queue(self, priority: int = 1, throttle: int = 1, timing: bool = False) -> Queue:
         flags = cl.command_queue_properties.PROFILING_ENABLE if timing else 0
@@ -224,7 +254,8 @@ class OpenclMemory(Memory):
     def __init__(self, buffer: cl.MemoryObject, nbytes: int, whole: OpenclMemory | None = None, begin: int = 0) -> None:
         self.nbytes = nbytes
         self.handle = buffer
-        self._whole, self._begin = whole or self, begin
+        self._whole, self._begin = whole, begin
+        self.owner: object = None
         self._generation = forks.generation
 
     def at(self, offset: int, nbytes: int) -> Memory:
@@ -232,10 +263,10 @@ class OpenclMemory(Memory):
             return self
         begin = self._begin + offset
         try:
-            part = self._whole.handle.get_sub_region(begin, max(nbytes, 1))
+            part = (self._whole or self).handle.get_sub_region(begin, max(nbytes, 1))
         except cl.Error as error:
             raise _error(error.code, f"bytes {begin} to {begin + nbytes} of a buffer could not be named") from error
-        return OpenclMemory(part, nbytes, self._whole, begin)
+        return OpenclMemory(part, nbytes, self._whole or self, begin)
 
     def __del__(self) -> None:
         if "_generation" in self.__dict__ and self._generation != forks.generation:
@@ -248,7 +279,6 @@ class HostMemory(OpenclMemory):
     def __init__(self, runtime: OpenclRuntime, array: np.ndarray) -> None:
         self.array = array
         access = cl.mem_flags.READ_WRITE if array.flags.writeable else cl.mem_flags.READ_ONLY
-        runtime._check_size(array.nbytes)
         hostbuf = array if array.nbytes else np.zeros(1, np.uint8)
         super().__init__(runtime._buffer(access | cl.mem_flags.USE_HOST_PTR, hostbuf=hostbuf), array.nbytes)
         self.access = _READ_WRITE if array.flags.writeable else 1
@@ -272,7 +302,7 @@ class OpenclRecorded(Recorded):
         self.commands = np.zeros((len(calls), native.WORDS), np.int64)
         self.sizes = np.zeros((len(calls), 2, 3), np.uint64)
         self.slots: list[tuple[cl.Kernel, int, int]] = []
-        self.bound: dict[int, Any] = {}
+        self.bound: list[ref[Memory]] = []
         self.kernels = []
         self.memories = [argument for call in calls for argument in call.arguments if isinstance(argument, Memory)]
         self.events = np.zeros(len(calls), np.uint64)
@@ -297,10 +327,12 @@ class OpenclRecorded(Recorded):
 
     def bind(self, bindings: Sequence[Memory]) -> None:
         """Set the arguments that are slots, where they change."""
+        same = {index for index, (old, new) in enumerate(zip(self.bound, bindings)) if old() is new}
+        self.bound = []
         for kernel, place, index in self.slots:
-            if self.bound.get(index) is not bindings[index]:
+            if index not in same:
                 kernel.set_arg(place, bindings[index].handle)
-        self.bound = dict(enumerate(bindings))
+        self.bound = list(map(ref, bindings))
 
     def take_times(self) -> None:
         """Read the times of the launches, and release their events."""
@@ -356,12 +388,12 @@ class OpenclQueue(Queue):
         # A marker, since the last command may be of any kind; then the callback for its event, and the start of it all.
         marker = self._row("clEnqueueMarkerWithWaitList", 0, 0, event)
         flush = [_function("clFlush"), self.handle, *[0] * (native.WORDS - 2)]
-        rows = [*unmapped, *written, *recorded.commands.tolist(), *after, marker, flush]
-        self._table = np.array(rows, np.int64)
+        before = np.array([*unmapped, *written], np.int64).reshape(-1, native.WORDS)
+        self._table = np.concatenate([before, recorded.commands, np.array([*after, marker, flush], np.int64)])
         failed, error = self._run(self._table)
         if failed >= 0:
             self._drain()
-            what = f"{self.runtime.facts.name} refuses command {failed} of {len(rows)}"
+            what = f"{self.runtime.facts.name} refuses command {failed} of {len(self._table)}"
             raise _error(error, what)
         handle = int(self._event[0])
         end.begin(self._asker(handle, recorded))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,6 @@ from cpuruntime.gpu_runtime.interface import (
     Recorded,
     Slot,
 )
-from cpuruntime.host.memory import allocate
 
 FACTS = Facts(
     name="Recorder", vendor="nobody", driver="recording 1", kind="gpu", is_unified=True, compute_units=4, clock=1000,
@@ -78,12 +78,14 @@ class RecordingRuntime(GpuRuntime):
         self.built: list[str] = []
         self.loaded: list[bytes] = []
         self.submitted: list[Call] = []
-        self.copied = 0
-        self.taken = 0
+        self.copied = self.taken = self.taken_on_host = 0
 
     @property
     def context(self) -> Any:
         return self
+
+    def within(self, context: Any) -> GpuRuntime:
+        raise InvalidArgumentError(f"A {type(context).__name__} is no context of {self.facts.name}.")
 
     def build(self, source: str) -> Module:
         self.built.append(source)
@@ -101,7 +103,12 @@ class RecordingRuntime(GpuRuntime):
         if self.taken + nbytes > self.faults.most_memory:
             raise OutOfMemoryError(f"{self.facts.name} has no {nbytes} bytes left.")
         self.taken += nbytes
-        return RecordingMemory(self, allocate(nbytes), host, nbytes)
+        self.taken_on_host += nbytes * host
+        pages = np.frombuffer(mmap.mmap(-1, max(nbytes, 1)), np.uint8)
+        return RecordingMemory(self, pages[:nbytes], host, nbytes)
+
+    def statistics(self) -> dict[str, int]:
+        return {"cl_mem": self.taken - self.taken_on_host, "usm_host": self.taken_on_host}
 
     def fill(self, memory: Memory, array: np.ndarray) -> None:
         _content(memory)[:] = array.reshape(-1).view(np.uint8)
@@ -148,6 +155,7 @@ class RecordingMemory(Memory):
 
     def __del__(self) -> None:
         self.runtime.taken -= self._taken
+        self.runtime.taken_on_host -= self._taken * (self.array is not None)
 
 
 @dataclass

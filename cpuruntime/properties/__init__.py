@@ -28,6 +28,7 @@ from cpuruntime.properties.declaration import (
     elsewhere,
     fact,
 )
+from cpuruntime.properties.intel_gpu import hint as gpu_hint
 from cpuruntime.properties.words import Word
 from cpuruntime.store import trusted_environment
 
@@ -168,8 +169,12 @@ key_cache_group_size, value_cache_group_size = (
 compilation_num_threads = elsewhere("COMPILATION_NUM_THREADS", Integer(0))
 compatibility_check = elsewhere("COMPATIBILITY_CHECK")
 runtime_requirements = elsewhere("RUNTIME_REQUIREMENTS")
-max_batch_size = elsewhere("MAX_BATCH_SIZE")
-optimal_batch_size = elsewhere("OPTIMAL_BATCH_SIZE")
+max_batch_size = fact(
+    "MAX_BATCH_SIZE", "int", Group.MODEL, "How many samples an inference may have by the device's memory.", ("GPU",)
+)
+optimal_batch_size = fact(
+    "OPTIMAL_BATCH_SIZE", "int", Group.MODEL, "How many inferences in one batch the device runs fastest.", ("GPU",)
+)
 cache_encryption_callbacks = elsewhere("CACHE_ENCRYPTION_CALLBACKS")
 loaded_from_cache = fact(
     "LOADED_FROM_CACHE", "bool", Group.MODEL, "Whether the model was stored by an earlier compilation and loaded."
@@ -196,7 +201,9 @@ range_for_async_infer_requests = fact(
 
 PROPERTIES: dict[str, Property] = {
     str(declaration): declaration
-    for module in (globals(), vars(hint), vars(device), vars(streams), vars(log), vars(intel_cpu), vars(intel_auto))
+    for module in (
+        globals(), *map(vars, (hint, device, streams, log, intel_cpu, intel_auto, intel_gpu, gpu_hint))
+    )
     for declaration in module.values()
     if isinstance(declaration, Property) and declaration.group is not Group.ELSEWHERE
 }

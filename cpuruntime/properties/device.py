@@ -93,7 +93,7 @@ architecture = fact("DEVICE_ARCHITECTURE", "str", Group.DEVICE, "The instruction
 capabilities = fact(
     "OPTIMIZATION_CAPABILITIES", "list of str", Group.DEVICE, "What the device computes natively, as ['FP32']."
 )
-type = fact("DEVICE_TYPE", "Type", Group.DEVICE, "Whether the device is a part of the processor.", ("CPU",))
+type = fact("DEVICE_TYPE", "Type", Group.DEVICE, "Whether the device is a part of the processor.", ("CPU", "GPU"))
 id = accepted(
     "DEVICE_ID", Text(), "",
     "an instance of a device is chosen by its name, as GPU.1",

@@ -71,11 +71,12 @@ num_requests = Property(
 inference_precision = Property(
     "INFERENCE_PRECISION_HINT",
     ElementType(Type.f32, Type.f16, Type.bf16, Type.dynamic), Type.f32, group=Group.HINTS, keyed=True,
-    doc="The least precise element type to compute in; computed in is f32, whichever is given.",
+    doc="The least precise element type to compute in. The CPU computes in f32, whichever is given; on a GPU f16 is "
+    "how values lie in memory, which its sums do not, and the default where the driver has it.",
 )  # fmt: skip
 execution_mode = Property(
     "EXECUTION_MODE_HINT", Choice(ExecutionMode), ExecutionMode.PERFORMANCE,
-    group=Group.HINTS, devices=("CPU",), keyed=True,
+    group=Group.HINTS, devices=("CPU", "GPU"), keyed=True,
     doc="Whether speed may cost accuracy (PERFORMANCE) or not (ACCURACY).",
 )  # fmt: skip
 model_priority = Property(

@@ -54,7 +54,8 @@ def graph() -> Graph:
 
 class TestHost:
     def test_it_lists_devices_one_name_an_instance(self, devices: Devices) -> None:
-        assert devices.devices() == ["CPU", "REFERENCE", "NULL", "RELAY", "PAIRED.0", "PAIRED.1"]
+        found = [name for name in devices.devices() if not name.startswith("GPU")]  # not there without a driver
+        assert found == ["CPU", "REFERENCE", "NULL", "RELAY", "PAIRED.0", "PAIRED.1"]
         assert ov.Core().available_devices == devices.devices()
 
     def test_it_compiles_on_a_named_device_with_a_configuration(self, devices: Devices, graph: Graph) -> None:
@@ -80,8 +81,8 @@ class TestHost:
         assert devices.get_property("CPU", "OPTIMIZATION_CAPABILITIES") == ["FP32"]
         assert devices.get_property("RELAY:NULL", "OPTIMIZATION_CAPABILITIES") == []
         assert devices.query(graph, "REFERENCE") == {"negate"}
-        with pytest.raises(InvalidArgumentError, match=r"Unknown device 'GPU'\. Did you mean 'CPU'"):
-            devices.compile(graph, "GPU")
+        with pytest.raises(InvalidArgumentError, match=r"Unknown device 'CPV'\. Did you mean 'CPU'"):
+            devices.compile(graph, "CPV")
         with pytest.raises(InvalidArgumentError, match="Unknown property 'STREAMS' of device REFERENCE"):
             devices.compile(graph, "REFERENCE", {"STREAMS": 1})
         with pytest.raises(InvalidArgumentError, match="RELAY: one device is needed, such as RELAY:CPU"):

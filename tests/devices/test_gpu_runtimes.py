@@ -124,6 +124,8 @@ def test_memory_of_others(opencl: GpuRuntime) -> None:
     with pytest.raises(InvalidArgumentError, match="another OpenCL context"):
         opencl.adopt(other)
     with pytest.raises(InvalidArgumentError, match=r"pyopencl\.Buffer"):
+        opencl.adopt("mine")
+    with pytest.raises(InvalidArgumentError, match="lies elsewhere"):
         opencl.adopt(found)
 
 
@@ -157,4 +159,5 @@ def test_a_lost_device_refuses_commands_or_ends_them_with_an_error() -> None:
 
 def test_the_reason_names_the_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drivers, "RUNTIMES", {"no_such_package": ""})
-    assert "pip install cpuruntime[gpu]" in drivers.reason()
+    with drivers.replaced(None):
+        assert "pip install cpuruntime[gpu]" in drivers.reason()

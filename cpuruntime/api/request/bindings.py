@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from cpuruntime.api.ports import ConstOutput, Ports, position
+from cpuruntime.api.remote import RemoteTensor
 from cpuruntime.api.request.conversion import check_shape, pairs, shape_before_data, to_array
 from cpuruntime.api.request.lent import Lent, samples_of
 from cpuruntime.api.results import OVDict
@@ -101,6 +102,7 @@ class Bindings:
         "_late",
         "_owned",
         "_ports",
+        "_remote",
         "call",
         "followed",
         "outputs",
@@ -117,6 +119,7 @@ class Bindings:
         self._bound: list[np.ndarray | None] = list(self._owned)
         self.shapes: list[set[tuple[int, ...]]] = [set() for _ in ports.shapes]
         self._late: dict[int, Tensor] = {}
+        self._remote: dict[Place, RemoteTensor] = {}
         self._handed_out: dict[Place, weakref.ref[Tensor]] = {}
         self.running: dict[str, InferenceRun] = {}
         self.outputs = [device.output_array(index) for index in range(len(ports.outputs))]
@@ -198,7 +201,7 @@ class Bindings:
                 continue
             else:
                 self._own(index, value.shape)[...] = value
-            if self.followed or self.unset:
+            if self.followed or self.unset or self._remote:
                 self._forget(index)
 
     def prepare(self) -> None:
@@ -228,6 +231,8 @@ class Bindings:
     def get(self, side: str, index: int) -> Tensor:
         """The tensor at a place: the user's own, or one on the request's memory, which follows it."""
         self.check_idle()
+        if (side, index) in self._remote:
+            return self._remote[side, index]
         tensor = self.followed.get((side, index)) or (self._late.get(index) if side == "output" else None)
         if tensor is not None:
             return tensor
@@ -255,8 +260,30 @@ class Bindings:
         self.check_idle()
         if side == "input":
             self._set_input(index, tensor)
+        elif isinstance(tensor, RemoteTensor):
+            self._set_remote(side, index, tensor)
         else:
             self._set_output(index, tensor)
+            self._remote.pop((side, index), None)
+
+    def _set_remote(self, side: str, index: int, tensor: RemoteTensor) -> None:
+        """Bind memory of the device. An output there is empty in results."""
+        port = (self._ports.inputs if side == "input" else self._ports.outputs)[index].info
+        if tensor.element_type != port.element_type:
+            raise InvalidArgumentError(f"{tensor!r} for {side} '{printable(port.name)}', which is {port.element_type}.")
+        check_shape(tuple(tensor.shape), port)
+        if side == "output" and port.partial_shape.is_dynamic:
+            raise UnsupportedError(f"Output '{printable(port.name)}' has a dynamic shape and takes no remote tensor.")
+        self._device.set_remote(side, index, tensor.memory)
+        self._remote[side, index] = tensor
+        self._handed_out.pop((side, index), None)
+        self.followed.pop((side, index), None)
+        if side == "input":
+            self._bound[index] = None
+            self.unset.discard(index)
+        else:
+            self._late.pop(index, None)
+            self.outputs[index] = np.empty(0, port.dtype)
 
     def set_samples(self, index: int, samples: Any) -> None:
         """Bind the samples of a batch to an input."""
@@ -315,6 +342,7 @@ class Bindings:
 
     def _forget(self, index: int) -> None:
         """The input is bound to other memory than a tensor of the user's."""
+        self._remote.pop(("input", index), None)
         self.followed.pop(("input", index), None)
         self.unset.discard(index)
 
@@ -325,9 +353,12 @@ class Bindings:
         return self._own(index, shape)
 
     def _set_input(self, index: int, tensor: Tensor) -> None:
+        if isinstance(tensor, RemoteTensor):
+            self._set_remote("input", index, tensor)
+            return
         check_tensor(tensor, self._ports.inputs[index].info, "Input")
         self._bind_tensor(index, tensor)
-        self.unset.discard(index)
+        self._forget(index)
         self.followed["input", index] = tensor
 
     def _bind_tensor(self, index: int, tensor: Tensor) -> None:

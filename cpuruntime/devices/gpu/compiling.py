@@ -1,0 +1,70 @@
+"""How a graph becomes a model of the GPU: passes, launches, kernels; for unknown shapes when they are known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cpuruntime import passes
+from cpuruntime.devices.cpu.guesses import extents
+from cpuruntime.devices.gpu.lower import PIPELINE, lower, prelude, reason
+from cpuruntime.devices.gpu.model import GpuModel
+from cpuruntime.devices.gpu.modules import modules_of
+from cpuruntime.devices.gpu.program import Constants, Program
+from cpuruntime.devices.ports import PortInfo
+from cpuruntime.errors import Error, UnsupportedError
+from cpuruntime.graph import Graph, Node, PartialShape, settle
+from cpuruntime.operators.shape_inference import reshape
+from cpuruntime.properties import Settings
+from cpuruntime.properties.hint import Priority
+from cpuruntime.trace.recorder import span
+
+
+def compile_graph(
+    plugin: Any, graph: Graph, settings: Settings, streams: tuple[int, str], facts: dict[str, Any], why: str
+) -> GpuModel:
+    """The model of a graph as it was read. `why` says of what type floats are in memory.
+
+    Raises:
+        UnsupportedError: a node has no kernel, or its kernel does not build.
+        OutOfMemoryError: the device has not the memory.
+    """
+    runtime = plugin.runtime
+    precision = facts["INFERENCE_PRECISION_HINT"].get_type_name()
+    constants, modules = Constants(runtime), modules_of(runtime)
+    is_low = settings.value("GPU_HOST_TASK_PRIORITY") is Priority.LOW
+
+    def make(known: Graph) -> Program:
+        with span("passes"):
+            optimised = passes.run(known, PIPELINE)
+        with span("lower to launches"):
+            lowered = lower(optimised, runtime.facts, precision=precision)
+        return Program(runtime, optimised, lowered, prelude(runtime.dialect), modules, constants, is_low)
+
+    graph = graph.clone()
+    settle(graph)
+    if not all(value.is_static for value in graph.inputs):
+        for node, found in refused(graph).items():
+            raise UnsupportedError(f"{node.where}: GPU has {found}. Run it on HETERO:GPU,CPU.")
+    return GpuModel(plugin, runtime, graph, make, settings, streams, facts, [why, _memory(runtime.facts.is_unified)])
+
+
+def refused(graph: Graph) -> dict[Node, str]:
+    """The nodes without a kernel, after the passes, with the reasons; for dynamic shapes those of a guess."""
+    found = graph
+    open_ones = {one.name: one.partial_shape for one in PortInfo.inputs_of(graph) if one.partial_shape.is_dynamic}
+    if open_ones:
+        try:
+            found = reshape(graph, {name: PartialShape(extents(shape, (1,))) for name, shape in open_ones.items()})
+        except Error:  # the guess does not fit: the first inference says more
+            return {}
+    reasons = {node: reason(node) for node in passes.run(found, PIPELINE).nodes}
+    return {node: why for node, why in reasons.items() if why is not None}
+
+
+def _memory(is_unified: bool) -> str:
+    if is_unified:
+        return (
+            "inputs and outputs: kernels use the memory of get_tensor in place, and memory that was set where it "
+            "begins a page; other memory is copied"
+        )
+    return "inputs and outputs are copied to the device and back, but for remote tensors"

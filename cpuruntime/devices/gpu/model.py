@@ -1,0 +1,131 @@
+"""A model compiled for a GPU: a program for each shape, and the streams that run them."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+
+from cpuruntime.devices.explanation import Explanation, Row
+from cpuruntime.devices.gpu.modules import modules_of
+from cpuruntime.devices.gpu.program import Program
+from cpuruntime.devices.gpu.request import GpuRequest
+from cpuruntime.devices.gpu.stream import Bound, Stream
+from cpuruntime.devices.serial import SerialModel
+from cpuruntime.gpu_runtime.interface import GpuRuntime, Memory
+from cpuruntime.graph import Graph
+from cpuruntime.operators.shape_inference import with_shapes
+from cpuruntime.properties import Settings
+
+MOST_PROGRAMS = 32
+"""Programs of a model for different shapes; the one that was not used for longest makes room. Arbitrary."""
+
+MakeProgram = Callable[[Graph], Program]
+"""Gives the program of a graph of known shapes, as it was read."""
+
+
+class Programs:
+    """The programs of a model, one for each shape of its inputs. Thread-safe."""
+
+    def __init__(self, graph: Graph, make: MakeProgram) -> None:
+        self._graph, self._make = graph, make
+        self._lock = threading.Lock()
+        self._known: OrderedDict[tuple[tuple[int, ...], ...], Program] = OrderedDict()
+        self.latest: Program | None = None
+        self.is_static = all(value.is_static for value in graph.inputs)
+
+    def of(self, shapes: Sequence[tuple[int, ...]]) -> Program:
+        """The program for inputs of these shapes; made at first. Raises what `Program` raises."""
+        key = tuple(shapes)
+        with self._lock:
+            program = self._known.get(key)
+            if program is None:
+                graph = self._graph if self.is_static else with_shapes(self._graph, key)
+                program = self._known[key] = self._make(graph)
+                if len(self._known) > MOST_PROGRAMS:
+                    self._known.popitem(last=False)
+            self._known.move_to_end(key)
+            self.latest = program
+            return program
+
+
+class GpuModel(SerialModel):
+    """The programs of a graph, and streams, each a queue of the device and a thread that submits to it.
+
+    Args:
+        graph: as it was read.
+        facts: properties of the model that differ from the settings.
+        decisions: sentences for `explain`.
+    """
+
+    def __init__(
+        self, plugin: Any, runtime: GpuRuntime, graph: Graph, make: MakeProgram, settings: Settings,
+        streams: tuple[int, str], facts: dict[str, Any], decisions: Sequence[str],
+    ) -> None:  # fmt: skip
+        self.runtime = runtime
+        self.programs = Programs(graph, make)
+        self._decisions = decisions
+        priority, throttle = settings.value("GPU_QUEUE_PRIORITY"), settings.value("GPU_QUEUE_THROTTLE")
+        self._streams: SimpleQueue[Stream] = SimpleQueue()
+        self._all = [
+            Stream(runtime, priority, throttle, settings.times_steps) for _ in range(max(1, streams[0]))
+        ]  # fmt: skip
+        if self.programs.is_static:
+            program = self.programs.of([value.static_shape for value in graph.inputs])
+            self._warm_up(program, self._all[0])
+        for stream in self._all:
+            self._streams.put(stream)
+        super().__init__(plugin, graph, settings, _unused, streams, facts)
+
+    def _warm_up(self, program: Program, stream: Stream) -> None:
+        """Run on zeros: drivers finish kernels at their first launch. Then their binaries are complete."""
+        ports = (*program.inputs, *program.outputs)
+        stream.run(program, [Bound(np.zeros(port.nbytes, np.uint8)) for port in ports])
+        modules_of(self.runtime).save(self.runtime, program.modules)
+
+    def in_place(self, memory: Memory) -> Memory | None:
+        """Memory that the host sees, if kernels use it where it lies: device and host share theirs."""
+        return memory if self.runtime.facts.is_unified else None
+
+    def run(self, program: Program, ports: Sequence[Bound]) -> list[int]:
+        """Run an inference on an idle stream, as `Stream.run`."""
+        stream = self._streams.get()
+        try:
+            return stream.run(program, ports)
+        finally:
+            self._streams.put(stream)
+
+    def create_request(self) -> GpuRequest:
+        self.check_open()
+        return GpuRequest(self)
+
+    def release_memory(self) -> None:
+        for _ in self._all:
+            if self._streams.empty():
+                return
+            stream = self._streams.get()
+            stream.release_memory()
+            self._streams.put(stream)
+
+    def explain(self, measure: bool = False) -> Explanation:
+        program = self.programs.latest
+        graph = self.graph if program is None else program.graph
+        rows = [
+            Row(tuple(node.origins), node.op_type, program.names(node) if program else "not known yet", "plain")
+            for node in graph.nodes
+        ]
+        decisions = [f"streams: {self.streams}, {self._reason}", *self._decisions]
+        if program is not None:
+            decisions.append(
+                f"arena: {program.arena_size / 2**20:.1f} MiB per stream for {program.unshared_size / 2**20:.1f} MiB "
+                f"of values; constants: {program.constants_size / 2**20:.1f} MiB shared by all streams"
+            )
+        return Explanation(str(self.plugin.target), rows, decisions)
+
+
+def _unused(inputs: object, begin: object) -> list[Any]:
+    raise NotImplementedError  # requests run programs

@@ -1,0 +1,426 @@
+"""Device GPU: on a driver where one is installed, and on the runtime without a driver, which fails as it is told to."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+import pytest
+
+import cpuruntime as ov
+from cpuruntime.gpu_runtime import drivers
+from cpuruntime.gpu_runtime.recording import RecordingRuntime
+
+MODEL = """<ir_version: 10, opset_import: ["" : 17]> chain (float[N,64] x) => (float[N,64] y)
+{ [double] d = Add(x, x) [bend] y = Sigmoid(d) }"""
+X = np.linspace(-3, 3, 256, dtype=np.float32).reshape(4, 64)
+Y = 1 / (1 + np.exp(-2 * X))
+
+
+def chain(rows: int | str = 4) -> onnx.ModelProto:
+    """y = sigmoid(x + x), of shape [rows,64]."""
+    return onnx.parser.parse_model(MODEL.replace("N", str(rows)))
+
+
+@pytest.fixture
+def gpu() -> str:
+    """The name of the last device of the drivers here, which is one on the processor where there is such a driver."""
+    reason = drivers.reason()
+    if reason is not None:
+        pytest.skip(reason)
+    return f"GPU.{len(drivers.devices()) - 1}"
+
+
+@pytest.fixture
+def recorder(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordingRuntime]:
+    """The only device is one without a driver; kernels are stored in a folder of the test's own."""
+    from cpuruntime.devices.gpu import modules
+    from cpuruntime.store import Folder
+
+    folder = Folder(tmp_path / "kernels")
+    monkeypatch.setattr(modules, "cache_folder", lambda: folder)
+    runtime = RecordingRuntime()
+    with drivers.replaced([runtime]):
+        yield runtime
+
+
+class TestOnADriver:
+    """What needs kernels that run."""
+
+    def test_many_requests_of_threads_over_two_streams(self, gpu: str) -> None:
+        with ov.Core().compile_model(chain(), gpu, {"PERFORMANCE_HINT": "THROUGHPUT"}) as compiled:
+            assert compiled.get_property("NUM_STREAMS") == 2
+            wrong: list[float] = []
+
+            def work(number: int) -> None:
+                request = compiled.create_infer_request()
+                for step in range(50):
+                    x = X + np.float32(number + step / 64)
+                    found = request.infer(x)[0]
+                    wrong.extend([float(step)] * (not np.allclose(found, 1 / (1 + np.exp(-2 * x)), atol=1e-6)))
+
+            threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert wrong == []
+            gc.collect()
+            before = ov.Core().get_property(gpu, "GPU_MEMORY_STATISTICS")
+            work(9)
+            gc.collect()
+            after = ov.Core().get_property(gpu, "GPU_MEMORY_STATISTICS")
+            assert all(after[kind] <= before[kind] for kind in after)
+
+    def test_floats_lie_in_memory_as_asked(self, gpu: str) -> None:
+        for config, name, error in (
+            ({}, "f32", 1e-6),
+            ({"INFERENCE_PRECISION_HINT": "f16"}, "f16", 5e-3),
+            ({"INFERENCE_PRECISION_HINT": "f16", "EXECUTION_MODE_HINT": "ACCURACY"}, "f32", 1e-6),
+        ):
+            with ov.Core().compile_model(chain(), gpu, config) as compiled:
+                assert compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name() == name
+                assert f"floats lie in memory as {name}" in str(compiled.explain())
+                np.testing.assert_allclose(compiled(X)[0], Y, atol=error)
+
+    def test_shapes_that_change(self, gpu: str) -> None:
+        with ov.Core().compile_model(chain("n"), gpu) as compiled:
+            request = compiled.create_infer_request()
+            for rows in (1, 4, 2, 4, 0):
+                np.testing.assert_allclose(request.infer(X[:rows])[0], Y[:rows], atol=1e-6)
+
+    def test_parts_without_kernels_run_on_another_device(self, gpu: str) -> None:
+        text = MODEL.replace("y = Sigmoid(d)", "s = Sigmoid(d) [places] y = NonZero(s)").replace(
+            "=> (float[N,64] y)", "=> (int64[2,M] y)"
+        )
+        model = onnx.parser.parse_model(text.replace("N,", "4,"))
+        with pytest.raises(ov.UnsupportedError, match="NonZero 'places'"):
+            ov.Core().compile_model(model, gpu)
+        core = ov.Core()
+        assert {"double", "bend"} <= core.query_model(core.read_model(model), gpu).keys()
+        assert "places" not in core.query_model(core.read_model(model), gpu)
+        with ov.Core().compile_model(model, f"HETERO:{gpu},CPU") as compiled:
+            np.testing.assert_array_equal(compiled(X)[0], np.array(np.nonzero(Y)))
+
+    def test_several_devices_serve_one_queue(self, gpu: str) -> None:
+        with ov.Core().compile_model(chain(), f"MULTI:{gpu},CPU") as compiled:
+            queue = ov.AsyncInferQueue(compiled, 4)
+            queue.set_callback(lambda request, _: np.testing.assert_allclose(request.results[0], Y, atol=1e-6))
+            for _ in range(40):
+                queue.start_async(X)
+            queue.wait_all()
+
+    def test_steps_are_timed(self, gpu: str) -> None:
+        with ov.Core().compile_model(chain(), gpu, {"PERF_COUNT": True}) as compiled:
+            request = compiled.create_infer_request()
+            request.infer(X)
+            rows = request.profiling_info
+            assert {row.exec_type for row in rows} == {"elementwise"}
+            assert all(row.real_time.total_seconds() > 0 for row in rows)
+
+    def test_a_forked_child_is_refused(self, gpu: str) -> None:
+        with ov.Core().compile_model(chain(), gpu) as compiled:
+            request = compiled.create_infer_request()
+            request.infer(X)
+            child = os.fork()
+            if child == 0:
+                status = 1
+                try:
+                    request.infer(X)
+                except ov.Error as error:
+                    said = ov.Core().unavailable_devices.get("GPU", "")
+                    status = 0 if "forked" in str(error) and "forked" in said else 2
+                finally:
+                    os._exit(status)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            np.testing.assert_allclose(request.infer(X)[0], Y, atol=1e-6)
+
+
+class TestFaults:
+    """What a driver may do wrong, by the runtime without one; its kernels compute nothing."""
+
+    def test_a_kernel_that_does_not_build(self, recorder: RecordingRuntime, caplog: pytest.LogCaptureFixture) -> None:
+        recorder.faults.unbuilt = "KERNEL"
+        for _ in range(2):
+            with (
+                caplog.at_level(logging.WARNING, "cpuruntime"),
+                pytest.raises(ov.UnsupportedError, match=r"Model 'chain', .*'double'.*does not build its kernel"),
+            ):
+                ov.Core().compile_model(chain(), "GPU")
+        assert caplog.text.count("error: in KERNEL") == 1
+        with ov.Core().compile_model(chain(), "AUTO:GPU,CPU") as compiled:
+            np.testing.assert_allclose(compiled(X)[0], Y, atol=1e-6)
+
+    def test_binaries_are_stored_and_built_again_where_refused(self, recorder: RecordingRuntime) -> None:
+        ov.Core().compile_model(chain(), "GPU").release_memory()
+        built = len(recorder.built)
+        assert built > 0
+        for refuses, loads, builds in ((False, built, 0), (True, 0, built), (False, built, 0)):
+            other = RecordingRuntime()
+            other.faults.refuses_binaries = refuses
+            with drivers.replaced([other]):
+                ov.Core().compile_model(chain(), "GPU")
+            assert (len(other.loaded), len(other.built)) == (loads, builds)
+        updated = RecordingRuntime(driver="recording 2")
+        with drivers.replaced([updated]):
+            ov.Core().compile_model(chain(), "GPU")
+        assert (len(updated.loaded), len(updated.built)) == (0, built)
+
+    def test_too_little_memory(self, recorder: RecordingRuntime) -> None:
+        recorder.faults.most_memory = 100
+        with pytest.raises(ov.OutOfMemoryError, match="bytes left"):
+            ov.Core().compile_model(chain(), "GPU")
+        recorder.faults.most_memory = 2**20
+        with ov.Core().compile_model(chain(), "GPU") as compiled:
+            compiled(X)
+
+    def test_a_lost_device(self, recorder: RecordingRuntime) -> None:
+        with ov.Core().compile_model(chain(), "GPU") as compiled:
+            request = compiled.create_infer_request()
+            recorder.faults.is_lost = True
+            with pytest.raises(ov.DeviceUnavailableError, match="lost"):
+                request.infer(X)
+            recorder.faults.is_lost, recorder.faults.status = False, -14
+            with pytest.raises(ov.DeviceUnavailableError, match="ended an inference of model 'chain' with error -14"):
+                request.infer(X)
+            recorder.faults.status = 0
+            request.infer(X)
+
+    @pytest.mark.parametrize("device", ["MULTI:GPU,CPU", "AUTO:GPU,CPU"])
+    def test_inferences_of_a_lost_device_run_elsewhere(self, recorder: RecordingRuntime, device: str) -> None:
+        with ov.Core().compile_model(chain(), device) as compiled:
+            compiled.wait_until_optimized()
+            recorder.faults.is_lost = True
+            for _ in range(8):
+                np.testing.assert_allclose(compiled(X)[0], Y, atol=1e-6)
+
+    @pytest.mark.parametrize("callbacks", [0, 2])
+    def test_callbacks_that_never_come_or_twice(self, recorder: RecordingRuntime, callbacks: int) -> None:
+        recorder.faults.callbacks = callbacks
+        with ov.Core().compile_model(chain(), "GPU") as compiled:
+            request = compiled.create_infer_request()
+            for _ in range(3):
+                request.start_async(X)
+                assert request.wait_for(60_000)
+
+    def test_what_waits_for_a_busy_device_is_cancelled_or_late(self, recorder: RecordingRuntime) -> None:
+        with ov.Core().compile_model(chain(), "GPU") as compiled:
+            running, waiting, late = (compiled.create_infer_request() for _ in range(3))
+            recorder.faults.held.clear()
+            running.start_async(X)
+            waiting.start_async(X)
+            late.start_async(X, deadline_ms=1)
+            waiting.cancel()
+            with pytest.raises(ov.CancelledError):
+                waiting.wait()
+            with pytest.raises(ov.DeadlineExceededError):
+                late.wait()
+            assert not running.wait_for(0)
+        recorder.faults.held.set()
+        running.wait()
+
+
+class TestMemory:
+    """What is copied, and what is used in place."""
+
+    def test_memory_of_pages_is_used_in_place(self, recorder: RecordingRuntime) -> None:
+        pages = np.zeros(3 * 4096, np.uint8)
+        begin = -pages.ctypes.data % 4096
+        page = pages[begin : begin + 1024].view(np.float32).reshape(4, 64)
+        beside = pages[begin + 64 : begin + 64 + 1024].view(np.float32).reshape(4, 64)
+        with ov.Core().compile_model(chain(), "GPU") as compiled:
+            request = compiled.create_infer_request()
+            for array, copies in ((None, 0), (page, 0), (beside, 1), (request.input_tensors[0].data, 0)):
+                if array is not None:
+                    request.set_input_tensor(ov.Tensor(array, shared_memory=True))
+                before = recorder.copied
+                request.infer()
+                assert recorder.copied - before == copies
+
+    def test_a_device_with_memory_of_its_own_copies(self) -> None:
+        runtime = RecordingRuntime(is_unified=False)
+        with drivers.replaced([runtime]), ov.Core().compile_model(chain(), "GPU") as compiled:
+            before = runtime.copied
+            compiled(X)
+            assert runtime.copied - before == 2
+            assert "copied to the device and back" in str(compiled.explain())
+
+
+class TestRemoteTensors:
+    """Memory of the device that stays there between inferences."""
+
+    def test_two_models_are_chained_without_a_copy(self, recorder: RecordingRuntime) -> None:
+        core = ov.Core()
+        context = core.get_default_context("GPU")
+        with core.compile_model(chain(), "GPU") as one, core.compile_model(chain(), context) as two:
+            between, result = (context.create_tensor(ov.Type.f32, [4, 64]) for _ in range(2))
+            first, second = one.create_infer_request(), two.create_infer_request()
+            first.set_output_tensor(between)
+            second.set_tensor("x", between)
+            second.set_tensor("y", result)
+            before = recorder.copied
+            first.infer()
+            assert second.infer()[0].size == 0
+            assert recorder.copied == before
+            assert second.get_tensor("x") is between
+            second.infer(X)
+            assert second.get_tensor("x") is not between
+
+    def test_results_of_chained_models_and_a_kernel_of_the_users(self, gpu: str) -> None:
+        cl = pytest.importorskip("pyopencl")
+        core = ov.Core()
+        context = core.get_default_context(gpu)
+        with core.compile_model(chain(), gpu) as one, core.compile_model(chain(), gpu) as two:
+            own = cl.Buffer(context.handle, cl.mem_flags.READ_WRITE, X.nbytes)
+            source = context.create_tensor(ov.Type.f32, [4, 64], {"MEM_HANDLE": own})
+            between, result = (context.create_tensor(ov.Type.f32, [4, 64]) for _ in range(2))
+            text = "__kernel void twice(__global float *x) { x[get_global_id(0)] *= 2; }"
+            source.copy_from(X / 2)
+            queue = cl.CommandQueue(context.handle)
+            cl.Program(context.handle, text).build().twice(queue, (X.size,), None, own)
+            queue.finish()
+            first, second = one.create_infer_request(), two.create_infer_request()
+            first.set_tensor("x", source)
+            first.set_tensor("y", between)
+            second.set_tensor("x", between)
+            second.set_tensor("y", result)
+            first.infer()
+            second.infer()
+            found = ov.Tensor(ov.Type.f32, [4, 64])
+            result.copy_to(found)
+            np.testing.assert_allclose(found.data, 1 / (1 + np.exp(-2 * Y)), atol=1e-6)
+            assert first.infer(X)[0].size == 0
+            between.copy_to(found)
+            np.testing.assert_allclose(found.data, Y, atol=1e-6)
+
+    def test_a_context_of_the_users(self, gpu: str) -> None:
+        cl = pytest.importorskip("pyopencl")
+        core = ov.Core()
+        default = core.get_default_context(gpu)
+        context = core.create_context(gpu, {"OCL_CONTEXT": cl.Context(default.handle.devices)})
+        assert (context.get_device_name(), context.get_params()["OCL_CONTEXT"]) == (gpu, context.handle)
+        tensor = context.create_tensor("f32", [4, 64])
+        tensor.copy_from(X)
+        with core.compile_model(chain(), context) as compiled, core.compile_model(chain(), gpu) as other:
+            np.testing.assert_allclose(compiled({"x": tensor})[0], Y, atol=1e-6)
+            with pytest.raises(ov.InvalidArgumentError, match="of another context than the model"):
+                other({"x": tensor})
+        with pytest.raises(ov.InvalidArgumentError, match="no OpenCL context"):
+            core.create_context(gpu, {"OCL_CONTEXT": "mine"})
+
+    def test_a_tensor_of_dlpack(self, gpu: str) -> None:
+        context = ov.Core().get_default_context(gpu)
+        held = context.create_tensor("f32", [4, 64])
+        held.copy_from(X)
+        adopted = context.create_tensor("f32", [2, 64], {"MEM_HANDLE": Packed(held.get_params()["MEM_HANDLE"], 512)})
+        found = ov.Tensor(ov.Type.f32, [2, 64])
+        adopted.copy_to(found)
+        np.testing.assert_array_equal(found.data, X[2:])
+        with pytest.raises(ov.InvalidArgumentError, match="lies elsewhere"):
+            context.create_tensor("f32", [4, 64], {"MEM_HANDLE": X})
+
+    def test_what_does_not_fit_is_refused(self, recorder: RecordingRuntime) -> None:
+        core = ov.Core()
+        context = core.get_default_context("GPU")
+        tensor = context.create_tensor("f32", [4, 64])
+        assert (tensor.shape, tensor.byte_size, tensor.get_device_name()) == ([4, 64], 1024, "GPU")
+        with core.compile_model(chain(), "GPU") as compiled, core.compile_model(chain(), "CPU") as other:
+            request = compiled.create_infer_request()
+            for wrong in (context.create_tensor("f32", [4, 63]), context.create_tensor("i32", [4, 64])):
+                with pytest.raises(ov.InvalidArgumentError):
+                    request.set_tensor("x", wrong)
+            with pytest.raises(ov.UnsupportedError, match="no remote tensors"):
+                other({"x": tensor})
+        with pytest.raises(ov.InvalidArgumentError, match="1028 bytes; the memory has 1024"):
+            context.create_tensor("f32", [257], {"MEM_HANDLE": tensor.get_params()["MEM_HANDLE"]})
+        with pytest.raises(ov.UnsupportedError, match="copy_to"):
+            tensor.data.sum()
+        with pytest.raises(ov.UnsupportedError, match="no memory of its own"):
+            core.get_default_context("CPU")
+
+    def test_a_host_tensor_is_used_in_place(self, recorder: RecordingRuntime) -> None:
+        core = ov.Core()
+        tensor = core.get_default_context("GPU").create_host_tensor("f32", [4, 64])
+        with core.compile_model(chain(), "GPU") as compiled:
+            request = compiled.create_infer_request()
+            request.set_tensor("x", tensor)
+            before = recorder.copied
+            request.infer()
+            assert recorder.copied == before
+
+
+class Packed:
+    """A tensor f32[2,64] of OpenCL memory, as a library with DLPack gives it."""
+
+    def __init__(self, buffer, offset: int) -> None:
+        from cpuruntime.gpu_runtime import dlpack
+
+        self._shape = (ctypes.c_int64 * 2)(2, 64)
+        self._tensor = dlpack.Tensor(buffer.int_ptr, dlpack.OPENCL, 0, 2, 2, 32, 1, self._shape, None, offset)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 4, 0
+
+    def __dlpack__(self):
+        new = ctypes.pythonapi.PyCapsule_New
+        new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+        return new(ctypes.addressof(self._tensor), b"dltensor", None)
+
+
+class TestChoice:
+    """When it is used without being named."""
+
+    def test_f16_and_batches_are_the_default_of_a_real_one(self, recorder: RecordingRuntime) -> None:
+        core = ov.Core()
+        assert core.get_property("GPU", "INFERENCE_PRECISION_HINT") == ov.Type.f16
+        with core.compile_model(chain(1), "GPU", {"PERFORMANCE_HINT": "THROUGHPUT"}) as compiled:
+            assert "BATCH:GPU(16)" in str(compiled.explain())
+            requests = [compiled.create_infer_request() for _ in range(20)]
+            for request in requests:
+                request.start_async(X[:1])
+            for request in requests:
+                request.wait()
+        with core.compile_model(chain(1), "GPU") as compiled:
+            assert compiled.get_property("OPTIMAL_BATCH_SIZE") == 16
+            assert compiled.get_property("MAX_BATCH_SIZE") >= 16
+
+    @pytest.mark.parametrize(("kind", "hardware", "found"), [
+        ("gpu", True, ["GPU.0", "CPU"]), ("cpu", True, ["CPU"]), ("gpu", False, ["CPU"]),
+    ])  # fmt: skip
+    def test_auto_takes_real_ones_alone(
+        self, monkeypatch: pytest.MonkeyPatch, kind: str, hardware: bool, found: list[str]
+    ) -> None:
+        monkeypatch.setattr(drivers, "has_hardware", lambda: hardware)
+        from cpuruntime.devices.host import Devices
+
+        with drivers.replaced([RecordingRuntime(kind=kind)]):
+            assert Devices().automatic() == found
+            assert "GPU" in ov.Core().available_devices
+
+    def test_nothing_of_it_is_loaded_for_other_devices(self) -> None:
+        code = (
+            "import sys, numpy, onnx, cpuruntime as ov\n"
+            f"model = onnx.parser.parse_model('''{MODEL.replace('N', '4')}''')\n"
+            "from cpuruntime.gpu_runtime import drivers\n"
+            "drivers.has_hardware = lambda: False\n"
+            "for device in ('CPU', 'AUTO'):\n"
+            "    with ov.Core().compile_model(model, device) as compiled: compiled(numpy.zeros((4, 64), 'f4'))\n"
+            "print(*(name for name in sys.modules if 'opencl' in name or name.startswith('cpuruntime.gpu_runtime.')"
+            " or name.startswith('cpuruntime.devices.gpu.')))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.split() == ["cpuruntime.gpu_runtime.drivers", "cpuruntime.devices.gpu.plugin"]
+
+    def test_without_a_driver_the_reason_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with drivers.replaced([]):
+            assert "no OpenCL driver" in ov.Core().unavailable_devices["GPU"]
+            with pytest.raises(ov.DeviceUnavailableError, match="pocl-binary-distribution"):
+                ov.Core().compile_model(chain(), "GPU")
