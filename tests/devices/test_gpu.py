@@ -5,11 +5,11 @@ from __future__ import annotations
 import ctypes
 import gc
 import logging
-import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -18,6 +18,7 @@ import pytest
 import cpuruntime as ov
 from cpuruntime.gpu_runtime import drivers
 from cpuruntime.gpu_runtime.recording import RecordingRuntime
+from cpuruntime.host.ledger import Ledger
 
 MODEL = """<ir_version: 10, opset_import: ["" : 17]> chain (float[N,64] x) => (float[N,64] y)
 { [double] d = Add(x, x) [bend] y = Sigmoid(d) }"""
@@ -28,6 +29,12 @@ Y = 1 / (1 + np.exp(-2 * X))
 def chain(rows: int | str = 4) -> onnx.ModelProto:
     """y = sigmoid(x + x), of shape [rows,64]."""
     return onnx.parser.parse_model(MODEL.replace("N", str(rows)))
+
+
+def compile_and_close() -> None:
+    """Compile the model for the GPU, and close it."""
+    with ov.Core().compile_model(chain(), "GPU"):
+        pass
 
 
 @pytest.fixture
@@ -127,21 +134,28 @@ class TestOnADriver:
             assert all(row.real_time.total_seconds() > 0 for row in rows)
 
     def test_a_forked_child_is_refused(self, gpu: str) -> None:
-        with ov.Core().compile_model(chain(), gpu) as compiled:
-            request = compiled.create_infer_request()
-            request.infer(X)
-            child = os.fork()
-            if child == 0:
-                status = 1
-                try:
-                    request.infer(X)
-                except ov.Error as error:
-                    said = ov.Core().unavailable_devices.get("GPU", "")
-                    status = 0 if "forked" in str(error) and "forked" in said else 2
-                finally:
-                    os._exit(status)
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-            np.testing.assert_allclose(request.infer(X)[0], Y, atol=1e-6)
+        code = (
+            "import os, numpy, onnx, cpuruntime as ov\n"
+            f"model = onnx.parser.parse_model('''{MODEL.replace('N', '4')}''')\n"
+            "x = numpy.ones((4, 64), 'f4')\n"
+            f"compiled = ov.Core().compile_model(model, '{gpu}')\n"
+            "request = compiled.create_infer_request()\n"
+            "request.infer(x)\n"
+            "if not os.fork():\n"
+            "    try:\n"
+            "        request.infer(x)\n"
+            "    except ov.Error as error:\n"
+            "        print(error)\n"
+            "    print(ov.Core().unavailable_devices['GPU'], flush=True)\n"
+            "    os._exit(0)\n"
+            "os.wait()\n"
+            "print(request.infer(x)[0][0, 0] > 0.8)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
+        request, core, parent = done.stdout.splitlines()
+        assert "before the process forked" in request
+        assert "forked from one that uses drivers" in core
+        assert parent == "True"
 
 
 class TestFaults:
@@ -160,18 +174,18 @@ class TestFaults:
             np.testing.assert_allclose(compiled(X)[0], Y, atol=1e-6)
 
     def test_binaries_are_stored_and_built_again_where_refused(self, recorder: RecordingRuntime) -> None:
-        ov.Core().compile_model(chain(), "GPU").release_memory()
+        compile_and_close()
         built = len(recorder.built)
         assert built > 0
         for refuses, loads, builds in ((False, built, 0), (True, 0, built), (False, built, 0)):
             other = RecordingRuntime()
             other.faults.refuses_binaries = refuses
             with drivers.replaced([other]):
-                ov.Core().compile_model(chain(), "GPU")
+                compile_and_close()
             assert (len(other.loaded), len(other.built)) == (loads, builds)
         updated = RecordingRuntime(driver="recording 2")
         with drivers.replaced([updated]):
-            ov.Core().compile_model(chain(), "GPU")
+            compile_and_close()
         assert (len(updated.loaded), len(updated.built)) == (0, built)
 
     def test_too_little_memory(self, recorder: RecordingRuntime) -> None:
@@ -252,6 +266,42 @@ class TestMemory:
             compiled(X)
             assert runtime.copied - before == 2
             assert "copied to the device and back" in str(compiled.explain())
+
+
+class TestStoredModels:
+    """The model cache, export and import."""
+
+    def test_a_stored_model_gives_the_same_results(self, gpu: str, tmp_path: Path) -> None:
+        core = ov.Core()
+        weights = np.random.default_rng(0).standard_normal((64, 32), np.float32)
+        text = MODEL.replace("=> (float[N,64] y)", "=> (float[N,32] y)").replace("y = Sigmoid(d)", "y = MatMul(d, w)")
+        model = onnx.parser.parse_model(text.replace("N", "4"))
+        model.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
+        with core.compile_model(model, gpu) as compiled:
+            wanted, exported = compiled(X)[0], compiled.export_model()
+        np.testing.assert_allclose(wanted, 2 * X @ weights, atol=1e-4)
+        with core.import_model(exported, gpu) as imported:
+            np.testing.assert_array_equal(imported(X)[0], wanted)
+            assert imported.get_property("LOADED_FROM_CACHE")
+            assert [row.op_type for row in imported.explain().rows] == [row.op_type for row in compiled.explain().rows]
+        for is_loaded in (False, True):
+            with core.compile_model(model, gpu, {"CACHE_DIR": str(tmp_path)}) as cached:
+                assert cached.get_property("LOADED_FROM_CACHE") is is_loaded
+                np.testing.assert_array_equal(cached(X)[0], wanted)
+
+    def test_another_driver_or_type_of_floats_compiles_again(self, recorder: RecordingRuntime, tmp_path: Path) -> None:
+        core, config = ov.Core(), {"CACHE_DIR": str(tmp_path)}
+        found = []
+        for driver, more in (("1", {}), ("1", {}), ("1", {"INFERENCE_PRECISION_HINT": "f32"}), ("2", {})):
+            with (
+                drivers.replaced([RecordingRuntime(driver=driver)]),
+                core.compile_model(chain(), "GPU", config | more) as compiled,
+            ):
+                found.append(compiled.get_property("LOADED_FROM_CACHE"))
+                exported = compiled.export_model()
+        assert found == [False, True, False, False]
+        with pytest.raises(ov.ModelError, match="another device or driver"):
+            core.import_model(exported, "GPU")
 
 
 class TestRemoteTensors:
@@ -391,6 +441,21 @@ class TestChoice:
         with core.compile_model(chain(1), "GPU") as compiled:
             assert compiled.get_property("OPTIMAL_BATCH_SIZE") == 16
             assert compiled.get_property("MAX_BATCH_SIZE") >= 16
+
+    def test_the_submitting_thread_has_a_processor_in_the_ledger(
+        self, recorder: RecordingRuntime, ledger: Ledger
+    ) -> None:
+        with ov.Core().compile_model(chain(), "GPU"):
+            (holder,) = ledger.holders()
+            assert (holder.name, len(holder.cpus)) == ("chain", 1)
+        assert ledger.holders() == []
+
+    def test_a_driver_without_floats_of_16_bits(self) -> None:
+        with drivers.replaced([RecordingRuntime(half="none")]):
+            with ov.Core().compile_model(chain(), "GPU", {"INFERENCE_PRECISION_HINT": "f16"}) as compiled:
+                assert compiled.get_property("INFERENCE_PRECISION_HINT") == ov.Type.f32
+                assert "the driver has no f16" in str(compiled.explain())
+            assert "FP16" not in ov.Core().get_property("GPU", "OPTIMIZATION_CAPABILITIES")
 
     @pytest.mark.parametrize(("kind", "hardware", "found"), [
         ("gpu", True, ["GPU.0", "CPU"]), ("cpu", True, ["CPU"]), ("gpu", False, ["CPU"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from cpuruntime import passes
@@ -10,12 +11,14 @@ from cpuruntime.devices.gpu.lower import PIPELINE, lower, prelude, reason
 from cpuruntime.devices.gpu.model import GpuModel
 from cpuruntime.devices.gpu.modules import modules_of
 from cpuruntime.devices.gpu.program import Constants, Program
+from cpuruntime.devices.gpu.recipe import Recipe
 from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import Error, UnsupportedError
-from cpuruntime.graph import Graph, Node, PartialShape, settle
+from cpuruntime.graph import Graph, Node, PartialShape, Type, Value, settle
 from cpuruntime.operators.shape_inference import reshape
 from cpuruntime.properties import Settings
 from cpuruntime.properties.hint import Priority
+from cpuruntime.store import SectionFile
 from cpuruntime.trace.recorder import span
 
 
@@ -38,7 +41,8 @@ def compile_graph(
             optimised = passes.run(known, PIPELINE)
         with span("lower to launches"):
             lowered = lower(optimised, runtime.facts, precision=precision)
-        return Program(runtime, optimised, lowered, prelude(runtime.dialect), modules, constants, is_low)
+        recipe = Recipe.of(optimised, lowered)
+        return Program(runtime, recipe, prelude(runtime.dialect), modules, constants, is_low)
 
     graph = graph.clone()
     settle(graph)
@@ -46,6 +50,23 @@ def compile_graph(
         for node, found in refused(graph).items():
             raise UnsupportedError(f"{node.where}: GPU has {found}. Run it on HETERO:GPU,CPU.")
     return GpuModel(plugin, runtime, graph, make, settings, streams, facts, [why, _memory(runtime.facts.is_unified)])
+
+
+def restore(
+    plugin: Any, stored: Mapping[str, Any], file: SectionFile, settings: Settings, streams: tuple[int, str]
+) -> GpuModel:
+    """The model of what `GpuModel.export` gave. Raises ValueError where it does not fit together."""
+    runtime = plugin.runtime
+    is_low = settings.value("GPU_HOST_TASK_PRIORITY") is Priority.LOW
+    recipe = Recipe.restored(stored, file)
+    inputs, outputs = ([Value(name, Type(kind), tuple(shape)) for name, kind, shape in r] for r in stored["ports"])
+    graph = Graph(stored["name"], inputs, outputs, [])
+
+    def make(_: Graph) -> Program:
+        return Program(runtime, recipe, prelude(runtime.dialect), modules_of(runtime), Constants(runtime), is_low)
+
+    facts = stored["facts"] | {"INFERENCE_PRECISION_HINT": Type(stored["precision"])}
+    return GpuModel(plugin, runtime, graph, make, settings, streams, facts, stored["decisions"])
 
 
 def refused(graph: Graph) -> dict[Node, str]:

@@ -13,11 +13,17 @@ import numpy as np
 from cpuruntime.devices.explanation import Explanation, Row
 from cpuruntime.devices.gpu.modules import modules_of
 from cpuruntime.devices.gpu.program import Program
+from cpuruntime.devices.gpu.recipe import Exported, made_for
 from cpuruntime.devices.gpu.request import GpuRequest
 from cpuruntime.devices.gpu.stream import Bound, Stream
+from cpuruntime.devices.ports import PortInfo
 from cpuruntime.devices.serial import SerialModel
+from cpuruntime.errors import DeviceUnavailableError, UnsupportedError, printable
 from cpuruntime.gpu_runtime.interface import GpuRuntime, Memory
 from cpuruntime.graph import Graph
+from cpuruntime.host.assignment import ProcessorRequest
+from cpuruntime.host.ledger import Lease, Ledger
+from cpuruntime.host.topology import Topology
 from cpuruntime.operators.shape_inference import with_shapes
 from cpuruntime.properties import Settings
 
@@ -25,7 +31,12 @@ MOST_PROGRAMS = 32
 """Programs of a model for different shapes; the one that was not used for longest makes room. Arbitrary."""
 
 MakeProgram = Callable[[Graph], Program]
-"""Gives the program of a graph of known shapes, as it was read."""
+"""Gives the program of a graph of known shapes, as it was read, or as it was stored."""
+
+
+def port_facts(port: PortInfo) -> list[Any]:
+    """A port of static shape as JSON can hold it."""
+    return [port.name, port.element_type.get_type_name(), list(port.partial_shape.to_shape())]
 
 
 class Programs:
@@ -80,6 +91,7 @@ class GpuModel(SerialModel):
         for stream in self._all:
             self._streams.put(stream)
         super().__init__(plugin, graph, settings, _unused, streams, facts)
+        self._lease = _lease(graph.name) if runtime.facts.kind == "gpu" else None
 
     def _warm_up(self, program: Program, stream: Stream) -> None:
         """Run on zeros: drivers finish kernels at their first launch. Then their binaries are complete."""
@@ -103,6 +115,26 @@ class GpuModel(SerialModel):
         self.check_open()
         return GpuRequest(self)
 
+    def export(self) -> Exported:
+        program = self.programs.latest
+        if not self.programs.is_static or program is None:
+            raise UnsupportedError(f"Model '{printable(self.graph.name)}' cannot be stored: its shapes are not known.")
+        facts, sections = program.stored()
+        ports = [[port_facts(port) for port in ports] for ports in (self.inputs, self.outputs)]
+        more = {
+            "made_for": made_for(self.runtime),
+            "ports": ports,
+            "decisions": list(self._decisions),
+            "precision": self.properties["INFERENCE_PRECISION_HINT"].get_type_name(),
+            "facts": {name: self.properties[name] for name in ("OPTIMAL_BATCH_SIZE", "MAX_BATCH_SIZE")},
+        }
+        return facts | more, sections
+
+    def close(self) -> None:
+        super().close()
+        if self._lease is not None:
+            self._lease.release()
+
     def release_memory(self) -> None:
         for _ in self._all:
             if self._streams.empty():
@@ -113,18 +145,29 @@ class GpuModel(SerialModel):
 
     def explain(self, measure: bool = False) -> Explanation:
         program = self.programs.latest
-        graph = self.graph if program is None else program.graph
-        rows = [
-            Row(tuple(node.origins), node.op_type, program.names(node) if program else "not known yet", "plain")
-            for node in graph.nodes
-        ]
+        steps = program.steps if program is not None else ()
+        rows = [Row(one.origins, one.op_type, program.names(at), "plain") for at, one in enumerate(steps)]
         decisions = [f"streams: {self.streams}, {self._reason}", *self._decisions]
-        if program is not None:
+        if program is None:
+            decisions.append("the first inference of each shape builds what it needs: the inputs have dynamic shapes")
+        else:
             decisions.append(
                 f"arena: {program.arena_size / 2**20:.1f} MiB per stream for {program.unshared_size / 2**20:.1f} MiB "
                 f"of values; constants: {program.constants_size / 2**20:.1f} MiB shared by all streams"
             )
         return Explanation(str(self.plugin.target), rows, decisions)
+
+
+def _lease(name: str) -> Lease | None:
+    """That of a processor for the threads that submit to a GPU: streams of the CPU take others first."""
+    cpus = [cpu.index for cpu in Topology.read().cpus]
+    if len(cpus) < 2:
+        return None
+    try:
+        with Ledger().open() as snapshot:
+            return snapshot.lease([ProcessorRequest(tuple(reversed(cpus)), 1)], name)
+    except DeviceUnavailableError:  # all are reserved
+        return None
 
 
 def _unused(inputs: object, begin: object) -> list[Any]:

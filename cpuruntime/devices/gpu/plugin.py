@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from cpuruntime.operators.batch_axis import enlarged
 from cpuruntime.properties import Settings
 from cpuruntime.properties.device import Type as DeviceType
 from cpuruntime.properties.hint import ExecutionMode, PerformanceMode
+from cpuruntime.store import SectionFile
 
 if TYPE_CHECKING:
     from cpuruntime.gpu_runtime.interface import Facts, GpuRuntime
@@ -59,7 +61,7 @@ class GpuPlugin(Plugin):
             "FULL_DEVICE_NAME": f"{facts.name} ({facts.driver})",
             "DEVICE_ARCHITECTURE": _ARCHITECTURES[facts.kind],
             "DEVICE_TYPE": DeviceType.INTEGRATED if facts.is_unified else DeviceType.DISCRETE,
-            "OPTIMIZATION_CAPABILITIES": ["FP32", *["FP16"] * (facts.half != "none")],
+            "OPTIMIZATION_CAPABILITIES": ["FP32", *["FP16"] * (facts.half != "none"), "EXPORT_IMPORT"],
             "GPU_DEVICE_TOTAL_MEM_SIZE": facts.memory,
             "GPU_DEVICE_MAX_ALLOC_MEM_SIZE": facts.largest,
             "GPU_EXECUTION_UNITS_COUNT": facts.compute_units,
@@ -117,10 +119,30 @@ class GpuPlugin(Plugin):
                     "Use HETERO:GPU,CPU."
                 )
         precision, why = _precision(self.runtime.facts, settings)
-        facts = {"OPTIMAL_BATCH_SIZE": self.optimal_batch_size(graph, settings)}
-        facts["MAX_BATCH_SIZE"] = max(_most_samples(graph, self.runtime.facts), 1)
-        facts["INFERENCE_PRECISION_HINT"] = precision
+        facts = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "OPTIMAL_BATCH_SIZE": self.optimal_batch_size(graph, settings),
+            "MAX_BATCH_SIZE": max(_most_samples(graph, self.runtime.facts), 1),
+        }
         return compile_graph(self, graph, settings, _streams(settings), facts, why)
+
+    def storage_key(self, settings: Settings) -> str:
+        if self._runtime is not None:
+            raise UnsupportedError("models for a remote context are not stored")
+        from cpuruntime.devices.gpu.recipe import made_for
+
+        precision = _precision(self.runtime.facts, settings)[0].get_type_name()
+        return json.dumps([made_for(self.runtime), precision, settings.key()], sort_keys=True)
+
+    def restore(
+        self, facts: Mapping[str, Any], sections: SectionFile, settings: Settings, is_cached: bool
+    ) -> DeviceModel:
+        from cpuruntime.devices.gpu.compiling import restore
+        from cpuruntime.devices.gpu.recipe import made_for
+
+        if facts["made_for"] != made_for(self.runtime):
+            raise ValueError("it was made by other sources of cpuruntime, or for another device or driver")
+        return restore(self, facts, sections, settings, _streams(settings))
 
 
 def _precision(facts: Facts, settings: Settings) -> tuple[Type, str]:

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 import numpy as np
 
 from cpuruntime.devices.gpu.modules import Modules
+from cpuruntime.devices.gpu.recipe import Exported, Recipe
 from cpuruntime.errors import printable
 from cpuruntime.gpu_runtime.interface import Buffer, Call, GpuRuntime, Memory, Queue, Recorded, Slot
-from cpuruntime.graph import Graph, Node
 from cpuruntime.program.plan.arena import assign_slots, plan_arena
 from cpuruntime.program.plan.storage import Place, Storage
-
-if TYPE_CHECKING:
-    from cpuruntime.devices.gpu.lower import Lowered
 
 
 class Constants:
@@ -39,27 +34,18 @@ class Constants:
         return memory
 
 
-@dataclass(frozen=True)
-class Port:
-    """Where an input or output of the graph is bound: its buffer's key, its shape, and its size in bytes."""
-
-    key: Hashable
-    shape: tuple[int, ...]
-    nbytes: int
-
-
 class Program:
     """What a graph of known shapes became. Immutable.
 
     Args:
-        graph: after all passes; `lowered` is what it was lowered to.
+        recipe: is used up: its constants go to the device.
         prelude: goes before the text of each kernel.
-        profiled: whether launches are timed.
+        is_low: whether the threads that build kernels leave processors to others.
 
     Attributes:
+        name: the model's.
         inputs, outputs: the ports in the graph's order.
         parts: (port, offset) of each slot, ports counted through inputs and outputs.
-        same: outputs that are inputs, each with the input; no launch writes them.
         arena_size, unshared_size: bytes of a stream's memory, and what it would be if nothing were shared.
 
     Raises:
@@ -68,22 +54,19 @@ class Program:
     """
 
     def __init__(
-        self, runtime: GpuRuntime, graph: Graph, lowered: Lowered, prelude: str, modules: Modules, constants: Constants,
-        is_low: bool = False,
-    ) -> None:  # fmt: skip
-        self.runtime, self.graph, self.prelude = runtime, graph, prelude
-        self.launches, self.nodes = lowered.launches, lowered.nodes
-        self.inputs = [_port(lowered, value) for value in graph.inputs]
-        self.outputs = [_port(lowered, value) for value in graph.outputs]
+        self, runtime: GpuRuntime, recipe: Recipe, prelude: str, modules: Modules, constants: Constants, is_low: bool
+    ) -> None:
+        self.runtime, self.prelude, self._recipe = runtime, prelude, recipe
+        self.name, self.steps, self.launches = recipe.name, recipe.steps, recipe.launches
+        self.inputs, self.outputs, self.same = recipe.inputs, recipe.outputs, recipe.same
         texts: dict[str, str] = {}
-        for launch, node in zip(self.launches, self.nodes):
-            texts.setdefault(prelude + launch.kernel.text, f"Model '{printable(graph.name)}', {node.where}")
+        for launch, place in zip(self.launches, recipe.places):
+            where = self.steps[place].where if place >= 0 else "its outputs"
+            texts.setdefault(prelude + launch.kernel.text, f"Model '{printable(recipe.name)}', {where}")
         self.modules = modules.build(runtime, texts, is_low)
-        self._constants = {buffer.key: constants.memory(array) for buffer, array in lowered.constants.items()}
+        self._constants = {key: constants.memory(array) for key, array in recipe.constants.items()}
+        recipe.constants = {}
         self.constants_size = sum({id(one): one.nbytes for one in self._constants.values()}.values())
-        self.same = [
-            (o, i) for o, output in enumerate(graph.outputs) for i, v in enumerate(graph.inputs) if v is output
-        ]
         ports = [*self.inputs, *self.outputs]
         self._ports = {port.key: index for index, port in reversed([*enumerate(ports)])}
         uses = [
@@ -91,6 +74,13 @@ class Program:
         ]
         self.parts = list(dict.fromkeys((self._ports[buffer.key], buffer.offset) for buffer in uses))
         self._plan()
+
+    def stored(self) -> Exported:
+        """What `Recipe.restored` takes, with the constants as they are on the device."""
+        arrays = {key: np.empty(memory.nbytes, np.uint8) for key, memory in self._constants.items()}
+        for key, array in arrays.items():
+            self.runtime.read(self._constants[key], array)
+        return self._recipe.stored(arrays)
 
     def _plan(self) -> None:
         """Decide where in a stream's memory buffers lie: those that are not alive at the same time share it."""
@@ -145,22 +135,15 @@ class Program:
             for launch in self.launches
         ])  # fmt: skip
 
-    def names(self, node: Node) -> str:
-        """The kernels that compute a node."""
-        entries = (launch.kernel.entry for launch, of in zip(self.launches, self.nodes) if of is node)
+    def names(self, place: int) -> str:
+        """The kernels that compute a step."""
+        entries = (one.kernel.entry for one, of in zip(self.launches, self._recipe.places) if of == place)
         return ", ".join(dict.fromkeys(entries)) or "nothing: the memory serves as it is"
 
     def times(self, launches: list[int]) -> Mapping[int, int]:
-        """Nanoseconds of each node, by its place in the graph, from those of launches."""
-        places = {id(node): place for place, node in enumerate(self.graph.nodes)}
+        """Nanoseconds of each step, by its place, from those of launches."""
         found: dict[int, int] = {}
-        for node, taken in zip(self.nodes, launches):
-            place = places.get(id(node))
-            if place is not None:
+        for place, taken in zip(self._recipe.places, launches):
+            if place >= 0:
                 found[place] = found.get(place, 0) + taken
         return found
-
-
-def _port(lowered: Lowered, value: object) -> Port:
-    place = lowered.values[value]
-    return Port(place.buffer.key, tuple(place.shape), place.buffer.nbytes)

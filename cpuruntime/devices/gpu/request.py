@@ -105,21 +105,21 @@ class GpuRequest(SerialRequest):
         found = program.times(self.model.run(program, bound))
         self.times = [
             timedelta(microseconds=found[place] / 1e3) if place in found else None
-            for place in range(len(program.graph.nodes))
+            for place in range(len(program.steps))
         ]
         for output, source in program.same:
             self._copy(self._bound_inputs[source], self._bound_outputs[output])
 
     def profiling(self) -> list[ProfilingInfo]:
         program = self._program or self.model.programs.latest
-        nodes = self.model.graph.nodes if program is None else program.graph.nodes
-        times = self.times if self._program is not None else [None] * len(nodes)
+        if program is None:
+            return []
+        times = self.times if self._program is not None else [None] * len(program.steps)
         rows = []
-        for node, duration in zip(nodes, times):
+        for place, (step, duration) in enumerate(zip(program.steps, times)):
             status = ProfilingInfo.NOT_RUN if duration is None else ProfilingInfo.EXECUTED
             taken = duration or timedelta()
-            kernel = program.names(node) if program is not None else ""
-            rows.append(ProfilingInfo(status, taken, taken, node.name, node.op_type, kernel))
+            rows.append(ProfilingInfo(status, taken, taken, step.name, step.op_type, program.names(place)))
         return rows
 
     def _copy(self, source: Bound, target: Bound) -> None:

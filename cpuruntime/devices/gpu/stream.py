@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cpuruntime.devices.gpu.program import Program
-from cpuruntime.errors import DeviceUnavailableError
+from cpuruntime.errors import DeviceUnavailableError, printable
 from cpuruntime.gpu_runtime.end import End
 from cpuruntime.gpu_runtime.interface import Copy, GpuRuntime, Memory, Recorded
 from cpuruntime.properties.hint import Priority
@@ -88,8 +88,8 @@ class Stream:
             status = self._end.status
             self._renew()
             raise DeviceUnavailableError(
-                f"{self._runtime.facts.name} ended an inference of model '{program.graph.name}' with error {status} of "
-                "its driver."
+                f"{self._runtime.facts.name} ended an inference of model '{printable(program.name)}' with error "
+                f"{status} of its driver."
             )
         return recorded.times
 

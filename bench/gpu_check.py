@@ -1,0 +1,171 @@
+"""Checks a GPU, and measures it: for the day on which one is at hand. Runs in under 10 minutes.
+
+    python bench/gpu_check.py
+    python bench/gpu_check.py --device GPU.1 -m light:resnet50 bench:bert_base --inputs 256 --seconds 5
+
+Results in f32 and with values stored in f16 are compared with the CPU's on random inputs. Latency, and throughput with
+streams and batches, are compared with ONNX Runtime's CUDA provider where that is installed. Then follow what a launch
+costs, what a copy costs, and what GPU_QUEUE_THROTTLE does to latency and to the host's processor. Exits with 1 where a
+result is wrong. On a driver that runs on the processor the results count and the times do not.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+import cpuruntime as ov
+from cpuruntime.cli.parser import Parser, positive, positive_seconds
+from peer.engines import installed
+from peer.models import ModelFile, expand, prepare
+
+MODELS = ("light:squeezenet", "light:resnet50", "bench:mobilenet_v2", "bench:vit_tiny", "bench:bert_base")
+LIMITS = {"f32": 1e-4, "f16": 5e-3}
+"""Of the largest result: how far others may be from it."""
+THROTTLES = ("LOW", "MEDIUM", "HIGH")
+CUDA = "CUDAExecutionProvider"
+
+
+def parser() -> Parser:
+    """The command line."""
+    parser = Parser(prog="gpu_check.py", description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="GPU", help="the device (default: GPU)")
+    parser.add_argument("-m", "--models", nargs="+", default=MODELS, metavar="MODEL", help="as for bench/peers.py")
+    parser.add_argument("--inputs", type=positive, default=16, metavar="N", help="how many are compared (default: 16)")
+    parser.add_argument("--seconds", type=positive_seconds, default=2.0, help="of each measurement (default: 2)")
+    return parser
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs all checks; 1 where a result is wrong."""
+    options = parser().parse_args(args)
+    specifications = expand(options.models)
+    core = ov.Core()
+    reason = core.unavailable_devices.get(options.device.partition(".")[0])
+    if reason is not None:
+        print(f"Device {options.device} is not available: {reason}")
+        return 1
+    print(f"{options.device}: {core.get_property(options.device, 'FULL_DEVICE_NAME')}")
+    wrong = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for specification in specifications:
+            file = prepare(specification, Path(folder))
+            wrong += sum(not check(core, options.device, file, name, options.inputs) for name in LIMITS)
+            measure(core, options.device, file, options.seconds)
+        costs(core, options.device, prepare("bench:mlp", Path(folder)), options.seconds)
+    print("all results are right" if not wrong else f"{wrong} results are WRONG")
+    return int(wrong > 0)
+
+
+def inputs_of(file: ModelFile, seed: int) -> list[np.ndarray]:
+    """Random inputs like those of the file: floats are drawn anew, other types are the same."""
+    rng = np.random.default_rng(seed)
+    with np.load(file.inputs) as arrays:
+        found = list(arrays.values())
+    return [rng.standard_normal(a.shape).astype(a.dtype) if a.dtype.kind == "f" else a for a in found]
+
+
+def check(core: ov.Core, device: str, file: ModelFile, precision: str, count: int) -> bool:
+    """Whether results are as near to the CPU's as the limit says, and the largest one is the same."""
+    config = {"INFERENCE_PRECISION_HINT": precision}
+    begin = time.perf_counter()
+    with core.compile_model(file.path, device, config) as compiled, core.compile_model(file.path, "CPU") as exact:
+        seconds, worst, same = time.perf_counter() - begin, 0.0, 0
+        for seed in range(count):
+            inputs = inputs_of(file, seed)
+            for found, wanted in zip(compiled(inputs).values(), exact(inputs).values()):
+                scale = float(np.abs(wanted).max(initial=1e-30))
+                worst = max(worst, float(np.abs(found - wanted).max(initial=0)) / scale)
+            first, other = next(iter(compiled(inputs).values())), next(iter(exact(inputs).values()))
+            same += int(first.reshape(-1).argmax() == other.reshape(-1).argmax())
+    is_right = worst <= LIMITS[precision]
+    print(
+        f"{file.name:20} {precision}: {'right' if is_right else 'WRONG'}, {worst:.1e} of the largest (limit "
+        f"{LIMITS[precision]:.0e}), the same largest one in {same} of {count}; compiled in {seconds:.1f} s"
+    )
+    return is_right
+
+
+def measure(core: ov.Core, device: str, file: ModelFile, seconds: float) -> None:
+    """Prints latency and throughput in both precisions, and ONNX Runtime's."""
+    inputs = inputs_of(file, 0)
+    for precision in LIMITS:
+        shared = {"INFERENCE_PRECISION_HINT": precision}
+        with core.compile_model(file.path, device, {**shared, "PERFORMANCE_HINT": "LATENCY"}) as compiled:
+            request = compiled.create_infer_request()
+            request.infer(inputs)
+            latency = repeated(request.infer, seconds)
+        with core.compile_model(file.path, device, {**shared, "PERFORMANCE_HINT": "THROUGHPUT"}) as compiled:
+            rate = throughput(compiled, inputs, seconds)
+        print(f"{file.name:20} {precision}: {latency * 1e3:.2f} ms, {rate:.1f} inferences/s")
+    if not installed("onnxruntime"):
+        return
+    import onnxruntime
+
+    if CUDA not in onnxruntime.get_available_providers():
+        print(f"{file.name:20} ONNX Runtime has no {CUDA} here")
+        return
+    session = onnxruntime.InferenceSession(file.path, providers=[CUDA])
+    feed = dict(zip(file.names, inputs))
+    session.run(None, feed)
+    taken = repeated(lambda: session.run(None, feed), seconds)
+    print(f"{file.name:20} ONNX Runtime, {CUDA}, f32: {taken * 1e3:.2f} ms, copies included")
+
+
+def repeated(call: Callable[[], object], seconds: float) -> float:
+    """The median of the seconds that a call takes, repeated for so many."""
+    times, end = [], time.perf_counter() + seconds
+    while not times or time.perf_counter() < end:
+        begin = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begin)
+    return float(np.median(times))
+
+
+def throughput(compiled: ov.CompiledModel, inputs: list[np.ndarray], seconds: float) -> float:
+    """Inferences a second with as many in flight as the model asks for."""
+    queue = ov.AsyncInferQueue(compiled)
+    for _ in range(len(queue)):
+        queue.start_async(inputs)
+    queue.wait_all()
+    begin, count = time.perf_counter(), 0
+    while time.perf_counter() < begin + seconds:
+        queue.start_async(inputs, share_inputs=True)
+        count += 1
+    queue.wait_all()
+    return count / (time.perf_counter() - begin)
+
+
+def costs(core: ov.Core, device: str, file: ModelFile, seconds: float) -> None:
+    """Prints what an inference of a small model, a copy, and each way to wait cost."""
+    inputs = inputs_of(file, 0)
+    for throttle in THROTTLES:
+        with core.compile_model(file.path, device, {"GPU_QUEUE_THROTTLE": throttle}) as compiled:
+            request = compiled.create_infer_request()
+            request.infer(inputs)
+            launches = len(compiled.explain().rows)
+            begin, host = time.perf_counter(), time.process_time()
+            latency = repeated(request.infer, seconds)
+            busy = (time.process_time() - host) / (time.perf_counter() - begin)
+            print(
+                f"throttle {throttle:6}: {file.name} of {launches} steps in {latency * 1e6:.0f} us, {busy:.0%} of a "
+                "processor busy (with kernels, where the driver runs on it)"
+            )
+    context = core.get_default_context(device)
+    for mebibytes in (1, 64):
+        tensor = context.create_tensor(ov.Type.u8, [mebibytes * 2**20])
+        data = ov.Tensor(np.zeros(mebibytes * 2**20, np.uint8), shared_memory=True)
+        for name, copy in (("to", partial(tensor.copy_from, data)), ("from", partial(tensor.copy_to, data))):
+            taken = repeated(copy, seconds / 4)
+            rate = mebibytes / 1024 / taken
+            print(f"copy of {mebibytes} MiB {name} the device: {taken * 1e6:.0f} us, {rate:.1f} GiB/s")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
