@@ -15,6 +15,9 @@ from cpuruntime.ops.tiles.integer_shapes import CHANNELS, ROW_BYTES, bytes_of
 simd = lazy("cpuruntime.compiler.simd")
 lanes = lazy("cpuruntime.ops.tiles.integer_lanes")
 
+WIDE = 4
+"""Pixels of one block that are copied at once."""
+
 
 @inline
 def zero_point(a):
@@ -53,10 +56,21 @@ def from_blocks(kind: str) -> Inline:
             pixel = source + y * a.source_row + (x0 + begin * a.step_x - a.pad_left) * LANES
             for block in range(blocks):
                 at, here = line + begin * a.panel_pixel + block * LANES * size, pixel + block * a.source_block
-                for _ in range(begin, end):
-                    move(at, here, a.flip, zero)
-                    at += a.panel_pixel
-                    here += a.step_x * LANES
+                count, ahead, on = end - begin, a.panel_pixel, a.step_x * LANES
+                if not wide and ahead == LANES and on == LANES:
+                    while count >= WIDE:
+                        lanes.move_wide(at, here, a.flip)
+                        at += WIDE * LANES
+                        here += WIDE * LANES
+                        count -= WIDE
+                while count >= 4:
+                    for i in range(4):
+                        move(at + i * ahead, here + i * on, a.flip, zero)
+                    at += 4 * ahead
+                    here += 4 * on
+                    count -= 4
+                for i in range(count):
+                    move(at + i * ahead, here + i * on, a.flip, zero)
 
     return stage
 

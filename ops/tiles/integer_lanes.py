@@ -9,6 +9,7 @@ from llvmlite import ir
 from numba.core import types
 
 from cpuruntime.compiler.simd import BYTES, I8, LANES, operation, pointer, splat
+from cpuruntime.ops.tiles.requantise import repeated
 
 I16 = ir.IntType(16)
 HALVES = ir.VectorType(I16, LANES)
@@ -49,6 +50,15 @@ def move_byte(wide: bool) -> Any:
     return make_moves(wide)[1]
 
 
+@operation(types.void, types.int64, types.int64, types.int64)
+def move_wide(builder, target, source, flip):
+    """The move of 4 * LANES bytes that stay bytes."""
+    vector = ir.VectorType(I8, 4 * LANES)
+    value = builder.load(pointer(builder, source, vector), align=1)
+    value = builder.xor(value, repeated(builder, builder.trunc(flip, I8), vector))
+    builder.store(value, pointer(builder, target, vector), align=1)
+
+
 @operation(types.void, types.int64, types.int64)
 def fill_bytes(builder, target, value):
     """Writes LANES bytes of one value."""
@@ -71,11 +81,5 @@ def store_pairs(builder, target, first, second, flip, zero):
     wide = ir.VectorType(I16, 2 * LANES)
     values = builder.zext(both, wide)
     for how, number in ((builder.xor, flip), (builder.sub, zero)):
-        values = how(values, _repeated(builder, builder.trunc(number, I16), wide))
+        values = how(values, repeated(builder, builder.trunc(number, I16), wide))
     builder.store(values, pointer(builder, target, wide), align=1)
-
-
-def _repeated(builder: ir.IRBuilder, value: ir.Value, vector: ir.VectorType) -> ir.Value:
-    undefined = ir.Constant(vector, ir.Undefined)
-    first = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(ir.IntType(32), vector.count), None))

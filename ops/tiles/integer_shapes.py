@@ -16,9 +16,10 @@ CHANNELS = 8
 ROW_BYTES = 32
 """A row of the table of a tile: where its source, target, residual and scale lie; int64."""
 
-# What epilogues read from memory, so that it takes no registers before. `low` and `high` are limits of the rounded
-# result before `zero` is added; residuals are bytes, `residual_flip` (0 or 128) makes them unsigned.
-LIMITS = record("zero residual_zero residual_flip", low="f4", high="f4", residual_scale="f4")
+# What epilogues read from memory, so that it takes no registers before. A result of bytes is at most `high` before
+# `zero` is added, and then at least `least`, as an unsigned byte, which `flip` (0 or 128) makes signed. `low` and
+# `high` are the limits of a float32 result. Residuals are bytes, `residual_flip` makes them unsigned.
+LIMITS = record("zero least flip residual_zero residual_flip", low="f4", high="f4", residual_scale="f4")
 
 
 def channels_of(kind: str) -> int:

@@ -24,7 +24,7 @@ from numba.extending import intrinsic
 from cpuruntime.compiler.isa import VECTOR_BYTES, current
 from cpuruntime.compiler.simd import F32, FLOATS, I8, I32, I64, LANES, WORDS, call_llvm, pointer, splat
 from cpuruntime.ops.tiles.integer_shapes import CHANNELS, ROW_BYTES, bytes_of, channels_of
-from cpuruntime.ops.tiles.requantise import Limits, requantised, write
+from cpuruntime.ops.tiles.requantise import Limits, as_bytes, as_floats, limited, residual_at, write
 
 HALVES, OCTETS = ir.VectorType(ir.IntType(16), 2 * LANES), ir.VectorType(I8, 4 * LANES)
 
@@ -40,7 +40,7 @@ class Walk(namedtuple("_Walk", "height width steps source_row source_column extr
 class Epilogue(
     namedtuple("_Epilogue", "target target_column residual residual_column row_scale channels zero limits tail")
 ):
-    """Where results go, and what is done before; see `requantise`.
+    """Where results go, and what is done before; see `ops.tiles.requantise`.
 
     `channels` are the parameters of the output channels, `zero` is what activations stand for 0 (the compensation).
     """
@@ -126,16 +126,25 @@ class Emitter:
 
     def finish(self, e: Epilogue, floats: bool) -> None:
         """Requantises and stores; of the last column `tail` lanes."""
-        limits = Limits(self.builder, e.limits)
-        for (r, c), slot in self.sums.items():
-            scale = self.load(F32, e.row_scale, (self.row(r, 3), 1)) if floats else None
-            at = None if floats else self.at(e.residual, (self.row(r, 2), 1), (c, e.residual_column))
-            parameters = [
-                self.load(FLOATS, e.channels, (4 * c + i, VECTOR_BYTES)) for i in (2, 3)
-            ]
-            value = requantised(self.builder, self.builder.load(slot), parameters, limits, scale, e.residual, at)
-            target = self.at(e.target, (self.row(r, 1), 1), (c, e.target_column))
-            write(self.builder, value, target, e.tail if c == self.columns - 1 else None)
+        builder, limits, slots = self.builder, Limits(self.builder, e.limits), {}
+        for c in range(self.columns):
+            multiplier, bias = (self.load(FLOATS, e.channels, (4 * c + i, VECTOR_BYTES)) for i in (2, 3))
+            for r in range(self.rows):
+                own = multiplier
+                if floats:
+                    own = builder.fmul(splat(builder, self.load(F32, e.row_scale, (self.row(r, 3), 1))), multiplier)
+                value = as_floats(builder, builder.load(self.sums[r, c]), [own, bias])
+                slots[r, c] = cgutils.alloca_once_value(builder, limited(builder, value, limits) if floats else value)
+        if not floats:
+            with builder.if_then(builder.icmp_signed("!=", e.residual, ir.Constant(I64, 0))):
+                for (r, c), slot in slots.items():
+                    at = self.at(e.residual, (self.row(r, 2), 1), (c, e.residual_column))
+                    builder.store(builder.fadd(builder.load(slot), residual_at(builder, at, limits)), slot)
+        for c in range(self.columns):
+            values = [builder.load(slots[r, c]) for r in range(self.rows)]
+            for r, value in enumerate(values if floats else as_bytes(builder, values, limits)):
+                target = self.at(e.target, (self.row(r, 1), 1), (c, e.target_column))
+                write(builder, value, target, e.tail if c == self.columns - 1 else None)
 
 
 def pairs(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:

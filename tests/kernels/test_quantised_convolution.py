@@ -38,6 +38,26 @@ def test_bits(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     check_convolution(x, channels, kernel, **(options[0] if options else {}))
 
 
+@pytest.mark.parametrize(
+    ("x", "kernel", "options"),
+    [
+        ((2, LANES + 3, 9, 8), (3, 3), dict(pads=(1, 1, 1, 1), residual="i1")),
+        ((1, LANES, 9, 17), (3, 3), dict(strides=(2, 2), source="i1", result="i1", zeros=True)),
+        ((1, LANES, 9, 8), (2, 3), dict(pads=(3, 2, 2, 3), dilations=(2, 1), weights="u1", zeros=True)),
+        ((1, LANES, 2, 1), (3, 3), dict(pads=(1, 1, 1, 1), result="f4", bias="f4")),
+    ],
+    ids=["residual", "stride, signed", "dilated rows, unsigned", "one pixel to float32"],
+)  # fmt: skip
+def test_depthwise(x: tuple[int, ...], kernel: tuple[int, int], options: dict[str, Any]) -> None:
+    planned = check_convolution(x, x[1], kernel, group=x[1], **options)
+    assert any(step.kernel.name.startswith("quantised_depthwise") for step in planned.program.steps)
+
+
+@pytest.mark.parametrize(("x", "w"), [(255, -128), (0, 127)])
+def test_extremes_of_depthwise(x: int, w: int) -> None:
+    check_convolution((1, LANES, 3, 8), LANES, (3, 3), group=LANES, fill=(x, w))
+
+
 @EACH_KIND
 @pytest.mark.parametrize("x", [0, 255])
 @pytest.mark.parametrize("w", [-128, 127])

@@ -9,6 +9,7 @@ from cpuruntime.compiler.isa import LANES, VECTOR_BYTES, current
 from cpuruntime.ops.matmul import matmul
 from cpuruntime.ops.tiles.integer_shapes import integer_shapes, kinds
 from cpuruntime.ops.tiles.tile_shapes import UNROLL, lane_rows, low_rows, tile_shapes, winograd_shapes
+from cpuruntime.program.convolution import quantised_depthwise
 from cpuruntime.program.convolution.depthwise import MOST_TAPS
 
 CONVOLUTIONS: list[Variant] = [("convolution", (*shape, UNROLL, VECTOR_BYTES)) for shape in tile_shapes()]
@@ -27,6 +28,10 @@ OTHERS: list[Variant] = [("convolution", (*FIRST, 3, 2 * 12)), ("convolution", (
 INTEGER: list[Variant] = [
     ("quantised_product", (kind, *shape, "rows", False)) for kind in kinds() for shape in integer_shapes(kind)
 ]
+INTEGER += [
+    ("quantised_depthwise", (quantised_depthwise.lane_rows(taps)[0], taps, stride, False))
+    for taps in (3, quantised_depthwise.MOST_TAPS) for stride in (1, 2)
+]  # fmt: skip
 WINOGRAD: list[Variant] = [("winograd_product", shape) for shape in winograd_shapes()]
 VARIANTS = [*CONVOLUTIONS, *PRODUCTS, *DEPTHWISE, *GROUPED, *OTHERS, *INTEGER, *WINOGRAD]
 # More accumulators than registers.

@@ -14,6 +14,7 @@ from cpuruntime.ops.convolution import convolution
 from cpuruntime.ops.depthwise import depthwise
 from cpuruntime.ops.grouped_convolution import grouped_convolution
 from cpuruntime.ops.matmul import matmul
+from cpuruntime.ops.quantised_depthwise import quantised_depthwise
 from cpuruntime.ops.quantised_product import quantised_product
 from cpuruntime.ops.winograd import phases
 from cpuruntime.ops.winograd_methods import Algorithm, Method
@@ -24,7 +25,9 @@ def winograd_product(rows: int, columns: int) -> Kernel:
     return phases(Method(Algorithm(4, 3), Algorithm(4, 3)), rows, columns, "")["product_phase"]
 
 
-_FACTORIES = (convolution, depthwise, grouped_convolution, matmul, quantised_product, winograd_product)
+_FACTORIES = (
+    convolution, depthwise, grouped_convolution, matmul, quantised_depthwise, quantised_product, winograd_product,
+)  # fmt: skip
 FAMILIES: dict[str, Callable[..., Kernel]] = {f.__name__: f for f in _FACTORIES}
 Variant = tuple[str, tuple[Any, ...]]
 """The name of a kernel's factory and its arguments."""

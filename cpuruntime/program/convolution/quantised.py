@@ -14,6 +14,7 @@ from cpuruntime.ops.quantised_product import quantised_product
 from cpuruntime.ops.tiles.integer_shapes import CHANNELS, ROW_BYTES, bytes_of, kinds
 from cpuruntime.program.convolution.geometry import DOMAIN, Geometry
 from cpuruntime.program.convolution.panels import tile_starts
+from cpuruntime.program.convolution.quantised_depthwise import emit_quantised_depthwise, is_depthwise
 from cpuruntime.program.plan.candidate import Query
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.integer_weights import Excess, PackedWeights, extra_steps, less_zeros
@@ -75,6 +76,9 @@ def lower_quantised_convolution(emitter: Emitter, node: Node) -> None:
     }  # fmt: skip
     if residual is not None:
         fields |= {**residual.fields("residual"), "residual_pixel": residual.pixel}
+    if is_depthwise(g):
+        emit_quantised_depthwise(emitter, node, g, fields)
+        return
     if g.is_pointwise and all(v is None or v.has_whole_rows for v in (source, target, residual)):
         g = replace(g, in_height=1, in_width=g.in_height * g.in_width, height=1, width=g.height * g.width)
     _emit_dense(emitter, node, g, source, fields)

@@ -28,8 +28,8 @@ def limits(emitter: Emitter, node: Node) -> Address:
     if node.outputs[0].element_type == Type.f32:
         numbers["low"], numbers["high"] = clamp(node) or (-INFINITY, INFINITY)
         return emitter.constant(numbers)
-    numbers["zero"] = a["y_zero"]
-    numbers["low"], numbers["high"] = a["low"] - a["y_zero"], a["high"] - a["y_zero"]
+    numbers["flip"], numbers["zero"] = unsigned(node.outputs[0], a["y_zero"])
+    numbers["least"], numbers["high"] = a["low"] + numbers["flip"], a["high"] - a["y_zero"]
     if a.get("residual_scale") is not None and len(node.inputs) > 4 and node.inputs[4] is not None:
         numbers["residual_flip"], numbers["residual_zero"] = unsigned(node.require(4), a["residual_zero"])
         numbers["residual_scale"] = a["residual_scale"]
