@@ -31,7 +31,8 @@ def zero_point(a):
 def from_blocks(kind: str) -> Inline:
     """`stage(a, panel, source, zero, y0, rows, x0, columns)` copies a part of an image in blocks.
 
-    `y0` and `x0` are in the padded image; `a.step_y` and `a.step_x` source pixels lie between those of the panel.
+    `y0` and `x0` are in the padded image; `a.step_y` and `a.step_x` source pixels lie between those of the panel. Whole
+    vectors are written from left to right: of pixels with fewer channels the next one covers what is too much.
     """
     size, wide = bytes_of(kind), kind == "w16"
     move = made("cpuruntime.ops.tiles.integer_lanes", "move_vector", wide)
@@ -51,8 +52,6 @@ def from_blocks(kind: str) -> Inline:
                 begin, end = first, last
             for at in range(line, line + begin * a.panel_pixel, LANES):
                 lanes.fill_bytes(at, empty)
-            for at in range(line + end * a.panel_pixel, line + columns * a.panel_pixel, LANES):
-                lanes.fill_bytes(at, empty)
             pixel = source + y * a.source_row + (x0 + begin * a.step_x - a.pad_left) * LANES
             for block in range(blocks):
                 at, here = line + begin * a.panel_pixel + block * LANES * size, pixel + block * a.source_block
@@ -71,6 +70,8 @@ def from_blocks(kind: str) -> Inline:
                     count -= 4
                 for i in range(count):
                     move(at + i * ahead, here + i * on, a.flip, zero)
+            for at in range(line + end * a.panel_pixel, line + columns * a.panel_pixel, LANES):
+                lanes.fill_bytes(at, empty)
 
     return stage
 

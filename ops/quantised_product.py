@@ -43,7 +43,8 @@ def quantised_product(kind: str, rows: int, columns: int, source: str, floats: b
     are the panel bytes from kernel row to kernel row and from run to run of `steps` steps; `reach_y`, `reach_x` the
     panel pixels that one output pixel reads down and across.
     """
-    tile = made("cpuruntime.ops.tiles.integer_tile", "make_integer_tile", kind, rows, columns, floats)
+    result = "floats" if floats else "bytes"
+    tile = made("cpuruntime.ops.tiles.integer_tile", "make_integer_tile", kind, rows, columns, result)
     stage = from_blocks(kind) if source == "blocks" else from_rows(kind)
     size = 4 if floats else 1
     name = f"quantised_{kind}_{LANES}_{rows}x{columns}_{source}" + ("_f32" if floats else "")

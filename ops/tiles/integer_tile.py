@@ -67,6 +67,10 @@ class Emitter:
         """A field of the table's row: where the row's source, target, residual or scale lies."""
         return self.load(I64, self.table, (r, ROW_BYTES), (field, 8))
 
+    def start_with_zeros(self) -> None:
+        for place in ((r, c) for c in range(self.columns) for r in range(self.rows)):
+            self.sums[place] = cgutils.alloca_once_value(self.builder, ir.Constant(WORDS, None))
+
     def start(self, e: Epilogue) -> None:
         """The sums begin with the bias, less what the zero point adds to them."""
         builder = self.builder
@@ -123,6 +127,11 @@ class Emitter:
                     self.multiply([builder.add(start, offset) for start in starts], w, 1, range(c, c + 1))
                     builder.store(self.at(w, (1, VECTOR_BYTES)), weight_at)
                 builder.store(self.at(at, (count, 8), (1, 8)), extra_at)
+
+    def store_sums(self, e: Epilogue) -> None:
+        for (r, c), slot in self.sums.items():
+            target = self.at(e.target, (self.row(r, 1), 1), (c, e.target_column))
+            write(self.builder, self.builder.load(slot), target, None)
 
     def finish(self, e: Epilogue, floats: bool) -> None:
         """Requantises and stores; of the last column `tail` lanes."""
@@ -187,12 +196,12 @@ def held(builder: ir.IRBuilder, total: ir.Value) -> ir.Value:
 
 
 @cache
-def make_integer_tile(kind: str, rows: int, columns: int, floats: bool) -> Any:
+def make_integer_tile(kind: str, rows: int, columns: int, result: str) -> Any:
     """The tile as an intrinsic `tile(table, panel, weights, walk, epilogue)`; everything is int64.
 
     The table has a row of ROW_BYTES for each row of the tile: where its source lies in the panel, its target, its
-    residual and its scale, counted from the addresses in walk and epilogue. `floats`: the results are float32, else
-    bytes.
+    residual and its scale, counted from the addresses in walk and epilogue. Results are "bytes", "floats", or
+    "sums", of which target, target_column and the table decide where they go.
     """
 
     @intrinsic
@@ -200,9 +209,15 @@ def make_integer_tile(kind: str, rows: int, columns: int, floats: bool) -> Any:
         def codegen(context, builder, sig, args):
             emitter = Emitter(builder, kind, rows, columns, args[0])
             e = Epilogue(*cgutils.unpack_tuple(builder, args[4]))
-            emitter.start(e)
+            if result == "sums":
+                emitter.start_with_zeros()
+            else:
+                emitter.start(e)
             emitter.reduce(args[1], args[2], Walk(*cgutils.unpack_tuple(builder, args[3])))
-            emitter.finish(e, floats)
+            if result == "sums":
+                emitter.store_sums(e)
+            else:
+                emitter.finish(e, result == "floats")
             return context.get_dummy_value()
 
         shapes = types.Tuple([types.int64] * 6), types.Tuple([types.int64] * 9)

@@ -136,7 +136,7 @@ def rounded(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
 def write(builder: ir.IRBuilder, value: ir.Value, address: ir.Value, tail: ir.Value | None) -> None:
     """Stores a vector; its first `tail` lanes where that is given."""
     at = pointer(builder, address, value.type)
-    align = 4 if value.type == FLOATS else 1
+    align = 1 if value.type == BYTES else 4
     if tail is None:
         builder.store(value, at, align=align)
         return

@@ -10,7 +10,10 @@ from support.quantised import EACH_KIND, check_convolution, force_kind
 
 from cpuruntime.compiler.isa import LANES
 from cpuruntime.graph import Node, Type, Value
+from cpuruntime.program.convolution.geometry import Geometry
+from cpuruntime.program.convolution.quantised_winograd import suits_winograd
 from cpuruntime.program.lowerings.catalogue import find_lowering
+from cpuruntime.program.tuning import integer_tiles
 
 pytestmark = pytest.mark.every_isa
 
@@ -26,6 +29,8 @@ CASES: dict[str, tuple[Any, ...]] = {
     "groups of blocks": ((1, 4 * LANES, 9, 11), 4 * LANES, (3, 3), dict(pads=(1, 1, 1, 1), group=4)),
     "groups within blocks": ((1, 12, 9, 11), 24, (3, 3), dict(pads=(1, 1, 1, 1), group=4, zeros=True)),
     "unsigned weights": ((1, 16, 9, 11), 16, (3, 3), dict(pads=(1, 1, 1, 1), weights="u1", zeros=True)),
+    "few channels, dilated": ((1, 5, 9, 11), 16, (3, 3), dict(pads=(1, 2, 1, 2), dilations=(1, 2), source="i1")),
+    "few channels, pointwise": ((1, 3, 9, 11), 16, (1, 1), dict(strides=(2, 1))),
     "no bias": ((1, 16, 1, 1), 40, (1, 1), dict(bias=None)),
 }
 
@@ -56,6 +61,46 @@ def test_depthwise(x: tuple[int, ...], kernel: tuple[int, int], options: dict[st
 @pytest.mark.parametrize(("x", "w"), [(255, -128), (0, 127)])
 def test_extremes_of_depthwise(x: int, w: int) -> None:
     check_convolution((1, LANES, 3, 8), LANES, (3, 3), group=LANES, fill=(x, w))
+
+
+def force_winograd(monkeypatch: pytest.MonkeyPatch) -> None:
+    force_kind(monkeypatch, "w16")
+    for cost in ("PIXEL_COST", "SUM_COST"):
+        monkeypatch.setattr(integer_tiles, cost, -1e6)
+
+
+@pytest.mark.parametrize(
+    ("x", "channels", "options"),
+    [
+        ((2, 19, 9, 11), 27, dict(pads=(1, 1, 1, 1), residual="u1")),
+        ((1, 16, 8, 8), 16, dict(pads=(1, 0, 0, 1), source="i1", result="i1", residual="i1")),
+        ((1, 16, 7, 6), 24, dict(pads=(2, 2, 2, 2), weights="u1", zeros=True, result="f4", bias="f4")),
+        ((1, 16, 3, 3), 16, dict()),
+    ],
+    ids=["odd sizes, residual", "signed", "unsigned weights to float32", "one pixel"],
+)
+def test_winograd(
+    x: tuple[int, ...], channels: int, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    force_winograd(monkeypatch)
+    planned = check_convolution(x, channels, (3, 3), **options)
+    assert any(step.kernel.name.startswith("quantised_winograd") for step in planned.program.steps)
+
+
+@pytest.mark.parametrize("x", [0, 255])
+@pytest.mark.parametrize("w", [-128, 127])
+def test_extremes_of_winograd(x: int, w: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    force_winograd(monkeypatch)
+    check_convolution((1, 64, 4, 4), 16, (3, 3), pads=(1, 1, 1, 1), fill=(x, w))
+
+
+@pytest.mark.parametrize(("channels", "suits"), [(1841, True), (1843, False)])
+def test_winograd_is_taken_where_four_times_the_sums_fit(channels: int, suits: bool) -> None:
+    x, y = Value("x", Type.u8, (1, channels, 4, 4)), Value("y", Type.u8, (1, 8, 4, 4))
+    weights = np.broadcast_to(np.int8(-127), (8, channels, 3, 3))
+    window = dict(kernel_shape=[3, 3], strides=[1, 1], dilations=[1, 1], pads=[1, 1, 1, 1], group=1)
+    g = Geometry.of(Node("QuantisedConvolution", "c", [x], [y], window, "cpuruntime", 1))
+    assert suits_winograd(g, weights) == suits
 
 
 @EACH_KIND

@@ -15,6 +15,7 @@ from cpuruntime.ops.tiles.integer_shapes import CHANNELS, ROW_BYTES, bytes_of, k
 from cpuruntime.program.convolution.geometry import DOMAIN, Geometry
 from cpuruntime.program.convolution.panels import tile_starts
 from cpuruntime.program.convolution.quantised_depthwise import emit_quantised_depthwise, is_depthwise
+from cpuruntime.program.convolution.quantised_winograd import emit_quantised_winograd, suits_winograd
 from cpuruntime.program.plan.candidate import Query
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.integer_weights import Excess, PackedWeights, extra_steps, less_zeros
@@ -22,10 +23,10 @@ from cpuruntime.program.plan.lowering import Layout, lowering
 from cpuruntime.program.plan.packing import COPIES
 from cpuruntime.program.plan.requantise import channel_parameters, limits, unsigned
 from cpuruntime.program.plan.storage import Address, Blocked
-from cpuruntime.program.tuning.integer_tiles import IntegerGrid, IntegerTiling, rank_integer_tilings
+from cpuruntime.program.tuning.integer_tiles import WINOGRAD, IntegerGrid, IntegerTiling, rank_integer_tilings
 
 STEP = lcm(CHANNELS, LANES)
-"""Channels of a pixel in a panel are padded to a multiple of it."""
+"""Channels of a pixel in a panel are padded to a multiple of it, unless they are fewer than CHANNELS."""
 
 
 def _check(node: Node) -> str | None:
@@ -55,10 +56,9 @@ class Window:
     @classmethod
     def of(cls, g: Geometry, inputs: int) -> Window:
         """The window over `inputs` channels; undilated, the pixels under a kernel row are one run."""
-        channels = -(-inputs // STEP) * STEP
-        if g.dilation_width == 1:
-            return cls(g.kernel_height, 1, g.kernel_width * channels, channels)
-        return cls(g.kernel_height, g.kernel_width, channels, channels)
+        channels = inputs if inputs < CHANNELS else -(-inputs // STEP) * STEP
+        width, run = (1, g.kernel_width * channels) if g.dilation_width == 1 else (g.kernel_width, channels)
+        return cls(g.kernel_height, width, -(-run // CHANNELS) * CHANNELS, channels)
 
 
 @lowering("QuantisedConvolution", domain=DOMAIN, layout=Layout.BLOCKED, check=_check)
@@ -113,6 +113,9 @@ def _emit_dense(emitter: Emitter, node: Node, g: Geometry, source: Blocked, fiel
     )  # fmt: skip
 
     def emit(emitter: Emitter, tiling: IntegerTiling) -> None:
+        if tiling.kind == WINOGRAD:
+            emit_quantised_winograd(emitter, node, g, tiling, fields)
+            return
         size = bytes_of(tiling.kind)
         # A chunk of one line takes as many pixels of the panel as it reads.
         panel_width = (tiling.chunk - 1) * right + reach_x if g.height == 1 else width
@@ -135,6 +138,8 @@ def _emit_dense(emitter: Emitter, node: Node, g: Geometry, source: Blocked, fiel
         width * window.channels * down,
     )  # fmt: skip
     query = Query(("quantised_product",), g, (grid, round(extra.get("ubs", -1), 1)), "residual" in fields)
+    if suits_winograd(g, weights):
+        extra[WINOGRAD] = 0.0
     emitter.emit_fastest(query, rank_integer_tilings(grid, extra, emitter.threads), emit)
 
 
@@ -147,14 +152,15 @@ def _whole_numbers(node: Node, g: Geometry, parts: int, window: Window) -> np.nd
     weights = less_zeros(np.asarray(node.require(1).data), node.attributes["weights_zero"])
     dtype = np.int8 if weights.dtype == np.int8 else np.int16
     group_in, group_out = g.of_group
-    inputs, outputs, together = g.in_channels // parts, g.channels // parts, g.group // parts
+    outputs, together = g.channels // parts, g.group // parts
     rows = weights.reshape(parts, together, group_out, group_in, g.kernel_height, g.kernel_width)
     whole = np.zeros((parts, together, group_out, g.kernel_height, g.kernel_width, window.channels), dtype)
     for group in range(together):
         part = whole[:, group, ..., group * group_in : (group + 1) * group_in]
         part[...] = rows[:, group].transpose(0, 1, 3, 4, 2)
-    assert inputs <= window.channels
-    return whole.reshape(parts, outputs, -1)
+    runs = whole.reshape(parts, outputs, window.height, window.width, -1)
+    padding = [(0, 0)] * 4 + [(0, window.run - runs.shape[-1])]
+    return (np.pad(runs, padding) if any(padding[-1]) else runs).reshape(parts, outputs, -1)
 
 
 def _pack(

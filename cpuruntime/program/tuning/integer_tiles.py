@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import gcd
 
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.graph import Extent, Size, typical
 from cpuruntime.host.caches import caches
 from cpuruntime.ops.tiles.integer_shapes import CHANNELS, channels_of, integer_shapes
@@ -15,6 +16,12 @@ from cpuruntime.program.plan.candidate import Candidate
 
 VECTOR_COST = {"w16": 0.72, "ubs": 1.0, "vnni": 0.5}
 """Cycles of the products of one pair of vectors."""
+WINOGRAD = "winograd"
+"""In place of a kind: Winograd's method, whose products take `w16` tiles."""
+PIXEL_COST, SUM_COST = 60, 60
+"""Cycles of its transforms: of the input of a tile for two vectors of channels, of its output for one."""
+FROM_FAR, MOST_TOGETHER = 8, 24
+"""Bytes of its weights that arrive in a cycle; tiles that are worked on together even where caches are small."""
 LOAD_COST, TILE_COST, STORE_COST = 0.15, 12, 5
 """Cycles of a vector of weights or a broadcast, of a tile, and of a vector of results."""
 MOST = 6
@@ -59,6 +66,9 @@ def rank_integer_tilings(
     pixels = typical(grid.pixels) if not isinstance(grid.pixels, Size) else MANY
     found = []
     for kind, share in extra.items():
+        if kind == WINOGRAD:
+            found += _by_winograd(grid, threads)
+            continue
         for rows, columns in integer_shapes(kind):
             if columns > grid.blocks:
                 continue
@@ -72,12 +82,41 @@ def rank_integer_tilings(
     return tuple(sorted(found, key=lambda candidate: candidate.cost)[:MOST])
 
 
+def _by_winograd(grid: IntegerGrid, threads: int) -> list[Candidate[IntegerTiling]]:
+    """Tilings of Winograd's method; chunks are of tiles of 2x2 pixels."""
+    lines, width = int(grid.lines), int(grid.pixels) // int(grid.lines)
+    tiles_x = -(-width // 2)
+    tiles, channels = -(-lines // 2) * tiles_x, grid.inner // 9
+    found = []
+    for rows, columns in integer_shapes("w16"):
+        if columns != 2 or columns > grid.blocks:
+            continue
+        column_tiles = -(-grid.blocks // columns)
+        most = max(MOST_TOGETHER, caches().second // 2 // (16 * 2 * channels + 16 * columns * VECTOR_BYTES))
+        chunks = -(-tiles // most)
+        images, parts = typical(grid.images), 1
+        if images * chunks % threads:
+            if tiles < 4 * rows * threads:
+                parts = min(column_tiles, threads // gcd(images * chunks, threads))
+            else:
+                chunks = -(-chunks // threads) * threads
+        together = -(-tiles // chunks)
+        chunk = -(-together // rows) * rows
+        body = channels / 2 * (rows * columns * VECTOR_COST["w16"] + LOAD_COST * (rows + columns))
+        cost = 16 * -(-tiles // rows) * column_tiles * (body + TILE_COST + rows * columns)
+        cost += chunks * 16 * 2 * channels * grid.blocks * LANES / FROM_FAR
+        cost += tiles * (channels / (2 * LANES) * PIXEL_COST + grid.blocks * SUM_COST)
+        tiling = IntegerTiling(WINOGRAD, rows, columns, min(chunk, tiles), parts)
+        found.append(Candidate(tiling, str(tiling), cost))
+    return found
+
+
 def _order(grid: IntegerGrid, kind: str, rows: int, column_tiles: int, threads: int) -> tuple[Extent, int]:
     """The pixels of a chunk, whose panel stays in the second-level cache, and the parts of its column tiles."""
     size = 2 if kind == "w16" else 1
     budget = caches().second // (4 * size)
     if isinstance(grid.pixels, Size) or isinstance(grid.line_bytes, Size):
-        return 8 * rows, threads // gcd(threads, 1) if column_tiles >= threads else 1
+        return 8 * rows, threads if column_tiles >= threads else 1
     pixels, width = int(grid.pixels), int(grid.pixels) // int(grid.lines)
     if grid.lines > 1:
         chunks = -(-grid.lines // max(1, budget // grid.line_bytes))
