@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES, byte_products
 from cpuruntime.compiler.kernel import Kernel, factory, kernel, lazy, made, record
 from cpuruntime.ops.quantised_panels import from_blocks, from_rows, name_pixels, zero_point
 from cpuruntime.ops.tiles.integer_shapes import ROW_BYTES
@@ -47,9 +47,10 @@ def quantised_product(kind: str, rows: int, columns: int, source: str, floats: b
     tile = made("cpuruntime.ops.tiles.integer_tile", "make_integer_tile", kind, rows, columns, result)
     stage = from_blocks(kind) if source == "blocks" else from_rows(kind)
     size = 4 if floats else 1
-    name = f"quantised_{kind}_{LANES}_{rows}x{columns}_{source}" + ("_f32" if floats else "")
+    features = byte_products() if kind == "vnni" else ""
+    name = f"quantised_{kind}{features}_{LANES}_{rows}x{columns}_{source}" + ("_f32" if floats else "")
 
-    @kernel(ARGUMENTS, name=name, tile=(rows, columns))
+    @kernel(ARGUMENTS, name=name, tile=(rows, columns), features=features)
     def run(a, thread, threads):
         table = a.scratch + thread * a.scratch_size
         panel = table + (a.chunk + rows) * ROW_BYTES

@@ -126,17 +126,20 @@ def generate(name: str, source: str) -> ModuleType:
 class Kernel:
     """A kernel. `family` names kernels that do the same work; `tile` is the register tile: rows, columns and so on.
 
-    `recipe` says how another process makes it again; None where it cannot.
+    `features` are LLVM's names of what its code uses beyond the ISA level; its name has to spell them. `recipe` says
+    how another process makes it again; None where it cannot.
     """
 
     def __init__(
-        self, function: FunctionType, arguments: np.dtype, name: str, family: str = "", tile: Sequence[int] = ()
-    ) -> None:
+        self, function: FunctionType, arguments: np.dtype, name: str, family: str = "", tile: Sequence[int] = (),
+        features: str = "",
+    ) -> None:  # fmt: skip
         self.function = function
         self.arguments = arguments
         self.name = name
         self.family = family
         self.tile = tuple(tile)
+        self.features = features
         self.recipe = of_function(function)
 
     def __repr__(self) -> str:
@@ -192,7 +195,7 @@ class Kernel:
         """The object code, compiled afresh."""
         from cpuruntime.compiler import machine_code
 
-        return machine_code.compiled(self.function, self.arguments, self.symbol)
+        return machine_code.compiled(self.function, self.arguments, self.symbol, self.features)
 
     @cached_property
     def entry(self) -> Callable[[int, int, int], None]:
@@ -204,7 +207,7 @@ class Kernel:
         from cpuruntime.compiler import machine_code
 
         with _lock:
-            return machine_code.assembly(self.function, self.arguments, self.symbol)
+            return machine_code.assembly(self.function, self.arguments, self.symbol, self.features)
 
     def __call__(self, block: np.ndarray, threads: int = 1) -> None:
         """Runs every thread's share one after another on the calling thread; `block` is one record of `arguments`."""

@@ -84,6 +84,20 @@ def current() -> Isa:
     return sets[wanted]
 
 
+_BYTE_PRODUCTS = {"avx512": ("avx512_vnni", "+avx512vnni"), "avx2": ("avx_vnni", "+avxvnni")}
+"""By instruction set: the flag that Linux shows, and LLVM's name, of what a level does not promise."""
+
+
+@cache
+def byte_products() -> str:
+    """LLVM's name of the instructions that add four products of bytes at once; "" where there are none.
+
+    Code for a level has to run without them.
+    """
+    flag, feature = _BYTE_PRODUCTS.get(current().name, ("", ""))
+    return feature if flag and target.level is None and flag in _features() else ""
+
+
 LANES = current().lanes
 VECTOR_BYTES = 4 * LANES
 LINE = 64
@@ -91,13 +105,14 @@ LINE = 64
 
 
 @cache
-def target_machine() -> llvm.TargetMachine:
-    """LLVM's description of the machine that kernels are compiled for."""
+def target_machine(features: str = "") -> llvm.TargetMachine:
+    """LLVM's description of the machine that kernels are compiled for, which may have more `features`."""
     import llvmlite.binding as llvm  # not above: a process that compiles nothing does without
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     level = current()
     return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
-        cpu=level.cpu, features=level.features, opt=3, reloc="static", codemodel="jitdefault", jit=True
-    )
+        cpu=level.cpu, features=",".join(filter(None, (level.features, features))), opt=3, reloc="static",
+        codemodel="jitdefault", jit=True,
+    )  # fmt: skip

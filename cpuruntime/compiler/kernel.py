@@ -20,17 +20,18 @@ __all__ = ["Inline", "Kernel", "factory", "inline", "kernel", "lazy", "made", "r
 
 
 def kernel(
-    arguments: np.dtype, name: str | None = None, family: str | None = None, tile: Sequence[int] = ()
+    arguments: np.dtype, name: str | None = None, family: str | None = None, tile: Sequence[int] = (),
+    features: str = "",
 ) -> Callable[[Callable[..., None]], Kernel]:
     """Declares a kernel whose argument block is a record of `arguments` (an aligned dtype).
 
     Kernels made in a loop or a factory pass a `name` that spells their parameters, since the name is the cache's key.
-    The family is that of the file where none is given.
+    The family is that of the file where none is given; `features` are as of `Kernel`.
     """
 
     def declare(function: Any) -> Kernel:
         file = function.__module__.rpartition(".")[2]
-        return Kernel(function, arguments, name or function.__name__, family or file, tile)
+        return Kernel(function, arguments, name or function.__name__, family or file, tile, features)
 
     return declare
 

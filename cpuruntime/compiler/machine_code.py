@@ -24,19 +24,22 @@ define void @{symbol}(i64 %block, i64 %thread, i64 %threads) {{
 """
 
 
-def compiled(function: FunctionType, arguments: np.dtype, symbol: str) -> bytes:
-    """The object file of a kernel with argument blocks of `arguments`; `symbol` names its entry."""
-    code: bytes = isa.target_machine().emit_object(_module(function, arguments, symbol))
+def compiled(function: FunctionType, arguments: np.dtype, symbol: str, features: str = "") -> bytes:
+    """The object file of a kernel with argument blocks of `arguments`; `symbol` names its entry.
+
+    `features` are what it uses beyond the ISA level.
+    """
+    code: bytes = isa.target_machine(features).emit_object(_module(function, arguments, symbol, features))
     return code
 
 
-def assembly(function: FunctionType, arguments: np.dtype, symbol: str) -> str:
+def assembly(function: FunctionType, arguments: np.dtype, symbol: str, features: str = "") -> str:
     """The same as text."""
-    text: str = isa.target_machine().emit_assembly(_module(function, arguments, symbol))
+    text: str = isa.target_machine(features).emit_assembly(_module(function, arguments, symbol, features))
     return text
 
 
-def _module(function: FunctionType, arguments: np.dtype, symbol: str) -> llvm.ModuleRef:
+def _module(function: FunctionType, arguments: np.dtype, symbol: str, features: str) -> llvm.ModuleRef:
     """The optimised LLVM module of a kernel, its entry called `symbol` and all else made private."""
     body, texts = modules(bind(function), numba.from_dtype(arguments), numba.int64, numba.int64)
     module = llvm.parse_assembly(_ENTRY.format(symbol=symbol, body=body))
@@ -45,7 +48,7 @@ def _module(function: FunctionType, arguments: np.dtype, symbol: str) -> llvm.Mo
     for item in (*module.functions, *module.global_variables):
         if item.name != symbol and not item.is_declaration:
             item.linkage = "internal"
-    passes = llvm.create_pass_builder(isa.target_machine(), llvm.create_pipeline_tuning_options(speed_level=3))
+    passes = llvm.create_pass_builder(isa.target_machine(features), llvm.create_pipeline_tuning_options(speed_level=3))
     passes.getModulePassManager().run(module, passes)
     module.verify()
     return module

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from cpuruntime.compiler.isa import current
+from cpuruntime.compiler.isa import byte_products, current
 from cpuruntime.compiler.kernel import record
 
 CHANNELS = 8
@@ -50,4 +50,5 @@ def integer_shapes(kind: str) -> tuple[tuple[int, int], ...]:
 @cache
 def kinds() -> tuple[str, ...]:
     """The kinds of tile that the instruction set in use has."""
-    return tuple(kind for name, kind in _SHAPES if name == current().name)
+    found = tuple(kind for name, kind in _SHAPES if name == current().name)
+    return (*found, "vnni") if byte_products() else found

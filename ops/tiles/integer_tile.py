@@ -21,7 +21,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from cpuruntime.compiler.isa import VECTOR_BYTES, current
+from cpuruntime.compiler.isa import VECTOR_BYTES, byte_products, current
 from cpuruntime.compiler.simd import F32, FLOATS, I8, I32, I64, LANES, WORDS, call_llvm, pointer, splat
 from cpuruntime.ops.tiles.integer_shapes import CHANNELS, ROW_BYTES, bytes_of, channels_of
 from cpuruntime.ops.tiles.requantise import Limits, as_bytes, as_floats, limited, residual_at, write
@@ -183,9 +183,16 @@ def byte_pairs(builder: ir.IRBuilder, a: ir.Value, w: ir.Value) -> ir.Value:
 
 
 def dot_bytes(builder: ir.IRBuilder, total: ir.Value, a: ir.Value, w: ir.Value) -> ir.Value:
-    """total + the four products of unsigned by signed bytes of each lane."""
-    name = f"llvm.x86.avx512.vpdpbusd.{32 * LANES}"
-    return call_llvm(builder, name, WORDS, [total, builder.bitcast(a, OCTETS), builder.bitcast(w, OCTETS)])
+    """total + the four products of unsigned by signed bytes of each lane, whether there is an instruction or not."""
+    a, w = builder.bitcast(a, OCTETS), builder.bitcast(w, OCTETS)
+    if byte_products():
+        return call_llvm(builder, f"llvm.x86.avx512.vpdpbusd.{32 * LANES}", WORDS, [total, a, w])
+    wide = ir.VectorType(I32, 4 * LANES)
+    products = builder.mul(builder.zext(a, wide), builder.sext(w, wide))
+    for k in range(4):
+        lanes = ir.Constant(WORDS, [4 * i + k for i in range(LANES)])
+        total = builder.add(total, builder.shuffle_vector(products, ir.Constant(wide, ir.Undefined), lanes))
+    return total
 
 
 def held(builder: ir.IRBuilder, total: ir.Value) -> ir.Value:

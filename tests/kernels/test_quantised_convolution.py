@@ -43,6 +43,11 @@ def test_bits(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     check_convolution(x, channels, kernel, **(options[0] if options else {}))
 
 
+@pytest.mark.parametrize("name", ["channels of no block, signed", "first layer"])
+def test_tiles_of_vnni(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    test_bits(name, "vnni", monkeypatch)
+
+
 @pytest.mark.parametrize(
     ("x", "kernel", "options"),
     [

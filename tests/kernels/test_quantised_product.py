@@ -56,6 +56,10 @@ def test_constant_weights(name: str, kind: str, monkeypatch: pytest.MonkeyPatch)
     np.testing.assert_array_equal(got, requantise(sums, multiplier, bias, node.attributes, result))
 
 
+def test_tiles_of_vnni(monkeypatch: pytest.MonkeyPatch) -> None:
+    test_constant_weights("tails, zero points", "vnni", monkeypatch)
+
+
 @pytest.mark.parametrize(
     ("left", "right", "dtype", "zero"), [((2, 3, 20, 30), (2, 3, 30, 19), "u1", 128), ((9, 64), (64, 32), "i1", -4)]
 )

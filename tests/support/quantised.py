@@ -10,6 +10,8 @@ import pytest
 
 from cpuruntime.graph import Node, Type, Value
 from cpuruntime.ops.tiles.integer_shapes import integer_shapes, kinds
+from cpuruntime.program.convolution import quantised
+from cpuruntime.program.lowerings import quantised_product
 from cpuruntime.program.tuning import integer_tiles
 
 from .programs import NodeProgram, same_for_threads
@@ -19,9 +21,15 @@ EACH_KIND = pytest.mark.parametrize("kind", kinds())
 
 
 def force_kind(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    """Makes the planner take tiles of a kind and of two shapes, so that few kernels are compiled."""
+    """Makes the planner take tiles of a kind and of two shapes, so that few kernels are compiled.
+
+    `vnni` is computed by other instructions where the processor lacks it.
+    """
     widest = integer_shapes(kind)[0]
-    monkeypatch.setattr(integer_tiles, "VECTOR_COST", {other: 1.0 if other == kind else 1e6 for other in kinds()})
+    found = dict.fromkeys((*kinds(), kind))
+    monkeypatch.setattr(integer_tiles, "VECTOR_COST", {other: 1.0 if other == kind else 1e6 for other in found})
+    for module in (quantised, quantised_product):
+        monkeypatch.setattr(module, "kinds", lambda: tuple(found))
     monkeypatch.setattr(integer_tiles, "integer_shapes", lambda kind: (widest, (4, 1)))
 
 

@@ -96,6 +96,8 @@ def _emit_dense(emitter: Emitter, node: Node, g: Geometry, source: Blocked, fiel
     extra = {"w16": 0.0}
     if excess is not None and "ubs" in kinds():
         extra["ubs"] = sum(e.share(part) for e, part in zip(excess, weights)) / parts
+    if excess is not None and "vnni" in kinds():
+        extra = {"vnni": 0.0}
     bias = node.input(3)
     channels = emitter.constant(
         channel_parameters(sums, node.require(2).data, None if bias is None else bias.data, g.blocks[1])

@@ -78,6 +78,8 @@ def _emit_constant(emitter: Emitter, node: Node, fields: dict[str, Any]) -> None
     extra = {"w16": 0.0}
     if excess is not None and "ubs" in kinds():
         extra["ubs"] = excess.share(whole)
+    if excess is not None and "vnni" in kinds():
+        extra = {"vnni": 0.0}
     fields["channels"] = _channels(emitter, node, whole.sum(1, dtype=np.int32))
     zeros = tuple(node.attributes["b_zero"])
 

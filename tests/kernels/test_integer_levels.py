@@ -1,0 +1,52 @@
+"""Integer tiles for processors that are not at hand: compiled, and checked as machine code."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+
+import pytest
+from support.users import ROOT
+
+pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="levels of x86")
+
+COMPILE = """
+import json, sys
+sys.path[:0] = ["tests"]
+level, feature = sys.argv[1:]
+from cpuruntime.compiler import target
+target.level = level
+from cpuruntime.compiler import isa
+isa.byte_products = lambda: feature
+from cpuruntime.ops.quantised_product import quantised_product
+from cpuruntime.ops.tiles.integer_shapes import integer_shapes, kinds
+from support.spills import spills_in_loops
+found = {}
+for kind in kinds():
+    text = quantised_product(kind, *integer_shapes(kind)[0], "rows", False).assembly()
+    found[kind] = {"spills": spills_in_loops(text), "shape": integer_shapes(kind)[0]}
+    found[kind] |= {name: text.count(name + "\\t") for name in ("vpdpbusd", "vpmaddubsw", "vpmaddwd")}
+    found[kind]["wide"] = "%zmm" in text
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.parametrize(
+    ("level", "feature", "wide"), [("x86-64-v3", "+avxvnni", False), ("x86-64-v4", "+avx512vnni", True)]
+)
+def test_tiles_have_the_instructions_of_the_level_and_no_spills(level: str, feature: str, wide: bool) -> None:
+    command = [sys.executable, "-c", COMPILE, level, feature]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout)
+    assert found.keys() == {"w16", "ubs", "vnni"}
+    for kind, counts in found.items():
+        rows, columns = counts["shape"]
+        assert counts["spills"] == 0
+        assert counts["wide"] == wide
+        # In a step of eight channels each sum takes two words of four channels, or four of two.
+        assert counts["vpdpbusd"] == (2 * rows * columns if kind == "vnni" else 0)
+        assert counts["vpmaddubsw"] >= (2 * rows * columns if kind == "ubs" else 0)
+        assert counts["vpmaddwd"] >= {"w16": 4, "ubs": 2, "vnni": 0}[kind] * rows * columns
