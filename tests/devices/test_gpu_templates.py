@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from evaluation import gpu_templates
+from support import gpu_nvrtc
 from support.gpu_cases import CASES, model
 from support.gpu_harness import Driver, run_model, unavailable
 from support.judge import Net, check, onnx_runtime, random_inputs
@@ -77,3 +79,19 @@ def test_equal_operators_share_their_kernels() -> None:
     lowered = lower(passes.run(read(n.model()), PIPELINE), None, "f32", CPU_SHAPED)
     assert len({launch.kernel for launch in lowered.launches}) == 3  # border, product, pool
     assert len(lowered.launches) == 13 == len(lowered.nodes)
+
+
+def test_no_template_has_a_race_and_a_barrier_left_out_is_one() -> None:
+    missing = unavailable("Oclgrind")
+    if missing:
+        pytest.skip(missing)
+    assert gpu_templates.reports(["products", "norms"]) == []
+    assert gpu_templates.reports(["products"], "product") != []
+
+
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+def test_templates_compile_for_nvidia_within_limits(architecture: str) -> None:
+    if gpu_nvrtc.folder() is None:
+        pytest.skip("the package nvidia-cuda-nvrtc is not installed")
+    for kernel in gpu_templates.kernels("f16", ["products", "convolutions", "norms", "movements", "integers"]):
+        assert gpu_nvrtc.compiled(kernel, architecture).problem(gpu_nvrtc.Limits()) == ""

@@ -13,9 +13,9 @@ from cpuruntime.gpu_runtime.interface import Buffer
 
 
 class Driver:
-    """One device; `platform` is a part of its platform's name."""
+    """One device; `platform` is a part of its platform's name. The first barrier of kernel `without` is left out."""
 
-    def __init__(self, platform: str = "Portable") -> None:
+    def __init__(self, platform: str = "Portable", without: str = "") -> None:
         import pyopencl as cl
 
         self.cl = cl
@@ -23,17 +23,19 @@ class Driver:
         self.device = found[0].get_devices()[0]
         self.context = cl.Context([self.device])
         self.queue = cl.CommandQueue(self.context)
-        self._kernels: dict = {}
+        self.kernels: dict = {}
+        self.without = without
 
     def kernel(self, source):
         """The kernel of a text, compiled once."""
         key = source.text
-        if key not in self._kernels:
-            program = self.cl.Program(self.context, prelude("opencl") + source.text).build(
+        if key not in self.kernels:
+            text = source.text.replace("BARRIER;", "", source.entry == self.without)
+            program = self.cl.Program(self.context, prelude("opencl") + text).build(
                 ["-cl-mad-enable", "-cl-std=CL1.2"]
             )
-            self._kernels[key] = self.cl.Kernel(program, source.entry)
-        return self._kernels[key]
+            self.kernels[key] = self.cl.Kernel(program, source.entry)
+        return self.kernels[key]
 
     def run(self, lowered: Lowered, feeds: Mapping, outputs) -> list[np.ndarray]:
         """The outputs for `feeds`, arrays by values of the graph."""

@@ -34,7 +34,10 @@ class Pad:
 
 _WRAP = {
     "edge": "  {0} = {0} < 0 ? 0 : {0} >= {1} ? {1} - 1 : {0};\n",
-    "reflect": "  {0} = {0} < 0 ? -{0} : {0}; {0} = {0} >= {1} ? 2 * {1} - 2 - {0} : {0};\n",
+    "reflect": (
+        "  {{ int period = {1} > 1 ? 2 * {1} - 2 : 1; {0} = ({0} % period + period) % period;\n"
+        "  {0} = {0} >= {1} ? period - {0} : {0}; }}\n"
+    ),
     "constant": "",
 }
 
@@ -62,6 +65,47 @@ def _pad(kernel: Pad) -> KernelSource:
 {wrap}  float v = value;
   if (whole && x >= 0 && x < columns && y >= 0 && y < rows) v = {found};
   {store(kernel.target_type, "target", "i", "v")}
+}}
+""",
+    )
+
+
+@dataclass(frozen=True)
+class PadRows:
+    """The same of a constant border and whole steps, a row of the target a work item: for processors."""
+
+    source_type: str
+    target_type: str
+
+    @property
+    def source(self) -> KernelSource:
+        """The kernel: as `Pad`, but `count` are rows."""
+        return _pad_rows(self)
+
+
+@lru_cache(maxsize=256)
+def _pad_rows(kernel: PadRows) -> KernelSource:
+    found = load(kernel.source_type, "source", "from + x * x_phases")
+    fill = store(kernel.target_type, "target", "to + x", "value")
+    return KernelSource(
+        PAD,
+        f"""KERNEL void {PAD}(GLOBAL const {MEMORY[kernel.source_type]} *source,
+    GLOBAL {MEMORY[kernel.target_type]} *target,
+    int count, int height, int width, int y_phases, int x_phases, int rows, int columns, int y_begin, int x_begin,
+    int y_step, int x_step, float value) {{
+  int i = WORK_ITEM;
+  if (i >= count) return;
+  int y = i % height, rest = i / height, x_phase = rest % x_phases; rest /= x_phases;
+  int y_phase = rest % y_phases, plane = rest / y_phases, to = i * width, x = 0;
+  y = y * y_phases + y_phase + y_begin;
+  int begin = x_phase + x_begin, from = (plane * rows + y) * columns + begin;
+  int first = begin < 0 ? (x_phases - 1 - begin) / x_phases : 0;
+  int last = begin < columns ? (columns - begin + x_phases - 1) / x_phases : 0;
+  first = y < 0 || y >= rows || first > width ? width : first;
+  last = last > width ? width : last;
+  for (; x < first; x++) {fill}
+  for (; x < last; x++) {store(kernel.target_type, "target", "to + x", found)}
+  for (; x < width; x++) {fill}
 }}
 """,
     )

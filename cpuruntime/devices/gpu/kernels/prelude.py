@@ -55,6 +55,8 @@ _OPENCL = """
 
 _CUDA = """
 #include <cuda_fp16.h>
+#define INFINITY __int_as_float(0x7f800000)
+#define NAN __int_as_float(0x7fffffff)
 typedef unsigned char uchar;
 typedef unsigned short ushort;
 typedef unsigned int uint;

@@ -117,13 +117,15 @@ def _activated(product: Product, value: str) -> str:
 
 
 def _scalar_store(product: Product, value: str, row: str, column: str, indent: str) -> str:
-    """Statements that store one sum, which has the bias of its row."""
-    lines = [f"float v = {value};", f"int n = {column};"]
+    """Statements that store one sum, which has the bias of its row, at column n of C, or of an image y, x."""
+    lines = [f"float v = {value};"]
     if product.bias == "column":
-        lines.append("v += bias[group * bias_inner + n];")
+        lines.append(f"v += bias[group * bias_inner + {column}];")
+    place = column
     if product.is_mapped:
-        lines += ["int y = n / pitch, x = n - y * pitch;", "if (x < width) {", "n = y * width + x;"]
-    lines.append(f"int at = c_at + ({row}) * c_row + n;")
+        lines.append("if (x < width) {")
+        place = "y * width + x"
+    lines.append(f"int at = c_at + ({row}) * c_row + {place};")
     if product.residual:
         lines.append(f"v += {load(product.residual, 'residual', 'at')};")
     lines += [f"v = {_activated(product, 'v')};", store(product.c, "C", "at", "v")]
@@ -153,34 +155,38 @@ def _register(product: Product) -> str:
         text += f"    float x{r} = {load(product.a, 'a', f'from + a{r}')};\n"
         text += "".join(f"    s{r}_{c} = x{r} * b{c} + s{r}_{c};\n" for c in range(vectors))
     text += "  }\n"
-    for r in range(rows):
-        text += f"  if (row + {r} < M) {{\n"
-        for c in range(vectors):
-            text += _vector_store(product, sums[r][c], f"row + {r}", f"col + {c * VECTOR}")
+    for c in range(vectors):
+        text += _vector_place(product, f"col + {c * VECTOR}")
+        for r in range(rows):
+            text += f"    if (row + {r} < M) {{\n{_vector_store(product, sums[r][c], f'row + {r}')}    }}\n"
         text += "  }\n"
     return text
 
 
-def _vector_store(product: Product, name: str, row: str, column: str) -> str:
-    """Statements that store one vector of sums: at once where all of it belongs to one row of C."""
-    where = f"int n0 = {column};\n"
-    whole = "n0 + 7 < N"
-    at = f"c_at + ({row}) * c_row + n0"
+def _vector_place(product: Product, column: str) -> str:
+    """The begin of a block for all vectors of a column: where they lie, and whether one row of C has them whole."""
     if product.is_mapped:
-        where += "      int y0 = n0 / pitch, x0 = n0 - y0 * pitch;\n"
-        whole += " && x0 + 7 < width"
-        at = f"c_at + ({row}) * c_row + y0 * width + x0"
-    text = f"    {{ {where}      float8 u = {_finish(product, name, row)};\n"
-    text += f"      if ({whole}) {{\n        int at = {at};\n"
+        return f"""  {{ int n0 = {column}, y0 = n0 / pitch, x0 = n0 - y0 * pitch;
+    int place = c_at + y0 * width + x0, whole = n0 + 7 < N && x0 + 7 < width;
+"""
+    return f"  {{ int n0 = {column}, place = c_at + n0, whole = n0 + 7 < N;\n"
+
+
+def _vector_store(product: Product, name: str, row: str) -> str:
+    """Statements that store one vector of sums: at once where one row of C has it whole."""
+    text = f"      float8 u = {_finish(product, name, row)};\n"
+    text += f"      if (whole) {{\n        int at = place + ({row}) * c_row;\n"
     if product.bias == "column":
         text += "        u += vload8(0, bias + group * bias_inner + n0);\n"
     if product.residual:
         text += f"        u += VLOAD_{product.residual}(residual, at);\n"
     text += f"        u = {_activated(product, 'u')};\n        VSTORE_{product.c}(C, at, u);\n      }} else {{\n"
     text += "        float part[8];\n        vstore8(u, 0, part);\n"
-    text += "        for (int i = 0; i < 8 && n0 + i < N; i++) {\n"
-    text += _scalar_store(product, "part[i]", row, "n0 + i", " " * 10)
-    return text + "        }\n      }\n    }\n"
+    text += f"        for (int i = 0{', x = x0, y = y0' if product.is_mapped else ''}; i < 8 && n0 + i < N; i++) {{\n"
+    text += _scalar_store(product, "part[i]", row, "(n0 + i)", " " * 10)
+    if product.is_mapped:
+        text += "          x++;\n          if (x == pitch) { x = 0; y++; }\n"
+    return text + "        }\n      }\n"
 
 
 def _local(product: Product) -> str:
@@ -222,5 +228,7 @@ def _local(product: Product) -> str:
         for c in range(columns):
             row, column = f"row + LY + {r * side}", f"col + LX + {c * side}"
             text += f"  if ({row} < M && {column} < N) {{\n"
-            text += _scalar_store(product, _finish(product, f"s{r}_{c}", row), row, column, "    ") + "  }\n"
+            if product.is_mapped:
+                text += f"    int y = ({column}) / pitch, x = ({column}) - y * pitch;\n"
+            text += _scalar_store(product, _finish(product, f"s{r}_{c}", row), row, f"({column})", "    ") + "  }\n"
     return text

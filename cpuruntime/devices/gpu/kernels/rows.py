@@ -12,7 +12,7 @@ from cpuruntime.devices.gpu.kernels.functions import FUNCTIONS, call, number
 from cpuruntime.devices.gpu.kernels.prelude import MEMORY, load, store
 from cpuruntime.gpu_runtime.interface import KernelSource
 
-SOFTMAX, NORM, REDUCE = "softmax", "norm", "reduce"
+SOFTMAX, NORM, REDUCE = "softmax", "normalise", "reduce"
 
 # How a reduction begins, adds x to `sum`, joins two partial results, and ends; {n} is the length.
 REDUCTIONS: dict[str, tuple[str, str, str, str]] = {

@@ -12,7 +12,7 @@ from math import prod
 import numpy as np
 
 from cpuruntime.devices.gpu.kernels.direct import Direct
-from cpuruntime.devices.gpu.kernels.movement import Pad
+from cpuruntime.devices.gpu.kernels.movement import Pad, PadRows
 from cpuruntime.devices.gpu.kernels.product import Tile
 from cpuruntime.devices.gpu.lower.emitter import Emitter, Place
 from cpuruntime.devices.gpu.lower.product import activation_of, check_activation, emit_product, tile_for
@@ -124,8 +124,10 @@ def _padded(emitter: Emitter, place: Place, planes: int, sizes: tuple[int, ...])
     height, width, y_phases, x_phases = sizes[:4]
     count = planes * y_phases * x_phases * height * width
     target = emitter.scratch(count)
-    kernel = Pad(place.element_type, target.element_type)
-    emitter.each(kernel.source, [place.buffer, target.buffer, count, *sizes, 0.0], count)
+    by_rows = not emitter.tuning.is_local and sizes[-2:] == (1, 1)
+    kernel = (PadRows if by_rows else Pad)(place.element_type, target.element_type)
+    items = count // width if by_rows else count
+    emitter.each(kernel.source, [place.buffer, target.buffer, items, *sizes, 0.0], items)
     return Image(target, width, height, (y_phases, x_phases))
 
 
