@@ -187,6 +187,21 @@ class CompiledModel:
             raise InvalidArgumentError(f"wait_until_optimized: timeout is {timeout!r:.60}; it must be a number >= 0.")
         return self._shared.device.wait_until_optimized(timeout)
 
+    def replace(self, model: Model) -> None:
+        """Serve another model with the same inputs and outputs from now on, without a pause; no request is lost.
+
+        Replicas of device RAY take it one after the other; requests that start meanwhile may be answered by either
+        model. Returns when all have it. May be called from any thread.
+
+        Raises:
+            UnsupportedError: the device does not replace models.
+            InvalidArgumentError: the inputs or outputs differ.
+            Error: what compiling it raises; the old model then goes on.
+        """
+        if not isinstance(model, Model):
+            raise WrongTypeError(f"replace: {model!r:.60} is no Model, as of Core.read_model.")
+        self._shared.device.replace(model.graph)
+
     def release_memory(self) -> None:
         """Give back memory that idle requests can do without; they take it again when they run."""
         self._shared.device.release_memory()

@@ -354,7 +354,7 @@ class InferRequest(RequestTensors):
     def latency_anatomy(self) -> LatencyAnatomy:
         """Where the time of the last inference went: waiting, binding, executing, calling back; zeros before the first.
 
-        The first three parts are its `latency`. While its callback runs the last part is 0.
+        All but what is called back is its `latency`. While its callback runs the last part is 0.
         """
         self._bindings.check_idle()
         run = self._run
@@ -362,7 +362,8 @@ class InferRequest(RequestTensors):
             return LatencyAnatomy()
         over = run.started + self._bindings.times[1]
         taken, began, ended = self._device.moments() or (0, run.started, over)
-        return LatencyAnatomy.of(run.started, taken, began, ended, run.returned or over)
+        transferred = self._device.transferred()
+        return LatencyAnatomy.of(run.started, taken, began, ended, run.returned or over, transferred)
 
     @property
     def userdata(self) -> Any:

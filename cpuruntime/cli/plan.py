@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cpuruntime as ov
 from cpuruntime.cli.model_options import add_model_options, hint_settings, reshape, source_of, stream_settings
-from cpuruntime.cli.parser import Parser, boolean
+from cpuruntime.cli.parser import Parser, boolean, positive_seconds
 from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.properties.hint import SchedulingCoreType
 
@@ -31,6 +31,12 @@ def parser() -> argparse.ArgumentParser:
     add("--topology", type=Path, metavar="FILE", help="plan for the machine described in FILE (default: this machine)")
     add("--record", type=Path, metavar="FILE",
         help="write the description of this machine, for --topology, and stop")  # fmt: skip
+    add("--cluster", type=Path, metavar="FILE",
+        help="say how many nodes device RAY needs for -rate and --latency-target; FILE says what a node is: JSON with "
+        "the path of its topology and, as measured, request_ms on a stream and trip_ms there and back")  # fmt: skip
+    add("-rate", "--rate", type=positive_seconds, metavar="N", help="requests a second, for --cluster")
+    add("--latency-target", type=positive_seconds, metavar="MS",
+        help="milliseconds within which 99 %% of the requests are to be over, for --cluster")  # fmt: skip
     return options
 
 
@@ -40,12 +46,22 @@ def run(options: argparse.Namespace) -> None:
         options.record.write_text(ov.Topology.read().to_json())
         print(f"This machine is described in {options.record}.")
         return
-    topology = None if options.topology is None else described(options.topology)
     config = hint_settings(options) | stream_settings(options, DEVICE)
     core = ov.Core()
     model = core.read_model(source_of(options.path_to_model))
     reshape(options, model)
-    print(core.plan_streams(model, DEVICE, config, topology))
+    if options.cluster is None:
+        topology = None if options.topology is None else described(options.topology)
+        print(core.plan_streams(model, DEVICE, config, topology))
+        return
+    from cpuruntime.cli.cluster_plan import of_file  # not above: most plans are for one machine
+
+    config = {"PERFORMANCE_HINT": "THROUGHPUT", **config}
+
+    def planned(path: Path) -> ov.StreamPlan:
+        return core.plan_streams(model, DEVICE, config, described(path))
+
+    print(of_file(options.cluster, options, model, planned))
 
 
 def described(path: Path) -> ov.Topology:

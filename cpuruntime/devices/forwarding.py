@@ -47,6 +47,9 @@ class ForwardingRequest(DeviceRequest):
     def moments(self) -> tuple[int, int, int] | None:
         return self.worker.moments()
 
+    def transferred(self) -> int:
+        return self.worker.transferred()
+
     def profiling(self) -> list[ProfilingInfo]:
         return self.worker.profiling()
 

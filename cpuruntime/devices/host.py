@@ -45,6 +45,10 @@ class Devices(DeviceHost):
         self._subscribers: dict[object, Callable[[str], None]] = {}
         self._others: list[str] | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled for another process, which has the devices there, with settings of their own."""
+        return Devices, (self._compile_part,)
+
     def plugin(self, device: Any) -> Plugin:
         """The plugin of a device name.
 

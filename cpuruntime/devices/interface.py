@@ -194,6 +194,10 @@ class DeviceRequest(ABC):
         """
         return None
 
+    def transferred(self) -> int:
+        """Nanoseconds of the last inference, between the first two of `moments`, on the way to and from a machine."""
+        return 0
+
     def profiling(self) -> list[ProfilingInfo]:
         """Times of the last inference, a row for each step; NOT_RUN rows without PERF_COUNT or before the first."""
         return []
@@ -263,6 +267,14 @@ class DeviceModel(ABC):
         device = ", ".join(self.properties["EXECUTION_DEVICES"])
         raise UnsupportedError(f"Models on device {device} cannot be stored.")
 
+    def replace(self, graph: Graph) -> None:
+        """Serve another graph with the same ports, without a pause; returns when no inference uses the old one.
+
+        Raises UnsupportedError where the device cannot, else what `Plugin.compile` raises; then nothing has changed.
+        """
+        device = ", ".join(self.properties["EXECUTION_DEVICES"])
+        raise UnsupportedError(f"Device {device} does not replace models that run; compile the new one beside it.")
+
     def release_memory(self) -> None:
         """Give back memory that idle requests can do without; nothing, unless a device has such memory."""
         return
@@ -282,6 +294,8 @@ class DeviceModel(ABC):
 
 class DeviceHost(ABC):
     """The other devices of a plugin's `Core`: all that a device over devices needs.
+
+    Pickled and unpickled it is that of the other process, without the settings of this one.
 
     Devices are named as users name them ("GPU.0", "MULTI:CPU,GPU"), configurations are as users write them. All methods
     may be called from any thread, which holds no lock that the other device's threads could wait for.

@@ -14,6 +14,7 @@ from cpuruntime.devices.explanation import Explanation
 from cpuruntime.devices.forwarding import ForwardingRequest
 from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, Exported, Terms
 from cpuruntime.errors import printable
+from cpuruntime.graph import Graph
 from cpuruntime.host import cgroup
 from cpuruntime.trace.events import Inference
 from cpuruntime.trace.recorder import Recorder, opened, this_thread
@@ -69,6 +70,9 @@ class TracedModel(DeviceModel):
 
     def export(self) -> Exported:
         return self.model.export()
+
+    def replace(self, graph: Graph) -> None:
+        self.model.replace(graph)
 
     def release_memory(self) -> None:
         self.model.release_memory()

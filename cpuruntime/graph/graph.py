@@ -237,12 +237,47 @@ class Graph:
         result.notes = list(self.notes)
         return result
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as flat tables: values refer to nodes and these to values, which would nest as deep as the graph."""
+        values = list(dict.fromkeys([*self.values(), *self.defaults]))
+        numbers: dict[Value | None, int] = {None: -1, **{value: index for index, value in enumerate(values)}}
+
+        def numbered(these: Iterable[Value | None]) -> list[int]:
+            return [numbers[value] for value in these]
+
+        rows = [(v.name, v.element_type, v.shape, v.constant, v.kind, v.sizes) for v in values]
+        nodes = [
+            (n.op_type, n.name, numbered(n.inputs), numbered(n.outputs), n.attributes, n.domain, n.version, n.origins)
+            for n in self.nodes
+        ]
+        ends = numbered(self.inputs), numbered(self.outputs), numbered(self.defaults)
+        return _from_tables, (self.name, rows, nodes, ends, self.opsets, self.input_bounds, self.notes)
+
     def __str__(self) -> str:
         return print_graph(self)
 
     def __repr__(self) -> str:
         sizes = f"{len(self.inputs)} inputs, {len(self.outputs)} outputs, {len(self.nodes)} nodes"
         return f"<Graph '{printable(self.name)}': {sizes}>"
+
+
+def _from_tables(
+    name: str, rows: list[Any], nodes: list[Any], ends: tuple[list[int], ...], opsets: Any, bounds: Any, notes: Any
+) -> Graph:
+    """The graph that `Graph.__reduce__` wrote."""
+    values: list[Any] = []
+    for *what, sizes in rows:
+        values.append(Value(*what))
+        values[-1].sizes = sizes
+    values.append(None)  # number -1
+
+    def those(numbers: list[int]) -> list[Any]:
+        return [values[number] for number in numbers]
+
+    made = [Node(kind, called, those(i), those(o), *rest) for kind, called, i, o, *rest in nodes]
+    graph = Graph(name, those(ends[0]), those(ends[1]), made, opsets)
+    graph.input_bounds, graph.defaults, graph.notes = bounds, those(ends[2]), notes
+    return graph
 
 
 _FEW = 8

@@ -12,7 +12,7 @@ from typing import Any
 
 from cpuruntime.errors import InvalidArgumentError, WrongTypeError, nearest
 from cpuruntime.graph import Type
-from cpuruntime.properties import device, hint, intel_auto, intel_cpu, intel_gpu, log, streams
+from cpuruntime.properties import device, hint, intel_auto, intel_cpu, intel_gpu, log, ray, streams
 from cpuruntime.properties.any_value import OVAny
 from cpuruntime.properties.declaration import (
     Boolean,
@@ -47,6 +47,7 @@ __all__ = [
     "intel_cpu",
     "intel_gpu",
     "log",
+    "ray",
     "streams",
 ]
 
@@ -202,7 +203,7 @@ range_for_async_infer_requests = fact(
 PROPERTIES: dict[str, Property] = {
     str(declaration): declaration
     for module in (
-        globals(), *map(vars, (hint, device, streams, log, intel_cpu, intel_auto, intel_gpu, gpu_hint))
+        globals(), *map(vars, (hint, device, streams, log, intel_cpu, intel_auto, intel_gpu, gpu_hint, ray))
     )
     for declaration in module.values()
     if isinstance(declaration, Property) and declaration.group is not Group.ELSEWHERE

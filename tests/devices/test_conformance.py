@@ -10,7 +10,8 @@ from cpuruntime.properties.device import COMPOSED
 from cpuruntime.testing.conformance.test_device import *  # noqa: F403
 
 
-@pytest.fixture(params=[name for name in registry.own() if name not in COMPOSED])
+# RAY needs a cluster: test_ray_cluster.py.
+@pytest.fixture(params=[name for name in registry.own() if name not in (*COMPOSED, "RAY")])
 def device(request: pytest.FixtureRequest) -> str:
     """The name of a device; each test runs on each that can be used here."""
     reason = ov.Core().unavailable_devices.get(request.param)

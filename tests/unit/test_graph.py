@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -96,6 +98,23 @@ def test_a_clone_is_independent():
     assert len(graph.nodes) == 2
     assert graph.input_bounds
     verify(graph)
+
+
+def test_a_long_graph_is_pickled_whole():
+    values = [Value("v0", Type.f32, [2])]
+    nodes = []
+    for index in range(3000):
+        values.append(Value(f"v{index + 1}", Type.f32, [2]))
+        nodes.append(Node("Relu", f"n{index}", [values[-2], None], [values[-1]], {"body": Graph("b", [], [], [])}))
+    constant = Value.of("c", np.arange(2.0))
+    graph = Graph("long", [values[0]], [values[-1], constant], nodes, {"": 21})
+    graph.defaults, graph.notes = [constant], ["note"]
+    graph.input_bounds = {"v0": PartialShape([2])}
+    again = pickle.loads(pickle.dumps(graph))
+    assert str(again) == str(graph)
+    assert again.nodes[-1].outputs[0].producer is again.nodes[-1]
+    assert again.outputs[1] is again.defaults[0]
+    assert (again.opsets, again.notes, again.input_bounds) == (graph.opsets, graph.notes, graph.input_bounds)
 
 
 def test_text():

@@ -174,6 +174,10 @@ OTHER_VALUES = {
     "LOW_POWER_DEVICE": "CPU",
     "PERF_CURVE_TABLE": {"CPU": {0.0: 1.0, 100.0: 9.0}},
     "CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE": 0.5,
+    **dict.fromkeys(["NUM_REPLICAS", "CPUS_PER_REPLICA", "MAX_ONGOING_REQUESTS"], 2),
+    **dict.fromkeys(["MAX_QUEUED_REQUESTS", "REQUESTS_PER_CALL"], 2),
+    **dict.fromkeys(["REMOTE_DEVICE", "RAY_ADDRESS", "RAY_NAMESPACE"], "x"),
+    "RAY_RUNTIME_ENV": {"pip": []},
     "INFERENCE_PRECISION_HINT": Type.bf16,
     "MODEL_DISTRIBUTION_POLICY": frozenset([hints.ModelDistributionPolicy.PIPELINE_PARALLEL]),
 }

@@ -39,6 +39,7 @@ class VirtualRequest(BoundArrays, OneInference, DeviceRequest):
         self._member: Member | None = None
         self._lent = -1
         self._moments: tuple[int, int, int] | None = None
+        self._transferred = 0
         self._profiling: list[ProfilingInfo] = []
         is_static = [port.partial_shape.is_static and port.kind is Kind.TENSOR for port in outputs]
         self._static = [index for index, static in enumerate(is_static) if static]
@@ -105,7 +106,7 @@ class VirtualRequest(BoundArrays, OneInference, DeviceRequest):
             if self._outputs[index].shape != result.shape:
                 self._outputs[index] = self._results[index].array(result.shape, result.dtype)
             self._outputs[index][...] = result
-        self._moments = worker.moments()
+        self._moments, self._transferred = worker.moments(), worker.transferred()
         if self._profiled:
             self._profiling = worker.profiling()
 
@@ -192,6 +193,9 @@ class VirtualRequest(BoundArrays, OneInference, DeviceRequest):
 
     def moments(self) -> tuple[int, int, int] | None:
         return self._moments if self.straight is None else self.straight.moments()
+
+    def transferred(self) -> int:
+        return self._transferred if self.straight is None else self.straight.transferred()
 
     def profiling(self) -> list[ProfilingInfo]:
         return self._profiling if self.straight is None else self.straight.profiling()

@@ -1,0 +1,205 @@
+"""RAY on a real cluster: three simulated nodes on this machine, which listen on loopback only."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cpuruntime as ov
+from cpuruntime.devices.ray import fleet
+from cpuruntime.testing.conformance import models
+from cpuruntime.testing.conformance.test_device import *  # noqa: F403
+
+pytestmark = [
+    pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install cpuruntime[ray]"),
+    pytest.mark.filterwarnings("default"),  # Ray's own
+]
+
+X = np.array([[-3, -2, -1], [0, 1, 2]], np.float32)
+VARIABLES = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # else Ray takes the machine's outer address for 127.0.0.1
+    "CPURUNTIME_REMOTE_DEVICE": "REFERENCE",
+    "CPURUNTIME_CPUS_PER_REPLICA": "1",
+    "CPURUNTIME_NUM_REPLICAS": "1",
+}
+NODE = {"num_cpus": 8, "object_store_memory": 80 << 20, "node_ip_address": "127.0.0.1", "include_dashboard": False}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """The cluster, with this process connected to it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in VARIABLES.items():
+            patch.setenv(name, value)
+        import ray  # not above: it reads its variables when it is imported
+        from ray.cluster_utils import Cluster
+
+        handler = signal.getsignal(signal.SIGTERM)
+        cluster = Cluster(initialize_head=True, head_node_args=NODE)
+        try:
+            for _ in range(2):
+                cluster.add_node(**NODE)
+            cluster.wait_for_nodes(60)
+            ray.init(cluster.address, log_to_driver=False, logging_level="ERROR", _node_ip_address="127.0.0.1")
+            yield cluster
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
+            signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture
+def device(cluster: Any) -> str:
+    """The conformance suite runs on RAY."""
+    return "RAY"
+
+
+@pytest.fixture(scope="module")
+def negated(cluster: Any) -> Iterator[ov.CompiledModel]:
+    """One model for the tests that ask for it."""
+    with ov.Core().compile_model(models.negated(), "RAY") as compiled:
+        yield compiled
+
+
+@pytest.fixture(scope="module")
+def added(cluster: Any) -> Iterator[ov.CompiledModel]:
+    """Likewise."""
+    with ov.Core().compile_model(models.added(), "RAY") as compiled:
+        yield compiled
+
+
+def processes(compiled: ov.CompiledModel) -> list[int]:
+    """The processes of the replicas that serve."""
+    return [int(pid) for pid in re.findall(r"ready, process (\d+)", str(compiled.explain()))]
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for what happens elsewhere."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended."""
+    try:
+        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+
+
+def test_a_killed_replica_loses_no_request_and_comes_back(cluster: Any) -> None:
+    config = {"NUM_REPLICAS": 2, "REMOTE_DEVICE": "CPU"}
+    with ov.Core().compile_model(models.negated(), "RAY", config) as compiled:
+        queue, seen = ov.AsyncInferQueue(compiled, 8), []
+        queue.set_callback(lambda request, value: seen.append((value, bool((request.results[0] == -value).all()))))
+        victim, other = processes(compiled)
+        for value in range(400):
+            if value == 150:
+                os.kill(victim, signal.SIGKILL)
+            queue.start_async(np.full((2, 3), value, np.float32), value)
+        queue.wait_all()
+        assert sorted(seen) == [(value, True) for value in range(400)]
+        until(lambda: len(processes(compiled)) == 2)
+        assert victim not in processes(compiled)
+        pids = [other, *processes(compiled)]
+    until(lambda: all(map(is_gone, pids)))
+
+
+def test_a_node_that_dies_or_comes_changes_where_requests_run(cluster: Any) -> None:
+    with ov.Core().compile_model(models.negated(), "RAY", {"NUM_REPLICAS": "AUTO"}) as compiled:
+        before = compiled.get_property("NUM_REPLICAS")
+        node = cluster.add_node(**NODE)
+        until(lambda: compiled.get_property("NUM_REPLICAS") == before + 1)
+        queue, seen = ov.AsyncInferQueue(compiled, 8), []
+        queue.set_callback(lambda request, value: seen.append((value, float(request.results[0][0, 0]))))
+        for value in range(300):
+            if value == 100:
+                cluster.remove_node(node, allow_graceful=False)
+            queue.start_async(np.full((2, 3), value, np.float32), value)
+        queue.wait_all()
+        assert sorted(seen) == [(value, -value) for value in range(300)]
+        until(lambda: compiled.get_property("NUM_REPLICAS") == before)
+
+
+def test_the_model_is_replaced_while_requests_run(cluster: Any) -> None:
+    core = ov.Core()
+    with core.compile_model(models.negated(), "RAY", {"NUM_REPLICAS": 2}) as compiled:
+        new = models.negated()
+        new.graph.node[0].op_type = "Abs"
+        queue, seen = ov.AsyncInferQueue(compiled, 4), []
+        queue.set_callback(lambda request, _: seen.append(float(request.results[0][0, 0])))
+        errors: list[BaseException] = []
+        thread = threading.Thread(target=replace, args=(compiled, core.read_model(new), errors))
+        thread.start()
+        while thread.is_alive():
+            queue.start_async(-np.ones((2, 3), np.float32) * 2)
+        queue.wait_all()
+        thread.join()
+        assert errors == []
+        assert set(seen) <= {2.0}
+        assert compiled(-X)[0].min() >= 0
+        with pytest.raises(ov.InvalidArgumentError, match="same ports"):
+            compiled.replace(core.read_model(models.added()))
+    with pytest.raises(ov.UnsupportedError, match="REFERENCE does not replace"):
+        core.compile_model(models.negated(), "REFERENCE").replace(core.read_model(new))
+
+
+def replace(compiled: ov.CompiledModel, model: ov.Model, errors: list[BaseException]) -> None:
+    """Replace a model, in a thread."""
+    try:
+        compiled.replace(model)
+    except BaseException as error:
+        errors.append(error)
+
+
+def test_deadlines_latency_and_errors_come_from_the_replica(negated: ov.CompiledModel) -> None:
+    request = negated.create_infer_request()
+    request.infer(X)
+    anatomy = request.latency_anatomy
+    assert anatomy.transferred > 0
+    assert anatomy.total >= request.latency * 0.99
+    request.start_async(X, deadline_ms=1e-6)
+    with pytest.raises(ov.DeadlineExceededError):
+        request.wait()
+    assert "retries" in str(negated.explain())
+
+
+def test_multi_overflows_to_the_cluster(cluster: Any) -> None:
+    config = {"SCHEDULE_POLICY": "ROUND_ROBIN"}
+    with ov.Core().compile_model(models.negated(), "MULTI:REFERENCE,RAY", config) as compiled:
+        queue, seen = ov.AsyncInferQueue(compiled), []
+        queue.set_callback(lambda request, value: seen.append(bool((request.results[0] == -value).all())))
+        for value in range(100):
+            queue.start_async(np.full((2, 3), value, np.float32), value)
+        queue.wait_all()
+        assert seen == [True] * 100
+        text = str(compiled.explain())
+    assert re.search(r"RAY: [1-9]\d* inferences", text)
+    assert re.search(r"REFERENCE: [1-9]\d* inferences", text)
+
+
+def test_what_cannot_be_says_why(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    core = ov.Core()
+    with pytest.raises(ov.DeviceUnavailableError, match=r"No node .* 99 free CPUs .* 3 nodes have 24 CPUs"):
+        core.compile_model(models.negated(), "RAY", {"CPUS_PER_REPLICA": 99})
+    with pytest.raises(ov.InvalidArgumentError, match="within itself"):
+        core.compile_model(models.negated(), "RAY", {"REMOTE_DEVICE": "MULTI:CPU,RAY"})
+    monkeypatch.setattr(fleet, "__version__", "0.0.1")
+    with pytest.raises(ov.DeviceUnavailableError, match=r"The node has cpuruntime .* and the driver 0\.0\.1"):
+        core.compile_model(models.negated(), "RAY")

@@ -1,0 +1,291 @@
+"""RAY's queue and replicas on a cluster whose replicas answer what the test says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from support.fake_cluster import Dead, FakeCall, FakeCluster, Lost, facts
+
+from cpuruntime.devices.interface import TERMS, Terms
+from cpuruntime.devices.ray.fleet import Load, Wish
+from cpuruntime.devices.ray.loop import Inference, Loop
+from cpuruntime.devices.ray.replica import UNLOADED
+from cpuruntime.devices.ray.scaling import NodeState
+from cpuruntime.devices.ray.schedule import RETRIES, Scheduler
+from cpuruntime.errors import (
+    CancelledError,
+    DeadlineExceededError,
+    DeviceUnavailableError,
+    ModelError,
+    OverloadedError,
+)
+from cpuruntime.properties.hint import Priority
+
+Make = Callable[..., tuple[FakeCluster, Loop]]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    """A cluster of nodes with so many CPUs each, and the loop of a model on it, whose replicas are ready."""
+    loops: list[Loop] = []
+
+    def made(*cpus: int, wish: Wish | None = None, cluster: FakeCluster | None = None, **options: Any) -> Any:
+        cluster = cluster or FakeCluster(*cpus)
+        load = Load(b"", "CPU", {}, ["graph"])
+        loop = Loop("model", cluster, Scheduler(**options), wish or Wish(cpus=1), load)  # type: ignore[arg-type]
+        loops.append(loop)
+        assert loop.settled.wait(10)
+        return cluster, loop
+
+    yield made
+    for loop in loops:
+        loop.close()
+
+
+def start(loop: Loop, terms: Terms = TERMS) -> tuple[Inference, list[Any]]:
+    """An inference that was submitted, and the list that its results are added to."""
+    results: list[Any] = []
+    inference = Inference([np.zeros(1)], terms, results.append, time.perf_counter_ns())
+    loop.submit(inference)
+    return inference, results
+
+
+def answer(call: FakeCall, error: Exception | None = None) -> None:
+    """Answer a call: each request with its number in the call, or with an error."""
+    sent = call.arguments[1]
+    call.answer(([(error, [index], 1000, []) for index in range(len(sent))], 2000), None)
+
+
+def next_call(cluster: FakeCluster) -> FakeCall:
+    """The next call that is made."""
+    return cluster.calls.get(timeout=10)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for what another thread does."""
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def test_an_answer_ends_the_inference_with_results_and_moments(make: Make) -> None:
+    cluster, loop = make(1)
+    inference, results = start(loop)
+    called = []
+    inference.notify(lambda: called.append(inference.is_over))
+    answer(next_call(cluster))
+    assert inference.wait(10)
+    assert (inference.error, results, called) == (None, [[0]], [True])
+    sent, began, ended = inference.moments
+    assert 0 < sent <= began <= ended
+    assert inference.transferred > 0
+
+
+def test_an_error_comes_with_its_type_and_is_not_tried_again(make: Make) -> None:
+    cluster, loop = make(1, 1)
+    inference, results = start(loop)
+    answer(next_call(cluster), ModelError("wrong"))
+    assert inference.wait(10)
+    assert isinstance(inference.error, ModelError)
+    assert results == []
+    assert loop.scheduler.retries == 0
+
+
+def test_what_a_lost_replica_had_runs_on_another_one_and_late_news_change_nothing(make: Make) -> None:
+    cluster, loop = make(1, 1)
+    inference, results = start(loop)
+    first = next_call(cluster)
+    first.answer(None, Lost("killed"))
+    second = next_call(cluster)
+    assert second.actor is not first.actor
+    answer(second)
+    assert inference.wait(10)
+    assert (inference.error, len(results)) == (None, 1)
+    until(lambda: len(loop.fleet.ready) == 2)  # it was asked again after a pause
+
+
+def test_what_is_lost_on_each_replica_fails_in_the_end(make: Make) -> None:
+    cluster, loop = make(1, 1)
+    inference, _ = start(loop)
+    for _ in range(RETRIES + 1):
+        next_call(cluster).answer(None, Lost("killed"))
+    assert inference.wait(10)
+    assert isinstance(inference.error, DeviceUnavailableError)
+    assert f"lost on {RETRIES + 1} replicas" in str(inference.error)
+
+
+def test_a_replica_that_was_started_again_loads_the_model_first(make: Make) -> None:
+    cluster, loop = make(1)
+    loads: list[Any] = []
+    cluster.loads = lambda actor, arguments: (loads.append(actor), facts())[1]
+    inference, _ = start(loop)
+    next_call(cluster).answer(UNLOADED, None)
+    answer(next_call(cluster))
+    assert inference.wait(10)
+    assert inference.error is None
+    assert len(loads) == 1
+
+
+def test_a_dead_replica_is_replaced(make: Make) -> None:
+    cluster, loop = make(1)
+    inference, _ = start(loop)
+    next_call(cluster).answer(None, Dead("for good"))
+    answer(next_call(cluster))
+    assert inference.wait(10)
+    assert inference.error is None
+    assert [actor.killed for actor in cluster.actors] == [True, False]
+
+
+def test_a_deadline_ends_what_waits_and_what_travelled_and_goes_out_as_time_left(make: Make) -> None:
+    cluster, loop = make(1, wish=Wish(cpus=1, ongoing=1))
+    terms = Terms(Priority.HIGH, time.perf_counter_ns() + 200_000_000)
+    travelled, results = start(loop, terms)
+    call = next_call(cluster)
+    priority, left, _ = call.arguments[1][0]
+    assert priority == "HIGH"
+    assert 0 < left <= 200_000_000
+    waits, _ = start(loop, terms)
+    for inference, where in ((travelled, "was on a replica"), (waits, "waited for a replica")):
+        assert inference.wait(10)
+        assert isinstance(inference.error, DeadlineExceededError)
+        assert where in str(inference.error)
+    assert cluster.cancelled.get(timeout=10) == (call.arguments[0], 0)
+    answer(call)
+    following, _ = start(loop)
+    answer(next_call(cluster))
+    assert following.wait(10)
+    assert results == []  # its memory is the user's again
+
+
+def test_cancel_ends_what_waits_at_once_and_asks_the_replica_of_what_travelled(make: Make) -> None:
+    cluster, loop = make(1, wish=Wish(cpus=1, ongoing=1))
+    travelled, _ = start(loop)
+    call = next_call(cluster)
+    waits, _ = start(loop)
+    loop.cancel(waits)
+    assert waits.wait(10)
+    assert isinstance(waits.error, CancelledError)
+    loop.cancel(travelled)
+    assert cluster.cancelled.get(timeout=10) == (call.arguments[0], 0)
+    assert not travelled.is_over
+    answer(call, CancelledError("there"))
+    assert travelled.wait(10)
+    assert isinstance(travelled.error, CancelledError)
+
+
+def test_more_than_may_be_queued_is_refused_with_its_type(make: Make) -> None:
+    cluster, loop = make(1, wish=Wish(cpus=1, ongoing=1), most_queued=0)
+    first, _ = start(loop)
+    call = next_call(cluster)
+    second, _ = start(loop)
+    assert second.wait(10)
+    assert isinstance(second.error, OverloadedError)
+    answer(call)
+    assert first.wait(10)
+
+
+def test_a_call_that_cannot_be_made_fails_its_requests_only(make: Make) -> None:
+    cluster, loop = make(1)
+    cluster.refusal = MemoryError("the object store is full")
+    inference, _ = start(loop)
+    assert inference.wait(10)
+    assert isinstance(inference.error, DeviceUnavailableError)
+    assert "object store is full" in str(inference.error)
+    cluster.refusal = None
+    following, _ = start(loop)
+    answer(next_call(cluster))
+    assert following.wait(10)
+    assert following.error is None
+
+
+def test_nodes_come_drain_and_go(make: Make) -> None:
+    cluster, loop = make(1)
+    (a,) = cluster.states
+    b = NodeState("late", 2, 2)
+    loop.post(lambda: loop.fleet.update([a, b]))
+    until(lambda: len(loop.fleet.ready) == 2)
+    cluster.states = [a, NodeState("late", 2, 0, is_draining=True)]
+    running = [start(loop)[0] for _ in range(4)]
+    calls = [next_call(cluster) for _ in range(4)]
+    loop.post(lambda: loop.fleet.update(cluster.states))
+    on_late = [call for call in calls if call.actor.node == "late"]
+    assert on_late
+    assert not on_late[0].actor.killed
+    for call in calls:
+        answer(call)
+    assert all(one.wait(10) and one.error is None for one in running)
+    until(lambda: on_late[0].actor.killed)
+    loop.post(lambda: loop.fleet.update([]))
+    until(lambda: not loop.fleet.links)
+
+
+def test_a_node_that_cannot_have_the_model_has_no_replica_and_says_why(make: Make) -> None:
+    cluster = FakeCluster(1, 1)
+    cluster.loads = lambda actor, arguments: ModelError("wrong") if actor.node == "node0" else facts()
+    cluster, loop = make(cluster=cluster)
+    until(lambda: len(loop.fleet.ready) == 1)
+    assert {node: str(error) for node, error in loop.fleet.refusals.items()} == {"node0": "wrong"}
+
+
+def test_replacing_the_model_goes_replica_by_replica_and_loses_nothing(make: Make) -> None:
+    cluster, loop = make(1, 1)
+    running = [start(loop)[0] for _ in range(2)]
+    calls = [next_call(cluster) for _ in range(2)]
+    loaded: list[Any] = []
+    cluster.loads = lambda actor, arguments: (loaded.append((actor.node, arguments[-1])), facts())[1]
+    ended: list[Any] = []
+    loop.post(lambda: loop.fleet.replace(Load(b"", "CPU", {}, ["new"]), ended.append))
+    first = calls[0] if loop_state(loop, calls[0]) == "reloading" else calls[1]
+    (other,) = [call for call in calls if call is not first]
+    assert loaded == []  # it finishes what it has
+    running.append(start(loop)[0])
+    third = next_call(cluster)
+    assert third.actor is other.actor
+    answer(first)
+    until(lambda: loaded == [(first.actor.node, ["new"])])
+    for call in (other, third):
+        assert ended == []
+        answer(call)
+    until(lambda: ended == [None])
+    assert loaded == [(first.actor.node, ["new"]), (other.actor.node, ["new"])]
+    assert all(one.wait(10) and one.error is None for one in running)
+
+
+def loop_state(loop: Loop, call: FakeCall) -> str:
+    """The state of the replica that a call went to, once one of all is about to take another model."""
+    until(lambda: any(link.state == "reloading" for link in loop.fleet.links.values()))
+    return next(link.state for link in loop.fleet.links.values() if link.actor is call.actor)
+
+
+def test_a_model_that_a_replica_refuses_does_not_replace_the_old_one(make: Make) -> None:
+    cluster, loop = make(1, 1)
+    cluster.loads = lambda actor, arguments: ModelError("wrong") if arguments[-1] == ["new"] else facts()
+    ended: list[Any] = []
+    loop.post(lambda: loop.fleet.replace(Load(b"", "CPU", {}, ["new"]), ended.append))
+    until(lambda: bool(ended))
+    assert str(ended[0]) == "wrong"
+    until(lambda: len(loop.fleet.ready) == 2)
+    inference, _ = start(loop)
+    answer(next_call(cluster))
+    assert inference.wait(10)
+    assert inference.error is None
+
+
+def test_closing_finishes_what_was_started_and_ends_the_replicas(make: Make) -> None:
+    cluster, loop = make(1, wish=Wish(cpus=1, ongoing=1))
+    first, second = start(loop)[0], start(loop)[0]
+    loop.close()
+    late, _ = start(loop)
+    assert late.wait(10)
+    assert "is closed" in str(late.error)
+    for inference in (first, second):
+        assert not inference.is_over
+        answer(next_call(cluster))
+        assert inference.wait(10)
+        assert inference.error is None
+    until(lambda: all(actor.killed for actor in cluster.actors))
