@@ -15,7 +15,7 @@ from functools import cache
 from cpuruntime.compiler.isa import LANES, LINE, VECTOR_BYTES
 from cpuruntime.compiler.kernel import Inline, Kernel, factory, inline, kernel, lazy, made, record
 from cpuruntime.ops.tiles.finish import make_buffer, make_finish
-from cpuruntime.ops.tiles.tile_shapes import BUSY, low_rows, tile_shapes
+from cpuruntime.ops.tiles.tile_shapes import low_rows, pairs_columns
 
 simd = lazy("cpuruntime.compiler.simd")
 
@@ -75,7 +75,7 @@ def matmul(rows: int, columns: int, activation: str = "") -> Kernel:
     """
     low = low_rows(rows, columns)
     saved = rows - low
-    paired = rows * columns < BUSY and (rows, 2 * columns) in tile_shapes()
+    paired = pairs_columns(rows, columns)
     buffer, part = make_buffer(rows, (1 + paired) * columns, activation), _make_part(rows, columns, activation)
     low_part = _make_part(low, columns, activation) if saved else part
     pair = _make_part(rows, 2 * columns, activation, 2) if paired else part

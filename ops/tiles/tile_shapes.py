@@ -57,6 +57,11 @@ def low_rows(rows: int, columns: int) -> int:
     return min(fast, default=rows)
 
 
+def pairs_columns(rows: int, columns: int) -> bool:
+    """Whether products take two column tiles at a time, since multiply-adds of one wait for each other."""
+    return rows * columns < BUSY and (rows, 2 * columns) in tile_shapes()
+
+
 def split_rows(count: int, rows: int, low: int) -> tuple[int, int]:
     """How many tiles of `rows` rows, and then of `low` ones, compute `count` rows with the fewest computed twice."""
     tiles = -(-count // rows)

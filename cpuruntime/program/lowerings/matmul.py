@@ -91,7 +91,7 @@ def _emit_fastest(
 ) -> None:  # fmt: skip
     """A product of `rows` rows by the fastest tiling; of a constant right side, if it is one."""
     inner, columns = product.b[-2:]
-    grid = Grid(1, rows, -(-columns // LANES), inner, rows * inner * 4)
+    grid = Grid(1, rows, -(-columns // LANES), inner, rows * inner * 4, pairs=True)
     query = Query(("matmul",), product, grid, node.input(3) is not None, node.attributes.get("activation", ""))
 
     def is_ready(tiling: Tiling) -> bool:

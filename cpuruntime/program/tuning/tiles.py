@@ -16,17 +16,21 @@ from cpuruntime.compiler.isa import VECTOR_BYTES, current
 from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.graph import Extent, Size, at_least, typical
 from cpuruntime.host.caches import caches
-from cpuruntime.ops.tiles.tile_shapes import low_rows, split_rows, tile_shapes
+from cpuruntime.ops.tiles.tile_shapes import low_rows, pairs_columns, split_rows, tile_shapes
 from cpuruntime.program.plan.candidate import Candidate
 from cpuruntime.program.plan.step import KernelChoice
 
 # Slots until the sum of a multiply-add can be added to. On AVX2 a tile of just eight accumulators never makes up for a
 # load that was late.
 LATENCY = {"avx2": 9}.get(current().name, 8)
+# Slots of a load.
+LOAD = {"avx2": 1.25}.get(current().name, 1)
 # Slots of a vector of weights beside its multiply-adds; of a tile's start and end, in all and for each accumulator.
 WEIGHTS_COST, TILE_COST, STORE_COST = 0.15, 4, 2
 # Bytes of weights that arrive in a slot from memory.
 FROM_MEMORY = 4.4
+# How many times as many arrive where two column tiles are read at a time; on AVX-512 it is not measured.
+TWO_STREAMS = {"avx2": 1.25}.get(current().name, 1)
 # A tile that is as good within this factor is as good: the first one listed is taken, so that a model has few kernels.
 TOLERANCE = 1.04
 # Blocks of a grid from which on the same tiles are chosen; below each number has its own.
@@ -56,7 +60,8 @@ class Tiling:
 class Grid:
     """Work for register tiles: `lines` rows of `pixels` pixels by `blocks` output blocks over `inner` products each.
 
-    `source_bytes` is the size of the source that all column tiles read.
+    `source_bytes` is the size of the source that all column tiles read. `pairs`: the kernel takes two column tiles at a
+    time where multiply-adds of one wait for each other.
     """
 
     lines: Extent
@@ -64,6 +69,7 @@ class Grid:
     blocks: Extent
     inner: Extent
     source_bytes: Extent
+    pairs: bool = False
 
 
 def rank_tilings(grid: Grid, threads: int) -> tuple[Candidate[Tiling], ...]:
@@ -74,10 +80,11 @@ def rank_tilings(grid: Grid, threads: int) -> tuple[Candidate[Tiling], ...]:
     """
     columns = _class_of(grid.blocks, COLUMN_CLASSES)
     if not isinstance(grid.pixels, Size):
-        known = Grid(*map(typical, (grid.lines, grid.pixels, grid.blocks, grid.inner, grid.source_bytes)))
+        sizes = map(typical, (grid.lines, grid.pixels, grid.blocks, grid.inner, grid.source_bytes))
+        known = Grid(*sizes, grid.pairs)
         return rank_fitting(known, threads, (known.pixels, columns))
     lines = MANY if isinstance(grid.lines, Size) else grid.lines
-    known = Grid(lines, MANY, typical(grid.blocks), typical(grid.inner), typical(grid.source_bytes))
+    known = Grid(lines, MANY, typical(grid.blocks), typical(grid.inner), typical(grid.source_bytes), grid.pairs)
     narrow = {shape[1] for shape in tile_shapes() if shape[0] == 1}
     best = next(one for one in rank_fitting(known, threads, (MANY, columns)) if one.choice.columns in narrow)
     rows, columns = best.choice.rows, best.choice.columns
@@ -121,14 +128,18 @@ def rank_fitting(grid: Grid, threads: int, most: tuple[int, int]) -> tuple[Candi
     reading = grid.inner * grid.blocks * VECTOR_BYTES / FROM_MEMORY
 
     def tile_cost(rows: int, columns: int) -> float:
-        body = max(rows * columns, rows + columns, LATENCY) + WEIGHTS_COST * columns
+        body = max(rows * columns, LOAD * (rows + columns), LATENCY) + WEIGHTS_COST * columns
         return grid.inner * body + TILE_COST + STORE_COST * rows * columns
 
     def cost(shape: tuple[int, int]) -> float:
         rows, columns = shape
-        high, low = split_rows(grid.pixels, rows, low_rows(rows, columns))
-        line = high * tile_cost(rows, columns) + low * tile_cost(low_rows(rows, columns), columns)
-        return grid.lines * -(-grid.blocks // columns) * line + reading
+        low = low_rows(rows, columns)
+        high, lower = split_rows(grid.pixels, rows, low)
+        column_tiles = -(-grid.blocks // columns)
+        if grid.pairs and column_tiles > 1 and pairs_columns(rows, columns):
+            return grid.lines * high * column_tiles / 2 * tile_cost(rows, 2 * columns) + reading / TWO_STREAMS
+        line = high * tile_cost(rows, columns) + lower * tile_cost(low, columns)
+        return grid.lines * column_tiles * line + reading
 
     limit = TOLERANCE * min(map(cost, shapes))
     favourite = next(shape for shape in shapes if cost(shape) <= limit)

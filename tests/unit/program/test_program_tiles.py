@@ -102,6 +102,14 @@ def test_rows_are_split_with_the_fewest_computed_twice() -> None:
         assert count <= 6 * high + 4 * low <= count + (count % 2 if count != 9 else 3)
 
 
+def test_a_row_takes_weights_in_two_streams_where_that_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = Grid(1, 1, 64, 2048, 8192, pairs=True)
+    for speed, columns in ((1, 8), (1.25, 4)):
+        monkeypatch.setattr(tiles, "TWO_STREAMS", speed)
+        choice = tiles.rank_fitting.__wrapped__(grid, 1, (1, 64))[0].choice
+        assert (choice.rows, choice.columns) == (1, columns)
+
+
 def test_an_estimate_counts_lower_tiles() -> None:
     rows, columns = tile_shapes.tile_shapes()[0]
     low = tile_shapes.low_rows(rows, columns)
