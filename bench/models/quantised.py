@@ -8,7 +8,6 @@ writes them as QDQ models, `FOLDER/NAME.onnx`. Calibrated on seeded random data 
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,9 +17,9 @@ import onnx
 import models
 from cpuruntime.errors import InvalidArgumentError, nearest
 from cpuruntime.frontend.light_models import light_model
+from cpuruntime.quantize.tool import quantised as quantise
 
 SAMPLES = 4
-_OPSET = 17
 
 
 def _minilm(seed: int) -> onnx.ModelProto:
@@ -52,51 +51,17 @@ def quantised(name: str) -> Callable[[int], onnx.ModelProto]:
 
 
 def build_quantised(name: str, seed: int = 0) -> onnx.ModelProto:
-    """The model `name` of QUANTISED in QDQ form; the same for the same seed."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-
-    class Reader(CalibrationDataReader):
-        def __init__(self, feeds: Iterator[dict[str, np.ndarray]]) -> None:
-            self.feeds = feeds
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            return next(self.feeds, None)
-
-    model = quantised(name)(seed)
-    with tempfile.TemporaryDirectory(prefix="cpuruntime-quantised-") as folder:
-        plain, written = Path(folder) / "plain.onnx", Path(folder) / "written.onnx"
-        _simplified(model, plain)
-        quantize_static(
-            plain,
-            written,
-            Reader(samples(model, SAMPLES, seed)),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-        )
-        found = onnx.load(written)
-    onnx.helper.set_model_props(found, {entry.key: entry.value for entry in model.metadata_props})
-    return found
+    """The model `name` of QUANTISED in QDQ form, by `cpuruntime quantize`; the same for the same seed."""
+    return quantised_model(quantised(name)(seed), seed)
 
 
-def _simplified(model: onnx.ModelProto, path: Path) -> None:
-    """Writes the model with a batch of 1, constants folded and normalisations in the convolutions."""
-    import onnxruntime
-
-    if model.opset_import[0].version < _OPSET:
-        model = onnx.version_converter.convert_version(model, _OPSET)
+def quantised_model(model: onnx.ModelProto, seed: int = 0) -> onnx.ModelProto:
+    """A float32 model in QDQ form; open sizes of its inputs become 1."""
     for value in (*model.graph.input, *model.graph.output):
         for dimension in value.type.tensor_type.shape.dim:
             if not dimension.dim_value:
                 dimension.dim_value = 1
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = str(path)
-    options.log_severity_level = 3
-    source = path.with_name("source.onnx")
-    onnx.save(model, source)
-    onnxruntime.InferenceSession(str(source), options, ["CPUExecutionProvider"])
+    return quantise(model, list(samples(model, SAMPLES, seed)), lambda line: None)
 
 
 def samples(model: onnx.ModelProto, count: int, seed: int = 0) -> Iterator[dict[str, np.ndarray]]:

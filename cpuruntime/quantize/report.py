@@ -41,7 +41,10 @@ class Row:
 
 @dataclass
 class Report:
-    """All layers in the order of the model, and the written model as a whole on the samples held out."""
+    """All layers in the order of the model, and the written model as a whole on the samples held out.
+
+    `microseconds` are those of an inference on one thread: in float32, with all layers in int8, in bf16, as written.
+    """
 
     model: str
     processor: str

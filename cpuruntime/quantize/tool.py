@@ -74,6 +74,10 @@ class Quantisation:
         chosen = names if limit == Limit() else self._chosen(gated, alone, times, limit)
         gated.close()
         self.written, difference = self._verified(chosen, limit)
+        whole = {key: None if one is None else one.whole for key, one in times.items()}
+        progress("the time of the written model")
+        written = measure(self.written, self._writer.layers, self._held_out[0])
+        whole["written"] = None if written is None else written.whole
         rows = [
             self._row(layer, chosen, alone[layer.name], cumulated[layer.name], noise[layer.name], times)
             for layer in self._writer.layers
@@ -85,7 +89,7 @@ class Quantisation:
             held_out_samples=held,
             error=difference.error,
             cosine=difference.cosine,
-            microseconds={key: None if one is None else one.whole for key, one in times.items()},
+            microseconds=whole,
             bytes_f32=self._writer.model.ByteSize(),
             bytes_int8=self.written.ByteSize(),
             equalised=tuple(self._writer.known),

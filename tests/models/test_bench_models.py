@@ -15,6 +15,7 @@ from support.judge import check, onnx_runtime
 import cpuruntime as ov
 import models
 from cpuruntime.errors import InvalidArgumentError
+from models.quantised import quantised, quantised_model
 from peer.models import prepare
 
 # Every architecture at a size that runs in moments, with all of its operators.
@@ -148,3 +149,18 @@ def test_prepare_closes_an_open_batch(batch: int | None, expected: int, tmp_path
     assert model.batch == expected
     sizes = [dimension.dim_value for dimension in onnx.load(model.path).graph.input[0].type.tensor_type.shape.dim]
     assert sizes == [expected, 3, 64, 64]
+
+
+def test_a_quantised_model_computes_about_the_same_and_has_its_limits() -> None:
+    model = models.build("bert_base", **{**SMALL["bert_base"], "layers": 1})
+    written = quantised_model(model)
+    assert list(written.metadata_props) == list(model.metadata_props)
+    assert sum(node.op_type == "QuantizeLinear" for node in written.graph.node) > 10
+    inputs = feeds(model)
+    for ours, wanted in zip(onnx_runtime(written, inputs), onnx_runtime(model, inputs)):
+        assert np.linalg.norm(ours - wanted) < 0.1 * np.linalg.norm(wanted)
+
+
+def test_an_unknown_quantised_model_suggests_the_nearest() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"no int8 model 'resnet5'.*'resnet50'"):
+        quantised("resnet5")

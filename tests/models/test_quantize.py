@@ -142,6 +142,7 @@ def test_the_command_writes_model_report_and_page(tmp_path: Path, capsys: pytest
     document = json.loads(files["json"].read_text())
     assert [row["error_alone"] for row in document["rows"]] == [row.error_alone for row in done("resnet").report.rows]
     assert any(row["microseconds"]["int8"] > 0 for row in document["rows"])
+    assert list(document["microseconds"]) == ["f32", "int8", "bf16", "written"]
     page = files["html"].read_text()
     assert page.count("<circle") == 4 * len(document["rows"])
     assert main(["quantize", "--check", str(tmp_path / "small-int8.onnx")]) == 0
