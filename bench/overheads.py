@@ -147,7 +147,8 @@ def native_microseconds(seconds: float) -> float:
 def trace_overhead(name: str, seconds: float) -> int:
     """Prints what a timeline costs an inference of a model on one thread, and returns 1 where that is too much.
 
-    By the least processor times of the calling thread, so that other work on the machine matters little.
+    By the least times beyond the steps' own, so that other work on the machine matters little; the clock that is read
+    after each step counts as the step's.
     """
     source, core = models.build(name), Core()
     config = {
@@ -159,16 +160,19 @@ def trace_overhead(name: str, seconds: float) -> int:
         for context in (nullcontext(), core.trace(Path(folder, "timeline.json"))):
             stack.enter_context(context)
             requests.append(stack.enter_context(core.compile_model(source, "CPU", config)).create_infer_request())
-        times: list[list[int]] = [[], []]
+        beyond: list[list[float]] = [[], []]
+        executed: list[float] = []
         end = time.perf_counter() + seconds
-        while len(times[1]) < FEWEST_TRACED or time.perf_counter() < end:
-            for request, own in zip(requests, times):
-                begin = time.thread_time_ns()
+        while len(executed) < 2 * FEWEST_TRACED or time.perf_counter() < end:
+            for request, own in zip(requests, beyond):
+                begin = time.perf_counter()
                 request.infer(share_outputs=True)
-                own.append(time.thread_time_ns() - begin)
-    without, traced = (min(own) / 1000 for own in times)
-    share = traced / without - 1
-    print(f"{name}: {without:.1f} us, with a timeline {traced:.1f} us: {traced - without:+.1f} us, {share:+.2%}")
+                taken = 1e6 * (time.perf_counter() - begin)
+                executed.append(1000 * request.latency_anatomy.executed)
+                own.append(taken - executed[-1])
+    without, traced = map(min, beyond)
+    share = (traced - without) / min(executed)
+    print(f"{name}: {min(executed):.1f} us and {without:.1f} us, with a timeline {traced:.1f} us: {share:+.2%}")
     return int(name in TRACED and share > MOST_FOR_TRACE)
 
 

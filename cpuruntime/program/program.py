@@ -7,7 +7,7 @@ argument blocks that point into it, and the request's inputs and outputs, bound 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -105,10 +105,37 @@ class Program:
         return self.image.nbytes
 
 
+class StepTimes:
+    """Nanoseconds of each planned step of an inference, from what was noted: for each part a job's clock or a number.
+
+    An inference takes a note only; the arithmetic is done when somebody looks.
+    """
+
+    __slots__ = ("_count", "_noted", "_repeats")
+
+    def __init__(self, noted: Sequence[np.ndarray | int], repeats: int, count: int) -> None:
+        self._noted, self._repeats, self._count = noted, repeats, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.array.tolist())
+
+    @property
+    def array(self) -> np.ndarray:
+        """int64[len]."""
+        parts = [
+            np.atleast_1d(one) if isinstance(one, int) else np.diff(one).reshape(self._repeats, -1).sum(axis=0)
+            for one in self._noted
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+
 class Instance(Linked):
     """One stream's memory for a program; used by one request at a time.
 
-    With `timed`, `times` holds the nanoseconds of each planned step of the last run. `whole` is the only job of an
+    With `timed`, `times` are those of the last run. `whole` is the only job of an
     inference without faults, which may be run without `begin` and `resume`, or None; `only` is that job whether or not
     there may be faults. The caller sets `owner`, to know whose memory is bound, and `iterations`: a program, and what
     runs iterations of it here.
@@ -120,7 +147,8 @@ class Instance(Linked):
         self.key, self._repeats = program.key, program.repeats
         self.timed = timed
         self._raised = self.faults.data
-        self.times = np.zeros(len(program.planned), np.int64)
+        self.times = StepTimes((), self._repeats, 0)
+        self._noted: list[np.ndarray | int] = []
         self._parts: list[Job | FallbackStep] = []
         for segment in program.segments:
             part = segment.fallback or Job(self.table[segment.first : segment.first + segment.count])
@@ -129,7 +157,7 @@ class Instance(Linked):
             self._parts.append(part)
         self._inputs: Sequence[np.ndarray] = ()
         self._outputs: Sequence[np.ndarray] = ()
-        self._position = self._planned = 0
+        self._position = 0
         self.owner: object = None
         self.iterations: tuple[Program | None, Any] = None, None
         self._own: dict[int, np.ndarray] = {}
@@ -183,7 +211,8 @@ class Instance(Linked):
         None when there is nothing to run natively; fallbacks up to the job have then been run.
         """
         self._inputs, self._outputs = inputs, outputs
-        self._position = self._planned = 0
+        self._position = 0
+        self._noted = []
         if any(self._raised):
             self.faults.fill(0)
         return self._next_job()
@@ -198,9 +227,7 @@ class Instance(Linked):
         job = self._parts[self._position]
         assert isinstance(job, Job)
         if self.timed:
-            times = job.step_times.reshape(self._repeats, -1).sum(axis=0)
-            self.times[self._planned : self._planned + len(times)] = times
-        self._planned += job.steps
+            self._noted.append(job.clock())
         self._position += 1
         return self._next_job()
 
@@ -212,9 +239,10 @@ class Instance(Linked):
                 return part
             begin = time.perf_counter_ns()
             self._fall_back(part)
-            self.times[self._planned] = time.perf_counter_ns() - begin
-            self._planned += 1
+            self._noted.append(time.perf_counter_ns() - begin)
             self._position += 1
+        if self.timed:
+            self.times = StepTimes(self._noted, self._repeats, len(cast("Program", self.program).planned))
         self.check_faults()
         return None
 

@@ -132,6 +132,11 @@ class Job:
         times[self.completed :] = 0
         return times
 
+    def clock(self) -> np.ndarray:
+        """What the last run noted, whose steps are timed: int64[steps + 1], as it began and after each step."""
+        assert self._clock is not None
+        return self._clock.copy()
+
     @property
     def completed(self) -> int:
         """How many steps of the last run were finished; less than `steps` when it was cancelled."""

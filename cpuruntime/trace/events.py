@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 MOST_INFERENCES, MOST_EVENTS = 20_000, 20_000
 """Inferences, and other events, that a timeline has at most: the latest ones."""
@@ -19,7 +19,15 @@ class StepLabel(NamedTuple):
     flops: int = 0
 
 
-Steps = Sequence[tuple[Sequence[StepLabel], Sequence[int]]]
+class Times(Protocol):
+    """Nanoseconds that steps took; what computes them when somebody looks takes less of the inference's time."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[int]: ...
+
+
+Steps = Sequence[tuple[Sequence[StepLabel], Times]]
 """Steps in the order they ran, and the nanoseconds that each took."""
 
 

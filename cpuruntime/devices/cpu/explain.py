@@ -185,9 +185,9 @@ class StagedRequest(CpuRequest):
         return Run(self._programs.stages, self._instances, self.control, inputs, timed=True)
 
     def _note(self, run: Run, inputs: list[Any]) -> None:
-        sums: dict[Program | Node, list[np.ndarray]] = {}
+        sums: dict[Program | Node, list[list[int]]] = {}
         for ran, taken in run.times:
-            sums.setdefault(ran, []).append(taken)
+            sums.setdefault(ran, []).append([*taken])
         self.times = {ran: ((np.sum(taken, axis=0) * 1e-9).tolist(), len(taken)) for ran, taken in sums.items()}
         self.stages = tuple(run.seen)
 

@@ -27,7 +27,7 @@ from cpuruntime.streams.handover import rebind
 from cpuruntime.streams.job import Job
 from cpuruntime.streams.task import Signal, Stream, Task
 from cpuruntime.streams.thread_group import QUICK
-from cpuruntime.trace.events import Steps
+from cpuruntime.trace.events import Steps, Times
 
 if TYPE_CHECKING:
     from cpuruntime.devices.cpu.programs import Programs
@@ -66,7 +66,7 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         self._stage: Stage | None = None
         self._resume: Callable[[], Job | None] = _nothing
         # Of an inference whose steps are timed: they, what ran them, and when the first one began.
-        self._profile: Sequence[tuple[Program | Node, np.ndarray]] = ()
+        self._profile: Sequence[tuple[Program | Node, Times]] = ()
         self._ran_by: Stream | None = None
         self._first = 0
         self._terms = TERMS
@@ -204,7 +204,7 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         self._first = self._first or self.control.began
         job = instance.resume()
         if job is None:
-            self._profile = [(cast("Program", instance.program), instance.times.copy())]
+            self._profile = [(cast("Program", instance.program), instance.times)]
         return job
 
     def _stages(self, stream: Stream) -> Generator[Job, None, None]:
@@ -280,7 +280,7 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
     @property
     def step_times(self) -> np.ndarray:
         """Nanoseconds of each step of the last inference, which was timed and had one program."""
-        return self._profile[0][1]
+        return np.array([*self._profile[0][1]])
 
     def executed(self) -> tuple[str, int, Steps]:
         stream = "" if self._ran_by is None else stream_name(self._ran_by)

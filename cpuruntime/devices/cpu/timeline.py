@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from cpuruntime.graph import Node, typical
@@ -17,8 +18,13 @@ _known: weakref.WeakKeyDictionary[Program, Sequence[StepLabel]] = weakref.WeakKe
 
 def stream_name(stream: Stream) -> str:
     """The stream's number, and its processors if it is pinned."""
-    cpus = "" if stream.cpus is None else f" (CPU {', '.join(map(str, stream.cpus))})"
-    return f"stream {stream.index}{cpus}"
+    return _name(stream.index, stream.cpus)
+
+
+@lru_cache(maxsize=1000)
+def _name(index: int, processors: tuple[int, ...] | None) -> str:
+    cpus = "" if processors is None else f" (CPU {', '.join(map(str, processors))})"
+    return f"stream {index}{cpus}"
 
 
 def labels_of(ran: Program | Node) -> Sequence[StepLabel]:

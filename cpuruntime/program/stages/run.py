@@ -18,6 +18,7 @@ from cpuruntime.program.program import Instance, Program
 from cpuruntime.program.stages import loops
 from cpuruntime.program.stages.stage import Stage, Stages
 from cpuruntime.streams.job import Control, Job
+from cpuruntime.trace.events import Times
 
 Jobs = Generator[Job, None, list[Any]]
 """Native jobs, each to be run before the next is asked for; in the end it returns the results."""
@@ -37,7 +38,7 @@ class Run:
         timed: bool = False,
     ) -> None:  # fmt: skip
         self.stages = stages
-        self.times: list[tuple[Program | Node, np.ndarray]] = []
+        self.times: list[tuple[Program | Node, Times]] = []
         self.seen: dict[Stage, None] = {}
         self._instances = instances
         self._control = control
@@ -110,7 +111,7 @@ class Run:
             yield job
             job = instance.resume()
         if self._timed:
-            self.times.append((program, instance.times.copy()))
+            self.times.append((program, instance.times))
         return outputs
 
     def _step(self, node: Node, inputs: list[Any]) -> Jobs:
@@ -130,7 +131,7 @@ class Run:
         except ModelError as error:
             raise InvalidArgumentError(str(error)) from error
         if self._timed:
-            self.times.append((node, np.array([time.perf_counter_ns() - began])))
+            self.times.append((node, [time.perf_counter_ns() - began]))
         return results
 
 
