@@ -133,8 +133,7 @@ class InferRequest(RequestTensors):
                 run.announce()
         if ports.has_strings:
             arrays = [_strings(array, decode_strings) for array in arrays]
-        if self._again is None and bindings.call is not None:
-            self._again = self._device.infer_again(bindings.call)
+        self._find_again()
         return OVDict(arrays, ports)
 
     def start_async(
@@ -168,6 +167,12 @@ class InferRequest(RequestTensors):
             terms = parse_terms(priority, deadline_ms)
         self._start(inputs, userdata, share_inputs, terms)
 
+    def _find_again(self) -> None:
+        """After an inference: what runs it again, if the device has that."""
+        call = self._bindings.call
+        if self._again is None and call is not None:
+            self._again = self._device.infer_again(call)
+
     def _starts_again(self, inputs: Any, share_inputs: bool) -> bool:
         """Whether an inference that calls nothing back ran again, and is over."""
         if self._callback is None and self._again is not None and self._again(inputs, share_inputs, None):
@@ -192,6 +197,8 @@ class InferRequest(RequestTensors):
                 bindings.bind(inputs, share_inputs)
             if bindings.followed or bindings.unset:
                 bindings.prepare()
+            if previous is not None:
+                self._find_again()
             if hook is None and self._callback is not None:
                 hook = self._callback.after
             run.started = perf_counter_ns()

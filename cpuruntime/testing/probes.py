@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from operator import attrgetter, methodcaller
 from types import CodeType
 from typing import Any
@@ -37,13 +37,17 @@ def call_by(compiled: ov.CompiledModel, request: ov.InferRequest) -> None:
 
 def make_quick(request: ov.InferRequest) -> None:
     """As if the latest inference of a request that was run twice had taken 2 us."""
-    device = device_request_of(request)
+    make_device_quick(device_request_of(request), request.infer)
+
+
+def make_device_quick(device: CpuRequest, infer: Callable[[], object]) -> None:
+    """The same of a request on the CPU; `infer` is called where it has no job of its own yet."""
     (stream, *_) = device._executor.streams
     job = stream.job if device._short is None else device._short.whole
     job.change(job.shared, 2_000)
     if device._short is None:
-        request.infer()
-        make_quick(request)
+        infer()
+        make_device_quick(device, infer)
 
 
 def is_interpreter_known() -> bool:

@@ -11,7 +11,7 @@ from functools import partial
 from time import monotonic, perf_counter_ns
 
 from cpuruntime.devices.composed.interrupts import uninterrupted
-from cpuruntime.devices.composed.members import Inference, Lender, Member, Worker
+from cpuruntime.devices.composed.members import Inference, Lender, Member, Worker, claim, free
 from cpuruntime.devices.composed.policies import Policy
 from cpuruntime.errors import CancelledError, DeadlineExceededError, Error, printable, runs_elsewhere
 from cpuruntime.host import forks
@@ -52,31 +52,39 @@ class Dispatcher:
         self.sole = self._only()
         forks.objects.add(self)
 
-    def take(self, lender: Lender) -> Worker | None:
-        """A worker, with the lender's memory bound, for an inference that its caller runs; None where it must wait.
+    def take(self, lender: Lender) -> None:
+        """Makes a worker the lender's, `taken`, for an inference that the caller runs, unless it must wait.
 
-        After the inference `give_back` is called. Not for a thread on which Ctrl-C could strike before that.
+        After the inference `give_back` is called, also after an interrupt.
         """
         forks.check(self._generation)
         now = perf_counter_ns()
         with self._lock:
             choice = None if self._waiting or self.closed else self.policy(self.members, 1, now)
-            if choice is None:
-                return None
-            worker = choice[0].claim(lender, now)
-        try:
-            worker.bind(lender)
-        except BaseException:
-            self.give_back(worker, CancelledError("The inference did not begin."))
-            raise
-        return worker
+            if choice is not None:
+                claim(choice[0], choice[0].worker_for(lender), now, lender)
 
-    def give_back(self, worker: Worker, error: BaseException | None) -> bool:
-        """The inference of a worker that was taken is over; whether another device could run it."""
-        claimed, _ = self._release(worker, error, None)
-        if claimed:
-            self._hand_over(claimed)
-        return self._awaits or any(member is not worker.member for member in self.members)
+    def give_back(self, lender: Lender, error: BaseException | None) -> None:
+        """The inference of the lender's worker is over. Called again after an interrupt, does what is left."""
+        worker = lender.taken
+        if worker is None:
+            return
+        if error is None:
+            taken = perf_counter_ns() - worker.began
+            with self._lock:
+                if not self._waiting and not worker.member.retired:
+                    worker.member.note_success(taken)
+                    free(worker, lender)
+                    return
+        self._give_to_others(lender, worker, error)
+
+    @uninterrupted
+    def _give_to_others(self, lender: Lender, worker: Worker, error: BaseException | None) -> None:
+        self._hand_over(self._release(worker, error, None, lender)[0])
+
+    def has_others(self, member: Member) -> bool:
+        """Whether another device may run what this one did not."""
+        return self._awaits or any(other is not member for other in self.members)
 
     @uninterrupted
     def submit(self, inference: Inference) -> None:
@@ -358,15 +366,13 @@ class Dispatcher:
             self._close_if_started()
 
     def _release(
-        self, worker: Worker, error: BaseException | None, again: Inference | None
+        self, worker: Worker, error: BaseException | None, again: Inference | None, lender: Lender | None = None
     ) -> tuple[list[Worker], bool]:
         """A worker is idle: the workers claimed thereupon, and whether `again` waits, as it does until all failed."""
         member, now = worker.member, perf_counter_ns()
         waits = False
         with self._lock:
-            worker.started = worker.armed = False
-            member.busy.discard(worker)
-            member.idle[worker] = None
+            free(worker, lender)
             if error is None:
                 member.note_success(now - worker.began)
             elif runs_elsewhere(error):

@@ -25,11 +25,6 @@ _held = _Held()
 """The handler while one is held back: signals are handled on the main thread alone, and functions here nest."""
 
 
-def is_interruptible() -> bool:
-    """Whether Ctrl-C may strike on this thread."""
-    return current_thread() is main_thread()
-
-
 def uninterrupted(function: F) -> F:
     """A function during which no handler of SIGINT runs; it runs afterwards and may raise."""
 

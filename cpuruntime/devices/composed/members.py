@@ -26,6 +26,10 @@ class Lender(Protocol):
 
     version: int
     """Changes whenever other memory is bound."""
+    taken: Worker | None
+    """The worker that its own thread runs an inference by."""
+    latest: Worker | None
+    """The worker to which its memory was bound last."""
 
     def lend_to(self, worker: DeviceRequest) -> None:
         """Bind the memory of all inputs and outputs to a worker."""
@@ -78,6 +82,29 @@ class Inference(Completion):
             self.complete(error)
 
 
+def claim(member: Member, worker: Worker, now: int, lender: Lender | None = None) -> None:
+    """Makes an idle worker busy, and the lender's if there is one.
+
+    Nothing is called here, so that no interrupt splits it: see streams/handover.py.
+    """
+    del member.idle[worker]
+    member.busy |= {worker}
+    worker.began = now
+    worker.turn += 1
+    if lender is not None:
+        lender.taken = worker
+
+
+def free(worker: Worker, lender: Lender | None = None) -> None:
+    """Makes a worker idle, which was the lender's if there is one; nothing is called, as in `claim`."""
+    member = worker.member
+    worker.started = worker.armed = False
+    member.busy -= {worker}
+    member.idle[worker] = None
+    if lender is not None:
+        lender.taken = None
+
+
 class Worker:
     """A request on a device.
 
@@ -106,6 +133,7 @@ class Worker:
             self.bound = None
             lender.lend_to(self.request)
             self.bound, self.version = lender, lender.version
+        lender.latest = self
 
 
 class Member:
@@ -166,23 +194,17 @@ class Member:
             return False
         return self.retry_at == 0 or (self.retry_at <= now and not self.busy)
 
-    def claim(self, lender: Lender, now: int) -> Worker:
+    def worker_for(self, lender: Lender) -> Worker:
         """An idle worker, the one that has the lender's memory where it is idle."""
-        found = None
         for worker in self.idle:
             if worker.bound is lender:
-                found = worker
-                break
-        worker = found or next(iter(self.idle))
-        del self.idle[worker]
-        self.busy.add(worker)
-        worker.began = now
-        worker.turn += 1
-        return worker
+                return worker
+        return next(iter(self.idle))
 
     def assign(self, inference: Inference, now: int) -> Worker:
         """An idle worker, which is to run an inference."""
-        worker = self.claim(inference.request, now)
+        worker = self.worker_for(inference.request)
+        claim(self, worker, now)
         worker.inference, inference.worker = inference, worker
         return worker
 

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import cast
+from contextlib import suppress
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
 
 from cpuruntime.devices.completion import OVER, AnyCompletion, AnyNotified, OneInference
 from cpuruntime.devices.composed.dispatcher import Dispatcher
-from cpuruntime.devices.composed.interrupts import is_interruptible
-from cpuruntime.devices.composed.members import Inference, Member
+from cpuruntime.devices.composed.members import Inference, Member, Worker
 from cpuruntime.devices.explanation import ProfilingInfo
 from cpuruntime.devices.interface import TERMS, DeviceRequest, Terms
 from cpuruntime.devices.ports import BoundArrays, PortInfo
-from cpuruntime.errors import Error, runs_elsewhere
+from cpuruntime.errors import CancelledError, Error, runs_elsewhere
 from cpuruntime.graph import Kind
 from cpuruntime.host.memory import GrowingMemory
+from cpuruntime.streams.call import Call
+
+_NOT_BEGUN = CancelledError("The inference did not begin.")
+_SHORT = 20_000
+"""Nanoseconds that an inference may take which is run where it is started: to hand it over takes longer."""
 
 
 class VirtualRequest(BoundArrays, OneInference, DeviceRequest):
@@ -31,6 +38,9 @@ class VirtualRequest(BoundArrays, OneInference, DeviceRequest):
         self, dispatcher: Dispatcher, inputs: Sequence[PortInfo], outputs: Sequence[PortInfo], profiled: bool
     ) -> None:
         self.version = 0
+        self.taken: Worker | None = None
+        self.latest: Worker | None = None
+        self._again: tuple[DeviceRequest | None, Callable[..., Any] | None] = None, None
         self._dispatcher = dispatcher
         self._profiled = profiled
         self._running: DeviceRequest | None = None
@@ -115,26 +125,105 @@ class VirtualRequest(BoundArrays, OneInference, DeviceRequest):
         if self._dispatcher.sole is not None and self._go_straight(_run)[0]:
             return
         self.straight = None
-        worker = None if is_interruptible() else self._dispatcher.take(self)
-        if worker is None:
-            super().run()
-            return
-        error: BaseException | None = None
-        self._running = worker.request
         try:
+            if self._run_here():
+                return
+        except Exception as error:
+            worker = self.latest
+            if worker is None or not runs_elsewhere(error) or not self._dispatcher.has_others(worker.member):
+                raise
+        super().run()
+
+    def _run_here(self, longest: float = math.inf) -> bool:
+        """Run one inference on this thread by a worker that takes so many nanoseconds at most: whether there was one.
+
+        Raises what the device raises.
+        """
+        self._recover()
+        error: BaseException | None = _NOT_BEGUN
+        try:
+            self._dispatcher.take(self)
+            worker = self.taken
+            if worker is None or (worker.member.service or math.inf) > longest < math.inf:
+                return False
+            self._running = worker.request
+            worker.bind(self)
             worker.request.run()
             self.collect(worker.request)
+            error = None
+            return True
         except BaseException as raised:
             error = raised
-        self._running = None
-        again = self._dispatcher.give_back(worker, error)
-        try:
-            if runs_elsewhere(error) and again:
-                super().run()
-            elif error is not None:
-                raise error
+            raise
         finally:
+            self._running = None
+            if self.taken is not None:
+                self._give_back(error)
             del error  # its traceback refers to this frame
+
+    def _give_back(self, error: BaseException | None) -> None:
+        try:
+            self._dispatcher.give_back(self, error)
+        except BaseException:  # an interrupt
+            self._dispatcher.give_back(self, error)
+            raise
+
+    def _recover(self) -> None:
+        """Give back what interrupts in a row have left."""
+        if self.taken is not None:
+            self._give_back(_NOT_BEGUN)
+
+    def infer_again(self, call: Call) -> Callable[..., Any] | None:
+        return None if self._dynamic or self._profiled else partial(self._infer_again, call)
+
+    def _infer_again(self, call: Call, *arguments: Any) -> Any:
+        """What the worker that has the memory does again, if it is the one to be taken now; None where it is not."""
+        worker, dispatcher = self.latest, self._dispatcher
+        if dispatcher.sole is not None:
+            return self._infer_straight_again(call, arguments)
+        if worker is None or worker.bound is not self or worker.version != self.version:
+            return None
+        function = self._function_of(worker.request, call)
+        if function is None:
+            return None
+        self._recover()
+        result = None
+        error: BaseException | None = _NOT_BEGUN
+        try:
+            dispatcher.take(self)
+            if self.taken is worker and worker.bound is self:
+                result = function(*arguments)
+            if result is not None:
+                error = None
+                self._inference, self.straight = OVER, None
+                self._moments = worker.request.moments()
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            if self.taken is not None:
+                self._give_back(error)
+            del error  # its traceback refers to this frame
+        return result
+
+    def _infer_straight_again(self, call: Call, arguments: Sequence[Any]) -> Any:
+        """What the sole device's own worker does again."""
+        member, worker = self._member, self._own_worker
+        if member is not self._dispatcher.sole or worker is None or self._lent != self.version:
+            return None
+        function = self._function_of(worker, call)
+        result = None if function is None else function(*arguments)
+        if result is not None:
+            self.straight = worker
+            self._dispatcher.count(cast("Member", member))
+        return result
+
+    def _function_of(self, worker: DeviceRequest, call: Call) -> Callable[..., Any] | None:
+        owner, function = self._again
+        if owner is not worker or function is None:
+            function = worker.infer_again(call)
+            self._again = worker, function
+        return function
 
     def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> bool | None:
         self.straight = None
@@ -142,6 +231,11 @@ class VirtualRequest(BoundArrays, OneInference, DeviceRequest):
             started, result = self._go_straight(lambda worker: worker.start(terms, function))
             if started:
                 return result
+        if function is None and terms is TERMS:
+            with suppress(Exception):  # it is run again below, and ends with the error
+                if self._run_here(_SHORT):
+                    self._inference = OVER
+                    return True
         inference = Inference(self, terms)
         if function is not None:
             inference.notify(function)

@@ -97,7 +97,8 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
     def set_output(self, index: int, array: np.ndarray) -> None:
         rebind(self, self._outputs, self._output_addresses, index, array, address_of(array), object())
         self._users[index] = True
-        self._program = None
+        if self._dynamic:
+            self._program = None
         self.repeat[0] = 0
 
     def run(self) -> None:
@@ -106,6 +107,8 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
             self._accept(TERMS)
         if self._program is not None and self._program.is_retired:
             self.repeat[0] = 0
+        if self._short is not None and not self.repeat[0]:
+            self._bind_short(self._short)
         self._executor.run(self)
 
     def infer_again(self, call: Call) -> Callable[..., Any] | None:
@@ -117,8 +120,20 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
             self._accept(terms)
         if self._program is not None and self._program.is_retired:
             self.repeat[0] = 0
+        if self._short is not None and not self.repeat[0]:
+            self._bind_short(self._short)
         self.placed = False
         return self._executor.submit(self, function)
+
+    def _bind_short(self, own: Instance) -> None:
+        """Bind other memory to the request's own instance, so that it runs without a stream being lent."""
+        program = self._program
+        if program is None or program.is_retired or own.program is not program or not self.whole:
+            return
+        if own.owner is not self._bound:
+            own.serve(program, self._addresses, self._bound)
+        assert own.whole is not None
+        self.repeat[0] = own.whole.address
 
     def _accept(self, terms: Terms) -> None:
         self._terms = terms
