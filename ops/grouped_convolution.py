@@ -1,6 +1,11 @@
 """Convolution in groups on the blocked layout by register tiles that compute the outputs of one group each.
 
-Work is cut and borders are treated as in `convolution`. Groups may begin and end anywhere in a vector of channels.
+Borders are treated as in `convolution`. Groups may begin and end anywhere in a vector of channels; a thread computes
+all `part_tiles` tiles whose groups share vectors, one after the other, since each keeps the lanes of the others.
+
+Where a vector is shared by two groups, chunks may meet in pixels that both compute: whatever the order of their stores,
+the last one to a vector has the lanes of the second group, and those of the first were right since its first store.
+With more groups in a vector there must be one chunk.
 """
 
 from __future__ import annotations
@@ -21,8 +26,9 @@ _SOURCE, _BEGIN, _END, _WEIGHTS, _BLOCK, _LOW, _HIGH = (8 * i for i in range(7))
 
 ARGUMENTS = record(
     "source source_batch source_block source_row target target_batch target_block target_row "
-    "residual residual_batch residual_block residual_row weights bias tiles tile_count batch in_height height width "
-    "kernel_height kernel_width stride_height dilation_height source_column pad_top chunk limits"
+    "residual residual_batch residual_block residual_row weights bias tiles tile_count part_tiles "
+    "batch in_height height width kernel_height kernel_width stride_height dilation_height source_column pad_top "
+    "chunk limits"
 )
 
 
@@ -44,10 +50,16 @@ def grouped_convolution(rows: int, columns: int, unroll: int, step: int) -> Kern
         tiles_x = (a.width + rows - 1) // rows
         tiles = a.height * tiles_x
         chunks = (tiles + a.chunk - 1) // a.chunk
-        items = a.batch * chunks * a.tile_count
-        for item in range(items * thread // threads, items * (thread + 1) // threads):
-            entry = a.tiles + item % a.tile_count * size
-            image, chunk = item // a.tile_count // chunks, item // a.tile_count % chunks
+        parts = (a.tile_count + a.part_tiles - 1) // a.part_tiles
+        items = a.batch * chunks * parts
+        begin_tile, end_tile = items * thread // threads * a.part_tiles, items * (thread + 1) // threads * a.part_tiles
+        for number in range(begin_tile, end_tile):
+            item = number // a.part_tiles
+            index = item % parts * a.part_tiles + number % a.part_tiles
+            if index >= a.tile_count:
+                continue
+            entry = a.tiles + index * size
+            image, chunk = item // parts // chunks, item // parts % chunks
             block = simd.load_i64(entry + _BLOCK)
             source = a.source + image * a.source_batch + simd.load_i64(entry + _SOURCE)
             target = a.target + image * a.target_batch + block * a.target_block

@@ -1,7 +1,7 @@
 """The register tile of one group of a convolution whose groups begin and end within vectors of channels.
 
-It reads exactly the group's own inputs, block by block of the source, and stores exactly its own outputs: the other
-lanes of its first and last column belong to the groups beside it.
+It reads exactly the group's own inputs, block by block of the source. The other lanes of its first and last column
+belong to the groups beside it: they are loaded and stored again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
-from cpuruntime.compiler.simd import FLOATS, I32, I64, WORDS, call_llvm, pointer, splat
+from cpuruntime.compiler.simd import FLOATS, I32, I64, WORDS, pointer, splat
 from cpuruntime.ops.tiles.register_tile import Emitter, Epilogue, loops
 
 
@@ -95,14 +95,19 @@ class _Emitter(Emitter):
             with then:
                 self.write(e, None)
             with otherwise:
+                # A masked store takes as long as a dozen whole ones on some processors. LLVM would make one of a load,
+                # a selection and a store, but for the empty assembly between them.
                 masks = [self.lanes_between(*bound) for bound in bounds]
+                merged = []
                 for (r, c), slot in self.accumulators.items():
                     at = pointer(builder, self.offset(e.target, (c, e.target_column), (r, e.target_step)), FLOATS)
-                    if masks[c] is None:
-                        builder.store(builder.load(slot), at, align=4)
-                    else:
-                        arguments = [builder.load(slot), at, ir.Constant(I32, 4), masks[c]]
-                        call_llvm(builder, f"llvm.masked.store.v{LANES}f32.p0", ir.VoidType(), arguments)
+                    value = builder.load(slot)
+                    if masks[c] is not None:
+                        value = builder.select(masks[c], value, builder.load(at, align=4))
+                    merged.append((value, at))
+                builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
+                for value, at in merged:
+                    builder.store(value, at, align=4)
 
     def lanes_between(self, low: ir.Value | None, high: ir.Value | None) -> ir.Value | None:
         """The mask of lanes low <= lane < high."""

@@ -142,6 +142,24 @@ def test_groups_of_a_pointwise_convolution(halo: tuple[str, ...], force_tile: Fo
     check(case, prepare=halo_around(*halo))
 
 
+@pytest.mark.parametrize(
+    ("outputs", "part", "is_whole"),
+    [(2 * LANES, 1, False), (LANES + LANES // 2, 2, False), (LANES - 1, LANES, True)],
+    ids=["apart", "two in a vector", "several in a vector"],
+)
+def test_groups_that_share_vectors_are_the_work_of_one_thread(
+    outputs: int, part: int, is_whole: bool, force_tile: ForceTile
+) -> None:
+    force_tile(columns=1, chunk=2)
+    group = 2 * LANES
+    case = Convolution((1, 9 * group, 4, 9), outputs * group, group=group)
+    (step,) = check(case, threads=2).watched
+    blocks = [(-(-(i + 1) * outputs // LANES)) - i * outputs // LANES for i in range(part)]
+    assert step.arguments["part_tiles"] == (sum(blocks) if part > 1 else 1)
+    tiles = 4 * -(-9 // ROWS)
+    assert (step.arguments["chunk"] >= tiles) == is_whole
+
+
 def test_activations_of_groups_follow_in_a_step(force_tile: ForceTile) -> None:
     force_tile()
     case = Convolution((1, 3 * (LANES + 2), 3, 5), 3 * (LANES + 1), group=3, activation="Sigmoid")

@@ -29,11 +29,13 @@ def emit_grouped(emitter: Emitter, g: Geometry, weights: np.ndarray, fields: dic
 
     def emit(emitter: Emitter, tiling: Tiling) -> None:
         table, packed = _pack(emitter, g, weights, tiling.columns, fields["source_block"])
+        part = _part_tiles(g, tiling.columns)
+        chunk = _chunk(g, tiling, fields["height"], fields["width"], -(-len(table) // part), emitter.threads)
         emitter.emit(
             tiling.fit(fields["width"], lambda rows: grouped_convolution(rows, tiling.columns, unroll, step)),
             "blocked", flops=g.flops, notes=str(tiling), **fields, **g.window_fields(), weights=packed,
-            tiles=emitter.rows(table, GROUP_TILE), tile_count=len(table), source_column=g.dilation_width * VECTOR_BYTES,
-            chunk=tiling.chunk,
+            tiles=emitter.rows(table, GROUP_TILE), tile_count=len(table), part_tiles=part,
+            source_column=g.dilation_width * VECTOR_BYTES, chunk=chunk,
         )  # fmt: skip
 
     source_bytes = g.blocks[0] * fields["source_block"] // g.group
@@ -42,13 +44,36 @@ def emit_grouped(emitter: Emitter, g: Geometry, weights: np.ndarray, fields: dic
     emitter.emit_fastest(query, rank_tilings(grid, emitter.threads), emit)
 
 
+def _places(g: Geometry, columns: int) -> list[tuple[int, int]]:
+    """The group and the first output block of each tile."""
+    blocks = [g.output_blocks(group) for group in range(g.group)]
+    return [(i, first + at) for i, (first, last) in enumerate(blocks) for at in tile_starts(last - first, columns)]
+
+
+def _part_tiles(g: Geometry, columns: int) -> int:
+    """The tiles of as many groups as share vectors with each other; 1 where none does."""
+    outputs = g.of_group[1]
+    together = LANES // gcd(LANES, outputs)
+    return 1 if together == 1 else sum(group < together for group, _ in _places(g, columns))
+
+
+def _chunk(g: Geometry, tiling: Tiling, height: Extent, width: Extent, parts: int, threads: int) -> Extent:
+    """Pixel tiles worked on before the next part: all of them where more than two groups are in a vector."""
+    outputs = g.of_group[1]
+    if outputs % LANES == 0:
+        return tiling.chunk
+    if outputs < LANES:
+        return height * width
+    tiles, together = height * -(-width // tiling.rows), threads // gcd(threads, parts)
+    return -(-tiles // (together * -(-tiles // (together * tiling.chunk))))
+
+
 def _pack(
     emitter: Emitter, g: Geometry, weights: np.ndarray, columns: int, block_stride: Extent
 ) -> tuple[list[tuple[Extent, ...]], Address]:
     """The rows of the table of tiles, and the weights [tile][input block][height][width][channel][columns][LANES]."""
     inputs, outputs = g.of_group
-    blocks = [g.output_blocks(group) for group in range(g.group)]
-    places = [(i, first + at) for i, (first, last) in enumerate(blocks) for at in tile_starts(last - first, columns)]
+    places = _places(g, columns)
     size = inputs * g.taps * columns * VECTOR_BYTES
     table: list[tuple[Extent, ...]] = []
     for index, (group, block) in enumerate(places):
