@@ -484,6 +484,19 @@ class TestChoice:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.split() == ["cpuruntime.gpu_runtime.drivers", "cpuruntime.devices.gpu.plugin"]
 
+    def test_to_ask_whether_there_is_one_loads_little(self) -> None:
+        code = (
+            "import sys\n"
+            "from cpuruntime.devices.host import Devices\n"
+            "from cpuruntime.gpu_runtime import drivers\n"
+            "drivers.has_hardware = lambda: False\n"
+            "devices, before = Devices(), set(sys.modules)\n"
+            "assert not devices.plugin('GPU').is_automatic\n"
+            "print(*(name for name in set(sys.modules) - before if name.startswith('cpuruntime.')))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert sorted(done.stdout.split()) == ["cpuruntime.devices.gpu", "cpuruntime.devices.gpu.plugin"]
+
     def test_without_a_driver_the_reason_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with drivers.replaced([]):
             assert "no OpenCL driver" in ov.Core().unavailable_devices["GPU"]

@@ -12,7 +12,6 @@ from cpuruntime.devices.remote import DeviceContext
 from cpuruntime.errors import DeviceUnavailableError, InvalidArgumentError, UnsupportedError, listed, printable
 from cpuruntime.gpu_runtime import drivers
 from cpuruntime.graph import Graph, Kind, Type, Value
-from cpuruntime.operators.batch_axis import enlarged
 from cpuruntime.properties import Settings
 from cpuruntime.properties.device import Type as DeviceType
 from cpuruntime.properties.hint import ExecutionMode, PerformanceMode
@@ -101,6 +100,8 @@ class GpuPlugin(Plugin):
         """A power of two for which the device has the memory; 1 for a driver that runs on the processor."""
         if self.runtime.facts.kind != "gpu":
             return 1
+        from cpuruntime.operators.batch_axis import enlarged  # not above: AUTO asks this plugin on every machine
+
         try:
             enlarged(graph, 2)
         except UnsupportedError:
