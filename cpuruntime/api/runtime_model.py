@@ -92,5 +92,5 @@ def _notes(row: Row, order: int, outputs: list[Value]) -> dict[str, str]:
         "outputLayouts": row.layout,
         "outputPrecisions": ",".join(types),
         "primitiveType": row.kernel,
-        "runtimePrecision": types[0] if types else "",
+        "runtimePrecision": row.precision or (types[0] if types else ""),
     }

@@ -42,6 +42,7 @@ class Row:
     """One step of a compiled model: the model's nodes it does the work of, and how it does it.
 
     Attributes:
+        precision: the element type that the step reads, of several the first input's.
         compared: what the device chose between, the chosen one first, with what each took or is thought to take.
         microseconds: of the step, where it was measured.
         gflops: 10^9 operations a second, as layers are usually counted, padding included.
@@ -60,6 +61,7 @@ class Row:
     gflops: float | None = None
     gigabytes: float | None = None
     roof: float | None = None
+    precision: str = ""
 
     def cells(self) -> tuple[str, ...]:
         """The cells of a table, as in HEADINGS."""
@@ -67,10 +69,11 @@ class Row:
         figures = ((self.microseconds, ".1f"), (self.gflops, ".1f"), (self.gigabytes, ".1f"), (self.roof, ".0%"))
         numbers = ("" if value is None else format(value, form) for value, form in figures)
         nodes = " + ".join(map(printable, self.nodes))
-        return printable(self.op_type), kernel, self.layout, *numbers, nodes, escaped(self.notes), self.compared
+        how = printable(self.op_type), kernel, self.layout, self.precision
+        return *how, *numbers, nodes, escaped(self.notes), self.compared
 
 
-HEADINGS = ("op", "kernel", "layout", "us", "GFLOP/s", "GB/s", "of roof", "nodes", "notes", "chosen between")
+HEADINGS = ("op", "kernel", "layout", "type", "us", "GFLOP/s", "GB/s", "of roof", "nodes", "notes", "chosen between")
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ class TestHost:
         model.close()
 
     def test_it_asks_properties_and_nodes_of_a_device(self, devices: Devices, graph: Graph) -> None:
-        assert devices.get_property("CPU", "OPTIMIZATION_CAPABILITIES") == ["FP32"]
+        assert devices.get_property("CPU", "OPTIMIZATION_CAPABILITIES") == ["FP32", "INT8"]
         assert devices.get_property("RELAY:NULL", "OPTIMIZATION_CAPABILITIES") == []
         assert devices.query(graph, "REFERENCE") == {"negate"}
         with pytest.raises(InvalidArgumentError, match=r"Unknown device 'CPV'\. Did you mean 'CPU'"):

@@ -35,6 +35,7 @@ def check(model: onnx.ModelProto, operators: Sequence[str], steps: float, share:
         rows = compiled.explain().rows
         assert {row.op_type for row in rows} == set(operators)
         assert not compiled.explain().fallbacks
+        assert {row.precision for row in rows if row.op_type.startswith("Quantised")} <= {"u8"}
         for index, theirs in enumerate(onnx_runtime(model, feeds)):
             assert (found[index].dtype, found[index].shape) == (theirs.dtype, theirs.shape)
             difference = np.abs(found[index].astype(np.float64) - theirs)

@@ -103,7 +103,7 @@ def _row(
             roof = roofs.least_seconds(step.least_flops, step.constants, step.tensors, packed) / seconds
     return Row(
         step.origins, step.op_type, step.kernel, step.layout, notes, compared=_compared(step), microseconds=taken,
-        gflops=gflops, gigabytes=gigabytes, roof=roof,
+        gflops=gflops, gigabytes=gigabytes, roof=roof, precision=step.precision,
     )  # fmt: skip
 
 

@@ -65,6 +65,8 @@ class CpuPlugin(Plugin):
             holders = Ledger().holders()
             leased = sorted({cpu for holder in holders for cpu in holder.cpus})
             return {cpu: [holder.pid for holder in holders if cpu in holder.cpus] for cpu in leased}
+        if name == "OPTIMIZATION_CAPABILITIES":
+            return ["FP32", "INT8"]
         if name == "FULL_DEVICE_NAME":
             return f"{processor_name()} ({isa.current().name})"
         return super().fact(name)
