@@ -44,7 +44,7 @@ from cpuruntime.passes.fuse import (
     images,
     merge_projections,
 )
-from cpuruntime.passes.quantise import borders, constants, convolutions, movement, products, tables
+from cpuruntime.passes.quantise import borders, constants, convolutions, dynamic, movement, products, tables
 from cpuruntime.passes.simplify import (
     channel_arithmetic,
     channel_shuffle,
@@ -83,7 +83,7 @@ CANONICAL: Pipeline = _passes(
 )  # fmt: skip
 """One spelling for everything."""
 
-QUANTISE: Pipeline = _passes(constants, movement, tables, convolutions, products, borders)
+QUANTISE: Pipeline = _passes(constants, movement, tables, convolutions, products, dynamic, borders)
 """Integers stay integers, for a device with kernels for them; before the pass "quantisation" of CANONICAL."""
 
 SIMPLIFY: Pipeline = (

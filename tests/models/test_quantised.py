@@ -77,7 +77,7 @@ def test_dynamic_quantisation() -> None:
         x = n("Mul", n("Cast", product, to=1), n("Mul", scale, n.constant(0.002)))
     n.output(x, zero, scale)
     compiled = compare(n.model(), tolerance=0.02)
-    assert "FullyConnected" in {row.op_type for row in compiled.explain().rows}
+    assert "QuantisedMatMul" in {row.op_type for row in compiled.explain().rows}
 
 
 @pytest.mark.parametrize("per_channel", [False, True])

@@ -6,8 +6,20 @@ import numpy as np
 
 from cpuruntime.graph import Node
 from cpuruntime.passes.editor import Editor, sweep
-from cpuruntime.passes.operators import is_onnx
-from cpuruntime.passes.quantise.scales import BYTES, Bytes, Weights, Written, as_weights, pair, read, weights
+from cpuruntime.passes.operators import internal, is_onnx, no_activation
+from cpuruntime.passes.quantise.scales import (
+    BYTES,
+    MOST,
+    Bytes,
+    Weights,
+    Written,
+    as_weights,
+    is_usable,
+    pair,
+    read,
+    weights,
+    written,
+)
 from cpuruntime.passes.quantise.sums import Sums, constant_bias
 
 
@@ -27,11 +39,34 @@ def run(editor: Editor, node: Node) -> None:
 
 def _product(editor: Editor, node: Node) -> None:
     a, b = read(node.inputs[0]), weights(node.inputs[1], -1)
-    if a is not None and b is not None:
+    both = read(node.inputs[1])
+    if a is not None and both is not None:
+        _of_both(editor, node, a, both)
+    elif a is not None and b is not None:
         sums = Sums(node, a, b, None, 1)
         if _fits(sums):
             sums.add(editor)
             _replace(editor, sums)
+
+
+def _of_both(editor: Editor, node: Node, a: Bytes, b: Bytes) -> None:
+    """The product of two values that are computed."""
+    largest = [max(zero - limits.min, limits.max - zero) for limits, zero in ((a.limits, a.zero), (b.limits, b.zero))]
+    end = written(editor, node.outputs[0])
+    multiplier = np.array(a.scale * b.scale / (1 if end is None else end.scale))
+    x, y = a.value.static_shape, b.value.static_shape
+    stacked = len(x) > 1 and x[:-2] == y[:-2] and x[-1] == y[-2] and 0 not in (*x, *y)
+    if not stacked or not is_usable(multiplier) or x[-1] * largest[0] * largest[1] > MOST:
+        return
+    attributes = {"a_zero": a.zero, "b_zero": [b.zero] if b.zero else []}
+    attributes |= no_activation() if end is None else end.attributes()
+    inputs = [a.value, b.value, editor.constant(f"{node.name}/multiplier", multiplier.astype(np.float32)), None]
+    merged = [node, *(end.nodes if end is not None else [])]
+    outputs = node.outputs if end is None else [end.output]
+    made = internal("QuantisedMatMul", node, inputs, outputs, attributes, merged=merged)
+    for each in merged[:-1]:
+        editor.remove(each)
+    editor.replace(merged[-1], made)
 
 
 def _general(editor: Editor, node: Node) -> None:

@@ -26,6 +26,11 @@ class Bytes:
     scale: float
     zero: int
 
+    @property
+    def limits(self) -> np.iinfo:
+        """Of the bytes."""
+        return np.iinfo(self.value.element_type.to_dtype())
+
     def numbers(self, array: np.ndarray) -> np.ndarray:
         """The numbers that such bytes stand for."""
         return (array.astype(np.float32) - np.float32(self.zero)) * np.float32(self.scale)

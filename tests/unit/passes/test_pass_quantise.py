@@ -100,6 +100,23 @@ def test_products() -> None:
     assert kinds(graph) == ["Quantise", "QuantisedMatMul", "QuantisedMatMul", "QuantisedMatMul"]
 
 
+def test_products_of_two_values() -> None:
+    b = Quantised(13)
+    x, y = b.pair(b.input(2, 5, 16)), b.pair(b.input(2, 16, 7), 0.02, 3)
+    graph = rewritten(b.graph(b("MatMul", b.pair(b("MatMul", x, y), 0.5), b.pair(b.input(2, 7, 3)))))
+    assert kinds(graph) == ["Quantise", "Quantise", "QuantisedMatMul", "Quantise", "QuantisedMatMul"]
+
+
+@pytest.mark.parametrize("scales", [1, 6])
+def test_dynamic_quantisation(scales: int) -> None:
+    b = Quantised(13)
+    x, scale, zero = b.many(3, "DynamicQuantizeLinear", b.input(5, 16))
+    w, of_w = b.constant(b.random.integers(0, 255, (16, 6)), np.uint8), b.constant([128] * scales, np.uint8)
+    sums = b("Cast", b("MatMulInteger", x, w, zero, of_w), to=1)
+    y = b("Add", b("Mul", sums, b("Mul", scale, b.constant([0.01] * scales))), b.weights(6))
+    assert kinds(rewritten(b.graph(y))) == ["DynamicQuantizeLinear", "QuantisedMatMul"]
+
+
 def test_operators_that_are_quantised_themselves() -> None:
     b = Quantised(13)
     scale, zero = b.constant(SCALE), b.constant(ZERO, np.uint8)
