@@ -5,6 +5,7 @@ from __future__ import annotations
 from cpuruntime.compiler.kernel import inline, lazy
 from cpuruntime.ops.tiles.loops import nest_kernel
 
+byte_lanes = lazy("cpuruntime.compiler.byte_lanes")
 simd = lazy("cpuruntime.compiler.simd")
 
 
@@ -12,7 +13,10 @@ simd = lazy("cpuruntime.compiler.simd")
 def _look_up(a, target, first, second, third, count):
     """`second` is the table."""
     if a.first5 == 1 and a.target5 == 1:
-        for i in range(count):
+        whole = count - count % 8
+        for i in range(0, whole, 8):
+            byte_lanes.look_up8(first + i, second, target + i)
+        for i in range(whole, count):
             simd.store_u8(target + i, simd.load_u8(second + simd.load_u8(first + i)))
         return
     for i in range(count):

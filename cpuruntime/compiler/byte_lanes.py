@@ -14,6 +14,7 @@ from cpuruntime.compiler.simd import (
     FLOATS,
     I8,
     I32,
+    I64,
     WORDS,
     f32s,
     first_lanes,
@@ -79,3 +80,14 @@ def transpose(builder, source, source_stride, target, target_stride):
     ]
     for column, row in zip(transposed(builder, rows), row_addresses(builder, target, target_stride, LANES)):
         builder.store(builder.trunc(column, BYTES), pointer(builder, row, BYTES), align=1)
+
+
+@operation(types.void, *[types.int64] * 3)
+def look_up8(builder, source, table, target):
+    """Writes what a table of 256 bytes has for each of 8 bytes from any address on."""
+    word, result = builder.load(pointer(builder, source, I64), align=1), ir.Constant(I64, 0)
+    for shift in range(0, 64, 8):
+        index = builder.and_(builder.lshr(word, ir.Constant(I64, shift)), ir.Constant(I64, 255))
+        byte = builder.load(pointer(builder, builder.add(table, index), I8), align=1)
+        result = builder.or_(result, builder.shl(builder.zext(byte, I64), ir.Constant(I64, shift)))
+    builder.store(result, pointer(builder, target, I64), align=1)
