@@ -54,7 +54,8 @@ def _activation(op: str) -> Function:
 ARITHMETIC = {"Add": "+", "Div": "/", "Mul": "*", "Sub": "-"}
 COMPARISONS = {"Equal": "==", "Greater": ">", "GreaterOrEqual": ">=", "Less": "<", "LessOrEqual": "<="}
 _REAL = "simd.times(simd.to_floats({0}) - {1}, {2})"
-_ROUNDED = "simd.to_words(simd.rint(simd.minimum(simd.maximum({0}, {2}), {3})) + {1})"
+# Adding 1.5 * 2^23 leaves no place for a fraction: what is limited to a few hundred is rounded to even.
+_ROUNDED = "simd.to_words(simd.minimum(simd.maximum({0}, {2}), {3}) + 12582912.0 - 12582912.0 + {1})"
 FUNCTIONS: dict[str, Function] = {
     **{op: _activation(op) for op in ACTIVATIONS},
     **{op: Function("ff", FLOAT, f"{op}({{0}}, {{1}})") for op in VECTOR_BINARY},

@@ -53,6 +53,7 @@ class Nodes:
             np.testing.assert_array_equal(found, arrays[value])
 
 
+@pytest.mark.every_isa
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8])
 @pytest.mark.parametrize("shape", [(3, 70), (2, LANES + 3, 5, 7)])
 def test_quantise_table_and_back(dtype: Any, shape: tuple[int, ...]) -> None:
@@ -67,6 +68,7 @@ def test_quantise_table_and_back(dtype: Any, shape: tuple[int, ...]) -> None:
     n.check(x, "blocked" if len(shape) == 4 else "plain", q, looked_up, y)
 
 
+@pytest.mark.every_isa
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8])
 def test_pool_split_concatenate_and_resize_blocks_of_bytes(dtype: Any) -> None:
     n, limits = Nodes(2, 2 * LANES, 5, 9), np.iinfo(dtype)
