@@ -6,13 +6,25 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.quantised import EACH_KIND, check_convolution, force_kind
+from support.programs import GuardedInstance
+from support.quantised import (
+    EACH_KIND,
+    check_convolution,
+    constant,
+    convolution_sums,
+    force_kind,
+    numbers,
+    requantise,
+)
 
 from cpuruntime.compiler.isa import LANES
-from cpuruntime.graph import Node, Type, Value
+from cpuruntime.graph import Graph, Node, Type, Value
 from cpuruntime.program.convolution.geometry import Geometry
 from cpuruntime.program.convolution.quantised_winograd import suits_winograd
 from cpuruntime.program.lowerings.catalogue import find_lowering
+from cpuruntime.program.plan.planner import Planner
+from cpuruntime.program.plan.weights import WeightStore
+from cpuruntime.program.template import Pattern, Template
 from cpuruntime.program.tuning import integer_tiles
 
 pytestmark = pytest.mark.every_isa
@@ -66,6 +78,31 @@ def test_depthwise(x: tuple[int, ...], kernel: tuple[int, int], options: dict[st
 @pytest.mark.parametrize(("x", "w"), [(255, -128), (0, 127)])
 def test_extremes_of_depthwise(x: int, w: int) -> None:
     check_convolution((1, LANES, 3, 8), LANES, (3, 3), group=LANES, fill=(x, w))
+
+
+@pytest.mark.parametrize(("kernel", "group"), [(3, 1), (1, 1), (3, 16)], ids=["direct", "pointwise", "depthwise"])
+@EACH_KIND
+def test_one_plan_for_many_sizes(kernel: int, group: int, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    force_kind(monkeypatch, kind)
+    pattern = Pattern([Value("x", Type.u8, (None, 16, None, None))], [(2, 16, 9, 11)])
+    scope, sizes, _ = pattern.sizes()
+    weights = numbers("i1", (16, 16 // group, kernel, kernel))
+    window = dict(kernel_shape=[kernel] * 2, strides=[1, 1], dilations=[1, 1], pads=[kernel // 2] * 4, group=group)
+    attributes = dict(**window, x_zero=3, weights_zero=[], y_zero=128, low=0, high=255)
+    multiplier = np.full(16, 1e-3, np.float32)
+    x, y = Value("x", Type.u8, sizes[0]), Value("y", Type.u8, sizes[0])
+    inputs = [x, constant("w", weights), constant("m", multiplier)]
+    node = Node("QuantisedConvolution", "c", inputs, [y], attributes, "cpuruntime", 1)
+    planner = Planner(Graph("sizes", [x], [y], [node]), WeightStore(), threads=2)
+    planner.plan()
+    template = Template(planner, scope)
+    for shape in [(2, 16, 9, 11), (3, 16, 9, 11), (2, 16, 40, 33), (5, 16, 17, 8), (2, 16, 8, 70), (2, 16, 3, 2)]:
+        program = template.at([extent for extent in shape if extent != 16])
+        assert program is not None
+        data = numbers("u1", shape)
+        sums = convolution_sums(data.astype(np.int64) - 3, weights, attributes)
+        got = GuardedInstance(program).run_all(data, threads=2)[0]
+        np.testing.assert_array_equal(got, requantise(sums, multiplier[0], None, attributes, "u1"))
 
 
 def force_winograd(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,6 +111,13 @@ def test_extra_steps_are_those_of_each_column() -> None:
     assert packed.extras() == [0, 1, -1 - 8]
 
 
+@pytest.mark.parametrize(("inner", "has_kernel"), [(33_025, True), (33_026, False)])
+def test_sums_of_two_activations_have_a_kernel_where_they_fit(inner: int, has_kernel: bool) -> None:
+    a, b = np.zeros((1, inner), np.uint8), np.zeros((inner, 1), np.uint8)
+    found = find_lowering(node_of(a, b, "u1", np.ones(1, "f4"), None, [0], True))
+    assert has_kernel == (not isinstance(found, str))
+
+
 def test_stacks_of_other_shapes_have_no_kernel() -> None:
     a, b = numbers("u1", (2, 3, 4)), numbers("u1", (3, 4, 5))
     assert "stacks of the same shape" in str(find_lowering(node_of(a, b, "u1", np.ones(1, "f4"), None, [0], True)))

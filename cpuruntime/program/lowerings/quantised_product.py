@@ -21,11 +21,16 @@ from cpuruntime.program.plan.requantise import channel_parameters, limits, unsig
 from cpuruntime.program.plan.storage import Address
 from cpuruntime.program.tuning.integer_tiles import IntegerGrid, IntegerTiling, rank_integer_tilings
 
+LARGEST = 255 * 255
+"""The product of two bytes less their zero points is at most so large."""
+
 
 def _check(node: Node) -> str | None:
     a, b = node.require(0).static_shape, node.require(1).static_shape
     if len(a) < 2 or len(b) < 2 or (len(b) > 2 and (node.require(1).constant is not None or a[:-2] != b[:-2])):
         return f"QuantisedMatMul has a kernel for stacks of the same shape, not for {list(a)} @ {list(b)}"
+    if node.require(1).constant is None and b[-2] * LARGEST >= 2**31:
+        return f"QuantisedMatMul has a kernel for sums that fit int32, not for {b[-2]} products of any bytes"
     if any(value is not None and value.constant is None for value in (node.input(2), node.input(3))):
         return "QuantisedMatMul has a kernel for a constant multiplier and bias"
     scale, zero = node.input(4), node.input(5)
