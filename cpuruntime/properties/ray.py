@@ -65,6 +65,11 @@ ray_address = _property(
     "connected to, else that of Ray's variable RAY_ADDRESS. No cluster is ever started.",
 )  # fmt: skip
 ray_namespace = _property("RAY_NAMESPACE", Text(), "", "Ray's namespace, for the names of services. Empty: cpuruntime.")
+ray_service = _property(
+    "RAY_SERVICE", Text(), "",
+    "A name under which processes that compile the same model share its replicas, fairly. They end with the last of "
+    "these processes. Empty: the replicas are this compiled model's own.",
+)  # fmt: skip
 ray_runtime_env = _property(
     "RAY_RUNTIME_ENV", Environment(), {}, "Ray's runtime environment of the replicas; nodes need cpuruntime installed."
 )

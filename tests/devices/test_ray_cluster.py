@@ -123,18 +123,21 @@ def test_a_killed_replica_loses_no_request_and_comes_back(cluster: Any) -> None:
 
 def test_a_node_that_dies_or_comes_changes_where_requests_run(cluster: Any) -> None:
     with ov.Core().compile_model(models.negated(), "RAY", {"NUM_REPLICAS": "AUTO"}) as compiled:
-        before = compiled.get_property("NUM_REPLICAS")
+        until(lambda: compiled.get_property("NUM_REPLICAS") == 3)
         node = cluster.add_node(**NODE)
-        until(lambda: compiled.get_property("NUM_REPLICAS") == before + 1)
-        queue, seen = ov.AsyncInferQueue(compiled, 8), []
-        queue.set_callback(lambda request, value: seen.append((value, float(request.results[0][0, 0]))))
-        for value in range(300):
-            if value == 100:
-                cluster.remove_node(node, allow_graceful=False)
+        try:
+            until(lambda: compiled.get_property("NUM_REPLICAS") == 4)
+            queue, seen = ov.AsyncInferQueue(compiled, 8), []
+            queue.set_callback(lambda request, value: seen.append((value, float(request.results[0][0, 0]))))
+            for value in range(100):
+                queue.start_async(np.full((2, 3), value, np.float32), value)
+        finally:
+            cluster.remove_node(node, allow_graceful=False)
+        for value in range(100, 300):
             queue.start_async(np.full((2, 3), value, np.float32), value)
         queue.wait_all()
         assert sorted(seen) == [(value, -value) for value in range(300)]
-        until(lambda: compiled.get_property("NUM_REPLICAS") == before)
+        until(lambda: compiled.get_property("NUM_REPLICAS") == 3)
 
 
 def test_the_model_is_replaced_while_requests_run(cluster: Any) -> None:
@@ -203,3 +206,19 @@ def test_what_cannot_be_says_why(cluster: Any, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(fleet, "__version__", "0.0.1")
     with pytest.raises(ov.DeviceUnavailableError, match=r"The node has cpuruntime .* and the driver 0\.0\.1"):
         core.compile_model(models.negated(), "RAY")
+
+
+def test_a_service_is_shared_and_ends_with_its_last_user(cluster: Any) -> None:
+    core, config = ov.Core(), {"RAY_SERVICE": "negation"}
+    with core.compile_model(models.negated(), "RAY", config) as first:
+        with core.compile_model(models.negated(), "RAY", config) as second:
+            pids = processes(first)
+            assert processes(second) == pids
+            for compiled in (first, second):
+                assert (compiled(X)[0] == -X).all()
+            with pytest.raises(ov.InvalidArgumentError, match="replicas of another model"):
+                core.compile_model(models.added(), "RAY", config)
+        assert (first(X)[0] == -X).all()
+        with pytest.raises(ov.UnsupportedError, match="under another RAY_SERVICE"):
+            first.replace(core.read_model(models.negated()))
+    until(lambda: all(map(is_gone, pids)))

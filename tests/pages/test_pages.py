@@ -21,7 +21,7 @@ _CONSTANT = re.compile(r"[A-Z]+(_[A-Z]+)+")
 OTHER_CONSTANTS = {"TYPE_CHECKING", "CACHE_DIR", "CUMULATIVE_THROUGHPUT", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"}
 OTHER_CONSTANTS |= {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
 # What users make or choose.
-EXAMPLES = {"cnn.onnx", "model.onnx", "server.json", "peers.json", "run.json", "history.html"}
+EXAMPLES = {"cnn.onnx", "model.onnx", "server.json", "cluster.json", "peers.json", "run.json", "history.html"}
 EXAMPLES |= {"tuned_*.json", "~/.cache/cpuruntime", "/tmp/cpuruntime-UID"}
 
 

@@ -25,6 +25,7 @@ class FakeActor:
     node: str
     cpus: int
     threads: int
+    name: str = ""
     killed: bool = False
 
 
@@ -53,6 +54,9 @@ class FakeCluster:
         self.cancelled: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
         self.loads: Callable[[FakeActor, tuple[Any, ...]], Any] = lambda actor, arguments: facts()
         self.refusal: Exception | None = None
+        self.service = ""
+        self.existing: list[tuple[str, str, int]] = []
+        self.left: list[str] = []
 
     def nodes(self) -> list[NodeState]:
         return self.states
@@ -60,14 +64,23 @@ class FakeCluster:
     def put(self, value: Any) -> list[Any]:
         return [value]
 
-    def start(self, kind: type, node: str, cpus: int, threads: int) -> FakeActor:
-        self.actors.append(FakeActor(node, cpus, threads))
+    def named(self) -> list[tuple[str, str, int]]:
+        return self.existing
+
+    def start(self, kind: type, node: str, cpus: int, threads: int, name: str = "") -> FakeActor:
+        self.actors.append(FakeActor(node, cpus, threads, name))
         return self.actors[-1]
 
     def call(self, actor: FakeActor, method: str, arguments: Any, done: Any, control: bool = False) -> None:
         if method == "load":
             found = self.loads(actor, arguments)
             done(None, found) if isinstance(found, Lost) else done(found, None)
+            return
+        if method == "share":
+            done(1, None)
+            return
+        if method == "leave":
+            self.left.append(actor.name)
             return
         if method == "cancel":
             self.cancelled.put(arguments)

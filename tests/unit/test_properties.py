@@ -176,7 +176,7 @@ OTHER_VALUES = {
     "CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE": 0.5,
     **dict.fromkeys(["NUM_REPLICAS", "CPUS_PER_REPLICA", "MAX_ONGOING_REQUESTS"], 2),
     **dict.fromkeys(["MAX_QUEUED_REQUESTS", "REQUESTS_PER_CALL"], 2),
-    **dict.fromkeys(["REMOTE_DEVICE", "RAY_ADDRESS", "RAY_NAMESPACE"], "x"),
+    **dict.fromkeys(["REMOTE_DEVICE", "RAY_ADDRESS", "RAY_NAMESPACE", "RAY_SERVICE"], "x"),
     "RAY_RUNTIME_ENV": {"pip": []},
     "INFERENCE_PRECISION_HINT": Type.bf16,
     "MODEL_DISTRIBUTION_POLICY": frozenset([hints.ModelDistributionPolicy.PIPELINE_PARALLEL]),

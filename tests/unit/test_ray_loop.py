@@ -237,7 +237,7 @@ def test_replacing_the_model_goes_replica_by_replica_and_loses_nothing(make: Mak
     running = [start(loop)[0] for _ in range(2)]
     calls = [next_call(cluster) for _ in range(2)]
     loaded: list[Any] = []
-    cluster.loads = lambda actor, arguments: (loaded.append((actor.node, arguments[-1])), facts())[1]
+    cluster.loads = lambda actor, arguments: (loaded.append((actor.node, arguments[4])), facts())[1]
     ended: list[Any] = []
     loop.post(lambda: loop.fleet.replace(Load(b"", "CPU", {}, ["new"]), ended.append))
     first = calls[0] if loop_state(loop, calls[0]) == "reloading" else calls[1]
@@ -264,7 +264,7 @@ def loop_state(loop: Loop, call: FakeCall) -> str:
 
 def test_a_model_that_a_replica_refuses_does_not_replace_the_old_one(make: Make) -> None:
     cluster, loop = make(1, 1)
-    cluster.loads = lambda actor, arguments: ModelError("wrong") if arguments[-1] == ["new"] else facts()
+    cluster.loads = lambda actor, arguments: ModelError("wrong") if arguments[4] == ["new"] else facts()
     ended: list[Any] = []
     loop.post(lambda: loop.fleet.replace(Load(b"", "CPU", {}, ["new"]), ended.append))
     until(lambda: bool(ended))
@@ -289,3 +289,16 @@ def test_closing_finishes_what_was_started_and_ends_the_replicas(make: Make) -> 
         assert inference.wait(10)
         assert inference.error is None
     until(lambda: all(actor.killed for actor in cluster.actors))
+
+
+def test_replicas_that_are_shared_are_found_limited_and_left(make: Make) -> None:
+    cluster = FakeCluster(1, 1)
+    cluster.service = "name"
+    cluster.existing = [("name/node1/1/0", "node1", 1)]
+    cluster, loop = make(cluster=cluster)
+    until(lambda: len(loop.fleet.ready) == 2)
+    assert sorted(actor.name for actor in cluster.actors) == ["name/node0/1/0", "name/node1/1/0"]
+    until(lambda: [one.limit for one in loop.scheduler.replicas.values()] == [1, 1])  # the share that they answer
+    loop.close()
+    until(lambda: sorted(cluster.left) == ["name/node0/1/0", "name/node1/1/0"])
+    assert not any(actor.killed for actor in cluster.actors)

@@ -40,6 +40,7 @@ class Cluster:
     Args:
         address: as property RAY_ADDRESS; ignored where the process is connected.
         namespace: of named actors.
+        service: the name under which processes share actors; empty where they are this process's own.
         environment: Ray's runtime environment of the actors.
 
     Raises:
@@ -47,11 +48,14 @@ class Cluster:
         DeviceUnavailableError: no cluster answers there.
     """
 
-    def __init__(self, address: str, namespace: str = "", environment: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, address: str, namespace: str = "", environment: Mapping[str, Any] | None = None, service: str = ""
+    ) -> None:
         import ray
 
         self._ray = ray
         self.namespace = namespace or NAMESPACE
+        self.service = service
         self._environment = dict(environment or {})
         if not ray.is_initialized():
             address = address or trusted_environment().get("RAY_ADDRESS", "")
@@ -90,12 +94,26 @@ class Cluster:
         """A reference to a value, which each node maps; in a list, in which it travels as a reference."""
         return [self._ray.put(value)]
 
-    def start(self, kind: type, node: str, cpus: int, threads: int) -> Any:
-        """A new actor of a class on a node, which runs so many calls at a time, and two others of `control`."""
+    def named(self) -> list[tuple[str, str, int]]:
+        """The actors that share the service, by whichever process they were started: names, nodes and CPUs."""
+        if not self.service:
+            return []
+        found = self._ray.util.list_named_actors(all_namespaces=True)
+        names = [one["name"] for one in found if one["namespace"] == self.namespace]
+        parts = [(name, *name.rsplit("/", 3)) for name in names if name.startswith(f"{self.service}/")]
+        return [(name, node, int(cpus)) for name, service, node, cpus, _ in parts if service == self.service]
+
+    def start(self, kind: type, node: str, cpus: int, threads: int, name: str = "") -> Any:
+        """A new actor of a class on a node, which runs so many calls at a time, and two others of `control`.
+
+        Where there is one of this name it is that.
+        """
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         made = self._ray.remote(max_restarts=-1, max_task_retries=0, concurrency_groups={"control": 2})(kind)
-        extra = {"runtime_env": self._environment} if self._environment else {}
+        extra: dict[str, Any] = {"runtime_env": self._environment} if self._environment else {}
+        if name:
+            extra |= {"name": name, "namespace": self.namespace, "lifetime": "detached", "get_if_exists": True}
         strategy = NodeAffinitySchedulingStrategy(node, soft=False)
         return made.options(num_cpus=cpus, max_concurrency=threads, scheduling_strategy=strategy, **extra).remote()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -37,12 +38,17 @@ class Wish:
 
 @dataclass
 class Load:
-    """What a replica needs to have the model: arguments of `Replica.load` after the version."""
+    """What a replica needs to have the model: arguments of `Replica.load` after the version.
+
+    `digest` is that of the model, `client` the name of this process, both empty where replicas are not shared.
+    """
 
     host: bytes
     device: str
     config: dict[str, Any]
     graph: list[Any]
+    digest: str = ""
+    client: str = ""
 
 
 @dataclass(eq=False)
@@ -58,6 +64,7 @@ class Link:
     node: str
     cpus: int
     actor: Any
+    name: str = ""
     state: str = "loading"
     facts: dict[str, Any] = field(default_factory=dict)
     failures: int = 0
@@ -112,10 +119,14 @@ class Fleet:
         """What a replica said of the model."""
         return next((link.facts for link in [*self.links.values()] if link.facts), {})
 
-    def update(self, nodes: list[NodeState]) -> None:
-        """The nodes as they are now: start replicas and let them go."""
+    def update(self, nodes: list[NodeState], shared: Sequence[tuple[str, str, int]] = ()) -> None:
+        """The nodes as they are now, and the replicas that processes share: start replicas and let them go."""
         if self._closed:
             return
+        known = {link.name for link in self.links.values()}
+        for name, node, cpus in shared:
+            if name not in known and node not in self.refusals:
+                self._start(node, cpus, name)
         self._nodes = nodes
         alive = {node.id: node for node in nodes}
         for link in [*self.links.values()]:
@@ -132,7 +143,11 @@ class Fleet:
         usable = [node for node in nodes if node.id not in self.refusals]
         occupied = [link.node for link in self.links.values()]
         for node, cpus in placements(usable, occupied, wanted, self.wish.cpus):
-            self._start(node, cpus)
+            service = self.cluster.service
+            number = sum(link.node == node for link in self.links.values())
+            self._start(node, cpus, f"{service}/{node}/{cpus}/{number}" if service else "")
+        if self.cluster.service:
+            self._share()
 
     def _wanted(self) -> int:
         """How many replicas there are to be; 0: one on each node."""
@@ -147,9 +162,32 @@ class Fleet:
         requests = self.scheduler.waiting + self.scheduler.ongoing
         return self.scaler.update(requests, perf_counter_ns())
 
-    def _start(self, node: str, cpus: int) -> None:
-        actor = self.cluster.start(Replica, node, cpus, self.wish.ongoing or 2 * cpus)
-        link = Link(next(self._keys), node, cpus, actor)
+    def _share(self) -> None:
+        """Say to replicas that are shared that this process is there, and what it has for each; they say how much."""
+        ready = self.ready
+        demand = -(-(self.scheduler.waiting + self.scheduler.on_way) // max(1, len(ready)))
+        for link in ready:
+            arguments = self.load.client, demand, self._slots(link)
+            done = partial(self._shared, link)
+            self.cluster.call(link.actor, "share", arguments, done, control=True)
+
+    def _shared(self, link: Link, share: Any, error: BaseException | None) -> None:
+        """On a thread of Ray's."""
+        if error is None:
+            self._post(partial(self._limit, link, share))
+
+    def _limit(self, link: Link, share: int) -> None:
+        if link.key in self.scheduler.replicas:
+            self.scheduler.limit(link.key, share)
+
+    def _slots(self, link: Link) -> int:
+        """How many calls a replica takes at a time."""
+        streams = max(1, int(link.facts["properties"]["OPTIMAL_NUMBER_OF_INFER_REQUESTS"]))
+        return self.wish.ongoing or min(2 * streams, 2 * link.cpus)
+
+    def _start(self, node: str, cpus: int, name: str) -> None:
+        actor = self.cluster.start(Replica, node, cpus, self.wish.ongoing or 2 * cpus, name)
+        link = Link(next(self._keys), node, cpus, actor, name)
         self.links[link.key] = link
         self._ask(link)
 
@@ -160,7 +198,7 @@ class Fleet:
         link.state = "loading"
         load = self.load
         config = {"INFERENCE_NUM_THREADS": link.cpus, **load.config}
-        arguments = (__version__, load.host, load.device, config, load.graph)
+        arguments = (__version__, load.host, load.device, config, load.graph, load.digest, load.client)
         try:
             self.cluster.call(link.actor, "load", arguments, partial(self._answered, link, load), control=True)
         except Exception as error:
@@ -190,7 +228,7 @@ class Fleet:
             return
         link.facts, link.state, link.failures = facts, "ready", 0
         streams = max(1, int(facts["properties"]["OPTIMAL_NUMBER_OF_INFER_REQUESTS"]))
-        self.scheduler.add(link.key, streams, self.wish.ongoing or min(2 * streams, 2 * link.cpus))
+        self.scheduler.add(link.key, streams, self._slots(link))
         if rolling:
             rolling.current = None
 
@@ -223,10 +261,17 @@ class Fleet:
     def _drop(self, link: Link) -> None:
         self.scheduler.remove(link.key)
         self.links.pop(link.key, None)
-        self.cluster.kill(link.actor)
+        if link.name:  # others may use it; it ends without any
+            self._leave_shared(link)
+        else:
+            self.cluster.kill(link.actor)
         rolling = self._rolling
         if rolling is not None and rolling.current is link:
             rolling.current = None
+
+    def _leave_shared(self, link: Link) -> None:
+        with suppress(Exception):  # the cluster may be gone
+            self.cluster.call(link.actor, "leave", (self.load.client,), lambda value, error: None, control=True)
 
     def step(self) -> None:
         """What follows when calls are over: replicas that leave go, and the next one takes another model."""

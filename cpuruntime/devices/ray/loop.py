@@ -124,10 +124,9 @@ class Loop:
         """Look at the cluster's nodes now and then."""
         while not self._ended.is_set():
             try:
-                nodes = self._cluster.nodes()
+                self.post(partial(self.fleet.update, self._cluster.nodes(), self._cluster.named()))
             except Exception:  # the head does not answer
-                nodes = None
-            self.post(self._look if nodes is None else partial(self.fleet.update, nodes))
+                self.post(self._look)
             self._ended.wait(POLL)
 
     def _look(self) -> None:

@@ -14,7 +14,7 @@ from cpuruntime.devices.ray.cluster import Cluster
 from cpuruntime.devices.ray.fleet import Load
 from cpuruntime.devices.ray.loop import Loop
 from cpuruntime.devices.ray.request import RayRequest
-from cpuruntime.errors import DeviceUnavailableError, Error, InvalidArgumentError
+from cpuruntime.errors import DeviceUnavailableError, Error, InvalidArgumentError, UnsupportedError
 from cpuruntime.graph import Graph
 from cpuruntime.properties import Settings
 
@@ -137,6 +137,8 @@ class RayModel(DeviceModel):
     def replace(self, graph: Graph) -> None:
         """Serve another graph with the same ports, replica by replica; raises what compiling it raises."""
         self.check_open()
+        if self._cluster.service:
+            raise UnsupportedError("A model of a service is replaced by one under another RAY_SERVICE.")
         for old, new in ((self.inputs, PortInfo.inputs_of(graph)), (self.outputs, PortInfo.outputs_of(graph))):
             if [*old] != [*new]:
                 raise InvalidArgumentError(

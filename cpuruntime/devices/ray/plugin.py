@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
+from uuid import uuid4
+
+import numpy as np
 
 from cpuruntime.devices import names
 from cpuruntime.devices.interface import DeviceModel, Plugin
@@ -47,20 +51,32 @@ class RayPlugin(Plugin):
         address, namespace, environment = (
             settings.value(name) for name in ("RAY_ADDRESS", "RAY_NAMESPACE", "RAY_RUNTIME_ENV")
         )
-        cluster = Cluster(address, namespace, environment)
+        service = settings.value("RAY_SERVICE")
+        if "/" in service:
+            raise InvalidArgumentError(f"RAY_SERVICE is {service!r:.60}; the name of a service has no slash.")
+        cluster = Cluster(address, namespace, environment, service)
+        client = uuid4().hex if service else ""
         host = pickle.dumps(self.host)
         config = remote_config(settings)
 
         def load(graph: Graph) -> Load:
             graph = graph.clone()
             settle(graph)
-            return Load(host, device, config, cluster.put(graph))
+            return Load(host, device, config, cluster.put(graph), digest_of(graph) if service else "", client)
 
         target = int(settings.value("LATENCY_TARGET_MS") * 1e6)
         queued = settings.value("MAX_QUEUED_REQUESTS")
         scheduler = Scheduler(settings.value("REQUESTS_PER_CALL"), queued, target)
         loop = Loop(graph.name, cluster, scheduler, wish, load(graph))
         return RayModel(graph, settings, cluster, load, loop)
+
+
+def digest_of(graph: Graph) -> str:
+    """A number of a graph's nodes and constants, the same in all processes."""
+    digest = sha256(str(graph).encode())
+    for value in graph.constants():
+        digest.update(np.ascontiguousarray(value.data).data if value.data.dtype != object else str(value.data).encode())
+    return digest.hexdigest()
 
 
 def remote_config(settings: Mapping[str, Any]) -> dict[str, str]:

@@ -7,15 +7,19 @@ import pickle
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from time import perf_counter_ns
+from time import monotonic, perf_counter_ns, sleep
 from typing import Any
 
 import numpy as np
 
 from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, Terms
-from cpuruntime.errors import DeviceUnavailableError, Error, InternalError
+from cpuruntime.devices.ray.schedule import fair_shares
+from cpuruntime.errors import DeviceUnavailableError, Error, InternalError, InvalidArgumentError
 from cpuruntime.properties.hint import Priority
 from cpuruntime.version import __version__
+
+ABSENT, UNUSED = 5.0, 30.0
+"""Seconds after which a process that shares a replica counts as gone, and a replica without any ends."""
 
 UNLOADED = "unloaded"
 """What a replica answers that was started again and has no model yet."""
@@ -31,19 +35,37 @@ class Replica:
     """A model, the requests that run it, and those in progress. Ray calls it on several threads."""
 
     def __init__(self) -> None:
+        self._digest = ""
+        self._clients: dict[str, tuple[float, int]] = {}
+        self._lock = threading.Lock()
         self._model: DeviceModel | None = None
         self._local = threading.local()
         self._running: dict[int, list[DeviceRequest]] = {}
 
-    def load(self, version: str, host: bytes, device: str, config: dict[str, Any], graph: list[Any]) -> Any:
+    def load(
+        self, version: str, host: bytes, device: str, config: dict[str, Any], graph: list[Any], digest: str, client: str
+    ) -> Any:
         """Compile a graph in place of the model there is, which runs nothing: facts about the model, or an error.
 
         `version` is the driver's, and checked before anything of the driver's is unpickled. `graph` has a reference.
+        A replica that processes share compiles once, and all must have the same model, of this `digest`.
         """
         if version != __version__:
             return DeviceUnavailableError(
                 f"The node has cpuruntime {__version__} and the driver {version}: install the same version on both."
             )
+        if not client:
+            return self._compile(host, device, config, graph)
+        self.share(client, 1, 1)
+        with self._lock:
+            if self._model is None:
+                self._digest = digest
+                self._facts = self._compile(host, device, config, graph)
+            if self._digest != digest:
+                return InvalidArgumentError("RAY_SERVICE has replicas of another model; give this one another name.")
+            return self._facts
+
+    def _compile(self, host: bytes, device: str, config: dict[str, Any], graph: list[Any]) -> Any:
         import ray
 
         if self._model is not None:
@@ -63,6 +85,30 @@ class Replica:
             "pid": os.getpid(), "properties": found, "rows": [*explanation.rows], "decisions": [*explanation.decisions],
             "inputs": model.inputs, "outputs": model.outputs,
         }  # fmt: skip
+
+    def share(self, client: str, demand: int, slots: int) -> int:
+        """How many calls at a time a process may have here, with the demands of all that share the replica."""
+        now = monotonic()
+        is_first = not self._clients
+        self._clients[client] = now, demand
+        if is_first:
+            import ray
+
+            own = ray.get_runtime_context().current_actor
+            threading.Thread(target=self._end_unused, args=(ray, own), daemon=True).start()
+        present = {one: wish for one, (seen, wish) in [*self._clients.items()] if now - seen < ABSENT}
+        return fair_shares(present, slots)[client]
+
+    def leave(self, client: str) -> None:
+        """A process no longer uses the replica."""
+        if client in self._clients:
+            self._clients[client] = -ABSENT, 0
+
+    def _end_unused(self, ray: Any, own: Any) -> None:
+        """End this actor when no process has used it for a while."""
+        while monotonic() - max(seen for seen, _ in [*self._clients.values()]) < UNUSED:
+            sleep(1)
+        ray.kill(own, no_restart=True)
 
     def infer(self, number: int, sent: Sequence[Sent]) -> Any:
         """Run requests at the same time: an answer for each, and how many nanoseconds passed here."""

@@ -132,6 +132,11 @@ class Scheduler:
         self._update(replica)
         return replica
 
+    def limit(self, key: Any, calls: int) -> None:
+        """Give a replica at most so many calls at a time from now on."""
+        self.replicas[key].limit = calls
+        self._update(self.replicas[key])
+
     def resume(self, key: Any) -> None:
         """Give a replica requests again."""
         self.replicas[key].accepts = True
