@@ -199,7 +199,7 @@ def test_multi_overflows_to_the_cluster(cluster: Any) -> None:
 
 def test_what_cannot_be_says_why(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     core = ov.Core()
-    with pytest.raises(ov.DeviceUnavailableError, match=r"No node .* 99 free CPUs .* 3 nodes have 24 CPUs"):
+    with pytest.raises(ov.DeviceUnavailableError, match=r"No node .* 99 free CPUs .* nodes have \d+ CPUs"):
         core.compile_model(models.negated(), "RAY", {"CPUS_PER_REPLICA": 99})
     with pytest.raises(ov.InvalidArgumentError, match="within itself"):
         core.compile_model(models.negated(), "RAY", {"REMOTE_DEVICE": "MULTI:CPU,RAY"})

@@ -196,7 +196,7 @@ class VirtualRequest(BoundArrays, OneInference, DeviceRequest):
             if result is not None:
                 error = None
                 self._inference, self.straight = OVER, None
-                self._moments = worker.request.moments()
+                self._moments, self._transferred = worker.request.moments(), 0
         except BaseException as raised:
             error = raised
             raise
