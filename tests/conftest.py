@@ -43,7 +43,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """The whole suite runs in two processes, each test file in one of them: many tests need one core only."""
-    is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not hasattr(config, "workerinput")
     if is_whole and getattr(config.option, "numprocesses", 0) is None and not config.option.collectonly:
         config.option.numprocesses, config.option.dist = 2, "loadfile"
 
