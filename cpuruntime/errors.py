@@ -7,6 +7,7 @@ also the built-in exception it resembles.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from difflib import get_close_matches
 
 MESSAGE = 400
@@ -90,6 +91,16 @@ class InternalError(Error, AssertionError):
 def runs_elsewhere(error: BaseException | None) -> bool:
     """Whether an inference that ended with this error on one device may be run again on another."""
     return error.elsewhere if isinstance(error, Error) else isinstance(error, Exception)
+
+
+def without_frames(error: BaseException) -> BaseException:
+    """A copy of an error without its traceback, which holds all frames it passed; the error where it has no copy."""
+    try:
+        found = copy(error)
+    except Exception:
+        return error
+    found.__cause__, found.__suppress_context__ = error.__cause__, True
+    return found
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

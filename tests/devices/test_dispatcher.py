@@ -13,6 +13,7 @@ from cpuruntime.errors import DeviceUnavailableError
 class Lender:
     """A request without memory."""
 
+    memory: object = None
     version = 0
 
     def lend_to(self, worker: object) -> None:

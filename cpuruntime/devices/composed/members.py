@@ -24,6 +24,8 @@ _RANKS = {"HIGH": 0, "MEDIUM": 1, "LOW": 2}
 class Lender(Protocol):
     """What an inference needs of its request."""
 
+    memory: object
+    """Stands for its memory. A worker holds it, and not the request, which holds the model."""
     version: int
     """Changes whenever other memory is bound."""
     taken: Worker | None
@@ -129,10 +131,10 @@ class Worker:
 
     def bind(self, lender: Lender) -> None:
         """Work on a lender's memory."""
-        if self.bound is not lender or self.version != lender.version:
+        if self.bound is not lender.memory or self.version != lender.version:
             self.bound = None
             lender.lend_to(self.request)
-            self.bound, self.version = lender, lender.version
+            self.bound, self.version = lender.memory, lender.version
         lender.latest = self
 
 
@@ -197,7 +199,7 @@ class Member:
     def worker_for(self, lender: Lender) -> Worker:
         """An idle worker, the one that has the lender's memory where it is idle."""
         for worker in self.idle:
-            if worker.bound is lender:
+            if worker.bound is lender.memory:
                 return worker
         return next(iter(self.idle))
 

@@ -16,7 +16,7 @@ from cpuruntime.devices.composed.members import Inference, Member, Worker
 from cpuruntime.devices.explanation import ProfilingInfo
 from cpuruntime.devices.interface import TERMS, DeviceRequest, Terms
 from cpuruntime.devices.ports import BoundArrays, PortInfo
-from cpuruntime.errors import CancelledError, Error, runs_elsewhere
+from cpuruntime.errors import CancelledError, Error, runs_elsewhere, without_frames
 from cpuruntime.graph import Kind
 from cpuruntime.host.memory import GrowingMemory
 from cpuruntime.streams.call import Call
@@ -37,6 +37,7 @@ class VirtualRequest(BoundArrays, OneInference, DeviceRequest):
     def __init__(
         self, dispatcher: Dispatcher, inputs: Sequence[PortInfo], outputs: Sequence[PortInfo], profiled: bool
     ) -> None:
+        self.memory = object()
         self.version = 0
         self.taken: Worker | None = None
         self.latest: Worker | None = None
@@ -154,7 +155,7 @@ class VirtualRequest(BoundArrays, OneInference, DeviceRequest):
             return True
         except BaseException as raised:
             error = raised
-            raise
+            raise without_frames(error) from error.__cause__  # the worker, which the model holds, has the error
         finally:
             self._running = None
             if self.taken is not None:
@@ -181,7 +182,7 @@ class VirtualRequest(BoundArrays, OneInference, DeviceRequest):
         worker, dispatcher = self.latest, self._dispatcher
         if dispatcher.sole is not None:
             return self._infer_straight_again(call, arguments)
-        if worker is None or worker.bound is not self or worker.version != self.version:
+        if worker is None or worker.bound is not self.memory or worker.version != self.version:
             return None
         function = self._function_of(worker.request, call)
         if function is None:
@@ -191,7 +192,7 @@ class VirtualRequest(BoundArrays, OneInference, DeviceRequest):
         error: BaseException | None = _NOT_BEGUN
         try:
             dispatcher.take(self)
-            if self.taken is worker and worker.bound is self:
+            if self.taken is worker and worker.bound is self.memory:
                 result = function(*arguments)
             if result is not None:
                 error = None
@@ -263,7 +264,8 @@ class VirtualRequest(BoundArrays, OneInference, DeviceRequest):
     def result(self) -> tuple[BaseException | None, int]:
         if self.straight is not None:
             return self.straight.result()
-        return super().result()
+        error, ended = super().result()
+        return None if error is None else without_frames(error), ended
 
     def notify(self, function: Callable[[], None]) -> None:
         if self.straight is not None:
