@@ -46,6 +46,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not hasattr(config, "workerinput")
     if is_whole and getattr(config.option, "numprocesses", 0) is None and not config.option.collectonly:
         config.option.numprocesses, config.option.dist = 2, "loadfile"
+        config.option.loadscopereorder = False  # tests of threads come before those that keep models
 
 
 @pytest.fixture(scope="session", autouse=True)
