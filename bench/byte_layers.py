@@ -10,7 +10,6 @@ shows little. A cycle is that of a core that does 16 float32 multiply-adds in it
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
@@ -113,12 +112,17 @@ def measure(layer: tuple[int, int, int], rounds: int, peak: FmaPeak) -> dict[str
     return {name: products / seconds / cycles for name, seconds in best.items()}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints a line a layer."""
-    options: argparse.ArgumentParser = Parser(prog="byte_layers.py", description="Measure convolutions of bytes.")
+def parser() -> Parser:
+    """The command's options."""
+    options = Parser(prog="byte_layers.py", description="Measure convolutions of bytes.")
     options.add_argument("--rounds", type=positive, default=40, help="inferences of each engine (default: 40)")
     options.add_argument("--json", type=Path, default=None, metavar="FILE", help="write the figures to FILE")
-    given = options.parse_args(arguments)
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints a line a layer."""
+    given = parser().parse_args(arguments)
     peak, results = FmaPeak(), {}
     for layer in LAYERS:
         channels, size, kernel = layer

@@ -265,6 +265,8 @@ class VirtualRequest(BoundArrays, OneInference, DeviceRequest):
         if self.straight is not None:
             return self.straight.result()
         error, ended = super().result()
+        if self._inference is OVER and self._moments is not None:  # it was run where it was started
+            ended = self._moments[2]
         return None if error is None else without_frames(error), ended
 
     def notify(self, function: Callable[[], None]) -> None:

@@ -200,6 +200,8 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         job = instance.whole
         if job is None or key != program.key or not 0 < job.elapsed < QUICK or program.arena_size > LARGEST_OWN:
             return instance
+        if instance.program is not program:  # it ran another one of the key, whose steps may be shared otherwise
+            return instance
         own = Instance(program)
         assert own.whole is not None
         own.whole.change(job.shared, job.elapsed)

@@ -26,7 +26,7 @@ from cpuruntime.program.plan.storage import Address, Blocked
 from cpuruntime.program.tuning.integer_tiles import WINOGRAD, IntegerGrid, IntegerTiling, rank_integer_tilings
 
 STEP = lcm(CHANNELS, LANES)
-"""Channels of a pixel in a panel are padded to a multiple of it, unless they are fewer than CHANNELS."""
+"""Channels of a pixel in a panel are padded to a multiple of it, unless a block holds them and they are few."""
 
 
 def _check(node: Node) -> str | None:
@@ -56,7 +56,7 @@ class Window:
     @classmethod
     def of(cls, g: Geometry, inputs: int) -> Window:
         """The window over `inputs` channels; undilated, the pixels under a kernel row are one run."""
-        channels = inputs if inputs < CHANNELS else -(-inputs // STEP) * STEP
+        channels = inputs if inputs < CHANNELS and inputs <= LANES else -(-inputs // STEP) * STEP
         width, run = (1, g.kernel_width * channels) if g.dilation_width == 1 else (g.kernel_width, channels)
         return cls(g.kernel_height, width, -(-run // CHANNELS) * CHANNELS, channels)
 
