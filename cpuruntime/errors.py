@@ -93,13 +93,15 @@ def runs_elsewhere(error: BaseException | None) -> bool:
     return error.elsewhere if isinstance(error, Error) else isinstance(error, Exception)
 
 
-def without_frames(error: BaseException) -> BaseException:
-    """A copy of an error without its traceback, which holds all frames it passed; the error where it has no copy."""
+def detached(error: BaseException) -> BaseException:
+    """A copy of an error, to raise where others keep the error itself. The copy takes the traceback with it, since that
+    holds the frames of all callers. The error where it has no copy."""
     try:
         found = copy(error)
-    except Exception:
+    except Exception:  # whatever the constructor of another package's error demands
         return error
     found.__cause__, found.__suppress_context__ = error.__cause__, True
+    found.__traceback__, error.__traceback__ = error.__traceback__, None
     return found
 
 

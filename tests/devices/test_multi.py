@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import heapq
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -181,6 +183,38 @@ def test_a_fault_of_the_data_does_not(faulty: type[Faulty]) -> None:
     with pytest.raises(InvalidArgumentError, match="Index 7"):
         request.wait()
     assert faulty.count == 2
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_model_is_given_back_after_an_error(faulty: type[Faulty], waits: bool) -> None:
+    def refuse(number: int) -> None:
+        raise InvalidArgumentError("Index 7 is beyond the table.")
+
+    def use() -> weakref.ref[ov.CompiledModel]:
+        """Its frame, with the model, is in the traceback of the error, which the device's request has."""
+        model = compiled("MULTI:FAULTY(1),REFERENCE(1)", SCHEDULE_POLICY="DEVICE_PRIORITY")
+        request = model.create_infer_request()
+        request.infer([data(1)])
+        faulty.fault = staticmethod(refuse)
+        if waits:
+            request.set_callback(lambda nothing: None, None)
+            request.start_async([data(1)])
+        with pytest.raises(InvalidArgumentError, match="Index 7"):
+            request.wait() if waits else request.infer([data(1)])
+        return weakref.ref(model)
+
+    model = use()
+    gc.collect()
+    assert model() is None
+
+
+def test_an_inference_that_runs_where_it_is_started_has_a_latency() -> None:
+    model = compiled("MULTI:REFERENCE,NULL", SCHEDULE_POLICY="DEVICE_PRIORITY")
+    request = model.create_infer_request()
+    for _ in range(3):
+        request.start_async([data(1)])
+        request.wait()
+        assert 0 < request.latency < 60_000
 
 
 def test_the_error_comes_through_where_no_device_is_left(faulty: type[Faulty]) -> None:

@@ -16,7 +16,7 @@ from cpuruntime.devices.composed.members import Inference, Member, Worker
 from cpuruntime.devices.explanation import ProfilingInfo
 from cpuruntime.devices.interface import TERMS, DeviceRequest, Terms
 from cpuruntime.devices.ports import BoundArrays, PortInfo
-from cpuruntime.errors import CancelledError, Error, runs_elsewhere, without_frames
+from cpuruntime.errors import CancelledError, Error, detached, runs_elsewhere
 from cpuruntime.graph import Kind
 from cpuruntime.host.memory import GrowingMemory
 from cpuruntime.streams.call import Call
@@ -155,7 +155,7 @@ class VirtualRequest(BoundArrays, OneInference, DeviceRequest):
             return True
         except BaseException as raised:
             error = raised
-            raise without_frames(error) from error.__cause__  # the worker, which the model holds, has the error
+            raise detached(error) from error.__cause__  # the worker, which the model holds, has the error
         finally:
             self._running = None
             if self.taken is not None:
@@ -267,7 +267,7 @@ class VirtualRequest(BoundArrays, OneInference, DeviceRequest):
         error, ended = super().result()
         if self._inference is OVER and self._moments is not None:  # it was run where it was started
             ended = self._moments[2]
-        return None if error is None else without_frames(error), ended
+        return None if error is None else detached(error), ended
 
     def notify(self, function: Callable[[], None]) -> None:
         if self.straight is not None:
