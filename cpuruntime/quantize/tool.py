@@ -129,7 +129,7 @@ class Quantisation:
             gains = {layer.name: max(_saved_bytes(self._writer, layer), 1.0) for layer in self._writer.layers}
         slower = sum(gain <= 0 for gain in gains.values())
         if slower:
-            self._notes.append(f"Layers left in float32, as 8 bits do not make them faster on this processor: {slower}.")
+            self._notes.append(f"Layers left in float32, as 8 bits make them no faster on this processor: {slower}.")
         self._progress("layers within the limit")
         return choose(alone, gains, gated.difference, limit)
 
