@@ -29,24 +29,9 @@ class Function(Kernel):
         return symbol_of(self, Path(__file__))
 
     def compiled(self) -> bytes:
-        import llvmlite.binding as llvm
-        import numba
+        from cpuruntime.compiler import machine_code
 
-        from cpuruntime.compiler import isa
-        from cpuruntime.compiler.frontend import modules
-        from cpuruntime.compiler.inline import bind
-
-        body, texts = modules(bind(self.function), numba.from_dtype(self.arguments), numba.int64, numba.int64)
-        module = llvm.parse_assembly(_ENTRY.format(symbol=self.symbol, body=body))
-        for text in texts:
-            module.link_in(llvm.parse_assembly(text))
-        for item in (*module.functions, *module.global_variables):
-            if item.name != self.symbol and not item.is_declaration:
-                item.linkage = "internal"
-        passes = llvm.create_pass_builder(isa.target_machine(), llvm.create_pipeline_tuning_options(speed_level=2))
-        passes.getModulePassManager().run(module, passes)
-        code: bytes = isa.target_machine().emit_object(module)
-        return code
+        return machine_code.compiled(self.function, self.arguments, self.symbol, entry=_ENTRY)
 
 
 def function(arguments: np.dtype) -> Callable[[Callable[..., int]], Function]:

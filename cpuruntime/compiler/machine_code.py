@@ -24,25 +24,27 @@ define void @{symbol}(i64 %block, i64 %thread, i64 %threads) {{
 """
 
 
-def compiled(function: FunctionType, arguments: np.dtype, symbol: str, features: str = "") -> bytes:
+def compiled(
+    function: FunctionType, arguments: np.dtype, symbol: str, features: str = "", entry: str = _ENTRY
+) -> bytes:
     """The object file of a kernel with argument blocks of `arguments`; `symbol` names its entry.
 
-    `features` are what it uses beyond the ISA level.
+    `features` are what it uses beyond the ISA level; `entry` is the text of an entry that is called in another way.
     """
-    code: bytes = isa.target_machine(features).emit_object(_module(function, arguments, symbol, features))
+    code: bytes = isa.target_machine(features).emit_object(_module(function, arguments, symbol, features, entry))
     return code
 
 
 def assembly(function: FunctionType, arguments: np.dtype, symbol: str, features: str = "") -> str:
     """The same as text."""
-    text: str = isa.target_machine(features).emit_assembly(_module(function, arguments, symbol, features))
+    text: str = isa.target_machine(features).emit_assembly(_module(function, arguments, symbol, features, _ENTRY))
     return text
 
 
-def _module(function: FunctionType, arguments: np.dtype, symbol: str, features: str) -> llvm.ModuleRef:
+def _module(function: FunctionType, arguments: np.dtype, symbol: str, features: str, entry: str) -> llvm.ModuleRef:
     """The optimised LLVM module of a kernel, its entry called `symbol` and all else made private."""
     body, texts = modules(bind(function), numba.from_dtype(arguments), numba.int64, numba.int64)
-    module = llvm.parse_assembly(_ENTRY.format(symbol=symbol, body=body))
+    module = llvm.parse_assembly(entry.format(symbol=symbol, body=body))
     for text in texts:
         module.link_in(llvm.parse_assembly(text))
     for item in (*module.functions, *module.global_variables):
