@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -23,7 +26,7 @@ def opencl() -> GpuRuntime:
     reason = drivers.reason()
     if reason is not None:
         pytest.skip(reason)
-    return drivers.devices()[-1]
+    return drivers.devices()[0]
 
 
 def _emulated() -> RecordingRuntime:
@@ -110,6 +113,33 @@ def test_a_binary_is_loaded_and_a_damaged_one_refused(opencl: GpuRuntime) -> Non
 def test_more_memory_than_there_is(opencl: GpuRuntime) -> None:
     with pytest.raises(OutOfMemoryError, match="smaller batch"):
         opencl.allocate(opencl.facts.largest + 1)
+
+
+class _Simulator:
+    """The device of a driver, as Oclgrind shows itself."""
+
+    def __init__(self, device: Any) -> None:
+        self._device = device
+        self.platform = SimpleNamespace(name="Oclgrind", version="OpenCL 1.2", get_devices=lambda: [self])
+        self.type = -1  # of every kind
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._device, name)
+
+
+def test_a_simulator_is_no_graphics_processor_and_comes_last(
+    opencl: GpuRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyopencl
+
+    from cpuruntime.gpu_runtime import opencl as driver
+
+    real = opencl.device.platform
+    platforms = [_Simulator(opencl.device).platform, SimpleNamespace(get_devices=real.get_devices)]
+    monkeypatch.setattr(pyopencl, "get_platforms", lambda: platforms)
+    found = driver.devices()
+    assert [runtime.facts.kind for runtime in found][-1] == "other"
+    assert found[0].device == opencl.device
 
 
 def test_memory_of_others(opencl: GpuRuntime) -> None:
