@@ -14,6 +14,8 @@ from support.stored_models import convolutional
 
 import cpuruntime as ov
 from cpuruntime.devices import registry
+from cpuruntime.gpu_runtime import drivers
+from cpuruntime.gpu_runtime.recording import RecordingRuntime
 from cpuruntime.host.ledger import Ledger
 from cpuruntime.testing.conformance.fixtures import added, check, compile_on, negated
 
@@ -72,3 +74,26 @@ def file(tmp_path: Path) -> Path:
 def cache(tmp_path: Path) -> Path:
     """The folder of a model cache, which is not made yet."""
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def gpu() -> str:
+    """The name of a device of the drivers here: of one that runs on the processor, where there is such a driver."""
+    reason = drivers.reason()
+    if reason is not None:
+        pytest.skip(reason)
+    kinds = [runtime.facts.kind for runtime in drivers.devices()]
+    return f"GPU.{kinds.index('cpu') if 'cpu' in kinds else 0}"
+
+
+@pytest.fixture
+def recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordingRuntime]:
+    """The only device is one without a driver; kernels are stored in a folder of the test's own."""
+    from cpuruntime.devices.gpu import modules
+    from cpuruntime.store import Folder
+
+    folder = Folder(tmp_path / "kernels")
+    monkeypatch.setattr(modules, "cache_folder", lambda: folder)
+    runtime = RecordingRuntime()
+    with drivers.replaced([runtime]):
+        yield runtime
