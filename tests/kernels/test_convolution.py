@@ -77,10 +77,10 @@ def test_pointwise_convolution_sees_a_plane_as_one_row(case: Convolution, force_
 
 
 def rows_of_lower_tiles(**epilogue: Any) -> list[Convolution]:
-    """Rows that a tile does not divide, so that they end with lower ones."""
+    """Rows that a tile does not divide, so that they end with lower ones, or overlap where there are none."""
     rows, columns = tile_shapes()[0]
     low = low_rows(rows, columns)
-    assert low < rows
+    assert low < rows or rows <= 3
     widths = (rows, rows + 1, rows + low, 2 * rows - 1, 2 * rows, 2 * rows + 2 * low)
     return [Convolution((1, LANES + 1, 3, width), (columns + 1) * LANES, **epilogue) for width in widths]
 
@@ -89,11 +89,11 @@ def rows_of_lower_tiles(**epilogue: Any) -> list[Convolution]:
     ("case", "halo", "gathered"),
     [
         (Convolution((2, LANES + 1, 7, 9), 256, (1, 1), (0, 0, 0, 0), (2, 2), residual=True), (), True),
-        (Convolution((1, LANES, 8, 8), 256, (1, 1), (0, 0, 0, 0), (3, 1)), ("x",), True),
-        (Convolution((1, LANES, 8, 8), 256, (1, 1), (0, 0, 0, 0), (2, 2)), ("y",), False),
-        (Convolution((1, LANES, 8, 8), 256, (1, 1), (0, 0, 1, 1), (2, 2)), (), False),
-        (Convolution((1, LANES, 7, 8), 256, (1, 1), (0, 0, 2, 0), (2, 2)), (), False),
-        (Convolution((1, LANES, 8, 8), 248, (1, 1), (0, 0, 0, 0), (2, 2)), (), False),
+        (Convolution((1, 2 * LANES, 8, 8), 256, (1, 1), (0, 0, 0, 0), (3, 1)), ("x",), True),
+        (Convolution((1, 2 * LANES, 8, 8), 256, (1, 1), (0, 0, 0, 0), (2, 2)), ("y",), False),
+        (Convolution((1, 2 * LANES, 8, 8), 256, (1, 1), (0, 0, 1, 1), (2, 2)), (), False),
+        (Convolution((1, 2 * LANES, 7, 8), 256, (1, 1), (0, 0, 2, 0), (2, 2)), (), False),
+        (Convolution((1, 2 * LANES, 8, 8), 248, (1, 1), (0, 0, 0, 0), (2, 2)), (), False),
     ],
     ids=["batch and residual", "rows only", "halo of the target", "pads", "a row below", "few outputs"],
 )
