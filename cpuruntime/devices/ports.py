@@ -50,7 +50,7 @@ class PortInfo:
 
 def _bounds(graph: Graph, value: Value) -> PartialShape:
     known = graph.input_bounds.get(value.name) if value.kind is Kind.TENSOR else None
-    return known or _partial(value)
+    return _partial(value) if known is None else known
 
 
 def _partial(value: Value) -> PartialShape:

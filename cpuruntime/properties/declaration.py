@@ -136,6 +136,10 @@ class Number(Values):
             raise ValueError(value)
         return number
 
+    def wrapped(self, *values: Any) -> Any:
+        (value,) = values
+        return float(value) if hasattr(value, "__float__") and not isinstance(value, bool) else self.parse(value)
+
     def text(self, value: float) -> str:
         return str(value).removesuffix(".0")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from typing import Any
 
 
 class Word(str, enum.Enum):
@@ -30,3 +31,13 @@ class Word(str, enum.Enum):
 
     def __repr__(self) -> str:
         return f"<{self}: {self.number}>"
+
+
+class _Entries:
+    """The members of an enumeration by name, other names of a member included, each with None for its doc."""
+
+    def __get__(self, member: Any, enumeration: type[Word]) -> dict[str, tuple[Word, None]]:
+        return {name: (found, None) for name, found in enumeration.__members__.items()}
+
+
+setattr(Word, "__entries", _Entries())  # so that Python does not mangle the name, which OpenVINO's enumerations have

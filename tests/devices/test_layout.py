@@ -135,6 +135,8 @@ def test_a_batch_may_come_as_samples(device: str, layout: str | None, axis: int)
         bind()
         rows[0] += 1
         np.testing.assert_array_equal(request.infer()[0], -np.concatenate(rows, axis))
+        with pytest.raises(InvalidArgumentError, match="get_tensor shall not be used together with batched"):
+            request.get_tensor("x")
     np.testing.assert_array_equal(request.infer(np.ones([2, 2], np.float32))[0], -np.ones([2, 2]))
     assert rows[1].max() == 1
     for wrong, message in (

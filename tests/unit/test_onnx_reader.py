@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from support.reader_models import FLOAT, dense_model, model_of
 
+from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import InvalidArgumentError, ModelError, UnsupportedError
 from cpuruntime.frontend.reader import read
 from cpuruntime.graph import PartialShape, Type, verify
@@ -355,6 +356,7 @@ def test_shapes_of_inputs():
     graph = read(model)
     assert str(graph.inputs[0]) == "x: f32[...]"
     assert graph.input_bounds["x"] == PartialShape.dynamic()
+    assert PortInfo.inputs_of(graph)[0].partial_shape == PartialShape.dynamic()
 
 
 def function_model(body=None, calls=("F",), functions=()) -> onnx.ModelProto:

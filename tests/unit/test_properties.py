@@ -304,6 +304,10 @@ def test_properties_are_used_as_in_openvino() -> None:
     for kind, expected in numbers.items():
         assert [int(member) for member in kind] == expected
         assert pickle.loads(pickle.dumps(list(kind))) == list(kind)
+    entries = getattr(hints.Priority, "__entries")
+    assert list(entries) == ["LOW", "MEDIUM", "HIGH", "DEFAULT"]
+    assert entries["DEFAULT"][0] is hints.Priority.MEDIUM
+    assert props.intel_cpu.sparse_weights_decompression_rate(2.0)[1].value == 2.0
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import numpy as np
 from cpuruntime.api.ports import ConstOutput, Ports, position
 from cpuruntime.api.remote import RemoteTensor
 from cpuruntime.api.request.conversion import check_shape, pairs, shape_before_data, to_array
-from cpuruntime.api.request.lent import Lent, samples_of
+from cpuruntime.api.request.lent import Lent, one_tensor, samples_of
 from cpuruntime.api.results import OVDict
 from cpuruntime.api.tensor import Tensor
 from cpuruntime.devices.completion import Completion
@@ -235,7 +235,7 @@ class Bindings:
             return self._remote[side, index]
         tensor = self.followed.get((side, index)) or (self._late.get(index) if side == "output" else None)
         if tensor is not None:
-            return tensor
+            return one_tensor(tensor)
         array = self.outputs[index] if side == "output" else self._bound[index]
         if array is None:
             port = self._ports.inputs[index].info

@@ -36,6 +36,16 @@ class Samples(Lent):
         return np.concatenate([part.elements for part in self._parts], self._axis)
 
 
+def one_tensor(tensor: Tensor) -> Tensor:
+    """The tensor; InvalidArgumentError where it is several that are read as one."""
+    if isinstance(tensor, Samples):
+        raise InvalidArgumentError(
+            "get_tensor shall not be used together with batched set_tensors/set_input_tensors: the input reads the "
+            "tensors that were set."
+        )
+    return tensor
+
+
 def samples_of(port: ConstOutput, given: Any) -> Samples:
     """The samples of a batch for an input. Raises InvalidArgumentError where they are none."""
     where, axis = f"Input '{printable(port.any_name)}'", port.batch_axis
