@@ -73,12 +73,13 @@ class SerialModel(DeviceModel):
     """A graph, its function `compute`, and the threads that call it, one for each stream.
 
     Args:
+        compute: None where requests of a class of the device's own compute.
         streams: their number, and why, where the device has a rule of its own.
         facts: properties of the model that differ from the settings.
     """
 
     def __init__(
-        self, plugin: SerialPlugin, graph: Graph, settings: Settings, compute: Compute,
+        self, plugin: SerialPlugin, graph: Graph, settings: Settings, compute: Compute | None,
         streams: tuple[int, str] | None = None, facts: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         self.plugin = plugin
@@ -322,6 +323,7 @@ class SerialRequest(BoundArrays, OneInference, DeviceRequest):
         inputs = self.bound_inputs()
         self.times = [None] * len(self.times)
         inference.begin(0)
+        assert self.model.compute is not None
         results = self.model.compute(inputs, inference.begin)
         inference.note(perf_counter_ns())
         for index, (info, result) in enumerate(zip(self.model.outputs, results, strict=True)):

@@ -7,12 +7,17 @@ from collections.abc import Callable
 
 import numpy as np
 
+from cpuruntime.errors import DeviceUnavailableError
 from cpuruntime.gpu_runtime import native
 from cpuruntime.streams.memory import aligned_bytes
 from cpuruntime.streams.native import signals
 
 _NAP = 20_000_000
 """Nanoseconds after which a waiting thread asks the driver itself, as its callback may never come."""
+
+
+_never_freed: list[object] = []
+"""Memory of the host that drivers which hang may still write."""
 
 
 class End:
@@ -23,6 +28,9 @@ class End:
     Args:
         spin: nanoseconds for which a waiting thread does not sleep.
     """
+
+    MOST_SECONDS = 600.0
+    """After so long what is pending will never be over; arbitrary, longer than the watchdogs of drivers."""
 
     def __init__(self, spin: int = 0) -> None:
         self._memory = aligned_bytes(native.STATUS + 8)
@@ -60,6 +68,27 @@ class End:
                 if nap <= 0:
                     return False
             signals.wait.entry(self.address, heard, nap)
+
+    def wait_long(self, held: object, what: str) -> None:
+        """Wait until nothing is pending; an interrupt is held back until then.
+
+        Raises DeviceUnavailableError, which begins with `what`, where that takes MOST_SECONDS: the driver may still
+        write to memory then, which `held` keeps alive for ever.
+        """
+        interrupt, until = None, time.monotonic() + self.MOST_SECONDS
+        while True:
+            try:
+                is_over = self.wait(max(until - time.monotonic(), 0))
+                break
+            except BaseException as error:
+                interrupt = error
+        if not is_over:
+            _never_freed.append((self, held))
+            raise DeviceUnavailableError(
+                f"{what} in {self.MOST_SECONDS:.0f} s: its driver hangs. Start the process again, or the machine."
+            )
+        if interrupt is not None:
+            raise interrupt
 
     def notify(self) -> None:
         """What a driver's callback does, from Python."""

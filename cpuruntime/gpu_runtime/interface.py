@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -25,21 +25,15 @@ class KernelSource:
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """Memory of a program, named by `key`: `nbytes` whole, of which an argument begins at `offset`, both in bytes.
+    """Memory of a program, named by `key`, of `nbytes` bytes.
 
     `kind` is "value" for what the graph's values lie in, "constant" for what is filled once when the model is compiled,
-    "scratch" for the rest. The content of values and scratch does not last from one inference to the next. An offset is
-    a multiple of `Facts.alignment`.
+    "scratch" for the rest. The content of values and scratch does not last from one inference to the next.
     """
 
     key: Hashable
     nbytes: int
     kind: Literal["value", "constant", "scratch"] = "value"
-    offset: int = 0
-
-    def at(self, offset: int) -> Buffer:
-        """The same memory, from `offset` bytes behind this one's on."""
-        return replace(self, offset=self.offset + offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,30 +148,38 @@ class Recorded(ABC):
     times: list[int]
 
 
+class Prepared:
+    """Commands with their memory, which it does not keep alive: for `Queue.submit`, as often as the memory lasts."""
+
+
 class Queue(ABC):
     """Runs commands in the order of their submission. One thread at a time uses it."""
 
     @abstractmethod
     def record(self, calls: Sequence[Call]) -> Recorded:
-        """Launches for `submit`. Raises OutOfMemoryError."""
+        """Launches for `prepare`. Raises OutOfMemoryError."""
 
     @abstractmethod
-    def submit(
+    def prepare(
         self,
         recorded: Recorded,
-        end: End,
         bindings: Sequence[Memory] = (),
         lent: Sequence[Memory] = (),
         writes: Sequence[Copy] = (),
         reads: Sequence[Copy] = (),
-    ) -> None:
-        """Run `writes` from the host, the launches, and `reads` to the host, and return at once; `end` says when.
+    ) -> Prepared:
+        """Commands that run `writes` from the host, the launches, and `reads` to the host.
 
-        `lent` are the memories with an `array` that are used. The caller keeps all memory alive until the end.
+        `lent` are the memories with an `array` that are used. What was prepared of the same launches before is void.
+        """
+
+    @abstractmethod
+    def submit(self, prepared: Prepared, end: End) -> None:
+        """Run prepared commands, and return at once; `end` says when they are over. The memory lives until then.
 
         Raises:
             OutOfMemoryError: the device has not the memory.
-            DeviceUnavailableError: the device is lost, or refuses a command. Those before it are over then.
+            DeviceUnavailableError: the device is lost, or refuses a command. `end` says when those before it are over.
         """
 
 

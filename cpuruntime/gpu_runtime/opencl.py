@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 from shutil import which
 from threading import Lock
@@ -13,8 +14,9 @@ import pyopencl as cl
 
 from cpuruntime.errors import InvalidArgumentError, OutOfMemoryError
 from cpuruntime.gpu_runtime.dlpack import memory_of
+from cpuruntime.gpu_runtime.end import End
 from cpuruntime.gpu_runtime.interface import BuildError, Facts, GpuRuntime, Memory, Module, Queue
-from cpuruntime.gpu_runtime.opencl_driver import error_of
+from cpuruntime.gpu_runtime.opencl_driver import error_of, library, listen
 from cpuruntime.gpu_runtime.opencl_memory import HostMemory, OpenclMemory, new_buffer
 from cpuruntime.gpu_runtime.opencl_queue import OpenclQueue
 
@@ -132,10 +134,17 @@ class OpenclRuntime(GpuRuntime):
             self._copy(array, memory.handle)
 
     def _copy(self, to: Any, source: Any) -> None:
+        end = End()
         try:
-            cl.enqueue_copy(self.copies, to, source, is_blocking=True)
+            event = cl.enqueue_copy(self.copies, to, source, is_blocking=False)
+            self.copies.flush()
         except cl.Error as error:
             raise error_of(error.code, f"{self.facts.name} copied no memory") from error
+        library().clRetainEvent(ctypes.c_void_p(event.int_ptr))
+        listen(end, event.int_ptr)
+        end.wait_long((to, source, event), f"{self.facts.name} did not end a copy")
+        if end.status:
+            raise error_of(end.status, f"{self.facts.name} copied no memory")
 
     def lend(self, array: np.ndarray) -> Memory | None:
         is_fit = array.nbytes and array.ctypes.data % mmap.PAGESIZE == 0

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from weakref import ref
 
 import numpy as np
 import pyopencl as cl
 
 from cpuruntime.gpu_runtime import native
-from cpuruntime.gpu_runtime.end import End, callback
-from cpuruntime.gpu_runtime.interface import Call, Copy, Memory, Queue, Recorded, Slot
-from cpuruntime.gpu_runtime.opencl_driver import error_of, function, library
+from cpuruntime.gpu_runtime.end import End
+from cpuruntime.gpu_runtime.interface import Call, Copy, Memory, Prepared, Queue, Recorded, Slot
+from cpuruntime.gpu_runtime.opencl_driver import error_of, function, library, listen
 
-_STATUS, _COMPLETE = 0x11D3, 0
 _STARTED, _ENDED = 0x1282, 0x1283
 
 
@@ -23,6 +23,7 @@ class OpenclRecorded(Recorded):
 
     def __init__(self, queue: OpenclQueue, calls: Sequence[Call]) -> None:
         self.times = []
+        self.name = queue.name
         self.commands = np.zeros((len(calls), native.WORDS), np.int64)
         self.sizes = np.zeros((len(calls), 2, 3), np.uint64)
         self.slots: list[tuple[cl.Kernel, int, int]] = []
@@ -53,9 +54,12 @@ class OpenclRecorded(Recorded):
         """Set the arguments that are slots, where they change."""
         same = {index for index, (old, new) in enumerate(zip(self.bound, bindings)) if old() is new}
         self.bound = []
-        for kernel, place, index in self.slots:
-            if index not in same:
-                kernel.set_arg(place, bindings[index].handle)
+        try:
+            for kernel, place, index in self.slots:
+                if index not in same:
+                    kernel.set_arg(place, bindings[index].handle)
+        except cl.Error as error:
+            raise error_of(error.code, f"{self.name} refuses a kernel's arguments") from error
         self.bound = list(map(ref, bindings))
 
     def take_times(self) -> None:
@@ -71,6 +75,14 @@ class OpenclRecorded(Recorded):
             self.times.append(moments[1] - moments[0])
 
 
+@dataclass(frozen=True)
+class OpenclPrepared(Prepared):
+    """All commands of an inference."""
+
+    recorded: OpenclRecorded
+    table: np.ndarray
+
+
 class OpenclQueue(Queue):
     """An in-order queue."""
 
@@ -82,7 +94,10 @@ class OpenclQueue(Queue):
         self._event = np.zeros(1, np.uint64)
         self._code = np.zeros(1, np.int32)
         self._request = np.zeros(1, native.COMMANDS)
-        self._table = np.zeros((0, native.WORDS), np.int64)
+        # A marker, since the last command may be of any kind, and the start of it all.
+        marker = self._row("clEnqueueMarkerWithWaitList", 0, 0, self._event.ctypes.data)
+        flush = [function("clFlush"), self.handle, *[0] * (native.WORDS - 2)]
+        self._closing = np.array([marker, flush], np.int64)
 
     def record(self, calls: Sequence[Call]) -> Recorded:
         try:
@@ -90,15 +105,14 @@ class OpenclQueue(Queue):
         except cl.Error as error:
             raise error_of(error.code, f"{self.name} refuses a kernel's arguments") from error
 
-    def submit(
+    def prepare(
         self,
         recorded: Recorded,
-        end: End,
         bindings: Sequence[Memory] = (),
         lent: Sequence[Memory] = (),
         writes: Sequence[Copy] = (),
         reads: Sequence[Copy] = (),
-    ) -> None:
+    ) -> Prepared:
         assert isinstance(recorded, OpenclRecorded)
         recorded.bind(bindings)
         unmapped = [self._row("clEnqueueUnmapMemObject", m.handle.int_ptr, m.address) for m in lent]
@@ -108,22 +122,22 @@ class OpenclQueue(Queue):
         for memory in lent:
             arguments = (memory.handle.int_ptr, 0, memory.access, 0, max(memory.nbytes, 1), 0, 0, 0, code)
             after.append(self._row("clEnqueueMapBuffer", *arguments, found=code))
-        event = self._event.ctypes.data
-        # A marker, since the last command may be of any kind; then the callback for its event, and the start of it all.
-        marker = self._row("clEnqueueMarkerWithWaitList", 0, 0, event)
-        flush = [function("clFlush"), self.handle, *[0] * (native.WORDS - 2)]
         before = np.array([*unmapped, *written], np.int64).reshape(-1, native.WORDS)
-        self._table = np.concatenate([before, recorded.commands, np.array([*after, marker, flush], np.int64)])
-        failed, error = self._run(self._table)
+        table = np.concatenate([before, recorded.commands, np.array([*after, *self._closing], np.int64)])
+        return OpenclPrepared(recorded, table)
+
+    def submit(self, prepared: Prepared, end: End) -> None:
+        assert isinstance(prepared, OpenclPrepared)
+        failed, error = self._run(prepared.table)
         if failed >= 0:
-            self._drain()
-            what = f"{self.name} refuses command {failed} of {len(self._table)}"
-            raise error_of(error, what)
-        handle = int(self._event[0])
-        end.begin(self._asker(handle, recorded))
-        library().clSetEventCallback(
-            ctypes.c_void_p(handle), _COMPLETE, ctypes.c_void_p(callback()), ctypes.c_void_p(end.address)
-        )
+            if self._run(self._closing)[0] < 0:  # else the device is lost
+                self._listen(end, None)
+            raise error_of(error, f"{self.name} refuses command {failed} of {len(prepared.table)}")
+        self._listen(end, prepared.recorded)
+
+    def _listen(self, end: End, recorded: OpenclRecorded | None) -> None:
+        """Let `end` hear of the marker that was submitted last."""
+        listen(end, int(self._event[0]), recorded.take_times if recorded and self.timing else None)
 
     def _run(self, table: np.ndarray) -> tuple[int, int]:
         request = self._request[0]
@@ -131,32 +145,9 @@ class OpenclQueue(Queue):
         native.submit.entry(self._request.ctypes.data, 0, 0)
         return int(request["failed"]), int(request["error"])
 
-    def _drain(self) -> None:
-        """Wait for the commands before one that failed: they use memory that is about to be freed."""
-        try:
-            self.queue.finish()
-        except cl.Error:  # the device is lost
-            return
-
     def _row(self, name: str, *arguments: int, found: int = 0) -> list[int]:
         rest = [0] * (native.ARGUMENTS - 1 - len(arguments))
         return [function(name), self.handle, *arguments, *rest, found]
 
     def _copy(self, name: str, copy: Copy) -> list[int]:
         return self._row(name, copy.memory.handle.int_ptr, 0, 0, copy.memory.nbytes, copy.address, 0, 0, 0)
-
-    def _asker(self, event: int, recorded: OpenclRecorded) -> Callable[[], int | None]:
-        """What says how the submission is that ends with an event."""
-        status, driver = ctypes.c_int32(), library()
-
-        def ask() -> int | None:
-            error = driver.clGetEventInfo(ctypes.c_void_p(event), _STATUS, 4, ctypes.byref(status), None)
-            found = error or status.value
-            if found > 0:
-                return None
-            if self.timing and found == 0:
-                recorded.take_times()
-            driver.clReleaseEvent(ctypes.c_void_p(event))
-            return found
-
-        return ask

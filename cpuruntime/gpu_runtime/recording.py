@@ -21,6 +21,7 @@ from cpuruntime.gpu_runtime.interface import (
     GpuRuntime,
     Memory,
     Module,
+    Prepared,
     Queue,
     Recorded,
     Slot,
@@ -78,7 +79,7 @@ class RecordingRuntime(GpuRuntime):
         self.built: list[str] = []
         self.loaded: list[bytes] = []
         self.submitted: list[Call] = []
-        self.copied = self.taken = self.taken_on_host = 0
+        self.copied = self.taken = self.taken_on_host = self.prepared = 0
 
     @property
     def context(self) -> Any:
@@ -166,6 +167,16 @@ class RecordingRecorded(Recorded):
     times: list[int] = field(default_factory=list)
 
 
+@dataclass
+class RecordingPrepared(Prepared):
+    """What `prepare` was given."""
+
+    recorded: RecordingRecorded
+    bindings: Sequence[Memory]
+    writes: Sequence[Copy]
+    reads: Sequence[Copy]
+
+
 class RecordingQueue(Queue):
     """Runs emulations at once, and calls back from another thread."""
 
@@ -176,19 +187,24 @@ class RecordingQueue(Queue):
     def record(self, calls: Sequence[Call]) -> Recorded:
         return RecordingRecorded(calls)
 
-    def submit(
+    def prepare(
         self,
         recorded: Recorded,
-        end: End,
         bindings: Sequence[Memory] = (),
         lent: Sequence[Memory] = (),
         writes: Sequence[Copy] = (),
         reads: Sequence[Copy] = (),
-    ) -> None:
+    ) -> Prepared:
         assert isinstance(recorded, RecordingRecorded)
-        runtime, faults = self.runtime, self.runtime.faults
+        self.runtime.prepared += 1
+        return RecordingPrepared(recorded, bindings, writes, reads)
+
+    def submit(self, prepared: Prepared, end: End) -> None:
+        assert isinstance(prepared, RecordingPrepared)
+        runtime, faults, recorded = self.runtime, self.runtime.faults, prepared.recorded
         if faults.is_lost:
             raise DeviceUnavailableError(f"{runtime.facts.name} is lost.")
+        bindings, writes, reads = prepared.bindings, prepared.writes, prepared.reads
         for copy in writes:
             ctypes.memmove(_content(copy.memory).ctypes.data, copy.address, copy.memory.nbytes)
         for call in recorded.calls:

@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from support.gpu_models import MODEL, X, Y, chain
 
 import cpuruntime as ov
 from cpuruntime.gpu_runtime import drivers
+from cpuruntime.gpu_runtime.end import End
 from cpuruntime.gpu_runtime.recording import RecordingRuntime
 from cpuruntime.host.ledger import Ledger
 
@@ -192,6 +194,44 @@ class TestFaults:
                 request.start_async(X)
                 assert request.wait_for(60_000)
 
+    def test_a_driver_that_hangs(self, recorder: RecordingRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+        with ov.Core().compile_model(chain(), "GPU") as compiled:
+            request = compiled.create_infer_request()
+            monkeypatch.setattr(End, "MOST_SECONDS", 0.05)
+            recorder.faults.held.clear()
+            with pytest.raises(ov.DeviceUnavailableError, match="did not end an inference of model 'chain' in 0 s"):
+                request.infer(X)
+            recorder.faults.held.set()
+            monkeypatch.undo()
+            request.infer(X)
+
+    def test_a_copy_that_hangs(self, gpu: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        tensor = ov.Core().get_default_context(gpu).create_tensor(ov.Type.u8, [64])
+        wait = End.wait
+        with monkeypatch.context() as patch:
+            patch.setattr(End, "wait", lambda end, timeout: wait(end, timeout) and False)
+            with pytest.raises(ov.DeviceUnavailableError, match="did not end a copy in 600 s: its driver hangs"):
+                tensor.copy_from(ov.Tensor(np.ones(64, np.uint8)))
+        tensor.copy_from(ov.Tensor(np.ones(64, np.uint8)))
+
+    def test_batches_for_which_memory_lacks_are_smaller(self) -> None:
+        def compute(_: list, size: tuple[int, ...]) -> None:
+            time.sleep(0.002)
+
+        runtime = RecordingRuntime({"elementwise": compute})
+        runtime.faults.most_memory = 12000
+        with drivers.replaced([runtime]), ov.Core().compile_model(chain(1), "BATCH:GPU(16)") as compiled:
+            explained = str(compiled.explain())
+            assert "no batches of 16 or more: Device GPU has too little memory" in explained
+            assert "no batches of 8 or more: Recorder has no" in explained
+            runtime.faults.most_memory = 2**20
+            requests = [compiled.create_infer_request() for _ in range(4)]
+            for request in requests:
+                request.start_async(X[:1])
+            for request in requests:
+                request.wait()
+            assert "groups so far: " in str(compiled.explain())
+
     def test_what_waits_for_a_busy_device_is_cancelled_or_late(self, recorder: RecordingRuntime) -> None:
         with ov.Core().compile_model(chain(), "GPU") as compiled:
             running, waiting, late = (compiled.create_infer_request() for _ in range(3))
@@ -211,6 +251,14 @@ class TestFaults:
 
 class TestMemory:
     """What is copied, and what is used in place."""
+
+    def test_memory_is_bound_once_for_inferences_that_use_the_same(self, recorder: RecordingRuntime) -> None:
+        with ov.Core().compile_model(chain(), "GPU") as compiled:
+            request, other = compiled.create_infer_request(), compiled.create_infer_request()
+            for one, bound in ((request, 1), (request, 0), (other, 1), (other, 0), (request, 1)):
+                before = recorder.prepared
+                one.infer()
+                assert recorder.prepared - before == bound
 
     def test_memory_of_pages_is_used_in_place(self, recorder: RecordingRuntime) -> None:
         pages = np.zeros(3 * 4096, np.uint8)

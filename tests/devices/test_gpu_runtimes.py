@@ -60,7 +60,7 @@ def test_launches_run_in_their_order_on_memory_in_place(runtime: GpuRuntime) -> 
     for start in (1, 5):
         source.array.view(np.float32)[:] = start
         result.array.view(np.float32)[:] = -1
-        queue.submit(recorded, end, [source, result], [source, result])
+        queue.submit(queue.prepare(recorded, [source, result], [source, result]), end)
         assert end.wait(60)
         assert end.status == 0
         wanted = (start * 2 + np.arange(COUNT)) * 3 + np.arange(COUNT)
@@ -74,7 +74,7 @@ def test_copies_surround_launches(runtime: GpuRuntime) -> None:
     numbers, found = np.arange(COUNT, dtype=np.float32), np.zeros(COUNT, np.float32)
     recorded = _twice(runtime, queue, source, result)
     writes, reads = [Copy(source, numbers.ctypes.data)], [Copy(result, found.ctypes.data)]
-    queue.submit(recorded, end, writes=writes, reads=reads)
+    queue.submit(queue.prepare(recorded, writes=writes, reads=reads), end)
     assert end.wait(60)
     np.testing.assert_array_equal(found[:-24], (numbers * 10)[:-24])
 
@@ -97,11 +97,11 @@ def test_a_text_that_does_not_compile_gives_the_log(opencl: GpuRuntime) -> None:
 def test_a_binary_is_loaded_and_a_damaged_one_refused(opencl: GpuRuntime) -> None:
     module = opencl.build(SOURCE)
     memory, queue, end = opencl.allocate(4096), opencl.queue(), End()
-    queue.submit(queue.record([Call(module, "scale", (memory, memory, 1.0, 8), (64,), (64,))]), end)
+    queue.submit(queue.prepare(queue.record([Call(module, "scale", (memory, memory, 1.0, 8), (64,), (64,))])), end)
     assert end.wait(60)
     again = opencl.load(module.binary())
     opencl.fill(memory, np.ones(COUNT, np.float32))
-    queue.submit(queue.record([Call(again, "scale", (memory, memory, 1.0, 8), (64,), (64,))]), end)
+    queue.submit(queue.prepare(queue.record([Call(again, "scale", (memory, memory, 1.0, 8), (64,), (64,))])), end)
     assert end.wait(60)
     found = np.zeros(COUNT, np.float32)
     opencl.read(memory, found)
@@ -167,7 +167,7 @@ def test_an_end_is_heard_however_often_the_driver_calls_back(callbacks: int) -> 
     queue = runtime.queue()
     for _ in range(3):
         runtime.faults.held.clear()
-        queue.submit(queue.record([]), end)
+        queue.submit(queue.prepare(queue.record([])), end)
         assert not end.wait(0.01)
         end.notify()  # by an earlier submission
         assert end.is_pending
@@ -179,12 +179,12 @@ def test_a_lost_device_refuses_commands_or_ends_them_with_an_error() -> None:
     runtime, end = RecordingRuntime(), End()
     queue = runtime.queue()
     runtime.faults.status = -14
-    queue.submit(queue.record([]), end)
+    queue.submit(queue.prepare(queue.record([])), end)
     assert end.wait(60)
     assert end.status == -14
     runtime.faults.is_lost = True
     with pytest.raises(DeviceUnavailableError, match="lost"):
-        queue.submit(queue.record([]), end)
+        queue.submit(queue.prepare(queue.record([])), end)
 
 
 def test_the_reason_names_the_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from typing import Protocol
 from cpuruntime.devices import batch_gain
 from cpuruntime.devices.batch.worker import Worker
 from cpuruntime.devices.interface import DeviceModel, DeviceRequest
-from cpuruntime.errors import Error, UnsupportedError, printable
+from cpuruntime.errors import Error, OutOfMemoryError, UnsupportedError, printable
 from cpuruntime.graph import Graph
 from cpuruntime.host.timing import alternate
 from cpuruntime.operators.batch_axis import enlarged
@@ -106,8 +106,13 @@ def _add_all(found: Sizes, graph: Graph, largest: int, compile_it: Compile) -> N
 def _choose(found: Sizes, single: list[DeviceRequest]) -> None:
     """Measure all sizes in turns, and drop those that are not enough faster than the best smaller one."""
     requests = {1: single}
-    for size, model in found.models.items():
-        found.workers[size] = [Worker(model, size) for _ in range(found.slots)]
+    for size, model in [*found.models.items()]:
+        try:
+            found.workers[size] = [Worker(model, size) for _ in range(found.slots)]
+        except (OutOfMemoryError, MemoryError) as error:
+            found.notes.append(f"no batches of {size} or more: {error}")
+            _drop(found, [one for one in found.models if one >= size])
+            break
         requests[size] = [worker.request for worker in found.workers[size]]
         model.wait_until_optimized()
     runs = [partial(_time, own) for own in requests.values()]
@@ -124,8 +129,14 @@ def _choose(found: Sizes, single: list[DeviceRequest]) -> None:
         else:
             found.notes.append(f"{took}: it gains too little and is not used")
             _drop(found, [size])
-    if best > 1:
-        found.workers[best] += [Worker(found.models[best], best) for _ in range(found.slots)]
+    while found.models:
+        best = max(found.models)
+        try:
+            found.workers[best] += [Worker(found.models[best], best) for _ in range(found.slots)]
+            return
+        except (OutOfMemoryError, MemoryError) as error:
+            found.notes.append(f"no batches of {best} or more: {error}")
+            _drop(found, [best])
 
 
 def _drop(found: Sizes, sizes: Sequence[int]) -> None:

@@ -90,7 +90,7 @@ class GpuModel(SerialModel):
             self._warm_up(program, self._all[0])
         for stream in self._all:
             self._streams.put(stream)
-        super().__init__(plugin, graph, settings, _unused, streams, facts)
+        super().__init__(plugin, graph, settings, None, streams, facts)
         self._lease = _lease(graph.name) if runtime.facts.kind == "gpu" else None
 
     def _warm_up(self, program: Program, stream: Stream) -> None:
@@ -168,7 +168,3 @@ def _lease(name: str) -> Lease | None:
             return snapshot.lease([ProcessorRequest(tuple(reversed(cpus)), 1)], name)
     except DeviceUnavailableError:  # all are reserved
         return None
-
-
-def _unused(inputs: object, begin: object) -> list[Any]:
-    raise NotImplementedError  # requests run programs

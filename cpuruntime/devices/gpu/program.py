@@ -45,7 +45,6 @@ class Program:
     Attributes:
         name: the model's.
         inputs, outputs: the ports in the graph's order.
-        parts: (port, offset) of each slot, ports counted through inputs and outputs.
         arena_size, unshared_size: bytes of a stream's memory, and what it would be if nothing were shared.
 
     Raises:
@@ -69,10 +68,6 @@ class Program:
         self.constants_size = sum({id(one): one.nbytes for one in self._constants.values()}.values())
         ports = [*self.inputs, *self.outputs]
         self._ports = {port.key: index for index, port in reversed([*enumerate(ports)])}
-        uses = [
-            a for launch in self.launches for a in launch.arguments if isinstance(a, Buffer) and a.key in self._ports
-        ]
-        self.parts = list(dict.fromkeys((self._ports[buffer.key], buffer.offset) for buffer in uses))
         self._plan()
 
     def stored(self) -> Exported:
@@ -112,20 +107,17 @@ class Program:
         return {key: arena.at(one.offset, one.size) for key, one in self._storages.items()}
 
     def record(self, queue: Queue) -> Recorded:
-        """The launches with memory of their own, for the submissions of one queue. Raises OutOfMemoryError."""
+        """The launches with memory of their own, for the submissions of one queue. Raises OutOfMemoryError.
+
+        Slots are the ports, counted through inputs and outputs.
+        """
         memories = {**self.allocate(), **self._constants}
-        parts: dict[tuple[Hashable, int], Memory] = {}
 
         def bound(argument: Buffer | int | float) -> Memory | Slot | int | float:
             if not isinstance(argument, Buffer):
                 return argument
-            place = argument.key, argument.offset
-            if argument.key in self._ports:
-                return Slot(self.parts.index((self._ports[argument.key], argument.offset)))
-            if place not in parts:
-                whole = memories[argument.key]
-                parts[place] = whole.at(argument.offset, whole.nbytes - argument.offset)
-            return parts[place]
+            port = self._ports.get(argument.key)
+            return memories[argument.key] if port is None else Slot(port)
 
         return queue.record([
             Call(

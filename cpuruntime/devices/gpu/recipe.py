@@ -77,7 +77,7 @@ class Recipe:
             if not isinstance(argument, Buffer):
                 return argument.item() if isinstance(argument, np.generic) else argument
             key = numbers.setdefault(argument.key, len(numbers))
-            return Buffer(key, argument.nbytes, argument.kind, argument.offset)
+            return Buffer(key, argument.nbytes, argument.kind)
 
         def port(value: Value) -> Port:
             place = lowered.values[value]
@@ -110,7 +110,7 @@ class Recipe:
         launches = [
             [
                 numbers[one.kernel],
-                [[a.key, a.nbytes, a.kind, a.offset] if isinstance(a, Buffer) else a for a in one.arguments],
+                [[a.key, a.nbytes, a.kind] if isinstance(a, Buffer) else a for a in one.arguments],
                 one.global_size,
                 one.local_size,
             ]

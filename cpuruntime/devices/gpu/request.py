@@ -105,7 +105,7 @@ class GpuRequest(SerialRequest):
         found = program.times(self.model.run(program, bound))
         self.times = [
             timedelta(microseconds=found[place] / 1e3) if place in found else None
-            for place in range(len(program.steps))
+            for place in range(len(program.steps) if found else 0)
         ]
         for output, source in program.same:
             self._copy(self._bound_inputs[source], self._bound_outputs[output])
@@ -114,7 +114,7 @@ class GpuRequest(SerialRequest):
         program = self._program or self.model.programs.latest
         if program is None:
             return []
-        times = self.times if self._program is not None else [None] * len(program.steps)
+        times = self.times if self._program and self.times else [None] * len(program.steps)
         rows = []
         for place, (step, duration) in enumerate(zip(program.steps, times)):
             status = ProfilingInfo.NOT_RUN if duration is None else ProfilingInfo.EXECUTED

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from weakref import ref
 
 import numpy as np
 
 from cpuruntime.devices.gpu.program import Program
 from cpuruntime.errors import DeviceUnavailableError, printable
 from cpuruntime.gpu_runtime.end import End
-from cpuruntime.gpu_runtime.interface import Copy, GpuRuntime, Memory, Recorded
+from cpuruntime.gpu_runtime.interface import Copy, GpuRuntime, Memory, Prepared, Queue, Recorded
 from cpuruntime.properties.hint import Priority
 
 MOST_PROGRAMS = 8
@@ -34,6 +34,16 @@ class Bound:
     memory: Memory | None = None
 
 
+@dataclass
+class _Ready:
+    """A program on a queue: its launches, memory of its own for ports that are copied, and what was bound last."""
+
+    recorded: Recorded
+    own: dict[int, Memory] = field(default_factory=dict)
+    bound: tuple[ref[Bound], ...] = ()
+    prepared: Prepared | None = None
+
+
 class Stream:
     """Runs one inference at a time, on the thread that calls `run`."""
 
@@ -45,45 +55,33 @@ class Stream:
 
     def _renew(self) -> None:
         """Begin with an empty queue: also after an error, which an old one may repeat."""
-        self._queue = self._runtime.queue(*self._arguments)
+        self._queue: Queue | None = self._runtime.queue(*self._arguments)
         self._end = End(self._spin)
-        self._recorded: OrderedDict[Program, tuple[Recorded, dict[int, Memory]]] = OrderedDict()
-        self._held: tuple[object, ...] = ()
+        self._ready: OrderedDict[Program, _Ready] = OrderedDict()
 
     def run(self, program: Program, ports: Sequence[Bound]) -> list[int]:
         """Run an inference; `ports` are the inputs, then the outputs. Returns the times of launches, if it takes them.
 
-        Whatever it raises, the device no longer uses the ports' memory.
+        Whatever it raises, the device no longer uses the ports' memory, unless its driver hangs.
 
         Raises:
             OutOfMemoryError: the device has not the memory.
-            DeviceUnavailableError: the device is lost or ended with an error.
+            DeviceUnavailableError: the device is lost, ended with an error, or hangs.
         """
-        recorded, own = self._of(program)
-        inputs = len(program.inputs)
-        memories, lent, writes, reads = [], [], [], []
-        for index, (port, bound) in enumerate(zip([*program.inputs, *program.outputs], ports)):
-            memory = bound.memory
-            if memory is None:
-                assert bound.array is not None
-                memory = own.get(index)
-                if memory is None:
-                    memory = own[index] = self._runtime.allocate(port.nbytes)
-                copies = writes if index < inputs else reads
-                copies += [Copy(memory, bound.array.ctypes.data)] * (bound.array.nbytes > 0)
-            elif memory.array is not None:
-                lent.append(memory)
-            memories.append(memory)
-        parts = [memories[port].at(offset, memories[port].nbytes - offset) for port, offset in program.parts]
-        self._held = (ports, parts)
+        if self._queue is None:
+            self._renew()
+        ready = self._of(program)
+        if len(ready.bound) != len(ports) or any(old() is not new for old, new in zip(ready.bound, ports)):
+            self._prepare(program, ready, ports)
+        assert self._queue is not None
+        assert ready.prepared is not None
         try:
-            self._queue.submit(recorded, self._end, parts, lent, writes, reads)
+            self._queue.submit(ready.prepared, self._end)
         except BaseException:
-            self._await()
+            self._await(program, ports)
             self._renew()
             raise
-        self._await()
-        self._held = ()
+        self._await(program, ports)
         if self._end.status:
             status = self._end.status
             self._renew()
@@ -91,27 +89,50 @@ class Stream:
                 f"{self._runtime.facts.name} ended an inference of model '{printable(program.name)}' with error "
                 f"{status} of its driver."
             )
-        return recorded.times
+        return ready.recorded.times
 
-    def _await(self) -> None:
-        """Wait for the end; an interrupt is held back until then."""
+    def _prepare(self, program: Program, ready: _Ready, ports: Sequence[Bound]) -> None:
+        """Bind the memory of ports: for all inferences that use the same."""
+        inputs = len(program.inputs)
+        memories, lent, writes, reads = [], [], [], []
+        for index, (port, bound) in enumerate(zip([*program.inputs, *program.outputs], ports)):
+            memory = bound.memory
+            if memory is None:
+                assert bound.array is not None
+                memory = ready.own.get(index)
+                if memory is None:
+                    memory = ready.own[index] = self._runtime.allocate(port.nbytes)
+                copies = writes if index < inputs else reads
+                copies += [Copy(memory, bound.array.ctypes.data)] * (bound.array.nbytes > 0)
+            elif memory.array is not None:
+                lent.append(memory)
+            memories.append(memory)
+        assert self._queue is not None
+        ready.bound = ()
+        ready.prepared = self._queue.prepare(ready.recorded, memories, lent, writes, reads)
+        ready.bound = tuple(map(ref, ports))
+
+    def _await(self, program: Program, ports: Sequence[Bound]) -> None:
+        """Wait for the end. A queue that does not come to an end is given up."""
+        name = printable(program.name)
         try:
-            self._end.wait()
+            held = self._queue, self._ready, program, ports
+            self._end.wait_long(held, f"{self._runtime.facts.name} did not end an inference of model '{name}'")
         except BaseException:
-            while self._end.is_pending:
-                with suppress(BaseException):
-                    self._end.wait()
+            if self._end.is_pending:
+                self._queue = None
             raise
 
-    def _of(self, program: Program) -> tuple[Recorded, dict[int, Memory]]:
-        found = self._recorded.get(program)
+    def _of(self, program: Program) -> _Ready:
+        found = self._ready.get(program)
         if found is None:
-            while len(self._recorded) >= MOST_PROGRAMS:
-                self._recorded.popitem(last=False)
-            found = self._recorded[program] = program.record(self._queue), {}
-        self._recorded.move_to_end(program)
+            while len(self._ready) >= MOST_PROGRAMS:
+                self._ready.popitem(last=False)
+            assert self._queue is not None
+            found = self._ready[program] = _Ready(program.record(self._queue))
+        self._ready.move_to_end(program)
         return found
 
     def release_memory(self) -> None:
         """Free the memory of all programs; the next inference allocates again."""
-        self._recorded.clear()
+        self._ready.clear()
