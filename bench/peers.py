@@ -47,7 +47,8 @@ def parser() -> argparse.ArgumentParser:
     add("-b", "--batch_size", type=positive, default=None, metavar="N", help="first dimension of the inputs")
     add("--device", default="CPU", help="cpuruntime's device (default: CPU)")
     add("--json", type=Path, default=None, metavar="FILE", help="write everything measured to FILE")
-    add("--report", type=Path, default=None, metavar="FOLDER", help="write peers.md and peers.svg to FOLDER")
+    add("--report", type=Path, default=None, metavar="FOLDER",
+        help="write this class of machines' section of peers.md in FOLDER, and peers-CLASS.svg")
     return options
 
 

@@ -1,7 +1,8 @@
-"""The report: a folder with peers.md, a table for each mode, and peers.svg, the ratios of all models as a plot."""
+"""The report: a folder with peers.md, tables for each class of machine and mode, and a plot of the ratios by class."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,36 @@ from peer.compare import Plan
 from peer.mode import Mode
 from peer.report import Mean, Result, figure, geometric_means, remarks
 
+CLASSES = {"avx512": "AVX-512", "avx2": "AVX2", "generic": "SSE2", "neon": "NEON"}
+"""The title of each class of machines' section, by its instruction set."""
+PREFACE = """# cpuruntime against its peers
+
+The ratio is to the faster of the other engines, above 1 where cpuruntime is faster: the median over the rounds, and the
+extremes. `latencyN` is one inference at a time with N threads, `throughput` as many at a time as the engine calls
+optimal. Each class of machines has a section, written by `bench/peers.py --report` on one of them."""
 NAMES = {"cpuruntime": "cpuruntime", "openvino": "OpenVINO", "onnxruntime": "ONNX Runtime"}
 
 
 def write(folder: Path, plan: Plan, about: dict[str, Any], peak: float, results: Sequence[Result]) -> None:
-    """Writes both files. `about` is what `machine` found, `peak` the core's multiply-adds, in operations a second."""
+    """Writes peers.md and peers-CLASS.svg; the sections of peers.md about other classes of machines stay.
+
+    `about` is what `machine` found, `peak` the core's multiply-adds, in operations a second.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    heading = _heading(plan, about)
-    (folder / "peers.md").write_text("\n".join(_lines(heading, plan, peak, results)) + "\n")
-    draw(folder / "peers.svg", results, heading)
+    heading, title = _heading(plan, about), CLASSES[about["isa"]]
+    sections = _sections(folder / "peers.md") | {title: "\n".join(_lines(heading, plan, peak, results)).strip()}
+    known = sorted(sections, key=list(CLASSES.values()).index)
+    texts = [PREFACE, *(f"## {name}\n\n{sections[name]}" for name in known)]
+    (folder / "peers.md").write_text("\n\n".join(texts) + "\n")
+    draw(folder / f"peers-{about['isa']}.svg", results, heading)
+
+
+def _sections(path: Path) -> dict[str, str]:
+    """The text of each class of machine in an earlier report."""
+    if not path.exists():
+        return {}
+    parts = re.split(r"^## (.*)\n", path.read_text(), flags=re.MULTILINE)[1:]
+    return {title: text.strip() for title, text in zip(parts[::2], parts[1::2]) if title in CLASSES.values()}
 
 
 def _heading(plan: Plan, about: dict[str, Any]) -> list[str]:
@@ -33,24 +55,17 @@ def _heading(plan: Plan, about: dict[str, Any]) -> list[str]:
 
 
 def _lines(heading: Sequence[str], plan: Plan, peak: float, results: Sequence[Result]) -> Iterator[str]:
-    yield "# cpuruntime against its peers"
     for line in heading:
         yield from ("", f"{line}.")
-    yield ""
-    yield (
-        "The ratio is to the faster of the other engines, above 1 where cpuruntime is faster: the median over the "
-        "rounds, and the extremes. `latencyN` is one inference at a time with N threads, `throughput` as many at a "
-        "time as the engine calls optimal."
-    )
-    yield from ("", "## Geometric means", "")
+    yield from ("", "### Geometric means", "")
     yield from _table(["models", "mode", "number", "ratio"], [_mean_row(mean) for mean in geometric_means(results)])
     for mode in dict.fromkeys(result.mode for result in results):
-        yield from ("", f"## {mode.name}", "")
+        yield from ("", f"### {mode.name}", "")
         yield from _mode_table(mode, plan, peak, [result for result in results if result.mode == mode])
     notes = [line for result in results for line in remarks(result)]
     if notes:
-        yield from ("", "## Remarks", "", *(f"- {line}" for line in notes))
-    yield from ("", "## Settings", "", *(f"- {line}" for line in _settings(results)))
+        yield from ("", "### Remarks", "", *(f"- {line}" for line in notes))
+    yield from ("", "### Settings", "", *(f"- {line}" for line in _settings(results)))
 
 
 def _settings(results: Sequence[Result]) -> list[str]:

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from cpuruntime.compiler import isa
 from peer.mode import Mode
 from peer.ratios import Ratio, geometric_mean
 
@@ -208,6 +209,7 @@ def machine() -> dict[str, Any]:
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "processor": model,
+        "isa": isa.current().name,
         "allowed_cores": sorted(os.sched_getaffinity(0)),
         "load_average": os.getloadavg(),
         "system": platform.platform(),

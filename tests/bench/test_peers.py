@@ -301,10 +301,10 @@ def test_a_failed_model_does_not_enter_the_mean() -> None:
     assert mean.faster == pytest.approx(1.5)
 
 
-def report(folder: Path, results: list[Result]) -> str:
-    """The table of a report of these results."""
+def report(folder: Path, results: list[Result], isa: str = "avx2") -> str:
+    """The tables of a report of these results, from a machine of an instruction set."""
     plan = Plan(["cpuruntime", "openvino", "onnxruntime"], 1.0, 1)
-    document.write(folder, plan, machine(), 100e9, results)
+    document.write(folder, plan, machine() | {"isa": isa}, 100e9, results)
     return (folder / "peers.md").read_text()
 
 
@@ -321,12 +321,26 @@ def test_the_report_has_a_table_for_each_mode_with_shares_of_the_peak(tmp_path: 
     assert "- alpha throughput: openvino failed: no kernel" in lines
 
 
+def test_a_report_keeps_the_sections_of_other_classes_of_machines(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    report(tmp_path, many())
+    wide = report(tmp_path, many()[:1], "avx512")
+    again = report(tmp_path, many()[2:])
+    titles = ["# cpuruntime against its peers", "## AVX-512", "## AVX2"]
+    for text in (wide, again):
+        assert [line for line in text.splitlines() if line.startswith(("# ", "## "))] == titles
+    before, after = wide.partition("## AVX2")[0], again.partition("## AVX2")
+    assert after[0] == before
+    assert "| alpha |" not in after[2]
+    assert {path.name for path in tmp_path.iterdir()} == {"peers.md", "peers-avx2.svg", "peers-avx512.svg"}
+
+
 def test_the_plot_has_a_row_for_each_model_and_mean_and_is_the_same_again(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     report(tmp_path / "one", many())
     report(tmp_path / "two", many())
-    plot = (tmp_path / "one" / "peers.svg").read_text()
-    assert plot == (tmp_path / "two" / "peers.svg").read_text()
+    plot = (tmp_path / "one" / "peers-avx2.svg").read_text()
+    assert plot == (tmp_path / "two" / "peers-avx2.svg").read_text()
     for text in ("alpha", "beta", "mean of light models", "mean of all models", "latency1", "throughput"):
         assert f">{text}<" in plot
     assert rows_of(many())["beta"] == {"latency1": 0.5, "throughput": 2.0}
