@@ -148,8 +148,11 @@ class RecordingMemory(Memory):
         self.content = content
         self.nbytes = content.nbytes
         self.array = content if host else None
-        self.handle = self
         self._taken = taken
+
+    @property
+    def handle(self) -> RecordingMemory:  # type: ignore[override]
+        return self
 
     def at(self, offset: int, nbytes: int) -> Memory:
         return RecordingMemory(self.runtime, self.content[offset : offset + nbytes], False)

@@ -219,7 +219,7 @@ class TestFaults:
             time.sleep(0.002)
 
         runtime = RecordingRuntime({"elementwise": compute})
-        runtime.faults.most_memory = 12000
+        runtime.faults.most_memory = 13500
         with drivers.replaced([runtime]), ov.Core().compile_model(chain(1), "BATCH:GPU(16)") as compiled:
             explained = str(compiled.explain())
             assert "no batches of 16 or more: Device GPU has too little memory" in explained

@@ -129,6 +129,8 @@ def _choose(found: Sizes, single: list[DeviceRequest]) -> None:
         else:
             found.notes.append(f"{took}: it gains too little and is not used")
             _drop(found, [size])
+    requests.clear()  # memory of sizes that were dropped
+    runs.clear()
     while found.models:
         best = max(found.models)
         try:
