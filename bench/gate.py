@@ -123,17 +123,20 @@ def shifted(pair: ProcessPair, percent: float, is_swapped: bool) -> ProcessPair:
     """A pair of processes with its sides exchanged or not, and the head's inferences longer by `percent`."""
     first, second = (HEAD, BASE) if is_swapped else (BASE, HEAD)
     factor = 1 + percent / 100
-    slices = [
-        SlicePair({BASE: each.values[first], HEAD: each.values[second] * factor}, each.conditions)
-        for each in pair.slices
-    ]
+
+    def seconds(measured: dict[str, float]) -> dict[str, float]:
+        return {BASE: measured[first], HEAD: measured[second] * factor} if measured else {}
+
+    slices = [SlicePair(seconds(each.values), seconds(each.processor), each.conditions) for each in pair.slices]
     return ProcessPair({BASE: pair.starts[first], HEAD: pair.starts[second]}, slices)
 
 
 def counted(runs: Iterable[Sequence[Row]], percent: float) -> int:
     """Prints the verdicts by model and metric, and returns the exit code."""
     counts: dict[tuple[str, str], Counter[str]] = {}
+    number = slower_runs = 0
     for number, rows in enumerate(runs, 1):
+        slower_runs += any(row.verdict == SLOWER for row in rows)
         for row in rows:
             if row.metric != "wheel":
                 counts.setdefault((row.model, row.metric), Counter())[row.verdict] += 1
@@ -146,7 +149,8 @@ def counted(runs: Iterable[Sequence[Row]], percent: float) -> int:
         print(f"found, of a slowdown by {percent:g} %: {parts}")
         return int(min(found.values()) < FEWEST_FOUND)
     false = share(sum(counts.values(), Counter()))
-    print(f"falsely slower: {false:.2%} of {sum(map(Counter.total, counts.values()))} rows")
+    verdicts = sum(map(Counter.total, counts.values()))
+    print(f"falsely slower: {false:.2%} of {verdicts} rows, in {slower_runs} of {number} runs")
     return int(false > MOST_FALSE)
 
 

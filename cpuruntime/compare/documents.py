@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree
 
 from cpuruntime.compare.record import METHOD_STORED, Run
-from cpuruntime.compare.verdicts import INCONCLUSIVE, SLOWER, OutputCheck, Row
+from cpuruntime.compare.schedule import SlicePair
+from cpuruntime.compare.verdicts import INCONCLUSIVE, SLOWER, OutputCheck, Row, undisturbed
 
 HEADER = ("model", "mode", "metric", "base", "head", "ratio", "interval", "detects", "verdict")
 WEAKER = (
@@ -58,6 +59,8 @@ def notes(run: Run) -> Iterator[str]:
     slices = sum(row.slices for row in run.rows if row.metric == "time")
     if disturbed:
         yield f"Disturbed pairs of slices: {disturbed} of {slices}; {_commonest(run)}."
+        if any(pair.processor and not undisturbed(pair) for pair in _pairs(run)):
+            yield "The sides of disturbed pairs are compared by processor time where one thread infers."
     if run.method == METHOD_STORED:
         yield WEAKER
     if any(row.verdict == INCONCLUSIVE and row.metric == "time" for row in run.rows):
@@ -70,9 +73,12 @@ def difference(check: OutputCheck) -> str:
 
 
 def _commonest(run: Run) -> str:
-    pairs = [pair for case in run.cases for process in case.processes for pair in process.slices]
-    reasons = [pair.conditions.disturbance for pair in pairs if pair.conditions.disturbance]
+    reasons = [pair.conditions.disturbance for pair in _pairs(run) if not undisturbed(pair)]
     return f"most often {max(reasons, key=reasons.count)}"
+
+
+def _pairs(run: Run) -> list[SlicePair]:
+    return [pair for case in run.cases for process in case.processes for pair in process.slices]
 
 
 def heading(run: Run) -> str:

@@ -16,7 +16,7 @@ from cpuruntime.compare.watch import Conditions
 from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.host.sysfs import processor_name
 
-SCHEMA = 1
+SCHEMA = 2
 METHOD_STORED = "stored"
 METHOD_PAIRED = "paired"
 
@@ -98,7 +98,7 @@ def _case(entry: Mapping[str, Any]) -> Case:
 
 
 def _slices(entry: Mapping[str, Any]) -> SlicePair:
-    return SlicePair(dict(entry["values"]), Conditions(**entry["conditions"]))
+    return SlicePair(dict(entry["values"]), dict(entry["processor"]), Conditions(**entry["conditions"]))
 
 
 def _finite(value: Any) -> Any:

@@ -1,15 +1,14 @@
 """Measures: pairs of processes start in turns, and their slices alternate at random with calibration loops between.
 
 Each model and mode is a case. All cases get a pair of processes before any gets the next, so that a slow spell of the
-machine falls on all of them alike. Measuring goes on for the time of the case; pairs of slices that were disturbed do
-not count where enough others are there.
+machine falls on all of them alike. Measuring goes on for the time of the case.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from cpuruntime.compare.process import SideError, SideProcess
 from cpuruntime.compare.suite import MODE, Suite, SuiteModel
 from cpuruntime.compare.watch import Conditions, Watch
 
-SLICE_SECONDS = 0.1
+SLICE_SECONDS = 0.05
 FEWEST_INFERENCES = 4
 """Inferences that a slice should have, unless it then takes longer than LONGEST_SLICE."""
 LONGEST_SLICE = 1.0
@@ -30,9 +29,14 @@ FEWEST_PAIRS = 3
 
 @dataclass(frozen=True)
 class SlicePair:
-    """The seconds of an inference on each side, and the conditions meanwhile."""
+    """The seconds of an inference on each side, and the conditions meanwhile.
+
+    `processor` is the processor time of an inference on each side, where one thread infers: it does not grow while
+    others have the processor. Threads that wait for each other use processor time, so it is empty in other modes.
+    """
 
     values: dict[str, float]
+    processor: dict[str, float]
     conditions: Conditions
 
 
@@ -118,28 +122,36 @@ class Schedule:
                     processes[name] = stack.enter_context(SideProcess(name, side))
                     found.starts[name] = processes[name].ask("start", **_settings(case, side))
                 while len(found.slices) < FEWEST_PAIRS or self._clock() < end:
-                    found.slices.append(self._pair(processes, case.slice_seconds))
+                    found.slices.append(self._pair(processes, case))
         except SideError as error:
             case.failure = str(error)
         if found.slices:
             case.processes.append(found)
 
-    def _pair(self, processes: dict[str, SideProcess], seconds: float) -> SlicePair:
+    def _pair(self, processes: dict[str, SideProcess], case: Case) -> SlicePair:
         """A slice of each side, in random order."""
-        values, own_seconds = {}, -time.process_time()
+        values, processor, own_seconds = {}, {}, -time.process_time()
+        is_serial = all(_is_serial(_settings(case, side)["config"]) for side in self._sides.values())
         loops = [self._watch.calibrate()]
         before = self._watch.snapshot()
         for name in self._order():
-            answer = processes[name].slice(seconds)
+            answer = processes[name].slice(case.slice_seconds)
             values[name] = answer["value"]
+            if is_serial:
+                processor[name] = answer["processor"]
             own_seconds += answer["cpu_seconds"]
             loops.append(self._watch.calibrate())
         after = self._watch.snapshot()
         own_seconds += time.process_time()
-        return SlicePair(values, self._watch.conditions(before, after, own_seconds, loops))
+        return SlicePair(values, processor, self._watch.conditions(before, after, own_seconds, loops))
 
     def _order(self) -> list[str]:
         return self._random.sample(list(self._sides), len(self._sides))
+
+
+def _is_serial(config: Mapping[str, Any]) -> bool:
+    """Whether one thread infers."""
+    return all(str(config.get(name)) == "1" for name in ("INFERENCE_NUM_THREADS", "NUM_STREAMS"))
 
 
 def _settings(case: Case, side: Installation, outputs: Path | None = None) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def paired_rows(suite: Suite, cases: Sequence[Case], packages: dict[str, int]) -
     """The verdicts on two sides that were measured together; `packages` are bytes by side."""
 
     def of(case: Case, metric: str) -> Estimate:
-        return Estimate.paired([_paired(process, metric) for process in usable_processes(case, metric)])
+        return Estimate.paired([_paired(process, metric) for process in usable_processes(case, metric, comparable)])
 
     rows = _rows(suite, [(case, case, BASE) for case in cases if case.processes], of)
     return rows + _package_row(suite, packages[BASE], packages[HEAD])
@@ -125,25 +125,44 @@ def _rows(
     return sorted(rows, key=lambda row: [case.model.name for case, _, _ in cases].index(row.model))
 
 
-def usable_processes(case: Case, metric: str) -> list[ProcessPair]:
-    """The pairs of processes to judge by: for time those with enough undisturbed slices, if these are enough."""
-    clean = [process for process in case.processes if _clean(process)] if metric == "time" else []
-    return clean if len(clean) >= FEWEST else case.processes
+def undisturbed(pair: SlicePair) -> bool:
+    """Whether the times of a pair of slices are those of its inferences alone."""
+    return not pair.conditions.disturbance
 
 
-def usable(process: ProcessPair) -> list[SlicePair]:
-    """The pairs of slices that were not disturbed; all of them where fewer than three were not."""
-    return _clean(process) or process.slices
+def comparable(pair: SlicePair) -> bool:
+    """Whether its sides can be compared: by time where it was not disturbed, else by processor time."""
+    return undisturbed(pair) or bool(pair.processor)
 
 
-def _clean(process: ProcessPair) -> list[SlicePair]:
-    clean = [pair for pair in process.slices if not pair.conditions.disturbance]
-    return clean if len(clean) >= FEWEST_PAIRS else []
+def compared(pair: SlicePair) -> dict[str, float]:
+    """The seconds by which the sides of a pair are compared."""
+    return pair.values if undisturbed(pair) else pair.processor or pair.values
+
+
+Rule = Callable[[SlicePair], bool]
+
+
+def usable_processes(case: Case, metric: str, rule: Rule = undisturbed) -> list[ProcessPair]:
+    """The pairs of processes to judge by: for time those with enough slices that fit, if these are enough."""
+    fitting = [process for process in case.processes if _fitting(process, rule)] if metric == "time" else []
+    return fitting if len(fitting) >= FEWEST else case.processes
+
+
+def usable(process: ProcessPair, rule: Rule = undisturbed) -> list[SlicePair]:
+    """The pairs of slices that fit; all of them where fewer than three do."""
+    return _fitting(process, rule) or process.slices
+
+
+def _fitting(process: ProcessPair, rule: Rule) -> list[SlicePair]:
+    fitting = [pair for pair in process.slices if rule(pair)]
+    return fitting if len(fitting) >= FEWEST_PAIRS else []
 
 
 def _paired(process: ProcessPair, metric: str) -> float:
     if metric == "time":
-        return median(math.log(pair.values[HEAD] / pair.values[BASE]) for pair in usable(process))
+        pairs = map(compared, usable(process, comparable))
+        return median(math.log(seconds[HEAD] / seconds[BASE]) for seconds in pairs)
     return math.log(process.starts[HEAD][metric] / process.starts[BASE][metric])
 
 
@@ -157,7 +176,7 @@ def normalised(process: ProcessPair, metric: str, side: str = HEAD) -> float:
 
 def _typical(case: Case, side: str, metric: str) -> float:
     if metric == "time":
-        return median(median(pair.values[side] for pair in usable(process)) for process in case.processes)
+        return median(median(compared(p)[side] for p in usable(process, comparable)) for process in case.processes)
     return median(process.starts[side][metric] for process in case.processes)
 
 

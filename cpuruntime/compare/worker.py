@@ -2,13 +2,13 @@
 
     {"command": "hello"} -> version, python, package_bytes
     {"command": "start", "model", "mode", "config", "shapes", "inputs", "outputs"} -> startup, first, memory
-    {"command": "slice", "seconds"} -> value, count, cpu_seconds
+    {"command": "slice", "seconds"} -> value, processor, count, cpu_seconds
 
 It runs in the Python, and on the package, of its side, which may be older than this file: public names only. An error
 is answered with {"error": text}. `startup` are the seconds of import, reading and compiling, `first` those of the first
 inference, `value` those of one inference: the lower quartile of a slice, since disturbances only lengthen inferences;
-in throughput mode the slice's time by their number. `memory` is the peak of resident memory in bytes. `cpu_seconds` is
-the processor time since the last answer.
+in throughput mode the slice's time by their number. `processor` is the same of processor time. `memory` is the peak of
+resident memory in bytes. `cpu_seconds` is the processor time since the last answer.
 """
 
 from __future__ import annotations
@@ -74,30 +74,34 @@ class Worker:
     def slice(self, command):
         """Measures for a time, after untimed inferences."""
         self._measure(command["seconds"] * WARM_UP_SHARE)
-        value, count = self._measure(command["seconds"])
+        value, processor, count = self._measure(command["seconds"])
         last, self.cpu_seconds = self.cpu_seconds, time.process_time()
-        return {"value": value, "count": count, "cpu_seconds": self.cpu_seconds - last}
+        return {"value": value, "processor": processor, "count": count, "cpu_seconds": self.cpu_seconds - last}
 
     def _measure(self, seconds):
-        """(seconds of one inference, their number)."""
-        clock = time.perf_counter
-        begin = now = clock()
+        """(seconds of one inference, its processor time, their number)."""
+        clock, used = time.perf_counter, time.process_time
+        begin, used_before = clock(), used()
         end = begin + seconds
         if self.is_throughput:
             count = 0
-            while not count or now < end:
+            while not count or clock() < end:
                 self.queue.start_async()
                 count += 1
-                now = clock()
             self.queue.wait_all()
-            return (clock() - begin) / count, count
-        times = []
-        while not times or now < end:
-            last = now
+            return (clock() - begin) / count, (used() - used_before) / count, count
+        times, processor_times = [], []
+        while not times or clock() < end:
+            begin, used_before = clock(), used()
             self.request.infer()
-            now = clock()
-            times.append(now - last)
-        return sorted(times)[len(times) // 4], len(times)
+            processor_times.append(used() - used_before)
+            times.append(clock() - begin)
+        return quartile(times), quartile(processor_times), len(times)
+
+
+def quartile(values):
+    """The lower one."""
+    return sorted(values)[len(values) // 4]
 
 
 def random_inputs(compiled):

@@ -25,11 +25,12 @@ def case(
     seed: int = 0,
     machine: float = 1.0,
     disturbed: float = 0.0,
+    serial: bool = False,
 ) -> Case:
     """Measurements of a head that is `slowdown` slower, on a machine that takes `machine` times as long.
 
     `noise` is that of processes and of slices; a share `disturbed` of the pairs is marked, and the head's part of them
-    takes three times as long.
+    takes three times as long, but by processor time, which `serial` slices have.
     """
     random = np.random.default_rng(seed)
     found = Case(suite_model(name), "latency1", f"{name}.onnx")
@@ -38,10 +39,11 @@ def case(
         pair = ProcessPair({side: {"startup": 100 * luck[side], "first": luck[side], "memory": 1e8} for side in SIDES})
         for _ in range(slices):
             values = {side: float(luck[side] * np.exp(random.normal(0, noise))) for side in SIDES}
+            processor = dict(values) if serial else {}
             is_disturbed = bool(random.random() < disturbed)
             if is_disturbed:
                 values["head"] *= 3
             conditions = Conditions(0.002 * machine, disturbance="other processes ran" if is_disturbed else "")
-            pair.slices.append(SlicePair(values, conditions))
+            pair.slices.append(SlicePair(values, dict(processor), conditions))
         found.processes.append(pair)
     return found

@@ -104,6 +104,23 @@ def test_disturbed_slices_do_not_count_where_others_are_enough() -> None:
     assert row.slices == 64
 
 
+def test_disturbed_slices_of_one_thread_are_compared_by_processor_time() -> None:
+    found = case(slowdown=0.03, disturbed=0.9, serial=True)
+    row = times([found])["net"]
+    assert (row.verdict, row.processes) == ("slower", 8)
+    assert row.ratio == pytest.approx(1.03, abs=0.005)
+    assert row.head == pytest.approx(0.00515, rel=0.01)
+    assert any("by processor time" in note for note in documents.notes(run_of([found])))
+    assert not any("by processor time" in note for note in documents.notes(run_of([case(disturbed=0.9)])))
+    assert times([case(slowdown=0.03, disturbed=0.9)])["net"].ratio > 2
+
+
+def test_stored_runs_are_compared_by_undisturbed_times() -> None:
+    head, base = case(disturbed=0.5, slices=10, serial=True), case(slices=10, serial=True, seed=3)
+    (row,) = [row for row in stored_rows(SUITE, [head], [base], PACKAGES) if row.metric == "time"]
+    assert row.ratio == pytest.approx(1, abs=0.01)
+
+
 def test_processes_without_enough_undisturbed_slices_count_only_where_the_others_are_too_few() -> None:
     found = case(processes=6)
     bad = case(processes=2, disturbed=1.0)
@@ -193,7 +210,7 @@ def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
-    [("{", "JSONDecodeError"), ("[]", "no run"), ('{"schema": 99}', "format 99"), ('{"schema": 1}', "'cases'")],
+    [("{", "JSONDecodeError"), ("[]", "no run"), ('{"schema": 99}', "format 99"), ('{"schema": 2}', "'cases'")],
 )
 def test_a_file_that_is_no_run_is_named(tmp_path: Path, text: str, complaint: str) -> None:
     path = tmp_path / "run.json"
