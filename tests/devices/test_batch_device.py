@@ -81,6 +81,9 @@ class ManualRequest(BoundArrays, DeviceRequest):
     def notify(self, function: Callable[[], None]) -> None:
         self.inference.notify(function)
 
+    def moments(self) -> tuple[int, int, int] | None:
+        return (0, 0, self.model.took) if self.model.took else None
+
     def cancel(self) -> bool:
         self.cancelled = True
         return not self.inference.is_over
@@ -95,6 +98,7 @@ class ManualModel(DeviceModel):
         super().__init__([port], [port], names)
         self.started = started
         self.refuses: Exception | None = None
+        self.took = 0
 
     def create_request(self) -> ManualRequest:
         return ManualRequest(self)
@@ -106,11 +110,13 @@ class ManualModel(DeviceModel):
 class Device:
     """A model for batches of 4 over a device that runs one at a time; `requests` have rows of 1, 2, 3..."""
 
-    def __init__(self, requests: int = 8, timeout: int = 0, times: dict[int, int] | None = None) -> None:
+    def __init__(
+        self, requests: int = 8, timeout: int = 0, times: dict[int, int] | None = None, trials: int = 0
+    ) -> None:
         self.started: list[ManualRequest] = []
         single, four = (ManualModel(rows, self.started) for rows in (1, 4))
         times = times or {1: 10 * SECOND, 4: 11 * SECOND}
-        self.sizes = Sizes(single, {4: four}, times, {4: [Worker(four, 4) for _ in range(2)]})
+        self.sizes = Sizes(single, {4: four}, times, {4: [Worker(four, 4) for _ in range(2)]}, [], trials)
         self.model = BatchModel("BATCH:MANUAL(4)", self.sizes, Settings(PROPERTIES, {"AUTO_BATCH_TIMEOUT": timeout}))
         self.requests = [self.model.create_request() for _ in range(requests)]
         for number, request in enumerate(self.requests):
@@ -271,6 +277,30 @@ def test_one_full_group_is_handed_over_ahead_and_no_partial_one() -> None:
     device.started[3].finish()
     device.check(*range(13))
     device.model.close()
+
+
+def test_a_size_that_turns_out_to_gain_nothing_goes_while_its_batches_run() -> None:
+    device = Device(requests=14, trials=2)
+    single, four = device.sizes.single, device.sizes.models[4]
+    single.took, four.took = 2 * SECOND, 9 * SECOND  # compiling had measured 10 and 11
+    device.start(*range(14))
+    finished = 0
+    while finished < len(device.started):
+        device.started[finished].finish()
+        finished += 1
+    device.check(*range(14))
+    assert four.closed
+    assert not single.closed
+    assert device.sizes_started().count(4) in (2, 3)  # one was in flight when the second trial ended
+    assert "sizes in use, with their times: 1 2e+03 ms" in device.model.explain().decisions
+    device.start(0, 1, 2, 3, 4)
+    while finished < len(device.started):
+        device.started[finished].finish()
+        finished += 1
+    assert device.sizes_started()[-5:] == [1] * 5
+    device.check(*range(5))
+    device.model.close()
+    assert single.closed
 
 
 def test_a_closed_model_finishes_what_was_started_and_its_thread_ends() -> None:

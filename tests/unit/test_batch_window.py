@@ -155,3 +155,39 @@ def waits(window: Window, moments: Sequence[int]) -> bool:
 def test_arrivals_that_are_farther_apart_than_joining_saves_are_not_waited_for() -> None:
     assert waits(Window(GAIN, 1, 1000 * MS), [number * MS for number in range(8)])
     assert not waits(Window(GAIN, 1, 1000 * MS), [number * 9 * MS for number in range(8)])
+
+
+def served(wrong: dict[int, int], right: dict[int, int], in_flight: int = 16) -> tuple[Window, list[int], int]:
+    """A window that began with wrong times after a while of full load: the sizes that went, and what is next."""
+    window = Window(wrong, 1, MS, trials=3)
+    window.arrive(0, in_flight)
+    dropped: list[int] = []
+    for turn in range(20):
+        size = window.ahead()
+        dropped += window.note(size, 100 * right[size] if turn < 4 else right[size])  # the first ones are slow
+    return window, dropped, window.ahead()
+
+
+@pytest.mark.parametrize("right", [GAIN, LITTLE])
+def test_sizes_that_were_measured_wrongly_are_found_while_serving(right: dict[int, int]) -> None:
+    window, dropped, size = served({1: 10 * MS, 2: 19 * MS, 4: 100 * MS, 8: 200 * MS}, right)
+    assert (dropped, size, window.largest) == ([], 8, 8)
+    assert window.times == right
+    assert window.cost(16) == 2 * window.times[8]
+
+
+def test_sizes_that_gain_nothing_go_after_their_trials() -> None:
+    window, dropped, size = served(LITTLE, {1: 5 * MS, 2: 8 * MS, 4: 16 * MS, 8: 32 * MS})
+    assert (dropped, size, window.largest) == ([4, 8], 2, 2)
+    assert window.size(7, 1) == 2
+
+
+def test_sizes_that_are_larger_than_what_is_in_flight_are_not_tried() -> None:
+    window = Window(LITTLE, 1, MS, trials=3)
+    window.arrive(0, 4)
+    tried = []
+    for _ in range(6):
+        tried.append(window.ahead())
+        assert window.note(tried[-1], LITTLE[tried[-1]]) == []
+    assert sorted(tried) == [1, 1, 1, 2, 2, 2]
+    assert window.ahead() == 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from bisect import insort
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from queue import Empty, SimpleQueue
 from time import perf_counter_ns
@@ -28,7 +28,9 @@ class _Group:
         self.members = members
         self.worker = worker
         self.request: DeviceRequest = members[0].request.single if worker is None else worker.request
+        self.size = 1 if worker is None else worker.size
         self.is_over = False
+        self.is_timed = False
 
     @property
     def terms(self) -> Terms:
@@ -54,22 +56,23 @@ class Batcher:
     Nothing is lost: an inference waits, or a group has it, or it is over. No device is called with the lock held.
 
     Args:
-        name: the model's.
-        models: are closed after the last inference.
-        workers: by the size of their batch, as many of each as the device runs at a time; twice as many of the largest.
+        single: the model for inferences alone; it and the others are closed after the last inference.
+        models: by the size of their batch; those of sizes that are not used any more are taken out.
+        workers: likewise, twice as many of each as the device runs at a time.
         profiled: whether requests have the times of their steps.
     """
 
     def __init__(
         self,
-        name: str,
-        models: Sequence[DeviceModel],
-        workers: Mapping[int, list[Worker]],
+        single: DeviceModel,
+        models: dict[int, DeviceModel],
+        workers: dict[int, list[Worker]],
         window: Window,
         profiled: bool,
     ) -> None:
-        self.name = name
-        self.models = models
+        self.name: str = single.properties["NETWORK_NAME"]
+        self._single = single
+        self._models = models
         self.window = window
         self.closed = False
         self.counts = dict.fromkeys(window.times, 0)
@@ -176,7 +179,7 @@ class Batcher:
 
     def _close_if_over(self) -> None:
         if self.closed and self._active == 0:
-            for model in self.models:
+            for model in (self._single, *self._models.copy().values()):
                 model.close()
 
     def _match(self) -> list[_Group]:
@@ -192,7 +195,7 @@ class Batcher:
                     break
                 size = self.window.size(len(ready), self._free)
             elif self._free <= 0:
-                size = self.window.largest
+                size = self.window.ahead()
                 if self._free == -self.window.slots or len({one.order[:2] for one in ready}) > 1 or len(ready) < size:
                     break
             members = ready[:size]
@@ -201,6 +204,7 @@ class Batcher:
             self.counts[size] += 1
             members.sort(key=lambda one: (id(one.request.slab), one.request.slot))
             group = _Group(members, self._workers[size].pop() if size > 1 else None)
+            group.is_timed = self._free <= 0 and len(members) == size
             self._running.add(group)
             groups.append(group)
         return groups
@@ -282,10 +286,17 @@ class Batcher:
                 again.append(one)
             else:
                 over.append((one, None))
+        moments = group.request.moments() if group.is_timed and error is None else None
         with self._lock:
             self._running.discard(group)
+            useless = self.window.note(group.size, moments[2] - moments[1]) if moments else []
+            dropped = [self._models.pop(size) for size in useless]
+            for size in useless:
+                del self._workers[size]
             groups = self._release(group.worker, again)
             self._active -= len(over)
+        for model in dropped:
+            model.close()
         self._hand_over(groups)
         for one, own in over:
             one.end(own)
@@ -308,7 +319,7 @@ class Batcher:
     def _release(self, worker: Worker | None, again: Iterable[Inference]) -> list[_Group]:
         """The device is free for a group: those that go thereupon; the lock is held."""
         self._free += 1
-        if worker is not None:
+        if worker is not None and worker.size in self._workers:
             self._workers[worker.size].append(worker)
         self.window.end(perf_counter_ns())
         for one in again:

@@ -35,10 +35,9 @@ class BatchModel(DeviceModel):
         self._slot = 0
         self.batcher: Batcher | None = None
         if sizes.models:
-            window = Window(sizes.times, sizes.slots, settings.value(TIMEOUT) * 10**6)
+            window = Window(sizes.times, sizes.slots, settings.value(TIMEOUT) * 10**6, sizes.trials)
             profiled = single.properties.get("PERF_COUNT", False)
-            models = (single, *sizes.models.values())
-            self.batcher = Batcher(single.properties["NETWORK_NAME"], models, sizes.workers, window, profiled)
+            self.batcher = Batcher(single, sizes.models, sizes.workers, window, profiled)
         own = {TIMEOUT: settings.value(TIMEOUT)}
         super().__init__(single.inputs, single.outputs, {**settings.resolved(), **single.properties, **own})
         self.live = frozenset({TIMEOUT})
@@ -52,7 +51,7 @@ class BatchModel(DeviceModel):
             if self._slab is None:
                 self._slab = Slab(self.inputs, self.outputs, largest)
             slab, slot = self._slab, self._slot
-            self._slot = (slot + 1) % largest
+            self._slot = (slot + 1) % slab.count
             if not self._slot:
                 self._slab = None
         return BatchRequest(self.batcher, self._single.create_request(), self.inputs, slab, slot)
@@ -74,6 +73,9 @@ class BatchModel(DeviceModel):
         of_single = self._single.explain(measure)
         decisions = [*self._sizes.notes]
         if self.batcher is not None:
+            times = self.batcher.window.times.copy()
+            shown = ", ".join(f"{size} {time / 1e6:.3g} ms" for size, time in times.items())
+            decisions.append(f"sizes in use, with their times: {shown}")
             counts = ", ".join(f"{count} of {size}" for size, count in self.batcher.counts.items() if count)
             decisions.append(f"groups so far: {counts or 'none'}")
         return Explanation(self._label, of_single.rows, [*decisions, *of_single.decisions])
@@ -82,7 +84,7 @@ class BatchModel(DeviceModel):
         return self._single.wait_until_optimized(timeout)
 
     def release_memory(self) -> None:
-        for model in (self._single, *self._sizes.models.values()):
+        for model in (self._single, *self._sizes.models.copy().values()):
             model.release_memory()
 
     def close(self) -> None:

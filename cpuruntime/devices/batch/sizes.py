@@ -24,6 +24,9 @@ SECONDS = 2.0
 SETTLED = 1.02
 """The best measurement counts, since noise only slows down: of ROUNDS where it hardly differs from the second,
 else of as many as take these seconds."""
+TRIALS = 12
+NEAR = 1.2
+"""Sizes that take up to so many times the best one's time for each inference are measured again while serving."""
 
 
 @dataclass
@@ -32,8 +35,9 @@ class Sizes:
 
     Attributes:
         times: nanoseconds of a batch by its size, 1 included, with as many at a time as the device runs.
-        workers: requests by size, one for each that the device runs at a time, and as many of the largest that follow.
+        workers: requests by size, one for each that the device runs at a time, and as many that follow.
         notes: sentences.
+        trials: how many batches of each size are timed while serving.
     """
 
     single: DeviceModel
@@ -41,6 +45,7 @@ class Sizes:
     times: dict[int, int] = field(default_factory=dict)
     workers: dict[int, list[Worker]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    trials: int = 0
 
     @property
     def slots(self) -> int:
@@ -120,25 +125,27 @@ def _choose(found: Sizes, single: list[DeviceRequest]) -> None:
         run()
     measured = alternate(runs, SECONDS, MOST_ROUNDS, ROUNDS, settled=SETTLED)
     times = {size: max(1, int(min(samples))) for size, samples in zip(requests, measured)}
-    found.times[1], best = times[1], 1
+    useless = batch_gain.useless(times)
+    shortest = min(time / size for size, time in times.items())
+    found.times, found.trials = times, TRIALS
     for size in [*found.models]:
-        took = f"a batch of {size} takes {times[size] / 1e6:.3g} ms, {best} {times[best] / 1e6:.3g} ms"
-        if batch_gain.gains(size, times[size], best, times[best]):
+        took = f"a batch of {size} takes {times[size] / 1e6:.3g} ms, 1 {times[1] / 1e6:.3g} ms"
+        if size not in useless:
             found.notes.append(f"{took}: it is used")
-            found.times[size], best = times[size], size
+        elif len(useless) < len(found.models) and times[size] <= NEAR * size * shortest:
+            found.notes.append(f"{took}: it is timed again while serving")
         else:
             found.notes.append(f"{took}: it gains too little and is not used")
             _drop(found, [size])
     requests.clear()  # memory of sizes that were dropped
     runs.clear()
-    while found.models:
-        best = max(found.models)
+    for size, model in [*found.models.items()]:
         try:
-            found.workers[best] += [Worker(found.models[best], best) for _ in range(found.slots)]
-            return
+            found.workers[size] += [Worker(model, size) for _ in range(found.slots)]
         except (OutOfMemoryError, MemoryError) as error:
-            found.notes.append(f"no batches of {best} or more: {error}")
-            _drop(found, [best])
+            found.notes.append(f"no batches of {size} or more: {error}")
+            _drop(found, [one for one in found.models if one >= size])
+            break
 
 
 def _drop(found: Sizes, sizes: Sequence[int]) -> None:

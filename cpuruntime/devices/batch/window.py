@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from functools import cache
 from statistics import median_low
 
+from cpuruntime.devices import batch_gain
+
 GAPS = 15
 """The next arrival is expected after the median of so many gaps between the latest ones."""
 
@@ -31,12 +33,15 @@ class Window:
         times: nanoseconds of a batch by its size, the size 1 among them, with all of the device's slots busy.
         slots: how many batches the device runs at a time.
         limit: nanoseconds that an inference waits for a group at most, from its arrival on.
+        trials: how many batches of each size are timed while serving, after which the sizes that gain too little go.
 
     `latest` is when the latest inference arrived or the latest batch ended.
     """
 
-    def __init__(self, times: Mapping[int, int], slots: int, limit: int) -> None:
+    def __init__(self, times: Mapping[int, int], slots: int, limit: int, trials: int = 0) -> None:
         self.times = dict(sorted(times.items()))
+        self._trials = trials
+        self._tried: dict[int, list[int]] = {size: [] for size in self.times}
         self.slots = slots
         self.limit = limit
         self.largest = max(times)
@@ -65,6 +70,32 @@ class Window:
         """
         share = min(self.largest, -(-waiting // free))
         return min(self.times, key=lambda size: (self.times[size] / min(size, share), -size))
+
+    def ahead(self) -> int:
+        """The size of a batch for later, where no slot is idle: one that is to be timed, else the fastest."""
+        most = max(self._in_flight, default=0) // (2 * self.slots)
+        trials = [size for size in self.times if size <= most and len(self._tried[size]) < self._trials]
+        if trials:
+            return min(trials, key=lambda size: len(self._tried[size]))
+        return min(self.times, key=lambda size: (self.times[size] / size, -size))
+
+    def note(self, size: int, nanoseconds: int) -> list[int]:
+        """A full batch took so long while all slots were busy: the sizes that are not used any more.
+
+        After the last trial the medians count: sizes were tried in turns, and the least time would favour short ones.
+        """
+        if size not in self.times or len(self._tried[size]) == self._trials:
+            return []
+        self._tried[size].append(nanoseconds)
+        if any(len(self._tried[one]) < self._trials for one in self.times):
+            return []
+        self.times = {one: median_low(self._tried[one]) for one in self.times}
+        dropped = batch_gain.useless(self.times)
+        for one in dropped:
+            del self.times[one]
+        self.largest = max(self.times)
+        self.cost = cache(self._cost)
+        return dropped
 
     def wait(self, waiting: int, free: int) -> int:
         """How many nanoseconds after `latest` to wait for more inferences; 0 where what waits is to go."""
