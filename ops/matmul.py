@@ -27,7 +27,7 @@ ARGUMENTS = record(
 )  # fmt: skip
 
 
-def _make_part(rows: int, columns: int, activation: str, panels: int = 1) -> Inline:
+def make_part(rows: int, columns: int, activation: str, panels: int = 1) -> Inline:
     """`part(a, scratch, image, row, block, weights, tail, ahead, fetching)` computes the tile at `row` and `block`.
 
     Its weights are those of as many column tiles as there are `panels`. If `fetching`, each of its loop bodies asks for
@@ -76,9 +76,9 @@ def matmul(rows: int, columns: int, activation: str = "") -> Kernel:
     low = low_rows(rows, columns)
     saved = rows - low
     paired = pairs_columns(rows, columns)
-    buffer, part = make_buffer(rows, (1 + paired) * columns, activation), _make_part(rows, columns, activation)
-    low_part = _make_part(low, columns, activation) if saved else part
-    pair = _make_part(rows, 2 * columns, activation, 2) if paired else part
+    buffer, part = make_buffer(rows, (1 + paired) * columns, activation), make_part(rows, columns, activation)
+    low_part = make_part(low, columns, activation) if saved else part
+    pair = make_part(rows, 2 * columns, activation, 2) if paired else part
     name = f"matmul_f32_{LANES}_{rows}x{columns}" + (f"_{activation}" if activation else "")
     panel_row = columns * VECTOR_BYTES
 

@@ -84,6 +84,11 @@ def current() -> Isa:
     return sets[wanted]
 
 
+def converts_halves() -> bool:
+    """Whether the instruction set in use converts f16 to f32."""
+    return current().name != "generic"
+
+
 _BYTE_PRODUCTS = {"avx512": ("avx512_vnni", "+avx512vnni"), "avx2": ("avx_vnni", "+avxvnni")}
 """By instruction set: the flag that Linux shows, and LLVM's name, of what a level does not promise."""
 

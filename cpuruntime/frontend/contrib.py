@@ -9,6 +9,7 @@ import onnx
 
 from cpuruntime.errors import UnsupportedError, nearest, printable
 from cpuruntime.frontend.contrib_call import Call
+from cpuruntime.frontend.contrib_compressed import COMPRESSED
 from cpuruntime.frontend.contrib_quantised import QUANTISED
 
 DOMAIN = "com.microsoft"
@@ -293,6 +294,7 @@ BODIES: dict[str, Callable[[Call], str]] = {
     "SimplifiedLayerNormalization": _simplified_norm,
     "SkipLayerNormalization": _skip_norm,
     "SkipSimplifiedLayerNormalization": _skip_simplified_norm,
+    **COMPRESSED,
     **QUANTISED,
 }
 """What each operator is defined by, as text made for one call."""

@@ -1,5 +1,6 @@
 """The graph that models are read into, with element types and (partial) shapes."""
 
+from cpuruntime.graph.compressed import Compressed
 from cpuruntime.graph.deferred import Deferred, joined, settle
 from cpuruntime.graph.dimension import Dimension, Symbol
 from cpuruntime.graph.graph import Graph, Kind, Node, Value, print_graph, print_node
@@ -22,6 +23,7 @@ from cpuruntime.graph.verify import verify
 __all__ = [
     "LARGEST_EXTENT",
     "SMALLEST_EXTENT",
+    "Compressed",
     "Deferred",
     "Dimension",
     "Extent",

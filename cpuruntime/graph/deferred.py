@@ -23,9 +23,11 @@ class Deferred(NDArrayOperatorsMixin):
     Attributes:
         rows: gives those from a first to before a last one; None where that costs as much as the whole array.
         columns: the same for the second axis of two.
+        is_read_late: whether it comes from a file that is open for a while only.
     """
 
     columns: Part | None = None
+    is_read_late = True
 
     def __init__(
         self, shape: tuple[int, ...], dtype: np.dtype, make: Callable[[], np.ndarray], rows: Part | None = None
@@ -85,9 +87,9 @@ class Deferred(NDArrayOperatorsMixin):
 
 
 def settle(graph: Graph) -> None:
-    """Read the deferred constants of a graph that is kept."""
+    """Read the deferred constants of a graph that is kept; compressed ones stay as they are."""
     for value in graph.constants():
-        if isinstance(value.constant, Deferred):
+        if isinstance(value.constant, Deferred) and value.constant.is_read_late:
             value.constant = np.asarray(value.constant)
 
 

@@ -5,9 +5,10 @@ from cpuruntime.passes.evaluation import can_evaluate, evaluate
 from cpuruntime.passes.fuse.elementwise_chains import alone
 from cpuruntime.passes.fuse.expressions import Earlier, spell
 from cpuruntime.passes.operators import is_internal
-from cpuruntime.passes.pipeline import CANONICAL, FUSE, PASSES, QUANTISE, SIMPLIFY, Pass, Pipeline, run
+from cpuruntime.passes.pipeline import CANONICAL, FUSE, PASSES, QUANTISE, SIMPLIFY, Pass, Pipeline, compress, run
+from cpuruntime.passes.quantise.stored_weights import WeightStorage
 
 __all__ = [
-    "CANONICAL", "FUSE", "PASSES", "QUANTISE", "SIMPLIFY", "Earlier", "Pass", "Pipeline", "alone", "can_evaluate",
-    "evaluate", "is_internal", "resolve", "run", "spell",
+    "CANONICAL", "FUSE", "PASSES", "QUANTISE", "SIMPLIFY", "Earlier", "Pass", "Pipeline", "WeightStorage", "alone",
+    "can_evaluate", "compress", "evaluate", "is_internal", "resolve", "run", "spell",
 ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import NamedTuple
 
@@ -44,7 +45,18 @@ from cpuruntime.passes.fuse import (
     images,
     merge_projections,
 )
-from cpuruntime.passes.quantise import borders, constants, convolutions, dynamic, movement, products, tables
+from cpuruntime.passes.quantise import (
+    borders,
+    compressed_weights,
+    constants,
+    convolutions,
+    dynamic,
+    movement,
+    products,
+    stored_weights,
+    tables,
+)
+from cpuruntime.passes.quantise.stored_weights import WeightStorage
 from cpuruntime.passes.simplify import (
     channel_arithmetic,
     channel_shuffle,
@@ -131,6 +143,16 @@ def run(graph: Graph, pipeline: Pipeline = PASSES, stop_after: str | None = None
         if each.name == stop_after:
             break
     return graph
+
+
+def compress(graph: Graph, storage: WeightStorage) -> Graph:
+    """The graph with compressed constants, those that the model has and those that `storage` asks for; once a model,
+    before it is planned for shapes. `graph` itself stays as it is."""
+    if storage == WeightStorage() and not compressed_weights.is_found(graph):
+        return graph
+    found = Pass("compressed_weights", partial(compressed_weights.run, quantises_rows=storage.quantises_rows))
+    asked = Pass("stored_weights", partial(stored_weights.run, storage=storage))
+    return run(graph, _passes(half_types, constants) + ((found, asked) if storage.kind else (found,)))
 
 
 def _run(each: Pass, graph: Graph) -> None:

@@ -71,8 +71,9 @@ num_requests = Property(
 inference_precision = Property(
     "INFERENCE_PRECISION_HINT",
     ElementType(Type.f32, Type.f16, Type.bf16, Type.dynamic), Type.f32, group=Group.HINTS, keyed=True,
-    doc="The least precise element type to compute in. The CPU computes in f32, whichever is given; on a GPU f16 is "
-    "how values lie in memory, which its sums do not, and the default where the driver has it.",
+    doc="The least precise element type. On the CPU f16, bf16 or what `dynamic` takes of them is how weights of matrix "
+    "products lie in memory, and everything is computed in f32; on a GPU f16 is how values lie in memory, which its "
+    "sums do not, and the default where the driver has it.",
 )  # fmt: skip
 execution_mode = Property(
     "EXECUTION_MODE_HINT", Choice(ExecutionMode), ExecutionMode.PERFORMANCE,
@@ -113,9 +114,17 @@ allow_auto_batching = Property(
     doc="Whether device BATCH joins requests of a device that asks for batches of a model, where PERFORMANCE_HINT is "
     "THROUGHPUT. CPU does not ask; BATCH:CPU measures.",
 )  # fmt: skip
-dynamic_quantization_group_size = accepted(
-    "DYNAMIC_QUANTIZATION_GROUP_SIZE", Integer(0), 0,
-    "values are never quantised unless the model says so",
+weights_precision = Property(
+    "WEIGHTS_PRECISION", ElementType(Type.dynamic, Type.i8, Type.u4), Type.dynamic,
+    group=Group.HINTS, devices=("CPU",), keyed=True,
+    doc="How float32 weights of matrix products lie in memory: dynamic is as the model has them, i8 and u4 are "
+    "integers in groups with a scale each. `explain()` shows the error.",
+)  # fmt: skip
+dynamic_quantization_group_size = Property(
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE", Integer(0), 0, group=Group.HINTS, devices=("CPU",), keyed=True,
+    doc="How many weights share a scale with WEIGHTS_PRECISION, at most 256 and a multiple of 16. Products of few rows "
+    "with integer weights take the rows as 16-bit integers in groups as large; 0, when it is set: as float32.",
+    unset="64 for i8, 32 for u4",
 )  # fmt: skip
 kv_cache_precision = accepted(
     "KV_CACHE_PRECISION", ElementType(*CACHED), Type.f32,

@@ -56,7 +56,8 @@ def test_settings_without_effect_say_so() -> None:
     (level,) = about("LOG_LEVEL", decisions)
     assert level.startswith("LOG_LEVEL is LOG_ERROR and has no effect: ")
     assert about("INFERENCE_PRECISION_HINT", decisions) == [
-        "INFERENCE_PRECISION_HINT is bf16, and everything is computed in f32"
+        "INFERENCE_PRECISION_HINT is bf16: weights of matrix products lie in memory as bf16, and everything is "
+        "computed in f32"
     ]
     assert not about("CACHE_DIR", decisions), "it is not set"
 

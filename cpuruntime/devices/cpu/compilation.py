@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cpuruntime.devices.cpu.pipeline import optimise
+from cpuruntime.devices.cpu.weight_storage import weight_storage
 from cpuruntime.graph import Graph
 from cpuruntime.host.topology import Topology
 from cpuruntime.operators.demand import Demand, demand_of
-from cpuruntime.passes import resolve
+from cpuruntime.passes import compress, resolve
 from cpuruntime.program.plan.weights import WeightStore
 from cpuruntime.program.stages.cut import is_whole
 from cpuruntime.program.whole import Compile
@@ -42,6 +43,7 @@ class Compilation:
     ) -> Compilation:  # fmt: skip
         """Run the passes on a graph, for a machine like `topology` or for all of this one as it is now."""
         optimised = None
+        graph = compress(graph, weight_storage(settings))
         if all(value.is_static for value in graph.inputs):
             with span("passes"):
                 settled = graph if is_whole(graph) else resolve(graph)

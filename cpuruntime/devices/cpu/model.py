@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, cast
 from cpuruntime.compiler import isa
 from cpuruntime.devices.cpu import stored
 from cpuruntime.devices.cpu.late_tuning import LateTuning
+from cpuruntime.devices.cpu.precision import inference_precision
 from cpuruntime.devices.cpu.request import LEVELS, CpuRequest
 from cpuruntime.devices.cpu.streams import ignored
 from cpuruntime.devices.cpu.streams.placement import newcomers
 from cpuruntime.devices.cpu.streams.setup import StreamSetup
 from cpuruntime.devices.explanation import Explanation
 from cpuruntime.devices.interface import DeviceModel, Exported
-from cpuruntime.graph import Type
 from cpuruntime.host.ledger import Ledger
 from cpuruntime.properties import Settings
 from cpuruntime.properties.hint import SchedulingCoreType
@@ -41,7 +41,7 @@ def resolved(name: str, settings: Settings, setup: StreamSetup) -> dict[str, Any
         "SCHEDULING_CORE_TYPE": SchedulingCoreType(plan.core_type),
         "OPTIMIZED": True,
         "EXECUTION_DEVICES": [setup.device],
-        "INFERENCE_PRECISION_HINT": Type.f32,
+        "INFERENCE_PRECISION_HINT": inference_precision(settings),
         "OPTIMAL_NUMBER_OF_INFER_REQUESTS": max(1, len(plan.streams)),
     }
 

@@ -110,9 +110,30 @@ def _quantize(write: _Quantised) -> None:
 def _dequantize(write: _Quantised) -> None:
     node = write.node
     x, scale, zero = node.inputs[0], node.inputs[1], node.input(2)
-    if x.element_type not in _TYPES or scale.element_type is not _F32 or node.attributes.get("block_size", 0):
+    if x.element_type not in _TYPES or scale.element_type is not _F32:
+        return
+    if node.attributes.get("block_size", 0):
+        _dequantize_blocks(write, node.attributes["block_size"])
         return
     write.give(node.outputs[0], write.dequantised(x, scale, zero, _axis(node, x)))
+
+
+def _dequantize_blocks(write: _Quantised, block: int) -> None:
+    """Blocks along the last axis, which they divide."""
+    node = write.node
+    x, scale, zero = node.inputs[0], node.inputs[1], node.input(2)
+    *outer, inner = x.static_shape
+    if _axis(node, x) != len(outer) or inner % block or scale.static_shape != (*outer, inner // block):
+        return
+
+    def of_blocks(value: Value, last: int) -> Value:
+        return write.internal("Reshape", value, shape=(*outer, inner // block, last))
+
+    numbers = of_blocks(write.as_float(x), block)
+    if _is_some(zero):
+        numbers = write.binary("Sub", numbers, of_blocks(write.as_float(zero), 1))
+    result = write.binary("Mul", numbers, of_blocks(scale, 1))
+    write.give(node.outputs[0], write.internal("Reshape", result, shape=x.static_shape))
 
 
 def _axis(node: Node, x: Value) -> int:

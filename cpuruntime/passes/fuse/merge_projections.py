@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cpuruntime.graph import Node, Value, joined
+from cpuruntime.graph import Compressed, Node, Value, joined
 from cpuruntime.passes.editor import Editor, sweep
 from cpuruntime.passes.operators import internal, is_internal
 
@@ -52,7 +52,8 @@ def _join(editor: Editor, attention: Node, indices: list[int], makers: list[Node
     widths = [maker.outputs[0].static_shape[-1] for maker in makers]
     total = sum(widths)
     name = makers[0].name
-    weights = editor.constant(f"{name}/joined", joined([maker.inputs[1].constant for maker in makers], 1))
+    matrices = [maker.inputs[1].constant for maker in makers]
+    weights = editor.constant(f"{name}/joined", Compressed.joined(matrices) or joined(matrices, 1))
     bias = editor.constant(f"{name}/joined_bias", np.concatenate([_bias(maker) for maker in makers]))
     made = editor.value(f"{name}/joined", x.element_type, (*makers[0].outputs[0].static_shape[:-1], total))
     attributes = makers[0].attributes

@@ -8,7 +8,10 @@ from cpuruntime.operators import shape_inference
 from cpuruntime.passes.editor import Editor, sweep
 from cpuruntime.passes.operators import is_onnx
 
-_FOLDED = ("Cast", "Identity", "Mul", "QuantizeLinear", "Reshape", "Squeeze", "Unsqueeze")
+_FOLDED = (
+    "BitShift", "BitwiseAnd", "Cast", "Concat", "Expand", "Identity", "Mul", "QuantizeLinear", "Reshape", "Slice",
+    "Squeeze", "Unsqueeze",
+)  # fmt: skip
 
 
 @sweep

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 
 from cpuruntime.compiler.isa import LANES
-from cpuruntime.graph import Deferred, Node, Type
+from cpuruntime.graph import Compressed, Deferred, Node, Type
 from cpuruntime.operators.shape_rules import broadcast
 from cpuruntime.ops.matmul import matmul, pack_columns, packed_bytes
 from cpuruntime.ops.matmul_typed import TYPES, typed_matmul
 from cpuruntime.ops.movement import fill
+from cpuruntime.program.lowerings.compressed_product import emit_compressed
 from cpuruntime.program.lowerings.strassen import emit_strassen, strassen_pays, strassen_tiling
 from cpuruntime.program.plan.candidate import Candidate, Query
+from cpuruntime.program.plan.compressed_weights import has_kernel
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.epilogue import activation_fields, limits, whole_vectors
 from cpuruntime.program.plan.lowering import Methods, dtype_name, lowering, only_float32
@@ -48,6 +50,7 @@ def fully_connected_methods(rows: int, inner: int, columns: int, exact: bool) ->
 
 def _methods(node: Node, exact: bool) -> Methods:
     inner, columns = node.require(1).static_shape
+    exact = exact or isinstance(node.require(1).constant, Compressed)
     return fully_connected_methods(prod(node.require(0).static_shape) // inner, inner, columns, exact)
 
 
@@ -69,6 +72,9 @@ def emit_fully_connected(emitter: Emitter, node: Node, by_strassen: bool) -> Non
     fields |= {"target": target.address, "target_row": columns * 4}
     if residual is not None:
         fields |= {"residual": residual, "residual_row": columns * 4}
+    if isinstance(constant, Compressed) and has_kernel(constant):
+        emit_compressed(emitter, constant, rows, source.address, activation, fields)
+        return
     if by_strassen:
         tiling = strassen_tiling(rows, inner, columns, emitter.threads)
         emit_strassen(emitter, tiling, constant, rows, source.address, activation, fields)

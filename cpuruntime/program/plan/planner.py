@@ -9,7 +9,7 @@ import numpy as np
 
 from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.errors import UnsupportedError, printable
-from cpuruntime.graph import Graph, Node, Size, Value
+from cpuruntime.graph import Compressed, Graph, Node, Size, Value
 from cpuruntime.host.memory import check_fits
 from cpuruntime.operators.traits import DOMAIN
 from cpuruntime.program.plan.choices import choose_layouts, choose_methods
@@ -124,6 +124,8 @@ class Planner(Emitter):
 
 def _like(array: np.ndarray) -> np.ndarray:
     """A copy of a small array, else zeros of its type and shape that take no memory."""
+    if isinstance(array, Compressed):
+        return array.outline()
     return array.copy() if array.nbytes <= SMALL else np.broadcast_to(np.zeros((), array.dtype), array.shape)
 
 

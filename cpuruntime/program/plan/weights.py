@@ -13,6 +13,7 @@ from itertools import count
 import numpy as np
 
 from cpuruntime.compiler.kernel import Kernel
+from cpuruntime.graph import Compressed
 from cpuruntime.host.memory import Slabs, allocate
 from cpuruntime.program.plan.storage import Address, Place, Storage
 from cpuruntime.trace.recorder import span
@@ -53,9 +54,12 @@ class WeightStore:
             if self.planned_once and array.nbytes > SMALL:
                 known = (array, ("array", next(self._numbers)))
             else:
-                content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-                digest = hashlib.sha1(content, usedforsecurity=False).digest()
-                known = (array, (digest, array.shape, array.dtype.str))
+                parts = array.parts() if isinstance(array, Compressed) else [array]
+                digest = hashlib.sha1(usedforsecurity=False)
+                for part in parts:
+                    digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8))
+                kinds = [(part.shape, part.dtype.str) for part in parts]
+                known = (array, (digest.digest(), *kinds))
             # The entry holds the array, so that its id is not reused.
             self._identities[id(array)] = known
         return known[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cpuruntime.devices.cpu.precision import precision_sentences
 from cpuruntime.hints import AUTO, has_one_stream
 from cpuruntime.properties import Settings
 from cpuruntime.properties.declaration import Group
@@ -40,18 +41,12 @@ def sentences(settings: Settings, is_static: bool) -> list[str]:
     if "LATENCY_PERCENTILE" in settings and not settings.value("LATENCY_TARGET_MS"):
         percentile = settings["LATENCY_PERCENTILE"]
         found.append(f"LATENCY_PERCENTILE is {percentile:g} and has no effect: there is no LATENCY_TARGET_MS")
-    found += precision(settings) + [
+    found += precision_sentences(settings) + [
         f"{name} is {known.values.text(settings[name])} and has no effect:{known.doc.removeprefix('No effect:')[:-1]}"
         for name, known in settings.known.items()
         if name in settings and known.group is Group.ACCEPTED
     ]
     return [*found, _priority(settings.value("MODEL_PRIORITY"))]
-
-
-def precision(settings: Settings) -> list[str]:
-    """A sentence about a precision that is asked for and not computed in."""
-    asked = settings.value("INFERENCE_PRECISION_HINT").type_name
-    return [] if asked == "f32" else [f"INFERENCE_PRECISION_HINT is {asked}, and everything is computed in f32"]
 
 
 def _priority(priority: Priority) -> str:

@@ -1,0 +1,108 @@
+"""Float32 matrices of products -> constants in fewer bits, where the user asks for that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from cpuruntime.graph import Compressed, Graph, Type, Value
+from cpuruntime.passes.editor import Editor
+from cpuruntime.passes.operators import is_onnx
+
+SMALL = 64 * 1024
+"""Elements: smaller matrices stay as they are, since they are read from a cache; arbitrary."""
+
+
+@dataclass(frozen=True)
+class WeightStorage:
+    """How constant matrices of products lie in memory.
+
+    Attributes:
+        kind: "u8", "u4", "f16" or "bf16"; "" as the model has them.
+        group: weights of a column that share a scale; ignored for 16 bits.
+        quantises_rows: whether products of few rows with integer weights take the rows as 16-bit integers.
+    """
+
+    kind: str = ""
+    group: int = 32
+    quantises_rows: bool = True
+
+
+def run(graph: Graph, storage: WeightStorage) -> bool:
+    """Constant right sides of MatMul and Gemm become compressed ones, of 8 or 4 bits in groups or of 16 bits."""
+    editor = Editor(graph)
+    made: dict[tuple[Value, bool], Value] = {}
+    for node in editor.nodes():
+        if not is_onnx(node, "MatMul", "Gemm"):
+            continue
+        right, swapped = node.require(1), bool(node.op_type == "Gemm" and node.attributes.get("transB", 0))
+        source, turned = right, swapped
+        if is_onnx(right.producer, "Transpose") and right.producer.require(0).constant is not None:
+            source, turned = right.producer.require(0), not turned
+        if not _suits(source):
+            continue
+        if (source, turned) not in made:
+            array = np.asarray(source.data)
+            matrix = compressed(array.T if turned else array, storage)
+            if matrix is None:
+                continue
+            made[source, turned] = editor.constant(f"{source.name}/{storage.kind}", matrix)
+        if swapped:
+            node.attributes = {**node.attributes, "transB": 0}
+        editor.set_input(node, 1, made[source, turned])
+    return editor.finish()
+
+
+def _suits(value: Value) -> bool:
+    return (
+        value.element_type is Type.f32 and value.constant is not None and value.constant.ndim == 2
+        and value.constant.size >= SMALL and not isinstance(value.constant, Compressed)
+    )  # fmt: skip
+
+
+def compressed(array: np.ndarray, storage: WeightStorage) -> Compressed | None:
+    """A float32 matrix [K, N] in fewer bits; None where its numbers are not finite or leave float16."""
+    size = np.abs(array).max()
+    if not np.isfinite(size) or (storage.kind == "f16" and size > np.finfo(np.float16).max):
+        return None
+    make = {"u8": _bytes, "u4": _nibbles}.get(storage.kind)
+    if make is None:
+        numbers = array.astype(Type(storage.kind).to_dtype())
+        return _with_error(partial(Compressed, storage.kind, numbers), array)
+    groups = -(-len(array) // storage.group)
+    padded = np.zeros((groups * storage.group, array.shape[1]), np.float32)
+    padded[: len(array)] = array
+    numbers, scales, zeros = make(padded.reshape(groups, storage.group, -1))
+    numbers = numbers.reshape(padded.shape)[: len(array)]
+    how = partial(Compressed, storage.kind, numbers, storage.group, scales, zeros, storage.quantises_rows)
+    return _with_error(how, array)
+
+
+def _with_error(make: partial[Compressed], array: np.ndarray) -> Compressed:
+    lost = np.asarray(make()) - array
+    whole = float(np.linalg.norm(array))
+    return make(error=float(np.linalg.norm(lost)) / whole if whole else 0.0)
+
+
+def _bytes(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """Symmetric: the largest of a group is 127 steps from zero."""
+    scales = _scale(np.abs(groups).max(1), 127)
+    numbers = np.rint(groups / scales[:, None]) + np.float32(128)
+    return numbers.astype(np.uint8), scales, 128
+
+
+def _nibbles(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """15 steps from the least of a group, or 0, to the largest, or 0."""
+    least, largest = np.minimum(groups.min(1), 0), np.maximum(groups.max(1), 0)
+    scales = _scale(largest - least, 15)
+    zeros = np.rint(-least / scales)
+    numbers = np.clip(np.rint(groups / scales[:, None]) + zeros[:, None], 0, 15)
+    return numbers.astype(np.uint8), scales, zeros.astype(np.uint8)
+
+
+def _scale(ranges: np.ndarray, steps: int) -> np.ndarray:
+    """Of groups of zeros, and of numbers too small for a scale, 1: these become zero."""
+    tiny = np.finfo(np.float32).tiny
+    return np.where(ranges / steps > tiny, ranges / np.float32(steps), np.float32(1)).astype(np.float32)
