@@ -30,7 +30,8 @@ ARGUMENTS = record(
     "residual residual_batch residual_block residual_row residual_pixel weights weights_batch channels extras "
     "column_tiles column_tile_count groups batch inner columns in_height in_width height width pad_top pad_left "
     "step_y step_x panel_down panel_right panel_width panel_pixel kernel_height kernel_width reach_y reach_x "
-    "walk_row walk_column steps chunk parts limits row_scale row_scale_step flip zero zero_at scratch scratch_size"
+    "walk_row walk_column steps gathered chunk parts limits row_scale row_scale_step flip zero zero_at scratch "
+    "scratch_size"
 )
 
 
@@ -41,7 +42,8 @@ def quantised_product(kind: str, rows: int, columns: int, source: str, floats: b
 
     `source` is "blocks" (of an image) or "rows" (of a matrix); `floats` as for the tile. `walk_row` and `walk_column`
     are the panel bytes from kernel row to kernel row and from run to run of `steps` steps; `reach_y`, `reach_x` the
-    panel pixels that one output pixel reads down and across.
+    panel pixels that one output pixel reads down and across. `gathered` is the tile's; GATHER bytes behind a panel may
+    be read.
     """
     result = "floats" if floats else "bytes"
     tile = made("cpuruntime.ops.tiles.integer_tile", "make_integer_tile", kind, rows, columns, result)
@@ -90,7 +92,7 @@ def quantised_product(kind: str, rows: int, columns: int, source: str, floats: b
                         table + t * rows * ROW_BYTES,
                         panel,
                         weights,
-                        (a.kernel_height, a.kernel_width, a.steps, a.walk_row, a.walk_column, extras),
+                        (a.kernel_height, a.kernel_width, a.steps, a.walk_row, a.walk_column, a.gathered, extras),
                         (
                             target + block * a.target_block, a.target_block,
                             residual + block * a.residual_block if a.residual != 0 else 0, a.residual_block,

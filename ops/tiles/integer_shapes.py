@@ -13,6 +13,9 @@ from cpuruntime.compiler.kernel import record
 CHANNELS = 8
 """Channels of a step of the reduction; panels are padded to whole steps."""
 
+GATHER, PICKS = 64, 4
+"""Channels that a gathered step picks from; these are PICKS vectors of 16 bytes, and as many bytes fit a lane."""
+
 ROW_BYTES = 32
 """A row of the table of a tile: where its source, target, residual and scale lie; int64."""
 

@@ -4,11 +4,14 @@ What differs between its kinds is what a 32-bit lane holds:
 
 - `w16`: two channels of 16 bits (vpmaddwd); activations less their zero point, weights less theirs.
 - `ubs`: four channels of 8 bits, unsigned by signed (vpmaddubsw, then vpmaddwd by ones). A pair of products that could
-  leave 16 bits is cut at packing: part of a weight goes to an extra step that reads the same activations again.
+  leave 16 bits is cut at packing: part of a weight goes to a gathered step, in which each lane picks up to four of the
+  last GATHER channels, and what it has no place for to an extra step that reads the same activations again.
 - `vnni`: the same weights without extra steps (vpdpbusd, which does not saturate).
 
 Rows lie anywhere in a panel of activations; a table names them. Weights lie as they are read:
-[height][width][step][lane group][columns][LANES][channels of a lane], then the extra steps of each column.
+[height][width][step][lane group][columns][LANES][channels of a lane], then the extra steps of each column. Where
+there are gathered steps, PICKS and a vector of weights for each column, [PICKS + 1][columns], follow each GATHER
+channels and the last ones of a run.
 """
 
 from __future__ import annotations
@@ -23,14 +26,18 @@ from numba.extending import intrinsic
 
 from cpuruntime.compiler.isa import VECTOR_BYTES, byte_products, current
 from cpuruntime.compiler.simd import F32, FLOATS, I8, I32, I64, LANES, WORDS, call_llvm, pointer, splat
-from cpuruntime.ops.tiles.integer_shapes import CHANNELS, ROW_BYTES, bytes_of, channels_of
+from cpuruntime.ops.tiles.integer_shapes import CHANNELS, GATHER, PICKS, ROW_BYTES, bytes_of, channels_of
 from cpuruntime.ops.tiles.requantise import Limits, as_bytes, as_floats, limited, residual_at, write
 
+STEPS, GROUPS = GATHER // CHANNELS, CHANNELS // channels_of("ubs")
+SIXTEEN = ir.VectorType(I8, 16)
 HALVES, OCTETS = ir.VectorType(ir.IntType(16), 2 * LANES), ir.VectorType(I8, 4 * LANES)
 
 
-class Walk(namedtuple("_Walk", "height width steps source_row source_column extras")):
+class Walk(namedtuple("_Walk", "height width steps source_row source_column gathered extras")):
     """The reduction: loop counts, strides in the panel (bytes), and the address of the extra steps' table.
+
+    `gathered` says whether there are gathered steps; these read GATHER whole channels, of which the last may be none.
 
     A step takes CHANNELS channels. The table has for each column the number of its extra steps and then, for each of
     them, where in the panel its activations lie (bytes from the row's first ones); all int64.
@@ -82,6 +89,23 @@ class Emitter:
             for r in range(self.rows):
                 self.sums[r, c] = cgutils.alloca_once_value(builder, first)
 
+    def step(self, rows: list[ir.Value], weights: ir.Value, index: int = 0) -> None:
+        """Adds the products of CHANNELS channels to the sums; `weights` are those of step 0."""
+        groups, columns = CHANNELS // channels_of(self.kind), range(self.columns)
+        self.multiply(rows, self.at(weights, (index * groups * len(columns), VECTOR_BYTES)), groups, columns)
+
+    def steps(self, starts: list[ir.Value], line: ir.Value, weight_at: ir.Value, count: ir.Value) -> None:
+        """A loop of steps."""
+        with cgutils.for_range(self.builder, count) as step:
+            at = self.at(line, (step.index, CHANNELS * bytes_of(self.kind)))
+            self.step([self.builder.add(start, at) for start in starts], self.builder.load(weight_at))
+            self.advance(weight_at, CHANNELS // channels_of(self.kind))
+
+    def advance(self, weight_at: ir.Value, rows: int) -> None:
+        """Moves on by `rows` times the vectors of all columns."""
+        at = self.builder.load(weight_at)
+        self.builder.store(self.at(at, (rows * self.columns, VECTOR_BYTES)), weight_at)
+
     def multiply(self, rows: list[ir.Value], weights: ir.Value, groups: int, columns: range) -> None:
         """Adds the products of `groups` successive lanes of channels to the sums of some columns."""
         size = channels_of(self.kind) * bytes_of(self.kind)
@@ -105,17 +129,27 @@ class Emitter:
         builder.store(held(builder, builder.add(total, products)), slot)
 
     def reduce(self, panel: ir.Value, weights: ir.Value, walk: Walk) -> None:
-        builder, columns = self.builder, range(self.columns)
-        groups = CHANNELS // channels_of(self.kind)
+        builder = self.builder
         starts = [builder.add(panel, self.row(r, 0)) for r in range(self.rows)]
         weight_at = cgutils.alloca_once_value(builder, weights)
         with cgutils.for_range(builder, walk.height) as y, cgutils.for_range(builder, walk.width) as x:
             line = self.at(ir.Constant(I64, 0), (y.index, walk.source_row), (x.index, walk.source_column))
-            with cgutils.for_range(builder, walk.steps) as step:
-                at = self.at(line, (step.index, CHANNELS * bytes_of(self.kind)))
-                w = builder.load(weight_at)
-                self.multiply([builder.add(start, at) for start in starts], w, groups, columns)
-                builder.store(self.at(w, (groups * self.columns, VECTOR_BYTES)), weight_at)
+            left = walk.steps
+            if self.kind == "ubs":
+                whole = builder.mul(walk.gathered, builder.sdiv(walk.steps, ir.Constant(I64, STEPS)))
+                with cgutils.for_range(builder, whole) as block:
+                    at = self.at(line, (block.index, GATHER))
+                    if self.rows * self.columns <= STEPS:
+                        self.block([builder.add(start, at) for start in starts], weight_at, STEPS)
+                    else:  # registers are scarce
+                        self.steps(starts, at, weight_at, ir.Constant(I64, STEPS))
+                        self.block([builder.add(start, at) for start in starts], weight_at, 0)
+                line, left = self.at(line, (whole, GATHER)), self.at(left, (whole, -STEPS))
+            self.steps(starts, line, weight_at, left)
+            if self.kind == "ubs":
+                with builder.if_then(builder.icmp_signed(">", builder.mul(walk.gathered, left), ir.Constant(I64, 0))):
+                    self.block([builder.add(start, line) for start in starts], weight_at, 0)
+        columns = range(self.columns)
         if self.kind == "ubs":
             extra_at = cgutils.alloca_once_value(builder, walk.extras)
             for c in columns:
@@ -127,6 +161,31 @@ class Emitter:
                     self.multiply([builder.add(start, offset) for start in starts], w, 1, range(c, c + 1))
                     builder.store(self.at(w, (1, VECTOR_BYTES)), weight_at)
                 builder.store(self.at(at, (count, 8), (1, 8)), extra_at)
+
+    def block(self, rows: list[ir.Value], weight_at: ir.Value, steps: int) -> None:
+        """Some steps and a gathered step, which is spread among them: it loads more than it multiplies."""
+        weights = self.builder.load(weight_at)
+        gathers = self.at(weights, (steps * GROUPS * self.columns, VECTOR_BYTES))
+        places = [(r, c) for r in range(self.rows) for c in range(self.columns)]
+        for step in range(steps):
+            self.step([self.at(row, (step, CHANNELS)) for row in rows], weights, step)
+            for r, c in places[step * len(places) // STEPS : (step + 1) * len(places) // STEPS]:
+                self.gather(r, c, rows[r], gathers)
+        for r, c in places[steps * len(places) // STEPS :]:
+            self.gather(r, c, rows[r], gathers)
+        self.advance(weight_at, steps * GROUPS + PICKS + 1)
+
+    def gather(self, r: int, c: int, row: ir.Value, weights: ir.Value) -> None:
+        """Adds the products of the channels that each lane picks, all operands read from memory."""
+        builder, undefined = self.builder, ir.Constant(SIXTEEN, ir.Undefined)
+        again = ir.Constant(ir.VectorType(I32, 4 * LANES), [i % 16 for i in range(4 * LANES)])
+        w = builder.asm(ir.FunctionType(I64, [I64]), "", "=r,0", [weights], side_effect=True)
+        picked = ir.Constant(OCTETS, None)
+        for k in range(PICKS):
+            some = builder.shuffle_vector(self.load(SIXTEEN, row, (k, 16)), undefined, again)
+            order = self.load(OCTETS, w, (k * self.columns + c, VECTOR_BYTES))
+            picked = builder.or_(picked, call_llvm(builder, _SHUFFLES[current().name], OCTETS, [some, order]))
+        self.add(self.sums[r, c], picked, self.load(WORDS, w, (PICKS * self.columns + c, VECTOR_BYTES)))
 
     def store_sums(self, e: Epilogue) -> None:
         for (r, c), slot in self.sums.items():
@@ -167,6 +226,7 @@ def pairs(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
     return builder.add(*(builder.shuffle_vector(products, ir.Constant(wide, ir.Undefined), half) for half in halves))
 
 
+_SHUFFLES = {"avx512": "llvm.x86.avx512.pshuf.b.512", "avx2": "llvm.x86.avx2.pshuf.b"}
 _PAIRS = {
     "avx512": "llvm.x86.avx512.pmaddw.d.512",
     "avx2": "llvm.x86.avx2.pmadd.wd",
@@ -227,7 +287,7 @@ def make_integer_tile(kind: str, rows: int, columns: int, result: str) -> Any:
                 emitter.finish(e, result == "floats")
             return context.get_dummy_value()
 
-        shapes = types.Tuple([types.int64] * 6), types.Tuple([types.int64] * 9)
+        shapes = types.Tuple([types.int64] * 7), types.Tuple([types.int64] * 9)
         return types.void(*[types.int64] * 3, *shapes), codegen
 
     return tile

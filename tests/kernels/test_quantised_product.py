@@ -11,6 +11,8 @@ from support.quantised import EACH_KIND, TYPES, constant, force_kind, limits_of,
 
 from cpuruntime.compiler.isa import LANES
 from cpuruntime.graph import Node, Value
+from cpuruntime.ops.tiles.integer_shapes import kinds
+from cpuruntime.program.lowerings import quantised_product
 from cpuruntime.program.lowerings.catalogue import find_lowering
 from cpuruntime.program.plan.integer_weights import PAIR, Excess, PackedWeights
 
@@ -102,6 +104,36 @@ def test_pairs_that_could_saturate_are_cut() -> None:
         assert taken.reshape(24, -1, 2).sum(-1).max() <= PAIR
     assert 0 < excess.share(weights) <= 1
     assert Excess.of(np.clip(weights, -64, 64)).share(weights) == 0
+
+
+@pytest.mark.skipif("ubs" not in kinds(), reason="tiles of bytes")
+@pytest.mark.parametrize("inner", [64, 200])
+def test_gathered_steps(inner: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lanes pick more than they have places for, from all vectors of channels, and the extremes."""
+    force_kind(monkeypatch, "ubs")
+    monkeypatch.setattr(quantised_product, "extra_work", lambda *given: (True, 0.0))
+    a, b = numbers("u1", (13, inner)), (numbers("i1", (inner, 45), 1) // 2).astype(np.int8)
+    b[4:6, 3], b[12:32, 7], b[46:50, 8], a[0], a[1] = -128, 127, -128, 255, 0
+    multiplier = np.full(45, 1e-3, np.float32)
+    node = node_of(a, b, "f4", multiplier, None, [])
+    planned = NodeProgram(node, threads=3)
+    assert [step.arguments["gathered"] for step in planned.program.steps] == [1]
+    sums = (a.astype(np.int64) - 5) @ b.astype(np.int64)
+    expected = requantise(sums, multiplier, None, node.attributes, "f4")
+    np.testing.assert_array_equal(same_for_threads(planned, a), expected)
+
+
+def test_what_gathered_steps_take_never_saturates() -> None:
+    weights = numbers("i1", (24, 192))
+    excess = Excess.of(weights)
+    taken, places, rest = excess.split(96)
+    assert len(taken.rows) + len(rest.rows) == len(excess.rows)
+    assert len(rest.rows)
+    lanes = np.zeros((24, 2, 2, 4), np.int64)
+    unit = taken.rows, taken.columns // 96, taken.columns % 96 // 64, places
+    assert len(set(zip(*unit))) == len(taken.rows)
+    lanes[unit] = taken.values
+    assert np.abs(lanes.reshape(24, 2, 2, 2, 2).sum(-1)).max() <= PAIR
 
 
 def test_extra_steps_are_those_of_each_column() -> None:

@@ -11,14 +11,14 @@ import numpy as np
 from cpuruntime.compiler.isa import LANES
 from cpuruntime.graph import Node, Type
 from cpuruntime.ops.quantised_product import quantised_product
-from cpuruntime.ops.tiles.integer_shapes import CHANNELS, ROW_BYTES, bytes_of, kinds
+from cpuruntime.ops.tiles.integer_shapes import CHANNELS, GATHER, ROW_BYTES, bytes_of, kinds
 from cpuruntime.program.convolution.geometry import DOMAIN, Geometry
 from cpuruntime.program.convolution.panels import tile_starts
 from cpuruntime.program.convolution.quantised_depthwise import emit_quantised_depthwise, is_depthwise
 from cpuruntime.program.convolution.quantised_winograd import emit_quantised_winograd, suits_winograd
 from cpuruntime.program.plan.candidate import Query
 from cpuruntime.program.plan.emitter import Emitter
-from cpuruntime.program.plan.integer_weights import Excess, PackedWeights, extra_steps, less_zeros
+from cpuruntime.program.plan.integer_weights import Excess, PackedWeights, extra_steps, extra_work, less_zeros
 from cpuruntime.program.plan.lowering import Layout, lowering
 from cpuruntime.program.plan.packing import COPIES
 from cpuruntime.program.plan.requantise import channel_parameters, limits, unsigned
@@ -93,9 +93,9 @@ def _emit_dense(emitter: Emitter, node: Node, g: Geometry, source: Blocked, fiel
     blocks = -(-outputs // LANES)
     sums = weights.sum((2,), dtype=np.int32).reshape(-1)
     excess = [Excess.of(part) for part in weights] if weights.dtype == np.int8 else None
-    extra = {"w16": 0.0}
+    extra, gathered = {"w16": 0.0}, False
     if excess is not None and "ubs" in kinds():
-        extra["ubs"] = sum(e.share(part) for e, part in zip(excess, weights)) / parts
+        gathered, extra["ubs"] = extra_work(excess, weights, window.run)
     if excess is not None and "vnni" in kinds():
         extra = {"vnni": 0.0}
     bias = node.input(3)
@@ -124,14 +124,15 @@ def _emit_dense(emitter: Emitter, node: Node, g: Geometry, source: Blocked, fiel
         lines = 1 if g.height == 1 else (tiling.chunk + g.width - 2) // g.width + 1
         pixel = window.channels * size
         walk = g.dilation_height * panel_width * pixel, g.dilation_width * pixel
-        packed, table, extras = _pack(emitter, node, weights, excess, tiling, blocks, window, walk)
+        gathers = gathered and tiling.kind == "ubs"
+        packed, table, extras = _pack(emitter, node, weights, excess, tiling, blocks, window, walk, gathers)
         rows = (lines - 1) * down + reach_y
-        scratch = (tiling.chunk + tiling.rows) * ROW_BYTES + rows * panel_width * pixel + 2 * STEP * size
+        scratch = (tiling.chunk + tiling.rows) * ROW_BYTES + rows * panel_width * pixel + 2 * STEP * size + GATHER
         emitter.emit(
             quantised_product(tiling.kind, tiling.rows, tiling.columns, "blocks", _is_float(node)), "blocked",
             flops=g.flops, notes=str(tiling), **fields, weights=packed, extras=extras, column_tiles=table,
             column_tile_count=len(tile_starts(blocks, tiling.columns)), panel_width=panel_width, panel_pixel=pixel,
-            walk_row=walk[0], walk_column=walk[1], chunk=tiling.chunk, parts=tiling.parts,
+            walk_row=walk[0], walk_column=walk[1], gathered=int(gathers), chunk=tiling.chunk, parts=tiling.parts,
             scratch=Address(emitter.scratch(scratch * emitter.threads)), scratch_size=scratch,
         )  # fmt: skip
 
@@ -167,14 +168,14 @@ def _whole_numbers(node: Node, g: Geometry, parts: int, window: Window) -> np.nd
 
 def _pack(
     emitter: Emitter, node: Node, weights: np.ndarray, excess: list[Excess] | None, tiling: IntegerTiling, blocks: int,
-    window: Window, walk: tuple[Any, Any],
+    window: Window, walk: tuple[Any, Any], gathers: bool,
 ) -> tuple[Address, Address, Address]:  # fmt: skip
     """The packed weights, the column tile table and the extra steps of all parts."""
     kind, starts = tiling.kind, tile_starts(blocks, tiling.columns)
     if kind == "w16":
         weights = weights.astype(np.int16)
     found = [
-        PackedWeights(kind, part, tiling.columns, starts, excess[i] if excess else None)
+        PackedWeights(kind, part, tiling.columns, starts, excess[i] if excess else None, gathers * window.run)
         for i, part in enumerate(weights)
     ]
     tables, extras, at = [], [], 0
@@ -191,7 +192,7 @@ def _pack(
             first += size
 
     constant = node.require(1).data
-    form = kind, tiling.columns, window, len(found), *node.attributes["weights_zero"]
+    form = kind, tiling.columns, window, len(found), gathers, *node.attributes["weights_zero"]
     packed = emitter.weights.pack((emitter.weights.identity(constant), "integer", form), at, fill, COPIES)
     steps = extra_steps(emitter, extras, (window.height, window.width, window.run), walk)
     return packed, emitter.constant(np.concatenate(tables)), steps

@@ -11,11 +11,11 @@ from cpuruntime.compiler.isa import LANES
 from cpuruntime.graph import Node, Type, Value
 from cpuruntime.ops.quantised_panels import pack_pairs
 from cpuruntime.ops.quantised_product import COLUMN_TILE, quantised_product
-from cpuruntime.ops.tiles.integer_shapes import CHANNELS, ROW_BYTES, bytes_of, kinds
+from cpuruntime.ops.tiles.integer_shapes import CHANNELS, GATHER, ROW_BYTES, bytes_of, kinds
 from cpuruntime.program.convolution.panels import tile_starts
 from cpuruntime.program.plan.candidate import Query
 from cpuruntime.program.plan.emitter import Emitter
-from cpuruntime.program.plan.integer_weights import Excess, PackedWeights, extra_steps, less_zeros
+from cpuruntime.program.plan.integer_weights import Excess, PackedWeights, extra_steps, extra_work, less_zeros
 from cpuruntime.program.plan.lowering import lowering
 from cpuruntime.program.plan.requantise import channel_parameters, limits, unsigned
 from cpuruntime.program.plan.storage import Address
@@ -80,9 +80,9 @@ def _emit_constant(emitter: Emitter, node: Node, fields: dict[str, Any]) -> None
     whole = np.zeros((fields["columns"], fields["steps"] * CHANNELS), dtype)
     whole[:, : fields["inner"]] = weights
     excess = Excess.of(whole) if dtype == np.int8 else None
-    extra = {"w16": 0.0}
+    extra, pays = {"w16": 0.0}, False
     if excess is not None and "ubs" in kinds():
-        extra["ubs"] = excess.share(whole)
+        pays, extra["ubs"] = extra_work([excess], [whole], whole.shape[1])
     if excess is not None and "vnni" in kinds():
         extra = {"vnni": 0.0}
     fields["channels"] = _channels(emitter, node, whole.sum(1, dtype=np.int32))
@@ -91,10 +91,13 @@ def _emit_constant(emitter: Emitter, node: Node, fields: dict[str, Any]) -> None
     def emit(emitter: Emitter, tiling: IntegerTiling) -> None:
         starts = tile_starts(-(-fields["columns"] // LANES), tiling.columns)
         own = whole.astype(np.int16) if tiling.kind == "w16" else whole
-        packed = PackedWeights(tiling.kind, own, tiling.columns, starts, excess)
-        key = (emitter.weights.identity(constant), "integer product", tiling.kind, tiling.columns, zeros)
+        # One row waits for weights from memory: it reads as few as possible.
+        gathered = tiling.kind == "ubs" and tiling.rows > 1 and pays
+        packed = PackedWeights(tiling.kind, own, tiling.columns, starts, excess, gathered * whole.shape[1])
+        key = (emitter.weights.identity(constant), "integer product", tiling.kind, tiling.columns, gathered, zeros)
         _emit(
-            emitter, node, tiling, fields, weights=emitter.weights.pack(key, packed.nbytes, packed.fill),
+            emitter, node, tiling, fields, gathered=int(gathered),
+            weights=emitter.weights.pack(key, packed.nbytes, packed.fill),
             column_tiles=emitter.constant(packed.table()), column_tile_count=len(starts),
             extras=extra_steps(emitter, packed.extras(), (1, 1, whole.shape[1]), (0, 0)),
         )  # fmt: skip
@@ -145,7 +148,7 @@ def _emit_fastest(emitter: Emitter, node: Node, fields: dict[str, Any], extra: d
 
 def _emit(emitter: Emitter, node: Node, tiling: IntegerTiling, fields: dict[str, Any], **packed: Any) -> None:
     pixel = fields["steps"] * CHANNELS * bytes_of(tiling.kind)
-    scratch = (tiling.chunk + tiling.rows) * ROW_BYTES + tiling.chunk * pixel
+    scratch = (tiling.chunk + tiling.rows) * ROW_BYTES + tiling.chunk * pixel + GATHER
     emitter.emit(
         quantised_product(tiling.kind, tiling.rows, tiling.columns, "rows", node.outputs[0].element_type == Type.f32),
         "plain", flops=2 * fields["batch"] * fields["width"] * fields["inner"] * fields["columns"], notes=str(tiling),

@@ -79,7 +79,10 @@ def rank_integer_tilings(
             chunk, parts = _order(grid, kind, rows, -(-grid.blocks // columns), threads)
             tiling = IntegerTiling(kind, rows, columns, chunk, parts)
             found.append(Candidate(tiling, str(tiling), cost))
-    return tuple(sorted(found, key=lambda candidate: candidate.cost)[:MOST])
+    found.sort(key=lambda candidate: candidate.cost)
+    first = {candidate.choice.kind: candidate for candidate in reversed(found)}  # of each kind the cheapest
+    others = [candidate for candidate in found if candidate not in first.values()]
+    return tuple(sorted([*first.values(), *others[: MOST - len(first)]], key=lambda candidate: candidate.cost))
 
 
 def _by_winograd(grid: IntegerGrid, threads: int) -> list[Candidate[IntegerTiling]]:
