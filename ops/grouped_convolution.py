@@ -18,17 +18,16 @@ from cpuruntime.ops.tiles.window import taps_before
 
 simd = lazy("cpuruntime.compiler.simd")
 
-# A column tile of a group: byte offset of the group's first input block in the source, its inputs begin .. end counted
-# from that block's first lane, byte offset of its weights, its first output block, and the lanes that belong to the
-# group: those from `low` of the first column and those below `high` of the last.
-GROUP_TILE = record("source begin end weights block low high")
-_SOURCE, _BEGIN, _END, _WEIGHTS, _BLOCK, _LOW, _HIGH = (8 * i for i in range(7))
+# A column tile of a group: byte offset of the group's first input block in the source, of its row of `bodies`, of its
+# weights, its first output block, and the lanes that belong to the group: those from `low` of the first column and
+# those below `high` of the last.
+GROUP_TILE = record("source bodies weights block low high")
+_SOURCE, _BODIES, _WEIGHTS, _BLOCK, _LOW, _HIGH = (8 * i for i in range(6))
 
 ARGUMENTS = record(
     "source source_batch source_block source_row target target_batch target_block target_row "
-    "residual residual_batch residual_block residual_row weights bias tiles tile_count part_tiles "
-    "batch in_height height width kernel_height kernel_width stride_height dilation_height source_column pad_top "
-    "chunk limits"
+    "residual residual_batch residual_block residual_row weights bias tiles tile_count part_tiles bodies row_bodies "
+    "batch in_height height width kernel_height stride_height dilation_height pad_top chunk limits"
 )
 
 
@@ -37,11 +36,13 @@ ARGUMENTS = record(
 def grouped_convolution(rows: int, columns: int, unroll: int, step: int) -> Kernel:
     """The kernel of a `rows` x `columns` tile; arguments are those of `convolution`, `tiles` has GROUP_TILE.
 
-    `unroll` channels per loop body: it divides the channels of a group and LANES. `step` is the byte distance of the
+    `unroll` channels per loop body: it divides the channels of a group and LANES. `bodies` has int64, the distances
+    from a group's first input block to each loop body's first channel, `row_bodies` for each kernel row, in the order
+    of the weights: [kernel height][block][kernel width][channel][columns][LANES]. `step` is the byte distance of the
     source pixels of successive output pixels.
     """
     tile = made("cpuruntime.ops.tiles.grouped_tile", "make_grouped_tile", rows, columns, unroll, step)
-    size = GROUP_TILE.itemsize
+    size, row_panel = GROUP_TILE.itemsize, unroll * columns * VECTOR_BYTES
 
     name = f"grouped_f32_{VECTOR_BYTES // 4}_{rows}x{columns}_u{unroll}_s{step}"
 
@@ -65,6 +66,7 @@ def grouped_convolution(rows: int, columns: int, unroll: int, step: int) -> Kern
             target = a.target + image * a.target_batch + block * a.target_block
             residual = a.residual + image * a.residual_batch + block * a.residual_block
             weights = a.weights + simd.load_i64(entry + _WEIGHTS)
+            bodies = a.bodies + simd.load_i64(entry + _BODIES)
             begin, end = chunk * a.chunk, min(tiles, chunk * a.chunk + a.chunk)
             y, x = begin // tiles_x, begin % tiles_x * rows
             for _ in range(begin, end):
@@ -73,12 +75,10 @@ def grouped_convolution(rows: int, columns: int, unroll: int, step: int) -> Kern
                 first = taps_before(0, top, a.dilation_height, a.kernel_height)
                 last = taps_before(a.in_height, top, a.dilation_height, a.kernel_height)
                 tile(
-                    source + (top + first * a.dilation_height) * a.source_row + left * step,
-                    weights,
-                    (
-                        simd.load_i64(entry + _BEGIN), simd.load_i64(entry + _END), first, last, a.kernel_height,
-                        a.kernel_width, a.source_block, a.dilation_height * a.source_row, a.source_column,
-                    ),
+                    source + top * a.source_row + left * step,
+                    weights + first * a.row_bodies * row_panel,
+                    bodies + first * a.row_bodies * 8,
+                    (last - first) * a.row_bodies,
                     simd.load_i64(entry + _LOW),
                     (
                         target + y * a.target_row + left * VECTOR_BYTES, a.target_block, VECTOR_BYTES,

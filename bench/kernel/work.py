@@ -66,7 +66,7 @@ def _grouped_products(step: Step) -> int:
     a, g = step.arguments, Geometry.of(step.node)
     rows, columns, _ = step.kernel.tile
     pixels = -(-a["width"] // rows) * rows
-    per_pixel = a["tile_count"] * columns * LANES * a["kernel_width"] * g.in_channels // g.group
+    per_pixel = a["tile_count"] * columns * LANES * g.kernel_width * g.in_channels // g.group
     return a["batch"] * pixels * _kernel_rows(a) * per_pixel
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain, pairwise
 from math import gcd
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.graph import Extent
 from cpuruntime.ops.grouped_convolution import GROUP_TILE, grouped_convolution
+from cpuruntime.ops.tiles.tile_shapes import UNROLL
 from cpuruntime.program.convolution.geometry import Geometry
 from cpuruntime.program.convolution.panels import tile_starts
 from cpuruntime.program.plan.candidate import Query
@@ -17,8 +19,6 @@ from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.packing import COPIES, copy_into
 from cpuruntime.program.plan.storage import Address
 from cpuruntime.program.tuning.tiles import Grid, Tiling, rank_tilings
-
-UNROLL = 4
 
 
 def emit_grouped(emitter: Emitter, g: Geometry, weights: np.ndarray, fields: dict[str, Any]) -> None:
@@ -28,14 +28,17 @@ def emit_grouped(emitter: Emitter, g: Geometry, weights: np.ndarray, fields: dic
     step, unroll = g.stride_width * VECTOR_BYTES, gcd(inputs, UNROLL)
 
     def emit(emitter: Emitter, tiling: Tiling) -> None:
-        table, packed = _pack(emitter, g, weights, tiling.columns, fields["source_block"])
+        bodies = _bodies(g, unroll, fields["source_block"], fields["source_row"])
+        table, packed = _pack(emitter, g, weights, tiling.columns, fields["source_block"], list(bodies))
         part = _part_tiles(g, tiling.columns)
         chunk = _chunk(g, tiling, fields["height"], fields["width"], -(-len(table) // part), emitter.threads)
         emitter.emit(
             tiling.fit(fields["width"], lambda rows: grouped_convolution(rows, tiling.columns, unroll, step)),
-            "blocked", flops=g.flops, notes=str(tiling), **fields, **g.window_fields(), weights=packed,
-            tiles=emitter.rows(table, GROUP_TILE), tile_count=len(table), part_tiles=part,
-            source_column=g.dilation_width * VECTOR_BYTES, chunk=chunk,
+            "blocked", flops=g.flops, notes=str(tiling), **fields, kernel_height=g.kernel_height,
+            stride_height=g.stride_height, dilation_height=g.dilation_height, pad_top=g.pad_top, weights=packed,
+            tiles=emitter.rows(table, GROUP_TILE), tile_count=len(table), part_tiles=part, chunk=chunk,
+            bodies=emitter.table(lambda *n: np.array(n, np.int64), *chain(*bodies.values())),
+            row_bodies=inputs * g.kernel_width // unroll,
         )  # fmt: skip
 
     source_bytes = g.blocks[0] * fields["source_block"] // g.group
@@ -68,20 +71,37 @@ def _chunk(g: Geometry, tiling: Tiling, height: Extent, width: Extent, parts: in
     return -(-tiles // (together * -(-tiles // (together * tiling.chunk))))
 
 
+def _bodies(g: Geometry, unroll: int, block: Extent, row: Extent) -> dict[int, list[Extent]]:
+    """The distances of all loop bodies, by the lane of its block that a group begins at."""
+    inputs = g.of_group[0]
+    found: dict[int, list[Extent]] = {}
+    for first in dict.fromkeys(group * inputs % LANES for group in range(g.group)):
+        ends = first, *range(LANES, first + inputs, LANES), first + inputs
+        found[first] = [
+            y * g.dilation_height * row + begin // LANES * block + x * g.dilation_width * VECTOR_BYTES + at % LANES * 4
+            for y in range(g.kernel_height) for begin, end in pairwise(ends) for x in range(g.kernel_width)
+            for at in range(begin, end, unroll)
+        ]  # fmt: skip
+    return found
+
+
 def _pack(
-    emitter: Emitter, g: Geometry, weights: np.ndarray, columns: int, block_stride: Extent
+    emitter: Emitter, g: Geometry, weights: np.ndarray, columns: int, block_stride: Extent, kinds: list[int]
 ) -> tuple[list[tuple[Extent, ...]], Address]:
-    """The rows of the table of tiles, and the weights [tile][input block][height][width][channel][columns][LANES]."""
+    """The rows of the table of tiles, and the weights [tile][height][input block][width][channel][columns][LANES].
+
+    `kinds` are the lanes that groups begin at, in the order of the table of loop bodies.
+    """
     inputs, outputs = g.of_group
     places = _places(g, columns)
     size = inputs * g.taps * columns * VECTOR_BYTES
+    row_bytes = 8 * g.taps * inputs // gcd(inputs, UNROLL)
     table: list[tuple[Extent, ...]] = []
     for index, (group, block) in enumerate(places):
         begin, low = group * inputs, group * outputs - block * LANES
         high = low + outputs - (columns - 1) * LANES if group < g.group - 1 else LANES
-        first = begin % LANES
-        source = begin // LANES * block_stride
-        table.append((source, first, first + inputs, index * size, block, max(low, 0), min(high, LANES)))
+        source, bodies = begin // LANES * block_stride, kinds.index(begin % LANES) * row_bytes
+        table.append((source, bodies, index * size, block, max(low, 0), min(high, LANES)))
 
     def fill(memory: np.ndarray) -> None:
         plain = np.asarray(weights)
@@ -95,15 +115,14 @@ def _pack(
 def _fill(g: Geometry, weights: np.ndarray, panel: np.ndarray, columns: int, group: int, block: int) -> None:
     """Writes the weights of the outputs of `group` that lie in the tile from `block`, inputs block by block."""
     inputs, outputs = g.of_group
-    kernel = g.taps
+    height, width = g.kernel_height, g.kernel_width
     begin, end = max(block * LANES, group * outputs), min((block + columns) * LANES, (group + 1) * outputs)
-    dense = np.zeros((columns * LANES, inputs, kernel), np.float32)
-    dense[begin - block * LANES : end - block * LANES] = weights[begin:end].reshape(-1, inputs, kernel)
-    by_output = dense.reshape(columns, LANES, inputs, kernel)
-    first, taken = group * inputs % LANES, 0
+    dense = np.zeros((columns * LANES, inputs, height, width), np.float32)
+    dense[begin - block * LANES : end - block * LANES] = weights[begin:end].reshape(-1, inputs, height, width)
+    by_output, rows = dense.reshape(columns, LANES, inputs, height, width), panel.reshape(height, -1)
+    first, taken, size = group * inputs % LANES, 0, width * columns * LANES
     while taken < inputs:
         count = min(LANES - (first + taken) % LANES, inputs - taken)
-        size = kernel * columns * LANES
-        part = panel[taken * size : (taken + count) * size].reshape(kernel, count, columns, LANES)
-        copy_into(part, by_output[:, :, taken : taken + count].transpose(3, 2, 0, 1))
+        part = rows[:, taken * size : (taken + count) * size].reshape(height, width, count, columns, LANES)
+        copy_into(part, by_output[:, :, taken : taken + count].transpose(3, 4, 2, 0, 1))
         taken += count

@@ -26,7 +26,7 @@ LATENCY = {"avx2": 9}.get(current().name, 8)
 # Slots of a load.
 LOAD = {"avx2": 1.25}.get(current().name, 1)
 # Slots of a vector of weights beside its multiply-adds; of a tile's start and end, in all and for each accumulator.
-WEIGHTS_COST, TILE_COST, STORE_COST = 0.15, 4, 2
+WEIGHTS_COST, TILE_COST, STORE_COST = {"avx2": 0.3}.get(current().name, 0.15), 4, 2
 # Bytes of weights that arrive in a slot from memory.
 FROM_MEMORY = 4.4
 # How many times as many arrive where two column tiles are read at a time; on AVX-512 it is not measured.
