@@ -11,13 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from functools import cache, cached_property, reduce
+from functools import cache, cached_property
+from math import prod
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 Matrix = tuple[tuple[float, ...], ...]
-Exact = list[list[Fraction]]
+Exact = list[list["int | Fraction"]]
 
-POINTS = tuple(map(Fraction, (0, 1, -1, 2, -2)))
+POINTS = (0, 1, -1, 2, -2)
 LONGEST = 5
 """Taps of one evaluation at most: with more points than POINTS float32 loses too many digits."""
 
@@ -37,7 +41,7 @@ class Algorithm:
 
     @cached_property
     def products(self) -> int:
-        return len(self.weights)
+        return sum(self.outputs + len(taps) - 1 for taps in _parts(self.taps, self.stride))
 
     @property
     def input(self) -> Matrix:
@@ -84,6 +88,10 @@ class Method:
         return f"{v.outputs}x{h.outputs}_{v.taps}x{h.taps}{stride}"
 
     def __str__(self) -> str:
+        return self._text
+
+    @cached_property
+    def _text(self) -> str:
         outputs, taps, *stride = self.name.split("_")
         return f"F({', '.join([outputs, taps])})" + "".join(f" stride {s[1:]}" for s in stride)
 
@@ -119,8 +127,8 @@ def _parts(taps: int, stride: int) -> list[list[int]]:
     return parts
 
 
-def _spread(row: Sequence[Fraction], indices: Sequence[int], size: int) -> list[Fraction]:
-    wide = [Fraction(0)] * size
+def _spread(row: Sequence[int | Fraction], indices: Sequence[int], size: int) -> list[int | Fraction]:
+    wide: list[int | Fraction] = [0] * size
     for index, value in zip(indices, row):
         wide[index] = value
     return wide
@@ -128,29 +136,30 @@ def _spread(row: Sequence[Fraction], indices: Sequence[int], size: int) -> list[
 
 def _evaluation(outputs: int, taps: int) -> tuple[Exact, Exact, Exact]:
     """The matrices of F(outputs, taps) of stride 1; a single tap or output is multiplied as it is."""
+    from fractions import Fraction  # not above: only the compiler asks for matrices
+
     count = outputs + taps - 1
     if min(outputs, taps) == 1:
-        unit = [[Fraction(i == j) for j in range(count)] for i in range(count)]
-        ones = [[Fraction(1)] * count]
-        return (unit, [[Fraction(1)]] * count, unit) if taps == 1 else (unit, unit, ones)
+        unit = [[int(i == j) for j in range(count)] for i in range(count)]
+        return (unit, [[1]] * count, unit) if taps == 1 else (unit, unit, [[1] * count])
     points = POINTS[: count - 1]
     assert len(points) == count - 1
     transform, weights = [], []
     for point in points:
         others = [q for q in points if q != point]
-        scale = reduce(lambda product, q: product * (point - q), others, Fraction(1))
-        transform.append([*_polynomial(others), Fraction(0)])
-        weights.append([point**j / scale for j in range(taps)])
+        scale = prod(point - q for q in others)
+        transform.append([*_polynomial(others), 0])
+        weights.append([Fraction(point**j, scale) for j in range(taps)])
     transform.append(_polynomial(points))
-    weights.append([Fraction(j == taps - 1) for j in range(taps)])
-    output = [[*(point**k for point in points), Fraction(k == outputs - 1)] for k in range(outputs)]
+    weights.append([int(j == taps - 1) for j in range(taps)])
+    output = [[*(point**k for point in points), int(k == outputs - 1)] for k in range(outputs)]
     return transform, weights, output
 
 
-def _polynomial(roots: Sequence[Fraction]) -> list[Fraction]:
+def _polynomial(roots: Sequence[int]) -> list[int]:
     """The coefficients of the product of (x - root), lowest first."""
-    coefficients = [Fraction(1)]
+    coefficients = [1]
     for root in roots:
-        shifted = [Fraction(0), *coefficients]
-        coefficients = [s - root * c for s, c in zip(shifted, [*coefficients, Fraction(0)])]
+        shifted = [0, *coefficients]
+        coefficients = [s - root * c for s, c in zip(shifted, [*coefficients, 0])]
     return coefficients

@@ -29,6 +29,7 @@ from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import InvalidArgumentError, UnsupportedError, WrongTypeError
 from cpuruntime.graph import Graph, settle
 from cpuruntime.hints import StreamPlan
+from cpuruntime.host.cycles import rare_searches
 from cpuruntime.host.topology import Topology
 from cpuruntime.properties import Settings
 from cpuruntime.properties.declaration import Group
@@ -96,6 +97,7 @@ class Core:
         """The devices that cannot be used here, with the reason for each."""
         return {name: reason for name, reason in self._devices.unavailable().items() if reason is not None}
 
+    @rare_searches()
     def read_model(self, model: ModelSource, weights: Any = None, config: Mapping[str, Any] | None = None) -> Model:
         """Read an ONNX model.
 
@@ -113,6 +115,7 @@ class Core:
             properties.parse(config, {}, "reading a model")
         return _read(model, weights)
 
+    @rare_searches()
     def compile_model(
         self,
         model: Model | ModelSource,
@@ -175,6 +178,7 @@ class Core:
         source = model if isinstance(model, Model | bytes) else self.read_model(model)
         return CachedCompilation(entry, source.graph if isinstance(source, Model) else source)
 
+    @rare_searches()
     def import_model(
         self, model_stream: Any, device_name: str | None = None, config: Mapping[str, Any] | None = None
     ) -> CompiledModel:

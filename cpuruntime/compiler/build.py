@@ -37,7 +37,7 @@ log = logging.getLogger("cpuruntime")
 PROTOTYPE = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
 """The ctypes type of a kernel."""
 
-_COMPILER = Path(__file__).with_name("machine_code.py")
+_COMPILER = os.path.join(os.path.dirname(__file__), "machine_code.py")
 
 FORMAT = b"1"
 """The version of what code expects of its caller and its caller of it; part of every symbol."""
@@ -48,12 +48,12 @@ def digest(modules: Iterable[str], text: str) -> str:
     return _digest(map(_ops_file, modules), text)
 
 
-def _digest(files: Iterable[Path], text: str) -> str:
+def _digest(files: Iterable[str], text: str) -> str:
     sources = b"".join(sorted(set(map(source_digest, files))))
     return hashlib.sha256(environment() + sources + text.encode()).hexdigest()[:40]
 
 
-def _ops_file(module: str) -> Path:
+def _ops_file(module: str) -> str:
     file = module_file(f"cpuruntime.ops.{module}")
     assert file is not None, module
     return file
@@ -112,12 +112,12 @@ def generate(name: str, source: str) -> ModuleType:
     people to read and for debuggers; it is never read back.
     """
     folder = cache_folder()
-    path = (folder.path or Path("<generated>")) / f"{name}.py"
-    code = compile(source, str(path), "exec")
-    if not folder.has(path.name):
-        folder.write_text(path.name, source)
+    path = os.path.join(folder.path or "<generated>", f"{name}.py")
+    code = compile(source, path, "exec")
+    if not folder.has(f"{name}.py"):
+        folder.write_text(f"{name}.py", source)
     module = ModuleType(name)
-    module.__file__ = str(path)
+    module.__file__ = path
     module.__dict__["__generated__"] = add_generated(path, source, code)  # lives as long as the module's functions
     exec(code, module.__dict__)
     return module
@@ -216,9 +216,9 @@ class Kernel:
             self.entry(block.ctypes.data, thread, threads)
 
 
-def symbol_of(kernel: Kernel, *compiler: Path) -> str:
+def symbol_of(kernel: Kernel, *compiler: str) -> str:
     """The name of the machine code of a kernel, made by these files, too."""
-    return "cpuruntime_" + _digest({_COMPILER, *compiler, *files(kernel.function)}, kernel.name)
+    return "cpuruntime_" + _digest({_COMPILER, *compiler, *map(str, files(kernel.function))}, kernel.name)
 
 
 def set_symbol(kernel: Kernel, symbol: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ class Function(Kernel):
 
     @cached_property
     def symbol(self) -> str:
-        return symbol_of(self, Path(__file__))
+        return symbol_of(self, __file__)
 
     def compiled(self) -> bytes:
         from cpuruntime.compiler import machine_code

@@ -11,12 +11,11 @@ import os
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.machinery import SourceFileLoader
-from pathlib import Path
 from types import CodeType
 from weakref import WeakValueDictionary
 
 _PACKAGE = __name__.partition(".")[0]
-_ROOT = Path(__file__).parents[1]
+_ROOT = os.path.dirname(os.path.dirname(__file__))
 # These decide nothing about machine code, and every kernel's module reaches them.
 _IRRELEVANT = (
     "cpuruntime.compiler.build", "cpuruntime.compiler.objects", "cpuruntime.compiler.recipes", "cpuruntime.store",
@@ -33,31 +32,31 @@ class Generated:
     code: CodeType
 
 
-_generated: WeakValueDictionary[Path, Generated] = WeakValueDictionary()
+_generated: WeakValueDictionary[str, Generated] = WeakValueDictionary()
 
 
-def add_generated(path: Path, source: str, code: CodeType) -> Generated:
+def add_generated(path: str, source: str, code: CodeType) -> Generated:
     """Makes a generated module known by the path that its functions name, as long as the result lives."""
     return _generated.setdefault(path, Generated(source, code))
 
 
 @lru_cache(maxsize=_MOST_FILES)
-def source_digest(path: Path) -> bytes:
+def source_digest(path: str) -> bytes:
     """Digest of the source at `path` and of all modules of the package that it imports, directly or not."""
     return hashlib.sha256(b"".join(sorted(map(_own_digest, reached(path))))).digest()
 
 
 @lru_cache(maxsize=_MOST_FILES)
-def _own_digest(path: Path) -> bytes:
+def _own_digest(path: str) -> bytes:
     """Digest of a file's name and text."""
-    return hashlib.sha256(path.name.encode() + b"\0" + _module(path)[0].encode()).digest()
+    return hashlib.sha256(os.path.basename(path).encode() + b"\0" + _module(path)[0].encode()).digest()
 
 
 @cache
 def package_digest() -> str:
     """Digest of all sources of the package, in hexadecimal; a name of its version that edits of a checkout change."""
     digest = hashlib.sha256()
-    pending = [str(_ROOT)]
+    pending = [_ROOT]
     while pending:
         with os.scandir(pending.pop()) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
@@ -70,7 +69,7 @@ def package_digest() -> str:
     return digest.hexdigest()
 
 
-def reached(path: Path) -> set[Path]:
+def reached(path: str) -> set[str]:
     """The file itself, and those of the package's modules that it imports, directly or not."""
     pending, seen = [path], set()
     while pending:
@@ -82,24 +81,24 @@ def reached(path: Path) -> set[Path]:
 
 
 @lru_cache(maxsize=_MOST_FILES)
-def _imports(path: Path) -> set[Path]:
+def _imports(path: str) -> set[str]:
     """The files of the package's modules that a file imports, at any depth, or names in a string."""
     words = _words(_module(path)[1])
     modules = {word for word in words if word.startswith(f"{_PACKAGE}.") and not word.startswith(_IRRELEVANT)}
-    packages = [name for name in modules if (file := module_file(name)) and file.name == "__init__.py"]
+    packages = [name for name in modules if (file := module_file(name)) and file.endswith("__init__.py")]
     members = {f"{package}.{word}" for package in packages for word in words if word.isidentifier()}
     return {file for name in modules | members if (file := module_file(name))}
 
 
-def module_file(name: str) -> Path | None:
+def module_file(name: str) -> str | None:
     """The file of a module of the package; None where there is none."""
     *packages, last = name.split(".")[1:] or [""]
     folder = os.path.join(_ROOT, *packages)
     names = _names(folder)
     if f"{last}.py" in names:
-        return Path(folder, f"{last}.py")
+        return os.path.join(folder, f"{last}.py")
     inner = os.path.join(folder, last)
-    return Path(inner, "__init__.py") if last in names and "__init__.py" in _names(inner) else None
+    return os.path.join(inner, "__init__.py") if last in names and "__init__.py" in _names(inner) else None
 
 
 @cache
@@ -108,16 +107,16 @@ def _names(folder: str) -> frozenset[str]:
     return frozenset(os.listdir(folder) if os.path.isdir(folder) else ())
 
 
-def _module(path: Path) -> tuple[str, CodeType]:
+def _module(path: str) -> tuple[str, CodeType]:
     """The text of a module and its bytecode."""
     found = _generated.get(path)
     return _read(path) if found is None else (found.source, found.code)
 
 
 @cache
-def _read(path: Path) -> tuple[str, CodeType]:
-    loader = SourceFileLoader(path.stem, str(path))
-    return path.read_text(), loader.get_code(path.stem)
+def _read(path: str) -> tuple[str, CodeType]:
+    loader = SourceFileLoader("", path)
+    return loader.get_data(path).decode(), loader.get_code("")
 
 
 def _words(code: CodeType) -> set[str]:

@@ -134,7 +134,7 @@ def rank_methods(sizes: WinogradSizes) -> tuple[Candidate[Method | None], ...]:
     """The methods of a convolution on one thread, cheapest first; None is direct convolution."""
     found: list[Candidate[Method | None]] = [Candidate(None, "direct", WORTH_IT * direct_cost(sizes))]
     for method in methods(sizes.kernel, sizes.strides):
-        found.append(Candidate(method, str(method), rank_winograd(sizes, method, 1)[0].cost))
+        found.append(Candidate(method, str(method), _ranked(sizes, method, 1)[0][0]))
     return tuple(sorted(found, key=lambda one: one.cost))
 
 
@@ -142,24 +142,32 @@ def rank_methods(sizes: WinogradSizes) -> tuple[Candidate[Method | None], ...]:
 def rank_winograd(sizes: WinogradSizes, method: Method, threads: int) -> tuple[Candidate[WinogradTiling], ...]:
     """The tilings of a method, each register tile with its best groups; the cheapest first."""
     tiles_y, tiles_x = -(-sizes.height // method.vertical.outputs), -(-sizes.width // method.horizontal.outputs)
+    found = []
+    for cost, *tile in _ranked(sizes, method, threads):
+        tiling = WinogradTiling(method, *tile, tiles_x, tiles_y)
+        found.append(Candidate(tiling, str(tiling), cost))
+    return tuple(found)
+
+
+@lru_cache(4096)
+def _ranked(sizes: WinogradSizes, method: Method, threads: int) -> list[tuple[float, int, int, int]]:
+    """(cost, rows, columns, group) of the tilings that `rank_winograd` gives, in its order."""
+    tiles_y, tiles_x = -(-sizes.height // method.vertical.outputs), -(-sizes.width // method.horizontal.outputs)
     tiles = sizes.batch * tiles_y * tiles_x
     shapes = [(rows, columns) for rows, columns in winograd_shapes() if columns <= min(sizes.out_blocks, 4)]
     options = [_groups(tiles, rows) for rows, _ in shapes]
     counts, groups = list(map(len, options)), np.concatenate(options)
-    rows, columns = (np.repeat(np.array(extents), counts) for extents in zip(*shapes))
+    shape = np.repeat(np.arange(len(shapes)), counts)
+    rows, columns = np.array(shapes)[shape].T
     costs, scratch = _costs(sizes, method, tiles, rows, columns, groups, threads)
     costs[(groups > rows) & (scratch > SCRATCH_LIMIT)] = inf
-    found: list[Candidate[WinogradTiling]] = []
-    begin = 0
-    for shape, count in zip(shapes, counts):
-        for index in begin + np.argsort(costs[begin : begin + count], kind="stable")[:GROUPS]:
-            if costs[index] < inf:
-                tiling = WinogradTiling(method, *shape, int(groups[index]), tiles_x, tiles_y)
-                found.append(Candidate(tiling, str(tiling), float(costs[index])))
-        begin += count
-    limit = TOLERANCE * min(one.cost for one in found)
-    favourite = next(one for one in found if one.cost <= limit)
-    return tuple(sorted(found, key=lambda one: (one is not favourite, one.cost)))
+    order = np.lexsort((costs, shape))
+    place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    best = order[(place < GROUPS) & (costs[order] < inf)]
+    found = list(zip(*(column[best].tolist() for column in (costs, rows, columns, groups))))
+    limit = TOLERANCE * min(found)[0]
+    favourite = next(one for one in found if one[0] <= limit)
+    return sorted(found, key=lambda one: (one is not favourite, one[0]))
 
 
 @cache

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from statistics import median
 
 from cpuruntime.compiler import isa
 from cpuruntime.devices.cpu.building import build_model
@@ -116,6 +115,8 @@ def _shape(plan: StreamPlan) -> str:
 
 def measure(compilation: Compilation, plans: Sequence[StreamPlan], budget: float) -> list[float]:
     """Inferences per second of each plan, the median of its slices."""
+    from statistics import median  # not above: streams are seldom measured
+
     slice_seconds = max(SHORTEST, budget / ROUNDS / len(plans))
     holders = Ledger().holders()
     with ExitStack() as stack:
