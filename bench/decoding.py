@@ -2,14 +2,19 @@
 
     python bench/decoding.py
     python bench/decoding.py --layers 2 --width 128 --vocabulary 1000 --tokens 300
+    python bench/decoding.py --bits 4                   # weights of 4 bits
 
 A model like GPT-2 reads a prompt, then gives a token a step, so that the shapes are new in every step. cpuruntime binds
 its output tensors as the next step's inputs, ONNX Runtime does by I/O binding. What a step takes beyond its kernels is
 all that is not between its first instruction and its last. Exits with 1 when that is above the limit.
+
+With --bits the products have weights of 4 or 8 bits in blocks of 32 (MatMulNBits), and OpenVINO runs, too; engines
+round differently then, so their tokens may differ.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import statistics
 import sys
@@ -22,9 +27,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-import cpuruntime as ov
 from cpuruntime.cli.parser import Parser, positive, positive_seconds
 from models.decoding import HEAD, gpt2_with_past
+from models.few_bits import with_few_bits
 from peer.engines import installed
 from peer.progress import Progress
 from peer.ratios import rotated
@@ -52,20 +57,29 @@ class Generation:
         return statistics.median(step / kernels for step, kernels in zip(self.steps, self.kernels))
 
 
-class Streams:
-    """cpuruntime, one request."""
+class OpenVino:
+    """OpenVINO, one request."""
+
+    runtime, shares = "openvino", False
 
     def __init__(self, path: Path, threads: int, empty: np.ndarray) -> None:
+        core = importlib.import_module(self.runtime).Core()
         config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
-        self._request = ov.Core().compile_model(path, "CPU", config).create_infer_request()
+        self._request = core.compile_model(path, "CPU", config).create_infer_request()
         self._empty = empty
         self._pasts = [port.any_name for port in self._request.model_inputs[1:]]
 
     def __call__(self, ids: np.ndarray, is_first: bool) -> np.ndarray:
         before = [self._empty] * len(self._pasts) if is_first else self._presents
         inputs = dict(zip(self._pasts, before), input_ids=ids)
-        *self._presents, logits = self._request.infer(inputs, share_inputs=True, share_outputs=True).to_tuple()
+        *self._presents, logits = self._request.infer(inputs, share_inputs=True, share_outputs=self.shares).to_tuple()
         return logits
+
+
+class Streams(OpenVino):
+    """cpuruntime, which has the same interface and lets a step read the memory of the last one's results."""
+
+    runtime, shares = "cpuruntime", True
 
     def kernels(self) -> float:
         """Milliseconds from the first instruction of the last step to its last."""
@@ -128,6 +142,8 @@ def parser() -> Parser:
     add("--tokens", type=positive, default=200, help="tokens to generate (default: 200)")
     add("--rounds", type=positive, default=3, help="texts of each engine; one more comes before (default: 3)")
     add("--threads", type=positive, default=len(os.sched_getaffinity(0)), help="of each engine (default: the cores)")
+    add("--bits", type=int, choices=(4, 8, 32), default=32, help="of a weight of a product (default: 32)")
+    add("--accuracy-level", type=int, choices=range(5), default=0, help="of MatMulNBits; 4: integers (default: 0)")
     add("--limit", type=positive_seconds, default=1.1, help="the most that a step takes, in kernels (default: 1.1)")
     return options
 
@@ -141,10 +157,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         path = Path(folder) / "model.onnx"
         positions = options.prompt + options.tokens + 1
         shape = {"layers": options.layers, "width": options.width, "vocabulary": options.vocabulary}
-        onnx.save(gpt2_with_past(positions=positions, **shape), path)
+        model = gpt2_with_past(positions=positions, **shape)
+        onnx.save(model if options.bits == 32 else with_few_bits(model, options.bits, options.accuracy_level), path)
         engines: dict[str, Step] = {"cpuruntime": Streams(path, options.threads, empty)}
         if installed("onnxruntime"):
             engines["onnxruntime"] = Session(path, options.threads, empty)
+        if options.bits < 32 and installed("openvino"):
+            engines["openvino"] = OpenVino(path, options.threads, empty)
     texts: dict[str, list[Generation]] = {name: [] for name in engines}
     progress = Progress()
     for turn in range(1 + options.rounds):
@@ -162,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     differ = len({tuple(text.tokens) for of in texts.values() for text in of}) > 1
     if differ:
         print("The engines' tokens differ.")
-    return int(max(first, again) > options.limit or differ)
+    return int(max(first, again) > options.limit or (differ and options.bits == 32))
 
 
 if __name__ == "__main__":

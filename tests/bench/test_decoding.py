@@ -19,3 +19,8 @@ def test_engines_give_the_same_text(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_limit_that_is_not_met() -> None:
     assert main([*SMALL, "--threads", "1", "--limit", "0.5"]) == 1
+
+
+def test_products_with_weights_of_few_bits(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SMALL, "--threads", "1", "--limit", "1000", "--bits", "4"]) == 0
+    assert "cpuruntime" in capsys.readouterr().out

@@ -43,7 +43,7 @@ def _compress(editor: Editor, node: Node, takes_columns: bool, quantises_rows: b
     right = node.require(1)
     swapped = is_onnx(node, "Gemm") and bool(node.attributes.get("transB", 0))
     maker, turned = _maker(right), swapped
-    if is_onnx(maker, "Transpose") and len(maker.outputs[0].static_shape) == 2:
+    if is_onnx(maker, "Transpose") and len(maker.outputs[0].shape or ()) == 2:
         maker, turned = _maker(maker.require(0)), not turned
     if maker is None or not is_onnx(maker, "DequantizeLinear"):
         return

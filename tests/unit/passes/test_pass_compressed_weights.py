@@ -72,6 +72,15 @@ def test_blocks_without_kernels_stay(block: int) -> None:
     assert kinds(graph) == ["DequantizeLinear", "MatMul"]
 
 
+def test_beside_right_sides_that_are_computed() -> None:
+    b = Builder(21)
+    w, _ = dequantised(b, 32, 24, ml_dtypes.int4, block=16)
+    x, y = b.input(None, 32), b.input(1, 5, None, 24)
+    first = b("MatMul", x, w)
+    graph = compress(b.graph(first, b("MatMul", y, b("Transpose", y, perm=[0, 1, 3, 2]))), AS_WRITTEN)
+    assert isinstance(product(graph).require(1).constant, Compressed)
+
+
 def test_large_blocks_are_divided() -> None:
     b = Builder(21)
     w, numbers = dequantised(b, 1100, 8, ml_dtypes.int4, block=512)
