@@ -96,8 +96,10 @@ class InferRequest(RequestTensors):
             Error: what the device raised.
         """
         if self._again is not None:
-            result: OVDict | None = self._again(inputs, share_inputs, share_outputs)
-            if result is not None:
+            result: OVDict | bool | None = self._again(inputs, share_inputs, share_outputs)
+            if result is False:
+                inputs = None
+            elif result is not None:
                 self._run = self._ran_again
                 return result
         return self._infer(inputs, share_inputs, share_outputs, decode_strings)
@@ -170,8 +172,8 @@ class InferRequest(RequestTensors):
     def _find_again(self) -> None:
         """After an inference: what runs it again, if the device has that."""
         call = self._bindings.call
-        if self._again is None and call is not None:
-            self._again = self._device.infer_again(call)
+        if call is not None and (self._again is None or not call.is_static):
+            self._again = self._device.infer_again(call) or self._again
 
     def _starts_again(self, inputs: Any, share_inputs: bool) -> bool:
         """Whether an inference that calls nothing back ran again, and is over."""
@@ -193,12 +195,12 @@ class InferRequest(RequestTensors):
                 bindings.claim(run)
             if userdata is not None:
                 self._userdata = userdata
+            if previous is not None:
+                self._find_again()
             if inputs is not None:
                 bindings.bind(inputs, share_inputs)
             if bindings.followed or bindings.unset:
                 bindings.prepare()
-            if previous is not None:
-                self._find_again()
             if hook is None and self._callback is not None:
                 hook = self._callback.after
             run.started = perf_counter_ns()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any, cast
 
 from cpuruntime.host.memory import ALIGNMENT, allocate
@@ -22,24 +23,27 @@ def instance_of(instances: dict[Any, Any], program: Program, timed: bool = False
     return found
 
 
-def instance_for(instances: dict[Any, Any], program: Program, timed: bool = False) -> Instance:
-    """As `instance_of`, but for `load`: it may be another program of the key still."""
-    found = instances.get(program.key)
+def instance_for(
+    instances: dict[Any, Any], program: Program, timed: bool = False, key: Hashable = None
+) -> Instance:
+    """As `instance_of`, but for `load`: it may be another program of the key still. `key` is another one to find it."""
+    key = program.key if key is None else key
+    found = instances.get(key)
     if found is None or found.arena.size < program.arena_size:
-        return _add_instance(instances, program, timed)
+        return _add_instance(instances, program, timed, key)
     return cast("Instance", found)
 
 
-def _add_instance(instances: dict[Any, Any], program: Program, timed: bool) -> Instance:
+def _add_instance(instances: dict[Any, Any], program: Program, timed: bool, key: Hashable) -> Instance:
     """A new instance of a program in the arena of a stream, which grows; the oldest instance is evicted."""
     arena = instances.get(ARENA)
     if arena is None or arena.size < program.arena_size:
         larger = 0 if arena is None else arena.size * 5 // 4
         instances.clear()  # they are made anew in the larger arena: an interrupt must not leave one half moved
         arena = instances[ARENA] = allocate(max(program.arena_size, larger, ALIGNMENT))
-    for key in [key for key, one in instances.items() if key != ARENA and one.program and one.program.is_retired]:
-        del instances[key]
-    made = instances[program.key] = Instance(program, timed, arena)
+    for old in [old for old, one in instances.items() if old != ARENA and one.program and one.program.is_retired]:
+        del instances[old]
+    made = instances[key] = Instance(program, timed, arena)
     if len(instances) > MOST:
-        del instances[next(key for key in instances if key != ARENA)]
+        del instances[next(old for old in instances if old != ARENA)]
     return made

@@ -50,6 +50,7 @@ class Program:
 
     Attributes:
         is_retired: whether another program computes the same from now on, faster.
+        has_run: whether a request has noted that it ran.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Program:
         self.repeats = repeats
         self.unshared_size = unshared_size
         self.show = show
-        self.is_retired = False
+        self.is_retired = self.has_run = False
         self._key = key
 
     @property

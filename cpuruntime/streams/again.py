@@ -13,8 +13,9 @@ import numpy as np
 
 from cpuruntime.compiler.build import never_free
 from cpuruntime.compiler.functions import Function
-from cpuruntime.streams.call import Call
-from cpuruntime.streams.native import again, runner
+from cpuruntime.streams.call import Call, Varying
+from cpuruntime.streams.native import again, inputs, runner
+from cpuruntime.streams.records import record_of
 
 _WITH_ARRAY = 0x80  # METH_FASTCALL
 
@@ -46,15 +47,17 @@ def interpreter() -> np.ndarray | None:
     numpy_api = library.PyCapsule_GetPointer(np._core._multiarray_umath._ARRAY_API, None)
     words = {
         "list_size": library.PyList_Size, "list_item": library.PyList_GetItem, "dict_size": library.PyDict_Size,
+        "dict_item": library.PyDict_GetItem, "dict_next": library.PyDict_Next,
         "attribute": library.PyObject_GetAttr, "set_attribute": library.PyObject_SetAttr,
         "to_word": library.PyLong_AsLongLong, "from_word": library.PyLong_FromLongLong,
         "acquire": library.Py_IncRef, "release": library.Py_DecRef, "new_list": library.PyList_New,
         "set_item": library.PyList_SetItem, "allocate": library.PyType_GenericAlloc,
         "copy_array": (ctypes.c_void_p * 86).from_address(numpy_api)[_NEW_COPY], "move_memory": library.memmove,
-        "none": None, "true": True, "false": False, "array": np.ndarray, "address": sys.intern("address"),
-        "arrays": sys.intern("_arrays"), "ports": sys.intern("_ports"),
+        "none": None, "true": True, "false": False, "array": np.ndarray, "list": list, "dict": dict, "name": str,
+        "number": int, "address": sys.intern("address"), "arrays": sys.intern("_arrays"),
+        "ports": sys.intern("_ports"), "current": sys.intern("_current"),
     }  # fmt: skip
-    return _record(again.PYTHON, **words)
+    return record_of(inputs.PYTHON, **words)
 
 
 _NEW_COPY = 85
@@ -68,22 +71,6 @@ def _is_main() -> bool:
     library.PyInterpreterState_GetID.restype = ctypes.c_int64
     library.PyInterpreterState_GetID.argtypes = [ctypes.c_void_p]
     return library.PyInterpreterState_GetID(library.PyInterpreterState_Get()) == 0
-
-
-def _record(kind: np.dtype, /, **words: Any) -> np.ndarray:
-    """A record of addresses: of C functions, arrays' data and other objects; numbers are themselves."""
-    made = np.zeros(1, kind)
-    for name, value in words.items():
-        made[name] = _word(value)
-    return made
-
-
-def _word(value: Any) -> int:
-    if type(value) is int:
-        return value
-    if isinstance(value, ctypes._CFuncPtr):
-        return ctypes.cast(value, ctypes.c_void_p).value or 0
-    return value.ctypes.data if isinstance(value, np.ndarray) else id(value)
 
 
 def _made(entry: Function, this: np.ndarray, *held: Any) -> Callable[..., Any]:
@@ -112,31 +99,43 @@ class Again:
         self.run: Callable[[int, int], int | None] = _never
         if self._python is not None:
             lead = runner.lead_for_task.address
-            self._queue = _record(again.QUEUE, python=self._python, idle=idle, queue=queue, lead=lead)
+            self._queue = record_of(again.QUEUE, python=self._python, idle=idle, queue=queue, lead=lead)
             self.run = _made(again.run_again, self._queue, idle, queue, self._python)
 
     def infer(
-        self, task: int, call: Call, longest: int, longest_start: int, memory: object
+        self, task: int, call: Call, longest: int, longest_start: int, memory: object, varying: Varying | None = None
     ) -> Callable[..., Any] | None:
         """A function of `inputs, share_inputs, share_outputs` that does what `infer` does, where the job runs again.
 
-        It returns None where it does nothing; with None in place of `share_outputs` it returns True. `inputs` may be
-        None or the array of the only input. None where the interpreter is another.
+        It returns None where it does nothing, and False where it has bound the inputs and the job is to be run
+        otherwise; with None in place of `share_outputs` it returns True. `inputs` may be None, an array, a list or a
+        dict. None where the interpreter is another.
 
         Args:
             task: the address of the request's task.
             longest: nanoseconds a job may take, `longest_start` with None in place of `share_outputs`.
             memory: what owns the task's memory.
+            varying: where shapes may change.
         """
         if self._python is None:
             return None
-        first = call.owned[0] if call.owned else None
+        count = len(call.owned)
+        sizes = np.array([0 if own is None else own.nbytes for own in call.owned], np.int64)
+        slots = np.zeros(count + 3, np.int64)
         words = {
-            "running": call.running, "followed": call.followed, "owned": call.owned, "bound": call.bound,
-            "outputs": call.outputs, "times": call.times, "kind": call.kind, "ports": call.ports,
+            "running": call.running, "empty": call.empty, "owned": call.owned, "bound": call.bound,
+            "outputs": call.outputs, "sizes": sizes, "slots": slots, "positions": call.positions, "port": call.port,
+            "times": call.times, "kind": call.kind, "ports": call.ports,
         }  # fmt: skip
-        record = _record(
-            again.CALL, python=self._python, queue=self._queue, task=task, inputs=len(call.owned),
-            nbytes=0 if first is None else first.nbytes, longest=longest, longest_start=longest_start, **words,
+        if varying is not None:
+            words |= {
+                "seen": varying.table, "device": varying.device, "own_inputs": varying.inputs,
+                "own_outputs": varying.outputs, "addresses": varying.addresses,
+                "addresses_bytes": varying.addresses.nbytes,
+            }  # fmt: skip
+        record = record_of(
+            inputs.CALL, python=self._python, queue=self._queue, task=task, inputs=count, longest=longest,
+            longest_start=longest_start, **words,
         )  # fmt: skip
-        return _made(again.infer_again, record, self._python, self._queue, self.run, call, memory)
+        held = self._python, self._queue, self.run, call, memory, varying, sizes, slots
+        return _made(again.infer_again, record, *held)

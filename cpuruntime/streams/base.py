@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from cpuruntime.host import forks
 from cpuruntime.streams import priorities, running_callbacks
-from cpuruntime.streams.call import Call
+from cpuruntime.streams.call import Call, Varying
 from cpuruntime.streams.task import Stream, Task
 
 log = logging.getLogger("cpuruntime")
@@ -47,7 +47,7 @@ class Executor(ABC):
         never will; one that has is waited for, and Ctrl-C again ends it at its next step.
         """
 
-    def infer_again(self, task: Task, call: Call) -> Callable[..., Any] | None:
+    def infer_again(self, task: Task, call: Call, varying: Varying | None = None) -> Callable[..., Any] | None:
         """What runs a request's task again and makes a result of it; see Again.infer. None where nothing does."""
         return None
 

@@ -14,7 +14,7 @@ from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.host.affinity import allowed_cpus, is_stream_thread
 from cpuruntime.streams import priorities
 from cpuruntime.streams.base import Executor, lifetimes
-from cpuruntime.streams.call import Call
+from cpuruntime.streams.call import Call, Varying
 from cpuruntime.streams.handover import give_back, hand_over
 from cpuruntime.streams.inline import InlineExecutor
 from cpuruntime.streams.job import Job
@@ -189,8 +189,8 @@ class StreamExecutor(Executor):
                     raise
         self._run_later(task)
 
-    def infer_again(self, task: Task, call: Call) -> Callable[..., Any] | None:
-        return self._scheduler.again.infer(task._address, call, QUICK, HAND_OVER, task)
+    def infer_again(self, task: Task, call: Call, varying: Varying | None = None) -> Callable[..., Any] | None:
+        return self._scheduler.again.infer(task._address, call, QUICK, HAND_OVER, task, varying)
 
     def _run_later(self, task: Task) -> None:
         """Queues the task and waits for it."""

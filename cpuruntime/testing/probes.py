@@ -19,6 +19,8 @@ device_request_of = attrgetter("_device")  # of an InferRequest: its DeviceReque
 part_of = attrgetter("_device.worker")  # of an InferRequest with a latency target: the last DeviceRequest of a variant
 again_of = attrgetter("_again")  # of an InferRequest: what infers in one step, or None
 bindings_of = attrgetter("_bindings")  # of an InferRequest: its tensors
+streams_of = attrgetter("_executor.streams")  # of a CpuRequest
+seen_bytes_of = attrgetter("_seen.nbytes")  # of a CpuRequest: what is noted for the shapes it has seen
 wait_over = methodcaller("_wait_over")  # of an InferRequest: `wait` without raising the inference's error
 state_of = attrgetter("_state")  # of an AsyncInferQueue: what it shares with its callbacks
 
@@ -43,9 +45,11 @@ def make_quick(request: ov.InferRequest) -> None:
 def make_device_quick(device: CpuRequest, infer: Callable[[], object]) -> None:
     """The same of a request on the CPU; `infer` is called where it has no job of its own yet."""
     (stream, *_) = device._executor.streams
-    job = stream.job if device._short is None else device._short.whole
+    own = device._short.whole if device._current is None and device._short else None
+    own = device._current.job if device._current else own
+    job = own or stream.job
     job.change(job.shared, 2_000)
-    if device._short is None:
+    if own is None:
         infer()
         make_device_quick(device, infer)
 

@@ -91,7 +91,7 @@ class Bindings:
         followed: tensors of the user's to look after before an inference, as their memory may have moved.
         unset: the inputs of dynamic shape that have no data yet.
         times: when the latest inference that ran again began, and how long the last one took; nanoseconds.
-        call: what inferences that run again find and leave; None where shapes or elements may change between them.
+        call: what inferences that run again find and leave; None for strings and sequences.
         shapes: for each input those that arrays had which fit.
     """
 
@@ -127,9 +127,13 @@ class Bindings:
         self.unset = {index for index, shape in enumerate(ports.shapes) if shape is None}
         times = np.zeros(2, np.int64)
         self.times = times.data
-        lists = self.running, self.followed, self._owned, self._bound, self.outputs
-        is_static = not (ports.dynamic_outputs or ports.has_strings or self.unset)
-        self.call = Call(*lists, times, OVDict, ports) if is_static else None
+        is_static = not (ports.dynamic_outputs or self.unset)
+        empty = [self.followed] if is_static else [self.followed, self._late, self._remote, self._handed_out]
+        has_objects = ports.has_strings or any(dtype is None or dtype.hasobject for dtype in ports.dtypes)
+        self.call = None if has_objects else Call(
+            self.running, empty, self._owned, self._bound, self.outputs, ports.input_positions, ConstOutput, times,
+            OVDict, ports, is_static,
+        )  # fmt: skip
 
     def check_idle(self) -> None:
         """Raise BusyError while an inference runs."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from datetime import timedelta
 from functools import partial
+from operator import is_not
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -17,14 +18,15 @@ from cpuruntime.devices.interface import TERMS, DeviceRequest, Terms
 from cpuruntime.devices.ports import BoundArrays
 from cpuruntime.errors import InternalError, InvalidArgumentError, printable
 from cpuruntime.graph import Kind, Node
-from cpuruntime.host.memory import address_of
+from cpuruntime.host.memory import address_of, allocate
 from cpuruntime.program.instances import instance_for
 from cpuruntime.program.program import Instance, Program
 from cpuruntime.streams import priorities
 from cpuruntime.streams.base import Executor
-from cpuruntime.streams.call import Call
+from cpuruntime.streams.call import Call, Varying
 from cpuruntime.streams.handover import rebind
 from cpuruntime.streams.job import Job
+from cpuruntime.streams.seen import Seen, SeenShapes
 from cpuruntime.streams.task import Signal, Stream, Task
 from cpuruntime.streams.thread_group import QUICK
 from cpuruntime.trace.events import Steps, Times
@@ -62,6 +64,11 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         self._bound = object()  # another one for other addresses
         self._short: Instance | None = None
         self._key: object = None  # of the latest program
+        # Of a model of dynamic shapes: what its latest inference ran, if that may run again.
+        self._latest: tuple[Program, Job] | None = None
+        self._current: Seen | None = None
+        self._seen = SeenShapes()
+        self._arena: np.ndarray | None = None
         self._program: Program | None = None
         self._stage: Stage | None = None
         self._resume: Callable[[], Job | None] = _nothing
@@ -80,6 +87,7 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         self.memory = (self._inputs, self._outputs)
 
     def set_input(self, index: int, array: np.ndarray) -> None:
+        self._leave()
         address, bound = address_of(array), object()
         old = self._inputs[index]
         # Plain statements from here on: see streams/handover.py, `rebind`.
@@ -94,7 +102,19 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         if is_new:
             self._bound = bound
 
+    def _leave(self) -> None:
+        """Before other memory is bound: what is noted of the latest inference is not for that."""
+        self._latest = None
+        if self._current is None:
+            return
+        bound = object()
+        self._program = None  # plain statements from here on
+        self.repeat[0] = 0
+        self._bound = bound
+        self._current = None
+
     def set_output(self, index: int, array: np.ndarray) -> None:
+        self._leave()
         rebind(self, self._outputs, self._output_addresses, index, array, address_of(array), object())
         self._users[index] = True
         if self._dynamic:
@@ -112,8 +132,45 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         self._executor.run(self)
 
     def infer_again(self, call: Call) -> Callable[..., Any] | None:
+        if not call.is_static:
+            return self._infer_seen(call)
         program = None if self._programs.is_open else self._program  # that may be retired is looked at each time
         return None if program is None or program.is_retired else self._executor.infer_again(self, call)
+
+    def _infer_seen(self, call: Call) -> Callable[..., Any] | None:
+        """`infer_again` for the shapes that were seen twice, these among them if the latest inference was whole."""
+        latest = self._latest
+        if latest is None or self._current is not None:  # of shapes before these
+            return None
+        if self._renewed or not call.is_own or any(map(is_not, call.bound, self._inputs)):
+            return None
+        program, job = latest
+        self._latest = None
+        if not program.has_run:
+            program.has_run = True
+            return None
+        own = self._own_instance(program, job) if program.arena_size <= LARGEST_OWN else None
+        inputs = cast("list[np.ndarray]", self._inputs)
+        if own is None:
+            seen = Seen(inputs, self._outputs, self._addresses, None, program, 0)
+        else:
+            seen = Seen(inputs, self._outputs, self._addresses, own.whole, own, own.words.nbytes)
+        self._seen.add(seen)
+        self.memory = (self._inputs, self._outputs, self._seen)
+        self._current = seen
+        varying = Varying(self, self._seen.table, self._inputs, self._outputs, np.asarray(self._addresses))
+        return self._executor.infer_again(self, call, varying)
+
+    def _own_instance(self, program: Program, job: Job) -> Instance:
+        """An instance for the memory there is, in an arena of the request's; `job` does the same in a stream's."""
+        if self._arena is None:
+            self._arena = allocate(LARGEST_OWN)
+        own = Instance(program, arena=self._arena)
+        own.serve(program, self._addresses, object())
+        assert own.whole is not None
+        own.whole.change(job.shared, job.elapsed)
+        own.whole.listen_to(self.control)
+        return own
 
     def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> bool:
         if self._terms is not terms:
@@ -163,6 +220,10 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
 
     def begin(self, stream: Stream) -> Job | None:
         """Bind the memory to the stream's instance of the program for these shapes, and start it."""
+        current = self._current
+        if current is not None:
+            return self._begin_seen(stream, current)
+        self._latest = None
         program = self._program
         if program is None or program.is_retired:
             program = self._choose_program()
@@ -180,6 +241,8 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         if job is not None:
             self.whole = True
             self._resume, self._began = _nothing, 0
+            if self._dynamic:
+                self._latest = program, job
             if instance is self._short and self._program is not None:
                 self.repeat[0] = job.address
             return job
@@ -190,18 +253,35 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         self._began = 0 if instance.only else time.perf_counter_ns()
         return instance.begin(self._inputs, self._outputs)
 
+    def _begin_seen(self, stream: Stream, current: Seen) -> Job:
+        """The job for shapes that were seen: their own, or that of the stream's own instance of their program."""
+        self.whole = True
+        self._resume, self._began = _nothing, 0
+        job = current.job
+        if job is not None:
+            self.repeat[0] = job.address
+            return job
+        program = cast("Program", current.owner)
+        instance = instance_for(stream.state, program, key=program)
+        if instance.owner is not current:
+            instance.serve(program, self._addresses, current)
+        return cast("Job", instance.whole)
+
     def _instance_for(self, stream: Stream, program: Program) -> Instance:
-        """The request's own instance of a program that takes less than QUICK and ran before; else the stream's."""
+        """The request's own instance of a program that takes less than QUICK and ran before; else the stream's.
+
+        With dynamic shapes always the stream's.
+        """
         own, key = self._short, self._key
         if own is not None and own.key == program.key and program.arena_size <= own.arena.size:
             return own
         self._key = program.key
         instance = instance_for(stream.state, program, self._programs.profiled)
         job = instance.whole
-        if job is None or key != program.key or not 0 < job.elapsed < QUICK or program.arena_size > LARGEST_OWN:
+        is_short = job is not None and 0 < job.elapsed < QUICK and program.arena_size <= LARGEST_OWN
+        if not is_short or key != program.key or self._dynamic:
             return instance
-        if instance.program is not program:  # it ran another one of the key, whose steps may be shared otherwise
-            return instance
+        assert job is not None
         own = Instance(program)
         assert own.whole is not None
         own.whole.change(job.shared, job.elapsed)
