@@ -101,8 +101,9 @@ def weighted(writer: StepWriter, parts: Sequence[Value], weights: Sequence[float
 
 
 def _planes(flow: Flow) -> list[Value]:
-    """Y, U and V, [N,H,W,1] and twice [N,H/2,W/2,1]."""
+    """Y, U and V, [N,H,W,1] and twice [N,H/2,W/2,1]; where shapes are dynamic, errors name the nodes, so the rule."""
     writer, values = flow.writer, flow.values
+    writer.prefix += f" of {flow.color.name}, with even height and width"
     if flow.color in _SINGLE:
         image, shape = flow.value, flow.shape
         if len(shape) != 4 or (shape[1] or 0) % 3 or (shape[2] or 0) % 2 or shape[3] not in (None, 1):

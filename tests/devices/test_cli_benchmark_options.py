@@ -123,6 +123,8 @@ def test_mean_and_scale_are_part_of_the_model(capsys: pytest.CaptureFixture[str]
     ("arguments", "complaint"),
     [
         (["--mean_values", "[1,2]"], "2 numbers are given for 3 channels"),
+        (["--scale_values", "[1,0,3]"], "--scale_values [1,0,3]: the numbers must be finite, and scales not 0."),
+        (["--mean_values", "[1,nan,3]"], "--mean_values [1,nan,3]: the numbers must be finite, and scales not 0."),
         (["--mean_values", "[1,red,3]"], "--mean_values [1,red,3]: it must be numbers, one for each channel."),
         (["--scale_values", "imag[1]"], "names 'imag', and the model's inputs are 'image'. Did you mean 'image'?"),
         (["-layout", "[NHWC]", "--mean_values", "[1,2,3]"], "no input is an image of three channels; name one."),

@@ -131,6 +131,7 @@ def test_other_outputs_fail(suite: str, tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_side_that_dies_leaves_what_was_measured(
     suite: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Path(suite).write_text(Path(suite).read_text().replace("seconds = 2", "seconds = 60"))
     mortal = package(tmp_path / "mortal", DIES_AFTER=150)
     assert main(["compare", suite, "--base", package(tmp_path / "one"), "--head", mortal, "--json", "run.json"]) == 1
     failure = "relu latency1: head: the process ended with exit code 7: it died"

@@ -262,6 +262,18 @@ def test_colours_that_are_refused(shape: list[int], source: ColorFormat, target:
         ppp.build()
 
 
+@pytest.mark.parametrize("source", [ColorFormat.NV12_SINGLE_PLANE, ColorFormat.I420_THREE_PLANES])
+def test_an_odd_size_that_is_known_late_names_the_rule(source: ColorFormat) -> None:
+    ppp = processor([1, 3, "h", "w"])
+    ppp.input().tensor().set_element_type("u8").set_color_format(source)
+    ppp.input().preprocess().convert_color(ColorFormat.RGB)
+    ppp.input().model().set_layout("NCHW")
+    model = ppp.build()
+    odd = [[1, 9, 5, 1]] if len(model.inputs) == 1 else [[1, 6, 5, 1], [1, 3, 2, 1], [1, 3, 2, 1]]
+    with pytest.raises(ov.Error, match=f"of {source.name}, with even height and width"):
+        model.reshape(dict(enumerate(odd)))
+
+
 def test_planes_are_converted_first() -> None:
     ppp = processor([1, 3, 8, 6])
     ppp.input().tensor().set_color_format(ColorFormat.NV12_TWO_PLANES)

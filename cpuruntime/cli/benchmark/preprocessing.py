@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -63,6 +64,8 @@ def _values(option: str, text: str, names: Sequence[str], images: Sequence[str])
             values = [float(one) for one in inside[1:-1].split(",")]
         except ValueError:
             raise InvalidArgumentError(f"{option} {inside}: it must be numbers, one for each channel.") from None
+        if not all(map(math.isfinite, values)) or (option == "--scale_values" and 0 in values):
+            raise InvalidArgumentError(f"{option} {inside}: the numbers must be finite, and scales not 0.")
         if not name and not images:
             raise InvalidArgumentError(f"{option} {inside}: no input is an image of three channels; name one.")
         found += [(target, values[0] if len(values) == 1 else values) for target in ([name] if name else images)]
