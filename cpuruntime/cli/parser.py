@@ -6,7 +6,7 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cpuruntime.errors import InvalidArgumentError, listed, nearest
 
@@ -39,6 +39,12 @@ class Parser(argparse.ArgumentParser):
                     self.error(f"unknown option '{name}'; 'cpuruntime --version' prints it.")
                 self.error(f"unknown option '{name}'.{nearest(name, self._option_string_actions)}")
         return super().parse_args(arguments, namespace)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            choices = list(map(str, action.choices))
+            hint = nearest(str(value), choices)
+            raise argparse.ArgumentError(action, f"invalid choice: '{value}'.{hint} Choose from {listed(choices)}.")
 
     def error(self, message: str) -> NoReturn:
         sentence = message if message.endswith((".", "?")) else f"{message}."

@@ -83,7 +83,7 @@ def test_a_mistyped_option_is_never_read_as_another(
         (["-niter", "x"], "'x' must be a whole number of at least 0"),
         (["-latency_percentile", "101"], "'101' must be a number from 1 to 100"),
         (["-latency_percentile", "0"], "'0' must be a number from 1 to 100"),
-        (["-hint", "fast"], "invalid choice: 'fast'"),
+        (["-hint", "latencyy"], "invalid choice: 'latencyy'. Did you mean 'latency'? Choose from 'throughput'"),
         (["-max_irate", "-1"], "-max_irate"),
         (["-ip", "f99"], "argument -ip/--input_precision: invalid choice: 'f99'"),
         (["--load", "open"], "argument --load: the RATE of 'open' must be a number greater than 0"),
