@@ -23,6 +23,7 @@ class Compressed(Deferred):
         quantises_rows: whether a product of few rows may take these as 16-bit integers.
         error: what this lost of the float32 matrix that it was made of, root mean square over root mean square; None
             where the model has the numbers.
+        note: what else is to be said of it, for people.
     """
 
     is_read_late = False
@@ -35,6 +36,7 @@ class Compressed(Deferred):
         self.kind, self.numbers, self.group, self.zeros = kind, numbers, group, zeros
         self.scales = np.zeros((0, numbers.shape[1]), np.float32) if scales is None else scales
         self.quantises_rows, self.error = quantises_rows, error
+        self.note = ""
 
     def _as_float32(self) -> np.ndarray:
         if not self.group:

@@ -13,6 +13,7 @@ from cpuruntime.properties.declaration import (
     Integer,
     Number,
     Property,
+    Text,
     accepted,
     elsewhere,
 )
@@ -119,6 +120,16 @@ weights_precision = Property(
     group=Group.HINTS, devices=("CPU",), keyed=True,
     doc="How float32 weights of matrix products lie in memory: dynamic is as the model has them, i8 and u4 are "
     "integers in groups with a scale each. `explain()` shows the error.",
+)  # fmt: skip
+precision_budget = Property(
+    "PRECISION_BUDGET", Number(0), 0.0, group=Group.HINTS, devices=("CPU",), keyed=True,
+    doc="How far outputs may be from those in float32, as a share of them (root mean square), on PRECISION_SAMPLES. "
+    "Compiling tries weights of products in 16 and 8 bits, and takes what is faster here and within the budget. 0: "
+    "nothing is tried.",
+)  # fmt: skip
+precision_samples = Property(
+    "PRECISION_SAMPLES", Text(), "", group=Group.HINTS, devices=("CPU",), keyed=True,
+    doc="An npz file with an array for each input, for PRECISION_BUDGET.",
 )  # fmt: skip
 dynamic_quantization_group_size = Property(
     "DYNAMIC_QUANTIZATION_GROUP_SIZE", Integer(0), 0, group=Group.HINTS, devices=("CPU",), keyed=True,

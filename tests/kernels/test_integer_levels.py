@@ -50,3 +50,29 @@ def test_tiles_have_the_instructions_of_the_level_and_no_spills(level: str, feat
         assert counts["vpdpbusd"] == (2 * rows * columns if kind == "vnni" else 0)
         assert counts["vpmaddubsw"] >= (2 * rows * columns if kind == "ubs" else 0)
         assert counts["vpmaddwd"] >= {"w16": 4, "ubs": 2, "vnni": 0}[kind] * rows * columns
+
+
+ROWS = """
+import json, sys
+sys.path[:0] = ["tests"]
+from cpuruntime.compiler import target
+target.level = sys.argv[1]
+from cpuruntime.ops.compressed_product import few_rows
+from support.spills import spills_in_loops
+found = {}
+for kind in ("u4", "f16"):
+    text = few_rows(kind, False).assembly()
+    names = {name: text.count(name + "\\t") for name in ("vpmaddwd", "vcvtph2ps")}
+    found[kind] = names | {"spills": spills_in_loops(text), "wide": "%zmm" in text}
+print(json.dumps(found))
+"""
+
+
+def test_rows_by_compressed_weights_for_avx512() -> None:
+    command = [sys.executable, "-c", ROWS, "x86-64-v4"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout)
+    assert found["u4"] == {"vpmaddwd": 16, "vcvtph2ps": 0, "spills": 0, "wide": True}
+    assert found["f16"].pop("vcvtph2ps") >= 16
+    assert found["f16"] == {"vpmaddwd": 0, "spills": 0, "wide": True}

@@ -104,3 +104,15 @@ def test_product_of_integers() -> None:
     n.output(n("QLinearMatMul", q, n.constant(0.04), n.constant(100, np.uint8), w, n.constant(0.01),
                n.constant(128, np.uint8), n.constant(0.1), n.constant(128, np.uint8)))  # fmt: skip
     within(n, 1)
+
+
+@pytest.mark.parametrize("asymmetric", [False, True])
+def test_dynamically_quantised_convolutions(asymmetric: bool) -> None:
+    n = Net()
+    x, scale, zero = n.many(3, "DynamicQuantizeLinear", n.input(1, 3, 10, 10))
+    weights = n.constant(n.random.integers(0, 255, (16, 3, 3, 3)), np.uint8)
+    inputs = [x, weights, zero, n.constant(120, np.uint8)] if asymmetric else [x, weights, zero]
+    y = n("Cast", n("ConvInteger", *inputs, pads=[1] * 4), to=1)
+    n.output(n("Mul", y, n("Mul", scale, n.constant(0.01))))
+    compiled = compare(n.model())
+    assert any(row.op_type == "Conv" and row.precision == "f32" for row in compiled.explain().rows)

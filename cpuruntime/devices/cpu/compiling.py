@@ -32,6 +32,10 @@ from cpuruntime.streams.native.needed import KERNELS
 
 def compile_graph(plugin: Any, graph: Graph, settings: Settings) -> DeviceModel:
     """The model of a graph as it was read; `plugin` is named where NumPy computes."""
+    if settings.value("PRECISION_BUDGET"):
+        from cpuruntime.devices.cpu.precision_search import choose_precisions  # not above: few models need it
+
+        graph = choose_precisions(graph, settings, partial(compile_graph, plugin))
     starts = may_start_on_numpy(graph, settings)
     compile = refuse_missing if starts else None
     compilation = Compilation.of(graph, settings, plugin.topology(settings), compile, starts)

@@ -17,7 +17,7 @@ _F32 = Type.f32
 
 
 def run(graph: Graph) -> bool:
-    """QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear, MatMulInteger, QLinearConv, QLinearMatMul -> arithmetic,
+    """(De)QuantizeLinear, DynamicQuantizeLinear, MatMulInteger, ConvInteger, QLinearConv, QLinearMatMul -> arithmetic,
     rounding and operators of float32. Sums of products may differ from those of integers in their last bits."""
     editor = Editor(graph)
     floats: dict[Value, Value] = {}
@@ -156,9 +156,7 @@ def _dynamic(write: _Quantised) -> None:
 def _matmul_integer(write: _Quantised) -> None:
     """Only where float32 is cast from the result, as in dynamically quantised models."""
     node, output = write.node, write.node.outputs[0]
-    users = write.editor.users(output)
-    are_casts = all(is_onnx(user, "Cast") and user.attributes["to"] == 1 for user in users)
-    if write.editor.is_output(output) or not are_casts:
+    if not _is_for_floats(write, output):
         return
     x, y = (write.as_float(value) for value in node.inputs[:2])
     for index, lead in ((2, 2), (3, 1)):
@@ -171,6 +169,28 @@ def _matmul_integer(write: _Quantised) -> None:
     product = write("MatMul", x, y, shape=output.static_shape)
     write.floats[output] = product
     write.give(output, write("Cast", product, shape=output.static_shape, type_=Type.i32, to=6))
+
+
+def _convolution_integer(write: _Quantised) -> None:
+    """Only where float32 is cast from the result, and one zero point is that of all weights or filters."""
+    node, output = write.node, write.node.outputs[0]
+    x, w, x_zero, w_zero = node.inputs[0], node.inputs[1], node.input(2), node.input(3)
+    if not _is_for_floats(write, output) or w.constant is None or (w_zero is not None and w_zero.constant is None):
+        return
+    shifts = np.zeros(1) if w_zero is None else w_zero.constant.astype(np.float32)
+    weights = w.constant.astype(np.float32) - shifts.reshape([-1, *[1] * (w.constant.ndim - 1)])
+    numbers = write.as_float(x)
+    if _is_some(x_zero):
+        numbers = write.binary("Sub", numbers, write.as_float(x_zero))
+    result = write("Conv", numbers, write.number(weights), shape=output.static_shape, **node.attributes)
+    write.floats[output] = result
+    write.give(output, write("Cast", result, shape=output.static_shape, type_=Type.i32, to=6))
+
+
+def _is_for_floats(write: _Quantised, output: Value) -> bool:
+    """Whether nothing but casts to float32 reads a result."""
+    casts = (is_onnx(user, "Cast") and user.attributes["to"] == 1 for user in write.editor.users(output))
+    return not write.editor.is_output(output) and all(casts)
 
 
 def _cast(write: _Quantised) -> None:
@@ -209,6 +229,7 @@ def _linear_convolution(write: _Quantised) -> None:
 
 _WRITTEN: dict[str, Callable[[_Quantised], None]] = {
     "Cast": _cast,
+    "ConvInteger": _convolution_integer,
     "DequantizeLinear": _dequantize,
     "DynamicQuantizeLinear": _dynamic,
     "MatMulInteger": _matmul_integer,

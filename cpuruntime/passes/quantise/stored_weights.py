@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
-from cpuruntime.graph import Compressed, Graph, Type, Value
+from cpuruntime.graph import Compressed, Graph, Node, Type, Value
 from cpuruntime.passes.editor import Editor
 from cpuruntime.passes.operators import is_onnx
 
@@ -23,25 +25,50 @@ class WeightStorage:
         kind: "u8", "u4", "f16" or "bf16"; "" as the model has them.
         group: weights of a column that share a scale; ignored for 16 bits.
         quantises_rows: whether products of few rows with integer weights take the rows as 16-bit integers.
+        only: the names of the matrices that are meant; None for all.
     """
 
     kind: str = ""
     group: int = 32
     quantises_rows: bool = True
+    only: frozenset[str] | None = None
 
 
-def run(graph: Graph, storage: WeightStorage) -> bool:
-    """Constant right sides of MatMul and Gemm become compressed ones, of 8 or 4 bits in groups or of 16 bits."""
-    editor = Editor(graph)
-    made: dict[tuple[Value, bool], Value] = {}
-    for node in editor.nodes():
+class _Product(NamedTuple):
+    """A product by a constant: `source` has it, transposed if it is `turned`, by a Gemm's transB if `swapped`."""
+
+    node: Node
+    source: Value
+    swapped: bool
+    turned: bool
+
+
+def _products(nodes: Iterable[Node]) -> Iterator[_Product]:
+    for node in nodes:
         if not is_onnx(node, "MatMul", "Gemm"):
             continue
         right, swapped = node.require(1), bool(node.op_type == "Gemm" and node.attributes.get("transB", 0))
         source, turned = right, swapped
         if is_onnx(right.producer, "Transpose") and right.producer.require(0).constant is not None:
             source, turned = right.producer.require(0), not turned
-        if not _suits(source):
+        if _suits(source):
+            yield _Product(node, source, swapped, turned)
+
+
+def products_of(graph: Graph) -> dict[str, frozenset[str]]:
+    """The names of the float32 matrices that could be compressed, with those of the products that they are in."""
+    found: dict[str, set[str]] = {}
+    for product in _products(graph.nodes):
+        found.setdefault(product.source.name, set()).add(product.node.name)
+    return {name: frozenset(nodes) for name, nodes in found.items()}
+
+
+def run(graph: Graph, storage: WeightStorage) -> bool:
+    """Constant right sides of MatMul and Gemm become compressed ones, of 8 or 4 bits in groups or of 16 bits."""
+    editor = Editor(graph)
+    made: dict[tuple[Value, bool], Value] = {}
+    for node, source, swapped, turned in _products(editor.nodes()):
+        if storage.only is not None and source.name not in storage.only:
             continue
         if (source, turned) not in made:
             array = np.asarray(source.data)

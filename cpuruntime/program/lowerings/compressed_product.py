@@ -93,5 +93,7 @@ def _notes(weights: Compressed) -> str:
     nbytes += weights.zeros.nbytes if isinstance(weights.zeros, type(weights.scales)) else 0
     group = f" in groups of {weights.group}" if weights.group else ""
     lost = "" if weights.error is None else f", relative error {weights.error:.1e}"
+    note = weights.note and f", {weights.note}"
     rows = ", few rows in 16 bits" if weights.group and weights.quantises_rows else ""
-    return f"weights {weights.kind}{group}, {nbytes / 2**20:.2f} MiB for {inner * columns * 4 / 2**20:.2f}{lost}{rows}"
+    size = f"{nbytes / 2**20:.2f} MiB for {inner * columns * 4 / 2**20:.2f}"
+    return f"weights {weights.kind}{group}, {size}{lost}{rows}{note}"
