@@ -5,8 +5,8 @@
     python bench/dynamic.py --planning
 
 Engines are measured in turns, each in a process of its own, on the same model file, the same inputs and all cores.
-With --planning it prints what cpuruntime takes to plan and link a new shape, and to bind and begin a seen one without
-the copies of its inputs; it fails above 1 ms for the first and 20 us for the second.
+With --planning it prints what cpuruntime takes to plan and link a new shape, and to bind and begin a seen one whose
+inputs need no copy; it fails above 1 ms for the first and 20 us for the second.
 """
 
 from __future__ import annotations

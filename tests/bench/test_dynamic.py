@@ -55,7 +55,8 @@ def test_the_command_prints_what_planning_takes(capsys: pytest.CaptureFixture[st
 
 
 def test_planning_that_takes_too_long_is_named() -> None:
-    quick = {name: [limit / 4] for name, limit in LIMITS.items()}
-    late = {**quick, "seen": [LIMITS["seen"]]}
-    assert slow({"a": Planning(1, quick, quick)}) == []
-    assert slow({"a": Planning(1, late, quick)}) == ["a: a seen shape takes 25 us, more than 20 us."]
+    half, quick = [LIMITS["new"] / 2], [LIMITS["seen"]]
+    late = {"a": Planning(1, [2 * LIMITS["new"]], half, [0])}
+    assert slow({"a": Planning(1, half, half, quick)}) == []
+    assert slow(late) == ["a: a new shape takes 2500 us, more than 1000 us."]
+    assert slow({"a": Planning(1, half, half, [25])}) == ["a: a seen shape takes 25 us, more than 20 us."]
