@@ -29,6 +29,9 @@ def parser() -> argparse.ArgumentParser:
     add("-ht", "--enable_hyper_threading", type=boolean, metavar="YES|NO", help="use several threads of a core")
     add("-reserve", "--enable_cpu_reservation", type=boolean, metavar="YES|NO", help="keep the cores from other models")
     add("--topology", type=Path, metavar="FILE", help="plan for the machine described in FILE (default: this machine)")
+    add("--scaling", action="store_true",
+        help="predict latency and throughput for 1 to 96 cores, or for those of --topology, from times of the model's "
+        "kernels on one core of this machine, and list what is assumed")  # fmt: skip
     add("--record", type=Path, metavar="FILE",
         help="write the description of this machine, for --topology, and stop")  # fmt: skip
     add("--cluster", type=Path, metavar="FILE",
@@ -53,6 +56,10 @@ def run(options: argparse.Namespace) -> None:
     if options.cluster is None:
         topology = None if options.topology is None else described(options.topology)
         print(core.plan_streams(model, DEVICE, config, topology))
+        if options.scaling:
+            from cpuruntime.devices.cpu.scaling import scaling_of  # not above: it loads kernels
+
+            print(scaling_of(model.graph, topology))
         return
     from cpuruntime.cli.cluster_plan import of_file  # not above: most plans are for one machine
 
