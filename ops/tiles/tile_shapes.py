@@ -1,22 +1,23 @@
 """Which register tiles exist: shapes that keep every accumulator in a register, and no more than make a difference.
 
 `rows` x `columns` accumulators, `columns` weights and a broadcast must fit. With 32 registers LLVM spills 14x2 and 7x4,
-so products stay at 24 or below; "generic" has 16 and needs one more for each product, having no multiply-add. A test
-compiles every shape listed here and holds it at zero spills.
+so products stay at 24 or below; "generic" has 16 and needs one more for each product, having no multiply-add; "neon"
+multiplies by an element of a vector, so that each row takes a register more. A test compiles every shape listed here
+and holds it at zero spills.
 """
 
 from __future__ import annotations
 
 from cpuruntime.compiler.isa import LANES, current
 
-_WIDE = (
-    (8, 2), (7, 2), (8, 3), (7, 3), (6, 4), (5, 5), (4, 4), (4, 2), (2, 4), (2, 2), (1, 8), (1, 4), (1, 2),
-    (14, 1), (12, 1), (7, 1), (4, 1), (2, 1), (1, 1),
-)  # fmt: skip
-
 BY_ISA: dict[str, tuple[tuple[int, int], ...]] = {
-    "avx512": _WIDE,
-    "neon": _WIDE,
+    "avx512": (
+        (8, 2), (7, 2), (8, 3), (7, 3), (6, 4), (5, 5), (4, 4), (4, 2), (2, 4), (2, 2), (1, 8), (1, 4), (1, 2),
+        (14, 1), (12, 1), (7, 1), (4, 1), (2, 1), (1, 1),
+    ),
+    "neon": (
+        (7, 2), (5, 3), (4, 3), (4, 2), (2, 4), (2, 2), (1, 8), (1, 4), (1, 2), (7, 1), (4, 1), (2, 1), (1, 1),
+    ),
     "avx2": (
         (6, 2), (5, 2), (4, 3), (4, 2), (3, 3), (3, 2), (2, 5), (2, 4), (2, 2), (1, 8), (1, 4), (1, 2),
         (8, 1), (7, 1), (4, 1), (2, 1), (1, 1),
@@ -26,9 +27,10 @@ BY_ISA: dict[str, tuple[tuple[int, int], ...]] = {
     ),
 }  # fmt: skip
 
-# Tiles of Winograd's method beside these, where there are 32 registers: more rows read fewer weights, and a map of few
-# tiles takes what divides it.
+# Tiles of Winograd's method beside these: more rows read fewer weights, and a map of few tiles takes what divides it.
 _TALL = ((12, 2), (10, 2), (9, 2))
+# Accumulators from which on LLVM spills some of them there on NEON.
+_MOST_ON_NEON = 12
 
 # Channels in a loop body of tiles that read blocks. With a whole block in a body each of its loads moves by the same
 # distance from body to body, which processors prefetch: 1x1 layers of many channels gain a quarter on AVX2. On AVX-512,
@@ -71,7 +73,9 @@ def split_rows(count: int, rows: int, low: int) -> tuple[int, int]:
 
 def winograd_shapes() -> tuple[tuple[int, int], ...]:
     """(rows, columns) of the tiles for the products of Winograd's method."""
-    return tile_shapes() + (_TALL if current().registers >= 32 else ())
+    if current().name == "neon":
+        return tuple(shape for shape in tile_shapes() if shape[0] <= 4 and shape[0] * shape[1] <= _MOST_ON_NEON)
+    return tile_shapes() + (_TALL if current().name == "avx512" else ())
 
 
 def lane_rows(taps: int, moved: bool = False) -> tuple[int, ...]:
