@@ -5,22 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from evaluation import gpu_templates
+from evaluation.gpu_templates import TUNINGS
 from support import gpu_nvrtc
 from support.gpu_cases import CASES, model
 from support.gpu_harness import Driver, run_model, unavailable
 from support.judge import Net, check, onnx_runtime, random_inputs
 
 from cpuruntime import passes
-from cpuruntime.devices.gpu.lower import CPU_SHAPED, GPU_SHAPED, PIPELINE, lower, reason
+from cpuruntime.devices.gpu.lower import CPU_SHAPED, PIPELINE, lower, reason
 from cpuruntime.errors import UnsupportedError
 from cpuruntime.frontend.reader import read
 
-TUNINGS = {"cpu": CPU_SHAPED, "gpu": GPU_SHAPED}
 RUNS = [
     *((name, "cpu", "f32") for name in CASES),
     *((name, "gpu", "f32") for name in ("products", "attention", "convolutions", "grouped_convolutions", "norms")),
+    ("attention", "cpu_last", "f32"), ("attention", "gpu_last", "f32"),
     *((name, "cpu", "f16") for name in ("products", "convolutions", "norms")),
-    ("convolutions", "gpu", "f16"),
+    *((name, "gpu", "f16") for name in ("attention", "convolutions", "winograd")),
 ]
 TOLERANCES = {"f32": 1e-4, "f16": 5e-3}
 
@@ -76,7 +77,7 @@ def test_equal_operators_share_their_kernels() -> None:
     for _ in range(6):
         x = n("Relu", n.conv(x, 16, 16, 3, pads=[1, 1, 1, 1]))
     n.output(n("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2]))
-    lowered = lower(passes.run(read(n.model()), PIPELINE), None, "f32", CPU_SHAPED)
+    lowered = lower(passes.run(read(n.model()), PIPELINE), None, "f32", TUNINGS["cpu_last"])
     assert len({launch.kernel for launch in lowered.launches}) == 3  # border, product, pool
     assert len(lowered.launches) == 13 == len(lowered.nodes)
 

@@ -23,16 +23,15 @@ def batched_products(n: Net) -> None:
 
 
 def attention(n: Net) -> None:
-    x, mask = n.input(2, 11, 24), n.input(2, 1, 1, 11)
+    x, mask = n.input(2, 21, 24), n.input(2, 1, 1, 21)
     shape, back, root = n.integers(0, 0, 3, 8), n.integers(0, 0, 24), n.constant(0.35)
     query, key, value = (
         n("Transpose", n("Reshape", n("MatMul", x, n.weights(24, 24)), shape), perm=[0, 2, 1, 3]) for _ in range(3)
     )
-    scores = n("Mul", n("MatMul", query, n("Transpose", key, perm=[0, 1, 3, 2])), root)
-    causal = n.constant(np.triu(np.full((1, 1, 11, 11), -1e9), 1))
-    for added in (mask, causal):
-        weights = n("Softmax", n("Add", scores, added), axis=-1)
-        scores = n("Mul", scores, n.constant(0.5))
+    causal = n.constant(np.triu(np.full((1, 1, 21, 21), -1e9), 1))
+    for added in (None, mask, causal):
+        scores = n("Mul", n("MatMul", query, n("Transpose", key, perm=[0, 1, 3, 2])), root)
+        weights = n("Softmax", scores if added is None else n("Add", scores, added), axis=-1)
         n.output(n("Reshape", n("Transpose", n("MatMul", weights, value), perm=[0, 2, 1, 3]), back))
 
 
@@ -42,6 +41,12 @@ def convolutions(n: Net) -> None:
     z = n.conv(y, 8, 14, 3, strides=[2, 2], pads=[1, 0, 1, 2])
     n.output(z, n("Add", n.conv(y, 8, 8, 1), y), n.conv(y, 8, 10, 1, strides=[2, 3]))
     n.output(n.conv(y, 8, 6, (3, 2), dilations=[2, 3], strides=[1, 2], pads=[2, 0, 0, 3]), n.conv(y, 8, 3, 3))
+
+
+def winograd(n: Net) -> None:
+    x = n.input(2, 16, 13, 11)
+    y = n("Relu", n.conv(x, 16, 18, 3, pads=[1, 1, 1, 1]))
+    n.output(n("Relu", n("Add", n.conv(y, 18, 16, 3, pads=[1, 1, 1, 1]), x)), n.conv(y, 18, 20, 3, pads=[0, 2, 1, 0]))
 
 
 def grouped_convolutions(n: Net) -> None:
@@ -196,8 +201,8 @@ def recurrent(n: Net) -> None:
 CASES: dict[str, Case] = {
     case.__name__: case
     for case in (
-        products, batched_products, attention, convolutions, grouped_convolutions, other_convolutions, pools, chains,
-        functions, integers, norms, reductions, movements, borders, gathers, images, recurrent,
+        products, batched_products, attention, convolutions, winograd, grouped_convolutions, other_convolutions, pools,
+        chains, functions, integers, norms, reductions, movements, borders, gathers, images, recurrent,
     )
 }  # fmt: skip
 

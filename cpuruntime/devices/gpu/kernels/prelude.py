@@ -63,7 +63,7 @@ typedef unsigned int uint;
 #define long long long
 #define char signed char
 #define KERNEL extern "C" __global__
-#define GROUP(x, y) __launch_bounds__((x) * (y))
+#define GROUP(x, y) __launch_bounds__((x) * (y), 2)
 #define GLOBAL
 #define LOCAL __shared__
 #define BARRIER __syncthreads()

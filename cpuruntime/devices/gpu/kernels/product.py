@@ -224,11 +224,14 @@ def _local(product: Product) -> str:
     for r in range(rows):
         text += "".join(f"      s{r}_{c} = x{r} * y{c} + s{r}_{c};\n" for c in range(columns))
     text += "    }\n    BARRIER;\n  }\n"
-    for r in range(rows):
-        for c in range(columns):
-            row, column = f"row + LY + {r * side}", f"col + LX + {c * side}"
-            text += f"  if ({row} < M && {column} < N) {{\n"
-            if product.is_mapped:
-                text += f"    int y = ({column}) / pitch, x = ({column}) - y * pitch;\n"
-            text += _scalar_store(product, _finish(product, f"s{r}_{c}", row), row, f"({column})", "    ") + "  }\n"
+    for c in range(columns):
+        column = f"(col + LX + {c * side})"
+        text += f"  if ({column} < N) {{\n"
+        if product.is_mapped:
+            text += f"    int y = {column} / pitch, x = {column} - y * pitch;\n"
+        for r in range(rows):
+            row = f"row + LY + {r * side}"
+            text += f"    if ({row} < M) {{\n"
+            text += _scalar_store(product, _finish(product, f"s{r}_{c}", row), row, column, "      ") + "    }\n"
+        text += "  }\n"
     return text

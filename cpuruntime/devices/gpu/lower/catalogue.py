@@ -9,7 +9,16 @@ from typing import NamedTuple
 from cpuruntime.devices.gpu.kernels.functions import FUNCTIONS, WHOLE
 from cpuruntime.devices.gpu.kernels.prelude import supports
 from cpuruntime.devices.gpu.kernels.rows import REDUCTIONS
-from cpuruntime.devices.gpu.lower import convolution, elementwise, movement, product, recurrent, rows, windows
+from cpuruntime.devices.gpu.lower import (
+    attention,
+    convolution,
+    elementwise,
+    movement,
+    product,
+    recurrent,
+    rows,
+    windows,
+)
 from cpuruntime.devices.gpu.lower.emitter import Emitter, is_view
 from cpuruntime.graph import Kind, Node, Type, Value
 from cpuruntime.operators.traits import DOMAIN, traits_of
@@ -37,7 +46,7 @@ _SOFTMAX = Lowering(rows.lower_softmax, rows.check_softmax, only_floats=True)
 
 _INTERNAL: dict[str, Lowering] = {
     "Add": _OPERATOR,
-    "Attention": Lowering(product.lower_attention, product.check_attention),
+    "Attention": Lowering(attention.lower_attention, attention.check_attention),
     "ChannelShuffle": Lowering(movement.lower_channel_shuffle),
     "Conv": Lowering(convolution.lower_convolution, convolution.check_convolution),
     "ConvTranspose": Lowering(convolution.lower_transposed, convolution.check_convolution),

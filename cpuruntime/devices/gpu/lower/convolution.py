@@ -15,8 +15,9 @@ from cpuruntime.devices.gpu.kernels.direct import Direct
 from cpuruntime.devices.gpu.kernels.movement import Pad, PadRows
 from cpuruntime.devices.gpu.kernels.product import Tile
 from cpuruntime.devices.gpu.lower.emitter import Emitter, Place
-from cpuruntime.devices.gpu.lower.product import activation_of, check_activation, emit_product, tile_for
+from cpuruntime.devices.gpu.lower.product import activation_of, check_activation, emit_product, pack, tile_for
 from cpuruntime.devices.gpu.lower.walks import Walk, copy, floats, whole
+from cpuruntime.devices.gpu.lower.winograd import is_winograd, lower_winograd
 from cpuruntime.graph import Node, Value
 
 FEW = 8
@@ -92,11 +93,18 @@ def lower_convolution(emitter: Emitter, node: Node) -> None:
     if emitter.tuning.is_local and window.outputs // window.groups <= FEW:
         _direct(emitter, node, window)
         return
+    if emitter.choose("convolution", _ways(emitter, window)) == "winograd":
+        lower_winograd(emitter, node, window)
+        return
     tile = tile_for(
         emitter, "convolution", window.outputs // window.groups, prod(window.target), window.depth
     )  # fmt: skip
     image = _image(emitter, node.require(0), window, tile)
     _product(emitter, node, window, image, tile, np.asarray(node.require(1).data))
+
+
+def _ways(emitter: Emitter, window: Window) -> tuple[str, ...]:
+    return ("winograd", "product") if is_winograd(window) else ("product",)
 
 
 def _image(emitter: Emitter, value: Value, window: Window, tile: Tile) -> Image:
@@ -148,7 +156,7 @@ def _product(
     outputs, groups, depth = window.outputs // window.groups, window.groups, window.depth
     height, width = window.target
     key = (node.require(1), node.op_type, tile.rows if not tile.depth else 0, emitter.precision)
-    a = emitter.packed(key, (), emitter.precision, lambda: _pack(weights, groups, tile))
+    a = emitter.packed(key, (), emitter.precision, lambda: pack(weights.reshape(groups, outputs, -1), tile))
     table = None
     if window.kernel != (1, 1):
         offsets = _table(window, image)
@@ -170,17 +178,6 @@ def _product(
         table=table, activation=activation, numbers=numbers, packed_a=True,
         is_mapped=image.pitch != width,
     )  # fmt: skip
-
-
-def _pack(weights: np.ndarray, groups: int, tile: Tile) -> np.ndarray:
-    """[groups, outputs, terms] in tiles of rows, or for local tiles turned."""
-    array = weights.reshape(groups, weights.shape[0] // groups, -1)
-    if tile.depth:
-        return array.transpose(0, 2, 1)
-    outputs = array.shape[1]
-    padded = np.zeros((groups, -(-outputs // tile.rows) * tile.rows, array.shape[2]), np.float32)
-    padded[:, :outputs] = array
-    return padded.reshape(groups, -1, tile.rows, array.shape[2]).transpose(0, 1, 3, 2)
 
 
 def _direct(emitter: Emitter, node: Node, window: Window) -> None:

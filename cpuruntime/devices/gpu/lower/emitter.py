@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import prod
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,6 +20,8 @@ SLACK = 8 * VECTOR
 """Bytes behind own memory that vectors may read."""
 LARGE = 4096
 """Elements from which on constants are stored as values are."""
+
+T = TypeVar("T")
 
 DTYPES = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16)}
 
@@ -93,6 +96,14 @@ class Emitter:
         """Whether users may see the memory of the value: nothing can be read behind its end."""
         root = self.root(value)
         return root in self.graph.inputs or root in self._owner
+
+    def choose(self, what: str, ways: tuple[T, ...]) -> T:
+        """One of the ways to compute a part of the node, as the tuning says."""
+        return ways[0] if len(ways) == 1 else self.tuning.choose(self.node, self.precision, what, ways)
+
+    def element_type(self, value: Value) -> str:
+        """The type in memory of a value that the node computes."""
+        return self._memory(self._owner.get(value, value)).element_type
 
     def _memory(self, value: Value) -> Place:
         """The memory of an input of the graph, of an output, or of a value between."""

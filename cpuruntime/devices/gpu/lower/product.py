@@ -1,4 +1,4 @@
-"""Matrix products: by constants, of two values, and attention as two products with a softmax between."""
+"""Matrix products: by constants, and of two values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 
 from cpuruntime.devices.gpu.kernels.functions import SMOOTH
 from cpuruntime.devices.gpu.kernels.product import ARGUMENTS, Product, Tile
-from cpuruntime.devices.gpu.kernels.rows import Softmax
 from cpuruntime.devices.gpu.lower.emitter import Emitter, Place
 from cpuruntime.devices.gpu.lower.walks import Walk, contiguous, copy, floats, whole
 from cpuruntime.graph import Node, Value
@@ -68,10 +67,19 @@ def panels(weights: np.ndarray, columns: int) -> np.ndarray:
     return padded.reshape(depth, -1, columns).transpose(1, 0, 2)
 
 
+def pack(weights: np.ndarray, tile: Tile) -> np.ndarray:
+    """[groups, outputs, terms] in tiles of rows, or for local tiles turned."""
+    if tile.depth:
+        return weights.transpose(0, 2, 1)
+    groups, outputs, terms = weights.shape
+    padded = np.zeros((groups, -(-outputs // tile.rows) * tile.rows, terms), np.float32)
+    padded[:, :outputs] = weights
+    return padded.reshape(groups, -1, tile.rows, terms).transpose(0, 1, 3, 2)
+
+
 def tile_for(emitter: Emitter, kind: str, rows: int, columns: int, depth: int) -> Tile:
     """The tile for a product of these sizes."""
-    tuning = emitter.tuning
-    return tuning.choose(f"{kind} {rows} {columns} {depth}", tuning.tiles(rows, columns))
+    return emitter.choose(f"{kind} {rows} {columns} {depth}", emitter.tuning.tiles(rows, columns))
 
 
 def lower_fully_connected(emitter: Emitter, node: Node) -> None:
@@ -151,59 +159,3 @@ def _batched(
     steps = [0 if size == 1 else step * matrix for size, step in zip(own, contiguous(own))]
     walk = Walk(place, place.begin, (*steps, shape[-1], 1))
     return copied(emitter, walk, (*batch, *shape[-2:])), outer, inner, (inner * matrix, matrix)
-
-
-def lower_attention(emitter: Emitter, node: Node) -> None:
-    """Scores of queries and transposed keys, softmax with the mask, and the product with the values."""
-    of = node.attributes
-    batch, heads, queries, keys = of["batch"], of["heads"], of["queries"], of["keys"]
-    depth, width = of["depth"], of["width"]
-    query, key, value = (emitter.place(node.require(index)) for index in range(3))
-    scores = emitter.scratch(batch * heads * queries * keys, "f32")
-    tile = tile_for(emitter, "scores", queries, keys, depth)
-    begin, outer, inner, row, column = of["key"]
-    b_step, b_column = column, row
-    if not tile.depth:
-        key = copied(emitter, Walk(key, key.begin + begin, (outer, inner, column, row)), (batch, heads, depth, keys))
-        begin, outer, inner, b_step, b_column = 0, heads * depth * keys, depth * keys, keys, 1
-    q_begin, q_outer, q_inner, q_row, q_column = of["query"]
-    sizes = {
-        "M": queries, "N": keys, "K": depth, "a_row": q_row, "a_step": q_column, "b_step": b_step, "b_column": b_column,
-        "c_row": keys, "inner": heads, "a_outer": q_outer, "a_inner": q_inner, "b_outer": outer, "b_inner": inner,
-        "c_outer": heads * queries * keys, "c_inner": queries * keys, "a_begin": q_begin, "b_begin": begin,
-    }  # fmt: skip
-    emit_product(emitter, tile, query, key, scores, sizes, batch * heads)
-    _attention_softmax(emitter, node, scores)
-    tile = tile_for(emitter, "attention", queries, width, keys)
-    begin, outer, inner, row, column = of["value"]
-    if not tile.depth and emitter.is_outside(node.require(2)):
-        walk = Walk(value, value.begin + begin, (outer, inner, row, column))
-        value = copied(emitter, walk, (batch, heads, keys, width))
-        begin, outer, inner, row, column = 0, heads * keys * width, keys * width, width, 1
-    t_begin, t_outer, t_inner, t_row, _ = of["target"]
-    sizes = {
-        "M": queries, "N": width, "K": keys, "a_row": keys, "a_step": 1, "b_step": row, "b_column": column,
-        "c_row": t_row, "inner": heads, "a_outer": heads * queries * keys, "a_inner": queries * keys, "b_outer": outer,
-        "b_inner": inner, "c_outer": t_outer, "c_inner": t_inner, "b_begin": begin, "c_begin": t_begin,
-    }  # fmt: skip
-    emit_product(emitter, tile, scores, value, emitter.new(node.outputs[0]), sizes, batch * heads)
-
-
-def _attention_softmax(emitter: Emitter, node: Node, scores: Place) -> None:
-    of, mask = node.attributes, node.input(3)
-    place = None if mask is None else emitter.place(mask)
-    kernel = Softmax(
-        "f32", "f32", emitter.tuning.row_group, place.element_type if place else "", bool(of["causal"])
-    )  # fmt: skip
-    begin, outer, middle, last, step = of["mask"] if place else (0, 0, 0, 0, 0)
-    buffers = [scores.buffer, scores.buffer, *([place.buffer] if place else [])]
-    sizes = [of["keys"], 1, of["heads"], of["queries"], begin, outer, middle, last, step, of["offset"]]
-    rows = of["batch"] * of["heads"] * of["queries"]
-    emitter.rows(kernel.source, [*buffers, *map(int, sizes), float(of["scale"])], rows)
-
-
-def check_attention(node: Node) -> str | None:
-    """Why an Attention has no kernel."""
-    return None if node.attributes["value"][4] == 1 or node.attributes["width"] == 1 else "values must lie in rows"
-
-

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from cpuruntime.devices.gpu.kernels.prelude import VECTOR
 from cpuruntime.devices.gpu.kernels.product import Tile
 from cpuruntime.gpu_runtime.interface import Facts
+from cpuruntime.graph import Node
 
-Choose = Callable[[str, tuple[Tile, ...]], Tile]
-"""Of the tiles that a product, described by the text, may have: one."""
+Choose = Callable[[Node, str, str, tuple[Any, ...]], Any]
+"""Of the ways to compute the part of a node that the second text names, with floats of the type of the first: one."""
 
 
-def first(name: str, tiles: tuple[Tile, ...]) -> Tile:
-    """The tile that is best by rule."""
-    return tiles[0]
+def first(node: Node, precision: str, what: str, ways: tuple[Any, ...]) -> Any:
+    """The way that is best by rule."""
+    return ways[0]
 
 
 @dataclass(frozen=True)
