@@ -68,6 +68,9 @@ class RecordingRuntime(GpuRuntime):
     Args:
         emulations: what computes, by the names of kernels; others do nothing.
         changes: to FACTS.
+
+    Attributes:
+        durations: nanoseconds that kernels take on timing queues, by their names; 1000 for others.
     """
 
     dialect = "opencl"
@@ -76,6 +79,7 @@ class RecordingRuntime(GpuRuntime):
         self.facts = replace(FACTS, **changes)
         self.faults = Faults()
         self.emulations = emulations or {}
+        self.durations: dict[str, int] = {}
         self.built: list[str] = []
         self.loaded: list[bytes] = []
         self.submitted: list[Call] = []
@@ -220,7 +224,7 @@ class RecordingQueue(Queue):
             ctypes.memmove(copy.address, _content(copy.memory).ctypes.data, copy.memory.nbytes)
         runtime.copied += len(writes) + len(reads)
         if self.timing:
-            recorded.times = [1000] * len(recorded.calls)
+            recorded.times = [runtime.durations.get(call.entry, 1000) for call in recorded.calls]
         over = threading.Event()
         end.begin(lambda: faults.status if over.is_set() else None)
         threading.Thread(target=_call_back, args=(faults, over, end), daemon=True).start()

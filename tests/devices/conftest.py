@@ -89,11 +89,12 @@ def gpu() -> str:
 @pytest.fixture
 def recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordingRuntime]:
     """The only device is one without a driver; kernels are stored in a folder of the test's own."""
-    from cpuruntime.devices.gpu import modules
+    from cpuruntime.devices.gpu import choosing, modules
     from cpuruntime.store import Folder
 
     folder = Folder(tmp_path / "kernels")
-    monkeypatch.setattr(modules, "cache_folder", lambda: folder)
+    for one in (modules, choosing):
+        monkeypatch.setattr(one, "cache_folder", lambda: folder)
     runtime = RecordingRuntime()
     with drivers.replaced([runtime]):
         yield runtime

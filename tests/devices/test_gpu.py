@@ -16,6 +16,7 @@ import pytest
 from support.gpu_models import MODEL, X, Y, chain
 
 import cpuruntime as ov
+from cpuruntime.devices.gpu.modules import Modules
 from cpuruntime.gpu_runtime import drivers
 from cpuruntime.gpu_runtime.end import End
 from cpuruntime.gpu_runtime.recording import RecordingRuntime
@@ -85,6 +86,17 @@ class TestOnADriver:
         assert "places" not in core.query_model(core.read_model(model), gpu)
         with ov.Core().compile_model(model, f"HETERO:{gpu},CPU") as compiled:
             np.testing.assert_array_equal(compiled(X)[0], np.array(np.nonzero(Y)))
+
+    def test_the_cpu_answers_while_kernels_are_built(self, gpu: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        may_build, build = threading.Event(), Modules.build
+        monkeypatch.setattr(Modules, "build", lambda *arguments: may_build.wait(60) and build(*arguments))
+        with ov.Core().compile_model(chain(), f"AUTO:{gpu},CPU") as compiled:
+            assert compiled.get_property("EXECUTION_DEVICES") == ["(CPU)"]
+            np.testing.assert_allclose(compiled(X)[0], Y, atol=1e-6)
+            may_build.set()
+            assert compiled.wait_until_optimized(60)
+            assert compiled.get_property("EXECUTION_DEVICES") == [gpu]
+            np.testing.assert_allclose(compiled(X)[0], Y, atol=1e-6)
 
     def test_several_devices_serve_one_queue(self, gpu: str) -> None:
         with ov.Core().compile_model(chain(), f"MULTI:{gpu},CPU") as compiled:
@@ -340,8 +352,10 @@ class TestChoice:
         self, recorder: RecordingRuntime, ledger: Ledger
     ) -> None:
         with ov.Core().compile_model(chain(), "GPU"):
-            (holder,) = ledger.holders()
-            assert (holder.name, len(holder.cpus)) == ("chain", 1)
+            with ov.Core().compile_model(chain(), "GPU"):  # it is one for all models of the device
+                (holder,) = ledger.holders()
+                assert (holder.name, len(holder.cpus)) == ("chain", 1)
+            assert ledger.holders() == [holder]
         assert ledger.holders() == []
 
     def test_a_driver_without_floats_of_16_bits(self) -> None:

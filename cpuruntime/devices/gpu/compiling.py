@@ -7,7 +7,8 @@ from typing import Any
 
 from cpuruntime import passes
 from cpuruntime.devices.cpu.guesses import extents
-from cpuruntime.devices.gpu.lower import PIPELINE, lower, prelude, reason
+from cpuruntime.devices.gpu.choosing import Choices
+from cpuruntime.devices.gpu.lower import PIPELINE, lower, prelude, reason, tuning_for
 from cpuruntime.devices.gpu.model import GpuModel
 from cpuruntime.devices.gpu.modules import modules_of
 from cpuruntime.devices.gpu.program import Constants, Program
@@ -35,12 +36,15 @@ def compile_graph(
     precision = facts["INFERENCE_PRECISION_HINT"].get_type_name()
     constants, modules = Constants(runtime), modules_of(runtime)
     is_low = settings.value("GPU_HOST_TASK_PRIORITY") is Priority.LOW
+    is_gpu = runtime.facts.kind == "gpu"  # the drivers of processors take long to build kernels
+    tuning = Choices(runtime, modules, is_low).tuning if is_gpu else tuning_for(runtime.facts)
+    ways = "timed on this device, once" if is_gpu else "chosen by rule: the driver runs on the processor"
 
     def make(known: Graph) -> Program:
         with span("passes"):
             optimised = passes.run(known, PIPELINE)
         with span("lower to launches"):
-            lowered = lower(optimised, runtime.facts, precision=precision)
+            lowered = lower(optimised, runtime.facts, precision=precision, tuning=tuning)
         recipe = Recipe.of(optimised, lowered)
         return Program(runtime, recipe, prelude(runtime.dialect), modules, constants, is_low)
 
@@ -49,7 +53,8 @@ def compile_graph(
     if not all(value.is_static for value in graph.inputs):
         for node, found in refused(graph).items():
             raise UnsupportedError(f"{node.where}: GPU has {found}. Run it on HETERO:GPU,CPU.")
-    return GpuModel(plugin, runtime, graph, make, settings, streams, facts, [why, _memory(runtime.facts.is_unified)])
+    decisions = [why, f"where a node has several sets of kernels they are {ways}", _memory(runtime.facts.is_unified)]
+    return GpuModel(plugin, runtime, graph, make, settings, streams, facts, decisions)
 
 
 def restore(

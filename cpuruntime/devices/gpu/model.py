@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any
+from weakref import WeakKeyDictionary, finalize, ref
 
 import numpy as np
 
@@ -91,7 +92,7 @@ class GpuModel(SerialModel):
         for stream in self._all:
             self._streams.put(stream)
         super().__init__(plugin, graph, settings, None, streams, facts)
-        self._lease = _lease(graph.name) if runtime.facts.kind == "gpu" else None
+        self._processor = _processor(runtime, graph.name) if runtime.facts.kind == "gpu" else None
 
     def _warm_up(self, program: Program, stream: Stream) -> None:
         """Run on zeros: drivers finish kernels at their first launch. Then their binaries are complete."""
@@ -132,8 +133,7 @@ class GpuModel(SerialModel):
 
     def close(self) -> None:
         super().close()
-        if self._lease is not None:
-            self._lease.release()
+        self._processor = None
 
     def release_memory(self) -> None:
         for _ in self._all:
@@ -158,8 +158,32 @@ class GpuModel(SerialModel):
         return Explanation(str(self.plugin.target), rows, decisions)
 
 
+class _Processor:
+    """The lease of a processor for the threads that submit to a GPU, while models hold this."""
+
+    def __init__(self, lease: Lease) -> None:
+        finalize(self, lease.release)
+
+
+_lock = threading.Lock()
+_processors: WeakKeyDictionary[GpuRuntime, ref[_Processor]] = WeakKeyDictionary()
+
+
+def _processor(runtime: GpuRuntime, name: str) -> _Processor | None:
+    """The one of a device, for all its models: streams of the CPU take other processors first."""
+    with _lock:
+        known = _processors.get(runtime)
+        found = known() if known is not None else None
+        if found is None:
+            lease = _lease(name)
+            if lease is None:
+                return None
+            found = _Processor(lease)
+            _processors[runtime] = ref(found)
+        return found
+
+
 def _lease(name: str) -> Lease | None:
-    """That of a processor for the threads that submit to a GPU: streams of the CPU take others first."""
     cpus = [cpu.index for cpu in Topology.read().cpus]
     if len(cpus) < 2:
         return None

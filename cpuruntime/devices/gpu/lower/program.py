@@ -42,6 +42,19 @@ def lower(
     return emitter.lowered
 
 
+def lower_alone(node: Node, precision: Literal["f32", "f16"], tuning: Tuning) -> Lowered:
+    """The launches of one node after `PIPELINE`; its inputs and outputs lie as those between nodes: to time them."""
+    emitter = Emitter(Graph(node.name, [], [], [node]), tuning, precision)
+    emitter.node = node
+    for value in dict.fromkeys(node.inputs):
+        if value is not None and value.constant is None:
+            emitter.new(value)
+    lowering = find(node)
+    assert lowering is not None
+    lowering.run(emitter, node)
+    return emitter.lowered
+
+
 def _outputs(emitter: Emitter, graph: Graph) -> None:
     """Outputs that lie where something else does get copies; every other one lies where it was computed."""
     for value in dict.fromkeys(graph.outputs):
