@@ -3,14 +3,17 @@
     python bench/gpu_check.py
     python bench/gpu_check.py --device GPU.1 -m light:resnet50 bench:bert_base --inputs 256 --seconds 5
 
-Results in f32 and with values stored in f16 are compared with the CPU's on random inputs. Latency, and throughput with
-streams and batches, are compared with ONNX Runtime's CUDA provider where that is installed. Then follow what a launch
-costs, what a copy costs, and what GPU_QUEUE_THROTTLE does to latency and to the host's processor. Exits with 1 where a
+First every template of kernels is compared with ONNX Runtime's results. Then those of models in f32, and with values
+stored in f16, are compared with the CPU's on random inputs. Latency, and throughput with streams and batches, are
+compared with ONNX Runtime's CUDA provider where that is installed. Then follow the speed of a large product and of
+memory, with their share of --peak and --bandwidth, what a launch and a copy cost, and what GPU_QUEUE_THROTTLE does to
+latency and to the host's processor. Models that would begin after eight minutes are left out. Exits with 1 where a
 result is wrong. On a driver that runs on the processor the results count and the times do not.
 """
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +22,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx.parser
 
 import cpuruntime as ov
 from cpuruntime.cli.parser import Parser, positive, positive_seconds
@@ -28,6 +33,9 @@ from peer.models import ModelFile, expand, prepare
 MODELS = ("light:squeezenet", "light:resnet50", "bench:mobilenet_v2", "bench:vit_tiny", "bench:bert_base")
 LIMITS = {"f32": 1e-4, "f16": 5e-3}
 """Of the largest result: how far others may be from it."""
+LAST_BEGIN = 480
+"""Seconds after which no further model is begun."""
+TEMPLATES = Path(__file__).parents[1] / "tests" / "evaluation" / "gpu_templates.py"
 THROTTLES = ("LOW", "MEDIUM", "HIGH")
 CUDA = "CUDAExecutionProvider"
 
@@ -38,6 +46,8 @@ def parser() -> Parser:
     parser.add_argument("--device", default="GPU", help="the device (default: GPU)")
     parser.add_argument("-m", "--models", nargs="+", default=MODELS, metavar="MODEL", help="as for bench/peers.py")
     parser.add_argument("--inputs", type=positive, default=16, metavar="N", help="how many are compared (default: 16)")
+    parser.add_argument("--peak", type=float, metavar="TFLOPS", help="of the device in f32, to show the share reached")
+    parser.add_argument("--bandwidth", type=float, metavar="GBS", help="GB/s of the device's memory, likewise")
     parser.add_argument("--seconds", type=positive_seconds, default=2.0, help="of each measurement (default: 2)")
     return parser
 
@@ -52,15 +62,53 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"Device {options.device} is not available: {reason}")
         return 1
     print(f"{options.device}: {core.get_property(options.device, 'FULL_DEVICE_NAME')}")
-    wrong = 0
+    began, wrong = time.perf_counter(), templates(core, options.device)
     with tempfile.TemporaryDirectory() as folder:
         for specification in specifications:
+            if time.perf_counter() - began > LAST_BEGIN:
+                print(f"{specification} is left out: the time is over")
+                continue
             file = prepare(specification, Path(folder))
             wrong += sum(not check(core, options.device, file, name, options.inputs) for name in LIMITS)
             measure(core, options.device, file, options.seconds)
+        roof(core, options.device, options.peak, options.bandwidth, options.seconds)
         costs(core, options.device, prepare("bench:mlp", Path(folder)), options.seconds)
     print("all results are right" if not wrong else f"{wrong} results are WRONG")
     return int(wrong > 0)
+
+
+def templates(core: ov.Core, device: str) -> int:
+    """Runs every template of kernels in both tunings: the number of runs with a wrong result."""
+    import pyopencl
+
+    version, wrong = core.get_property(device, "GPU_DRIVER_VERSION"), 0
+    platform = next(one.name for one in pyopencl.get_platforms() if version.startswith(one.name))
+    for tuning, precision in (("gpu", "f32"), ("gpu", "f16"), ("gpu_last", "f32"), ("cpu", "f32")):
+        chosen = ["--platform", platform, "--tuning", tuning, "--precision", precision]
+        done = subprocess.run([sys.executable, TEMPLATES, "run", *chosen], capture_output=True, text=True, check=False)
+        found = "right" if done.returncode == 0 else f"WRONG\n{done.stdout}{done.stderr[-2000:]}"
+        print(f"templates, tuning {tuning}, {precision}: {found}", flush=True)
+        wrong += done.returncode != 0
+    return wrong
+
+
+def roof(core: ov.Core, device: str, peak: float | None, bandwidth: float | None, seconds: float) -> None:
+    """Prints the speed of a large product and of memory, by the times of the kernels alone."""
+    size, count = 2048, 2**24
+    square, line = f"float[{size},{size}]", f"float[{count}]"
+    for name, text, amount, unit, most in (
+        ("product", f"({square} x, {square} w) => ({square} y) {{ y = MatMul(x, w) }}", 2 * size**3, "TFLOP/s", peak),
+        ("sum", f"({line} x, {line} w) => ({line} y) {{ y = Add(x, w) }}", 12 * count, "GB/s", bandwidth),
+    ):
+        model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 17]> {name} {text}')
+        config = {"INFERENCE_PRECISION_HINT": "f32", "PERF_COUNT": True}
+        with core.compile_model(model, device, config) as compiled:
+            request = compiled.create_infer_request()
+            repeated(request.infer, seconds / 2)
+            taken = sum(row.real_time.total_seconds() for row in request.profiling_info)
+        speed = amount / taken / (1e12 if unit == "TFLOP/s" else 1e9)
+        share = f", {speed / most:.0%} of the roof" if most else ""
+        print(f"{name} of {size if name == 'product' else count} in f32: {speed:.3g} {unit}{share}")
 
 
 def inputs_of(file: ModelFile, seed: int) -> list[np.ndarray]:
@@ -79,11 +127,11 @@ def check(core: ov.Core, device: str, file: ModelFile, precision: str, count: in
         seconds, worst, same = time.perf_counter() - begin, 0.0, 0
         for seed in range(count):
             inputs = inputs_of(file, seed)
-            for found, wanted in zip(compiled(inputs).values(), exact(inputs).values()):
+            results = list(zip(compiled(inputs).values(), exact(inputs).values()))
+            for found, wanted in results:
                 scale = float(np.abs(wanted).max(initial=1e-30))
                 worst = max(worst, float(np.abs(found - wanted).max(initial=0)) / scale)
-            first, other = next(iter(compiled(inputs).values())), next(iter(exact(inputs).values()))
-            same += int(first.reshape(-1).argmax() == other.reshape(-1).argmax())
+            same += int(results[0][0].reshape(-1).argmax() == results[0][1].reshape(-1).argmax())
     is_right = worst <= LIMITS[precision]
     print(
         f"{file.name:20} {precision}: {'right' if is_right else 'WRONG'}, {worst:.1e} of the largest (limit "

@@ -17,7 +17,7 @@ from cpuruntime.gpu_runtime.dlpack import memory_of
 from cpuruntime.gpu_runtime.end import End
 from cpuruntime.gpu_runtime.interface import BuildError, Facts, GpuRuntime, Memory, Module, Queue
 from cpuruntime.gpu_runtime.opencl_driver import error_of, library, listen
-from cpuruntime.gpu_runtime.opencl_memory import HostMemory, OpenclMemory, new_buffer
+from cpuruntime.gpu_runtime.opencl_memory import HostMemory, OpenclMemory, PinnedMemory, new_buffer
 from cpuruntime.gpu_runtime.opencl_queue import OpenclQueue
 
 _ORDER = ("gpu", "cpu", "other")
@@ -98,8 +98,10 @@ class OpenclRuntime(GpuRuntime):
 
     def allocate(self, nbytes: int, host: bool = False) -> Memory:
         self._check_size(nbytes)
-        if host:
-            memory: OpenclMemory = self._on_host(np.frombuffer(mmap.mmap(-1, max(nbytes, 1)), np.uint8)[:nbytes])
+        if host and not self.facts.is_unified and nbytes:
+            memory: OpenclMemory = PinnedMemory(self.context, self.copies, self.facts.name, nbytes)
+        elif host:
+            memory = self._on_host(np.frombuffer(mmap.mmap(-1, max(nbytes, 1)), np.uint8)[:nbytes])
         else:
             memory = OpenclMemory(
                 new_buffer(self.context, self.facts.name, cl.mem_flags.READ_WRITE, size=max(nbytes, 1)), nbytes

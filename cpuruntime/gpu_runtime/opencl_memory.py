@@ -49,7 +49,20 @@ class OpenclMemory(Memory):
 
     def __del__(self) -> None:
         if "_generation" in self.__dict__ and self._generation != forks.generation:
-            _in_child.append(self.handle)
+            _in_child.append((self.handle, self.array))
+
+
+class PinnedMemory(OpenclMemory):
+    """Memory of the host that a device with memory of its own copies fastest. It is always mapped, and never lent."""
+
+    def __init__(self, context: cl.Context, queue: cl.CommandQueue, name: str, nbytes: int) -> None:
+        flags = cl.mem_flags.READ_WRITE | cl.mem_flags.ALLOC_HOST_PTR
+        super().__init__(new_buffer(context, name, flags, size=max(nbytes, 1)), nbytes)
+        try:
+            access = cl.map_flags.READ | cl.map_flags.WRITE
+            self.array, _ = cl.enqueue_map_buffer(queue, self.handle, access, 0, (nbytes,), np.uint8, is_blocking=True)
+        except cl.Error as error:
+            raise error_of(error.code, f"{name} did not map memory") from error
 
 
 class HostMemory(OpenclMemory):

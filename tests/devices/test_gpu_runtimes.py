@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from support.gpu_models import X, Y, chain
 
+import cpuruntime as ov
 from cpuruntime.errors import DeviceUnavailableError, InvalidArgumentError, OutOfMemoryError
 from cpuruntime.gpu_runtime import drivers
 from cpuruntime.gpu_runtime.end import End
@@ -113,6 +117,21 @@ def test_a_binary_is_loaded_and_a_damaged_one_refused(opencl: GpuRuntime) -> Non
 def test_more_memory_than_there_is(opencl: GpuRuntime) -> None:
     with pytest.raises(OutOfMemoryError, match="smaller batch"):
         opencl.allocate(opencl.facts.largest + 1)
+
+
+def test_memory_to_copy_from_is_the_drivers_where_a_device_has_its_own(opencl: GpuRuntime) -> None:
+    runtime = type(opencl)(opencl.device)
+    runtime.facts = replace(runtime.facts, is_unified=False)
+    with drivers.replaced([runtime]), ov.Core().compile_model(chain(), "GPU") as compiled:
+        request = compiled.create_infer_request()
+        before = runtime.statistics()["usm_host"]
+        assert before > 0
+        request.input_tensors[0].data[:] = X
+        request.infer()
+        np.testing.assert_allclose(request.output_tensors[0].data, Y, atol=1e-6)
+        del request
+        gc.collect()
+        assert runtime.statistics()["usm_host"] < before
 
 
 class _Simulator:
