@@ -76,6 +76,40 @@ def from_blocks(kind: str) -> Inline:
     return stage
 
 
+@inline
+def clear_line(a, line, zero):
+    """Writes a line of an image that stands for 0."""
+    for at in range(line, line + a.in_width * LANES, LANES):
+        lanes.fill_bytes(at, zero ^ a.flip)
+
+
+@inline
+def pairs_of_rows(a, panel, source, zero, y0, lines, empty):
+    """Copies one block of an image, each pixel beside that `a.walk_row` rows below it, as 16-bit numbers less `zero`.
+
+    The panel's lines have `a.panel_width` pixels and lie `a.step_y` rows apart in the padded image, from `y0` on.
+    `empty` stands for lines beyond the image, see `clear_line`.
+    """
+    pixel, flip = 4 * LANES, a.flip
+    first = min(a.panel_width, a.pad_left)
+    last = max(first, min(a.panel_width, a.in_width + a.pad_left))
+    for i in range(lines):
+        y = y0 + i * a.step_y - a.pad_top
+        below = y + a.walk_row
+        line = panel + i * a.panel_width * pixel
+        for at in range(line, line + first * pixel, LANES):
+            lanes.fill_bytes(at, 0)
+        upper = source + y * a.source_row if 0 <= y < a.in_height else empty
+        lower = source + below * a.source_row if 0 <= below < a.in_height else empty
+        at, here = line + first * pixel, (first - a.pad_left) * LANES
+        for _ in range(last - first):
+            lanes.store_pairs(at, upper + here, lower + here, flip, zero)
+            at += pixel
+            here += LANES
+        for at in range(line + last * pixel, line + a.panel_width * pixel, LANES):
+            lanes.fill_bytes(at, 0)
+
+
 @cache
 def from_rows(kind: str) -> Inline:
     """`stage(a, panel, source, zero, y0, rows, x0, columns)` copies `columns` rows of a matrix from row `x0` on."""

@@ -1,7 +1,7 @@
 """The tile of a depthwise convolution of bytes: `rows` output pixels of one block of channels, exact.
 
-Pixels of two kernel rows lie side by side in 32-bit lanes, so that one instruction multiplies and adds both. They are
-made once and slide over the kernel's columns.
+Pixels of two kernel rows lie side by side in 32-bit lanes, so that one instruction multiplies and adds both. Each is
+loaded once and slides over the kernel's columns.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from cpuruntime.compiler.isa import VECTOR_BYTES
-from cpuruntime.compiler.simd import BYTES, FLOATS, I32, I64, LANES, WORDS, pointer, splat
+from cpuruntime.compiler.simd import FLOATS, I64, LANES, WORDS, pointer
 from cpuruntime.ops.tiles.integer_tile import HALVES, held, pairs
-from cpuruntime.ops.tiles.requantise import Limits, as_bytes, as_floats, limited, residual_at, write
+from cpuruntime.ops.tiles.requantise import Limits, as_floats, as_packed, limited, residual_at, write
 
 
-class Epilogue(namedtuple("_Epilogue", "target residual channels zero limits")):
+class Epilogue(namedtuple("_Epilogue", "target residual channels limits")):
     """Where the first pixel goes, its residual or 0, the channels' parameters; see `ops.tiles.requantise`."""
 
 
@@ -28,8 +28,8 @@ class Epilogue(namedtuple("_Epilogue", "target residual channels zero limits")):
 def make_integer_lane_tile(rows: int, taps: int, stride: int, floats: bool) -> Any:
     """The tile as an intrinsic `tile(panel, weights, count, row, epilogue)`; everything is int64.
 
-    `count` pairs of kernel rows, `row` bytes apart in the panel, whose pixels are LANES bytes; weights lie
-    [pair][taps][LANES][2], int16.
+    `count` pairs of kernel rows, `row` bytes apart in the panel, whose pixels lie [LANES][2], as weights in
+    [pair][taps][LANES][2], all int16.
     """
 
     @intrinsic
@@ -41,19 +41,15 @@ def make_integer_lane_tile(rows: int, taps: int, stride: int, floats: bool) -> A
             def load(kind, base, offset):
                 return builder.load(pointer(builder, builder.add(base, ir.Constant(I64, offset)), kind), align=1)
 
-            zero = splat(builder, builder.trunc(e.zero, I32))
-            first = builder.mul(zero, load(WORDS, e.channels, VECTOR_BYTES))
-            first = builder.sub(load(WORDS, e.channels, 0), first)
-            sums = [cgutils.alloca_once_value(builder, first) for _ in range(rows)]
+            sums = [cgutils.alloca_once_value(builder, load(WORDS, e.channels, 0)) for _ in range(rows)]
             with cgutils.for_range(builder, count) as pair:
-                above = builder.add(panel, builder.mul(builder.mul(row, ir.Constant(I64, 2)), pair.index))
-                below = builder.add(above, row)
+                line = builder.add(panel, builder.mul(row, pair.index))
                 at = builder.add(weights, builder.mul(pair.index, ir.Constant(I64, taps * VECTOR_BYTES)))
                 columns = [builder.bitcast(load(WORDS, at, t * VECTOR_BYTES), HALVES) for t in range(taps)]
                 for x in range((rows - 1) * stride + taps):
                     if not any(0 <= x - r * stride < taps for r in range(rows)):
                         continue
-                    pixel = _side_by_side(builder, *(load(BYTES, line, x * LANES) for line in (above, below)))
+                    pixel = load(HALVES, line, x * VECTOR_BYTES)
                     for r in range(rows):
                         if 0 <= x - r * stride < taps:
                             total = builder.add(builder.load(sums[r]), pairs(builder, pixel, columns[x - r * stride]))
@@ -69,18 +65,13 @@ def make_integer_lane_tile(rows: int, taps: int, stride: int, floats: bool) -> A
                     for r, slot in enumerate(slots):
                         at = builder.add(e.residual, ir.Constant(I64, r * LANES))
                         builder.store(builder.fadd(builder.load(slot), residual_at(builder, at, limits)), slot)
-                values = as_bytes(builder, [builder.load(slot) for slot in slots], limits)
-            for r, value in enumerate(values):
-                write(builder, value, builder.add(e.target, ir.Constant(I64, r * LANES * size)), None)
+                values = as_packed(builder, [builder.load(slot) for slot in slots], limits)
+            at = 0
+            for value in values:
+                write(builder, value, builder.add(e.target, ir.Constant(I64, at * size)), None)
+                at += value.type.count
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 4, types.Tuple([types.int64] * 5)), codegen
+        return types.void(*[types.int64] * 4, types.Tuple([types.int64] * 4)), codegen
 
     return tile
-
-
-def _side_by_side(builder: ir.IRBuilder, above: ir.Value, below: ir.Value) -> ir.Value:
-    """Unsigned bytes of two vectors as pairs of 16-bit numbers."""
-    order = [LANES * (i % 2) + i // 2 for i in range(2 * LANES)]
-    both = builder.shuffle_vector(above, below, ir.Constant(ir.VectorType(I32, 2 * LANES), order))
-    return builder.zext(both, HALVES)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
+from cpuruntime.compiler.isa import current
 from cpuruntime.compiler.simd import (
     BYTES,
     F32,
@@ -41,6 +42,13 @@ class Limits:
 
     def word(self, name: str) -> ir.Value:
         return self._field(name, I32)
+
+    def half(self, name: str) -> ir.Value:
+        """A number in all 16-bit elements."""
+        at = self._builder.add(self._address, ir.Constant(I64, LIMITS.fields[name][1]))
+        kind = ir.IntType(16)
+        value = self._builder.load(pointer(self._builder, at, kind), align=2)
+        return repeated(self._builder, value, ir.VectorType(kind, 2 * LANES))
 
     def _byte(self, name: str) -> ir.Value:
         at = self._builder.add(self._address, ir.Constant(I64, LIMITS.fields[name][1]))
@@ -76,24 +84,42 @@ def residual_at(builder: ir.IRBuilder, address: ir.Value, limits: Limits) -> ir.
 
 
 def as_bytes(builder: ir.IRBuilder, values: list[ir.Value], limits: Limits) -> list[ir.Value]:
-    """Vectors of float32 results as bytes: four at a time are packed by the saturating instructions that there are."""
-    high, zero = limits.number("high"), limits.word("zero")
-    words = []
-    for value in values:
-        value = builder.select(builder.fcmp_ordered("<", high, value), high, value)
-        words.append(builder.add(rounded(builder, value), zero))
+    """Vectors of float32 results as bytes."""
+    return [_part(builder, packed, i) for packed in as_packed(builder, values, limits) for i in range(_count(packed))]
+
+
+def as_packed(builder: ir.IRBuilder, values: list[ir.Value], limits: Limits) -> list[ir.Value]:
+    """Vectors of float32 results as bytes, up to four in a vector: packed by the saturating instructions there are."""
+    high = limits.number("high")
+    words = [rounded(builder, builder.select(builder.fcmp_ordered("<", high, v), high, v)) for v in values]
     found: list[ir.Value] = []
-    while len(found) < len(values):
-        left = len(values) - len(found)
-        group = words[len(found) :][: 4 if left >= 4 else 2 if left >= 2 else 1]
-        wide = group
-        while len(wide) > 1:
-            wide = [_joined(builder, a, b) for a, b in zip(wide[::2], wide[1::2])]
-        packed = _saturated(builder, wide[0])
+    while words:
+        count = 4 if len(words) >= 4 else 2 if len(words) >= 2 else 1
+        group, words = words[:count], words[count:]
+        if count == 4 and current().name == "avx2":
+            packed = _four_packed(builder, group, limits.half("zero"))
+        else:
+            wide = [builder.add(word, limits.word("zero")) for word in group]
+            while len(wide) > 1:
+                wide = [_joined(builder, a, b) for a, b in zip(wide[::2], wide[1::2])]
+            packed = _saturated(builder, wide[0])
         packed = _larger(builder, packed, repeated(builder, limits.low(), packed.type))
-        packed = builder.xor(packed, repeated(builder, limits.flip(), packed.type))
-        found += [_part(builder, packed, i) for i in range(len(group))]
+        found.append(builder.xor(packed, repeated(builder, limits.flip(), packed.type)))
     return found
+
+
+def _count(packed: ir.Value) -> int:
+    return int(packed.type.count) // LANES
+
+
+def _four_packed(builder: ir.IRBuilder, words: list[ir.Value], zero: ir.Value) -> ir.Value:
+    """int32 + zero as unsigned bytes. AVX2 packs halves of vectors, which are put in order at the end."""
+    halves, octets = zero.type, ir.VectorType(I8, 4 * LANES)
+    pairs = [call_llvm(builder, "llvm.x86.avx2.packssdw", halves, list(two)) for two in (words[:2], words[2:])]
+    pairs = [call_llvm(builder, f"llvm.sadd.sat.v{2 * LANES}i16", halves, [pair, zero]) for pair in pairs]
+    packed = builder.bitcast(call_llvm(builder, "llvm.x86.avx2.packuswb", octets, pairs), WORDS)
+    order = ir.Constant(WORDS, [4 * (i % 2) + i // 2 for i in range(LANES)])
+    return builder.bitcast(builder.shuffle_vector(packed, ir.Constant(WORDS, ir.Undefined), order), octets)
 
 
 def _joined(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
@@ -136,7 +162,7 @@ def rounded(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
 def write(builder: ir.IRBuilder, value: ir.Value, address: ir.Value, tail: ir.Value | None) -> None:
     """Stores a vector; its first `tail` lanes where that is given."""
     at = pointer(builder, address, value.type)
-    align = 1 if value.type == BYTES else 4
+    align = 4 if value.type in (FLOATS, WORDS) else 1
     if tail is None:
         builder.store(value, at, align=align)
         return

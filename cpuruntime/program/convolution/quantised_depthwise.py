@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -41,22 +42,22 @@ def emit_quantised_depthwise(emitter: Emitter, node: Node, g: Geometry, fields: 
     constant = node.require(1).data
     weights = less_zeros(np.asarray(constant), node.attributes["weights_zero"]).reshape(g.channels, height, taps)
     bias = node.input(3)
-    sums = weights.sum((1, 2), dtype=np.int32)
-    parameters = channel_parameters(sums, node.require(2).data, None if bias is None else bias.data, blocks)
-    reach = (height - 1) * g.dilation_height + 1
+    no_sums = np.zeros(g.channels, np.int32)  # activations are less their zero point
+    parameters = channel_parameters(no_sums, node.require(2).data, None if bias is None else bias.data, blocks)
+    pairs, step = -(-height // 2), gcd(g.stride_height, 2 * g.dilation_height)
+    down, reach = g.stride_height // step, 2 * g.dilation_height // step
     width = (g.width - 1) * g.stride_width + taps
     chunk = g.height
     if not isinstance(width, Size) and not isinstance(g.height, Size):
-        chunk = min(g.height, max(1, caches().second // 16 // (width * LANES * g.stride_height)))
-    # The last pair of an odd number of kernel rows reads one row more.
-    scratch = ((chunk - 1) * g.stride_height + reach + g.dilation_height) * width * LANES
+        chunk = min(g.height, max(1, caches().second // 8 // (width * VECTOR_BYTES * down)))
+    scratch = ((chunk - 1) * down + (pairs - 1) * reach + 1) * width * VECTOR_BYTES + g.in_width * LANES
     floats = node.outputs[0].element_type == Type.f32
     options = lane_rows(taps)
     known = MANY if isinstance(g.width, Size) else g.width
     rows = min((r for r in options if r <= known), key=lambda r: -(-known // r) * (r + TILE_OVERHEAD))
 
     def fill(memory: np.ndarray) -> None:
-        packed = np.zeros((blocks * LANES, -(-height // 2) * 2, taps), np.int16)
+        packed = np.zeros((blocks * LANES, pairs * 2, taps), np.int16)
         packed[: g.channels, :height] = weights
         ordered = packed.reshape(blocks, LANES, -1, 2, taps).transpose(0, 2, 4, 1, 3)
         memory.view(np.int16).reshape(ordered.shape)[...] = ordered
@@ -66,9 +67,8 @@ def emit_quantised_depthwise(emitter: Emitter, node: Node, g: Geometry, fields: 
         fit_rows(g.width, rows, options, lambda rows: quantised_depthwise(rows, taps, g.stride_width, floats)),
         "blocked", flops=g.flops, notes=f"tile {rows}x1", **fields, groups=blocks, inner=LANES,
         channels=emitter.constant(parameters), in_height=g.in_height, in_width=g.in_width, height=g.height,
-        width=g.width, pad_top=g.pad_top, pad_left=g.pad_left, step_y=1, step_x=1, panel_down=g.stride_height,
-        panel_width=width, panel_pixel=LANES, kernel_height=-(-height // 2), reach_y=reach,
-        walk_row=g.dilation_height * width * LANES, chunk=chunk, scratch_size=scratch,
-        weights=emitter.weights.pack(key, blocks * -(-height // 2) * taps * VECTOR_BYTES, fill),
+        width=g.width, pad_top=g.pad_top, pad_left=g.pad_left, step_y=step, panel_down=down, panel_width=width,
+        kernel_height=pairs, reach_y=reach, walk_row=g.dilation_height, chunk=chunk, scratch_size=scratch,
+        weights=emitter.weights.pack(key, blocks * pairs * taps * VECTOR_BYTES, fill),
         scratch=Address(emitter.scratch(scratch * emitter.threads)),
     )  # fmt: skip
