@@ -13,11 +13,11 @@ from cpuruntime.errors import DeviceUnavailableError
 class Lender:
     """A request without memory."""
 
-    memory: object = None
-    version = 0
+    def __init__(self) -> None:
+        self.worker = Worker()
 
-    def lend_to(self, worker: object) -> None:
-        pass
+    def request_on(self, member: Member) -> Worker:
+        return self.worker
 
     def collect(self, worker: object) -> None:
         pass
@@ -65,6 +65,7 @@ def test_an_inference_that_is_over_before_its_start_returns_leaves_the_worker_id
     inference.notify(lambda: None)
     dispatcher.submit(inference)
     assert inference.is_over
+    assert inference.error is None
     (worker,) = member.idle
     assert not worker.started  # else what it runs next would seem to be over when it has not begun
 
@@ -72,10 +73,10 @@ def test_an_inference_that_is_over_before_its_start_returns_leaves_the_worker_id
 def test_news_of_an_inference_that_runs_again_meanwhile_are_ignored() -> None:
     first, second = members(2)
     dispatcher = Dispatcher("net", [first, second], lambda members, waiting, now: (first, 0) if first.idle else None)
-    (worker,) = first.idle
-    device: Worker = worker.request  # type: ignore[assignment]
+    lender = Lender()
+    device = lender.worker
     device.error = DeviceUnavailableError("It is gone.")
-    inference = Inference(Lender(), TERMS)
+    inference = Inference(lender, TERMS)
     dispatcher.submit(inference)
     learnt: list[bool] = []
     device.asked = lambda: learnt.append(dispatcher.settle(inference))  # as another thread that is faster

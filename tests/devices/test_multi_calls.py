@@ -69,6 +69,26 @@ def test_what_is_unchanged_is_inferred_in_one_step(monkeypatch: pytest.MonkeyPat
             assert request.latency_anatomy.executed > 0
 
 
+def test_requests_in_turns_are_inferred_in_one_step_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    with compiled("MULTI:CPU(1),REFERENCE(1)") as model:
+        queue = ov.AsyncInferQueue(model, 3)
+        cpu, _ = device_of(model).members
+        (worker,) = cpu.idle
+        for request in queue:
+            for _ in range(4):
+                request.infer(X)
+            make_device_quick(worker.request, request.infer)
+            request.infer(X)
+        served = cpu.served
+        monkeypatch.setattr(CpuRequest, "run", refuse)
+        monkeypatch.setattr(CpuRequest, "start", refuse)
+        for number in range(6):
+            queue.start_async(number * X)
+        queue.wait_all()
+        assert [request.results[0].tolist() for request in queue] == [(-k * X).tolist() for k in (3, 4, 5)]
+        assert cpu.served == served + 6
+
+
 def test_memory_of_another_request_is_not_taken_for_its_own() -> None:
     with compiled("MULTI:CPU(1),REFERENCE(1)") as model:
         requests = [model.create_infer_request() for _ in range(3)]
@@ -132,7 +152,7 @@ def test_a_short_inference_is_run_where_it_is_started(monkeypatch: pytest.Monkey
         assert [request.results[0].tolist() for request in queue] == [(-4 * X).tolist(), (-5 * X).tolist()]
         cpu.service = 1e6
         with pytest.raises(AssertionError, match="queue was asked"):
-            queue[0].start_async(X)
+            model.create_infer_request().start_async(X)
 
 
 def test_an_error_of_a_short_inference_is_for_those_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ class Dispatcher:
         with self._lock:
             choice = None if self._waiting or self.closed else self.policy(self.members, 1, now)
             if choice is not None:
-                claim(choice[0], choice[0].worker_for(lender), now, lender)
+                claim(choice[0], next(iter(choice[0].idle)), now, lender)
 
     def give_back(self, lender: Lender, error: BaseException | None) -> None:
         """The inference of the lender's worker is over. Called again after an interrupt, does what is left."""
@@ -376,7 +376,6 @@ class Dispatcher:
             if error is None:
                 member.note_success(now - worker.began)
             elif runs_elsewhere(error):
-                worker.bound = None
                 if member.note_failure(error, now):
                     log.warning("device %s failed in %s: %s", member.name, self._named, error)
                     mark(f"device {member.name} failed", error=str(error))

@@ -24,17 +24,13 @@ _RANKS = {"HIGH": 0, "MEDIUM": 1, "LOW": 2}
 class Lender(Protocol):
     """What an inference needs of its request."""
 
-    memory: object
-    """Stands for its memory. A worker holds it, and not the request, which holds the model."""
-    version: int
-    """Changes whenever other memory is bound."""
     taken: Worker | None
     """The worker that its own thread runs an inference by."""
-    latest: Worker | None
-    """The worker to which its memory was bound last."""
+    latest: Member | None
+    """The device that had its latest inference."""
 
-    def lend_to(self, worker: DeviceRequest) -> None:
-        """Bind the memory of all inputs and outputs to a worker."""
+    def request_on(self, member: Member) -> DeviceRequest:
+        """Its own request on a device, which works on its memory."""
 
     def collect(self, worker: DeviceRequest) -> None:
         """Take the results that the worker has in memory of its own, and what it knows of the inference."""
@@ -108,34 +104,29 @@ def free(worker: Worker, lender: Lender | None = None) -> None:
 
 
 class Worker:
-    """A request on a device.
+    """Leave for one inference at a time on a device.
 
     Attributes:
-        bound: whose memory it works on, in which `version`.
+        request: what runs the inference on the device: a lender's own, which does not hold the lender, or the model.
         inference: what it runs; None for one that the caller of `run` runs itself.
         started: whether the device has it; `armed`: whether the device calls the dispatcher after it.
         began: when it was claimed, on the clock of perf_counter_ns.
         turn: a number of what it runs now: by it a thread that was slow sees that its news are old.
     """
 
-    __slots__ = ("armed", "began", "bound", "inference", "member", "request", "started", "turn", "version")
+    __slots__ = ("armed", "began", "inference", "member", "request", "started", "turn")
 
     def __init__(self, member: Member, request: DeviceRequest) -> None:
         self.member = member
         self.request = request
         self.inference: Inference | None = None
-        self.bound: object = None
-        self.version = -1
         self.began = self.turn = 0
         self.started = self.armed = False
 
     def bind(self, lender: Lender) -> None:
         """Work on a lender's memory."""
-        if self.bound is not lender.memory or self.version != lender.version:
-            self.bound = None
-            lender.lend_to(self.request)
-            self.bound, self.version = lender.memory, lender.version
-        lender.latest = self
+        lender.latest = self.member
+        self.request = lender.request_on(self.member)
 
 
 class Member:
@@ -196,16 +187,9 @@ class Member:
             return False
         return self.retry_at == 0 or (self.retry_at <= now and not self.busy)
 
-    def worker_for(self, lender: Lender) -> Worker:
-        """An idle worker, the one that has the lender's memory where it is idle."""
-        for worker in self.idle:
-            if worker.bound is lender.memory:
-                return worker
-        return next(iter(self.idle))
-
     def assign(self, inference: Inference, now: int) -> Worker:
         """An idle worker, which is to run an inference."""
-        worker = self.worker_for(inference.request)
+        worker = next(iter(self.idle))
         claim(self, worker, now)
         worker.inference, inference.worker = inference, worker
         return worker

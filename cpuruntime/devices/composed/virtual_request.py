@@ -22,6 +22,7 @@ from cpuruntime.host.memory import GrowingMemory
 from cpuruntime.streams.call import Call
 
 _NOT_BEGUN = CancelledError("The inference did not begin.")
+_NONE: tuple[DeviceRequest | None, int] = None, -1
 _SHORT = 20_000
 """Nanoseconds that an inference may take which is run where it is started: to hand it over takes longer."""
 
@@ -30,25 +31,24 @@ class VirtualRequest(BoundArrays, OneInference, DeviceRequest):
     """A request whose inferences a dispatcher's workers run, on its memory: nothing is copied.
 
     Results of dynamic shape are the exception: they are copied out of the worker's memory. Where there is one device
-    only, a worker of the request's own runs them all, without the dispatcher: `straight` is that worker if it has the
-    latest inference.
+    only, the request's own on that device runs them all, without the dispatcher: `straight` is that request if it has
+    the latest inference.
     """
 
     def __init__(
         self, dispatcher: Dispatcher, inputs: Sequence[PortInfo], outputs: Sequence[PortInfo], profiled: bool
     ) -> None:
-        self.memory = object()
-        self.version = 0
         self.taken: Worker | None = None
-        self.latest: Worker | None = None
+        self.latest: Member | None = None
+        self._version = 0
+        """Changes whenever other memory is bound."""
+        self._requests: dict[Member, tuple[DeviceRequest, int]] = {}
+        """Its own request on each device, and the version that it works on."""
         self._again: tuple[DeviceRequest | None, Callable[..., Any] | None] = None, None
         self._dispatcher = dispatcher
         self._profiled = profiled
         self._running: DeviceRequest | None = None
         self.straight: DeviceRequest | None = None
-        self._own_worker: DeviceRequest | None = None
-        self._member: Member | None = None
-        self._lent = -1
         self._moments: tuple[int, int, int] | None = None
         self._transferred = 0
         self._profiling: list[ProfilingInfo] = []
@@ -61,51 +61,59 @@ class VirtualRequest(BoundArrays, OneInference, DeviceRequest):
     def set_input(self, index: int, array: np.ndarray) -> None:
         if self._inputs[index] is not array:
             self._inputs[index] = array
-            self.version += 1
+            self._version += 1
 
     def set_output(self, index: int, array: np.ndarray) -> None:
         self._outputs[index] = array
-        self.version += 1
+        self._version += 1
 
     def output_array(self, index: int) -> np.ndarray:
         if self.straight is not None and index in self._dynamic:
             return self.straight.output_array(index)
         return super().output_array(index)
 
-    def own_worker(self) -> DeviceRequest | None:
-        """The worker for the sole device; None where there is none."""
+    def request_on(self, member: Member) -> DeviceRequest:
+        """The own request on a device, with the memory of all inputs and of outputs of static shape bound to it."""
+        request, version = self._requests.get(member) or (self._create_on(member), -1)
+        if version != self._version:
+            self._requests[member] = request, -1
+            for index, array in enumerate(self.bound_inputs()):
+                request.set_input(index, array)
+            for index in self._static:
+                request.set_output(index, self._outputs[index])
+            self._requests[member] = request, self._version
+        return request
+
+    def _create_on(self, member: Member) -> DeviceRequest:
+        for other in [one for one in self._requests if one.retired]:
+            del self._requests[other]
+        return member.model.create_request()
+
+    def sole_request(self) -> DeviceRequest | None:
+        """The own request on the sole device; None where there is none."""
         member = self._dispatcher.sole
-        if member is not self._member:
-            self._own_worker = None if member is None else member.model.create_request()
-            self._member, self._lent = member, -1
-        return self._own_worker
+        if member is None:
+            return None
+        if member not in self._requests:
+            self._requests[member] = self._create_on(member), -1
+        return self._requests[member][0]
 
     def _go_straight(self, run: Callable[[DeviceRequest], bool | None]) -> tuple[bool, bool | None]:
-        """Have the sole device run an inference: whether there is one, and what `run` of its worker returns."""
+        """Have the sole device run an inference: whether there is one, and what `run` of the request there returns."""
         self.straight = None
+        member = self._dispatcher.sole
+        if member is None:
+            return False, None
         try:
-            worker = self.own_worker()
-            if worker is None:
-                return False, None
-            if self._lent != self.version:
-                self._lent = -1
-                self.lend_to(worker)
-                self._lent = self.version
-            self._dispatcher.count(cast("Member", self._member))
-            self.straight = worker
-            return True, run(worker)
+            request = self.request_on(member)
+            self._dispatcher.count(member)
+            self.straight = request
+            return True, run(request)
         except Error:
-            if self._dispatcher.sole is not None and self._dispatcher.sole is self._member:
+            if self._dispatcher.sole is member:
                 raise
         self.straight = None  # the device was removed at this moment
         return False, None
-
-    def lend_to(self, worker: DeviceRequest) -> None:
-        """Bind the memory of all inputs and of outputs of static shape to a worker."""
-        for index, array in enumerate(self.bound_inputs()):
-            worker.set_input(index, array)
-        for index in self._static:
-            worker.set_output(index, self._outputs[index])
 
     def collect(self, worker: DeviceRequest) -> None:
         """Copy the results of dynamic shape from a worker, whose inference is over; and its times."""
@@ -130,8 +138,8 @@ class VirtualRequest(BoundArrays, OneInference, DeviceRequest):
             if self._run_here():
                 return
         except Exception as error:
-            worker = self.latest
-            if worker is None or not runs_elsewhere(error) or not self._dispatcher.has_others(worker.member):
+            member = self.latest
+            if member is None or not runs_elsewhere(error) or not self._dispatcher.has_others(member):
                 raise
         super().run()
 
@@ -147,8 +155,8 @@ class VirtualRequest(BoundArrays, OneInference, DeviceRequest):
             worker = self.taken
             if worker is None or (worker.member.service or math.inf) > longest < math.inf:
                 return False
-            self._running = worker.request
             worker.bind(self)
+            self._running = worker.request
             worker.request.run()
             self.collect(worker.request)
             error = None
@@ -178,13 +186,15 @@ class VirtualRequest(BoundArrays, OneInference, DeviceRequest):
         return None if self._dynamic or self._profiled else partial(self._infer_again, call)
 
     def _infer_again(self, call: Call, *arguments: Any) -> Any:
-        """What the worker that has the memory does again, if it is the one to be taken now; None where it is not."""
-        worker, dispatcher = self.latest, self._dispatcher
+        """What the device of the latest inference does again, if it is the one to be taken; None where it is not."""
+        dispatcher = self._dispatcher
         if dispatcher.sole is not None:
             return self._infer_straight_again(call, arguments)
-        if worker is None or worker.bound is not self.memory or worker.version != self.version:
+        member = self.latest
+        request, version = self._requests.get(member, _NONE) if member is not None else _NONE
+        if request is None or version != self._version:
             return None
-        function = self._function_of(worker.request, call)
+        function = self._function_of(request, call)
         if function is None:
             return None
         self._recover()
@@ -192,12 +202,12 @@ class VirtualRequest(BoundArrays, OneInference, DeviceRequest):
         error: BaseException | None = _NOT_BEGUN
         try:
             dispatcher.take(self)
-            if self.taken is worker and worker.bound is self.memory:
+            if self.taken is not None and self.taken.member is member:
                 result = function(*arguments)
             if result is not None:
                 error = None
                 self._inference, self.straight = OVER, None
-                self._moments, self._transferred = worker.request.moments(), 0
+                self._moments, self._transferred = request.moments(), 0
         except BaseException as raised:
             error = raised
             raise
@@ -208,22 +218,23 @@ class VirtualRequest(BoundArrays, OneInference, DeviceRequest):
         return result
 
     def _infer_straight_again(self, call: Call, arguments: Sequence[Any]) -> Any:
-        """What the sole device's own worker does again."""
-        member, worker = self._member, self._own_worker
-        if member is not self._dispatcher.sole or worker is None or self._lent != self.version:
+        """What the own request on the sole device does again."""
+        member = self._dispatcher.sole
+        request, version = self._requests.get(member, _NONE) if member is not None else _NONE
+        if request is None or version != self._version:
             return None
-        function = self._function_of(worker, call)
+        function = self._function_of(request, call)
         result = None if function is None else function(*arguments)
         if result is not None:
-            self.straight = worker
+            self.straight = request
             self._dispatcher.count(cast("Member", member))
         return result
 
-    def _function_of(self, worker: DeviceRequest, call: Call) -> Callable[..., Any] | None:
+    def _function_of(self, request: DeviceRequest, call: Call) -> Callable[..., Any] | None:
         owner, function = self._again
-        if owner is not worker or function is None:
-            function = worker.infer_again(call)
-            self._again = worker, function
+        if owner is not request or function is None:
+            function = request.infer_again(call)
+            self._again = request, function
         return function
 
     def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> bool | None:
@@ -308,7 +319,7 @@ class AnyOver:
 
     def __init__(self, requests: Sequence[VirtualRequest]) -> None:
         self._notified = AnyNotified()
-        workers = [worker for request in requests if (worker := request.own_worker()) is not None]
+        workers = [worker for request in requests if (worker := request.sole_request()) is not None]
         self._workers = {id(worker): worker for worker in workers} if len(workers) == len(requests) else {}
         self._own = workers[0].any_completion(workers) if self._workers else AnyNotified()
 
