@@ -126,6 +126,7 @@ def test_a_killed_replica_loses_no_request_and_comes_back(cluster: Any) -> None:
     with ov.Core().compile_model(models.negated(), "RAY", config) as compiled:
         queue, seen = ov.AsyncInferQueue(compiled, 8), []
         queue.set_callback(lambda request, value: seen.append((value, bool((request.results[0] == -value).all()))))
+        until(lambda: len(processes(compiled)) == 2)
         victim, other = processes(compiled)
         for value in range(400):
             if value == 150:
@@ -221,6 +222,15 @@ def test_what_cannot_be_says_why(cluster: Any, monkeypatch: pytest.MonkeyPatch) 
         core.compile_model(models.negated(), "RAY", {"CPUS_PER_REPLICA": 99})
     with pytest.raises(ov.InvalidArgumentError, match="within itself"):
         core.compile_model(models.negated(), "RAY", {"REMOTE_DEVICE": "MULTI:CPU,RAY"})
+    import ray
+
+    def put(value: Any) -> Any:
+        raise ray.exceptions.ObjectStoreFullError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ray, "put", put)
+        with pytest.raises(ov.DeviceUnavailableError, match=r"object store .* ObjectStoreFullError: .*no room"):
+            core.compile_model(models.negated(), "RAY")
     monkeypatch.setattr(fleet, "__version__", "0.0.1")
     with pytest.raises(ov.DeviceUnavailableError, match=r"The node has cpuruntime .* and the driver 0\.0\.1"):
         core.compile_model(models.negated(), "RAY")

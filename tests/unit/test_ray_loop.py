@@ -302,3 +302,36 @@ def test_replicas_that_are_shared_are_found_limited_and_left(make: Make) -> None
     loop.close()
     until(lambda: sorted(cluster.left) == ["name/node0/1/0", "name/node1/1/0"])
     assert not any(actor.killed for actor in cluster.actors)
+
+
+def test_a_cluster_that_vanishes_fails_what_waits_and_what_comes_later(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_head() -> list[NodeState]:
+        raise OSError("no head")
+
+    cluster, loop = make(1)
+    monkeypatch.setattr("cpuruntime.devices.ray.loop.PATIENCE", 1)
+    monkeypatch.setattr(cluster, "nodes", no_head)
+    first, _ = start(loop)
+    cluster.calls.get(timeout=10).answer(None, Dead())
+    for inference in (first, start(loop)[0]):
+        assert inference.wait(10)
+        assert isinstance(inference.error, DeviceUnavailableError)
+        assert "no replica" in str(inference.error)
+
+
+def test_a_replica_that_hangs_delays_neither_deadlines_nor_the_end(make: Make) -> None:
+    cluster, loop = make(1)
+    actor = cluster.actors[0]
+    inference, results = start(loop, Terms(Priority.MEDIUM, time.perf_counter_ns() + 50_000_000))
+    call = cluster.calls.get(timeout=10)
+    assert inference.wait(10)
+    assert isinstance(inference.error, DeadlineExceededError)
+    loop.close()
+    end = time.monotonic() + 10
+    while not actor.killed:
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    answer(call)  # too late
+    assert results == []

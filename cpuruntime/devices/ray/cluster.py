@@ -91,8 +91,17 @@ class Cluster:
         return self._ray.get_runtime_context().get_node_id()
 
     def put(self, value: Any) -> list[Any]:
-        """A reference to a value, which each node maps; in a list, in which it travels as a reference."""
-        return [self._ray.put(value)]
+        """A reference to a value, which each node maps; in a list, in which it travels as a reference.
+
+        Raises DeviceUnavailableError where the object store does not take it.
+        """
+        try:
+            return [self._ray.put(value)]
+        except Exception as error:
+            raise DeviceUnavailableError(
+                f"The Ray cluster's object store does not take the model: {type(error).__name__}: {error!s:.300}. "
+                "Give nodes more of it (ray start --object-store-memory), or free disk space to spill to."
+            ) from error
 
     def named(self) -> list[tuple[str, str, int]]:
         """The actors that share the service, by whichever process they were started: names, nodes and CPUs."""

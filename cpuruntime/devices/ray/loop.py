@@ -136,7 +136,7 @@ class Loop:
         heappush(self._timers, (when, next(self._numbers), function))
 
     def _serve(self) -> None:
-        while not self._closing or self.scheduler.waiting or self.scheduler.ongoing:
+        while not self._closing or self.scheduler.waiting or self._is_awaited():
             self._take_events()
             now = perf_counter_ns()
             while self._timers and self._timers[0][0] <= now:
@@ -156,6 +156,11 @@ class Loop:
         self.settled.set()
         self.callbacks.shutdown(wait=False)
         self._take_events(wait=False)
+
+    def _is_awaited(self) -> bool:
+        """Whether a call has an inference that is not over: a replica that hangs may have none."""
+        calls = [call for replica in self.scheduler.replicas.values() for call in replica.calls]
+        return self.scheduler.ongoing > sum(item.is_over for call in calls for item in call.items)
 
     def _take_events(self, wait: bool = True) -> None:
         """Handle all events there are; without any wait for one, or until something is due."""
