@@ -1,12 +1,13 @@
 """Counts how often `cpuruntime compare` is right: on equal sides, with a disturbing process, and on slowed kernels.
 
-    python bench/gate.py --runs 200 --seconds 5 --disturb --store runs       # equal sides: `slower` is false
-    python bench/gate.py --runs 20 --percent 3                               # every kernel takes 3 % longer
-    python bench/gate.py --runs 200 --simulate runs --percent 3              # drawn from the runs that were stored
+    python bench/gate.py --runs 20 --seconds 50 --disturb --store runs       # equal sides: `slower` is false
+    python bench/gate.py --runs 20 --seconds 50 --percent 3                  # every kernel takes 3 % longer
+    python bench/gate.py --runs 2000 --simulate runs --percent 3             # drawn from the runs that were stored
 
-The slowed side is a copy of the sources in which each kernel waits after its work. A simulated run draws pairs of
-processes from stored runs of equal sides; its head, which either side may be, takes longer by the percentage. Fails
-where more than 1 % of the rows are falsely `slower`, or less than 95 % of the slowed models are found.
+The seconds are those of measuring; each run takes some ten more to compile kernels and write outputs. The slowed side
+is a copy of the sources in which each kernel waits after its work. A simulated run draws pairs of processes from stored
+runs of equal sides; its head, which either side may be, takes longer by the percentage. Fails where more than 1 % of
+the rows are falsely `slower`, or less than 95 % of the slowed models are found.
 """
 
 from __future__ import annotations
@@ -166,7 +167,7 @@ def parser() -> argparse.ArgumentParser:
     add("-m", "--models", nargs="+", default=MODELS, metavar="MODEL", help="ONNX files or light:NAME")
     add("--mode", default="latency1", help="of the suite (default: latency1)")
     add("--runs", type=positive, default=20, metavar="N", help="number of runs (default: 20)")
-    add("--seconds", type=positive_seconds, default=60.0, help="time of a run, all models together (default: 60)")
+    add("--seconds", type=positive_seconds, default=50.0, help="measuring in a run, all models together (default: 50)")
     add("--percent", type=float, default=0.0, metavar="P", help="longer kernels on one side (default: 0, equal sides)")
     add("--disturb", action="store_true", help="run a process that uses a processor in bursts, half of the time")
     add("--store", type=Path, metavar="FOLDER", help="write each run to a file in FOLDER")

@@ -1,7 +1,7 @@
 """The suite: which models are compared in which modes, for how long, and what counts as a change. A TOML file.
 
     seconds = 20                 # of each model and mode, for both sides together
-    processes = 8                # pairs of processes of each model and mode
+    processes = 6                # pairs of processes of each model and mode
     confidence = 99              # percent
     modes = ["latency1"]         # latency, latencyN, throughput
 
@@ -64,7 +64,7 @@ class Suite:
 
     models: tuple[SuiteModel, ...]
     seconds: float = 20.0
-    processes: int = 8
+    processes: int = 6
     confidence: float = 99.0
     wheel_threshold: float = METRICS["wheel"]
 

@@ -51,7 +51,7 @@ def test_a_model_takes_what_it_does_not_say_from_the_suite(folder: Path) -> None
         """,
     )
     first, second = found.models
-    assert (found.seconds, found.processes, found.wheel_threshold) == (5, 8, 1)
+    assert (found.seconds, found.processes, found.wheel_threshold) == (5, 6, 1)
     assert (first.name, first.modes, first.thresholds["time"]) == ("a", ("latency1", "throughput"), 2)
     assert first.path == str(folder / "a.onnx")
     assert first.inputs == folder / "in.npz"
