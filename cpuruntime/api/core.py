@@ -297,6 +297,10 @@ class Core:
         plugin = self._devices.plugin(device_name)
         return {plugin.name: Version(__version__, f"{type(plugin).__module__}.{type(plugin).__qualname__}")}
 
+    def unload_plugin(self, device_name: str) -> None:
+        """Checks the name alone: a device's code stays loaded, and memory comes back when models are dropped."""
+        self._devices.plugin(device_name)
+
     def create_context(self, device_name: str, properties: Mapping[str, Any] | None = None) -> RemoteContext:
         """A context for tensors in a device's memory; `compile_model` takes it in place of a device's name.
 
@@ -317,7 +321,6 @@ class Core:
     add_extension = refused("Core.add_extension", EDITED)
     register_plugin = refused("Core.register_plugin", PLUGINS)
     register_plugins = refused("Core.register_plugins", PLUGINS)
-    unload_plugin = refused("Core.unload_plugin", PLUGINS)
 
     def __repr__(self) -> str:
         return f"<Core: {', '.join(registry.registered())}>"

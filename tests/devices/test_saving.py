@@ -147,6 +147,9 @@ def test_calls_that_are_not_here_say_why() -> None:
     ):
         with pytest.raises(UnsupportedError, match=message):
             call("x")
+    core.unload_plugin("CPU")
+    with pytest.raises(ov.InvalidArgumentError, match="Unknown device 'CUP'"):
+        core.unload_plugin("CUP")
 
 
 def test_openvino_s_modules_of_helpers() -> None:
