@@ -152,7 +152,7 @@ class Builder:
         captures = sorted(set(captured(proto)))
         inputs = [self._value(name) if name else None for name in [*proto.input, *captures]]
         name = self._name(proto)
-        attributes = self._attributes(call, captures)
+        attributes = self._attributes(call, captures, where)
         if captures:
             attributes["captures"] = captures
         if "keepdims" in attributes:  # no number but 1 keeps them, for ONNX's inference and for ONNX Runtime
@@ -160,8 +160,9 @@ class Builder:
         count = max([1, *(place for place, name in enumerate(proto.output, start=1) if name)])
         outputs = [Value(name) for name in proto.output[:count]]
         node = Node(proto.op_type, name, inputs, outputs, attributes, domain, version)
+        where = node.where  # of several nodes of one name this says which
         for attribute in proto.attribute:
-            check_attribute(operator, attribute, node.where)
+            check_attribute(operator, attribute, where)
         check_node(node, operator, len(captures))
         if proto.op_type == "Constant" and domain == "":
             constant = Value.of(proto.output[0], _constant(node))
@@ -179,12 +180,12 @@ class Builder:
         self._names[name] = 1
         return name
 
-    def _attributes(self, call: Call, captures: Sequence[str]) -> dict[str, Any]:
+    def _attributes(self, call: Call, captures: Sequence[str], where: str) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for attribute in call.proto.attribute:
             if attribute.name in found:
-                raise ModelError(f"{_where(call)}: it has two attributes '{printable(attribute.name)}'.")
-            what = f"{_where(call)}: attribute '{printable(attribute.name)}'"
+                raise ModelError(f"{where}: it has two attributes '{printable(attribute.name)}'.")
+            what = f"{where}: attribute '{printable(attribute.name)}'"
             if attribute.ref_attr_name:
                 raise ModelError(f"{what} refers to an attribute of a function, outside any function.")
             if attribute.type == _KINDS.UNDEFINED:
