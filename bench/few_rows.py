@@ -42,15 +42,20 @@ def product(rows: int, inner: int, columns: int) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints a line for each storage."""
+def parser() -> Parser:
+    """The command's options."""
     parser = Parser(prog="few_rows.py", description="Compare products by weights in fewer bits with those of float32.")
     add = parser.add_argument
     add("--rows", type=positive, default=1, help="of the left side (default: 1)")
     add("--inner", type=positive, default=4096, help="columns of the left side (default: 4096)")
     add("--columns", type=positive, default=9216, help="of the right side (default: 9216)")
     add("--rounds", type=positive, default=30, help="times that each model is run (default: 30)")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints a line for each storage."""
+    options = parser().parse_args(arguments)
     model = product(options.rows, options.inner, options.columns)
     x = np.random.default_rng(1).standard_normal((options.rows, options.inner), np.float32)
     one = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1, "COMPILE_MODE": "OPTIMIZED"}

@@ -14,6 +14,7 @@ import numpy as np
 from cpuruntime.devices.gpu.kernels.direct import Direct
 from cpuruntime.devices.gpu.kernels.movement import Pad, PadRows
 from cpuruntime.devices.gpu.kernels.product import Tile
+from cpuruntime.devices.gpu.lower.convolution_window import Pair, Window, window_of
 from cpuruntime.devices.gpu.lower.emitter import Emitter, Place
 from cpuruntime.devices.gpu.lower.product import activation_of, check_activation, emit_product, pack, tile_for
 from cpuruntime.devices.gpu.lower.walks import Walk, copy, floats, whole
@@ -22,50 +23,6 @@ from cpuruntime.graph import Node, Value
 
 FEW = 8
 """Outputs of a group up to which a GPU computes them element by element."""
-
-Pair = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Window:
-    """Sizes of a convolution over rows and columns; a missing axis of rows has one."""
-
-    batch: int
-    inputs: int
-    outputs: int
-    groups: int
-    source: Pair
-    target: Pair
-    kernel: Pair
-    strides: Pair
-    dilations: Pair
-    before: Pair
-    after: Pair
-
-    @property
-    def depth(self) -> int:
-        """Terms of each sum."""
-        return self.inputs // self.groups * prod(self.kernel)
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether it reads each position of the input and no border."""
-        return self.strides == (1, 1) and not any((*self.before, *self.after))
-
-
-def pair(numbers: list[int], missing: int) -> Pair:
-    """The numbers for rows and columns."""
-    return (numbers[0], numbers[1]) if len(numbers) == 2 else (missing, numbers[0])
-
-
-def window_of(node: Node) -> Window:
-    """The sizes of a Conv or ConvTranspose."""
-    of, x, y = node.attributes, node.require(0).static_shape, node.outputs[0].static_shape
-    rank = len(x) - 2
-    return Window(
-        x[0], x[1], y[1], of["group"], pair(list(x[2:]), 1), pair(list(y[2:]), 1), pair(of["kernel_shape"], 1),
-        pair(of["strides"], 1), pair(of["dilations"], 1), pair(of["pads"][:rank], 0), pair(of["pads"][rank:], 0),
-    )  # fmt: skip
 
 
 def check_convolution(node: Node) -> str | None:
@@ -149,9 +106,7 @@ def _table(window: Window, image: Image) -> np.ndarray:
     return (phase * plane + y // y_phases * image.pitch + x // x_phases).reshape(-1).astype(np.int32)
 
 
-def _product(
-    emitter: Emitter, node: Node, window: Window, image: Image, tile: Tile, weights: np.ndarray
-) -> None:
+def _product(emitter: Emitter, node: Node, window: Window, image: Image, tile: Tile, weights: np.ndarray) -> None:
     """The product of weights and windows."""
     outputs, groups, depth = window.outputs // window.groups, window.groups, window.depth
     height, width = window.target

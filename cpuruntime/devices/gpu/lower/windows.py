@@ -8,7 +8,7 @@ import numpy as np
 
 from cpuruntime.devices.gpu.kernels.movement import Taps
 from cpuruntime.devices.gpu.kernels.windows import Pool
-from cpuruntime.devices.gpu.lower.convolution import pair
+from cpuruntime.devices.gpu.lower.convolution_window import pair
 from cpuruntime.devices.gpu.lower.emitter import Emitter, Place
 from cpuruntime.devices.gpu.lower.walks import copy, whole
 from cpuruntime.graph import Node
@@ -57,4 +57,3 @@ def lower_resize(emitter: Emitter, node: Node) -> None:
         buffers = [source.buffer, indices.buffer, weights.buffer, target.buffer]
         emitter.each(kernel.source, [*buffers, *sizes, outside], prod(shape))
         source = Place(target.buffer, target.element_type, tuple(shape))
-

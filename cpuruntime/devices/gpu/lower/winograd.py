@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from cpuruntime.devices.gpu.kernels.winograd import Collect, Spread, transformed
+from cpuruntime.devices.gpu.lower.convolution_window import Window
 from cpuruntime.devices.gpu.lower.emitter import Emitter
 from cpuruntime.devices.gpu.lower.product import activation_of, emit_product, pack, tile_for
 from cpuruntime.devices.gpu.lower.walks import floats
 from cpuruntime.graph import Node
-
-if TYPE_CHECKING:
-    from cpuruntime.devices.gpu.lower.convolution import Window
 
 LEAST = 16
 """Channels, of input and output, below which transforms take more than they save; arbitrary."""
