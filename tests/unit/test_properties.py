@@ -168,6 +168,7 @@ def test_settings_resolve_each_property_that_can_be_set() -> None:
 
 OTHER_VALUES = {
     **dict.fromkeys(["CACHE_DIR", "TRACE", "DEVICE_ID", "MULTI_DEVICE_PRIORITIES", "WEIGHTS_PATH"], "x"),
+    "PRECISION_SAMPLES": "x",
     "DEVICE_PROPERTIES": {"CPU": {}},
     "NODE_AFFINITY": {"n": "CPU"},
     "DEVICES_UTILIZATION_THRESHOLD": {"CPU": 80.0},

@@ -95,7 +95,7 @@ class CpuPlugin(Plugin):
         return compile_graph(self, graph, settings)
 
     def storage_key(self, settings: Settings) -> str:
-        for name in ("LATENCY_TARGET_MS", "STREAMS_CALIBRATION_MS"):
+        for name in ("LATENCY_TARGET_MS", "PRECISION_BUDGET", "STREAMS_CALIBRATION_MS"):
             if settings.value(name):
                 raise UnsupportedError(f"models with {name} are not stored: they are measured when they are compiled")
         facts = [package_digest(), build.environment().hex(), settings.key()]
