@@ -133,6 +133,9 @@ def reductions(n: Net) -> None:
     x = n.input(2, 6, 5, 7)
     n.output(n("ReduceMax", x, axes=[1]), n("ReduceMean", x, axes=[0, 2], keepdims=0), n("ReduceL2", x, axes=[2, 3]))
     n.output(n("ReduceSum", x, n.integers(3)), n("ReduceProd", x, axes=[1]), n("ReduceMin", x, keepdims=0))
+    same = n("Round", x)
+    n.output(n("ArgMax", same, axis=1), n("ArgMin", same, axis=-1, keepdims=0, select_last_index=1))
+    n.output(n("GlobalMaxPool", x))
 
 
 def movements(n: Net) -> None:

@@ -12,7 +12,7 @@ from cpuruntime.devices.gpu.kernels.functions import FUNCTIONS, call, number
 from cpuruntime.devices.gpu.kernels.prelude import MEMORY, load, store
 from cpuruntime.gpu_runtime.interface import KernelSource
 
-SOFTMAX, NORM, REDUCE = "softmax", "normalise", "reduce"
+SOFTMAX, NORM, REDUCE, ARGMAX = "softmax", "normalise", "reduce", "argmax"
 
 # How a reduction begins, adds x to `sum`, joins two partial results, and ends; {n} is the length.
 REDUCTIONS: dict[str, tuple[str, str, str, str]] = {
@@ -189,3 +189,40 @@ def _reduce(kernel: Reduce) -> KernelSource:
 {_begin(kernel.group)}"""
     text += _accumulate(kernel.group, "sum", start, add, join, load(kernel.source_type, "source", "first + @k * inner"))
     return KernelSource(REDUCE, text + f"  if (LX == 0) {store(kernel.target_type, 'target', 'row', end)}\n}}\n")
+
+
+@dataclass(frozen=True)
+class Argmax:
+    """Where in each row the greatest element lies, or the least; of equal ones the first, or the last. A work item
+    takes a row."""
+
+    source_type: str
+    is_least: bool = False
+    is_last: bool = False
+
+    @property
+    def source(self) -> KernelSource:
+        """The kernel: source, target of i64; count, length, inner."""
+        return _argmax(self)
+
+
+@lru_cache(maxsize=16)
+def _argmax(kernel: Argmax) -> KernelSource:
+    better = ("<" if kernel.is_least else ">") + ("=" if kernel.is_last else "")
+    found = load(kernel.source_type, "source", "first + k * inner")
+    return KernelSource(
+        ARGMAX,
+        f"""KERNEL void {ARGMAX}(GLOBAL const {MEMORY[kernel.source_type]} *source, GLOBAL long *target,
+    int count, int length, int inner) {{
+  int i = WORK_ITEM;
+  if (i >= count) return;
+  int first = i / inner * length * inner + i % inner, k = 0, place = 0;
+  float best = {found};
+  for (k = 1; k < length; k++) {{
+    float v = {found};
+    if (v {better} best) {{ best = v; place = k; }}
+  }}
+  target[i] = place;
+}}
+""",
+    )

@@ -40,6 +40,7 @@ class Lowering(NamedTuple):
 
 _VIEW = Lowering(movement.lower_view)
 _OPERATOR = Lowering(elementwise.lower_operator, elementwise.check_operator)
+_ARGMAX = Lowering(rows.lower_argmax, rows.check_argmax)
 _REDUCE = Lowering(rows.lower_reduce, rows.check_reduce)
 _POOL = Lowering(windows.lower_pool, windows.check_pool, only_floats=True)
 _SOFTMAX = Lowering(rows.lower_softmax, rows.check_softmax, only_floats=True)
@@ -61,6 +62,8 @@ _INTERNAL: dict[str, Lowering] = {
 }
 
 _ONNX: dict[str, Lowering] = {
+    "ArgMax": _ARGMAX,
+    "ArgMin": _ARGMAX,
     "AveragePool": _POOL,
     "Cast": _OPERATOR,
     "Concat": Lowering(movement.lower_concat),
@@ -71,6 +74,7 @@ _ONNX: dict[str, Lowering] = {
     "Gather": Lowering(movement.lower_gather, movement.check_gather),
     "GatherElements": Lowering(movement.lower_gather_elements, movement.check_gather_elements),
     "GlobalAveragePool": _REDUCE,
+    "GlobalMaxPool": _REDUCE,
     "LRN": Lowering(rows.lower_lrn, only_floats=True),
     "LSTM": Lowering(recurrent.lower_lstm, recurrent.check_recurrent, only_floats=True),
     "LogSoftmax": _SOFTMAX,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from cpuruntime.devices.gpu.kernels.functions import FUNCTIONS
-from cpuruntime.devices.gpu.kernels.rows import Norm, Reduce, Softmax
+from cpuruntime.devices.gpu.kernels.rows import Argmax, Norm, Reduce, Softmax
 from cpuruntime.devices.gpu.kernels.windows import Lrn
 from cpuruntime.devices.gpu.lower.emitter import Emitter
 from cpuruntime.devices.gpu.lower.product import activation_of, copied
@@ -63,9 +63,12 @@ def check_group_norm(node: Node) -> str | None:
     return None if activation in FUNCTIONS else f"no kernel for GroupNorm followed by {activation}"
 
 
+_GLOBAL = {"GlobalAveragePool": "ReduceMean", "GlobalMaxPool": "ReduceMax"}
+
+
 def _axes(node: Node) -> list[int]:
     rank = len(node.require(0).static_shape)
-    if node.op_type == "GlobalAveragePool":
+    if node.op_type in _GLOBAL:
         return list(range(2, rank))
     value = node.input(1)
     axes = node.attributes.get("axes") if value is None else value.numbers
@@ -85,7 +88,7 @@ def lower_reduce(emitter: Emitter, node: Node) -> None:
         strides = contiguous(shape)
         walk = Walk(source, source.begin, tuple(strides[axis] for axis in order))
         source, inner = copied(emitter, walk, tuple(shape[axis] for axis in order)), 1
-    op = {"GlobalAveragePool": "ReduceMean"}.get(node.op_type, node.op_type)
+    op = _GLOBAL.get(node.op_type, node.op_type)
     kernel = Reduce(op, source.element_type, target.element_type, emitter.tuning.row_group)
     length = prod(shape[axis] for axis in axes)
     emitter.rows(kernel.source, [source.buffer, target.buffer, length, inner], target.size)
@@ -97,6 +100,24 @@ def check_reduce(node: Node) -> str | None:
         return f"{node.op_type} has a kernel for f32"
     if node.input(1) is not None and node.require(1).numbers is None:
         return f"{node.op_type} has a kernel for constant axes"
+    return None
+
+
+def lower_argmax(emitter: Emitter, node: Node) -> None:
+    """ArgMax and ArgMin."""
+    source, target = emitter.place(node.require(0)), emitter.new(node.outputs[0])
+    of, shape = node.attributes, source.shape
+    axis = of.get("axis", 0) % len(shape)
+    kernel = Argmax(source.element_type, node.op_type == "ArgMin", bool(of.get("select_last_index", 0)))
+    sizes = [target.size, shape[axis], prod(shape[axis + 1 :])]
+    emitter.each(kernel.source, [source.buffer, target.buffer, *sizes], target.size)
+
+
+def check_argmax(node: Node) -> str | None:
+    """Why an ArgMax or ArgMin has no kernel."""
+    value = node.require(0)
+    if value.element_type != Type.f32 or 0 in value.static_shape:
+        return f"{node.op_type} has a kernel for f32 that is not empty"
     return None
 
 
