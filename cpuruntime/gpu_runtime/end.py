@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Callable
 
@@ -20,6 +21,17 @@ _never_freed: list[object] = []
 """Memory of the host that drivers which hang may still write."""
 
 
+_unused: list[np.ndarray] = []
+"""Memory of ends that are gone, for new ones: a driver's callback may come after its end is known, and writes to it."""
+
+
+def _memory() -> np.ndarray:
+    """New memory of an end, which is never freed."""
+    memory = aligned_bytes(native.STATUS + 8)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(memory))
+    return memory
+
+
 class End:
     """The end of one submission at a time. `address` is what the driver's callback is given.
 
@@ -33,7 +45,10 @@ class End:
     """After so long what is pending will never be over; arbitrary, longer than the watchdogs of drivers."""
 
     def __init__(self, spin: int = 0) -> None:
-        self._memory = aligned_bytes(native.STATUS + 8)
+        try:
+            self._memory = _unused.pop()
+        except IndexError:
+            self._memory = _memory()
         self.address: int = self._memory.ctypes.data
         self._count = self._memory.view(np.int32).data
         self._memory.view(np.int64)[signals.VALUE // 8 : signals.VALUE // 8 + 1] = spin
@@ -89,6 +104,9 @@ class End:
             )
         if interrupt is not None:
             raise interrupt
+
+    def __del__(self) -> None:
+        _unused.append(self._memory)
 
     def notify(self) -> None:
         """What a driver's callback does, from Python."""

@@ -194,6 +194,13 @@ def test_an_end_is_heard_however_often_the_driver_calls_back(callbacks: int) -> 
         assert end.wait(60)
 
 
+def test_a_callback_after_the_end_is_gone_writes_to_memory_that_is_not_freed() -> None:
+    end = End()
+    address = end.address
+    del end
+    assert End().address == address  # lent again, and never to anything else
+
+
 def test_a_lost_device_refuses_commands_or_ends_them_with_an_error() -> None:
     runtime, end = RecordingRuntime(), End()
     queue = runtime.queue()
