@@ -9,10 +9,12 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from queue import Empty, SimpleQueue
 from time import perf_counter_ns
+from typing import Protocol
 
 from cpuruntime.devices.batch.inference import Inference
 from cpuruntime.devices.batch.window import Window
 from cpuruntime.devices.batch.worker import Worker
+from cpuruntime.devices.composed.interrupts import uninterrupted
 from cpuruntime.devices.interface import DeviceModel, DeviceRequest, Terms
 from cpuruntime.errors import CancelledError, DeadlineExceededError, Error, printable
 from cpuruntime.host import forks
@@ -45,6 +47,12 @@ class _Group:
         """Ask the device to end the group when nobody needs a result of it."""
         if all(one.cancelled for one in self.members):
             self.request.cancel()
+
+
+class Taker(Protocol):
+    """What runs inferences on its caller's thread; `has_slot` while the device is its own for one."""
+
+    has_slot: bool
 
 
 class Batcher:
@@ -91,31 +99,39 @@ class Batcher:
         forks.objects.add(self)
         threading.Thread(target=self._serve_alarms, name="cpuruntime-batch", daemon=True).start()
 
-    def take(self) -> bool:
-        """Whether the device is free for one inference on the caller's thread, after which `give_back` is called."""
+    @uninterrupted
+    def take(self, taker: Taker) -> None:
+        """Lets the caller's thread run one inference if the device is free for it: then the taker `has_slot`.
+
+        After the inference `give_back` is called, also after an interrupt.
+        """
         forks.check(self._generation)
         with self._lock:
             if self._waiting or self._free <= 0 or self.closed or self.window.wait(1, self._free):
-                return False
+                return
             self._active += 1
             self._free -= 1
             self.window.arrive(perf_counter_ns(), self._active)
-        return True
+            taker.has_slot = True
 
-    def give_back(self) -> None:
+    @uninterrupted
+    def give_back(self, taker: Taker) -> None:
         """The inference on the caller's thread is over."""
         with self._lock:
+            taker.has_slot = False
             self._active -= 1
             groups = self._release(None, ())
         self._hand_over(groups)
         self._close_if_over()
 
+    @uninterrupted
     def submit(self, inference: Inference) -> None:
         """Run an inference when its group is complete; raises Error once closed, with nothing queued."""
         forks.check(self._generation)
         with self._lock:
             if self.closed:
                 raise Error(f"Model '{printable(self.name)}' is closed; compile it again.")
+            inference.is_submitted = True
             self._active += 1
             self.window.arrive(inference.arrived, self._active)
             insort(self._waiting, inference)
@@ -124,11 +140,15 @@ class Batcher:
         self._hand_over(groups)
         self._close_if_over()
 
+    @uninterrupted
     def cancel(self, inference: Inference) -> bool:
         """End an inference that waits, or drop its result when its group is over: whether it was not over."""
         if inference.is_over:
             return False
         inference.cancelled = True
+        if not inference.is_submitted:  # an interrupt struck before
+            inference.end(CancelledError("An interrupt struck before the inference began."))
+            return False
         if not self._withdraw(inference, _cancelled(self.name)):
             with self._lock:
                 groups = [group for group in self._running if inference in group.members]

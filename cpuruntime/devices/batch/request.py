@@ -50,7 +50,7 @@ class BatchRequest(OneInference, DeviceRequest):
         self.slot = slot
         self.times: tuple[tuple[int, int, int] | None, list[ProfilingInfo]] | None = None
         self._batcher = batcher
-        self._runs = False
+        self._runs = self.has_slot = False
         self.own_inputs = [slab.part(whole, slot) for whole in slab.inputs]
         self.own_outputs = [slab.part(whole, slot) for whole in slab.outputs]
         self.inputs: list[np.ndarray] = []
@@ -86,17 +86,25 @@ class BatchRequest(OneInference, DeviceRequest):
 
     def run(self) -> None:
         """Run one inference, on this thread where the device is idle and no group is worth waiting for."""
-        if not self._batcher.take():
-            super().run()
-            return
-        self.times, self._runs = None, True
+        self._recover()
         try:
-            self.single.run()
+            self._batcher.take(self)
+            if self.has_slot:
+                self.times, self._runs = None, True
+                self.single.run()
+                return
         finally:
             self._runs = False
-            self._batcher.give_back()
+            self._recover()
+        super().run()
+
+    def _recover(self) -> None:
+        """Give back what the device was taken for, which interrupts in a row may have prevented."""
+        if self.has_slot:
+            self._batcher.give_back(self)
 
     def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> bool | None:
+        self._recover()
         inference = Inference(self, terms)
         if function is not None:
             inference.notify(function)
