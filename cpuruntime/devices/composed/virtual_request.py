@@ -183,7 +183,7 @@ class VirtualRequest(BoundArrays, OneInference, DeviceRequest):
             self._give_back(_NOT_BEGUN)
 
     def infer_again(self, call: Call) -> Callable[..., Any] | None:
-        return None if self._dynamic or self._profiled else partial(self._infer_again, call)
+        return partial(self._infer_again, call) if call.is_static and not (self._dynamic or self._profiled) else None
 
     def _infer_again(self, call: Call, *arguments: Any) -> Any:
         """What the device of the latest inference does again, if it is the one to be taken; None where it is not."""
@@ -204,7 +204,7 @@ class VirtualRequest(BoundArrays, OneInference, DeviceRequest):
             dispatcher.take(self)
             if self.taken is not None and self.taken.member is member:
                 result = function(*arguments)
-            if result is not None:
+            if result is not None and result is not False:
                 error = None
                 self._inference, self.straight = OVER, None
                 self._moments, self._transferred = request.moments(), 0
@@ -225,7 +225,7 @@ class VirtualRequest(BoundArrays, OneInference, DeviceRequest):
             return None
         function = self._function_of(request, call)
         result = None if function is None else function(*arguments)
-        if result is not None:
+        if result is not None and result is not False:
             self.straight = request
             self._dispatcher.count(cast("Member", member))
         return result
