@@ -13,9 +13,10 @@ from cpuruntime.errors import InvalidArgumentError
 
 
 def compiled(operator: str, shape: list[Any], element_type: int, **attributes: Any) -> ov.CompiledModel:
-    node = helper.make_node(operator, ["x"], ["y"], "encoder", domain="ai.onnx.ml", **attributes)
+    outputs = ["y", "scores"] if operator == "LinearClassifier" else ["y"]
+    node = helper.make_node(operator, ["x"], outputs, "encoder", domain="ai.onnx.ml", **attributes)
     x = helper.make_tensor_value_info("x", element_type, shape)
-    graph = helper.make_graph([node], "table", [x], [helper.make_empty_tensor_value_info("y")])
+    graph = helper.make_graph([node], "table", [x], [*map(helper.make_empty_tensor_value_info, outputs)])
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 1)]
     return ov.Core().compile_model(helper.make_model(graph, opset_imports=opsets), "CPU")
 
@@ -34,3 +35,21 @@ def test_a_row_without_a_batch() -> None:
     scaler = compiled("LinearRegressor", [3], TensorProto.FLOAT, coefficients=[1.0, 2.0, 4.0], intercepts=[0.5])
     np.testing.assert_array_equal(scaler([np.array([1, 1, 2], np.float32)])[0], [[11.5]])
     assert not scaler.explain().fallbacks
+
+
+TREE = dict(
+    nodes_falsenodeids=[2, 0, 0], nodes_featureids=[0] * 3, nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF"],
+    nodes_nodeids=[0, 1, 2], nodes_treeids=[0] * 3, nodes_truenodeids=[1, 0, 0], nodes_values=[0.5, 0.0, 0.0],
+    n_targets=1, target_ids=[0, 0], target_nodeids=[1, 2], target_treeids=[0, 0], target_weights=[1.0, 2.0],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("operator", "attributes"),
+    [("LinearClassifier", dict(coefficients=[1.0, 2.0], intercepts=[0.0, 0.0], classlabels_strings=["a", "b"])),
+     ("TreeEnsembleRegressor", TREE)],
+)  # fmt: skip
+def test_a_table_without_rows(operator: str, attributes: dict[str, Any]) -> None:
+    model = compiled(operator, ["rows", 1], TensorProto.FLOAT, **attributes)
+    assert len(model([np.ones((3, 1), np.float32)])[0]) == 3
+    assert model([np.ones((0, 1), np.float32)])[0].shape[0] == 0

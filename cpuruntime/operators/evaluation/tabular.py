@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from statistics import NormalDist
 from typing import Any
 
@@ -45,7 +46,7 @@ def post_transform(node: Node, scores: np.ndarray) -> np.ndarray:
 
 def rows_of(x: np.ndarray) -> np.ndarray:
     """The input as a matrix."""
-    return x.reshape(1, -1) if x.ndim == 1 else x.reshape(x.shape[0], -1)
+    return x.reshape(1, -1) if x.ndim == 1 else x.reshape(x.shape[0], prod(x.shape[1:]))
 
 
 def labels_of(node: Node, names: tuple[str, str]) -> np.ndarray:
