@@ -4,6 +4,8 @@
     python bench/dynamic.py -m mlp encoder2x64 --rounds 2 --shapes 0
     python bench/dynamic.py --planning
 
+All of it takes about five minutes on a quiet machine.
+
 Engines are measured in turns, each in a process of its own, on the same model file, the same inputs and all cores.
 With --planning it prints what cpuruntime takes to plan and link a new shape, and to bind and begin a seen one whose
 inputs need no copy; it fails above 1 ms for the first and 20 us for the second.
@@ -38,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     add("-m", "--models", nargs="+", choices=SUBJECTS, default=list(SUBJECTS), help="the models (default: all)")
     add("--engine", nargs="+", choices=ENGINES, default=list(ENGINES), help="the engines to run (default: all)")
     add("--threads", type=positive, default=len(os.sched_getaffinity(0)), help="of each engine (default: the cores)")
-    add("--rounds", type=positive, default=5, help="how often each engine's turn comes (default: 5)")
+    add("--rounds", type=positive, default=3, help="how often each engine's turn comes (default: 3)")
     add("--fresh", type=positive, default=20, help="new shapes a round (default: 20)")
     add("--shapes", type=int, default=MILESTONES[-1], help="shapes to look at memory over; 0 for none (default: 10000)")
     add("--planning", action="store_true", help="only measure how long planning for a shape takes")
