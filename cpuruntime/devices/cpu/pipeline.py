@@ -8,7 +8,7 @@ from cpuruntime.graph import Graph
 _AT = [one.name for one in passes.CANONICAL].index("quantisation")
 PIPELINE = passes.CANONICAL[:_AT] + passes.QUANTISE + passes.CANONICAL[_AT:] + passes.SIMPLIFY + passes.FUSE
 
-_FOR_KERNELS = {"byte_sums", "elementwise_chains", "group_norm", "images", "transposed_convolution"}
+_FOR_KERNELS = {"byte_sums", "elementwise_chains", "group_norm", "images", "pooling", "transposed_convolution"}
 """Passes that make operators which only kernels compute."""
 
 
