@@ -14,18 +14,22 @@ from cpuruntime.streams.records import record_of
 MOST_BYTES = 4 * 2**20
 """Of what is noted for each shape, together; arbitrary."""
 
+OBJECTS = 8 * 2**10
+"""Bytes of the objects for a shape, about."""
+
 
 class Seen:
     """Inputs and outputs of certain shapes, which lie at `addresses`, and a job that works on them, or None.
 
-    `nbytes` is what `owner` takes, which owns what a job works on otherwise, and says without one what is to be done.
+    `owner` owns what a job works on otherwise, and says without one what is to be done. It takes `nbytes` of memory
+    beside its objects.
     """
 
     def __init__(
         self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray], addresses: Sequence[int],
         job: Job | None, owner: object, nbytes: int,
     ) -> None:  # fmt: skip
-        self.inputs, self.outputs, self.job, self.nbytes = list(inputs), list(outputs), job, nbytes
+        self.inputs, self.outputs, self.job, self.nbytes = list(inputs), list(outputs), job, OBJECTS + nbytes
         self.addresses = np.array(addresses, np.int64)
         self.owner = owner
         self._sizes = np.array([array.nbytes for array in inputs], np.int64)

@@ -12,6 +12,7 @@ from support.onnx_models import two_inputs
 
 import cpuruntime as ov
 from cpuruntime.api.request.bindings import Bindings
+from cpuruntime.devices.cpu import request as cpu_request
 from cpuruntime.devices.cpu.programs import Programs
 from cpuruntime.devices.cpu.request import LARGEST_OWN
 from cpuruntime.streams import seen
@@ -151,15 +152,18 @@ def test_one_input_keeps_its_data_where_the_other_changes(request_: ov.InferRequ
     check(request_.infer({"y": more[1]}), [arrays[0], more[1]])
 
 
-def test_what_is_noted_of_shapes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seen, "MOST_BYTES", 20_000)
+@pytest.mark.parametrize("largest", [-1, LARGEST_OWN])
+def test_what_is_noted_of_shapes_is_bounded(largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With jobs of the request's own, and without."""
+    monkeypatch.setattr(cpu_request, "LARGEST_OWN", largest)
+    monkeypatch.setattr(seen, "MOST_BYTES", 3 * seen.OBJECTS)
     with ov.compile_model(onnx.parser.parse_model(SUM), "CPU", {"NUM_STREAMS": 1}) as compiled:
         request = compiled.create_infer_request()
         device = device_request_of(request)
         for turn in range(300):
             arrays = arrays_of((1 + turn // 2 % 100, 3), turn)
             check(request.infer(arrays), arrays)
-            assert seen_bytes_of(device) <= 20_000
+            assert seen_bytes_of(device) <= 3 * seen.OBJECTS
         assert seen_bytes_of(device) > 0
 
 

@@ -152,7 +152,7 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         own = self._own_instance(program, job) if program.arena_size <= LARGEST_OWN else None
         inputs = cast("list[np.ndarray]", self._inputs)
         if own is None:
-            seen = Seen(inputs, self._outputs, self._addresses, None, program, 0)
+            seen = Seen(inputs, self._outputs, self._addresses, None, program, program.nbytes)
         else:
             seen = Seen(inputs, self._outputs, self._addresses, own.whole, own, own.words.nbytes)
         self._seen.add(seen)
