@@ -46,5 +46,4 @@ def _finite(value: float) -> float:
 
 
 def _saved(row: Row) -> float:
-    plain, quantised = row.microseconds["f32"], row.microseconds["int8"]
-    return 0.0 if plain is None or quantised is None else plain - quantised
+    return row.microseconds["f32"] - row.microseconds["int8"]

@@ -20,7 +20,7 @@ class Row:
         error_alone: with this layer in 8 bits, all others in float32.
         error_cumulated: with this layer and all before it in 8 bits.
         signal_to_noise: of its own results, its inputs in float32, in decibels.
-        microseconds: by precision; none where the processor lacks it.
+        microseconds: by precision.
         bytes_f32, bytes_int8: of weight and bias, with scales.
         saturating, pairs: how many pairs of weights can exceed 16 bits in other runtimes without VNNI, of how many.
     """
@@ -32,7 +32,7 @@ class Row:
     error_alone: float
     error_cumulated: float
     signal_to_noise: float
-    microseconds: dict[str, float | None]
+    microseconds: dict[str, float]
     bytes_f32: int
     bytes_int8: int
     saturating: int
@@ -52,7 +52,7 @@ class Report:
     held_out_samples: int
     error: float
     cosine: float
-    microseconds: dict[str, float | None]
+    microseconds: dict[str, float]
     bytes_f32: int
     bytes_int8: int
     equalised: tuple[str, ...]
@@ -72,15 +72,11 @@ HEADER = ("precision", "alone", "cumulated", "SNR dB", "f32 us", "int8 us", "bf1
 def cells(row: Row) -> tuple[str, ...]:
     """The cells of a layer's row, as in HEADER."""
     errors = f"{row.error_alone:.2e}", f"{row.error_cumulated:.2e}", f"{row.signal_to_noise:.1f}"
-    times = (microseconds(row.microseconds[precision]) for precision in ("f32", "int8", "bf16"))
+    times = (f"{row.microseconds[precision]:.1f}" for precision in ("f32", "int8", "bf16"))
     kilobytes = (f"{(row.bytes_int8 if row.quantised else row.bytes_f32) / 1e3:.1f}", f"{row.bytes_f32 / 1e3:.1f}")
     share = f"{row.saturating / row.pairs:.2%}" if row.pairs else ""
     names = f"{row.op_type} {printable(row.name)}"
     return "int8" if row.quantised else "f32", *errors, *times, *kilobytes, share, names
-
-
-def microseconds(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:.1f}"
 
 
 def table(report: Report) -> list[str]:
@@ -94,7 +90,7 @@ def summary(report: Report) -> list[str]:
     """What the whole model is: sentences."""
     count = sum(row.quantised for row in report.rows)
     saturating, pairs = sum(row.saturating for row in report.rows), sum(row.pairs for row in report.rows)
-    whole = ", ".join(f"{name} {microseconds(value)}" for name, value in report.microseconds.items())
+    whole = ", ".join(f"{name} {value:.1f}" for name, value in report.microseconds.items())
     held = f"{report.held_out_samples} held out" if report.held_out_samples else "the same, none was left to hold out"
     sentences = [
         f"{count} of {len(report.rows)} layers have 8 bits; calibrated on {report.calibration_samples} samples, errors "

@@ -74,10 +74,9 @@ class Quantisation:
         chosen = names if limit == Limit() else self._chosen(gated, alone, times, limit)
         gated.close()
         self.written, difference = self._verified(chosen, limit)
-        whole = {key: None if one is None else one.whole for key, one in times.items()}
+        whole = {key: one.whole for key, one in times.items()}
         progress("the time of the written model")
-        written = measure(self.written, self._writer.layers, self._held_out[0])
-        whole["written"] = None if written is None else written.whole
+        whole["written"] = measure(self.written, self._writer.layers, self._held_out[0]).whole
         rows = [
             self._row(layer, chosen, alone[layer.name], cumulated[layer.name], noise[layer.name], times)
             for layer in self._writer.layers
@@ -107,7 +106,7 @@ class Quantisation:
             cumulated[name] = gated.difference(gated.layers[: number + 1]).error
         return alone, cumulated
 
-    def _times(self) -> dict[str, Times | None]:
+    def _times(self) -> dict[str, Times]:
         found = self._writer.layers
         whole = self._writer.write([layer.name for layer in found])
         feeds = self._held_out[0]
@@ -117,12 +116,8 @@ class Quantisation:
             "bf16": measure(self._writer.model, found, feeds, "bf16"),
         }
 
-    def _chosen(
-        self, gated: Gated, alone: dict[str, float], times: dict[str, Times | None], limit: Limit
-    ) -> list[str]:
+    def _chosen(self, gated: Gated, alone: dict[str, float], times: dict[str, Times], limit: Limit) -> list[str]:
         plain, quantised = times["f32"], times["int8"]
-        assert plain is not None
-        assert quantised is not None
         gains = {name: plain.layers.get(name, 0.0) - quantised.layers.get(name, 0.0) for name in alone}
         if not any(gain > 0 for gain in gains.values()):
             self._notes.append("8 bits make no layer faster on this processor: layers were chosen by the bytes saved.")
@@ -160,7 +155,7 @@ class Quantisation:
 
     def _row(
         self, layer: Layer, chosen: Collection[str], alone: float, cumulated: float, noise: float,
-        times: dict[str, Times | None],
+        times: dict[str, Times],
     ) -> Row:  # fmt: skip
         weight = self._writer.weights.get(layer.name)
         plain, quantised = _bytes(self._writer, layer)
@@ -173,7 +168,7 @@ class Quantisation:
             error_alone=alone,
             error_cumulated=cumulated,
             signal_to_noise=noise,
-            microseconds={key: None if one is None else one.layers.get(layer.name, 0.0) for key, one in times.items()},
+            microseconds={key: one.layers.get(layer.name, 0.0) for key, one in times.items()},
             bytes_f32=plain,
             bytes_int8=quantised,
             saturating=saturating,

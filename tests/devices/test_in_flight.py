@@ -231,7 +231,7 @@ def test_an_interrupt_while_memory_is_measured_leaves_no_thread_and_no_dead_memo
     go = threading.Event()
     begun = threading.Event()
 
-    def struck(call: Callable[[], object]) -> float:
+    def struck() -> int:
         if threading.current_thread() is threading.main_thread():
             assert begun.wait(30)
             raise KeyboardInterrupt
@@ -239,7 +239,7 @@ def test_an_interrupt_while_memory_is_measured_leaves_no_thread_and_no_dead_memo
         assert go.wait(30)
         gc.collect()
         alive.extend(array() is not None for array in arrays)
-        return 0.0
+        return 0
 
     zeros, roof = np.zeros, roofs.ReadRoof()
 
@@ -248,7 +248,7 @@ def test_an_interrupt_while_memory_is_measured_leaves_no_thread_and_no_dead_memo
         arrays.append(weakref.ref(array))
         return array
 
-    monkeypatch.setattr(roofs, "seconds", struck)
+    monkeypatch.setattr(roofs.time, "thread_time_ns", struck)
     monkeypatch.setattr(roofs.np, "zeros", noted)
     before = set(threading.enumerate())
     with pytest.raises(KeyboardInterrupt):

@@ -136,13 +136,13 @@ def test_the_command_writes_model_report_and_page(tmp_path: Path, capsys: pytest
     assert main([*arguments, *(part for name, path in files.items() for part in (f"--{name}", str(path)))]) == 0
     printed = capsys.readouterr()
     assert printed.err.startswith("[ INFO ] reading ")
-    assert "not measured" in printed.out
     assert f"Written: {tmp_path / 'small-int8.onnx'}." in printed.out
     assert onnx.load(tmp_path / "small-int8.onnx") == done("resnet").written
     document = json.loads(files["json"].read_text())
     assert [row["error_alone"] for row in document["rows"]] == [row.error_alone for row in done("resnet").report.rows]
     assert any(row["microseconds"]["int8"] > 0 for row in document["rows"])
     assert list(document["microseconds"]) == ["f32", "int8", "bf16", "written"]
+    assert min(document["microseconds"].values()) > 0
     page = files["html"].read_text()
     assert page.count("<circle") == 4 * len(document["rows"])
     assert main(["quantize", "--check", str(tmp_path / "small-int8.onnx")]) == 0
