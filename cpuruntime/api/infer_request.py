@@ -96,21 +96,31 @@ class InferRequest(RequestTensors):
             Error: what the device raised.
         """
         if self._again is not None:
-            result: OVDict | bool | None = self._again(inputs, share_inputs, share_outputs)
-            if result is False:
-                inputs = None
-            elif result is not None:
-                self._run = self._ran_again
-                return result
+            try:
+                result: OVDict | bool | None = self._again(inputs, share_inputs, share_outputs)
+                if result is False:
+                    return self._infer(None, share_inputs, share_outputs, decode_strings, is_claimed=True)
+                if result is not None:
+                    self._run = self._ran_again
+                    return result
+            except BaseException:  # plain statements: see streams/handover.py
+                running, call = self._bindings.running, self._bindings.call
+                if call is not None and RUN in running and running[RUN] is call.claim:
+                    del running[RUN]
+                raise
         return self._infer(inputs, share_inputs, share_outputs, decode_strings)
 
-    def _infer(self, inputs: Any, share_inputs: bool, share_outputs: bool, decode_strings: bool) -> OVDict:
-        """`infer`, where it is not one that runs again."""
+    def _infer(
+        self, inputs: Any, share_inputs: bool, share_outputs: bool, decode_strings: bool, is_claimed: bool = False
+    ) -> OVDict:
+        """`infer`, where it is not one that runs again; `is_claimed` as `Call.claim` says."""
         bindings, ports = self._bindings, self._shared.ports
         running = bindings.running
         run = InferenceRun()
         try:
-            if running.setdefault(RUN, run) is not run:
+            if is_claimed:
+                running[RUN] = run
+            elif running.setdefault(RUN, run) is not run:
                 bindings.claim(run)
             if inputs is not None:
                 bindings.bind(inputs, share_inputs)

@@ -48,6 +48,7 @@ def interpreter() -> np.ndarray | None:
     words = {
         "list_size": library.PyList_Size, "list_item": library.PyList_GetItem, "dict_size": library.PyDict_Size,
         "dict_item": library.PyDict_GetItem, "dict_next": library.PyDict_Next,
+        "set_dict_item": library.PyDict_SetItem,
         "attribute": library.PyObject_GetAttr, "set_attribute": library.PyObject_SetAttr,
         "to_word": library.PyLong_AsLongLong, "from_word": library.PyLong_FromLongLong,
         "acquire": library.Py_IncRef, "release": library.Py_DecRef, "new_list": library.PyList_New,
@@ -108,7 +109,8 @@ class Again:
         """A function of `inputs, share_inputs, share_outputs` that does what `infer` does, where the job runs again.
 
         It returns None where it does nothing, and False where it has bound the inputs and the job is to be run
-        otherwise; with None in place of `share_outputs` it returns True. `inputs` may be None, an array, a list or a
+        otherwise: the call has been claimed then. With None in place of `share_outputs` it returns True, and claims
+        nothing. `inputs` may be None, an array, a list or a
         dict. None where the interpreter is another.
 
         Args:
@@ -123,9 +125,9 @@ class Again:
         sizes = np.array([0 if own is None else own.nbytes for own in call.owned], np.int64)
         slots = np.zeros(count + 3, np.int64)
         words = {
-            "running": call.running, "empty": call.empty, "owned": call.owned, "bound": call.bound,
-            "outputs": call.outputs, "sizes": sizes, "slots": slots, "positions": call.positions, "port": call.port,
-            "times": call.times, "kind": call.kind, "ports": call.ports,
+            "running": call.running, "key": call.key, "claim": call.claim, "empty": call.empty,
+            "owned": call.owned, "bound": call.bound, "outputs": call.outputs, "sizes": sizes, "slots": slots,
+            "positions": call.positions, "port": call.port, "times": call.times, "kind": call.kind, "ports": call.ports,
         }  # fmt: skip
         if varying is not None:
             words |= {

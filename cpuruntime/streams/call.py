@@ -15,6 +15,7 @@ class Call:
 
     Attributes:
         running: empty while no inference runs.
+        key, claim: what is put there where inputs are bound and the inference is to be run otherwise.
         empty: dicts that are empty unless memory has to be looked after before an inference.
         owned: the own array of each input.
         bound: the array of each input that inferences read.
@@ -28,6 +29,8 @@ class Call:
     """
 
     running: Mapping[Any, Any]
+    key: str
+    claim: object
     empty: Sequence[Mapping[Any, Any]]
     owned: list[np.ndarray | None]
     bound: list[np.ndarray | None]

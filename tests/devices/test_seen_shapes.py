@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,7 +17,7 @@ from cpuruntime.devices.cpu import request as cpu_request
 from cpuruntime.devices.cpu.programs import Programs
 from cpuruntime.devices.cpu.request import LARGEST_OWN
 from cpuruntime.streams import seen
-from cpuruntime.testing.probes import bindings_of, device_request_of, make_quick, seen_bytes_of
+from cpuruntime.testing.probes import again_of, bindings_of, device_request_of, make_quick, seen_bytes_of
 
 SUM = """
 <ir_version: 8, opset_import: ["" : 18]>
@@ -84,6 +85,33 @@ def test_a_quick_job_of_a_seen_shape_runs_without_the_device(
     make_quick(request_)
     request_.start_async(arrays)
     check(request_, arrays)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_signal_handler_binds_nothing_before_bound_inputs_are_read(request_: ov.InferRequest, fails: bool) -> None:
+    """It is told that the request is busy; a request that a handler's error ends there is idle."""
+    device, (arrays, others) = device_request_of(request_), (arrays_of(SHAPES[0], seed) for seed in range(2))
+    device.agree(device.priority, 2**62)  # so that what binds does not run it, too
+    struck: list[str] = []
+
+    def strike(frame: Any, event: str, function: Any) -> None:
+        if event != "c_return" or function is not again_of(request_) or struck:
+            return
+        struck.append(event)
+        with pytest.raises(ov.BusyError):
+            request_.infer(others)
+        if fails:
+            raise KeyboardInterrupt
+
+    sys.setprofile(strike)
+    try:
+        check(request_.infer(arrays), arrays)
+    except KeyboardInterrupt:
+        assert fails
+    finally:
+        sys.setprofile(None)
+    assert struck
+    check(request_.infer(others), others)
 
 
 def test_several_static_inputs_are_bound_in_one_step(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,8 +131,8 @@ class Bindings:
         empty = [self.followed] if is_static else [self.followed, self._late, self._remote, self._handed_out]
         has_objects = ports.has_strings or any(dtype is None or dtype.hasobject for dtype in ports.dtypes)
         self.call = None if has_objects else Call(
-            self.running, empty, self._owned, self._bound, self.outputs, ports.input_positions, ConstOutput, times,
-            OVDict, ports, is_static,
+            self.running, RUN, InferenceRun(), empty, self._owned, self._bound, self.outputs, ports.input_positions,
+            ConstOutput, times, OVDict, ports, is_static,
         )  # fmt: skip
 
     def check_idle(self) -> None:

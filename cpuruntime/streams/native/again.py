@@ -16,10 +16,12 @@ from cpuruntime.streams.native.inputs import (
     ARRAY,
     ARRAYS,
     ATTRIBUTE,
+    CLAIM,
     COPY_ARRAY,
     DICT_SIZE,
     FALSE,
     FROM_WORD,
+    KEY,
     KIND,
     LIST_ITEM,
     LIST_SIZE,
@@ -35,6 +37,7 @@ from cpuruntime.streams.native.inputs import (
     RELEASE,
     RUNNING,
     SET_ATTRIBUTE,
+    SET_DICT_ITEM,
     SET_ITEM,
     TIMES,
     TO_WORD,
@@ -120,6 +123,19 @@ def run_again(this, arguments, count):
 
 
 @inline
+def bound(python, call, shares):
+    """A new reference to False for inputs that are bound: the call is claimed so that nobody else binds any meanwhile.
+
+    0, with an exception set, where memory is short. What is only started binds its inputs again.
+    """
+    if shares != simd.load_i64(python + NONE):
+        running, key, claim = simd.load_i64(call + RUNNING), simd.load_i64(call + KEY), simd.load_i64(call + CLAIM)
+        if interpreter.invoke(simd.load_i64(python + SET_DICT_ITEM), running, key, claim, 0) & 0xFFFFFFFF != 0:
+            return 0
+    return constant(python, FALSE)
+
+
+@inline
 def results(python, call, shares):
     """A new result with the outputs, copies unless `shares`; 0, with an exception set, where memory is short."""
     outputs = simd.load_i64(call + OUTPUTS)
@@ -151,7 +167,7 @@ def infer_again(this, arguments, count):
     """infer_again(inputs, share_inputs, share_outputs): the result; None where nothing was done.
 
     With None as `share_outputs` the result is True. Where inputs were bound and the job is not for here, the result is
-    False. `this` is an array that holds a CALL.
+    False, see `bound`. `this` is an array that holds a CALL.
     """
     call = this.data
     python, queue, task = simd.load_i64(call), simd.load_i64(call + OF_QUEUE), simd.load_i64(call + OF_TASK)
@@ -168,7 +184,7 @@ def infer_again(this, arguments, count):
     if simd.load_i64(control + runner.DEADLINE) == 0:
         group = group_for(python, queue, task, longest)
     if group == 0 or steps_left(queue, group, task) != 0:
-        return constant(python, FALSE)
+        return bound(python, call, shares)
     times = simd.load_i64(call + TIMES)
     began = simd.load_i64(control + runner.BEGAN)
     simd.store_i64(times, began)

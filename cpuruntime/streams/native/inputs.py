@@ -19,8 +19,8 @@ ARRAY = record(
 """The head of an ndarray, which extensions compiled for NumPy rely on."""
 
 PYTHON = record(
-    "list_size list_item dict_size dict_item dict_next attribute set_attribute to_word from_word acquire release",
-    "new_list set_item allocate copy_array move_memory none true false array list dict name number address",
+    "list_size list_item dict_size dict_item dict_next set_dict_item attribute set_attribute to_word from_word acquire",
+    "release new_list set_item allocate copy_array move_memory none true false array list dict name number address",
     "arrays ports current",
 )
 """Addresses of C functions, and of objects: constants, types (array, list, dict; name and number are str and int), and
@@ -28,12 +28,12 @@ the names of attributes.
 """
 
 CALL = record(
-    "python queue task running empty owned bound outputs inputs sizes slots positions port times kind ports",
+    "python queue task running key claim empty owned bound outputs inputs sizes slots positions port times kind ports",
     "longest longest_start seen device own_inputs own_outputs addresses addresses_bytes",
 )
 """A request of the public interface.
 
-running                 a dict that is empty while it is idle
+running                 a dict that is empty while it is idle, and `key` and `claim` to make it busy
 empty                   a list of dicts that are empty unless memory has to be looked after
 owned, bound, outputs   lists of arrays
 inputs, sizes           the number of inputs, and address of int64[inputs], the bytes of each of static shape
@@ -62,13 +62,13 @@ addresses        address of the arrays' addresses
 BUCKETS = 256
 
 (
-    LIST_SIZE, LIST_ITEM, DICT_SIZE, DICT_ITEM, DICT_NEXT, ATTRIBUTE, SET_ATTRIBUTE, TO_WORD, FROM_WORD, ACQUIRE,
-    RELEASE, NEW_LIST, SET_ITEM, ALLOCATE, COPY_ARRAY, MOVE_MEMORY, NONE, TRUE, FALSE, NDARRAY, LIST, DICT, NAME,
-    NUMBER, ADDRESS, ARRAYS, PORTS, CURRENT,
+    LIST_SIZE, LIST_ITEM, DICT_SIZE, DICT_ITEM, DICT_NEXT, SET_DICT_ITEM, ATTRIBUTE, SET_ATTRIBUTE, TO_WORD, FROM_WORD,
+    ACQUIRE, RELEASE, NEW_LIST, SET_ITEM, ALLOCATE, COPY_ARRAY, MOVE_MEMORY, NONE, TRUE, FALSE, NDARRAY, LIST, DICT,
+    NAME, NUMBER, ADDRESS, ARRAYS, PORTS, CURRENT,
 ) = (PYTHON.fields[name][1] for name in PYTHON.names)  # fmt: skip
 (
-    OF_QUEUE, OF_TASK, RUNNING, EMPTY, OWNED, BOUND, OUTPUTS, INPUTS, SIZES, SLOTS, POSITIONS, PORT, TIMES, KIND,
-    OF_PORTS, LONGEST, LONGEST_START, OF_SEEN, DEVICE, OWN_INPUTS, OWN_OUTPUTS, ADDRESSES, ADDRESSES_BYTES,
+    OF_QUEUE, OF_TASK, RUNNING, KEY, CLAIM, EMPTY, OWNED, BOUND, OUTPUTS, INPUTS, SIZES, SLOTS, POSITIONS, PORT, TIMES,
+    KIND, OF_PORTS, LONGEST, LONGEST_START, OF_SEEN, DEVICE, OWN_INPUTS, OWN_OUTPUTS, ADDRESSES, ADDRESSES_BYTES,
 ) = (CALL.fields[name][1] for name in CALL.names[1:])  # fmt: skip
 NEXT, SEEN_INPUTS, SEEN_OUTPUTS, SEEN_SIZES, NOW, JOB, SEEN_ADDRESSES = (
     SEEN.fields[name][1] for name in SEEN.names
