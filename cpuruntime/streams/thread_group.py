@@ -80,7 +80,7 @@ class ThreadGroup:
         self._lead = lead()
         self._quick_lead = holding_the_gil(runner.lead)
         self._rouse = holding_the_gil(runner.rouse)
-        self._resting = self.word(runner.RESTING)
+        self._resting, self._rousing = self.word(runner.RESTING), self.word(runner.ROUSING)
         self._workers: list[threading.Thread] = []
         if threads > 1:
             self._dismissal = (self.address_of(runner.POSTED), runner.DISMISSAL, 0)
@@ -129,7 +129,8 @@ class ThreadGroup:
             job.check_completed()
 
     def rouse(self) -> None:
-        """Has workers that sleep spin for the next job, which comes soon. Safe at any time."""
+        """Has workers spin for the next job, which comes soon. Safe at any time."""
+        self._rousing[0] ^= 1
         if self._resting[0]:
             self._rouse(self.address, 0, 0)
 

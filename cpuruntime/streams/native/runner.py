@@ -119,6 +119,7 @@ PIN, HOLDS_GIL = 1, 2
 # A group's words. Those written by different threads lie a LINE apart.
 POSTED = 0  # a SIGNAL to the workers, its value the job's address or DISMISSAL
 RESTING = POSTED + SLEEPERS  # int32, workers that sleep
+ROUSING = POSTED + 16  # int32, another one whenever workers are roused
 BELL = LINE  # a SIGNAL to the leader's thread, its value the job's address or 0
 FLIGHT = LINE + 16  # int32, one of the states below
 BARRIER = 2 * LINE  # a SIGNAL, its count the barriers passed so far
@@ -159,12 +160,12 @@ def barrier(group):
 
 
 @inline
-def wait_for_job(group, signal, count):
-    """Waits for a group's next job; one that was roused spins for it once more, for longer.
+def wait_for_job(group, signal, count, rousing):
+    """Waits for a group's next job; when the word at `rousing` is another one, it spins once more, for longer.
 
     A thread that yields its core to work of a lower priority may wait a time slice; a sleeper preempts that work.
     """
-    duration = group.linger
+    duration, before = group.linger, system.load(rousing)
     while True:
         if has_lower(group):
             posted = spin_while(signal, count, duration, group.words + PARKED)
@@ -172,9 +173,11 @@ def wait_for_job(group, signal, count):
             posted = linger_while(signal, count, duration)
         if posted:
             return
-        sleep(signal, count, HOUR)
-        if system.load(signal) != count:
-            return
+        if system.load(rousing) == before:
+            sleep(signal, count, HOUR)
+            if system.load(signal) != count:
+                return
+        before = system.load(rousing)
         duration = ROUSED if group.linger else 0
 
 
@@ -387,7 +390,7 @@ def ring(group, job, unused):
 
 @kernel(GROUP)
 def rouse(group, unused, unused_too):
-    """Wakes the workers: a job will be posted soon."""
+    """Wakes the workers that sleep."""
     system.syscall(system.FUTEX, group.words + POSTED, system.FUTEX_WAKE_PRIVATE, system.EVERY_SLEEPER, 0)
 
 
@@ -397,7 +400,7 @@ def work(group, thread, threads):
     posted = group.words + POSTED
     number, passed = np.int64(0), np.int64(0)
     while True:
-        wait_for_job(group, posted, number)
+        wait_for_job(group, posted, number, group.words + ROUSING)
         # The next job is not posted before this one ends, and it does not end without this thread.
         number = system.load(posted)
         job = simd.load_i64(posted + VALUE)
@@ -433,7 +436,7 @@ def attend(group, finished, pin):
         complete(finished)
     while True:
         heard = simd.load_i64(group.words + HEARD)
-        wait_for_job(group, bell, heard)
+        wait_for_job(group, bell, heard, bell)
         # The count before the job: a ring after this is heard next time.
         simd.store_i64(group.words + HEARD, system.load(bell))
         job = simd.load_i64(bell + VALUE)
