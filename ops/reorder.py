@@ -33,11 +33,13 @@ TO_PIXELS = record(
     "source source_batch source_channel source_row target target_batch target_row batch channels height width"
 )
 
-GATHER_CHANNELS = record("source entries starts target target_batch target_block target_row batch blocks height width")
+GATHER_CHANNELS = record(
+    "source source_batch source_block source_row entries starts target target_batch target_block target_row "
+    "batch blocks height width"
+)
 
-# One source block that a target block takes channels from: byte offset of its first pixel, byte strides of images and
-# rows, and for each lane of the target the lane of the source, or -1.
-ENTRY = record("offset batch row", lanes=f"{LANES}i4")
+# One source block that a target block takes channels from, and for each lane of the target the lane there, or -1.
+ENTRY = record("block", lanes=f"{LANES}i4")
 ENTRY_BYTES = ENTRY.itemsize
 
 ZERO_HALO = record("target target_batch target_block target_row batch blocks height width top left bottom right")
@@ -117,9 +119,9 @@ def to_pixels(a, thread, threads):
 
 @kernel(GATHER_CHANNELS)
 def gather_channels(a, thread, threads):
-    """Blocked target channels picked from any blocked tensors (concat, split, shuffle), by `channel_table`'s arrays.
+    """Blocked channels picked from those of a blocked source, by the arrays of `channel_table`.
 
-    `source` is the address that the entries' offsets count from. Lanes that pick nothing become zeros.
+    Lanes that pick nothing become zeros.
     """
     items = a.batch * a.blocks * a.height
     last_pixel = min(a.width, PIXELS) - 1  # of narrow rows the last one is written several times
@@ -127,6 +129,7 @@ def gather_channels(a, thread, threads):
     o4, o5, o6 = min(4, last_pixel) * VECTOR_BYTES, min(5, last_pixel) * VECTOR_BYTES, last_pixel * VECTOR_BYTES
     for item in range(items * thread // threads, items * (thread + 1) // threads):
         y, block, image = item % a.height, item // a.height % a.blocks, item // a.height // a.blocks
+        source = a.source + image * a.source_batch + y * a.source_row
         target = a.target + image * a.target_batch + block * a.target_block + y * a.target_row
         first = a.entries + simd.load_i64(a.starts + 8 * block) * ENTRY_BYTES
         last = a.entries + simd.load_i64(a.starts + 8 * block + 8) * ENTRY_BYTES
@@ -134,9 +137,8 @@ def gather_channels(a, thread, threads):
             x = max(0, min(begin, a.width - PIXELS))
             p0 = p1 = p2 = p3 = p4 = p5 = p6 = simd.broadcast(0.0)
             for entry in range(first, last, ENTRY_BYTES):
-                place = a.source + simd.load_i64(entry) + x * VECTOR_BYTES
-                place += image * simd.load_i64(entry + 8) + y * simd.load_i64(entry + 16)
-                lanes = shuffle.load_words(entry + 24)
+                place = source + simd.load_i64(entry) * a.source_block + x * VECTOR_BYTES
+                lanes = shuffle.load_words(entry + 8)
                 taken = lanes >= 0
                 p0 = simd.select(taken, shuffle.permute(simd.load(place), lanes), p0)
                 p1 = simd.select(taken, shuffle.permute(simd.load(place + o1), lanes), p1)
@@ -173,22 +175,17 @@ def zero_halo(a, thread, threads):
             place += VECTOR_BYTES
 
 
-def channel_table(
-    picks: Sequence[tuple[int, int]], sources: Sequence[tuple[int, int, int, int]]
-) -> tuple[np.ndarray, np.ndarray]:
-    """The (entries, starts) of `gather_channels`; channel c of the target is channel picks[c][1] of source picks[c][0].
+def channel_table(picks: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The (entries, starts) of `gather_channels`; channel c of the target is channel picks[c] of the source.
 
-    A source is (offset, batch, block, row) in bytes: where its first pixel lies, counted from the kernel's `source`,
-    and its strides. The target has len(starts) - 1 blocks. Both arrays must outlive the kernel's last run.
+    The target has len(starts) - 1 blocks. Both arrays must outlive the kernel's last run.
     """
-    entries: list[tuple[int, int, int, list[int]]] = []
+    entries: list[tuple[int, list[int]]] = []
     starts = [0]
     for first in range(0, len(picks), LANES):
-        lanes_of: dict[tuple[int, int], list[int]] = {}
-        for lane, (source, channel) in enumerate(picks[first : first + LANES]):
-            lanes_of.setdefault((source, channel // LANES), [-1] * LANES)[lane] = channel % LANES
-        for (source, source_block), lanes in lanes_of.items():
-            offset, batch, block, row = sources[source]
-            entries.append((offset + source_block * block, batch, row, lanes))
+        lanes_of: dict[int, list[int]] = {}
+        for lane, channel in enumerate(picks[first : first + LANES]):
+            lanes_of.setdefault(channel // LANES, [-1] * LANES)[lane] = channel % LANES
+        entries += lanes_of.items()
         starts.append(len(entries))
     return np.array(entries, ENTRY), np.array(starts, np.int64)

@@ -76,14 +76,14 @@ def test_pixels(channels: int, batch: int) -> None:
         np.testing.assert_array_equal(target.array, x.transpose(0, 2, 3, 1))
 
 
-def gather(sources: list[Blocked], picks: list[tuple[int, int]], base: int) -> Blocked:
-    n, _, height, width = sources[0].array.shape[:4]
-    places = [tuple(source.fields("s").values()) for source in sources]
-    entries, starts = reorder.channel_table(picks, [(place[0] - base, *place[1:]) for place in places])
+def gather(source: Blocked, picks: list[int]) -> Blocked:
+    n, _, height, width = source.array.shape[:4]
+    entries, starts = reorder.channel_table(picks)
     target = blocked((n, len(picks), height, width), HALO, halo_value=7.0)
     run(
-        reorder.gather_channels, target, source=base, entries=entries.ctypes.data, starts=starts.ctypes.data,
-        **target.fields("target"), batch=n, blocks=target.array.shape[1], height=height, width=width,
+        reorder.gather_channels, target, **source.fields("source"), entries=entries.ctypes.data,
+        starts=starts.ctypes.data, **target.fields("target"), batch=n, blocks=target.array.shape[1], height=height,
+        width=width,
     )  # fmt: skip
     assert not target.array[:, -1, :, :, (len(picks) - 1) % LANES + 1 :].any()
     return target
@@ -95,8 +95,8 @@ def gather(sources: list[Blocked], picks: list[tuple[int, int]], base: int) -> B
 def test_channel_shuffle(width: int, groups: int) -> None:
     channels = groups * (LANES - 3)
     x = data(3, channels, 2, width)
-    picks = [(0, c % groups * (channels // groups) + c // groups) for c in range(channels)]
-    target = gather([blocked_holding(x)], picks, 0)
+    picks = [c % groups * (channels // groups) + c // groups for c in range(channels)]
+    target = gather(blocked_holding(x), picks)
     shuffled = x.reshape(3, groups, channels // groups, 2, width).swapaxes(1, 2).reshape(x.shape)
     np.testing.assert_array_equal(target.plain(), shuffled)
 
@@ -104,22 +104,22 @@ def test_channel_shuffle(width: int, groups: int) -> None:
 @pytest.mark.every_isa
 @pytest.mark.parametrize("channels", [(1, 1), (LANES - 1, 3), (LANES, LANES + 1, 5), (2, 3 * LANES + 5, 1, LANES)])
 def test_concat_and_split(channels: tuple[int, ...]) -> None:
+    """The parts lie in whole blocks of their own at first."""
     parts = [data(2, c, 3, 5) + i for i, c in enumerate(channels)]
-    halos = [NO_HALO, HALO, (0, 1, 0, 0), (2, 0, 0, 2)]
-    sources = [blocked_holding(part, halo, halo_value=1e30) for part, halo in zip(parts, halos)]
-    picks = [(i, c) for i, count in enumerate(channels) for c in range(count)]
-    whole = gather(sources, picks, sources[0].address)
+    padded = [np.pad(part, [(0, 0), (0, -part.shape[1] % LANES), (0, 0), (0, 0)]) for part in parts]
+    starts = np.cumsum([0, *(part.shape[1] for part in padded)]).tolist()
+    picks = [start + c for start, count in zip(starts, channels) for c in range(count)]
+    whole = gather(blocked_holding(np.concatenate(padded, axis=1), HALO, halo_value=1e30), picks)
     np.testing.assert_array_equal(whole.plain(), np.concatenate(parts, axis=1))
     first = 0
     for part, count in zip(parts, channels):
-        piece = gather([whole], [(0, c) for c in range(first, first + count)], whole.address)
-        np.testing.assert_array_equal(piece.plain(), part)
+        np.testing.assert_array_equal(gather(whole, [*range(first, first + count)]).plain(), part)
         first += count
 
 
 def test_a_channel_may_be_picked_often() -> None:
     x = data(1, LANES + 2, 2, 4)
-    target = gather([blocked_holding(x)], [(0, LANES + 1)] * (LANES + 3), 0)
+    target = gather(blocked_holding(x), [LANES + 1] * (LANES + 3))
     np.testing.assert_array_equal(target.plain(), np.repeat(x[:, -1:], LANES + 3, axis=1))
 
 

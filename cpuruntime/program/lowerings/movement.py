@@ -203,7 +203,7 @@ def _concat_blocked(emitter: Emitter, values: list[Value], output: Value) -> Non
         picks += range(channel, channel + value.static_shape[1])
         channel += whole_blocks(value)
     if staging is not None:
-        _gather_channels(emitter, whole, emitter.new_blocked(output), np.array(picks))
+        _gather_channels(emitter, whole, emitter.new_blocked(output), picks)
 
 
 @lowering("ChannelShuffle", domain="cpuruntime", layout=Layout.BLOCKED, check=only_float32)
@@ -211,14 +211,13 @@ def lower_channel_shuffle(emitter: Emitter, node: Node) -> None:
     """Channel c of the result is channel c % group * (C / group) + c // group of the source."""
     source, target = emitter.blocked(node.require(0)), emitter.new_blocked(node.outputs[0])
     order = np.arange(source.channels).reshape(node.attributes["group"], -1).T.reshape(-1)
-    _gather_channels(emitter, source, target, order)
+    _gather_channels(emitter, source, target, order.tolist())
 
 
-def _gather_channels(emitter: Emitter, source: Blocked, target: Blocked, order: np.ndarray) -> None:
-    """target[:, c] = source[:, order[c]]."""
-    tables = channel_table([(0, channel) for channel in order.tolist()], [(0, *source.strides)])
-    entries, starts = map(emitter.constant, tables)
+def _gather_channels(emitter: Emitter, source: Blocked, target: Blocked, picks: Sequence[int]) -> None:
+    """target[:, c] = source[:, picks[c]]."""
+    entries, starts = map(emitter.constant, channel_table(picks))
     emitter.emit(
-        gather_channels, "blocked", source=source.address, entries=entries, starts=starts, **target.fields("target"),
-        **target.sizes(),
+        gather_channels, "blocked", entries=entries, starts=starts, **source.fields("source"),
+        **target.fields("target"), **target.sizes(),
     )  # fmt: skip
