@@ -136,7 +136,7 @@ class DeviceRequest(ABC):
     def infer_again(self, call: Call) -> Callable[..., Any] | None:
         """A function that does in one step what an inference on unchanged memory does; see `streams.again`.
 
-        The memory is that of `call`. None where the device has no such function, or not yet.
+        The memory is that of `call`. None where the device has no such function, has it not yet, or gave it before.
         """
         return None
 

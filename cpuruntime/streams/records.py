@@ -9,10 +9,12 @@ import numpy as np
 
 
 def record_of(kind: np.dtype, /, **words: Any) -> np.ndarray:
-    """A record of addresses: of C functions, arrays' data and other objects; numbers are themselves."""
+    """A record of words, addresses: of C functions, arrays' data and other objects; numbers are themselves."""
     made = np.zeros(1, kind)
+    memory, fields = made.view(np.int64).data, kind.fields
+    assert fields is not None
     for name, value in words.items():
-        made[name] = _word(value)
+        memory[fields[name][1] // 8] = _word(value)
     return made
 
 

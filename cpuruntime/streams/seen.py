@@ -40,16 +40,12 @@ class Seen:
 
 
 class SeenShapes:
-    """The `Seen` of a request. When they take too much, or memory has moved, all are dropped."""
+    """The `Seen` of a request, which take `nbytes`. When that is too much, or memory has moved, all are dropped."""
 
     def __init__(self) -> None:
         self.table = np.zeros(native.BUCKETS, np.int64)
+        self.nbytes = 0
         self._all: list[Seen] = []
-
-    @property
-    def nbytes(self) -> int:
-        """What is noted."""
-        return sum(each.nbytes for each in self._all)
 
     def add(self, seen: Seen) -> None:
         """Have what is seen found; not while an inference of the request runs."""
@@ -58,9 +54,11 @@ class SeenShapes:
             if has_moved or self.nbytes + seen.nbytes > MOST_BYTES:
                 self.table.fill(0)
                 self._all.clear()
+                self.nbytes = 0
         bucket = _bucket(seen.inputs)
         seen.record["next"] = self.table[bucket]
         self._all.append(seen)
+        self.nbytes += seen.nbytes
         self.table[bucket] = seen.record.ctypes.data
 
 
