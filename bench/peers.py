@@ -46,6 +46,8 @@ def parser() -> argparse.ArgumentParser:
     add("-shape", "--shape", default="", metavar="SHAPES", help='input shapes: "input[1,3,224,224]"')
     add("-b", "--batch_size", type=positive, default=None, metavar="N", help="first dimension of the inputs")
     add("--device", default="CPU", help="cpuruntime's device (default: CPU)")
+    add("-infer_precision", "--infer_precision", choices=("f32", "bf16", "f16"), default="f32", metavar="TYPE",
+        help="INFERENCE_PRECISION_HINT of cpuruntime and OpenVINO (default: f32)")
     add("--json", type=Path, default=None, metavar="FILE", help="write everything measured to FILE")
     add("--report", type=Path, default=None, metavar="FOLDER",
         help="write this class of machines' section of peers.md in FOLDER, and peers-CLASS.svg")
@@ -76,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     about = machine()
     print(f"{about['processor']}, {len(about['allowed_cores'])} cores allowed; ", end="")
     print(", ".join(f"{name} {about['versions'][name]}" for name in engines))
-    plan = Plan(engines, options.seconds, options.rounds, options.device)
+    plan = Plan(engines, options.seconds, options.rounds, options.device, options.infer_precision)
     peak = FmaPeak() if options.report else None
     try:
         results = _compare_all(plan, options, peak)
@@ -88,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(line)
     if options.json:
         settings = {"seconds": options.seconds, "rounds": options.rounds, "engines": engines, "shape": options.shape}
-        settings |= {"batch": options.batch_size, "device": options.device}
+        settings |= {"batch": options.batch_size, "device": options.device, "precision": options.infer_precision}
         write_json(options.json, settings, about, results)
     if peak:
         document.write(options.report, plan, about, max(peak.measured), results)

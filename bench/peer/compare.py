@@ -23,12 +23,16 @@ REFERENCE_ORDER = ("onnxruntime", "openvino", "cpuruntime")
 
 @dataclass(frozen=True)
 class Plan:
-    """How to measure: each engine for `seconds` in `rounds` slices. `device` is cpuruntime's."""
+    """How to measure: each engine for `seconds` in `rounds` slices. `device` is cpuruntime's.
+
+    ONNX Runtime, whose outputs are the reference, computes in the model's types whatever the `precision`.
+    """
 
     engines: Sequence[str]
     seconds: float
     rounds: int
     device: str = "CPU"
+    precision: str = "f32"
 
 
 def compare(model: ModelFile, mode: Mode, plan: Plan, folder: Path, progress: Callable[[str], None]) -> Result:
@@ -44,14 +48,16 @@ def compare(model: ModelFile, mode: Mode, plan: Plan, folder: Path, progress: Ca
         for name, process in processes.items():
             progress(f"{title}: {name} loads the model")
             try:
-                answer = process.load(model, mode=mode.name, device=plan.device, outputs=outputs[name])
+                how = {"device": plan.device, "precision": plan.precision}
+                answer = process.load(model, mode=mode.name, outputs=outputs[name], **how)
             except EngineError as error:
                 found[name].failure = str(error)
                 continue
             for key, value in answer.items():
                 setattr(found[name], key, value)
         working = [name for name in plan.engines if not found[name].failure]
-        _check_outputs({name: outputs[name] for name in working}, found, model.kind)
+        is_rounded = model.kind == "int8" or plan.precision != "f32"
+        _check_outputs({name: outputs[name] for name in working}, found, is_rounded)
         for turn in range(plan.rounds):
             progress(f"{title}: round {turn + 1} of {plan.rounds}")
             for name in rotated(working, turn):
@@ -60,14 +66,14 @@ def compare(model: ModelFile, mode: Mode, plan: Plan, folder: Path, progress: Ca
     return Result(model.name, model.kind, mode, found, _ratios(found, mode))
 
 
-def _check_outputs(outputs: dict[str, Path], found: dict[str, EngineResult], kind: str) -> None:
+def _check_outputs(outputs: dict[str, Path], found: dict[str, EngineResult], is_rounded: bool) -> None:
     reference = next((name for name in REFERENCE_ORDER if name in outputs), "")
     arrays = {}
     for name, path in outputs.items():
         with np.load(path) as archive:
             arrays[name] = [archive[key] for key in archive.files]
     for name in outputs:
-        if name != reference and kind == "int8":
+        if name != reference and is_rounded:
             found[name].error, found[name].largest_error = angle(arrays[name], arrays[reference]), LARGEST_ANGLE
         elif name != reference:
             found[name].error = output_error(arrays[name], arrays[reference])

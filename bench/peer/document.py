@@ -46,10 +46,11 @@ def _sections(path: Path) -> dict[str, str]:
 
 def _heading(plan: Plan, about: dict[str, Any]) -> list[str]:
     """What the figures depend on, in sentences."""
+    precision = "float32" if plan.precision == "f32" else plan.precision
     versions = ", ".join(f"{NAMES[name]} {about['versions'][name]}" for name in plan.engines)
     return [
         f"{about['processor']}, {len(about['allowed_cores'])} cores, {about['date'][:10]}; {versions}",
-        f"float32, each engine {plan.seconds:g} s a model and mode in {plan.rounds} alternating slices; "
+        f"{precision}, each engine {plan.seconds:g} s a model and mode in {plan.rounds} alternating slices; "
         f"Python {about['python']}, Numba {about['versions']['numba']}",
     ]
 

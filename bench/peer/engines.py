@@ -3,7 +3,7 @@
 Latency: one request, its inputs and outputs bound once to memory of the engine, and the time of one synchronous call,
 or of starting an inference and waiting for it.
 Throughput: as many inferences in flight as the engine calls optimal (ONNX Runtime: one caller per core).
-Everything is computed in float32.
+The precision is the streams engines' INFERENCE_PRECISION_HINT; ONNX Runtime computes in that of the model.
 """
 
 from __future__ import annotations
@@ -51,8 +51,10 @@ class Engine(ABC):
 class StreamsEngine(Engine):
     """OpenVINO, and cpuruntime, which has the same interface."""
 
-    def __init__(self, runtime: Any, path: Path, mode: Mode, inputs: Mapping[str, np.ndarray], device: str) -> None:
-        config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
+    def __init__(
+        self, runtime: Any, path: Path, mode: Mode, inputs: Mapping[str, np.ndarray], device: str, precision: str
+    ) -> None:
+        config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "THROUGHPUT"}
         if mode.is_latency:
             config["PERFORMANCE_HINT"] = "LATENCY"
             config["INFERENCE_NUM_THREADS"] = mode.threads
@@ -167,17 +169,19 @@ def installed(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
-def load(name: str, path: Path, mode: Mode, inputs: Mapping[str, np.ndarray], device: str) -> Engine:
+def load(
+    name: str, path: Path, mode: Mode, inputs: Mapping[str, np.ndarray], device: str, precision: str = "f32"
+) -> Engine:
     """The engine `name` with the model at `path`; `device` is cpuruntime's device."""
     if name == "onnxruntime":
         return OnnxRuntimeEngine(path, mode, inputs)
     if name == "openvino":
         import openvino
 
-        return StreamsEngine(openvino, path, mode, inputs, "CPU")
+        return StreamsEngine(openvino, path, mode, inputs, "CPU", precision)
     import cpuruntime
 
-    return StreamsEngine(cpuruntime, path, mode, inputs, device)
+    return StreamsEngine(cpuruntime, path, mode, inputs, device, precision)
 
 
 def _flops(compiled: Any) -> int:

@@ -57,10 +57,13 @@ class EngineProcess:
             if stream:
                 stream.close()
 
-    def load(self, model: ModelFile, *, mode: str, device: str, outputs: Path) -> dict[str, Any]:
+    def load(
+        self, model: ModelFile, *, mode: str, device: str, outputs: Path, precision: str = "f32"
+    ) -> dict[str, Any]:
         """Loads the model, infers once and leaves the outputs in the file `outputs`."""
         files = {"model": str(model.path), "inputs": str(model.inputs), "outputs": str(outputs)}
         command = {"command": "load", "engine": self.name, "mode": mode, "device": device, "names": model.names}
+        command["precision"] = precision
         return self._ask({**command, **files}, LOAD_SECONDS)
 
     def slice(self, seconds: float) -> dict[str, Any]:

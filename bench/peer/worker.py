@@ -1,6 +1,6 @@
 """The process of one engine: reads one JSON command a line from stdin and answers each with one JSON line on stdout.
 
-    {"command": "load", "engine", "model", "mode", "device", "names", "inputs", "outputs"}
+    {"command": "load", "engine", "model", "mode", "device", "precision", "names", "inputs", "outputs"}
         -> version, settings, flops, load_seconds
     {"command": "slice", "seconds"} -> value, count, idle_cpu_seconds, peak_memory_mb
     {"command": "quit"} -> and the process ends
@@ -55,7 +55,8 @@ class Worker:
         with np.load(command["inputs"]) as archive:
             inputs = {name: archive[key] for name, key in zip(command["names"], archive.files)}
         start = time.perf_counter()
-        engine = load(command["engine"], Path(command["model"]), self._mode, inputs, command["device"])
+        how = command["device"], command["precision"]
+        engine = load(command["engine"], Path(command["model"]), self._mode, inputs, *how)
         seconds = time.perf_counter() - start
         engine.infer()
         np.savez(command["outputs"], *engine.outputs())

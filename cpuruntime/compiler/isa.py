@@ -90,17 +90,26 @@ def converts_halves() -> bool:
 
 
 _BYTE_PRODUCTS = {"avx512": ("avx512_vnni", "+avx512vnni"), "avx2": ("avx_vnni", "+avxvnni")}
+_BF16_PRODUCTS = {"avx512": ("avx512_bf16", "+avx512bf16")}
 """By instruction set: the flag that Linux shows, and LLVM's name, of what a level does not promise."""
+
+
+def _beyond(by_isa: dict[str, tuple[str, str]]) -> str:
+    """LLVM's name of what the processor has beyond the level; "" without it. Code for a level has to run without."""
+    flag, feature = by_isa.get(current().name, ("", ""))
+    return feature if flag and target.level is None and flag in _features() else ""
 
 
 @cache
 def byte_products() -> str:
-    """LLVM's name of the instructions that add four products of bytes at once; "" where there are none.
+    """LLVM's name of the instructions that add four products of bytes at once; "" where there are none."""
+    return _beyond(_BYTE_PRODUCTS)
 
-    Code for a level has to run without them.
-    """
-    flag, feature = _BYTE_PRODUCTS.get(current().name, ("", ""))
-    return feature if flag and target.level is None and flag in _features() else ""
+
+@cache
+def bf16_products() -> str:
+    """LLVM's name of the instructions that add two products of bf16 numbers at once; "" where there are none."""
+    return _beyond(_BF16_PRODUCTS)
 
 
 LANES = current().lanes

@@ -72,9 +72,10 @@ num_requests = Property(
 inference_precision = Property(
     "INFERENCE_PRECISION_HINT",
     ElementType(Type.f32, Type.f16, Type.bf16, Type.dynamic), Type.f32, group=Group.HINTS, keyed=True,
-    doc="The least precise element type. On the CPU f16, bf16 or what `dynamic` takes of them is how weights of matrix "
-    "products lie in memory, and everything is computed in f32; on a GPU f16 is how values lie in memory, which its "
-    "sums do not, and the default where the driver has it.",
+    doc="The least precise element type. On a CPU that multiplies bf16, operands of products are rounded to it; else "
+    "f16, bf16 or what `dynamic` takes of them is how weights of matrix products lie in memory, and everything is "
+    "computed in f32. On a GPU f16 is how values lie in memory, which its sums do not, and the default where the "
+    "driver has it.",
 )  # fmt: skip
 execution_mode = Property(
     "EXECUTION_MODE_HINT", Choice(ExecutionMode), ExecutionMode.PERFORMANCE,

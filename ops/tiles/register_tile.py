@@ -45,6 +45,9 @@ class Epilogue(namedtuple("_Epilogue", _OUTPUTS)):
 class Emitter:
     """Emits one tile. `step` is the byte distance of rows in the source, None when it is a run-time argument."""
 
+    vectors = FLOATS
+    """The type of a vector of weights; an element of the source is one of its lanes."""
+
     def __init__(
         self, builder: ir.IRBuilder, rows: int, columns: int, unroll: int, step: int | None, lines: int = 0,
         panels: int = 1,
@@ -80,18 +83,21 @@ class Emitter:
         `rows` are the addresses of the rows' first channel, `weights` those of the panels'.
         """
         builder, width = self.builder, self.columns // self.panels
-        sources = [pointer(builder, row, F32) for row in rows]
-        packed = [pointer(builder, panel, FLOATS) for panel in weights]
+        sources = [pointer(builder, row, self.vectors.element) for row in rows]
+        packed = [pointer(builder, panel, self.vectors) for panel in weights]
         totals = {place: builder.load(slot) for place, slot in self.accumulators.items()}
         for k in range(channels):
             b = [self.element(panel, k * width + c) for panel in packed for c in range(width)]
             for r, source in enumerate(sources):
                 a = splat(builder, self.element(source, k))
                 for c in range(self.columns):
-                    name = f"llvm.fmuladd.v{LANES}f32"
-                    totals[r, c] = call_llvm(builder, name, FLOATS, [a, b[c], totals[r, c]])
+                    totals[r, c] = self.multiply_add(a, b[c], totals[r, c])
         for place, slot in self.accumulators.items():
             builder.store(totals[place], slot)
+
+    def multiply_add(self, a: ir.Value, b: ir.Value, total: ir.Value) -> ir.Value:
+        """total + a * b, lane by lane."""
+        return call_llvm(self.builder, f"llvm.fmuladd.v{LANES}f32", FLOATS, [a, b, total])
 
     def element(self, base: ir.Value, index: int) -> ir.Value:
         """What lies at an index behind a pointer."""
@@ -194,22 +200,23 @@ def loops(builder: ir.IRBuilder, outer: ir.Value, inner: ir.Value) -> Iterator[t
 
 @cache
 def make_tile(
-    rows: int, columns: int, unroll: int, step: int | None, plain: bool, lines: int = 0, panels: int = 1
-) -> Any:
+    rows: int, columns: int, unroll: int, step: int | None, plain: bool, lines: int = 0, panels: int = 1,
+    kind: type[Emitter] = Emitter,
+) -> Any:  # fmt: skip
     """The tile as an intrinsic `tile(source, step, weights, remainder, walk, epilogue)`; everything is int64.
 
     `unroll` channels are taken per loop body. `step` is the byte distance of rows in the source, None to take it from
     the argument. `plain` tiles write row-major matrices: only the first `tail` lanes of the last column exist in the
     target, and `remainder` channels (below `unroll`) follow the last full step; other tiles ignore both. `lines` cache
     lines are fetched ahead in each loop body. The columns of a tile of several `panels` are packed in as many streams,
-    `weight_block` bytes apart, and its reduction has one block.
+    `weight_block` bytes apart, and its reduction has one block. `kind` says what is multiplied.
     """
 
     @intrinsic
     def tile(typingctx, source, row_step, weights, remainder, walk, epilogue):
         def codegen(context, builder, sig, args):
             source, row_step, weights, remainder = args[:4]
-            emitter = Emitter(builder, rows, columns, unroll, step, lines, panels)
+            emitter = kind(builder, rows, columns, unroll, step, lines, panels)
             w = Walk(*cgutils.unpack_tuple(builder, args[4]))
             e = Epilogue(*cgutils.unpack_tuple(builder, args[5]))
             emitter.start(e.bias)

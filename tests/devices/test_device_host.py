@@ -13,6 +13,7 @@ from support.relay_device import RelayModel, RelayPlugin, RelayRequest
 
 import cpuruntime as ov
 from cpuruntime import DeviceUnavailableError, InternalError, InvalidArgumentError
+from cpuruntime.compiler import isa
 from cpuruntime.devices.host import Devices
 from cpuruntime.devices.interface import DeviceModel
 from cpuruntime.devices.ports import PortInfo
@@ -77,7 +78,8 @@ class TestHost:
         model.close()
 
     def test_it_asks_properties_and_nodes_of_a_device(self, devices: Devices, graph: Graph) -> None:
-        assert devices.get_property("CPU", "OPTIMIZATION_CAPABILITIES") == ["FP32", "INT8"]
+        known = [*["BF16"] * bool(isa.bf16_products()), "FP32", "INT8"]
+        assert devices.get_property("CPU", "OPTIMIZATION_CAPABILITIES") == known
         assert devices.get_property("RELAY:NULL", "OPTIMIZATION_CAPABILITIES") == []
         assert devices.query(graph, "REFERENCE") == {"negate"}
         with pytest.raises(InvalidArgumentError, match=r"Unknown device 'CPV'\. Did you mean 'CPU'"):

@@ -34,7 +34,7 @@ def test_each_runs_each_but_itself(outer: str, inner: str) -> None:
         with pytest.raises(InvalidArgumentError, match=f"{outer} cannot run {outer} within itself"):
             core.compile_model(parsed, name)
         return
-    assert core.get_property(name, "OPTIMIZATION_CAPABILITIES") == ["FP32", "INT8"]
+    assert {"FP32", "INT8"} <= {*core.get_property(name, "OPTIMIZATION_CAPABILITIES")}
     for one in core.get_property(name, "SUPPORTED_PROPERTIES"):
         core.get_property(name, one)
     assert set(core.query_model(core.read_model(parsed), name)) == {"x", "Abs_0", "Neg_1", "y/sink_port_0"}

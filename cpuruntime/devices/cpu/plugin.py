@@ -66,7 +66,7 @@ class CpuPlugin(Plugin):
             leased = sorted({cpu for holder in holders for cpu in holder.cpus})
             return {cpu: [holder.pid for holder in holders if cpu in holder.cpus] for cpu in leased}
         if name == "OPTIMIZATION_CAPABILITIES":
-            return ["FP32", "INT8"]
+            return [*["BF16"] * bool(isa.bf16_products()), "FP32", "INT8"]
         if name == "FULL_DEVICE_NAME":
             return f"{processor_name()} ({isa.current().name})"
         return super().fact(name)

@@ -27,6 +27,8 @@ def run(editor: Editor, node: Node) -> None:
         return
     _check_output(node, found)
     attributes = found.attributes() | {"group": node.attributes.get("group", 1), **no_activation()}
+    if "precision" in node.attributes:
+        attributes["precision"] = node.attributes["precision"]
     editor.replace(node, internal("Conv", node, [x, weights, node.input(2), None], node.outputs, attributes))
 
 

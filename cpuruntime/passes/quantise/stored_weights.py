@@ -11,7 +11,7 @@ import numpy as np
 
 from cpuruntime.graph import Compressed, Graph, Node, Type, Value
 from cpuruntime.passes.editor import Editor
-from cpuruntime.passes.operators import is_onnx
+from cpuruntime.passes.operators import all_f32, is_onnx
 
 SMALL = 64 * 1024
 """Elements: smaller matrices stay as they are, since they are read from a cache; arbitrary."""
@@ -64,8 +64,12 @@ def products_of(graph: Graph) -> dict[str, frozenset[str]]:
 
 
 def run(graph: Graph, storage: WeightStorage) -> bool:
-    """Constant right sides of MatMul and Gemm become compressed ones, of 8 or 4 bits in groups or of 16 bits."""
+    """Constant right sides of MatMul and Gemm become compressed ones, of 8 or 4 bits in groups or of 16 bits.
+
+    Where that is bf16, convolutions of float32 by constants get it as their `precision`, to which they may round.
+    """
     editor = Editor(graph)
+    rounded = storage.kind == "bf16" and storage.only is None and _allow_rounding(editor)
     made: dict[tuple[Value, bool], Value] = {}
     for node, source, swapped, turned in _products(editor.nodes()):
         if storage.only is not None and source.name not in storage.only:
@@ -79,7 +83,18 @@ def run(graph: Graph, storage: WeightStorage) -> bool:
         if swapped:
             node.attributes = {**node.attributes, "transB": 0}
         editor.set_input(node, 1, made[source, turned])
-    return editor.finish()
+    return editor.finish() or rounded
+
+
+def _allow_rounding(editor: Editor) -> bool:
+    """Gives convolutions their precision; whether there are any."""
+    found = [
+        node for node in editor.nodes()
+        if is_onnx(node, "Conv") and all_f32(*node.inputs) and node.require(1).constant is not None
+    ]  # fmt: skip
+    for node in found:
+        node.attributes = {**node.attributes, "precision": "bf16"}
+    return bool(found)
 
 
 def _suits(value: Value) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -13,6 +14,7 @@ from cpuruntime.graph import Node, Size
 from cpuruntime.ops.convolution import COLUMN_TILE, convolution
 from cpuruntime.ops.tiles.tile_shapes import UNROLL
 from cpuruntime.ops.winograd_methods import Method
+from cpuruntime.program.convolution.bf16_product import BF16, emit_bf16_convolution, suits_bf16
 from cpuruntime.program.convolution.depthwise import emit_depthwise
 from cpuruntime.program.convolution.geometry import DOMAIN, Geometry
 from cpuruntime.program.convolution.grouped import emit_grouped
@@ -32,6 +34,10 @@ FEW_CHANNELS = 4
 GATHERED = 256
 """Output channels from which on a strided 1x1 convolution reads a copy of its pixels: measured on Zen 3."""
 DIRECT = (Candidate(None, "direct", 0.0),)
+BF16_SHARE = 0.55
+"""Of the time of direct computation in float32, by bf16 products: measured on Zen 4."""
+Way = Method | str | None
+"""A method of Winograd's, BF16, or None for direct computation."""
 
 
 def _check(node: Node) -> str | None:
@@ -48,20 +54,28 @@ def _suits_winograd(g: Geometry) -> bool:
 
 
 def _methods(node: Node, exact: bool) -> Methods:
-    """Winograd's methods where they apply, and direct computation, which is None.
+    """Winograd's methods where they apply, bf16 products where these are allowed, and direct computation.
 
     They are ranked for one thread: results of methods differ in the last bits and must not depend on the threads.
     """
     g = Geometry.of(node)
-    candidates = rank_methods(WinogradSizes.of(g).of_class()) if _suits_winograd(g) and not exact else DIRECT
-    query = Query(("convolution", "grouped_convolution", "winograd"), g)
+    candidates: Sequence[Candidate[Any]] = DIRECT
+    if _suits_winograd(g) and not exact:
+        candidates = rank_methods(WinogradSizes.of(g).of_class())
+    modules = ["convolution", "grouped_convolution", "winograd"]
+    if node.attributes.get("precision") == BF16 and suits_bf16(g) and g.in_channels > FEW_CHANNELS:
+        direct = next(each for each in candidates if each.choice is None)
+        rounded = Candidate(BF16, BF16, BF16_SHARE * direct.cost)
+        candidates = sorted([rounded, *(each for each in candidates if each is not direct)], key=lambda one: one.cost)
+        modules.append("bf16_product")
+    query = Query(tuple(modules), g)
     return Methods(query, candidates, lambda emitter, method: _emit_alone(emitter, node, g, method))
 
 
-def halo(node: Node, method: Method | None) -> tuple[int, int]:
+def halo(node: Node, method: Way) -> tuple[int, int]:
     """The pixels that a method reads to the left and right of the image."""
     g = Geometry.of(node)
-    if method is None:
+    if not isinstance(method, Method):
         return g.pad_left, g.right
     h = method.horizontal
     if isinstance(g.in_width, Size):  # as many as any width may need
@@ -70,7 +84,7 @@ def halo(node: Node, method: Method | None) -> tuple[int, int]:
     return g.pad_left, max(g.right, reach - g.pad_left - g.in_width)
 
 
-def _emit_alone(emitter: Emitter, node: Node, g: Geometry, method: Method | None) -> None:
+def _emit_alone(emitter: Emitter, node: Node, g: Geometry, method: Way) -> None:
     """The step on memory that no other step shares."""
     source = blocked_view(emitter.scratch(0), node.require(0).static_shape, *halo(node, method))
     target = blocked_view(emitter.scratch(0), node.outputs[0].static_shape, 0, 0)
@@ -92,14 +106,15 @@ def lower_convolution(emitter: Emitter, node: Node) -> None:
 
 
 def _emit(
-    emitter: Emitter, node: Node, g: Geometry, method: Method | None, source: Blocked | Interleaved, target: Blocked,
+    emitter: Emitter, node: Node, g: Geometry, method: Way, source: Blocked | Interleaved, target: Blocked,
     residual: Blocked | None,
 ) -> None:  # fmt: skip
     """The step by a method."""
     weights = node.require(1).data
     activation, parameters = activation_fields(node)
     whole = target.has_whole_rows and (residual is None or residual.has_whole_rows)
-    if isinstance(source, Blocked) and whole and g.is_sparse and g.group == 1 and g.channels >= GATHERED:
+    gathers = method is None and g.group == 1 and g.channels >= GATHERED
+    if isinstance(source, Blocked) and whole and g.is_sparse and gathers:
         g, source = _gathered(emitter, g, source)
     fields = {
         **source.fields("source"), **target.fields("target"), **(residual.fields("residual") if residual else {}),
@@ -111,14 +126,16 @@ def _emit(
     if g.has_narrow_groups:
         emit_depthwise(emitter, g, weights, fields | parameters, activation)
         return
-    if method is not None:
+    if isinstance(method, Method):
         emit_winograd(emitter, method, g, weights, fields | parameters, activation)
         return
     views = (source, target, residual)
     if g.is_pointwise and all(v is None or (isinstance(v, Blocked) and v.has_whole_rows) for v in views):
         # Every output pixel reads the input pixel at its place: the image is one long row.
         fields |= {"in_height": 1, "height": 1, "width": g.height * g.width}
-    if g.group == 1:
+    if method == BF16:
+        emit_bf16_convolution(emitter, g, weights, fields | parameters, activation)
+    elif g.group == 1:
         _emit_dense(emitter, g, weights, fields | parameters, activation, lanes)
     else:
         emit_grouped(emitter, g, weights, fields)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from cpuruntime.compiler.isa import LANES
+from cpuruntime.compiler.isa import LANES, bf16_products
 from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.graph import Compressed, Extent, Size, typical
 from cpuruntime.ops.compressed_product import WIDENED, few_rows, many_rows, quantise_rows
 from cpuruntime.ops.tiles.compressed_shapes import BITS, FACTS, is_integer, per_word
 from cpuruntime.ops.tiles.tile_shapes import tile_shapes
+from cpuruntime.program.lowerings.bf16_product import emit_bf16_matrix
 from cpuruntime.program.plan.compressed_weights import PackedPanels
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.step import KernelChoice
@@ -27,6 +28,9 @@ def emit_compressed(
     emitter: Emitter, weights: Compressed, rows: Extent, source: Address, activation: str, fields: dict[str, Any]
 ) -> None:
     """target[rows, N] = source[rows, K] @ weights, with the epilogue in `fields`, which have the target."""
+    if weights.kind == "bf16" and bf16_products() and (isinstance(rows, Size) or rows >= FEW_OF_HALVES):
+        emit_bf16_matrix(emitter, weights, rows, source, activation, fields, _notes(weights))
+        return
     (inner, columns), kind = weights.shape, weights.kind
     packed, has_zeros = PackedPanels(weights), bool(getattr(weights.zeros, "ndim", 0))
     groups = packed.inner // weights.group if weights.group else inner

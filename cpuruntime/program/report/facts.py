@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cpuruntime.graph import Node, typical
+from cpuruntime.graph import typical
 from cpuruntime.program.assembly import is_small
 from cpuruntime.program.plan.candidate import Comparison
 from cpuruntime.program.plan.step import FallbackStep, Step
@@ -20,7 +20,7 @@ class StepFacts:
         least_flops: those that its method needs at least; `flops` are the node's.
         constants, tensors: bytes of packed constants and of tensors that it reads and writes.
         is_small: whether one thread runs it alone.
-        precision: the element type that it reads first.
+        precision: the element type that it multiplies or reads first.
     """
 
     name: str
@@ -49,10 +49,12 @@ def facts_of(step: Step | FallbackStep | StepFacts) -> StepFacts:
     return StepFacts(
         node.name, node.op_type, tuple(node.origins), step.kernel.name, step.layout, step.notes, step.comparisons,
         typical(step.flops), least_flops(step), constant_bytes(step), tensor_bytes(step), is_small(step),
-        precision=_precision(node),
+        precision=_precision(step),
     )  # fmt: skip
 
 
-def _precision(node: Node) -> str:
-    read = (value for value in (*node.inputs, *node.outputs) if value is not None)
+def _precision(step: Step) -> str:
+    if step.kernel.family == "bf16_product":
+        return "bf16"
+    read = (value for value in (*step.node.inputs, *step.node.outputs) if value is not None)
     return next((value.element_type.get_type_name() for value in read), "")

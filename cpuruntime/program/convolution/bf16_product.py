@@ -1,0 +1,104 @@
+"""Products of bf16 numbers: the packing of their right sides, the choice of tiles, and convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES, bf16_products
+from cpuruntime.graph import Extent, Type
+from cpuruntime.ops.bf16_product import SIZE, STEP, bf16_product
+from cpuruntime.program.convolution.geometry import Geometry
+from cpuruntime.program.convolution.panels import tile_starts
+from cpuruntime.program.plan.candidate import Query
+from cpuruntime.program.plan.emitter import Emitter
+from cpuruntime.program.plan.storage import Address
+from cpuruntime.program.tuning.bf16_tiles import rank_bf16_tilings
+from cpuruntime.program.tuning.tiles import Grid, Tiling
+
+BF16 = "bf16"
+"""The method of a convolution that multiplies bf16 numbers."""
+
+
+class Matrix(NamedTuple):
+    """A right side [inner, columns] of bf16 numbers, which `make` gives; `key` is that of its content."""
+
+    inner: int
+    columns: int
+    key: Hashable
+    make: Callable[[], np.ndarray]
+
+    @property
+    def padded(self) -> int:
+        """Numbers of a pixel in a panel."""
+        return -(-self.inner // STEP) * STEP
+
+    @property
+    def blocks(self) -> int:
+        return -(-self.columns // LANES)
+
+
+def emit_bf16_product(
+    emitter: Emitter, right: Matrix, source: str, fields: dict[str, Any], activation: str, flops: Extent,
+    notes: str = "",
+) -> None:  # fmt: skip
+    """The product of the pixels of a `source`, "rows" or "blocks"; `fields` has all but what follows from the tile."""
+
+    def emit(emitter: Emitter, tiling: Tiling) -> None:
+        scratch = int(tiling.chunk) * tiling.rows * right.padded * SIZE
+        layout = "plain" if source == "rows" else "blocked"
+        emitter.emit(
+            tiling.fit(fields["width"], lambda rows: bf16_product(rows, tiling.columns, source, activation)), layout,
+            flops=flops, notes=", ".join(filter(None, (str(tiling), notes))),
+            **fields, inner=right.inner, padded=right.padded, weights=_pack(emitter, right, tiling.columns),
+            chunk=tiling.chunk, scratch=Address(emitter.scratch(scratch * emitter.threads)), scratch_size=scratch,
+        )  # fmt: skip
+
+    def is_ready(tiling: Tiling) -> bool:
+        return emitter.weights.is_packed((right.key, tiling.columns))
+
+    lines, pixels = fields["height"], fields["width"]
+    grid = Grid(lines, pixels, right.blocks, right.padded // 2, lines * pixels * right.padded * SIZE)
+    query = Query(("bf16_product",), (source, grid), residual="residual" in fields, activation=activation)
+    emitter.emit_fastest(query, rank_bf16_tilings(grid, emitter.threads), emit, is_ready)
+
+
+def _pack(emitter: Emitter, right: Matrix, columns: int) -> Address:
+    """The right side as [tile][pair][columns][LANES][2]; numbers beyond it are zeros."""
+    starts = tile_starts(right.blocks, columns)
+    shape = (len(starts), right.padded // 2, columns * LANES, 2)
+
+    def fill(memory: np.ndarray) -> None:
+        numbers = right.make().view(np.uint16)
+        for panel, start in zip(memory.view(np.uint16).reshape(shape), starts):
+            some = numbers[:, start * LANES : (start + columns) * LANES]
+            for odd in range(2):
+                part = some[odd::2]
+                panel[: len(part), : part.shape[1], odd] = part
+
+    return emitter.weights.pack((right.key, columns), len(starts) * columns * VECTOR_BYTES * right.padded // 2, fill)
+
+
+def suits_bf16(g: Geometry) -> bool:
+    """Whether a convolution that may round to bf16 gains by it, as far as it is known before it is measured."""
+    return bool(bf16_products()) and g.group == 1
+
+
+def emit_bf16_convolution(
+    emitter: Emitter, g: Geometry, weights: np.ndarray, fields: dict[str, Any], activation: str
+) -> None:
+    """A dense convolution of an image in blocks; `fields` has tensors, bias, limits, sizes of the image, parameters."""
+    in_blocks, blocks = g.blocks
+
+    def make() -> np.ndarray:
+        dense = np.zeros((g.taps, in_blocks * LANES, g.channels), Type.bf16.to_dtype())
+        dense[:, : g.in_channels] = np.asarray(weights).reshape(g.channels, g.in_channels, g.taps).transpose(2, 1, 0)
+        return dense.reshape(-1, g.channels)
+
+    key = (emitter.weights.identity(weights), BF16)
+    right = Matrix(g.taps * in_blocks * LANES, g.channels, key, make)
+    steps = dict(source_step=g.stride_width * VECTOR_BYTES, source_column=g.dilation_width * VECTOR_BYTES)
+    pixels = dict(target_pixel=VECTOR_BYTES, residual_pixel=VECTOR_BYTES, columns=blocks * LANES, in_blocks=in_blocks)
+    emit_bf16_product(emitter, right, "blocks", fields | g.window_fields() | steps | pixels, activation, g.flops)

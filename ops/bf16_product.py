@@ -1,0 +1,154 @@
+"""Products of bf16 numbers with float32 sums: of matrices, and of the pixels that a convolution reads.
+
+A matrix is an image of one line, its rows are the pixels. The work is a grid of chunks of pixel tiles by column tiles
+of weights. A thread rounds what a chunk reads into a panel of its own, [pixels][numbers], then runs the tiles over it.
+A pixel tile is `rows` successive pixels of a line; the last one is moved left until it ends with the line, so some
+pixels are computed twice, alike. Weights are those of `matmul` with pairs of numbers for elements.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from cpuruntime.compiler.isa import LANES, LINE, VECTOR_BYTES, bf16_products
+from cpuruntime.compiler.kernel import Inline, Kernel, factory, inline, kernel, lazy, made, record
+from cpuruntime.ops.tiles.finish import make_buffer, make_finish
+
+simd = lazy("cpuruntime.compiler.simd")
+bf16 = lazy("cpuruntime.ops.tiles.bf16_tile")
+
+UNROLL = 4
+STEP = max(LANES, 2 * UNROLL)
+"""Numbers of a pixel are padded to a multiple of it, with zeros: to whole vectors and loop bodies."""
+
+SIZE = 2
+"""Bytes of a number."""
+
+# `inner` numbers of a pixel, padded to `padded`. A window reads `in_blocks` blocks at each of its places; `source_step`
+# bytes lie between the source pixels of successive outputs, `source_column` between those of kernel columns.
+ARGUMENTS = record(
+    "source source_batch source_block source_row source_step source_column target target_batch target_block target_row "
+    "target_pixel residual residual_batch residual_block residual_row residual_pixel weights bias batch in_height "
+    "height width in_blocks kernel_height kernel_width stride_height dilation_height pad_top inner padded columns "
+    "chunk limits scratch scratch_size", alpha="f4", beta="f4",
+)  # fmt: skip
+
+
+@inline
+def _from_rows(a, panel, first, count, source):
+    """Rounds `count` rows of a matrix, from row `first` on."""
+    for i in range(count):
+        at, line = panel + i * a.padded * SIZE, source + (first + i) * a.source_step
+        for k in range(0, a.padded, LANES):
+            if k + LANES <= a.inner:
+                bf16.store_bf16(at + k * SIZE, simd.load(line + 4 * k))
+            else:
+                bf16.store_bf16(at + k * SIZE, simd.load_first(line + 4 * k, max(0, a.inner - k)))
+
+
+@inline
+def _from_blocks(a, panel, first, count, source):
+    """Rounds what `count` pixels read of an image in blocks, from pixel `first` on; beyond its lines are zeros."""
+    pixel, nothing = a.padded * SIZE, simd.broadcast(0.0)
+    column = panel
+    for ky in range(a.kernel_height):
+        for kx in range(a.kernel_width):
+            for block in range(a.in_blocks):
+                at, y, x, left = column, first // a.width, first % a.width, count
+                while left > 0:
+                    run = min(left, a.width - x)
+                    line = y * a.stride_height - a.pad_top + ky * a.dilation_height
+                    here = source + block * a.source_block + line * a.source_row
+                    here += kx * a.source_column + x * a.source_step
+                    if 0 <= line < a.in_height:
+                        for i in range(run):
+                            bf16.store_bf16(at + i * pixel, simd.load(here + i * a.source_step))
+                    else:
+                        for i in range(run):
+                            bf16.store_bf16(at + i * pixel, nothing)
+                    at += run * pixel
+                    left -= run
+                    y, x = y + 1, 0
+                column += LANES * SIZE
+
+
+def _make_part(rows: int, columns: int, activation: str) -> Inline:
+    """`part(...)` computes a tile of the panel; where `ahead` is not 0 it asks for some of the weights there."""
+    activated = activation != ""
+    finish = make_finish(rows, columns, activation)
+    tile = made("cpuruntime.ops.tiles.bf16_tile", "make_bf16_tile", rows, columns, UNROLL)
+
+    @inline
+    def part(a, buffer, panel, target, residual, weights, block, tail, ahead):
+        tile(
+            panel,
+            a.padded * SIZE,
+            weights,
+            0,
+            (
+                1, 1, 1, a.padded // (2 * UNROLL), 0, 0, 0, 0, 0,
+                ahead if ahead != 0 else weights, UNROLL * LINE if ahead != 0 else 0,
+            ),
+            (
+                buffer if activated else target, VECTOR_BYTES if activated else a.target_block,
+                columns * VECTOR_BYTES if activated else a.target_pixel,
+                residual, a.residual_block, a.residual_pixel, a.bias + block * VECTOR_BYTES, a.limits, tail,
+            ),
+        )  # fmt: skip
+        finish(a, buffer, target, a.target_pixel, a.target_block, tail)
+
+    return part
+
+
+@cache
+@factory
+def bf16_product(rows: int, columns: int, source: str, activation: str = "") -> Kernel:
+    """The product by a `rows` x `columns` tile; needs lines of `rows` pixels and more than columns - 1 vectors.
+
+    `source` is "blocks" (of an image) or "rows" (of a matrix), `chunk` the number of pixel tiles that share a panel.
+    `activation` is "" or one of `ACTIVATIONS`, with its parameters in `alpha` and `beta`; it comes after the limits.
+    """
+    buffer, part = make_buffer(rows, columns, activation), _make_part(rows, columns, activation)
+    stage = _from_blocks if source == "blocks" else _from_rows
+    features = bf16_products()
+    name = f"bf16_product{features}_{LANES}_{rows}x{columns}_{source}" + (f"_{activation}" if activation else "")
+
+    @kernel(ARGUMENTS, name=name, tile=(rows, columns), features=features)
+    def run(a, thread, threads):
+        buffered, panel = buffer(), a.scratch + thread * a.scratch_size
+        blocks = (a.columns + LANES - 1) // LANES
+        column_tiles = (blocks + columns - 1) // columns
+        tiles_x = (a.width + rows - 1) // rows
+        tiles = a.height * tiles_x
+        chunks = (tiles + a.chunk - 1) // a.chunk
+        column_bytes = a.padded // 2 * columns * VECTOR_BYTES
+        fetched = a.padded // (2 * UNROLL) * UNROLL * LINE
+        items = a.batch * chunks * column_tiles
+        staged, first = -1, 0
+        for item in range(items * thread // threads, items * (thread + 1) // threads):
+            column_tile, rest = item % column_tiles, item // column_tiles
+            image, begin = rest // chunks, rest % chunks * a.chunk
+            end = min(tiles, begin + a.chunk)
+            if staged != rest:
+                staged = rest
+                first = begin // tiles_x * a.width + min(begin % tiles_x * rows, a.width - rows)
+                last = (end - 1) // tiles_x * a.width + min((end - 1) % tiles_x * rows, a.width - rows)
+                stage(a, panel, first, last + rows - first, a.source + image * a.source_batch)
+            block = min(column_tile * columns, blocks - columns)
+            tail = min(LANES, a.columns - (block + columns - 1) * LANES)
+            target = a.target + image * a.target_batch + block * a.target_block
+            residual = a.residual + image * a.residual_batch + block * a.residual_block
+            weights = a.weights + column_tile * column_bytes
+            # The next column tile's weights: each of the first tiles asks for a part of them.
+            behind = weights + column_bytes
+            for t in range(begin, end):
+                y, x = t // tiles_x, min(t % tiles_x * rows, a.width - rows)
+                ahead = behind + (t - begin) * fetched
+                part(
+                    a, buffered, panel + (y * a.width + x - first) * a.padded * SIZE,
+                    target + y * a.target_row + x * a.target_pixel,
+                    residual + y * a.residual_row + x * a.residual_pixel if a.residual != 0 else 0,
+                    weights, block, tail, ahead if ahead < behind + column_bytes and end - begin > 1 else 0,
+                )  # fmt: skip
+
+    return run

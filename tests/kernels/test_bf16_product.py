@@ -1,0 +1,147 @@
+"""Products of bf16 numbers as programs run them, against float64 products of rounded numbers; their machine code.
+
+Processors without the instruction run the same kernels with two multiply-adds for each pair.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+
+import ml_dtypes
+import numpy as np
+import pytest
+from cases.convolution import COLUMNS, DENSE, EPILOGUES, POINTWISE, ROWS, Convolution
+from support.convolutions import expected, halo_around
+from support.kernels import LANES
+from support.programs import NodeProgram, activation, assert_close, only, random_array, same_for_threads
+from support.users import ROOT
+
+from cpuruntime.graph import Compressed, Node, Value
+from cpuruntime.program.convolution import bf16_product
+from cpuruntime.program.lowerings import compressed_product
+from cpuruntime.program.tuning.tiles import Tiling
+
+pytestmark = [pytest.mark.every_isa, pytest.mark.skipif(LANES < 8, reason="no processor with so few lanes has them")]
+
+
+@pytest.fixture(autouse=True)
+def multiply(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lowerings take bf16 products on every processor."""
+    for module in (bf16_product, compressed_product):
+        monkeypatch.setattr(module, "bf16_products", lambda: "for tests")
+
+
+def rounded(array: np.ndarray) -> np.ndarray:
+    return array.astype(ml_dtypes.bfloat16).astype(np.float64)
+
+
+def product(weights: np.ndarray, rows: int, *, residual: bool = False, function: str = "") -> NodeProgram:
+    inner, columns = weights.shape
+    stored = Compressed("bf16", weights.astype(ml_dtypes.bfloat16))
+    inputs = [activation("x", (rows, inner)), Value.of("w", stored), Value.of("b", random_array((columns,), 2))]
+    inputs.append(activation("residual", (rows, columns)) if residual else None)
+    attributes = {"activation": function, "activation_arguments": []}
+    node = Node("FullyConnected", "f", inputs, [activation("y", (rows, columns))], attributes, "cpuruntime")
+    return NodeProgram(node, threads=3)
+
+
+@pytest.mark.parametrize(("rows", "inner"), [(4, 1), (5, 33), (17, 100), (64, 2 * LANES)])
+@pytest.mark.parametrize("chunk", [1, 100])
+def test_matrices(rows: int, inner: int, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bf16_product, "rank_bf16_tilings", lambda *sizes: only(Tiling(ROWS, COLUMNS, chunk)))
+    columns = 7 * LANES - 1
+    weights, x, residual = random_array((inner, columns), 1), random_array((rows, inner)), random_array((rows, columns))
+    planned = product(weights, rows, residual=True, function="Relu")
+    assert planned.program.steps[0].kernel.family == "bf16_product"
+    expected = rounded(x) @ rounded(weights) + random_array((columns,), 2) + residual
+    assert_close(same_for_threads(planned, x, residual), np.maximum(expected, 0), inner)
+
+
+def test_activations_of_the_epilogue() -> None:
+    weights, x = random_array((64, 5 * LANES), 1), random_array((9, 64))
+    y = rounded(x) @ rounded(weights) + random_array((5 * LANES,), 2)
+    assert_close(same_for_threads(product(weights, 9, function="Sigmoid"), x), 1 / (1 + np.exp(-y)), 64)
+
+
+def test_numbers_are_rounded_to_the_nearest_and_ties_to_even() -> None:
+    size = 4 * LANES
+    bits = np.random.default_rng(0).integers(0, 2**32, (8, size), dtype=np.uint32)
+    bits[:4] = bits[:4] & 0xFFFF0000 | 0x8000  # ties
+    x = bits.view(np.float32)
+    usual = (np.abs(x) < 1e38) & (np.abs(x) > 1e-30)
+    x = np.where(usual, x, np.float32(0.5))
+    found = product(np.eye(size, dtype=np.float32), 8).run(x) - random_array((size,), 2)
+    large = np.abs(x) > 1e9  # the bias changes nothing there
+    np.testing.assert_array_equal(found[large], rounded(x)[large])
+    x[3, 5] = np.nan
+    found = product(np.eye(size, dtype=np.float32), 8).run(x)
+    assert np.isnan(found[3]).all()
+    assert np.isfinite(np.delete(found, 3, 0)).all()
+
+
+class Rounded(Convolution):
+    """A convolution that may round to bf16, and has such weights for the reference."""
+
+    @property
+    def weights(self) -> np.ndarray:
+        return rounded(super().weights).astype(np.float32)
+
+    def node(self) -> Node:
+        node = super().node()
+        node.attributes["precision"] = "bf16"
+        return node
+
+
+def check(plain: Convolution, *halos: str) -> None:
+    case = Rounded(**vars(plain))
+    planned = NodeProgram(case.node(), threads=3, watched=("bf16_product",), prepare=halo_around(*halos))
+    x, *residual = case.inputs
+    assert_close(same_for_threads(planned, x, *residual), expected(case, [rounded(x), *residual]), case.terms)
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in (*DENSE, *EPILOGUES) if case.x[1] > 4], ids=lambda case: case.name
+)  # fmt: skip
+def test_convolutions(case: Convolution, monkeypatch: pytest.MonkeyPatch) -> None:
+    fitting = Tiling(min(ROWS, case.output_shape[-1]), min(COLUMNS, -(-case.channels // LANES)), 2)
+    monkeypatch.setattr(bf16_product, "rank_bf16_tilings", lambda *sizes: only(fitting))
+    check(case)
+
+
+@pytest.mark.parametrize("case", POINTWISE, ids=lambda case: case.name)
+def test_pointwise_convolutions(case: Convolution) -> None:
+    for halos in ((), ("x",), ("y",), ("residual",)):
+        check(case, *halos)
+
+
+COMPILE = """
+import json, sys
+sys.path[:0] = ["tests"]
+from cpuruntime.compiler import target
+target.level = "x86-64-v4"
+from cpuruntime.compiler import isa
+isa.bf16_products = lambda: "+avx512bf16"
+from cpuruntime.ops.bf16_product import UNROLL, bf16_product
+from cpuruntime.ops.tiles.tile_shapes import tile_shapes
+from cpuruntime.program.tuning.bf16_tiles import LOWER
+from support.spills import spills_in_loops
+found = []
+for rows, columns in (shape for shape in tile_shapes() if shape[0] not in LOWER):
+    text = bf16_product(rows, columns, "blocks").assembly()
+    counts = [text.count(name + "\\t") for name in ("vdpbf16ps", "vcvtneps2bf16", "vfmadd231ps", "vfmadd213ps")]
+    found.append([counts, UNROLL * rows * columns, spills_in_loops(text)])
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="instructions of x86")
+def test_tiles_have_the_instructions_and_no_spills() -> None:
+    done = subprocess.run([sys.executable, "-c", COMPILE], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for (products, conversions, *others), least, spills in json.loads(done.stdout):
+        assert products >= least
+        assert conversions >= 1
+        assert (*others, spills) == (0, 0, 0)
