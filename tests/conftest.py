@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,9 @@ for folder in (TESTS, TESTS.parent):
         sys.path.append(str(folder))
 
 
+# A shell starts what runs in the background with SIGINT ignored, which the processes inherit that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # What is measured beside other tests would be kept for users of this machine.
 os.environ.setdefault("CPURUNTIME_TUNING_BUDGET_MS", "0")
 # Results do not depend on how soon kernels are compiled.

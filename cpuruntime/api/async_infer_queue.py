@@ -18,6 +18,7 @@ from cpuruntime.api.request.terms import parse_terms
 from cpuruntime.devices.interface import TERMS
 from cpuruntime.errors import BusyError, CancelledError, DeadlineExceededError, OverloadedError, WrongTypeError
 from cpuruntime.host import forks
+from cpuruntime.host.interrupts import uninterrupted
 from cpuruntime.streams.handover import collect
 
 _REFUSALS = (CancelledError, DeadlineExceededError, OverloadedError)
@@ -184,7 +185,8 @@ class AsyncInferQueue:
             Exception: what an earlier inference or its callback raised, as said above. Nothing was started.
         """
         state = self._state
-        index = None
+        index: int | None = None
+        previous: InferenceRun | None = None
         if priority is not None or deadline_ms is not None:
             terms = parse_terms(priority, deadline_ms)
         elif self._starts_again(inputs, userdata, share_inputs):
@@ -197,6 +199,7 @@ class AsyncInferQueue:
                     state.wait_idle(self._requests, terms.deadline)
                 try:
                     index = state.idle[0]
+                    previous = self._requests[index]._run
                     state.idle.remove(index)
                 except (IndexError, ValueError):  # another thread was faster
                     index = None
@@ -210,8 +213,13 @@ class AsyncInferQueue:
                 else:
                     state.add(index, run)
         except BaseException:
-            if index is not None and index not in state.idle and index not in state.in_flight:
-                self._recover(index)
+            if index is not None:
+                taken = [index]
+                try:
+                    self._recover(taken, previous)
+                finally:
+                    if taken:  # an interrupt struck before
+                        self._recover(taken, previous)
             raise
 
     def _starts_again(self, inputs: Any, userdata: Any, share_inputs: bool) -> bool:
@@ -232,13 +240,18 @@ class AsyncInferQueue:
         state.idle.rotate(-1)
         return True
 
-    def _recover(self, index: int) -> None:
-        """After an interrupted start: find out what the request does."""
+    @uninterrupted
+    def _recover(self, taken: list[int], previous: InferenceRun | None) -> None:
+        """After a start that failed: the request that was taken is idle, or in flight, or its hook gives it back."""
+        index, state = taken.pop(), self._state
         request = self._requests[index]
-        if not request.is_busy():
-            self._state.give_back(index)
-        elif request._run is not None and request._run.polled:
-            self._state.add(index, request._run)
+        run = request._run
+        if index not in state.idle and index not in state.in_flight:
+            if run is None or (run is previous and not request.is_busy()):
+                state.give_back(index)
+            elif run.hook is not self._hooks[index]:
+                state.add(index, run)
+        state.wake()
 
     def _forked(self) -> None:
         """In a forked child: the requests that other threads were to give back are idle, and that is an error."""

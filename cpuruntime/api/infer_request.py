@@ -25,6 +25,7 @@ from cpuruntime.api.tensor import Tensor
 from cpuruntime.devices.explanation import ProfilingInfo
 from cpuruntime.devices.interface import TERMS, DeviceRequest, Terms
 from cpuruntime.host import forks
+from cpuruntime.host.interrupts import uninterrupted
 
 
 class InferRequest(RequestTensors):
@@ -142,7 +143,10 @@ class InferRequest(RequestTensors):
                 del running[RUN]
             run.is_over = True
             if run._functions:
-                run.announce()
+                try:
+                    run.announce()
+                finally:  # an interrupt may have struck before
+                    run.announce()
         if ports.has_strings:
             arrays = [_strings(array, decode_strings) for array in arrays]
         self._find_again()
@@ -226,10 +230,15 @@ class InferRequest(RequestTensors):
                 self._run = run
                 self._device.start(terms, partial(self._finish, run))
         except BaseException:
-            self._withdraw(run, previous)
+            try:
+                self._withdraw(run, previous)
+            except BaseException:  # an interrupt, perhaps before it began
+                self._withdraw(run, previous)
+                raise
             raise
         return run
 
+    @uninterrupted
     def _withdraw(self, run: InferenceRun, previous: InferenceRun | None) -> None:
         """After an error in `start`: what a signal handler raised may have struck after the inference was queued."""
         if not self._is(run):

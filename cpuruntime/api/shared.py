@@ -11,6 +11,7 @@ from cpuruntime.api.ports import PortFacts, Ports
 from cpuruntime.api.runtime_model import Outline
 from cpuruntime.devices.interface import DeviceModel
 from cpuruntime.devices.ports import PortInfo
+from cpuruntime.host.interrupts import uninterrupted
 
 
 class Shared:
@@ -34,8 +35,9 @@ class Shared:
         self._variants: dict[frozenset[str], Shared] = {}
         self._lock = threading.Lock()
         self.ports = Ports(device.inputs, device.outputs, facts, any_shapes=bool(defaults))
-        self.close = weakref.finalize(self, device.close)
+        self.close = weakref.finalize(self, uninterrupted(device.close))
 
+    @uninterrupted
     def close_all(self) -> None:
         """Close the device's model, and those with inputs for defaults."""
         self.close()

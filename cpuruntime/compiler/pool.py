@@ -157,10 +157,21 @@ class _Pool:
                     heappush(self._waiting, _Job((-_seconds(kernel), next(self._numbers)), kernel, future))
             threads = min(force.workers, MOST_WORKERS, len(self._waiting), max(1, force.memory() // MEMORY))
             for _ in range(threads - self._threads):
-                self._threads += 1
-                threading.Thread(target=self._serve, args=(force,), name="cpuruntime-compile", daemon=True).start()
+                with suppress(RuntimeError):  # no more threads
+                    self._add_thread(force)
             self._condition.notify_all()
-            return [(kernel, self._known[kernel.symbol]) for kernel in kernels]
+            return [(kernel, self._known[kernel.symbol]) for kernel in kernels] if self._threads else []
+
+    def _add_thread(self, force: Workforce) -> None:
+        """The caller has the condition."""
+        thread = threading.Thread(target=self._serve, args=(force,), name="cpuruntime-compile", daemon=True)
+        self._threads += 1
+        try:
+            thread.start()
+        except BaseException:
+            if thread.ident is None:
+                self._threads -= 1
+            raise
 
     def _serve(self, force: Workforce) -> None:
         """Gives jobs to a worker until there is none for a while."""

@@ -11,6 +11,8 @@ from itertools import count
 from time import perf_counter_ns
 from typing import Any, Protocol
 
+from cpuruntime.host.interrupts import uninterrupted
+
 
 class Completion:
     """The end of one inference. Any thread may wait for it, and be interrupted: it leaves no lock locked.
@@ -32,6 +34,11 @@ class Completion:
     def announce(self) -> None:
         """`complete` for an inference of which `error` and `ended` are known."""
         self.is_over = True
+        if self._functions:
+            self._call_functions()
+
+    @uninterrupted
+    def _call_functions(self) -> None:
         while self._functions:
             try:
                 function = self._functions.popleft()
@@ -118,10 +125,15 @@ class AnyNotified:
     def wait(self, count: int, in_flight: Iterable[Any] = (), timeout: float | None = None) -> None:
         for request in in_flight:
             if request not in self._asked:
-                self._asked.add(request)
-                request.notify(partial(self._over, request))
+                try:
+                    self._asked.add(request)
+                    request.notify(partial(self._over, request))
+                except BaseException:
+                    self._asked.discard(request)
+                    raise
         _wait(self._waiting, lambda: self.count != count, timeout)
 
+    @uninterrupted
     def _over(self, request: Any) -> None:
         self._asked.discard(request)
         self.wake()

@@ -33,6 +33,7 @@ from cpuruntime.errors import (
 )
 from cpuruntime.graph import Graph, Kind, Type
 from cpuruntime.host import forks
+from cpuruntime.host.interrupts import uninterrupted
 from cpuruntime.host.memory import aligned_zeros
 from cpuruntime.properties import Settings
 
@@ -199,6 +200,7 @@ class _Inference(Completion):
             name = printable(self.model.graph.name)
             self._end(DeadlineExceededError(f"The deadline passed while model '{printable(name)}' was busy."))
 
+    @uninterrupted
     def withdraw(self) -> None:
         """End the inference with CancelledError if no stream has begun it; callbacks are on another thread."""
         if self.claim.acquire(blocking=False):

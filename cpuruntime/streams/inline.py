@@ -7,6 +7,7 @@ import time
 import weakref
 from collections.abc import Callable
 
+from cpuruntime.host.interrupts import uninterrupted
 from cpuruntime.streams import priorities
 from cpuruntime.streams.base import Executor, lifetimes
 from cpuruntime.streams.callback_pool import call_back
@@ -40,11 +41,7 @@ class InlineExecutor(Executor):
                 task._execute(self.streams[0])
         except BaseException as raised:
             error = raised
-        task.complete(error)
-        if error is not None and not isinstance(error, Exception):
-            raise error
-        if function is not None:
-            call_back(function)
+        _end(task, error, function)
         return error is None
 
     def run(self, task: Task) -> None:
@@ -82,3 +79,13 @@ class InlineExecutor(Executor):
 
     def forked(self) -> None:
         self._turn = threading.Lock()
+
+
+@uninterrupted
+def _end(task: Task, error: BaseException | None, function: Callable[[], None] | None) -> None:
+    """A submission is over: call back, unless an interrupt ended it."""
+    task.complete(error)
+    if error is not None and not isinstance(error, Exception):
+        raise error
+    if function is not None:
+        call_back(function)

@@ -15,6 +15,7 @@ import numpy as np
 from cpuruntime.errors import CancelledError, DeadlineExceededError, Error
 from cpuruntime.host import forks
 from cpuruntime.host.affinity import enter_stream
+from cpuruntime.host.interrupts import uninterrupted
 from cpuruntime.streams import handover, priorities
 from cpuruntime.streams.again import Again
 from cpuruntime.streams.callback_pool import CallbackPool
@@ -187,6 +188,7 @@ class Scheduler:
                 return True
         return False
 
+    @uninterrupted
     def cancel(self, task: Task) -> None:
         task.control.cancel()
         with self.mutex:
@@ -194,6 +196,7 @@ class Scheduler:
         if found:
             _refuse([task], CancelledError, "The inference was cancelled before it began.")
 
+    @uninterrupted
     def abandon(self) -> None:
         """Lets the leaders end when the queue is empty. Takes no lock: the garbage collector calls it, at any point."""
         self.closed = True
@@ -208,6 +211,7 @@ class Scheduler:
         working = any(stream.flight[0] != runner.IDLE for stream in self.streams)
         return not self.queue and not working and len(self.idle) == len(self.streams)
 
+    @uninterrupted
     def close(self, cancel: bool) -> None:
         tasks = []
         with self.mutex:

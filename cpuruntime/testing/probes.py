@@ -8,9 +8,16 @@ from types import CodeType
 from typing import Any
 
 import cpuruntime as ov
+from cpuruntime.devices.batch.model import BatchModel
+from cpuruntime.devices.composed.model import DispatchedModel
 from cpuruntime.devices.cpu.latency.admission import Admission
+from cpuruntime.devices.cpu.latency.model import LatencyTargetModel
+from cpuruntime.devices.cpu.model import CpuModel
 from cpuruntime.devices.cpu.request import CpuRequest
+from cpuruntime.devices.hetero.model import HeteroModel
+from cpuruntime.devices.interface import DeviceModel
 from cpuruntime.streams import again
+from cpuruntime.streams.executor import StreamExecutor
 
 device_of = attrgetter("_shared.device")  # of a CompiledModel: its DeviceModel
 planning_lock_of = attrgetter("programs._lock")  # of a CpuModel: held while a program is planned
@@ -30,6 +37,22 @@ stream_of = attrgetter("_stream")  # of a task: the stream that executes it, or 
 
 waiting_in = attrgetter("_waiting")  # of an Admission: the accepted inferences that have not begun
 running_in = attrgetter("_running")  # of an Admission: the inferences in flight
+
+
+def taken_in(device: DeviceModel) -> int:
+    """How many streams, workers, slots and inferences are taken of a device's model; 0 where none runs."""
+    if isinstance(device, LatencyTargetModel):
+        admission = device.gate.admission
+        return len(admission._waiting) + len(admission._running) + sum(map(taken_in, device.models))
+    if isinstance(device, CpuModel) and isinstance(device.executor, StreamExecutor):
+        return len(device.executor.streams) - len(device.executor._scheduler.idle)
+    if isinstance(device, DispatchedModel):
+        return sum(len(member.busy) + taken_in(member.model) for member in device.members)
+    if isinstance(device, HeteroModel):
+        return len(device._in_flight) + sum(map(taken_in, device.models))
+    if isinstance(device, BatchModel) and device.batcher is not None:
+        return device.batcher._active + device.batcher.window.slots - device.batcher._free
+    return 0
 
 
 def call_by(compiled: ov.CompiledModel, request: ov.InferRequest) -> None:

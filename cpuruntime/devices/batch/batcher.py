@@ -14,10 +14,10 @@ from typing import Protocol
 from cpuruntime.devices.batch.inference import Inference
 from cpuruntime.devices.batch.window import Window
 from cpuruntime.devices.batch.worker import Worker
-from cpuruntime.devices.composed.interrupts import uninterrupted
 from cpuruntime.devices.interface import DeviceModel, DeviceRequest, Terms
 from cpuruntime.errors import CancelledError, DeadlineExceededError, Error, printable
 from cpuruntime.host import forks
+from cpuruntime.host.interrupts import uninterrupted
 from cpuruntime.properties.hint import Priority
 
 _PRIORITIES = (Priority.HIGH, Priority.MEDIUM, Priority.LOW)

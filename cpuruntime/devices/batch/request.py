@@ -95,7 +95,12 @@ class BatchRequest(OneInference, DeviceRequest):
                 return
         finally:
             self._runs = False
-            self._recover()
+            if self.has_slot:
+                try:
+                    self._batcher.give_back(self)
+                finally:
+                    if self.has_slot:  # an interrupt struck before
+                        self._batcher.give_back(self)
         super().run()
 
     def _recover(self) -> None:

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from time import monotonic, perf_counter_ns
 
-from cpuruntime.devices.composed.interrupts import uninterrupted
 from cpuruntime.devices.composed.members import Inference, Lender, Member, Worker, claim, free
 from cpuruntime.devices.composed.policies import Policy
 from cpuruntime.errors import CancelledError, DeadlineExceededError, Error, printable, runs_elsewhere
 from cpuruntime.host import forks
+from cpuruntime.host.interrupts import uninterrupted
 from cpuruntime.trace.recorder import mark
 
 log = logging.getLogger("cpuruntime")
@@ -157,6 +157,7 @@ class Dispatcher:
                 worker.request.cancel()
         return True
 
+    @uninterrupted
     def set_members(self, members: Iterable[Member]) -> None:
         """Let these devices serve from now on; what others have begun they finish, then their models are closed."""
         with self._lock:
@@ -177,6 +178,7 @@ class Dispatcher:
         self._hand_over(claimed)
         self._close_if_started()
 
+    @uninterrupted
     def resume(self) -> None:
         """No other device is on its way: those there are run what waits."""
         with self._lock:

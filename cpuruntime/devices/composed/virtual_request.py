@@ -167,20 +167,17 @@ class VirtualRequest(BoundArrays, OneInference, DeviceRequest):
         finally:
             self._running = None
             if self.taken is not None:
-                self._give_back(error)
+                try:
+                    self._dispatcher.give_back(self, error)
+                finally:
+                    if self.taken is not None:  # an interrupt struck before
+                        self._dispatcher.give_back(self, error)
             del error  # its traceback refers to this frame
-
-    def _give_back(self, error: BaseException | None) -> None:
-        try:
-            self._dispatcher.give_back(self, error)
-        except BaseException:  # an interrupt
-            self._dispatcher.give_back(self, error)
-            raise
 
     def _recover(self) -> None:
         """Give back what interrupts in a row have left."""
         if self.taken is not None:
-            self._give_back(_NOT_BEGUN)
+            self._dispatcher.give_back(self, _NOT_BEGUN)
 
     def infer_again(self, call: Call) -> Callable[..., Any] | None:
         return partial(self._infer_again, call) if call.is_static and not (self._dynamic or self._profiled) else None
@@ -213,7 +210,11 @@ class VirtualRequest(BoundArrays, OneInference, DeviceRequest):
             raise
         finally:
             if self.taken is not None:
-                self._give_back(error)
+                try:
+                    self._dispatcher.give_back(self, error)
+                finally:
+                    if self.taken is not None:  # an interrupt struck before
+                        self._dispatcher.give_back(self, error)
             del error  # its traceback refers to this frame
         return result
 

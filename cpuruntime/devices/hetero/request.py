@@ -9,13 +9,13 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from cpuruntime.devices.completion import OVER, Completion, OneInference
-from cpuruntime.devices.composed.interrupts import uninterrupted
 from cpuruntime.devices.explanation import ProfilingInfo
 from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, Terms
 from cpuruntime.devices.ports import BoundArrays, PortInfo
 from cpuruntime.errors import CancelledError, InternalError, printable
 from cpuruntime.graph import Graph, Kind, Value
 from cpuruntime.host import forks
+from cpuruntime.host.interrupts import uninterrupted
 from cpuruntime.host.memory import aligned_zeros
 
 Place = tuple[int, int]
@@ -68,6 +68,7 @@ class Inference(Completion):
         self.part = 0
         self.cancelled = False
 
+    @uninterrupted
     def end(self, error: BaseException | None) -> None:
         """The inference is over; a second call does nothing."""
         if self.__dict__.pop("request", None) is not None:  # it keeps the model open
@@ -207,10 +208,11 @@ class HeteroRequest(BoundArrays, OneInference, DeviceRequest):
     def run(self) -> None:
         """Run the parts one after another by `run` of their requests, so in this thread where the devices do."""
         self._inference = OVER
-        inference = self._begin(TERMS)
-        self._inference = inference
+        inference = Inference(self, TERMS)
         error: BaseException | None = None
         try:
+            self._enter(inference)
+            self._inference = inference
             for inference.part, part in enumerate(self.parts):
                 inference.check()
                 part.run()
@@ -220,26 +222,29 @@ class HeteroRequest(BoundArrays, OneInference, DeviceRequest):
             error = raised
             raise
         finally:
-            inference.end(error)
+            try:
+                inference.end(error)
+            finally:
+                if not inference.is_over:  # an interrupt struck before
+                    inference.end(error)
             del error  # its traceback refers to this frame
 
     @uninterrupted
     def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> bool:
         self._inference = OVER
-        inference = self._begin(terms)
+        inference = Inference(self, terms)
+        self._enter(inference)
         if function is not None:
             inference.notify(function)
         self._inference = inference
         inference.go_on()
         return inference.is_over and inference.error is None
 
-    def _begin(self, terms: Terms) -> Inference:
+    def _enter(self, inference: Inference) -> None:
         self.model.check_open()
         forks.check(self.model.generation)
         self.bound_inputs()
-        inference = Inference(self, terms)
         self.model.enter(inference)
-        return inference
 
     def cancel(self) -> bool:
         inference = self._inference

@@ -11,13 +11,13 @@ from typing import cast
 import numpy as np
 
 from cpuruntime.devices.completion import OVER, OneInference
-from cpuruntime.devices.composed.interrupts import uninterrupted
 from cpuruntime.devices.explanation import ProfilingInfo, Row
 from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, Terms
 from cpuruntime.devices.ports import BoundArrays
 from cpuruntime.devices.ray.loop import Inference, Loop
 from cpuruntime.errors import InternalError, InvalidArgumentError, printable
 from cpuruntime.host import forks
+from cpuruntime.host.interrupts import uninterrupted
 from cpuruntime.host.memory import aligned_zeros
 
 

@@ -16,6 +16,7 @@ from cpuruntime.devices.cpu.request import CpuRequest
 from cpuruntime.devices.forwarding import ForwardingRequest
 from cpuruntime.devices.interface import TERMS, DeviceRequest, Terms
 from cpuruntime.errors import CancelledError
+from cpuruntime.host.interrupts import uninterrupted
 from cpuruntime.streams.job import Job
 from cpuruntime.streams.task import Stream, Task
 
@@ -29,7 +30,7 @@ class LatencyTargetRequest(ForwardingRequest):
             CoalescingRequest(gate, model, own) if own.times else VariantRequest(gate, model)
             for model, own in zip(models, batches)
         ]
-        self.worker = self._variants[0]
+        self.worker: VariantRequest = self._variants[0]
         for index, info in enumerate(models[0].inputs):
             if info.partial_shape.is_static:
                 self.input_array(index, tuple(info.partial_shape.to_shape()))
@@ -54,6 +55,33 @@ class LatencyTargetRequest(ForwardingRequest):
         for request in self._variants:
             request.set_output(index, array)
 
+    def run(self) -> None:
+        error: BaseException | None = None
+        try:
+            self.choose().run()
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            worker = self.worker
+            if worker.is_counted:
+                try:
+                    worker.end(error)
+                finally:
+                    if worker.is_counted:  # an interrupt struck before
+                        worker.end(error)
+            del error  # its traceback refers to this frame
+
+    def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> bool:
+        try:
+            return self.choose().start(terms, function)
+        except BaseException as error:
+            # What a signal handler raised may have struck after it was queued.
+            if not self.worker.is_in_flight:
+                self.worker.end(error)
+            raise
+
+    @uninterrupted
     def choose(self) -> VariantRequest:
         ticket = self._gate.arrive()
         request = self.worker = self._variants[ticket.variant]
@@ -70,26 +98,6 @@ class VariantRequest(CpuRequest):
         self.ticket: Ticket | None = None
         self.is_counted = False
 
-    def run(self) -> None:
-        error: BaseException | None = None
-        try:
-            super().run()
-        except BaseException as raised:
-            error = raised
-            raise
-        finally:
-            self._end(error)
-            del error
-
-    def start(self, terms: Terms = TERMS, function: Callable[[], None] | None = None) -> bool:
-        try:
-            return super().start(terms, function)
-        except BaseException as error:
-            # What a signal handler raised may have struck after it was queued.
-            if not self.is_in_flight:
-                self._end(error)
-            raise
-
     def begin(self, stream: Stream) -> Job | None:
         """Start the inference, or refuse it now."""
         assert self.ticket is not None
@@ -105,10 +113,12 @@ class VariantRequest(CpuRequest):
         return ()
 
     def conclude(self, error: BaseException | None) -> BaseException | None:
-        self._end(error)
+        self.end(error)
         return error
 
-    def _end(self, error: BaseException | None) -> None:
+    @uninterrupted
+    def end(self, error: BaseException | None) -> None:
+        """The inference is over; a second call does nothing."""
         if self.is_counted:
             assert self.ticket is not None
             self.is_counted = False

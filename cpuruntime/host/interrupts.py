@@ -1,4 +1,4 @@
-"""Ctrl-C at moments at which it would leave a queue half changed: it is held back until they are over."""
+"""Ctrl-C at moments at which it would leave something half changed: it is held back until they are over."""
 
 from __future__ import annotations
 
@@ -26,16 +26,21 @@ _held = _Held()
 
 
 def uninterrupted(function: F) -> F:
-    """A function during which no handler of SIGINT runs; it runs afterwards and may raise."""
+    """A function during which no handler of SIGINT runs; it runs afterwards and may raise.
+
+    An interrupt strikes before the function begins or after it has returned. What must not be left out is called again
+    where it has not begun: streams/handover.py says where interrupts strike.
+    """
 
     @wraps(function)
-    def run(*arguments: Any) -> Any:
+    def run(*arguments: Any, **named: Any) -> Any:
         handler = _signal.getsignal(_signal.SIGINT) if current_thread() is main_thread() else None
         if handler is _held or not callable(handler):
-            return function(*arguments)
+            return function(*arguments, **named)
+        _held.arrived = None
         _signal.signal(_signal.SIGINT, _held)
         try:
-            return function(*arguments)
+            return function(*arguments, **named)
         finally:
             _signal.signal(_signal.SIGINT, handler)
             if _held.arrived is not None:
