@@ -29,6 +29,7 @@ from cpuruntime.streams.native.needed import KERNELS
 
 SCRIPT = """
 import logging, os, signal, sys, threading, time
+from contextlib import suppress
 import psutil
 from cpuruntime.compiler import build, pool
 from cpuruntime.compiler.pool import Workforce, compile_all
@@ -38,7 +39,11 @@ logging.basicConfig(format="%(message)s", stream=sys.stdout)
 KERNELS = [signals.add, signals.notify, callbacks.begin_call]
 FORCE = Workforce(2, frozenset(os.sched_getaffinity(0)), lambda: 2**32)
 def workers():
-    return [child.pid for child in psutil.Process().children() if "-I" in child.cmdline()]
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):  # it has ended
+            found += [child.pid] * ("-I" in child.cmdline())
+    return found
 def start(function, *arguments):
     thread = threading.Thread(target=function, args=arguments, daemon=True)
     thread.start()
