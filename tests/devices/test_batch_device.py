@@ -14,7 +14,7 @@ from support.onnx_models import make_model
 
 import cpuruntime as ov
 from cpuruntime.devices import batch_gain
-from cpuruntime.devices.batch import batcher
+from cpuruntime.devices.batch import batcher, sizes
 from cpuruntime.devices.batch.model import BatchModel
 from cpuruntime.devices.batch.request import BatchRequest
 from cpuruntime.devices.batch.sizes import Sizes
@@ -160,6 +160,26 @@ def test_what_waits_while_the_device_is_busy_is_one_batch_on_its_own_memory(devi
     batch.finish()
     device.check(7, 0, 1, 2, 3)
     assert "groups so far: 1 of 1, 1 of 4" in device.model.explain().decisions
+
+
+def test_in_a_closed_loop_groups_come_to_be_neighbours(device: Device) -> None:
+    device.start(*range(8))
+    for step in range(40):
+        device.started[step].finish()
+        for number in range(8):
+            if device.requests[number].is_over:
+                device.start(number)
+    assert device.sizes_started()[-4:] == [4] * 4
+    for group in device.started[-4:]:
+        assert any(np.shares_memory(group.x, request.inputs[0]) for request in device.requests)
+
+
+@pytest.mark.parametrize(("longest", "are_neighbours"), [(SECOND, True), (1, False)])
+def test_neighbours_pass_over_one_that_has_not_waited_for_long(longest: int, are_neighbours: bool) -> None:
+    device = Device(requests=12, times={1: longest, 4: longest})
+    device.start(0, 1, 2, 3, 4, 5, 8, 9, 10, 11)
+    device.started[0].finish()
+    assert np.shares_memory(device.started[2].x, device.requests[8].inputs[0]) == are_neighbours
 
 
 def test_memory_of_the_user_and_of_several_batches_is_copied(device: Device) -> None:
@@ -414,6 +434,7 @@ def test_a_model_that_mixes_samples_runs_one_by_one_and_says_why() -> None:
 def test_a_batch_that_gains_nothing_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_gain, "GAIN", 0)
     monkeypatch.setattr(batch_gain, "SHORTEST", 0)
+    monkeypatch.setattr(sizes, "NEAR", 0)
     decisions = ov.Core().compile_model(product(), "BATCH:REFERENCE(2)").explain().decisions
     assert any(line.endswith("it gains too little and is not used") for line in decisions)
 

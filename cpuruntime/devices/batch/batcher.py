@@ -11,7 +11,7 @@ from queue import Empty, SimpleQueue
 from time import perf_counter_ns
 from typing import Protocol
 
-from cpuruntime.devices.batch.inference import Inference
+from cpuruntime.devices.batch.inference import Inference, neighbours
 from cpuruntime.devices.batch.window import Window
 from cpuruntime.devices.batch.worker import Worker
 from cpuruntime.devices.interface import DeviceModel, DeviceRequest, Terms
@@ -19,6 +19,11 @@ from cpuruntime.errors import CancelledError, DeadlineExceededError, Error, prin
 from cpuruntime.host import forks
 from cpuruntime.host.interrupts import uninterrupted
 from cpuruntime.properties.hint import Priority
+
+PASSED = 3
+"""For neighbours an inference is passed over until it has waited as long as so many of the largest batches take."""
+SHIFT = 8
+"""Arbitrary."""
 
 _PRIORITIES = (Priority.HIGH, Priority.MEDIUM, Priority.LOW)
 
@@ -93,6 +98,7 @@ class Batcher:
         self._waiting: list[Inference] = []
         self._running: set[_Group] = set()
         self._active = 0
+        self._copied = 0  # full groups since the latest one of neighbours
         self._due = 0  # when the alarm rings
         self._local = threading.local()
         self._alarms: SimpleQueue[int] = SimpleQueue()  # its `put` is safe in finalizers
@@ -206,7 +212,7 @@ class Batcher:
         """The groups that are to go now; the lock is held."""
         groups: list[_Group] = []
         now = perf_counter_ns()
-        while self._waiting:
+        while self._waiting and self._free > -self.window.slots:
             ready, size = self._waiting[:1], 1
             if not ready[0].alone:
                 ready = [one for one in self._waiting if not one.alone]
@@ -216,9 +222,12 @@ class Batcher:
                 size = self.window.size(len(ready), self._free)
             elif self._free <= 0:
                 size = self.window.ahead()
-                if self._free == -self.window.slots or len({one.order[:2] for one in ready}) > 1 or len(ready) < size:
+                if len(ready) < size or not _are_alike(ready):
                     break
-            members = ready[:size]
+            members = self._members(ready, size, now)
+            if not members:
+                break
+            size = min(size, len(members)) if len(ready) >= size else size
             self._waiting = [one for one in self._waiting if one not in members]
             self._free -= 1
             self.counts[size] += 1
@@ -228,6 +237,27 @@ class Batcher:
             self._running.add(group)
             groups.append(group)
         return groups
+
+    def _members(self, ready: list[Inference], size: int, now: int) -> list[Inference]:
+        """The inferences that go as a batch of this size: neighbours where some are, since these share its memory.
+
+        The first is passed over for a while only. After SHIFT groups that were copied a smaller group goes, and as long
+        as that keeps the device busy no other but neighbours (empty where there are none): more of them are, then.
+        """
+        too_long = ready[0].arrived < now - PASSED * self.window.times[self.window.largest]
+        if size == 1 or len(ready) < size or too_long or not _are_alike(ready):
+            return ready[:size]
+        found = neighbours(ready, size)
+        if found:
+            self._copied = 0
+            return found
+        self._copied += 1
+        if self._copied == SHIFT:
+            return ready[: max(one for one in self.window.times if one < size)]
+        if self._copied > SHIFT and self._free <= 0:
+            return []
+        self._copied %= SHIFT
+        return ready[:size]
 
     def _is_worth_waiting(self, ready: Sequence[Inference], now: int) -> bool:
         """Whether to wait for more than these, which an alarm then ends."""
@@ -345,6 +375,11 @@ class Batcher:
         for one in again:
             insort(self._waiting, one)
         return self._match()
+
+
+def _are_alike(inferences: Sequence[Inference]) -> bool:
+    """Whether all have the same priority and deadline."""
+    return len({one.order[:2] for one in inferences}) == 1
 
 
 def _cancelled(name: str) -> Error:

@@ -65,6 +65,12 @@ class BatchRequest(OneInference, DeviceRequest):
                 single.set_output(index, own)
             self.outputs.append(single.output_array(index))
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it has bound no other memory than its part of the slab, where it has one."""
+        pairs = (*zip(self.inputs, self.own_inputs), *zip(self.outputs, self.own_outputs))
+        return all(own is None or bound is own for bound, own in pairs)
+
     def input_array(self, index: int, shape: tuple[int, ...]) -> np.ndarray:
         own = self.own_inputs[index]
         if own is None:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from statistics import median_low
 from time import perf_counter_ns
 from typing import Protocol
 
@@ -22,10 +23,10 @@ log = logging.getLogger("cpuruntime")
 ROUNDS, MOST_ROUNDS = 3, 100
 SECONDS = 2.0
 SETTLED = 1.02
-"""The best measurement counts, since noise only slows down: of ROUNDS where it hardly differs from the second,
-else of as many as take these seconds."""
+"""The median counts, as in `Window.note`: of ROUNDS where the best hardly differs from the second, else of as many as
+take these seconds."""
 TRIALS = 12
-NEAR = 1.2
+NEAR = 1.5
 """Sizes that take up to so many times the best one's time for each inference are measured again while serving."""
 
 
@@ -124,7 +125,7 @@ def _choose(found: Sizes, single: list[DeviceRequest]) -> None:
     for run in runs:
         run()
     measured = alternate(runs, SECONDS, MOST_ROUNDS, ROUNDS, settled=SETTLED)
-    times = {size: max(1, int(min(samples))) for size, samples in zip(requests, measured)}
+    times = {size: max(1, int(median_low(samples))) for size, samples in zip(requests, measured)}
     useless = batch_gain.useless(times)
     shortest = min(time / size for size, time in times.items())
     found.times, found.trials = times, TRIALS
@@ -132,7 +133,7 @@ def _choose(found: Sizes, single: list[DeviceRequest]) -> None:
         took = f"a batch of {size} takes {times[size] / 1e6:.3g} ms, 1 {times[1] / 1e6:.3g} ms"
         if size not in useless:
             found.notes.append(f"{took}: it is used")
-        elif len(useless) < len(found.models) and times[size] <= NEAR * size * shortest:
+        elif times[size] <= NEAR * size * shortest:
             found.notes.append(f"{took}: it is timed again while serving")
         else:
             found.notes.append(f"{took}: it gains too little and is not used")
