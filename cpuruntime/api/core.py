@@ -174,9 +174,9 @@ class Core:
         if entry is None:
             return None
         if isinstance(model, str | PathLike):
-            return CachedCompilation(entry, os.fsdecode(model))
+            return CachedCompilation(entry, os.fsdecode(model), _graph)
         source = model if isinstance(model, Model | bytes) else self.read_model(model)
-        return CachedCompilation(entry, source.graph if isinstance(source, Model) else source)
+        return CachedCompilation(entry, source.graph if isinstance(source, Model) else source, _graph)
 
     @rare_searches()
     def import_model(
@@ -340,6 +340,10 @@ def _read(model: Any, weights: Any, locations: list[str] | None = None, late: bo
 
     with span("read"):
         return Model(read(model, weights or None, locations, late))
+
+
+def _graph(model: Any) -> Graph:
+    return _read(model, None).graph
 
 
 def _with_affinities(settings: Settings, model: Model) -> Settings:

@@ -50,7 +50,7 @@ def import_model(source: Any, plugin: Plugin, settings: Settings, make: Callable
                 file = SectionFile.mapped(opened.fileno())
         else:
             file = SectionFile(_aligned(source))
-        return make(_shared(restored(plugin, file, settings, is_cached=False), file, make))
+        return make(_shared(restored(plugin, file, settings), file, make))
     except FileNotFoundError:
         raise ModelError(f"There is no compiled model {what}.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -82,10 +82,11 @@ class CachedCompilation:
     Args:
         entry: where it is in the cache.
         model: a path, bytes, or a graph.
+        read: what reads a graph from a path or bytes.
     """
 
-    def __init__(self, entry: Entry, model: str | bytes | Graph) -> None:
-        self._entry = entry
+    def __init__(self, entry: Entry, model: str | bytes | Graph, read: Callable[[str | bytes], Graph]) -> None:
+        self._entry, self._model, self._read_graph = entry, model, read
         self._file = ModelFile(model, entry.folder) if isinstance(model, str) else None
         if isinstance(model, str):
             self._digest = None
@@ -101,8 +102,21 @@ class CachedCompilation:
 
     def find(self, make: Callable[[Shared], T]) -> T | None:
         """The model, if the cache has it; `make` is the type of compiled models."""
-        found = None if self.digest is None else self._entry.load(self.digest)
+        found = None if self.digest is None else self._entry.load(self.digest, self._source(self.digest))
         return None if found is None else make(_shared(*found, make))
+
+    def _source(self, digest: str) -> Callable[[], Graph]:
+        """What reads the graph again, and raises ModelError where the file has another content by then."""
+        model, folder, read = self._model, self._entry.folder, self._read_graph
+        if isinstance(model, Graph):
+            return model.clone().clone  # the user may change the graph
+
+        def source() -> Graph:
+            if isinstance(model, str) and ModelFile(model, folder).digest != digest:
+                raise ModelError(f"The model file '{model}' has changed since it was loaded; compile it again.")
+            return read(model)
+
+        return source
 
     def keep(self, shared: Shared) -> None:
         """Stores a model that was compiled."""

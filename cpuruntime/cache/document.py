@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from cpuruntime.devices.host import recorded
 from cpuruntime.devices.interface import DeviceModel, Plugin
+from cpuruntime.graph import Graph
 from cpuruntime.properties import Settings
 from cpuruntime.store import SectionFile, written
 
@@ -28,8 +30,10 @@ def document(device: str, model: DeviceModel, interface: bytes) -> list[bytes | 
     return written(facts, {INTERFACE: [interface], **sections})
 
 
-def restored(plugin: Plugin, file: SectionFile, settings: Settings, is_cached: bool) -> DeviceModel:
-    """The model in a file, which `is_cached` where it can be compiled instead.
+def restored(
+    plugin: Plugin, file: SectionFile, settings: Settings, source: Callable[[], Graph] | None = None
+) -> DeviceModel:
+    """The model in a file; it can be compiled instead where there is a `source`, which reads its graph again.
 
     Raises:
         ValueError: the file is damaged, or not for this process.
@@ -41,7 +45,7 @@ def restored(plugin: Plugin, file: SectionFile, settings: Settings, is_cached: b
     finish = file.check()
     model = None
     try:
-        model = plugin.restore(file.facts["own"], file, settings, is_cached)
+        model = plugin.restore(file.facts["own"], file, settings, source is not None)
     finally:
         try:
             finish()
@@ -50,6 +54,8 @@ def restored(plugin: Plugin, file: SectionFile, settings: Settings, is_cached: b
                 model.close()
             raise
     model.properties["LOADED_FROM_CACHE"] = True
+    if source is not None:
+        model.set_source(source)
     return recorded(model, plugin, settings)
 
 

@@ -48,14 +48,17 @@ class Entry:
     def _file(self, digest: str) -> str:
         return hashlib.sha256(json.dumps([*self._facts, digest]).encode()).hexdigest()[:40] + SUFFIX
 
-    def load(self, digest: str) -> tuple[DeviceModel, SectionFile] | None:
-        """The model of a content, and its file; None where there is none that can be used, and why is logged."""
+    def load(self, digest: str, source: Callable[[], Graph]) -> tuple[DeviceModel, SectionFile] | None:
+        """The model of a content, and its file; None where there is none that can be used, and why is logged.
+
+        `source` reads the model's graph again.
+        """
         name = self._file(digest)
         try:
             with span("look in the model cache", found=False) as facts:
                 with self.folder.open(name) as descriptor:
                     file = SectionFile.mapped(descriptor.fileno())
-                found = restored(self._plugin, file, self._settings, is_cached=True)
+                found = restored(self._plugin, file, self._settings, source)
                 facts["found"] = True
             return found, file
         except FileNotFoundError:
@@ -113,7 +116,7 @@ def compile_part(plugin: Plugin, graph: Graph, settings: Settings) -> DeviceMode
         return compile_on(plugin, graph, settings)
     settle(graph)
     digest = f"part {graph_digest(graph)}"  # not that of a whole model, with which the interface stores what it needs
-    found = entry.load(digest)
+    found = entry.load(digest, lambda: graph)
     if found is not None:
         return found[0]
     model = compile_on(plugin, graph, settings)

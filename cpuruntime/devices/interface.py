@@ -267,6 +267,10 @@ class DeviceModel(ABC):
         device = ", ".join(self.properties["EXECUTION_DEVICES"])
         raise UnsupportedError(f"Models on device {device} cannot be stored.")
 
+    def set_source(self, read: Callable[[], Graph]) -> None:
+        """How to read the graph again of a model that was stored, which it may need for shapes of inputs. Optional."""
+        return
+
     def replace(self, graph: Graph) -> None:
         """Serve another graph with the same ports, without a pause; returns when no inference uses the old one.
 

@@ -1,19 +1,18 @@
-"""Formulas: numbers that depend on the extents of a model's inputs, computed for a shape in one native call."""
+"""Formulas: numbers that depend on the extents of a model's inputs, as operations on registers."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from cpuruntime.errors import OutOfMemoryError
-from cpuruntime.graph import SMALLEST_EXTENT, Extent, Relation, Scope, Size, Terms
-from cpuruntime.host.memory import ALIGNMENT
+from cpuruntime.compiler.kernel import Kernel
+from cpuruntime.graph import Extent, Relation, Scope, Size, Terms
 from cpuruntime.program import native
+from cpuruntime.program.evaluation import Evaluation
 from cpuruntime.program.native import BELOW, DIVIDE, MULTIPLY, PLACE, SUM
-from cpuruntime.streams.memory import holding_the_gil
+from cpuruntime.program.plan.step import KernelChoice
 
 CONDITIONS = {
     Relation.EQUAL: native.EQUAL,
@@ -26,8 +25,8 @@ CONDITIONS = {
 class Formulas:
     """Numbers of a scope and all that its guards demand, to be computed for other shapes.
 
-    A number has a register; `row`, `below`, `sum` and `places` add numbers until `finish`, then guards are known, too.
-    From then on `at` is thread-safe.
+    A number has a register; `row`, `below`, `sum`, `places` and `choice` add numbers until `finish`, then guards are
+    known, too. `kernels` are the terms of which the coefficient is where a kernel's machine code lies.
     """
 
     def __init__(self, scope: Scope) -> None:
@@ -36,7 +35,7 @@ class Formulas:
         self._operations: list[tuple[int, int, int]] = []
         self._terms: list[tuple[int, int]] = []
         self._rows: dict[Any, int] = {}
-        self._lock = threading.Lock()
+        self.kernels: list[tuple[int, Kernel]] = []
 
     def row(self, number: Extent) -> int:
         """The register of a number."""
@@ -92,35 +91,25 @@ class Formulas:
                 self._rows[atoms] = self._add(DIVIDE, *(8 * row for row in quotient))
         return self._rows[atoms]
 
-    def finish(self) -> None:
+    def choice(self, choice: KernelChoice) -> int:
+        """The register of where the machine code lies of the kernel that is chosen; compiles or loads all kernels."""
+        rows = [self._address(kernel) for kernel in choice.kernels]
+        terms = [(1, 8 * rows[0])]
+        for reached, before, after in zip(choice.reached, rows, rows[1:]):
+            change = self._add(SUM, *self._stored([(1, 8 * after), (-1, 8 * before)]))
+            terms.append((1, 8 * self._add(MULTIPLY, 8 * self.row(reached), 8 * change)))
+        return self._add(SUM, *self._stored(terms))
+
+    def _address(self, kernel: Kernel) -> int:
+        if kernel not in self._rows:
+            self.kernels.append((len(self._terms), kernel))
+            self._rows[kernel] = self._add(SUM, *self._stored([(kernel.address, 0)]))
+        return self._rows[kernel]
+
+    def finish(self) -> Evaluation:
         """Close the scope; the guards there are become conditions."""
         self._scope.is_open = False
         for (_, relation), terms in self._scope.guards.items():
             self._add(CONDITIONS[relation], 8 * self._polynomial(terms), 0)
-        operations, terms = np.array(self._operations, np.int64), np.array(self._terms, np.int64)
-        values = np.zeros(self._first + len(self._operations), np.int64)
-        block = np.zeros(1, native.FORMULAS)
-        block["operations"] = operations.ctypes.data
-        block["end"] = operations.ctypes.data + operations.nbytes
-        block["terms"], block["first"], block["alignment"] = terms.ctypes.data, 8 * self._first, ALIGNMENT
-        self._memory = block, values, operations, terms
-        self._addresses = block.ctypes.data, values.ctypes.data
-        self._evaluate = holding_the_gil(native.evaluate)
-        self._values = values.data
-
-    def at(self, extents: Sequence[int]) -> bytes | None:
-        """The registers, int64, where the symbols are `extents`; None where a guard or a bound does not hold.
-
-        OutOfMemoryError for numbers beyond 53 bits.
-        """
-        if min(extents, default=SMALLEST_EXTENT) < SMALLEST_EXTENT:
-            return None
-        with self._lock:
-            values = self._values
-            values[0] = 1
-            for index, extent in enumerate(extents, start=1):
-                values[index] = extent
-            self._evaluate(*self._addresses, 0)
-            if values[0] == native.OVERFLOWN:
-                raise OutOfMemoryError("the sizes of the inputs are too large: those of values overflow 53 bits.")
-            return values.tobytes() if values[0] == native.DONE else None
+        operations, rows = np.array(self._operations, np.int64), np.array(self._terms, np.int64)
+        return Evaluation(self._scope.symbols, operations.reshape(-1, 3), rows.reshape(-1, 2))

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from cpuruntime.compiler.kernel import Kernel
-from cpuruntime.graph import Size, typical
-from cpuruntime.host.memory import allocate, round_up
+from cpuruntime.host.memory import allocate
 from cpuruntime.program import native
-from cpuruntime.program.assembly import SMALL_WORK, WORK_PER_NANOSECOND, Assembly, work
-from cpuruntime.program.formulas import Formulas
-from cpuruntime.program.image import Linkable, Ports, port
-from cpuruntime.program.plan.planner import Planner
-from cpuruntime.program.plan.step import KernelChoice, Step
-from cpuruntime.program.plan.storage import Address, Place, Storage
+from cpuruntime.program.assembly import WORK_PER_NANOSECOND
+from cpuruntime.program.image import Linkable, Ports
+from cpuruntime.program.plan.storage import Place
 from cpuruntime.streams.memory import holding_the_gil
-from cpuruntime.streams.native import runner
 
 ZERO, SHARED, PORTS = 0, 1, 5
 OWN = {Place.ARENA: 2, Place.FAULT: 3, Place.IMAGE: 4}
@@ -27,49 +22,51 @@ OWN = {Place.ARENA: 2, Place.FAULT: 3, Place.IMAGE: 4}
 then come those of tables.
 """
 
-NONE = -1
-"""In place of a register: none is added."""
 
-
+@dataclass(eq=False)
 class Frame:
     """What the programs of a template have in common.
 
     Behind the words of a program lies a tail, of what `native.fill` reads: the words above, then the registers of the
-    formulas from word `registers` on.
+    formulas behind all `words`.
+
+    Attributes:
+        steps: how many.
+        work: the register of what they take on one thread, with `assembly.WORK_PER_NANOSECOND`.
+        faults: the pieces of each message, a register for a number.
+        ports: the registers of the shape of each input and each output, and its type.
+        tables: what makes them, and the registers of the numbers that it takes.
+        tail, first_table: words where the tail begins, and the addresses of tables in it.
+        entries: int64[...][4], as `native.FILLING` has them.
+        weights: memory that is referred to.
+        kernels: the words in which the address of a kernel is, and
+        fixed: the entries in which that of weights is, given by their number.
     """
 
-    def __init__(self, steps: Sequence[Step], planner: Planner, formulas: Formulas, slots: dict[Storage, int]) -> None:
-        self.steps = len(steps)
-        self.work = formulas.row(sum(map(work, steps)))
-        self.faults = [[p if isinstance(p, str) else formulas.row(p) for p in message] for message in planner.faults]
-        ports = planner.graph.inputs, planner.graph.outputs
-        self.ports = [[(list(map(formulas.row, v.static_shape)), v.element_type.to_dtype()) for v in p] for p in ports]
-        tables = PORTS + 2 * max(map(len, ports))
-        formed = _Formed(formulas, slots, tables, round_up(16 * len(steps)))
-        for index, step in enumerate(steps):
-            formed.add_step(index, step, formed.add_block(step, 0))
-        self.tables = [(make, list(map(formulas.row, numbers))) for make, numbers in formed.tables.values()]
-        words = formed.words()
-        self.tail, self.first_table = len(words), len(words) + tables
-        self.registers = self.first_table + len(self.tables)
-        self.words = np.concatenate([words, np.zeros(self.registers - self.tail, np.int64)])
-        for word, number in formed.constants:
-            self.words[word] = number
-        entries = [(word, self.tail + base, self._register(row), n) for word, base, row, n in formed.entries]
+    steps: int
+    work: int
+    faults: list[list[str | int]]
+    ports: list[list[tuple[list[int], np.dtype]]]
+    tables: list[tuple[Callable[..., np.ndarray], list[int]]]
+    tail: int
+    first_table: int
+    words: np.ndarray
+    entries: np.ndarray
+    weights: list[np.ndarray]
+    kernels: list[tuple[int, Kernel]]
+    fixed: list[tuple[int, int]]
+
+    def __post_init__(self) -> None:
+        self.registers = len(self.words)
         self.bindings: dict[int, list[tuple[int, int, int]]] = {}
-        for word, base, register, offset in entries:
+        for word, base, register, offset in (self.entries // [8, 8, 8, 1]).tolist():
             if self.tail + PORTS <= base < self.first_table:
                 self.bindings.setdefault(base - self.tail - PORTS, []).append((word, register, offset))
-        table = np.array(entries, np.int64).reshape(-1, 4) * [8, 8, 8, 1]
-        block = np.zeros(1, native.FILLING)
-        block["entries"], block["end"] = table.ctypes.data, table.ctypes.data + table.nbytes
+        block = self._block = np.zeros(1, native.FILLING)
+        block["entries"], block["end"] = self.entries.ctypes.data, self.entries.ctypes.data + self.entries.nbytes
         block["steps"] = self.steps
         self.address: int = block.ctypes.data
         self.fill = holding_the_gil(native.fill)
-        self._memory = block, table, [storage.owner for storage in formed.weights]
-
-    def _register(self, row: int) -> int:
-        return self.tail + ZERO if row == NONE else self.registers + row
 
 
 class Filled(Linkable):
@@ -154,57 +151,3 @@ def _table(made: np.ndarray) -> np.ndarray:
     memory = allocate(content.nbytes)
     memory[:] = content
     return memory
-
-
-class _Formed(Assembly):
-    """Blocks with places to fill in.
-
-    `entries` are (word, word of the tail, row of the formulas, number) whose sum goes to the word; `constants` are
-    (word, number), the same for all sizes. Addresses of tables are in the tail from word `first_table` on.
-    """
-
-    def __init__(self, formulas: Formulas, slots: dict[Storage, int], first_table: int, start: int) -> None:
-        super().__init__({}, start)
-        self.entries: list[tuple[int, int, int, int]] = []
-        self.constants: list[tuple[int, int]] = []
-        self.tables: dict[Storage, Any] = {}
-        self._formulas, self._slots, self._first_table = formulas, slots, first_table
-
-    def add_step(self, row: int, step: Step, block: int) -> None:
-        self.call(2 * row, step.call)
-        small = self._formulas.below(work(step), SMALL_WORK)
-        assert runner.ALONE == 1
-        self.entries.append((2 * row + 1, OWN[Place.IMAGE], small, block))
-
-    def call(self, word: int, kernel: Kernel | KernelChoice) -> None:
-        if isinstance(kernel, Kernel):
-            self.constants.append((word, kernel.address))
-        else:
-            self.entries.append((word, ZERO, self._formulas.row(kernel.address), 0))
-
-    def number(self, word: int, argument: Any) -> Any:
-        if isinstance(argument, Size):
-            self.entries.append((word, ZERO, self._formulas.row(argument), 0))
-        elif isinstance(argument, (list, tuple)):
-            return [self.number(word + index, each) for index, each in enumerate(argument)]
-        return typical(argument)
-
-    def add_address(self, word: int, address: Address, row: int) -> None:
-        storage, offset, register = address.storage, address.offset, NONE
-        if isinstance(offset, Size):
-            offset, register = 0, self._formulas.row(offset)
-        if storage.place is Place.ARENA:
-            place = self._slots[storage]
-            register = place if register == NONE else self._formulas.sum(place, register)
-            self.entries.append((word, OWN[Place.ARENA], register, offset))
-        elif storage.place is Place.FAULT:
-            self.entries.append((word, OWN[Place.FAULT], register, 8 * storage.index + offset))
-        elif storage.place is not Place.FIXED:
-            self.entries.append((word, PORTS + port(storage.place, storage.index), register, offset))
-        elif storage.table is not None:
-            self.tables.setdefault(storage, storage.table)
-            self.entries.append((word, self._first_table + list(self.tables).index(storage), register, offset))
-        else:
-            self.weights.setdefault(storage, len(self.weights))
-            assert storage.owner is not None
-            self.entries.append((word, ZERO, register, storage.owner.ctypes.data + offset))

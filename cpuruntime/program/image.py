@@ -104,7 +104,7 @@ class Image(Linkable):
     @cached_property
     def kernel_addresses(self) -> np.ndarray:
         """ModelError when the machine code of a kernel is neither loaded nor in the cache."""
-        return np.array([_code(symbol) for symbol in self.kernels], np.int64)
+        return np.array([code_of(symbol) for symbol in self.kernels], np.int64)
 
     @cached_property
     def weight_addresses(self) -> np.ndarray:
@@ -132,7 +132,8 @@ class Image(Linkable):
         return self.bindings.get(number, ())
 
 
-def _code(symbol: str) -> int:
+def code_of(symbol: str) -> int:
+    """The address of a kernel's machine code; ModelError when that is neither loaded nor in the cache."""
     address = build.find(symbol)
     if address is None:
         raise ModelError(

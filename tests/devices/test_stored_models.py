@@ -121,7 +121,7 @@ def changed(content: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
     return b"".join(written(file.facts, {name: [file[name]] for name in ("interface", *SECTIONS)}))
 
 
-SECTIONS = "words", "relocations", "steps", "weights"
+SECTIONS = "program 0 words", "program 0 relocations", "program 0 steps", "weights"
 
 
 @pytest.mark.parametrize(

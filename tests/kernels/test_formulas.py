@@ -11,6 +11,7 @@ import pytest
 
 from cpuruntime.errors import OutOfMemoryError
 from cpuruntime.graph import LARGEST_EXTENT, Scope, Size, typical
+from cpuruntime.program.evaluation import Evaluation
 from cpuruntime.program.formulas import Formulas
 
 
@@ -56,18 +57,18 @@ def test_formulas_give_what_the_program_computes(first: int) -> None:
         assert [typical(number) for number in found] == program(a, b, random.Random(seed))
         formulas = Formulas(scope)
         rows = [formulas.row(number) for number in found]
-        formulas.finish()
+        evaluation = formulas.finish()
         for c, d in ((a, b), (a + 8, b + 8), (2 * a, 2 * b), (chosen.randint(2, 40), chosen.randint(2, 40))):
-            values = at(formulas, [c, d], rows)
+            values = at(evaluation, [c, d], rows)
             if values is not None:
                 served += 1
                 assert values == program(c, d, random.Random(seed)), (seed, c, d)
     assert served > 700  # the shapes at hand are always served
 
 
-def at(formulas: Formulas, extents: Sequence[int], rows: Sequence[int]) -> list[int] | None:
+def at(evaluation: Evaluation, extents: Sequence[int], rows: Sequence[int]) -> list[int] | None:
     """The numbers of rows."""
-    found = formulas.at(extents)
+    found = evaluation.at(extents)
     return None if found is None else np.frombuffer(found, np.int64)[rows].tolist()
 
 
@@ -86,19 +87,17 @@ PINS: tuple[Any, ...] = (
 def test_a_plain_number_is_guarded(pin: Any) -> None:
     a, _ = sizes(5, 7)
     pin(a)
-    formulas = Formulas(a.scope)
-    formulas.finish()
-    assert formulas.at([5, 9]) is not None
-    assert formulas.at([6, 7]) is None
+    evaluation = Formulas(a.scope).finish()
+    assert evaluation.at([5, 9]) is not None
+    assert evaluation.at([6, 7]) is None
 
 
 def test_a_comparison_is_guarded() -> None:
     a, b = sizes(5, 7)
     assert a < b
-    formulas = Formulas(a.scope)
-    formulas.finish()
-    assert formulas.at([8, 9]) is not None
-    assert formulas.at([9, 9]) is None
+    evaluation = Formulas(a.scope).finish()
+    assert evaluation.at([8, 9]) is not None
+    assert evaluation.at([9, 9]) is None
 
 
 def test_divisions_by_what_may_be_zero_are_guarded() -> None:
@@ -107,20 +106,20 @@ def test_divisions_by_what_may_be_zero_are_guarded() -> None:
     assert quotient == 50
     formulas = Formulas(a.scope)
     row = formulas.row(quotient)
-    formulas.finish()
-    assert at(formulas, [7, 5], [row]) == [50]
-    assert formulas.at([5, 5]) is None
-    assert formulas.at([5, 7]) is None
+    evaluation = formulas.finish()
+    assert at(evaluation, [7, 5], [row]) == [50]
+    assert evaluation.at([5, 5]) is None
+    assert evaluation.at([5, 7]) is None
 
 
 def test_values_that_are_too_large_are_errors() -> None:
     a, b = sizes(5, 7)
     formulas = Formulas(a.scope)
     row = formulas.row(a * a * b)
-    formulas.finish()
-    assert at(formulas, [1000, 1000], [row]) == [10**9]
+    evaluation = formulas.finish()
+    assert at(evaluation, [1000, 1000], [row]) == [10**9]
     with pytest.raises(OutOfMemoryError):
-        formulas.at([LARGEST_EXTENT, 10**6])
+        evaluation.at([LARGEST_EXTENT, 10**6])
 
 
 @pytest.mark.parametrize(
@@ -130,27 +129,27 @@ def test_no_part_of_a_number_may_be_too_large(number: Any) -> None:
     (a,) = sizes(5)
     formulas = Formulas(a.scope)
     row = formulas.row(number(a))
-    formulas.finish()
-    assert at(formulas, [8000], [row]) == [number(8000)]
+    evaluation = formulas.finish()
+    assert at(evaluation, [8000], [row]) == [number(8000)]
     with pytest.raises(OutOfMemoryError):
-        formulas.at([2**20])
+        evaluation.at([2**20])
 
 
 def test_places_follow_each_other() -> None:
     a, b = sizes(5, 7)
     formulas = Formulas(a.scope)
     places = formulas.places([[a, 4 * b], [a * b], [0], [64]])
-    formulas.finish()
-    assert at(formulas, [5, 7], places) == [0, 64, 128, 128, 192]
-    assert at(formulas, [100, 17], places) == [0, 128, 1856, 1856, 1920]
+    evaluation = formulas.finish()
+    assert at(evaluation, [5, 7], places) == [0, 64, 128, 128, 192]
+    assert at(evaluation, [100, 17], places) == [0, 128, 1856, 1856, 1920]
     with pytest.raises(OutOfMemoryError):
-        formulas.at([2**26, 2**27])
+        evaluation.at([2**26, 2**27])
 
 
 def test_sums_and_limits() -> None:
     a, b = sizes(5, 7)
     formulas = Formulas(a.scope)
     rows = [formulas.sum(formulas.row(a * b), formulas.row(3)), formulas.below(a * b, 36), formulas.below(2, 2)]
-    formulas.finish()
-    assert at(formulas, [5, 7], rows) == [38, 1, 0]
-    assert at(formulas, [6, 6], rows) == [39, 0, 0]
+    evaluation = formulas.finish()
+    assert at(evaluation, [5, 7], rows) == [38, 1, 0]
+    assert at(evaluation, [6, 6], rows) == [39, 0, 0]

@@ -22,9 +22,10 @@ from cpuruntime.graph import Graph, Node, Type, Value
 from cpuruntime.program.convolution.geometry import Geometry
 from cpuruntime.program.convolution.quantised_winograd import suits_winograd
 from cpuruntime.program.lowerings.catalogue import find_lowering
+from cpuruntime.program.pattern import Pattern
 from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.weights import WeightStore
-from cpuruntime.program.template import Pattern, Template
+from cpuruntime.program.template import Template
 from cpuruntime.program.tuning import integer_tiles
 
 pytestmark = pytest.mark.every_isa

@@ -17,10 +17,11 @@ from cpuruntime import passes
 from cpuruntime.errors import InternalError
 from cpuruntime.graph import Graph
 from cpuruntime.operators.shape_inference import with_shapes
+from cpuruntime.program.pattern import Pattern
 from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.weights import WeightStore
 from cpuruntime.program.program import Instance, Program
-from cpuruntime.program.template import Pattern, Template
+from cpuruntime.program.template import Template
 from cpuruntime.streams.native.runner import ALONE
 
 CASES = [(family, case) for family in FAMILIES for case in rows(family) if isinstance(case, Case)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from cpuruntime.compiler import isa
@@ -14,6 +15,7 @@ from cpuruntime.devices.cpu.streams.placement import newcomers
 from cpuruntime.devices.cpu.streams.setup import StreamSetup
 from cpuruntime.devices.explanation import Explanation
 from cpuruntime.devices.interface import DeviceModel, Exported
+from cpuruntime.graph import Graph
 from cpuruntime.host.ledger import Ledger
 from cpuruntime.properties import Settings
 from cpuruntime.properties.hint import SchedulingCoreType
@@ -24,6 +26,7 @@ from cpuruntime.trace.recorder import span
 if TYPE_CHECKING:
     from cpuruntime.devices.cpu.programs import Programs
     from cpuruntime.devices.cpu.stored import StoredPrograms
+    from cpuruntime.devices.cpu.stored_shapes import StoredShapes
     from cpuruntime.operators.demand import Demand
 
 
@@ -54,7 +57,7 @@ class CpuModel(DeviceModel):
     """
 
     def __init__(
-        self, programs: Programs | StoredPrograms, demand: Demand, settings: Settings, setup: StreamSetup
+        self, programs: Programs | StoredPrograms | StoredShapes, demand: Demand, settings: Settings, setup: StreamSetup
     ) -> None:
         plan = setup.plan
         self.programs = programs
@@ -88,6 +91,10 @@ class CpuModel(DeviceModel):
 
     def export(self) -> Exported:
         return stored.exported(self.programs, self._demand, self._setup.plan.threads)
+
+    def set_source(self, read: Callable[[], Graph]) -> None:
+        if not self.programs.is_static:
+            cast("StoredShapes", self.programs).source = read
 
     def explain(self, measure: bool = False) -> Explanation:
         from cpuruntime.devices.cpu.explain import (  # not above: models that were stored do without

@@ -111,8 +111,15 @@ class CpuPlugin(Plugin):
                 asked = counted(model.threads, "thread")
                 raise ValueError(f"it is for streams of {asked} at most, and they would have {setup.plan.threads} here")
             may_compile = not is_cached or settings.value("COMPILE_MODE") == "OPTIMIZED"
-            programs = stored.StoredPrograms(facts, sections, model, setup.plan, may_compile)
+            arguments = facts, sections, model, setup.plan, may_compile
+            programs = stored.StoredPrograms(*arguments) if model.is_static else _dynamic(*arguments)
             return CpuModel(programs, model.demand, settings, setup)
         except BaseException:
             setup.release()
             raise
+
+
+def _dynamic(*arguments: Any) -> stored.Stored:
+    from cpuruntime.devices.cpu.stored_shapes import StoredShapes  # not above: models of static shapes do without
+
+    return StoredShapes(*arguments)

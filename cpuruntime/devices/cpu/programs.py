@@ -21,12 +21,14 @@ from cpuruntime.devices.cpu.pipeline import optimise
 from cpuruntime.devices.cpu.progress import CompileProgress
 from cpuruntime.devices.cpu.workforce import workforce
 from cpuruntime.devices.ports import PortInfo
-from cpuruntime.errors import Error, InvalidArgumentError, nearest, printable
+from cpuruntime.errors import Error, InvalidArgumentError, UnsupportedError, nearest, printable
 from cpuruntime.graph import Graph, Kind, PartialShape
 from cpuruntime.hints import StreamPlan
 from cpuruntime.host.memory import check_fits
 from cpuruntime.host.sysfs import processor_name
 from cpuruntime.operators.shape_inference import reshape, with_shapes
+from cpuruntime.program.image import Image
+from cpuruntime.program.pattern import Pattern
 from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.step import FallbackStep, Step
 from cpuruntime.program.plan.weights import DryWeights
@@ -34,13 +36,15 @@ from cpuruntime.program.program import Program
 from cpuruntime.program.stages.cut import Cut, cut_open, is_whole, whole
 from cpuruntime.program.stages.loops import plan_bodies
 from cpuruntime.program.stages.stage import Root, Stage, Stages
-from cpuruntime.program.template import Guards, Pattern, Template
+from cpuruntime.program.template import Guards, Template
 from cpuruntime.program.tuning.tuner import Tuner, create_tuner
 from cpuruntime.program.whole import assemble, kernels_of
 from cpuruntime.streams.native.needed import KERNELS
 from cpuruntime.trace.recorder import span
 
 log = logging.getLogger("cpuruntime")
+
+_BY_DATA = "shapes in it depend on data."
 
 
 class Programs:
@@ -202,6 +206,33 @@ class Programs:
         """The programs in the cache, the one used last at the end."""
         stages = [self._only] if self._only is not None else self.stages.cached()
         return [stage.program for stage in stages if stage.program is not None]
+
+    def planned(self) -> list[tuple[Any, Program]]:
+        """The programs in the cache that are not of `templates`, by the shapes of the inputs that they are for.
+
+        Raises UnsupportedError where inferences are more than one program.
+        """
+        if self._only is not None:
+            return [((), program) for program in self.cached()]
+        root = self._root
+        if root is None or not root.is_typed or root.parameters:
+            raise UnsupportedError(_BY_DATA)
+        stages = self.stages.of_root(root)
+        if not all(stage.whole for _, stage in stages):
+            raise UnsupportedError(_BY_DATA)
+        if not stages:
+            raise UnsupportedError("it was planned for no shapes yet.")
+        programs = [(shapes, stage.whole) for shapes, stage in stages if stage.whole is not None]
+        return [(shapes, program) for shapes, program in programs if isinstance(program.image, Image)]
+
+    def templates(self) -> list[tuple[Pattern, Template]]:
+        """The plans for many shapes of a model of dynamic shapes. Raises UnsupportedError as `planned` does."""
+        assert self._root is not None
+        found = [(pattern, stage.template) for pattern, stage in self._root.templates.items() if stage.parts.is_static]
+        whole = [(pattern, template) for pattern, template in found if isinstance(template, Template)]
+        if len(whole) < len(self._root.templates):
+            raise UnsupportedError(_BY_DATA)
+        return whole
 
     def shown(self) -> Sequence[Stage]:
         """The stages of the latest inference, or what is planned already."""

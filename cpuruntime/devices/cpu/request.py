@@ -33,7 +33,7 @@ from cpuruntime.trace.events import Steps, Times
 
 if TYPE_CHECKING:
     from cpuruntime.devices.cpu.programs import Programs
-    from cpuruntime.devices.cpu.stored import StoredPrograms
+    from cpuruntime.devices.cpu.stored import Stored
     from cpuruntime.program.stages.run import Run
     from cpuruntime.program.stages.stage import Stage
 
@@ -48,7 +48,7 @@ LARGEST_OWN = 2**20
 class CpuRequest(Task, BoundArrays, DeviceRequest):
     """The arrays of one inference at a time, and what a stream executes for it."""
 
-    def __init__(self, programs: Programs | StoredPrograms, executor: Executor) -> None:
+    def __init__(self, programs: Programs | Stored, executor: Executor) -> None:
         super().__init__()
         self._programs = cast("Programs", programs)
         self._executor = executor

@@ -18,7 +18,8 @@ from cpuruntime.hints import StreamPlan
 from cpuruntime.host.memory import check_fits
 from cpuruntime.host.topology import Topology
 from cpuruntime.operators.demand import Demand, NodeDemand
-from cpuruntime.program import file
+from cpuruntime.program import file, native
+from cpuruntime.program.common_sections import WEIGHTS, Parts, Pool, Sections
 from cpuruntime.program.program import Program
 from cpuruntime.properties import Settings
 from cpuruntime.store import SectionFile
@@ -27,13 +28,16 @@ from cpuruntime.streams.native.needed import KERNELS
 if TYPE_CHECKING:
     from cpuruntime.devices.cpu.programs import Programs
 
+NEEDED = (*KERNELS, native.evaluate, native.fill)
+"""Kernels that run others, and those of plans for many shapes."""
+
 
 @dataclass(frozen=True)
 class StoredModel:
     """What of a stored model its streams depend on; the counterpart of a `Compilation`.
 
     Attributes:
-        threads: those of a stream for which the program has room.
+        threads: those of a stream for which the programs have room.
     """
 
     name: str
@@ -41,7 +45,7 @@ class StoredModel:
     topology: Topology
     demand: Demand
     threads: int
-    is_static = True
+    is_static: bool
 
     @classmethod
     def of(cls, facts: Mapping[str, Any], settings: Settings, topology: Topology) -> StoredModel:
@@ -55,21 +59,27 @@ class StoredModel:
             raise ValueError("it was made by other sources of cpuruntime")
         nodes, unknown = facts["demand"]
         demand = Demand(tuple(NodeDemand(*row) for row in nodes), unknown)
-        return cls(facts["name"], settings, topology, demand, facts["threads"])
+        return cls(facts["name"], settings, topology, demand, facts["threads"], facts["is_static"])
 
 
-def exported(programs: Programs | StoredPrograms, demand: Demand, threads: int) -> Exported:
+def exported(programs: Programs | Stored, demand: Demand, threads: int) -> Exported:
     """The facts and sections of a model whose streams have `threads` threads.
 
-    Raises UnsupportedError where it is not one program, all of it on kernels.
+    Raises UnsupportedError where it is not of programs alone, all of them on kernels.
     """
-    if isinstance(programs, StoredPrograms):
+    if isinstance(programs, Stored):
         return programs.exported
-    name = printable(programs.name)
-    if not programs.is_static:
-        raise UnsupportedError(f"Model '{name}' cannot be stored: shapes in it depend on its inputs.")
-    program = programs.cached()[0]
-    own, sections = file.stored(program)
+    parts, sections = Pool(), Sections()
+    try:
+        own = {
+            "programs": [
+                (shapes, file.add(program, f"program {number}", parts, sections))
+                for number, (shapes, program) in enumerate(programs.planned())
+            ],
+            "templates": _templates(programs, parts, sections),
+        }
+    except UnsupportedError as error:
+        raise UnsupportedError(f"Model '{printable(programs.name)}' cannot be stored: {error}") from None
     facts = {
         "sources": package_digest(),
         "environment": build.environment().hex(),
@@ -80,11 +90,23 @@ def exported(programs: Programs | StoredPrograms, demand: Demand, threads: int) 
         "demand": [[[*vars(node).values()] for node in demand.nodes], demand.unknown],
         "notes": programs.notes,
         "threads": threads,
+        "is_static": programs.is_static,
         "packed": programs.weights_nbytes(),
-        "streams": {kernel.name: kernel.symbol for kernel in KERNELS},
-        "program": own,
+        "streams": {kernel.name: kernel.symbol for kernel in NEEDED},
+        "program": parts.facts() | own,
     }
-    return facts, sections
+    return facts, sections | {WEIGHTS: parts.section()}
+
+
+def _templates(programs: Programs, parts: Pool, sections: Sections) -> list[Any]:
+    if programs.is_static:
+        return []
+    from cpuruntime.program import template_file  # not above: models of static shapes do without
+
+    return [
+        (pattern.facts(), template_file.add(template, pattern.extents, f"template {number}", parts, sections))
+        for number, (pattern, template) in enumerate(programs.templates())
+    ]
 
 
 def _port(info: PortInfo) -> list[str]:
@@ -97,22 +119,23 @@ def _info(row: Sequence[str]) -> PortInfo:
 
 
 @dataclass(frozen=True)
-class _Stage:
-    """The only stage."""
+class WholeStage:
+    """A stage that is one program."""
 
     program: Program
     known: tuple[int, ...] = ()
 
     @property
     def whole(self) -> Program:
+        """The program."""
         return self.program
 
 
-class StoredPrograms:
-    """The program of a stored model, whose kernels are loaded; has what models and requests need of `Programs`.
+class Stored:
+    """The programs of a stored model, whose kernels are loaded; has what models and requests need of `Programs`.
 
-    The sections of `file` that are not weights must have been checked. Kernels that are missing are compiled if that
-    `may_compile`.
+    The sections of `sections` that are not weights must have been checked. Kernels that are missing are compiled if
+    that `may_compile`. `programs` are those for certain shapes of inputs, `parts` what templates are made from.
 
     Raises:
         ValueError: the file does not fit together, or a kernel is not compiled and cannot or may not be.
@@ -128,31 +151,63 @@ class StoredPrograms:
         self.profiled: bool = model.settings.times_steps
         self.notes: list[str] = list(facts["notes"])
         self._packed: int = facts["packed"]
-        self.exported: Exported = dict(facts), {name: [sections[name]] for name in file.SECTIONS}
-        for kernel in KERNELS:
+        self._arenas = max(1, len(plan.streams))
+        self.exported: Exported = dict(facts), {name: [sections[name]] for name in _sections(facts["program"])}
+        needed = KERNELS if self.is_static else NEEDED
+        for kernel in needed:
             build.set_symbol(kernel, facts["streams"][kernel.name])
-        missing = [*file.missing_kernels(facts["program"]), *(kernel for kernel in KERNELS if not pool.load(kernel))]
+        missing = file.missing_kernels(facts["program"]["kernels"])
+        missing += [kernel for kernel in needed if not pool.load(kernel)]
         if missing and not may_compile:
             raise ValueError(f"kernel {missing[0].name} is not compiled; others can compute until it is")
         if missing:
             with CompileProgress() as progress:
                 pool.compile_all(missing, workforce(model.topology), progress)
-        program = file.load(facts["program"], sections)
-        check_fits(program.arena_size * max(1, len(plan.streams)), f"the streams of model '{printable(self.name)}'")
-        self._stage = _Stage(program)
+        self.parts = Parts(facts["program"], sections)
+        self.programs = {
+            tuple(map(tuple, shapes)): self.checked(file.load(own, f"program {number}", self.parts, sections))
+            for number, (shapes, own) in enumerate(facts["program"]["programs"])
+        }
 
-    def of(self, values: Sequence[Any]) -> _Stage:
+    def checked(self, program: Program) -> Program:
+        """The program; OutOfMemoryError when the machine has no memory for it."""
+        check_fits(program.arena_size * self._arenas, f"the streams of model '{printable(self.name)}'")
+        return program
+
+    def weights_nbytes(self) -> int:
+        """Bytes of the packed weights."""
+        return self._packed
+
+
+def _sections(program: Mapping[str, Any]) -> list[str]:
+    kinds = {"programs": ("program", "words", "relocations", "steps"), "templates": ("template", "numbers", "steps")}
+    own = [
+        f"{kind} {number} {name}"
+        for key, (kind, *names) in kinds.items()
+        for number in range(len(program[key]))
+        for name in names
+    ]
+    return [*own, WEIGHTS]
+
+
+class StoredPrograms(Stored):
+    """The program of a stored model of static shapes."""
+
+    def __init__(
+        self, facts: Mapping[str, Any], sections: SectionFile, model: StoredModel, plan: StreamPlan, may_compile: bool
+    ) -> None:
+        super().__init__(facts, sections, model, plan, may_compile)
+        (program,) = self.programs.values()
+        self._stage = WholeStage(program)
+
+    def of(self, values: Sequence[Any]) -> WholeStage:
         """The only stage."""
         return self._stage
 
-    def shown(self) -> list[_Stage]:
+    def shown(self) -> list[WholeStage]:
         """The only stage."""
         return [self._stage]
 
     def cached(self) -> list[Program]:
         """The program."""
         return [self._stage.program]
-
-    def weights_nbytes(self) -> int:
-        """Bytes of the packed weights."""
-        return self._packed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import chain, pairwise
+from itertools import pairwise
 from math import gcd
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.graph import Extent
-from cpuruntime.ops.grouped_convolution import GROUP_TILE, grouped_convolution
+from cpuruntime.ops.grouped_convolution import grouped_convolution
 from cpuruntime.ops.tiles.tile_shapes import UNROLL
 from cpuruntime.program.convolution.geometry import Geometry
 from cpuruntime.program.convolution.panels import tile_starts
@@ -36,8 +36,8 @@ def emit_grouped(emitter: Emitter, g: Geometry, weights: np.ndarray, fields: dic
             tiling.fit(fields["width"], lambda rows: grouped_convolution(rows, tiling.columns, unroll, step)),
             "blocked", flops=g.flops, notes=str(tiling), **fields, kernel_height=g.kernel_height,
             stride_height=g.stride_height, dilation_height=g.dilation_height, pad_top=g.pad_top, weights=packed,
-            tiles=emitter.rows(table, GROUP_TILE), tile_count=len(table), part_tiles=part, chunk=chunk,
-            bodies=emitter.table(lambda *n: np.array(n, np.int64), *chain(*bodies.values())),
+            tiles=emitter.rows(table), tile_count=len(table), part_tiles=part, chunk=chunk,
+            bodies=emitter.rows([*bodies.values()]),
             row_bodies=inputs * g.kernel_width // unroll,
         )  # fmt: skip
 

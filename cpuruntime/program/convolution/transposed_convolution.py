@@ -12,7 +12,7 @@ import numpy as np
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.graph import Extent, Node
-from cpuruntime.ops.transposed_convolution import PHASE_TILE, transposed_convolution
+from cpuruntime.ops.transposed_convolution import transposed_convolution
 from cpuruntime.program.convolution.geometry import DOMAIN, Geometry
 from cpuruntime.program.convolution.panels import fill_panel, tile_starts
 from cpuruntime.program.plan.elementwise_steps import apply_activation
@@ -112,7 +112,7 @@ def lower_transposed_convolution(emitter: Emitter, node: Node) -> None:
         tiling.fit(grid.pixels, lambda rows: transposed_convolution(rows, tiling.columns)), "blocked", flops=g.flops,
         notes=f"{len(g.rows) * len(g.columns)} phases, {tiling}",
         **source.fields("source"), **target.fields("target"), **fields, weights=weights,
-        bias=whole_vectors(emitter, bias, g.channels), tiles=emitter.rows(table, PHASE_TILE), tile_count=len(table),
+        bias=whole_vectors(emitter, bias, g.channels), tiles=emitter.rows(table), tile_count=len(table),
         batch=g.batch, in_height=g.in_height, height=height, width=width, stride_height=g.stride_height,
         stride_width=g.stride_width, dilation_height=g.reach[0], source_column=g.reach[1] * VECTOR_BYTES,
         chunk=tiling.chunk, limits=limits(emitter, node),

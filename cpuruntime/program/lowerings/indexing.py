@@ -227,7 +227,7 @@ def lower_cumulative(emitter: Emitter, node: Node) -> None:
         cumulative(source.dtype.name, node.op_type == "CumProd"), "plain", source=source.address,
         target=target.address, size=source.size, exclusive=node.attributes.get("exclusive", 0),
         reverse=node.attributes.get("reverse", 0), axis=axis.address, axis_bytes=axis.dtype.itemsize,
-        extents=emitter.table(lambda *extents: np.array(extents, np.int64), *source.shape), rank=rank,
+        extents=emitter.rows([source.shape]), rank=rank,
         fault=emitter.fault(message),
     )  # fmt: skip
 

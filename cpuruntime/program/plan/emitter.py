@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from math import prod
 from typing import Any, Protocol
 
@@ -28,6 +29,7 @@ from cpuruntime.program.plan.storage import (
     blocked_view,
     image_shape,
 )
+from cpuruntime.program.plan.tables import whole_numbers
 from cpuruntime.program.plan.weights import WeightStore
 
 
@@ -177,12 +179,9 @@ class Emitter:
             return Address(Storage(Place.FIXED, 0, table=(make, numbers)))
         return self.constant(make(*numbers))
 
-    def rows(self, rows: Sequence[Sequence[Extent]], dtype: np.dtype) -> Address:
-        """A table of records."""
-        width = len(rows[0])
-        starts = range(0, len(rows) * width, width)
-        flat = [number for row in rows for number in row]
-        return self.table(lambda *n: np.array([tuple(n[i : i + width]) for i in starts], dtype), *flat)
+    def rows(self, rows: Sequence[Sequence[Extent]]) -> Address:
+        """A table of records of int64."""
+        return self.table(whole_numbers, *chain.from_iterable(rows))
 
     def emit_fastest(
         self, query: Query, candidates: Sequence[Candidate[T]], emit: Callable[[Emitter, T], None],

@@ -12,6 +12,7 @@ from cpuruntime.graph import Extent, Node, Value
 from cpuruntime.ops.functions.activations import ACTIVATIONS
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.storage import Address
+from cpuruntime.program.plan.tables import zeros
 
 INFINITY = float("inf")
 
@@ -65,7 +66,7 @@ def whole_vectors(emitter: Emitter, value: Value | None, channels: Extent) -> Ad
     if value is not None and value.constant is None and channels % LANES == 0:
         return emitter.plain(value).address
     if value is None:
-        return emitter.table(lambda size: np.zeros(size, np.float32), -(-channels // LANES) * LANES)
+        return emitter.table(zeros, -(-channels // LANES) * LANES)
     padded = np.zeros(-(-channels // LANES) * LANES, np.float32)
     padded[:channels] = value.data.reshape(-1)
     return emitter.constant(padded)

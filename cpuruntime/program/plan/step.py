@@ -26,12 +26,6 @@ class KernelChoice:
         return self.kernels[sum(number.value for number in self.reached)]
 
     @property
-    def address(self) -> Extent:
-        """Where its machine code lies; compiles or loads all kernels."""
-        changes = zip(self.reached, self.kernels, self.kernels[1:])
-        return self.kernels[0].address + sum(number * (b.address - a.address) for number, a, b in changes)
-
-    @property
     def arguments(self) -> np.dtype:
         return self.kernels[0].arguments
 

@@ -13,10 +13,11 @@ import numpy as np
 
 from cpuruntime.errors import InvalidArgumentError, ModelError
 from cpuruntime.graph import Graph, Kind, Node, Type, Value
+from cpuruntime.program.pattern import Pattern
 from cpuruntime.program.program import Program
 from cpuruntime.program.stages.cut import FEW, Cut, cut
 from cpuruntime.program.stages.form import form_of
-from cpuruntime.program.template import Guards, Pattern, Template
+from cpuruntime.program.template import Guards, Template
 
 MOST_TEMPLATES = 32
 """Plans for many shapes that a graph keeps; arbitrary."""
@@ -89,13 +90,13 @@ class StageTemplate:
     """A plan of a stage for many shapes: what its program does not do is the same for all."""
 
     def __init__(self, parts: Cut, template: Template | Guards, following: Root | None, known: Sequence[int]) -> None:
-        self._parts, self._template, self._following, self._known = parts, template, following, known
+        self.parts, self.template, self._following, self._known = parts, template, following, known
 
     def at(self, extents: Sequence[int]) -> Stage | None:
         """The stage for other extents of the symbols; None where the plan does not hold for them."""
-        found = self._template.at(extents)
+        found = self.template.at(extents)
         program = found if isinstance(found, Program) else None
-        return Stage(self._parts, program, self._following, self._known) if found else None
+        return Stage(self.parts, program, self._following, self._known) if found else None
 
 
 class Stages:
@@ -113,6 +114,12 @@ class Stages:
         """The stages in the cache, the one used last at the end."""
         with self._lock:
             return list(self._cached.values())
+
+    def of_root(self, root: Root) -> list[tuple[Any, Stage]]:
+        """The first stages of a graph in the cache, by the shapes of the inputs that they are for."""
+        with self._lock:
+            keys = [key for key in self._cached if isinstance(key, tuple) and key[0] is root]
+            return [(key[1:], self._cached[key]) for key in keys]
 
     def _find(self, key: Hashable, make: Callable[[], Stage]) -> Stage:
         """The stage under a key, which `make` gives when there is none."""
