@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.on_ray import VARIABLES, added, device, negated
 
 import cpuruntime as ov
-from cpuruntime.devices.ray import fleet, model
+from cpuruntime.devices.ray import fleet, health, model
 from cpuruntime.testing.conformance import models
 from cpuruntime.testing.conformance.test_device import (  # the others run on replicas in this process
     test_a_callback_runs_once_after_each_inference,
@@ -30,6 +31,9 @@ from cpuruntime.testing.conformance.test_device import (  # the others run on re
 )
 
 __all__ = [
+    "added",
+    "device",
+    "negated",
     "test_a_callback_runs_once_after_each_inference",
     "test_a_cancelled_inference_ends_and_the_next_one_is_whole",
     "test_a_queue_shared_by_threads",
@@ -45,14 +49,17 @@ pytestmark = [
 ]
 
 X = np.array([[-3, -2, -1], [0, 1, 2]], np.float32)
-VARIABLES = {
+RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": secrets.token_hex(32),
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # else Ray takes the machine's outer address for 127.0.0.1
-    "CPURUNTIME_REMOTE_DEVICE": "REFERENCE",
-    "CPURUNTIME_CPUS_PER_REPLICA": "1",
-    "CPURUNTIME_NUM_REPLICAS": "1",
+    # The machine may be busy with other tests: no workers are started before they are needed, those that start have
+    # time, and no replica is ended for memory that others use.
+    "RAY_enable_worker_prestart": "0",
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_worker_register_timeout_seconds": "300",
+    "RAY_memory_monitor_refresh_ms": "0",
 }
 NODE = {"num_cpus": 4, "object_store_memory": 80 << 20, "node_ip_address": "127.0.0.1", "include_dashboard": False}
 
@@ -61,8 +68,9 @@ NODE = {"num_cpus": 4, "object_store_memory": 80 << 20, "node_ip_address": "127.
 def cluster() -> Iterator[Any]:
     """The cluster, with this process connected to it."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in VARIABLES.items():
+        for name, value in {**VARIABLES, **RAY}.items():
             patch.setenv(name, value)
+        patch.setattr(health, "PERIOD", 1_000_000_000)
         import ray  # not above: it reads its variables when it is imported
         from ray.cluster_utils import Cluster
 
@@ -71,7 +79,7 @@ def cluster() -> Iterator[Any]:
         try:
             for _ in range(2):
                 cluster.add_node(**NODE)
-            cluster.wait_for_nodes(60)
+            cluster.wait_for_nodes(300)
             ray.init(cluster.address, log_to_driver=False, logging_level="ERROR", _node_ip_address="127.0.0.1")
             yield cluster
         finally:
@@ -80,34 +88,14 @@ def cluster() -> Iterator[Any]:
             signal.signal(signal.SIGTERM, handler)
 
 
-@pytest.fixture
-def device(cluster: Any) -> str:
-    """The conformance suite runs on RAY."""
-    return "RAY"
-
-
-@pytest.fixture(scope="module")
-def negated(cluster: Any) -> Iterator[ov.CompiledModel]:
-    """One model for the tests that ask for it."""
-    with ov.Core().compile_model(models.negated(), "RAY") as compiled:
-        yield compiled
-
-
-@pytest.fixture(scope="module")
-def added(cluster: Any) -> Iterator[ov.CompiledModel]:
-    """Likewise."""
-    with ov.Core().compile_model(models.added(), "RAY") as compiled:
-        yield compiled
-
-
 def processes(compiled: ov.CompiledModel) -> list[int]:
     """The processes of the replicas that serve."""
     return [int(pid) for pid in re.findall(r"ready, process (\d+)", str(compiled.explain()))]
 
 
 def until(condition: Callable[[], object]) -> None:
-    """Wait for what happens elsewhere."""
-    end = time.monotonic() + 60
+    """Wait for what happens elsewhere, where processes may start slowly."""
+    end = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)

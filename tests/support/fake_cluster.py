@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import pytest
+
+from cpuruntime.devices.interface import TERMS, Terms
+from cpuruntime.devices.ray.links import Load, Wish
+from cpuruntime.devices.ray.loop import Inference, Loop
 from cpuruntime.devices.ray.scaling import NodeState
+from cpuruntime.devices.ray.schedule import Scheduler
+
+SILENCE = "silence"
 
 
 class Lost(Exception):
@@ -45,7 +55,11 @@ def facts(streams: int = 1) -> dict[str, Any]:
 
 
 class FakeCluster:
-    """Nodes with CPUs. Calls of `load` are answered with `loads(actor)`, others go to the queue `calls`."""
+    """Nodes with CPUs. Calls of `infer` go to the queue `calls`.
+
+    Those of `load` are answered with `loads(actor, arguments)`, and those of `ping` with `pings(actor)`, which may be
+    an error, or SILENCE for no answer.
+    """
 
     def __init__(self, *cpus: int) -> None:
         self.states = [NodeState(f"node{index}", number, number) for index, number in enumerate(cpus)]
@@ -53,6 +67,7 @@ class FakeCluster:
         self.calls: queue.SimpleQueue[FakeCall] = queue.SimpleQueue()
         self.cancelled: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
         self.loads: Callable[[FakeActor, tuple[Any, ...]], Any] = lambda actor, arguments: facts()
+        self.pings: Callable[[FakeActor], Any] = lambda actor: facts()["pid"]
         self.refusal: Exception | None = None
         self.service = ""
         self.existing: list[tuple[str, str, int]] = []
@@ -71,10 +86,11 @@ class FakeCluster:
         self.actors.append(FakeActor(node, cpus, threads, name))
         return self.actors[-1]
 
-    def call(self, actor: FakeActor, method: str, arguments: Any, done: Any, control: bool = False) -> None:
-        if method == "load":
-            found = self.loads(actor, arguments)
-            done(None, found) if isinstance(found, Lost) else done(found, None)
+    def call(self, actor: FakeActor, method: str, arguments: Any, done: Any, group: str = "") -> None:
+        if method in ("load", "ping"):
+            found = self.loads(actor, arguments) if method == "load" else self.pings(actor)
+            if found is not SILENCE:
+                done(None, found) if isinstance(found, Lost) else done(found, None)
             return
         if method == "share":
             done(1, None)
@@ -97,3 +113,53 @@ class FakeCluster:
 
     def is_dead(self, error: BaseException) -> bool:
         return isinstance(error, Dead)
+
+
+Make = Callable[..., tuple[FakeCluster, Loop]]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    """A cluster of nodes with so many CPUs each, and the loop of a model on it, which settles."""
+    loops: list[Loop] = []
+
+    def made(
+        *cpus: int, wish: Wish | None = None, cluster: FakeCluster | None = None, settles: bool = True, **options: Any
+    ) -> Any:
+        cluster = cluster or FakeCluster(*cpus)
+        load = Load(b"", "CPU", {}, ["graph"], "graph")
+        loop = Loop("model", cluster, Scheduler(**options), wish or Wish(cpus=1), load)  # type: ignore[arg-type]
+        loops.append(loop)
+        assert loop.settled.wait(10) or not settles
+        return cluster, loop
+
+    yield made
+    for loop in loops:
+        loop.close()
+
+
+def start(loop: Loop, terms: Terms = TERMS) -> tuple[Inference, list[Any]]:
+    """An inference that was submitted, and the list that its results are added to."""
+    results: list[Any] = []
+    inference = Inference([np.zeros(1)], terms, results.append, time.perf_counter_ns())
+    loop.submit(inference)
+    return inference, results
+
+
+def answer(call: FakeCall, error: Exception | None = None) -> None:
+    """Answer a call: each request with its number in the call, or with an error."""
+    sent = call.arguments[1]
+    call.answer(([(error, [index], 1000, []) for index in range(len(sent))], 2000), None)
+
+
+def next_call(cluster: FakeCluster) -> FakeCall:
+    """The next call that is made."""
+    return cluster.calls.get(timeout=10)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for what another thread does."""
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)

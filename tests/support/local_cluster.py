@@ -14,6 +14,7 @@ import pytest
 
 from cpuruntime.devices.interface import DeviceHost, DeviceModel
 from cpuruntime.devices.ray import plugin
+from cpuruntime.devices.ray.cluster import GROUPS
 from cpuruntime.devices.ray.scaling import NodeState
 
 
@@ -29,7 +30,7 @@ class Actor:
         self.replica = kind()
         self.models: list[DeviceModel] = []
         self.calls = ThreadPoolExecutor(threads, "local-replica")
-        self.control = ThreadPoolExecutor(2, "local-control")
+        self.control = ThreadPoolExecutor(sum(GROUPS.values()), "local-control")
         self.is_killed = False
 
 
@@ -77,14 +78,14 @@ class LocalCluster:
         self._actors.append((node, actor))
         return actor
 
-    def call(self, actor: Actor, method: str, arguments: Any, done: Any, control: bool = False) -> None:
+    def call(self, actor: Actor, method: str, arguments: Any, done: Any, group: str = "") -> None:
         if method == "load":
             version, host, *others = arguments
             hosts[id(actor)] = Compiling(pickle.loads(host), actor)
             arguments = version, pickle.dumps(_HostOf(id(actor))), *others
         else:
             arguments = _travelled(arguments)
-        pool = actor.control if control else actor.calls
+        pool = actor.control if group else actor.calls
         future = pool.submit(lambda: _travelled(getattr(actor.replica, method)(*arguments)))
         future.add_done_callback(partial(_over, done))
 

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
-import pytest
-from support.fake_cluster import Dead, FakeCall, FakeCluster, Lost, facts
+from support.fake_cluster import FakeCall, FakeCluster, Make, answer, facts, make, next_call, start, until
 
-from cpuruntime.devices.interface import TERMS, Terms
-from cpuruntime.devices.ray.fleet import Load, Wish
-from cpuruntime.devices.ray.loop import Inference, Loop
-from cpuruntime.devices.ray.replica import UNLOADED
+from cpuruntime.devices.interface import Terms
+from cpuruntime.devices.ray.links import Load, Wish
+from cpuruntime.devices.ray.loop import Loop
 from cpuruntime.devices.ray.scaling import NodeState
-from cpuruntime.devices.ray.schedule import RETRIES, Scheduler
 from cpuruntime.errors import (
     CancelledError,
     DeadlineExceededError,
@@ -25,52 +20,7 @@ from cpuruntime.errors import (
 )
 from cpuruntime.properties.hint import Priority
 
-Make = Callable[..., tuple[FakeCluster, Loop]]
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    """A cluster of nodes with so many CPUs each, and the loop of a model on it, whose replicas are ready."""
-    loops: list[Loop] = []
-
-    def made(*cpus: int, wish: Wish | None = None, cluster: FakeCluster | None = None, **options: Any) -> Any:
-        cluster = cluster or FakeCluster(*cpus)
-        load = Load(b"", "CPU", {}, ["graph"])
-        loop = Loop("model", cluster, Scheduler(**options), wish or Wish(cpus=1), load)  # type: ignore[arg-type]
-        loops.append(loop)
-        assert loop.settled.wait(10)
-        return cluster, loop
-
-    yield made
-    for loop in loops:
-        loop.close()
-
-
-def start(loop: Loop, terms: Terms = TERMS) -> tuple[Inference, list[Any]]:
-    """An inference that was submitted, and the list that its results are added to."""
-    results: list[Any] = []
-    inference = Inference([np.zeros(1)], terms, results.append, time.perf_counter_ns())
-    loop.submit(inference)
-    return inference, results
-
-
-def answer(call: FakeCall, error: Exception | None = None) -> None:
-    """Answer a call: each request with its number in the call, or with an error."""
-    sent = call.arguments[1]
-    call.answer(([(error, [index], 1000, []) for index in range(len(sent))], 2000), None)
-
-
-def next_call(cluster: FakeCluster) -> FakeCall:
-    """The next call that is made."""
-    return cluster.calls.get(timeout=10)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for what another thread does."""
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
+__all__ = ["make"]
 
 
 def test_an_answer_ends_the_inference_with_results_and_moments(make: Make) -> None:
@@ -94,51 +44,6 @@ def test_an_error_comes_with_its_type_and_is_not_tried_again(make: Make) -> None
     assert isinstance(inference.error, ModelError)
     assert results == []
     assert loop.scheduler.retries == 0
-
-
-def test_what_a_lost_replica_had_runs_on_another_one_and_late_news_change_nothing(make: Make) -> None:
-    cluster, loop = make(1, 1)
-    inference, results = start(loop)
-    first = next_call(cluster)
-    first.answer(None, Lost("killed"))
-    second = next_call(cluster)
-    assert second.actor is not first.actor
-    answer(second)
-    assert inference.wait(10)
-    assert (inference.error, len(results)) == (None, 1)
-    until(lambda: len(loop.fleet.ready) == 2)  # it was asked again after a pause
-
-
-def test_what_is_lost_on_each_replica_fails_in_the_end(make: Make) -> None:
-    cluster, loop = make(1, 1)
-    inference, _ = start(loop)
-    for _ in range(RETRIES + 1):
-        next_call(cluster).answer(None, Lost("killed"))
-    assert inference.wait(10)
-    assert isinstance(inference.error, DeviceUnavailableError)
-    assert f"lost on {RETRIES + 1} replicas" in str(inference.error)
-
-
-def test_a_replica_that_was_started_again_loads_the_model_first(make: Make) -> None:
-    cluster, loop = make(1)
-    loads: list[Any] = []
-    cluster.loads = lambda actor, arguments: (loads.append(actor), facts())[1]
-    inference, _ = start(loop)
-    next_call(cluster).answer(UNLOADED, None)
-    answer(next_call(cluster))
-    assert inference.wait(10)
-    assert inference.error is None
-    assert len(loads) == 1
-
-
-def test_a_dead_replica_is_replaced(make: Make) -> None:
-    cluster, loop = make(1)
-    inference, _ = start(loop)
-    next_call(cluster).answer(None, Dead("for good"))
-    answer(next_call(cluster))
-    assert inference.wait(10)
-    assert inference.error is None
-    assert [actor.killed for actor in cluster.actors] == [True, False]
 
 
 def test_a_deadline_ends_what_waits_and_what_travelled_and_goes_out_as_time_left(make: Make) -> None:
@@ -239,7 +144,7 @@ def test_replacing_the_model_goes_replica_by_replica_and_loses_nothing(make: Mak
     loaded: list[Any] = []
     cluster.loads = lambda actor, arguments: (loaded.append((actor.node, arguments[4])), facts())[1]
     ended: list[Any] = []
-    loop.post(lambda: loop.fleet.replace(Load(b"", "CPU", {}, ["new"]), ended.append))
+    loop.post(lambda: loop.fleet.replace(Load(b"", "CPU", {}, ["new"], "new"), ended.append))
     first = calls[0] if loop_state(loop, calls[0]) == "reloading" else calls[1]
     (other,) = [call for call in calls if call is not first]
     assert loaded == []  # it finishes what it has
@@ -266,7 +171,7 @@ def test_a_model_that_a_replica_refuses_does_not_replace_the_old_one(make: Make)
     cluster, loop = make(1, 1)
     cluster.loads = lambda actor, arguments: ModelError("wrong") if arguments[4] == ["new"] else facts()
     ended: list[Any] = []
-    loop.post(lambda: loop.fleet.replace(Load(b"", "CPU", {}, ["new"]), ended.append))
+    loop.post(lambda: loop.fleet.replace(Load(b"", "CPU", {}, ["new"], "new"), ended.append))
     until(lambda: bool(ended))
     assert str(ended[0]) == "wrong"
     until(lambda: len(loop.fleet.ready) == 2)
@@ -302,36 +207,3 @@ def test_replicas_that_are_shared_are_found_limited_and_left(make: Make) -> None
     loop.close()
     until(lambda: sorted(cluster.left) == ["name/node0/1/0", "name/node1/1/0"])
     assert not any(actor.killed for actor in cluster.actors)
-
-
-def test_a_cluster_that_vanishes_fails_what_waits_and_what_comes_later(
-    make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_head() -> list[NodeState]:
-        raise OSError("no head")
-
-    cluster, loop = make(1)
-    monkeypatch.setattr("cpuruntime.devices.ray.loop.PATIENCE", 1)
-    monkeypatch.setattr(cluster, "nodes", no_head)
-    first, _ = start(loop)
-    cluster.calls.get(timeout=10).answer(None, Dead())
-    for inference in (first, start(loop)[0]):
-        assert inference.wait(10)
-        assert isinstance(inference.error, DeviceUnavailableError)
-        assert "no replica" in str(inference.error)
-
-
-def test_a_replica_that_hangs_delays_neither_deadlines_nor_the_end(make: Make) -> None:
-    cluster, loop = make(1)
-    actor = cluster.actors[0]
-    inference, results = start(loop, Terms(Priority.MEDIUM, time.perf_counter_ns() + 50_000_000))
-    call = cluster.calls.get(timeout=10)
-    assert inference.wait(10)
-    assert isinstance(inference.error, DeadlineExceededError)
-    loop.close()
-    end = time.monotonic() + 10
-    while not actor.killed:
-        assert time.monotonic() < end
-        time.sleep(0.001)
-    answer(call)  # too late
-    assert results == []

@@ -13,7 +13,11 @@ from cpuruntime.errors import DeviceUnavailableError, InvalidArgumentError
 from cpuruntime.store import trusted_environment
 
 NAMESPACE = "cpuruntime"
+GROUPS = {"control": 2, "health": 1}
+"""Groups of calls that do not wait for inferences, nor for each other, and how many of each run at a time."""
+
 Done = Callable[[Any, "BaseException | None"], None]
+"""`done(result, error)`."""
 
 
 def unavailable_reason(address: str) -> str | None:
@@ -32,6 +36,11 @@ def is_connected() -> bool:
     """Whether the process is connected to a cluster."""
     ray = sys.modules.get("ray")
     return ray is not None and hasattr(ray, "is_initialized") and ray.is_initialized()
+
+
+def brief(error: BaseException) -> str:
+    """What Ray says, in a line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split()):.300}"
 
 
 class Cluster:
@@ -113,27 +122,27 @@ class Cluster:
         return [(name, node, int(cpus)) for name, service, node, cpus, _ in parts if service == self.service]
 
     def start(self, kind: type, node: str, cpus: int, threads: int, name: str = "") -> Any:
-        """A new actor of a class on a node, which runs so many calls at a time, and two others of `control`.
+        """A new actor of a class on a node, which runs so many calls at a time, two of `control`, and one of `health`.
 
         Where there is one of this name it is that.
         """
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        made = self._ray.remote(max_restarts=-1, max_task_retries=0, concurrency_groups={"control": 2})(kind)
+        made = self._ray.remote(max_restarts=-1, max_task_retries=0, concurrency_groups=GROUPS)(kind)
         extra: dict[str, Any] = {"runtime_env": self._environment} if self._environment else {}
         if name:
             extra |= {"name": name, "namespace": self.namespace, "lifetime": "detached", "get_if_exists": True}
         strategy = NodeAffinitySchedulingStrategy(node, soft=False)
         return made.options(num_cpus=cpus, max_concurrency=threads, scheduling_strategy=strategy, **extra).remote()
 
-    def call(self, actor: Any, method: str, arguments: tuple[Any, ...], done: Done, control: bool = False) -> None:
-        """Call a method of an actor; `done(result, error)` comes on a thread of Ray's.
+    def call(self, actor: Any, method: str, arguments: tuple[Any, ...], done: Done, group: str = "") -> None:
+        """Call a method of an actor, in a group of `GROUPS` or that of inferences; `done` comes on a thread of Ray's.
 
         Raises what Ray raises where the call cannot be made.
         """
         bound = getattr(actor, method)
-        if control:
-            bound = bound.options(concurrency_group="control")
+        if group:
+            bound = bound.options(concurrency_group=group)
 
         def over(future: Any) -> None:
             error = future.exception()

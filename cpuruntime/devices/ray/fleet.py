@@ -6,17 +6,19 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from time import perf_counter_ns
 from typing import Any
 
-from cpuruntime.devices.ray.cluster import Cluster
+from cpuruntime.devices.ray.cluster import Cluster, Done, brief
+from cpuruntime.devices.ray.health import SILENCE, Health, Pulse
+from cpuruntime.devices.ray.links import Link, Load, Trouble, Wish
 from cpuruntime.devices.ray.replica import Replica
 from cpuruntime.devices.ray.scaling import Autoscaler, NodeState, placements
-from cpuruntime.devices.ray.schedule import Scheduler, pause
-from cpuruntime.errors import Error
+from cpuruntime.devices.ray.schedule import Call, Scheduler, pause
+from cpuruntime.errors import DeviceUnavailableError, Error
 from cpuruntime.version import __version__
 
 log = logging.getLogger("cpuruntime")
@@ -24,50 +26,10 @@ log = logging.getLogger("cpuruntime")
 Post = Callable[[Callable[[], None]], None]
 Later = Callable[[int, Callable[[], None]], None]
 
+RESTARTED = "The replica was started again and has no model yet."
 
-@dataclass
-class Wish:
-    """What the user wants of the replicas, as the properties say; 0 stands for AUTO."""
-
-    number: int = 0
-    least: int = 1
-    most: int = 0
-    cpus: int = 0
-    ongoing: int = 0
-
-
-@dataclass
-class Load:
-    """What a replica needs to have the model: arguments of `Replica.load` after the version.
-
-    `digest` is that of the model, `client` the name of this process, both empty where replicas are not shared.
-    """
-
-    host: bytes
-    device: str
-    config: dict[str, Any]
-    graph: list[Any]
-    digest: str = ""
-    client: str = ""
-
-
-@dataclass(eq=False)
-class Link:
-    """A replica of the fleet.
-
-    Attributes:
-        state: "loading", "ready", "leaving" (it finishes what it has), "reloading" (likewise, and then takes another
-            model), "failed" (it is asked again after a pause).
-    """
-
-    key: int
-    node: str
-    cpus: int
-    actor: Any
-    name: str = ""
-    state: str = "loading"
-    facts: dict[str, Any] = field(default_factory=dict)
-    failures: int = 0
+DEATHS = 3
+"""So often in a row a replica may end while it loads a model that its node has never had; then the node gets none."""
 
 
 @dataclass
@@ -86,10 +48,18 @@ class Fleet:
     Args:
         post: has a function called on that thread; from any thread.
         later: has one called there at a time on the clock of perf_counter_ns.
+        lose: has the requests of a call run elsewhere, for the error with which its replica was lost.
     """
 
     def __init__(
-        self, cluster: Cluster, scheduler: Scheduler, wish: Wish, load: Load, post: Post, later: Later
+        self,
+        cluster: Cluster,
+        scheduler: Scheduler,
+        wish: Wish,
+        load: Load,
+        post: Post,
+        later: Later,
+        lose: Callable[[Call, BaseException], None],
     ) -> None:
         self.cluster, self.scheduler, self.wish, self.load = cluster, scheduler, wish, load
         self.links: dict[int, Link] = {}
@@ -98,8 +68,11 @@ class Fleet:
         self.events = 0
         """How many replicas failed or left with their nodes."""
         self.scaler: Autoscaler | None = None
+        self.troubles: dict[str, Trouble] = {}
+        self._proven: set[str] = set()
         self._nodes: list[NodeState] = []
-        self._post, self._later = post, later
+        self._post, self._later, self._lose = post, later, lose
+        self._health = Health(cluster, post, later)
         self._keys = count()
         self._rolling: Rolling | None = None
         self._closed = False
@@ -107,25 +80,47 @@ class Fleet:
     @property
     def is_settled(self) -> bool:
         """Whether each replica has the model, or cannot."""
-        return bool(self.links or self.refusals) and not any(one.state == "loading" for one in self.links.values())
+        return bool(self.links or self.refusals) and all(
+            one.state not in ("loading", "failed") for one in self.links.values()
+        )
 
     @property
     def ready(self) -> list[Link]:
         """The replicas that serve."""
-        return [link for link in self.links.values() if link.state == "ready"]
+        return [link for link in [*self.links.values()] if link.state == "ready"]
 
     @property
     def facts(self) -> dict[str, Any]:
         """What a replica said of the model."""
         return next((link.facts for link in [*self.links.values()] if link.facts), {})
 
+    def problems(self) -> list[str]:
+        """Why there are not more replicas that serve."""
+        now = perf_counter_ns()
+        found = [f"node {node[:8]} has no replica: {error}" for node, error in [*self.refusals.items()]]
+        for node, trouble in [*self.troubles.items()]:
+            found.append(
+                f"node {node[:8]}: a replica failed {trouble.failures} times in turn and is tried again; the last "
+                f"time with {brief(trouble.error)}"
+            )
+        free = {node.id: node.free for node in self._nodes}
+        for link in [*self.links.values()]:
+            if link.state == "loading":
+                what = "loads the model" if link.pulse.has_answered else (
+                    f"waits for its process and {link.cpus} CPUs, where {free.get(link.node, 0):g} are free,"
+                )  # fmt: skip
+                found.append(f"node {link.node[:8]}: a replica {what} since {(now - link.asked) / 1e9:.0f} s")
+        return found
+
     def update(self, nodes: list[NodeState], shared: Sequence[tuple[str, str, int]] = ()) -> None:
         """The nodes as they are now, and the replicas that processes share: start replicas and let them go."""
         if self._closed:
             return
         known = {link.name for link in self.links.values()}
+        now = perf_counter_ns()
+        barred = {*self.refusals, *(node for node, trouble in self.troubles.items() if now < trouble.until)}
         for name, node, cpus in shared:
-            if name not in known and node not in self.refusals:
+            if name not in known and node not in barred:
                 self._start(node, cpus, name)
         self._nodes = nodes
         alive = {node.id: node for node in nodes}
@@ -140,7 +135,7 @@ class Fleet:
         staying = [link for link in self.links.values() if link.state != "leaving"]
         for link in staying[wanted:] if wanted else ():
             self._leave(link)
-        usable = [node for node in nodes if node.id not in self.refusals]
+        usable = [node for node in nodes if node.id not in barred]
         occupied = [link.node for link in self.links.values()]
         for node, cpus in placements(usable, occupied, wanted, self.wish.cpus):
             service = self.cluster.service
@@ -169,7 +164,7 @@ class Fleet:
         for link in ready:
             arguments = self.load.client, demand, self._slots(link)
             done = partial(self._shared, link)
-            self.cluster.call(link.actor, "share", arguments, done, control=True)
+            self.tell(link, "share", arguments, done)
 
     def _shared(self, link: Link, share: Any, error: BaseException | None) -> None:
         """On a thread of Ray's."""
@@ -188,6 +183,7 @@ class Fleet:
     def _start(self, node: str, cpus: int, name: str) -> None:
         actor = self.cluster.start(Replica, node, cpus, self.wish.ongoing or 2 * cpus, name)
         link = Link(next(self._keys), node, cpus, actor, name)
+        link.pulse = Pulse(actor, partial(self._give_up, link), partial(self._heard, link))
         self.links[link.key] = link
         self._ask(link)
 
@@ -195,21 +191,25 @@ class Fleet:
         """Have a replica load the model."""
         if link.key not in self.links or self._closed:
             return
-        link.state = "loading"
+        if not link.pulse.has_answered:
+            self._health.ask(link.pulse)
+        link.state, link.asked = "loading", perf_counter_ns()
+        link.turn += 1
         load = self.load
         config = {"INFERENCE_NUM_THREADS": link.cpus, **load.config}
         arguments = (__version__, load.host, load.device, config, load.graph, load.digest, load.client)
         try:
-            self.cluster.call(link.actor, "load", arguments, partial(self._answered, link, load), control=True)
+            done = partial(self._answered, link, load, link.turn)
+            self.cluster.call(link.actor, "load", arguments, done, group="control")
         except Exception as error:
-            self._loaded(link, load, None, error)
+            self._loaded(link, load, link.turn, None, error)
 
-    def _answered(self, link: Link, load: Load, facts: Any, error: BaseException | None) -> None:
+    def _answered(self, link: Link, load: Load, turn: int, facts: Any, error: BaseException | None) -> None:
         """On a thread of Ray's."""
-        self._post(partial(self._loaded, link, load, facts, error))
+        self._post(partial(self._loaded, link, load, turn, facts, error))
 
-    def _loaded(self, link: Link, load: Load, facts: Any, error: BaseException | None) -> None:
-        if self.links.get(link.key) is not link or self._closed:
+    def _loaded(self, link: Link, load: Load, turn: int, facts: Any, error: BaseException | None) -> None:
+        if self.links.get(link.key) is not link or turn != link.turn or self._closed:
             return
         if load is not self.load:  # another model was wanted meanwhile
             self._ask(link)
@@ -217,20 +217,16 @@ class Fleet:
         if error is not None:
             self.fail(link.key, error)
             return
-        rolling = self._rolling if self._rolling and self._rolling.current is link else None
         if isinstance(facts, Error):
             log.warning("a node of the Ray cluster cannot have the model: %s", facts)
-            if rolling:
-                self._give_up(rolling, facts)
-            else:
-                self.refusals[link.node] = facts
-                self._drop(link)
+            self._cannot(link, facts)
             return
-        link.facts, link.state, link.failures = facts, "ready", 0
+        link.facts, link.state = facts, "ready"
+        self._proven.add(link.node)
+        self.troubles.pop(link.node, None)
         streams = max(1, int(facts["properties"]["OPTIMAL_NUMBER_OF_INFER_REQUESTS"]))
         self.scheduler.add(link.key, streams, self._slots(link))
-        if rolling:
-            rolling.current = None
+        self._roll_on(link)
 
     def fail(self, key: int, error: BaseException) -> None:
         """A replica did not answer: it gets nothing more until it has the model again."""
@@ -240,15 +236,64 @@ class Fleet:
         if link.state == "leaving":
             self._drop(link)
             return
-        log.warning("a replica failed and is asked again after a pause: %s: %.200s", type(error).__name__, error)
+        log.warning("a replica failed and is asked again after a pause: %s", brief(error))
         self.scheduler.remove(key)
         self.events += 1
-        if self.cluster.is_dead(error):
+        is_dead = self.cluster.is_dead(error)
+        trouble = self.troubles.setdefault(link.node, Trouble(error))
+        trouble.error = error
+        trouble.deaths += link.state == "loading" and (is_dead or link.pulse.has_answered)
+        trouble.until = perf_counter_ns() + pause(trouble.failures)
+        trouble.failures += 1
+        link.state, link.pulse.has_answered = "failed", False
+        is_rolling = self._rolling is not None and self._rolling.current is link
+        if trouble.deaths >= DEATHS and (is_rolling or link.node not in self._proven):
+            self._refuse(link, trouble)
+        elif is_dead:
             self._drop(link)
-            return
-        link.state = "failed"
-        self._later(perf_counter_ns() + pause(link.failures), partial(self._ask, link))
-        link.failures += 1
+        else:
+            self._later(trouble.until, partial(self._ask_again, link, link.turn))
+
+    def _ask_again(self, link: Link, turn: int) -> None:
+        if turn == link.turn and link.state == "failed":
+            self._ask(link)
+
+    def _refuse(self, link: Link, trouble: Trouble) -> None:
+        """A replica ends whenever it loads the model: its node has none."""
+        self._cannot(link, DeviceUnavailableError(
+            f"A replica failed {trouble.deaths} times in turn while it loaded the model, which may need more memory "
+            f"than the node has: {brief(trouble.error)}"
+        ))  # fmt: skip
+
+    def _cannot(self, link: Link, error: Error) -> None:
+        """A replica cannot have the model: none on its node, or after a change of the model all keep the old one."""
+        self.troubles.pop(link.node, None)
+        if self._rolling is not None and self._rolling.current is link:
+            self._restore(self._rolling, error)
+        else:
+            self.refusals[link.node] = error
+            self._drop(link)
+
+    def _roll_on(self, link: Link) -> None:
+        """It has taken another model, or is gone: the next one may."""
+        if self._rolling is not None and self._rolling.current is link:
+            self._rolling.current = None
+
+    def _heard(self, link: Link, process: Any, error: BaseException | None) -> None:
+        """The process of a replica that serves may be gone, or another one that has no model."""
+        if link.state == "ready" and process != link.facts["pid"]:
+            self.fail(link.key, error or DeviceUnavailableError(RESTARTED))
+
+    def _give_up(self, link: Link) -> None:
+        """A replica is there and does not answer: what it has runs elsewhere, and another one takes its place."""
+        error = DeviceUnavailableError(f"A replica did not answer for {SILENCE / 1e9:.0f} s and was ended.")
+        log.warning("%s Its requests run elsewhere.", error)
+        self.events += 1
+        replica = self.scheduler.replicas.get(link.key)
+        self._drop(link)
+        self.cluster.kill(link.actor)
+        for call in [*replica.calls] if replica else ():
+            self._lose(call, error)
 
     def _leave(self, link: Link) -> None:
         """Let a replica finish what it has, and go."""
@@ -261,17 +306,17 @@ class Fleet:
     def _drop(self, link: Link) -> None:
         self.scheduler.remove(link.key)
         self.links.pop(link.key, None)
+        link.pulse.is_over = True
         if link.name:  # others may use it; it ends without any
-            self._leave_shared(link)
+            self.tell(link, "leave", (self.load.client,))
         else:
             self.cluster.kill(link.actor)
-        rolling = self._rolling
-        if rolling is not None and rolling.current is link:
-            rolling.current = None
+        self._roll_on(link)
 
-    def _leave_shared(self, link: Link) -> None:
+    def tell(self, link: Link, method: str, arguments: tuple[Any, ...], done: Done = lambda value, error: None) -> None:
+        """Make a call that may be lost."""
         with suppress(Exception):  # the cluster may be gone
-            self.cluster.call(link.actor, "leave", (self.load.client,), lambda value, error: None, control=True)
+            self.cluster.call(link.actor, method, arguments, done, group="control")
 
     def step(self) -> None:
         """What follows when calls are over: replicas that leave go, and the next one takes another model."""
@@ -305,9 +350,10 @@ class Fleet:
         self._rolling = Rolling(self.load, deque(self.ready), done)
         self.load = load
         self.refusals.clear()
+        self.troubles.clear()
         self.step()
 
-    def _give_up(self, rolling: Rolling, error: Error) -> None:
+    def _restore(self, rolling: Rolling, error: Error) -> None:
         """A replica cannot have the new model: all have the old one again."""
         self._rolling, self.load = None, rolling.old
         for link in [*self.ready]:

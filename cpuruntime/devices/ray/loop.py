@@ -16,8 +16,9 @@ import numpy as np
 
 from cpuruntime.devices.completion import Completion
 from cpuruntime.devices.interface import Terms
-from cpuruntime.devices.ray.cluster import Cluster
-from cpuruntime.devices.ray.fleet import Fleet, Load, Wish
+from cpuruntime.devices.ray.cluster import Cluster, brief
+from cpuruntime.devices.ray.fleet import RESTARTED, Fleet
+from cpuruntime.devices.ray.links import Load, Wish
 from cpuruntime.devices.ray.replica import UNLOADED, Sent
 from cpuruntime.devices.ray.schedule import RETRIES, Call, Item, Scheduler
 from cpuruntime.errors import (
@@ -84,7 +85,7 @@ class Loop:
         self.name = printable(name)
         self.generation = forks.generation
         self.scheduler = scheduler
-        self.fleet = Fleet(cluster, scheduler, wish, load, self.post, self._at)
+        self.fleet = Fleet(cluster, scheduler, wish, load, self.post, self._at, self._lose)
         self.settled = threading.Event()
         self.callbacks = ThreadPoolExecutor(CALLBACKS, "cpuruntime-ray-callback")
         self._cluster = cluster
@@ -198,7 +199,7 @@ class Loop:
                 self._cluster.call(link.actor, "infer", (call.number, sent), partial(self._answered, call))
             except Exception as error:
                 self.scheduler.returned(call)
-                text = f"The inference could not be sent to a replica: {type(error).__name__}: {error!s:.200}"
+                text = f"The inference could not be sent to a replica: {brief(error)}"
                 for item in call.items:
                     item.end(DeviceUnavailableError(text))
 
@@ -207,16 +208,15 @@ class Loop:
         self._events.put(partial(self._receive, call, value, error, perf_counter_ns()))
 
     def _receive(self, call: Call, value: Any, error: BaseException | None, now: int) -> None:
+        replica = call.replica
+        if call not in replica.calls:  # the replica was given up before
+            return
         if error is not None or value == UNLOADED:
-            _, given_up = self.scheduler.lost(call)
-            cause = error or DeviceUnavailableError("the replica was started again and has no model yet.")
-            for item in given_up:
-                what = f"{type(cause).__name__}: {str(cause)[:200]}"
-                item.end(DeviceUnavailableError(
-                    f"The inference of model '{self.name}' was lost on {RETRIES + 1} replicas in turn: {what}"
-                ))  # fmt: skip
-            if error is None or self._cluster.is_loss(error):
-                self.fleet.fail(call.replica.key, cause)
+            cause = error or DeviceUnavailableError(RESTARTED)
+            self._lose(call, cause)
+            is_known = self.scheduler.replicas.get(replica.key) is replica  # not one that has failed before
+            if is_known and (error is None or self._cluster.is_loss(error)):
+                self.fleet.fail(replica.key, cause)
             return
         answers, taken = value
         self.scheduler.completed(call, now, taken, [answer[2] for answer in answers])
@@ -224,6 +224,14 @@ class Loop:
         for item, answer in zip(call.items, answers):
             if not item.is_over:
                 _finish(item, answer, call.began, away, taken)
+
+    def _lose(self, call: Call, cause: BaseException) -> None:
+        """A call was lost with its replica: its requests run elsewhere."""
+        _, given_up = self.scheduler.lost(call)
+        for item in given_up:
+            item.end(DeviceUnavailableError(
+                f"The inference of model '{self.name}' was lost on {RETRIES + 1} replicas in turn: {brief(cause)}"
+            ))  # fmt: skip
 
     def _cancel(self, inference: Inference) -> None:
         if inference.is_over:
@@ -238,8 +246,7 @@ class Loop:
         call = inference.call
         link = None if call is None else self.fleet.links.get(call.replica.key)
         if call is not None and link is not None:
-            arguments = call.number, inference.index
-            self._cluster.call(link.actor, "cancel", arguments, lambda value, error: None, control=True)
+            self.fleet.tell(link, "cancel", (call.number, inference.index))
 
     def _expire(self, item: Any) -> None:
         self._cancel_there(item)
@@ -251,10 +258,10 @@ class Loop:
 
     def _fail_all(self) -> None:
         """There is no replica for what waits."""
-        reasons = "; ".join(sorted({str(error) for error in self.fleet.refusals.values()}))
+        reasons = "; ".join(self.fleet.problems())
         for item in self.scheduler.withdraw_all():
             item.end(DeviceUnavailableError(
-                f"Model '{self.name}' has had no replica on the Ray cluster for a while. {reasons}".rstrip()
+                f"Model '{self.name}' has had no replica on the Ray cluster for a while: {reasons or 'none is left'}."
             ))  # fmt: skip
 
 

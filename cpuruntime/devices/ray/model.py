@@ -11,7 +11,7 @@ from cpuruntime.devices.explanation import Explanation
 from cpuruntime.devices.interface import DeviceModel, DeviceRequest
 from cpuruntime.devices.ports import PortInfo
 from cpuruntime.devices.ray.cluster import Cluster
-from cpuruntime.devices.ray.fleet import Load
+from cpuruntime.devices.ray.links import Load
 from cpuruntime.devices.ray.loop import Loop
 from cpuruntime.devices.ray.request import RayRequest
 from cpuruntime.errors import DeviceUnavailableError, Error, InvalidArgumentError, UnsupportedError
@@ -19,7 +19,7 @@ from cpuruntime.graph import Graph
 from cpuruntime.properties import Settings
 
 SETTLES = 600.0
-"""Seconds for the first replicas to compile the model."""
+"""Seconds for the first replicas to start and to compile the model; those that fail meanwhile are tried again."""
 
 JOINS = 10.0
 """Seconds for the others after the first one is ready; later ones join while the model serves."""
@@ -61,7 +61,7 @@ class RayModel(DeviceModel):
             waited += 0.1
             if waited > SETTLES or (fleet.ready and waited > JOINS):
                 break
-            if not fleet.links and not fleet.refusals and waited > JOINS:
+            if not fleet.links and not fleet.problems() and waited > JOINS:
                 cpus = settings.value("CPUS_PER_REPLICA")
                 nodes = self._cluster.nodes()
                 raise DeviceUnavailableError(
@@ -72,7 +72,8 @@ class RayModel(DeviceModel):
         if not fleet.ready:
             for error in fleet.refusals.values():
                 raise error
-            raise DeviceUnavailableError("No replica of the model could be started on the Ray cluster.")
+            problems = "; ".join(fleet.problems())
+            raise DeviceUnavailableError(f"No replica of the model has started on the Ray cluster: {problems}.")
 
     def create_request(self) -> DeviceRequest:
         self.check_open()
@@ -101,7 +102,7 @@ class RayModel(DeviceModel):
             f"{len(ready)} replicas on {nodes} nodes; {scheduler.requests} requests in {scheduler.calls} calls "
             f"({per_call:.3g} each), {scheduler.retries} retries, {scheduler.refused} refused{times}",
             *(self._described(link) for link in links),
-            *(f"node {node[:8]} has no replica: {error}" for node, error in [*fleet.refusals.items()]),
+            *fleet.problems(),
             "a request that is on a replica is cancelled there, which is best effort",
         ]
         first = f"replica {ready[0].key}: " if ready else ""
@@ -130,7 +131,7 @@ class RayModel(DeviceModel):
             answers.append(value)
             over.set()
 
-        self._cluster.call(link.actor, method, arguments, done, control=True)
+        self._cluster.call(link.actor, method, arguments, done, group="control")
         over.wait(_EXPLAINS)
         return answers[0] if answers else None
 

@@ -13,7 +13,7 @@ import numpy as np
 from cpuruntime.devices import names
 from cpuruntime.devices.interface import DeviceModel, Plugin
 from cpuruntime.devices.ray.cluster import Cluster, unavailable_reason
-from cpuruntime.devices.ray.fleet import Load, Wish
+from cpuruntime.devices.ray.links import Load, Wish
 from cpuruntime.devices.ray.loop import Loop
 from cpuruntime.devices.ray.model import RayModel
 from cpuruntime.devices.ray.schedule import Scheduler
@@ -62,7 +62,7 @@ class RayPlugin(Plugin):
         def load(graph: Graph) -> Load:
             graph = graph.clone()
             settle(graph)
-            return Load(host, device, config, cluster.put(graph), digest_of(graph) if service else "", client)
+            return Load(host, device, config, cluster.put(graph), digest_of(graph) if service else uuid4().hex, client)
 
         target = int(settings.value("LATENCY_TARGET_MS") * 1e6)
         queued = settings.value("MAX_QUEUED_REQUESTS")

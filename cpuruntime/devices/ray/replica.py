@@ -45,25 +45,28 @@ class Replica:
     def load(
         self, version: str, host: bytes, device: str, config: dict[str, Any], graph: list[Any], digest: str, client: str
     ) -> Any:
-        """Compile a graph in place of the model there is, which runs nothing: facts about the model, or an error.
+        """Compile a graph in place of the model there is, unless it is that one: facts about the model, or an error.
 
-        `version` is the driver's, and checked before anything of the driver's is unpickled. `graph` has a reference.
-        A replica that processes share compiles once, and all must have the same model, of this `digest`.
+        `version` is the driver's, and checked before anything of the driver's is unpickled. `graph` has a reference,
+        and `digest` identifies the model. A replica that processes share has one model, which all must want.
         """
         if version != __version__:
             return DeviceUnavailableError(
                 f"The node has cpuruntime {__version__} and the driver {version}: install the same version on both."
             )
-        if not client:
-            return self._compile(host, device, config, graph)
-        self.share(client, 1, 1)
+        if client:
+            self.share(client, 1, 1)
         with self._lock:
-            if self._model is None:
+            if client and self._model is not None and self._digest != digest:
+                return InvalidArgumentError("RAY_SERVICE has replicas of another model; give this one another name.")
+            if self._model is None or self._digest != digest:
                 self._digest = digest
                 self._facts = self._compile(host, device, config, graph)
-            if self._digest != digest:
-                return InvalidArgumentError("RAY_SERVICE has replicas of another model; give this one another name.")
             return self._facts
+
+    def ping(self) -> int:
+        """The number of the process, which is another one after it was started again."""
+        return os.getpid()
 
     def _compile(self, host: bytes, device: str, config: dict[str, Any], graph: list[Any]) -> Any:
         import ray
