@@ -25,11 +25,12 @@ SIZE = 2
 """Bytes of a number."""
 
 # `inner` numbers of a pixel, padded to `padded`. A window reads `in_blocks` blocks at each of its places; `source_step`
-# bytes lie between the source pixels of successive outputs, `source_column` between those of kernel columns.
+# bytes lie between the source pixels of successive outputs, `source_column` between those of kernel columns. LANES
+# numbers behind the last panel may be written.
 ARGUMENTS = record(
     "source source_batch source_block source_row source_step source_column target target_batch target_block target_row "
     "target_pixel residual residual_batch residual_block residual_row residual_pixel weights bias batch in_height "
-    "height width in_blocks kernel_height kernel_width stride_height dilation_height pad_top inner padded columns "
+    "height width in_blocks run kernel_height kernel_width stride_height dilation_height pad_top inner padded columns "
     "chunk limits scratch scratch_size", alpha="f4", beta="f4",
 )  # fmt: skip
 
@@ -72,6 +73,27 @@ def _from_blocks(a, panel, first, count, source):
                 column += LANES * SIZE
 
 
+@inline
+def _from_pixels(a, panel, first, count, source):
+    """The same of an image of a few channels, pixel by pixel: under a kernel row lie `run` numbers."""
+    nothing = simd.broadcast(0.0)
+    for i in range(count):
+        y, x = (first + i) // a.width, (first + i) % a.width
+        at = panel + i * a.padded * SIZE
+        bf16.store_bf16(at + (a.padded - LANES) * SIZE, nothing)
+        for ky in range(a.kernel_height):
+            line = y * a.stride_height - a.pad_top + ky * a.dilation_height
+            here = source + line * a.source_row + x * a.source_step
+            present = a.run if 0 <= line < a.in_height else 0
+            for k in range(0, a.run, LANES):
+                value = simd.load_first(here + 4 * k, max(0, min(LANES, present - k)))
+                bf16.store_bf16(at + k * SIZE, value)
+            at += a.run * SIZE
+
+
+_SOURCES = {"rows": _from_rows, "blocks": _from_blocks, "pixels": _from_pixels}
+
+
 def _make_part(rows: int, columns: int, activation: str) -> Inline:
     """`part(...)` computes a tile of the panel; where `ahead` is not 0 it asks for some of the weights there."""
     activated = activation != ""
@@ -105,11 +127,11 @@ def _make_part(rows: int, columns: int, activation: str) -> Inline:
 def bf16_product(rows: int, columns: int, source: str, activation: str = "") -> Kernel:
     """The product by a `rows` x `columns` tile; needs lines of `rows` pixels and more than columns - 1 vectors.
 
-    `source` is "blocks" (of an image) or "rows" (of a matrix), `chunk` the number of pixel tiles that share a panel.
+    `source` is "blocks" or "pixels" of an image, or "rows" of a matrix; `chunk` pixel tiles share a panel.
     `activation` is "" or one of `ACTIVATIONS`, with its parameters in `alpha` and `beta`; it comes after the limits.
     """
     buffer, part = make_buffer(rows, columns, activation), _make_part(rows, columns, activation)
-    stage = _from_blocks if source == "blocks" else _from_rows
+    stage = _SOURCES[source]
     features = bf16_products()
     name = f"bf16_product{features}_{LANES}_{rows}x{columns}_{source}" + (f"_{activation}" if activation else "")
 

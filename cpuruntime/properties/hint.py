@@ -125,8 +125,8 @@ weights_precision = Property(
 precision_budget = Property(
     "PRECISION_BUDGET", Number(0), 0.0, group=Group.HINTS, devices=("CPU",), keyed=True,
     doc="How far outputs may be from those in float32, as a share of them (root mean square), on PRECISION_SAMPLES. "
-    "Compiling tries weights of products in 16 and 8 bits, and takes what is faster here and within the budget. 0: "
-    "nothing is tried.",
+    "Compiling tries weights of products in 16 and 8 bits, and convolutions in bf16 on processors that multiply it, "
+    "and takes what is faster here and within the budget. 0: nothing is tried.",
 )  # fmt: skip
 precision_samples = Property(
     "PRECISION_SAMPLES", Text(), "", group=Group.HINTS, devices=("CPU",), keyed=True,

@@ -13,7 +13,7 @@ import sys
 import ml_dtypes
 import numpy as np
 import pytest
-from cases.convolution import COLUMNS, DENSE, EPILOGUES, POINTWISE, ROWS, Convolution
+from cases.convolution import COLUMNS, DENSE, EPILOGUES, FIRST_LAYERS, POINTWISE, ROWS, Convolution
 from support.convolutions import expected, halo_around
 from support.kernels import LANES
 from support.programs import NodeProgram, activation, assert_close, only, random_array, same_for_threads
@@ -21,6 +21,7 @@ from support.users import ROOT
 
 from cpuruntime.graph import Compressed, Node, Value
 from cpuruntime.program.convolution import bf16_product
+from cpuruntime.program.convolution.geometry import FEW_CHANNELS
 from cpuruntime.program.lowerings import compressed_product
 from cpuruntime.program.tuning.tiles import Tiling
 
@@ -48,7 +49,7 @@ def product(weights: np.ndarray, rows: int, *, residual: bool = False, function:
     return NodeProgram(node, threads=3)
 
 
-@pytest.mark.parametrize(("rows", "inner"), [(4, 1), (5, 33), (17, 100), (64, 2 * LANES)])
+@pytest.mark.parametrize(("rows", "inner"), [(4, 1), (5, 33), (17, 100)])
 @pytest.mark.parametrize("chunk", [1, 100])
 def test_matrices(rows: int, inner: int, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bf16_product, "rank_bf16_tilings", lambda *sizes: only(Tiling(ROWS, COLUMNS, chunk)))
@@ -82,6 +83,10 @@ def test_numbers_are_rounded_to_the_nearest_and_ties_to_even() -> None:
     assert np.isfinite(np.delete(found, 3, 0)).all()
 
 
+def has_kernel(case: Convolution) -> bool:
+    return case.x[1] > FEW_CHANNELS or case.dilations[-1] == 1
+
+
 class Rounded(Convolution):
     """A convolution that may round to bf16, and has such weights for the reference."""
 
@@ -103,8 +108,8 @@ def check(plain: Convolution, *halos: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [case for case in (*DENSE, *EPILOGUES) if case.x[1] > 4], ids=lambda case: case.name
-)  # fmt: skip
+    "case", [case for case in (*DENSE, *EPILOGUES, *FIRST_LAYERS) if has_kernel(case)], ids=lambda case: case.name
+)
 def test_convolutions(case: Convolution, monkeypatch: pytest.MonkeyPatch) -> None:
     fitting = Tiling(min(ROWS, case.output_shape[-1]), min(COLUMNS, -(-case.channels // LANES)), 2)
     monkeypatch.setattr(bf16_product, "rank_bf16_tilings", lambda *sizes: only(fitting))

@@ -10,6 +10,7 @@ import pytest
 from support.judge import Net, onnx_runtime
 
 import cpuruntime as ov
+from cpuruntime.compiler import isa
 from cpuruntime.devices.cpu import precision_search
 from cpuruntime.devices.cpu.precision_search import run_trial
 from cpuruntime.errors import InvalidArgumentError
@@ -59,11 +60,30 @@ def test_as_many_as_the_budget_allows(sample: Path, monkeypatch: pytest.MonkeyPa
             lost = np.linalg.norm(found - expected) / np.linalg.norm(expected)
             assert lost <= max(budget, 1e-5)
             seen[str(budget)] = sum("relative error" in row.notes for row in explanation.rows)
-            said = f"PRECISION_BUDGET is {budget:g}: {seen[str(budget)]} of 4 products have weights in fewer bits"
+            said = f"PRECISION_BUDGET is {budget:g}: {seen[str(budget)]} of 4 products and convolutions take fewer bits"
             assert said in str(explanation)
             assert all("us, 32.0 in f32" in row.notes for row in explanation.rows if "relative error" in row.notes)
     assert list(seen.values()) == sorted(seen.values())
     assert [*seen.values()][::2] == [0, 3]
+
+
+@pytest.mark.skipif(not isa.bf16_products(), reason="this processor does not multiply bf16")
+def test_convolutions_take_bf16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def timed(model: Any, sample: Any, products: Any) -> precision_search.Trial:
+        rounded = {node for row in model.explain().rows if row.precision == "bf16" for node in row.nodes}
+        times = {weight: 10.0 if nodes & rounded else 20.0 for weight, nodes in products.items()}
+        return precision_search.Trial(run_trial(model, sample, products).outputs, times)
+
+    monkeypatch.setattr(precision_search, "run_trial", timed)
+    n = Net(17)
+    x = n("Conv", n.input(1, 16, 9, 9, name="x"), n.weights(32, 16, 1, 1))
+    n.output(n("Conv", n("Relu", x), n.weights(32, 32, 1, 1)))
+    np.savez(tmp_path / "sample.npz", x=np.random.default_rng(0).standard_normal((1, 16, 9, 9), np.float32))
+    for budget, count in ((1e-6, 0), (0.1, 2)):
+        with ov.Core().compile_model(n.model(), "CPU", config(tmp_path / "sample.npz", budget)) as compiled:
+            explanation = compiled.explain()
+            assert sum(row.precision == "bf16" for row in explanation.rows) == count
+            assert str(explanation).count("in bf16: 10.0 us, 20.0 in f32") == count
 
 
 def test_accurate_models_stay(sample: Path) -> None:

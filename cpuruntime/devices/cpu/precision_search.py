@@ -1,4 +1,4 @@
-"""PRECISION_BUDGET: which weights of matrix products take fewer bits, by what that gains here and what it loses."""
+"""PRECISION_BUDGET: which products and convolutions take fewer bits, by what that gains here and what it loses."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from cpuruntime.compiler import isa
 from cpuruntime.devices.cpu.precision import is_accurate
 from cpuruntime.devices.cpu.weight_storage import GROUPS, weight_storage
 from cpuruntime.devices.interface import DeviceModel
 from cpuruntime.errors import InvalidArgumentError, listed, printable
 from cpuruntime.graph import Compressed, Graph
-from cpuruntime.passes import WeightStorage, compress, products_of
+from cpuruntime.passes import WeightStorage, compress, errors_of, products_of
 from cpuruntime.program.plan.compressed_weights import has_kind
 from cpuruntime.properties import CompileMode, Settings
 
@@ -43,7 +44,7 @@ def _square(array: np.ndarray) -> float:
 
 
 def choose_precisions(graph: Graph, settings: Settings, compile: Compile) -> Graph:
-    """The graph with weights in fewer bits where a product is faster so, as many as PRECISION_BUDGET allows.
+    """The graph with fewer bits where a product or a convolution is faster so, as many as PRECISION_BUDGET allows.
 
     `compile` makes the models that are tried. Notes say what was measured.
     Raises InvalidArgumentError for samples that do not fit the model, and for a model of dynamic shapes.
@@ -67,18 +68,21 @@ def choose_precisions(graph: Graph, settings: Settings, compile: Compile) -> Gra
             model.close()
 
     plain = tried({})
-    halves = "f16" if has_kind("f16") else "bf16"
+    halves = "f16" if has_kind("f16") and not isa.bf16_products() else "bf16"
     trials = {kind: tried(dict.fromkeys(products, kind)) for kind in (halves, "u8")}
     moves = _moves(graph, plain, trials)
     allowed, lost = _longest(moves, lambda kinds: tried(kinds).error(plain), budget)
     chosen = compressed(graph, allowed)
-    for weight, matrix in _matrices(chosen).items():
-        if weight in allowed:
-            took, before = trials[allowed[weight]].times[weight], plain.times[weight]
-            matrix.note = f"{took:.1f} us, {before:.1f} in f32"
+    matrices = _matrices(chosen)
+    for weight, kind in allowed.items():
+        note = f"{trials[kind].times[weight]:.1f} us, {plain.times[weight]:.1f} in f32"
+        if weight in matrices:
+            matrices[weight].note = note
+        else:
+            chosen.notes.append(f"convolution {listed(sorted(products[weight]))} in {kind}: {note}")
     chosen.notes.append(
-        f"PRECISION_BUDGET is {budget:g}: {len(allowed)} of {len(products)} products have weights in fewer bits, and "
-        f"the outputs are off by {lost:.2g} on the sample"
+        f"PRECISION_BUDGET is {budget:g}: {len(allowed)} of {len(products)} products and convolutions take fewer bits, "
+        f"and the outputs are off by {lost:.2g} on the sample"
     )
     return chosen
 
@@ -95,10 +99,10 @@ def _moves(graph: Graph, plain: Trial, trials: Mapping[str, Trial]) -> list[tupl
     """Weights and kinds that are faster than what is before them, those first that gain most for what they lose."""
     found = []
     for kind, trial in trials.items():
-        for weight, matrix in _matrices(compressed(graph, dict.fromkeys(trial.times, kind))).items():
+        for weight, error in errors_of(compressed(graph, dict.fromkeys(trial.times, kind))).items():
             took, before = trial.times.get(weight, inf), plain.times.get(weight, 0.0)
             if took < GAIN * before:
-                found.append(((before - took) / max(matrix.error or 0.0, 1e-12) ** 2, weight, kind))
+                found.append(((before - took) / max(error, 1e-12) ** 2, weight, kind))
     return [(weight, kind) for _, weight, kind in sorted(found, reverse=True)]
 
 

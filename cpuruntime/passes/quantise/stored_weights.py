@@ -55,11 +55,20 @@ def _products(nodes: Iterable[Node]) -> Iterator[_Product]:
             yield _Product(node, source, swapped, turned)
 
 
+def _convolutions(nodes: Iterable[Node]) -> Iterator[Node]:
+    """Those of float32 by constants."""
+    for node in nodes:
+        if is_onnx(node, "Conv") and all_f32(*node.inputs) and node.require(1).constant is not None:
+            yield node
+
+
 def products_of(graph: Graph) -> dict[str, frozenset[str]]:
-    """The names of the float32 matrices that could be compressed, with those of the products that they are in."""
+    """The names of the float32 weights that could have fewer bits, with those of the nodes that they are in."""
     found: dict[str, set[str]] = {}
     for product in _products(graph.nodes):
         found.setdefault(product.source.name, set()).add(product.node.name)
+    for node in _convolutions(graph.nodes):
+        found.setdefault(node.require(1).name, set()).add(node.name)
     return {name: frozenset(nodes) for name, nodes in found.items()}
 
 
@@ -69,7 +78,7 @@ def run(graph: Graph, storage: WeightStorage) -> bool:
     Where that is bf16, convolutions of float32 by constants get it as their `precision`, to which they may round.
     """
     editor = Editor(graph)
-    rounded = storage.kind == "bf16" and storage.only is None and _allow_rounding(editor)
+    rounded = storage.kind == "bf16" and _allow_rounding(editor, storage.only)
     made: dict[tuple[Value, bool], Value] = {}
     for node, source, swapped, turned in _products(editor.nodes()):
         if storage.only is not None and source.name not in storage.only:
@@ -86,15 +95,26 @@ def run(graph: Graph, storage: WeightStorage) -> bool:
     return editor.finish() or rounded
 
 
-def _allow_rounding(editor: Editor) -> bool:
+def _allow_rounding(editor: Editor, only: frozenset[str] | None) -> bool:
     """Gives convolutions their precision; whether there are any."""
-    found = [
-        node for node in editor.nodes()
-        if is_onnx(node, "Conv") and all_f32(*node.inputs) and node.require(1).constant is not None
-    ]  # fmt: skip
+    found = [node for node in _convolutions(editor.nodes()) if only is None or node.require(1).name in only]
     for node in found:
         node.attributes = {**node.attributes, "precision": "bf16"}
     return bool(found)
+
+
+def errors_of(graph: Graph) -> dict[str, float]:
+    """By the names of weights that have fewer bits, or will be rounded, what that loses of them; see `Compressed`."""
+    found = {}
+    for value in graph.constants():
+        if isinstance(value.constant, Compressed) and value.constant.error is not None:
+            found[value.name.rpartition("/")[0]] = value.constant.error
+    for node in graph.nodes:
+        if "precision" in node.attributes:
+            array = np.asarray(node.require(1).data)
+            rounded = array.astype(Type.bf16.to_dtype()).astype(np.float32)
+            found[node.require(1).name] = _relative(rounded.reshape(-1), array.reshape(-1))
+    return found
 
 
 def _suits(value: Value) -> bool:
@@ -123,9 +143,13 @@ def compressed(array: np.ndarray, storage: WeightStorage) -> Compressed | None:
 
 
 def _with_error(make: partial[Compressed], array: np.ndarray) -> Compressed:
-    lost = np.asarray(make()) - array
-    whole = float(np.linalg.norm(array))
-    return make(error=float(np.linalg.norm(lost)) / whole if whole else 0.0)
+    return make(error=_relative(np.asarray(make()), array))
+
+
+def _relative(found: np.ndarray, wanted: np.ndarray) -> float:
+    """The root mean square of the differences over that of what is wanted."""
+    whole = float(np.linalg.norm(wanted))
+    return float(np.linalg.norm(found - wanted)) / whole if whole else 0.0
 
 
 def _bytes(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:

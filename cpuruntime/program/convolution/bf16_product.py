@@ -10,7 +10,7 @@ import numpy as np
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES, bf16_products
 from cpuruntime.graph import Extent, Type
 from cpuruntime.ops.bf16_product import SIZE, STEP, bf16_product
-from cpuruntime.program.convolution.geometry import Geometry
+from cpuruntime.program.convolution.geometry import FEW_CHANNELS, Geometry
 from cpuruntime.program.convolution.panels import tile_starts
 from cpuruntime.program.plan.candidate import Query
 from cpuruntime.program.plan.emitter import Emitter
@@ -20,6 +20,8 @@ from cpuruntime.program.tuning.tiles import Grid, Tiling
 
 BF16 = "bf16"
 """The method of a convolution that multiplies bf16 numbers."""
+
+LAYOUTS = {"rows": "plain", "blocks": "blocked", "pixels": "interleaved -> blocked"}
 
 
 class Matrix(NamedTuple):
@@ -44,14 +46,13 @@ def emit_bf16_product(
     emitter: Emitter, right: Matrix, source: str, fields: dict[str, Any], activation: str, flops: Extent,
     notes: str = "",
 ) -> None:  # fmt: skip
-    """The product of the pixels of a `source`, "rows" or "blocks"; `fields` has all but what follows from the tile."""
+    """The product of the pixels of a `source`, see `bf16_product`; `fields` has all but what follows from the tile."""
 
     def emit(emitter: Emitter, tiling: Tiling) -> None:
-        scratch = int(tiling.chunk) * tiling.rows * right.padded * SIZE
-        layout = "plain" if source == "rows" else "blocked"
+        scratch = (int(tiling.chunk) * tiling.rows * right.padded + LANES) * SIZE
         emitter.emit(
-            tiling.fit(fields["width"], lambda rows: bf16_product(rows, tiling.columns, source, activation)), layout,
-            flops=flops, notes=", ".join(filter(None, (str(tiling), notes))),
+            tiling.fit(fields["width"], lambda rows: bf16_product(rows, tiling.columns, source, activation)),
+            LAYOUTS[source], flops=flops, notes=", ".join(filter(None, (str(tiling), notes))),
             **fields, inner=right.inner, padded=right.padded, weights=_pack(emitter, right, tiling.columns),
             chunk=tiling.chunk, scratch=Address(emitter.scratch(scratch * emitter.threads)), scratch_size=scratch,
         )  # fmt: skip
@@ -82,23 +83,30 @@ def _pack(emitter: Emitter, right: Matrix, columns: int) -> Address:
 
 
 def suits_bf16(g: Geometry) -> bool:
-    """Whether a convolution that may round to bf16 gains by it, as far as it is known before it is measured."""
-    return bool(bf16_products()) and g.group == 1
+    """Whether a convolution that may round to bf16 has a kernel for that."""
+    return bool(bf16_products()) and g.group == 1 and (g.in_channels > FEW_CHANNELS or g.dilation_width == 1)
 
 
 def emit_bf16_convolution(
     emitter: Emitter, g: Geometry, weights: np.ndarray, fields: dict[str, Any], activation: str
 ) -> None:
-    """A dense convolution of an image in blocks; `fields` has tensors, bias, limits, sizes of the image, parameters."""
+    """A dense convolution of an image in blocks, or of pixels where `fields` have no distance of blocks.
+
+    `fields` has tensors, bias, limits, sizes of the image and parameters.
+    """
     in_blocks, blocks = g.blocks
+    source = "blocks" if "source_block" in fields else "pixels"
+    lanes = in_blocks * LANES if source == "blocks" else g.in_channels
+    pixel = VECTOR_BYTES if source == "blocks" else 4 * lanes
 
     def make() -> np.ndarray:
-        dense = np.zeros((g.taps, in_blocks * LANES, g.channels), Type.bf16.to_dtype())
+        dense = np.zeros((g.taps, lanes, g.channels), Type.bf16.to_dtype())
         dense[:, : g.in_channels] = np.asarray(weights).reshape(g.channels, g.in_channels, g.taps).transpose(2, 1, 0)
         return dense.reshape(-1, g.channels)
 
-    key = (emitter.weights.identity(weights), BF16)
-    right = Matrix(g.taps * in_blocks * LANES, g.channels, key, make)
-    steps = dict(source_step=g.stride_width * VECTOR_BYTES, source_column=g.dilation_width * VECTOR_BYTES)
-    pixels = dict(target_pixel=VECTOR_BYTES, residual_pixel=VECTOR_BYTES, columns=blocks * LANES, in_blocks=in_blocks)
-    emit_bf16_product(emitter, right, "blocks", fields | g.window_fields() | steps | pixels, activation, g.flops)
+    right = Matrix(g.taps * lanes, g.channels, (emitter.weights.identity(weights), BF16, source), make)
+    fields = fields | g.window_fields() | dict(
+        source_step=g.stride_width * pixel, source_column=g.dilation_width * pixel, in_blocks=in_blocks,
+        run=g.kernel_width * lanes, target_pixel=VECTOR_BYTES, residual_pixel=VECTOR_BYTES, columns=blocks * LANES,
+    )  # fmt: skip
+    emit_bf16_product(emitter, right, source, fields, activation, g.flops)

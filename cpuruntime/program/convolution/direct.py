@@ -16,7 +16,7 @@ from cpuruntime.ops.tiles.tile_shapes import UNROLL
 from cpuruntime.ops.winograd_methods import Method
 from cpuruntime.program.convolution.bf16_product import BF16, emit_bf16_convolution, suits_bf16
 from cpuruntime.program.convolution.depthwise import emit_depthwise
-from cpuruntime.program.convolution.geometry import DOMAIN, Geometry
+from cpuruntime.program.convolution.geometry import DOMAIN, FEW_CHANNELS, Geometry
 from cpuruntime.program.convolution.grouped import emit_grouped
 from cpuruntime.program.convolution.panels import fill_panels, tile_starts
 from cpuruntime.program.convolution.winograd import emit_winograd
@@ -30,7 +30,6 @@ from cpuruntime.program.plan.packing import COPIES
 from cpuruntime.program.plan.storage import Address, Blocked, Interleaved, blocked_view
 from cpuruntime.program.tuning.tiles import Grid, Tiling, rank_tilings
 
-FEW_CHANNELS = 4
 GATHERED = 256
 """Output channels from which on a strided 1x1 convolution reads a copy of its pixels: measured on Zen 3."""
 DIRECT = (Candidate(None, "direct", 0.0),)
@@ -63,7 +62,7 @@ def _methods(node: Node, exact: bool) -> Methods:
     if _suits_winograd(g) and not exact:
         candidates = rank_methods(WinogradSizes.of(g).of_class())
     modules = ["convolution", "grouped_convolution", "winograd"]
-    if node.attributes.get("precision") == BF16 and suits_bf16(g) and g.in_channels > FEW_CHANNELS:
+    if node.attributes.get("precision") == BF16 and suits_bf16(g):
         direct = next(each for each in candidates if each.choice is None)
         rounded = Candidate(BF16, BF16, BF16_SHARE * direct.cost)
         candidates = sorted([rounded, *(each for each in candidates if each is not direct)], key=lambda one: one.cost)

@@ -12,6 +12,8 @@ from cpuruntime.program.plan.storage import image_shape
 
 DOMAIN = "cpuruntime"
 MOST_NARROW = 8
+FEW_CHANNELS = 4
+"""Inputs of up to so many channels are read pixel by pixel."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def emit_compressed(
     emitter: Emitter, weights: Compressed, rows: Extent, source: Address, activation: str, fields: dict[str, Any]
 ) -> None:
     """target[rows, N] = source[rows, K] @ weights, with the epilogue in `fields`, which have the target."""
-    if weights.kind == "bf16" and bf16_products() and (isinstance(rows, Size) or rows >= FEW_OF_HALVES):
+    if weights.kind == "bf16" and bf16_products() and (isinstance(rows, Size) or rows > 1):
         emit_bf16_matrix(emitter, weights, rows, source, activation, fields, _notes(weights))
         return
     (inner, columns), kind = weights.shape, weights.kind
