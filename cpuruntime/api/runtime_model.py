@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from cpuruntime.api.model import Model
 from cpuruntime.devices.explanation import Explanation, Row
 from cpuruntime.graph import Graph, Node, Type, Value
+from cpuruntime.records import record
 
 DOMAIN = "cpuruntime.runtime"
 """Of the operators of executed graphs."""
@@ -15,7 +15,7 @@ DOMAIN = "cpuruntime.runtime"
 _Described = tuple[str, Type, "tuple[int | None, ...] | None"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outline:
     """The names of a graph's nodes and values, with no constants, so that it keeps no memory.
 

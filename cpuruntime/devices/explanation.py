@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import ClassVar
 
 from cpuruntime.errors import escaped, printable
+from cpuruntime.records import record
 
 
 @dataclass(slots=True)
@@ -37,7 +38,7 @@ class ProfilingInfo:
     exec_type: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Row:
     """One step of a compiled model: the model's nodes it does the work of, and how it does it.
 
@@ -76,7 +77,7 @@ class Row:
 HEADINGS = ("op", "kernel", "layout", "type", "us", "GFLOP/s", "GB/s", "of roof", "nodes", "notes", "chosen between")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Explanation:
     """How a device runs a model: the steps in their order, and a sentence for each decision. `print` it."""
 

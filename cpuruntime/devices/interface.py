@@ -15,7 +15,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -32,6 +31,7 @@ from cpuruntime.hints import StreamPlan
 from cpuruntime.host.topology import Topology
 from cpuruntime.properties import Settings
 from cpuruntime.properties.hint import Priority
+from cpuruntime.records import record
 from cpuruntime.store import SectionFile
 from cpuruntime.streams.call import Call
 from cpuruntime.trace.events import StepLabel, Steps
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from cpuruntime.passes import Pipeline
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Terms:
     """On what terms an inference is to be run.
 

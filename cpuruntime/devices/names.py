@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 from cpuruntime.errors import InvalidArgumentError, WrongTypeError
+from cpuruntime.records import record
 
 _NAME = re.compile(r"(?<![.\w])[A-Za-z_]\w*")
 _NUMBER = r"(?:\(([0-9]{1,6})\))?"
@@ -21,7 +21,7 @@ _ONE_DEVICE = {"BATCH"}
 """Devices that run exactly one other device."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Argument:
     """One device in the arguments of another, as NAME, NAME.ID or NAME:ARGUMENTS.
 
@@ -39,7 +39,7 @@ class Argument:
         return f"{'-' * self.excluded}{device}{number}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeviceName:
     """A device name, parsed: `id` names one instance of the device, `arguments` the devices that it is to run."""
 

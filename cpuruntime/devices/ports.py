@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -12,9 +11,10 @@ import numpy as np
 from cpuruntime.errors import InvalidArgumentError, printable
 from cpuruntime.graph import Graph, Kind, PartialShape, Type, Value
 from cpuruntime.host.memory import GrowingMemory, aligned_zeros
+from cpuruntime.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PortInfo:
     """An input or output of a compiled model.
 

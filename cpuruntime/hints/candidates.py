@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from cpuruntime.hints.plan import counted
 from cpuruntime.host.topology import Topology
 from cpuruntime.properties import Settings
+from cpuruntime.records import record
 
 P, E, HT = TYPES = ("P", "E", "HT")
 """Core types in the order of use: the first processor of each fast core, of each slow core, then the siblings."""
 
 
-@dataclass(frozen=True)
+@record
 class NodeCores:
     """The processors of one NUMA node of one socket, by type."""
 
@@ -30,7 +31,7 @@ class NodeCores:
         return replace(self, cpus={type: self.cpus[type] if type in types else () for type in TYPES})
 
 
-@dataclass(frozen=True)
+@record
 class Candidates:
     """The processors a model may use, `rows` with the caller's node first, and how many may be busy at a time."""
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cpuruntime.hints.candidates import HT, TYPES, Candidates, E, P
 from cpuruntime.hints.placement import fill, fill_evenly, fill_streams
 from cpuruntime.hints.plan import PlannedStream, counted
+from cpuruntime.records import record
 
 PARALLEL_CORES = 32
 """Cores of a socket that one inference is spread over when it may use several sockets."""
 
 
-@dataclass(frozen=True)
+@record
 class StreamLimits:
     """The user's limits: threads of all streams, streams, and requests in flight; 0 for none."""
 
@@ -21,7 +20,7 @@ class StreamLimits:
     requests: int = 0
 
 
-@dataclass(frozen=True)
+@record
 class Division:
     """Streams with their processors, and the reasons."""
 

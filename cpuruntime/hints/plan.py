@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
 from cpuruntime.host.processors import cpu_list
+from cpuruntime.records import record
 
 
-@dataclass(frozen=True)
+@record
 class CoreGroup:
     """Processors of one stream on cores of one type and NUMA node; each of `cpus` runs one thread.
 
@@ -22,7 +22,7 @@ class CoreGroup:
     socket: int
 
 
-@dataclass(frozen=True)
+@record
 class PlannedStream:
     """One stream: its threads, and the NUMA node and the socket it is confined to, -1 where it is not."""
 
@@ -47,7 +47,7 @@ class PlannedStream:
         return "+".join(dict.fromkeys(part.type for part in self.parts))
 
 
-@dataclass(frozen=True)
+@record
 class StreamSizes:
     """How many streams of how many threads to plan, and why; with 0 streams the rules choose."""
 
@@ -56,7 +56,7 @@ class StreamSizes:
     reason: str
 
 
-@dataclass(frozen=True)
+@record
 class StreamPlan:
     """The streams of a compiled model. `print` it.
 

@@ -7,12 +7,11 @@ keep them there. The estimate charges both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cpuruntime.hints.candidates import HT, Candidates, E, P
 from cpuruntime.hints.plan import counted
 from cpuruntime.host.topology import Topology
 from cpuruntime.operators.demand import Demand, NodeDemand
+from cpuruntime.records import record
 
 FLOPS_PER_NS, BYTES_PER_NS, BARRIER_NS = 100, 5, 200
 """Compute of a typical server core (FLOP/ns), its memory bandwidth under load (B/ns), and the cost of a barrier (ns),
@@ -25,7 +24,7 @@ TOLERANCE = 1.05
 """Costs within this factor are equal: the estimate is no more accurate."""
 
 
-@dataclass(frozen=True)
+@record
 class Preference:
     """The preferred threads of a stream, 0 for a number that divides the machine's cores evenly, and the reason."""
 
@@ -33,7 +32,7 @@ class Preference:
     reason: str
 
 
-@dataclass(frozen=True)
+@record
 class _CacheSizes:
     """Bytes of a core's own cache and of the last level, and the number of cores that share the last level."""
 

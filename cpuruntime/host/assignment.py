@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from math import inf
 
 from cpuruntime.errors import DeviceUnavailableError, printable
 from cpuruntime.host.cgroup import Quota
 from cpuruntime.host.processors import cpu_list
+from cpuruntime.records import record
 
 
-@dataclass(frozen=True)
+@record
 class ProcessorRequest:
     """One stream's request: `count` processors out of `candidates`, best first."""
 
@@ -21,7 +22,7 @@ class ProcessorRequest:
     count: int
 
 
-@dataclass(frozen=True)
+@record
 class Holder:
     """A lease as other processes see it: threads of the model `name` in process `pid` are pinned to `cpus`.
 
@@ -45,7 +46,7 @@ class Holder:
         return f"{process} (model '{printable(self.name)}')" if self.name else process
 
 
-@dataclass(frozen=True)
+@record
 class Assignment:
     """The processors of each stream, and a sentence for each difference from the requests' first candidates."""
 

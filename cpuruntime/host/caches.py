@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 
 from cpuruntime.host.processors import Cache
 from cpuruntime.host.topology import Topology
+from cpuruntime.records import record
 
 
-@dataclass(frozen=True)
+@record
 class Caches:
     """Bytes of a core's second-level cache and of the last level, which may be shared; common ones where unknown."""
 

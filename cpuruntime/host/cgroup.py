@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from cpuruntime.host.sysfs import read_text
+from cpuruntime.records import record
 
 _COUNT = re.compile("[0-9]{1,18}")
 """Microseconds or bytes; 2**63 and more is not what Linux writes."""
@@ -18,7 +18,7 @@ _CACHED = re.compile("^inactive_file ([0-9]{1,18})$", re.MULTILINE)
 _MEMORY = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
 
 
-@dataclass(frozen=True)
+@record
 class Quota:
     """The CPU time that the processes of a control group may use together, in CPUs.
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Literal
+
+from cpuruntime.records import record
 
 CoreType = Literal["P", "E"]
 """The fast cores of a machine, or its only ones, are P; slower ones beside them are E."""
 
 
-@dataclass(frozen=True)
+@record
 class Cpu:
     """A logical processor: its number, its core (the lowest number among the siblings), NUMA node, socket, type."""
 
@@ -21,7 +22,7 @@ class Cpu:
     type: CoreType = "P"
 
 
-@dataclass(frozen=True)
+@record
 class Cache:
     """A data or unified cache: its level, its size in bytes, and the processors that share it."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,9 +11,10 @@ from cpuruntime.host import description, sysfs
 from cpuruntime.host.affinity import allowed_cpus
 from cpuruntime.host.cgroup import cpu_quota
 from cpuruntime.host.processors import Cache, Cpu
+from cpuruntime.records import record
 
 
-@dataclass(frozen=True)
+@record
 class Topology:
     """The processors a process may run on, by number, and how many of them its quota lets it use at a time.
 

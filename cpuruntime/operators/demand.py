@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 
 from cpuruntime.graph import Graph, Value
 from cpuruntime.operators.traits import traits_of
+from cpuruntime.records import record
 
 BALANCE = 8
 """Floating-point operations of a core for each byte from memory: about this on today's processors."""
@@ -15,7 +15,7 @@ SHARE = 0.25
 """The part of the estimated time of an inference that counts as large."""
 
 
-@dataclass(frozen=True)
+@record
 class NodeDemand:
     """One node: floating-point operations (a multiply-add is two), bytes of values and of constants it works on.
 
@@ -40,7 +40,7 @@ class NodeDemand:
         return self.activations + self.weights
 
 
-@dataclass(frozen=True)
+@record
 class Demand:
     """One inference of a model. `unknown` counts the nodes whose shapes are open, which are not in `nodes`."""
 

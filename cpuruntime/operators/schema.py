@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import reprlib
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -14,13 +13,14 @@ from onnx import defs
 from cpuruntime.errors import ModelError, UnsupportedError, nearest, printable
 from cpuruntime.graph import Kind, Node, Type, Value
 from cpuruntime.operators.traits import REFUSED, TRAITS, AxisRange, traits_of
+from cpuruntime.records import record
 
 FIRST_OPSET = 1
 _INT32_LIMIT = 2**31 - 1
 _KIND_NAMES = {int(kind): name.lower() for name, kind in onnx.AttributeProto.AttributeType.items()}
 
 
-@dataclass(frozen=True)
+@record
 class Parameter:
     """One formal input or output: `types` are ONNX's names of the types it may have ("tensor(float)").
 
@@ -34,7 +34,7 @@ class Parameter:
     one_type: bool
 
 
-@dataclass(frozen=True)
+@record
 class Operator:
     """One version of one operator."""
 

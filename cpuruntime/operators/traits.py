@@ -5,7 +5,7 @@ An operator needs a row to be read from a model at all: what is not listed here 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum, IntEnum
 from typing import Any
 
@@ -14,6 +14,7 @@ from cpuruntime.operators import batch_rules as batch
 from cpuruntime.operators import identity_rules as identities
 from cpuruntime.operators import input_rules, work_rules
 from cpuruntime.operators import sign_rules as signs
+from cpuruntime.records import record
 
 DOMAIN = "cpuruntime"
 """The domain of the operators that passes make; `passes.operators` describes them."""
@@ -39,7 +40,7 @@ class AxisRange(Enum):
     ELSEWHERE = 2
 
 
-@dataclass(frozen=True)
+@record
 class Traits:
     """One operator.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -19,13 +18,14 @@ from cpuruntime.program.image import Linkable
 from cpuruntime.program.link import Linked
 from cpuruntime.program.plan.step import FallbackStep, Step
 from cpuruntime.program.plan.storage import Place, Plain
+from cpuruntime.records import record
 from cpuruntime.streams.job import Job
 
 if TYPE_CHECKING:
     from cpuruntime.program.frame import Filled
 
 
-@dataclass(frozen=True)
+@record
 class Segment:
     """Steps `first` to `first + count - 1` run natively; or one node that the reference evaluator runs."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from cpuruntime.records import record
 
-@dataclass(frozen=True)
+
+@record
 class Call:
     """What an inference finds and leaves; see `inputs.CALL`. The lists and dicts stay the same.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 
+from cpuruntime.records import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class LatencyAnatomy:
     """The parts of an inference's time, in milliseconds, one after the other.
 

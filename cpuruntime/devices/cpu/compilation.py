@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cpuruntime.devices.cpu.pipeline import optimise
 from cpuruntime.devices.cpu.weight_storage import weight_storage
 from cpuruntime.graph import Graph
@@ -14,10 +12,11 @@ from cpuruntime.program.plan.weights import WeightStore
 from cpuruntime.program.stages.cut import is_whole
 from cpuruntime.program.whole import Compile
 from cpuruntime.properties import Settings
+from cpuruntime.records import record
 from cpuruntime.trace.recorder import span
 
 
-@dataclass(frozen=True)
+@record
 class Compilation:
     """A model to compile: as it was read, after the passes (None unless all shapes are known), and the processors.
 

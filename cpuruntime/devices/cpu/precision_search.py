@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from math import inf, sqrt
 from typing import Any
 
@@ -18,6 +17,7 @@ from cpuruntime.graph import Compressed, Graph
 from cpuruntime.passes import WeightStorage, compress, errors_of, products_of
 from cpuruntime.program.plan.compressed_weights import has_kind
 from cpuruntime.properties import CompileMode, Settings
+from cpuruntime.records import record
 
 Sample = Mapping[str, np.ndarray]
 Compile = Callable[[Graph, Settings], DeviceModel]
@@ -26,7 +26,7 @@ GAIN = 0.97
 """Of the time in float32: what takes longer is no gain."""
 
 
-@dataclass(frozen=True)
+@record
 class Trial:
     """A model on the samples: its outputs, and microseconds by product."""
 

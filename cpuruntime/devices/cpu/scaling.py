@@ -6,7 +6,6 @@ Nothing but this machine's one core is needed: shares run one after the other, a
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from cpuruntime.program.program import Instance
 from cpuruntime.program.report.roofs import LARGEST, ReadRoof
 from cpuruntime.program.report.work import constant_bytes, tensor_bytes
 from cpuruntime.program.whole import assemble
+from cpuruntime.records import record
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 96)
 """Numbers of cores that are predicted, as far as a machine has them."""
@@ -38,7 +38,7 @@ ROUNDS = 3
 """Inferences of which the fastest time of each share counts."""
 
 
-@dataclass(frozen=True)
+@record
 class Timed:
     """A program whose steps were timed: for each step its shares in ns, its constants and its tensors in bytes."""
 
@@ -48,7 +48,7 @@ class Timed:
     arena: int
 
 
-@dataclass(frozen=True)
+@record
 class Row:
     """Nanoseconds of one inference by a stream of `cores` threads, and (`busy`) by one of as many streams of one.
 
@@ -63,7 +63,7 @@ class Row:
     memory: float
 
 
-@dataclass(frozen=True)
+@record
 class Scaling:
     """What is predicted for each number of cores, and on what assumptions. `print` it."""
 

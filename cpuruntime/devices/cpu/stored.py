@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cpuruntime.compiler import build, isa, pool
@@ -22,6 +21,7 @@ from cpuruntime.program import file, native
 from cpuruntime.program.common_sections import WEIGHTS, Parts, Pool, Sections
 from cpuruntime.program.program import Program
 from cpuruntime.properties import Settings
+from cpuruntime.records import record
 from cpuruntime.store import SectionFile
 from cpuruntime.streams.native.needed import KERNELS
 
@@ -32,7 +32,7 @@ NEEDED = (*KERNELS, native.evaluate, native.fill)
 """Kernels that run others, and those of plans for many shapes."""
 
 
-@dataclass(frozen=True)
+@record
 class StoredModel:
     """What of a stored model its streams depend on; the counterpart of a `Compilation`.
 
@@ -118,7 +118,7 @@ def _info(row: Sequence[str]) -> PortInfo:
     return PortInfo(name, Type(element_type), PartialShape(shape), Kind[kind])
 
 
-@dataclass(frozen=True)
+@record
 class WholeStage:
     """A stage that is one program."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from cpuruntime.graph import Graph, Node, Value
+from cpuruntime.records import record
 
 
-@dataclass(frozen=True)
+@record
 class Part:
     """A graph for `device`, and the values of the whole graph that are its inputs and outputs, in its order.
 

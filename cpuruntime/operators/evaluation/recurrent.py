@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from cpuruntime.errors import ModelError
 from cpuruntime.graph import Node
 from cpuruntime.operators.evaluation.inputs import Arrays, Rule, attribute, many, optional, wide
+from cpuruntime.records import record
 
 _Function = Callable[[np.ndarray], np.ndarray]
 
@@ -33,7 +33,7 @@ _DEFAULTS = {"GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"], "R
 _GATES = {"GRU": 3, "LSTM": 4, "RNN": 1}
 
 
-@dataclass(frozen=True)
+@record
 class _Direction:
     """Weights of one direction: `w` is [gates * hidden, inputs], `r` [gates * hidden, hidden]."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,9 +18,10 @@ from cpuruntime.operators.evaluation.inputs import (
     optional,
     widest,
 )
+from cpuruntime.records import record
 
 
-@dataclass(frozen=True)
+@record
 class _Axis:
     """One axis that is resized: extents before and after, the scale, and where the region lies."""
 

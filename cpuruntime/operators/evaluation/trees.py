@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from cpuruntime.errors import ModelError
 from cpuruntime.graph import Node
 from cpuruntime.operators.evaluation.inputs import Arrays, Rule, attribute
 from cpuruntime.operators.evaluation.tabular import labels_of, post_transform, rows_of
+from cpuruntime.records import record
 
 _MODES: dict[str, Callable[[Any, Any], Any]] = {
     "BRANCH_LEQ": np.less_equal, "BRANCH_LT": np.less, "BRANCH_GTE": np.greater_equal, "BRANCH_GT": np.greater,
@@ -19,7 +19,7 @@ _MODES: dict[str, Callable[[Any, Any], Any]] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@record
 class _Trees:
     """The nodes of all trees by position; `roots` are the positions of their first nodes."""
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from cpuruntime.errors import ModelError
 from cpuruntime.graph import Node
 from cpuruntime.operators.evaluation.inputs import attribute
+from cpuruntime.records import record
 
 
-@dataclass(frozen=True)
+@record
 class Windows:
     """For each spatial axis: a window's elements, stride and dilation, padding before and after, count of windows."""
 

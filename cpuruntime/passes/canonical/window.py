@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from cpuruntime.errors import ModelError
 from cpuruntime.graph import Node
+from cpuruntime.records import record
 
 
-@dataclass(frozen=True)
+@record
 class Window:
     """One entry a spatial axis in each list, except `pads`: all begins, then all ends."""
 

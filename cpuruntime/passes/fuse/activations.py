@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import isclose
 
 from cpuruntime.graph import Node, Value
@@ -10,6 +9,7 @@ from cpuruntime.passes.editor import Editor, sweep
 from cpuruntime.passes.fuse.products import Product
 from cpuruntime.passes.operators import DOMAIN, all_f32, internal, is_onnx, merge_origins, scalar
 from cpuruntime.passes.simplify.clamps import clip_bounds
+from cpuruntime.records import record
 
 
 @sweep
@@ -25,7 +25,7 @@ def run(editor: Editor, node: Node) -> None:
         editor.replace(node, internal("Silu", node, node.inputs, node.outputs))
 
 
-@dataclass(frozen=True)
+@record
 class _Gate:
     """A value that is `number` times the function `kind` of `source`, spelled by `nodes`."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import frexp
 
 import numpy as np
@@ -14,9 +13,10 @@ from cpuruntime.ops.functions.activations import ACTIVATIONS
 from cpuruntime.ops.fused import BOOL, FLOAT, FUNCTIONS
 from cpuruntime.passes.operators import all_f32, is_internal, is_onnx, scalar
 from cpuruntime.passes.simplify.clamps import clip_bounds
+from cpuruntime.records import record
 
 
-@dataclass(frozen=True)
+@record
 class Earlier:
     """The result of an earlier instruction of the same operator, counted from its first."""
 

@@ -6,7 +6,7 @@ transpositions, channels reversed or left out, a Resize, one number a channel su
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,13 @@ import numpy as np
 from cpuruntime.graph import Node, Type, Value
 from cpuruntime.passes.editor import Editor, sweep
 from cpuruntime.passes.operators import internal, is_onnx
+from cpuruntime.records import record
 
 _POSITIONS = ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners")
 _IDENTITY = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
 
 
-@dataclass(frozen=True)
+@record
 class _Chain:
     """A chain so far, that ends with `value`.
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from cpuruntime.graph import Extent, Node, Value
 from cpuruntime.operators.movement_shapes import bound_of_slice
 from cpuruntime.passes.operators import is_internal, is_onnx, scalar
+from cpuruntime.records import record
 
 
-@dataclass(frozen=True)
+@record
 class StridedView:
     """`factor` times elements of `base`, counted row by row: `offset` is the first, `strides` has one for each axis."""
 
@@ -24,7 +24,7 @@ class StridedView:
         return [self.offset, *self.strides]
 
 
-@dataclass(frozen=True)
+@record
 class Strided:
     """An array as NumPy sees one: its element at a position lies `offset` + the sum of position * stride."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import inf
 from typing import Any
 
@@ -12,13 +11,14 @@ from cpuruntime.graph import Node, Type, Value
 from cpuruntime.passes.editor import Editor
 from cpuruntime.passes.operators import is_onnx
 from cpuruntime.passes.simplify.clamps import clip_bounds
+from cpuruntime.records import record
 
 BYTES = (Type.u8, Type.i8)
 _TINY = float(np.finfo(np.float32).tiny)
 MOST = np.iinfo(np.int32).max
 
 
-@dataclass(frozen=True)
+@record
 class Bytes:
     """A value that stands for the numbers `(value - zero) * scale`."""
 
@@ -36,7 +36,7 @@ class Bytes:
         return (array.astype(np.float32) - np.float32(self.zero)) * np.float32(self.scale)
 
 
-@dataclass(frozen=True)
+@record
 class Weights:
     """Constant bytes; `scales` and `zeros` have one element, or one for each output channel."""
 
@@ -45,7 +45,7 @@ class Weights:
     zeros: np.ndarray
 
 
-@dataclass(frozen=True)
+@record
 class Written:
     """How a result becomes bytes: the nodes that do so, with Relu and Clip; `output` is what the last one makes."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -12,12 +11,13 @@ import numpy as np
 from cpuruntime.graph import Compressed, Graph, Node, Type, Value
 from cpuruntime.passes.editor import Editor
 from cpuruntime.passes.operators import all_f32, is_onnx
+from cpuruntime.records import record
 
 SMALL = 64 * 1024
 """Elements: smaller matrices stay as they are, since they are read from a cache; arbitrary."""
 
 
-@dataclass(frozen=True)
+@record
 class WeightStorage:
     """How constant matrices of products lie in memory.
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from cpuruntime.graph import Node, Value
 from cpuruntime.passes.operators import all_f32, is_onnx
+from cpuruntime.records import record
 
 OPERATORS = ("Add", "BatchNormalization", "Div", "Mul", "Neg", "Sub")
 
 
-@dataclass(frozen=True)
+@record
 class Affine:
     """`x * scale + shift` in float64; each is one number or has an element for each channel."""
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import gcd, lcm
 
 from cpuruntime.compiler.isa import LANES
 from cpuruntime.graph import Extent, Node, Size
 from cpuruntime.program.plan.lowering import pair
 from cpuruntime.program.plan.storage import image_shape
+from cpuruntime.records import record
 
 DOMAIN = "cpuruntime"
 MOST_NARROW = 8
@@ -16,7 +16,7 @@ FEW_CHANNELS = 4
 """Inputs of up to so many channels are read pixel by pixel."""
 
 
-@dataclass(frozen=True)
+@record
 class Geometry:
     """The sizes of a 1-D or 2-D convolution as if it were 2-D."""
 

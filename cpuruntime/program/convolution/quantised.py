@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import lcm
 from typing import Any
 
@@ -24,6 +24,7 @@ from cpuruntime.program.plan.packing import COPIES
 from cpuruntime.program.plan.requantise import channel_parameters, limits, unsigned
 from cpuruntime.program.plan.storage import Address, Blocked
 from cpuruntime.program.tuning.integer_tiles import WINOGRAD, IntegerGrid, IntegerTiling, rank_integer_tilings
+from cpuruntime.records import record
 
 STEP = lcm(CHANNELS, LANES)
 """Channels of a pixel in a panel are padded to a multiple of it, unless a block holds them and they are few."""
@@ -41,7 +42,7 @@ def _check(node: Node) -> str | None:
     return None
 
 
-@dataclass(frozen=True)
+@record
 class Window:
     """How a convolution reads panels, per channel of the panel.
 

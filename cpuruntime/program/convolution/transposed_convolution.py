@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from math import gcd
@@ -22,9 +21,10 @@ from cpuruntime.program.plan.lowering import Layout, lowering
 from cpuruntime.program.plan.packing import COPIES
 from cpuruntime.program.plan.storage import Address, Blocked
 from cpuruntime.program.tuning.tiles import Grid, rank_tilings
+from cpuruntime.records import record
 
 
-@dataclass(frozen=True)
+@record
 class Phase:
     """Along one axis: output pixels `first`, `first` + stride, ... (`count` of them) and the elements they see.
 

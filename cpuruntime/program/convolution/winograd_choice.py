@@ -5,7 +5,7 @@ The unit of estimates is the time of one multiply-add of vectors at a core's pea
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, lru_cache
 from math import gcd, inf, prod
 from typing import Any
@@ -19,6 +19,7 @@ from cpuruntime.ops.winograd import scratch_bytes
 from cpuruntime.ops.winograd_methods import Algorithm, Method
 from cpuruntime.program.convolution.geometry import Geometry
 from cpuruntime.program.plan.candidate import Candidate
+from cpuruntime.records import record
 
 # Most bytes of a thread's scratch, unless one row tile needs more: a share of the third-level cache.
 SCRATCH_LIMIT = 8 * 2**20
@@ -60,7 +61,7 @@ TOLERANCE = 1.02
 OUTPUTS = {(3, 1): (4, 3, 2), (5, 1): (2,), (7, 1): (3,), (3, 2): (3, 2), (5, 2): (2,)}
 
 
-@dataclass(frozen=True)
+@record
 class WinogradSizes:
     """A convolution: `parts` of in_blocks and out_blocks that do not mix; kernel and strides are (down, across)."""
 
@@ -98,7 +99,7 @@ class WinogradSizes:
         return replace(self, **{axis: 1 if spatial and axis == "batch" else extent for axis in axes})
 
 
-@dataclass(frozen=True)
+@record
 class WinogradTiling:
     """Tiles of a method, `group` of them at a time, multiplied by register tiles of rows x columns."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -25,6 +24,7 @@ from cpuruntime.program.plan.lowering import Methods, dtype_name, lowering, only
 from cpuruntime.program.plan.packing import run_kernel
 from cpuruntime.program.plan.storage import Address
 from cpuruntime.program.tuning.tiles import Grid, Tiling, rank_tilings
+from cpuruntime.records import record
 
 MOST_STEPS = 256
 """The most steps a MatMul may take."""
@@ -129,7 +129,7 @@ def _epilogue(emitter: Emitter, node: Node, columns: int) -> tuple[str, dict[str
     return activation, dict(limits=limits(emitter, node), bias=bias, **parameters)
 
 
-@dataclass(frozen=True)
+@record
 class _Product:
     """A MatMul as products of stacks of matrices: `a` and `b` are their shapes with as many axes as the larger has.
 

@@ -6,17 +6,18 @@ Positions are computed in float32 as ONNX Runtime does, so that ties between nei
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
+
+from cpuruntime.records import record
 
 Positions = Callable[[np.ndarray, np.float32, int, int], np.ndarray]
 
 HALF, ONE = np.float32(0.5), np.float32(1)
 
 
-@dataclass(frozen=True)
+@record
 class Taps:
     """`indices` and `weights` are [target extent, taps], an even number of taps or one. Indices lie inside the source;
     that of a target pixel beyond the source may be -1."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from cpuruntime.program.plan.epilogue import with_limits
 from cpuruntime.program.plan.packing import run_kernel
 from cpuruntime.program.plan.storage import Address
 from cpuruntime.program.tuning.tiles import Grid, rank_tilings
+from cpuruntime.records import record
 
 # Below these extents the sums, the reading of 7/4 of the weights and the putting together cost what is saved. Measured
 # on Zen 5.
@@ -25,7 +25,7 @@ PRODUCT_BYTES = 512 * 1024
 MOST_ROW_TILES = 32
 
 
-@dataclass(frozen=True)
+@record
 class StrassenTiling:
     """Tiles of rows x columns; `chunk` row tiles by `group` column tiles of each quarter are put together at a time."""
 

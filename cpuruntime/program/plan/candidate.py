@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from cpuruntime.records import record
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@record
 class Query:
     """All that the times of candidates depend on beside machine and threads: the key of what was measured.
 
@@ -24,7 +25,7 @@ class Query:
     activation: str = ""
 
 
-@dataclass(frozen=True)
+@record
 class Candidate(Generic[T]):
     """One way: `name` identifies it and is shown to users, `cost` is an estimate in slots (see `tiles`)."""
 
@@ -33,7 +34,7 @@ class Candidate(Generic[T]):
     cost: float
 
 
-@dataclass(frozen=True)
+@record
 class Comparison:
     """The candidates of a choice, the chosen one first.
 
@@ -45,7 +46,7 @@ class Comparison:
     costs: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True)
+@record
 class Chosen(Generic[T]):
     """The choice of a candidate, and the comparison behind it."""
 

@@ -8,7 +8,6 @@ which each output picks its own channels, or to extra steps, which all outputs o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from cpuruntime.ops.tiles.integer_shapes import GATHER, PICKS, channels_of
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.packing import copy_into
 from cpuruntime.program.plan.storage import Address
+from cpuruntime.records import record
 
 PAIR = 128
 """Weights of a pair that add up to more, or to less than its negative, can leave 16 bits with activations up to 255."""
@@ -29,7 +29,7 @@ NONE = 0x80
 """Picks no byte."""
 
 
-@dataclass(frozen=True)
+@record
 class Excess:
     """What is taken off weights so that no pair of products leaves 16 bits.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from math import prod
 from typing import Any
@@ -18,6 +17,7 @@ from cpuruntime.graph import Node, Type, Value
 from cpuruntime.program.plan.candidate import Candidate, Query
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.layout import LayoutPlan
+from cpuruntime.records import record
 
 Emit = Callable[[Emitter, Node], None]
 Check = Callable[[Node], "str | None"]
@@ -31,7 +31,7 @@ class Layout(enum.Enum):
     PLAIN = "plain"
 
 
-@dataclass(frozen=True)
+@record
 class Methods:
     """The methods by which a node can be computed, cheapest first; their results differ in the last bits.
 
@@ -43,7 +43,7 @@ class Methods:
     emit: Callable[[Emitter, Any], None] | None = None
 
 
-@dataclass(frozen=True)
+@record
 class Lowering:
     """How an operator becomes kernel calls.
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from cpuruntime.compiler.isa import LANES
 from cpuruntime.graph import Extent, alike
+from cpuruntime.records import record
 
 
 class Place(enum.IntEnum):
@@ -48,7 +49,7 @@ class Storage:
     table: tuple[Callable[..., np.ndarray], tuple[Extent, ...]] | None = None
 
 
-@dataclass(frozen=True)
+@record
 class Address:
     """A byte position in a storage."""
 
@@ -59,7 +60,7 @@ class Address:
         return Address(self.storage, self.offset + offset)
 
 
-@dataclass(frozen=True)
+@record
 class Plain:
     """A row-major tensor without padding."""
 
@@ -81,7 +82,7 @@ class Plain:
         return tuple(self.dtype.itemsize * prod(self.shape[i + 1 :]) for i in range(len(self.shape)))
 
 
-@dataclass(frozen=True)
+@record
 class Blocked:
     """Elements in blocks of LANES channels; `address` is the first interior element, strides are in bytes.
 
@@ -131,7 +132,7 @@ class Blocked:
         return Blocked(moved, self.batch, channels, self.height, self.width, *self.strides, self.itemsize)
 
 
-@dataclass(frozen=True)
+@record
 class Interleaved:
     """float32 pixels of all channels side by side; `address` is the first interior pixel."""
 

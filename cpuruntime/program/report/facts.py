@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cpuruntime.graph import typical
 from cpuruntime.program.assembly import is_small
 from cpuruntime.program.plan.candidate import Comparison
 from cpuruntime.program.plan.step import FallbackStep, Step
 from cpuruntime.program.report.work import constant_bytes, least_flops, tensor_bytes
+from cpuruntime.records import record
 
 
-@dataclass(frozen=True)
+@record
 class StepFacts:
     """A step as reports show it.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -13,11 +12,12 @@ from cpuruntime.ops.iteration import iterate
 from cpuruntime.program.plan.storage import Place
 from cpuruntime.program.program import Instance, Program
 from cpuruntime.program.stages.rows import Rows
+from cpuruntime.records import record
 from cpuruntime.streams.job import ELAPSED, Job
 from cpuruntime.streams.native.runner import AGAIN, ALONE
 
 
-@dataclass(frozen=True)
+@record
 class Ports:
     """What the inputs and outputs of a body are: those in front, the states, rows, and then captured values.
 

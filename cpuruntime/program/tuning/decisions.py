@@ -10,13 +10,13 @@ import hashlib
 import json
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 
+from cpuruntime.records import record
 from cpuruntime.store import Folder, cache_folder
 
 
-@dataclass(frozen=True)
+@record
 class Decision:
     """The index of the chosen candidate, and the seconds of each, None for those that were not measured."""
 

@@ -5,7 +5,6 @@ Costs are in cycles of a Zen 3 core. All choices give the same bits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import gcd
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
@@ -13,6 +12,7 @@ from cpuruntime.graph import Extent, Size, typical
 from cpuruntime.host.caches import caches
 from cpuruntime.ops.tiles.integer_shapes import CHANNELS, channels_of, integer_shapes
 from cpuruntime.program.plan.candidate import Candidate
+from cpuruntime.records import record
 
 VECTOR_COST = {"w16": 0.72, "ubs": 1.0, "vnni": 0.5}
 """Cycles of the products of one pair of vectors."""
@@ -30,7 +30,7 @@ MANY = 64
 """Pixels for which tiles are chosen where they are not known."""
 
 
-@dataclass(frozen=True)
+@record
 class IntegerTiling:
     """A `rows` x `columns` tile of a kind; `chunk` pixels share a panel, `parts` divide its column tiles."""
 
@@ -44,7 +44,7 @@ class IntegerTiling:
         return f"{self.kind} {self.rows}x{self.columns}, chunk {self.chunk}" + f"/{self.parts}" * (self.parts > 1)
 
 
-@dataclass(frozen=True)
+@record
 class IntegerGrid:
     """Work for integer tiles: `pixels`, `lines` of equal length, over `inner` channels times taps to `blocks` blocks.
 

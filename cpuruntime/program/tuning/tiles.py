@@ -8,7 +8,6 @@ coming from memory (`python bench/kernels.py --choices` compares estimates and t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd
 
@@ -19,6 +18,7 @@ from cpuruntime.host.caches import caches
 from cpuruntime.ops.tiles.tile_shapes import low_rows, pairs_columns, split_rows, tile_shapes
 from cpuruntime.program.plan.candidate import Candidate
 from cpuruntime.program.plan.step import KernelChoice
+from cpuruntime.records import record
 
 # Slots until the sum of a multiply-add can be added to. On AVX2 a tile of just eight accumulators never makes up for a
 # load that was late.
@@ -40,7 +40,7 @@ COLUMN_CLASSES = (8, 4, 2)
 MANY, SPARSE = 64, 0.7
 
 
-@dataclass(frozen=True)
+@record
 class Tiling:
     """A `rows` x `columns` tile; `chunk` row tiles are worked on before the next column tile is taken."""
 
@@ -56,7 +56,7 @@ class Tiling:
         return fit_rows(pixels, self.rows, [rows for rows, columns in tile_shapes() if columns == self.columns], make)
 
 
-@dataclass(frozen=True)
+@record
 class Grid:
     """Work for register tiles: `lines` rows of `pixels` pixels by `blocks` output blocks over `inner` products each.
 

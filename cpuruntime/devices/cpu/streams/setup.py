@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -13,6 +13,7 @@ from cpuruntime.devices.cpu.streams.placement import place, unreserved
 from cpuruntime.errors import printable
 from cpuruntime.hints import StreamPlan, StreamSizes, plan_streams
 from cpuruntime.host.ledger import EMPTY, Lease, Ledger
+from cpuruntime.records import record
 from cpuruntime.trace.recorder import span
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from cpuruntime.devices.cpu.stored import StoredModel
 
 
-@dataclass(frozen=True)
+@record
 class StreamSetup:
     """The streams of a model on their processors.
 
