@@ -105,8 +105,7 @@ class SerialModel(DeviceModel):
         self.queue = _Queue()
         self._threads = max(self.streams, 1)
         for index in range(self._threads):
-            name = f"cpuruntime-{plugin.name.lower()}-{index}"
-            threading.Thread(target=self.queue.serve, name=name, daemon=True).start()
+            self.queue.start_thread(f"cpuruntime-{plugin.name.lower()}-{index}")
 
     def create_request(self) -> DeviceRequest:
         self.check_open()
@@ -150,11 +149,20 @@ class _Queue:
         self._waiting: list[tuple[int, float, int, _Inference]] = []
         self._lock = threading.Lock()
 
+    def start_thread(self, name: str) -> None:
+        """Let one more thread compute."""
+        threading.Thread(target=self.serve, name=name, daemon=True).start()
+
     def put(self, inference: _Inference) -> None:
         """Queue an inference."""
         with self._lock:
             heappush(self._waiting, (*inference.order, next(_numbers), inference))
         self._turns.put(True)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether an inference waits for a stream."""
+        return bool(self._waiting)
 
     def end(self) -> None:
         """Let one thread end after the inferences that were queued before."""
@@ -165,6 +173,8 @@ class _Queue:
         while self._turns.get():
             while (inference := self._take()) is not None and not inference.run():
                 pass  # that one had ended
+            if inference is not None and inference.is_abandoned:
+                return
             del inference
 
     def _take(self) -> _Inference | None:
@@ -180,6 +190,7 @@ class _Inference(Completion):
         self.model = request.model
         self.claim = threading.Lock()
         self.cancelled = False
+        self.is_abandoned = False
         self.began = 0
         self._deadline = terms.deadline
         self._node = -1
@@ -198,14 +209,14 @@ class _Inference(Completion):
     def _expire(self) -> None:
         if self.claim.acquire(blocking=False):
             name = printable(self.model.graph.name)
-            self._end(DeadlineExceededError(f"The deadline passed while model '{printable(name)}' was busy."))
+            self.end(DeadlineExceededError(f"The deadline passed while model '{printable(name)}' was busy."))
 
     @uninterrupted
     def withdraw(self) -> None:
         """End the inference with CancelledError if no stream has begun it; callbacks are on another thread."""
         if self.claim.acquire(blocking=False):
             error = CancelledError(f"The inference of model '{printable(self.model.graph.name)}' was cancelled.")
-            threading.Thread(target=self._end, args=(error,), name="cpuruntime-cancel", daemon=True).start()
+            threading.Thread(target=self.end, args=(error,), name="cpuruntime-cancel", daemon=True).start()
 
     def run(self) -> bool:
         """Compute it, unless it has ended: whether it had not."""
@@ -224,14 +235,17 @@ class _Inference(Completion):
                 error.__cause__ = raised
         except BaseException as raised:
             error = raised
-        self._end(error)
+        self.is_abandoned = not self.end(error)
         return True
 
-    def _end(self, error: BaseException | None) -> None:
+    def end(self, error: BaseException | None) -> bool:
+        """End it, also while its thread is still in a driver's call: whether it had not ended."""
         if self._alarm is not None:
             self._alarm.cancel()
-        del self.request  # which keeps the model open
+        if self.__dict__.pop("request", None) is None:  # which keeps the model open
+            return False
         self.complete(error)
+        return True
 
     def begin(self, index: int) -> None:
         """Node `index` begins: raise where the inference is to end, and note the time of the node before."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 import time
 from collections.abc import Callable
 
@@ -99,9 +100,7 @@ class End:
                 interrupt = error
         if not is_over:
             _never_freed.append((self, held))
-            raise DeviceUnavailableError(
-                f"{what} in {self.MOST_SECONDS:.0f} s: its driver hangs. Start the process again, or the machine."
-            )
+            raise hung(what)
         if interrupt is not None:
             raise interrupt
 
@@ -111,6 +110,35 @@ class End:
     def notify(self) -> None:
         """What a driver's callback does, from Python."""
         native.completed.entry(0, 0, self.address)
+
+
+def hung(what: str) -> DeviceUnavailableError:
+    """The error for what took `End.MOST_SECONDS`."""
+    return DeviceUnavailableError(
+        f"{what} in {End.MOST_SECONDS:.0f} s: its driver hangs. Start the process again, or the machine."
+    )
+
+
+def apart(call: Callable[[], object], what: str) -> None:
+    """Call what may be stuck in a driver on a thread of its own, and wait until it returns; Ctrl-C ends the wait.
+
+    Raises what it raises, and DeviceUnavailableError, which begins with `what`, where it takes `End.MOST_SECONDS`.
+    """
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            call()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work, name="cpuruntime-gpu-driver", daemon=True)
+    thread.start()
+    thread.join(End.MOST_SECONDS)
+    if thread.is_alive():
+        raise hung(what)
+    if errors:
+        raise errors.pop()  # which is then in no circle, and memory of its frames is free at once
 
 
 def callback() -> int:

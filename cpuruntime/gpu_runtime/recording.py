@@ -48,6 +48,7 @@ class Faults:
         status: the number that submissions end with.
         callbacks: how often the driver calls back at the end of one.
         held: while it is not set, submissions do not end.
+        taken: while it is not set, the driver does not come back from the call that submits.
     """
 
     unbuilt: str = ""
@@ -57,9 +58,11 @@ class Faults:
     status: int = 0
     callbacks: int = 1
     held: threading.Event = field(default_factory=threading.Event)
+    taken: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self.held.set()
+        self.taken.set()
 
 
 class RecordingRuntime(GpuRuntime):
@@ -209,6 +212,7 @@ class RecordingQueue(Queue):
     def submit(self, prepared: Prepared, end: End) -> None:
         assert isinstance(prepared, RecordingPrepared)
         runtime, faults, recorded = self.runtime, self.runtime.faults, prepared.recorded
+        faults.taken.wait()
         if faults.is_lost:
             raise DeviceUnavailableError(f"{runtime.facts.name} is lost.")
         bindings, writes, reads = prepared.bindings, prepared.writes, prepared.reads

@@ -137,6 +137,7 @@ class Member:
         service: nanoseconds from handing an inference over to its end, as of late; None before the first.
         retry_at: when one that failed is tried again, on the clock of perf_counter_ns; 0 for one that serves.
         retired: it gets no more inferences, and its model is closed after the last.
+        note: how it was compiled otherwise than alone, for people.
     """
 
     def __init__(self, name: str, model: DeviceModel, workers: int, config: Mapping[str, Any]) -> None:
@@ -152,6 +153,7 @@ class Member:
         self.retry_at = 0
         self.error: BaseException | None = None
         self.retired = False
+        self.note = ""
 
     def measure(self) -> None:
         """Time an inference on a worker's own memory; raises what it raises."""
@@ -197,7 +199,7 @@ class Member:
     def describe(self) -> str:
         """What it has done, for people."""
         took = f", {self.service / 1e6:.3g} ms each as of late" if self.service is not None else ""
-        state = f"{self.served} inferences by {self.count} requests{took}"
+        state = f"{self.served} inferences by {self.count} requests{took}" + (f"; {self.note}" if self.note else "")
         if self.retry_at:
             state += f"; it failed and is tried again after a pause: {self.error}"
         return f"{self.name}: {state}"

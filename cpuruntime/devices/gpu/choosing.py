@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import replace
+from functools import partial
 from math import inf
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from cpuruntime.devices.gpu.modules import Modules
 from cpuruntime.devices.gpu.program import Constants, Program
 from cpuruntime.devices.gpu.recipe import Recipe, made_for
 from cpuruntime.errors import DeviceUnavailableError, OutOfMemoryError, UnsupportedError
-from cpuruntime.gpu_runtime.end import End
+from cpuruntime.gpu_runtime.end import End, apart
 from cpuruntime.gpu_runtime.interface import GpuRuntime
 from cpuruntime.graph import Graph, Node
 from cpuruntime.store import cache_folder
@@ -76,10 +77,11 @@ class Choices:
         queue, taken = runtime.queue(timing=True), inf
         recorded = program.record(queue)
         prepared = queue.prepare(recorded)
+        what = f"{runtime.facts.name} did not end a kernel of {node.where}"
         for _ in range(ROUNDS):
             end = End()
-            queue.submit(prepared, end)
-            end.wait_long((program, recorded), f"{runtime.facts.name} did not end a kernel of {node.where}")
+            apart(partial(queue.submit, prepared, end), what)
+            end.wait_long((program, recorded), what)
             if end.status:
                 raise DeviceUnavailableError(
                     f"{runtime.facts.name} ended a kernel of {node.where} with error {end.status} of its driver."

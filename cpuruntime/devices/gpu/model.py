@@ -5,26 +5,24 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
 from typing import Any
-from weakref import WeakKeyDictionary, finalize, ref
 
 import numpy as np
 
 from cpuruntime.devices.explanation import Explanation, Row
 from cpuruntime.devices.gpu.modules import modules_of
+from cpuruntime.devices.gpu.pool import Pool
+from cpuruntime.devices.gpu.processor import processor_of
 from cpuruntime.devices.gpu.program import Program
 from cpuruntime.devices.gpu.recipe import Exported, made_for
 from cpuruntime.devices.gpu.request import GpuRequest
 from cpuruntime.devices.gpu.stream import Bound, Stream
 from cpuruntime.devices.ports import PortInfo
 from cpuruntime.devices.serial import SerialModel
-from cpuruntime.errors import DeviceUnavailableError, UnsupportedError, printable
+from cpuruntime.errors import UnsupportedError, printable
+from cpuruntime.gpu_runtime.end import apart
 from cpuruntime.gpu_runtime.interface import GpuRuntime, Memory
 from cpuruntime.graph import Graph
-from cpuruntime.host.assignment import ProcessorRequest
-from cpuruntime.host.ledger import Lease, Ledger
-from cpuruntime.host.topology import Topology
 from cpuruntime.operators.shape_inference import with_shapes
 from cpuruntime.properties import Settings
 
@@ -82,35 +80,25 @@ class GpuModel(SerialModel):
         self.programs = Programs(graph, make)
         self._decisions = decisions
         priority, throttle = settings.value("GPU_QUEUE_PRIORITY"), settings.value("GPU_QUEUE_THROTTLE")
-        self._streams: SimpleQueue[Stream] = SimpleQueue()
-        self._all = [
-            Stream(runtime, priority, throttle, settings.times_steps) for _ in range(max(1, streams[0]))
-        ]  # fmt: skip
+        pool = [Stream(runtime, priority, throttle, settings.times_steps) for _ in range(streams[0])]
         if self.programs.is_static:
             program = self.programs.of([value.static_shape for value in graph.inputs])
-            self._warm_up(program, self._all[0])
-        for stream in self._all:
-            self._streams.put(stream)
+            self._warm_up(program, pool[0])
         super().__init__(plugin, graph, settings, None, streams, facts)
-        self._processor = _processor(runtime, graph.name) if runtime.facts.kind == "gpu" else None
+        self.pool = Pool(pool, self.queue, graph.name)
+        self._processor = processor_of(runtime, graph.name)
 
     def _warm_up(self, program: Program, stream: Stream) -> None:
         """Run on zeros: drivers finish kernels at their first launch. Then their binaries are complete."""
         ports = (*program.inputs, *program.outputs)
-        stream.run(program, [Bound(np.zeros(port.nbytes, np.uint8)) for port in ports])
+        bound = [Bound(np.zeros(port.nbytes, np.uint8)) for port in ports]
+        what = f"{self.runtime.facts.name} did not take an inference of model '{printable(program.name)}'"
+        apart(lambda: stream.run(program, bound), what)
         modules_of(self.runtime).save(self.runtime, program.modules)
 
     def in_place(self, memory: Memory) -> Memory | None:
         """Memory that the host sees, if kernels use it where it lies: device and host share theirs."""
         return memory if self.runtime.facts.is_unified else None
-
-    def run(self, program: Program, ports: Sequence[Bound]) -> list[int]:
-        """Run an inference on an idle stream, as `Stream.run`."""
-        stream = self._streams.get()
-        try:
-            return stream.run(program, ports)
-        finally:
-            self._streams.put(stream)
 
     def create_request(self) -> GpuRequest:
         self.check_open()
@@ -133,15 +121,11 @@ class GpuModel(SerialModel):
 
     def close(self) -> None:
         super().close()
+        self.pool.close()
         self._processor = None
 
     def release_memory(self) -> None:
-        for _ in self._all:
-            if self._streams.empty():
-                return
-            stream = self._streams.get()
-            stream.release_memory()
-            self._streams.put(stream)
+        self.pool.release_memory()
 
     def explain(self, measure: bool = False) -> Explanation:
         program = self.programs.latest
@@ -156,39 +140,3 @@ class GpuModel(SerialModel):
                 f"of values; constants: {program.constants_size / 2**20:.1f} MiB shared by all streams"
             )
         return Explanation(str(self.plugin.target), rows, decisions)
-
-
-class _Processor:
-    """The lease of a processor for the threads that submit to a GPU, while models hold this."""
-
-    def __init__(self, lease: Lease) -> None:
-        finalize(self, lease.release)
-
-
-_lock = threading.Lock()
-_processors: WeakKeyDictionary[GpuRuntime, ref[_Processor]] = WeakKeyDictionary()
-
-
-def _processor(runtime: GpuRuntime, name: str) -> _Processor | None:
-    """The one of a device, for all its models: streams of the CPU take other processors first."""
-    with _lock:
-        known = _processors.get(runtime)
-        found = known() if known is not None else None
-        if found is None:
-            lease = _lease(name)
-            if lease is None:
-                return None
-            found = _Processor(lease)
-            _processors[runtime] = ref(found)
-        return found
-
-
-def _lease(name: str) -> Lease | None:
-    cpus = [cpu.index for cpu in Topology.read().cpus]
-    if len(cpus) < 2:
-        return None
-    try:
-        with Ledger().open() as snapshot:
-            return snapshot.lease([ProcessorRequest(tuple(reversed(cpus)), 1)], name)
-    except DeviceUnavailableError:  # all are reserved
-        return None

@@ -67,6 +67,10 @@ class GpuPlugin(Plugin):
             "GPU_DRIVER_VERSION": facts.driver,
             "RANGE_FOR_STREAMS": (1, 2),
         }
+        if name == "HOST_PROCESSORS":
+            from cpuruntime.devices.gpu.processor import host_processors  # not above: AUTO asks this on every machine
+
+            return host_processors(facts)
         if name == "GPU_MEMORY_STATISTICS":
             return self.runtime.statistics()
         return found[name] if name in found else super().fact(name)
@@ -164,7 +168,9 @@ def _precision(facts: Facts, settings: Settings) -> tuple[Type, str]:
 
 def _streams(settings: Settings) -> tuple[int, str]:
     asked = settings.get("NUM_STREAMS")
-    if asked is not None and asked >= 0:
+    if asked == 0:
+        return 1, "NUM_STREAMS is 0, and the caller's thread never calls the driver"
+    if asked is not None and asked > 0:
         return asked, "as NUM_STREAMS says"
     if asked == -1 or (asked is None and settings.value("PERFORMANCE_HINT") is not PerformanceMode.LATENCY):
         return (1 if settings.value("PERFORMANCE_HINT_NUM_REQUESTS") == 1 else 2), "for throughput"

@@ -102,7 +102,7 @@ class GpuRequest(SerialRequest):
         for index, port in enumerate(program.outputs):
             self._fit(index, port.shape)
         bound = [*self._bound_inputs, *self._bound_outputs]
-        found = program.times(self.model.run(program, bound))
+        found = program.times(self.model.pool.run(inference, program, bound))
         self.times = [
             timedelta(microseconds=found[place] / 1e3) if place in found else None
             for place in range(len(program.steps) if found else 0)

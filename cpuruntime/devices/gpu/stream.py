@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from time import monotonic
 from weakref import ref
 
 import numpy as np
@@ -45,19 +46,30 @@ class _Ready:
 
 
 class Stream:
-    """Runs one inference at a time, on the thread that calls `run`."""
+    """Runs one inference at a time, on the thread that calls `run`.
+
+    `entered` is when, on the clock of time.monotonic, that thread went into calls of the driver from which it is not
+    back; else 0.
+    """
+
+    _queue: Queue | None = None
 
     def __init__(self, runtime: GpuRuntime, priority: Priority, throttle: Priority, timing: bool) -> None:
-        self._runtime = runtime
-        self._arguments = LEVELS[priority], LEVELS[throttle], timing
-        self._spin = _SPINS[throttle]
-        self._renew()
+        self.runtime = runtime
+        self._arguments = priority, throttle, timing
+        self.entered = 0.0
+        self._ready: OrderedDict[Program, _Ready] = OrderedDict()
+
+    def successor(self) -> Stream:
+        """A new stream like it."""
+        return Stream(self.runtime, *self._arguments)
 
     def _renew(self) -> None:
-        """Begin with an empty queue: also after an error, which an old one may repeat."""
-        self._queue: Queue | None = self._runtime.queue(*self._arguments)
-        self._end = End(self._spin)
-        self._ready: OrderedDict[Program, _Ready] = OrderedDict()
+        """Begin with an empty queue: at first, and after an error, which an old one may repeat."""
+        priority, throttle, timing = self._arguments
+        self._queue = self.runtime.queue(LEVELS[priority], LEVELS[throttle], timing)
+        self._end = End(_SPINS[throttle])
+        self._ready = OrderedDict()
 
     def run(self, program: Program, ports: Sequence[Bound]) -> list[int]:
         """Run an inference; `ports` are the inputs, then the outputs. Returns the times of launches, if it takes them.
@@ -68,6 +80,22 @@ class Stream:
             OutOfMemoryError: the device has not the memory.
             DeviceUnavailableError: the device is lost, ended with an error, or hangs.
         """
+        self.entered = monotonic()
+        try:
+            ready = self._submit(program, ports)
+        finally:
+            self.entered = 0.0
+        self._await(program, ports)
+        if self._end.status:
+            status = self._end.status
+            self._renew()
+            raise DeviceUnavailableError(
+                f"{self.runtime.facts.name} ended an inference of model '{printable(program.name)}' with error "
+                f"{status} of its driver."
+            )
+        return ready.recorded.times
+
+    def _submit(self, program: Program, ports: Sequence[Bound]) -> _Ready:
         if self._queue is None:
             self._renew()
         ready = self._of(program)
@@ -78,18 +106,11 @@ class Stream:
         try:
             self._queue.submit(ready.prepared, self._end)
         except BaseException:
+            self.entered = 0.0
             self._await(program, ports)
             self._renew()
             raise
-        self._await(program, ports)
-        if self._end.status:
-            status = self._end.status
-            self._renew()
-            raise DeviceUnavailableError(
-                f"{self._runtime.facts.name} ended an inference of model '{printable(program.name)}' with error "
-                f"{status} of its driver."
-            )
-        return ready.recorded.times
+        return ready
 
     def _prepare(self, program: Program, ready: _Ready, ports: Sequence[Bound]) -> None:
         """Bind the memory of ports: for all inferences that use the same."""
@@ -101,7 +122,7 @@ class Stream:
                 assert bound.array is not None
                 memory = ready.own.get(index)
                 if memory is None:
-                    memory = ready.own[index] = self._runtime.allocate(port.nbytes)
+                    memory = ready.own[index] = self.runtime.allocate(port.nbytes)
                 copies = writes if index < inputs else reads
                 copies += [Copy(memory, bound.array.ctypes.data)] * (bound.array.nbytes > 0)
             elif memory.array is not None:
@@ -117,7 +138,7 @@ class Stream:
         name = printable(program.name)
         try:
             held = self._queue, self._ready, program, ports
-            self._end.wait_long(held, f"{self._runtime.facts.name} did not end an inference of model '{name}'")
+            self._end.wait_long(held, f"{self.runtime.facts.name} did not end an inference of model '{name}'")
         except BaseException:
             if self._end.is_pending:
                 self._queue = None

@@ -21,6 +21,8 @@ from cpuruntime.properties import Settings
 from cpuruntime.properties.hint import PerformanceMode
 from cpuruntime.properties.intel_auto import SchedulePolicy
 
+THREADS, HOST_PROCESSORS = "INFERENCE_NUM_THREADS", "HOST_PROCESSORS"
+
 log = logging.getLogger("cpuruntime")
 
 
@@ -32,7 +34,7 @@ class MultiPlugin(ComposedPlugin):
     def compile(self, graph: Graph, settings: Settings) -> DeviceModel:
         arguments = self.needed_arguments(settings)
         self.check_by_device(settings, arguments)
-        members, errors = self.load(graph, arguments, settings)
+        members, errors = self.load(graph, arguments, arguments, settings)
         if not members:
             raise self.all_failed(graph.name, errors)
         return MultiModel(self, graph, settings, members, errors)
@@ -42,14 +44,18 @@ class MultiPlugin(ComposedPlugin):
         return [*names.parse(f"{self.name}:{settings.value(PRIORITIES)}").arguments]
 
     def load(
-        self, graph: Graph, arguments: list[Argument], settings: Settings
+        self, graph: Graph, arguments: list[Argument], all_of_them: list[Argument], settings: Settings
     ) -> tuple[list[Member], dict[str, Exception]]:
-        """The members for these devices, and the errors of those that cannot serve; wrong values are raised."""
+        """The members for these devices of all, and the errors of those that cannot serve; wrong values are raised."""
 
         def one(argument: Argument) -> Member | Exception:
             try:
                 config = self.config_for(argument.device, settings)
-                return member_of(argument, self.compile_one(graph, argument.device, config), config)
+                limit, note = self._leaving(argument.device, config, all_of_them)
+                config |= limit
+                member = member_of(argument, self.compile_one(graph, argument.device, config), config)
+                member.note = note
+                return member
             except InvalidArgumentError:
                 raise
             except Exception as error:
@@ -62,6 +68,27 @@ class MultiPlugin(ComposedPlugin):
         for device, error in errors.items():
             log.warning("model '%s' goes without device %s: %s", printable(graph.name), device, error)
         return members, errors
+
+    def _leaving(
+        self, device: str, config: Mapping[str, Any], arguments: list[Argument]
+    ) -> tuple[dict[str, int], str]:
+        """The limit by which a device leaves processors to threads of the others, in words, too; a user's one stays."""
+        known = self.host.get_property(device, "SUPPORTED_PROPERTIES")
+        if THREADS not in known or THREADS in config or self.host.get_property(device, THREADS):
+            return {}, ""
+        others = [one.device for one in arguments if one.device != device and self._processors_of(one.device)]
+        left = sum(map(self._processors_of, others))
+        usable = self.host.get_property(device, "RANGE_FOR_STREAMS")[1]
+        if not 0 < left < usable:
+            return {}, ""
+        return {THREADS: usable - left}, f"leaves {left} of {usable} processors to threads of {', '.join(others)}"
+
+    def _processors_of(self, device: str) -> int:
+        """How many processors threads of a device have beside its own work; 0 of one that cannot be used."""
+        if self.host.unavailable_reason(device) is not None:
+            return 0
+        known = self.host.get_property(device, "SUPPORTED_PROPERTIES")
+        return self.host.get_property(device, HOST_PROCESSORS) if HOST_PROCESSORS in known else 0
 
 
 def member_of(argument: Argument, model: DeviceModel, config: Mapping[str, Any]) -> Member:
@@ -115,7 +142,7 @@ class MultiModel(DispatchedModel):
         wanted = self._plugin.listed(settings)
         known = {member.name: member for member in self.members}
         new = [argument for argument in wanted if argument.device not in known]
-        loaded, errors = self._plugin.load(self._graph, new, settings) if new else ([], {})
+        loaded, errors = self._plugin.load(self._graph, new, wanted, settings) if new else ([], {})
         if errors:
             for member in loaded:
                 member.model.close()

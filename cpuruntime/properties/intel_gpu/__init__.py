@@ -21,6 +21,10 @@ memory_statistics: Property = fact(
     "Bytes that this process has allocated now: cl_mem on the device, usm_host in memory that the host sees, too.",
     ("GPU",),
 )  # fmt: skip
+host_processors: Property = fact(
+    "HOST_PROCESSORS", "int", Group.DEVICE,
+    "How many processors the threads that submit to the device have in the ledger; MULTI leaves them free.", ("GPU",),
+)  # fmt: skip
 uarch_version: Property = elsewhere("GPU_UARCH_VERSION")
 disable_winograd_convolution: Property = elsewhere("GPU_DISABLE_WINOGRAD_CONVOLUTION", Boolean())
 enable_loop_unrolling: Property = elsewhere("GPU_ENABLE_LOOP_UNROLLING", Boolean())
