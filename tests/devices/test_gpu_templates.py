@@ -18,7 +18,8 @@ from cpuruntime.frontend.reader import read
 
 RUNS = [
     *((name, "cpu", "f32") for name in CASES),
-    *((name, "gpu", "f32") for name in ("products", "attention", "convolutions", "grouped_convolutions", "norms")),
+    *((name, "gpu", "f32") for name in ("products", "attention", "convolutions", "grouped_convolutions", "volumes")),
+    ("norms", "gpu", "f32"),
     ("attention", "cpu_last", "f32"),
     *((name, "cpu", "f16") for name in ("products", "convolutions", "norms")),
     ("winograd", "cpu", "f16"), ("convolutions", "gpu", "f16"),

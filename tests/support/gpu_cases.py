@@ -76,6 +76,37 @@ def other_convolutions(n: Net) -> None:
     n.output(n("ConvTranspose", image, n.weights(4, 3, 2, 2), strides=[2, 2], group=2))
 
 
+def volumes(n: Net) -> None:
+    x = n.input(2, 4, 5, 7, 6)
+    y = n("Relu", n.conv(x, 4, 8, (3, 3, 3), pads=[1] * 6))
+    z = n.conv(y, 8, 6, (3, 2, 3), 2, strides=[2, 1, 2], dilations=[1, 2, 1], pads=[2, 0, 1, 0, 2, 0])
+    n.output(z, n("Add", n.conv(y, 8, 8, (1, 1, 1)), y), n.conv(y, 8, 5, (2, 1, 1)), n.conv(y, 8, 8, (3, 3, 3), 8))
+    n.output(n.conv(x, 4, 5, (1, 3, 3), strides=[2, 2, 2]), n.conv(x, 4, 3, (1, 1, 1), strides=[2, 1, 2]))
+    n.output(
+        n(
+            "ConvTranspose",
+            x,
+            n.weights(4, 6, 3, 2, 3),
+            n.weights(6),
+            strides=[2, 1, 2],
+            pads=[1, 0, 1, 0, 1, 1],
+            output_padding=[1, 0, 0],
+        )
+    )
+    n.output(n("MaxPool", x, kernel_shape=[3, 2, 3], strides=[2, 1, 2], pads=[1, 0, 1, 1, 1, 0]))
+    for counts in (0, 1):
+        n.output(
+            n(
+                "AveragePool",
+                x,
+                kernel_shape=[2, 3, 3],
+                strides=[1, 2, 2],
+                pads=[1, 0, 1, 0, 1, 1],
+                count_include_pad=counts,
+            )
+        )
+
+
 def pools(n: Net) -> None:
     x = n.input(2, 3, 11, 12)
     n.output(n("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]))
@@ -157,8 +188,10 @@ def movements(n: Net) -> None:
 
 
 def borders(n: Net) -> None:
-    x, more = n.input(2, 3, 5, 6), n.integers(0, 0, 1, 2, 0, 0, 3, 4)
+    x, more, all_axes = n.input(2, 3, 5, 6), n.integers(0, 0, 1, 2, 0, 0, 3, 4), n.integers(1, 2, 0, 1, 0, 1, 2, 1)
     n.output(n("Pad", x, more, n.constant(1.5)), n("Pad", x, more, mode="edge"), n("Pad", x, more, mode="reflect"))
+    n.output(n("Pad", x, all_axes, n.constant(-1.0)), n("Pad", x, all_axes, mode="edge"))
+    n.output(n("Pad", x, n.integers(0, 1, 0, 0, 0, 2, 0, 0), mode="reflect"), n("Pad", n.input(4), n.integers(1, 2)))
 
 
 def gathers(n: Net) -> None:
@@ -204,8 +237,8 @@ def recurrent(n: Net) -> None:
 CASES: dict[str, Case] = {
     case.__name__: case
     for case in (
-        products, batched_products, attention, convolutions, winograd, grouped_convolutions, other_convolutions, pools,
-        chains, functions, integers, norms, reductions, movements, borders, gathers, images, recurrent,
+        products, batched_products, attention, convolutions, winograd, grouped_convolutions, other_convolutions,
+        volumes, pools, chains, functions, integers, norms, reductions, movements, borders, gathers, images, recurrent,
     )
 }  # fmt: skip
 

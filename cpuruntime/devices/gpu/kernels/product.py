@@ -1,6 +1,7 @@
 """Matrix products with an epilogue: of rows with columns, and of weights with what a convolution reads.
 
-C[m, n] = activation(sum over k of A[m, k] * B[k, n] + bias + residual), for each of two levels of batches. Element
+C[m, n] = activation(sum over k of A[m, k] * B[k, n] + bias + residual), for each of two levels of batches, in which A
+is the same for the frames of a third. Element
 (m, k) of A lies at `m * a_row + k * a_step`, (k, n) of B at `k * b_step + n * b_column`, or at `table[k] + n`, which
 makes a convolution of a product: n counts the positions of an image whose rows have `pitch` elements, of which the
 first `width` are stored. Two shapes of one template: work groups with tiles in local memory, and work items with a
@@ -19,7 +20,8 @@ from cpuruntime.gpu_runtime.interface import KernelSource
 ENTRY = "product"
 ARGUMENTS = (
     "M", "N", "K", "a_row", "a_step", "b_step", "b_column", "c_row", "inner", "a_outer", "a_inner", "b_outer",
-    "b_inner", "c_outer", "c_inner", "bias_inner", "a_begin", "b_begin", "c_begin", "pitch", "width",
+    "b_inner", "c_outer", "c_inner", "bias_inner", "a_begin", "b_begin", "c_begin", "pitch", "width", "frames",
+    "b_frame", "c_frame",
 )  # fmt: skip
 """The ints that follow the buffers A, B, C and, where there are such, bias, residual and table."""
 
@@ -96,10 +98,10 @@ def _head(product: Product) -> str:
     side = product.tile.side if product.tile.depth else 1
     arguments = ", ".join([*pointers, *(f"int {name}" for name in ARGUMENTS)])
     return f"""KERNEL GROUP({side}, {side}) void {ENTRY}({arguments}) {{
-  int group = GZ % inner, batch = GZ / inner;
+  int frame = GZ % frames, group = GZ / frames % inner, batch = GZ / frames / inner;
   A += batch * a_outer + group * a_inner + a_begin;
-  B += batch * b_outer + group * b_inner + b_begin;
-  int c_at = batch * c_outer + group * c_inner + c_begin;
+  B += batch * b_outer + group * b_inner + frame * b_frame + b_begin;
+  int c_at = batch * c_outer + group * c_inner + frame * c_frame + c_begin;
 """
 
 

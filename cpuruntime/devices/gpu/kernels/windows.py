@@ -23,43 +23,50 @@ class Pool:
 
     @property
     def source(self) -> KernelSource:
-        """The kernel: source, target; count, height and width of the target, rows and columns of the source, extents of
-        the window, strides, dilations, padding before and after, each for y and then for x."""
+        """The kernel: source, target; count, extents of the source, the target and the window, strides, dilations,
+        padding before and after, each for z, y and x."""
         return _pool(self)
 
 
 @lru_cache(maxsize=64)
 def _pool(kernel: Pool) -> KernelSource:
-    found = load(kernel.source_type, "source", "(plane * rows + y) * columns + x")
+    found = load(kernel.source_type, "source", "((plane * frames + z) * rows + y) * columns + x")
     start, add = "-INFINITY", "sum = v > sum || v != v ? v : sum;"
     if kernel.is_mean:
         start, add = "0.0f", "sum += v; many++;"
     many = "" if not kernel.counts_padding else """
   many = 0;
-  for (int p = 0; p < y_window; p++) for (int q = 0; q < x_window; q++) {
-    many += y0 + p * y_dilation < rows + y_after && x0 + q * x_dilation < columns + x_after;
+  for (int o = 0; o < z_window; o++) for (int p = 0; p < y_window; p++) for (int q = 0; q < x_window; q++) {
+    many += z0 + o * z_dilation < frames + z_after && y0 + p * y_dilation < rows + y_after
+        && x0 + q * x_dilation < columns + x_after;
   }"""
     end = "sum / (float)many" if kernel.is_mean else "sum"
     return KernelSource(
         POOL,
         f"""KERNEL void {POOL}(GLOBAL const {MEMORY[kernel.source_type]} *source,
     GLOBAL {MEMORY[kernel.target_type]} *target,
-    int count, int height, int width, int rows, int columns, int y_window, int x_window, int y_stride, int x_stride,
-    int y_dilation, int x_dilation, int y_before, int x_before, int y_after, int x_after) {{
+    int count, int frames, int rows, int columns, int depth, int height, int width, int z_window, int y_window,
+    int x_window, int z_stride, int y_stride, int x_stride, int z_dilation, int y_dilation, int x_dilation,
+    int z_before, int y_before, int x_before, int z_after, int y_after, int x_after) {{
   int i = WORK_ITEM;
   if (i >= count) return;
-  int rest = i / width, plane = rest / height;
-  int y0 = rest % height * y_stride - y_before, x0 = i % width * x_stride - x_before;
+  int x0 = i % width * x_stride - x_before, rest = i / width;
+  int y0 = rest % height * y_stride - y_before; rest /= height;
+  int z0 = rest % depth * z_stride - z_before, plane = rest / depth;
   float sum = {start};
   int many = 0;
-  for (int p = 0; p < y_window; p++) {{
-    int y = y0 + p * y_dilation;
-    if (y < 0 || y >= rows) continue;
-    for (int q = 0; q < x_window; q++) {{
-      int x = x0 + q * x_dilation;
-      if (x < 0 || x >= columns) continue;
-      float v = {found};
-      {add}
+  for (int o = 0; o < z_window; o++) {{
+    int z = z0 + o * z_dilation;
+    if (z < 0 || z >= frames) continue;
+    for (int p = 0; p < y_window; p++) {{
+      int y = y0 + p * y_dilation;
+      if (y < 0 || y >= rows) continue;
+      for (int q = 0; q < x_window; q++) {{
+        int x = x0 + q * x_dilation;
+        if (x < 0 || x >= columns) continue;
+        float v = {found};
+        {add}
+      }}
     }}
   }}{many}
   float result = {end};

@@ -148,23 +148,30 @@ def check_pad(node: Node) -> str | None:
         return f"Pad has no kernel for mode {mode}"
     if node.require(0).element_type != Type.f32:
         return "Pad has a kernel for f32"
-    reason = check_numbers(node)
-    if reason is None and len([pair for pair in _borders(node)[:-2] if any(pair)]) > 0:
-        return "Pad has a kernel for the last two axes"
-    return reason
+    return check_numbers(node)
 
 
 def lower_pad(emitter: Emitter, node: Node) -> None:
-    """A border around the last two axes."""
-    place, target = emitter.place(node.require(0)), emitter.new(node.outputs[0])
-    borders = [(0, 0), *_borders(node)]
-    height, width = (1, *target.shape)[-2:]
-    rows, columns = (1, *place.shape)[-2:]
-    value = node.input(2)
+    """A border around axes: one after the other, the last two at once."""
+    place, value = emitter.place(node.require(0)), node.input(2)
     number = 0.0 if value is None else float((value.numbers or [0.0])[0])
-    kernel = Pad(place.element_type, target.element_type, node.attributes.get("mode", "constant"))
-    sizes = [target.size, height, width, 1, 1, rows, columns, -borders[-2][0], -borders[-1][0], 1, 1]
-    emitter.each(kernel.source, [place.buffer, target.buffer, *sizes, number], target.size)
+    borders, shape = [(0, 0), *_borders(node)], [1, *place.shape]
+    last = len(shape) - 2
+    steps = [axis for axis in range(last) if any(borders[axis])]
+    if not steps or any(map(any, borders[last:])):
+        steps.append(last)
+    for axis in steps:
+        ends = [axis, -1] if axis == last else [axis]
+        rows, columns = shape[axis], prod(shape[axis + 1 :])
+        for end in ends:
+            shape[end] += sum(borders[end])
+        height, width, count = shape[axis], prod(shape[axis + 1 :]), prod(shape)
+        target = emitter.new(node.outputs[0]) if axis == steps[-1] else emitter.scratch(count)
+        kernel = Pad(place.element_type, target.element_type, node.attributes.get("mode", "constant"))
+        begins = [-borders[axis][0], -borders[-1][0] if axis == last else 0]
+        sizes = [count, height, width, 1, 1, rows, columns, *begins, 1, 1]
+        emitter.each(kernel.source, [place.buffer, target.buffer, *sizes, number], count)
+        place = target
 
 
 def _gather(emitter: Emitter, node: Node, many: int, inner: int, each: int) -> None:

@@ -30,14 +30,14 @@ def emit_product(
     activation: str = "", numbers: tuple[float, ...] = (), packed_a: bool = False, packed_b: bool = False,
     is_mapped: bool = False,
 ) -> None:  # fmt: skip
-    """Launch a product; `sizes` are the `ARGUMENTS` that are not 0, and `inner` not 1."""
+    """Launch a product; `sizes` are the `ARGUMENTS` that are not 0, and `inner` and `frames` not 1."""
     kernel = Product(
         a.element_type, b.element_type, c.element_type, tile, bias_kind if bias else "",
         residual.element_type if residual else "", activation, numbers, packed_a, packed_b, table is not None,
         is_mapped,
     )  # fmt: skip
     buffers = [place.buffer for place in (a, b, c, bias, residual, table) if place is not None]
-    given = dict.fromkeys(ARGUMENTS, 0) | {"inner": 1} | sizes
+    given = dict.fromkeys(ARGUMENTS, 0) | {"inner": 1, "frames": 1} | sizes
     height, width = tile.extent
     groups = -(-given["N"] // width), -(-given["M"] // height), batches
     emitter.launch(kernel.source, [*buffers, *(int(given[name]) for name in ARGUMENTS)], groups, tile.group)

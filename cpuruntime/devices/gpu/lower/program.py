@@ -13,7 +13,7 @@ from cpuruntime.errors import UnsupportedError
 from cpuruntime.gpu_runtime.interface import Facts
 from cpuruntime.graph import Graph, Node
 
-_ONLY_CPU = {"byte_sums", "images"}
+_ONLY_CPU = {"byte_sums", "images", "volumes"}
 PIPELINE: passes.Pipeline = tuple(
     one for one in passes.CANONICAL + passes.SIMPLIFY + passes.FUSE if one.name not in _ONLY_CPU
 )

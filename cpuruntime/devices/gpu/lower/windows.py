@@ -8,7 +8,7 @@ import numpy as np
 
 from cpuruntime.devices.gpu.kernels.movement import Taps
 from cpuruntime.devices.gpu.kernels.windows import Pool
-from cpuruntime.devices.gpu.lower.convolution_window import pair
+from cpuruntime.devices.gpu.lower.convolution_window import axes_of
 from cpuruntime.devices.gpu.lower.emitter import Emitter, Place
 from cpuruntime.devices.gpu.lower.walks import copy, whole
 from cpuruntime.graph import Node
@@ -16,23 +16,19 @@ from cpuruntime.program.lowerings.resize import axis_taps
 
 
 def lower_pool(emitter: Emitter, node: Node) -> None:
-    """MaxPool and AveragePool over one or two axes."""
+    """MaxPool and AveragePool over one to three axes."""
     source, target, of = emitter.place(node.require(0)), emitter.new(node.outputs[0]), node.attributes
-    rank = len(source.shape) - 2
     kernel = Pool(
         source.element_type, target.element_type, node.op_type == "AveragePool", bool(of.get("count_include_pad", 0))
     )  # fmt: skip
-    sizes = [
-        target.size, *pair(list(target.shape[2:]), 1), *pair(list(source.shape[2:]), 1), *pair(of["kernel_shape"], 1),
-        *pair(of["strides"], 1), *pair(of["dilations"], 1), *pair(of["pads"][:rank], 0), *pair(of["pads"][rank:], 0),
-    ]  # fmt: skip
-    emitter.each(kernel.source, [source.buffer, target.buffer, *sizes], target.size)
+    sizes = [size for sizes in zip(*axes_of(node)) for size in sizes]
+    emitter.each(kernel.source, [source.buffer, target.buffer, target.size, *sizes], target.size)
 
 
 def check_pool(node: Node) -> str | None:
     """Why a pool has no kernel."""
-    if len(node.require(0).static_shape) not in (3, 4):
-        return f"{node.op_type} has kernels for 1 and 2 spatial axes"
+    if len(node.require(0).static_shape) not in (3, 4, 5):
+        return f"{node.op_type} has kernels for 1 to 3 spatial axes"
     if len(node.outputs) > 1 or "pads" not in node.attributes:
         return f"{node.op_type} has no kernel for indices or negative padding"
     return None

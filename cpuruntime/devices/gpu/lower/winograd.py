@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cpuruntime.devices.gpu.kernels.winograd import Collect, Spread, transformed
-from cpuruntime.devices.gpu.lower.convolution_window import Window
+from cpuruntime.devices.gpu.lower.convolution_window import Axis, Window
 from cpuruntime.devices.gpu.lower.emitter import Emitter
 from cpuruntime.devices.gpu.lower.product import activation_of, emit_product, pack, tile_for
 from cpuruntime.devices.gpu.lower.walks import floats
@@ -18,7 +18,8 @@ LEAST = 16
 def is_winograd(window: Window) -> bool:
     """Whether a convolution can be computed so, and is worth to be tried."""
     is_fit = window.kernel == (3, 3) and window.strides == (1, 1) == window.dilations and window.groups == 1
-    return is_fit and min(window.inputs, window.outputs) >= LEAST and min(window.target) > 1
+    is_image = window.frames == Axis() and min(window.target) > 1
+    return is_fit and is_image and min(window.inputs, window.outputs) >= LEAST
 
 
 def lower_winograd(emitter: Emitter, node: Node, window: Window) -> None:
