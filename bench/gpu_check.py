@@ -1,14 +1,17 @@
 """Checks a GPU, and measures it: for the day on which one is at hand. Runs in under 10 minutes.
 
     python bench/gpu_check.py
-    python bench/gpu_check.py --device GPU.1 -m light:resnet50 bench:bert_base --inputs 256 --seconds 5
+    python bench/gpu_check.py --device GPU.1 -m light:resnet50 bench:bert_base --seconds 5
+    python bench/gpu_check.py --results -m light:squeezenet bench:mobilenet_v2 light:resnet18 --inputs 256
 
 First every template of kernels is compared with ONNX Runtime's results. Then those of models in f32, and with values
 stored in f16, are compared with the CPU's on random inputs. Latency, and throughput with streams and batches, are
 compared with ONNX Runtime's CUDA provider where that is installed. Then follow the speed of a large product and of
 memory, with their share of --peak and --bandwidth, what a launch and a copy cost, and what GPU_QUEUE_THROTTLE does to
-latency and to the host's processor. Models that would begin after eight minutes are left out. Exits with 1 where a
-result is wrong. On a driver that runs on the processor the results count and the times do not.
+latency and to the host's processor. Models that would begin after eight minutes are left out. With --results only
+results of models are compared, for as long as that takes. Inputs of which another result is the largest are listed
+with how far apart the CPU's two are. Exits with 1 where a result is wrong. On a driver that runs on the processor the
+results count and the times do not.
 """
 
 from __future__ import annotations
@@ -27,6 +30,9 @@ import onnx.parser
 
 import cpuruntime as ov
 from cpuruntime.cli.parser import Parser, positive, positive_seconds
+from cpuruntime.gpu_runtime import drivers
+from cpuruntime.gpu_runtime.end import End
+from cpuruntime.gpu_runtime.interface import Call
 from peer.engines import installed
 from peer.models import ModelFile, expand, prepare
 
@@ -36,6 +42,7 @@ LIMITS = {"f32": 1e-4, "f16": 5e-3}
 LAST_BEGIN = 480
 """Seconds after which no further model is begun."""
 TEMPLATES = Path(__file__).parents[1] / "tests" / "evaluation" / "gpu_templates.py"
+LAUNCHES = 60
 THROTTLES = ("LOW", "MEDIUM", "HIGH")
 CUDA = "CUDAExecutionProvider"
 
@@ -46,6 +53,7 @@ def parser() -> Parser:
     parser.add_argument("--device", default="GPU", help="the device (default: GPU)")
     parser.add_argument("-m", "--models", nargs="+", default=MODELS, metavar="MODEL", help="as for bench/peers.py")
     parser.add_argument("--inputs", type=positive, default=16, metavar="N", help="how many are compared (default: 16)")
+    parser.add_argument("--results", action="store_true", help="compare results of models, and measure nothing")
     parser.add_argument("--peak", type=float, metavar="TFLOPS", help="of the device in f32, to show the share reached")
     parser.add_argument("--bandwidth", type=float, metavar="GBS", help="GB/s of the device's memory, likewise")
     parser.add_argument("--seconds", type=positive_seconds, default=2.0, help="of each measurement (default: 2)")
@@ -62,17 +70,19 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"Device {options.device} is not available: {reason}")
         return 1
     print(f"{options.device}: {core.get_property(options.device, 'FULL_DEVICE_NAME')}")
-    began, wrong = time.perf_counter(), templates(core, options.device)
+    began, wrong = time.perf_counter(), 0 if options.results else templates(core, options.device)
     with tempfile.TemporaryDirectory() as folder:
         for specification in specifications:
-            if time.perf_counter() - began > LAST_BEGIN:
+            if time.perf_counter() - began > LAST_BEGIN and not options.results:
                 print(f"{specification} is left out: the time is over")
                 continue
             file = prepare(specification, Path(folder))
             wrong += sum(not check(core, options.device, file, name, options.inputs) for name in LIMITS)
-            measure(core, options.device, file, options.seconds)
-        roof(core, options.device, options.peak, options.bandwidth, options.seconds)
-        costs(core, options.device, prepare("bench:mlp", Path(folder)), options.seconds)
+            if not options.results:
+                measure(core, options.device, file, options.seconds)
+        if not options.results:
+            roof(core, options.device, options.peak, options.bandwidth, options.seconds)
+            costs(core, options.device, prepare("bench:mlp", Path(folder)), options.seconds)
     print("all results are right" if not wrong else f"{wrong} results are WRONG")
     return int(wrong > 0)
 
@@ -120,22 +130,25 @@ def inputs_of(file: ModelFile, seed: int) -> list[np.ndarray]:
 
 
 def check(core: ov.Core, device: str, file: ModelFile, precision: str, count: int) -> bool:
-    """Whether results are as near to the CPU's as the limit says, and the largest one is the same."""
+    """Whether results are as near to the CPU's as the limit says; prints for how many the largest one is the same."""
     config = {"INFERENCE_PRECISION_HINT": precision}
     begin = time.perf_counter()
     with core.compile_model(file.path, device, config) as compiled, core.compile_model(file.path, "CPU") as exact:
-        seconds, worst, same = time.perf_counter() - begin, 0.0, 0
+        seconds, worst, others = time.perf_counter() - begin, 0.0, []
         for seed in range(count):
             inputs = inputs_of(file, seed)
-            results = list(zip(compiled(inputs).values(), exact(inputs).values()))
-            for found, wanted in results:
+            for index, (found, wanted) in enumerate(zip(compiled(inputs).values(), exact(inputs).values())):
                 scale = float(np.abs(wanted).max(initial=1e-30))
                 worst = max(worst, float(np.abs(found - wanted).max(initial=0)) / scale)
-            same += int(results[0][0].reshape(-1).argmax() == results[0][1].reshape(-1).argmax())
+                if index == 0 and wanted.size and found.argmax() != wanted.argmax():
+                    apart = float(wanted.max()) - float(wanted.reshape(-1)[found.argmax()])
+                    others.append(f"input {seed}, {apart / scale:.1e} apart")
     is_right = worst <= LIMITS[precision]
     print(
         f"{file.name:20} {precision}: {'right' if is_right else 'WRONG'}, {worst:.1e} of the largest (limit "
-        f"{LIMITS[precision]:.0e}), the same largest one in {same} of {count}; compiled in {seconds:.1f} s"
+        f"{LIMITS[precision]:.0e}), the same largest one in {count - len(others)} of {count}; compiled in "
+        f"{seconds:.1f} s{''.join(f'; near tie: {other}' for other in others)}",
+        flush=True,
     )
     return is_right
 
@@ -205,6 +218,7 @@ def costs(core: ov.Core, device: str, file: ModelFile, seconds: float) -> None:
                 f"throttle {throttle:6}: {file.name} of {launches} steps in {latency * 1e6:.0f} us, {busy:.0%} of a "
                 "processor busy (with kernels, where the driver runs on it)"
             )
+    print(f"program of {LAUNCHES} kernels: {launches(device):.1f} us a kernel to submit")
     context = core.get_default_context(device)
     for mebibytes in (1, 64):
         tensor = context.create_tensor(ov.Type.u8, [mebibytes * 2**20])
@@ -213,6 +227,21 @@ def costs(core: ov.Core, device: str, file: ModelFile, seconds: float) -> None:
             taken = repeated(copy, seconds / 4)
             rate = mebibytes / 1024 / taken
             print(f"copy of {mebibytes} MiB {name} the device: {taken * 1e6:.0f} us, {rate:.1f} GiB/s")
+
+
+def launches(device: str) -> float:
+    """The fewest microseconds that it takes to submit a launch, in programs of LAUNCHES that do next to nothing."""
+    runtime = drivers.devices()[int(device.partition(".")[2] or 0)]
+    module = runtime.build("__kernel void touch(__global float *x) { x[get_global_id(0)] += 1; }")
+    memory, queue, end, times = runtime.allocate(4096), runtime.queue(), End(), []
+    recorded = queue.record([Call(module, "touch", (memory,), (64,), (64,))] * LAUNCHES)
+    prepared = queue.prepare(recorded)
+    for _ in range(200):
+        begin = time.perf_counter()
+        queue.submit(prepared, end)
+        times.append(time.perf_counter() - begin)
+        end.wait()
+    return min(times) / LAUNCHES * 1e6
 
 
 if __name__ == "__main__":
