@@ -123,6 +123,12 @@ def resized(n: Net, x: str) -> str:
     return n("Concat", up, x, axis=1)
 
 
+def joined(n: Net, x: str) -> str:
+    """Channels that end within a block."""
+    y = n("Relu", n.conv(x, 3, 20, pads=[1] * 4))
+    return n.conv(n("Concat", y, n.conv(y, 20, 12, pads=[1] * 4), axis=1), 32, 8)
+
+
 def doubled(n: Net, x: str) -> str:
     return n("Resize", convolved(n, x), "", n.constant([1, 1, 2, 2]), mode="nearest", nearest_mode="floor")
 
@@ -137,7 +143,7 @@ def pooled(n: Net, x: str) -> str:
     return n("Flatten", n("GlobalAveragePool", n("AveragePool", y, kernel_shape=[2, 2], auto_pad="SAME_UPPER")))
 
 
-IMAGES = (convolved, resized, doubled, upsampled, pooled)
+IMAGES = (convolved, resized, joined, doubled, upsampled, pooled)
 IMAGE_SHAPES = ((4, 3, 40, 56), (4, 3, 41, 57), (6, 3, 50, 60), (5, 3, 48, 49), (12, 3, 63, 55))
 
 
