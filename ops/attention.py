@@ -9,6 +9,7 @@ Queries, keys, values and results lie anywhere that strides lead to, so heads ne
 from __future__ import annotations
 
 from functools import cache
+from typing import NamedTuple
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.compiler.kernel import Inline, Kernel, factory, inline, kernel, lazy, made, record
@@ -27,14 +28,15 @@ ZEROS = max(COLUMNS, *VALUE_COLUMNS) * LANES
 
 # Strides are bytes. Queries, values and results are contiguous along their last axis; of key_row and key_column one is
 # 4. `group` successive heads share keys and values, whose head stride is from one group to the next. mask is 0 or the
-# address of summands, whose strides may be 0. With `causal`, query i sees the keys up to i + offset. scratch: one piece
-# of scratch_size bytes for each thread, laid out by `scratch_layout`.
+# address of summands, whose strides may be 0. With `causal`, query i sees the keys up to i + offset. Packed rows of
+# queries have `query_words` words of 4 bytes, and columns of keys; columns of values have `value_words`. scratch: one
+# piece of scratch_size bytes for each thread, laid out by `scratch_layout`.
 ARGUMENTS = record(
     "query query_batch query_head query_row key key_batch key_head key_row key_column "
     "value value_batch value_head value_row mask mask_batch mask_head mask_row mask_column "
     "target target_batch target_head target_row batch heads group queries keys depth width "
     "block causal offset zeros scratch scratch_size values_at queries_at scores_at results_at factors_at scores_row "
-    "results_row", scale="f4",
+    "results_row query_words value_words", scale="f4",
 )  # fmt: skip
 
 
@@ -44,17 +46,24 @@ def value_columns(width: int) -> int:
     return min(VALUE_COLUMNS, key=lambda c: -(-blocks // c) * (c + (c == 1)))
 
 
-def scratch_layout(keys: int, depth: int, width: int, block: int) -> dict[str, int]:
-    """The fields from scratch_size on, for blocks of `block` queries, a multiple of ROWS."""
+def scratch_layout(
+    keys: int, depth: int, width: int, block: int, words: tuple[int, int] | None = None
+) -> dict[str, int]:
+    """The fields from scratch_size on, for blocks of `block` queries, a multiple of ROWS.
+
+    `words` are `query_words` and `value_words` where those are not one for each float.
+    """
+    query_words, value_words = words or (depth, keys)
     tile = value_columns(width)
     key_blocks = -(-keys // (COLUMNS * LANES)) * COLUMNS
     value_blocks = -(-width // (tile * LANES)) * tile
     # An odd number of vectors: rows of a tile lie in different cache sets.
     fields = {"scores_row": (key_blocks // 2 * 2 + 1) * VECTOR_BYTES, "results_row": value_blocks * VECTOR_BYTES}
-    position = key_blocks * depth * VECTOR_BYTES
+    fields |= {"query_words": query_words, "value_words": value_words}
+    position = key_blocks * query_words * VECTOR_BYTES
     for name, size in (
-        ("values_at", value_blocks * keys * VECTOR_BYTES),
-        ("queries_at", block * depth * 4),
+        ("values_at", value_blocks * value_words * VECTOR_BYTES),
+        ("queries_at", block * query_words * 4),
         ("scores_at", block * fields["scores_row"]),
         ("results_at", block * fields["results_row"]),
         ("factors_at", block * 4),
@@ -70,12 +79,27 @@ def single_layout(keys: int, depth: int) -> dict[str, int]:
     return {"queries_at": 0, "scores_at": scores_at, "scratch_size": scores_at + -(-keys * 4 // 64) * 64}
 
 
-def _product(columns: int) -> Inline:
-    tile = made("cpuruntime.ops.tiles.register_tile", "make_tile", ROWS, columns, UNROLL, None, True)
+class Parts(NamedTuple):
+    """What the operands of a precision take: their packing, the words of `keys` scores, and the two products.
+
+    `finish` is for the scores of a row, when they are weights.
+    """
+
+    name: str
+    pack_keys: Inline
+    pack_values: Inline
+    place_queries: Inline
+    finish: Inline
+    words: Inline
+    products: tuple[Inline, Inline]
+
+
+def product_of(tile: Inline) -> Inline:
+    """The product by a tile of a row-major matrix."""
 
     @inline
     def product(a, source, source_row, weights, inner, target, target_row, count):
-        """A tile's columns of the product of `count` rows of `inner` floats, up to a multiple of ROWS, and weights."""
+        """A tile's columns of the product of `count` rows of `inner` words, up to a multiple of ROWS, and weights."""
         for r in range(0, count, ROWS):
             tile(
                 source + r * source_row, source_row, weights, inner % UNROLL,
@@ -93,9 +117,21 @@ def attention(tile_columns: int) -> Kernel:
 
     Threads share blocks of queries.
     """
-    scores_product, results_product = _product(COLUMNS), _product(tile_columns)
 
-    @kernel(ARGUMENTS, name=f"attention_f32_{LANES}_{ROWS}x{COLUMNS}x{tile_columns}", tile=(ROWS, COLUMNS))
+    def product(columns: int) -> Inline:
+        return product_of(made("cpuruntime.ops.tiles.register_tile", "make_tile", ROWS, columns, UNROLL, None, True))
+
+    products = product(COLUMNS), product(tile_columns)
+    parts = Parts("attention_f32", _pack_keys, _pack_values, _place_queries, _keep, _as_many, products)
+    return attention_kernel(parts, tile_columns)
+
+
+def attention_kernel(parts: Parts, tile_columns: int, features: str = "") -> Kernel:
+    """The kernel for a precision."""
+    family, pack_keys, pack_values, place_queries, finish, words, (scores_product, results_product) = parts
+    name = f"{family}{features}_{LANES}_{ROWS}x{COLUMNS}x{tile_columns}"
+
+    @kernel(ARGUMENTS, name=name, family=family, tile=(ROWS, COLUMNS), features=features)
     def run(a, thread, threads):
         blocks = (a.queries + a.block - 1) // a.block
         items = a.batch * a.heads * blocks
@@ -106,25 +142,26 @@ def attention(tile_columns: int) -> Kernel:
             shared = head // a.group
             if packed != image * a.heads + shared:
                 packed = image * a.heads + shared
-                _pack_keys(a, a.key + image * a.key_batch + shared * a.key_head, scratch)
-                _pack_values(a, a.value + image * a.value_batch + shared * a.value_head, values, tile_columns)
+                pack_keys(a, a.key + image * a.key_batch + shared * a.key_head, scratch)
+                pack_values(a, a.value + image * a.value_batch + shared * a.value_head, values, tile_columns)
             count = min(a.block, a.queries - first)
             query = a.query + image * a.query_batch + head * a.query_head + first * a.query_row
-            _scale_queries(a, query, scratch + a.queries_at, count)
+            place_queries(a, query, scratch + a.queries_at, count)
             keys = min(a.keys, first + count + a.offset) if a.causal != 0 else a.keys
             for t in range((keys + COLUMNS * LANES - 1) // (COLUMNS * LANES)):
                 scores_product(
-                    a, scratch + a.queries_at, a.depth * 4, scratch + t * a.depth * COLUMNS * VECTOR_BYTES, a.depth,
-                    scores + t * COLUMNS * VECTOR_BYTES, a.scores_row, count,
+                    a, scratch + a.queries_at, a.query_words * 4, scratch + t * a.query_words * COLUMNS * VECTOR_BYTES,
+                    a.query_words, scores + t * COLUMNS * VECTOR_BYTES, a.scores_row, count,
                 )  # fmt: skip
             mask = a.mask + image * a.mask_batch + head * a.mask_head + first * a.mask_row
             for r in range(count):
                 seen = min(a.keys, first + r + 1 + a.offset) if a.causal != 0 else a.keys
                 factor = _weigh(a, scores + r * a.scores_row, mask + r * a.mask_row, seen, keys)
+                finish(scores + r * a.scores_row, keys)
                 simd.store_f32(scratch + a.factors_at + 4 * r, factor)
             for t in range(a.results_row // (tile_columns * VECTOR_BYTES)):
                 results_product(
-                    a, scores, a.scores_row, values + t * a.keys * tile_columns * VECTOR_BYTES, keys,
+                    a, scores, a.scores_row, values + t * a.value_words * tile_columns * VECTOR_BYTES, words(keys),
                     results + t * tile_columns * VECTOR_BYTES, a.results_row, count,
                 )  # fmt: skip
             target = a.target + image * a.target_batch + head * a.target_head + first * a.target_row
@@ -229,6 +266,17 @@ def _pack_values(a, source, target, tile_columns):
 
 
 @inline
+def _keep(row, keys):
+    """Weights stay floats."""
+
+
+@inline
+def _as_many(keys):
+    """A weight takes a word."""
+    return keys
+
+
+@inline
 def _scaled(source, target, count, factor):
     full = count - count % LANES
     for i in range(0, full, LANES):
@@ -237,7 +285,7 @@ def _scaled(source, target, count, factor):
 
 
 @inline
-def _scale_queries(a, source, target, count):
+def _place_queries(a, source, target, count):
     """The block's queries times the scale, row after row; zeros up to a multiple of ROWS."""
     scale = simd.broadcast(a.scale)
     for r in range(count):

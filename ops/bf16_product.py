@@ -98,7 +98,7 @@ def _make_part(rows: int, columns: int, activation: str) -> Inline:
     """`part(...)` computes a tile of the panel; where `ahead` is not 0 it asks for some of the weights there."""
     activated = activation != ""
     finish = make_finish(rows, columns, activation)
-    tile = made("cpuruntime.ops.tiles.bf16_tile", "make_bf16_tile", rows, columns, UNROLL)
+    tile = made("cpuruntime.ops.tiles.bf16_tile", "make_bf16_tile", rows, columns, UNROLL, UNROLL)
 
     @inline
     def part(a, buffer, panel, target, residual, weights, block, tail, ahead):

@@ -62,25 +62,31 @@ def _second(builder: ir.IRBuilder, pair: ir.Value) -> ir.Value:
     return builder.bitcast(builder.and_(pair, ir.Constant(WORDS, [0xFFFF0000] * LANES)), FLOATS)
 
 
-def make_bf16_tile(rows: int, columns: int, unroll: int) -> Any:
+def make_bf16_tile(rows: int, columns: int, unroll: int, lines: int) -> Any:
     """The tile of a row-major matrix, see `make_tile`."""
-    return make_tile(rows, columns, unroll, None, True, unroll, kind=Bf16Emitter)
+    return make_tile(rows, columns, unroll, None, True, lines, kind=Bf16Emitter)
 
 
 @operation(types.void, types.int64, f32s)
 def store_bf16(builder, address, value):
     """Writes a vector of float32 as bf16, rounded to the nearest, ties to even."""
-    if bf16_products():
-        rounded = builder.fptrunc(value, NUMBERS)
-    else:
-        rounded = builder.trunc(_rounded(builder, value), SHORTS)
-    builder.store(rounded, pointer(builder, address, rounded.type), align=2)
+    builder.store(_rounded(builder, value), pointer(builder, address, SHORTS), align=2)
+
+
+@operation(types.void, types.int64, f32s, f32s)
+def store_pairs(builder, address, first, second):
+    """Writes pairs of numbers of two vectors, rounded in the same way."""
+    low, high = (builder.zext(_rounded(builder, value), WORDS) for value in (first, second))
+    pairs = builder.or_(low, builder.shl(high, ir.Constant(WORDS, [16] * LANES)))
+    builder.store(pairs, pointer(builder, address, WORDS), align=4)
 
 
 def _rounded(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
-    """The bits of bf16 numbers in the lower halves of lanes."""
+    """The bits of bf16 numbers."""
+    if bf16_products():
+        return builder.bitcast(builder.fptrunc(value, NUMBERS), SHORTS)
     bits, half = builder.bitcast(value, WORDS), ir.Constant(WORDS, [16] * LANES)
     odd = builder.and_(builder.lshr(bits, half), ir.Constant(WORDS, [1] * LANES))
     up = builder.lshr(builder.add(bits, builder.add(odd, ir.Constant(WORDS, [0x7FFF] * LANES))), half)
     quiet = builder.lshr(builder.or_(bits, ir.Constant(WORDS, [0x400000] * LANES)), half)
-    return builder.select(builder.fcmp_unordered("uno", value, value), quiet, up)
+    return builder.trunc(builder.select(builder.fcmp_unordered("uno", value, value), quiet, up), SHORTS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from support.kernels import LANES, Guarded, guarded, holding, run
@@ -17,6 +18,7 @@ from cpuruntime.ops.attention import (
     single_layout,
     value_columns,
 )
+from cpuruntime.ops.bf16_attention import bf16_attention, words_of
 
 THREADS = (1, 2, 3)
 
@@ -48,7 +50,7 @@ def rows_first(shape: tuple[int, ...]) -> tuple[int, ...]:
 def apply(
     q: np.ndarray, k: np.ndarray, v: np.ndarray, *, scale: float = 0.125, mask: np.ndarray | None = None,
     causal: bool = False, offset: int = 0, block: int = 2 * ROWS, interleaved: bool = False, turned: bool = False,
-    single: bool = False,
+    single: bool = False, bf16: bool = False,
 ) -> np.ndarray:  # fmt: skip
     batch, heads, queries, depth = q.shape
     keys, width = v.shape[2:]
@@ -59,7 +61,7 @@ def apply(
         held[1] = holding(k, (heads * depth * keys * 4, depth * keys * 4, 4, keys * 4))
     fields: dict[str, Any] = strides(target, "target") | strides(held[0], "query") | strides(held[2], "value")
     fields |= strides(held[1], "key", "key_column")
-    layout = scratch_layout(keys, depth, width, block)
+    layout = scratch_layout(keys, depth, width, block, (words_of(depth), words_of(keys)) if bf16 else None)
     if single:
         layout = dict.fromkeys(layout, 0) | single_layout(keys, depth)
     scratch, zeros = guarded((layout["scratch_size"] * len(THREADS) // 4,)), holding(np.zeros(ZEROS, np.float32))
@@ -69,14 +71,38 @@ def apply(
         masked["mask"] = kept.address
         for axis, name in enumerate(("batch", "head", "row", "column")):
             masked[f"mask_{name}"] = kept.array.strides[axis] if mask.shape[axis] > 1 else 0
+    blocked = (bf16_attention if bf16 else attention)(value_columns(width))
     run(
-        attention_single if single else attention(value_columns(width)), target, **fields, **layout, **masked,
+        attention_single if single else blocked, target, **fields, **layout, **masked,
         batch=batch, heads=heads,
         group=heads // k.shape[1], queries=queries, keys=keys, depth=depth, width=width, block=block, causal=causal,
         offset=offset, scale=scale, zeros=zeros.address, scratch=scratch.address, threads=THREADS,
     )  # fmt: skip
     scratch.check()
     return target.array
+
+
+def rounded(x: np.ndarray) -> np.ndarray:
+    return x.astype(ml_dtypes.bfloat16).astype(np.float64)
+
+
+@pytest.mark.every_isa
+@pytest.mark.parametrize("queries", [2, ROWS, 2 * ROWS + 1])
+@pytest.mark.parametrize("keys", [1, LANES - 1, LANES, 4 * LANES + 5])
+@pytest.mark.parametrize("depth", [3, LANES, 4 * LANES + 1])
+def test_products_of_bf16(queries: int, keys: int, depth: int) -> None:
+    q, k, v = values(2, 4, queries, depth), values(2, 2, keys, depth, seed=1), values(2, 2, keys, depth, seed=2)
+    mask = values(1, 1, queries, keys, seed=3)
+    k2, v2 = (np.repeat(rounded(x), 2, 1) for x in (k, v))
+    scores = rounded(q * np.float32(0.125)) @ k2.transpose(0, 1, 3, 2) + mask
+    for causal in (False, True):
+        seen = np.arange(keys) <= np.arange(queries)[:, None] if causal else True
+        e = np.where(seen, np.exp(scores - np.where(seen, scores, -np.inf).max(-1, keepdims=True)), 0)
+        wanted = rounded(e) @ v2 / e.sum(-1, keepdims=True)
+        for how in ({"interleaved": True}, {"turned": True}):
+            found = apply(q, k, v, mask=mask, causal=causal, bf16=True, **how)
+            np.testing.assert_allclose(found, wanted, rtol=0, atol=4e-3)  # a weight may be rounded to the other side
+            assert np.abs(found - wanted).mean() < 2e-4
 
 
 def check(q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None = None, **more: Any) -> None:

@@ -62,3 +62,18 @@ def test_shapes_that_are_not_known_beforehand() -> None:
             (expected,) = onnx_runtime(model, {"x0": x})
             found = compiled({"x0": x})[0]
             assert np.linalg.norm(found - expected) < 1e-2 * np.linalg.norm(expected)
+
+
+@multiplies
+def test_attention_multiplies_bf16() -> None:
+    n = Net(17)
+    q, k, v = (n.input(1, 4, 40, 32) for _ in range(3))
+    scores = n("Mul", n("MatMul", q, n("Transpose", k, perm=[0, 1, 3, 2])), n.constant(0.2))
+    n.output(n("MatMul", n("Softmax", scores, axis=-1), v))
+    model, random = n.model(), np.random.default_rng(0)
+    feeds = {name: random.standard_normal((1, 4, 40, 32), np.float32) for name in ("x0", "x1", "x2")}
+    (expected,) = onnx_runtime(model, feeds)
+    with ov.Core().compile_model(model, "CPU", BF16) as compiled:
+        assert [row.precision for row in compiled.explain().rows] == ["bf16"]
+        found = compiled(feeds)[0]
+    assert 1e-4 < np.linalg.norm(found - expected) / np.linalg.norm(expected) < 1e-2

@@ -168,6 +168,8 @@ def _replace(editor: Editor, node: Node, scores: _Scores, value: Value) -> None:
         "query": q.numbers(), "key": [k.offset, *order], "value": v.numbers(),
         "mask": mask.numbers() if mask is not None else [0] * 5,
     }  # fmt: skip
+    if all("precision" in each.attributes for each in (product, node)):
+        attributes["precision"] = node.attributes["precision"]
     inputs = [q.base, k.base, v.base, None if mask is None else mask.base]
     attention = internal("Attention", node, inputs, node.outputs, attributes, (*reversed(scores.nodes), node))
     editor.replace(node, *scores.new_nodes, attention)

@@ -75,7 +75,8 @@ def products_of(graph: Graph) -> dict[str, frozenset[str]]:
 def run(graph: Graph, storage: WeightStorage) -> bool:
     """Constant right sides of MatMul and Gemm become compressed ones, of 8 or 4 bits in groups or of 16 bits.
 
-    Where that is bf16, convolutions of float32 by constants get it as their `precision`, to which they may round.
+    Where that is bf16, convolutions of float32 by constants and products of two computed values get it as their
+    `precision`, to which they may round.
     """
     editor = Editor(graph)
     rounded = storage.kind == "bf16" and _allow_rounding(editor, storage.only)
@@ -96,8 +97,10 @@ def run(graph: Graph, storage: WeightStorage) -> bool:
 
 
 def _allow_rounding(editor: Editor, only: frozenset[str] | None) -> bool:
-    """Gives convolutions their precision; whether there are any."""
+    """Gives nodes their precision; whether there are any."""
     found = [node for node in _convolutions(editor.nodes()) if only is None or node.require(1).name in only]
+    if only is None:
+        found += [node for node in editor.nodes() if is_onnx(node, "MatMul") and all_f32(*node.inputs)]
     for node in found:
         node.attributes = {**node.attributes, "precision": "bf16"}
     return bool(found)
@@ -109,7 +112,7 @@ def errors_of(graph: Graph) -> dict[str, float]:
     for value in graph.constants():
         if isinstance(value.constant, Compressed) and value.constant.error is not None:
             found[value.name.rpartition("/")[0]] = value.constant.error
-    for node in graph.nodes:
+    for node in _convolutions(graph.nodes):
         if "precision" in node.attributes:
             array = np.asarray(node.require(1).data)
             rounded = array.astype(Type.bf16.to_dtype()).astype(np.float32)

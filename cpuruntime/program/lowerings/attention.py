@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from cpuruntime.compiler.isa import bf16_products
 from cpuruntime.graph import Node, Size
 from cpuruntime.ops.attention import (
     ROWS,
@@ -16,6 +17,7 @@ from cpuruntime.ops.attention import (
     single_layout,
     value_columns,
 )
+from cpuruntime.ops.bf16_attention import bf16_attention, words_of
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.lowering import lowering, only_float32
 from cpuruntime.program.plan.storage import Address
@@ -40,8 +42,11 @@ def lower_attention(emitter: Emitter, node: Node) -> None:
     else:
         fields["zeros"] = emitter.constant(np.zeros(ZEROS, np.float32))
         block = BLOCK if isinstance(a["queries"], Size) else min(BLOCK, -(-a["queries"] // ROWS) * ROWS)
-        kernel, notes = attention(value_columns(a["width"])), f"{block} queries at a time"
-        layout = scratch_layout(a["keys"], a["depth"], a["width"], block) | {"block": block}
+        rounds = a.get("precision") == "bf16" and bool(bf16_products())
+        make = bf16_attention if rounds else attention
+        kernel, notes = make(value_columns(a["width"])), f"{block} queries at a time"
+        words = (words_of(a["depth"]), words_of(a["keys"])) if rounds else None
+        layout = scratch_layout(a["keys"], a["depth"], a["width"], block, words) | {"block": block}
     emitter.emit(
         kernel, "plain", flops=2 * products, notes=notes, **fields, **layout, group=1,
         scratch=Address(emitter.scratch(layout["scratch_size"] * emitter.threads)),
