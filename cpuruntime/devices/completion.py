@@ -64,6 +64,14 @@ OVER = Completion()
 OVER.announce()
 
 
+def call_elsewhere(function: Callable[[], object], name: str) -> None:
+    """Call a function on a thread of its own, since the caller may hold locks; here where there are no more threads."""
+    try:
+        threading.Thread(target=function, name=name, daemon=True).start()
+    except RuntimeError:
+        function()
+
+
 class OneInference:
     """The methods of a DeviceRequest about the end of its latest inference, which `_inference` tells."""
 

@@ -9,9 +9,12 @@ import itertools
 import math
 import os
 import threading
+import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from heapq import heappop, heappush
 from queue import SimpleQueue
 from time import perf_counter_ns
@@ -19,7 +22,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from cpuruntime.devices.completion import OVER, Completion, OneInference
+from cpuruntime.devices.completion import OVER, Completion, OneInference, call_elsewhere
 from cpuruntime.devices.explanation import Explanation, ProfilingInfo, Row
 from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, Plugin, Terms
 from cpuruntime.devices.ports import BoundArrays, PortInfo
@@ -103,8 +106,10 @@ class SerialModel(DeviceModel):
                 raise UnsupportedError(f"{what}; device {plugin.target} takes and gives tensors only. Use device CPU.")
         self.generation = forks.generation
         self.queue = _Queue()
-        self._threads = max(self.streams, 1)
-        for index in range(self._threads):
+        threads = max(self.streams, 1)
+        self._end = weakref.finalize(self, self.queue.end, threads)  # also of a model that was never handed out
+        self._end.atexit = False
+        for index in range(threads):
             self.queue.start_thread(f"cpuruntime-{plugin.name.lower()}-{index}")
 
     def create_request(self) -> DeviceRequest:
@@ -120,10 +125,8 @@ class SerialModel(DeviceModel):
 
     def close(self) -> None:
         """Let the threads end when they come to the end of the queue. It takes no lock."""
-        if not self.closed:
-            self.closed = True
-            for _ in range(self._threads):
-                self.queue.end()
+        self.closed = True
+        self._end()
 
 
 def _streams(settings: Settings) -> tuple[int, str]:
@@ -153,6 +156,7 @@ class _Queue:
         """Let one more thread compute."""
         threading.Thread(target=self.serve, name=name, daemon=True).start()
 
+    @uninterrupted
     def put(self, inference: _Inference) -> None:
         """Queue an inference."""
         with self._lock:
@@ -164,9 +168,11 @@ class _Queue:
         """Whether an inference waits for a stream."""
         return bool(self._waiting)
 
-    def end(self) -> None:
-        """Let one thread end after the inferences that were queued before."""
-        self._turns.put(False)
+    @uninterrupted
+    def end(self, threads: int) -> None:
+        """Let so many threads end after the inferences that were queued before."""
+        for _ in range(threads):
+            self._turns.put(False)
 
     def serve(self) -> None:
         """Compute inferences until the end; refer to none while waiting for the next."""
@@ -204,7 +210,8 @@ class _Inference(Completion):
             seconds = max(0, self._deadline - perf_counter_ns()) / 1e9
             alarm = self._alarm = threading.Timer(min(seconds, threading.TIMEOUT_MAX), self._expire)
             alarm.daemon = True
-            alarm.start()
+            with suppress(RuntimeError):  # no more threads: it ends when it is to begin
+                alarm.start()
 
     def _expire(self) -> None:
         if self.claim.acquire(blocking=False):
@@ -216,7 +223,7 @@ class _Inference(Completion):
         """End the inference with CancelledError if no stream has begun it; callbacks are on another thread."""
         if self.claim.acquire(blocking=False):
             error = CancelledError(f"The inference of model '{printable(self.model.graph.name)}' was cancelled.")
-            threading.Thread(target=self.end, args=(error,), name="cpuruntime-cancel", daemon=True).start()
+            call_elsewhere(partial(self.end, error), "cpuruntime-cancel")
 
     def run(self) -> bool:
         """Compute it, unless it has ended: whether it had not."""
@@ -309,7 +316,7 @@ class SerialRequest(BoundArrays, OneInference, DeviceRequest):
 
         def call() -> None:
             if threading.get_ident() == caller:
-                threading.Thread(target=function, name="cpuruntime-notify", daemon=True).start()
+                call_elsewhere(function, "cpuruntime-notify")
             else:
                 function()
 

@@ -9,13 +9,17 @@ from threading import current_thread, main_thread
 from types import FrameType
 from typing import Any, TypeVar, cast
 
+from cpuruntime.host import forks
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Held:
-    """A handler of SIGINT that notes the signal."""
+    """A handler of SIGINT that notes the signal, in place of `handler`, while `thread` must not be interrupted."""
 
     arrived: tuple[int, FrameType | None] | None = None
+    handler: Any = None
+    thread: object = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         self.arrived = number, frame
@@ -34,10 +38,11 @@ def uninterrupted(function: F) -> F:
 
     @wraps(function)
     def run(*arguments: Any, **named: Any) -> Any:
-        handler = _signal.getsignal(_signal.SIGINT) if current_thread() is main_thread() else None
+        thread = current_thread()
+        handler = _signal.getsignal(_signal.SIGINT) if thread is main_thread() else None
         if handler is _held or not callable(handler):
             return function(*arguments, **named)
-        _held.arrived = None
+        _held.arrived, _held.handler, _held.thread = None, handler, thread
         _signal.signal(_signal.SIGINT, _held)
         try:
             return function(*arguments, **named)
@@ -48,3 +53,12 @@ def uninterrupted(function: F) -> F:
                 handler(*arrived)
 
     return cast("F", run)
+
+
+def _in_child() -> None:
+    """After a fork: where another thread made it, nothing is held back here."""
+    if _signal.getsignal(_signal.SIGINT) is _held and current_thread() is not _held.thread:
+        _signal.signal(_signal.SIGINT, _held.handler)
+
+
+forks.functions.append(_in_child)

@@ -290,3 +290,23 @@ in_child(("infer", request.infer), ("start", request.start_async))
 say("parent", float(request.infer()[0][0, 0]))
 """)
     assert lines == ["infer told", "start told", "parent -1.0"]
+
+
+def test_a_fork_while_the_main_thread_is_not_to_be_interrupted_leaves_ctrl_c_to_the_child() -> None:
+    lines = run("""
+from cpuruntime.host.interrupts import uninterrupted
+begun = threading.Event()
+def fork():
+    begun.wait()
+    in_child(("child", lambda: signal.getsignal(signal.SIGINT) is signal.default_int_handler))
+forker = threading.Thread(target=fork)
+forker.start()
+@uninterrupted
+def work():
+    begun.set()
+    forker.join()
+    in_child(("child of the main thread", lambda: signal.getsignal(signal.SIGINT) is signal.default_int_handler))
+signal.signal(signal.SIGINT, signal.default_int_handler)
+work()
+""")
+    assert lines == ["child True", "child of the main thread False"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import threading
 from collections.abc import Callable
@@ -170,3 +171,18 @@ def test_a_model_whose_end_was_struck_leaves_no_thread(device: str) -> None:
         with compiled:
             pass
         until(lambda threads=threads: threading.active_count() < threads)
+
+
+@pytest.mark.parametrize(("device", "step"), [("REFERENCE", 53), ("MULTI of two", 101), ("HETERO", 211)])
+def test_a_compilation_that_was_struck_leaves_no_thread(device: str, step: int) -> None:
+    core = ov.Core()
+    model = onnx.parser.parse_model(MODEL)
+    with core.compile_model(model, *DEVICES[device]) as compiled:
+        compiled.create_infer_request().infer(full(5))
+    gc.collect()
+    for strike in strikes(step):
+        threads = threading.active_count()
+        with strike, core.compile_model(model, *DEVICES[device]):
+            pass
+        gc.collect()
+        until(lambda threads=threads: threading.active_count() <= threads)

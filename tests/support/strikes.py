@@ -10,6 +10,7 @@ import inspect
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -20,7 +21,7 @@ import cpuruntime
 PACKAGE = str(Path(cpuruntime.__file__).parent)
 
 PATIENCE = 20.0
-"""Seconds that a struck piece of code and what is done after it may take; more is a hang."""
+"""Seconds that a piece of code and what is done after it may take; more is a hang."""
 
 
 class Strike:
@@ -79,21 +80,27 @@ class Strike:
             handler(signal.SIGINT, frame)
 
 
-def strikes() -> Iterator[Strike]:
-    """A strike for each moment there is, and a last one that does not strike; TimeoutError tells of a hang."""
-    strike = Strike(0)
+@contextmanager
+def limited(what: object) -> Iterator[None]:
+    """Within, TimeoutError tells of a hang after `what`."""
 
     def fail(*_: object) -> None:
-        raise TimeoutError(f"The program hangs after an interrupt at {strike.place or 'no place'}.")
+        raise TimeoutError(f"The program hangs: {what}")
 
     before = signal.signal(signal.SIGALRM, fail)
     try:
-        for number in count():
-            strike = Strike(number)
-            signal.setitimer(signal.ITIMER_REAL, PATIENCE)
-            yield strike
-            if not strike.place:
-                return
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+        yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def strikes(step: int = 1) -> Iterator[Strike]:
+    """A strike for each moment there is, or of `step` of them one, and a last one that does not strike."""
+    for number in count(step=step):
+        strike = Strike(number)
+        with limited(strike):
+            yield strike
+        if not strike.place:
+            return

@@ -94,7 +94,12 @@ class AutoModel(DispatchedModel):
             self._is_loading = True
             self._settled.clear()
         self.notes.append(f"{member.name} failed, the next device is compiling: {error}")
-        in_background(self._candidates.load_next, self._arrive)
+        try:
+            in_background(self._candidates.load_next, self._arrive)
+        except RuntimeError:  # no more threads
+            self._settle(member)
+            self._settled.set()
+            return False
         return True
 
     def _arrive(self, loading: Loading) -> None:

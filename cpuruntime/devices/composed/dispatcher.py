@@ -7,9 +7,11 @@ import threading
 from bisect import insort
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from time import monotonic, perf_counter_ns
 
+from cpuruntime.devices.completion import call_elsewhere
 from cpuruntime.devices.composed.members import Inference, Lender, Member, Worker, claim, free
 from cpuruntime.devices.composed.policies import Policy
 from cpuruntime.errors import CancelledError, DeadlineExceededError, Error, printable, runs_elsewhere
@@ -227,7 +229,7 @@ class Dispatcher:
             self._waiting.remove(inference)
             self._unstarted -= 1
         if inference.is_watched:  # callbacks follow, and the caller may hold locks
-            threading.Thread(target=inference.end, args=(error,), name="cpuruntime-cancel", daemon=True).start()
+            call_elsewhere(partial(inference.end, error), "cpuruntime-cancel")
         else:
             inference.end(error)
         self._close_if_started()
@@ -259,10 +261,11 @@ class Dispatcher:
         """Some inference waits: have the devices that pause tried when their pauses end; the lock is held."""
         due = min((one.retry_at for one in self.members if one.retry_at > now and one.idle), default=0)
         if due and not self._due:
-            self._due = due
             timer = threading.Timer((due - now) / 1e9, self._pause_ended)
             timer.daemon = True
-            timer.start()
+            with suppress(RuntimeError):  # no more threads: the end of another inference is waited for
+                timer.start()
+                self._due = due
 
     def _pause_ended(self) -> None:
         with self._lock:
@@ -274,14 +277,19 @@ class Dispatcher:
         """Some inference waits for a worker: have the devices call when one is idle."""
         for member in [*self.members]:
             for worker in [*member.busy]:
-                self._arm(worker)
+                with suppress(RuntimeError):  # no more threads: who waits for that inference takes note of its end
+                    self._arm(worker)
 
     def _arm(self, worker: Worker) -> None:
         with self._lock:
             if worker.inference is None or worker.armed or not worker.started:
                 return
             worker.armed, turn = True, worker.turn
-        worker.request.notify(partial(self._is_over, worker, turn))
+        try:
+            worker.request.notify(partial(self._is_over, worker, turn))
+        except BaseException:
+            worker.armed = False
+            raise
 
     def _hand_over(self, workers: list[Worker]) -> None:
         """Start the inferences of workers; one that ends at once lets this thread, which is here, hand over more."""

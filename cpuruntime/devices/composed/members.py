@@ -6,6 +6,7 @@ import itertools
 import math
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from time import perf_counter_ns
 from typing import Any, Protocol
 
@@ -70,7 +71,8 @@ class Inference(Completion):
             seconds = max(0, self.terms.deadline - perf_counter_ns()) / 1e9
             alarm = self._alarm = threading.Timer(min(seconds, threading.TIMEOUT_MAX), expire, (self,))
             alarm.daemon = True
-            alarm.start()
+            with suppress(RuntimeError):  # no more threads: the device ends it when it is to begin
+                alarm.start()
 
     def end(self, error: BaseException | None) -> None:
         """The inference is over; a second call does nothing."""

@@ -107,7 +107,6 @@ class StartingModel(DeviceModel):
         super().__init__(PortInfo.inputs_of(graph), PortInfo.outputs_of(graph), resolved)
         self._may_build = threading.Event()
         numpy = SerialModel(plugin, evaluated, settings, partial(_first, self._may_build, evaluated))
-        weakref.finalize(numpy, _end, numpy.queue, max(numpy.streams, 1))  # when the last request has changed over
         self._numpy: SerialModel | None = numpy
         self.optimised: DeviceModel | None = None
         self._error: Exception | None = None
@@ -189,11 +188,6 @@ class StartingModel(DeviceModel):
         for model in (self._numpy, self.optimised):
             if model is not None:
                 model.close()
-
-
-def _end(queue: Any, threads: int) -> None:
-    for _ in range(threads):
-        queue.end()
 
 
 def _build(
