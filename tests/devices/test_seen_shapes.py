@@ -216,3 +216,15 @@ def test_the_state_of_a_request_is_that_of_the_latest_shape(request_: ov.InferRe
         assert [array.shape for array in (*call.owned, *call.outputs)] == [shape, shape, shape, shape[::-1]]
         assert all(bound is own for bound, own in zip(call.bound, call.owned))
         assert [list(tensor.shape) for tensor in request_.output_tensors] == [list(shape), list(shape[::-1])]
+
+
+def test_without_memory_of_its_own_a_request_has_the_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse_memory(*arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(cpu_request, "allocate", refuse_memory)
+    with ov.compile_model(onnx.parser.parse_model(SUM), "CPU", {"NUM_STREAMS": 1}) as compiled:
+        request = compiled.create_infer_request()
+        for turn in range(4 * len(SHAPES)):
+            arrays = arrays_of(SHAPES[turn % len(SHAPES)], turn)
+            check(request.infer(arrays), arrays)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from operator import is_not
@@ -150,7 +151,10 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         if not program.has_run:
             program.has_run = True
             return None
-        own = self._own_instance(program, job) if program.arena_size <= LARGEST_OWN else None
+        own = None
+        if program.arena_size <= LARGEST_OWN:
+            with suppress(MemoryError):
+                own = self._own_instance(program, job)
         inputs = cast("list[np.ndarray]", self._inputs)
         if own is None:
             seen = Seen(inputs, self._outputs, self._addresses, None, program, program.nbytes)

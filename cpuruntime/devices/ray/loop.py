@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cpuruntime.devices.completion import Completion
+from cpuruntime.devices.completion import Completion, call_elsewhere
 from cpuruntime.devices.interface import Terms
 from cpuruntime.devices.ray.cluster import Cluster, brief
 from cpuruntime.devices.ray.fleet import RESTARTED, Fleet
@@ -119,7 +119,7 @@ class Loop:
         try:
             self.callbacks.submit(function)
         except RuntimeError:
-            threading.Thread(target=function, name="cpuruntime-ray-callback", daemon=True).start()
+            call_elsewhere(function, "cpuruntime-ray-callback")
 
     def _watch(self) -> None:
         """Look at the cluster's nodes now and then."""
