@@ -70,15 +70,15 @@ class Parts:
 
     def kernel(self, number: int) -> str:
         """The symbol of a kernel."""
-        return self._symbols[_checked(number)]
+        return self._symbols[_checked(number, self._symbols)]
 
     def weights(self, number: int) -> np.ndarray:
         """Packed weights."""
-        return self._weights[_checked(number)]
+        return self._weights[_checked(number, self._weights)]
 
 
-def _checked(number: int) -> int:
-    if number < 0:
+def _checked(number: int, known: Sequence[Any]) -> int:
+    if not 0 <= number < len(known):
         raise ValueError("a number in it is out of range")
     return number
 

@@ -134,7 +134,8 @@ def _check(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray], sizes: Se
     listed += [piece for message in facts["faults"] for piece in message if not isinstance(piece, str)]
     listed += [row for side in facts["ports"] for rows, _ in side for row in rows]
     listed += [row for _, rows in facts["tables"] for row in rows]
-    offsets = entries[[entry for entry, _ in facts["fixed"]], 3] if facts["fixed"] else entries[:0, 3]
+    fixed = np.array([entry for entry, _ in facts["fixed"]], np.int64)
+    offsets = entries[fixed, 3] if _all_below(len(entries), fixed) else np.full(len(fixed), -1)
     fits = (
         _all_below(8 * len(words), entries[:, 0])
         and _all_below(memory, entries[:, 1], entries[:, 2])

@@ -8,7 +8,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from support.judge import Net
 from support.stored_models import convolutional, feeds, is_loaded, results
 
 import cpuruntime as ov
@@ -30,6 +32,17 @@ def test_parts_are_stored_and_loaded(cache: Path, device: str) -> None:
         assert list(cache.glob("*.model"))
         assert (is_loaded(first), is_loaded(second)) == (False, True)
         assert results(second, inputs) == results(first, inputs)
+
+
+@pytest.mark.parametrize("device", ["MULTI:CPU(1)", "HETERO:CPU"])
+def test_parts_of_dynamic_shapes_are_stored_and_compiled_for_shapes_without_a_plan(cache: Path, device: str) -> None:
+    n = Net()
+    n.output(n("Relu", n.conv(n.input("batch", 3, 20, "width"), 3, 32, pads=[1] * 4)))
+    with compiled_twice(cache, device, n.model()) as (first, second):
+        assert (is_loaded(first), is_loaded(second)) == (False, True)
+        for shape in ((2, 3, 20, 30), (1, 3, 20, 1)):
+            x = [np.ones(shape, np.float32)]
+            assert results(second, x) == results(first, x)
 
 
 def test_a_part_that_is_not_stored_is_compiled(cache: Path, caplog: pytest.LogCaptureFixture) -> None:

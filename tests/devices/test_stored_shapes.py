@@ -16,6 +16,7 @@ from support.stored_models import CONFIG, compile_in, is_loaded
 import cpuruntime as ov
 from cpuruntime.errors import InvalidArgumentError, ModelError
 from cpuruntime.program import template_file
+from cpuruntime.store import SectionFile, written
 
 
 def images() -> onnx.ModelProto:
@@ -136,6 +137,33 @@ def test_what_is_not_stored_says_so(config: dict[str, Any], message: str, monkey
     compiled = ov.Core().compile_model(sizes(), "CPU", CONFIG | config)
     with pytest.raises(ov.Error, match=f"Model 'small' cannot be stored: {message}"):
         compiled.export_model()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"work": 10**9},
+        {"rows": [1, 1, 1, 1]},
+        {"fixed": [[10**6, 0]]},
+        {"fixed": [[0, -1]]},
+        {"fixed": [[0, 10**6]]},
+        {"word_kernels": [[-1, 0]]},
+        {"term_kernels": [[10**6, 0]]},
+        {"ports": [[[[10**6], "float32"]], []]},
+        {"tables": [["system", [0]]]},
+        {"first_table": 1},
+    ],
+)
+def test_numbers_out_of_range_are_refused(change: dict[str, Any]) -> None:
+    content = ov.Core().compile_model(texts(), "CPU", CONFIG).export_model().getvalue()
+    file = SectionFile(memoryview(content))
+    program = file.facts["own"]["program"]
+    program["templates"][0][1].update(change)
+    count = len(program["templates"])
+    names = [f"template {number} {name}" for number in range(count) for name in ("numbers", "steps")]
+    sections = {name: [file[name]] for name in ("interface", *names, "weights")}
+    with pytest.raises(ModelError, match="cannot be imported"):
+        ov.Core().import_model(b"".join(written(file.facts, sections)), "CPU", CONFIG)
 
 
 def test_no_mutation_of_a_file_is_used() -> None:

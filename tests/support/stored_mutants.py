@@ -48,15 +48,18 @@ def check(model: onnx.ModelProto, count: int, seed: int = 0) -> int:
 
 
 def main() -> None:
-    """Prints how many mutants are refused."""
+    """Prints how many mutants are refused, of a model of static shapes and of one of dynamic shapes."""
     options = argparse.ArgumentParser(description="Imports mutants of a stored model; each must be refused.")
     options.add_argument("count", type=int, nargs="?", default=10_000)
     count = options.parse_args().count
-    graph = "agraph (float[1,3,16,16] x) => (float[1,4,16,16] y) {"
     weights = ", ".join(f"{number / 108:.3f}" for number in range(108))
-    text = f"<ir_version: 8, opset_import: ['' : 17]> {graph} w = Constant <value = float[4,3,3,3] {{{weights}}}> ()"
-    text = text.replace("'", chr(34)) + " c = Conv <pads = [1, 1, 1, 1]> (x, w) y = Relu (c) }"
-    print(f"{check(onnx.parser.parse_model(text), count)} of {count} mutants are refused")
+    for images in ("1", "n"):
+        ports = f"(float[{images},3,16,16] x) => (float[{images},4,16,16] y)"
+        text = f"<ir_version: 8, opset_import: ['' : 17]> agraph {ports}"
+        text = text.replace("'", chr(34)) + f" {{ w = Constant <value = float[4,3,3,3] {{{weights}}}> ()"
+        text += " c = Conv <pads = [1, 1, 1, 1]> (x, w) y = Relu (c) }"
+        refused = check(onnx.parser.parse_model(text), count)
+        print(f"{refused} of {count} mutants of a model of {images} images are refused")
 
 
 if __name__ == "__main__":
