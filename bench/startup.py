@@ -2,6 +2,7 @@
 
     python bench/startup.py
     python bench/startup.py -m light:resnet50 --pack zoo.pack
+    python bench/startup.py -m bench:bert_base --extent 2 --no-cold
 
 Every figure is of a process of its own, with a home folder of its own, engines in turns. "processor time" is that of
 all threads from the start of the process, which depends less on what else the machine does. Rows of cpuruntime:
@@ -142,6 +143,7 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description="What a fresh process pays before its first answer.")
     options.add_argument("-m", "--model", action="append",
                          help=f"an ONNX file, light:NAME or bench:NAME (default: {', '.join(MODELS)})")  # fmt: skip
+    options.add_argument("--extent", type=int, default=0, help="keep open shapes; inputs have this extent there")
     options.add_argument("--pack", type=Path, help="a pack of kernels (default: one that is built for the models)")
     options.add_argument("--runs", type=int, default=3, help="processes of each row, in turns (default: 3)")
     options.add_argument("--no-cold", action="store_true", help="leave the rows out that compile all kernels")
@@ -153,7 +155,7 @@ def main() -> None:
     arguments = parser().parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        models = [prepare(model, folder) for model in arguments.model or MODELS]
+        models = [prepare(model, folder, extent=arguments.extent) for model in arguments.model or MODELS]
         pack = arguments.pack or folder / "models.pack"
         if arguments.pack is None:
             build_pack(models, pack)

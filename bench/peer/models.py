@@ -60,18 +60,21 @@ def expand(specifications: Iterable[str]) -> list[str]:
     return list(found)
 
 
-def prepare(specification: str, folder: Path, *, shape: str = "", batch: int | None = None) -> ModelFile:
+def prepare(
+    specification: str, folder: Path, *, shape: str = "", batch: int | None = None, extent: int = 0
+) -> ModelFile:
     """Writes what the engines need to `folder`: the model, unless it is a file already that stays as it is, and inputs.
 
     `specification` is a path, light:NAME, bench:NAME or int8:NAME. `shape` and `batch` change the input shapes in the
     model's copy, since not every engine can reshape; an open batch of a bench model is 1 unless they say otherwise.
+    With `extent` open shapes stay open, and inputs have that extent there.
     Raises InvalidArgumentError or ModelNotFoundError.
     """
     kind, _, name = specification.partition(":")
     built = kind in BUILT
     if built:
         model = BUILT[kind](name, SEED)
-        batch = batch or int(not shape and _has_open_shape(model))
+        batch = batch or int(not shape and not extent and _has_open_shape(model))
     else:
         if not Path(specification).is_file():
             raise ModelNotFoundError(f"There is no model file '{specification}'.")
@@ -82,7 +85,7 @@ def prepare(specification: str, folder: Path, *, shape: str = "", batch: int | N
     if changed or built:
         path = folder / f"{name}.onnx"
         onnx.save(model, path)
-    inputs = _inputs(model)
+    inputs = _inputs(model, extent)
     np.savez(folder / f"{name}-inputs.npz", *inputs.values())
     first = next(iter(inputs.values()), np.empty(0))
     size = first.shape[0] if first.ndim > 1 else 1
@@ -133,13 +136,13 @@ def _set_reshape_targets(graph: onnx.GraphProto, reshaped: ov.Model) -> None:
             graph.initializer.append(onnx.numpy_helper.from_array(targets[node.output[0]], node.input[1]))
 
 
-def _inputs(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+def _inputs(model: onnx.ModelProto, extent: int) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(SEED)
     arrays = {}
     limits = {entry.key: entry.value for entry in model.metadata_props}
     for value in _graph_inputs(model):
         tensor = value.type.tensor_type
-        sizes = [dimension.dim_value for dimension in tensor.shape.dim]
+        sizes = [dimension.dim_value or extent for dimension in tensor.shape.dim]
         if not all(sizes):
             raise InvalidArgumentError(f"Input '{value.name}' has an open shape; give it with -shape or -b.")
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)

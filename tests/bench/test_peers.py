@@ -126,6 +126,12 @@ def test_prepare_refuses_what_it_cannot_fill(relu: Path, tmp_path: Path) -> None
         prepare("gone.onnx", tmp_path)
 
 
+def test_open_shapes_stay_open_with_inputs_of_an_extent(relu: Path, tmp_path: Path) -> None:
+    model = prepare(str(relu), tmp_path, extent=3)
+    assert model.path == relu.resolve()
+    assert np.load(model.inputs)["arr_0"].shape == (3, 8)
+
+
 def test_sets_are_all_models_of_their_kind_each_once(tmp_path: Path) -> None:
     path = str(save_relu(tmp_path / "fixed.onnx", [2, 8]))
     names = expand([path, "bench:mlp", "light:bvlc_alexnet", "bench"])
