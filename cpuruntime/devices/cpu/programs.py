@@ -228,9 +228,11 @@ class Programs:
     def templates(self) -> list[tuple[Pattern, Template]]:
         """The plans for many shapes of a model of dynamic shapes. Raises UnsupportedError as `planned` does."""
         assert self._root is not None
-        found = [(pattern, stage.template) for pattern, stage in self._root.templates.items() if stage.parts.is_static]
+        with self._lock:
+            planned = [*self._root.templates.items()]
+        found = [(pattern, stage.template) for pattern, stage in planned if stage.parts.is_static]
         whole = [(pattern, template) for pattern, template in found if isinstance(template, Template)]
-        if len(whole) < len(self._root.templates):
+        if len(whole) < len(planned):
             raise UnsupportedError(_BY_DATA)
         return whole
 
