@@ -144,13 +144,14 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         latest = self._latest
         if latest is None or self._current is not None:  # of shapes before these
             return None
-        if self._renewed or not call.is_own or any(map(is_not, call.bound, self._inputs)):
-            return None
         program, job = latest
-        self._latest = None
         if not program.has_run:
             program.has_run = True
+            self._latest = None
             return None
+        if self._renewed or not call.is_own or any(map(is_not, call.bound, self._inputs)):
+            return None
+        self._latest = None
         own = None
         if program.arena_size <= LARGEST_OWN:
             with suppress(MemoryError):
