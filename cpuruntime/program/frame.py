@@ -80,6 +80,7 @@ class Filled(Linkable):
         self.steps = frame.steps
         self.tables = [_table(make(*self._numbers(rows))) for make, rows in frame.tables] if frame.tables else ()
         self._values = values
+        self.output_shapes = [self._numbers(rows) for rows, _ in frame.ports[1]]
 
     def _numbers(self, rows: Sequence[int]) -> tuple[int, ...]:
         return tuple([self.numbers[row] for row in rows])
@@ -91,10 +92,6 @@ class Filled(Linkable):
     @cached_property
     def inputs(self) -> Ports:  # type: ignore[override]
         return tuple((self._numbers(rows), dtype) for rows, dtype in self.frame.ports[0])
-
-    @cached_property
-    def output_shapes(self) -> Sequence[tuple[int, ...]]:
-        return [self._numbers(rows) for rows, _ in self.frame.ports[1]]
 
     @cached_property
     def outputs(self) -> Ports:  # type: ignore[override]

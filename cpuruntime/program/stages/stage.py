@@ -123,11 +123,12 @@ class Stages:
 
     def _find(self, key: Hashable, make: Callable[[], Stage]) -> Stage:
         """The stage under a key, which `make` gives when there is none."""
-        try:  # without the lock, which is held while another stage is planned
-            self._cached.move_to_end(key)
-            return self._cached[key]
-        except KeyError:
-            pass
+        if key in self._cached:  # without the lock, which is held while another stage is planned
+            try:
+                self._cached.move_to_end(key)
+                return self._cached[key]
+            except KeyError:
+                pass  # it was evicted meanwhile
         with self._lock:
             found = self._cached.get(key)
             if found is None:
