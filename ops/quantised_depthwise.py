@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES, byte_products
 from cpuruntime.compiler.kernel import Kernel, factory, kernel, made
 from cpuruntime.ops.quantised_panels import clear_line, pairs_of_rows, zero_point
 from cpuruntime.ops.quantised_product import ARGUMENTS
@@ -21,9 +21,11 @@ def quantised_depthwise(rows: int, taps: int, stride: int, floats: bool) -> Kern
     """
     tile = made("cpuruntime.ops.tiles.integer_lane_tile", "make_integer_lane_tile", rows, taps, stride, floats)
     size = 4 if floats else 1
-    name = f"quantised_depthwise_{LANES}_{rows}_k{taps}_s{stride}" + ("_f32" if floats else "")
+    products = byte_products()
+    features = products and f"{products},+fast-dpwssd"  # else LLVM makes two instructions of each
+    name = f"quantised_depthwise{products}_{LANES}_{rows}_k{taps}_s{stride}" + ("_f32" if floats else "")
 
-    @kernel(ARGUMENTS, name=name, tile=(rows, 1))
+    @kernel(ARGUMENTS, name=name, tile=(rows, 1), features=features)
     def run(a, thread, threads):
         panel = a.scratch + thread * a.scratch_size
         chunks = (a.height + a.chunk - 1) // a.chunk

@@ -34,10 +34,11 @@ w and bias may be any array views: transposed, or with strides of zero.
 
 QuantisedConvolution reads bytes [N, C, ...], constant bytes as weights [M, C / group, ...], `multiplier` [M], and bias
 [M], i32 or f32, and residual bytes of the output's shape or None. It has a Conv's attributes, `x_zero`, `weights_zero`
-([] or one for each output channel), `residual_scale` and `residual_zero`. QuantisedMatMul reads bytes a [.., M, K] and
-b [K, N] or [.., K, N], `multiplier` (scalar or [N]), and None or a bias [N], a scale and a zero point of a's rows that
-are computed (scalar or [M]); `a_zero` is a number, `b_zero` [] or one or N of them. The exact sum of products less zero
-points, plus a bias of i32, becomes float32, times the multiplier (and the rows' scale), plus a bias of f32, plus
+([] or one for each output channel), `residual_scale` and `residual_zero`. With `inner`, [scale, low, high], what a
+residual is added to is limited, rounded and multiplied by the scale before. QuantisedMatMul reads bytes a [.., M, K]
+and b [K, N] or [.., K, N], `multiplier` (scalar or [N]), and None or a bias [N], a scale and a zero point of a's rows
+that are computed (scalar or [M]); `a_zero` is a number, `b_zero` [] or one or N of them. The exact sum of products less
+zero points, plus a bias of i32, becomes float32, times the multiplier (and the rows' scale), plus a bias of f32, plus
 `residual_scale * (residual - residual_zero)`; f32 outputs may have an activation, others are stored.
 Stored: rounded to even, plus `y_zero`, within `low` .. `high`, where NaN is `low`. `operators.evaluation.quantised`
 computes what kernels do to the bit.

@@ -16,8 +16,8 @@ from numba.extending import intrinsic
 
 from cpuruntime.compiler.isa import VECTOR_BYTES
 from cpuruntime.compiler.simd import FLOATS, I64, LANES, WORDS, pointer
-from cpuruntime.ops.tiles.integer_tile import HALVES, held, pairs
-from cpuruntime.ops.tiles.requantise import Limits, as_floats, as_packed, limited, residual_at, write
+from cpuruntime.ops.tiles.integer_tile import HALVES, dot_pairs
+from cpuruntime.ops.tiles.requantise import Limits, as_floats, as_packed, limited, shifted, write
 
 
 class Epilogue(namedtuple("_Epilogue", "target residual channels limits")):
@@ -52,20 +52,23 @@ def make_integer_lane_tile(rows: int, taps: int, stride: int, floats: bool) -> A
                     pixel = load(HALVES, line, x * VECTOR_BYTES)
                     for r in range(rows):
                         if 0 <= x - r * stride < taps:
-                            total = builder.add(builder.load(sums[r]), pairs(builder, pixel, columns[x - r * stride]))
-                            builder.store(held(builder, total), sums[r])
+                            total = dot_pairs(builder, builder.load(sums[r]), pixel, columns[x - r * stride])
+                            builder.store(total, sums[r])
             limits, size = Limits(builder, e.limits), 4 if floats else 1
-            parameters = [load(FLOATS, e.channels, i * VECTOR_BYTES) for i in (2, 3)]
-            values = [as_floats(builder, builder.load(total), parameters) for total in sums]
+            multiplier = load(FLOATS, e.channels, 2 * VECTOR_BYTES)
+            values = [as_floats(builder, builder.load(total), multiplier) for total in sums]
+
+            def bias(r):
+                return load(FLOATS, e.channels, 3 * VECTOR_BYTES)
+
+            def residual_at(r):
+                return builder.add(e.residual, ir.Constant(I64, r * LANES))
+
             if floats:
-                values = [limited(builder, value, limits) for value in values]
+                values = [limited(builder, builder.fadd(value, bias(r)), limits) for r, value in enumerate(values)]
             else:
-                slots = [cgutils.alloca_once_value(builder, value) for value in values]
-                with builder.if_then(builder.icmp_signed("!=", e.residual, ir.Constant(I64, 0))):
-                    for r, slot in enumerate(slots):
-                        at = builder.add(e.residual, ir.Constant(I64, r * LANES))
-                        builder.store(builder.fadd(builder.load(slot), residual_at(builder, at, limits)), slot)
-                values = as_packed(builder, [builder.load(slot) for slot in slots], limits)
+                values = shifted(builder, values, bias, limits, e.residual, residual_at)
+                values = as_packed(builder, values, limits)
             at = 0
             for value in values:
                 write(builder, value, builder.add(e.target, ir.Constant(I64, at * size)), None)

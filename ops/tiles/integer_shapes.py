@@ -19,10 +19,15 @@ GATHER, PICKS = 64, 4
 ROW_BYTES = 32
 """A row of the table of a tile: where its source, target, residual and scale lie; int64."""
 
-# What epilogues read from memory, so that it takes no registers before. A result of bytes is at most `high` before
-# `zero` is added, and then at least `least`, as an unsigned byte, which `flip` (0 or 128) makes signed. `low` and
-# `high` are the limits of a float32 result. Residuals are bytes, `residual_flip` makes them unsigned.
-LIMITS = record("zero least flip residual_zero residual_flip", low="f4", high="f4", residual_scale="f4")
+# What epilogues read from memory, so that it takes no registers before. A result of bytes is within int32, also with
+# `zero`, then at least `least` and at most `most` as an unsigned byte, which `flip` (0 or 128) makes signed. `low` and
+# `high` are the limits of a float32 result. `has_bias`: there are biases of float32. `has_inner`: what a residual is
+# added to is limited to `inner_low` .. `inner_high`, rounded and multiplied by `inner_scale` before. Residuals are
+# bytes, `residual_flip` makes them unsigned.
+LIMITS = record(
+    "zero least most flip has_bias has_inner residual_zero residual_flip",
+    **dict.fromkeys(("low", "high", "inner_low", "inner_high", "inner_scale", "residual_scale"), "f4"),
+)
 
 
 def channels_of(kind: str) -> int:

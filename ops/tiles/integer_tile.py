@@ -27,7 +27,7 @@ from numba.extending import intrinsic
 from cpuruntime.compiler.isa import VECTOR_BYTES, byte_products, current
 from cpuruntime.compiler.simd import F32, FLOATS, I8, I32, I64, LANES, WORDS, call_llvm, pointer, splat
 from cpuruntime.ops.tiles.integer_shapes import CHANNELS, GATHER, PICKS, ROW_BYTES, bytes_of, channels_of
-from cpuruntime.ops.tiles.requantise import Limits, as_bytes, as_floats, limited, residual_at, write
+from cpuruntime.ops.tiles.requantise import Limits, as_bytes, as_floats, limited, shifted, write
 
 STEPS, GROUPS = GATHER // CHANNELS, CHANNELS // channels_of("ubs")
 SIXTEEN = ir.VectorType(I8, 16)
@@ -194,23 +194,30 @@ class Emitter:
 
     def finish(self, e: Epilogue, floats: bool) -> None:
         """Requantises and stores; of the last column `tail` lanes."""
-        builder, limits, slots = self.builder, Limits(self.builder, e.limits), {}
+        builder, limits = self.builder, Limits(self.builder, e.limits)
+        places, values = list(self.sums), []
+        is_tight = (self.rows + 1) * self.columns > current().registers - 3  # then loops spill for the epilogue's sake
+        for (r, c), total in self.sums.items():
+            multiplier = self.load(FLOATS, e.channels, (4 * c + 2, VECTOR_BYTES))
+            if floats:
+                multiplier = builder.fmul(splat(builder, self.load(F32, e.row_scale, (self.row(r, 3), 1))), multiplier)
+            done = builder.load(total)
+            values.append(as_floats(builder, held(builder, done) if is_tight else done, multiplier))
+
+        def bias(i: int) -> ir.Value:
+            return self.load(FLOATS, e.channels, (4 * places[i][1] + 3, VECTOR_BYTES))
+
+        def residual_at(i: int) -> ir.Value:
+            r, c = places[i]
+            return self.at(e.residual, (self.row(r, 2), 1), (c, e.residual_column))
+
+        if floats:
+            values = [limited(builder, builder.fadd(value, bias(i)), limits) for i, value in enumerate(values)]
+        else:
+            values = shifted(builder, values, bias, limits, e.residual, residual_at)
         for c in range(self.columns):
-            multiplier, bias = (self.load(FLOATS, e.channels, (4 * c + i, VECTOR_BYTES)) for i in (2, 3))
-            for r in range(self.rows):
-                own = multiplier
-                if floats:
-                    own = builder.fmul(splat(builder, self.load(F32, e.row_scale, (self.row(r, 3), 1))), multiplier)
-                value = as_floats(builder, builder.load(self.sums[r, c]), [own, bias])
-                slots[r, c] = cgutils.alloca_once_value(builder, limited(builder, value, limits) if floats else value)
-        if not floats:
-            with builder.if_then(builder.icmp_signed("!=", e.residual, ir.Constant(I64, 0))):
-                for (r, c), slot in slots.items():
-                    at = self.at(e.residual, (self.row(r, 2), 1), (c, e.residual_column))
-                    builder.store(builder.fadd(builder.load(slot), residual_at(builder, at, limits)), slot)
-        for c in range(self.columns):
-            values = [builder.load(slots[r, c]) for r in range(self.rows)]
-            for r, value in enumerate(values if floats else as_bytes(builder, values, limits)):
+            column = values[c * self.rows : (c + 1) * self.rows]
+            for r, value in enumerate(column if floats else as_bytes(builder, column, limits)):
                 target = self.at(e.target, (self.row(r, 1), 1), (c, e.target_column))
                 write(builder, value, target, e.tail if c == self.columns - 1 else None)
 
@@ -253,6 +260,14 @@ def dot_bytes(builder: ir.IRBuilder, total: ir.Value, a: ir.Value, w: ir.Value) 
         lanes = ir.Constant(WORDS, [4 * i + k for i in range(LANES)])
         total = builder.add(total, builder.shuffle_vector(products, ir.Constant(wide, ir.Undefined), lanes))
     return total
+
+
+def dot_pairs(builder: ir.IRBuilder, total: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
+    """total + the two products of 16-bit elements of each lane, by one instruction where there is one."""
+    if not byte_products():
+        return held(builder, builder.add(total, pairs(builder, a, b)))
+    operands = [total, builder.bitcast(a, WORDS), builder.bitcast(b, WORDS)]
+    return call_llvm(builder, f"llvm.x86.avx512.vpdpwssd.{32 * LANES}", WORDS, operands)
 
 
 def held(builder: ir.IRBuilder, total: ir.Value) -> ir.Value:

@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 from cpuruntime.compiler.isa import VECTOR_BYTES
 from cpuruntime.compiler.simd import FLOATS, I8, I64, LANES, WORDS, operation, pointer
-from cpuruntime.ops.tiles.requantise import Limits, as_bytes, as_floats, limited, repeated, residual_at, write
+from cpuruntime.ops.tiles.requantise import Limits, as_bytes, as_floats, limited, repeated, shifted, write
 
 INPUT = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
 OUTPUT = ((1, 1, 1, 0), (0, 1, -1, -1))
@@ -93,14 +93,12 @@ def make_transform_output(floats: bool) -> Any:
                 for y in range(SIDE)
             ]
             numbers = [value for line in _nested(builder, OUTPUT, grid) for value in line]
-            bias, multiplier, more = (
-                load(kind, p.channels, ir.Constant(I64, i * VECTOR_BYTES))
-                for i, kind in ((0, WORDS), (2, FLOATS), (3, FLOATS))
+            start, multiplier = (
+                load(kind, p.channels, ir.Constant(I64, i * VECTOR_BYTES)) for i, kind in ((0, WORDS), (2, FLOATS))
             )
             two = ir.Constant(WORDS, [2] * LANES)
             values = [
-                as_floats(builder, builder.add(builder.ashr(number, two), bias), [multiplier, more])
-                for number in numbers
+                as_floats(builder, builder.add(builder.ashr(number, two), start), multiplier) for number in numbers
             ]
             limits, one = Limits(builder, p.limits), ir.Constant(I64, 1)
             exists = [ir.Constant(ir.IntType(1), 1)] * 4
@@ -111,15 +109,16 @@ def make_transform_output(floats: bool) -> Any:
                 at = builder.add(base, ir.Constant(I64, i % STEP * LANES * bytes_))
                 return builder.add(at, row) if i >= STEP else at
 
+            def bias(i):
+                return load(FLOATS, p.channels, ir.Constant(I64, 3 * VECTOR_BYTES))
+
+            def residual_at(i):
+                return builder.select(exists[i], place(p.residual, p.residual_row, i, 1), p.residual)
+
             if floats:
-                values = [limited(builder, value, limits) for value in values]
+                values = [limited(builder, builder.fadd(value, bias(i)), limits) for i, value in enumerate(values)]
             else:
-                slots = [cgutils.alloca_once_value(builder, value) for value in values]
-                with builder.if_then(builder.icmp_signed("!=", p.residual, ir.Constant(I64, 0))):
-                    for i, slot in enumerate(slots):
-                        at = builder.select(exists[i], place(p.residual, p.residual_row, i, 1), p.residual)
-                        builder.store(builder.fadd(builder.load(slot), residual_at(builder, at, limits)), slot)
-                values = as_bytes(builder, [builder.load(slot) for slot in slots], limits)
+                values = as_bytes(builder, shifted(builder, values, bias, limits, p.residual, residual_at), limits)
             for i, value in enumerate(values):
                 with builder.if_then(exists[i]):
                     write(builder, value, place(p.target, p.row, i, size), None)

@@ -19,6 +19,7 @@ from support.quantised import (
 
 from cpuruntime.compiler.isa import LANES
 from cpuruntime.graph import Graph, Node, Type, Value
+from cpuruntime.ops.tiles.integer_shapes import integer_shapes
 from cpuruntime.program.convolution.geometry import Geometry
 from cpuruntime.program.convolution.quantised_winograd import suits_winograd
 from cpuruntime.program.lowerings.catalogue import find_lowering
@@ -33,7 +34,8 @@ pytestmark = pytest.mark.every_isa
 CASES: dict[str, tuple[Any, ...]] = {
     "pointwise": ((1, 16, 5, 7), 24, (1, 1)),
     "channels of no block, signed": ((2, 19, 5, 7), 27, (1, 1), dict(source="i1", result="i1", residual="i1")),
-    "residual": ((2, 19, 5, 7), 27, (3, 3), dict(pads=(1, 1, 1, 1), residual="u1")),
+    "residual": ((2, 19, 5, 7), 27, (3, 3), dict(pads=(1, 1, 1, 1), residual="u1", bias="f4")),
+    "residual of bytes": ((2, 19, 5, 7), 43, (1, 1), dict(residual="u1", inner=(0.7, -100, 90))),
     "stride": ((1, 32, 9, 11), 16, (3, 3), dict(pads=(1, 1, 1, 1), strides=(2, 2), bias="f4")),
     "first layer": ((1, 3, 20, 21), 16, (7, 7), dict(pads=(3, 2, 1, 0), strides=(2, 2))),
     "dilation, signed": ((1, 16, 9, 11), 16, (3, 3), dict(pads=(2, 2, 2, 2), dilations=(2, 2), source="i1")),
@@ -64,7 +66,7 @@ def test_tiles_of_vnni(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("x", "kernel", "options"),
     [
-        ((2, LANES + 3, 9, 8), (3, 3), dict(pads=(1, 1, 1, 1), residual="i1")),
+        ((2, LANES + 3, 9, 8), (3, 3), dict(pads=(1, 1, 1, 1), residual="i1", inner=(0.7, -100, 90))),
         ((1, LANES, 9, 17), (3, 3), dict(strides=(2, 2), source="i1", result="i1", zeros=True)),
         ((1, LANES, 9, 8), (2, 3), dict(pads=(3, 2, 2, 3), dilations=(2, 1), weights="u1", zeros=True)),
         ((1, LANES, 2, 1), (3, 3), dict(pads=(1, 1, 1, 1), result="f4", bias="f4")),
@@ -108,6 +110,7 @@ def test_one_plan_for_many_sizes(kernel: int, group: int, kind: str, monkeypatch
 
 def force_winograd(monkeypatch: pytest.MonkeyPatch) -> None:
     force_kind(monkeypatch, "w16")
+    monkeypatch.setattr(integer_tiles, "integer_shapes", integer_shapes)
     for cost in ("PIXEL_COST", "SUM_COST"):
         monkeypatch.setattr(integer_tiles, cost, -1e6)
 
@@ -115,10 +118,10 @@ def force_winograd(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("x", "channels", "options"),
     [
-        ((2, 19, 9, 11), 27, dict(pads=(1, 1, 1, 1), residual="u1")),
-        ((1, 16, 8, 8), 16, dict(pads=(1, 0, 0, 1), source="i1", result="i1", residual="i1")),
-        ((1, 16, 7, 6), 24, dict(pads=(2, 2, 2, 2), weights="u1", zeros=True, result="f4", bias="f4")),
-        ((1, 16, 3, 3), 16, dict()),
+        ((2, 19, 9, 11), 27, dict(pads=(1, 1, 1, 1), residual="u1", inner=(0.7, -100, 90))),
+        ((1, 16, 8, 8), 2 * LANES, dict(pads=(1, 0, 0, 1), source="i1", result="i1", residual="i1")),
+        ((1, 16, 7, 6), LANES + 8, dict(pads=(2, 2, 2, 2), weights="u1", zeros=True, result="f4", bias="f4")),
+        ((1, 16, 3, 3), 2 * LANES, dict()),
     ],
     ids=["odd sizes, residual", "signed", "unsigned weights to float32", "one pixel"],
 )

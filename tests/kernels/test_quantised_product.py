@@ -90,18 +90,18 @@ def test_scales_and_zero_points_known_at_run_time(by_row: bool, kind: str, monke
 
 
 def test_pairs_that_could_saturate_are_cut() -> None:
-    weights = numbers("i1", (24, 64))
+    weights = numbers("i1", (48, 64))
     weights[:8, :4] = [[127, 127, -128, -128]]
     excess = Excess.of(weights)
     kept = weights.astype(np.int64)
     kept[excess.rows, excess.columns] -= excess.values
-    pairs = np.stack([np.maximum(kept, 0), np.maximum(-kept, 0)]).reshape(2, 24, -1, 2).sum(-1)
+    pairs = np.stack([np.maximum(kept, 0), np.maximum(-kept, 0)]).reshape(2, 48, -1, 2).sum(-1)
     assert pairs.max() == PAIR
     assert np.abs(excess.values.astype(int)).max() <= PAIR
     for sign in (1, -1):  # what is cut needs no cut itself
         taken = np.zeros_like(kept)
         taken[excess.rows, excess.columns] = np.maximum(sign * excess.values.astype(int), 0)
-        assert taken.reshape(24, -1, 2).sum(-1).max() <= PAIR
+        assert taken.reshape(48, -1, 2).sum(-1).max() <= PAIR
     assert 0 < excess.share(weights) <= 1
     assert Excess.of(np.clip(weights, -64, 64)).share(weights) == 0
 

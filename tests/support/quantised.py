@@ -55,6 +55,9 @@ def requantise(
     if bias is not None and bias.dtype == np.float32:
         result = result + bias
     if residual is not None:
+        if "inner" in attributes:
+            scale, low, high = attributes["inner"]
+            result = np.rint(np.clip(result, low, high)) * np.float32(scale)
         result += np.float32(attributes["residual_scale"]) * (
             residual.astype(np.float32) - attributes["residual_zero"]
         )
@@ -92,11 +95,12 @@ def check_convolution(
     x: tuple[int, ...], channels: int, kernel: tuple[int, int], *, strides: Sequence[int] = (1, 1),
     pads: Sequence[int] = (0, 0, 0, 0), dilations: Sequence[int] = (1, 1), group: int = 1, source: str = "u1",
     weights: str = "i1", zeros: bool = False, result: str = "u1", bias: str | None = "i4", residual: str | None = None,
-    fill: Sequence[int] = (),
+    inner: Sequence[float] = (), fill: Sequence[int] = (),
 ) -> NodeProgram:  # fmt: skip
     """Plans a convolution and compares what 1, 2 and 3 threads compute, bit by bit.
 
-    `fill` are one number for all of the source and one for all weights, in place of random ones.
+    `inner` is how results are rounded before a residual is added: a scale and two limits. `fill` are one number for
+    all of the source and one for all weights, in place of random ones.
     """
     data, w = numbers(source, x), numbers(weights, (channels, x[1] // group, *kernel), 1)
     if fill:
@@ -109,6 +113,8 @@ def check_convolution(
         weights_zero=rng.integers(low, low + 10, channels).tolist() if zeros else [],
         residual_zero=9, residual_scale=0.37, **limits_of(result),
     )  # fmt: skip
+    if inner:
+        attributes["inner"] = [float(number) for number in inner]
     sums = convolution_sums(
         data.astype(np.int64) - attributes["x_zero"],
         w.astype(np.int64) - np.array(attributes["weights_zero"] or [0]).reshape(-1, 1, 1, 1), attributes,

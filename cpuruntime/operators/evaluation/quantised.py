@@ -27,6 +27,9 @@ def _convolution(node: Node, arrays: Arrays) -> np.ndarray:
     sums = convolve(window, x.astype(np.float64) - a["x_zero"], weights.astype(np.float64) - zeros)
     result = _scaled(sums, multiplier.reshape(channels), None if bias is None else bias.reshape(channels))
     if residual is not None:
+        if a.get("inner"):
+            scale, low, high = map(np.float32, a["inner"])
+            result = np.rint(np.clip(result, low, high)) * scale
         result = result + (residual.astype(np.float32) - a["residual_zero"]) * np.float32(a["residual_scale"])
     return _stored(node, result)
 

@@ -9,6 +9,7 @@ from cpuruntime.passes.editor import Editor, sweep
 from cpuruntime.passes.operators import internal, is_onnx, no_activation
 from cpuruntime.passes.quantise.scales import (
     BYTES,
+    LARGEST,
     MOST,
     Bytes,
     Weights,
@@ -57,6 +58,8 @@ def _of_both(editor: Editor, node: Node, a: Bytes, b: Bytes) -> None:
     x, y = a.value.static_shape, b.value.static_shape
     stacked = len(x) > 1 and x[:-2] == y[:-2] and x[-1] == y[-2] and 0 not in (*x, *y)
     if not stacked or not is_usable(multiplier) or x[-1] * largest[0] * largest[1] > MOST:
+        return
+    if end is not None and MOST * multiplier >= LARGEST:
         return
     attributes = {"a_zero": a.zero, "b_zero": [b.zero] if b.zero else []}
     attributes |= no_activation() if end is None else end.attributes()

@@ -16,6 +16,8 @@ from cpuruntime.records import record
 BYTES = (Type.u8, Type.i8)
 _TINY = float(np.finfo(np.float32).tiny)
 MOST = np.iinfo(np.int32).max
+LARGEST = 2.0**30
+"""Results are smaller before they are limited to bytes, so that kernels may round them to whole numbers first."""
 
 
 @record

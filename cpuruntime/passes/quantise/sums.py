@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,49 @@ import numpy as np
 from cpuruntime.graph import Node, Type, Value
 from cpuruntime.passes.editor import Editor
 from cpuruntime.passes.operators import internal, is_onnx, no_activation
-from cpuruntime.passes.quantise.scales import MOST, Bytes, Weights, Written, is_usable, read, written
+from cpuruntime.passes.quantise.scales import LARGEST, MOST, Bytes, Weights, Written, is_usable, read, written
 from cpuruntime.passes.simplify.clamps import clip_bounds
+
+BYTE = 255
+"""The largest distance of a byte from its zero point."""
+
+
+@dataclass(frozen=True)
+class End:
+    """How a result is stored: the nodes that do so, as bytes where there is `written`, after a residual is added.
+
+    `inner` is how a result is made bytes, and `read` what these stand for, before the residual is added.
+    """
+
+    nodes: list[Node] = field(default_factory=list)
+    written: Written | None = None
+    residual: Bytes | None = None
+    inner: Written | None = None
+    read: Bytes | None = None
+
+    @property
+    def step(self) -> float:
+        """What a step of the first bytes stands for; 1 where there are none."""
+        first = self.inner or self.written
+        return 1.0 if first is None else first.scale
+
+    def attributes(self) -> dict[str, Any]:
+        """Those of the operator."""
+        if self.written is None:
+            return no_activation() | _activation(self.nodes)
+        found = self.written.attributes()
+        if self.residual is not None:
+            found |= {"residual_scale": self.residual.scale / self.written.scale, "residual_zero": self.residual.zero}
+        if self.inner is not None and self.read is not None:
+            low, high = (float(limit - self.inner.zero) for limit in (self.inner.low, self.inner.high))
+            found["inner"] = [self.read.scale / self.written.scale, low, high]
+        return found
+
+    def largest(self) -> float:
+        """What is added at most, in steps of the last bytes."""
+        a = self.attributes()
+        inner = max(map(abs, a["inner"][1:])) * a["inner"][0] if "inner" in a else 0.0
+        return inner + BYTE * a.get("residual_scale", 0.0)
 
 
 @dataclass
@@ -38,15 +79,25 @@ class Sums:
         """What a step of the sum of each channel stands for."""
         return np.broadcast_to(self.x.scale * self.weights.scales * self.factor, (self.channels,))
 
-    def _fits(self) -> bool:
-        """Whether no sum can leave the range of 32 bits."""
+    def _largest(self) -> np.ndarray:
+        """The largest size of each channel's sum."""
         limits = np.iinfo(self.x.value.element_type.to_dtype())
         largest = max(abs(limits.min - self.x.zero), abs(limits.max - self.x.zero))
         each = np.moveaxis(self.weights.array, self.axis, 0).reshape(self.channels, -1).astype(np.int64)
         sums = np.abs(each - self.weights.zeros[:, None]).sum(1) * largest
         if self.bias is not None and self.bias.dtype == np.int32:
             sums = sums + np.abs(self.bias.astype(np.int64))
-        return int(sums.max(initial=0)) <= MOST
+        return np.asarray(sums)
+
+    def _fits(self, end: End) -> bool:
+        """Whether no sum, nor what it is before it is limited to bytes, can leave the range of 32 bits."""
+        sums = self._largest()
+        if sums.max(initial=0) > MOST:
+            return False
+        if end.written is None:
+            return True
+        more = 0 if self.bias is None or self.bias.dtype == np.int32 else np.abs(self.bias.astype(np.float64))
+        return bool(max(((sums * self.scale + more) / end.step).max(initial=0), end.largest()) < LARGEST)
 
     def replace(
         self, editor: Editor, op_type: str, inputs: list[Value | None], attributes: dict[str, Any],
@@ -55,49 +106,58 @@ class Sums:
         """Puts the operator, whose first two inputs are given, in the place of the node and of those behind it that it
         does as well; `end` says how the node itself writes bytes. No change where a sum may leave the range of 32 bits
         or float32 cannot hold the factors."""
-        value, residual, nodes = (self.nodes or [self.node])[-1].outputs[0], None, []
-        if end is None:
-            end, residual, nodes = self._end(editor, value)
-        scale = self.scale if end is None else self.scale / end.scale
-        if not is_usable(scale) or not self._fits():
+        value = (self.nodes or [self.node])[-1].outputs[0]
+        found = self._end(editor, value) if end is None else self._added(editor, end)
+        scale = self.scale / found.step
+        if not is_usable(scale) or not self._fits(found):
             return
-        bias = self.bias
-        if bias is not None and bias.dtype != np.int32 and end is not None:
-            bias = (bias.astype(np.float64) / end.scale).astype(np.float32)
+        bias, residual = self.bias, found.residual
+        if bias is not None and bias.dtype != np.int32:
+            bias = (bias.astype(np.float64) / found.step).astype(np.float32)
         name = self.node.name
-        attributes = attributes | (no_activation() if end is None else end.attributes())
-        if residual is not None and end is not None:
-            attributes |= {"residual_scale": residual.scale / end.scale, "residual_zero": residual.zero}
+        attributes = attributes | found.attributes()
         inputs = [
             *inputs,
             editor.constant(f"{name}/multiplier", scale.astype(np.float32)),
             None if bias is None else editor.constant(f"{name}/bias", bias),
             *([None if residual is None else residual.value] if op_type == "QuantisedConvolution" else []),
         ]
-        merged = [self.node, *self.nodes, *nodes]
-        if end is None:
-            attributes |= _activation(nodes)
-        outputs = [end.output] if end is not None else merged[-1].outputs
+        merged = [self.node, *self.nodes, *found.nodes]
+        outputs = [found.written.output] if found.written is not None else merged[-1].outputs
         made = internal(op_type, self.node, inputs, outputs, attributes, merged=merged)
         for each in merged[:-1]:
             editor.remove(each)
         editor.replace(merged[-1], made)
 
-    def _end(self, editor: Editor, value: Value) -> tuple[Written | None, Bytes | None, list[Node]]:
-        """How the result is written as bytes, what is added before, and the nodes that do so; for a result in float32
-        the Relu or Clip behind it."""
+    def _end(self, editor: Editor, value: Value) -> End:
+        """How the result is written as bytes and what is added before; for one in float32 the Relu or Clip behind."""
         end = written(editor, value)
         if end is not None:
-            return end, None, end.nodes
+            return self._added(editor, end)
         user = editor.sole_user(value)
-        if is_onnx(user, "Add") and len(self.weights.array.shape) > 2:
-            other = read(user.inputs[1] if user.inputs[0] is value else user.inputs[0])
-            end = written(editor, user.outputs[0])
-            if other is not None and end is not None and other.value.shape == value.shape == end.output.shape:
-                return end, other, [user, *end.nodes]
         if is_onnx(user, "Relu") or (is_onnx(user, "Clip") and clip_bounds(user) is not None):
-            return None, None, [user]
-        return None, None, []
+            return End([user])
+        return self._sum(editor, value) or End()
+
+    def _added(self, editor: Editor, end: Written) -> End:
+        """A result that becomes bytes, and the Add of other bytes behind it."""
+        reader = editor.sole_user(end.output)
+        own = None if reader is None else read(reader.outputs[0])
+        found = None if own is None or own.zero != end.zero else self._sum(editor, reader.outputs[0])
+        if found is None or own is None:
+            return End(end.nodes, end)
+        return replace(found, nodes=[*end.nodes, reader, *found.nodes], inner=end, read=own)
+
+    def _sum(self, editor: Editor, value: Value) -> End | None:
+        """What an Add of `value` and of other bytes writes; only a convolution's result is added to."""
+        user = editor.sole_user(value)
+        if not is_onnx(user, "Add") or len(self.weights.array.shape) < 3 or user.inputs[0] is user.inputs[1]:
+            return None
+        other = read(user.inputs[1] if user.inputs[0] is value else user.inputs[0])
+        end = written(editor, user.outputs[0])
+        if other is None or end is None or not other.value.shape == value.shape == end.output.shape:
+            return None
+        return End([user, *end.nodes], end, other)
 
     def add(self, editor: Editor) -> None:
         """Takes a constant row that is added to the result as its bias."""

@@ -29,10 +29,15 @@ def limits(emitter: Emitter, node: Node) -> Address:
         numbers["low"], numbers["high"] = clamp(node) or (-INFINITY, INFINITY)
         return emitter.constant(numbers)
     numbers["flip"], numbers["zero"] = unsigned(node.outputs[0], a["y_zero"])
-    numbers["least"], numbers["high"] = a["low"] + numbers["flip"], a["high"] - a["y_zero"]
+    numbers["least"], numbers["most"] = a["low"] + numbers["flip"], a["high"] + numbers["flip"]
+    bias = node.input(3)
+    numbers["has_bias"] = bias is not None and bias.element_type == Type.f32
     if a.get("residual_scale") is not None and len(node.inputs) > 4 and node.inputs[4] is not None:
         numbers["residual_flip"], numbers["residual_zero"] = unsigned(node.require(4), a["residual_zero"])
         numbers["residual_scale"] = a["residual_scale"]
+        if a.get("inner"):
+            numbers["has_inner"] = 1
+            numbers["inner_scale"], numbers["inner_low"], numbers["inner_high"] = a["inner"]
     return emitter.constant(numbers)
 
 

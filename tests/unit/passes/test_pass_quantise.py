@@ -80,6 +80,23 @@ def test_a_convolution_with_relu_and_one_with_a_residual() -> None:
     assert first.input(3).constant.dtype == np.int32
 
 
+def test_an_add_of_bytes_behind_a_convolution_that_writes_bytes() -> None:
+    b = Quantised(13)
+    x = b.pair(b.input(1, 8, 6, 6))
+    y = b.pair(b("Conv", x, b.w(8, 8, 3, 3), b.bias(8), pads=[1] * 4), 0.11, 7)
+    graph = rewritten(b.graph(b.q(b("Relu", b("Add", y, x)), 0.037, 3)))
+    assert kinds(graph) == ["Quantise", "QuantisedConvolution"]
+    found = graph.nodes[1].attributes
+    np.testing.assert_allclose(found["inner"], [0.11 / 0.037, -7, 248], rtol=1e-6)
+    assert found["low"] == 3
+
+
+def test_a_convolution_that_is_added_to_itself() -> None:
+    b = Quantised(13)
+    y = b.pair(b("Conv", b.pair(b.input(1, 8, 6, 6)), b.w(8, 8, 1, 1)), 0.1)
+    assert kinds(rewritten(b.graph(b.q(b("Add", y, y), 0.04))))[:2] == ["Quantise", "QuantisedConvolution"]
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8])
 def test_weights_with_zero_points_and_a_result_in_float32(dtype: Any) -> None:
     b = Quantised(13)
