@@ -10,6 +10,7 @@ measured where `ray[serve]` is installed. Fails where a request is lost or answe
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import secrets
@@ -21,6 +22,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,9 @@ import cpuruntime as ov
 
 NODE = {"object_store_memory": 200 << 20, "node_ip_address": "127.0.0.1", "include_dashboard": False}
 SMALL = 64
+IN_FLIGHT = (1, 16, 64)
+KILLED = 4
+"""Replicas of one CPU, whatever the machine has, of which one is killed every second if another one is there."""
 
 
 @contextmanager
@@ -65,9 +70,6 @@ def negation() -> onnx.ModelProto:
 def rate(compiled: ov.CompiledModel, x: np.ndarray, requests: int, seconds: float) -> float:
     """Requests a second with so many in flight."""
     queue = ov.AsyncInferQueue(compiled, requests)
-    for _ in range(4 * requests):
-        queue.start_async(x)
-    queue.wait_all()
     done, began = 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
         for _ in range(requests):
@@ -88,29 +90,34 @@ def latency(compiled: ov.CompiledModel, x: np.ndarray, seconds: float) -> np.nda
     return np.array(times[len(times) // 10 :]) * 1e3
 
 
-def serve_rate(seconds: float, in_flight: int = 16) -> float:
-    """Requests a second through the handle of a Ray Serve deployment that negates the same array."""
+def serve_rates(seconds: float) -> list[float]:
+    """Requests a second through the handle of a Ray Serve deployment that negates the same array, for IN_FLIGHT."""
     from ray import serve
 
-    @serve.deployment(max_ongoing_requests=64)
+    @serve.deployment(max_ongoing_requests=max(IN_FLIGHT), ray_actor_options={"num_cpus": 1})
     class Negation:
         def __call__(self, x: np.ndarray) -> np.ndarray:
             return -x
 
+    serve.start(proxy_location="Disabled")
     handle = serve.run(Negation.bind(), route_prefix=None)
-    x, pending, done = np.ones((1, SMALL), np.float32), [], 0
+    x = np.ones((1, SMALL), np.float32)
     handle.remote(x).result()
-    began = time.perf_counter()
-    while time.perf_counter() - began < seconds:
-        pending.append(handle.remote(x))
-        if len(pending) == in_flight:
-            pending.pop(0).result()
-            done += 1
-    for one in pending:
-        one.result()
-    took = time.perf_counter() - began
+
+    def measured(in_flight: int) -> float:
+        pending, done, began = [], 0, time.perf_counter()
+        while time.perf_counter() - began < seconds:
+            pending.append(handle.remote(x))
+            if len(pending) == in_flight:
+                pending.pop(0).result()
+                done += 1
+        for one in pending:
+            one.result()
+        return (done + len(pending)) / (time.perf_counter() - began)
+
+    rates = [measured(in_flight) for in_flight in IN_FLIGHT]
     serve.shutdown()
-    return (done + len(pending)) / took
+    return rates
 
 
 def overheads(seconds: float) -> None:
@@ -119,13 +126,15 @@ def overheads(seconds: float) -> None:
     with ov.Core().compile_model(negation(), "RAY", {"NUM_REPLICAS": 1, "CPUS_PER_REPLICA": 1}) as compiled:
         times = latency(compiled, x, seconds)
         print(f"infer() of 256 bytes: median {np.median(times):.2f} ms, p99 {np.quantile(times, 0.99):.2f} ms")
-        ours = rate(compiled, x, 64, seconds)
-        print(f"64 in flight: {ours:.0f}/s, {1e3 / ours:.3f} ms each; {compiled.explain().decisions[0]}")
-    if find_spec("ray.serve") and find_spec("starlette"):
-        theirs = serve_rate(seconds)
-        print(f"Ray Serve's handle, 16 in flight: {theirs:.0f}/s; ours is {ours / theirs:.1f} times that")
-    else:
-        print("Ray Serve is not installed: pip install 'ray[serve]'")
+        ours = [rate(compiled, x, in_flight, seconds) for in_flight in IN_FLIGHT]
+        print(compiled.explain().decisions[0])
+    has_serve = find_spec("ray.serve") and find_spec("starlette")
+    theirs = serve_rates(seconds) if has_serve else [math.nan] * len(IN_FLIGHT)
+    for in_flight, our, their in zip(IN_FLIGHT, ours, theirs):
+        beside = (
+            f"Ray Serve's handle {their:.0f}/s: {our / their:.1f} times" if has_serve else "no ray[serve] is installed"
+        )
+        print(f"{in_flight} in flight: {our:.0f}/s, {1e3 / our:.3f} ms each; {beside}")
 
 
 def share(model: str, seconds: float) -> None:
@@ -135,13 +144,32 @@ def share(model: str, seconds: float) -> None:
     graph = core.read_model(source)
     x = np.random.default_rng(0).random(tuple(graph.input(0).shape), np.float32)
     rates: dict[str, list[float]] = {"CPU": [], "RAY": []}
+    costs: dict[str, list[float]] = {"CPU": [], "RAY": []}
     for device in ("CPU", "RAY") * 2:
         with core.compile_model(graph, device, config) as compiled:
             compiled.wait_until_optimized()
             requests = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+            rate(compiled, x, requests, seconds / 4)
+            used, began = processor_time(), time.perf_counter()
             rates[device].append(rate(compiled, x, requests, seconds))
+            done = rates[device][-1] * (time.perf_counter() - began)
+            costs[device].append((processor_time() - used) / done)
     cpu, ray = (max(rates[device]) for device in ("CPU", "RAY"))
     print(f"{model}: CPU {cpu:.1f}/s, RAY on the same cores {ray:.1f}/s: {ray / cpu:.2f} of it")
+    cpu, ray = (min(costs[device]) * 1e3 for device in ("CPU", "RAY"))
+    print(f"processor time of a request: CPU {cpu:.1f} ms, RAY with Ray's own processes {ray:.1f} ms: {cpu / ray:.2f}")
+
+
+def processor_time() -> float:
+    """Seconds of processor time that this process and all below it have used."""
+    stats = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            stats.append((int(path.parent.name), path.read_text().rpartition(")")[2].split()))
+    own = [os.getpid()]
+    for parent in own:
+        own += [pid for pid, fields in stats if int(fields[1]) == parent]
+    return sum(int(fields[11]) + int(fields[12]) for pid, fields in stats if pid in own) / os.sysconf("SC_CLK_TCK")
 
 
 def kills(count: int, replicas: int) -> bool:
@@ -193,9 +221,10 @@ def main() -> int:
     """The command."""
     options = parser().parse_args()
     cores = len(os.sched_getaffinity(0))
+    if options.kills:
+        with cluster(1, KILLED):
+            return 0 if kills(options.kills, KILLED) else 1
     with cluster(1, cores):
-        if options.kills:
-            return 0 if kills(options.kills, max(2, cores)) else 1
         overheads(options.seconds)
         share(options.model, options.seconds)
     return 0

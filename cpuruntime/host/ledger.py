@@ -147,7 +147,7 @@ class Snapshot:
         DeviceUnavailableError also for an exclusive lease that other processes could not see.
         """
         assignment = self.assign(requests, exclusive, cores, quota)
-        key = f"{_machine()}-{os.getpid()}-{os.urandom(6).hex()}"
+        key = f"{machine()}-{os.getpid()}-{os.urandom(6).hex()}"
         cpus = tuple(cpu for share in assignment.cpus for cpu in share)
         holder = Holder(os.getpid(), name, cpus, exclusive, key, quota.group if quota else 0, is_own=True)
         file = None
@@ -267,7 +267,7 @@ def _wait_for(mutex: io.FileIO) -> None:
 
 def _read(folder: PrivateFolder) -> Iterator[Holder]:
     """The leases that are held; files without a lock are removed."""
-    prefix = _machine() + "-"
+    prefix = machine() + "-"
     own = {lease.holder.key for lease in list(_leases) if lease.is_held}
     for name in os.listdir(folder.descriptor):
         if not name.startswith(prefix):
@@ -294,7 +294,7 @@ def _holder(key: str, text: bytes, is_own: bool) -> Holder | None:
         return None
 
 
-def _machine() -> str:
+def machine() -> str:
     """The identity of the running kernel; under one kernel processors have the same numbers everywhere."""
     return read_text(Path("/proc/sys/kernel/random/boot_id")).replace("-", "") or "unknown"
 

@@ -10,12 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from onnx import parser
 from support.on_ray import VARIABLES, added, device, negated
+from support.ray_processes import Client, descendants, is_gone, listening, objects
 
 import cpuruntime as ov
 from cpuruntime.devices.ray import fleet, health, model
@@ -61,6 +62,7 @@ RAY = {
     "RAY_worker_register_timeout_seconds": "300",
     "RAY_memory_monitor_refresh_ms": "0",
 }
+LOOPBACK = ("0100007F:", "0000000000000000FFFF00000100007F:")  # 127.0.0.1, alone and in an address of IPv6
 NODE = {"num_cpus": 4, "object_store_memory": 80 << 20, "node_ip_address": "127.0.0.1", "include_dashboard": False}
 
 
@@ -99,14 +101,6 @@ def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
-
-
-def is_gone(pid: int) -> bool:
-    """Whether a process has ended."""
-    try:
-        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return True
 
 
 def test_a_killed_replica_loses_no_request_and_comes_back(cluster: Any) -> None:
@@ -189,18 +183,25 @@ def test_deadlines_latency_and_errors_come_from_the_replica(negated: ov.Compiled
     assert "retries" in str(negated.explain())
 
 
-def test_multi_overflows_to_the_cluster(cluster: Any) -> None:
-    config = {"SCHEDULE_POLICY": "ROUND_ROBIN"}
-    with ov.Core().compile_model(models.negated(), "MULTI:REFERENCE,RAY", config) as compiled:
-        queue, seen = ov.AsyncInferQueue(compiled), []
-        queue.set_callback(lambda request, value: seen.append(bool((request.results[0] == -value).all())))
-        for value in range(100):
-            queue.start_async(np.full((2, 3), value, np.float32), value)
+def test_multi_serves_locally_first_and_overflows_to_the_cluster(cluster: Any) -> None:
+    products = " ".join(f"p{i + 1} = MatMul(p{i}, x)" for i in range(7)).replace("p0", "x")
+    graph = f"power (float[512,512] x) => (float[512,512] y) {{ {products} y = MatMul(p7, x) }}"
+    model = parser.parse_model(f'<ir_version: 10, opset_import: ["" : 17]> {graph}')
+    config = {"SCHEDULE_POLICY": "DEVICE_PRIORITY", "DEVICE_PROPERTIES": {"RAY": {"REMOTE_DEVICE": "CPU"}}}
+    x = np.diag(np.float32([-1, 1] * 256))
+    with ov.Core().compile_model(model, "MULTI:CPU,RAY", config) as compiled:
+        for _ in range(3):
+            assert (compiled(x)[0] == x).all()
+        assert "RAY: 0 inferences" in str(compiled.explain())
+        queue, seen = ov.AsyncInferQueue(compiled, 16), []
+        queue.set_callback(lambda request, _: seen.append(bool((request.results[0] == x).all())))
+        for _ in range(100):
+            queue.start_async(x)
         queue.wait_all()
         assert seen == [True] * 100
         text = str(compiled.explain())
     assert re.search(r"RAY: [1-9]\d* inferences", text)
-    assert re.search(r"REFERENCE: [1-9]\d* inferences", text)
+    assert "whose cores this process uses, too" in text
 
 
 def test_what_cannot_be_says_why(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,3 +239,49 @@ def test_a_service_is_shared_and_ends_with_its_last_user(cluster: Any) -> None:
         with pytest.raises(ov.UnsupportedError, match="under another RAY_SERVICE"):
             first.replace(core.read_model(models.negated()))
     until(lambda: all(map(is_gone, pids)))
+
+
+def test_client_processes_share_a_service_fairly(cluster: Any) -> None:
+    config = {"RAY_SERVICE": "shared", "MAX_ONGOING_REQUESTS": 8}
+    with Client(config, cluster.address) as first:
+        until(lambda: first.state()["calls"] == [8])
+        with Client(config, cluster.address) as second:
+            until(lambda: first.state()["calls"] == second.state()["calls"] == [4])
+            states = first.state(), second.state()
+            assert states[0]["replicas"] == states[1]["replicas"]
+            assert all(state["served"] > 0 and state["wrong"] == 0 for state in states)
+        until(lambda: first.state()["calls"] == [8])
+    until(lambda: all(map(is_gone, states[0]["replicas"])))
+
+
+def test_a_client_that_is_killed_leaves_neither_replicas_nor_objects(cluster: Any) -> None:
+    before = objects(cluster)
+    clients = [Client({"NUM_REPLICAS": 2}, cluster.address), Client({"RAY_SERVICE": "orphan"}, cluster.address)]
+    until(lambda: len(clients[0].state()["replicas"]) == 2)
+    pids = [pid for client in clients for pid in client.state()["replicas"]]
+    for client in clients:
+        client.kill()
+    until(lambda: all(map(is_gone, pids)))
+    until(lambda: objects(cluster) <= before)
+
+
+def test_a_replica_that_hangs_is_replaced(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "SILENCE", 10_000_000_000)
+    with ov.Core().compile_model(models.negated(), "RAY", {"NUM_REPLICAS": 2}) as compiled:
+        until(lambda: len(processes(compiled)) == 2)
+        victim, _ = processes(compiled)
+        queue, seen = ov.AsyncInferQueue(compiled, 8), []
+        queue.set_callback(lambda request, value: seen.append((value, bool((request.results[0] == -value).all()))))
+        for value in range(100):
+            if value == 50:
+                os.kill(victim, signal.SIGSTOP)
+            queue.start_async(np.full((2, 3), value, np.float32), value)
+        queue.wait_all()
+        assert sorted(seen) == [(value, True) for value in range(100)]
+        until(lambda: is_gone(victim) and len(processes(compiled)) == 2)
+
+
+def test_all_listen_on_loopback_only(negated: ov.CompiledModel) -> None:
+    found = [one for pid in descendants(os.getpid()) for one in listening(pid)]
+    assert found
+    assert [one for one in found if not one.startswith(LOOPBACK)] == []

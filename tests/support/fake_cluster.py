@@ -51,7 +51,8 @@ class FakeCall:
 
 def facts(streams: int = 1) -> dict[str, Any]:
     """What a replica says of a model it has loaded."""
-    return {"pid": 1, "properties": {"OPTIMAL_NUMBER_OF_INFER_REQUESTS": streams}, "rows": [], "decisions": []}
+    properties = {"OPTIMAL_NUMBER_OF_INFER_REQUESTS": streams}
+    return {"pid": 1, "machine": "", "cores": {0}, "properties": properties, "rows": [], "decisions": []}
 
 
 class FakeCluster:

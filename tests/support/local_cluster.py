@@ -64,9 +64,6 @@ class LocalCluster:
         used = {name: sum(a.cpus for node, a in self._actors if node == name and not a.is_killed) for name in "abc"}
         return [NodeState(name, 8, 8 - cpus, False) for name, cpus in used.items()]
 
-    def here(self) -> str:
-        return "a"
-
     def put(self, value: Any) -> list[Any]:
         return [_travelled(value)]
 

@@ -95,10 +95,6 @@ class Cluster:
             if node["Alive"]
         ]  # fmt: skip
 
-    def here(self) -> str:
-        """The node that this process is on."""
-        return self._ray.get_runtime_context().get_node_id()
-
     def put(self, value: Any) -> list[Any]:
         """A reference to a value, which each node maps; in a list, in which it travels as a reference.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +17,7 @@ from cpuruntime.devices.ray.loop import Loop
 from cpuruntime.devices.ray.request import RayRequest
 from cpuruntime.errors import DeviceUnavailableError, Error, InvalidArgumentError, UnsupportedError
 from cpuruntime.graph import Graph
+from cpuruntime.host.ledger import machine
 from cpuruntime.properties import Settings
 
 SETTLES = 600.0
@@ -110,18 +112,12 @@ class RayModel(DeviceModel):
 
     def _described(self, link: Any) -> str:
         replica = self.loop.scheduler.replicas.get(link.key)
-        served = f", {replica.served} requests" if replica else ""
-        here = ", whose cores this process uses, too" if link.node == self._here() else ""
+        served = f", at most {replica.limit} calls at a time, {replica.served} requests so far" if replica else ""
+        is_here = link.facts.get("machine") == machine() and link.facts["cores"] & os.sched_getaffinity(0)
         return (
-            f"replica {link.key}: {link.state}, process {link.facts.get('pid', '?')} on node {link.node[:8]}{here}, "
-            f"{link.cpus} CPUs{served}"
+            f"replica {link.key}: {link.state}, process {link.facts.get('pid', '?')} on node {link.node[:8]}"
+            f"{', whose cores this process uses, too' if is_here else ''}, {link.cpus} CPUs{served}"
         )
-
-    def _here(self) -> str:
-        try:
-            return self._cluster.here()
-        except Exception:  # the cluster is gone
-            return ""
 
     def _ask(self, link: Any, method: str, *arguments: Any) -> Any:
         """What a replica answers; None where it does not."""

@@ -15,6 +15,7 @@ import numpy as np
 from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, Terms
 from cpuruntime.devices.ray.schedule import fair_shares
 from cpuruntime.errors import DeviceUnavailableError, Error, InternalError, InvalidArgumentError
+from cpuruntime.host.ledger import machine
 from cpuruntime.properties.hint import Priority
 from cpuruntime.version import __version__
 
@@ -85,7 +86,8 @@ class Replica:
             return error if isinstance(error, Error) else _internal(error)
         self._model = model
         return {
-            "pid": os.getpid(), "properties": found, "rows": [*explanation.rows], "decisions": [*explanation.decisions],
+            "pid": os.getpid(), "machine": machine(), "cores": os.sched_getaffinity(0), "properties": found,
+            "rows": [*explanation.rows], "decisions": [*explanation.decisions],
             "inputs": model.inputs, "outputs": model.outputs,
         }  # fmt: skip
 
