@@ -2,7 +2,7 @@
 
     python bench/gpu_check.py
     python bench/gpu_check.py --device GPU.1 -m light:resnet50 bench:bert_base --seconds 5
-    python bench/gpu_check.py --results -m light:squeezenet bench:mobilenet_v2 light:resnet18 --inputs 256
+    python bench/gpu_check.py --results -m light:squeezenet bench:mobilenet_v2 bench:resnet18 --inputs 256
 
 First every template of kernels is compared with ONNX Runtime's results. Then those of models in f32, and with values
 stored in f16, are compared with the CPU's on random inputs. Latency, and throughput with streams and batches, are

@@ -27,9 +27,7 @@ def explained(device: str, **config: Any) -> str:
 def test_the_cpu_leaves_a_processor(recorder: RecordingRuntime, ledger: Ledger, device: str) -> None:
     config = {"PERFORMANCE_HINT": "CUMULATIVE_THROUGHPUT"} if device.startswith("AUTO") else {}
     with ov.Core().compile_model(chain(), device, config) as compiled:
-        text = str(compiled.explain())
-        assert f"leaves 1 of {USABLE} processors to threads of GPU" in text
-        assert f"{USABLE - 1} thread" in text
+        assert f"leaves 1 of {USABLE} processors to threads of GPU" in str(compiled.explain())
         cpus = [cpu for holder in ledger.holders() for cpu in holder.cpus]
         assert len(set(cpus)) == len(cpus) <= USABLE
 
