@@ -230,11 +230,16 @@ def costs(core: ov.Core, device: str, file: ModelFile, seconds: float) -> None:
 
 
 def launches(device: str) -> float:
-    """The fewest microseconds that it takes to submit a launch, in programs of LAUNCHES that do next to nothing."""
+    """The fewest microseconds that it takes to submit a launch, in programs of LAUNCHES that do next to nothing.
+
+    Their kernel has as many arguments as that of a product.
+    """
     runtime = drivers.devices()[int(device.partition(".")[2] or 0)]
-    module = runtime.build("__kernel void touch(__global float *x) { x[get_global_id(0)] += 1; }")
+    numbers = range(24)
+    head = ", ".join(["__global float *x", *(f"int n{number}" for number in numbers)])
+    module = runtime.build(f"__kernel void touch({head}) {{ x[get_global_id(0)] += n1; }}")
     memory, queue, end, times = runtime.allocate(4096), runtime.queue(), End(), []
-    recorded = queue.record([Call(module, "touch", (memory,), (64,), (64,))] * LAUNCHES)
+    recorded = queue.record([Call(module, "touch", (memory, *numbers), (64,), (64,))] * LAUNCHES)
     prepared = queue.prepare(recorded)
     for _ in range(200):
         begin = time.perf_counter()
