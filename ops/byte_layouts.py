@@ -26,7 +26,7 @@ def _transpose_bytes(source, source_stride, target, target_stride, rows, columns
 
 @kernel(TO_BLOCKED)
 def to_blocked_bytes(a, thread, threads):
-    """Plain to blocked; lanes beyond the channels stay as they are."""
+    """Plain to blocked; lanes beyond the channels hold anything."""
     blocks, chunks = (a.channels + LANES - 1) // LANES, (a.width + CHUNK - 1) // CHUNK
     items = a.batch * blocks * a.height * chunks
     for item in range(items * thread // threads, items * (thread + 1) // threads):
@@ -38,7 +38,10 @@ def to_blocked_bytes(a, thread, threads):
         begin = item % chunks * CHUNK
         for x in range(begin, min(a.width, begin + CHUNK), LANES):
             pixels = min(LANES, a.width - x)
-            _transpose_bytes(source + x, a.source_channel, target + x * LANES, LANES, channels, pixels)
+            if channels <= byte_lanes.FEW and pixels == LANES:
+                byte_lanes.interleave(source + x, a.source_channel, channels, target + x * LANES)
+            else:
+                _transpose_bytes(source + x, a.source_channel, target + x * LANES, LANES, channels, pixels)
 
 
 @kernel(FROM_BLOCKED)

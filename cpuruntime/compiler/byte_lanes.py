@@ -82,6 +82,31 @@ def transpose(builder, source, source_stride, target, target_stride):
         builder.store(builder.trunc(column, BYTES), pointer(builder, row, BYTES), align=1)
 
 
+FEW = 4
+
+
+@operation(types.void, *[types.int64] * 4)
+def interleave(builder, source, stride, count, target):
+    """Writes LANES pixels of LANES bytes from 1..FEW rows of LANES bytes; what lies behind these in a pixel is any."""
+    rows = []
+    for i in range(FEW):
+        exists = builder.icmp_signed(">", count, ir.Constant(I64, i))
+        offset = builder.select(exists, builder.mul(stride, ir.Constant(I64, i)), ir.Constant(I64, 0))
+        rows.append(builder.load(pointer(builder, builder.add(source, offset), BYTES), align=1))
+
+    def shuffled(a: ir.Value, b: ir.Value, lanes: list[int]) -> ir.Value:
+        return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, len(lanes)), lanes))
+
+    halves = [shuffled(a, b, list(range(2 * LANES))) for a, b in (rows[:2], rows[2:])]
+    pixels = shuffled(*halves, [row * LANES + i for i in range(LANES) for row in range(FEW)])
+    pixels, part = builder.bitcast(pixels, WORDS), LANES // FEW
+    for first in range(0, LANES, FEW):
+        lanes = [first + i // part if i % part == 0 else LANES for i in range(LANES)]
+        at = builder.add(target, ir.Constant(I64, first * LANES))
+        vector = shuffled(pixels, ir.Constant(WORDS, None), lanes)
+        builder.store(vector, pointer(builder, at, WORDS), align=1)
+
+
 @operation(types.void, *[types.int64] * 3)
 def look_up8(builder, source, table, target):
     """Writes what a table of 256 bytes has for each of 8 bytes from any address on."""

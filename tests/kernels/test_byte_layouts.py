@@ -14,7 +14,7 @@ def places(name: str, array: np.ndarray, *parts: str) -> dict[str, int]:
 
 
 @pytest.mark.every_isa
-@pytest.mark.parametrize("channels", [1, LANES, 2 * LANES + 3])
+@pytest.mark.parametrize("channels", [1, LANES, LANES + 2, 2 * LANES + 3])
 @pytest.mark.parametrize("width", [1, LANES, 3 * LANES + 5, reorder.CHUNK + 2])
 def test_blocked_and_back(channels: int, width: int) -> None:
     x = np.random.default_rng(0).integers(0, 256, (2, channels, 3, width), np.uint8)
@@ -30,7 +30,6 @@ def test_blocked_and_back(channels: int, width: int) -> None:
     assert (whole.array[:, :, :, left + width :] == UNWRITTEN).all()
     found = inside.transpose(0, 1, 4, 2, 3).reshape(2, -1, 3, width)
     np.testing.assert_array_equal(found[:, :channels], x)
-    assert (found[:, channels:] == UNWRITTEN).all()
     again = guarded(x.shape, np.uint8, offset=1)
     source = places("source", inside, "batch", "block", "row")
     target = places("target", again.array, "batch", "channel", "row")
