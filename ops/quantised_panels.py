@@ -133,19 +133,29 @@ def from_rows(kind: str) -> Inline:
 
 
 @inline
-def name_pixels(a, table, begin, end, y0, x0, count, pixel_bytes):
+def name_pixels(a, table, begin, end, y0, x0, count):
     """Writes the rows of the tiles' table for output pixels begin .. end; rows up to `count` repeat the last one."""
-    y, x = begin // a.width, begin % a.width
+    width, y, x = a.width, begin // a.width, begin % a.width
+    right, line = a.panel_right * a.panel_pixel, a.panel_down * a.panel_width * a.panel_pixel
+    target_right, residual_right, scale_right = a.target_pixel, a.residual_pixel, a.row_scale_step
+    source, scale = (y - y0) * line + (x - x0) * right, begin * scale_right
+    target, residual = y * a.target_row + x * target_right, y * a.residual_row + x * residual_right
+    # From the last pixel of a row to the first of the next.
+    down, target_down = line - width * right, a.target_row - width * target_right
+    residual_down = a.residual_row - width * residual_right
     for i in range(count):
         row = table + i * ROW_BYTES
-        simd.store_i64(row, ((y - y0) * a.panel_down * a.panel_width + (x - x0) * a.panel_right) * a.panel_pixel)
-        simd.store_i64(row + 8, y * a.target_row + x * a.target_pixel)
-        simd.store_i64(row + 16, y * a.residual_row + x * a.residual_pixel)
-        simd.store_i64(row + 24, (y * a.width + x) * a.row_scale_step)
+        simd.store_i64(row, source)
+        simd.store_i64(row + 8, target)
+        simd.store_i64(row + 16, residual)
+        simd.store_i64(row + 24, scale)
         if begin + i + 1 < end:
+            source, target, residual, scale = (
+                source + right, target + target_right, residual + residual_right, scale + scale_right
+            )  # fmt: skip
             x += 1
-            if x == a.width:
-                x, y = 0, y + 1
+            if x == width:
+                x, source, target, residual = 0, source + down, target + target_down, residual + residual_down
 
 
 PACK = record("source source_batch target target_batch batch inner steps columns tile_columns flip zero")

@@ -48,7 +48,6 @@ def quantised_product(kind: str, rows: int, columns: int, source: str, floats: b
     result = "floats" if floats else "bytes"
     tile = made("cpuruntime.ops.tiles.integer_tile", "make_integer_tile", kind, rows, columns, result)
     stage = from_blocks(kind) if source == "blocks" else from_rows(kind)
-    size = 4 if floats else 1
     features = byte_products() if kind == "vnni" else ""
     name = f"quantised_{kind}{features}_{LANES}_{rows}x{columns}_{source}" + ("_f32" if floats else "")
 
@@ -78,7 +77,7 @@ def quantised_product(kind: str, rows: int, columns: int, source: str, floats: b
                     y0 * a.panel_down * a.step_y, (y1 - y0) * a.panel_down + a.reach_y,
                     x0 * a.panel_right * a.step_x, (x1 - x0) * a.panel_right + a.reach_x,
                 )  # fmt: skip
-                name_pixels(a, table, begin, end, y0, x0, tiles * rows, LANES * size)
+                name_pixels(a, table, begin, end, y0, x0, tiles * rows)
             target, residual = a.target + image * a.target_batch, a.residual + image * a.residual_batch
             first = a.column_tile_count * part // a.parts
             for column_tile in range(first, a.column_tile_count * (part + 1) // a.parts):
