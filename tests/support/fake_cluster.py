@@ -16,6 +16,7 @@ from cpuruntime.devices.ray.links import Load, Wish
 from cpuruntime.devices.ray.loop import Inference, Loop
 from cpuruntime.devices.ray.scaling import NodeState
 from cpuruntime.devices.ray.schedule import Scheduler
+from cpuruntime.errors import DeviceUnavailableError
 
 SILENCE = "silence"
 
@@ -70,11 +71,17 @@ class FakeCluster:
         self.loads: Callable[[FakeActor, tuple[Any, ...]], Any] = lambda actor, arguments: facts()
         self.pings: Callable[[FakeActor], Any] = lambda actor: facts()["pid"]
         self.refusal: Exception | None = None
+        self.has_left = False
         self.service = ""
         self.existing: list[tuple[str, str, int]] = []
         self.left: list[str] = []
 
+    def check(self) -> None:
+        if self.has_left:
+            raise DeviceUnavailableError("left")
+
     def nodes(self) -> list[NodeState]:
+        self.check()
         return self.states
 
     def put(self, value: Any) -> list[Any]:

@@ -96,6 +96,22 @@ def test_a_cluster_that_vanishes_fails_what_waits_and_what_comes_later(
         assert "no replica" in str(inference.error)
 
 
+def test_leaving_the_cluster_fails_what_waits_what_runs_and_what_comes_later(make: Make) -> None:
+    cluster, loop = make(1, wish=Wish(cpus=1, ongoing=1))
+    running, results = start(loop)
+    call = next_call(cluster)
+    waiting, _ = start(loop)
+    cluster.has_left = True
+    assert all(one.wait(10) for one in (running, waiting))
+    late, _ = start(loop)
+    assert late.wait(10)
+    assert [str(one.error) for one in (running, waiting, late)] == ["left"] * 3
+    answer(call)
+    loop.close()
+    assert loop.settled.wait(10)
+    assert results == []
+
+
 def test_a_replica_that_hangs_delays_neither_deadlines_nor_the_end(make: Make) -> None:
     cluster, loop = make(1)
     actor = cluster.actors[0]

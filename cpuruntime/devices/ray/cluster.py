@@ -46,6 +46,9 @@ def brief(error: BaseException) -> str:
 class Cluster:
     """A connection to a cluster. May be used from several threads.
 
+    Once the process has left the cluster it is of no use, also where the process has connected again: references are
+    lost. Then no call of Ray is made, since many start a cluster where there is none.
+
     Args:
         address: as property RAY_ADDRESS; ignored where the process is connected.
         namespace: of named actors.
@@ -79,9 +82,21 @@ class Cluster:
                     f"No Ray cluster at {address!r:.100}: {type(error).__name__}: {error}. If the cluster asks for a "
                     "token, set Ray's variables RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH."
                 ) from error
+        self._job = ray.get_runtime_context().get_job_id()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the process has not left the cluster."""
+        return self._ray.is_initialized() and self._ray.get_runtime_context().get_job_id() == self._job
+
+    def check(self) -> None:
+        """Raise DeviceUnavailableError where the process has left the cluster."""
+        if not self.is_connected:
+            raise DeviceUnavailableError("This process has left the Ray cluster; compile the model again.")
 
     def nodes(self) -> list[NodeState]:
         """The nodes that are alive. Raises what Ray raises where the head does not answer."""
+        self.check()
         from ray._private.state import available_resources_per_node, state
 
         draining = state.get_draining_nodes()
@@ -100,6 +115,7 @@ class Cluster:
 
         Raises DeviceUnavailableError where the object store does not take it.
         """
+        self.check()
         try:
             return [self._ray.put(value)]
         except Exception as error:
@@ -149,6 +165,7 @@ class Cluster:
     def kill(self, actor: Any) -> None:
         """End an actor's process for good."""
         with suppress(Exception):  # the cluster may be gone
+            self.check()
             self._ray.kill(actor, no_restart=True)
 
     def is_loss(self, error: BaseException) -> bool:

@@ -364,10 +364,15 @@ class Fleet:
         self._ask(rolling.current)
         rolling.done(error)
 
+    def forget(self, error: Error) -> None:
+        """Drop all replicas; a change of the model ends with the error."""
+        rolling, self._rolling = self._rolling, None
+        for link in [*self.links.values()]:
+            self._drop(link)
+        if rolling is not None:
+            rolling.done(error)
+
     def close(self) -> None:
         """End all replicas."""
         self._closed = True
-        for link in [*self.links.values()]:
-            self._drop(link)
-        if self._rolling is not None:
-            self._rolling.done(Error("The model is closed."))
+        self.forget(Error("The model is closed."))

@@ -93,6 +93,7 @@ class Loop:
         self._timers: list[tuple[int, int, Callable[[], None]]] = []
         self._numbers = count()
         self._closing = False
+        self._left: DeviceUnavailableError | None = None
         self._served = perf_counter_ns()
         self._ended = threading.Event()
         threading.Thread(target=self._serve, name="cpuruntime-ray", daemon=True).start()
@@ -131,7 +132,17 @@ class Loop:
             self._ended.wait(POLL)
 
     def _look(self) -> None:
-        """The head did not answer; the loop goes round."""
+        """The head did not answer, or the process has left the cluster: then all requests fail, later ones too."""
+        try:
+            self._cluster.check()
+        except DeviceUnavailableError as error:
+            self._left = error
+            calls = [call for replica in self.scheduler.replicas.values() for call in replica.calls]
+            for call in calls:
+                self.scheduler.returned(call)
+            self.fleet.forget(error)
+            for item in (*self.scheduler.withdraw_all(), *(item for call in calls for item in call.items)):
+                item.end(error)
 
     def _at(self, when: int, function: Callable[[], None]) -> None:
         heappush(self._timers, (when, next(self._numbers), function))
@@ -183,6 +194,9 @@ class Loop:
     def _submit(self, inference: Inference) -> None:
         if self._closing:
             inference.end(Error(f"Model '{self.name}' on device RAY is closed; compile it again."))
+            return
+        if self._left is not None:
+            inference.end(self._left)
             return
         reason = self.scheduler.submit(inference, perf_counter_ns())
         if reason is not None:
