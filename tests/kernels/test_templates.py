@@ -9,7 +9,7 @@ import pytest
 from cases import FAMILIES, rows
 from cases.case import Case
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
-from support.judge import Net, check, onnx_runtime
+from support.judge import Net, check, onnx_runtime_session
 from support.programs import GuardedInstance
 
 import cpuruntime as ov
@@ -65,6 +65,7 @@ def test_case(family: str, case: Case) -> None:
         for index, extent in enumerate(port.type.tensor_type.shape.dim):
             extent.dim_param = f"{port.name}_{index}"
     pattern, template = template_of(graph, shapes)
+    session = onnx_runtime_session(model)
     served: list[tuple[Program, list[np.ndarray], list[np.ndarray]]] = []
     for extents in others(pattern.extents):
         program = template.at(extents)
@@ -75,7 +76,7 @@ def test_case(family: str, case: Case) -> None:
         with np.errstate(all="ignore"):
             found = GuardedInstance(program).run_all(*feeds.values(), threads=3)
         try:
-            wanted = onnx_runtime(model, feeds)
+            wanted = session.run(None, feeds)
         except (InvalidArgument, Fail, RuntimeException):  # ONNX Runtime does not take these shapes
             continue
         check(found, wanted, case.tolerance)

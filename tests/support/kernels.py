@@ -25,8 +25,10 @@ class Guarded:
     """An array in the middle of memory that nobody may write; gaps between strided elements count as such memory."""
 
     def __init__(self, array: np.ndarray, memory: np.ndarray, owned: np.ndarray):
-        self.array, self._memory, self._owned = array, memory, owned
-        self._before = memory.copy()
+        self.array, self._memory = array, memory
+        self._elements = np.negative(owned.view(np.uint8))  # all bits of the array's bytes, none of the others
+        self._outside = np.flatnonzero(~owned)
+        self._before = memory[self._outside]
 
     @property
     def address(self) -> int:
@@ -35,14 +37,14 @@ class Guarded:
 
     def check(self) -> None:
         """Fails when a byte outside of the array's elements has changed."""
-        changed = np.flatnonzero((self._memory != self._before) & ~self._owned)
+        changed = self._outside[self._memory[self._outside] != self._before]
         if changed.size:
             first = changed[0] + self._memory.ctypes.data - self.address
             raise AssertionError(f"{changed.size} bytes outside were written, the first {first} from the array")
 
     def erase(self) -> None:
         """Makes every element unwritten again: NaN, -1, 255."""
-        self._memory[self._owned] = UNWRITTEN
+        self._memory |= self._elements
 
 
 def guarded(
@@ -65,9 +67,9 @@ def guarded(
     start = GUARD_BYTES + offset
     owned = np.zeros(memory.shape, bool)
     as_strided(owned[start:], (*shape, dtype.itemsize), (*strides, 1))[...] = True
-    memory[owned] = UNWRITTEN
-    array = np.ndarray(shape, dtype, memory, start, strides)
-    return Guarded(array, memory, owned)
+    found = Guarded(np.ndarray(shape, dtype, memory, start, strides), memory, owned)
+    found.erase()
+    return found
 
 
 def holding(data: np.ndarray, strides: tuple[int, ...] | None = None, offset: int = 0) -> Guarded:
