@@ -45,6 +45,8 @@ _LANE_ROWS = (14, 10, 8, 7, 4, 2, 1)
 # Registers beside accumulators and weights. Without multiply-adds products take more of them.
 _SPARE = {"avx512": 2, "neon": 2, "avx2": 2, "generic": 4}
 _MOVES = 5  # more of them where inputs change lanes
+# Inputs of a group from which on LLVM keeps too many constants of such moves in registers; the rows of tiles then.
+_MANY_MOVED, _FEW_ROWS = 8, 10
 _MOST_LANE_ROWS = {"avx512": 14, "neon": 14, "avx2": 10, "generic": 7}
 
 
@@ -78,12 +80,14 @@ def winograd_shapes() -> tuple[tuple[int, int], ...]:
     return tile_shapes() + (_TALL if current().name == "avx512" else ())
 
 
-def lane_rows(taps: int, moved: bool = False) -> tuple[int, ...]:
+def lane_rows(taps: int, moved: int = 0) -> tuple[int, ...]:
     """Rows of the lane tiles that slide over `taps` kernel columns, largest first: those that fit the registers.
 
-    `moved`: inputs are moved to the lanes of their group's outputs.
+    So many `moved` inputs of a group change to the lanes of its outputs.
     """
     isa = current()
     spare = _SPARE[isa.name] + (_MOVES if moved else 0)
     most = min(_MOST_LANE_ROWS[isa.name], isa.registers - taps - spare)
+    if moved >= _MANY_MOVED:
+        most = min(most, _FEW_ROWS)
     return tuple(rows for rows in _LANE_ROWS if rows <= most)

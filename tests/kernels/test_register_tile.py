@@ -18,9 +18,8 @@ PRODUCTS: list[Variant] = [("matmul", shape) for shape in tile_shapes()]
 DEPTHWISE: list[Variant] = [("depthwise", (lane_rows(1)[0], 1, None, 1, 1))]
 DEPTHWISE += [("depthwise", (lane_rows(t)[0], t, stride, 1, 1)) for t in range(2, MOST_TAPS + 1) for stride in (1, 2)]
 # Groups within a vector have their inputs moved to the lanes of their outputs.
-MOST_ROWS = lane_rows(3, moved=True)[0]
-DEPTHWISE += [("depthwise", (MOST_ROWS, 3, stride, i, 4)) for stride in (1, 2) for i in (1, 2, 4)]
-DEPTHWISE += [("depthwise", (MOST_ROWS, 3, 2, 8, 8))] if LANES >= 8 else []
+DEPTHWISE += [("depthwise", (lane_rows(3, i)[0], 3, stride, i, 4)) for stride in (1, 2) for i in (1, 2, 4)]
+DEPTHWISE += [("depthwise", (lane_rows(3, 8)[0], 3, stride, 8, 8)) for stride in (1, 2)] if LANES >= 8 else []
 GROUPED: list[Variant] = [("grouped_convolution", (*shape, 4, VECTOR_BYTES)) for shape in tile_shapes()]
 # First layers read pixels of three floats; strides move the constants in the addresses.
 FIRST = tile_shapes()[0]

@@ -27,7 +27,7 @@ def emit_depthwise(
     """A convolution of groups within a vector; `fields` has tensors, sizes of the image and what `activation` reads."""
     taps, stride = _run(g)
     inputs, outputs = g.of_group
-    moved = outputs > 1
+    moved = inputs if outputs > 1 else 0
     rows = choose_rows(MANY if isinstance(g.width, Size) else g.width, taps, moved)
 
     def make(rows: int) -> Kernel:
@@ -40,7 +40,7 @@ def emit_depthwise(
     )  # fmt: skip
 
 
-def choose_rows(width: int, taps: int, moved: bool = False) -> int:
+def choose_rows(width: int, taps: int, moved: int = 0) -> int:
     """The rows of the tile, see `lane_rows`, that computes the fewest pixels of an image's row twice."""
     return min((r for r in lane_rows(taps, moved) if r <= width), key=lambda r: -(-width // r) * (r + TILE_OVERHEAD))
 
