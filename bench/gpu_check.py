@@ -78,7 +78,7 @@ def main(args: Sequence[str] | None = None) -> int:
                 continue
             file = prepare(specification, Path(folder))
             wrong += sum(not check(core, options.device, file, name, options.inputs) for name in LIMITS)
-            if not options.results:
+            if not options.results and time.perf_counter() - began < LAST_BEGIN:
                 measure(core, options.device, file, options.seconds)
         if not options.results:
             roof(core, options.device, options.peak, options.bandwidth, options.seconds)

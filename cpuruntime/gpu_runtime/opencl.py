@@ -16,7 +16,7 @@ from cpuruntime.errors import InvalidArgumentError, OutOfMemoryError
 from cpuruntime.gpu_runtime.dlpack import memory_of
 from cpuruntime.gpu_runtime.end import End
 from cpuruntime.gpu_runtime.interface import BuildError, Facts, GpuRuntime, Memory, Module, Queue
-from cpuruntime.gpu_runtime.opencl_driver import error_of, library, listen
+from cpuruntime.gpu_runtime.opencl_driver import error_of, library, listen, without_remarks
 from cpuruntime.gpu_runtime.opencl_memory import HostMemory, OpenclMemory, PinnedMemory, new_buffer
 from cpuruntime.gpu_runtime.opencl_queue import OpenclQueue
 
@@ -92,7 +92,8 @@ class OpenclRuntime(GpuRuntime):
 
     def _built(self, program: cl.Program) -> Module:
         try:
-            return OpenclModule(program.build(OPTIONS, cache_dir=False))
+            with without_remarks:
+                return OpenclModule(program.build(OPTIONS, cache_dir=False))
         except cl.Error as error:
             raise BuildError(str(error)) from error
 

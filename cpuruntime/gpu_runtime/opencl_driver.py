@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import warnings
 from collections.abc import Callable
 from functools import cache
+from threading import Lock
 
 import pyopencl as cl
 
@@ -33,6 +35,34 @@ def error_of(code: int, what: str) -> Exception:
     if code in _NO_MEMORY:
         return OutOfMemoryError(f"{what}: {name}. A smaller batch or fewer streams need less memory.")
     return DeviceUnavailableError(f"{what}: {name}.")
+
+
+class _WithoutRemarks:
+    """In the `with` no remarks of compilers are warnings, in several threads at a time: Intel's has some on any kernel.
+
+    Filters of warnings are those of all threads, so that the last thread takes them back.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._count = Lock(), 0
+        self._before = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._count += 1
+            if self._count == 1:
+                self._before = warnings.catch_warnings()
+                self._before.__enter__()
+                warnings.simplefilter("ignore", cl.CompilerWarning)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._count -= 1
+            if self._count == 0:
+                self._before.__exit__()
+
+
+without_remarks = _WithoutRemarks()
 
 
 def listen(end: End, event: int, is_over: Callable[[], None] | None = None) -> None:

@@ -32,6 +32,7 @@ class TestRemoteTensors:
             second.infer(X)
             assert second.get_tensor("x") is not between
 
+    @pytest.mark.filterwarnings("ignore:Non-empty compiler output")
     def test_results_of_chained_models_and_a_kernel_of_the_users(self, gpu: str) -> None:
         cl = pytest.importorskip("pyopencl")
         core = ov.Core()
