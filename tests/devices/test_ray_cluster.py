@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from onnx import parser
 from support.on_ray import VARIABLES, added, device, negated
-from support.ray_processes import Client, descendants, is_gone, listening, objects
+from support.ray_processes import Client, descendants, is_gone, listening, stored_bytes
 
 import cpuruntime as ov
 from cpuruntime.devices.ray import fleet, health, model
@@ -255,14 +255,15 @@ def test_client_processes_share_a_service_fairly(cluster: Any) -> None:
 
 
 def test_a_client_that_is_killed_leaves_neither_replicas_nor_objects(cluster: Any) -> None:
-    before = objects(cluster)
+    before = stored_bytes()
     clients = [Client({"NUM_REPLICAS": 2}, cluster.address), Client({"RAY_SERVICE": "orphan"}, cluster.address)]
     until(lambda: len(clients[0].state()["replicas"]) == 2)
     pids = [pid for client in clients for pid in client.state()["replicas"]]
+    until(lambda: stored_bytes() > before)
     for client in clients:
         client.kill()
     until(lambda: all(map(is_gone, pids)))
-    until(lambda: objects(cluster) <= before)
+    until(lambda: stored_bytes() <= before)
 
 
 def test_a_replica_that_hangs_is_replaced(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:

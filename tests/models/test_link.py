@@ -18,6 +18,7 @@ from cpuruntime.compiler import build
 from cpuruntime.errors import ModelError, UnsupportedError
 from cpuruntime.host.memory import allocate
 from cpuruntime.program import file as program_file
+from cpuruntime.program.common_sections import WEIGHTS, Parts, Pool, Sections
 from cpuruntime.program.image import Image
 from cpuruntime.program.link import Linked
 from cpuruntime.program.plan.storage import Place
@@ -66,14 +67,18 @@ MODELS = {"convolutional": convolutional, "transformer": transformer}
 
 
 def save(program: Program, path: Path) -> None:
-    path.write_bytes(b"".join(written(*program_file.stored(program))))
+    pool, sections = Pool(), Sections()
+    facts = program_file.add(program, "only", pool, sections)
+    pieces = written({"parts": pool.facts(), "program": facts}, sections | {WEIGHTS: pool.section()})
+    path.write_bytes(b"".join(pieces))
 
 
 def load(path: Path) -> Image:
     with path.open("rb") as opened:
         file = SectionFile.mapped(opened.fileno())
     file.check()()
-    image = program_file.load(file.facts, file).image
+    parts = Parts(file.facts["parts"], file)
+    image = program_file.load(file.facts["program"], "only", parts, file).image
     assert isinstance(image, Image)
     return image
 

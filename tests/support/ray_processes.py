@@ -52,13 +52,12 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-def objects(cluster: Any) -> int:
-    """How many objects the nodes' object stores have."""
-    from ray._private.internal_api import node_stats
+def stored_bytes() -> float:
+    """How much memory of the nodes' object stores is in use."""
+    import ray
 
-    nodes = cluster.list_all_nodes()
-    stats = [node_stats(one.node_ip_address, one.node_manager_port, include_memory_info=False) for one in nodes]
-    return sum(one.store_stats.num_local_objects for one in stats)
+    name = "object_store_memory"
+    return ray.cluster_resources().get(name, 0) - ray.available_resources().get(name, 0)
 
 
 def descendants(pid: int) -> list[int]:
