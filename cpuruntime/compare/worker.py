@@ -66,6 +66,9 @@ class Worker:
         begin = time.perf_counter()
         self.request.infer()
         first = time.perf_counter() - begin
+        if hasattr(compiled, "wait_until_optimized"):  # else a cold cache would have NumPy measured
+            compiled.wait_until_optimized()
+            self.request.infer()
         if command["outputs"]:
             import numpy as np
 

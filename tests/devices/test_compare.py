@@ -59,11 +59,19 @@ def get_version(): return "9.9"
 '''
 
 
-def package(folder: Path, **values: object) -> str:
-    """A source tree of the made-up package with other values of its constants."""
+STARTS_SLOWLY = """
+class Compiled(Compiled):
+    def wait_until_optimized(self):
+        global SECONDS
+        SECONDS = 0.001
+"""
+
+
+def package(folder: Path, code: str = "", **values: object) -> str:
+    """A source tree of the made-up package with other values of its constants, and more code."""
     (folder / "cpuruntime").mkdir(parents=True)
     lines = [f"{name} = {value!r}" for name, value in values.items()]
-    (folder / "cpuruntime" / "__init__.py").write_text("\n".join([PACKAGE, *lines]))
+    (folder / "cpuruntime" / "__init__.py").write_text("\n".join([PACKAGE, *lines, code]))
     return str(folder)
 
 
@@ -96,6 +104,12 @@ def test_this_package_is_not_slower_than_itself(suite: str, capsys: pytest.Captu
     assert rows()["wheel"]["ratio"] == 1
     assert len(ElementTree.parse("run.xml").getroot()) == 4 + 1 + 3
     assert "throughput  time" in capsys.readouterr().out
+
+
+def test_what_computes_until_kernels_are_compiled_is_not_measured(suite: str, tmp_path: Path) -> None:
+    base, head = package(tmp_path / "one", STARTS_SLOWLY, SECONDS=0.02), package(tmp_path / "two")
+    main(["compare", suite, "--base", base, "--head", head, "--json", "run.json"])
+    assert rows()["time"]["ratio"] > 0.5
 
 
 def test_a_run_is_compared_with_a_stored_one(
