@@ -145,6 +145,7 @@ class _Pool:
         self._numbers = count()
         self._threads = self._failures = 0
         self.workers: set[_Worker] = set()
+        self.is_ending = False
 
     def submit(self, kernels: Sequence[Kernel], force: Workforce) -> list[tuple[Kernel, Future[bytes]]]:
         """A future of the code of each kernel; none where there can be no workers."""
@@ -183,6 +184,8 @@ class _Pool:
                     self.workers.add(worker)
                 code = worker.compile(job.kernel)
             except Exception as error:
+                if self.is_ending:
+                    return
                 if worker is not None:
                     self._dismiss(worker)
                 worker = None
@@ -309,6 +312,7 @@ _pool = _Pool()
 
 @atexit.register
 def _end_workers() -> None:
+    _pool.is_ending = True
     for worker in list(_pool.workers):
         worker.kill()
 

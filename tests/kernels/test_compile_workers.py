@@ -203,8 +203,11 @@ report()
     assert [line.partition(" (")[0] for line in found] == [f"{ALL} False"] * 2
 
 
-RUNNING = """
-start(lambda: (time.sleep(0.5), print(*workers(), flush=True)))
+TWO = "any(len(workers()) == 2 or time.sleep(0.01) for _ in iter(int, 1))"
+"""Waits until there are two workers."""
+
+RUNNING = f"""
+start(lambda: ({TWO}, print(*workers(), flush=True)))
 """
 
 
@@ -222,10 +225,8 @@ def test_a_signal_while_workers_compile(tmp_path: Path, end: signal.Signals) -> 
 
 
 def test_an_exit_while_workers_compile(tmp_path: Path) -> None:
-    found = lines("start(compile_all, KERNELS, FORCE); time.sleep(0.5); print(*workers())", tmp_path)
-    pids = [int(pid) for pid in found[-1].split()]
-    assert len(pids) == 2
-    wait_until_gone(pids)
+    (found,) = lines(f"start(compile_all, KERNELS, FORCE); {TWO}; print(*workers())", tmp_path)
+    wait_until_gone([int(pid) for pid in found.split()])
 
 
 MODEL = """

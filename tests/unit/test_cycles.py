@@ -12,6 +12,7 @@ import pytest
 from support.onnx_models import chain
 
 import cpuruntime as ov
+from cpuruntime.host import cycles
 from cpuruntime.host.cycles import MANY, rare_searches
 
 
@@ -63,6 +64,27 @@ def test_thresholds_return_with_the_last_block() -> None:
     assert gc.get_threshold()[0] == MANY
     done.set()
     thread.join()
+    assert gc.get_threshold() == (500, 10, 10)
+
+
+@pytest.mark.parametrize("method", ["begin", "end"])
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_block_that_an_interrupt_ends_is_forgotten(
+    method: str, is_late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = getattr(cycles._Searches, method)
+
+    def struck(*arguments: object) -> None:
+        monkeypatch.setattr(cycles._Searches, method, step)
+        if is_late:
+            step(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cycles._Searches, method, struck)
+    with pytest.raises(KeyboardInterrupt), rare_searches():
+        pass
+    with rare_searches():
+        assert gc.get_threshold()[0] == MANY
     assert gc.get_threshold() == (500, 10, 10)
 
 
