@@ -14,16 +14,16 @@ MANY = 100_000
 """New objects between two searches: about what a model of a thousand nodes makes."""
 
 
-class _Block:
+class Block:
     """A block whose frame ended without `end`, where an interrupt struck, is no member of a WeakSet any more."""
 
 
-class _Searches:
+class Searches:
     """The blocks there are in all threads, and the thresholds that hold outside them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._blocks = WeakSet[_Block]()
+        self._blocks = WeakSet[Block]()
         self._before = gc.get_threshold()
         forks.objects.add(self)
 
@@ -33,7 +33,7 @@ class _Searches:
     def _are_rare(self) -> bool:
         return gc.get_threshold() == (MANY, *self._before[1:])
 
-    def begin(self, block: _Block) -> None:
+    def begin(self, block: Block) -> None:
         with self._lock:
             if not self._blocks and not self._are_rare():
                 self._before = gc.get_threshold()
@@ -41,14 +41,14 @@ class _Searches:
                     gc.set_threshold(MANY, *self._before[1:])
             self._blocks.add(block)
 
-    def end(self, block: _Block) -> None:
+    def end(self, block: Block) -> None:
         with self._lock:
             self._blocks.discard(block)
             if not self._blocks and self._are_rare():
                 gc.set_threshold(*self._before)
 
 
-_searches = _Searches()
+_searches = Searches()
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def rare_searches() -> Iterator[None]:
     What is read and planned stays, and a tenth of the time would go into looking at it again and again. All threads of
     the process are concerned until the last block ends; thresholds that somebody sets meanwhile stay.
     """
-    block = _Block()
+    block = Block()
     try:
         _searches.begin(block)
         yield

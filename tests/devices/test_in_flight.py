@@ -137,7 +137,7 @@ def test_what_is_queued_while_the_executor_is_closed_is_executed(
     one.submit(flying)
     monkeypatch.setattr(scheduler_of(one), "dispatch", late)
     one.submit(queued)
-    assert queued.wait(10)
+    assert queued.wait(100)
     in_thread(one.stop)
 
 
@@ -151,7 +151,7 @@ def test_all_leaders_end_when_something_was_queued_while_the_executor_was_closed
     def late() -> None:
         monkeypatch.setattr(scheduler_of(executor), "dispatch", dispatch)
         executor.stop(wait=False)
-        assert all(task.wait(10) for task in flying)
+        assert all(task.wait(100) for task in flying)
         time.sleep(0.05)
         dispatch()
 
@@ -159,7 +159,7 @@ def test_all_leaders_end_when_something_was_queued_while_the_executor_was_closed
         executor.submit(task)
     monkeypatch.setattr(scheduler_of(executor), "dispatch", late)
     executor.submit(queued := Whole(Neighbours(4, 1).job))
-    assert queued.wait(10)
+    assert queued.wait(100)
     in_thread(executor.stop)
 
 
@@ -173,7 +173,7 @@ def test_an_interrupt_where_a_stream_gets_a_queued_task_does_not_lose_it(
     monkeypatch.setattr(scheduler_of(one), "lend", lambda task: False)
     one.submit(task := Whole(Neighbours(4, 1).job))
     monkeypatch.undo()
-    assert task.wait(10)
+    assert task.wait(100)
 
 
 def test_a_function_is_called_though_the_executor_ends_meanwhile(
@@ -190,7 +190,7 @@ def test_a_function_is_called_though_the_executor_ends_meanwhile(
     monkeypatch.setattr(one, "start_pool", late)
     called = threading.Event()
     one.notify(task, called.set)
-    assert called.wait(10)
+    assert called.wait(100)
 
 
 def test_what_a_slow_callback_adds_is_called_after_the_end(one: StreamExecutor) -> None:
@@ -204,7 +204,7 @@ def test_what_a_slow_callback_adds_is_called_after_the_end(one: StreamExecutor) 
 
     task.start(one, after)
     one.stop(wait=False)
-    assert called.wait(10)
+    assert called.wait(100)
 
 
 def test_explaining_a_model_keeps_others_from_planning_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:

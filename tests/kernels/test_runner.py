@@ -296,7 +296,7 @@ def test_a_dropped_group_ends_its_workers() -> None:
     workers = [t for t in threading.enumerate() if t.name.startswith("cpurt-d")]
     del group
     for worker in workers:
-        worker.join(10)
+        worker.join(100)
     assert [worker.is_alive() for worker in workers] == [False, False]
 
 

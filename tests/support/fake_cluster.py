@@ -138,7 +138,7 @@ def make() -> Iterator[Make]:
         load = Load(b"", "CPU", {}, ["graph"], "graph")
         loop = Loop("model", cluster, Scheduler(**options), wish or Wish(cpus=1), load)  # type: ignore[arg-type]
         loops.append(loop)
-        assert loop.settled.wait(10) or not settles
+        assert not settles or loop.settled.wait(100)
         return cluster, loop
 
     yield made
@@ -162,12 +162,12 @@ def answer(call: FakeCall, error: Exception | None = None) -> None:
 
 def next_call(cluster: FakeCluster) -> FakeCall:
     """The next call that is made."""
-    return cluster.calls.get(timeout=10)
+    return cluster.calls.get(timeout=100)
 
 
 def until(condition: Callable[[], bool]) -> None:
     """Wait for what another thread does."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 100
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.001)

@@ -55,12 +55,12 @@ def test_thresholds_return_with_the_last_block() -> None:
     def other() -> None:
         with rare_searches():
             inside.set()
-            done.wait(10)
+            done.wait(100)
 
     thread = threading.Thread(target=other)
     with rare_searches():
         thread.start()
-        inside.wait(10)
+        inside.wait(100)
     assert gc.get_threshold()[0] == MANY
     done.set()
     thread.join()
@@ -72,15 +72,15 @@ def test_thresholds_return_with_the_last_block() -> None:
 def test_a_block_that_an_interrupt_ends_is_forgotten(
     method: str, is_late: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = getattr(cycles._Searches, method)
+    step = getattr(cycles.Searches, method)
 
     def struck(*arguments: object) -> None:
-        monkeypatch.setattr(cycles._Searches, method, step)
+        monkeypatch.setattr(cycles.Searches, method, step)
         if is_late:
             step(*arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cycles._Searches, method, struck)
+    monkeypatch.setattr(cycles.Searches, method, struck)
     with pytest.raises(KeyboardInterrupt), rare_searches():
         pass
     with rare_searches():

@@ -42,7 +42,7 @@ def test_what_a_lost_replica_had_runs_on_another_one_and_late_news_change_nothin
     second = next_call(cluster)
     assert second.actor is not first.actor
     answer(second)
-    assert inference.wait(10)
+    assert inference.wait(100)
     assert (inference.error, len(results)) == (None, 1)
     until(lambda: len(loop.fleet.ready) == 2)  # it was asked again after a pause
 
@@ -52,7 +52,7 @@ def test_what_is_lost_on_each_replica_fails_in_the_end(make: Make) -> None:
     inference, _ = start(loop)
     for _ in range(RETRIES + 1):
         next_call(cluster).answer(None, Lost("killed"))
-    assert inference.wait(10)
+    assert inference.wait(100)
     assert isinstance(inference.error, DeviceUnavailableError)
     assert f"lost on {RETRIES + 1} replicas" in str(inference.error)
 
@@ -64,7 +64,7 @@ def test_a_replica_that_was_started_again_loads_the_model_first(make: Make) -> N
     inference, _ = start(loop)
     next_call(cluster).answer(UNLOADED, None)
     answer(next_call(cluster))
-    assert inference.wait(10)
+    assert inference.wait(100)
     assert inference.error is None
     assert len(loads) == 1
 
@@ -74,7 +74,7 @@ def test_a_dead_replica_is_replaced(make: Make) -> None:
     inference, _ = start(loop)
     next_call(cluster).answer(None, Dead("for good"))
     answer(next_call(cluster))
-    assert inference.wait(10)
+    assert inference.wait(100)
     assert inference.error is None
     assert [actor.killed for actor in cluster.actors] == [True, False]
 
@@ -89,9 +89,9 @@ def test_a_cluster_that_vanishes_fails_what_waits_and_what_comes_later(
     monkeypatch.setattr("cpuruntime.devices.ray.loop.PATIENCE", 1)
     monkeypatch.setattr(cluster, "nodes", no_head)
     first, _ = start(loop)
-    cluster.calls.get(timeout=10).answer(None, Dead())
+    cluster.calls.get(timeout=100).answer(None, Dead())
     for inference in (first, start(loop)[0]):
-        assert inference.wait(10)
+        assert inference.wait(100)
         assert isinstance(inference.error, DeviceUnavailableError)
         assert "no replica" in str(inference.error)
 
@@ -102,13 +102,13 @@ def test_leaving_the_cluster_fails_what_waits_what_runs_and_what_comes_later(mak
     call = next_call(cluster)
     waiting, _ = start(loop)
     cluster.has_left = True
-    assert all(one.wait(10) for one in (running, waiting))
+    assert all(one.wait(100) for one in (running, waiting))
     late, _ = start(loop)
-    assert late.wait(10)
+    assert late.wait(100)
     assert [str(one.error) for one in (running, waiting, late)] == ["left"] * 3
     answer(call)
     loop.close()
-    assert loop.settled.wait(10)
+    assert loop.settled.wait(100)
     assert results == []
 
 
@@ -116,11 +116,11 @@ def test_a_replica_that_hangs_delays_neither_deadlines_nor_the_end(make: Make) -
     cluster, loop = make(1)
     actor = cluster.actors[0]
     inference, results = start(loop, Terms(Priority.MEDIUM, time.perf_counter_ns() + 50_000_000))
-    call = cluster.calls.get(timeout=10)
-    assert inference.wait(10)
+    call = cluster.calls.get(timeout=100)
+    assert inference.wait(100)
     assert isinstance(inference.error, DeadlineExceededError)
     loop.close()
-    end = time.monotonic() + 10
+    end = time.monotonic() + 100
     while not actor.killed:
         assert time.monotonic() < end
         time.sleep(0.001)
@@ -178,7 +178,7 @@ def test_a_node_that_has_served_is_never_given_up(make: Make) -> None:
     inference, _ = start(loop)
     next_call(cluster).answer(None, Lost("killed"))
     answer(next_call(cluster))
-    assert inference.wait(10)
+    assert inference.wait(100)
     assert len(cluster.loads.actors) == DEATHS + 1
 
 
@@ -201,7 +201,7 @@ def test_late_news_of_a_replica_that_serves_again_change_nothing(make: Make) -> 
     answer(next_call(cluster))  # it serves again
     second.answer(None, Lost("killed"))
     answer(next_call(cluster))
-    assert all(one.wait(10) and one.error is None for one in running)
+    assert all(one.wait(100) and one.error is None for one in running)
     assert len(cluster.loads.actors) == 1
 
 
@@ -231,7 +231,7 @@ def test_a_replica_that_hangs_is_ended_and_its_requests_run_elsewhere(
     assert following.actor is not hanging.actor
     answer(hanging)  # too late
     answer(following)
-    assert inference.wait(10)
+    assert inference.wait(100)
     assert (inference.error, len(results)) == (None, 1)
     assert loop.scheduler.ongoing == 0
 
