@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import weakref
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -21,6 +22,7 @@ from cpuruntime.api.remote import RemoteContext
 from cpuruntime.api.runtime_model import Outline
 from cpuruntime.api.shared import Shared
 from cpuruntime.api.storing import CachedCompilation, import_model
+from cpuruntime.api.tracing import recorded_too
 from cpuruntime.cache.entry import compile_part, entry_for
 from cpuruntime.devices import registry
 from cpuruntime.devices.host import Devices, compile_on
@@ -82,6 +84,7 @@ class Core:
         if xml_config_file:
             raise UnsupportedError(f"{xml_config_file!r:.60}: devices are registered by entry points, not by files.")
         self._devices = Devices(compile_part)
+        self._models: weakref.WeakKeyDictionary[Shared, str] = weakref.WeakKeyDictionary()
 
     @property
     def available_devices(self) -> list[str]:
@@ -150,7 +153,7 @@ class Core:
         cached = self._cached(plugin, settings, model)
         found = None if cached is None else cached.find(CompiledModel)
         if found is not None:
-            return found
+            return self._noted(found, plugin)
         locations = cached and cached.locations
         source = model if isinstance(model, Model) else _read(model, weights, locations, plugin.reads_late)
         graph = source.graph
@@ -164,7 +167,12 @@ class Core:
         shared = Shared(device, CompiledModel, defaults, compile_with, facts, lambda: outline)
         if cached is not None:
             cached.keep(shared)
-        return CompiledModel(shared)
+        return self._noted(CompiledModel(shared), plugin)
+
+    def _noted(self, model: CompiledModel, plugin: Plugin) -> CompiledModel:
+        """The model, which `trace` records from now on."""
+        self._models[model._shared] = str(plugin.target)
+        return model
 
     def _cached(self, plugin: Plugin, settings: Settings, model: Any) -> CachedCompilation | None:
         """The compilation by way of the cache, if the settings name one."""
@@ -193,20 +201,23 @@ class Core:
             InvalidArgumentError, DeviceUnavailableError: as in `compile_model`.
         """
         plugin, settings = self._devices.resolved("CPU" if device_name is None else device_name, config)
-        return import_model(model_stream, plugin, settings, CompiledModel)
+        return self._noted(import_model(model_stream, plugin, settings, CompiledModel), plugin)
 
     @contextmanager
     def trace(self, path: str | PathLike[str]) -> Iterator[None]:
-        """Record a timeline of the models that this core compiles in the `with` statement, and write it at its end.
+        """Record a timeline of this core's models in the `with` statement, and write it at its end.
 
-        As with property TRACE, also where the statement ends with an error. What these models do later is not recorded.
+        As with property TRACE, also where the statement ends with an error. What the models do later is not recorded.
+        Of models that were compiled before, steps are recorded with PERF_COUNT only, and not the parts of devices over
+        devices.
 
         Raises InvalidArgumentError where the file cannot be written.
         """
         recorder = opened(os.fspath(path))
         previous, self._devices.trace = self._devices.trace, str(recorder.path)
         try:
-            yield
+            with recorded_too(self._models, str(recorder.path)):
+                yield
         finally:
             self._devices.trace = previous
             recorder.close()

@@ -69,6 +69,11 @@ class InferRequest(RequestTensors):
         self._ran_again = AgainRun(self._bindings.times)
         forks.objects.add(self)
 
+    def _run_by(self, device: DeviceRequest) -> None:
+        """Have the next inferences run by another request of the device, on the same memory."""
+        self._device = self._bindings.device = device
+        self._again = None
+
     def infer(
         self,
         inputs: Any = None,

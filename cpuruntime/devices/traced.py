@@ -20,7 +20,7 @@ from cpuruntime.trace.events import Inference
 from cpuruntime.trace.recorder import Recorder, opened, this_thread
 
 
-def traced(model: DeviceModel, path: str, device: str, has_steps: bool) -> DeviceModel:
+def traced(model: DeviceModel, path: str, device: str, has_steps: bool) -> TracedModel:
     """The model with inferences that are recorded for the timeline at `path`; of each step if it `has_steps`.
 
     Raises InvalidArgumentError where the file cannot be written.
@@ -88,7 +88,7 @@ class TracedRequest(ForwardingRequest):
 
     def __init__(self, model: TracedModel, request: DeviceRequest) -> None:
         self.worker = request
-        self._model = model
+        self.model = model
         self._recorder = model.recorder
         self._number = next(model.recorder.requests)
         self._running: dict[str, int] = {}
@@ -140,7 +140,7 @@ class TracedRequest(ForwardingRequest):
         recorder = self._recorder
         if not started or not recorder.is_open:
             return 0
-        request, model = self.worker, self._model
+        request, model = self.worker, self.model
         now = perf_counter_ns()
         taken, began, ended = request.moments() or (0, started, now)
         stream, first, steps = request.executed() if model.has_steps else ("", 0, ())

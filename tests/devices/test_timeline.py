@@ -144,21 +144,49 @@ def test_the_change_from_numpy_to_kernels(tmp_path: Path, monkeypatch: pytest.Mo
     assert {"device", "stream 0"} <= {name.partition(" (")[0] for name in timeline.tracks.values()}
 
 
-def test_a_context_records_what_is_compiled_in_it_until_it_ends(tmp_path: Path) -> None:
+def test_a_context_records_all_models_of_its_core_until_it_ends(tmp_path: Path, device: str) -> None:
     core = ov.Core()
-    before = core.compile_model(one_input(), "REFERENCE")
-    with suppress(KeyError), core.trace(tmp_path / "t.json"):
-        inside = core.compile_model(one_input(), "REFERENCE")
-        request = inside.create_infer_request()
+    before = core.compile_model(one_input(), device)
+    request, queue = before.create_infer_request(), ov.AsyncInferQueue(before, 2)
+    for _ in range(3):  # so that they run again
         request.infer([ROW])
         before(ROW)
+    other = ov.Core().compile_model(one_input(), device)
+    with suppress(KeyError), core.trace(tmp_path / "t.json"):
+        inside = core.compile_model(one_input(), device)
+        for compiled in (before, inside, other):
+            compiled(ROW)
+        request.infer([ROW])
+        before.create_infer_request().infer([ROW])
+        inner = ov.AsyncInferQueue(before, 2)
+        for one in (queue, inner):
+            for _ in range(4):
+                one.start_async([ROW])
+            one.wait_all()
         raise KeyError
-    after = core.compile_model(one_input(), "REFERENCE")
+    after = core.compile_model(one_input(), device)
     for compiled in (before, inside, after):
         compiled(ROW)
-        with compiled:
-            request.infer([ROW]) if compiled is before else None
-    check_phases(Timeline(tmp_path / "t.json"), 1)
+    for one in (queue, inner):
+        one.start_async([ROW])
+        one.wait_all()
+    np.testing.assert_array_equal(request.infer([ROW])[0], -ROW)
+    with before:
+        request.infer([ROW])
+    timeline = Timeline(tmp_path / "t.json")
+    check_phases(timeline, 12)
+    names = [*timeline.processes.values()]
+    assert names.count(f"{device}: negation [2,3]") == 2
+
+
+def test_steps_of_models_compiled_before_are_recorded_where_they_are_timed(tmp_path: Path) -> None:
+    core = ov.Core()
+    for timed in (True, False):
+        path = tmp_path / f"{timed}.json"
+        with core.compile_model(one_input(), "CPU", {**CONFIG, "PERF_COUNT": timed}) as before:
+            with core.trace(path):
+                before(ROW)
+            assert any(e["name"].startswith("Neg") for e in Timeline(path).slices) == timed
 
 
 def test_errors_are_recorded(tmp_path: Path) -> None:

@@ -85,6 +85,7 @@ class Bindings:
     """The arrays that a request's inferences read and write.
 
     Attributes:
+        device: the device's request.
         running: the inference in flight, under the key RUN; it may be over already (`is_busy`). Until then only
             methods that say so may be called. A dict because `setdefault` claims it in one step, also under interrupts.
         outputs: the array of each output; of a dynamic one, the last inference's.
@@ -97,13 +98,13 @@ class Bindings:
 
     __slots__ = (
         "_bound",
-        "_device",
-        "_handed_out",
+                "_handed_out",
         "_late",
         "_owned",
         "_ports",
         "_remote",
         "call",
+        "device",
         "followed",
         "outputs",
         "running",
@@ -114,7 +115,7 @@ class Bindings:
 
     def __init__(self, ports: Ports, device: DeviceRequest) -> None:
         self._ports = ports
-        self._device = device
+        self.device = device
         self._owned = [None if shape is None else device.input_array(i, shape) for i, shape in enumerate(ports.shapes)]
         self._bound: list[np.ndarray | None] = list(self._owned)
         self.shapes: list[set[tuple[int, ...]]] = [set() for _ in ports.shapes]
@@ -145,14 +146,14 @@ class Bindings:
         run = self.running.get(RUN)
         if run is None:
             return False
-        if not run.polled or not self._device.is_over:
+        if not run.polled or not self.device.is_over:
             return True
         self.settle(run)
         return False
 
     def settle(self, run: InferenceRun) -> None:
         """Take note that the device is done with an inference; some thread may have done so before."""
-        error, ended = self._device.result()
+        error, ended = self.device.result()
         if error is None and self._ports.dynamic_outputs:
             try:
                 self.collect()
@@ -168,7 +169,7 @@ class Bindings:
     def bind(self, inputs: Any, share: bool) -> None:
         """Bind what a user passed as inputs; with `share` in place where possible, else copied."""
         ports, shapes, dtypes, own = self._ports, self.shapes, self._ports.dtypes, self._owned
-        positions, device, all_bound = ports.input_positions, self._device, self._bound
+        positions, device, all_bound = ports.input_positions, self.device, self._bound
         if type(inputs) is dict:
             items: Iterable[tuple[Any, Any]] = inputs.items()
         elif type(inputs) is np.ndarray:
@@ -224,7 +225,7 @@ class Bindings:
     def collect(self) -> None:
         """After an inference: take over the outputs of dynamic shape."""
         for index in self._ports.dynamic_outputs:
-            array = self.outputs[index] = self._device.output_array(index)
+            array = self.outputs[index] = self.device.output_array(index)
             if self._handed_out:
                 self._follow(("output", index), array)
             tensor = self._late.get(index)
@@ -278,7 +279,7 @@ class Bindings:
         check_shape(tuple(tensor.shape), port)
         if side == "output" and port.partial_shape.is_dynamic:
             raise UnsupportedError(f"Output '{printable(port.name)}' has a dynamic shape and takes no remote tensor.")
-        self._device.set_remote(side, index, tensor.memory)
+        self.device.set_remote(side, index, tensor.memory)
         self._remote[side, index] = tensor
         self._handed_out.pop((side, index), None)
         self.followed.pop((side, index), None)
@@ -325,10 +326,10 @@ class Bindings:
         """The request's own memory for an input, bound."""
         own = self._owned[index]
         if own is None or own is not self._bound[index] or own.shape != shape or self._is_written(own):
-            own = self._device.input_array(index, shape)
+            own = self.device.input_array(index, shape)
             if self._is_written(own):
                 own = aligned_zeros(shape, own.dtype)
-                self._device.set_input(index, own)
+                self.device.set_input(index, own)
             self._owned[index] = self._bound[index] = own
             if self._ports.shapes[index] is None:
                 self._follow(("input", index), own)
@@ -369,7 +370,7 @@ class Bindings:
         array = tensor.elements
         check_shape(array.shape, self._ports.inputs[index].info)
         if not tensor.is_packed and array.flags.c_contiguous and not self._is_written(array):
-            self._device.set_input(index, array)
+            self.device.set_input(index, array)
             self._bound[index] = array
         else:
             self._own(index, array.shape)[...] = array
@@ -391,7 +392,7 @@ class Bindings:
             )
         check_shape(tensor.data.shape, port, "Output")
         array = tensor.data
-        self._device.set_output(index, array)
+        self.device.set_output(index, array)
         self.outputs[index] = array
         self.followed["output", index] = tensor
         for number, bound in enumerate(self._bound):
