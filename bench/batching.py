@@ -4,8 +4,9 @@
 
 At saturation: single requests a second of DEVICE, of BATCH:DEVICE(N) and of the model compiled for N and each smaller
 power of two, with enough requests in flight to fill two batches. At low load: the time of one call after the other on
-DEVICE and on BATCH:DEVICE(N). All take turns in rounds, and the best round counts. Behind each figure stands one of
-processor time, which other work on the machine changes less.
+DEVICE and on BATCH:DEVICE(N). All take turns in rounds, and the best round counts, after seconds of full load for each:
+within them BATCH has timed its sizes while serving. Behind each figure stands one of processor time, which other work
+on the machine changes less.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ Rates = tuple[float, float]
 def saturated(compiled: ov.CompiledModel, requests: int, samples: int, seconds: float) -> Rates:
     """With so many requests in flight, of so many samples each, between two moments of full load."""
     queue = ov.AsyncInferQueue(compiled, requests)
-    for _ in range(2 * requests):
+    began = time.perf_counter()
+    while time.perf_counter() - began < seconds / 2:  # until groups have found their members
         queue.start_async()
     done, began, busy = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - began < seconds:
@@ -60,23 +62,25 @@ def best(runs: dict[str, Callable[[], Rates]], rounds: int) -> dict[str, Rates]:
     return found
 
 
-def measure(path: str, device: str, size: int, seconds: float, rounds: int) -> None:
+def measure(path: str, device: str, size: int, seconds: float, rounds: int, warm_up: float) -> None:
     """Prints the figures of one model."""
     core = ov.Core()
     single = core.compile_model(path, device)
     single.wait_until_optimized()
     batched = core.compile_model(path, f"BATCH:{device}({size})")
     runs = {device: partial(saturated, single, 2 * size, 1, seconds)}
-    count = 2
+    fixed, count = [], 2
     while count <= size:
         model = core.read_model(path)
         ov.set_batch(model, count)
-        fixed = core.compile_model(model, device)
-        fixed.wait_until_optimized()
-        runs[f"fixed {count}"] = partial(saturated, fixed, max(2, 2 * size // count), count, seconds)
+        fixed.append((core.compile_model(model, device), max(2, 2 * size // count)))
+        fixed[-1][0].wait_until_optimized()
+        runs[f"fixed {count}"] = partial(saturated, *fixed[-1], count, seconds)
         count *= 2
     name = f"BATCH:{device}({size})"
     runs[name] = partial(saturated, batched, 2 * size, 1, seconds)
+    for compiled, requests in ((single, 2 * size), *fixed, (batched, 2 * size)):
+        saturated(compiled, requests, 1, warm_up)
     rates = best(runs, rounds)
     calls = best({device: partial(alone, single, seconds), name: partial(alone, batched, seconds)}, rounds)
     shares = [rates[name][kind] / max(rate[kind] for one, rate in rates.items() if one != name) for kind in (0, 1)]
@@ -98,9 +102,10 @@ def main() -> None:
     parser.add_argument("-n", "--size", type=int, default=8, help="of the largest batch")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--warm-up", type=float, default=4.0, metavar="SECONDS", help="of full load before")
     arguments = parser.parse_args()
     for path in arguments.models:
-        measure(path, arguments.device, arguments.size, arguments.seconds, arguments.rounds)
+        measure(path, arguments.device, arguments.size, arguments.seconds, arguments.rounds, arguments.warm_up)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from itertools import count
 
 import pytest
 
+from cpuruntime.devices.batch.trials import Trials
 from cpuruntime.devices.batch.window import Window
 
 MS = 1_000_000
@@ -159,12 +160,16 @@ def test_arrivals_that_are_farther_apart_than_joining_saves_are_not_waited_for()
 
 def served(wrong: dict[int, int], right: dict[int, int], in_flight: int = 16) -> tuple[Window, list[int], int]:
     """A window that began with wrong times after a while of full load: the sizes that went, and what is next."""
-    window = Window(wrong, 1, MS, trials=3)
+    window = Window(wrong, 1, MS, turns=3)
     window.arrive(0, in_flight)
     dropped: list[int] = []
-    for turn in range(20):
+    now = before = 0
+    for turn in range(200):
         size = window.ahead()
-        dropped += window.note(size, 100 * right[size] if turn < 4 else right[size])  # the first ones are slow
+        # The first ones are slow, and so is the first one of a size after another.
+        now += right[size] * (100 if turn < 4 else 3 if size != before else 1)
+        before = size
+        dropped += window.note(size, now)
     return window, dropped, window.ahead()
 
 
@@ -176,18 +181,39 @@ def test_sizes_that_were_measured_wrongly_are_found_while_serving(right: dict[in
     assert window.cost(16) == 2 * window.times[8]
 
 
-def test_sizes_that_gain_nothing_go_after_their_trials() -> None:
-    window, dropped, size = served(LITTLE, {1: 5 * MS, 2: 8 * MS, 4: 16 * MS, 8: 32 * MS})
-    assert (dropped, size, window.largest) == ([4, 8], 2, 2)
-    assert window.size(7, 1) == 2
+def test_sizes_that_are_much_slower_go_after_their_turns_and_of_others_the_smaller_one_runs() -> None:
+    window, dropped, size = served(LITTLE, {1: 5 * MS, 2: 8 * MS, 4: 20 * MS, 8: 33 * MS})
+    assert (dropped, size, window.largest) == ([4], 2, 8)
+
+
+def test_sizes_are_timed_again_after_a_while() -> None:
+    window, now, sizes = Window(GAIN, 1, MS, turns=1), 0, []
+    window.arrive(0, 16)
+    for _ in range(2000):
+        sizes.append(window.ahead())
+        now += GAIN[sizes[-1]] * (1 if sizes[-1] < 8 or now > 1000 * MS else 1.6)  # something else has slowed it down
+        assert window.note(sizes[-1], int(now)) == []
+    assert set(sizes[60:80]) == {4}
+    assert set(sizes[-20:]) == {8}
+    assert sizes.count(1) < 200
 
 
 def test_sizes_that_are_larger_than_what_is_in_flight_are_not_tried() -> None:
-    window = Window(LITTLE, 1, MS, trials=3)
+    window = Window(LITTLE, 1, MS, turns=3)
     window.arrive(0, 4)
     tried = []
-    for _ in range(6):
+    for _ in range(3 * (17 + 9)):
         tried.append(window.ahead())
         assert window.note(tried[-1], LITTLE[tried[-1]]) == []
-    assert sorted(tried) == [1, 1, 1, 2, 2, 2]
+    assert (tried.count(1), tried.count(2)) == (3 * 17, 3 * 9)
     assert window.ahead() == 8
+
+
+def test_a_turn_begins_anew_where_other_batches_come_between_and_ends_after_a_while() -> None:
+    trials = Trials([1, 2], slots=2, turns=1)
+    assert trials.next(2) == 1
+    ends = [(1, 10), (1, 11), (1, 12), (0, 12), *((1, moment) for moment in range(20, 70, 5))]
+    assert [trials.next(2) for size, ended in ends if not trials.note(size, ended)] == [1] * 13 + [2]
+    found = [trials.note(number % 3, 100) for number in range(24)]  # never two of size 2 one after the other
+    assert found == [{}] * 23 + [{1: 10}]
+    assert trials.next(2) == 0

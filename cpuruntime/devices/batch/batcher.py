@@ -339,7 +339,7 @@ class Batcher:
         moments = group.request.moments() if group.is_timed and error is None else None
         with self._lock:
             self._running.discard(group)
-            useless = self.window.note(group.size, moments[2] - moments[1]) if moments else []
+            useless = self.window.note(group.size, moments[2]) if moments else self.window.note(0, now)
             dropped = [self._models.pop(size) for size in useless]
             for size in useless:
                 del self._workers[size]

@@ -35,7 +35,7 @@ class BatchModel(DeviceModel):
         self._slot = 0
         self.batcher: Batcher | None = None
         if sizes.models:
-            window = Window(sizes.times, sizes.slots, settings.value(TIMEOUT) * 10**6, sizes.trials)
+            window = Window(sizes.times, sizes.slots, settings.value(TIMEOUT) * 10**6, sizes.turns)
             profiled = single.properties.get("PERF_COUNT", False)
             self.batcher = Batcher(single, sizes.models, sizes.workers, window, profiled)
         own = {TIMEOUT: settings.value(TIMEOUT)}

@@ -25,7 +25,8 @@ SECONDS = 2.0
 SETTLED = 1.02
 """The median counts, as in `Window.note`: of ROUNDS where the best hardly differs from the second, else of as many as
 take these seconds."""
-TRIALS = 12
+TURNS = 7
+"""How often each size is timed in a round while serving; arbitrary."""
 NEAR = 1.5
 """Sizes that take up to so many times the best one's time for each inference are measured again while serving."""
 
@@ -38,7 +39,7 @@ class Sizes:
         times: nanoseconds of a batch by its size, 1 included, with as many at a time as the device runs.
         workers: requests by size, one for each that the device runs at a time, and as many that follow.
         notes: sentences.
-        trials: how many batches of each size are timed while serving.
+        turns: how often each size is timed in a round while serving.
     """
 
     single: DeviceModel
@@ -46,7 +47,7 @@ class Sizes:
     times: dict[int, int] = field(default_factory=dict)
     workers: dict[int, list[Worker]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    trials: int = 0
+    turns: int = 0
 
     @property
     def slots(self) -> int:
@@ -128,7 +129,7 @@ def _choose(found: Sizes, single: list[DeviceRequest]) -> None:
     times = {size: max(1, int(median_low(samples))) for size, samples in zip(requests, measured)}
     useless = batch_gain.useless(times)
     shortest = min(time / size for size, time in times.items())
-    found.times, found.trials = times, TRIALS
+    found.times, found.turns = times, TURNS
     for size in [*found.models]:
         took = f"a batch of {size} takes {times[size] / 1e6:.3g} ms, 1 {times[1] / 1e6:.3g} ms"
         if size not in useless:

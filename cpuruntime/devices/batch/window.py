@@ -14,6 +14,7 @@ from functools import cache
 from statistics import median_low
 
 from cpuruntime.devices import batch_gain
+from cpuruntime.devices.batch.trials import Trials
 
 GAPS = 15
 """The next arrival is expected after the median of so many gaps between the latest ones."""
@@ -21,6 +22,9 @@ GAPS = 15
 PATIENCE = 3
 """Inferences that are expected are waited for so many times longer than they should take."""
 
+
+KEPT = 1.1
+"""Sizes that gain too little stay where they take up to so many times the best one's time for each inference."""
 
 TRUST = 1 / 8
 """What a group is worth is halved each time one is waited for in vain, and grows by this part at each arrival."""
@@ -33,15 +37,14 @@ class Window:
         times: nanoseconds of a batch by its size, the size 1 among them, with all of the device's slots busy.
         slots: how many batches the device runs at a time.
         limit: nanoseconds that an inference waits for a group at most, from its arrival on.
-        trials: how many batches of each size are timed while serving, after which the sizes that gain too little go.
+        turns: how often each size is timed while serving, after which those go that are much slower than the best.
 
     `latest` is when the latest inference arrived or the latest batch ended.
     """
 
-    def __init__(self, times: Mapping[int, int], slots: int, limit: int, trials: int = 0) -> None:
+    def __init__(self, times: Mapping[int, int], slots: int, limit: int, turns: int = 0) -> None:
         self.times = dict(sorted(times.items()))
-        self._trials = trials
-        self._tried: dict[int, list[int]] = {size: [] for size in self.times}
+        self._trials = Trials(self.times, slots, turns)
         self.slots = slots
         self.limit = limit
         self.largest = max(times)
@@ -72,27 +75,26 @@ class Window:
         return min(self.times, key=lambda size: (self.times[size] / min(size, share), -size))
 
     def ahead(self) -> int:
-        """The size of a batch for later, where no slot is idle: one that is to be timed, else the fastest."""
-        most = max(self._in_flight, default=0) // (2 * self.slots)
-        trials = [size for size in self.times if size <= most and len(self._tried[size]) < self._trials]
-        if trials:
-            return min(trials, key=lambda size: len(self._tried[size]))
-        return min(self.times, key=lambda size: (self.times[size] / size, -size))
+        """The size of a batch for later, where no slot is idle: one that is to be timed, else the fastest.
 
-    def note(self, size: int, nanoseconds: int) -> list[int]:
-        """A full batch took so long while all slots were busy: the sizes that are not used any more.
-
-        After the last trial the medians count: sizes were tried in turns, and the least time would favour short ones.
+        Of sizes that hardly differ it is the smaller one.
         """
-        if size not in self.times or len(self._tried[size]) == self._trials:
+        trial = self._trials.next(max(self._in_flight, default=0) // (2 * self.slots))
+        if trial:
+            return trial
+        return max(set(self.times).difference(batch_gain.useless(self.times)))
+
+    def note(self, size: int, ended: int) -> list[int]:
+        """As `Trials.note`: the sizes that are not used any more."""
+        found = self._trials.note(size, ended)
+        if not found:
             return []
-        self._tried[size].append(nanoseconds)
-        if any(len(self._tried[one]) < self._trials for one in self.times):
-            return []
-        self.times = {one: median_low(self._tried[one]) for one in self.times}
-        dropped = batch_gain.useless(self.times)
+        self.times = {**self.times, **found}
+        shortest = min(time / one for one, time in self.times.items())
+        dropped = [one for one in batch_gain.useless(self.times) if self.times[one] > KEPT * one * shortest]
         for one in dropped:
             del self.times[one]
+            self._trials.drop(one)
         self.largest = max(self.times)
         self.cost = cache(self._cost)
         return dropped
