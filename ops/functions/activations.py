@@ -12,7 +12,15 @@ from typing import Any
 
 from cpuruntime.compiler.kernel import Inline, inline, lazy
 from cpuruntime.ops.functions import trigonometry, vector_math
-from cpuruntime.ops.functions.vector_math import SIGN_BIT, exp_or_zero, expm1, log1p_of_unit, normal_tail, sigmoid
+from cpuruntime.ops.functions.vector_math import (
+    SIGN_BIT,
+    exp_or_zero,
+    expm1,
+    log1p_of_unit,
+    normal_tail,
+    one_plus_exp_of_minus,
+    sigmoid,
+)
 
 simd = lazy("cpuruntime.compiler.simd")
 
@@ -70,6 +78,12 @@ def mish(x):
     return x * (part / (part + 2.0))
 
 
+@inline
+def gated(x, gate):
+    """x * sigmoid(gate), to 3 ulp; 0 where the gate is below -88.4."""
+    return x / one_plus_exp_of_minus(gate)
+
+
 def gelu(x):
     """x times the normal distribution up to x."""
     tail = normal_tail(simd.absolute(x))
@@ -78,7 +92,7 @@ def gelu(x):
 
 def gelu_tanh(x):
     """The approximation of Gelu by tanh, written as 0.5 (1 + tanh(z)) = sigmoid(2 z)."""
-    return x * sigmoid((x * x * GELU_CUBIC + 1.0) * x * GELU_SCALE)
+    return gated(x, (x * x * GELU_CUBIC + 1.0) * x * GELU_SCALE)
 
 
 # By ONNX operator; but Gelu with approximate="tanh" is GeluTanh, Swish of alpha 1 is Silu, Mul of x and x is Square.
@@ -116,14 +130,14 @@ ACTIVATIONS: dict[str, Activation] = {
     "Shrink": _activation(shrink, lambd=0.5, bias=0.0),
     "Sigmoid": _activation(sigmoid),
     "Sign": _activation(sign),
-    "Silu": _activation(lambda x: x * sigmoid(x)),
+    "Silu": _activation(lambda x: gated(x, x)),
     "Sin": _activation(trigonometry.sine),
     "Sinh": _activation(trigonometry.hyperbolic_sine),
     "Softplus": _activation(softplus),
     "Softsign": _activation(lambda x: x / (simd.absolute(x) + 1.0)),
     "Sqrt": _activation(lambda x: simd.sqrt(x)),
     "Square": _activation(lambda x: x * x),
-    "Swish": _activation(lambda x, alpha: x * sigmoid(x * alpha), alpha=1.0),
+    "Swish": _activation(lambda x, alpha: gated(x, x * alpha), alpha=1.0),
     "Tan": _activation(trigonometry.tangent),
     "Tanh": _activation(vector_math.tanh),
     "ThresholdedRelu": _activation(lambda x, alpha: simd.select(x > alpha, x, simd.broadcast(0.0)), alpha=1.0),

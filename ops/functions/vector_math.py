@@ -32,7 +32,7 @@ HAS_ROUNDING = current().name != "generic"
 
 @inline
 def power_of_two(n):
-    """2^n for int32 lanes of -126..127."""
+    """2^n for int32 lanes of -126..127, infinity for 128."""
     return simd.as_floats((n + 127) << 23)
 
 
@@ -45,11 +45,10 @@ def copy_sign(magnitude, sign):
 @inline
 def _exp_remainder(r):
     """exp(r) - 1 on |r| <= ln(2) / 2, to 2^-28."""
-    p = r * 1.3843871420249343e-3 + 8.369549177587032e-3
-    p = p * r + 4.1668061167001724e-2
-    p = p * r + 1.6666513681411743e-1
-    p = p * r + 4.999999403953552e-1
-    return p * (r * r) + r
+    square = r * r
+    low = r * 1.6666513681411743e-1 + 4.999999403953552e-1
+    high = square * 1.3843871420249343e-3 + (r * 8.369549177587032e-3 + 4.1668061167001724e-2)
+    return (high * square + low) * square + r
 
 
 @inline
@@ -123,10 +122,19 @@ def log1p_of_unit(x):
 
 
 @inline
+def one_plus_exp_of_minus(x):
+    """1 + e^-x, to 2 ulp; infinity for x below -88.4."""
+    x = simd.minimum(simd.broadcast(87.0), simd.maximum(simd.broadcast(-89.0), x))
+    shifted = x * -LOG2E + ROUNDER
+    n = shifted - ROUNDER
+    p = _exp_remainder((n * -LN2_HIGH - x) - n * LN2_LOW)
+    return (p + 1.0) * power_of_two(simd.as_words(shifted) - ROUNDER_BITS) + 1.0
+
+
+@inline
 def sigmoid(x):
     """1 / (1 + e^-x), to 3 ulp; 0 instead of denormals."""
-    e = exp_or_zero(0.0 - simd.absolute(x))
-    return simd.select(x < 0.0, e, simd.broadcast(1.0)) / (e + 1.0)
+    return simd.select(x < LOG_SMALLEST_NORMAL, simd.broadcast(0.0), 1.0 / one_plus_exp_of_minus(x))
 
 
 @inline

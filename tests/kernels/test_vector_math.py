@@ -105,6 +105,18 @@ def test_sigmoid_is_zero_instead_of_denormal() -> None:
     check(apply("Sigmoid", x), expected, 3.0)
 
 
+@pytest.mark.every_isa
+def test_gate_by_silu() -> None:
+    x = np.concatenate([every_exponent(), np.linspace(-95, 20, 100_001).astype(np.float32)])
+    with np.errstate(over="ignore", invalid="ignore"):
+        expected = exact(x) / (1 + np.exp(-exact(x)))
+    expected[x < -88] = 0
+    result = apply("Silu", x)
+    assert (np.abs(result[np.isfinite(x) & (x < -88)]) < 2.0**-120).all()
+    result[x < -88] = 0
+    check(result, expected, 3.0)
+
+
 def test_expm1_by_elu() -> None:
     x = every_exponent()
     with np.errstate(all="ignore"):
