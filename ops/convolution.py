@@ -3,7 +3,8 @@
 The work is a grid of column tiles (see `COLUMN_TILE`) by chunks of pixel tiles. A pixel tile is `rows` successive
 output pixels of one output row; the last ones of a row are lower where less is computed twice so, see `low_rows`, and
 the last one is moved left until it ends with the row, so some pixels are computed twice, alike. Above and below the
-image kernel rows are skipped; to its left and right the source must have a halo of zeros as wide as the padding.
+image kernel rows are skipped, as are kernel columns that a whole tile reads beside it; to its left and right the source
+must have a halo of zeros as wide as the padding.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ ARGUMENTS = record(
     "source source_batch source_block source_row target target_batch target_block target_row "
     "residual residual_batch residual_block residual_row weights bias column_tiles column_tile_count "
     "batch in_height height width kernel_height kernel_width stride_height source_step "
-    "dilation_height source_column pad_top steps chunk limits", alpha="f4", beta="f4",
+    "dilation_height source_column pad_top image_left image_width steps chunk limits", alpha="f4", beta="f4",
 )  # fmt: skip
 
 
@@ -50,14 +51,19 @@ def _make_part(rows: int, columns: int, unroll: int, step: int, activation: str)
         top = y * a.stride_height - a.pad_top
         first = taps_before(0, top, a.dilation_height, a.kernel_height)
         last = taps_before(a.in_height, top, a.dilation_height, a.kernel_height)
+        begin, end = 0, a.kernel_width
+        if a.kernel_width > 1:
+            at = left * step - a.image_left
+            begin = taps_before(0, at + (rows - 1) * step, a.source_column, a.kernel_width)
+            end = taps_before(a.image_width, at, a.source_column, a.kernel_width)
         place = target + y * a.target_row + left * VECTOR_BYTES
         tile(
-            source + (top + first * a.dilation_height) * a.source_row + left * step,
+            source + (top + first * a.dilation_height) * a.source_row + left * step + begin * a.source_column,
             0,
-            weights + first * weight_row,
+            weights + first * weight_row + begin * (a.steps * unroll * columns * VECTOR_BYTES),
             0,
             (
-                blocks, last - first, a.kernel_width, a.steps,
+                blocks, last - first, end - begin, a.steps,
                 a.source_block, a.dilation_height * a.source_row, a.source_column,
                 a.kernel_height * weight_row, weight_row, ahead, ahead_step,
             ),
@@ -80,7 +86,8 @@ def convolution(rows: int, columns: int, unroll: int, step: int, activation: str
     """The convolution kernel of a `rows` x `columns` tile.
 
     `unroll` channels per loop body: a divisor of LANES for blocked sources, the number of channels for interleaved
-    ones (pixels of 1 to 4 floats). `step` is the byte distance of the source pixels of successive output pixels.
+    ones (pixels of 1 to 4 floats). `step` is the byte distance of the source pixels of successive output pixels,
+    `image_left` that of the image's first pixel from the source, `image_width` counts the bytes of a row of pixels.
     Arguments: `steps` loop bodies per kernel column, `chunk` pixel tiles per chunk; source points at the pixel of the
     first output pixel's first kernel column, in image row 0 (inside the halo when the left padding is not zero).
     `activation` is "" or one of `ACTIVATIONS`, with its parameters in `alpha` and `beta`; it comes after the limits.

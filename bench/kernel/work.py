@@ -2,8 +2,9 @@
 
 nominal   as layers are usually counted: every kernel element for every output, products with padding included
 useful    without products with padding: what the layer needs mathematically when computed directly
-executed  what the kernel's register tiles compute: with padding to the left and right, what tiles that overlap compute
-          twice, and lanes without a channel; by Winograd's method less than useful, and its transforms are not counted
+executed  what the kernel's register tiles compute: with padding beside the image, unless a kernel column reads nothing
+          else for a tile, with what tiles that overlap compute twice, and lanes without a channel; by Winograd's method
+          less than useful, and its transforms are not counted
 """
 
 from __future__ import annotations
@@ -57,9 +58,17 @@ def _convolution_products(step: Step) -> int:
     a = step.arguments
     rows, columns, unroll = step.kernel.tile
     table = a["column_tiles"].storage.owner.view(COLUMN_TILE)
-    pixels = -(-a["width"] // rows) * rows
-    per_pixel = int(table["blocks"].sum()) * columns * LANES * a["kernel_width"] * a["steps"] * unroll
-    return a["batch"] * pixels * _kernel_rows(a) * per_pixel
+    per_pixel = int(table["blocks"].sum()) * columns * LANES * a["steps"] * unroll
+    return a["batch"] * rows * _kernel_columns(a, rows) * _kernel_rows(a) * per_pixel
+
+
+def _kernel_columns(a: dict[str, Any], rows: int) -> int:
+    """Kernel columns worked on for all tiles of an output row; the kernel skips those that read beside the image."""
+    first = [left * a["source_step"] - a["image_left"] for left in range(0, a["width"], rows)]
+    if a["kernel_width"] == 1:
+        return len(first)
+    reach, taps = (rows - 1) * a["source_step"], [k * a["source_column"] for k in range(a["kernel_width"])]
+    return sum(-reach <= at + tap < a["image_width"] for at in first for tap in taps)
 
 
 def _grouped_products(step: Step) -> int:

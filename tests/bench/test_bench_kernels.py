@@ -65,8 +65,10 @@ def test_useful_work_is_what_falls_on_the_image(case: Convolution, monkeypatch: 
 
 
 def test_executed_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Rows above and below the image are skipped, columns are not: 19 rows of kernels of 3 for 7 rows of 7 pixels.
-    assert counted(Convolution((1, LANES, 7, 7), LANES), monkeypatch).executed == 2 * 19 * 7 * 3 * LANES * LANES
+    # Kernel rows above and below the image are skipped, columns where a tile reads nothing else: 19 of 21 for 7 pixels.
+    square = Convolution((1, LANES, 7, 7), LANES)
+    assert counted(square, monkeypatch).executed == 2 * 19 * 19 * LANES * LANES
+    assert counted(square, monkeypatch, 4, 1).executed == 2 * 19 * 8 * 3 * LANES * LANES
     # 5 pixels are two tiles of 4; 3 blocks are two tiles of 2.
     wide = Convolution((2, LANES, 1, 5), 3 * LANES, (1, 1), (0, 0, 0, 0))
     assert counted(wide, monkeypatch, 4, 2).executed == 2 * 2 * 8 * 4 * LANES * LANES

@@ -134,6 +134,11 @@ DENSE = [
         for dilations, pads in DILATIONS
         for stride in (1, 2)
     ),
+    *(
+        Convolution((1, channels, 5, width), 2 * LANES, (3, 3), (far,) * 4, dilations=(far, far), residual=True)
+        for width, far in ((3 * ROWS + 2, ROWS), (2 * ROWS + 1, 2 * ROWS), (ROWS + 3, 3 * ROWS))
+        for channels in (3, LANES + 1)
+    ),
     Convolution((1, 3, 5, 6), 2 * LANES, residual=True),
     *(
         Convolution((2, inputs, 19), 2 * LANES, (3,), pads, (2,), (1,))

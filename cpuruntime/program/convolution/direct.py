@@ -173,7 +173,8 @@ def _emit_dense(
         emitter.emit(
             tiling.fit(fields["width"], lambda rows: convolution(rows, tiling.columns, unroll, step, activation)),
             layout, flops=g.flops, notes=str(tiling), **fields, weights=packed, column_tiles=table,
-            column_tile_count=count, source_step=step, source_column=g.dilation_width * 4 * lanes, chunk=tiling.chunk,
+            column_tile_count=count, source_step=step, source_column=g.dilation_width * 4 * lanes,
+            image_left=g.pad_left * 4 * lanes, image_width=g.in_width * 4 * lanes, chunk=tiling.chunk,
         )  # fmt: skip
 
     grid = Grid(fields["height"], fields["width"], blocks, in_blocks * lanes * g.taps, source_bytes)
