@@ -35,7 +35,7 @@ def quantised_depthwise(rows: int, taps: int, stride: int, floats: bool) -> Kern
         empty = panel + ((a.chunk - 1) * a.panel_down + reach) * line_bytes
         clear_line(a, empty, zero)
         for item in range(items * thread // threads, items * (thread + 1) // threads):
-            chunk, block, image = item % chunks, item // chunks % a.groups, item // chunks // a.groups
+            block, chunk, image = item % a.groups, item // a.groups % chunks, item // a.groups // chunks
             begin = chunk * a.chunk
             end = min(a.height, begin + a.chunk)
             source = a.source + image * a.source_batch + block * a.source_block

@@ -12,6 +12,7 @@ import numpy as np
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.compiler.kernel import inline, kernel, lazy, record
 from cpuruntime.ops.movement import transpose_tile
+from cpuruntime.ops.tiles.share import row_at
 
 shuffle = lazy("cpuruntime.compiler.shuffle")
 simd = lazy("cpuruntime.compiler.simd")
@@ -42,7 +43,7 @@ GATHER_CHANNELS = record(
 ENTRY = record("block", lanes=f"{LANES}i4")
 ENTRY_BYTES = ENTRY.itemsize
 
-ZERO_HALO = record("target target_batch target_block target_row batch blocks height width top left bottom right")
+ZERO_HALO = record("target target_batch target_block target_row batch blocks height width top left bottom right chunk")
 
 
 @inline
@@ -159,12 +160,16 @@ def gather_channels(a, thread, threads):
 
 @kernel(ZERO_HALO)
 def zero_halo(a, thread, threads):
-    """Clears the top, left, bottom and right pixels around the images of a blocked tensor of height x width."""
+    """Clears the top, left, bottom and right pixels around the images of a blocked tensor of height x width.
+
+    `chunk` rows of a block, with those above and below, come before those of the next block.
+    """
     rows = a.top + a.height + a.bottom
     items = a.batch * a.blocks * rows
     zero = simd.broadcast(0.0)
     for item in range(items * thread // threads, items * (thread + 1) // threads):
-        y, block, image = item % rows - a.top, item // rows % a.blocks, item // rows // a.blocks
+        y, block, image = row_at(item, a.blocks, rows, a.chunk)
+        y -= a.top
         row = a.target + image * a.target_batch + block * a.target_block + y * a.target_row
         inside = a.width if 0 <= y < a.height else 0
         place = row - a.left * VECTOR_BYTES

@@ -126,7 +126,8 @@ def test_a_channel_may_be_picked_often() -> None:
 @pytest.mark.every_isa
 @pytest.mark.parametrize("halo", [NO_HALO, HALO, (1, 1, 1, 1), (3, 0, 0, 0), (0, 2, 0, 0), (0, 0, 1, 0), (0, 0, 0, 2)])
 @pytest.mark.parametrize("size", [(1, 1), (2, 5)])
-def test_zero_halo(halo: tuple[int, int, int, int], size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("chunk", [1, 2, 9])
+def test_zero_halo(halo: tuple[int, int, int, int], size: tuple[int, int], chunk: int) -> None:
     top, left, bottom, right = halo
     n, blocks, height, width = 2, 3, *size
     whole = guarded((n, blocks, top + height + bottom, left + width + right, LANES))
@@ -134,7 +135,7 @@ def test_zero_halo(halo: tuple[int, int, int, int], size: tuple[int, int]) -> No
     fields = dict(zip(("target_batch", "target_block", "target_row"), inside.strides))
     run(
         reorder.zero_halo, whole, target=inside.ctypes.data, **fields, batch=n, blocks=blocks, height=height,
-        width=width, top=top, left=left, bottom=bottom, right=right,
+        width=width, top=top, left=left, bottom=bottom, right=right, chunk=chunk,
     )  # fmt: skip
     assert np.isnan(inside).all()
     inside[...] = 0

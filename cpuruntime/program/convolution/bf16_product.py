@@ -54,7 +54,7 @@ def emit_bf16_product(
             tiling.fit(fields["width"], lambda rows: bf16_product(rows, tiling.columns, source, activation)),
             LAYOUTS[source], flops=flops, notes=", ".join(filter(None, (str(tiling), notes))),
             **fields, inner=right.inner, padded=right.padded, weights=_pack(emitter, right, tiling.columns),
-            chunk=tiling.chunk, scratch=Address(emitter.scratch(scratch * emitter.threads)), scratch_size=scratch,
+            chunk=tiling.chunk, **emitter.thread_memory(scratch),
         )  # fmt: skip
 
     def is_ready(tiling: Tiling) -> bool:

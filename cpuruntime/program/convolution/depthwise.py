@@ -12,6 +12,7 @@ from cpuruntime.graph import Size
 from cpuruntime.ops.depthwise import depthwise
 from cpuruntime.ops.tiles.tile_shapes import lane_rows
 from cpuruntime.program.convolution.geometry import Geometry
+from cpuruntime.program.plan.division import rows_together
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.storage import Address
 from cpuruntime.program.tuning.tiles import MANY, fit_rows
@@ -37,6 +38,7 @@ def emit_depthwise(
         fit_rows(g.width, rows, lane_rows(taps, moved), make), "blocked", flops=g.flops, notes=f"tile {rows}x1",
         **fields, **g.window_fields(), weights=_pack(emitter, g, weights, taps), blocks=g.blocks[1],
         source_run=taps * g.dilation_width * VECTOR_BYTES, source_step=g.stride_width * VECTOR_BYTES,
+        chunk=rows_together(emitter.node.require(0), g.height, emitter.threads),
     )  # fmt: skip
 
 

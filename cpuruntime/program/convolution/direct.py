@@ -22,6 +22,7 @@ from cpuruntime.program.convolution.panels import fill_panels, tile_starts
 from cpuruntime.program.convolution.winograd import emit_winograd
 from cpuruntime.program.convolution.winograd_choice import WinogradSizes, rank_methods
 from cpuruntime.program.plan.candidate import Candidate, Query
+from cpuruntime.program.plan.division import products_by_rows
 from cpuruntime.program.plan.elementwise_steps import apply_activation
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.epilogue import activation_fields, limits, whole_vectors
@@ -177,7 +178,9 @@ def _emit_dense(
             image_left=g.pad_left * 4 * lanes, image_width=g.in_width * 4 * lanes, chunk=tiling.chunk,
         )  # fmt: skip
 
-    grid = Grid(fields["height"], fields["width"], blocks, in_blocks * lanes * g.taps, source_bytes)
+    inner, pixels = in_blocks * lanes * g.taps, fields["height"] * fields["width"]
+    divided = products_by_rows(inner * blocks, source_bytes // VECTOR_BYTES + pixels * blocks, emitter.threads)
+    grid = Grid(fields["height"], fields["width"], blocks, inner, source_bytes, by_rows=divided)
     query = Query(("convolution",), g, grid, "residual" in fields, activation)
     emitter.emit_fastest(query, rank_tilings(grid, emitter.threads), emit)
 

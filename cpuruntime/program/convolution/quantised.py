@@ -17,6 +17,7 @@ from cpuruntime.program.convolution.panels import tile_starts
 from cpuruntime.program.convolution.quantised_depthwise import emit_quantised_depthwise, is_depthwise
 from cpuruntime.program.convolution.quantised_winograd import emit_quantised_winograd, suits_winograd
 from cpuruntime.program.plan.candidate import Query
+from cpuruntime.program.plan.division import by_rows
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.integer_weights import Excess, PackedWeights, extra_steps, extra_work, less_zeros
 from cpuruntime.program.plan.lowering import Layout, lowering
@@ -134,17 +135,25 @@ def _emit_dense(emitter: Emitter, node: Node, g: Geometry, source: Blocked, fiel
             flops=g.flops, notes=str(tiling), **fields, weights=packed, extras=extras, column_tiles=table,
             column_tile_count=len(tile_starts(blocks, tiling.columns)), panel_width=panel_width, panel_pixel=pixel,
             walk_row=walk[0], walk_column=walk[1], gathered=int(gathers), chunk=tiling.chunk, parts=tiling.parts,
-            scratch=Address(emitter.scratch(scratch * emitter.threads)), scratch_size=scratch,
+            **emitter.thread_memory(scratch),
         )  # fmt: skip
 
     grid = IntegerGrid(
         g.batch * parts, g.height, g.height * g.width, blocks, window.height * window.width * window.run,
-        width * window.channels * down,
+        width * window.channels * down, _by_channels(emitter, node),
     )  # fmt: skip
     query = Query(("quantised_product",), g, (grid, round(extra.get("ubs", -1), 1)), "residual" in fields)
     if suits_winograd(g, weights):
         extra[WINOGRAD] = 0.0
     emitter.emit_fastest(query, rank_integer_tilings(grid, extra, emitter.threads), emit)
+
+
+def _by_channels(emitter: Emitter, node: Node) -> bool:
+    """Whether threads had better divide the channels, as those do that read the result."""
+    readers = emitter.readers(node.outputs[0])
+    if emitter.threads == 1 or not readers or by_rows(node.outputs[0], emitter.threads):
+        return False
+    return all(reader.op_type == node.op_type and is_depthwise(Geometry.of(reader)) for reader in readers)
 
 
 def _is_float(node: Node) -> bool:

@@ -12,10 +12,10 @@ from cpuruntime.graph import Node, Size, Type
 from cpuruntime.host.caches import caches
 from cpuruntime.ops.quantised_depthwise import quantised_depthwise
 from cpuruntime.program.convolution.geometry import Geometry
+from cpuruntime.program.plan.division import rows_together
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.integer_weights import less_zeros
 from cpuruntime.program.plan.requantise import channel_parameters
-from cpuruntime.program.plan.storage import Address
 from cpuruntime.program.tuning.tiles import MANY, fit_rows
 
 MOST_TAPS = 7
@@ -49,7 +49,8 @@ def emit_quantised_depthwise(emitter: Emitter, node: Node, g: Geometry, fields: 
     width = (g.width - 1) * g.stride_width + taps
     chunk = g.height
     if not isinstance(width, Size) and not isinstance(g.height, Size):
-        chunk = min(g.height, max(1, caches().second // 8 // (width * VECTOR_BYTES * down)))
+        most = max(1, caches().second // 8 // (width * VECTOR_BYTES * down))
+        chunk = rows_together(node.require(0), g.height, emitter.threads, most)
     scratch = ((chunk - 1) * down + (pairs - 1) * reach + 1) * width * VECTOR_BYTES + g.in_width * LANES
     floats = node.outputs[0].element_type == Type.f32
     options = lane_rows(taps)
@@ -68,7 +69,7 @@ def emit_quantised_depthwise(emitter: Emitter, node: Node, g: Geometry, fields: 
         "blocked", flops=g.flops, notes=f"tile {rows}x1", **fields, groups=blocks, inner=LANES,
         channels=emitter.constant(parameters), in_height=g.in_height, in_width=g.in_width, height=g.height,
         width=g.width, pad_top=g.pad_top, pad_left=g.pad_left, step_y=step, panel_down=down, panel_width=width,
-        kernel_height=pairs, reach_y=reach, walk_row=g.dilation_height, chunk=chunk, scratch_size=scratch,
+        kernel_height=pairs, reach_y=reach, walk_row=g.dilation_height, chunk=chunk,
         weights=emitter.weights.pack(key, blocks * pairs * taps * VECTOR_BYTES, fill),
-        scratch=Address(emitter.scratch(scratch * emitter.threads)),
+        **emitter.thread_memory(scratch),
     )  # fmt: skip

@@ -47,9 +47,8 @@ def emit_quantised_winograd(
     shared = {name: fields[name] for name in fields.keys() & set(ARGUMENTS.names or ())}
     own = dict(
         blocks=blocks, panel_width=width, panel_pixel=pixel, panel_size=panel, tiles_y=tiles_y, tiles_x=tiles_x,
-        steps=pixel // CHANNELS, chunk=tiling.chunk, parts=tiling.parts, scratch_size=scratch,
-        weights=_pack(emitter, node, g, tiling.columns, pixel),
-        scratch=Address(emitter.scratch(scratch * emitter.threads)),
+        steps=pixel // CHANNELS, chunk=tiling.chunk, parts=tiling.parts,
+        weights=_pack(emitter, node, g, tiling.columns, pixel), **emitter.thread_memory(scratch),
     )  # fmt: skip
     kernel = quantised_winograd(tiling.rows, tiling.columns, node.outputs[0].element_type == Type.f32)
     emitter.emit(kernel, "blocked", flops=g.flops, notes=str(tiling), **(shared | own))

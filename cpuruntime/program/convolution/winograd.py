@@ -47,7 +47,7 @@ def emit_winograd(
             **kernels,
             weights=_transformed(emitter, tiling, g, weights, sizes),
             zeros=emitter.constant(np.zeros(ZEROS * LANES, np.float32)),
-            scratch=Address(emitter.scratch(size * emitter.threads)), scratch_size=size,
+            **emitter.thread_memory(size),
             parts=parts, in_blocks=in_blocks, out_blocks=out_blocks, tiles_x=tiling.tiles_x, tiles_y=tiling.tiles_y,
             group=tiling.group, products=method.products, in_plane=plane_bytes(in_blocks, tiling.group),
             out_plane=plane_bytes(out_blocks, tiling.group),

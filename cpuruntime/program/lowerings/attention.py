@@ -47,10 +47,8 @@ def lower_attention(emitter: Emitter, node: Node) -> None:
         kernel, notes = make(value_columns(a["width"])), f"{block} queries at a time"
         words = (words_of(a["depth"]), words_of(a["keys"])) if rounds else None
         layout = scratch_layout(a["keys"], a["depth"], a["width"], block, words) | {"block": block}
-    emitter.emit(
-        kernel, "plain", flops=2 * products, notes=notes, **fields, **layout, group=1,
-        scratch=Address(emitter.scratch(layout["scratch_size"] * emitter.threads)),
-    )  # fmt: skip
+    layout |= emitter.thread_memory(layout["scratch_size"])
+    emitter.emit(kernel, "plain", flops=2 * products, notes=notes, **fields, **layout, group=1)
 
 
 def _strided(name: str, address: Address, view: list[int]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def emit_compressed(
     if is_integer(kind) and (isinstance(rows, Size) or rows < limit):
         _quantise_rows(emitter, weights, packed.inner, groups, limit, fields)
     scratch = packed.inner * WIDENED * LANES * 4
-    fields |= {"scratch": Address(emitter.scratch(scratch * emitter.threads)), "scratch_size": scratch}
+    fields |= emitter.thread_memory(scratch)
     emitter.emit(
         _kernel(kind, has_zeros, activation, rows, limit), "plain", flops=2 * typical(rows) * inner * columns,
         notes=_notes(weights), **fields,

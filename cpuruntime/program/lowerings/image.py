@@ -36,7 +36,7 @@ def lower_image(emitter: Emitter, node: Node) -> None:
         read_image, "plain", source=address, source_batch=strides[0], pixel=pixel, line_size=line,
         target=target.address, batch=batch, height=height, width=width, rounds=attributes["rounds"],
         means=_numbers(emitter, node.input(1), channels, 0), scales=_numbers(emitter, node.input(2), channels, 1),
-        scratch=Address(emitter.scratch(scratch * emitter.threads)), scratch_size=scratch, **fields,
+        **emitter.thread_memory(scratch), **fields,
         **resize_tables(emitter, _resize(node, shape, [batch, shape[1], height, width]), strides[2], 4 * pixel),
     )  # fmt: skip
 

@@ -153,5 +153,5 @@ def _emit(emitter: Emitter, node: Node, tiling: IntegerTiling, fields: dict[str,
         quantised_product(tiling.kind, tiling.rows, tiling.columns, "rows", node.outputs[0].element_type == Type.f32),
         "plain", flops=2 * fields["batch"] * fields["width"] * fields["inner"] * fields["columns"], notes=str(tiling),
         **fields, **packed, panel_width=tiling.chunk, panel_pixel=pixel, chunk=tiling.chunk, parts=tiling.parts,
-        scratch=Address(emitter.scratch(scratch * emitter.threads)), scratch_size=scratch,
+        **emitter.thread_memory(scratch),
     )  # fmt: skip

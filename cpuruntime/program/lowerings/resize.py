@@ -156,7 +156,7 @@ def lower_resize(emitter: Emitter, node: Node) -> None:
             resize_plain, "plain", source=source.address, source_image=in_height * in_width * 4,
             target=target.address, images=batch * channels, in_width=in_width, height=height, width=width,
             beyond=node.attributes.get("extrapolation_value", 0.0),
-            scratch=Address(emitter.scratch(in_width * 4 * emitter.threads)), scratch_size=in_width * 4,
+            **emitter.thread_memory(in_width * 4),
             **{f"{name}_taps": _tap_count(node, *axis) for name, axis in axes.items()},
             **_tables(emitter, node, axes, {"row": in_width * 4, "column": 4}),
         )  # fmt: skip

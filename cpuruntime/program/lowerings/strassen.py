@@ -76,7 +76,7 @@ def emit_strassen(
         weights_plane=packed_bytes(inner, columns, tiling.columns),
         zeros=emitter.constant(np.zeros(tiling.columns * LANES, np.float32)),
         rows=half, low=rows - half, inner=inner, blocks=columns // LANES, chunk=tiling.chunk, group=tiling.group,
-        scratch=Address(emitter.scratch(emitter.threads * size)), scratch_size=size, **with_limits(emitter, fields),
+        **emitter.thread_memory(size), **with_limits(emitter, fields),
     )  # fmt: skip
 
 

@@ -13,10 +13,11 @@ from cpuruntime.compiler.isa import LANES
 from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.errors import InternalError, UnsupportedError, printable
 from cpuruntime.graph import Extent, Node, Size, Type, Value, alike, typical
-from cpuruntime.host.memory import ALIGNMENT, check_fits
+from cpuruntime.host.memory import ALIGNMENT, check_fits, round_up
 from cpuruntime.ops import byte_layouts, reorder
 from cpuruntime.ops.movement import NUMBERS, copy_runs, plan_copy, write_numbers
 from cpuruntime.program.plan.candidate import Candidate, Chosen, Comparison, Query, T, estimated
+from cpuruntime.program.plan.division import rows_together
 from cpuruntime.program.plan.layout import LayoutPlan
 from cpuruntime.program.plan.step import FallbackStep, KernelChoice, Step
 from cpuruntime.program.plan.storage import (
@@ -74,6 +75,8 @@ class Emitter:
         self._plain: dict[Value, Plain] = {}
         self._roots: dict[Value, Blocked] = {}
         self._outputs: dict[Value, int] = {}
+        self._of_threads: set[Storage] = set()
+        self._uses: Mapping[Value, list[tuple[Node, int]]] = {}
         self._comparisons: tuple[Comparison, ...] = ()
 
     # Views of inputs. A view in another layout than the value's own is made once, by a conversion step.
@@ -134,6 +137,10 @@ class Emitter:
             moved = 2 * prod(shape) * element if kernel is copy_runs else None
             self.emit(kernel, layout, moved=moved, source=source, target=target, **fields)
 
+    def readers(self, value: Value) -> list[Node]:
+        """The nodes that read a value, each as often as it does."""
+        return [node for node, _ in self._uses.get(value, ())]
+
     # Memory for outputs.
 
     def new_blocked(self, value: Value) -> Blocked:
@@ -160,6 +167,13 @@ class Emitter:
     def scratch(self, size: int) -> Storage:
         """Memory of the arena; alive from the first to the last step that names it."""
         return Storage(Place.ARENA, size if isinstance(size, Size) else max(size, ALIGNMENT))
+
+    def thread_memory(self, size: int) -> dict[str, Any]:
+        """The fields of a kernel that works in `size` bytes of its own for each thread; no two threads share a line."""
+        size = round_up(size)
+        storage = self.scratch(size * self.threads)
+        self._of_threads.add(storage)
+        return {"scratch": Address(storage), "scratch_size": size}
 
     def fault(self, *message: str | Extent) -> Address:
         """An int64 that a kernel sets to 1 when the data break a rule; the inference then ends with the message, given
@@ -253,7 +267,9 @@ class Emitter:
         if left or right:
             if view.itemsize != 4:
                 raise InternalError(f"'{printable(value.name)}' has a halo and is not float32.")
-            self.emit(reorder.zero_halo, "halo", left=left, right=right, **view.fields("target"), **view.sizes())
+            chunk = rows_together(value, view.height, self.threads)
+            fields = {**view.fields("target"), **view.sizes()}
+            self.emit(reorder.zero_halo, "halo", left=left, right=right, chunk=chunk, **fields)
         return view
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.errors import UnsupportedError, printable
 from cpuruntime.graph import Compressed, Graph, Node, Size, Value
+from cpuruntime.host.caches import caches
 from cpuruntime.host.memory import check_fits
 from cpuruntime.operators.traits import DOMAIN
 from cpuruntime.program.plan.choices import choose_layouts, choose_methods
@@ -38,6 +39,7 @@ class Planner(Emitter):
         super().__init__(weights, threads, tuner)
         self.graph = graph = graph if owned else graph.clone()
         self._exact = exact
+        self._uses = graph.uses()
         self._is_decided = False
         self._dropped: list[tuple[Value, np.ndarray]] = []
         for value in graph.values():
@@ -72,7 +74,22 @@ class Planner(Emitter):
             self._drop_constants(node, last_reader)
         for index, value in enumerate(self.graph.outputs):
             self._finish_output(index, value)
+        self._join_thread_memory()
         return self.steps
+
+    def _join_thread_memory(self) -> None:
+        """Each thread works at one place in all steps, which stays in its caches: no other thread ever writes there."""
+        found = [step for step in self.steps if isinstance(step, Step) and self._suits_joining(step)]
+        size = max((step.arguments["scratch_size"] for step in found), default=0)
+        if self.threads > 1 and len(found) > 1:
+            fields = {"scratch": Address(self.scratch(size * self.threads)), "scratch_size": size}
+            for step in found:
+                step.arguments |= fields
+
+    def _suits_joining(self, step: Step) -> bool:
+        scratch, size = (step.arguments.get(name) for name in ("scratch", "scratch_size"))
+        is_own = isinstance(scratch, Address) and scratch.storage in self._of_threads
+        return is_own and not isinstance(size, Size) and size <= caches().second // 2
 
     def kernels(self, tuner: Chooser | None) -> list[Kernel]:
         """The kernels that planning and the steps need, by a dry run at any time: nothing is packed or measured.

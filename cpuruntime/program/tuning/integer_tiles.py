@@ -48,7 +48,8 @@ class IntegerTiling:
 class IntegerGrid:
     """Work for integer tiles: `pixels`, `lines` of equal length, over `inner` channels times taps to `blocks` blocks.
 
-    A line takes `line_bytes` bytes of 8-bit activations in a panel. `images` are batches times groups.
+    A line takes `line_bytes` bytes of 8-bit activations in a panel. `images` are batches times groups. `by_channels`:
+    threads divide the blocks where there are enough.
     """
 
     images: Extent
@@ -57,6 +58,7 @@ class IntegerGrid:
     blocks: int
     inner: int
     line_bytes: Extent
+    by_channels: bool = False
 
 
 def rank_integer_tilings(
@@ -129,7 +131,9 @@ def _order(grid: IntegerGrid, kind: str, rows: int, column_tiles: int, threads: 
         unit = 1
     images = typical(grid.images)
     parts = 1
-    if images * chunks % threads and images * chunks < 8 * threads:
+    if grid.by_channels and column_tiles % threads == 0:
+        parts = threads
+    elif images * chunks % threads and images * chunks < 8 * threads:
         weights = grid.inner * grid.blocks * CHANNELS
         if (weights > grid.line_bytes * grid.lines and column_tiles >= 2 * threads) or pixels < 2 * rows * threads:
             parts = min(column_tiles, threads // gcd(images * chunks, threads))

@@ -61,7 +61,7 @@ class Grid:
     """Work for register tiles: `lines` rows of `pixels` pixels by `blocks` output blocks over `inner` products each.
 
     `source_bytes` is the size of the source that all column tiles read. `pairs`: the kernel takes two column tiles at a
-    time where multiply-adds of one wait for each other.
+    time where multiply-adds of one wait for each other. `by_rows`: threads divide the pixels, not the blocks.
     """
 
     lines: Extent
@@ -70,6 +70,7 @@ class Grid:
     inner: Extent
     source_bytes: Extent
     pairs: bool = False
+    by_rows: bool = False
 
 
 def rank_tilings(grid: Grid, threads: int) -> tuple[Candidate[Tiling], ...]:
@@ -81,7 +82,7 @@ def rank_tilings(grid: Grid, threads: int) -> tuple[Candidate[Tiling], ...]:
     columns = _class_of(grid.blocks, COLUMN_CLASSES)
     if not isinstance(grid.pixels, Size):
         sizes = map(typical, (grid.lines, grid.pixels, grid.blocks, grid.inner, grid.source_bytes))
-        known = Grid(*sizes, grid.pairs)
+        known = Grid(*sizes, grid.pairs, grid.by_rows)
         return rank_fitting(known, threads, (known.pixels, columns))
     lines = MANY if isinstance(grid.lines, Size) else grid.lines
     known = Grid(lines, MANY, typical(grid.blocks), typical(grid.inner), typical(grid.source_bytes), grid.pairs)
@@ -164,7 +165,9 @@ def _chunk(grid: Grid, tiles: int, columns: int, threads: int) -> int:
     chunks = 1
     if grid.source_bytes > share and weights < grid.source_bytes and column_tiles > 1:
         chunks = -(-grid.source_bytes // (share // 2))
-    if threads > 1:
+    if grid.by_rows:
+        chunks = -(-chunks // threads) * threads
+    elif threads > 1:
         while chunks * column_tiles % threads and chunks * column_tiles < 16 * threads and chunks < tiles:
             chunks += 1
     return -(-tiles // min(chunks, tiles))
