@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cpuruntime.compiler.isa import bf16_products
 from cpuruntime.devices.cpu.precision import inference_precision, is_accurate
 from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.graph import Type
@@ -11,6 +12,8 @@ from cpuruntime.properties import Settings
 
 GROUPS = {"u8": 64, "u4": 32}
 """Weights that share a scale where nothing is said."""
+SMALL_ROUNDED = 8 * 1024
+"""Elements from which on weights are rounded to bf16 for instructions that multiply it; arbitrary."""
 
 
 def weight_storage(settings: Settings) -> WeightStorage:
@@ -27,4 +30,5 @@ def weight_storage(settings: Settings) -> WeightStorage:
     if not kind and (hint := inference_precision(settings)) is not Type.f32:
         kind = hint.get_type_name()
     group = min(given, LARGEST_GROUP) if given else GROUPS.get(kind, WeightStorage().group)
-    return WeightStorage(kind, group, given != 0 and not is_accurate(settings))
+    smallest = SMALL_ROUNDED if kind == "bf16" and bf16_products() else WeightStorage().smallest
+    return WeightStorage(kind, group, given != 0 and not is_accurate(settings), smallest=smallest)

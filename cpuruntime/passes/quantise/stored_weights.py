@@ -14,7 +14,7 @@ from cpuruntime.passes.operators import all_f32, is_onnx
 from cpuruntime.records import record
 
 SMALL = 64 * 1024
-"""Elements: smaller matrices stay as they are, since they are read from a cache; arbitrary."""
+"""Elements: smaller matrices are read from a cache, however large their numbers are; arbitrary."""
 
 
 @record
@@ -26,12 +26,14 @@ class WeightStorage:
         group: weights of a column that share a scale; ignored for 16 bits.
         quantises_rows: whether products of few rows with integer weights take the rows as 16-bit integers.
         only: the names of the matrices that are meant; None for all.
+        smallest: elements; smaller matrices stay as they are.
     """
 
     kind: str = ""
     group: int = 32
     quantises_rows: bool = True
     only: frozenset[str] | None = None
+    smallest: int = SMALL
 
 
 class _Product(NamedTuple):
@@ -43,7 +45,7 @@ class _Product(NamedTuple):
     turned: bool
 
 
-def _products(nodes: Iterable[Node]) -> Iterator[_Product]:
+def _products(nodes: Iterable[Node], smallest: int = SMALL) -> Iterator[_Product]:
     for node in nodes:
         if not is_onnx(node, "MatMul", "Gemm"):
             continue
@@ -51,7 +53,7 @@ def _products(nodes: Iterable[Node]) -> Iterator[_Product]:
         source, turned = right, swapped
         if is_onnx(right.producer, "Transpose") and right.producer.require(0).constant is not None:
             source, turned = right.producer.require(0), not turned
-        if _suits(source):
+        if _suits(source, smallest):
             yield _Product(node, source, swapped, turned)
 
 
@@ -81,7 +83,7 @@ def run(graph: Graph, storage: WeightStorage) -> bool:
     editor = Editor(graph)
     rounded = storage.kind == "bf16" and _allow_rounding(editor, storage.only)
     made: dict[tuple[Value, bool], Value] = {}
-    for node, source, swapped, turned in _products(editor.nodes()):
+    for node, source, swapped, turned in _products(editor.nodes(), storage.smallest):
         if storage.only is not None and source.name not in storage.only:
             continue
         if (source, turned) not in made:
@@ -120,10 +122,10 @@ def errors_of(graph: Graph) -> dict[str, float]:
     return found
 
 
-def _suits(value: Value) -> bool:
+def _suits(value: Value, smallest: int) -> bool:
     return (
         value.element_type is Type.f32 and value.constant is not None and value.constant.ndim == 2
-        and value.constant.size >= SMALL and not isinstance(value.constant, Compressed)
+        and value.constant.size >= smallest and not isinstance(value.constant, Compressed)
     )  # fmt: skip
 
 
