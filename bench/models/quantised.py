@@ -61,7 +61,7 @@ def quantised_model(model: onnx.ModelProto, seed: int = 0) -> onnx.ModelProto:
         for dimension in value.type.tensor_type.shape.dim:
             if not dimension.dim_value:
                 dimension.dim_value = 1
-    return quantise(model, list(samples(model, SAMPLES, seed)), lambda line: None)
+    return quantise(model, list(samples(model, SAMPLES, seed)), lambda stage, done, total: None)
 
 
 def samples(model: onnx.ModelProto, count: int, seed: int = 0) -> Iterator[dict[str, np.ndarray]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from math import ceil
 from pathlib import Path
 
 from cpuruntime.cli.parser import Parser, positive
@@ -65,7 +66,7 @@ def run(options: argparse.Namespace) -> None:
     files = {key: value for key, value in (("output", output), ("json", options.json), ("html", options.html)) if value}
     check_files(files)
     progress = Progress()
-    progress(f"reading {options.model}")
+    progress(f"reading {options.model}", 0, 0)
     message, model = read_model(options.model)
     preparation = Preparation(options.mean, options.scale, options.bgr)
     samples = read_samples(options.data, model, preparation, options.samples)
@@ -81,16 +82,23 @@ def run(options: argparse.Namespace) -> None:
 
 
 class Progress:
-    """Lines on stderr: the first of each stage, then at most one a second."""
+    """Lines on stderr: the first of each stage, then at most one a second, with the seconds that the stage may last."""
 
     def __init__(self) -> None:
-        self._stage, self._last = "", 0.0
+        self._stage, self._begin, self._last = "", 0.0, 0.0
 
-    def __call__(self, line: str) -> None:
-        stage, now = line.partition(":")[0], time.monotonic()
-        if stage != self._stage or now - self._last > _BETWEEN:
-            print(f"[ INFO ] {line}", file=sys.stderr, flush=True)
-            self._stage, self._last = stage, now
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Begins a stage, or says how many of its pieces are done if it has some."""
+        now = time.monotonic()
+        if stage == self._stage and now - self._last <= _BETWEEN:
+            return
+        if stage != self._stage:
+            self._stage, self._begin = stage, now
+        self._last = now
+        line = f"{stage}, {done} of {total}" if total else stage
+        if done:
+            line += f", about {ceil((now - self._begin) * (total - done) / done)} s left"
+        print(f"[ INFO ] {line}", file=sys.stderr, flush=True)
 
 
 def share(text: str) -> float:

@@ -59,12 +59,12 @@ class Gated:
 
     def noise(self, progress: Progress) -> dict[str, float]:
         """The ratio of signal to noise of each layer's results, its inputs in float32, in decibels."""
-        progress("signal to noise of each layer")
         model = copied(self._model)
         model.graph.output.extend(helper.make_empty_tensor_value_info(n) for pair in self._sums.values() for n in pair)
         run = Runner(model)
         found = {name: np.zeros(2) for name in self.layers}
-        for feeds in self._samples:
+        for number, feeds in enumerate(self._samples):
+            progress("signal to noise of each layer: samples", number, len(self._samples))
             results = run({**feeds, GATES: self._gates(())})
             for name, (signal, noise) in self._sums.items():
                 found[name] += float(results[signal]), float(results[noise])

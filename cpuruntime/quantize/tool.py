@@ -68,14 +68,14 @@ class Quantisation:
         names = gated.layers
         noise = gated.noise(progress)
         alone, cumulated = self._errors(gated)
-        progress("times in float32 and with 8 bits")
+        progress("times in float32 and with 8 bits", 0, 0)
         times = self._times()
         self._notes: list[str] = []
         chosen = names if limit == Limit() else self._chosen(gated, alone, times, limit)
         gated.close()
         self.written, difference = self._verified(chosen, limit)
         whole = {key: one.whole for key, one in times.items()}
-        progress("the time of the written model")
+        progress("the time of the written model", 0, 0)
         whole["written"] = measure(self.written, self._writer.layers, self._held_out[0]).whole
         rows = [
             self._row(layer, chosen, alone[layer.name], cumulated[layer.name], noise[layer.name], times)
@@ -101,7 +101,7 @@ class Quantisation:
         """The error of each layer alone, and with all before it."""
         alone, cumulated = {}, {}
         for number, name in enumerate(gated.layers):
-            self._progress(f"errors: layer {number + 1} of {len(gated.layers)}")
+            self._progress("errors: layers", number, len(gated.layers))
             alone[name] = gated.difference([name]).error
             cumulated[name] = gated.difference(gated.layers[: number + 1]).error
         return alone, cumulated
@@ -125,14 +125,14 @@ class Quantisation:
         slower = sum(gain <= 0 for gain in gains.values())
         if slower:
             self._notes.append(f"Layers left in float32, as 8 bits make them no faster on this processor: {slower}.")
-        self._progress("layers within the limit")
+        self._progress("layers within the limit", 0, 0)
         return choose(alone, gains, gated.difference, limit)
 
     def _verified(self, chosen: list[str], limit: Limit) -> tuple[onnx.ModelProto, Difference]:
         """The model with these layers in 8 bits, and its difference; drops the last ones until the limit holds."""
         step = 1
         while chosen:
-            self._progress(f"the model with {len(chosen)} layers of 8 bits")
+            self._progress(f"the model with {len(chosen)} layers of 8 bits", 0, 0)
             model = self._writer.write(chosen)
             found = Difference()
             for ours, theirs in zip(self._outputs(model), self._plain):

@@ -24,7 +24,7 @@ MODELS = {"resnet": resnet_like, "bert": bert_like}
 COUNT, HELD = 8, 2
 
 
-def quiet(line: str) -> None:
+def quiet(stage: str, done: int, total: int) -> None:
     """No progress."""
 
 

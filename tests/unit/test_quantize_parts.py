@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from support.quantising import bert_like, resnet_like, samples
 
 import cpuruntime as ov
 from cpuruntime.cli.main import main
+from cpuruntime.cli.quantize import Progress
 from cpuruntime.errors import InvalidArgumentError
 from cpuruntime.quantize.budget import Limit, choose
 from cpuruntime.quantize.check import check
@@ -245,3 +247,15 @@ def test_an_old_operator_set_is_raised_and_a_first_input_of_8_bits_is_no_layer()
     assert model.opset_import[0].version == 17
     assert [node.op_type for node in model.graph.node] == ["Conv"]
     assert {tensor.data_type for tensor in model.graph.initializer} == {TensorProto.FLOAT}
+
+
+def test_progress_has_the_time_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    moments = iter([10.0, 10.5, 12.0, 12.1])
+    monkeypatch.setattr(time, "monotonic", lambda: next(moments))
+    progress = Progress()
+    for done in (0, 1, 2):
+        progress("layers", done, 10)
+    progress("writing", 0, 0)
+    assert capsys.readouterr().err.splitlines() == [
+        "[ INFO ] layers, 0 of 10", "[ INFO ] layers, 2 of 10, about 8 s left", "[ INFO ] writing"
+    ]  # fmt: skip
