@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from functools import cache
 
-from cpuruntime.compiler.isa import LANES
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.compiler.kernel import Inline, inline, kernel, lazy, made, record
 from cpuruntime.ops.tiles.integer_shapes import CHANNELS, ROW_BYTES, bytes_of
 
 simd = lazy("cpuruntime.compiler.simd")
+shuffle = lazy("cpuruntime.compiler.shuffle")
+byte_lanes = lazy("cpuruntime.compiler.byte_lanes")
 lanes = lazy("cpuruntime.ops.tiles.integer_lanes")
 
 WIDE = 4
@@ -158,7 +160,24 @@ def name_pixels(a, table, begin, end, y0, x0, count):
                 x, source, target, residual = 0, source + down, target + target_down, residual + residual_down
 
 
+@inline
+def name_sums(a, table, panel, rows, count):
+    """Writes into the tiles' table what the zero point of the right side adds to the sums of `rows` rows; those up to
+    `count` repeat the last one."""
+    for i in range(count):
+        line, total = panel + min(i, rows - 1) * a.panel_pixel, simd.words(0)
+        for k in range(0, a.inner, LANES):
+            total = total + byte_lanes.load_first_words(line + k, min(LANES, a.inner - k))
+        # Exact: such a sum is below 2^24.
+        whole = int(simd.sum_lanes(simd.to_floats(total)))
+        simd.store_i64(table + i * ROW_BYTES + 16, whole * (128 - a.right_zero))
+
+
 PACK = record("source source_batch target target_batch batch inner steps columns tile_columns flip zero")
+PACK_QUADS = record(
+    "source source_batch target target_batch batch inner steps columns tile_columns flip zero channels channels_batch "
+    "parameters"
+)
 
 
 @kernel(PACK)
@@ -186,3 +205,51 @@ def pack_pairs(a, thread, threads):
                                 number = (simd.load_u8(row + k * a.columns + lane) ^ a.flip) - a.zero
                             lanes.store_half(target + 4 * lane + 2 * k, number)
                 target += 4 * LANES
+
+
+@kernel(PACK_QUADS)
+def pack_quads(a, thread, threads):
+    """Packs right sides of bytes for `vnni_both` tiles, as signed numbers; the rest is zeros.
+
+    `channels` of each of the batch become `parameters`, with the sums of the right side's columns less its zero point.
+    """
+    blocks = (a.columns + LANES - 1) // LANES
+    tiles = (blocks + a.tile_columns - 1) // a.tile_columns
+    quads, flip = a.steps * CHANNELS // 4, a.flip ^ 128
+    items = a.batch * tiles
+    for item in range(items * thread // threads, items * (thread + 1) // threads):
+        image, t = item // tiles, item % tiles
+        first = min(t * a.tile_columns, blocks - a.tile_columns)
+        source = a.source + image * a.source_batch
+        target = a.target + image * a.target_batch + t * quads * a.tile_columns * 4 * LANES
+        for quad in range(quads):
+            for block in range(first, first + a.tile_columns):
+                row = source + 4 * quad * a.columns + block * LANES
+                count = min(4, max(0, a.inner - 4 * quad))
+                if count == 4 and (block + 1) * LANES <= a.columns:
+                    lanes.store_quads(
+                        target, row, row + a.columns, row + 2 * a.columns, row + 3 * a.columns, flip
+                    )  # fmt: skip
+                else:
+                    for lane in range(LANES):
+                        for k in range(4):
+                            number = 0
+                            if k < count and block * LANES + lane < a.columns:
+                                number = simd.load_u8(row + k * a.columns + lane) ^ flip
+                            simd.store_u8(target + 4 * lane + k, number)
+                target += 4 * LANES
+        for block in range(first, first + a.tile_columns):
+            _name_columns(a, source, a.channels + image * a.channels_batch, block)
+
+
+@inline
+def _name_columns(a, source, channels, block):
+    """Writes the parameters of a block of columns."""
+    total, flip = simd.words(-a.inner * a.zero), simd.words(a.flip)
+    for k in range(a.inner):
+        at = source + k * a.columns + block * LANES
+        total = total + (byte_lanes.load_first_words(at, min(LANES, a.columns - block * LANES)) ^ flip)
+    at = block * 4 * VECTOR_BYTES
+    for i in range(4):
+        numbers = shuffle.load_words(a.parameters + at + i * VECTOR_BYTES)
+        shuffle.store_words(channels + at + i * VECTOR_BYTES, total if i == 1 else numbers)

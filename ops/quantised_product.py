@@ -10,8 +10,8 @@ from functools import cache
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES, byte_products
 from cpuruntime.compiler.kernel import Kernel, factory, kernel, lazy, made, record
-from cpuruntime.ops.quantised_panels import from_blocks, from_rows, name_pixels, zero_point
-from cpuruntime.ops.tiles.integer_shapes import ROW_BYTES
+from cpuruntime.ops.quantised_panels import from_blocks, from_rows, name_pixels, name_sums, zero_point
+from cpuruntime.ops.tiles.integer_shapes import ROW_BYTES, VNNI
 
 simd = lazy("cpuruntime.compiler.simd")
 
@@ -24,14 +24,15 @@ _TILE_BYTES = COLUMN_TILE.itemsize
 # output pixels share a panel of `panel_width` pixels a row, `panel_pixel` bytes each; `panel_down` and `panel_right` of
 # its pixels lie between those of successive outputs. `parts` divide the column tiles of a chunk among threads.
 # `channels` are [block][4][LANES]: int32 bias and sum of weights, float32 multiplier and bias. `limits` are LIMITS.
+# `right_zero` is the unsigned zero point of a right side that `pack_quads` packs; it makes `channels` for each image.
 # Of a float32 result the multiplier is also that of the row, at `row_scale`; float32 limits are its `low` and `high`.
 ARGUMENTS = record(
     "source source_batch source_block source_row source_group target target_batch target_block target_row target_pixel "
     "residual residual_batch residual_block residual_row residual_pixel weights weights_batch channels extras "
     "column_tiles column_tile_count groups batch inner columns in_height in_width height width pad_top pad_left "
     "step_y step_x panel_down panel_right panel_width panel_pixel kernel_height kernel_width reach_y reach_x "
-    "walk_row walk_column steps gathered chunk parts limits row_scale row_scale_step flip zero zero_at scratch "
-    "scratch_size"
+    "walk_row walk_column steps gathered chunk parts limits row_scale row_scale_step flip zero zero_at right_zero "
+    "channels_batch scratch scratch_size"
 )
 
 
@@ -48,7 +49,7 @@ def quantised_product(kind: str, rows: int, columns: int, source: str, floats: b
     result = "floats" if floats else "bytes"
     tile = made("cpuruntime.ops.tiles.integer_tile", "make_integer_tile", kind, rows, columns, result)
     stage = from_blocks(kind) if source == "blocks" else from_rows(kind)
-    features = byte_products() if kind == "vnni" else ""
+    features, both = byte_products() if kind in VNNI else "", kind == "vnni_both"
     name = f"quantised_{kind}{features}_{LANES}_{rows}x{columns}_{source}" + ("_f32" if floats else "")
 
     @kernel(ARGUMENTS, name=name, tile=(rows, columns), features=features)
@@ -78,7 +79,10 @@ def quantised_product(kind: str, rows: int, columns: int, source: str, floats: b
                     x0 * a.panel_right * a.step_x, (x1 - x0) * a.panel_right + a.reach_x,
                 )  # fmt: skip
                 name_pixels(a, table, begin, end, y0, x0, tiles * rows)
+                if both:
+                    name_sums(a, table, panel, end - begin, tiles * rows)
             target, residual = a.target + image * a.target_batch, a.residual + image * a.residual_batch
+            channels = a.channels + image * a.channels_batch
             first = a.column_tile_count * part // a.parts
             for column_tile in range(first, a.column_tile_count * (part + 1) // a.parts):
                 entry = a.column_tiles + (group * a.column_tile_count + column_tile) * _TILE_BYTES
@@ -95,7 +99,7 @@ def quantised_product(kind: str, rows: int, columns: int, source: str, floats: b
                         (
                             target + block * a.target_block, a.target_block,
                             residual + block * a.residual_block if a.residual != 0 else 0, a.residual_block,
-                            a.row_scale, a.channels + block * 4 * VECTOR_BYTES, 0 if kind == "w16" else zero,
+                            a.row_scale, channels + block * 4 * VECTOR_BYTES, 0 if kind == "w16" else zero,
                             a.limits, tail,
                         ),
                     )  # fmt: skip

@@ -72,12 +72,30 @@ def store_half(builder, target, value):
     builder.store(builder.trunc(value, I16), pointer(builder, target, I16), align=1)
 
 
+@operation(types.void, *[types.int64] * 6)
+def store_quads(builder, target, first, second, third, fourth, flip):
+    """Writes LANES bytes from each of four addresses, exclusive or `flip`, as quads of bytes."""
+    pairs = []
+    for addresses in ((first, second), (third, fourth)):
+        bytes_ = [builder.load(pointer(builder, address, BYTES), align=1) for address in addresses]
+        both = _interleaved(builder, *bytes_)
+        pairs.append(builder.bitcast(both, HALVES))
+    quads = builder.bitcast(_interleaved(builder, *pairs), ir.VectorType(I8, 4 * LANES))
+    quads = builder.xor(quads, repeated(builder, builder.trunc(flip, I8), quads.type))
+    builder.store(quads, pointer(builder, target, quads.type), align=1)
+
+
+def _interleaved(builder: ir.IRBuilder, first: ir.Value, second: ir.Value) -> ir.Value:
+    """Elements of both vectors in turns."""
+    order = [LANES * (i % 2) + i // 2 for i in range(2 * LANES)]
+    return builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(ir.IntType(32), 2 * LANES), order))
+
+
 @operation(types.void, *[types.int64] * 5)
 def store_pairs(builder, target, first, second, flip, zero):
     """Writes LANES bytes from each of two addresses, less `zero`, as pairs of 16-bit numbers."""
     bytes_ = [builder.load(pointer(builder, address, BYTES), align=1) for address in (first, second)]
-    order = [LANES * (i % 2) + i // 2 for i in range(2 * LANES)]
-    both = builder.shuffle_vector(*bytes_, ir.Constant(ir.VectorType(ir.IntType(32), 2 * LANES), order))
+    both = _interleaved(builder, *bytes_)
     wide = ir.VectorType(I16, 2 * LANES)
     values = builder.zext(both, wide)
     for how, number in ((builder.xor, flip), (builder.sub, zero)):

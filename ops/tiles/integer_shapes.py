@@ -30,6 +30,10 @@ LIMITS = record(
 )
 
 
+VNNI = ("vnni", "vnni_both")
+"""The kinds that take vpdpbusd."""
+
+
 def channels_of(kind: str) -> int:
     """Channels in a 32-bit lane."""
     return 2 if kind == "w16" else 4
@@ -52,11 +56,11 @@ _SHAPES = {
 
 def integer_shapes(kind: str) -> tuple[tuple[int, int], ...]:
     """(rows, columns) of the tiles of a kind for the instruction set in use."""
-    return _SHAPES[current().name, "w16" if kind == "vnni" else kind]
+    return _SHAPES[current().name, "w16" if kind in VNNI else kind]
 
 
 @cache
 def kinds() -> tuple[str, ...]:
-    """The kinds of tile that the instruction set in use has."""
+    """The kinds of tile for constant weights that the instruction set in use has."""
     found = tuple(kind for name, kind in _SHAPES if name == current().name)
     return (*found, "vnni") if byte_products() else found

@@ -7,6 +7,8 @@ What differs between its kinds is what a 32-bit lane holds:
   leave 16 bits is cut at packing: part of a weight goes to a gathered step, in which each lane picks up to four of the
   last GATHER channels, and what it has no place for to an extra step that reads the same activations again.
 - `vnni`: the same weights without extra steps (vpdpbusd, which does not saturate).
+- `vnni_both`: the same where weights are activations, too: their zero point adds to the sums of a row what the table
+  has in place of a residual.
 
 Rows lie anywhere in a panel of activations; a table names them. Weights lie as they are read:
 [height][width][step][lane group][columns][LANES][channels of a lane], then the extra steps of each column. Where
@@ -26,7 +28,7 @@ from numba.extending import intrinsic
 
 from cpuruntime.compiler.isa import VECTOR_BYTES, byte_products, current
 from cpuruntime.compiler.simd import F32, FLOATS, I8, I32, I64, LANES, WORDS, call_llvm, pointer, splat
-from cpuruntime.ops.tiles.integer_shapes import CHANNELS, GATHER, PICKS, ROW_BYTES, bytes_of, channels_of
+from cpuruntime.ops.tiles.integer_shapes import CHANNELS, GATHER, PICKS, ROW_BYTES, VNNI, bytes_of, channels_of
 from cpuruntime.ops.tiles.requantise import Limits, as_bytes, as_floats, limited, shifted, write
 
 STEPS, GROUPS = GATHER // CHANNELS, CHANNELS // channels_of("ubs")
@@ -88,6 +90,11 @@ class Emitter:
             first = builder.sub(self.load(WORDS, at), builder.mul(zero, weights))
             for r in range(self.rows):
                 self.sums[r, c] = cgutils.alloca_once_value(builder, first)
+        if self.kind == "vnni_both":
+            for r in range(self.rows):
+                more = splat(builder, builder.trunc(self.row(r, 2), I32))
+                for c in range(self.columns):
+                    builder.store(builder.add(builder.load(self.sums[r, c]), more), self.sums[r, c])
 
     def step(self, rows: list[ir.Value], weights: ir.Value, index: int = 0) -> None:
         """Adds the products of CHANNELS channels to the sums; `weights` are those of step 0."""
@@ -119,7 +126,7 @@ class Emitter:
     def add(self, slot: ir.Value, a: ir.Value, w: ir.Value) -> None:
         builder = self.builder
         total = builder.load(slot)
-        if self.kind == "vnni":
+        if self.kind in VNNI:
             builder.store(dot_bytes(builder, total, a, w), slot)
             return
         if self.kind == "w16":

@@ -63,9 +63,16 @@ def test_tiles_of_vnni(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("left", "right", "dtype", "zero"), [((2, 3, 20, 30), (2, 3, 30, 19), "u1", 128), ((9, 64), (64, 32), "i1", -4)]
+    ("left", "right", "dtype", "zero"), [
+        ((2, 3, 20, 30), (2, 3, 30, 19), "u1", 128), ((9, 64), (64, 32), "i1", -4),
+        ((2, 7, 101), (2, 101, 3 * LANES + 5), "u1", 0), ((1, 3), (3, 2), "i1", 127),
+    ],
 )
-def test_two_activations(left: tuple[int, ...], right: tuple[int, ...], dtype: str, zero: int) -> None:
+@pytest.mark.parametrize("kind", ["w16", "vnni"])
+def test_two_activations(
+    left: tuple[int, ...], right: tuple[int, ...], dtype: str, zero: int, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantised_product, "kinds", lambda: (kind,))
     a, b = numbers(dtype, left), numbers(dtype, right, 1)
     multiplier = np.full(1, 1e-3, np.float32)
     node = node_of(a, b, "u1", multiplier, None, [zero], computed=True)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from cpuruntime.compiler.isa import LANES
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.graph import Node, Type, Value
-from cpuruntime.ops.quantised_panels import pack_pairs
+from cpuruntime.ops.quantised_panels import pack_pairs, pack_quads
 from cpuruntime.ops.quantised_product import COLUMN_TILE, quantised_product
 from cpuruntime.ops.tiles.integer_shapes import CHANNELS, GATHER, ROW_BYTES, bytes_of, kinds
 from cpuruntime.program.convolution.panels import tile_starts
@@ -106,31 +106,35 @@ def _emit_constant(emitter: Emitter, node: Node, fields: dict[str, Any]) -> None
 
 
 def _emit_activations(emitter: Emitter, node: Node, fields: dict[str, Any]) -> None:
-    """The right side is packed by a step of its own, less its zero point."""
+    """The right side is packed by a step of its own."""
     b, inner, columns, batch = node.require(1), fields["inner"], fields["columns"], fields["batch"]
-    zeros = node.attributes["b_zero"] or [0]
+    zeros, blocks = node.attributes["b_zero"] or [0], -(-columns // LANES)
     flip, zero = unsigned(b, zeros[0])
     right = emitter.plain(b).address
-    fields["channels"] = _channels(emitter, node, np.zeros(columns, np.int32))
+    parameters = _channels(emitter, node, np.zeros(columns, np.int32))
 
     def emit(emitter: Emitter, tiling: IntegerTiling) -> None:
-        starts = tile_starts(-(-columns // LANES), tiling.columns)
+        starts = tile_starts(blocks, tiling.columns)
         own = fields["steps"] * CHANNELS * tiling.columns * LANES * bytes_of(tiling.kind)
         packed = Address(emitter.scratch(batch * own * len(starts)))
+        by_bytes = tiling.kind == "vnni_both"
+        size = 4 * blocks * VECTOR_BYTES
+        channels = Address(emitter.scratch(batch * size)) if by_bytes else parameters
         emitter.emit(
-            pack_pairs, "plain", source=right, source_batch=inner * columns, target=packed,
+            pack_quads if by_bytes else pack_pairs, "plain", source=right, source_batch=inner * columns, target=packed,
             target_batch=own * len(starts), batch=batch, inner=inner, steps=fields["steps"], columns=columns,
             tile_columns=tiling.columns, flip=flip, zero=zero,
+            **(dict(parameters=parameters, channels=channels, channels_batch=size) if by_bytes else {}),
         )  # fmt: skip
         table = np.zeros(len(starts), COLUMN_TILE)
         table["weights"], table["block"] = own * np.arange(len(starts)), starts
         _emit(
-            emitter, node, tiling, fields, weights=packed, weights_batch=own * len(starts),
+            emitter, node, tiling, fields, weights=packed, weights_batch=own * len(starts), channels=channels,
             column_tiles=emitter.constant(table), column_tile_count=len(starts),
-            extras=emitter.constant(np.zeros(1, np.int64)),
+            extras=emitter.constant(np.zeros(1, np.int64)), right_zero=zero, channels_batch=size if by_bytes else 0,
         )  # fmt: skip
 
-    _emit_fastest(emitter, node, fields, {"w16": 0.0}, emit)
+    _emit_fastest(emitter, node, fields, {"vnni_both" if "vnni" in kinds() else "w16": 0.0}, emit)
 
 
 def _channels(emitter: Emitter, node: Node, sums: np.ndarray) -> Address:

@@ -14,7 +14,7 @@ from cpuruntime.ops.tiles.integer_shapes import CHANNELS, channels_of, integer_s
 from cpuruntime.program.plan.candidate import Candidate
 from cpuruntime.records import record
 
-VECTOR_COST = {"w16": 0.72, "ubs": 1.0, "vnni": 0.5}
+VECTOR_COST = {"w16": 0.72, "ubs": 1.0, "vnni": 0.5, "vnni_both": 0.5}
 """Cycles of the products of one pair of vectors."""
 WINOGRAD = "winograd"
 """In place of a kind: Winograd's method, whose products take `w16` tiles."""
