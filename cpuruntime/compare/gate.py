@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def compare(
         ready = {}
         for side, (text, config) in sides.items():
             (folder / side).mkdir()
-            ready[side] = installation(text, folder / side, config)
+            ready[side] = replace(installation(text, folder / side, config), bytecode=str(folder / "bytecode"))
         abouts = {side: _about(side, each) for side, each in ready.items()}
         cases = prepared(suite, folder)
         schedule = Schedule(suite, ready, Watch(), report)

@@ -19,7 +19,8 @@ from cpuruntime.errors import InvalidArgumentError, printable
 class Installation:
     """`folder` is where `python` finds the package before all others; empty: where that Python finds it.
 
-    `is_versioned` is false for sources, whose version no metadata tells.
+    `is_versioned` is false for sources, whose version no metadata tells; `bytecode` is where its processes keep
+    bytecode, empty: where they do by default.
     """
 
     label: str
@@ -27,6 +28,7 @@ class Installation:
     folder: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
     is_versioned: bool = True
+    bytecode: str = ""
 
 
 def installation(text: str | None, place: Path, config: Mapping[str, Any]) -> Installation:

@@ -26,6 +26,8 @@ class SideProcess:
     """Runs worker.py for the side called `name` and talks to it. A context manager: leaving it ends the process.
 
     Each process has a ledger of pinned cores of its own: both sides take the same cores, and one of them sleeps.
+    Bytecode is kept in a folder of the comparison, so that no side compiles its modules again at each start: where a
+    source tree has none, where it cannot be written there, or where the environment forbids to write it.
     """
 
     def __init__(self, name: str, installation: Installation) -> None:
@@ -39,8 +41,13 @@ class SideProcess:
             stderr=self._messages,
             bufsize=0,
             cwd=self._ledger.name,
-            env={**trusted_environment(), "CPURUNTIME_LEDGER_DIR": self._ledger.name},
+            env=self._environment(installation.bytecode),
         )
+
+    def _environment(self, bytecode: str) -> dict[str, str]:
+        found = {**trusted_environment(), "CPURUNTIME_LEDGER_DIR": self._ledger.name, "PYTHONPYCACHEPREFIX": bytecode}
+        found.pop("PYTHONDONTWRITEBYTECODE", None)
+        return found
 
     def __enter__(self) -> SideProcess:
         return self

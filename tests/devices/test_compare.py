@@ -67,6 +67,11 @@ class Compiled(Compiled):
 """
 
 
+NEEDS_BYTECODE = """
+if not os.path.exists(__spec__.cached): raise ImportError("its modules are compiled at each start")
+"""
+
+
 def package(folder: Path, code: str = "", **values: object) -> str:
     """A source tree of the made-up package with other values of its constants, and more code."""
     (folder / "cpuruntime").mkdir(parents=True)
@@ -110,6 +115,15 @@ def test_what_computes_until_kernels_are_compiled_is_not_measured(suite: str, tm
     base, head = package(tmp_path / "one", STARTS_SLOWLY, SECONDS=0.02), package(tmp_path / "two")
     main(["compare", suite, "--base", base, "--head", head, "--json", "run.json"])
     assert rows()["time"]["ratio"] > 0.5
+
+
+def test_bytecode_is_kept_whatever_the_environment_says(
+    suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    one = package(tmp_path / "one", NEEDS_BYTECODE)
+    assert main(["compare", suite, "--base", one, "--head", one]) in (0, 4)
+    assert [path.name for path in (tmp_path / "one" / "cpuruntime").iterdir()] == ["__init__.py"]
 
 
 def test_a_run_is_compared_with_a_stored_one(
