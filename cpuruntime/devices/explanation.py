@@ -44,6 +44,7 @@ class Row:
 
     Attributes:
         precision: the element type that the step reads, of several the first input's.
+        scaling: how many times as fast as on one thread the step is, with what it loses to what, where it loses much.
         compared: what the device chose between, the chosen one first, with what each took or is thought to take.
         microseconds: of the step, where it was measured.
         gflops: 10^9 operations a second, as layers are usually counted, padding included.
@@ -63,6 +64,7 @@ class Row:
     gigabytes: float | None = None
     roof: float | None = None
     precision: str = ""
+    scaling: str = ""
 
     def cells(self) -> tuple[str, ...]:
         """The cells of a table, as in HEADINGS."""
@@ -71,10 +73,12 @@ class Row:
         numbers = ("" if value is None else format(value, form) for value, form in figures)
         nodes = " + ".join(map(printable, self.nodes))
         how = printable(self.op_type), kernel, self.layout, self.precision
-        return *how, *numbers, nodes, escaped(self.notes), self.compared
+        return *how, *numbers, self.scaling, nodes, escaped(self.notes), self.compared
 
 
-HEADINGS = ("op", "kernel", "layout", "type", "us", "GFLOP/s", "GB/s", "of roof", "nodes", "notes", "chosen between")
+HEADINGS = (
+    "op", "kernel", "layout", "type", "us", "GFLOP/s", "GB/s", "of roof", "scales", "nodes", "notes", "chosen between",
+)  # fmt: skip
 
 
 @record

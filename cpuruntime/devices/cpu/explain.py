@@ -5,12 +5,14 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
 from cpuruntime.devices.cpu.programs import Programs
 from cpuruntime.devices.cpu.request import CpuRequest
+from cpuruntime.devices.cpu.shares import Loss, loss_of, time_shares
 from cpuruntime.devices.explanation import Row
 from cpuruntime.devices.interface import Terms
 from cpuruntime.errors import DeadlineExceededError, InvalidArgumentError, printable
@@ -40,18 +42,20 @@ SHOWN = 4
 
 
 def explain_steps(
-    program: Program, threads: int, seconds: Sequence[float] | None, packed: int, runs: int = 1
-) -> list[Row]:
+    program: Program, threads: int, seconds: Sequence[float] | None, packed: int, runs: int = 1,
+    losses: Sequence[Loss | None] = (),
+) -> list[Row]:  # fmt: skip
     """A row for each step; `seconds` is None when only the times of tuning are known; `packed` weights are in bytes.
 
-    The seconds are those of so many `runs`.
+    The seconds are those of so many `runs`; `losses` are of each step where they were measured.
     """
     program.show()
     steps = list(map(facts_of, program.planned))
     if seconds is None:
         return [_row(step, threads, _tuned(step)) for step in steps]
     roofs, times = Roofs(threads), program.repeats * runs
-    return [_row(step, threads, taken, roofs, packed, times) for step, taken in zip(steps, seconds)]
+    rows = zip_longest(steps, seconds, losses)
+    return [_row(step, threads, taken, roofs, packed, times, loss) for step, taken, loss in rows]
 
 
 def staged(stages: Sequence[Stage]) -> str:
@@ -88,6 +92,7 @@ def _row(
     roofs: Roofs | None = None,
     packed: int = 0,
     times: int = 1,
+    loss: Loss | None = None,
 ) -> Row:
     taken = None if seconds is None else seconds * 1e6
     if step.reason:
@@ -103,7 +108,7 @@ def _row(
             roof = roofs.least_seconds(step.least_flops, step.constants, step.tensors, packed) / seconds
     return Row(
         step.origins, step.op_type, step.kernel, step.layout, notes, compared=_compared(step), microseconds=taken,
-        gflops=gflops, gigabytes=gigabytes, roof=roof, precision=step.precision,
+        gflops=gflops, gigabytes=gigabytes, roof=roof, precision=step.precision, scaling=str(loss or ""),
     )  # fmt: skip
 
 
@@ -133,6 +138,17 @@ class MeasuringRequest(CpuRequest):
     def __init__(self, programs: Programs, executor: Executor, program: Program) -> None:
         super().__init__(programs, executor)
         self._timed = Instance(program, timed=True)
+
+    def losses(self, threads: int, seconds: Sequence[float], nbytes: int) -> list[Loss | None]:
+        """What each step of the program loses that took so long; all its values and weights have `nbytes`.
+
+        After a run. Empty for one thread, for batches sample by sample, and where the reference evaluator runs steps.
+        """
+        table = self._timed.table
+        if threads == 1 or len(seconds) != len(table):
+            return []
+        shares = time_shares(table, threads)
+        return [loss_of(one, taken * 1e9, nbytes) for one, taken in zip(shares, seconds)]
 
     def begin(self, stream: Stream) -> Job | None:
         """As any request, on an instance that nothing else uses."""

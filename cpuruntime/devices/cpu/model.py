@@ -138,11 +138,14 @@ class CpuModel(DeviceModel):
             f"arena: {program.arena_size / 2**20:.1f} MiB per stream for {program.unshared_size / 2**20:.1f} MiB of "
             f"values; packed weights: {packed / 2**20:.1f} MiB shared by all streams"
         )
-        seconds = None
+        seconds, losses = None, []
         if measure:
             self.check_open()
-            seconds = measure_steps(MeasuringRequest(self.programs, self.executor, program), program)
-        return Explanation(self._setup.device, explain_steps(program, plan.threads, seconds, packed), decisions)
+            request = MeasuringRequest(self.programs, self.executor, program)
+            seconds = measure_steps(request, program)
+            losses = request.losses(plan.threads, seconds, program.arena_size + packed)
+        rows = explain_steps(program, plan.threads, seconds, packed, losses=losses)
+        return Explanation(self._setup.device, rows, decisions)
 
     def close(self) -> None:
         self.closed = True

@@ -5,16 +5,14 @@ Nothing but this machine's one core is needed: shares run one after the other, a
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 
 from cpuruntime.devices.cpu.pipeline import optimise
+from cpuruntime.devices.cpu.shares import BARRIER_NS, time_shares
 from cpuruntime.errors import UnsupportedError
 from cpuruntime.graph import Graph
 from cpuruntime.host.caches import Caches, caches
 from cpuruntime.host.topology import Topology
-from cpuruntime.program.assembly import is_small
 from cpuruntime.program.lowerings.catalogue import find_lowering
 from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.storage import Place
@@ -28,14 +26,8 @@ from cpuruntime.records import record
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 96)
 """Numbers of cores that are predicted, as far as a machine has them."""
 
-BARRIER_NS = 200
-"""Of a barrier between two threads, and again for each doubling: as measured between pinned threads."""
-
 SATURATING = 8
 """Cores that together read as fast as memory delivers: about that many on servers of several channels."""
-
-ROUNDS = 3
-"""Inferences of which the fastest time of each share counts."""
 
 
 @record
@@ -127,7 +119,7 @@ def _assumptions(last: int, bandwidth: float) -> tuple[str, ...]:
 
 
 def run_timed(graph: Graph, weights: WeightStore, count: int) -> Timed:
-    """The program for `count` threads, each share of which is run ROUNDS times in the order of the program."""
+    """The program for `count` threads, each share of which is run a few times in the order of the program."""
     planner = Planner(graph, weights, count)
     planner.plan()
     program = assemble(planner)
@@ -136,15 +128,7 @@ def run_timed(graph: Graph, weights: WeightStore, count: int) -> Timed:
         for index, value in enumerate(values):
             memory.append(np.zeros(max(1, value.nbytes), np.uint8))
             instance.bind(place, index, memory[-1].ctypes.data)
-    steps = program.steps
-    calls = [(step.kernel.entry, 1 if is_small(step) else count) for step in steps]
-    shares = [[float("inf")] * threads for _, threads in calls]
-    for _ in range(ROUNDS):
-        for (entry, threads), block, best in zip(calls, instance.blocks, shares):
-            for thread in range(threads):
-                begin = time.thread_time_ns()
-                entry(block, thread, threads)
-                best[thread] = min(best[thread], time.thread_time_ns() - begin)
+    steps, shares = program.steps, time_shares(instance.table, count)
     return Timed(shares, [*map(constant_bytes, steps)], [*map(tensor_bytes, steps)], program.arena_size)
 
 
