@@ -9,22 +9,28 @@ from functools import cache
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.compiler.kernel import Kernel, factory, inline, kernel, lazy, record
+from cpuruntime.ops.byte_rows import FIELDS, row_end
 from cpuruntime.ops.group_norm import row_sum
 
 simd = lazy("cpuruntime.compiler.simd")
 
 ARGUMENTS = record("source target scale shift rows length", epsilon="f4")
+STORED = record("source target scale shift rows length scratch scratch_size", epsilon="f4", **FIELDS)
 
 
 @cache
 @factory
-def layer_norm(centered: bool = True) -> Kernel:
+def layer_norm(centered: bool = True, stored: bool = False) -> Kernel:
     """target = (source - mean) / sqrt(variance + epsilon) * scale + shift for `rows` adjacent rows of `length` floats.
 
     Not `centered`, it divides by the root of the mean square instead and subtracts nothing. `scale` and `shift` hold
     `length` floats; either address may be 0. Source and target may be the same memory. Threads share the rows.
+    `stored`: as bytes, by way of a row in `scratch`.
     """
-    @kernel(ARGUMENTS, name="LayerNorm" if centered else "RmsNorm")
+    (place, finish), element = row_end(stored), 1 if stored else 4
+    name = "LayerNorm" if centered else "RmsNorm"
+
+    @kernel(STORED if stored else ARGUMENTS, name=name + "_bytes" * stored)
     def run(a, thread, threads):
         size = a.length * 4
         for row in range(a.rows * thread // threads, a.rows * (thread + 1) // threads):
@@ -32,7 +38,10 @@ def layer_norm(centered: bool = True) -> Kernel:
             zero = simd.broadcast(0.0)
             mean = _mean(source, a.length, zero, False) if centered else zero
             variance = _mean(source, a.length, mean, True) + simd.broadcast(a.epsilon)
-            _write(a, source, a.target + row * size, mean, 1.0 / simd.sqrt(variance))
+            target = a.target + row * a.length * element
+            at = place(a, thread, target)
+            _write(a, source, at, mean, 1.0 / simd.sqrt(variance))
+            finish(a, at, target, a.length)
 
     return run
 

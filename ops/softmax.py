@@ -10,20 +10,28 @@ from functools import cache
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.compiler.kernel import Inline, Kernel, factory, inline, kernel, lazy, record
+from cpuruntime.ops.byte_rows import FIELDS, row_end
 from cpuruntime.ops.functions.vector_math import exp_or_zero, log
 
 simd = lazy("cpuruntime.compiler.simd")
 
 ARGUMENTS = record("source target outer length inner")
+STORED = record("source target outer length inner scratch scratch_size", **FIELDS)
 
 
 @cache
 @factory
-def softmax_kernel(logarithm: bool = False) -> Kernel:
-    """Softmax over `length`, or its natural logarithm; threads share the outer (and inner) indices."""
+def softmax_kernel(logarithm: bool = False, stored: bool = False) -> Kernel:
+    """Softmax over `length`, or its natural logarithm; threads share the outer (and inner) indices.
+
+    `stored`: rows (`inner` is 1) as bytes, by way of a row in `scratch`.
+    """
     along_row, along_columns = _row(logarithm), _columns(logarithm)
 
-    @kernel(ARGUMENTS, name="LogSoftmax" if logarithm else "Softmax")
+    (place, finish), element = row_end(stored), 1 if stored else 4
+    name = "LogSoftmax" if logarithm else "Softmax"
+
+    @kernel(STORED if stored else ARGUMENTS, name=name + "_bytes" * stored)
     def run(a, thread, threads):
         vectors = (a.inner + LANES - 1) // LANES
         items = a.outer * vectors
@@ -31,7 +39,10 @@ def softmax_kernel(logarithm: bool = False) -> Kernel:
         for item in range(items * thread // threads, items * (thread + 1) // threads):
             offset = item // vectors * size + item % vectors * VECTOR_BYTES
             if a.inner == 1:
-                along_row(a.source + offset, a.target + offset, a.length)
+                target = a.target + item * a.length * element
+                row = place(a, thread, target)
+                along_row(a.source + offset, row, a.length)
+                finish(a, row, target, a.length)
             else:
                 lanes = min(LANES, a.inner - item % vectors * LANES)
                 along_columns(a.source + offset, a.target + offset, a.length, step, lanes)

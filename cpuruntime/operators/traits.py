@@ -268,7 +268,7 @@ _OTHER_DOMAINS = {
 _MADE_BY_PASSES = {
     **_rows("ByteSums DeformColumns Elementwise GroupNorm Image LayerNorm RmsNorm ScaleShift", Traits(batch.mixes)),
     "WindowPool": Traits(batch.mixes),
-    **_rows("ByteTable Dequantise Quantise", Traits(batch.mixes)),
+    **_rows("ByteTable Dequantise Quantise QuantisedAveragePool Softmax", Traits(batch.mixes)),
     "QuantisedConvolution": Traits(batch.mixes, multiply_adds=work_rules.convolution()),
     "QuantisedMatMul": Traits(batch.mixes, multiply_adds=work_rules.product),
     "Add": _each(finite=True),

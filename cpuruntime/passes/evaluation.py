@@ -67,7 +67,12 @@ def _normalised(node: Node, arrays: list[np.ndarray | None]) -> np.ndarray:
     result = x / np.sqrt((x * x).mean(axes, keepdims=True) + np.float32(node.attributes["epsilon"]))
     if scale is not None:
         result = result * scale.reshape(x.shape[axis:])
-    return result if shift is None else result + shift.reshape(x.shape[axis:])
+    return _stored(node, result if shift is None else result + shift.reshape(x.shape[axis:]))
+
+
+def _stored(node: Node, result: np.ndarray) -> np.ndarray:
+    """As bytes, where the output is of bytes."""
+    return quantised.TABLE["Quantise"](node, [result]) if "y_scale" in node.attributes else result
 
 
 def _attention(node: Node, arrays: list[np.ndarray | None]) -> np.ndarray:
@@ -123,5 +128,6 @@ _INTERNAL: dict[str, Callable[[Node, list[np.ndarray | None]], np.ndarray]] = {
     "Reshape": lambda node, arrays: arrays[0].reshape(node.outputs[0].static_shape),
     "RmsNorm": _normalised,
     "ScaleShift": _scale_shift,
+    "Softmax": lambda node, arrays: _stored(node, _onnx("Softmax", 13, arrays, axis=-1)),
     "Silu": lambda node, arrays: arrays[0] * _onnx("Sigmoid", 13, arrays),
 }

@@ -14,6 +14,7 @@ type, and the bytes, u8 or i8, of quantised operators. Convolutional data are N,
 | Silu | x | `x * sigmoid(x)` |
 | LayerNorm | x, scale or None, shift or None | `(x - mean) / sqrt(variance + epsilon) * scale + shift` from `axis` on |
 | RmsNorm | x, scale or None, shift or None | `x / sqrt(mean square + epsilon) * scale + shift` from `axis` on |
+| Softmax | x | ONNX's Softmax along the last axis, as bytes |
 | Attention | query, key, value, mask or None | `softmax(scale * query @ key^T + mask) @ value` for each head |
 | ChannelShuffle | x | channels seen as `group` x C/`group` and transposed |
 | DeformColumns | x, offsets, mask or None | what a DeformConv reads under its windows, [N, groups, C, windows] |
@@ -21,6 +22,7 @@ type, and the bytes, u8 or i8, of quantised operators. Convolutional data are N,
 | Quantise | x | bytes: `x / y_scale`, stored |
 | Dequantise | bytes | `(x - x_zero) * x_scale` |
 | ByteTable | bytes, 256 bytes | what the table has for each byte, seen as u8 |
+| QuantisedAveragePool | bytes | the sum of `x - x_zero` under a window times `multiplier` / their number, stored |
 | QuantisedConvolution | x, weights, multiplier, bias or None, residual or None | below |
 | QuantisedMatMul | a, b, multiplier, bias or None, scale or None, zero point or None | below |
 | Image | x of u8, means or None, scales or None | a resized image of which channels are moved, less a mean, divided |
@@ -40,6 +42,7 @@ and b [K, N] or [.., K, N], `multiplier` (scalar or [N]), and None or a bias [N]
 that are computed (scalar or [M]); `a_zero` is a number, `b_zero` [] or one or N of them. The exact sum of products less
 zero points, plus a bias of i32, becomes float32, times the multiplier (and the rows' scale), plus a bias of f32, plus
 `residual_scale * (residual - residual_zero)`; f32 outputs may have an activation, others are stored.
+LayerNorm, RmsNorm and Softmax with a `y_scale` are divided by it and stored.
 Stored: rounded to even, plus `y_zero`, within `low` .. `high`, where NaN is `low`. `operators.evaluation.quantised`
 computes what kernels do to the bit.
 

@@ -38,6 +38,7 @@ from cpuruntime.passes.control_flow import branches, captures
 from cpuruntime.passes.fuse import (
     activations,
     attention,
+    byte_rows,
     byte_sums,
     elementwise_chains,
     epilogues,
@@ -52,6 +53,7 @@ from cpuruntime.passes.quantise import (
     convolutions,
     dynamic,
     movement,
+    pools,
     products,
     stored_weights,
     tables,
@@ -95,7 +97,7 @@ CANONICAL: Pipeline = _passes(
 )  # fmt: skip
 """One spelling for everything."""
 
-QUANTISE: Pipeline = _passes(constants, movement, tables, convolutions, products, dynamic, borders)
+QUANTISE: Pipeline = _passes(constants, movement, tables, pools, convolutions, products, dynamic, borders)
 """Integers stay integers, for a device with kernels for them; before the pass "quantisation" of CANONICAL."""
 
 SIMPLIFY: Pipeline = (
@@ -111,7 +113,7 @@ FUSE: Pipeline = (
     *_passes(relu_placement, epilogues, merge_projections, volumes),
     Pass("merge_views_after_volumes", merge_views.run),
     Pass("no_ops_after_volumes", no_ops.run),
-    *_passes(elementwise_chains),
+    *_passes(byte_rows, elementwise_chains),
 )
 """Several operators in one, for a device with kernels for these, and what is simplified between; after SIMPLIFY."""
 

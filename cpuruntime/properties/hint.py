@@ -140,7 +140,7 @@ dynamic_quantization_group_size = Property(
 )  # fmt: skip
 kv_cache_precision = accepted(
     "KV_CACHE_PRECISION", ElementType(*CACHED), Type.f32,
-    "keys and values have the types that the model gives them",
+    "keys and values of the tokens before are inputs and outputs of a model, of the types that it gives them",
 )  # fmt: skip
 activations_scale_factor = elsewhere("ACTIVATIONS_SCALE_FACTOR", Anything("float"))
 compiled_blob = elsewhere("COMPILED_BLOB", Anything("Tensor"))

@@ -78,3 +78,49 @@ def test_pool_split_concatenate_and_resize_blocks_of_bytes(dtype: Any) -> None:
     scales = Value.of("scales", np.array([1, 1, 2, 3], np.float32))
     y = n("Resize", whole, None, scales, coordinate_transformation_mode="asymmetric", nearest_mode="floor")
     n.check(4 * np.random.default_rng(1).standard_normal((2, 2 * LANES, 5, 9), np.float32), "blocked", second, y)
+
+
+@pytest.mark.every_isa
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+@pytest.mark.parametrize("padding_counts", [0, 1])
+def test_average_pools(dtype: Any, padding_counts: int) -> None:
+    n, limits = Nodes(2, LANES + 3, 6, 9), np.iinfo(dtype)
+    q = n.quantise(n.pool(n.input, 1), dtype, int(limits.max) - 100, int(limits.min), int(limits.max))
+    stored = dict(y_zero=int(limits.max) - 30, low=int(limits.min) + 5, high=int(limits.max))
+    window = dict(kernel_shape=[3, 2], strides=[2, 1], dilations=[1, 2], pads=[1, 0, 1, 2])
+    pooled = n.own(
+        "QuantisedAveragePool", q, **window, **stored, x_zero=int(limits.max) - 100, multiplier=1.7,
+        count_include_pad=padding_counts,
+    )  # fmt: skip
+    pooled.element_type = Type(dtype)
+    whole = dict(kernel_shape=[3, 9], strides=[1, 1], dilations=[1, 1], pads=[0] * 4)
+    y = n.own(
+        "QuantisedAveragePool", pooled, **whole, **stored, x_zero=3, multiplier=0.5, count_include_pad=0
+    )
+    y.element_type = Type(dtype)
+    n.check(4 * np.random.default_rng(1).standard_normal((2, LANES + 3, 6, 9), np.float32), "blocked", pooled, y)
+
+
+@pytest.mark.every_isa
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+@pytest.mark.parametrize("op_type", ["Softmax", "LayerNorm", "RmsNorm"])
+def test_normalisations_that_write_bytes(dtype: Any, op_type: str) -> None:
+    """The bytes that a Quantise behind the same kernel would write, but for ties."""
+    limits, width = np.iinfo(dtype), 3 * LANES + 5
+    stored = dict(y_scale=0.02, y_zero=int(limits.max) - 100, low=int(limits.min), high=int(limits.max))
+    x = 2 * np.random.default_rng(1).standard_normal((2, 7, width), np.float32)
+    value = Value("x", Type.f32, x.shape)
+    own = {} if op_type == "Softmax" else dict(axis=2, epsilon=1e-5)
+    scale = [] if op_type == "Softmax" else [Value.of("scale", np.linspace(0.5, 2, width, dtype=np.float32)), None]
+    both = [Value(name, Type(dtype), x.shape) for name in ("at once", "apart")]
+    between = Value("between", Type.f32, x.shape)
+    nodes = [
+        Node(op_type, "one", [value, *scale], [both[0]], own | stored, DOMAIN, 1),
+        Node(op_type, "two", [value, *scale], [between], own, "" if op_type == "Softmax" else DOMAIN, 13),
+        Node("Quantise", "three", [between], [both[1]], stored, DOMAIN, 1),
+    ]
+    (expected,) = evaluate(nodes[0], [x, *[each and each.constant for each in scale]])
+    at_once, apart = GuardedProgram(Graph("nodes", [value], both, nodes)).run_all(x, threads=2)
+    assert np.mean(at_once != apart) < 0.01
+    assert np.abs(at_once.astype(int) - expected).max() <= 1
+    assert np.mean(at_once != expected) < 0.01

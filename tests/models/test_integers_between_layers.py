@@ -55,7 +55,7 @@ def test_a_convolutional_model() -> None:
     x = n.pair(n("GlobalAveragePool", x), 0.01)
     x = n.pair(n("Flatten", x), 0.01)
     n.output(n("Gemm", x, n.w(10, 32), n.weights(10), transB=1))
-    operators = "ByteTable Dequantise GlobalAveragePool MaxPool Quantise QuantisedConvolution"
+    operators = "ByteTable MaxPool Quantise QuantisedAveragePool QuantisedConvolution"
     check(n.model(), [*operators.split(), "QuantisedMatMul"], 0.02, 1.0)
 
 
@@ -90,3 +90,20 @@ def test_operators_of_onnx_runtime() -> None:
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     operators = "ByteTable Quantise QuantisedConvolution QuantisedMatMul Reshape"
     check(model, operators.split(), 1)
+
+
+def test_keys_and_values_of_earlier_tokens_in_bytes() -> None:
+    """Present ones are the past ones with those of new tokens behind, all u8, and attention reads their numbers."""
+    n = Quantised(opset=17)
+    scale, zero = n.constant(0.02), n.constant(128, np.uint8)
+    query, scores = n.input(1, 2, 3, 16), ""
+    for index in range(2):
+        past = n("QuantizeLinear", n.input(1, 2, 9, 16), scale, zero)
+        present = n("Concat", past, n("QuantizeLinear", n.input(1, 2, 3, 16), scale, zero), axis=2)
+        numbers = n("DequantizeLinear", present, scale, zero)
+        if index == 0:
+            scores = n("Softmax", n("MatMul", query, n("Transpose", numbers, perm=[0, 1, 3, 2])))
+        else:
+            n.output(n("MatMul", scores, numbers))
+        n.output(present)
+    check(n.model(), ["Attention", "Concat", "Dequantise", "Quantise"], 1e-5)

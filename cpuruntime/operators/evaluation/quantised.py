@@ -46,6 +46,18 @@ def _product(node: Node, arrays: Arrays) -> np.ndarray:
     return _stored(node, _scaled(sums, multiplier, bias))
 
 
+def _average(node: Node, arrays: Arrays) -> np.ndarray:
+    a, (x,) = node.attributes, arrays
+    ones = np.ones((x.shape[1], 1, *a["kernel_shape"]))
+    window = Node("Conv", node.name, [], [], {**{name: a[name] for name in _WINDOW[:-1]}, "group": len(ones)}, "", 11)
+    counted = convolve(window, np.ones(x.shape), ones)
+    if a["count_include_pad"]:
+        counted[:] = ones[0].size
+    factor = (np.float64(np.float32(a["multiplier"])) / np.maximum(counted, 1)).astype(np.float32)
+    sums = convolve(window, x.astype(np.float64) - a["x_zero"], ones)
+    return _stored(node, sums.astype(np.float32) * factor)
+
+
 def _scaled(sums: np.ndarray, multiplier: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
     """Whole numbers times the multiplier; a bias of integers is added before, one of floats after."""
     if bias is not None and bias.dtype == np.int32:
@@ -80,6 +92,7 @@ TABLE: dict[str, Callable[[Node, Arrays], np.ndarray]] = {
     "ByteTable": _table,
     "Dequantise": _dequantise,
     "Quantise": _quantise,
+    "QuantisedAveragePool": _average,
     "QuantisedConvolution": _convolution,
     "QuantisedMatMul": _product,
 }

@@ -41,7 +41,8 @@ _OPERATORS = {
         "lowerings.matmul": "FullyConnected",
         "lowerings.movement": "ChannelShuffle Reshape",
         "lowerings.quantised_product": "QuantisedMatMul",
-        "lowerings.normalisation": "GroupNorm LayerNorm RmsNorm ScaleShift",
+        "lowerings.normalisation": "GroupNorm LayerNorm RmsNorm ScaleShift Softmax",
+        "lowerings.pooling": "QuantisedAveragePool",
         "lowerings.window_pool": "WindowPool",
     },
     "ai.onnx.ml": {

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
-from cpuruntime.compiler.isa import VECTOR_BYTES
-from cpuruntime.graph import Node
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
+from cpuruntime.graph import Extent, Node
 from cpuruntime.ops import scale_shift
 from cpuruntime.ops.group_norm import channel_moments, group_factors
 from cpuruntime.ops.layer_norm import layer_norm
@@ -15,6 +16,7 @@ from cpuruntime.program.plan.elementwise_steps import blocked_shape, blocked_wal
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.epilogue import activation_fields, clamp_fields, whole_vectors
 from cpuruntime.program.plan.lowering import Layout, along, axis_of, lowering, only_float32, only_images
+from cpuruntime.program.plan.requantise import stored
 from cpuruntime.program.plan.storage import Address, Blocked, Plain
 
 
@@ -41,17 +43,37 @@ def lower_softmax(emitter: Emitter, node: Node) -> None:
     )  # fmt: skip
 
 
+@lowering("Softmax", domain="cpuruntime")
+def lower_stored_softmax(emitter: Emitter, node: Node) -> None:
+    """Softmax along the last axis, as bytes."""
+    source, target = emitter.plain(node.require(0)), emitter.new_plain(node.outputs[0])
+    sizes = along(source.shape, len(source.shape) - 1)
+    if target.size:
+        emitter.emit(
+            softmax_kernel(stored=True), "plain", source=source.address, target=target.address, **sizes,
+            **_stored(emitter, node, sizes["length"]),
+        )  # fmt: skip
+
+
+def _stored(emitter: Emitter, node: Node, length: Extent) -> dict[str, Any]:
+    """The fields for rows of so many floats that become bytes."""
+    size = (length + LANES) * 4
+    scratch = Address(emitter.scratch(size * emitter.threads))
+    return dict(scratch=scratch, scratch_size=size, y_scale=node.attributes["y_scale"], **stored(node))
+
+
 @lowering("LayerNorm", "RmsNorm", domain="cpuruntime")
 def lower_layer_norm(emitter: Emitter, node: Node) -> None:
     """Rows of the axes from `axis` on; scale and shift have an element for each element of a row."""
     axis = node.attributes["axis"]
     source, parameters = emitter.plain(node.require(0)), [v and emitter.plain(v).address for v in node.inputs[1:]]
-    target = emitter.new_plain(node.outputs[0])
+    target, is_stored = emitter.new_plain(node.outputs[0]), "y_scale" in node.attributes
     if target.size:
+        length = prod(target.shape[axis:])
         emitter.emit(
-            layer_norm(node.op_type == "LayerNorm"), "plain", source=source.address, target=target.address,
-            scale=parameters[0] or 0, shift=parameters[1] or 0, rows=prod(target.shape[:axis]),
-            length=prod(target.shape[axis:]), epsilon=node.attributes["epsilon"],
+            layer_norm(node.op_type == "LayerNorm", is_stored), "plain", source=source.address, target=target.address,
+            scale=parameters[0] or 0, shift=parameters[1] or 0, rows=prod(target.shape[:axis]), length=length,
+            epsilon=node.attributes["epsilon"], **(_stored(emitter, node, length) if is_stored else {}),
         )  # fmt: skip
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cpuruntime.graph import Node, Type, alike
-from cpuruntime.ops.byte_pooling import byte_max_pool
+from cpuruntime.ops.byte_pooling import byte_pool
 from cpuruntime.ops.pooling import global_pool, pool
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.layout import is_image
 from cpuruntime.program.plan.lowering import Layout, lowering, only_images, pair
+from cpuruntime.program.plan.requantise import stored
 
 
 def _check(node: Node) -> str | None:
@@ -20,6 +23,7 @@ def _check(node: Node) -> str | None:
     return only_images(node)
 
 
+@lowering("QuantisedAveragePool", domain="cpuruntime", layout=Layout.BLOCKED)
 @lowering("MaxPool", "AveragePool", layout=Layout.BLOCKED, check=_check)
 def lower_pool(emitter: Emitter, node: Node) -> None:
     """Emits a windowed pool."""
@@ -28,16 +32,19 @@ def lower_pool(emitter: Emitter, node: Node) -> None:
         lower_global_pool(emitter, node)
         return
     source, target = emitter.blocked(value), emitter.new_blocked(node.outputs[0])
-    window: dict[str, int] = {}
+    fields: dict[str, Any] = {}
     for name, attribute in (("kernel", "kernel_shape"), ("stride", "strides"), ("dilation", "dilations")):
-        window[f"{name}_height"], window[f"{name}_width"] = pair(node, attribute)
+        fields[f"{name}_height"], fields[f"{name}_width"] = pair(node, attribute)
     top, left, bottom, right = (0, pads[0], 0, pads[1]) if len(pads) == 2 else pads
     kernel = pool(node.op_type == "AveragePool")
     if value.element_type != Type.f32:
-        kernel = byte_max_pool(value.element_type == Type.i8)
+        is_average = node.op_type == "QuantisedAveragePool"
+        kernel = byte_pool(value.element_type == Type.i8, is_average)
+        if is_average:
+            fields |= dict(zero=node.attributes["x_zero"], multiplier=node.attributes["multiplier"], **stored(node))
     emitter.emit(
         kernel, "blocked", **source.fields("source"), **target.fields("target"),
-        **target.sizes(), in_height=source.height, in_width=source.width, **window,
+        **target.sizes(), in_height=source.height, in_width=source.width, **fields,
         pad_top=top, pad_left=left, pad_bottom=bottom, pad_right=right,
         include_pad=node.attributes.get("count_include_pad", 0),
     )  # fmt: skip

@@ -22,6 +22,12 @@ def unsigned(value: Value, zero: int) -> tuple[int, int]:
     return (FLIP, zero + FLIP) if value.element_type == Type.i8 else (0, zero)
 
 
+def stored(node: Node) -> dict[str, int]:
+    """The fields of kernels that round float32 numbers to the bytes of a node's output: see `ops.byte_rows`."""
+    a = node.attributes
+    return dict(least=a["low"] - a["y_zero"], most=a["high"] - a["y_zero"], y_zero=a["y_zero"])
+
+
 def limits(emitter: Emitter, node: Node) -> Address:
     """The LIMITS of a node's epilogue."""
     numbers, a = np.zeros((), LIMITS), node.attributes

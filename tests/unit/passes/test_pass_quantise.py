@@ -216,3 +216,28 @@ def test_sums_that_may_leave_32_bits_stay(rows: int, fits: bool) -> None:
     w = b.dq(b.constant(np.full((rows, 1), 127), np.int8), 0.01, 0, np.int8)
     graph = passes.run(b.graph(b("MatMul", b.pair(b.input(1, rows), SCALE, 0), w)), passes.QUANTISE)
     assert ("QuantisedMatMul" in kinds(graph)) == fits
+
+
+@pytest.mark.parametrize("attributes", [{"kernel_shape": [3, 2], "pads": [1, 0, 1, 1]}, {"kernel_shape": [2, 2]}, {}])
+def test_averages(attributes: dict[str, Any]) -> None:
+    b = Quantised(13)
+    x = b.pair(b.input(1, 8, 6, 7))
+    y = b("AveragePool" if attributes else "GlobalAveragePool", x, **attributes)
+    graph = rewritten(b.graph(b.q(b("Relu", y), 0.04, 10)))
+    assert kinds(graph) == ["Quantise", "QuantisedAveragePool"]
+    assert graph.nodes[1].attributes["low"] == 10
+
+
+def test_averages_of_windows_beyond_the_padding() -> None:
+    b = Quantised(13)
+    y = b("AveragePool", b.pair(b.input(1, 8, 6, 6)), kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)
+    assert "QuantisedAveragePool" not in kinds(rewritten(b.graph(b.q(y))))
+
+
+def test_normalisations_write_bytes() -> None:
+    b = Quantised(17)
+    x = b("LayerNormalization", b.input(3, 16), b.weights(16), b.weights(16))
+    x = b("MatMul", b.pair(x), b.w(16, 8, axis=1))
+    graph = passes.run(b.graph(b.q(b("Softmax", x), 1 / 255, 0)), passes.QUANTISE + passes.PASSES)
+    assert kinds(graph) == ["LayerNorm", "QuantisedMatMul", "Softmax"]
+    assert graph.nodes[0].attributes["y_zero"] == ZERO
