@@ -26,41 +26,52 @@ from onnx import helper, numpy_helper
 
 import cpuruntime as ov
 from cpuruntime.cli.parser import Parser
-from cpuruntime.compiler.isa import current
+from cpuruntime.compiler.isa import supported
 
 CHANNELS, OUTPUTS, SIZE = 64, 16, 6
-OPERATORS = {"1x1": 2.0**-14, "3x3": 2.0**-17, "3x3 depthwise": 2.0**-12, "MatMul": 2.0**-14}
+OPERATORS = {
+    "1x1": 2.0**-14, "3x3": 2.0**-17, "3x3 depthwise": 2.0**-12, "MatMul": 2.0**-14, "MatMul of two inputs": 2.0**-14,
+}  # fmt: skip
 """The scale of the weights: a power of two, so that float32 arithmetic rounds nothing, and results fit a byte."""
 # Type of the activations, of the weights, largest weight.
 OPERANDS = (("u8", "s8", 127), ("s8", "s8", 127), ("u8", "u8", 255), ("u8", "s8", 64))
 DTYPES = {"u8": np.uint8, "s8": np.int8}
 
 
-def row_model(operator: str, activations: str, weights: str, largest: int) -> tuple[onnx.ModelProto, np.ndarray]:
-    """The model of a row, and its input."""
+Feeds = dict[str, np.ndarray]
+
+
+def row_model(operator: str, activations: str, weights: str, largest: int) -> tuple[onnx.ModelProto, Feeds]:
+    """The model of a row, and its inputs."""
     w = np.full(_weights_shape(operator), largest, DTYPES[weights])
-    shape = (1, SIZE, CHANNELS) if operator == "MatMul" else (1, CHANNELS, SIZE, SIZE)
+    is_product, feeds = operator.startswith("MatMul"), {}
+    shape = (1, SIZE, CHANNELS) if is_product else (1, CHANNELS, SIZE, SIZE)
     x = np.full(shape, np.iinfo(DTYPES[activations]).max, DTYPES[activations])
-    constants = {"w": w, "one": np.float32(1), "scale": np.float32(OPERATORS[operator])}
+    feeds["x"] = x
+    if operator == "MatMul of two inputs":
+        feeds["w"] = w[None]
+    constants = {} if "w" in feeds else {"w": w}
+    constants |= {"one": np.float32(1), "scale": np.float32(OPERATORS[operator])}
     constants |= {"zero": DTYPES[activations](0), "weight_zero": DTYPES[weights](0)}
     more = dict(group=CHANNELS) if operator == "3x3 depthwise" else {}
     nodes = [
         helper.make_node("DequantizeLinear", ["x", "one", "zero"], ["a"]),
         helper.make_node("DequantizeLinear", ["w", "scale", "weight_zero"], ["b"]),
-        helper.make_node("MatMul" if operator == "MatMul" else "Conv", ["a", "b"], ["c"], **more),
+        helper.make_node("MatMul" if is_product else "Conv", ["a", "b"], ["c"], **more),
         helper.make_node("QuantizeLinear", ["c", "one", "byte"], ["q"]),
         helper.make_node("DequantizeLinear", ["q", "one", "byte"], ["y"]),
     ]
     constants["byte"] = np.uint8(0)
-    kind = helper.np_dtype_to_tensor_dtype(x.dtype)
-    ends = [helper.make_tensor_value_info("x", kind, x.shape)], [helper.make_tensor_value_info("y", 1, None)]
+    kinds = {name: helper.np_dtype_to_tensor_dtype(array.dtype) for name, array in feeds.items()}
+    inputs = [helper.make_tensor_value_info(name, kinds[name], array.shape) for name, array in feeds.items()]
+    ends = inputs, [helper.make_tensor_value_info("y", 1, None)]
     arrays = [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
     graph = helper.make_graph(nodes, "extremes", *ends, arrays)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9), x
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9), feeds
 
 
 def _weights_shape(operator: str) -> tuple[int, ...]:
-    if operator == "MatMul":
+    if operator.startswith("MatMul"):
         return CHANNELS, OUTPUTS
     kernel = int(operator[0])
     return (CHANNELS, 1, kernel, kernel) if operator == "3x3 depthwise" else (OUTPUTS, CHANNELS, kernel, kernel)
@@ -69,7 +80,7 @@ def _weights_shape(operator: str) -> tuple[int, ...]:
 def exact(operator: str, activations: str, weights: str, largest: int) -> float:
     """What each element of the row's result is, by whole numbers."""
     shape = _weights_shape(operator)
-    terms = shape[0] if operator == "MatMul" else int(np.prod(shape[1:]))
+    terms = shape[0] if operator.startswith("MatMul") else int(np.prod(shape[1:]))
     total = terms * int(np.iinfo(DTYPES[activations]).max) * largest * OPERATORS[operator]
     return float(np.clip(np.rint(total), 0, 255))
 
@@ -78,22 +89,22 @@ def rows() -> list[tuple[str, str, str, int]]:
     return [(operator, *operands) for operator in OPERATORS for operands in OPERANDS]
 
 
-def _cpuruntime(model: bytes, x: np.ndarray) -> np.ndarray:
+def _cpuruntime(model: bytes, feeds: Feeds) -> np.ndarray:
     compiled = ov.Core().compile_model(model, "CPU", {"COMPILE_MODE": "OPTIMIZED", "INFERENCE_NUM_THREADS": 1})
-    return np.array(compiled(x)[0])
+    return np.array(compiled(feeds)[0])
 
 
-def _onnxruntime(model: bytes, x: np.ndarray) -> np.ndarray:
-    return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+def _onnxruntime(model: bytes, feeds: Feeds) -> np.ndarray:
+    return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, feeds)[0]
 
 
-def _openvino(model: bytes, x: np.ndarray) -> np.ndarray:
+def _openvino(model: bytes, feeds: Feeds) -> np.ndarray:
     import openvino
 
-    return np.array(openvino.Core().compile_model(openvino.Core().read_model(model), "CPU")(x)[0])
+    return np.array(openvino.Core().compile_model(openvino.Core().read_model(model), "CPU")(feeds)[0])
 
 
-ENGINES: dict[str, Callable[[bytes, np.ndarray], np.ndarray]] = {
+ENGINES: dict[str, Callable[[bytes, Feeds], np.ndarray]] = {
     "cpuruntime": _cpuruntime, "ONNX Runtime": _onnxruntime, "OpenVINO": _openvino,
 }  # fmt: skip
 
@@ -102,8 +113,8 @@ def results(engine: str) -> list[float]:
     """Of each row the element that is farthest from the exact result."""
     found = []
     for row in rows():
-        model, x = row_model(*row)
-        values = ENGINES[engine](model.SerializeToString(), x).reshape(-1)
+        model, feeds = row_model(*row)
+        values = ENGINES[engine](model.SerializeToString(), feeds).reshape(-1)
         found.append(float(values[np.abs(values - exact(*row)).argmax()]))
     return found
 
@@ -129,8 +140,8 @@ def _in_process(isa: str, *arguments: str) -> Any:
 
 
 def instruction_sets() -> list[str]:
-    """The one in use, and the one that every processor has."""
-    return list(dict.fromkeys([current().name, "generic"]))
+    """Those that this processor has."""
+    return [isa.name for isa in supported()]
 
 
 def parser() -> Parser:

@@ -11,7 +11,7 @@ import saturation
 
 @pytest.mark.parametrize("row", saturation.rows(), ids=str)
 def test_the_exact_results(row: tuple[str, str, str, int]) -> None:
-    model, x = saturation.row_model(*row)
-    (result,) = ReferenceEvaluator(model).run(None, {"x": x})
+    model, feeds = saturation.row_model(*row)
+    (result,) = ReferenceEvaluator(model).run(None, feeds)
     assert np.unique(result).tolist() == [saturation.exact(*row)]
     assert result.max() <= 255
