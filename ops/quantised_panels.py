@@ -166,7 +166,10 @@ def name_sums(a, table, panel, rows, count):
     `count` repeat the last one."""
     for i in range(count):
         line, total = panel + min(i, rows - 1) * a.panel_pixel, simd.words(0)
-        for k in range(0, a.inner, LANES):
+        many = a.inner - a.inner % (4 * LANES)
+        for k in range(0, many, 4 * LANES):
+            total = lanes.add_bytes(total, line + k)
+        for k in range(many, a.inner, LANES):
             total = total + byte_lanes.load_first_words(line + k, min(LANES, a.inner - k))
         # Exact: such a sum is below 2^24.
         whole = int(simd.sum_lanes(simd.to_floats(total)))

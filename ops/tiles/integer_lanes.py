@@ -8,7 +8,8 @@ from typing import Any
 from llvmlite import ir
 from numba.core import types
 
-from cpuruntime.compiler.simd import BYTES, I8, LANES, operation, pointer, splat
+from cpuruntime.compiler.simd import BYTES, I8, LANES, i32s, operation, pointer, splat
+from cpuruntime.ops.tiles.integer_tile import OCTETS, dot_bytes
 from cpuruntime.ops.tiles.requantise import repeated
 
 I16 = ir.IntType(16)
@@ -57,6 +58,13 @@ def move_wide(builder, target, source, flip):
     value = builder.load(pointer(builder, source, vector), align=1)
     value = builder.xor(value, repeated(builder, builder.trunc(flip, I8), vector))
     builder.store(value, pointer(builder, target, vector), align=1)
+
+
+@operation(i32s, i32s, types.int64)
+def add_bytes(builder, total, address):
+    """`total` plus 4 * LANES unsigned bytes, four in each lane."""
+    numbers = builder.load(pointer(builder, address, OCTETS), align=1)
+    return dot_bytes(builder, total, numbers, ir.Constant(OCTETS, [1] * (4 * LANES)))
 
 
 @operation(types.void, types.int64, types.int64)
