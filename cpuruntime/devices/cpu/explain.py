@@ -122,13 +122,14 @@ def _compared(step: StepFacts) -> str:
 
 
 def _spelled(comparison: Comparison) -> str:
-    """What was chosen between, with microseconds or by how much more each was expected to take."""
+    """What was chosen between: the microseconds of each, where they were measured, and its estimate as a multiple of
+    the chosen one's."""
     if len(comparison.names) < 2:
         return ""
     parts = []
     for name, seconds, cost in list(zip(comparison.names, comparison.seconds, comparison.costs))[:SHOWN]:
         estimate = f"about {cost / comparison.costs[0]:.2f}"
-        parts.append(f"{name}: {estimate if seconds is None else f'{seconds * 1e6:.1f} us'}")
+        parts.append(f"{name}: {estimate if seconds is None else f'{seconds * 1e6:.1f} us, {estimate}'}")
     return " | ".join(parts)
 
 

@@ -1,7 +1,4 @@
-"""Whether a convolution runs by Winograd's method, and with which tiles; an estimate decides.
-
-The unit of estimates is the time of one multiply-add of vectors at a core's peak.
-"""
+"""Whether a convolution runs by Winograd's method, and with which tiles; an estimate in slots decides, see `core`."""
 
 from __future__ import annotations
 
@@ -19,16 +16,9 @@ from cpuruntime.ops.winograd import scratch_bytes
 from cpuruntime.ops.winograd_methods import Algorithm, Method
 from cpuruntime.program.convolution.geometry import Geometry
 from cpuruntime.program.plan.candidate import Candidate
+from cpuruntime.program.tuning.core import core
 from cpuruntime.records import record
 
-# Most bytes of a thread's scratch, unless one row tile needs more: a share of the third-level cache.
-SCRATCH_LIMIT = 8 * 2**20
-# Weights of a column tile up to this size stay in the first-level cache while the rows go by.
-FIRST_LEVEL = 16 * 2**10
-# A group's planes and weights up to this size stay in the second-level cache.
-SECOND_LEVEL = 768 * 2**10
-# Weights of a convolution up to this size are still in the third-level cache when the next group needs them.
-THIRD_LEVEL = 12 * 2**20
 FEW_GROUPS = 40
 # Groups listed for each register tile.
 GROUPS = 3
@@ -37,12 +27,10 @@ GROUPS = 3
 # cores share, and from the third-level cache; the delay of products by arriving weights, as a share of their arrival.
 MEMORY_BYTES, THIRD_LEVEL_BYTES = 2.8, 11.0
 ARRIVAL_SHARE = 0.1
-# A vector read or written by a transform, up to this size of the scratch and beyond; the first tiles of a block, whose
-# pixels were not prefetched.
-NEAR_VECTOR, NEAR_SCRATCH, FAR_VECTOR = 5.0, 2 * 2**20, 7.5
+# A vector read or written by a transform, of a scratch up to so many second-level caches and beyond; the first tiles of
+# a block, whose pixels were not prefetched.
+NEAR_VECTOR, NEAR_SCRATCH, FAR_VECTOR = 5.0, 2, 7.5
 BLOCK_OVERHEAD = 500.0
-# Multiply-adds that a core does until the result of one can be added to.
-LATENCY = 8
 # A register tile beside its multiply-adds: start, epilogue, loop control.
 TILE_OVERHEAD = 40.0
 PRODUCT_OVERHEAD = 1.03
@@ -161,7 +149,7 @@ def _ranked(sizes: WinogradSizes, method: Method, threads: int) -> list[tuple[fl
     shape = np.repeat(np.arange(len(shapes)), counts)
     rows, columns = np.array(shapes)[shape].T
     costs, scratch = _costs(sizes, method, tiles, rows, columns, groups, threads)
-    costs[(groups > rows) & (scratch > SCRATCH_LIMIT)] = inf
+    costs[(groups > rows) & (scratch > core().scratch)] = inf
     order = np.lexsort((costs, shape))
     place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
     best = order[(place < GROUPS) & (costs[order] < inf)]
@@ -202,28 +190,29 @@ def _costs(
     threads: int,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """The estimates of tilings, and their bytes of scratch memory."""
+    here = core()
     in_channels = sizes.in_blocks * LANES
     groups = -(-all_tiles // group)
     column_tiles = -(-sizes.out_blocks // columns)
     # A load takes a multiply-add; a vector of weights that the first-level cache does not keep takes four of them, and
     # a quarter beside them.
-    near = in_channels * columns * VECTOR_BYTES <= FIRST_LEVEL
+    near = in_channels * columns * VECTOR_BYTES <= here.first_level
     loads = np.maximum(rows + columns, columns * np.where(near, 1, 4))
-    body = np.maximum(np.maximum(rows * columns, loads), LATENCY) + np.where(near, 0, columns / 4)
+    body = np.maximum(np.maximum(rows * columns, loads), here.latency) + np.where(near, 0, columns / 4)
     tiles = method.products * -(-group // rows) * column_tiles
     products = tiles * (in_channels * body * PRODUCT_OVERHEAD + TILE_OVERHEAD)
     weights = method.products * in_channels * column_tiles * columns * VECTOR_BYTES
     scratch = scratch_bytes(method, sizes.in_blocks, sizes.out_blocks, group)
     vectors = sizes.in_blocks * (method.vertical.inputs * method.horizontal.inputs + method.products)
     vectors += sizes.out_blocks * (method.products + method.outputs)
-    transforms = group * vectors * np.where(scratch <= NEAR_SCRATCH, NEAR_VECTOR, FAR_VECTOR)
+    transforms = group * vectors * np.where(scratch <= NEAR_SCRATCH * here.caches.second, NEAR_VECTOR, FAR_VECTOR)
     transforms += (sizes.in_blocks + sizes.out_blocks) * BLOCK_OVERHEAD
     # Weights come from memory once; the groups after the first find them nearer.
-    far = weights / np.where(weights * sizes.parts <= THIRD_LEVEL, THIRD_LEVEL_BYTES, MEMORY_BYTES)
+    far = weights / np.where(weights * sizes.parts <= here.third_level, THIRD_LEVEL_BYTES, MEMORY_BYTES)
     mine = -(-groups * sizes.parts // threads)
     loads = np.minimum(mine, sizes.parts)
     first = _while(products, weights / MEMORY_BYTES)
-    others = np.where(weights + scratch <= SECOND_LEVEL, products, _while(products, far))
+    others = np.where(weights + scratch <= here.second_level, products, _while(products, far))
     return loads * first + (mine - loads) * others + mine * transforms, scratch
 
 

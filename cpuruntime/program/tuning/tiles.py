@@ -1,8 +1,6 @@
 """The choice of register tile and of the order in which a product's tiles are worked on.
 
-Costs are in slots: the time of one multiply-add of a vector when nothing else limits them, half a cycle on Zen. The
-constants of a class of processors are fitted to timings on one of them: AVX-512 on Zen 5, AVX2 on Zen 3, with weights
-coming from memory (`python bench/kernels.py --choices` compares estimates and timings).
+Costs are in slots, for which see `core`, with weights coming from memory.
 """
 
 from __future__ import annotations
@@ -11,26 +9,19 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from math import gcd
 
-from cpuruntime.compiler.isa import VECTOR_BYTES, current
+from cpuruntime.compiler.isa import VECTOR_BYTES
 from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.graph import Extent, Size, at_least, typical
-from cpuruntime.host.caches import caches
 from cpuruntime.ops.tiles.tile_shapes import low_rows, pairs_columns, split_rows, tile_shapes
 from cpuruntime.program.plan.candidate import Candidate
 from cpuruntime.program.plan.step import KernelChoice
+from cpuruntime.program.tuning.core import core
 from cpuruntime.records import record
 
-# Slots until the sum of a multiply-add can be added to. On AVX2 a tile of just eight accumulators never makes up for a
-# load that was late.
-LATENCY = {"avx2": 9}.get(current().name, 8)
-# Slots of a load.
-LOAD = {"avx2": 1.25}.get(current().name, 1)
-# Slots of a vector of weights beside its multiply-adds; of a tile's start and end, in all and for each accumulator.
-WEIGHTS_COST, TILE_COST, STORE_COST = {"avx2": 0.3}.get(current().name, 0.15), 4, 2
+# Slots of a tile's start and end, in all and for each accumulator.
+TILE_COST, STORE_COST = 4, 2
 # Bytes of weights that arrive in a slot from memory.
 FROM_MEMORY = 4.4
-# How many times as many arrive where two column tiles are read at a time; on AVX-512 it is not measured.
-TWO_STREAMS = {"avx2": 1.25}.get(current().name, 1)
 # A tile that is as good within this factor is as good: the first one listed is taken, so that a model has few kernels.
 TOLERANCE = 1.04
 # Blocks of a grid from which on the same tiles are chosen; below each number has its own.
@@ -128,8 +119,10 @@ def rank_fitting(grid: Grid, threads: int, most: tuple[int, int]) -> tuple[Candi
     shapes = [s for s in tile_shapes() if s[0] <= most[0] and s[1] <= most[1]]
     reading = grid.inner * grid.blocks * VECTOR_BYTES / FROM_MEMORY
 
+    here = core()
+
     def tile_cost(rows: int, columns: int) -> float:
-        body = max(rows * columns, LOAD * (rows + columns), LATENCY) + WEIGHTS_COST * columns
+        body = max(rows * columns, here.load * (rows + columns), here.latency) + here.weights * columns
         return grid.inner * body + TILE_COST + STORE_COST * rows * columns
 
     def cost(shape: tuple[int, int]) -> float:
@@ -138,7 +131,7 @@ def rank_fitting(grid: Grid, threads: int, most: tuple[int, int]) -> tuple[Candi
         high, lower = split_rows(grid.pixels, rows, low)
         column_tiles = -(-grid.blocks // columns)
         if grid.pairs and column_tiles > 1 and pairs_columns(rows, columns):
-            return grid.lines * high * column_tiles / 2 * tile_cost(rows, 2 * columns) + reading / TWO_STREAMS
+            return grid.lines * high * column_tiles / 2 * tile_cost(rows, 2 * columns) + reading / here.two_streams
         line = high * tile_cost(rows, columns) + lower * tile_cost(low, columns)
         return grid.lines * column_tiles * line + reading
 
@@ -159,7 +152,7 @@ def _chunk(grid: Grid, tiles: int, columns: int, threads: int) -> int:
 
     With several threads the grid of chunks and column tiles is made fine enough to share evenly.
     """
-    share = caches().second // 2
+    share = core().caches.second // 2
     column_tiles = -(-grid.blocks // columns)
     weights = grid.inner * grid.blocks * VECTOR_BYTES
     chunks = 1
@@ -179,5 +172,5 @@ def _open_chunk(grid: Grid, rows: int, column_tiles: int, threads: int) -> Exten
     chunks: Extent = threads // gcd(column_tiles, threads)
     if column_tiles > 1:
         weights = typical(grid.inner) * typical(grid.blocks) * VECTOR_BYTES
-        chunks *= 1 + grid.source_bytes // max(caches().second // 4, weights)
+        chunks *= 1 + grid.source_bytes // max(core().caches.second // 4, weights)
     return -(-tiles // chunks)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from math import ceil, prod
 from typing import Any
 
 import pytest
 
-from cpuruntime.compiler.isa import LANES
+from cpuruntime.compiler.isa import LANES, X86
 from cpuruntime.graph import Scope, Size, typical
+from cpuruntime.host.caches import Caches
 from cpuruntime.ops.tiles import tile_shapes
 from cpuruntime.ops.tiles.tile_shapes import lane_rows
 from cpuruntime.ops.winograd import scratch_bytes
+from cpuruntime.program.convolution import winograd_choice
 from cpuruntime.program.convolution.depthwise import MOST_TAPS, choose_rows
 from cpuruntime.program.convolution.winograd_choice import (
-    SCRATCH_LIMIT,
     WinogradSizes,
     WinogradTiling,
     fit_winograd,
@@ -27,6 +29,7 @@ from cpuruntime.program.convolution.winograd_choice import (
 )
 from cpuruntime.program.plan.step import KernelChoice
 from cpuruntime.program.tuning import tiles
+from cpuruntime.program.tuning.core import Core, core
 from cpuruntime.program.tuning.tiles import Grid, Tiling
 
 ISAS = {"avx512", "avx2", "generic", "neon"}
@@ -105,9 +108,43 @@ def test_rows_are_split_with_the_fewest_computed_twice() -> None:
 def test_a_row_takes_weights_in_two_streams_where_that_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     grid = Grid(1, 1, 64, 2048, 8192, pairs=True)
     for speed, columns in ((1, 8), (1.25, 4)):
-        monkeypatch.setattr(tiles, "TWO_STREAMS", speed)
+        monkeypatch.setattr(tiles, "core", lambda speed=speed: replace(core(), two_streams=speed))
         choice = tiles.rank_fitting.__wrapped__(grid, 1, (1, 64))[0].choice
         assert (choice.rows, choice.columns) == (1, columns)
+
+
+@pytest.fixture
+def zen3(monkeypatch: pytest.MonkeyPatch) -> Core:
+    """A core with AVX2 and caches of 32 KB, 512 KB and 4 MB of 32, as the one that is estimated for."""
+    made = Core.of("avx2", Caches(2**19, 2**25, 2**15, 2**22))
+    for module in (tiles, winograd_choice):
+        monkeypatch.setattr(module, "core", lambda: made)
+    monkeypatch.setattr(tile_shapes, "current", lambda: next(isa for isa in X86 if isa.name == "avx2"))
+    return made
+
+
+LAYERS_1X1 = ((64, 256, 56), (256, 64, 56), (128, 512, 28), (512, 128, 28), (1024, 256, 14), (2048, 512, 7))
+"""Of ResNet-50: inputs, outputs, pixels squared."""
+
+
+@pytest.mark.parametrize("layer", LAYERS_1X1)
+def test_tiles_for_avx2_have_more_accumulators_than_multiply_adds_wait_for(
+    zen3: Core, layer: tuple[int, int, int]
+) -> None:
+    inputs, outputs, extent = layer
+    pixels = extent**2
+    tiling = choose(1, pixels, outputs // 8, inputs, 4 * inputs * pixels, 1)
+    assert (tiling.rows, tiling.columns) in {(6, 2), (5, 2), (4, 3)}
+    assert tiling.rows * tiling.columns > zen3.ports * zen3.cycles
+
+
+def test_winograds_memory_follows_the_caches(zen3: Core) -> None:
+    assert zen3.scratch == 2**21
+    layer = WinogradSizes(1, 1, 32, 32, 57, 55, (3, 3))  # of no other test: estimates are remembered by sizes
+    for method in methods(layer.kernel, layer.strides):
+        best = rank_winograd(layer, method, 1)[0].choice
+        assert scratch_bytes(method, 32, 32, best.group) <= zen3.scratch
+        assert best.rows * best.columns > zen3.ports * zen3.cycles
 
 
 def test_an_estimate_counts_lower_tiles() -> None:
@@ -161,7 +198,7 @@ def test_winograds_tilings_fit() -> None:
                 assert tiling.rows <= tiling.group <= layer.batch * tiling.tiles_x * tiling.tiles_y
                 assert tiling.columns <= layer.out_blocks
                 size = scratch_bytes(tiling.method, layer.in_blocks, layer.out_blocks, tiling.group)
-                assert size <= SCRATCH_LIMIT or tiling.group == tiling.rows
+                assert size <= core().scratch or tiling.group == tiling.rows
                 assert cost > 0
 
 
@@ -247,5 +284,5 @@ def test_open_images_take_a_tiling_of_winograds_method_that_fits(threads: int, r
                 outputs = method.vertical.outputs, method.horizontal.outputs
                 assert tiles_of == [-(-extent // each) for extent, each in zip(extents, outputs)]
                 assert 1 <= group <= prod(tiles_of)
-                assert scratch_bytes(method, 8, 8, group) <= SCRATCH_LIMIT
+                assert scratch_bytes(method, 8, 8, group) <= core().scratch
     assert len(chosen) == 1
