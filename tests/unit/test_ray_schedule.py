@@ -130,6 +130,19 @@ def test_a_slow_replica_gets_less() -> None:
     assert [call.replica.key for call in calls(made)].count(1) >= 3
 
 
+def test_a_replica_that_is_back_gets_its_share_and_not_what_it_has_missed() -> None:
+    made, keys = scheduler(replicas=4), []
+    made.drain(0)
+    for step in range(60):
+        if step == 40:
+            made.resume(0)
+        queued(made, 1)
+        (call,) = calls(made)
+        made.completed(call, MS, MS, [MS])
+        keys.append(call.replica.key)
+    assert [keys[40:].count(key) for key in range(4)] == [5] * 4
+
+
 def test_a_draining_replica_gets_nothing_more() -> None:
     made = scheduler(replicas=2)
     made.drain(0)

@@ -46,7 +46,7 @@ def test_what_a_failing_node_had_is_answered_by_others() -> None:
     assert outcome.retries > 0
     assert outcome.failed == 0
     assert outcome.goodput > 0.98
-    assert NOTICED < outcome.quantile(1) < 3 * NOTICED
+    assert NOTICED < outcome.quantile(1) == outcome.longest < 3 * NOTICED
 
 
 def test_the_same_seed_is_the_same_run() -> None:

@@ -28,7 +28,7 @@ PAUSE, LONGEST_PAUSE = 100_000_000, 5_000_000_000
 """How long a replica that failed is left alone; twice as long after each further failure."""
 
 LOOKED_AT = 8
-"""So many replicas, drawn at random, are compared for a call where there are more."""
+"""So many replicas, drawn at random and perhaps twice, are compared for a call where there are more."""
 
 _WEIGHT = 0.1
 _JUMP = 4.0
@@ -63,7 +63,10 @@ class Replica:
         calls: those it has; `requests`: how many requests are in them.
         accepts: whether it gets more: not while it starts, drains or has failed.
         served, failures: how many requests it answered, and how often it failed in a row.
+        latest: the number of its latest call.
     """
+
+    __slots__ = ("accepts", "calls", "failures", "key", "latest", "limit", "pace", "requests", "served", "streams")
 
     def __init__(self, key: Any, streams: int, limit: int) -> None:
         self.key = key
@@ -72,7 +75,7 @@ class Replica:
         self.calls: set[Call] = set()
         self.requests = 0
         self.accepts = True
-        self.served = self.failures = 0
+        self.served = self.failures = self.latest = 0
         self.pace: float | None = None
 
     def backlog(self, service: float) -> float:
@@ -80,7 +83,7 @@ class Replica:
         return (self.requests // self.streams + 1) * (self.pace or service)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Call:
     """Some requests on their way to a replica, there, or back."""
 
@@ -231,6 +234,7 @@ class Scheduler:
                 items.append(self._take())
         call = Call(replica, items, now)
         replica.calls.add(call)
+        replica.latest = call.number
         replica.requests += len(items)
         self.ongoing += len(items)
         self.on_way += 1
@@ -272,14 +276,14 @@ class Scheduler:
         """
         free = self._free
         if len(free) > LOOKED_AT:
-            free = self._random.sample(free, LOOKED_AT)
+            free = self._random.choices(free, k=LOOKED_AT)
         if item.failed:
             free = [replica for replica in self._free if replica.key not in item.failed]
             if not free:
                 others = any(r.accepts and key not in item.failed for key, r in self.replicas.items())
                 free = [] if others else self._free
         service = self.service or 0.0
-        return min(free, key=lambda one: (one.backlog(service), len(one.calls), one.served), default=None)
+        return min(free, key=lambda one: (one.backlog(service), len(one.calls), one.latest), default=None)
 
     def completed(self, call: Call, now: int, taken: int, executed: list[int]) -> None:
         """A call has come back after `taken` on its node, with the time that each request was executed, 0 if none."""

@@ -59,11 +59,12 @@ class Outcome:
     """What was seen, in nanoseconds and requests.
 
     Attributes:
-        latencies: those of answered requests, in order; of many a sample.
+        latencies: those of answered requests, in order; of many a sample. `longest` is of all.
         served, good: by driver, how many were answered, and within the target.
     """
 
     latencies: list[int] = field(default_factory=list)
+    longest: int = 0
     served: list[int] = field(default_factory=list)
     good: list[int] = field(default_factory=list)
     started: int = 0
@@ -105,6 +106,31 @@ class _Node:
         return end
 
 
+class _Driver:
+    """A scheduler, the moments at which its requests arrive, and what it does.
+
+    Attributes:
+        following: when the next request arrives.
+        wakes, listens: whether an event is due at the end of the call that it makes, or at the next arrival.
+    """
+
+    __slots__ = ("following", "listens", "number", "random", "rate", "scheduler", "wakes")
+
+    def __init__(self, number: int, scenario: Scenario) -> None:
+        self.number = number
+        self.scheduler = Scheduler(target=scenario.target if scenario.refuses else 0, seed=number)
+        for key in range(scenario.nodes):
+            self.scheduler.add(key, scenario.streams, 2 * scenario.streams)
+        self.random = random.Random(f"{scenario.seed} {number}")
+        self.rate = scenario.rates[number] / SECOND
+        self.wakes = self.listens = False
+        self.following = self.gap()
+
+    def gap(self) -> int:
+        """Nanoseconds between a request and the next."""
+        return int(self.random.expovariate(self.rate))
+
+
 class Simulation:
     """One run. `run` returns what was seen."""
 
@@ -113,96 +139,100 @@ class Simulation:
         self.outcome = Outcome(served=[0] * len(scenario.rates), good=[0] * len(scenario.rates))
         self._random = random.Random(scenario.seed)
         self._nodes = [_Node(scenario.streams) for _ in range(scenario.nodes)]
-        target = scenario.target if scenario.refuses else 0
-        self._drivers = [Scheduler(target=target, seed=index) for index in range(len(scenario.rates))]
-        for driver in self._drivers:
-            for key in range(scenario.nodes):
-                driver.add(key, scenario.streams, 2 * scenario.streams)
-        self._busy = [0] * len(scenario.rates)
-        self._wakes = [False] * len(scenario.rates)
+        self._drivers = [_Driver(number, scenario) for number in range(len(scenario.rates))]
         self._events: list[tuple[int, int, Any, Any]] = []
         self._numbers = count()
+        self._end = int(scenario.seconds * SECOND)
         self._sample = max(1, int(sum(scenario.rates) * scenario.seconds) // 1_000_000)
 
     def run(self) -> Outcome:
         """Simulate until all requests are over."""
         scenario, events = self.scenario, self._events
-        end = int(scenario.seconds * SECOND)
-        for driver in range(len(scenario.rates)):
-            self._at(self._gap(driver), self._arrive, driver)
+        for driver in self._drivers:
+            self._listen(driver)
         for node in self._random.sample(range(scenario.nodes), round(scenario.failing * scenario.nodes)):
-            self._at(self._random.randrange(end), self._fail, node)
+            self._at(self._random.randrange(self._end), self._fail, node)
         if len(scenario.rates) > 1:
             self._at(SHARED_EVERY, self._share, None)
-        self._end = end
         while events:
             now, _, handle, what = heappop(events)
             handle(now, what)
         self.outcome.latencies.sort()
-        self.outcome.retries = sum(driver.retries for driver in self._drivers)
-        self.outcome.calls = sum(driver.calls for driver in self._drivers)
+        self.outcome.retries = sum(driver.scheduler.retries for driver in self._drivers)
+        self.outcome.calls = sum(driver.scheduler.calls for driver in self._drivers)
         return self.outcome
 
     def _at(self, when: int, handle: Any, what: Any) -> None:
         heappush(self._events, (when, next(self._numbers), handle, what))
 
-    def _gap(self, driver: int) -> int:
-        return int(self._random.expovariate(self.scenario.rates[driver]) * SECOND)
+    def _admit(self, now: int, driver: _Driver) -> None:
+        """Queue what has arrived. Called before each change of a driver, so that it need not be at every arrival."""
+        while driver.following <= now and driver.following < self._end:
+            arrived = driver.following
+            driver.following += driver.gap()
+            self.outcome.started += 1
+            if driver.scheduler.submit(Item(MEDIUM, 0, arrived), arrived) is not None:
+                self.outcome.refused += 1
 
-    def _arrive(self, now: int, driver: int) -> None:
-        following = now + self._gap(driver)
-        if following < self._end:
-            self._at(following, self._arrive, driver)
-        self.outcome.started += 1
-        if self._drivers[driver].submit(Item(MEDIUM, 0, now), now) is not None:
-            self.outcome.refused += 1
+    def _listen(self, driver: _Driver) -> None:
+        """Have an idle driver wake when a request arrives."""
+        if not driver.listens and driver.following < self._end:
+            driver.listens = True
+            self._at(driver.following, self._arrive, driver)
+
+    def _arrive(self, now: int, driver: _Driver) -> None:
+        driver.listens = False
+        self._admit(now, driver)
         self._send(now, driver)
 
-    def _send(self, now: int, driver: int) -> None:
+    def _send(self, now: int, driver: _Driver) -> None:
         """Have a driver make its next call, when it is not busy with another."""
-        if self._wakes[driver]:
+        if driver.wakes:
             return
-        if self._busy[driver] > now:
-            self._wakes[driver] = True
-            self._at(self._busy[driver], self._wake, driver)
-            return
-        call = self._drivers[driver].next_call(now)
+        call = driver.scheduler.next_call(now)
         if call is None:
+            self._listen(driver)
             return
-        self._busy[driver] = now + CALL_COST + REQUEST_COST * len(call.items)
+        scenario, requests = self.scenario, len(call.items)
+        busy_until = now + CALL_COST + REQUEST_COST * requests
         node = self._nodes[call.replica.key]
-        there = self._busy[driver] + self.scenario.trip // 2
+        there = busy_until + scenario.trip // 2
         if node.alive > there:
             self._at(there + SECOND // 30, self._lose, (driver, call))  # it is known to be gone: refused at once
         else:
-            over = node.run(there, len(call.items), self.scenario.service)
-            self._at(over + self.scenario.trip // 2, self._answer, (driver, call, over - there, there))
-        self._wakes[driver] = True
-        self._at(self._busy[driver], self._wake, driver)
+            over = node.run(there, requests, scenario.service)
+            self._at(over + scenario.trip // 2, self._answer, (driver, call, over - there, there))
+        driver.wakes = True
+        self._at(busy_until, self._wake, driver)
 
-    def _wake(self, now: int, driver: int) -> None:
-        self._wakes[driver] = False
+    def _wake(self, now: int, driver: _Driver) -> None:
+        driver.wakes = False
+        self._admit(now, driver)
         self._send(now, driver)
 
-    def _answer(self, now: int, what: tuple[int, Call, int, int]) -> None:
+    def _answer(self, now: int, what: tuple[_Driver, Call, int, int]) -> None:
         driver, call, taken, there = what
         node = self._nodes[call.replica.key]
         if node.alive > now - self.scenario.trip // 2 and there < node.alive - REPAIRED:  # it failed in between
             self._at(max(now, node.alive - REPAIRED + NOTICED), self._lose, (driver, call))
             return
-        scenario, outcome = self.scenario, self.outcome
-        self._drivers[driver].completed(call, now, taken, [scenario.service] * len(call.items))
+        self._admit(now, driver)
+        outcome, target, number = self.outcome, self.scenario.target or now, driver.number
+        driver.scheduler.completed(call, now, taken, [self.scenario.service] * len(call.items))
         for item in call.items:
             latency = now - item.arrived
-            outcome.served[driver] += 1
-            outcome.good[driver] += not scenario.target or latency <= scenario.target
-            if outcome.served[driver] % self._sample == 0:
+            if latency > outcome.longest:
+                outcome.longest = latency
+            outcome.served[number] += 1
+            outcome.good[number] += latency <= target
+            if outcome.served[number] % self._sample == 0:
                 outcome.latencies.append(latency)
         self._send(now, driver)
 
-    def _lose(self, now: int, what: tuple[int, Call]) -> None:
+    def _lose(self, now: int, what: tuple[_Driver, Call]) -> None:
         driver, call = what
-        scheduler = self._drivers[driver]
+        self._admit(now, driver)
+        scheduler = driver.scheduler
         _, given_up = scheduler.lost(call)
         self.outcome.failed += len(given_up)
         replica = call.replica
@@ -212,15 +242,15 @@ class Simulation:
             replica.failures += 1
         self._send(now, driver)
 
-    def _ask(self, now: int, what: tuple[int, int]) -> None:
+    def _ask(self, now: int, what: tuple[_Driver, int]) -> None:
         """A driver asks a replica that failed whether it is back."""
         driver, key = what
-        scheduler = self._drivers[driver]
         if self._nodes[key].alive <= now:
-            scheduler.resume(key)
+            self._admit(now, driver)
+            driver.scheduler.resume(key)
             self._send(now, driver)
         else:
-            replica = scheduler.replicas[key]
+            replica = driver.scheduler.replicas[key]
             self._at(now + pause(replica.failures), self._ask, what)
             replica.failures += 1
 
@@ -229,16 +259,19 @@ class Simulation:
         self._nodes[node].free = [now + REPAIRED] * self.scenario.streams
 
     def _share(self, now: int, _: None) -> None:
-        demands = {index: one.waiting + one.on_way for index, one in enumerate(self._drivers)}
+        schedulers = [driver.scheduler for driver in self._drivers]
+        for driver in self._drivers:
+            self._admit(now, driver)
+        demands = {index: one.waiting + one.on_way for index, one in enumerate(schedulers)}
         slots = 2 * self.scenario.nodes * self.scenario.streams
         for index, share in fair_shares(demands, slots).items():
-            self._drivers[index].allowed = max(share, slots // len(self._drivers))
-            self._send(now, index)
+            schedulers[index].allowed = max(share, slots // len(schedulers))
+            self._send(now, self._drivers[index])
         if now + SHARED_EVERY < self._end:
             self._at(now + SHARED_EVERY, self._share, None)
         else:
-            for driver in self._drivers:
-                driver.allowed = float("inf")
+            for one in schedulers:
+                one.allowed = float("inf")
 
 
 def simulate(scenario: Scenario) -> Outcome:
