@@ -1,4 +1,4 @@
-"""RAY on a real cluster: three simulated nodes on this machine, which listen on loopback only."""
+"""RAY on a real cluster: three simulated nodes on this machine, with a network of their own where it allows that."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from onnx import parser
 from support.on_ray import VARIABLES, added, device, negated
+from support.own_network import namespace, own_network
 from support.ray_processes import Client, descendants, is_gone, listening, stored_bytes
 
 import cpuruntime as ov
@@ -67,7 +69,15 @@ NODE = {"num_cpus": 4, "object_store_memory": 80 << 20, "node_ip_address": "127.
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
+def network() -> Iterator[tuple[str, str]]:
+    """The namespace of the machine's network, and why the tests are in it; "" where they have one of their own."""
+    machine = namespace()
+    with own_network() as refused:
+        yield machine, refused
+
+
+@pytest.fixture(scope="module")
+def cluster(network: tuple[str, str]) -> Iterator[Any]:
     """The cluster, with this process connected to it."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**VARIABLES, **RAY}.items():
@@ -286,3 +296,17 @@ def test_all_listen_on_loopback_only(negated: ov.CompiledModel) -> None:
     found = [one for pid in descendants(os.getpid()) for one in listening(pid)]
     assert found
     assert [one for one in found if not one.startswith(LOOPBACK)] == []
+
+
+def test_the_cluster_has_a_network_of_its_own_with_loopback_alone(
+    network: tuple[str, str], negated: ov.CompiledModel
+) -> None:
+    machine, refused = network
+    if refused:
+        pytest.skip(refused)
+    started = descendants(os.getpid())
+    assert {"raylet", "gcs_server"} <= {Path(f"/proc/{pid}/comm").read_text().strip() for pid in started}
+    assert {*processes(negated)} <= {*started}
+    assert {namespace(pid) for pid in started} == {namespace()} != {machine}
+    interfaces = Path("/proc/thread-self/net/dev").read_text().splitlines()[2:]
+    assert [line.partition(":")[0].strip() for line in interfaces] == ["lo"]

@@ -78,6 +78,6 @@ def listening(pid: int) -> list[str]:
     for path in Path(f"/proc/{pid}/fd").glob("*"):
         with suppress(OSError):
             held.add(os.readlink(path))
-    tables = [Path(f"/proc/self/net/{family}").read_text() for family in ("tcp", "tcp6")]
+    tables = [Path(f"/proc/thread-self/net/{family}").read_text() for family in ("tcp", "tcp6")]
     sockets = [line.split() for table in tables for line in table.splitlines()[1:]]
     return [one[1] for one in sockets if one[3] == "0A" and f"socket:[{one[9]}]" in held]
