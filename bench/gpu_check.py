@@ -8,10 +8,9 @@ First every template of kernels is compared with ONNX Runtime's results. Then th
 stored in f16, are compared with the CPU's on random inputs. Latency, and throughput with streams and batches, are
 compared with ONNX Runtime's CUDA provider where that is installed. Then follow the speed of a large product and of
 memory, with their share of --peak and --bandwidth, what a launch and a copy cost, and what GPU_QUEUE_THROTTLE does to
-latency and to the host's processor. Models that would begin after eight minutes are left out. With --results only
-results of models are compared, for as long as that takes. Inputs of which another result is the largest are listed
-with how far apart the CPU's two are. Exits with 1 where a result is wrong. On a driver that runs on the processor the
-results count and the times do not.
+latency and to the host's processor. With --results only results of models are compared. Inputs of which another result
+is the largest are listed with how far apart the CPU's two are. Exits with 1 where a result is wrong. On a driver that
+runs on the processor the results count and the times do not.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -39,9 +39,8 @@ from peer.models import ModelFile, expand, prepare
 MODELS = ("light:squeezenet", "light:resnet50", "bench:mobilenet_v2", "bench:vit_tiny", "bench:bert_base")
 LIMITS = {"f32": 1e-4, "f16": 5e-3}
 """Of the largest result: how far others may be from it."""
-LAST_BEGIN = 480
-"""Seconds after which no further model is begun."""
 TEMPLATES = Path(__file__).parents[1] / "tests" / "evaluation" / "gpu_templates.py"
+KERNEL_TIMES = {"INFERENCE_PRECISION_HINT": "f32", "PERF_COUNT": True}
 LAUNCHES = 60
 THROTTLES = ("LOW", "MEDIUM", "HIGH")
 CUDA = "CUDAExecutionProvider"
@@ -70,16 +69,11 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"Device {options.device} is not available: {reason}")
         return 1
     print(f"{options.device}: {core.get_property(options.device, 'FULL_DEVICE_NAME')}")
-    began, wrong = time.perf_counter(), 0 if options.results else templates(core, options.device)
+    wrong = 0 if options.results else templates(core, options.device)
     with tempfile.TemporaryDirectory() as folder:
         for specification in specifications:
-            if time.perf_counter() - began > LAST_BEGIN and not options.results:
-                print(f"{specification} is left out: the time is over")
-                continue
-            file = prepare(specification, Path(folder))
-            wrong += sum(not check(core, options.device, file, name, options.inputs) for name in LIMITS)
-            if not options.results and time.perf_counter() - began < LAST_BEGIN:
-                measure(core, options.device, file, options.seconds)
+            file, seconds = prepare(specification, Path(folder)), 0.0 if options.results else options.seconds
+            wrong += study(core, options.device, file, options.inputs, seconds)
         if not options.results:
             roof(core, options.device, options.peak, options.bandwidth, options.seconds)
             costs(core, options.device, prepare("bench:mlp", Path(folder)), options.seconds)
@@ -93,12 +87,17 @@ def templates(core: ov.Core, device: str) -> int:
 
     version, wrong = core.get_property(device, "GPU_DRIVER_VERSION"), 0
     platform = next(one.name for one in pyopencl.get_platforms() if version.startswith(one.name))
-    for tuning, precision in (("gpu", "f32"), ("gpu", "f16"), ("gpu_last", "f32"), ("cpu", "f32")):
+
+    def run(tuning: str, precision: str) -> subprocess.CompletedProcess[str]:
         chosen = ["--platform", platform, "--tuning", tuning, "--precision", precision]
-        done = subprocess.run([sys.executable, TEMPLATES, "run", *chosen], capture_output=True, text=True, check=False)
-        found = "right" if done.returncode == 0 else f"WRONG\n{done.stdout}{done.stderr[-2000:]}"
-        print(f"templates, tuning {tuning}, {precision}: {found}", flush=True)
-        wrong += done.returncode != 0
+        return subprocess.run([sys.executable, TEMPLATES, "run", *chosen], capture_output=True, text=True, check=False)
+
+    runs = ("gpu", "f32"), ("gpu", "f16"), ("gpu_last", "f32"), ("cpu", "f32")
+    with ThreadPoolExecutor(2) as pool:  # most of the time kernels are built, on one processor
+        for (tuning, precision), done in zip(runs, pool.map(run, *zip(*runs))):
+            found = "right" if done.returncode == 0 else f"WRONG\n{done.stdout}{done.stderr[-2000:]}"
+            print(f"templates, tuning {tuning}, {precision}: {found}", flush=True)
+            wrong += done.returncode != 0
     return wrong
 
 
@@ -111,60 +110,78 @@ def roof(core: ov.Core, device: str, peak: float | None, bandwidth: float | None
         ("sum", f"({line} x, {line} w) => ({line} y) {{ y = Add(x, w) }}", 12 * count, "GB/s", bandwidth),
     ):
         model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 17]> {name} {text}')
-        config = {"INFERENCE_PRECISION_HINT": "f32", "PERF_COUNT": True}
-        with core.compile_model(model, device, config) as compiled:
+        with core.compile_model(model, device, KERNEL_TIMES) as compiled:
             request = compiled.create_infer_request()
             repeated(request.infer, seconds / 2)
-            taken = sum(row.real_time.total_seconds() for row in request.profiling_info)
+            taken = kernel_seconds(request)
         speed = amount / taken / (1e12 if unit == "TFLOP/s" else 1e9)
         share = f", {speed / most:.0%} of the roof" if most else ""
         print(f"{name} of {size if name == 'product' else count} in f32: {speed:.3g} {unit}{share}")
 
 
+def kernel_seconds(request: ov.InferRequest) -> float:
+    """What the kernels of the last inference took."""
+    return sum(row.real_time.total_seconds() for row in request.profiling_info)
+
+
 def inputs_of(file: ModelFile, seed: int) -> list[np.ndarray]:
-    """Random inputs like those of the file: floats are drawn anew, other types are the same."""
+    """Random inputs like those of the file: floats are drawn anew, values of other types are in another order."""
     rng = np.random.default_rng(seed)
     with np.load(file.inputs) as arrays:
         found = list(arrays.values())
-    return [rng.standard_normal(a.shape).astype(a.dtype) if a.dtype.kind == "f" else a for a in found]
+    for index, array in enumerate(found):
+        if array.dtype.kind == "f":
+            found[index] = rng.standard_normal(array.shape).astype(array.dtype)
+        else:
+            found[index] = rng.permutation(array.ravel()).reshape(array.shape)
+    return found
 
 
-def check(core: ov.Core, device: str, file: ModelFile, precision: str, count: int) -> bool:
-    """Whether results are as near to the CPU's as the limit says; prints for how many the largest one is the same."""
-    config = {"INFERENCE_PRECISION_HINT": precision}
-    begin = time.perf_counter()
-    with core.compile_model(file.path, device, config) as compiled, core.compile_model(file.path, "CPU") as exact:
-        seconds, worst, others = time.perf_counter() - begin, 0.0, []
-        for seed in range(count):
-            inputs = inputs_of(file, seed)
-            for index, (found, wanted) in enumerate(zip(compiled(inputs).values(), exact(inputs).values())):
-                scale = float(np.abs(wanted).max(initial=1e-30))
-                worst = max(worst, float(np.abs(found - wanted).max(initial=0)) / scale)
-                if index == 0 and wanted.size and found.argmax() != wanted.argmax():
-                    apart = float(wanted.max()) - float(wanted.reshape(-1)[found.argmax()])
-                    others.append(f"input {seed}, {apart / scale:.1e} apart")
-    is_right = worst <= LIMITS[precision]
-    print(
-        f"{file.name:20} {precision}: {'right' if is_right else 'WRONG'}, {worst:.1e} of the largest (limit "
-        f"{LIMITS[precision]:.0e}), the same largest one in {count - len(others)} of {count}; compiled in "
-        f"{seconds:.1f} s{''.join(f'; near tie: {other}' for other in others)}",
-        flush=True,
-    )
-    return is_right
-
-
-def measure(core: ov.Core, device: str, file: ModelFile, seconds: float) -> None:
-    """Prints latency and throughput in both precisions, and ONNX Runtime's."""
-    inputs = inputs_of(file, 0)
+def study(core: ov.Core, device: str, file: ModelFile, count: int, seconds: float) -> int:
+    """Compares results with the CPU's, and measures for `seconds` if not 0: in how many precisions they are wrong."""
+    inputs, wrong = [inputs_of(file, seed) for seed in range(count)], 0
+    with core.compile_model(file.path, "CPU") as exact:
+        wanted = [list(exact(one).values()) for one in inputs]
     for precision in LIMITS:
         shared = {"INFERENCE_PRECISION_HINT": precision}
+        begin = time.perf_counter()
         with core.compile_model(file.path, device, {**shared, "PERFORMANCE_HINT": "LATENCY"}) as compiled:
+            print(f"{file.name:20} {precision}: compiled in {time.perf_counter() - begin:.1f} s, ", end="")
+            wrong += not check(compiled, inputs, wanted, LIMITS[precision])
             request = compiled.create_infer_request()
-            request.infer(inputs)
-            latency = repeated(request.infer, seconds)
-        with core.compile_model(file.path, device, {**shared, "PERFORMANCE_HINT": "THROUGHPUT"}) as compiled:
-            rate = throughput(compiled, inputs, seconds)
-        print(f"{file.name:20} {precision}: {latency * 1e3:.2f} ms, {rate:.1f} inferences/s")
+            request.infer(inputs[0])
+            latency = repeated(partial(request.infer, inputs[0]), seconds)
+        if seconds:
+            with core.compile_model(file.path, device, {**shared, "PERFORMANCE_HINT": "THROUGHPUT"}) as compiled:
+                rate = throughput(compiled, inputs[0], seconds)
+            print(f"{file.name:20} {precision}: {latency * 1e3:.2f} ms, {rate:.1f} inferences/s")
+    if seconds:
+        measure_cuda(file, inputs[0], seconds)
+    return wrong
+
+
+def check(
+    compiled: ov.CompiledModel, inputs: list[list[np.ndarray]], wanted: list[list[np.ndarray]], limit: float
+) -> bool:
+    """Whether results are as near to those wanted as the limit says; prints how many have the same largest one."""
+    worst, others = 0.0, []
+    for seed, (one, results) in enumerate(zip(inputs, wanted)):
+        for index, (found, exact) in enumerate(zip(compiled(one).values(), results)):
+            scale = float(np.abs(exact).max(initial=1e-30))
+            worst = max(worst, float(np.abs(found - exact).max(initial=0)) / scale)
+            if index == 0 and exact.size and found.argmax() != exact.argmax():
+                apart = float(exact.max()) - float(exact.reshape(-1)[found.argmax()])
+                others.append(f"input {seed}, {apart / scale:.1e} apart")
+    print(
+        f"{'right' if worst <= limit else 'WRONG'}, {worst:.1e} of the largest (limit {limit:.0e}), the same largest "
+        f"one in {len(inputs) - len(others)} of {len(inputs)}{''.join(f'; near tie: {other}' for other in others)}",
+        flush=True,
+    )
+    return worst <= limit
+
+
+def measure_cuda(file: ModelFile, inputs: list[np.ndarray], seconds: float) -> None:
+    """Prints the latency of ONNX Runtime's CUDA provider, where that is installed."""
     if not installed("onnxruntime"):
         return
     import onnxruntime
