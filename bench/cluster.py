@@ -1,6 +1,7 @@
 """Measures device RAY on a cluster of simulated nodes on this machine, which listens on loopback only.
 
     python bench/cluster.py                  # overhead, throughput beside Ray Serve's handle, share of local throughput
+    python bench/cluster.py --part overhead  # or share: one of them alone
     python bench/cluster.py --kills 20000    # so many requests while a replica is killed every second
 
 Drivers, replicas and Ray's own processes share the machine's cores, so all figures are lower bounds. Ray Serve is
@@ -34,6 +35,7 @@ import cpuruntime as ov
 NODE = {"object_store_memory": 200 << 20, "node_ip_address": "127.0.0.1", "include_dashboard": False}
 SMALL = 64
 IN_FLIGHT = (1, 16, 64)
+IN_CALL = 16
 KILLED = 4
 """Replicas of one CPU, whatever the machine has, of which one is killed every second if another one is there."""
 
@@ -122,12 +124,17 @@ def serve_rates(seconds: float) -> list[float]:
 
 def overheads(seconds: float) -> None:
     """What a small request costs, alone and with others, beside Ray Serve."""
-    x = np.ones((1, SMALL), np.float32)
-    with ov.Core().compile_model(negation(), "RAY", {"NUM_REPLICAS": 1, "CPUS_PER_REPLICA": 1}) as compiled:
+    x, core = np.ones((1, SMALL), np.float32), ov.Core()
+    config = {"NUM_REPLICAS": 1, "CPUS_PER_REPLICA": 1}
+    with core.compile_model(negation(), "RAY", config) as compiled:
         times = latency(compiled, x, seconds)
         print(f"infer() of 256 bytes: median {np.median(times):.2f} ms, p99 {np.quantile(times, 0.99):.2f} ms")
         ours = [rate(compiled, x, in_flight, seconds) for in_flight in IN_FLIGHT]
         print(compiled.explain().decisions[0])
+    one_call = {"MAX_ONGOING_REQUESTS": 1, "REQUESTS_PER_CALL": IN_CALL}
+    with core.compile_model(negation(), "RAY", config | one_call) as compiled:
+        each = 1e3 / rate(compiled, x, 2 * IN_CALL, seconds)
+        print(f"{IN_CALL} in one call, call after call: {each:.3f} ms each; {compiled.explain().decisions[0]}")
     has_serve = find_spec("ray.serve") and find_spec("starlette")
     theirs = serve_rates(seconds) if has_serve else [math.nan] * len(IN_FLIGHT)
     for in_flight, our, their in zip(IN_FLIGHT, ours, theirs):
@@ -213,6 +220,7 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("-m", "--model", default="light:resnet50", help="for the share of local throughput")
     options.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
+    options.add_argument("--part", choices=["overhead", "share"], help="only that")
     options.add_argument("--kills", type=int, default=0, metavar="N", help="only: N requests while replicas are killed")
     return options
 
@@ -225,8 +233,10 @@ def main() -> int:
         with cluster(1, KILLED):
             return 0 if kills(options.kills, KILLED) else 1
     with cluster(1, cores):
-        overheads(options.seconds)
-        share(options.model, options.seconds)
+        if options.part != "share":
+            overheads(options.seconds)
+        if options.part != "overhead":
+            share(options.model, options.seconds)
     return 0
 
 

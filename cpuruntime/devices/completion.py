@@ -122,9 +122,10 @@ class AnyCompletion(Protocol):
 
 
 class AnyNotified:
-    """An AnyCompletion for any requests, by their `notify`."""
+    """An AnyCompletion for any requests, by their `notify`, or by another function, which may call from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, notify: Callable[[Any, Callable[[], None]], None] | None = None) -> None:
+        self._notify = notify or (lambda request, function: request.notify(function))
         self._numbers = count(1)
         self.count = 0
         self._waiting: deque[Callable[[], object]] = deque()
@@ -135,7 +136,7 @@ class AnyNotified:
             if request not in self._asked:
                 try:
                     self._asked.add(request)
-                    request.notify(partial(self._over, request))
+                    self._notify(request, partial(self._over, request))
                 except BaseException:
                     self._asked.discard(request)
                     raise

@@ -10,7 +10,7 @@ from typing import cast
 
 import numpy as np
 
-from cpuruntime.devices.completion import OVER, OneInference
+from cpuruntime.devices.completion import OVER, AnyCompletion, AnyNotified, OneInference
 from cpuruntime.devices.explanation import ProfilingInfo, Row
 from cpuruntime.devices.interface import TERMS, DeviceModel, DeviceRequest, Terms
 from cpuruntime.devices.ports import BoundArrays
@@ -49,6 +49,9 @@ class RayRequest(BoundArrays, OneInference, DeviceRequest):
 
     def notify(self, function: Callable[[], None]) -> None:
         super().notify(partial(self._loop.call_back, function))
+
+    def any_completion(self, requests: Sequence[DeviceRequest]) -> AnyCompletion:
+        return AnyNotified(OneInference.notify)  # to wake who waits takes no thread of those for users' callbacks
 
     def cancel(self) -> bool:
         inference = self._inference
