@@ -23,21 +23,26 @@ def namespace(process: int | str = "thread-self") -> str:
 def own_network() -> Iterator[str]:
     """Have this thread, and the threads and processes that it starts, in a namespace of their own.
 
-    Yields why there is none, or "". It takes CAP_SYS_ADMIN, which `unshare --user --map-root-user` gives a user.
+    Yields why there is none, or "". It takes CAP_SYS_ADMIN.
     """
+    machine, refused = namespace(), ""
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+
+    def leave() -> None:
+        if namespace() != machine:
+            _call("setns", before, CLONE_NEWNET)
+
     try:
         try:
+            _call("setns", before, CLONE_NEWNET)  # where this is refused there is no way back
             _call("unshare", CLONE_NEWNET)
-        except OSError as error:
-            yield f"a network namespace is refused ({error.strerror}); `unshare --user --map-root-user` gives one"
-            return
-        try:
             _raise_loopback()
-            yield ""
-        finally:
-            _call("setns", before, CLONE_NEWNET)
+        except OSError as error:
+            refused = f"No network namespace: {error.strerror}. Run `unshare --user --map-root-user --net pytest`."
+            leave()
+        yield refused
     finally:
+        leave()
         os.close(before)
 
 
