@@ -120,7 +120,7 @@ def build_pack(models: Iterable[ModelFile], path: Path) -> None:
     from cpuruntime.compiler import isa
 
     files = [str(model.path) for model in models]
-    command = ["kernels", "build", "--level", isa.current().cpu, "-o", str(path), "--models", *files]
+    command = ["kernels", "build", "--level", isa.current().cpu, "--plans", "-o", str(path), "--models", *files]
     subprocess.run([sys.executable, "-m", "cpuruntime", *command], check=True, stdout=subprocess.DEVNULL)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -15,12 +16,17 @@ from cpuruntime.api.shared import Shared
 from cpuruntime.cache.contents import ModelFile, bytes_digest, graph_digest
 from cpuruntime.cache.document import INTERFACE, document, restored
 from cpuruntime.cache.entry import Entry
+from cpuruntime.cache.plans import find_plan
 from cpuruntime.devices.interface import DeviceModel, Plugin
 from cpuruntime.errors import ModelError, UnsupportedError, WrongTypeError, printable
+from cpuruntime.frontend.bytes import FileBytes
 from cpuruntime.graph import Graph, Type
 from cpuruntime.host.memory import allocate
 from cpuruntime.properties import Settings
-from cpuruntime.store import SectionFile, problem_of
+from cpuruntime.store import SectionFile, kernel_packs, problem_of
+from cpuruntime.trace.recorder import span
+
+log = logging.getLogger("cpuruntime")
 
 T = TypeVar("T")
 
@@ -74,6 +80,35 @@ def _aligned(source: Any) -> memoryview:
     memory = allocate(len(data)).data
     memory[:] = data
     return memory
+
+
+def planned_model(
+    path: str, plugin: Plugin, settings: Settings, make: Callable[[Shared], T], read: Callable[[str], Graph]
+) -> T | None:
+    """The model in a file by a plan in a kernel pack; None where there is none that can be used, which is logged."""
+    if not any(pack.plans for pack in kernel_packs()):
+        return None
+    try:
+        source = FileBytes(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), f"the model file '{path}'")
+    except (OSError, ModelError):
+        return None  # reading the model says why
+    try:
+        with span("look for a plan", found=False) as facts:
+            file = find_plan(source.descriptor, source.size, plugin, settings)
+            if file is None:
+                return None
+            file.source = source
+            model = restored(plugin, file, settings, lambda: read(path))
+            file.source = None  # which closes the model's file
+            facts["found"] = True
+        return make(_shared(model, file, make))
+    except UnsupportedError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("the plan of '%s' in a kernel pack is not used, the model is compiled: %s", path, problem_of(error))
+        return None
+    finally:
+        source.close()
 
 
 class CachedCompilation:

@@ -112,21 +112,30 @@ def file_digest(path: str) -> str:
     """That of the digests of a file's chunks, which are read in several threads."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        starts = range(0, os.fstat(descriptor).st_size, CHUNK)
-        digests = [b""] * len(starts)
-
-        def work(first: int) -> None:
-            for number in range(first, len(starts), THREADS):
-                digests[number] = hashlib.sha256(os.pread(descriptor, CHUNK, starts[number])).digest()
-
-        threads = [threading.Thread(target=work, args=(first,)) for first in range(1, min(THREADS, len(starts)))]
-        for thread in threads:
-            thread.start()
-        work(0)
-        for thread in threads:
-            thread.join()
+        return _digest_of(descriptor)
     finally:
         os.close(descriptor)
+
+
+def content_digest(descriptor: int) -> str:
+    """`ModelFile.digest` of an open file without external data."""
+    return _hex(_digest_of(descriptor).encode())
+
+
+def _digest_of(descriptor: int) -> str:
+    starts = range(0, os.fstat(descriptor).st_size, CHUNK)
+    digests = [b""] * len(starts)
+
+    def work(first: int) -> None:
+        for number in range(first, len(starts), THREADS):
+            digests[number] = hashlib.sha256(os.pread(descriptor, CHUNK, starts[number])).digest()
+
+    threads = [threading.Thread(target=work, args=(first,)) for first in range(1, min(THREADS, len(starts)))]
+    for thread in threads:
+        thread.start()
+    work(0)
+    for thread in threads:
+        thread.join()
     return _hex(b"".join(digests))
 
 

@@ -53,7 +53,7 @@ def restored(
             if model is not None:
                 model.close()
             raise
-    model.properties["LOADED_FROM_CACHE"] = True
+    model.properties["LOADED_FROM_CACHE"] = file.source is None
     if source is not None:
         model.set_source(source)
     return recorded(model, plugin, settings)

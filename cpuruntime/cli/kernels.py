@@ -11,9 +11,10 @@ from pathlib import Path
 import cpuruntime as ov
 from cpuruntime.cli.model_options import LIGHT
 from cpuruntime.cli.parser import Parser
+from cpuruntime.compiler import isa
 from cpuruntime.compiler.objects import forbidden_symbols
 from cpuruntime.errors import InvalidArgumentError, ModelNotFoundError, escaped
-from cpuruntime.store import Pack, kernel_packs, pack_files, problem_of, write_pack
+from cpuruntime.store import Entry, Pack, kernel_packs, pack_files, problem_of, write_pack
 
 LEVELS = ("x86-64-v3", "x86-64-v4")
 WITHOUT_KERNELS = ("+vnni", "+bf16")
@@ -34,6 +35,8 @@ def parser() -> argparse.ArgumentParser:
         help=f"build for these levels of processors (default: {','.join(LEVELS)})")  # fmt: skip
     add("--models", nargs="+", default=[], metavar="MODEL",
         help="build for these models: ONNX files, folders of them, light:NAME")  # fmt: skip
+    add("--plans", action="store_true",
+        help="plan the models, too, for processors like this one, where its level is built")  # fmt: skip
     add("-o", "--output", type=Path, metavar="PACK", help="the pack to build")
     return options
 
@@ -45,9 +48,9 @@ def run(options: argparse.Namespace) -> None:
             raise InvalidArgumentError("'kernels build' needs --models and -o, and takes nothing else but --level.")
         if not options.output.absolute().parent.is_dir() or options.output.is_dir():
             raise InvalidArgumentError(f"-o {options.output}: it must be a file in a folder that there is.")
-        build(options.level, found_models(options.models), options.output)
+        build(options.level, found_models(options.models), options.output, options.plans)
         return
-    if options.output is not None or options.models:
+    if options.output is not None or options.models or options.plans:
         raise InvalidArgumentError(f"'kernels {options.action}' takes packs only.")
     packs = [opened(path) for path in options.packs]
     if not packs:  # those that cannot be used are a finding of `verify`, and left out elsewhere
@@ -60,8 +63,10 @@ def run(options: argparse.Namespace) -> None:
         if options.action == "verify":
             verify(pack)
         else:
-            for level, entries in pack.levels.items():
-                print(f"  {level}: {len(entries)} kernels")
+            tables = [(level, "kernels", entries) for level, entries in pack.levels.items()]
+            tables += [(f"models of {size} bytes", "plans", entries) for size, entries in pack.plans.items()]
+            for of, what, entries in tables:
+                print(f"  {of}: {len(entries)} {what}")
                 for entry in sorted(entries.values()):
                     print(f"    {entry.size:8}  {escaped(entry.name)}")
 
@@ -92,21 +97,36 @@ def found_models(names: list[str]) -> list[str]:
     return found
 
 
-def build(names: tuple[str, ...], models: list[str], output: Path) -> None:
-    """Builds each level in a process of its own, and then writes the pack whole."""
-    kernels, made_by = {}, {}
+def build(names: tuple[str, ...], models: list[str], output: Path, with_plans: bool) -> None:
+    """Builds each level in a process of its own, then plans in another one, and then writes the pack whole."""
+    kernels, plans, made_by = {}, {}, {}
     with tempfile.TemporaryDirectory() as folder:
         for level in names:
             file = Path(folder, level)
-            command = [sys.executable, "-m", "cpuruntime.cli.kernel_worker", level, str(file), *models]
-            if subprocess.run(command, check=False).returncode:
-                raise ov.Error(f"the kernels of {level} could not be built; nothing was written.")
+            work("kernel_worker", f"the kernels of {level}", level, file, *models)
             part = Pack(file)
             made_by = part.made_by
-            entries = part.levels[level]
-            kernels[level] = {symbol: (entry.name, part.read(symbol) or b"") for symbol, entry in entries.items()}
-        write_pack(output, made_by, kernels)
+            kernels[level] = contents(part, part.levels[level])
+        if with_plans and isa.current().cpu in names:
+            file = Path(folder, "plans")
+            files = [model for model in models if not model.startswith(LIGHT)]
+            work("plan_worker", "the plans", Path(folder, isa.current().cpu), file, *files)
+            part = Pack(file)
+            plans = {size: contents(part, entries) for size, entries in part.plans.items()}
+        write_pack(output, made_by, kernels, plans)
     print(summary(opened(output)))
+
+
+def work(module: str, what: str, *arguments: str | Path) -> None:
+    """Runs a module of this folder in a process of its own."""
+    command = [sys.executable, "-m", f"cpuruntime.cli.{module}", *map(str, arguments)]
+    if subprocess.run(command, check=False).returncode:
+        raise ov.Error(f"{what} could not be built; nothing was written.")
+
+
+def contents(pack: Pack, entries: dict[str, Entry]) -> dict[str, tuple[str, bytes]]:
+    """Name and content of entries of a pack."""
+    return {symbol: (entry.name, pack.read(symbol) or b"") for symbol, entry in entries.items()}
 
 
 def opened(path: Path, trusted: bool = False) -> Pack:
@@ -121,7 +141,9 @@ def summary(pack: Pack) -> str:
     """A line about a pack."""
     count = ", ".join(f"{len(entries)} for {level}" for level, entries in pack.levels.items())
     makers = ", ".join(f"{name} {text}" for name, text in pack.made_by.items())
-    return f"{pack.path}: {pack.nbytes / 2**20:.2f} MiB; kernels: {count or 'none'}; made by {escaped(makers)}"
+    plans = sum(map(len, pack.plans.values()))
+    found = f"kernels: {count or 'none'}" + (f"; plans: {plans}" if plans else "")
+    return f"{pack.path}: {pack.nbytes / 2**20:.2f} MiB; {found}; made by {escaped(makers)}"
 
 
 def verify(pack: Pack) -> None:
@@ -134,6 +156,12 @@ def verify(pack: Pack) -> None:
                 raise InvalidArgumentError(f"pack '{pack.path}', kernel {escaped(entry.name)}: {error}.") from error
             if called:
                 raise InvalidArgumentError(f"pack '{pack.path}', kernel {escaped(entry.name)}: it calls {called}.")
+    for entries in pack.plans.values():
+        for key in entries:
+            try:
+                pack.read(key)
+            except ValueError as error:
+                raise InvalidArgumentError(f"pack '{pack.path}': {error}.") from error
 
 
 __all__ = ["parser", "run"]

@@ -50,7 +50,7 @@ def of_function(function: Callable[..., Any]) -> str | None:
 
 def written(module: str, name: str, *arguments: Any) -> str:
     """A recipe as JSON; the last argument is a dict of those with names."""
-    return json.dumps([module, name, *map(_encoded, arguments)])
+    return json.dumps([module, name, *map(encoded, arguments)])
 
 
 def follow(recipe: str) -> Any:
@@ -63,7 +63,7 @@ def follow(recipe: str) -> Any:
     found = _attribute(module, name)
     if not arguments:
         return found
-    *positional, named = map(_decoded, arguments)
+    *positional, named = map(decoded, arguments)
     return found(*positional, **named)
 
 
@@ -84,25 +84,27 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, int) or not hasattr(value, "__index__") else index(value)
 
 
-def _encoded(value: Any) -> Any:
+def encoded(value: Any) -> Any:
+    """An argument, for JSON."""
     if isinstance(value, tuple):
-        return [_encoded(each) for each in value]
+        return [encoded(each) for each in value]
     if isinstance(value, dict):
-        return {name: _encoded(each) for name, each in value.items()}
+        return {name: encoded(each) for name, each in value.items()}
     if is_dataclass(value):
         kind = type(value)
-        return {"": [kind.__module__, kind.__name__, *(_encoded(getattr(value, f.name)) for f in fields(value))]}
+        return {"": [kind.__module__, kind.__name__, *(encoded(getattr(value, f.name)) for f in fields(value))]}
     if value is None or isinstance(value, str | int | float):
         return value
     raise TypeError(f"a kernel's factory takes {value!r}, which a recipe cannot hold")
 
 
-def _decoded(value: Any) -> Any:
+def decoded(value: Any) -> Any:
+    """An argument that was `encoded`. Raises ValueError where it names a module outside the package."""
     if isinstance(value, list):
-        return tuple(_decoded(each) for each in value)
+        return tuple(decoded(each) for each in value)
     if isinstance(value, dict):
         if "" in value:
             module, name, *arguments = value[""]
-            return _attribute(module, name)(*map(_decoded, arguments))
-        return {name: _decoded(each) for name, each in value.items()}
+            return _attribute(module, name)(*map(decoded, arguments))
+        return {name: decoded(each) for name, each in value.items()}
     return value

@@ -10,10 +10,7 @@ from __future__ import annotations
 import io
 import os
 import secrets
-import stat
-import weakref
 from collections.abc import Iterator
-from math import prod
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -21,9 +18,9 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from cpuruntime.errors import InvalidArgumentError, ModelError, ModelNotFoundError, WrongTypeError
+from cpuruntime.frontend.bytes import FileBytes, MemoryBytes
 from cpuruntime.frontend.folder import ModelFolder
 from cpuruntime.graph import Deferred
-from cpuruntime.host.memory import Slabs
 
 _SMALL_FILE = 1 << 20
 _BULK = 1024
@@ -40,87 +37,6 @@ _NODE: dict[int, Any] = {5: {5: _TENSOR}}
 _GRAPH: dict[int, Any] = {1: _NODE, 5: _TENSOR}
 _MODEL: dict[int, Any] = {7: _GRAPH}
 _FIXED = {1: 8, 5: 4}  # bytes of numbers by their kind in the wire format
-
-
-class FileBytes:
-    """A regular file, read piece by piece, never mapped: a file that is cut meanwhile is an error, not a signal."""
-
-    def __init__(self, descriptor: int, what: str) -> None:
-        """Takes over an open descriptor. Raises ModelError when it is that of no regular file."""
-        self._descriptor = descriptor
-        self._memory = Slabs()
-        self._is_lent = False
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(descriptor)
-            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            raise ModelError(f"{what} is {kind}; a regular file is needed.")
-        self.size = status.st_size
-        self._state = _state(status)
-        self._close = weakref.finalize(self, os.close, descriptor)
-        self._close.atexit = False  # threads that end may read it
-
-    def peek(self, start: int, length: int) -> bytes:
-        """At most `length` bytes from `start`."""
-        return os.pread(self._descriptor, length, start)
-
-    def array(self, start: int, stop: int) -> np.ndarray:
-        """The bytes from `start` to `stop` in memory of their own; ModelError when the file has become shorter."""
-        return self._read(start, self._memory.take(stop - start))
-
-    def deferred(self, start: int, shape: tuple[int, ...], dtype: np.dtype) -> Deferred:
-        """An array from `start` that is read when it is used; the file is open until then.
-
-        Reading it raises ModelError when the file has changed.
-        """
-        self._is_lent = True
-
-        def rows(first: int, last: int) -> np.ndarray:
-            array = np.empty((last - first, *shape[1:]), dtype)
-            self._read(start + first * prod(shape[1:]) * dtype.itemsize, array.reshape(-1).view(np.uint8))
-            if _state(os.fstat(self._descriptor)) != self._state:
-                raise ModelError("the model's file was changed while the model was compiled.")
-            return array
-
-        return Deferred(shape, dtype, lambda: rows(0, shape[0]), rows)
-
-    def _read(self, start: int, data: np.ndarray) -> np.ndarray:
-        done = 0
-        while done < data.size:
-            count = os.preadv(self._descriptor, [memoryview(data)[done:]], start + done)
-            if count == 0:
-                raise ModelError(f"the file ended at byte {start + done} while it was read.")
-            done += count
-        return data
-
-    def close(self) -> None:
-        """Close the file, unless an array has to be read; then it is closed with the last of these."""
-        if not self._is_lent:
-            self._close()
-
-
-def _state(status: os.stat_result) -> tuple[int, int, int]:
-    """What changes with the content of a file."""
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-class MemoryBytes:
-    """A model held in memory; arrays refer to it without copying."""
-
-    def __init__(self, data: bytes | bytearray | memoryview) -> None:
-        self._data = memoryview(data).cast("B")
-        self.size = len(self._data)
-
-    def peek(self, start: int, length: int) -> bytes:
-        """At most `length` bytes from `start`."""
-        return bytes(self._data[start : start + length])
-
-    def array(self, start: int, stop: int) -> np.ndarray:
-        """The bytes from `start` to `stop`, shared with the model."""
-        return np.frombuffer(self._data, np.uint8, stop - start, start)
-
-    def close(self) -> None:
-        """Nothing to close."""
 
 
 class BulkData:
@@ -155,7 +71,9 @@ class BulkData:
         part = self._part(raw_data)
         if isinstance(part, bytes) or not isinstance(self._source, FileBytes):
             return None
-        return self._source.deferred(part[0], shape, dtype)
+        array = self._source.deferred(part[0], shape, dtype)
+        array.origin = ("read", part[0], shape, dtype)
+        return array
 
     def _part(self, raw_data: bytes) -> tuple[int, int] | bytes:
         if len(raw_data) != _MARK + 8 or not raw_data.startswith(self._secret):

@@ -10,7 +10,8 @@ import onnx
 from onnx import numpy_helper
 
 from cpuruntime.errors import MESSAGE, ModelError, UnsupportedError, printable
-from cpuruntime.frontend.file import BulkData, FileBytes
+from cpuruntime.frontend.bytes import FileBytes
+from cpuruntime.frontend.file import BulkData
 from cpuruntime.frontend.folder import ModelFolder, OutsideError
 from cpuruntime.graph import Deferred, Type
 from cpuruntime.host.memory import check_fits

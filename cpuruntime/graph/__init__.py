@@ -1,7 +1,7 @@
 """The graph that models are read into, with element types and (partial) shapes."""
 
 from cpuruntime.graph.compressed import Compressed
-from cpuruntime.graph.deferred import Deferred, joined, settle
+from cpuruntime.graph.deferred import Deferred, Origin, joined, remade, settle
 from cpuruntime.graph.dimension import Dimension, Symbol
 from cpuruntime.graph.graph import Graph, Kind, Node, Value, print_graph, print_node
 from cpuruntime.graph.shapes import PartialShape, Shape
@@ -30,6 +30,7 @@ __all__ = [
     "Graph",
     "Kind",
     "Node",
+    "Origin",
     "PartialShape",
     "Relation",
     "Scope",
@@ -44,6 +45,7 @@ __all__ = [
     "joined",
     "print_graph",
     "print_node",
+    "remade",
     "settle",
     "typical",
     "verify",

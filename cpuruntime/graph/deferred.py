@@ -13,6 +13,8 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from cpuruntime.graph.graph import Graph
 
 Part = Callable[[int, int], np.ndarray]
+Origin = tuple[Any, ...]
+"""How an array comes from bytes of the model's file: a word for `remade`, and what it takes."""
 
 
 class Deferred(NDArrayOperatorsMixin):
@@ -23,10 +25,12 @@ class Deferred(NDArrayOperatorsMixin):
     Attributes:
         rows: gives those from a first to before a last one; None where that costs as much as the whole array.
         columns: the same for the second axis of two.
+        origin: how the array comes from the model's file; None where that is not known.
         is_read_late: whether it comes from a file that is open for a while only.
     """
 
     columns: Part | None = None
+    origin: Origin | None = None
     is_read_late = True
 
     def __init__(
@@ -71,6 +75,7 @@ class Deferred(NDArrayOperatorsMixin):
         rows = self.rows
         if rows is not None and self.ndim == 2:
             turned.columns = lambda first, last: rows(first, last).T
+        turned.origin = self.origin and ("turned", self.origin)
         return turned
 
     def __mul__(self, factor: np.ndarray) -> Deferred | np.ndarray:
@@ -83,7 +88,9 @@ class Deferred(NDArrayOperatorsMixin):
             array = self._make()
             return np.multiply(array, factor, out=array)
 
-        return Deferred(self.shape, self.dtype, make)
+        scaled = Deferred(self.shape, self.dtype, make)
+        scaled.origin = self.origin and ("scaled", self.origin, factor)
+        return scaled
 
 
 def settle(graph: Graph) -> None:
@@ -99,4 +106,19 @@ def joined(arrays: list[np.ndarray | Deferred], axis: int) -> np.ndarray | Defer
         return np.concatenate(arrays, axis)
     shape = list(arrays[0].shape)
     shape[axis] = sum(array.shape[axis] for array in arrays)
-    return Deferred(tuple(shape), arrays[0].dtype, lambda: np.concatenate(list(map(np.asarray, arrays)), axis))
+    whole = Deferred(tuple(shape), arrays[0].dtype, lambda: np.concatenate(list(map(np.asarray, arrays)), axis))
+    origins = [array.origin if isinstance(array, Deferred) else None for array in arrays]
+    whole.origin = ("joined", origins, axis) if all(origins) else None
+    return whole
+
+
+def remade(origin: Origin, read: Callable[[int, tuple[int, ...], np.dtype], Deferred]) -> Any:
+    """The array of an origin; `read` gives an array by its first byte, its shape and its type."""
+    kind, first, *rest = origin
+    if kind == "turned":
+        return remade(first, read).T
+    if kind == "scaled":
+        return remade(first, read) * rest[0]
+    if kind == "joined":
+        return joined([remade(each, read) for each in first], rest[0])
+    return read(first, *rest)

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cpuruntime.compiler.build import Kernel
-from cpuruntime.host.memory import ALIGNMENT, allocate, round_up
+from cpuruntime.host.memory import ALIGNMENT, Slabs, allocate, round_up
 from cpuruntime.store import SectionFile
 
 if TYPE_CHECKING:
+    from cpuruntime.program.plan.packing import Recipe
     from cpuruntime.program.report.facts import StepFacts
 
-WEIGHTS = "weights"
+WEIGHTS, RECIPES = "weights", "recipes"
 
 Sections = dict[str, list[bytes | memoryview]]
 
 
 class Pool:
-    """The kernels and weights of programs that are being stored, by their numbers."""
+    """The kernels and weights of programs that are being stored, by their numbers.
 
-    def __init__(self) -> None:
+    `recipes` say of weights, by their addresses, how they are packed from the model's file.
+    """
+
+    def __init__(self, recipes: Mapping[int, Recipe]) -> None:
         self._kernels: dict[Kernel, int] = {}
         self._weights: dict[int, tuple[int, np.ndarray]] = {}
+        self._recipes = recipes
 
     def kernel(self, kernel: Kernel) -> int:
         """The number of a kernel."""
@@ -37,36 +43,72 @@ class Pool:
         return self._weights.setdefault(array.ctypes.data, (len(self._weights), array))[0]
 
     def facts(self) -> dict[str, Any]:
-        """What `Parts` are made from, with the section `WEIGHTS`."""
+        """What `Parts` are made from, with the sections."""
         return {
             "kernels": [(kernel.symbol, kernel.recipe) for kernel in self._kernels],
             "weights": [array.nbytes for _, array in self._weights.values()],
         }
 
-    def section(self) -> list[bytes | memoryview]:
-        """The weights, each aligned."""
-        pieces: list[bytes | memoryview] = []
-        for _, array in self._weights.values():
-            pieces += [array.data, bytes(round_up(array.nbytes) - array.nbytes)]
-        return pieces
+    def sections(self) -> Sections:
+        """The weights, and how to pack them: a recipe each, or None."""
+        from cpuruntime.program.repacking import described  # not above: files are read without
+
+        found = [self._recipes.get(address) for address in self._weights]
+        rows = [None if recipe is None else described(recipe) for recipe in found]
+        weights = joined(array for _, array in self._weights.values())
+        return {RECIPES: [json.dumps(rows).encode()], WEIGHTS: weights}
+
+
+def joined(weights: Iterable[np.ndarray | memoryview]) -> list[bytes | memoryview]:
+    """Weights as they lie in their section, each aligned."""
+    pieces: list[bytes | memoryview] = []
+    for array in weights:
+        pieces += [memoryview(array), bytes(round_up(array.nbytes) - array.nbytes)]
+    return pieces
+
+
+def split(section: memoryview, sizes: Sequence[int]) -> list[memoryview]:
+    """Weights that were `joined`; ValueError where they have other sizes."""
+    found, position = [], 0
+    for size in sizes:
+        found.append(section[position : position + size])
+        position += round_up(size)
+    if position != len(section):
+        raise ValueError("the sizes of its weights do not fit together")
+    return found
 
 
 class Parts:
-    """The kernels and weights of stored programs, given by their numbers; the weights stay in the file's memory.
+    """The kernels and weights of stored programs, given by their numbers.
+
+    Weights stay in the file's memory. Of a file with a `source` those that have recipes are packed again, in threads,
+    until `finish` returns.
 
     Raises ValueError where they do not fit together.
     """
 
-    def __init__(self, facts: Mapping[str, Any], file: SectionFile) -> None:
+    def __init__(self, facts: Mapping[str, Any], file: SectionFile, threads: int = 1) -> None:
         self._symbols = [symbol for symbol, _ in facts["kernels"]]
-        self._weights, position, memory = [], 0, np.frombuffer(file[WEIGHTS], np.uint8)
+        self.finish: Callable[[], None] = lambda: None
+        sizes: list[int] = facts["weights"]
+        packed = self._packed_again(sizes, file, threads) if file.source is not None else {}
+        memory = np.frombuffer(file[WEIGHTS], np.uint8)
         if memory.ctypes.data % ALIGNMENT:
             memory = copied(file[WEIGHTS])
-        for size in facts["weights"]:
-            self._weights.append(memory[position : position + size])
-            position += round_up(size)
-        if position != len(memory):
-            raise ValueError("the sizes of its weights do not fit together")
+        left = iter(split(memory.data, [size for number, size in enumerate(sizes) if number not in packed]))
+        self._weights = [
+            packed[number] if number in packed else np.frombuffer(next(left), np.uint8) for number in range(len(sizes))
+        ]
+
+    def _packed_again(self, sizes: Sequence[int], file: SectionFile, threads: int) -> dict[int, np.ndarray]:
+        """The weights with recipes, by their numbers; they are being filled."""
+        from cpuruntime.program.repacking import fill_all, filling  # not above: files that are whole do without
+
+        recipes, slabs = json.loads(bytes(file[RECIPES])), Slabs()
+        packed = {number: slabs.take(sizes[number]) for number, recipe in enumerate(recipes) if recipe is not None}
+        jobs = [partial(filling(recipes[number], file.source.deferred), memory) for number, memory in packed.items()]
+        self.finish = fill_all(jobs, threads)
+        return packed
 
     def kernel(self, number: int) -> str:
         """The symbol of a kernel."""
@@ -75,6 +117,10 @@ class Parts:
     def weights(self, number: int) -> np.ndarray:
         """Packed weights."""
         return self._weights[_checked(number, self._weights)]
+
+    def section(self) -> list[bytes | memoryview]:
+        """All weights as they lie in their section."""
+        return joined(self._weights)
 
 
 def _checked(number: int, known: Sequence[Any]) -> int:

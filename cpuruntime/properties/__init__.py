@@ -258,9 +258,9 @@ class Settings(dict[str, Any]):
         return self.value("PERF_COUNT") or self.value("TRACE") != ""
 
     def key(self) -> dict[str, str]:
-        """The part of cache keys: the text of each value that was set for a property that is `keyed`."""
-        keyed = (declaration for name, declaration in self.known.items() if declaration.keyed and name in self)
-        return {str(declaration): declaration.values.text(self[declaration]) for declaration in keyed}
+        """The part of cache keys: the text of each value of a `keyed` property that differs from what holds unset."""
+        keyed = (one for name, one in self.known.items() if one.keyed and name in self)
+        return {str(one): one.values.text(self[one]) for one in keyed if one.unset or self[one] != one.default}
 
 
 def parse(config: Mapping[Any, Any], known: Mapping[str, Property], owner: str, unsets: bool = False) -> Settings:

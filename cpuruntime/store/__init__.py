@@ -2,11 +2,11 @@
 
 from cpuruntime.store.environment import is_environment_trusted, trusted_environment
 from cpuruntime.store.folder import Folder, cache_folder
-from cpuruntime.store.pack import Pack, kernel_packs, pack_files, problem_of, write_pack
+from cpuruntime.store.pack import Entry, Pack, kernel_packs, pack_files, problem_of, write_pack
 from cpuruntime.store.private import PrivateFolder
 from cpuruntime.store.sections import SectionFile, written
 
 __all__ = [
-    "Folder", "Pack", "PrivateFolder", "SectionFile", "cache_folder", "is_environment_trusted", "kernel_packs",
+    "Entry", "Folder", "Pack", "PrivateFolder", "SectionFile", "cache_folder", "is_environment_trusted", "kernel_packs",
     "pack_files", "problem_of", "trusted_environment", "write_pack", "written",
 ]  # fmt: skip

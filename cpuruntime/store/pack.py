@@ -1,9 +1,10 @@
 """Kernel packs: machine code of many kernels in one read-only file, for every machine of an ISA level.
 
-    "cpuruntime pack1" | SHA-256 of all up to the objects | size of the index | size of the file | index | objects
+    "cpuruntime pack2" | SHA-256 of all up to the objects | size of the index | size of the file | index | objects
 
-The index is JSON: who made the pack, and for each level {symbol: [name, offset, size, SHA-256]}. Numbers are 8 bytes,
-little endian, and offsets count from the first object. A pack is read with `pread`, not mapped, so that a file that is
+The index is JSON: who made the pack, for each level {symbol: [name, offset, size, SHA-256]}, and for each size of a
+model's file the same of plans, by what they are for. Numbers are 8 bytes, little endian, and offsets count from the
+first object. A pack is read with `pread`, not mapped, so that a file that is
 cut meanwhile cannot end the process.
 """
 
@@ -24,7 +25,7 @@ from cpuruntime.store.environment import trusted_environment
 
 log = logging.getLogger("cpuruntime")
 
-MAGIC = b"cpuruntime pack1"
+MAGIC = b"cpuruntime pack2"
 PREFIX = 64
 SUFFIX = ".pack"
 MOST_INDEX = 64 * 2**20
@@ -35,12 +36,17 @@ OWN = Path(__file__).parents[1] / "kernels"
 
 
 class Entry(NamedTuple):
-    """One object: the kernel's name, and where its code is."""
+    """One object: the name of the kernel or the model, and where its content is."""
 
     name: str
     offset: int
     size: int
     digest: str
+
+
+Tables = dict[str, dict[str, Entry]]
+Contents = Mapping[str, Mapping[str, tuple[str, bytes]]]
+"""(name, code) by symbol, by level; the same of plans."""
 
 
 class Pack:
@@ -53,6 +59,7 @@ class Pack:
     Attributes:
         made_by: the versions of what made it.
         levels: entries by symbol, by ISA level.
+        plans: entries of models, by the size of the model's file.
 
     Raises:
         OSError: it cannot be read, or another user can write to it.
@@ -69,23 +76,24 @@ class Pack:
         if not trusted:
             _check_owner(facts)
         self.nbytes = facts.st_size
-        self.made_by, self.levels = self._index()
-        self._entries = {symbol: entry for entries in self.levels.values() for symbol, entry in entries.items()}
+        self.made_by, self.levels, self.plans = self._index()
+        tables = [*self.levels.values(), *self.plans.values()]
+        self._entries = {symbol: entry for entries in tables for symbol, entry in entries.items()}
 
     def __contains__(self, symbol: str) -> bool:
         return symbol in self._entries
 
     def read(self, symbol: str) -> bytes | None:
-        """The code of a kernel; None where the pack has none. Raises ValueError when it is damaged."""
+        """The code of a kernel, or a plan; None where the pack has none. Raises ValueError when it is damaged."""
         entry = self._entries.get(symbol)
         if entry is None:
             return None
         code = os.pread(self._descriptor, entry.size, self._objects + entry.offset)
         if hashlib.sha256(code).hexdigest() != entry.digest:
-            raise ValueError(f"the code of kernel {entry.name} is damaged")
+            raise ValueError(f"what it has of {entry.name} is damaged")
         return code
 
-    def _index(self) -> tuple[dict[str, str], dict[str, dict[str, Entry]]]:
+    def _index(self) -> tuple[dict[str, str], Tables, Tables]:
         prefix = os.pread(self._descriptor, PREFIX, 0)
         if len(prefix) < PREFIX or not prefix.startswith(MAGIC):
             raise ValueError("it is no pack of this version's format")
@@ -96,33 +104,39 @@ class Pack:
         if hashlib.sha256(prefix[48:] + index).digest() != prefix[16:48]:
             raise ValueError("its index is damaged")
         try:
-            made_by, levels = json.loads(index)
-            found = {level: {symbol: Entry(*entry) for symbol, entry in rows.items()} for level, rows in levels.items()}
-            for entry in (entry for entries in found.values() for entry in entries.values()):
+            made_by, *tables = json.loads(index)
+            levels, plans = ({key: {s: Entry(*e) for s, e in rows.items()} for key, rows in t.items()} for t in tables)
+            tables = [*levels.values(), *plans.values()]
+            for entry in (entry for entries in tables for entry in entries.values()):
                 if not 0 <= entry.offset <= entry.offset + entry.size <= whole - PREFIX - size:
-                    raise ValueError(f"kernel {entry.name} lies outside of the file")
+                    raise ValueError(f"{entry.name} lies outside of the file")
         except (TypeError, AttributeError) as error:
             raise ValueError(f"its index has another form: {error}") from error
         self._objects = PREFIX + size
-        return made_by, found
+        return made_by, levels, plans
 
 
-def write_pack(path: Path, made_by: Mapping[str, str], levels: Mapping[str, Mapping[str, tuple[str, bytes]]]) -> None:
-    """Writes (name, code) by symbol, by level. The file appears whole.
+def write_pack(path: Path, made_by: Mapping[str, str], levels: Contents, plans: Contents | None = None) -> None:
+    """Writes (name, code) by symbol, by level, and plans by the sizes of models' files. The file appears whole.
 
     Raises:
         OSError: it cannot be written; a file that was there before is left as it is.
     """
     objects: list[bytes] = []
-    rows: dict[str, dict[str, Entry]] = {}
     size = 0
-    for level, kernels in sorted(levels.items()):
-        rows[level] = {}
-        for symbol, (name, code) in sorted(kernels.items()):
-            rows[level][symbol] = Entry(name, size, len(code), hashlib.sha256(code).hexdigest())
-            objects.append(code)
-            size += len(code)
-    index = json.dumps([dict(made_by), rows], separators=(",", ":")).encode()
+
+    def table(contents: Contents) -> Tables:
+        nonlocal size
+        rows: Tables = {}
+        for key, named in sorted(contents.items()):
+            rows[key] = {}
+            for symbol, (name, code) in sorted(named.items()):
+                rows[key][symbol] = Entry(name, size, len(code), hashlib.sha256(code).hexdigest())
+                objects.append(code)
+                size += len(code)
+        return rows
+
+    index = json.dumps([dict(made_by), table(levels), table(plans or {})], separators=(",", ":")).encode()
     sizes = len(index).to_bytes(8, "little") + (PREFIX + len(index) + size).to_bytes(8, "little")
     prefix = MAGIC + hashlib.sha256(sizes + index).digest() + sizes
     temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}")

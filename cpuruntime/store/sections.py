@@ -81,10 +81,13 @@ class SectionFile:
     Attributes:
         facts: those of `written`.
         memory, nbytes: the whole file and its size.
+        source: what gives parts of another file, where this one is without them.
 
     Raises:
         ValueError: it is no such file, or it is damaged.
     """
+
+    source: Any = None
 
     def __init__(self, memory: memoryview) -> None:
         prefix = bytes(memory[:PREFIX])
@@ -109,6 +112,10 @@ class SectionFile:
         if size < PREFIX:
             raise ValueError("it is truncated or damaged")
         return cls(memoryview(mmap.mmap(descriptor, size, mmap.MAP_PRIVATE, mmap.PROT_READ)))
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the sections."""
+        return iter(self._rows)
 
     def __getitem__(self, name: str) -> memoryview:
         """A section. Read only where the memory is."""

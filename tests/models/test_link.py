@@ -18,7 +18,7 @@ from cpuruntime.compiler import build
 from cpuruntime.errors import ModelError, UnsupportedError
 from cpuruntime.host.memory import allocate
 from cpuruntime.program import file as program_file
-from cpuruntime.program.common_sections import WEIGHTS, Parts, Pool, Sections
+from cpuruntime.program.common_sections import Parts, Pool, Sections
 from cpuruntime.program.image import Image
 from cpuruntime.program.link import Linked
 from cpuruntime.program.plan.storage import Place
@@ -67,9 +67,9 @@ MODELS = {"convolutional": convolutional, "transformer": transformer}
 
 
 def save(program: Program, path: Path) -> None:
-    pool, sections = Pool(), Sections()
+    pool, sections = Pool({}), Sections()
     facts = program_file.add(program, "only", pool, sections)
-    pieces = written({"parts": pool.facts(), "program": facts}, sections | {WEIGHTS: pool.section()})
+    pieces = written({"parts": pool.facts(), "program": facts}, sections | pool.sections())
     path.write_bytes(b"".join(pieces))
 
 

@@ -33,7 +33,7 @@ def test_parts_make_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
         raise AssertionError("the weights are read whole")
 
     monkeypatch.setattr(Deferred, "__array__", refuse)
-    monkeypatch.setattr(matmul, "PART", part)
+    monkeypatch.setattr(packed_matrices, "PART", part)
     x = random.standard_normal((7, INNER), np.float32)
     with ov.Core().compile_model(path, "CPU") as compiled:
         assert np.allclose(compiled(x)[0], x @ weights.T + bias, rtol=1e-4, atol=1e-4)

@@ -29,6 +29,7 @@ from cpuruntime.host.sysfs import processor_name
 from cpuruntime.operators.shape_inference import reshape, with_shapes
 from cpuruntime.program.image import Image
 from cpuruntime.program.pattern import Pattern
+from cpuruntime.program.plan.packing import Recipe
 from cpuruntime.program.plan.planner import Planner
 from cpuruntime.program.plan.step import FallbackStep, Step
 from cpuruntime.program.plan.weights import DryWeights
@@ -244,6 +245,10 @@ class Programs:
         """Bytes of the packed weights; waits while a program is planned."""
         with self._lock:
             return self._weights.nbytes
+
+    def recipes(self) -> dict[int, Recipe]:
+        """How to pack weights again from the model's file, by their addresses."""
+        return self._weights.recipes()
 
     def _planned(self, graph: Graph, optimised: Graph, owned: bool = True) -> Program:
         """The program of a graph of static shapes, given before and after the passes."""

@@ -18,7 +18,7 @@ from cpuruntime.host.memory import check_fits
 from cpuruntime.host.topology import Topology
 from cpuruntime.operators.demand import Demand, NodeDemand
 from cpuruntime.program import file, native
-from cpuruntime.program.common_sections import WEIGHTS, Parts, Pool, Sections
+from cpuruntime.program.common_sections import RECIPES, WEIGHTS, Parts, Pool, Sections
 from cpuruntime.program.program import Program
 from cpuruntime.properties import Settings
 from cpuruntime.records import record
@@ -69,7 +69,7 @@ def exported(programs: Programs | Stored, demand: Demand, threads: int) -> Expor
     """
     if isinstance(programs, Stored):
         return programs.exported
-    parts, sections = Pool(), Sections()
+    parts, sections = Pool(programs.recipes()), Sections()
     try:
         own = {
             "programs": [
@@ -95,7 +95,7 @@ def exported(programs: Programs | Stored, demand: Demand, threads: int) -> Expor
         "streams": {kernel.name: kernel.symbol for kernel in NEEDED},
         "program": parts.facts() | own,
     }
-    return facts, sections | {WEIGHTS: parts.section()}
+    return facts, sections | parts.sections()
 
 
 def _templates(programs: Programs, parts: Pool, sections: Sections) -> list[Any]:
@@ -152,7 +152,6 @@ class Stored:
         self.notes: list[str] = list(facts["notes"])
         self._packed: int = facts["packed"]
         self._arenas = max(1, len(plan.streams))
-        self.exported: Exported = dict(facts), {name: [sections[name]] for name in _sections(facts["program"])}
         needed = KERNELS if self.is_static else NEEDED
         for kernel in needed:
             build.set_symbol(kernel, facts["streams"][kernel.name])
@@ -163,11 +162,14 @@ class Stored:
         if missing:
             with CompileProgress() as progress:
                 pool.compile_all(missing, workforce(model.topology), progress)
-        self.parts = Parts(facts["program"], sections)
+        self.parts = Parts(facts["program"], sections, workforce(model.topology).workers)
         self.programs = {
             tuple(map(tuple, shapes)): self.checked(file.load(own, f"program {number}", self.parts, sections))
             for number, (shapes, own) in enumerate(facts["program"]["programs"])
         }
+        own = {name: [sections[name]] for name in _sections(facts["program"])}
+        self.exported: Exported = dict(facts), own | {WEIGHTS: self.parts.section()}
+        self.parts.finish()
 
     def checked(self, program: Program) -> Program:
         """The program; OutOfMemoryError when the machine has no memory for it."""
@@ -187,7 +189,7 @@ def _sections(program: Mapping[str, Any]) -> list[str]:
         for number in range(len(program[key]))
         for name in names
     ]
-    return [*own, WEIGHTS]
+    return [*own, RECIPES]
 
 
 class StoredPrograms(Stored):

@@ -18,7 +18,7 @@ from cpuruntime.program.convolution.bf16_product import BF16, emit_bf16_convolut
 from cpuruntime.program.convolution.depthwise import emit_depthwise
 from cpuruntime.program.convolution.geometry import DOMAIN, FEW_CHANNELS, Geometry
 from cpuruntime.program.convolution.grouped import emit_grouped
-from cpuruntime.program.convolution.panels import fill_panels, tile_starts
+from cpuruntime.program.convolution.panels import PanelPacking, tile_starts
 from cpuruntime.program.convolution.winograd import emit_winograd
 from cpuruntime.program.convolution.winograd_choice import WinogradSizes, rank_methods
 from cpuruntime.program.plan.candidate import Candidate, Query
@@ -27,7 +27,6 @@ from cpuruntime.program.plan.elementwise_steps import apply_activation
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.epilogue import activation_fields, limits, whole_vectors
 from cpuruntime.program.plan.lowering import Layout, Methods, lowering, only_images
-from cpuruntime.program.plan.packing import COPIES
 from cpuruntime.program.plan.storage import Address, Blocked, Interleaved, blocked_view
 from cpuruntime.program.tuning.tiles import Grid, Tiling, rank_tilings
 
@@ -194,9 +193,7 @@ def _pack(
     table = np.zeros(len(starts), COLUMN_TILE)
     table["blocks"], table["weights"], table["block"] = shape[0], 4 * prod(shape) * np.arange(len(starts)), starts
 
-    def fill(memory: np.ndarray) -> None:
-        fill_panels(g, np.asarray(weights), memory.view(np.float32).reshape(-1, *shape), starts)
-
     key = (emitter.weights.identity(weights), "tiles", lanes, columns)
-    packed = emitter.weights.pack(key, 4 * prod(shape) * len(starts), fill, COPIES)
+    packing = PanelPacking(g.all_channels, shape, tuple(starts))
+    packed = emitter.weights.packed(key, 4 * prod(shape) * len(starts), packing, weights)
     return emitter.weights.constant((key, "table"), table), packed, len(starts)

@@ -6,6 +6,7 @@ from math import gcd, lcm
 
 from cpuruntime.compiler.isa import LANES
 from cpuruntime.graph import Extent, Node, Size
+from cpuruntime.program.convolution.panels import Channels
 from cpuruntime.program.plan.lowering import pair
 from cpuruntime.program.plan.storage import image_shape
 from cpuruntime.records import record
@@ -53,6 +54,11 @@ class Geometry:
             return max(0, self.pad_right)
         reach = (self.width - 1) * self.stride_width + (self.kernel_width - 1) * self.dilation_width + 1
         return max(0, reach - self.pad_left - self.in_width)
+
+    @property
+    def all_channels(self) -> Channels:
+        """The inputs and outputs."""
+        return Channels(self.in_channels, self.channels, self.group)
 
     @property
     def of_group(self) -> tuple[int, int]:

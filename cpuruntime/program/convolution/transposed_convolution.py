@@ -13,7 +13,7 @@ from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.graph import Extent, Node
 from cpuruntime.ops.transposed_convolution import transposed_convolution
 from cpuruntime.program.convolution.geometry import DOMAIN, Geometry
-from cpuruntime.program.convolution.panels import fill_panel, tile_starts
+from cpuruntime.program.convolution.panels import Channels, fill_panel, tile_starts
 from cpuruntime.program.plan.elementwise_steps import apply_activation
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.epilogue import activation_fields, limits, whole_vectors
@@ -138,13 +138,15 @@ def _pack(
         panels.append((slice(offset, offset + size), row, column, start, first, last))
         offset += size
 
+    channels = Channels(g.in_channels, g.channels, g.group)
+
     def fill(memory: np.ndarray) -> None:
         image = np.asarray(weights).reshape(*weights.shape[:2], g.kernel_height, g.kernel_width)
         for place, row, column, start, first, last in panels:
             if row.elements and column.elements:
                 part = image[:, :, row.elements][:, :, :, column.elements].reshape(*weights.shape[:2], -1)
                 shape = (last - first, part.shape[2], LANES, columns, LANES)
-                fill_panel(g, part, memory[place].view(np.float32).reshape(shape), start, first)
+                fill_panel(channels, part, memory[place].view(np.float32).reshape(shape), start, first)
 
     elements = tuple((-1, *p.elements) for axis in (g.rows, g.columns) for p in axis)
     strides = (g.stride_height, g.stride_width)

@@ -11,15 +11,15 @@ from cpuruntime.compiler.isa import LANES
 from cpuruntime.errors import InternalError
 from cpuruntime.graph import Size
 from cpuruntime.ops.tiles.tile_shapes import winograd_shapes
-from cpuruntime.ops.winograd import ZEROS, phases, plane_bytes, scratch_bytes, winograd, winograd_weights
+from cpuruntime.ops.winograd import ZEROS, phases, plane_bytes, scratch_bytes, winograd
 from cpuruntime.ops.winograd_methods import Method
 from cpuruntime.program.convolution.geometry import Geometry
-from cpuruntime.program.convolution.panels import fill_panel, tile_starts
+from cpuruntime.program.convolution.panels import tile_starts
+from cpuruntime.program.convolution.transformed import WinogradPacking
 from cpuruntime.program.convolution.winograd_choice import WinogradSizes, WinogradTiling, fit_winograd
 from cpuruntime.program.plan.candidate import Query
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.epilogue import with_limits
-from cpuruntime.program.plan.packing import COPIES, run_kernel
 from cpuruntime.program.plan.storage import Address
 from cpuruntime.program.tuning.tiles import fit_rows
 
@@ -66,17 +66,6 @@ def _transformed(
     starts = tile_starts(out_blocks, columns)
     shape = (parts, tiling.method.products, len(starts), in_blocks * LANES * columns * LANES)
 
-    def fill(memory: np.ndarray) -> None:
-        packed, plain = memory.view(np.float32).reshape(shape), np.asarray(weights)
-        ordered = np.zeros((prod(taps), in_blocks, LANES, columns, LANES), np.float32)
-        for part in range(parts):
-            for index, start in enumerate(starts):
-                fill_panel(g, plain, ordered.swapaxes(0, 1), part * out_blocks + start, part * in_blocks)
-                run_kernel(
-                    winograd_weights(tiling.method), source=ordered.ctypes.data, source_row=ordered.strides[0],
-                    target=packed[part, :, index].ctypes.data, target_plane=packed.strides[1],
-                    vectors=ordered[0].size // LANES,
-                )  # fmt: skip
-
+    packing = WinogradPacking(g.all_channels, tiling.method, tuple(taps), (parts, in_blocks, out_blocks), columns)
     key = (emitter.weights.identity(weights), "winograd", tiling.method, columns, g.group)
-    return emitter.weights.pack(key, prod(shape) * 4, fill, (winograd_weights(tiling.method), *COPIES))
+    return emitter.weights.packed(key, prod(shape) * 4, packing, weights)

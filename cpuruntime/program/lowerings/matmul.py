@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from cpuruntime.compiler.isa import LANES
-from cpuruntime.graph import Compressed, Deferred, Node, Type
+from cpuruntime.graph import Compressed, Node, Type
 from cpuruntime.operators.shape_rules import broadcast
 from cpuruntime.ops.matmul import matmul, pack_columns, packed_bytes
 from cpuruntime.ops.matmul_typed import TYPES, typed_matmul
 from cpuruntime.ops.movement import fill
 from cpuruntime.program.lowerings.compressed_product import emit_compressed
+from cpuruntime.program.lowerings.packed_matrices import MatrixPacking
 from cpuruntime.program.lowerings.strassen import emit_strassen, strassen_pays, strassen_tiling
 from cpuruntime.program.plan.candidate import Candidate, Query
 from cpuruntime.program.plan.compressed_weights import has_kernel
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.epilogue import activation_fields, limits, whole_vectors
 from cpuruntime.program.plan.lowering import Methods, dtype_name, lowering, only_float32
-from cpuruntime.program.plan.packing import run_kernel
 from cpuruntime.program.plan.storage import Address
 from cpuruntime.program.tuning.tiles import Grid, Tiling, rank_tilings
 from cpuruntime.records import record
 
 MOST_STEPS = 256
 """The most steps a MatMul may take."""
-PART = 32 * 2**20
-"""Bytes of a right side that are read and packed at a time, where it can be read in parts; arbitrary."""
 
 
 def _check_fully_connected(node: Node) -> str | None:
@@ -232,20 +230,6 @@ def _stack_index(place: tuple[int, ...], extents: tuple[int, ...]) -> int:
     return index
 
 
-def _parts(constant: np.ndarray | Deferred, inner: int, lanes: int) -> Iterator[tuple[int, np.ndarray]]:
-    """A right side, or groups of its columns of at most PART bytes, each with its first one.
-
-    Groups begin with a tile of `lanes` columns and have at least one, as the tiles of the whole.
-    """
-    if not isinstance(constant, Deferred) or constant.columns is None:
-        yield 0, np.asarray(constant)
-        return
-    columns = constant.shape[1]
-    firsts = [*range(0, max(columns - lanes, 0) + 1, max(PART // (4 * inner * lanes), 1) * lanes)]
-    for first, last in zip(firsts, [*firsts[1:], columns]):
-        yield first, constant.columns(first, last)
-
-
 def _pack(
     emitter: Emitter, address: Address | None, constant: np.ndarray | None, shape: tuple[int, ...], tile_columns: int
 ) -> Address:
@@ -258,13 +242,5 @@ def _pack(
         strides = dict(source_batch=inner * columns * 4, source_row=columns * 4, source_column=4)
         emitter.emit(pack_columns, "plain", source=address, target=packed, **sizes, **strides)
         return packed
-
-    def fill(memory: np.ndarray) -> None:
-        for first, part in _parts(constant, inner, tile_columns * LANES):
-            array = part.reshape(batch, inner, -1)
-            strides = dict(zip(("source_batch", "source_row", "source_column"), array.strides))
-            target = memory.ctypes.data + first * inner * 4
-            own = {**sizes, **strides, "columns": array.shape[-1]}
-            run_kernel(pack_columns, source=array.ctypes.data, target=target, **own)
-
-    return emitter.weights.pack(_key(emitter, constant, tile_columns), batch * size, fill, (pack_columns,))
+    packing = MatrixPacking(batch, inner, columns, tile_columns)
+    return emitter.weights.packed(_key(emitter, constant, tile_columns), batch * size, packing, constant)

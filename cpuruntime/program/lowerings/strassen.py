@@ -8,11 +8,11 @@ import numpy as np
 
 from cpuruntime.compiler.isa import LANES
 from cpuruntime.graph import typical
-from cpuruntime.ops.matmul import pack_columns, packed_bytes
+from cpuruntime.ops.matmul import packed_bytes
 from cpuruntime.ops.strassen import PRODUCTS, scratch_bytes, strassen, strassen_sums, sums_row_bytes
+from cpuruntime.program.lowerings.packed_matrices import SumsPacking
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.epilogue import with_limits
-from cpuruntime.program.plan.packing import run_kernel
 from cpuruntime.program.plan.storage import Address
 from cpuruntime.program.tuning.tiles import Grid, rank_tilings
 from cpuruntime.records import record
@@ -84,24 +84,5 @@ def _pack_sums(emitter: Emitter, weights: np.ndarray, tile_columns: int) -> Addr
     """The right sides of the seven products, each packed as for an ordinary one."""
     inner, columns = weights.shape[0] // 2, weights.shape[1] // 2
     size = packed_bytes(inner, columns, tile_columns)
-
-    def fill(memory: np.ndarray) -> None:
-        plain = np.asarray(weights)
-        b11, b12 = plain[:inner, :columns], plain[:inner, columns:]
-        b21, b22 = plain[inner:, :columns], plain[inner:, columns:]
-        add, subtract, scratch = np.add, np.subtract, np.empty(b11.shape, weights.dtype)
-        sums = (
-            (b11, add, b22), (b11,), (b12, subtract, b22), (b21, subtract, b11), (b22,), (b11, add, b12),
-            (b21, add, b22),
-        )  # fmt: skip
-        for index, (side, *rest) in enumerate(sums):
-            if rest:
-                side = rest[0](side, rest[1], out=scratch)
-            run_kernel(
-                pack_columns, source=side.ctypes.data, target=memory.ctypes.data + index * size,
-                source_row=side.strides[0], source_column=side.strides[1], batch=1, inner=inner, columns=columns,
-                tile_columns=tile_columns,
-            )  # fmt: skip
-
     key = (emitter.weights.identity(weights), "strassen", tile_columns)
-    return emitter.weights.pack(key, PRODUCTS * size, fill, (pack_columns,))
+    return emitter.weights.packed(key, PRODUCTS * size, SumsPacking(inner, columns, tile_columns), weights)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from cpuruntime.compiler.kernel import Kernel
+from cpuruntime.graph import Origin
 from cpuruntime.ops.movement import copy_transposed, plan_copy
+from cpuruntime.records import record
 
 COPIES = (copy_transposed,)
 """The kernels of `copy_into`, but for rare shapes."""
@@ -32,3 +36,32 @@ def argument_block(kernel: Kernel, **fields: Any) -> np.ndarray:
 def run_kernel(kernel: Kernel, **fields: Any) -> None:
     """One call of a kernel on this thread; addresses are given as numbers."""
     kernel(argument_block(kernel, **fields))
+
+
+class Packing(ABC):
+    """How a constant is laid out for a kernel: a record, so that another process can do it again."""
+
+    @property
+    def kernels(self) -> Sequence[Kernel]:
+        """Those that `fill` runs."""
+        return COPIES
+
+    @abstractmethod
+    def fill(self, memory: np.ndarray, source: Any) -> None:
+        """Writes a constant to zeroed bytes."""
+
+
+@record
+class Copy(Packing):
+    """The constant as it is, row by row."""
+
+    @property
+    def kernels(self) -> Sequence[Kernel]:
+        return ()
+
+    def fill(self, memory: np.ndarray, source: Any) -> None:
+        memory[: source.nbytes] = np.ascontiguousarray(source).reshape(-1).view(np.uint8)
+
+
+Recipe = tuple[Packing, Origin]
+"""How a constant is packed, and from what."""

@@ -13,8 +13,9 @@ from itertools import count
 import numpy as np
 
 from cpuruntime.compiler.kernel import Kernel
-from cpuruntime.graph import Compressed
+from cpuruntime.graph import Compressed, Deferred
 from cpuruntime.host.memory import Slabs, allocate
+from cpuruntime.program.plan.packing import Copy, Packing, Recipe
 from cpuruntime.program.plan.storage import Address, Place, Storage
 from cpuruntime.trace.recorder import span
 
@@ -32,6 +33,7 @@ class WeightStore:
     def __init__(self, planned_once: bool = False) -> None:
         self.planned_once = planned_once
         self._packed: weakref.WeakValueDictionary[Hashable, Storage] = weakref.WeakValueDictionary()
+        self._recipes: weakref.WeakKeyDictionary[Storage, Recipe] = weakref.WeakKeyDictionary()
         self._identities: dict[int, tuple[np.ndarray, Hashable]] = {}
         self._numbers = count()
         self._slabs = Slabs()
@@ -119,17 +121,25 @@ class WeightStore:
             storage = self._packed[key] = Storage(Place.FIXED, size, owner=array)
         return Address(storage)
 
+    def packed(self, key: Hashable, size: int, packing: Packing, source: np.ndarray | Deferred) -> Address:
+        """The same for a constant that is packed so, whose recipe is noted where it comes from the model's file."""
+        address = self.pack(key, size, partial(packing.fill, source=source), packing.kernels)
+        if isinstance(source, Deferred) and source.origin is not None:
+            self._recipes.setdefault(address.storage, (packing, source.origin))
+        return address
+
+    def recipes(self) -> dict[int, Recipe]:
+        """How to pack constants again from the model's file, by their addresses."""
+        noted = [*self._recipes.items()]
+        return {storage.owner.ctypes.data: recipe for storage, recipe in noted if storage.owner is not None}
+
     def is_packed(self, key: Hashable) -> bool:
         """Whether something lives under a key."""
         return key in self._packed
 
     def constant(self, key: Hashable, array: np.ndarray) -> Address:
         """The address of a row-major copy of `array`."""
-
-        def fill(target: np.ndarray) -> None:
-            target[: array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-
-        return self.pack(("constant", key), array.nbytes, fill)
+        return self.packed(("constant", key), array.nbytes, Copy(), array)
 
 
 class _Filling:
