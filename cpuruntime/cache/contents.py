@@ -11,7 +11,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ import numpy as np
 from cpuruntime.graph import Graph, Value
 from cpuruntime.store import Folder
 
-CHUNK = 16 * 2**20
+CHUNK = 4 * 2**20
 THREADS = 2
 RECENT = 2 * 10**9
 """Nanoseconds: two changes of a file so close may have the same time, in the coarsest of today's file systems."""
@@ -112,31 +112,40 @@ def file_digest(path: str) -> str:
     """That of the digests of a file's chunks, which are read in several threads."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        return _digest_of(descriptor)
+        return _digesting(descriptor)()
     finally:
         os.close(descriptor)
 
 
-def content_digest(descriptor: int) -> str:
-    """`ModelFile.digest` of an open file without external data."""
-    return _hex(_digest_of(descriptor).encode())
+def content_digest(descriptor: int) -> Callable[[], str]:
+    """What awaits `ModelFile.digest` of an open file without external data, which is read by threads meanwhile."""
+    digest = _digesting(descriptor)
+    return lambda: _hex(digest().encode())
 
 
-def _digest_of(descriptor: int) -> str:
+def _digesting(descriptor: int) -> Callable[[], str]:
     starts = range(0, os.fstat(descriptor).st_size, CHUNK)
-    digests = [b""] * len(starts)
+    digests, failed = [b""] * len(starts), list[OSError]()
 
     def work(first: int) -> None:
-        for number in range(first, len(starts), THREADS):
-            digests[number] = hashlib.sha256(os.pread(descriptor, CHUNK, starts[number])).digest()
+        try:
+            for number in range(first, len(starts), THREADS):
+                digests[number] = hashlib.sha256(os.pread(descriptor, CHUNK, starts[number])).digest()
+        except OSError as error:
+            failed.append(error)
 
-    threads = [threading.Thread(target=work, args=(first,)) for first in range(1, min(THREADS, len(starts)))]
+    threads = [threading.Thread(target=work, args=(first,)) for first in range(min(THREADS, len(starts)))]
     for thread in threads:
         thread.start()
-    work(0)
-    for thread in threads:
-        thread.join()
-    return _hex(b"".join(digests))
+
+    def wait() -> str:
+        for thread in threads:
+            thread.join()
+        if failed:
+            raise failed[0]
+        return _hex(b"".join(digests))
+
+    return wait
 
 
 def graph_digest(graph: Graph) -> str:

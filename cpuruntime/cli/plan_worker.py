@@ -22,7 +22,9 @@ def main(kernels: str, file: str, *models: str) -> None:
     plans: dict[str, dict[str, tuple[str, bytes]]] = {}
     for model in models:
         try:
-            key, plan = planned(model, known)
+            key, plan, needed = planned(model)
+            if not needed <= known:
+                raise ov.UnsupportedError("it runs kernels that a pack cannot have.")
             plans.setdefault(str(Path(model).stat().st_size), {})[key] = Path(model).name, plan
             print(f"{model}: a plan for this processor", flush=True)
         except ov.UnsupportedError as error:
@@ -30,8 +32,8 @@ def main(kernels: str, file: str, *models: str) -> None:
     write_pack(Path(file), {}, {}, plans)
 
 
-def planned(model: str, known: set[str]) -> tuple[str, bytes]:
-    """What the plan of a model file is found by, and the plan; UnsupportedError where it has none."""
+def planned(model: str) -> tuple[str, bytes, set[str]]:
+    """What the plan of a model file is found by, the plan, and its kernels; UnsupportedError where it has none."""
     with tempfile.TemporaryDirectory() as cache:
         with ov.Core().compile_model(model, "CPU", {"COMPILE_MODE": "OPTIMIZED", "CACHE_DIR": cache}) as compiled:
             stored = next(Path(cache).glob(f"*{SUFFIX}"), None)
@@ -42,15 +44,14 @@ def planned(model: str, known: set[str]) -> tuple[str, bytes]:
                 found = SectionFile.mapped(opened.fileno())
         with open(model, "rb") as opened:
             digest = content_digest(opened.fileno())
-        if ModelFile(model, folder_of(cache)).digest != digest:
-            raise ov.UnsupportedError("its weights lie in files of their own.")
+            is_alone = ModelFile(model, folder_of(cache)).digest == digest()
+        if not is_alone:
+            raise ov.UnsupportedError("it has external data.")
     plan = without_weights(found)
     if plan is None:
-        raise ov.UnsupportedError("its weights are not packed from those in its file alone.")
-    if not kernels_of(found) <= known:
-        raise ov.UnsupportedError("it runs kernels that a pack cannot have.")
+        raise ov.UnsupportedError("it has dynamic shapes, or weights that are not packed from those in its file.")
     plugin = Devices().plugin("CPU")
-    return plan_key(digest, plugin, plugin.settings(None)), plan
+    return plan_key(digest, plugin, plugin.settings(None)), plan, kernels_of(found)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "models").mkdir()
     onnx.save(make_model(nodes, {"x": [1, 3, 8, 8]}, {"y": [1, 3, 1, 1]}), folder / "models" / "model.onnx")
     command = ["kernels", "build", "--level", "x86-64-v3,x86-64-v4,+vnni,+bf16", "-o", str(folder / "zoo.pack")]
-    assert main([*command, "--models", str(folder / "models")]) == 0
+    assert main([*command, "--plans", "--models", str(folder / "models")]) == 0
     return folder
 
 
@@ -56,6 +56,8 @@ def test_what_is_built_has_both_levels(folder: Path, capsys: pytest.CaptureFixtu
     out = capsys.readouterr().out
     assert f"{folder}/zoo.pack: " in out
     assert out.count("  lead\n") == 2
+    assert "; plans: 1; made by" in out
+    assert out.count(" bytes: 1 plans\n") == out.count("  model.onnx\n") == 1
     assert main(["kernels", "verify", str(folder / "zoo.pack")]) == 0
 
 
@@ -130,6 +132,7 @@ def test_what_cannot_be_built_is_not_written(tmp_path: Path, capfd: pytest.Captu
     [
         (["build", "-o", "a.pack"], 1, "'kernels build' needs --models and -o"),
         (["build", "--models", "a.onnx"], 1, "'kernels build' needs --models and -o"),
+        (["list", "--plans"], 1, "'kernels list' takes packs only"),
         (["list", "-o", "a.pack"], 1, "'kernels list' takes packs only"),
         (["verify", "none.pack"], 1, "pack 'none.pack' cannot be used: No such file or directory."),
         (["build", "--models", ".", "-o", "/none/a.pack"], 1, "-o /none/a.pack: it must be a file in a folder that"),

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import cpuruntime as ov
 from cpuruntime.graph import Deferred
-from cpuruntime.program.lowerings import matmul
+from cpuruntime.program.lowerings import packed_matrices
 
 INNER = 160
 

@@ -21,12 +21,13 @@ KERNELS = {
     "x86-64-v3": {"cpuruntime_a": ("Sign", b"code of a" * 30), "cpuruntime_b": ("Neg", b"code of b")},
     "x86-64-v4": {"cpuruntime_c": ("Sign", b"code of c")},
 }
+PLANS = {"9000": {"a key": ("a model", b"a plan" * 20)}}
 MADE_BY = {"cpuruntime": "1.2", "numba": "0.68"}
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    write_pack(tmp_path / "zoo.pack", MADE_BY, KERNELS)
+    write_pack(tmp_path / "zoo.pack", MADE_BY, KERNELS, PLANS)
     return tmp_path / "zoo.pack"
 
 
@@ -36,7 +37,8 @@ def _no_own_packs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def same(found: Pack) -> bool:
-    codes = {symbol: code for kernels in KERNELS.values() for symbol, (_, code) in kernels.items()}
+    tables = [*KERNELS.values(), *PLANS.values()]
+    codes = {symbol: code for entries in tables for symbol, (_, code) in entries.items()}
     return {symbol: found.read(symbol) for symbol in codes} == codes
 
 
@@ -51,12 +53,13 @@ def test_what_is_written_is_read(file: Path) -> None:
     assert {level: {s: e.name for s, e in rows.items()} for level, rows in found.levels.items()} == {
         level: {symbol: name for symbol, (name, _) in rows.items()} for level, rows in KERNELS.items()
     }
+    assert [[*entries] for entries in found.plans.values()] == [["a key"]]
     assert os.listdir(file.parent) == ["zoo.pack"]
 
 
 def test_a_pack_is_the_same_for_the_same_kernels(file: Path, tmp_path: Path) -> None:
     turned = {level: dict(reversed(rows.items())) for level, rows in reversed(KERNELS.items())}
-    write_pack(tmp_path / "again.pack", MADE_BY, turned)
+    write_pack(tmp_path / "again.pack", MADE_BY, turned, PLANS)
     assert (tmp_path / "again.pack").read_bytes() == file.read_bytes()
 
 
@@ -71,7 +74,7 @@ def test_every_changed_byte_is_noticed(file: Path) -> None:
                 Pack(file)
         else:
             found = Pack(file)
-            with pytest.raises(ValueError, match=r"the code of kernel (Sign|Neg) is damaged"):
+            with pytest.raises(ValueError, match=r"what it has of (Sign|Neg|a model) is damaged"):
                 same(found)
 
 
@@ -89,10 +92,11 @@ def test_a_pack_of_another_length_is_refused(file: Path) -> None:
 @pytest.mark.parametrize(
     "rows",
     [
-        [], [1], {}, [{}, []], [{}, {"v3": []}], [{}, {"v3": {"a": []}}], [{}, {"v3": {"a": ["a", 0, 1]}}],
-        [{}, {"v3": {"a": ["a", -1, 1, ""]}}], [{}, {"v3": {"a": ["a", 0, 9, ""]}}],
-        [{}, {"v3": {"a": ["a", 2**70, 1, ""]}}], [{}, {"v3": {"a": ["a", 5, -3, ""]}}],
-        [{}, {"v3": {"a": ["a", "0", 1, ""]}}],
+        [], [1], {}, [{}, {}], [{}, [], {}], [{}, {}, []], [{}, {}, {}, {}], [{}, {"v3": []}, {}],
+        *(table for row in (
+            [], ["a", 0, 1], ["a", -1, 1, ""], ["a", 0, 9, ""], ["a", 2**70, 1, ""], ["a", 5, -3, ""],
+            ["a", "0", 1, ""],
+        ) for table in ([{}, {"v3": {"a": row}}, {}], [{}, {}, {"9000": {"a": row}}])),
     ],
 )  # fmt: skip
 def test_an_index_of_another_form_is_refused(tmp_path: Path, rows: object) -> None:

@@ -190,7 +190,8 @@ def test_a_cache_key_has_the_values_of_keyed_properties_alone(name: str) -> None
     others = [OTHER_VALUES[name]] if name in OTHER_VALUES else map(declaration.parse, declaration.values.names or [77])
     other = next(value for value in others if value != declaration.default)
     keys = [Settings(PROPERTIES, chosen).key() for chosen in ({}, {name: declaration.default}, {name: other})]
-    assert (keys[0] != keys[1] != keys[2] != keys[0]) == declaration.keyed
+    assert (keys[1] != keys[2] != keys[0]) == declaration.keyed
+    assert (keys[0] != keys[1]) == (declaration.keyed and declaration.unset != "")
 
 
 def test_what_changes_programs_and_streams_is_keyed() -> None:

@@ -152,6 +152,19 @@ class Stored:
         self.notes: list[str] = list(facts["notes"])
         self._packed: int = facts["packed"]
         self._arenas = max(1, len(plan.streams))
+        self.parts = Parts(facts["program"], sections, workforce(model.topology).workers)
+        try:
+            self._load_kernels(facts, model, may_compile)
+            self.programs = {
+                tuple(map(tuple, shapes)): self.checked(file.load(own, f"program {number}", self.parts, sections))
+                for number, (shapes, own) in enumerate(facts["program"]["programs"])
+            }
+        finally:
+            self.parts.finish()
+        own = {name: [sections[name]] for name in _sections(facts["program"])}
+        self.exported: Exported = dict(facts), own | {WEIGHTS: self.parts.section()}
+
+    def _load_kernels(self, facts: Mapping[str, Any], model: StoredModel, may_compile: bool) -> None:
         needed = KERNELS if self.is_static else NEEDED
         for kernel in needed:
             build.set_symbol(kernel, facts["streams"][kernel.name])
@@ -162,14 +175,6 @@ class Stored:
         if missing:
             with CompileProgress() as progress:
                 pool.compile_all(missing, workforce(model.topology), progress)
-        self.parts = Parts(facts["program"], sections, workforce(model.topology).workers)
-        self.programs = {
-            tuple(map(tuple, shapes)): self.checked(file.load(own, f"program {number}", self.parts, sections))
-            for number, (shapes, own) in enumerate(facts["program"]["programs"])
-        }
-        own = {name: [sections[name]] for name in _sections(facts["program"])}
-        self.exported: Exported = dict(facts), own | {WEIGHTS: self.parts.section()}
-        self.parts.finish()
 
     def checked(self, program: Program) -> Program:
         """The program; OutOfMemoryError when the machine has no memory for it."""
