@@ -196,7 +196,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         reason = import_module("cpuruntime.api.refusals").MISSING.get(name)
         raise AttributeError(f"module 'cpuruntime' has no attribute {name!r}{f': {reason}' if reason else ''}")
-    value = getattr(import_module(f"cpuruntime.{_HOMES[name]}"), name)
+    with import_module("cpuruntime.host.cycles").rare_searches():
+        value = getattr(import_module(f"cpuruntime.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 

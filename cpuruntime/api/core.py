@@ -21,7 +21,7 @@ from cpuruntime.api.refusals import EDITED, PLUGINS, refused
 from cpuruntime.api.remote import RemoteContext
 from cpuruntime.api.runtime_model import Outline
 from cpuruntime.api.shared import Shared
-from cpuruntime.api.storing import CachedCompilation, import_model, planned_model
+from cpuruntime.api.storing import CachedCompilation, PlannedCompilation, import_model
 from cpuruntime.api.tracing import recorded_too
 from cpuruntime.cache.entry import compile_part, entry_for
 from cpuruntime.devices import registry
@@ -143,20 +143,19 @@ class Core:
             DeviceUnavailableError: the device cannot be used here; the message says why.
             ModelError: the model is wrong.
         """
-        if isinstance(device_name, RemoteContext):
-            plugin = device_name.plugin
-            settings = plugin.settings(config)
-        else:
-            plugin, settings = self._devices.resolved(device_name, config)
-        if settings.value("TRACE"):
-            opened(settings.value("TRACE"))
-        cached = self._cached(plugin, settings, model)
-        if cached is not None:
-            found = cached.find(CompiledModel)
-        elif isinstance(model, str | PathLike) and not plugin.is_composed:
-            found = planned_model(os.fsdecode(model), plugin, settings, CompiledModel, _graph)
-        else:
-            found = None
+        with PlannedCompilation(None if weights else model, _graph) as planned:
+            if isinstance(device_name, RemoteContext):
+                plugin = device_name.plugin
+                settings = plugin.settings(config)
+            else:
+                plugin, settings = self._devices.resolved(device_name, config)
+            if settings.value("TRACE"):
+                opened(settings.value("TRACE"))
+            cached = self._cached(plugin, settings, model)
+            if cached is not None:
+                found = cached.find(CompiledModel)
+            else:
+                found = planned.find(plugin, settings, CompiledModel)
         if found is not None:
             return self._noted(found, plugin)
         locations = cached and cached.locations

@@ -7,16 +7,17 @@ import json
 import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from cpuruntime.api.layout import Layout
 from cpuruntime.api.node import Facts
 from cpuruntime.api.runtime_model import Outline
 from cpuruntime.api.shared import Shared
-from cpuruntime.cache.contents import ModelFile, bytes_digest, graph_digest
+from cpuruntime.cache.contents import ModelFile, bytes_digest, content_digest, graph_digest
 from cpuruntime.cache.document import INTERFACE, document, restored
 from cpuruntime.cache.entry import Entry
-from cpuruntime.cache.plans import find_plan
+from cpuruntime.cache.plans import find_plan, packs_for
 from cpuruntime.devices.interface import DeviceModel, Plugin
 from cpuruntime.errors import ModelError, UnsupportedError, WrongTypeError, printable
 from cpuruntime.frontend.bytes import FileBytes
@@ -82,33 +83,57 @@ def _aligned(source: Any) -> memoryview:
     return memory
 
 
-def planned_model(
-    path: str, plugin: Plugin, settings: Settings, make: Callable[[Shared], T], read: Callable[[str], Graph]
-) -> T | None:
-    """The model in a file by a plan in a kernel pack; None where there is none that can be used, which is logged."""
-    if not any(pack.plans for pack in kernel_packs()):
-        return None
-    try:
-        source = FileBytes(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), f"the model file '{path}'")
-    except (OSError, ModelError):
-        return None  # reading the model says why
-    try:
-        with span("look for a plan", found=False) as facts:
-            file = find_plan(source.descriptor, source.size, plugin, settings)
-            if file is None:
-                return None
-            file.source = source
-            model = restored(plugin, file, settings, lambda: read(path))
-            file.source = None  # which closes the model's file
-            facts["found"] = True
-        return make(_shared(model, file, make))
-    except UnsupportedError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        log.warning("the plan of '%s' in a kernel pack is not used, the model is compiled: %s", path, problem_of(error))
-        return None
-    finally:
-        source.close()
+class PlannedCompilation:
+    """A compilation by way of a plan in a kernel pack: `find` the model there.
+
+    A context, in which the model's file is open; it is digested by threads from the start.
+
+    Args:
+        model: a path, or what has no plan.
+        read: what reads a graph from a path.
+    """
+
+    def __init__(self, model: Any, read: Callable[[str], Graph]) -> None:
+        self._read_graph, self._source = read, None
+        if not isinstance(model, str | os.PathLike) or not any(pack.plans for pack in kernel_packs()):
+            return
+        self._path = os.fsdecode(model)
+        with suppress(OSError, ModelError):  # reading the model says why
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            source = FileBytes(descriptor, f"the model file '{self._path}'")
+            self._packs = packs_for(source.size)
+            if self._packs:
+                self._source, self._digest = source, content_digest(source.descriptor)
+
+    def __enter__(self) -> PlannedCompilation:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._source is not None:
+            with suppress(OSError):
+                self._digest()  # nobody reads the file any more
+            self._source.close()
+
+    def find(self, plugin: Plugin, settings: Settings, make: Callable[[Shared], T]) -> T | None:
+        """The model, if there is a plan that can be used; why not is logged. `make` is the type of compiled models."""
+        if self._source is None or plugin.is_composed:
+            return None
+        try:
+            with span("look for a plan", found=False) as facts:
+                file = find_plan(self._digest, self._packs, plugin, settings)
+                if file is None:
+                    return None
+                file.source = self._source
+                model = restored(plugin, file, settings, lambda: self._read_graph(self._path))
+                file.source = None
+                facts["found"] = True
+            return make(_shared(model, file, make))
+        except UnsupportedError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = problem_of(error)
+            log.warning("the plan of '%s' in a kernel pack is not used, the model is compiled: %s", self._path, reason)
+            return None
 
 
 class CachedCompilation:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from cpuruntime.cache.contents import content_digest
 from cpuruntime.cache.document import FORMAT
 from cpuruntime.devices.interface import Plugin
 from cpuruntime.properties import Settings
-from cpuruntime.store import SectionFile, kernel_packs
+from cpuruntime.store import Pack, SectionFile, kernel_packs
 
 
 def plan_key(digest: Callable[[], str], plugin: Plugin, settings: Settings) -> str:
@@ -22,18 +21,18 @@ def plan_key(digest: Callable[[], str], plugin: Plugin, settings: Settings) -> s
     return hashlib.sha256(json.dumps([*facts, digest()]).encode()).hexdigest()
 
 
-def find_plan(descriptor: int, size: int, plugin: Plugin, settings: Settings) -> SectionFile | None:
-    """The plan for an open model file of so many bytes; None where no pack has one.
+def packs_for(size: int) -> list[Pack]:
+    """The packs with plans for model files of so many bytes."""
+    return [pack for pack in kernel_packs() if str(size) in pack.plans]
 
-    The file is read only if a pack has a plan for one of that size. Raises ValueError where what is found is damaged.
+
+def find_plan(
+    digest: Callable[[], str], packs: Sequence[Pack], plugin: Plugin, settings: Settings
+) -> SectionFile | None:
+    """The plan for a model file of this content; None where no pack has one.
+
+    Raises ValueError where what is found is damaged.
     """
-    packs = [pack for pack in kernel_packs() if str(size) in pack.plans]
-    if not packs:
-        return None
-    digest = content_digest(descriptor)
-    try:
-        key = plan_key(digest, plugin, settings)
-    finally:
-        digest()  # nobody reads the file any more
+    key = plan_key(digest, plugin, settings)
     found = next((pack.read(key) for pack in packs if key in pack), None)
     return None if found is None else SectionFile(memoryview(found))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cpuruntime.compiler.build import Kernel
-from cpuruntime.host.memory import ALIGNMENT, Slabs, allocate, round_up
+from cpuruntime.host.memory import ALIGNMENT, allocate, round_up
 from cpuruntime.store import SectionFile
 
 if TYPE_CHECKING:
@@ -104,8 +104,11 @@ class Parts:
         """The weights with recipes, by their numbers; they are being filled."""
         from cpuruntime.program.repacking import fill_all, filling  # not above: files that are whole do without
 
-        recipes, slabs = json.loads(bytes(file[RECIPES])), Slabs()
-        packed = {number: slabs.take(sizes[number]) for number, recipe in enumerate(recipes) if recipe is not None}
+        recipes = json.loads(bytes(file[RECIPES]))
+        numbers = [number for number, recipe in enumerate(recipes) if recipe is not None]
+        memory = allocate(sum(round_up(sizes[number]) for number in numbers))
+        pieces = split(memory.data, [sizes[number] for number in numbers])
+        packed = {number: np.frombuffer(piece, np.uint8) for number, piece in zip(numbers, pieces)}
         jobs = [partial(filling(recipes[number], file.source.deferred), memory) for number, memory in packed.items()]
         self.finish = fill_all(jobs, threads)
         return packed

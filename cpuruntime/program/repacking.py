@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cpuruntime.compiler import build
 from cpuruntime.compiler.recipes import decoded, encoded
 from cpuruntime.graph import Deferred, Origin, remade
 from cpuruntime.program.plan.packing import Packing, Recipe
@@ -18,17 +19,20 @@ Read = Callable[[int, tuple[int, ...], np.dtype], Deferred]
 
 
 def described(recipe: Recipe) -> list[Any]:
-    """A recipe, for JSON."""
+    """A recipe, for JSON: the packing, the symbols of its kernels, and the origin."""
     packing, origin = recipe
-    return [encoded(packing), _described(origin)]
+    return [encoded(packing), [kernel.symbol for kernel in packing.kernels], _described(origin)]
 
 
 def filling(row: Any, read: Read) -> Callable[[np.ndarray], None]:
     """What fills memory by a recipe that was `described`."""
-    packing = decoded(row[0])
+    form, symbols, origin = row
+    packing = decoded(form)
     if not isinstance(packing, Packing):
         raise ValueError("a recipe in it is none of weights")
-    return partial(packing.fill, source=remade(_origin(row[1]), read))
+    for kernel, symbol in zip(packing.kernels, symbols):
+        build.set_symbol(kernel, symbol)
+    return partial(packing.fill, source=remade(_origin(origin), read))
 
 
 def fill_all(jobs: Iterable[Callable[[], None]], threads: int) -> Callable[[], None]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,12 +18,13 @@ from support.judge import Net
 from support.stored_models import feeds, results
 
 import cpuruntime as ov
-from cpuruntime.api.storing import planned_model
-from cpuruntime.cli.plan_worker import planned
+from cpuruntime.api import storing
+from cpuruntime.cli.plan_worker import planned as plan_of
 from cpuruntime.compiler import build, isa
 from cpuruntime.errors import ModelError
 from cpuruntime.frontend.bytes import FileBytes
-from cpuruntime.store import kernel_packs, write_pack
+from cpuruntime.graph import Deferred
+from cpuruntime.store import SectionFile, kernel_packs, write_pack
 
 OPTIMIZED = {"COMPILE_MODE": "OPTIMIZED"}
 
@@ -74,7 +76,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, make in MODELS.items():
         path = folder / f"{name}.onnx"
         onnx.save(make(), path)
-        key, plan, kernels = planned(str(path))
+        key, plan, kernels = plan_of(str(path))
         assert kernels
         assert name == "small" or len(plan) < path.stat().st_size / 4, "its weights are not in it"
         plans[str(path.stat().st_size)] = {key: (path.name, plan)}
@@ -97,9 +99,19 @@ def packs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     use()
 
 
-def is_planned(compiled: ov.CompiledModel) -> bool:
-    """Whether a model is from a plan: its weights are not where a compiled one has them."""
-    return type(compiled._shared.device.programs).__name__ == "StoredPrograms"  # type: ignore[attr-defined]
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of models that have started from plans."""
+    found: list[str] = []
+
+    def restored(plugin: Any, file: SectionFile, *others: Any) -> Any:
+        model = storing_restored(plugin, file, *others)
+        found.append(file.facts["own"]["name"])
+        return model
+
+    storing_restored = storing.restored
+    monkeypatch.setattr(storing, "restored", restored)
+    return found
 
 
 def inputs_of(model: onnx.ModelProto) -> list[np.ndarray]:
@@ -107,18 +119,18 @@ def inputs_of(model: onnx.ModelProto) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_planned_models_compute_what_compiled_ones_do(packs: Path, name: str) -> None:
+def test_planned_models_compute_what_compiled_ones_do(packs: Path, started: list[str], name: str) -> None:
     model = MODELS[name]()
     inputs = inputs_of(model)
     with (
-        ov.Core().compile_model(packs / f"{name}.onnx", "CPU") as started,
+        ov.Core().compile_model(packs / f"{name}.onnx", "CPU") as planned,
         ov.Core().compile_model(model.SerializeToString(), "CPU", OPTIMIZED) as compiled,
     ):
-        assert (is_planned(started), is_planned(compiled)) == (True, False)
-        assert not started.get_property("LOADED_FROM_CACHE")
-        assert results(started, inputs) == results(compiled, inputs)
-        assert str(started.explain()).splitlines()[-5:] == str(compiled.explain()).splitlines()[-5:]
-        with ov.Core().import_model(started.export_model().getvalue(), "CPU") as imported:
+        assert len(started) == 1
+        assert not planned.get_property("LOADED_FROM_CACHE")
+        assert results(planned, inputs) == results(compiled, inputs)
+        assert str(planned.explain()).splitlines()[-5:] == str(compiled.explain()).splitlines()[-5:]
+        with ov.Core().import_model(planned.export_model().getvalue(), "CPU") as imported:
             assert results(imported, inputs) == results(compiled, inputs), "it is stored with its weights"
 
 
@@ -126,12 +138,12 @@ def test_what_has_no_plan_is_said(tmp_path: Path) -> None:
     onnx.save(open_batch(), tmp_path / "open.onnx")
     onnx.save(small(), tmp_path / "outside.onnx", save_as_external_data=True, location="data", size_threshold=0)
     with pytest.raises(ov.UnsupportedError, match="it has dynamic shapes, or weights that are not packed from"):
-        planned(str(tmp_path / "open.onnx"))
+        plan_of(str(tmp_path / "open.onnx"))
     with pytest.raises(ov.UnsupportedError, match="it has external data"):
-        planned(str(tmp_path / "outside.onnx"))
+        plan_of(str(tmp_path / "outside.onnx"))
 
 
-def test_a_model_of_other_content_or_settings_is_compiled(packs: Path, tmp_path: Path) -> None:
+def test_a_model_of_other_content_or_settings_is_compiled(packs: Path, started: list[str], tmp_path: Path) -> None:
     """Also where a file is as large as the one that was planned."""
     content = bytearray((packs / "products.onnx").read_bytes())
     model = onnx.load_from_string(bytes(content))
@@ -144,41 +156,48 @@ def test_a_model_of_other_content_or_settings_is_compiled(packs: Path, tmp_path:
         ov.Core().compile_model(tmp_path / "products.onnx", "CPU", OPTIMIZED) as changed,
         ov.Core().compile_model(bytes(content), "CPU", OPTIMIZED) as compiled,
         ov.Core().compile_model(packs / "products.onnx", "CPU", {**OPTIMIZED, "NUM_STREAMS": 2}) as other,
-        ov.Core().compile_model(packs / "products.onnx", "CPU", {"INFERENCE_PRECISION_HINT": "f32"}) as same,
     ):
-        assert [is_planned(one) for one in (changed, compiled, other, same)] == [False, False, False, True]
         assert results(changed, inputs) == results(compiled, inputs) != results(other, inputs)
+    assert not started
+    ov.Core().compile_model(packs / "products.onnx", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    assert len(started) == 1, "a setting that is the default"
 
 
-def test_a_plan_that_cannot_be_used_costs_one_line(
-    packs: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_file_that_changes_meanwhile_costs_one_line(
+    packs: Path, started: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def changed(self: FileBytes, start: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        raise ModelError("the model's file was changed while the model was compiled.")
+    changes = [ModelError("the model's file was changed while the model was compiled.")]
+    deferred = FileBytes.deferred
 
-    monkeypatch.setattr(FileBytes, "deferred", changed)
-    core = ov.Core()
-    plugin, settings = core._devices.resolved("CPU", {})
-    path = str(packs / "images.onnx")
-    assert planned_model(path, plugin, settings, ov.CompiledModel, lambda path: None) is None  # type: ignore[arg-type]
-    (record,) = caplog.records
-    assert record.getMessage() == (
-        f"the plan of '{path}' in a kernel pack is not used, the model is compiled: "
+    def changed_once(self: FileBytes, *place: Any) -> Deferred:
+        if changes:
+            raise changes.pop()
+        return deferred(self, *place)
+
+    monkeypatch.setattr(FileBytes, "deferred", changed_once)
+    model = images()
+    with ov.Core().compile_model(packs / "images.onnx", "CPU") as compiled:
+        assert compiled(feeds(model))[0].shape == (1, 16, 20, 20)
+    assert not started
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the plan of '{packs}/images.onnx' in a kernel pack is not used, the model is compiled: "
         "the model's file was changed while the model was compiled."
-    )
+    ]
 
 
-def test_a_damaged_plan_costs_one_line(packs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_plan_costs_one_line(
+    packs: Path, started: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     whole = bytearray((packs / "a.pack").read_bytes())
-    whole[-1] ^= 1  # plans come after kernels, and the last one is of the largest file
+    whole[-1] ^= 1  # of the last plan, by the sizes of files
     (tmp_path / "b.pack").write_bytes(whole)
     use(tmp_path)
-    largest = max(MODELS, key=lambda name: str((packs / f"{name}.onnx").stat().st_size))
-    with caplog.at_level(logging.WARNING), ov.Core().compile_model(packs / f"{largest}.onnx", "CPU") as compiled:
-        assert not is_planned(compiled)
+    last = max(MODELS, key=lambda name: str((packs / f"{name}.onnx").stat().st_size))
+    with caplog.at_level(logging.WARNING), ov.Core().compile_model(packs / f"{last}.onnx", "CPU"):
+        assert not started
     assert [record.getMessage() for record in caplog.records] == [
-        f"the plan of '{packs / largest}.onnx' in a kernel pack is not used, the model is compiled: "
-        f"what it has of {largest}.onnx is damaged"
+        f"the plan of '{packs}/{last}.onnx' in a kernel pack is not used, the model is compiled: "
+        f"what it has of {last}.onnx is damaged"
     ]
 
 
