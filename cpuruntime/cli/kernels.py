@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
     """Builds a pack, or prints a line or more for each pack."""
     if options.action == "build":
         if options.output is None or not options.models or options.packs:
-            raise InvalidArgumentError("'kernels build' needs --models and -o, and takes nothing else but --level and --plans.")
+            raise InvalidArgumentError("'kernels build' needs --models and -o, and takes --level and --plans beside.")
         if not options.output.absolute().parent.is_dir() or options.output.is_dir():
             raise InvalidArgumentError(f"-o {options.output}: it must be a file in a folder that there is.")
         build(options.level, found_models(options.models), options.output, options.plans)

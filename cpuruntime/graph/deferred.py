@@ -89,7 +89,8 @@ class Deferred(NDArrayOperatorsMixin):
             return np.multiply(array, factor, out=array)
 
         scaled = Deferred(self.shape, self.dtype, make)
-        scaled.origin = self.origin and ("scaled", self.origin, factor)
+        if np.size(factor) <= max(self.shape, default=1):  # an origin is kept for long
+            scaled.origin = self.origin and ("scaled", self.origin, factor)
         return scaled
 
 
