@@ -34,11 +34,11 @@ def byte_pool(signed: bool, average: bool) -> Kernel:
         return byte_lanes.load_signed(address) if signed else byte_lanes.load_words(address)
 
     @inline
-    def combine(total, number):
+    def joined(total, number):
         return total + number if average else simd.select(number > total, number, total)
 
     @inline
-    def finish(a, total, counted):
+    def rounded(a, total, counted):
         if not average:
             return total
         # By one factor, rounded to float32.
@@ -65,10 +65,10 @@ def byte_pool(signed: bool, average: bool) -> Kernel:
                 for _ in range(rows):
                     place = row
                     for _ in range(columns):
-                        total = combine(total, load(place))
+                        total = joined(total, load(place))
                         place += a.dilation_width * LANES
                     row += a.dilation_height * a.source_row
                 counted = a.kernel_height * a.kernel_width if a.include_pad != 0 else rows * columns
-                byte_lanes.store_words(target + x * LANES, finish(a, total, counted))
+                byte_lanes.store_words(target + x * LANES, rounded(a, total, counted))
 
     return run
