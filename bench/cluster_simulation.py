@@ -4,7 +4,7 @@
     python bench/cluster_simulation.py --scale 0.1 --seconds 1
 
 The first row is without failures, the second with a share of the nodes failing at random moments. What is assumed is
-written in cpuruntime/devices/ray/simulation.py. A request takes the simulation about 8 us: both rows, 17 minutes.
+written in cpuruntime/devices/ray/simulation.py. Both rows take about 15 minutes.
 """
 
 from __future__ import annotations
