@@ -14,14 +14,14 @@ from cpuruntime.api.layout import Layout
 from cpuruntime.api.node import Facts
 from cpuruntime.api.runtime_model import Outline
 from cpuruntime.api.shared import Shared
-from cpuruntime.cache.contents import ModelFile, bytes_digest, content_digest, graph_digest
+from cpuruntime.cache.contents import ModelFile, bytes_digest, content_digest
 from cpuruntime.cache.document import INTERFACE, document, restored
 from cpuruntime.cache.entry import Entry
 from cpuruntime.cache.plans import find_plan, packs_for
 from cpuruntime.devices.interface import DeviceModel, Plugin
 from cpuruntime.errors import ModelError, UnsupportedError, WrongTypeError, printable
 from cpuruntime.frontend.bytes import FileBytes
-from cpuruntime.graph import Graph, Type
+from cpuruntime.graph import Graph, Type, graph_digest
 from cpuruntime.host.memory import allocate
 from cpuruntime.properties import Settings
 from cpuruntime.store import SectionFile, kernel_packs, problem_of
@@ -40,7 +40,7 @@ def export_model(shared: Shared) -> io.BytesIO:
     shared.device.wait_until_optimized()
     device, *_ = shared.device.properties["EXECUTION_DEVICES"]
     stream = io.BytesIO()
-    stream.writelines(document(device, shared.device, interface_of(shared)))
+    stream.writelines(document(device, shared.device, interface_of(shared), alone=True))
     stream.seek(0)
     return stream
 

@@ -1,4 +1,4 @@
-"""What a model is by its content: digests of files, bytes and graphs.
+"""What a model is by its content: digests of files and bytes.
 
 A file that was read before is not read again where device, inode, size and both its times are as they were then, and
 were more than 2 seconds old: no later write can have left the time of change as it was.
@@ -14,9 +14,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
-from cpuruntime.graph import Graph, Value
 from cpuruntime.store import Folder
 
 CHUNK = 4 * 2**20
@@ -146,46 +143,3 @@ def _digesting(descriptor: int) -> Callable[[], str]:
         return _hex(b"".join(digests))
 
     return wait
-
-
-def graph_digest(graph: Graph) -> str:
-    """That of a graph: its structure, names, types and constants."""
-    digest = hashlib.sha256()
-    _add_graph(digest, graph, {})
-    return digest.hexdigest()
-
-
-def _add_graph(digest: Any, graph: Graph, numbers: dict[Value, int]) -> None:
-    def of(value: Value | None) -> int:
-        if value is None:
-            return -1
-        if value not in numbers:
-            numbers[value] = len(numbers)
-            _add(digest, value.name, value.element_type.get_type_name(), value.shape, value.kind.name, value.constant)
-        return numbers[value]
-
-    _add(digest, graph.name, sorted(graph.opsets.items()), {name: str(s) for name, s in graph.input_bounds.items()})
-    _add(digest, [of(value) for value in graph.inputs], [of(value) for value in graph.defaults])
-    for node in graph.nodes:
-        read, made = [of(value) for value in node.inputs], [of(value) for value in node.outputs]
-        _add(digest, node.op_type, node.name, node.domain, node.version, node.origins, read, made)
-        for name, data in node.attributes.items():
-            _add(digest, name)
-            for each in data if isinstance(data, list) else [data]:
-                if isinstance(each, Graph):
-                    _add_graph(digest, each, numbers)
-                else:
-                    _add(digest, each)
-    _add(digest, [of(value) for value in graph.outputs])
-
-
-def _add(digest: Any, *data: Any) -> None:
-    for each in data:
-        if isinstance(each, np.ndarray):
-            digest.update(f"{each.dtype} {each.shape};".encode())
-            if each.dtype.hasobject:
-                digest.update(repr(each.tolist()).encode())
-            else:
-                digest.update(np.ascontiguousarray(each).reshape(-1).view(np.uint8))
-        else:
-            digest.update(f"{type(each).__name__} {each!r};".encode())

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from cpuruntime.devices.host import recorded
-from cpuruntime.devices.interface import DeviceModel, Plugin
+from cpuruntime.devices.interface import NEEDS_SOURCE, DeviceModel, Plugin
+from cpuruntime.errors import UnsupportedError
 from cpuruntime.graph import Graph
 from cpuruntime.properties import Settings
 from cpuruntime.store import SectionFile, written
@@ -18,14 +19,16 @@ INTERFACE = "interface"
 """The section of what the interface stores."""
 
 
-def document(device: str, model: DeviceModel, interface: bytes) -> list[bytes | memoryview]:
+def document(device: str, model: DeviceModel, interface: bytes, alone: bool = False) -> list[bytes | memoryview]:
     """The pieces of the file of a model on a device.
 
-    Raises UnsupportedError where the model cannot be stored.
+    Raises UnsupportedError where the model cannot be stored, or not `alone`, without the one that was compiled.
     """
     from cpuruntime.version import __version__  # not above: looking for it is slow
 
     own, sections = model.export()
+    if alone and NEEDS_SOURCE in own:
+        raise UnsupportedError(own[NEEDS_SOURCE])
     facts = {"format": FORMAT, "made_by": __version__, "device": device, "own": own}
     return written(facts, {INTERFACE: [interface], **sections})
 
@@ -45,7 +48,7 @@ def restored(
     finish = file.check()
     model = None
     try:
-        model = plugin.restore(file.facts["own"], file, settings, source is not None)
+        model = plugin.restore(file.facts["own"], file, settings, source)
     finally:
         try:
             finish()
@@ -54,8 +57,6 @@ def restored(
                 model.close()
             raise
     model.properties["LOADED_FROM_CACHE"] = file.source is None
-    if source is not None:
-        model.set_source(source)
     return recorded(model, plugin, settings)
 
 

@@ -10,12 +10,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cpuruntime.cache.contents import graph_digest
 from cpuruntime.cache.document import FORMAT, document, restored
 from cpuruntime.devices.host import compile_on
 from cpuruntime.devices.interface import DeviceModel, Plugin
 from cpuruntime.errors import UnsupportedError
-from cpuruntime.graph import Graph, settle
+from cpuruntime.graph import Graph, graph_digest, settle
 from cpuruntime.properties import Settings
 from cpuruntime.store import Folder, SectionFile, problem_of
 from cpuruntime.trace.recorder import span

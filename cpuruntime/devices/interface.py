@@ -58,6 +58,8 @@ class Terms:
 Exported = tuple[dict[str, Any], dict[str, list[bytes | memoryview]]]
 """What is stored of a model: facts that JSON can hold, and sections of memory by name."""
 
+NEEDS_SOURCE = "needs source"
+
 TERMS = Terms()
 """The terms of an inference for which none are set."""
 
@@ -262,14 +264,11 @@ class DeviceModel(ABC):
     def export(self) -> Exported:
         """What `Plugin.restore` makes the model from again, in another process; the memory may be the model's own.
 
+        With the fact NEEDS_SOURCE, which says why, it is made with a source only.
         Raises UnsupportedError where it cannot be stored; the message says why.
         """
         device = ", ".join(self.properties["EXECUTION_DEVICES"])
         raise UnsupportedError(f"Models on device {device} cannot be stored.")
-
-    def set_source(self, read: Callable[[], Graph]) -> None:
-        """How to read the graph again of a model that was stored, which it may need for shapes of inputs. Optional."""
-        return
 
     def replace(self, graph: Graph) -> None:
         """Serve another graph with the same ports, without a pause; returns when no inference uses the old one.
@@ -450,14 +449,15 @@ class Plugin(Configured, ABC):
         raise UnsupportedError(f"models on {self.label} are not stored")
 
     def restore(
-        self, facts: Mapping[str, Any], sections: SectionFile, settings: Settings, is_cached: bool
+        self, facts: Mapping[str, Any], sections: SectionFile, settings: Settings, source: Callable[[], Graph] | None
     ) -> DeviceModel:
         """The model that `DeviceModel.export` was called on; `facts` have been through JSON.
 
         Its storage key was the one for `settings`. Small sections have been checked, others are while this runs, which
-        is over before the model runs.
+        is over before the model runs. A `source`, which a cache has, reads the graph again.
 
-        Raises ValueError where the model is not for this process, or `is_cached` and compiling it answers earlier.
+        Raises ValueError where the model is not for this process; needs a source and there is none; or there is one,
+        and compiling the model answers earlier.
         """
         raise UnsupportedError(f"models on {self.label} are not stored")
 

@@ -2,6 +2,7 @@
 
 from cpuruntime.graph.compressed import Compressed
 from cpuruntime.graph.deferred import Deferred, Origin, joined, remade, settle
+from cpuruntime.graph.digest import graph_digest
 from cpuruntime.graph.dimension import Dimension, Symbol
 from cpuruntime.graph.graph import Graph, Kind, Node, Value, print_graph, print_node
 from cpuruntime.graph.shapes import PartialShape, Shape
@@ -42,6 +43,7 @@ __all__ = [
     "Value",
     "alike",
     "at_least",
+    "graph_digest",
     "joined",
     "print_graph",
     "print_node",

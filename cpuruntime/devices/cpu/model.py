@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from cpuruntime.compiler import isa
@@ -15,7 +14,6 @@ from cpuruntime.devices.cpu.streams.placement import newcomers
 from cpuruntime.devices.cpu.streams.setup import StreamSetup
 from cpuruntime.devices.explanation import Explanation
 from cpuruntime.devices.interface import DeviceModel, Exported
-from cpuruntime.graph import Graph
 from cpuruntime.host.ledger import Ledger
 from cpuruntime.properties import Settings
 from cpuruntime.properties.hint import SchedulingCoreType
@@ -91,10 +89,6 @@ class CpuModel(DeviceModel):
 
     def export(self) -> Exported:
         return stored.exported(self.programs, self._demand, self._setup.plan.threads)
-
-    def set_source(self, read: Callable[[], Graph]) -> None:
-        if not self.programs.is_static:
-            cast("StoredShapes", self.programs).source = read
 
     def explain(self, measure: bool = False) -> Explanation:
         from cpuruntime.devices.cpu.explain import (  # not above: models that were stored do without

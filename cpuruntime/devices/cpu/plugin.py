@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cpuruntime.compiler import build, isa
@@ -15,7 +15,7 @@ from cpuruntime.compiler.sources import package_digest
 from cpuruntime.devices.cpu import stored
 from cpuruntime.devices.cpu.model import CpuModel
 from cpuruntime.devices.cpu.streams.setup import set_up_streams
-from cpuruntime.devices.interface import DeviceModel, Plugin
+from cpuruntime.devices.interface import NEEDS_SOURCE, DeviceModel, Plugin
 from cpuruntime.errors import InvalidArgumentError, UnsupportedError
 from cpuruntime.graph import Graph
 from cpuruntime.hints import StreamPlan, counted
@@ -102,7 +102,7 @@ class CpuPlugin(Plugin):
         return json.dumps(facts, sort_keys=True)
 
     def restore(
-        self, facts: Mapping[str, Any], sections: SectionFile, settings: Settings, is_cached: bool
+        self, facts: Mapping[str, Any], sections: SectionFile, settings: Settings, source: Callable[[], Graph] | None
     ) -> DeviceModel:
         model = stored.StoredModel.of(facts, settings, self.topology(settings))
         setup = set_up_streams(model, None, Ledger(), device=str(self.target))
@@ -110,9 +110,12 @@ class CpuPlugin(Plugin):
             if setup.plan.threads > model.threads:
                 asked = counted(model.threads, "thread")
                 raise ValueError(f"it is for streams of {asked} at most, and they would have {setup.plan.threads} here")
-            may_compile = not is_cached or settings.value("COMPILE_MODE") == "OPTIMIZED"
+            may_compile = source is None or settings.value("COMPILE_MODE") == "OPTIMIZED"
             arguments = facts, sections, model, setup.plan, may_compile
-            programs = stored.StoredPrograms(*arguments) if model.is_static else _dynamic(*arguments)
+            if NEEDS_SOURCE in facts:
+                programs: Any = _in_stages(source, *arguments)
+            else:
+                programs = stored.StoredPrograms(*arguments) if model.is_static else _dynamic(source, *arguments)
             return CpuModel(programs, model.demand, settings, setup)
         except BaseException:
             setup.release()
@@ -123,3 +126,11 @@ def _dynamic(*arguments: Any) -> stored.Stored:
     from cpuruntime.devices.cpu.stored_shapes import StoredShapes  # not above: models of static shapes do without
 
     return StoredShapes(*arguments)
+
+
+def _in_stages(source: Callable[[], Graph] | None, *arguments: Any) -> Any:
+    if source is None:
+        raise ValueError("it is for a cache, with the model beside it")
+    from cpuruntime.devices.cpu.stored_stages import restored  # not above: it compiles the rest
+
+    return restored(source(), *arguments)

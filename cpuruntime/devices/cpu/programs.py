@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from cpuruntime.devices.cpu.progress import CompileProgress
 from cpuruntime.devices.cpu.workforce import workforce
 from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import Error, InvalidArgumentError, UnsupportedError, nearest, printable
-from cpuruntime.graph import Graph, Kind, PartialShape
+from cpuruntime.graph import Graph, Kind, PartialShape, graph_digest
 from cpuruntime.hints import StreamPlan
 from cpuruntime.host.memory import check_fits
 from cpuruntime.host.sysfs import processor_name
@@ -45,18 +46,27 @@ from cpuruntime.trace.recorder import span
 
 log = logging.getLogger("cpuruntime")
 
-_BY_DATA = "shapes in it depend on data."
+
+class StoredParts(Protocol):
+    """Plans that were stored, by the graphs that they are for."""
+
+    programs: dict[str, Program]
+    templates: dict[str, Any]
 
 
 class Programs:
     """Plans stages for the streams of `plan` and caches them; a model of static shapes is planned at once.
 
     May be used from several threads. `profiled` says whether each step of an inference is timed, `notes` what passes
-    decided for any of the programs, `ran` are the stages of the latest inference that had several, and `latest` is what
-    `example_of` noted of its inputs.
+    decided for any of the programs. `made` are the plans of parts of a model in stages that are to be stored, with the
+    extents that they were made for, by the graphs that they are for. `ran` are the stages of the latest inference that
+    had several, and `latest` is what `example_of` noted of its inputs.
     """
 
-    def __init__(self, compilation: Compilation, plan: StreamPlan, tuner: Tuner | None = None) -> None:
+    def __init__(
+        self, compilation: Compilation, plan: StreamPlan, tuner: Tuner | None = None,
+        stored: StoredParts | None = None,
+    ) -> None:  # fmt: skip
         graph, settings = compilation.graph, compilation.settings
         self.name = graph.name
         self.inputs, self.outputs = PortInfo.inputs_of(graph), PortInfo.outputs_of(graph)
@@ -79,6 +89,9 @@ class Programs:
         self.ran: Sequence[Stage] = ()
         self.latest: Sequence[Any] | None = None
         self.stages = Stages(weakref.proxy(self), self._lock, settings.value("PROGRAM_CACHE_MB") << 20)
+        self._stored = stored
+        self.made: dict[str, tuple[Program | Template, Sequence[int]]] = {}
+        self._is_noted = stored is not None or bool(settings.value("CACHE_DIR"))
         self._root = Root(graph.clone(), shaped=_reshaped, is_typed=True) if compilation.optimised is None else None
         self._only: Stage | None = None
         self._again: tuple[Graph, int] | None = None
@@ -95,6 +108,9 @@ class Programs:
             self._warm_up(settings.value("WARMUP_SHAPES"))
         self._compile(KERNELS)
         self._compile, self._check = now, None
+        self._is_noted = False
+        if not self.is_in_stages:
+            self.made.clear()
 
     def _plan_first(self) -> None:
         """Plan what is known when the shapes of the inputs are; what is wrong is the model's fault."""
@@ -165,8 +181,15 @@ class Programs:
             known = root.parameters or ()
             graph = with_shapes(root.graph, shapes, dict(zip(known, contents)))
             parts = whole(graph) if is_whole(graph) else cut_open(graph, root.varying)
-            planner = None if parts.static is None else self._planner(optimise(parts.static), tuner=None, owned=True)
-            template = Guards(scope, self._compile) if planner is None else Template(planner, scope, self._compile)
+            key = None if parts.is_static or parts.static is None else self._key(parts.static, pattern.facts())
+            template = None if key is None or self._stored is None else self._stored.templates.get(key)
+            if parts.static is None:
+                template = Guards(scope, self._compile)
+            elif template is None:
+                planner = self._planner(optimise(parts.static), tuner=None, owned=True)
+                template = Template(planner, scope, self._compile)
+                if key is not None:
+                    self.made[key] = template, pattern.extents
         except Error as error:
             log.debug("model '%s' has no plan for many shapes: %s", printable(self.name), error)
             return None
@@ -177,7 +200,27 @@ class Programs:
 
     def program(self, graph: Graph) -> Program:
         """A program of a graph of static shapes, as it was read."""
-        return self._planned(graph, optimise(graph))
+        key = self._key(graph)
+        found = None if key is None or self._stored is None else self._stored.programs.get(key)
+        if found is None:
+            found = self._planned(graph, optimise(graph))
+            if key is not None:
+                self.made[key] = found, ()
+        return found
+
+    def _key(self, graph: Graph, *facts: Any) -> str | None:
+        """What a plan is stored under; None where it is not to be."""
+        return json.dumps([graph_digest(graph), *facts]) if self._is_noted else None
+
+    @property
+    def is_in_stages(self) -> bool:
+        """Whether inferences are more than one program."""
+        root = self._root
+        if root is None:
+            return False
+        stages = [stage.parts for _, stage in self.stages.of_root(root)]
+        stages += [template.parts for template in root.templates.values()]
+        return not root.is_typed or bool(root.parameters) or not all(parts.is_static for parts in stages)
 
     @property
     def is_open(self) -> bool:
@@ -211,31 +254,23 @@ class Programs:
     def planned(self) -> list[tuple[Any, Program]]:
         """The programs in the cache that are not of `templates`, by the shapes of the inputs that they are for.
 
-        Raises UnsupportedError where inferences are more than one program.
+        Inferences are one program. Raises UnsupportedError where none is planned.
         """
         if self._only is not None:
             return [((), program) for program in self.cached()]
-        root = self._root
-        if root is None or not root.is_typed or root.parameters:
-            raise UnsupportedError(_BY_DATA)
-        stages = self.stages.of_root(root)
-        if not all(stage.whole for _, stage in stages):
-            raise UnsupportedError(_BY_DATA)
+        assert self._root is not None
+        stages = self.stages.of_root(self._root)
         if not stages:
             raise UnsupportedError("it was planned for no shapes yet.")
         programs = [(shapes, stage.whole) for shapes, stage in stages if stage.whole is not None]
         return [(shapes, program) for shapes, program in programs if isinstance(program.image, Image)]
 
     def templates(self) -> list[tuple[Pattern, Template]]:
-        """The plans for many shapes of a model of dynamic shapes. Raises UnsupportedError as `planned` does."""
+        """The plans for many shapes of a model of dynamic shapes, of which inferences are one program."""
         assert self._root is not None
         with self._lock:
-            planned = [*self._root.templates.items()]
-        found = [(pattern, stage.template) for pattern, stage in planned if stage.parts.is_static]
-        whole = [(pattern, template) for pattern, template in found if isinstance(template, Template)]
-        if len(whole) < len(planned):
-            raise UnsupportedError(_BY_DATA)
-        return whole
+            planned = [(pattern, stage.template) for pattern, stage in self._root.templates.items()]
+        return [(pattern, template) for pattern, template in planned if isinstance(template, Template)]
 
     def shown(self) -> Sequence[Stage]:
         """The stages of the latest inference, or what is planned already."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from cpuruntime.compiler import build, isa, pool
 from cpuruntime.compiler.sources import package_digest
 from cpuruntime.devices.cpu.progress import CompileProgress
 from cpuruntime.devices.cpu.workforce import workforce
-from cpuruntime.devices.interface import Exported
+from cpuruntime.devices.interface import NEEDS_SOURCE, Exported
 from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import UnsupportedError, printable
 from cpuruntime.graph import Kind, PartialShape, Type
@@ -27,6 +28,8 @@ from cpuruntime.streams.native.needed import KERNELS
 
 if TYPE_CHECKING:
     from cpuruntime.devices.cpu.programs import Programs
+
+BY_DATA = "shapes in it depend on data."
 
 NEEDED = (*KERNELS, native.evaluate, native.fill)
 """Kernels that run others, and those of plans for many shapes."""
@@ -70,14 +73,19 @@ def exported(programs: Programs | Stored, demand: Demand, threads: int) -> Expor
     if isinstance(programs, Stored):
         return programs.exported
     parts, sections = Pool(programs.recipes()), Sections()
+    needed = {}
     try:
-        own = {
-            "programs": [
-                (shapes, file.add(program, f"program {number}", parts, sections))
-                for number, (shapes, program) in enumerate(programs.planned())
-            ],
-            "templates": _templates(programs, parts, sections),
-        }
+        if programs.is_in_stages:
+            own = _stages(programs, parts, sections)
+            needed = {NEEDS_SOURCE: f"Model '{printable(programs.name)}' cannot be exported: {BY_DATA}"}
+        else:
+            own = {
+                "programs": [
+                    (shapes, file.add(program, f"program {number}", parts, sections))
+                    for number, (shapes, program) in enumerate(programs.planned())
+                ],
+                "templates": _templates(programs, parts, sections),
+            }
     except UnsupportedError as error:
         raise UnsupportedError(f"Model '{printable(programs.name)}' cannot be stored: {error}") from None
     facts = {
@@ -94,6 +102,7 @@ def exported(programs: Programs | Stored, demand: Demand, threads: int) -> Expor
         "packed": programs.weights_nbytes(),
         "streams": {kernel.name: kernel.symbol for kernel in NEEDED},
         "program": parts.facts() | own,
+        **needed,
     }
     return facts, sections | parts.sections()
 
@@ -107,6 +116,24 @@ def _templates(programs: Programs, parts: Pool, sections: Sections) -> list[Any]
         (pattern.facts(), template_file.add(template, pattern.extents, f"template {number}", parts, sections))
         for number, (pattern, template) in enumerate(programs.templates())
     ]
+
+
+def _stages(programs: Programs, parts: Pool, sections: Sections) -> dict[str, list[Any]]:
+    """The programs and templates of parts of a model that can be stored, by the graphs that they are for."""
+    from cpuruntime.program import template_file
+    from cpuruntime.program.template import Template
+
+    own: dict[str, list[Any]] = {"programs": [], "templates": []}
+    for key, (made, extents) in programs.made.items():
+        with suppress(UnsupportedError):
+            if isinstance(made, Template):
+                name = f"template {len(own['templates'])}"
+                own["templates"].append((key, template_file.add(made, extents, name, parts, sections)))
+            else:
+                own["programs"].append((key, file.add(made, f"program {len(own['programs'])}", parts, sections)))
+    if not any(own.values()):
+        raise UnsupportedError(BY_DATA)
+    return own
 
 
 def _port(info: PortInfo) -> list[str]:
@@ -156,7 +183,7 @@ class Stored:
         try:
             self._load_kernels(facts, model, may_compile)
             self.programs = {
-                tuple(map(tuple, shapes)): self.checked(file.load(own, f"program {number}", self.parts, sections))
+                self.key(shapes): self.checked(file.load(own, f"program {number}", self.parts, sections))
                 for number, (shapes, own) in enumerate(facts["program"]["programs"])
             }
         finally:
@@ -175,6 +202,11 @@ class Stored:
         if missing:
             with CompileProgress() as progress:
                 pool.compile_all(missing, workforce(model.topology), progress)
+
+    @staticmethod
+    def key(stored: Any) -> Any:
+        """What a program is for, by what JSON makes of it."""
+        return tuple(map(tuple, stored))
 
     def checked(self, program: Program) -> Program:
         """The program; OutOfMemoryError when the machine has no memory for it."""

@@ -30,16 +30,18 @@ Shapes = tuple[tuple[int, ...], ...]
 class StoredShapes(Stored):
     """The programs of a stored model of dynamic shapes: one that no stored plan holds for has the model compiled.
 
+    `source` reads its graph again, for that; None where nobody can.
+
     Attributes:
-        source: reads the model's graph again, for that; None where nobody can.
         ran, latest: as those of `Programs`.
     """
 
     is_static = False
 
     def __init__(
-        self, facts: Mapping[str, Any], sections: SectionFile, model: StoredModel, plan: StreamPlan, may_compile: bool
-    ) -> None:
+        self, source: Callable[[], Graph] | None, facts: Mapping[str, Any], sections: SectionFile, model: StoredModel,
+        plan: StreamPlan, may_compile: bool,
+    ) -> None:  # fmt: skip
         super().__init__(facts, sections, model, plan, may_compile)
         self.notes.append("it was stored: what is said of its steps is for the shapes that they were planned for")
         self._templates = [
@@ -51,7 +53,7 @@ class StoredShapes(Stored):
         self._room: int = model.settings.value("PROGRAM_CACHE_MB") << 20
         self._lock = threading.Lock()
         self._compiled: Programs | None = None
-        self.source: Callable[[], Graph] | None = None
+        self._source = source
         self.ran: Sequence[Any] = ()
         self.latest: Sequence[Any] | None = None
 
@@ -96,7 +98,7 @@ class StoredShapes(Stored):
         from cpuruntime.devices.cpu.programs import Programs
 
         name, given = printable(self.name), ", ".join(str(list(shape)) for shape in shapes)
-        if self.source is None:
+        if self._source is None:
             raise InvalidArgumentError(
                 f"Model '{name}' was imported, and has no plan for inputs of shapes {given}; compile it with these "
                 "shapes among WARMUP_SHAPES, and export it again."
@@ -104,7 +106,7 @@ class StoredShapes(Stored):
         log.info("model '%s' is compiled: no plan of it that was stored is for inputs of shapes %s", name, given)
         settings = self._model.settings
         settings = Settings(settings.known, {**settings, "WARMUP_SHAPES": "NONE"})
-        compilation = Compilation.of(self.source(), settings, self._model.topology)
+        compilation = Compilation.of(self._source(), settings, self._model.topology)
         settle(compilation.graph)
         return Programs(compilation, self._plan)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -140,7 +140,7 @@ class GpuPlugin(Plugin):
         return json.dumps([made_for(self.runtime), precision, settings.key()], sort_keys=True)
 
     def restore(
-        self, facts: Mapping[str, Any], sections: SectionFile, settings: Settings, is_cached: bool
+        self, facts: Mapping[str, Any], sections: SectionFile, settings: Settings, source: Callable[[], Graph] | None
     ) -> DeviceModel:
         from cpuruntime.devices.gpu.compiling import restore
         from cpuruntime.devices.gpu.recipe import made_for
