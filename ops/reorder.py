@@ -36,7 +36,7 @@ TO_PIXELS = record(
 
 GATHER_CHANNELS = record(
     "source source_batch source_block source_row entries starts target target_batch target_block target_row "
-    "batch blocks height width"
+    "batch blocks height width chunk"
 )
 
 # One source block that a target block takes channels from, and for each lane of the target the lane there, or -1.
@@ -122,14 +122,14 @@ def to_pixels(a, thread, threads):
 def gather_channels(a, thread, threads):
     """Blocked channels picked from those of a blocked source, by the arrays of `channel_table`.
 
-    Lanes that pick nothing become zeros.
+    Lanes that pick nothing become zeros. `chunk` rows of a block come before those of the next one.
     """
     items = a.batch * a.blocks * a.height
     last_pixel = min(a.width, PIXELS) - 1  # of narrow rows the last one is written several times
     o1, o2, o3 = min(1, last_pixel) * VECTOR_BYTES, min(2, last_pixel) * VECTOR_BYTES, min(3, last_pixel) * VECTOR_BYTES
     o4, o5, o6 = min(4, last_pixel) * VECTOR_BYTES, min(5, last_pixel) * VECTOR_BYTES, last_pixel * VECTOR_BYTES
     for item in range(items * thread // threads, items * (thread + 1) // threads):
-        y, block, image = item % a.height, item // a.height % a.blocks, item // a.height // a.blocks
+        y, block, image = row_at(item, a.blocks, a.height, a.chunk)
         source = a.source + image * a.source_batch + y * a.source_row
         target = a.target + image * a.target_batch + block * a.target_block + y * a.target_row
         first = a.entries + simd.load_i64(a.starts + 8 * block) * ENTRY_BYTES

@@ -12,7 +12,9 @@ def row_at(item, blocks, height, chunk):
     So with all rows in one chunk threads take blocks, and with a chunk for each of them the same rows of all blocks.
     """
     image, rest = item // (blocks * height), item % (blocks * height)
-    first = rest // (blocks * chunk) * chunk
-    rows = min(chunk, height - first)
-    rest -= blocks * first
+    first, rows = 0, height
+    if chunk < height:
+        first = rest // (blocks * chunk) * chunk
+        rows = min(chunk, height - first)
+        rest -= blocks * first
     return first + rest % rows, rest // rows, image

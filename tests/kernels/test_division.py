@@ -104,3 +104,10 @@ def test_what_threads_divide_by_rows() -> None:
     assert not by_rows(_image(112, group=2), 2)
     assert not by_rows(activation("x", (1, CHANNELS, 112, 112)), 2)
     assert not by_rows(_image(7), 2)
+
+
+def test_a_concatenation_is_divided_like_its_parts() -> None:
+    for parts, expected in (([_image(112), _image(112, group=2)], True), ([_image(112, group=2)] * 2, False)):
+        whole = activation("whole", (1, 2 * CHANNELS, 112, 112))
+        Node("Concat", "c", parts, [whole], dict(axis=1))
+        assert by_rows(whole, 2) == expected

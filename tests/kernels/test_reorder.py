@@ -76,14 +76,14 @@ def test_pixels(channels: int, batch: int) -> None:
         np.testing.assert_array_equal(target.array, x.transpose(0, 2, 3, 1))
 
 
-def gather(source: Blocked, picks: list[int]) -> Blocked:
+def gather(source: Blocked, picks: list[int], chunk: int = 0) -> Blocked:
     n, _, height, width = source.array.shape[:4]
     entries, starts = reorder.channel_table(picks)
     target = blocked((n, len(picks), height, width), HALO, halo_value=7.0)
     run(
         reorder.gather_channels, target, **source.fields("source"), entries=entries.ctypes.data,
         starts=starts.ctypes.data, **target.fields("target"), batch=n, blocks=target.array.shape[1], height=height,
-        width=width,
+        width=width, chunk=chunk or height,
     )  # fmt: skip
     assert not target.array[:, -1, :, :, (len(picks) - 1) % LANES + 1 :].any()
     return target
@@ -109,7 +109,7 @@ def test_concat_and_split(channels: tuple[int, ...]) -> None:
     padded = [np.pad(part, [(0, 0), (0, -part.shape[1] % LANES), (0, 0), (0, 0)]) for part in parts]
     starts = np.cumsum([0, *(part.shape[1] for part in padded)]).tolist()
     picks = [start + c for start, count in zip(starts, channels) for c in range(count)]
-    whole = gather(blocked_holding(np.concatenate(padded, axis=1), HALO, halo_value=1e30), picks)
+    whole = gather(blocked_holding(np.concatenate(padded, axis=1), HALO, halo_value=1e30), picks, chunk=2)
     np.testing.assert_array_equal(whole.plain(), np.concatenate(parts, axis=1))
     first = 0
     for part, count in zip(parts, channels):

@@ -14,6 +14,7 @@ from cpuruntime.operators.movement_shapes import bound_of_slice
 from cpuruntime.ops.movement import MAX_RANK, gather
 from cpuruntime.ops.reorder import channel_table, gather_channels
 from cpuruntime.ops.tiles import loops
+from cpuruntime.program.plan.division import rows_together
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.layout import LayoutPlan, whole_blocks
 from cpuruntime.program.plan.lowering import Layout, axis_of, is_movable, lowering, only_float32
@@ -217,7 +218,9 @@ def lower_channel_shuffle(emitter: Emitter, node: Node) -> None:
 def _gather_channels(emitter: Emitter, source: Blocked, target: Blocked, picks: Sequence[int]) -> None:
     """target[:, c] = source[:, picks[c]]."""
     entries, starts = map(emitter.constant, channel_table(picks))
+    node = emitter.node
+    written = node.outputs[0] if node.op_type == "Concat" else node.require(0)
     emitter.emit(
         gather_channels, "blocked", entries=entries, starts=starts, **source.fields("source"),
-        **target.fields("target"), **target.sizes(),
+        **target.fields("target"), **target.sizes(), chunk=rows_together(written, target.height, emitter.threads),
     )  # fmt: skip

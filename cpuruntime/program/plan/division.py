@@ -20,14 +20,22 @@ DENSE = ("Conv", "QuantisedConvolution")
 
 
 def by_rows(value: Value, threads: int) -> bool:
-    """Whether threads divide the rows of an image between them: of one that a product of all channels wrote."""
+    """Whether threads divide the rows of an image between them.
+
+    Of one that a product of all channels wrote, or of a concatenation with such a part.
+    """
     _, _, height, width = image_shape(value.static_shape)
     producer = value.producer
     if threads == 1 or producer is None or isinstance(height, Size) or isinstance(width, Size):
         return False
+    parts = producer.inputs if producer.op_type == "Concat" else [value]
     size = height * width * LANES * value.element_type.size
-    is_dense = producer.op_type in DENSE and producer.attributes["group"] == 1
-    return is_dense and height >= 2 * threads and size > EDGE_LINES * LINE
+    return any(map(_is_dense, parts)) and height >= 2 * threads and size > EDGE_LINES * LINE
+
+
+def _is_dense(value: Value | None) -> bool:
+    producer = None if value is None else value.producer
+    return producer is not None and producer.op_type in DENSE and producer.attributes["group"] == 1
 
 
 def rows_together(value: Value, height: Extent, threads: int, most: Extent = 0) -> Extent:
