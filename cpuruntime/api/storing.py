@@ -162,8 +162,16 @@ class CachedCompilation:
 
     def find(self, make: Callable[[Shared], T]) -> T | None:
         """The model, if the cache has it; `make` is the type of compiled models."""
-        found = None if self.digest is None else self._entry.load(self.digest, self._source(self.digest))
+        if self.digest is None:
+            return None
+        opened = self._opened if isinstance(self._model, str) else None
+        found = self._entry.load(self.digest, self._source(self.digest), opened)
         return None if found is None else make(_shared(*found, make))
+
+    def _opened(self) -> FileBytes:
+        """The model's file."""
+        descriptor = os.open(str(self._model), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return FileBytes(descriptor, f"the model file '{self._model}'")
 
     def _source(self, digest: str) -> Callable[[], Graph]:
         """What reads the graph again, and raises ModelError where the file has another content by then."""
@@ -184,7 +192,8 @@ class CachedCompilation:
             self._file.learn(self.locations)
         if self.digest is not None and not shared.defaults:
             described = interface_of(shared)
-            self._entry.save(self.digest, shared.device, lambda: described)
+            has_file = self._file is not None and not self.locations
+            self._entry.save(self.digest, shared.device, lambda: described, has_file)
 
 
 def interface_of(shared: Shared) -> bytes:

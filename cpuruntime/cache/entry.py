@@ -9,19 +9,21 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cpuruntime.cache.document import FORMAT, document, restored
 from cpuruntime.devices.host import compile_on
 from cpuruntime.devices.interface import DeviceModel, Plugin
 from cpuruntime.errors import UnsupportedError
 from cpuruntime.graph import Graph, graph_digest, settle
-from cpuruntime.properties import Settings
+from cpuruntime.properties import CacheMode, Settings
 from cpuruntime.store import Folder, SectionFile, problem_of
 from cpuruntime.trace.recorder import span
 
 log = logging.getLogger("cpuruntime")
 
 SUFFIX = ".model"
+WITHOUT_WEIGHTS = " without weights"
 MOST_BYTES = 16 * 2**30
 """Size limit of a cache's folder; arbitrary. Above it the models that were not used for longest are removed."""
 
@@ -35,7 +37,7 @@ def folder_of(path: str) -> Folder:
 
 
 class Entry:
-    """Where a compiled model is stored, or will be.
+    """Where a compiled model is stored, or will be; `is_small` says whether without weights that its file has.
 
     Raises UnsupportedError where models with these settings are not stored.
     """
@@ -43,21 +45,40 @@ class Entry:
     def __init__(self, folder: Folder, plugin: Plugin, settings: Settings) -> None:
         self.folder, self._plugin, self._settings = folder, plugin, settings
         self._facts = [FORMAT, str(plugin.target), plugin.storage_key(settings)]
+        self.is_small = settings.value("CACHE_MODE") is CacheMode.OPTIMIZE_SIZE
 
     def _file(self, digest: str) -> str:
         return hashlib.sha256(json.dumps([*self._facts, digest]).encode()).hexdigest()[:40] + SUFFIX
 
-    def load(self, digest: str, source: Callable[[], Graph]) -> tuple[DeviceModel, SectionFile] | None:
+    def load(
+        self, digest: str, source: Callable[[], Graph], model_file: Callable[[], Any] | None = None
+    ) -> tuple[DeviceModel, SectionFile] | None:
         """The model of a content, and its file; None where there is none that can be used, and why is logged.
 
-        `source` reads the model's graph again.
+        `source` reads the model's graph again, `model_file` opens the file that it is in.
         """
-        name = self._file(digest)
+        if self.is_small and model_file is not None:
+            found = self._load(self._file(digest + WITHOUT_WEIGHTS), source, model_file)
+            if found is not None:
+                return found
+        return self._load(self._file(digest), source, None)
+
+    def _load(
+        self, name: str, source: Callable[[], Graph], model_file: Callable[[], Any] | None
+    ) -> tuple[DeviceModel, SectionFile] | None:
         try:
             with span("look in the model cache", found=False) as facts:
                 with self.folder.open(name) as descriptor:
                     file = SectionFile.mapped(descriptor.fileno())
-                found = restored(self._plugin, file, self._settings, source)
+                if model_file is not None:
+                    file.source = model_file()
+                try:
+                    found = restored(self._plugin, file, self._settings, source)
+                finally:
+                    if file.source is not None:
+                        file.source.close()
+                        file.source = None
+                found.properties["LOADED_FROM_CACHE"] = True
                 facts["found"] = True
             return found, file
         except FileNotFoundError:
@@ -66,30 +87,38 @@ class Entry:
             log.warning("%s in %s is not used, the model is compiled: %s", name, self.folder.path, problem_of(error))
             return None
 
-    def save(self, digest: str, model: DeviceModel, interface: Callable[[], bytes]) -> None:
+    def save(
+        self, digest: str, model: DeviceModel, interface: Callable[[], bytes], has_file: bool = False
+    ) -> None:
         """Stores a model, and one that is not optimized again when it is, in a thread.
 
-        Why it cannot be stored is logged.
+        If it `has_file`, all its data are in one. Why it cannot be stored is logged.
         """
         is_final = "OPTIMIZED" not in model.properties or model.get_property("OPTIMIZED")
-        self._save_now(digest, model, interface)
+        arguments = (digest, model, interface, has_file)
+        self._save_now(*arguments)
         if not is_final:
-            arguments = (digest, model, interface)
             threading.Thread(target=self._save_later, args=arguments, name="cpuruntime-store", daemon=True).start()
 
-    def _save_later(self, digest: str, model: DeviceModel, interface: Callable[[], bytes]) -> None:
+    def _save_later(self, digest: str, model: DeviceModel, interface: Callable[[], bytes], has_file: bool) -> None:
         while not model.get_property("OPTIMIZED"):
             time.sleep(POLL)
             if model.closed:
                 return
-        self._save_now(digest, model, interface)
+        self._save_now(digest, model, interface, has_file)
 
-    def _save_now(self, digest: str, model: DeviceModel, interface: Callable[[], bytes]) -> None:
+    def _save_now(self, digest: str, model: DeviceModel, interface: Callable[[], bytes], has_file: bool) -> None:
         try:
             pieces = document(str(self._plugin.target), model, interface())
         except UnsupportedError as error:
             log.info("%s", error)
             return
+        if has_file and self.is_small and self._plugin.name == "CPU":
+            from cpuruntime.devices.cpu.plan_file import without_weights  # not above: few processes need it
+
+            small = without_weights(SectionFile(memoryview(b"".join(pieces))))
+            if small is not None:
+                digest, pieces = digest + WITHOUT_WEIGHTS, [small]
         with span("write to the model cache"):
             self.folder.replace(self._file(digest), pieces)
 

@@ -135,13 +135,14 @@ cache_dir = Property(
     doc="A folder in which compiled models are stored, and from which later processes load them. Empty: none. Compiled "
     "kernels are always stored, in the folder that the variable CPURUNTIME_CACHE_DIR names.",
 )  # fmt: skip
-cache_mode = accepted(
-    "CACHE_MODE", Choice(CacheMode), CacheMode.OPTIMIZE_SPEED,
-    "stored models have their packed weights",
+cache_mode = Property(
+    "CACHE_MODE", Choice(CacheMode), CacheMode.OPTIMIZE_SPEED, group=Group.COMPILING,
+    doc="What CACHE_DIR has of a model of static shapes that is compiled from one file: with OPTIMIZE_SPEED its packed "
+    "weights, which later processes map and share; with OPTIMIZE_SIZE none that can be packed again from the file.",
 )  # fmt: skip
 enable_weightless = accepted(
     "ENABLE_WEIGHTLESS", Boolean(), False,
-    "stored models have their packed weights",
+    "CACHE_MODE says whether stored models have their weights",
 )  # fmt: skip
 weights_path = accepted(
     "WEIGHTS_PATH", Text(), "",

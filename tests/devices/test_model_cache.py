@@ -157,3 +157,34 @@ def test_a_folder_that_cannot_be_written_costs_only_time(
     assert is_loaded(compile_in(cache, file))
     assert sorted(cache.iterdir()) == before
     assert not is_loaded(other)
+
+
+def test_a_small_file_has_no_weights_that_the_model_file_has(tmp_path: Path, cache: Path) -> None:
+    n = Net()
+    x = n("Relu", n.conv(n.input(1, 64, 28, 28), 64, 256, pads=[1] * 4))
+    n.output(n("MatMul", n("Flatten", n("GlobalAveragePool", x)), n.weights(256, 1200)))
+    path, sizes = tmp_path / "model.onnx", {}
+    onnx.save(n.model(), path)
+    for mode in ("OPTIMIZE_SIZE", "OPTIMIZE_SPEED"):
+        before = {*cache.glob("*.model")}
+        first, second = (compile_in(cache, path, CACHE_MODE=mode) for _ in range(2))
+        assert (is_loaded(first), is_loaded(second)) == (False, True)
+        assert results(first, feeds(n.model())) == results(second, feeds(n.model()))
+        (made,) = {*cache.glob("*.model")} - before
+        sizes[mode] = made.stat().st_size
+    assert sizes["OPTIMIZE_SIZE"] < sizes["OPTIMIZE_SPEED"] - 1_200_000
+    small = min(cache.glob("*.model"), key=lambda file: file.stat().st_size)
+    content = small.read_bytes()
+    for place in range(0, len(content), len(content) // 50):
+        small.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        (cache / small.name).chmod(0o600)
+        compiled = compile_in(cache, path, CACHE_MODE="OPTIMIZE_SIZE")
+        assert results(compiled, feeds(n.model())) == results(first, feeds(n.model()))
+
+
+def test_models_with_external_data_are_stored_whole(tmp_path: Path, cache: Path) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(convolutional(), path, save_as_external_data=True, location="data", size_threshold=64)
+    first, second = (compile_in(cache, path, CACHE_MODE="OPTIMIZE_SIZE") for _ in range(2))
+    assert is_loaded(second)
+    assert results(first, feeds(convolutional())) == results(second, feeds(convolutional()))
