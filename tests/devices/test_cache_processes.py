@@ -18,7 +18,7 @@ import cpuruntime as ov
 config = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1, "CACHE_DIR": sys.argv[2]}
 compiled = ov.Core().compile_model(sys.argv[1], "CPU", config)
 print(compiled.get_property("LOADED_FROM_CACHE"), compiled(np.ones((1, 3, 20, 20), np.float32))[0].tobytes().hex())
-heavy = "onnx frontend numba passes program.plan.planner program.lowerings operators.shape_inference".split()
+heavy = "onnx frontend.reader numba passes program.plan.planner program.lowerings operators.shape_inference".split()
 print([name for name in heavy if name in sys.modules or f"cpuruntime.{name}" in sys.modules])
 """
 

@@ -113,15 +113,28 @@ def test_other_settings_and_machines_are_measured_anew(
     assert len(list(folder.glob("*.json"))) == 3
 
 
+OTHER = {
+    "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1, "TUNING_BUDGET_MS": 0, "PERFORMANCE_HINT": "THROUGHPUT",
+    "PERFORMANCE_HINT_NUM_REQUESTS": 1, "INFERENCE_PRECISION_HINT": "bf16", "EXECUTION_MODE_HINT": "ACCURACY",
+    "ENABLE_CPU_PINNING": True, "SCHEDULING_CORE_TYPE": "PCORE_ONLY", "ENABLE_HYPER_THREADING": True,
+    "MODEL_DISTRIBUTION_POLICY": "TENSOR_PARALLEL", "ENABLE_CPU_RESERVATION": True, "WEIGHTS_PRECISION": "i8",
+    "PRECISION_BUDGET": 0.1, "PRECISION_SAMPLES": "samples.npz", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+    "LATENCY_TARGET_MS": 5,
+}  # fmt: skip
+"""A value that differs from what holds where a setting is not set."""
+
+
 @pytest.mark.parametrize("name", [name for name, one in of_device("CPU").items() if one.keyed])
-def test_every_keyed_setting_changes_the_key(name: str) -> None:
+def test_every_keyed_setting_changes_the_key_unless_it_is_as_if_unset(name: str) -> None:
     graph = ov.Core().read_model(two_inputs()).graph
     known = of_device("CPU")
-    one, other = (
-        calibration.key(Compilation.of(graph, settings))
-        for settings in (Settings(known), Settings(known, {name: known[name].default}))
-    )
-    assert one != other
+
+    def key(**values: object) -> str:
+        return calibration.key(Compilation.of(graph, Settings(known, values)))
+
+    assert key(**{name: known[name].values.parse(OTHER[name])}) != key()
+    if not known[name].unset:
+        assert key(**{name: known[name].default}) == key()
 
 
 def test_nothing_is_measured_where_nothing_is_to_choose(rates: dict[tuple[int, int], float], folder: Path) -> None:
