@@ -227,12 +227,12 @@ def costs(core: ov.Core, device: str, file: ModelFile, seconds: float) -> None:
         with core.compile_model(file.path, device, {"GPU_QUEUE_THROTTLE": throttle}) as compiled:
             request = compiled.create_infer_request()
             request.infer(inputs)
-            launches = len(compiled.explain().rows)
+            steps = len(compiled.explain().rows)
             begin, host = time.perf_counter(), time.process_time()
             latency = repeated(request.infer, seconds)
             busy = (time.process_time() - host) / (time.perf_counter() - begin)
             print(
-                f"throttle {throttle:6}: {file.name} of {launches} steps in {latency * 1e6:.0f} us, {busy:.0%} of a "
+                f"throttle {throttle:6}: {file.name} of {steps} steps in {latency * 1e6:.0f} us, {busy:.0%} of a "
                 "processor busy (with kernels, where the driver runs on it)"
             )
     print(f"program of {LAUNCHES} kernels: {launches(device):.1f} us a kernel to submit")
