@@ -113,10 +113,8 @@ class Entry:
         except UnsupportedError as error:
             log.info("%s", error)
             return
-        if has_file and self.is_small and self._plugin.name == "CPU":
-            from cpuruntime.devices.cpu.plan_file import without_weights  # not above: few processes need it
-
-            small = without_weights(SectionFile(memoryview(b"".join(pieces))))
+        if has_file and self.is_small:
+            small = self._plugin.without_weights(SectionFile(memoryview(b"".join(pieces))))
             if small is not None:
                 digest, pieces = digest + WITHOUT_WEIGHTS, [small]
         with span("write to the model cache"):

@@ -448,6 +448,13 @@ class Plugin(Configured, ABC):
         """
         raise UnsupportedError(f"models on {self.label} are not stored")
 
+    def without_weights(self, stored: SectionFile) -> bytes | None:
+        """A stored model without weights that its file has, which `restore` reads from the file's `source`. Optional.
+
+        None where they cannot be left out.
+        """
+        return None
+
     def restore(
         self, facts: Mapping[str, Any], sections: SectionFile, settings: Settings, source: Callable[[], Graph] | None
     ) -> DeviceModel:

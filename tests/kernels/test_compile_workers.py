@@ -226,7 +226,9 @@ def test_a_signal_while_workers_compile(tmp_path: Path, end: signal.Signals) -> 
 
 def test_an_exit_while_workers_compile(tmp_path: Path) -> None:
     (found,) = lines(f"start(compile_all, KERNELS, FORCE); {TWO}; print(*workers())", tmp_path)
-    wait_until_gone([int(pid) for pid in found.split()])
+    pids = [int(pid) for pid in found.split()]
+    assert len(pids) == 2
+    wait_until_gone(pids)
 
 
 MODEL = """

@@ -101,6 +101,11 @@ class CpuPlugin(Plugin):
         facts = [package_digest(), build.environment().hex(), settings.key()]
         return json.dumps(facts, sort_keys=True)
 
+    def without_weights(self, stored: SectionFile) -> bytes | None:
+        from cpuruntime.devices.cpu.plan_file import without_weights  # not above: few processes need it
+
+        return without_weights(stored)
+
     def restore(
         self, facts: Mapping[str, Any], sections: SectionFile, settings: Settings, source: Callable[[], Graph] | None
     ) -> DeviceModel:
