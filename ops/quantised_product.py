@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from functools import cache
 
-from cpuruntime.compiler.isa import LANES, VECTOR_BYTES, byte_products
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES, byte_products, byte_tiles
 from cpuruntime.compiler.kernel import Kernel, factory, kernel, lazy, made, record
 from cpuruntime.ops.quantised_panels import from_blocks, from_rows, name_pixels, name_sums, zero_point
-from cpuruntime.ops.tiles.integer_shapes import ROW_BYTES, VNNI
+from cpuruntime.ops.tiles.integer_shapes import AMX, BOTH, ROW_BYTES, VNNI
 
 simd = lazy("cpuruntime.compiler.simd")
 
@@ -44,12 +44,19 @@ def quantised_product(kind: str, rows: int, columns: int, source: str, floats: b
     `source` is "blocks" (of an image) or "rows" (of a matrix); `floats` as for the tile. `walk_row` and `walk_column`
     are the panel bytes from kernel row to kernel row and from run to run of `steps` steps; `reach_y`, `reach_x` the
     panel pixels that one output pixel reads down and across. `gathered` is the tile's; GATHER bytes behind a panel may
-    be read.
+    be read. Kinds of AMX need images of one line, and read `rows` pixels behind the panel, too.
     """
     result = "floats" if floats else "bytes"
-    tile = made("cpuruntime.ops.tiles.integer_tile", "make_integer_tile", kind, rows, columns, result)
+    by_tiles, native = kind in AMX, byte_tiles() if kind in AMX else ""
+    if by_tiles:
+        tile = made("cpuruntime.ops.tiles.amx_tile", "make_amx_tile", kind, rows, columns, result)
+    else:
+        tile = made("cpuruntime.ops.tiles.integer_tile", "make_integer_tile", kind, rows, columns, result)
+    begin_tiles = made("cpuruntime.ops.tiles.tile_registers", "make_begin", native != "")
+    end_tiles = made("cpuruntime.ops.tiles.tile_registers", "make_end", native != "")
     stage = from_blocks(kind) if source == "blocks" else from_rows(kind)
-    features, both = byte_products() if kind in VNNI else "", kind == "vnni_both"
+    features = ",".join(filter(None, (byte_products() if kind in (*VNNI, *AMX) else "", native)))
+    both = kind in BOTH
     name = f"quantised_{kind}{features}_{LANES}_{rows}x{columns}_{source}" + ("_f32" if floats else "")
 
     @kernel(ARGUMENTS, name=name, tile=(rows, columns), features=features)
@@ -61,6 +68,7 @@ def quantised_product(kind: str, rows: int, columns: int, source: str, floats: b
         items = a.batch * chunks * a.groups * a.parts
         zero = zero_point(a)
         staged = -1
+        begin_tiles()
         for item in range(items * thread // threads, items * (thread + 1) // threads):
             part, rest = item % a.parts, item // a.parts
             group, image, chunk = rest % a.groups, rest // a.groups // chunks, rest // a.groups % chunks
@@ -95,7 +103,10 @@ def quantised_product(kind: str, rows: int, columns: int, source: str, floats: b
                         table + t * rows * ROW_BYTES,
                         panel,
                         weights,
-                        (a.kernel_height, a.kernel_width, a.steps, a.walk_row, a.walk_column, a.gathered, extras),
+                        (
+                            a.kernel_height, a.kernel_width, a.steps, a.walk_row, a.walk_column, a.gathered, extras,
+                            min(rows, end - begin - t * rows),
+                        ),
                         (
                             target + block * a.target_block, a.target_block,
                             residual + block * a.residual_block if a.residual != 0 else 0, a.residual_block,
@@ -103,5 +114,6 @@ def quantised_product(kind: str, rows: int, columns: int, source: str, floats: b
                             a.limits, tail,
                         ),
                     )  # fmt: skip
+        end_tiles()
 
     return run

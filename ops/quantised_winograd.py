@@ -87,7 +87,7 @@ def quantised_winograd(rows: int, columns: int, floats: bool) -> Kernel:
                     weights = a.weights + (column_tile * PLANES + p) * weights_plane
                     for t in range(0, tiles, rows):
                         tile(
-                            table + t * ROW_BYTES, planes + p * plane, weights, (1, 1, a.steps, 0, 0, 0, 0),
+                            table + t * ROW_BYTES, planes + p * plane, weights, (1, 1, a.steps, 0, 0, 0, 0, rows),
                             (sums + p * sums_plane, a.chunk * VECTOR_BYTES, 0, 0, 0, 0, 0, 0, LANES),
                         )  # fmt: skip
                 for c in range(columns):

@@ -7,6 +7,7 @@ Code for x86 is made for a level, not for a processor, so that it runs on every 
 
 from __future__ import annotations
 
+import ctypes
 import platform
 from dataclasses import dataclass
 from functools import cache
@@ -51,7 +52,7 @@ X86 = (
 def supported() -> tuple[Isa, ...]:
     """The instruction sets this processor can run, widest first."""
     if platform.machine() == "x86_64":
-        host = _features()
+        host = processor_flags()
         return tuple(isa for isa in X86 if isa.needs <= host)
     import llvmlite.binding as llvm
 
@@ -59,7 +60,7 @@ def supported() -> tuple[Isa, ...]:
     return (Isa("neon", 4, 32, llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(), frozenset()),)
 
 
-def _features() -> set[str]:
+def processor_flags() -> set[str]:
     """What Linux says the processor can do, and may be used."""
     with open("/proc/cpuinfo", "rb") as file:
         text = file.read(_FIRST).decode()
@@ -91,13 +92,18 @@ def converts_halves() -> bool:
 
 _BYTE_PRODUCTS = {"avx512": ("avx512_vnni", "+avx512vnni"), "avx2": ("avx_vnni", "+avxvnni")}
 _BF16_PRODUCTS = {"avx512": ("avx512_bf16", "+avx512bf16")}
+_BYTE_TILES = {"avx512": ("amx_int8", "+amx-int8")}
+_BF16_TILES = {"avx512": ("amx_bf16", "+amx-bf16")}
 """By instruction set: the flag that Linux shows, and LLVM's name, of what a level does not promise."""
+
+_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
+"""Linux's number of a system call, and its arguments for the state of the tile registers."""
 
 
 def _beyond(by_isa: dict[str, tuple[str, str]]) -> str:
     """LLVM's name of what the processor has beyond the level; "" without it. Code for a level has to run without."""
     flag, feature = by_isa.get(current().name, ("", ""))
-    return feature if flag and target.level is None and flag in _features() else ""
+    return feature if flag and target.level is None and flag in processor_flags() else ""
 
 
 @cache
@@ -110,6 +116,32 @@ def byte_products() -> str:
 def bf16_products() -> str:
     """LLVM's name of the instructions that add two products of bf16 numbers at once; "" where there are none."""
     return _beyond(_BF16_PRODUCTS)
+
+
+@cache
+def byte_tiles() -> str:
+    """The same of those that multiply tiles of bytes (AMX)."""
+    return _beyond(_BYTE_TILES) if may_use_tiles() else ""
+
+
+@cache
+def bf16_tiles() -> str:
+    """The same of those that multiply tiles of bf16 numbers (AMX)."""
+    return _beyond(_BF16_TILES) if may_use_tiles() else ""
+
+
+@cache
+def may_use_tiles() -> bool:
+    """Whether Linux lets this process use the tile registers, which it has to be asked for."""
+    if not _beyond({"avx512": ("amx_tile", "+amx-tile")}):
+        return False
+    return ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA) == 0
+
+
+def lacking(features: str) -> str:
+    """Those of a kernel's features, LLVM's names, that this process may not use."""
+    found = byte_products(), bf16_products(), byte_tiles(), bf16_tiles()
+    return ",".join(name for name in features.split(",") if name not in found)
 
 
 LANES = current().lanes

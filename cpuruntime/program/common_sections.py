@@ -45,7 +45,7 @@ class Pool:
     def facts(self) -> dict[str, Any]:
         """What `Parts` are made from, with the sections."""
         return {
-            "kernels": [(kernel.symbol, kernel.recipe) for kernel in self._kernels],
+            "kernels": [(kernel.symbol, kernel.recipe, kernel.features) for kernel in self._kernels],
             "weights": [array.nbytes for _, array in self._weights.values()],
         }
 
@@ -88,7 +88,7 @@ class Parts:
     """
 
     def __init__(self, facts: Mapping[str, Any], file: SectionFile, threads: int = 1) -> None:
-        self._symbols = [symbol for symbol, _ in facts["kernels"]]
+        self._symbols = [symbol for symbol, *_ in facts["kernels"]]
         self.finish: Callable[[], None] = lambda: None
         sizes: list[int] = facts["weights"]
         packed = self._packed_again(sizes, file, threads) if file.source is not None else {}

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cpuruntime.compiler import build, recipes
+from cpuruntime.compiler import build, isa, recipes
 from cpuruntime.compiler.build import Kernel
 from cpuruntime.errors import UnsupportedError
 from cpuruntime.program.common_sections import Parts, Pool, Sections, StoredSteps, copied, steps_section
@@ -69,10 +69,15 @@ def load(facts: Mapping[str, Any], name: str, parts: Parts, file: SectionFile) -
     return Program(steps, segments, image, facts["repeats"], facts["unshared_size"])
 
 
-def missing_kernels(kernels: Iterable[tuple[str, Any]]) -> list[Kernel]:
-    """Those of stored kernels, symbols and recipes, that are not compiled. ValueError where one cannot be made."""
+def missing_kernels(kernels: Iterable[tuple[str, Any, str]]) -> list[Kernel]:
+    """Those of stored kernels (symbols, recipes, features) that are not compiled.
+
+    Raises ValueError where one cannot be made, or this processor lacks what it uses.
+    """
     found = []
-    for symbol, recipe in kernels:
+    for symbol, recipe, features in kernels:
+        if lacking := isa.lacking(features):
+            raise ValueError(f"its kernels need {lacking}, which this process may not use")
         if build.find(symbol) is None:
             kernel = None if recipe is None else recipes.follow(recipe)
             if not isinstance(kernel, Kernel) or kernel.symbol != symbol:

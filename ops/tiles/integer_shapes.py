@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from cpuruntime.compiler.isa import byte_products, current
+from cpuruntime.compiler.isa import LANES, byte_products, byte_tiles, current
 from cpuruntime.compiler.kernel import record
 
 CHANNELS = 8
@@ -33,6 +33,15 @@ LIMITS = record(
 VNNI = ("vnni", "vnni_both")
 """The kinds that take vpdpbusd."""
 
+AMX = ("amx", "amx_both")
+"""The kinds that take tdpbusd."""
+
+BOTH = ("vnni_both", "amx_both")
+"""The kinds for weights that are activations."""
+
+SIDE, TILE_BYTES = 16, 64
+"""Rows of a tile register, and the bytes of one. AMX reads weights as VNNI does, in runs of whole tiles."""
+
 
 def channels_of(kind: str) -> int:
     """Channels in a 32-bit lane."""
@@ -53,9 +62,14 @@ _SHAPES = {
     ("neon", "w16"): ((8, 2), (4, 2), (1, 4), (4, 1), (1, 1)),
 }
 
+AMX_SHAPES = tuple((rows, count * SIDE // LANES) for rows, count in ((32, 2), (16, 4), (16, 2), (32, 1)))
+"""Those of the tile registers, of which there are eight: for sums, for rows, and one more at least for weights."""
+
 
 def integer_shapes(kind: str) -> tuple[tuple[int, int], ...]:
     """(rows, columns) of the tiles of a kind for the instruction set in use."""
+    if kind in AMX:
+        return AMX_SHAPES
     return _SHAPES[current().name, "w16" if kind in VNNI else kind]
 
 
@@ -63,4 +77,4 @@ def integer_shapes(kind: str) -> tuple[tuple[int, int], ...]:
 def kinds() -> tuple[str, ...]:
     """The kinds of tile for constant weights that the instruction set in use has."""
     found = tuple(kind for name, kind in _SHAPES if name == current().name)
-    return (*found, "vnni") if byte_products() else found
+    return (*found, *["vnni"] * bool(byte_products()), *["amx"] * bool(byte_tiles()))

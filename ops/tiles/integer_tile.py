@@ -9,6 +9,7 @@ What differs between its kinds is what a 32-bit lane holds:
 - `vnni`: the same weights without extra steps (vpdpbusd, which does not saturate).
 - `vnni_both`: the same where weights are activations, too: their zero point adds to the sums of a row what the table
   has in place of a residual.
+- `amx`, `amx_both`: the same by tile registers, see `amx_tile`.
 
 Rows lie anywhere in a panel of activations; a table names them. Weights lie as they are read:
 [height][width][step][lane group][columns][LANES][channels of a lane], then the extra steps of each column. Where
@@ -28,7 +29,7 @@ from numba.extending import intrinsic
 
 from cpuruntime.compiler.isa import VECTOR_BYTES, byte_products, current
 from cpuruntime.compiler.simd import F32, FLOATS, I8, I32, I64, LANES, WORDS, call_llvm, pointer, splat
-from cpuruntime.ops.tiles.integer_shapes import CHANNELS, GATHER, PICKS, ROW_BYTES, VNNI, bytes_of, channels_of
+from cpuruntime.ops.tiles.integer_shapes import BOTH, CHANNELS, GATHER, PICKS, ROW_BYTES, VNNI, bytes_of, channels_of
 from cpuruntime.ops.tiles.requantise import Limits, as_bytes, as_floats, limited, shifted, write
 
 STEPS, GROUPS = GATHER // CHANNELS, CHANNELS // channels_of("ubs")
@@ -36,10 +37,11 @@ SIXTEEN = ir.VectorType(I8, 16)
 HALVES, OCTETS = ir.VectorType(ir.IntType(16), 2 * LANES), ir.VectorType(I8, 4 * LANES)
 
 
-class Walk(namedtuple("_Walk", "height width steps source_row source_column gathered extras")):
+class Walk(namedtuple("_Walk", "height width steps source_row source_column gathered extras present")):
     """The reduction: loop counts, strides in the panel (bytes), and the address of the extra steps' table.
 
     `gathered` says whether there are gathered steps; these read GATHER whole channels, of which the last may be none.
+    The first `present` rows of the table are rows of the tile, the others repeat the last one.
 
     A step takes CHANNELS channels. The table has for each column the number of its extra steps and then, for each of
     them, where in the panel its activations lie (bytes from the row's first ones); all int64.
@@ -90,7 +92,7 @@ class Emitter:
             first = builder.sub(self.load(WORDS, at), builder.mul(zero, weights))
             for r in range(self.rows):
                 self.sums[r, c] = cgutils.alloca_once_value(builder, first)
-        if self.kind == "vnni_both":
+        if self.kind in BOTH:
             for r in range(self.rows):
                 more = splat(builder, builder.trunc(self.row(r, 2), I32))
                 for c in range(self.columns):
@@ -309,7 +311,7 @@ def make_integer_tile(kind: str, rows: int, columns: int, result: str) -> Any:
                 emitter.finish(e, result == "floats")
             return context.get_dummy_value()
 
-        shapes = types.Tuple([types.int64] * 7), types.Tuple([types.int64] * 9)
+        shapes = types.Tuple([types.int64] * len(Walk._fields)), types.Tuple([types.int64] * len(Epilogue._fields))
         return types.void(*[types.int64] * 3, *shapes), codegen
 
     return tile

@@ -79,3 +79,36 @@ def test_rows_by_compressed_weights_for_avx512() -> None:
     assert found["u4"] == {"vpmaddwd": 16, "vcvtph2ps": 0, "spills": 0, "wide": True}
     assert found["f16"].pop("vcvtph2ps") >= 16
     assert found["f16"] == {"vpmaddwd": 0, "spills": 0, "wide": True}
+
+
+TILES = """
+import json, sys
+sys.path[:0] = ["tests"]
+from cpuruntime.compiler import target
+target.level = "x86-64-v4"
+from cpuruntime.compiler import isa
+isa.byte_products, isa.byte_tiles = lambda: "+avx512vnni", lambda: "+amx-int8"
+from cpuruntime.ops.quantised_product import quantised_product
+from cpuruntime.ops.tiles.integer_shapes import integer_shapes
+from support.spills import spills_in_loops
+found = []
+for kind in ("amx", "amx_both"):
+    for shape in integer_shapes(kind):
+        text = quantised_product(kind, *shape, "rows", False).assembly()
+        names = "ldtilecfg", "tilezero", "tileloadd", "tdpbusd", "tilestored", "tilerelease"
+        words = text.split()
+        found.append([shape, [words.count(name) for name in names], spills_in_loops(text)])
+print(json.dumps(found))
+"""
+
+
+def test_amx_tiles_have_the_instructions_and_no_spills() -> None:
+    done = subprocess.run([sys.executable, "-c", TILES], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for (rows, columns), counts, spills in json.loads(done.stdout):
+        down, across = rows // 16, columns
+        begin, zeros, loads, products, stores, end = counts
+        assert (begin, zeros, stores, end) == (1, down * across, down * across, 1)
+        assert products % (down * across) == 0  # of several loop bodies
+        assert loads * down * across == products * (down + across) > 0
+        assert spills == 0

@@ -63,6 +63,23 @@ def test_tiles_of_vnni(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     test_bits(name, "vnni", monkeypatch)
 
 
+POINTWISE = [name for name in CASES if "pointwise" in name or name in ("residual of bytes", "no bias")]
+
+
+@pytest.mark.parametrize("name", [*POINTWISE, "channels of no block, signed"])
+def test_tiles_of_amx(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    test_bits(name, "amx", monkeypatch)
+
+
+def test_tiles_of_amx_in_groups_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows of a tile lie two pixels apart, and runs end within tile registers."""
+    force_kind(monkeypatch, "amx")
+    window = dict(pads=(0, 3, 0, 2), strides=(1, 2), group=2, source="i1", residual="i1")
+    for dilation in (1, 2):
+        planned = check_convolution((2, 48, 1, 90), 96, (1, 3), dilations=(1, dilation), **window)
+        assert any("quantised_amx" in step.kernel.name for step in planned.program.steps)
+
+
 @pytest.mark.parametrize(
     ("x", "kernel", "options"),
     [

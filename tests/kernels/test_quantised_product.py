@@ -11,7 +11,7 @@ from support.quantised import EACH_KIND, TYPES, constant, force_kind, limits_of,
 
 from cpuruntime.compiler.isa import LANES
 from cpuruntime.graph import Node, Value
-from cpuruntime.ops.tiles.integer_shapes import kinds
+from cpuruntime.ops.tiles.integer_shapes import SIDE, kinds
 from cpuruntime.program.lowerings import quantised_product
 from cpuruntime.program.lowerings.catalogue import find_lowering
 from cpuruntime.program.plan.integer_weights import PAIR, Excess, PackedWeights
@@ -40,6 +40,7 @@ CASES: dict[str, tuple[Any, ...]] = {
     "tails, zero points": ((3, 13, 61), (61, 45), "i1", "i1", "i1", [1] * 45, "f4"),
     "unsigned weights to float32": ((7, 100), (100, 33), "u1", "u1", "f4", list(range(100, 133)), None),
     "one row": ((1, 3), (3, 5), "i1", "i1", "u1", [], "i4"),
+    "many steps": ((77, 200), (200, 90), "u1", "i1", "f4", [], "f4"),
 }
 
 
@@ -62,16 +63,27 @@ def test_tiles_of_vnni(monkeypatch: pytest.MonkeyPatch) -> None:
     test_constant_weights("tails, zero points", "vnni", monkeypatch)
 
 
+@pytest.mark.parametrize("name", ["whole tiles", "many steps"])
+def test_tiles_of_amx(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[str] = []
+    chosen = quantised_product.quantised_product
+    monkeypatch.setattr(quantised_product, "quantised_product", lambda *of: used.append(of[0]) or chosen(*of))
+    test_constant_weights(name, "amx", monkeypatch)
+    assert set(used) == {"amx"}
+
+
 @pytest.mark.parametrize(
     ("left", "right", "dtype", "zero"), [
         ((2, 3, 20, 30), (2, 3, 30, 19), "u1", 128), ((9, 64), (64, 32), "i1", -4),
         ((2, 7, 101), (2, 101, 3 * LANES + 5), "u1", 0), ((1, 3), (3, 2), "i1", 127),
     ],
 )
-@pytest.mark.parametrize("kind", ["w16", "vnni"])
+@pytest.mark.parametrize("kind", ["w16", "vnni", "amx"])
 def test_two_activations(
     left: tuple[int, ...], right: tuple[int, ...], dtype: str, zero: int, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if kind == "amx" and -(-right[-1] // LANES) * LANES < SIDE:
+        pytest.skip("a tile register takes more columns than there are vectors")
     monkeypatch.setattr(quantised_product, "kinds", lambda: (kind,))
     a, b = numbers(dtype, left), numbers(dtype, right, 1)
     multiplier = np.full(1, 1e-3, np.float32)

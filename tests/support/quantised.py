@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cpuruntime.graph import Node, Type, Value
-from cpuruntime.ops.tiles.integer_shapes import integer_shapes, kinds
+from cpuruntime.ops.tiles.integer_shapes import AMX, integer_shapes, kinds
 from cpuruntime.program.convolution import quantised
 from cpuruntime.program.lowerings import quantised_product
 from cpuruntime.program.tuning import integer_tiles
@@ -23,14 +23,19 @@ EACH_KIND = pytest.mark.parametrize("kind", kinds())
 def force_kind(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Makes the planner take tiles of a kind and of two shapes, so that few kernels are compiled.
 
-    `vnni`, which is taken wherever it is there, is computed by other instructions where the processor lacks it.
+    `vnni` and `amx`, which are taken wherever they are there, are computed by other instructions where the processor
+    lacks theirs.
     """
-    widest = integer_shapes(kind)[0]
-    found = dict.fromkeys((*(other for other in kinds() if other != "vnni"), kind))
+    found = dict.fromkeys((*(other for other in kinds() if other not in ("vnni", "amx")), kind))
     monkeypatch.setattr(integer_tiles, "VECTOR_COST", {other: 1.0 if other == kind else 1e6 for other in found})
     for module in (quantised, quantised_product):
         monkeypatch.setattr(module, "kinds", lambda: tuple(found))
-    monkeypatch.setattr(integer_tiles, "integer_shapes", lambda kind: (widest, (4, 1)))
+    monkeypatch.setattr(integer_tiles, "integer_shapes", _two_shapes)
+
+
+def _two_shapes(kind: str) -> tuple[tuple[int, int], ...]:
+    widest, *others = integer_shapes(kind)
+    return widest, others[-1] if kind in AMX else (4, 1)
 
 
 def constant(name: str, array: np.ndarray) -> Value:

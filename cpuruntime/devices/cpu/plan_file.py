@@ -29,4 +29,4 @@ def without_weights(stored: SectionFile) -> bytes | None:
 def kernels_of(stored: SectionFile) -> set[str]:
     """The symbols of all kernels of a stored model of static shapes."""
     own = stored.facts["own"]
-    return {symbol for symbol, _ in own["program"]["kernels"]} | {own["streams"][kernel.name] for kernel in KERNELS}
+    return {symbol for symbol, *_ in own["program"]["kernels"]} | {own["streams"][kernel.name] for kernel in KERNELS}

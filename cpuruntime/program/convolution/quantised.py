@@ -11,7 +11,7 @@ import numpy as np
 from cpuruntime.compiler.isa import LANES
 from cpuruntime.graph import Node, Type
 from cpuruntime.ops.quantised_product import quantised_product
-from cpuruntime.ops.tiles.integer_shapes import CHANNELS, GATHER, ROW_BYTES, bytes_of, kinds
+from cpuruntime.ops.tiles.integer_shapes import AMX, CHANNELS, GATHER, ROW_BYTES, bytes_of, kinds
 from cpuruntime.program.convolution.geometry import DOMAIN, Geometry
 from cpuruntime.program.convolution.panels import tile_starts
 from cpuruntime.program.convolution.quantised_depthwise import emit_quantised_depthwise, is_depthwise
@@ -19,7 +19,14 @@ from cpuruntime.program.convolution.quantised_winograd import emit_quantised_win
 from cpuruntime.program.plan.candidate import Query
 from cpuruntime.program.plan.division import by_rows
 from cpuruntime.program.plan.emitter import Emitter
-from cpuruntime.program.plan.integer_weights import Excess, PackedWeights, extra_steps, extra_work, less_zeros
+from cpuruntime.program.plan.integer_weights import (
+    Excess,
+    PackedWeights,
+    extra_steps,
+    extra_work,
+    less_zeros,
+    whole_tiles,
+)
 from cpuruntime.program.plan.lowering import Layout, lowering
 from cpuruntime.program.plan.packing import COPIES
 from cpuruntime.program.plan.requantise import channel_parameters, limits, unsigned
@@ -98,8 +105,9 @@ def _emit_dense(emitter: Emitter, node: Node, g: Geometry, source: Blocked, fiel
     extra, gathered = {"w16": 0.0}, False
     if excess is not None and "ubs" in kinds():
         gathered, extra["ubs"] = extra_work(excess, weights, window.run)
-    if excess is not None and "vnni" in kinds():
-        extra = {"vnni": 0.0}
+    if excess is not None:
+        suits = [kind for kind in ("vnni", "amx") if kind in kinds() and (kind == "vnni" or g.height == 1)]
+        extra = dict.fromkeys(suits, 0.0) or extra
     bias = node.input(3)
     channels = emitter.constant(
         channel_parameters(sums, node.require(2).data, None if bias is None else bias.data, g.blocks[1])
@@ -129,7 +137,8 @@ def _emit_dense(emitter: Emitter, node: Node, g: Geometry, source: Blocked, fiel
         gathers = gathered and tiling.kind == "ubs"
         packed, table, extras = _pack(emitter, node, weights, excess, tiling, blocks, window, walk, gathers)
         rows = (lines - 1) * down + reach_y
-        scratch = (tiling.chunk + tiling.rows) * ROW_BYTES + rows * panel_width * pixel + 2 * STEP * size + GATHER
+        behind = 2 * STEP * size + GATHER + (tiling.rows * right * pixel if tiling.kind in AMX else 0)
+        scratch = (tiling.chunk + tiling.rows) * ROW_BYTES + rows * panel_width * pixel + behind
         emitter.emit(
             quantised_product(tiling.kind, tiling.rows, tiling.columns, "blocks", _is_float(node)), "blocked",
             flops=g.flops, notes=str(tiling), **fields, weights=packed, extras=extras, column_tiles=table,
@@ -184,6 +193,8 @@ def _pack(
     kind, starts = tiling.kind, tile_starts(blocks, tiling.columns)
     if kind == "w16":
         weights = weights.astype(np.int16)
+    elif kind in AMX:
+        weights = whole_tiles(weights, window.run)
     found = [
         PackedWeights(kind, part, tiling.columns, starts, excess[i] if excess else None, gathers * window.run)
         for i, part in enumerate(weights)

@@ -11,11 +11,18 @@ from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.graph import Node, Type, Value
 from cpuruntime.ops.quantised_panels import pack_pairs, pack_quads
 from cpuruntime.ops.quantised_product import COLUMN_TILE, quantised_product
-from cpuruntime.ops.tiles.integer_shapes import CHANNELS, GATHER, ROW_BYTES, bytes_of, kinds
+from cpuruntime.ops.tiles.integer_shapes import AMX, BOTH, CHANNELS, GATHER, ROW_BYTES, TILE_BYTES, bytes_of, kinds
 from cpuruntime.program.convolution.panels import tile_starts
 from cpuruntime.program.plan.candidate import Query
 from cpuruntime.program.plan.emitter import Emitter
-from cpuruntime.program.plan.integer_weights import Excess, PackedWeights, extra_steps, extra_work, less_zeros
+from cpuruntime.program.plan.integer_weights import (
+    Excess,
+    PackedWeights,
+    extra_steps,
+    extra_work,
+    less_zeros,
+    whole_tiles,
+)
 from cpuruntime.program.plan.lowering import lowering
 from cpuruntime.program.plan.requantise import channel_parameters, limits, unsigned
 from cpuruntime.program.plan.storage import Address
@@ -83,14 +90,16 @@ def _emit_constant(emitter: Emitter, node: Node, fields: dict[str, Any]) -> None
     extra, pays = {"w16": 0.0}, False
     if excess is not None and "ubs" in kinds():
         pays, extra["ubs"] = extra_work([excess], [whole], whole.shape[1])
-    if excess is not None and "vnni" in kinds():
-        extra = {"vnni": 0.0}
+    if excess is not None:
+        extra = dict.fromkeys((kind for kind in ("vnni", "amx") if kind in kinds()), 0.0) or extra
     fields["channels"] = _channels(emitter, node, whole.sum(1, dtype=np.int32))
     zeros = tuple(node.attributes["b_zero"])
 
     def emit(emitter: Emitter, tiling: IntegerTiling) -> None:
         starts = tile_starts(-(-fields["columns"] // LANES), tiling.columns)
         own = whole.astype(np.int16) if tiling.kind == "w16" else whole
+        if tiling.kind in AMX:
+            own = whole_tiles(whole, whole.shape[1])
         # One row waits for weights from memory: it reads as few as possible.
         gathered = tiling.kind == "ubs" and tiling.rows > 1 and pays
         packed = PackedWeights(tiling.kind, own, tiling.columns, starts, excess, gathered * whole.shape[1])
@@ -115,14 +124,17 @@ def _emit_activations(emitter: Emitter, node: Node, fields: dict[str, Any]) -> N
 
     def emit(emitter: Emitter, tiling: IntegerTiling) -> None:
         starts = tile_starts(blocks, tiling.columns)
-        own = fields["steps"] * CHANNELS * tiling.columns * LANES * bytes_of(tiling.kind)
+        steps = fields["steps"]
+        if tiling.kind in AMX:
+            steps = -(-inner // TILE_BYTES) * TILE_BYTES // CHANNELS
+        own = steps * CHANNELS * tiling.columns * LANES * bytes_of(tiling.kind)
         packed = Address(emitter.scratch(batch * own * len(starts)))
-        by_bytes = tiling.kind == "vnni_both"
+        by_bytes = tiling.kind in BOTH
         size = 4 * blocks * VECTOR_BYTES
         channels = Address(emitter.scratch(batch * size)) if by_bytes else parameters
         emitter.emit(
             pack_quads if by_bytes else pack_pairs, "plain", source=right, source_batch=inner * columns, target=packed,
-            target_batch=own * len(starts), batch=batch, inner=inner, steps=fields["steps"], columns=columns,
+            target_batch=own * len(starts), batch=batch, inner=inner, steps=steps, columns=columns,
             tile_columns=tiling.columns, flip=flip, zero=zero,
             **(dict(parameters=parameters, channels=channels, channels_batch=size) if by_bytes else {}),
         )  # fmt: skip
@@ -134,7 +146,8 @@ def _emit_activations(emitter: Emitter, node: Node, fields: dict[str, Any]) -> N
             extras=emitter.constant(np.zeros(1, np.int64)), right_zero=zero, channels_batch=size if by_bytes else 0,
         )  # fmt: skip
 
-    _emit_fastest(emitter, node, fields, {"vnni_both" if "vnni" in kinds() else "w16": 0.0}, emit)
+    by_bytes = [f"{kind}_both" for kind in ("vnni", "amx") if kind in kinds()]
+    _emit_fastest(emitter, node, fields, dict.fromkeys(by_bytes or ["w16"], 0.0), emit)
 
 
 def _channels(emitter: Emitter, node: Node, sums: np.ndarray) -> Address:
@@ -152,7 +165,8 @@ def _emit_fastest(emitter: Emitter, node: Node, fields: dict[str, Any], extra: d
 
 def _emit(emitter: Emitter, node: Node, tiling: IntegerTiling, fields: dict[str, Any], **packed: Any) -> None:
     pixel = fields["steps"] * CHANNELS * bytes_of(tiling.kind)
-    scratch = (tiling.chunk + tiling.rows) * ROW_BYTES + tiling.chunk * pixel + GATHER
+    behind = tiling.rows if tiling.kind in AMX else 0
+    scratch = (tiling.chunk + tiling.rows) * ROW_BYTES + (tiling.chunk + behind) * pixel + GATHER
     emitter.emit(
         quantised_product(tiling.kind, tiling.rows, tiling.columns, "rows", node.outputs[0].element_type == Type.f32),
         "plain", flops=2 * fields["batch"] * fields["width"] * fields["inner"] * fields["columns"], notes=str(tiling),

@@ -14,7 +14,7 @@ import numpy as np
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.ops.quantised_product import COLUMN_TILE
-from cpuruntime.ops.tiles.integer_shapes import GATHER, PICKS, channels_of
+from cpuruntime.ops.tiles.integer_shapes import GATHER, PICKS, TILE_BYTES, channels_of
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.packing import copy_into
 from cpuruntime.program.plan.storage import Address
@@ -203,6 +203,13 @@ def less_zeros(weights: np.ndarray, zeros: list[int]) -> np.ndarray:
     numbers = weights.astype(np.int16) - np.array(zeros, np.int16).reshape(-1, *[1] * (weights.ndim - 1))
     fits = numbers.min(initial=0) >= -128 and numbers.max(initial=0) <= 127
     return numbers.astype(np.int8) if fits else numbers
+
+
+def whole_tiles(weights: np.ndarray, run: int) -> np.ndarray:
+    """Weights [..., reduction] whose runs are padded with zeros to what a tile register holds of a row."""
+    runs = weights.reshape(*weights.shape[:-1], -1, run)
+    padding = [*[(0, 0)] * (runs.ndim - 1), (0, -run % TILE_BYTES)]
+    return np.pad(runs, padding).reshape(*weights.shape[:-1], -1)
 
 
 def extra_steps(emitter: Emitter, extras: list[int], reduction: tuple[int, int, int], walk: tuple[Any, Any]) -> Address:

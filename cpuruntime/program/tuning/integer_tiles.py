@@ -5,16 +5,17 @@ Costs are in cycles of a Zen 3 core. All choices give the same bits.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import gcd
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES
 from cpuruntime.graph import Extent, Size, typical
 from cpuruntime.host.caches import caches
-from cpuruntime.ops.tiles.integer_shapes import CHANNELS, channels_of, integer_shapes
+from cpuruntime.ops.tiles.integer_shapes import AMX, CHANNELS, channels_of, integer_shapes
 from cpuruntime.program.plan.candidate import Candidate
 from cpuruntime.records import record
 
-VECTOR_COST = {"w16": 0.72, "ubs": 1.0, "vnni": 0.5, "vnni_both": 0.5}
+VECTOR_COST = {"w16": 0.72, "ubs": 1.0, "vnni": 0.5, "vnni_both": 0.5, "amx": 0.0625, "amx_both": 0.0625}
 """Cycles of the products of one pair of vectors."""
 WINOGRAD = "winograd"
 """In place of a kind: Winograd's method, whose products take `w16` tiles."""
@@ -26,6 +27,9 @@ LOAD_COST, TILE_COST, STORE_COST = 0.15, 12, 5
 """Cycles of a vector of weights or a broadcast, of a tile, and of a vector of results."""
 MOST = 6
 """Candidates to be measured."""
+SECOND = 1.01
+"""What the estimate of the second is, at least, as a multiple of the first one's."""
+UNTRIED = ", never tested on a processor with AMX"
 MANY = 64
 """Pixels for which tiles are chosen where they are not known."""
 
@@ -41,7 +45,8 @@ class IntegerTiling:
     parts: int
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.rows}x{self.columns}, chunk {self.chunk}" + f"/{self.parts}" * (self.parts > 1)
+        text = f"{self.kind} {self.rows}x{self.columns}, chunk {self.chunk}" + f"/{self.parts}" * (self.parts > 1)
+        return text + UNTRIED * (self.kind in AMX)
 
 
 @record
@@ -81,10 +86,21 @@ def rank_integer_tilings(
             chunk, parts = _order(grid, kind, rows, -(-grid.blocks // columns), threads)
             tiling = IntegerTiling(kind, rows, columns, chunk, parts)
             found.append(Candidate(tiling, str(tiling), cost))
-    found.sort(key=lambda candidate: candidate.cost)
+    found = sorted(_untried_second(found), key=lambda candidate: candidate.cost)
     first = {candidate.choice.kind: candidate for candidate in reversed(found)}  # of each kind the cheapest
     others = [candidate for candidate in found if candidate not in first.values()]
     return tuple(sorted([*first.values(), *others[: MOST - len(first)]], key=lambda candidate: candidate.cost))
+
+
+def _untried_second(found: list[Candidate[IntegerTiling]]) -> list[Candidate[IntegerTiling]]:
+    """The candidates with the cheapest of AMX, which no processor has run yet, behind the others': only a measurement
+    can prefer it."""
+    tried = [candidate for candidate in found if candidate.choice.kind not in AMX]
+    by_tiles = min((c for c in found if c not in tried), key=lambda candidate: candidate.cost, default=None)
+    if by_tiles is None or not tried:
+        return found
+    least = min(candidate.cost for candidate in tried)
+    return [*tried, replace(by_tiles, cost=max(by_tiles.cost, SECOND * least))]
 
 
 def _by_winograd(grid: IntegerGrid, threads: int) -> list[Candidate[IntegerTiling]]:

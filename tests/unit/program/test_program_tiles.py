@@ -30,6 +30,7 @@ from cpuruntime.program.convolution.winograd_choice import (
 from cpuruntime.program.plan.step import KernelChoice
 from cpuruntime.program.tuning import tiles
 from cpuruntime.program.tuning.core import Core, core
+from cpuruntime.program.tuning.integer_tiles import IntegerGrid, rank_integer_tilings
 from cpuruntime.program.tuning.tiles import Grid, Tiling
 
 ISAS = {"avx512", "avx2", "generic", "neon"}
@@ -286,3 +287,16 @@ def test_open_images_take_a_tiling_of_winograds_method_that_fits(threads: int, r
                 assert 1 <= group <= prod(tiles_of)
                 assert scratch_bytes(method, 8, 8, group) <= core().scratch
     assert len(chosen) == 1
+
+
+@pytest.mark.skipif(LANES < 8, reason="no tiles of VNNI")
+@pytest.mark.parametrize("pixels", [1, 30, 4096])
+def test_amx_which_no_processor_has_run_is_never_the_first_choice(pixels: int) -> None:
+    grid = IntegerGrid(1, 1, pixels, 64, 1024, 1024 * pixels)
+    tried = rank_integer_tilings(grid, {"vnni": 0.0}, 2)
+    both = rank_integer_tilings(grid, {"vnni": 0.0, "amx": 0.0}, 2)
+    assert both[0] == tried[0]
+    assert [each.choice.kind for each in both].count("amx") == 1
+    (by_tiles,) = (each for each in both if each.choice.kind == "amx")
+    assert (by_tiles.cost < 1.1 * both[0].cost) == (pixels > 1)
+    assert "never tested on a processor with AMX" in by_tiles.name
