@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from functools import cache
 
-from cpuruntime.compiler.isa import LANES, LINE, VECTOR_BYTES, bf16_products
+from cpuruntime.compiler.isa import LANES, LINE, VECTOR_BYTES, bf16_products, bf16_tiles
 from cpuruntime.compiler.kernel import Inline, Kernel, factory, inline, kernel, lazy, made, record
 from cpuruntime.ops.tiles.finish import make_buffer, make_finish
+from cpuruntime.ops.tiles.integer_shapes import TILE_BYTES
 
 simd = lazy("cpuruntime.compiler.simd")
 bf16 = lazy("cpuruntime.ops.tiles.bf16_tile")
@@ -23,6 +24,8 @@ STEP = max(LANES, 2 * UNROLL)
 
 SIZE = 2
 """Bytes of a number."""
+TILE_NUMBERS = TILE_BYTES // SIZE
+"""The same multiple for tiles of AMX: the numbers of a row of a tile register."""
 
 # `inner` numbers of a pixel, padded to `padded`. A window reads `in_blocks` blocks at each of its places; `source_step`
 # bytes lie between the source pixels of successive outputs, `source_column` between those of kernel columns. LANES
@@ -71,16 +74,24 @@ def _from_blocks(a, panel, first, count, source):
                     left -= run
                     y, x = y + 1, 0
                 column += LANES * SIZE
+    for i in range(count):
+        _clear(a, panel + i * pixel)
+
+
+@inline
+def _clear(a, pixel):
+    """Writes zeros behind the last whole vector of a pixel."""
+    for k in range(a.inner - a.inner % LANES, a.padded, LANES):
+        bf16.store_bf16(pixel + k * SIZE, simd.broadcast(0.0))
 
 
 @inline
 def _from_pixels(a, panel, first, count, source):
     """The same of an image of a few channels, pixel by pixel: under a kernel row lie `run` numbers."""
-    nothing = simd.broadcast(0.0)
     for i in range(count):
         y, x = (first + i) // a.width, (first + i) % a.width
         at = panel + i * a.padded * SIZE
-        bf16.store_bf16(at + (a.padded - LANES) * SIZE, nothing)
+        _clear(a, at)
         for ky in range(a.kernel_height):
             line = y * a.stride_height - a.pad_top + ky * a.dilation_height
             here = source + line * a.source_row + x * a.source_step
@@ -94,11 +105,15 @@ def _from_pixels(a, panel, first, count, source):
 _SOURCES = {"rows": _from_rows, "blocks": _from_blocks, "pixels": _from_pixels}
 
 
-def _make_part(rows: int, columns: int, activation: str) -> Inline:
+def _make_part(rows: int, columns: int, activation: str, by_tiles: bool) -> Inline:
     """`part(...)` computes a tile of the panel; where `ahead` is not 0 it asks for some of the weights there."""
     activated = activation != ""
     finish = make_finish(rows, columns, activation)
-    tile = made("cpuruntime.ops.tiles.bf16_tile", "make_bf16_tile", rows, columns, UNROLL, UNROLL)
+    body = TILE_NUMBERS if by_tiles else 2 * UNROLL
+    if by_tiles:
+        tile = made("cpuruntime.ops.tiles.amx_tile", "make_bf16_amx_tile", rows, columns)
+    else:
+        tile = made("cpuruntime.ops.tiles.bf16_tile", "make_bf16_tile", rows, columns, UNROLL, UNROLL)
 
     @inline
     def part(a, buffer, panel, target, residual, weights, block, tail, ahead):
@@ -108,7 +123,7 @@ def _make_part(rows: int, columns: int, activation: str) -> Inline:
             weights,
             0,
             (
-                1, 1, 1, a.padded // (2 * UNROLL), 0, 0, 0, 0, 0,
+                1, 1, 1, a.padded // body, 0, 0, 0, 0, 0,
                 ahead if ahead != 0 else weights, UNROLL * LINE if ahead != 0 else 0,
             ),
             (
@@ -124,16 +139,20 @@ def _make_part(rows: int, columns: int, activation: str) -> Inline:
 
 @cache
 @factory
-def bf16_product(rows: int, columns: int, source: str, activation: str = "") -> Kernel:
+def bf16_product(rows: int, columns: int, source: str, activation: str = "", by_tiles: bool = False) -> Kernel:
     """The product by a `rows` x `columns` tile; needs lines of `rows` pixels and more than columns - 1 vectors.
 
     `source` is "blocks" or "pixels" of an image, or "rows" of a matrix; `chunk` pixel tiles share a panel.
     `activation` is "" or one of `ACTIVATIONS`, with its parameters in `alpha` and `beta`; it comes after the limits.
+    `by_tiles`: by the tile registers of AMX, see `AMX_SHAPES`.
     """
-    buffer, part = make_buffer(rows, columns, activation), _make_part(rows, columns, activation)
-    stage = _SOURCES[source]
-    features = bf16_products()
-    name = f"bf16_product{features}_{LANES}_{rows}x{columns}_{source}" + (f"_{activation}" if activation else "")
+    buffer, part = make_buffer(rows, columns, activation), _make_part(rows, columns, activation, by_tiles)
+    stage, native = _SOURCES[source], bf16_tiles() if by_tiles else ""
+    begin_tiles = made("cpuruntime.ops.tiles.tile_registers", "make_begin", native != "")
+    end_tiles = made("cpuruntime.ops.tiles.tile_registers", "make_end", native != "")
+    features = ",".join(filter(None, (bf16_products(), native)))
+    name = f"bf16_product{'_amx' * by_tiles}{features}_{LANES}_{rows}x{columns}_{source}"
+    name += f"_{activation}" if activation else ""
 
     @kernel(ARGUMENTS, name=name, tile=(rows, columns), features=features)
     def run(a, thread, threads):
@@ -147,6 +166,7 @@ def bf16_product(rows: int, columns: int, source: str, activation: str = "") -> 
         fetched = a.padded // (2 * UNROLL) * UNROLL * LINE
         items = a.batch * chunks * column_tiles
         staged, first = -1, 0
+        begin_tiles()
         for item in range(items * thread // threads, items * (thread + 1) // threads):
             column_tile, rest = item % column_tiles, item // column_tiles
             image, begin = rest // chunks, rest % chunks * a.chunk
@@ -172,5 +192,6 @@ def bf16_product(rows: int, columns: int, source: str, activation: str = "") -> 
                     residual + y * a.residual_row + x * a.residual_pixel if a.residual != 0 else 0,
                     weights, block, tail, ahead if ahead < behind + column_bytes and end - begin > 1 else 0,
                 )  # fmt: skip
+        end_tiles()
 
     return run

@@ -15,8 +15,9 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from cpuruntime.compiler.isa import LANES, VECTOR_BYTES, byte_tiles
-from cpuruntime.compiler.simd import I64, WORDS, pointer
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES, bf16_tiles, byte_tiles
+from cpuruntime.compiler.simd import I64, WORDS, first_lanes, pointer
+from cpuruntime.ops.tiles import register_tile
 from cpuruntime.ops.tiles.integer_shapes import CHANNELS, ROW_BYTES, SIDE, TILE_BYTES
 from cpuruntime.ops.tiles.integer_tile import Emitter, Epilogue, Walk
 from cpuruntime.ops.tiles.tile_registers import REGISTERS, Memory, Registers
@@ -110,3 +111,40 @@ def _add_sums(emitter: Emitter, sums: ir.Value, first: ir.Value, last: ir.Value)
         at = emitter.at(sums, (row, emitter.columns * VECTOR_BYTES), (c, VECTOR_BYTES))
         total = builder.load(pointer(builder, at, WORDS), align=1)
         builder.store(builder.add(builder.load(slot), total), slot)
+
+
+@cache
+def make_bf16_amx_tile(rows: int, columns: int) -> Any:
+    """The tile of bf16 numbers as an intrinsic, see `make_tile`; `steps` are whole tile registers."""
+
+    @intrinsic
+    def tile(typingctx, source, step, weights, remainder, walk, epilogue):
+        def codegen(context, builder, sig, args):
+            source, step, weights = args[:3]
+            w = register_tile.Walk(*cgutils.unpack_tuple(builder, args[4]))
+            e = register_tile.Epilogue(*cgutils.unpack_tuple(builder, args[5]))
+            sums = multiplied(
+                (Registers if bf16_tiles() else Memory)(builder, "tdpbf16ps"), rows, columns, source, step, weights,
+                (w.height, w.width, w.steps, w.source_row, w.source_column),
+            )  # fmt: skip
+            last, nothing = first_lanes(builder, e.tail), ir.Constant(I64, 0)
+            with cgutils.for_range(builder, ir.Constant(I64, rows // GROUP)) as group:
+                first = builder.mul(group.index, ir.Constant(I64, GROUP))
+                emitter = register_tile.Emitter(builder, GROUP, columns, 1, None)
+                emitter.start(e.bias)
+                at = emitter.offset(sums, (first, columns * VECTOR_BYTES))
+                for (r, c), slot in emitter.accumulators.items():
+                    total = emitter.load(at, (r * columns + c, VECTOR_BYTES))
+                    builder.store(builder.fadd(builder.load(slot), total), slot)
+                residual = emitter.offset(e.residual, (first, e.residual_step))
+                residual = builder.select(builder.icmp_signed("!=", e.residual, nothing), residual, nothing)
+                part = e._replace(target=emitter.offset(e.target, (first, e.target_step)), residual=residual)
+                emitter.add_residual(part, last)
+                emitter.clamp(part)
+                emitter.write(part, last)
+            return context.get_dummy_value()
+
+        shapes = types.Tuple([types.int64] * 11), types.Tuple([types.int64] * 9)
+        return types.void(*[types.int64] * 4, *shapes), codegen
+
+    return tile

@@ -23,7 +23,8 @@ from cpuruntime.graph import Compressed, Node, Value
 from cpuruntime.program.convolution import bf16_product
 from cpuruntime.program.convolution.geometry import FEW_CHANNELS
 from cpuruntime.program.lowerings import compressed_product
-from cpuruntime.program.tuning.tiles import Tiling
+from cpuruntime.program.plan.emitter import Emitter
+from cpuruntime.program.tuning.bf16_tiles import Bf16Tiling
 
 pytestmark = [pytest.mark.every_isa, pytest.mark.skipif(LANES < 8, reason="no processor with so few lanes has them")]
 
@@ -52,7 +53,7 @@ def product(weights: np.ndarray, rows: int, *, residual: bool = False, function:
 @pytest.mark.parametrize(("rows", "inner"), [(4, 1), (5, 33), (17, 100)])
 @pytest.mark.parametrize("chunk", [1, 100])
 def test_matrices(rows: int, inner: int, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bf16_product, "rank_bf16_tilings", lambda *sizes: only(Tiling(ROWS, COLUMNS, chunk)))
+    monkeypatch.setattr(bf16_product, "rank_bf16_tilings", lambda *sizes: only(Bf16Tiling(ROWS, COLUMNS, chunk)))
     columns = 7 * LANES - 1
     weights, x, residual = random_array((inner, columns), 1), random_array((rows, inner)), random_array((rows, columns))
     planned = product(weights, rows, residual=True, function="Relu")
@@ -83,6 +84,31 @@ def test_numbers_are_rounded_to_the_nearest_and_ties_to_even() -> None:
     assert np.isfinite(np.delete(found, 3, 0)).all()
 
 
+def by_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The planner takes the tile registers of AMX, or memory in their place."""
+    monkeypatch.setattr(bf16_product, "bf16_tiles", lambda: "for tests")
+    monkeypatch.setattr(Emitter, "fastest_method", lambda emitter, query, candidates, emit: candidates[-1].choice)
+
+
+@pytest.mark.parametrize(
+    ("rows", "inner", "columns"), [(16, 64, 64), (33, 33, 70), (100, 200, 133), (70, 96, 5 * LANES + 1)]
+)
+def test_matrices_by_amx(rows: int, inner: int, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_tiles(monkeypatch)
+    weights, x, residual = random_array((inner, columns), 1), random_array((rows, inner)), random_array((rows, columns))
+    for function in ("", "Relu"):
+        planned = product(weights, rows, residual=True, function=function)
+        assert planned.program.steps[0].kernel.name.startswith("bf16_product_amx")
+        y = rounded(x) @ rounded(weights) + random_array((columns,), 2) + residual
+        assert_close(same_for_threads(planned, x, residual), np.maximum(y, 0) if function else y, inner)
+
+
+def test_lines_shorter_than_tile_registers_have_other_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_tiles(monkeypatch)
+    planned = product(random_array((64, 64), 1), 15)
+    assert not planned.program.steps[0].kernel.name.startswith("bf16_product_amx")
+
+
 def has_kernel(case: Convolution) -> bool:
     return case.x[1] > FEW_CHANNELS or case.dilations[-1] == 1
 
@@ -100,20 +126,34 @@ class Rounded(Convolution):
         return node
 
 
-def check(plain: Convolution, *halos: str) -> None:
+def check(plain: Convolution, *halos: str) -> NodeProgram:
     case = Rounded(**vars(plain))
     planned = NodeProgram(case.node(), threads=3, watched=("bf16_product",), prepare=halo_around(*halos))
     x, *residual = case.inputs
     assert_close(same_for_threads(planned, x, *residual), expected(case, [rounded(x), *residual]), case.terms)
+    return planned
 
 
 @pytest.mark.parametrize(
     "case", [case for case in (*DENSE, *EPILOGUES, *FIRST_LAYERS) if has_kernel(case)], ids=lambda case: case.name
 )
 def test_convolutions(case: Convolution, monkeypatch: pytest.MonkeyPatch) -> None:
-    fitting = Tiling(min(ROWS, case.output_shape[-1]), min(COLUMNS, -(-case.channels // LANES)), 2)
+    fitting = Bf16Tiling(min(ROWS, case.output_shape[-1]), min(COLUMNS, -(-case.channels // LANES)), 2)
     monkeypatch.setattr(bf16_product, "rank_bf16_tilings", lambda *sizes: only(fitting))
     check(case)
+
+
+BY_AMX = [
+    Convolution((2, 12, 5, 37), 40),
+    Convolution((1, 3, 9, 40), 35, strides=(2, 1), residual=True),
+    Convolution((1, 48, 9, 10), 33, (1, 1), pads=(0, 0, 0, 0), activation="LeakyRelu", arguments=(0.25,)),
+]
+
+
+@pytest.mark.parametrize("case", BY_AMX, ids=lambda case: case.name)
+def test_convolutions_by_amx(case: Convolution, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_tiles(monkeypatch)
+    assert any(step.kernel.name.startswith("bf16_product_amx") for step in check(case).program.steps)
 
 
 @pytest.mark.parametrize("case", POINTWISE, ids=lambda case: case.name)
@@ -140,6 +180,36 @@ for rows, columns in (shape for shape in tile_shapes() if shape[0] not in LOWER)
     found.append([counts, UNROLL * rows * columns, spills_in_loops(text)])
 print(json.dumps(found))
 """
+
+
+TILES = """
+import json, sys
+sys.path[:0] = ["tests"]
+from cpuruntime.compiler import target
+target.level = "x86-64-v4"
+from cpuruntime.compiler import isa
+isa.bf16_products, isa.bf16_tiles = lambda: "+avx512bf16", lambda: "+amx-bf16"
+from cpuruntime.ops.bf16_product import bf16_product
+from cpuruntime.ops.tiles.integer_shapes import AMX_SHAPES
+from support.spills import spills_in_loops
+found = []
+for rows, columns in AMX_SHAPES:
+    text = bf16_product(rows, columns, "rows", "", True).assembly()
+    words = text.split()
+    names = "ldtilecfg", "tilezero", "tileloadd", "tdpbf16ps", "tilestored", "tilerelease", "vdpbf16ps"
+    found.append([rows // 16, columns, [words.count(name) for name in names], spills_in_loops(text)])
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="instructions of x86")
+def test_amx_tiles_have_the_instructions_and_no_spills() -> None:
+    done = subprocess.run([sys.executable, "-c", TILES], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for down, across, (begin, zeros, loads, products, stores, end, others), spills in json.loads(done.stdout):
+        assert (begin, zeros, stores, end, others) == (1, down * across, down * across, 1, 0)
+        assert loads * down * across == products * (down + across) > 0
+        assert spills == 0
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="instructions of x86")

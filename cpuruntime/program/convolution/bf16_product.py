@@ -7,16 +7,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cpuruntime.compiler.isa import LANES, VECTOR_BYTES, bf16_products
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES, bf16_products, bf16_tiles
+from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.graph import Extent, Type
-from cpuruntime.ops.bf16_product import SIZE, STEP, bf16_product
+from cpuruntime.ops.bf16_product import SIZE, STEP, TILE_NUMBERS, bf16_product
 from cpuruntime.program.convolution.geometry import FEW_CHANNELS, Geometry
 from cpuruntime.program.convolution.panels import tile_starts
 from cpuruntime.program.plan.candidate import Query
 from cpuruntime.program.plan.emitter import Emitter
+from cpuruntime.program.plan.step import KernelChoice
 from cpuruntime.program.plan.storage import Address
-from cpuruntime.program.tuning.bf16_tiles import rank_bf16_tilings
-from cpuruntime.program.tuning.tiles import Grid, Tiling
+from cpuruntime.program.tuning.bf16_tiles import Bf16Tiling, rank_amx_tilings, rank_bf16_tilings
+from cpuruntime.program.tuning.tiles import Grid
 
 BF16 = "bf16"
 """The method of a convolution that multiplies bf16 numbers."""
@@ -32,10 +34,10 @@ class Matrix(NamedTuple):
     key: Hashable
     make: Callable[[], np.ndarray]
 
-    @property
-    def padded(self) -> int:
+    def padded(self, by_tiles: bool = False) -> int:
         """Numbers of a pixel in a panel."""
-        return -(-self.inner // STEP) * STEP
+        step = TILE_NUMBERS if by_tiles else STEP
+        return -(-self.inner // step) * step
 
     @property
     def blocks(self) -> int:
@@ -48,28 +50,37 @@ def emit_bf16_product(
 ) -> None:  # fmt: skip
     """The product of the pixels of a `source`, see `bf16_product`; `fields` has all but what follows from the tile."""
 
-    def emit(emitter: Emitter, tiling: Tiling) -> None:
-        scratch = (int(tiling.chunk) * tiling.rows * right.padded + LANES) * SIZE
+    def kernel_of(tiling: Bf16Tiling) -> Kernel | KernelChoice:
+        if tiling.by_tiles:
+            return bf16_product(tiling.rows, tiling.columns, source, activation, True)
+        return tiling.fit(fields["width"], lambda rows: bf16_product(rows, tiling.columns, source, activation))
+
+    def emit(emitter: Emitter, tiling: Bf16Tiling) -> None:
+        padded = right.padded(tiling.by_tiles)
+        scratch = (int(tiling.chunk) * tiling.rows * padded + LANES) * SIZE
         emitter.emit(
-            tiling.fit(fields["width"], lambda rows: bf16_product(rows, tiling.columns, source, activation)),
-            LAYOUTS[source], flops=flops, notes=", ".join(filter(None, (str(tiling), notes))),
-            **fields, inner=right.inner, padded=right.padded, weights=_pack(emitter, right, tiling.columns),
+            kernel_of(tiling), LAYOUTS[source], flops=flops, notes=", ".join(filter(None, (str(tiling), notes))),
+            **fields, inner=right.inner, padded=padded, weights=_pack(emitter, right, tiling.columns, padded),
             chunk=tiling.chunk, **emitter.thread_memory(scratch),
         )  # fmt: skip
 
-    def is_ready(tiling: Tiling) -> bool:
-        return emitter.weights.is_packed((right.key, tiling.columns))
+    def is_ready(tiling: Bf16Tiling) -> bool:
+        return emitter.weights.is_packed((right.key, tiling.columns, right.padded(tiling.by_tiles)))
 
     lines, pixels = fields["height"], fields["width"]
-    grid = Grid(lines, pixels, right.blocks, right.padded // 2, lines * pixels * right.padded * SIZE)
+    grid = Grid(lines, pixels, right.blocks, right.padded() // 2, lines * pixels * right.padded() * SIZE)
     query = Query(("bf16_product",), (source, grid), residual="residual" in fields, activation=activation)
-    emitter.emit_fastest(query, rank_bf16_tilings(grid, emitter.threads), emit, is_ready)
+    rank = rank_bf16_tilings
+    if bf16_tiles():  # which add up in another order, so results must not depend on the threads of a stream
+        methods = *rank_bf16_tilings(grid, 1)[:1], *rank_amx_tilings(grid, 1)
+        rank = rank_amx_tilings if emitter.fastest_method(query, methods, emit).by_tiles else rank_bf16_tilings
+    emitter.emit_fastest(query, rank(grid, emitter.threads), emit, is_ready)
 
 
-def _pack(emitter: Emitter, right: Matrix, columns: int) -> Address:
+def _pack(emitter: Emitter, right: Matrix, columns: int, padded: int) -> Address:
     """The right side as [tile][pair][columns][LANES][2]; numbers beyond it are zeros."""
     starts = tile_starts(right.blocks, columns)
-    shape = (len(starts), right.padded // 2, columns * LANES, 2)
+    shape = (len(starts), padded // 2, columns * LANES, 2)
 
     def fill(memory: np.ndarray) -> None:
         numbers = right.make().view(np.uint16)
@@ -79,7 +90,8 @@ def _pack(emitter: Emitter, right: Matrix, columns: int) -> Address:
                 part = some[odd::2]
                 panel[: len(part), : part.shape[1], odd] = part
 
-    return emitter.weights.pack((right.key, columns), len(starts) * columns * VECTOR_BYTES * right.padded // 2, fill)
+    size = len(starts) * columns * VECTOR_BYTES * padded // 2
+    return emitter.weights.pack((right.key, columns, padded), size, fill)
 
 
 def suits_bf16(g: Geometry) -> bool:

@@ -214,6 +214,14 @@ class Emitter:
         emit(self, chosen.choice)
         self._comparisons = ()
 
+    def fastest_method(
+        self, query: Query, candidates: Sequence[Candidate[T]], emit: Callable[[Emitter, T], None]
+    ) -> T:
+        """One of the candidates, ways whose results differ in the last bits: the same for any number of threads."""
+        if self._tuner is None:
+            return candidates[0].choice
+        return self._tuner.choose_method(self.node, query, candidates, emit).choice
+
     def emit(
         self, kernel: Kernel | KernelChoice, layout: str, *, flops: int = 0, notes: str = "",
         moved: Extent | None = None, **arguments: Any,

@@ -81,7 +81,8 @@ def rank_integer_tilings(
                 continue
             tiles = -(-pixels // rows) * -(-grid.blocks // columns)
             groups = grid.inner / channels_of(kind)
-            body = rows * columns * VECTOR_COST[kind] + LOAD_COST * (rows + columns)
+            loads = rows / 32 + columns / 2 if kind in AMX else LOAD_COST * (rows + columns)  # 8 cycles for 1 KiB
+            body = rows * columns * VECTOR_COST[kind] + loads
             cost = tiles * (groups * body * (1 + share) + TILE_COST + STORE_COST * rows * columns)
             chunk, parts = _order(grid, kind, rows, -(-grid.blocks // columns), threads)
             tiling = IntegerTiling(kind, rows, columns, chunk, parts)

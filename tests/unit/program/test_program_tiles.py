@@ -29,6 +29,7 @@ from cpuruntime.program.convolution.winograd_choice import (
 )
 from cpuruntime.program.plan.step import KernelChoice
 from cpuruntime.program.tuning import tiles
+from cpuruntime.program.tuning.bf16_tiles import rank_amx_tilings, rank_bf16_tilings
 from cpuruntime.program.tuning.core import Core, core
 from cpuruntime.program.tuning.integer_tiles import IntegerGrid, rank_integer_tilings
 from cpuruntime.program.tuning.tiles import Grid, Tiling
@@ -300,3 +301,12 @@ def test_amx_which_no_processor_has_run_is_never_the_first_choice(pixels: int) -
     (by_tiles,) = (each for each in both if each.choice.kind == "amx")
     assert (by_tiles.cost < 1.1 * both[0].cost) == (pixels > 1)
     assert "never tested on a processor with AMX" in by_tiles.name
+
+
+@pytest.mark.parametrize(("pixels", "threads"), [(16, 1), (100, 2), (4096, 3)])
+def test_amx_is_the_second_choice_for_bf16_where_a_line_fills_a_tile_register(pixels: int, threads: int) -> None:
+    grid = Grid(1, pixels, 64, 512, pixels * 2048)
+    (by_tiles,) = rank_amx_tilings(grid, threads)
+    assert by_tiles.choice.rows <= pixels
+    assert by_tiles.cost > rank_bf16_tilings(grid, threads)[0].cost
+    assert rank_amx_tilings(replace(grid, pixels=15), threads) == ()
