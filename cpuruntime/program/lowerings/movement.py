@@ -17,8 +17,8 @@ from cpuruntime.ops.tiles import loops
 from cpuruntime.program.plan.division import rows_together
 from cpuruntime.program.plan.emitter import Emitter
 from cpuruntime.program.plan.layout import LayoutPlan, whole_blocks
-from cpuruntime.program.plan.lowering import Layout, axis_of, is_movable, lowering, only_float32
-from cpuruntime.program.plan.storage import Blocked, Plain
+from cpuruntime.program.plan.lowering import Layout, axis_of, is_movable, lowering, only_images
+from cpuruntime.program.plan.storage import Plain
 
 
 def _check_copy(node: Node) -> str | None:
@@ -92,26 +92,39 @@ def lower_slice(emitter: Emitter, node: Node) -> None:
     _copy(emitter, source, node.outputs[0], strides, offset)
 
 
-def _splits_blocks(node: Node) -> bool:
-    """Whether the parts are whole blocks of channels."""
-    axis = node.attributes.get("axis", 0) % len(node.outputs[0].static_shape)
-    return axis == 1 and all(value.static_shape[1] % LANES == 0 for value in node.outputs[:-1])
+def _has_gaps(values: Sequence[Value]) -> bool:
+    """Whether a part ends within a block of channels."""
+    return any(value.static_shape[1] % LANES for value in values[:-1])
+
+
+def _splits_channels(node: Node) -> bool:
+    output = node.outputs[0]
+    axis = node.attributes.get("axis", 0) % len(output.static_shape)
+    return axis == 1 and (output.element_type == Type.f32 or not _has_gaps(node.outputs))
 
 
 def _split_in_place(node: Node, plan: LayoutPlan) -> None:
-    """The parts are where the whole is."""
-    channel = 0
+    """The parts are where the whole is, or else gathered."""
+    whole, channel = node.require(0), 0
+    gathers = whole in plan.gathers or _has_gaps(node.outputs)
     for value in node.outputs:
-        plan.slices[value] = node.require(0), channel
-        channel += value.static_shape[1]
+        channels = value.static_shape[1]
+        if gathers:
+            plan.gathers[value] = whole, range(channel, channel + channels)
+        else:
+            plan.slices[value] = whole, channel
+        channel += channels
 
 
-@lowering("Split", layout=Layout.FOLLOW, check=_check_copy, follows=_splits_blocks, operands=1, join=_split_in_place)
+@lowering("Split", layout=Layout.FOLLOW, check=_check_copy, follows=_splits_channels, operands=1, join=_split_in_place)
 def lower_split(emitter: Emitter, node: Node) -> None:
-    """One strided copy for each part; none where they are whole blocks of channels."""
+    """One strided copy or gather for each part; none where they are whole blocks of channels."""
     if emitter.is_blocked(node.outputs[0]):
         for value in node.outputs:
-            emitter.new_blocked(value)
+            if value in emitter.layouts.gathers:
+                _gather_channels(emitter, value)
+            else:
+                emitter.new_blocked(value)
         return
     source = emitter.plain(node.require(0))
     axis, offset = axis_of(node, 0, len(source.shape)), 0
@@ -139,11 +152,6 @@ def lower_gather(emitter: Emitter, node: Node) -> None:
         )  # fmt: skip
 
 
-def _has_gaps(values: Sequence[Value]) -> bool:
-    """Whether a part ends within a block of channels."""
-    return any(value.static_shape[1] % LANES for value in values[:-1])
-
-
 def _joins_channels(node: Node) -> bool:
     output = node.outputs[0]
     joins = bool(node.attributes["axis"] % len(output.static_shape) == 1)
@@ -159,13 +167,18 @@ def _join_in_place(node: Node, plan: LayoutPlan) -> None:
         batch, _, *spatial = output.static_shape
         padded = sum(whole_blocks(v) for v in values)
         whole = plan.stagings[output] = Value(f"{output.name}/staging", Type.f32, (batch, padded, *spatial))
+        whole.producer = node
         plan.blocked.add(whole)
     channel = 0
+    picks: list[int] = []
     for value in values:
+        picks += range(channel, channel + value.static_shape[1])
         produced = value.producer is not None and value.constant is None
         if value in plan.blocked and value not in plan.slices and produced:
             plan.slices[value] = (whole, channel)
         channel += whole_blocks(value)
+    if whole is not output:
+        plan.gathers[output] = whole, picks
 
 
 @lowering("Concat", layout=Layout.FOLLOW, check=_check_copy, follows=_joins_channels, join=_join_in_place)
@@ -192,7 +205,6 @@ def _concat_blocked(emitter: Emitter, values: list[Value], output: Value) -> Non
     staging = emitter.layouts.stagings.get(output)
     whole = emitter.new_blocked(staging or output)
     channel = 0
-    picks: list[int] = []
     for value in values:
         if emitter.layouts.slices.get(value) != (staging or output, channel):
             source = emitter.blocked(value)
@@ -201,26 +213,32 @@ def _concat_blocked(emitter: Emitter, values: list[Value], output: Value) -> Non
             shape = (source.batch, source.blocks, source.height, source.width * LANES)
             strides = [(*v.strides, size) for v in (source, part)]
             emitter.copy(source.address, part.address, shape, *strides, element=size, layout="blocked")
-        picks += range(channel, channel + value.static_shape[1])
         channel += whole_blocks(value)
     if staging is not None:
-        _gather_channels(emitter, whole, emitter.new_blocked(output), picks)
+        _gather_channels(emitter, output)
 
 
-@lowering("ChannelShuffle", domain="cpuruntime", layout=Layout.BLOCKED, check=only_float32)
-def lower_channel_shuffle(emitter: Emitter, node: Node) -> None:
+def _shuffle(node: Node, plan: LayoutPlan) -> None:
     """Channel c of the result is channel c % group * (C / group) + c // group of the source."""
-    source, target = emitter.blocked(node.require(0)), emitter.new_blocked(node.outputs[0])
-    order = np.arange(source.channels).reshape(node.attributes["group"], -1).T.reshape(-1)
-    _gather_channels(emitter, source, target, order.tolist())
+    channels = node.outputs[0].static_shape[1]
+    order = np.arange(channels).reshape(node.attributes["group"], -1).T.reshape(-1)
+    plan.gathers[node.outputs[0]] = node.require(0), order.tolist()
 
 
-def _gather_channels(emitter: Emitter, source: Blocked, target: Blocked, picks: Sequence[int]) -> None:
-    """target[:, c] = source[:, picks[c]]."""
+@lowering("ChannelShuffle", domain="cpuruntime", layout=Layout.BLOCKED, check=only_images, join=_shuffle)
+def lower_channel_shuffle(emitter: Emitter, node: Node) -> None:
+    """One gather."""
+    _gather_channels(emitter, node.outputs[0])
+
+
+def _gather_channels(emitter: Emitter, value: Value) -> None:
+    """Writes the channels that a value picks, unless its readers pick them themselves."""
+    if value in emitter.layouts.passed:
+        return
+    whole, picks = emitter.layouts.gathered(value)
     entries, starts = map(emitter.constant, channel_table(picks))
-    node = emitter.node
-    written = node.outputs[0] if node.op_type == "Concat" else node.require(0)
+    source, target = emitter.blocked(whole), emitter.new_blocked(value)
     emitter.emit(
         gather_channels, "blocked", entries=entries, starts=starts, **source.fields("source"),
-        **target.fields("target"), **target.sizes(), chunk=rows_together(written, target.height, emitter.threads),
+        **target.fields("target"), **target.sizes(), chunk=rows_together(whole, target.height, emitter.threads),
     )  # fmt: skip

@@ -43,6 +43,11 @@ def choose_layouts(graph: Graph, methods: Mapping[Node, Chosen[Any]]) -> LayoutP
     for node, found in lowerings.items():
         if found.join is not None and node.outputs[0] in plan.blocked:
             found.join(node, plan)
+    uses = graph.uses()
+    for value in plan.gathers.keys() - set(graph.outputs):
+        read = [reader.outputs[0] for reader, _ in uses.get(value, ())]
+        if read and all(output in plan.gathers and plan.gathers[output][0] is value for output in read):
+            plan.passed.add(value)
     for node, found in lowerings.items():
         if found.halo is not None and node.inputs[0] is not None:
             root, _ = plan.root(node.inputs[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cpuruntime.compiler.isa import LANES
@@ -17,12 +18,16 @@ class LayoutPlan:
 
     `slices` maps a value to the one it is written into and its first channel there: a concatenation, or its staging
     when the parts do not fall on whole blocks. A staging holds the parts one after the other, each in whole blocks.
+    `gathers` maps a value to the one whose channels it picks, and which. Those of `passed` are in no memory: they are
+    only picked from, and what picks from them reads what they were picked from.
     """
 
     blocked: set[Value] = field(default_factory=set)
     halos: dict[Value, tuple[int, int]] = field(default_factory=dict)
     slices: dict[Value, tuple[Value, int]] = field(default_factory=dict)
     stagings: dict[Value, Value] = field(default_factory=dict)
+    gathers: dict[Value, tuple[Value, Sequence[int]]] = field(default_factory=dict)
+    passed: set[Value] = field(default_factory=set)
 
     def root(self, value: Value) -> tuple[Value, int]:
         """The value whose storage holds `value`, and the first channel of `value` in it."""
@@ -31,6 +36,14 @@ class LayoutPlan:
             value, offset = self.slices[value]
             channel += offset
         return value, channel
+
+    def gathered(self, value: Value) -> tuple[Value, Sequence[int]]:
+        """The value in memory whose channels `value` picks, and which: that of the first gather in a row of them."""
+        source, picks = self.gathers[value]
+        while source in self.gathers:
+            source, earlier = self.gathers[source]
+            picks = [earlier[channel] for channel in picks]
+        return source, picks
 
 
 def is_image(value: Value) -> bool:
