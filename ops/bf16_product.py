@@ -74,8 +74,9 @@ def _from_blocks(a, panel, first, count, source):
                     left -= run
                     y, x = y + 1, 0
                 column += LANES * SIZE
-    for i in range(count):
-        _clear(a, panel + i * pixel)
+    if a.inner < a.padded:
+        for i in range(count):
+            _clear(a, panel + i * pixel)
 
 
 @inline
