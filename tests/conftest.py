@@ -21,6 +21,9 @@ for folder in (TESTS, TESTS.parent):
 # A shell starts what runs in the background with SIGINT ignored, which the processes inherit that tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# Processes that tests start, and they are many, find modules compiled, whatever the environment says.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # What is measured beside other tests would be kept for users of this machine.
 os.environ.setdefault("CPURUNTIME_TUNING_BUDGET_MS", "0")
 # Results do not depend on how soon kernels are compiled.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from functools import cache
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -50,6 +51,7 @@ TITLES = {
 }
 
 
+@cache
 def folders() -> list[Path]:
     """Every folder below TOPS that has Python files, without those behind the link cpuruntime/ops."""
     link = ROOT / "cpuruntime" / "ops"
@@ -57,6 +59,7 @@ def folders() -> list[Path]:
     return sorted(found)
 
 
+@cache
 def docstring(path: Path) -> str:
     """The docstring of a file. Raises ValueError when it has none."""
     text = ast.get_docstring(ast.parse(path.read_text()))
@@ -154,16 +157,23 @@ def operators_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def pages() -> dict[Path, str]:
-    """Every page that is made from the sources, with its text."""
-    tables = {PROPERTIES_PAGE: properties.table(), OPERATORS_PAGE: operators_table()}
-    found = {page: page_with(page, table) for page, table in tables.items()}
-    return found | {folder / "README.md": readme(folder) for folder in folders()}
+TABLES = {PROPERTIES_PAGE: properties.table, OPERATORS_PAGE: operators_table}
+
+
+def paths() -> list[Path]:
+    """Every page that is made from the sources."""
+    return [*TABLES, *(folder / "README.md" for folder in folders())]
+
+
+def written(path: Path) -> str:
+    """The text of a page that is made from the sources."""
+    return page_with(path, TABLES[path]()) if path in TABLES else readme(path.parent)
 
 
 def main() -> None:
     """Writes every page that is out of date."""
-    for path, text in pages().items():
+    for path in paths():
+        text = written(path)
         if not path.exists() or path.read_text() != text:
             path.write_text(text)
             print(f"wrote {path.relative_to(ROOT)}")
