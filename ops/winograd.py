@@ -4,6 +4,8 @@ Tiles are taken in groups, so that a group's transformed input and products stay
 works on whole groups with scratch memory of its own: transforms the input, multiplies it by the transformed weights
 with register tiles, and transforms the products to pixels. Every group has the same number of tiles; the last ones are
 moved back until they end with the last tile, and what is computed twice is alike.
+
+A method that rounds keeps the transformed input as bf16, and multiplies pairs of its numbers by pairs of weights.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from cpuruntime.compiler.isa import LANES, LINE, VECTOR_BYTES
+from cpuruntime.compiler.isa import LANES, LINE, VECTOR_BYTES, bf16_products
 from cpuruntime.compiler.kernel import Kernel, factory, inline, kernel, lazy, made, record
 from cpuruntime.ops.tiles.finish import make_finish
 from cpuruntime.ops.winograd_methods import Method
@@ -28,7 +30,8 @@ AHEAD = 4
 # scratch: one piece of scratch_size bytes for each thread. Tiles lie in `tiles_y` rows of `tiles_x` in each image, and
 # `group` of them, of any images, make a group. The channels fall into `parts` that do not mix, of in_blocks and
 # out_blocks each. Weights lie [part][product][column tile][in block][LANES][columns][LANES], column tiles as in
-# `matmul`. The halo to the right of the source reaches to the end of the last tile's input.
+# `matmul`, those in bf16 as ...[LANES / 2][columns][LANES][2]. The halo to the right of the source reaches to the end
+# of the last tile's input.
 WINOGRAD = record(
     "source source_batch source_block source_row target target_batch target_block target_row "
     "residual residual_batch residual_block residual_row input_phase product_phase output_phase "
@@ -53,14 +56,20 @@ def winograd_weights(method: Method) -> Kernel:
     return run
 
 
-def plane_bytes(blocks: int, group: Any) -> Any:
+def plane_bytes(blocks: int, group: Any, rounds: bool = False) -> Any:
     """Bytes between the planes of a group: an odd number of vectors, so that planes lie in different cache sets."""
-    return (blocks * group // 2 * 2 + 1) * VECTOR_BYTES
+    vectors = -(-blocks * group // 2) if rounds else blocks * group
+    return (vectors // 2 * 2 + 1) * VECTOR_BYTES
+
+
+def _numbers(rounds: bool) -> str:
+    return f"bf16{bf16_products()}" if rounds else "f32"
 
 
 def scratch_bytes(method: Method, in_blocks: int, out_blocks: int, group: Any) -> Any:
     """Scratch memory of one thread: both sets of planes, and a tile of pixels twice."""
-    planes = method.products * (plane_bytes(in_blocks, group) + plane_bytes(out_blocks, group))
+    inputs, outputs = plane_bytes(in_blocks, group, method.rounds), plane_bytes(out_blocks, group)
+    planes = method.products * (inputs + outputs)
     return planes + 2 * method.outputs * VECTOR_BYTES
 
 
@@ -115,8 +124,9 @@ def _input_phase(method: Method) -> Kernel:
     fetch = made("cpuruntime.ops.winograd_transforms", "fetch_pixels", v.inputs, step_x, False)
     # Pixels at the left of a tile's input are those at the right of the tile before it.
     fresh = (h.inputs - step_x) * VECTOR_BYTES
+    pixel, features = (VECTOR_BYTES // 2, bf16_products()) if method.rounds else (VECTOR_BYTES, "")
 
-    @kernel(WINOGRAD, name=f"winograd_input_f32_{LANES}_{method.name}")
+    @kernel(WINOGRAD, name=f"winograd_input_{_numbers(method.rounds)}_{LANES}_{method.name}", features=features)
     def run(a, item, thread):
         part, first = _first(a, item)
         base = a.source + part * a.in_blocks * a.source_block - a.pad_top * a.source_row
@@ -134,7 +144,7 @@ def _input_phase(method: Method) -> Kernel:
                 a.source + image * a.source_batch + (part * a.in_blocks + block) * a.source_block
                 + x * step_x * VECTOR_BYTES,
                 a.source_row, y * step_y - a.pad_top, a.in_height, a.zeros,
-                scratch + (block * a.group + t) * VECTOR_BYTES, a.in_plane,
+                scratch + (block * a.group + t) * pixel, a.in_plane,
             )  # fmt: skip
             tile, later = _next(a, first, tile), _next(a, first, later)
 
@@ -143,16 +153,24 @@ def _input_phase(method: Method) -> Kernel:
 
 @cache
 @factory
-def _product_phase(rows: int, columns: int) -> Kernel:
+def _product_phase(rows: int, columns: int, rounds: bool) -> Kernel:
     """Multiplies the transformed input in the scratch memory of `thread` by the weights."""
-    tile = made("cpuruntime.ops.tiles.register_tile", "make_tile", rows, columns, UNROLL, VECTOR_BYTES, False, UNROLL)
+    if rounds:
+        pixel, elements, unroll = VECTOR_BYTES // 2, LANES // 2, min(UNROLL, LANES // 2)
+        tile = made("cpuruntime.ops.tiles.bf16_tile", "make_bf16_block_tile", rows, columns, unroll)
+        family, features = "bf16_winograd", bf16_products()
+    else:
+        pixel, elements, unroll = VECTOR_BYTES, LANES, UNROLL
+        tile = made("cpuruntime.ops.tiles.register_tile", "make_tile", rows, columns, unroll, pixel, False, unroll)
+        family, features = "winograd", ""
+    name = f"winograd_product_{_numbers(rounds)}_{LANES}_{rows}x{columns}"
 
-    @kernel(WINOGRAD, name=f"winograd_product_f32_{LANES}_{rows}x{columns}", tile=(rows, columns))
+    @kernel(WINOGRAD, name=name, family=family, tile=(rows, columns), features=features)
     def run(a, item, thread):
         planes_in = a.scratch + thread * a.scratch_size
         planes_out = planes_in + a.products * a.in_plane
         column_tiles = (a.out_blocks + columns - 1) // columns
-        panel = a.in_blocks * LANES * columns * VECTOR_BYTES
+        panel = a.in_blocks * elements * columns * VECTOR_BYTES
         part = _first(a, item)[0]
         depth = a.group * VECTOR_BYTES
         for p in range(a.products):
@@ -162,14 +180,14 @@ def _product_phase(rows: int, columns: int) -> Kernel:
                 for row in range(0, a.group, rows):
                     r = min(row, a.group - rows)
                     # The next panel: each of the first `columns` tiles asks for a part of it.
-                    fetched = row // rows * a.in_blocks * LANES * LINE
+                    fetched = row // rows * a.in_blocks * elements * LINE
                     fetching = fetched < panel
                     tile(
-                        planes_in + p * a.in_plane + r * VECTOR_BYTES, 0, weights, 0,
+                        planes_in + p * a.in_plane + r * pixel, 0, weights, 0,
                         (
-                            a.in_blocks, 1, 1, LANES // UNROLL,
-                            depth, 0, 0, LANES * columns * VECTOR_BYTES, 0,
-                            weights + panel + fetched if fetching else weights, UNROLL * LINE if fetching else 0,
+                            a.in_blocks, 1, 1, elements // unroll,
+                            a.group * pixel, 0, 0, elements * columns * VECTOR_BYTES, 0,
+                            weights + panel + fetched if fetching else weights, unroll * LINE if fetching else 0,
                         ),
                         (
                             planes_out + p * a.out_plane + block * depth + r * VECTOR_BYTES, depth, VECTOR_BYTES,
@@ -254,6 +272,6 @@ def phases(method: Method, rows: int, columns: int, activation: str) -> dict[str
     """
     return {
         "input_phase": _input_phase(method),
-        "product_phase": _product_phase(rows, columns),
+        "product_phase": _product_phase(rows, columns, method.rounds),
         "output_phase": _output_phase(method, activation),
     }

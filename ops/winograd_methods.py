@@ -61,10 +61,14 @@ class Algorithm:
 
 @dataclass(frozen=True)
 class Method:
-    """The algorithm down the columns of an image and the one along its rows."""
+    """The algorithm down the columns of an image and the one along its rows.
+
+    Where it `rounds`, the operands of its products are rounded to bf16, after the transforms.
+    """
 
     vertical: Algorithm
     horizontal: Algorithm
+    rounds: bool = False
 
     @cached_property
     def products(self) -> int:
@@ -82,7 +86,7 @@ class Method:
 
     @cached_property
     def name(self) -> str:
-        """As in `4x4_3x3` or, of stride 2, `3x3_3x3_s2x2`."""
+        """As in `4x4_3x3` or, of stride 2, `3x3_3x3_s2x2`, without what it rounds."""
         v, h = self.vertical, self.horizontal
         stride = "" if (v.stride, h.stride) == (1, 1) else f"_s{v.stride}x{h.stride}"
         return f"{v.outputs}x{h.outputs}_{v.taps}x{h.taps}{stride}"
@@ -93,7 +97,8 @@ class Method:
     @cached_property
     def _text(self) -> str:
         outputs, taps, *stride = self.name.split("_")
-        return f"F({', '.join([outputs, taps])})" + "".join(f" stride {s[1:]}" for s in stride)
+        text = f"F({', '.join([outputs, taps])})" + "".join(f" stride {s[1:]}" for s in stride)
+        return text + (" in bf16" if self.rounds else "")
 
 
 def _floats(matrix: Exact) -> Matrix:

@@ -13,6 +13,7 @@ from numba.extending import intrinsic
 
 from cpuruntime.compiler.isa import LANES, LINE, VECTOR_BYTES
 from cpuruntime.compiler.simd import FLOATS, I32, I64, call_llvm, pointer
+from cpuruntime.ops.tiles.bf16_tile import rounded
 from cpuruntime.ops.tiles.register_tile import clamp
 from cpuruntime.ops.winograd_methods import Matrix, Method
 
@@ -89,7 +90,7 @@ def _load(builder: ir.IRBuilder, base: ir.Value, *terms: tuple[Any, int]) -> ir.
 
 
 def _store(builder: ir.IRBuilder, value: ir.Value, base: ir.Value, *terms: tuple[Any, int]) -> None:
-    builder.store(value, pointer(builder, _at(builder, base, *terms), FLOATS), align=4)
+    builder.store(value, pointer(builder, _at(builder, base, *terms), value.type), align=2)
 
 
 @cache
@@ -100,6 +101,7 @@ def transform_input(method: Method) -> Any:
     [0, height) the vectors at `zeros` are read. Element (i, j) goes to target + (i * columns + j) * plane.
     """
     v, h = method.vertical, method.horizontal
+    round_element = rounded if method.rounds else lambda builder, element: element
 
     @intrinsic
     def transform(typingctx, source, row, y, height, zeros, target, plane):
@@ -113,7 +115,7 @@ def transform_input(method: Method) -> Any:
                 square.append([_load(builder, start, (VECTOR_BYTES, j)) for j in range(h.inputs)])
             for i, line in enumerate(_Vectors(builder).nested(v.input, h.input, square)):
                 for j, element in enumerate(line):
-                    _store(builder, element, target, (plane, i * h.products + j))
+                    _store(builder, round_element(builder, element), target, (plane, i * h.products + j))
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 7), codegen

@@ -11,7 +11,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import types
 
-from cpuruntime.compiler.isa import LANES, bf16_products
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES, bf16_products
 from cpuruntime.compiler.simd import FLOATS, WORDS, call_llvm, f32s, operation, pointer
 from cpuruntime.ops.tiles.register_tile import Emitter, make_tile
 
@@ -67,21 +67,26 @@ def make_bf16_tile(rows: int, columns: int, unroll: int, lines: int) -> Any:
     return make_tile(rows, columns, unroll, None, True, lines, kind=Bf16Emitter)
 
 
+def make_bf16_block_tile(rows: int, columns: int, unroll: int) -> Any:
+    """The tile of successive pixels in blocks of LANES numbers."""
+    return make_tile(rows, columns, unroll, VECTOR_BYTES // 2, False, unroll, kind=Bf16Emitter)
+
+
 @operation(types.void, types.int64, f32s)
 def store_bf16(builder, address, value):
     """Writes a vector of float32 as bf16, rounded to the nearest, ties to even."""
-    builder.store(_rounded(builder, value), pointer(builder, address, SHORTS), align=2)
+    builder.store(rounded(builder, value), pointer(builder, address, SHORTS), align=2)
 
 
 @operation(types.void, types.int64, f32s, f32s)
 def store_pairs(builder, address, first, second):
     """Writes pairs of numbers of two vectors, rounded in the same way."""
-    low, high = (builder.zext(_rounded(builder, value), WORDS) for value in (first, second))
+    low, high = (builder.zext(rounded(builder, value), WORDS) for value in (first, second))
     pairs = builder.or_(low, builder.shl(high, ir.Constant(WORDS, [16] * LANES)))
     builder.store(pairs, pointer(builder, address, WORDS), align=4)
 
 
-def _rounded(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+def rounded(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
     """The bits of bf16 numbers."""
     if bf16_products():
         return builder.bitcast(builder.fptrunc(value, NUMBERS), SHORTS)

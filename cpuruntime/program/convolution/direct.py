@@ -59,10 +59,11 @@ def _methods(node: Node, exact: bool) -> Methods:
     """
     g = Geometry.of(node)
     candidates: Sequence[Candidate[Any]] = DIRECT
+    rounds = node.attributes.get("precision") == BF16 and suits_bf16(g)
     if _suits_winograd(g) and not exact:
-        candidates = rank_methods(WinogradSizes.of(g).of_class())
+        candidates = rank_methods(WinogradSizes.of(g).of_class(), rounds)
     modules = ["convolution", "grouped_convolution", "winograd"]
-    if node.attributes.get("precision") == BF16 and suits_bf16(g):
+    if rounds:
         direct = next(each for each in candidates if each.choice is None)
         rounded = Candidate(BF16, BF16, BF16_SHARE * direct.cost)
         candidates = sorted([rounded, *(each for each in candidates if each is not direct)], key=lambda one: one.cost)

@@ -10,6 +10,7 @@ import numpy as np
 
 from cpuruntime.compiler.isa import LANES
 from cpuruntime.compiler.kernel import Kernel
+from cpuruntime.graph import Type
 from cpuruntime.ops.winograd import winograd_weights
 from cpuruntime.ops.winograd_methods import Method
 from cpuruntime.program.convolution.panels import Channels, fill_panel, tile_starts
@@ -21,6 +22,7 @@ from cpuruntime.records import record
 class WinogradPacking(Packing):
     """G w G^T as [part][product][column tile][in block][LANES][columns][LANES].
 
+    Those that are rounded lie as [part][product][column tile][in block][LANES / 2][columns][LANES][2].
     `blocks` are the parts, and the blocks of inputs and of outputs of each.
     """
 
@@ -39,14 +41,20 @@ class WinogradPacking(Packing):
         parts, in_blocks, out_blocks = self.blocks
         starts = tile_starts(out_blocks, self.columns)
         panel = in_blocks, LANES, self.columns, LANES
-        packed = memory.view(np.float32).reshape(parts, self.method.products, len(starts), prod(panel))
+        rounds = self.method.rounds
+        packed = memory.view(Type.bf16.to_dtype() if rounds else np.float32)
+        packed = packed.reshape(parts, self.method.products, len(starts), prod(panel))
+        exact = np.empty((self.method.products, prod(panel)), np.float32)
         ordered = np.zeros((prod(self.taps), *panel), np.float32)
         for part in range(parts):
             for index, start in enumerate(starts):
                 rows = ordered.swapaxes(0, 1)
                 fill_panel(self.channels, plain, rows, part * out_blocks + start, part * in_blocks)
+                planes = exact if rounds else packed[part, :, index]
                 run_kernel(
                     transform, source=ordered.ctypes.data, source_row=ordered.strides[0],
-                    target=packed[part, :, index].ctypes.data, target_plane=packed.strides[1],
-                    vectors=ordered[0].size // LANES,
+                    target=planes.ctypes.data, target_plane=planes.strides[0], vectors=ordered[0].size // LANES,
                 )  # fmt: skip
+                if rounds:
+                    pairs = exact.reshape(-1, in_blocks, LANES // 2, 2, self.columns, LANES)
+                    packed[part, :, index] = np.moveaxis(pairs, 3, -1).reshape(exact.shape)

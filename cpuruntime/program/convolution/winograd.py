@@ -10,6 +10,7 @@ import numpy as np
 from cpuruntime.compiler.isa import LANES
 from cpuruntime.errors import InternalError
 from cpuruntime.graph import Size
+from cpuruntime.ops.bf16_product import SIZE
 from cpuruntime.ops.tiles.tile_shapes import winograd_shapes
 from cpuruntime.ops.winograd import ZEROS, phases, plane_bytes, scratch_bytes, winograd
 from cpuruntime.ops.winograd_methods import Method
@@ -49,7 +50,7 @@ def emit_winograd(
             zeros=emitter.constant(np.zeros(ZEROS * LANES, np.float32)),
             **emitter.thread_memory(size),
             parts=parts, in_blocks=in_blocks, out_blocks=out_blocks, tiles_x=tiling.tiles_x, tiles_y=tiling.tiles_y,
-            group=tiling.group, products=method.products, in_plane=plane_bytes(in_blocks, tiling.group),
+            group=tiling.group, products=method.products, in_plane=plane_bytes(in_blocks, tiling.group, method.rounds),
             out_plane=plane_bytes(out_blocks, tiling.group),
         )  # fmt: skip
 
@@ -60,12 +61,13 @@ def emit_winograd(
 def _transformed(
     emitter: Emitter, tiling: WinogradTiling, g: Geometry, weights: np.ndarray, sizes: WinogradSizes
 ) -> Address:
-    """The weights G w G^T as [part][product][column tile][in block][LANES][columns][LANES]."""
+    """The weights G w G^T as `WinogradPacking` has them."""
     parts, in_blocks, out_blocks = sizes.parts, sizes.in_blocks, sizes.out_blocks
     columns, taps = tiling.columns, weights.shape[2:]
     starts = tile_starts(out_blocks, columns)
     shape = (parts, tiling.method.products, len(starts), in_blocks * LANES * columns * LANES)
+    size = prod(shape) * (SIZE if tiling.method.rounds else 4)
 
     packing = WinogradPacking(g.all_channels, tiling.method, tuple(taps), (parts, in_blocks, out_blocks), columns)
     key = (emitter.weights.identity(weights), "winograd", tiling.method, columns, g.group)
-    return emitter.weights.packed(key, prod(shape) * 4, packing, weights)
+    return emitter.weights.packed(key, size, packing, weights)

@@ -47,6 +47,8 @@ TOLERANCE = 1.02
 
 # Outputs along one axis, by (taps, stride) of the kernel; larger ones are faster or lose too many digits.
 OUTPUTS = {(3, 1): (4, 3, 2), (5, 1): (2,), (7, 1): (3,), (3, 2): (3, 2), (5, 2): (2,)}
+# The same where transformed operands are rounded to bf16: the error is 1.4 times that of direct computation.
+ROUNDED_OUTPUTS = {(3, 1): (2,), (3, 2): (2,)}
 
 
 @record
@@ -119,10 +121,14 @@ def fit_winograd(sizes: WinogradSizes, method: Method, threads: int) -> tuple[Ca
 
 
 @lru_cache(4096)
-def rank_methods(sizes: WinogradSizes) -> tuple[Candidate[Method | None], ...]:
-    """The methods of a convolution on one thread, cheapest first; None is direct convolution."""
+def rank_methods(sizes: WinogradSizes, rounds: bool = False) -> tuple[Candidate[Method | None], ...]:
+    """The methods of a convolution on one thread, cheapest first; None is direct convolution.
+
+    Those that round are among them where it may be rounded.
+    """
     found: list[Candidate[Method | None]] = [Candidate(None, "direct", WORTH_IT * direct_cost(sizes))]
-    for method in methods(sizes.kernel, sizes.strides):
+    rounding = methods(sizes.kernel, sizes.strides, True) if rounds else []
+    for method in [*methods(sizes.kernel, sizes.strides), *rounding]:
         found.append(Candidate(method, str(method), _ranked(sizes, method, 1)[0][0]))
     return tuple(sorted(found, key=lambda one: one.cost))
 
@@ -160,12 +166,14 @@ def _ranked(sizes: WinogradSizes, method: Method, threads: int) -> list[tuple[fl
 
 
 @cache
-def methods(kernel: tuple[int, int], strides: tuple[int, int]) -> list[Method]:
+def methods(kernel: tuple[int, int], strides: tuple[int, int], rounds: bool = False) -> list[Method]:
     """The methods for a kernel: along an axis of one tap every pixel stands for itself."""
-    options = [[1] if axis == (1, 1) else OUTPUTS.get(axis, ()) for axis in zip(kernel, strides)]
+    outputs = ROUNDED_OUTPUTS if rounds else OUTPUTS
+    options = [[1] if axis == (1, 1) else outputs.get(axis, ()) for axis in zip(kernel, strides)]
     vertical, horizontal = ([Algorithm(m, *axis) for m in sizes] for sizes, axis in zip(options, zip(kernel, strides)))
-    pairs = [Method(v, h) for v in vertical for h in horizontal if v.outputs == h.outputs or 1 in (v.taps, h.taps)]
-    return [method for method in pairs if method.products < method.multiplications]
+    pairs = [(v, h) for v in vertical for h in horizontal if v.outputs == h.outputs or 1 in (v.taps, h.taps)]
+    found = [Method(*pair, rounds) for pair in pairs]
+    return [method for method in found if method.products < method.multiplications]
 
 
 def direct_cost(sizes: WinogradSizes) -> float:
@@ -191,7 +199,7 @@ def _costs(
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """The estimates of tilings, and their bytes of scratch memory."""
     here = core()
-    in_channels = sizes.in_blocks * LANES
+    in_channels = sizes.in_blocks * LANES // (1 + method.rounds)  # or pairs of them
     groups = -(-all_tiles // group)
     column_tiles = -(-sizes.out_blocks // columns)
     # A load takes a multiply-add; a vector of weights that the first-level cache does not keep takes four of them, and

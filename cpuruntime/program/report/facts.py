@@ -53,7 +53,7 @@ def facts_of(step: Step | FallbackStep | StepFacts) -> StepFacts:
 
 
 def _precision(step: Step) -> str:
-    if step.kernel.family.startswith("bf16_"):
+    if any(kernel.family.startswith("bf16_") for kernel in step.kernels):
         return "bf16"
     read = (value for value in (*step.node.inputs, *step.node.outputs) if value is not None)
     return next((value.element_type.get_type_name() for value in read), "")
