@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.spills import STORE, Variant, count_spills, spills_in
 
-from cpuruntime.compiler.isa import LANES, VECTOR_BYTES, current
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES, bf16_products, current
 from cpuruntime.ops.matmul import matmul
 from cpuruntime.ops.tiles.integer_shapes import integer_shapes, kinds
 from cpuruntime.ops.tiles.tile_shapes import UNROLL, lane_rows, low_rows, tile_shapes, winograd_shapes
@@ -31,7 +31,8 @@ INTEGER += [
     ("quantised_depthwise", (quantised_depthwise.lane_rows(taps)[0], taps, stride, False))
     for taps in (3, quantised_depthwise.MOST_TAPS) for stride in (1, 2)
 ]  # fmt: skip
-WINOGRAD: list[Variant] = [("winograd_product", shape) for shape in winograd_shapes()]
+ROUNDING = (False, True) if bf16_products() else (False,)
+WINOGRAD: list[Variant] = [("winograd_product", (*s, rounds)) for s in winograd_shapes() for rounds in ROUNDING]
 VARIANTS = [*CONVOLUTIONS, *PRODUCTS, *DEPTHWISE, *GROUPED, *OTHERS, *INTEGER, *WINOGRAD]
 # More accumulators than registers.
 TOO_LARGE: Variant = ("convolution", (current().registers, 2, UNROLL, VECTOR_BYTES))

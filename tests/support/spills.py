@@ -20,9 +20,9 @@ from cpuruntime.ops.winograd import phases
 from cpuruntime.ops.winograd_methods import Algorithm, Method
 
 
-def winograd_product(rows: int, columns: int) -> Kernel:
+def winograd_product(rows: int, columns: int, rounds: bool) -> Kernel:
     """The kernel of Winograd's method that multiplies."""
-    return phases(Method(Algorithm(4, 3), Algorithm(4, 3)), rows, columns, "")["product_phase"]
+    return phases(Method(Algorithm(2, 3), Algorithm(2, 3), rounds), rows, columns, "")["product_phase"]
 
 
 _FACTORIES = (
