@@ -5,39 +5,38 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-import ml_dtypes
 import numpy as np
 
 from cpuruntime.errors import UnsupportedError, WrongIndexError, WrongTypeError, nearest
 
-# name: (name shown by repr, bits, kind, NumPy type, number in onnx.TensorProto.DataType)
+# name: (name shown by repr, bits, kind, NumPy type or its name in ml_dtypes, number in onnx.TensorProto.DataType)
 # kind: "b" boolean, "f" floating point, "i" signed integer, "u" unsigned integer, "s" string, "d" not known yet
 _TABLE: dict[str, tuple[str, int, str, Any, int]] = {
     "boolean": ("char", 8, "b", np.bool_, 9),
-    "bf16": ("bfloat16", 16, "f", ml_dtypes.bfloat16, 16),
+    "bf16": ("bfloat16", 16, "f", "bfloat16", 16),
     "f16": ("float16", 16, "f", np.float16, 10),
     "f32": ("float32", 32, "f", np.float32, 1),
     "f64": ("double64", 64, "f", np.float64, 11),
-    "i2": ("int2_t", 2, "i", ml_dtypes.int2, 26),
-    "i4": ("int4_t", 4, "i", ml_dtypes.int4, 22),
+    "i2": ("int2_t", 2, "i", "int2", 26),
+    "i4": ("int4_t", 4, "i", "int4", 22),
     "i8": ("int8_t", 8, "i", np.int8, 3),
     "i16": ("int16_t", 16, "i", np.int16, 5),
     "i32": ("int32_t", 32, "i", np.int32, 6),
     "i64": ("int64_t", 64, "i", np.int64, 7),
-    "u2": ("uint2_t", 2, "u", ml_dtypes.uint2, 25),
-    "u4": ("uint4_t", 4, "u", ml_dtypes.uint4, 21),
+    "u2": ("uint2_t", 2, "u", "uint2", 25),
+    "u4": ("uint4_t", 4, "u", "uint4", 21),
     "u8": ("uint8_t", 8, "u", np.uint8, 2),
     "u16": ("uint16_t", 16, "u", np.uint16, 4),
     "u32": ("uint32_t", 32, "u", np.uint32, 12),
     "u64": ("uint64_t", 64, "u", np.uint64, 13),
-    "f4e2m1": ("f4e2m1", 4, "f", ml_dtypes.float4_e2m1fn, 23),
-    "f6e2m3": ("f6e2m3", 6, "f", ml_dtypes.float6_e2m3fn, 27),
-    "f6e3m2": ("f6e3m2", 6, "f", ml_dtypes.float6_e3m2fn, 28),
-    "f8e4m3": ("f8e4m3", 8, "f", ml_dtypes.float8_e4m3fn, 17),
-    "f8e4m3fnuz": ("f8e4m3fnuz", 8, "f", ml_dtypes.float8_e4m3fnuz, 18),
-    "f8e5m2": ("f8e5m2", 8, "f", ml_dtypes.float8_e5m2, 19),
-    "f8e5m2fnuz": ("f8e5m2fnuz", 8, "f", ml_dtypes.float8_e5m2fnuz, 20),
-    "f8e8m0": ("f8e8m0", 8, "f", ml_dtypes.float8_e8m0fnu, 24),
+    "f4e2m1": ("f4e2m1", 4, "f", "float4_e2m1fn", 23),
+    "f6e2m3": ("f6e2m3", 6, "f", "float6_e2m3fn", 27),
+    "f6e3m2": ("f6e3m2", 6, "f", "float6_e3m2fn", 28),
+    "f8e4m3": ("f8e4m3", 8, "f", "float8_e4m3fn", 17),
+    "f8e4m3fnuz": ("f8e4m3fnuz", 8, "f", "float8_e4m3fnuz", 18),
+    "f8e5m2": ("f8e5m2", 8, "f", "float8_e5m2", 19),
+    "f8e5m2fnuz": ("f8e5m2fnuz", 8, "f", "float8_e5m2fnuz", 20),
+    "f8e8m0": ("f8e8m0", 8, "f", "float8_e8m0fnu", 24),
     "string": ("string", 64, "s", object, 8),
     "dynamic": ("dynamic", 0, "d", None, 0),
     # Types that ONNX lacks: their numbers are negative, and arrays of them hold packed bytes.
@@ -61,6 +60,7 @@ class Type:
     _members: ClassVar[dict[str, Type]] = {}
     _by_dtype: ClassVar[dict[np.dtype[Any], Type]] = {}
     _by_onnx: ClassVar[dict[int, Type]] = {}
+    _rare: ClassVar[list[str]] = []
 
     boolean: ClassVar[Type]
     bf16: ClassVar[Type]
@@ -121,6 +121,14 @@ class Type:
     def _of_dtype(cls, dtype: Any) -> Type | None:
         if dtype is None:
             return None
+        found = cls._of_known(dtype)
+        if found is None and cls._rare:
+            cls._define_rare()
+            found = cls._of_known(dtype)
+        return found
+
+    @classmethod
+    def _of_known(cls, dtype: Any) -> Type | None:
         try:
             key = np.dtype(dtype)
         except (TypeError, ValueError):
@@ -133,14 +141,34 @@ class Type:
     def _define(cls, name: str, label: str, bits: int, kind: str, dtype: Any, onnx_number: int) -> None:
         member = object.__new__(cls)
         member._name, member._label, member._bits, member._kind = name, label, bits, kind
-        member._dtype = None if dtype is None else np.dtype(dtype)
         member._onnx = onnx_number
         cls._members[name] = member
         if onnx_number >= 0:
             cls._by_onnx[onnx_number] = member
-            if member._dtype is not None:
+        if isinstance(dtype, str):
+            cls._rare.append(name)
+        else:
+            member._dtype = None if dtype is None else np.dtype(dtype)
+            if onnx_number >= 0 and dtype is not None:
                 cls._by_dtype[member._dtype] = member
         setattr(cls, name, member)
+
+    @classmethod
+    def _define_rare(cls) -> None:
+        """Looks the types of ml_dtypes up, which few models have and which take milliseconds to import. Thread-safe."""
+        import ml_dtypes
+
+        for name in tuple(cls._rare):
+            member = cls._members[name]
+            member._dtype = np.dtype(getattr(ml_dtypes, _TABLE[name][3]))
+            cls._by_dtype[member._dtype] = member
+        cls._rare.clear()
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "_dtype":
+            raise AttributeError(f"'Type' object has no attribute {name!r}")
+        Type._define_rare()
+        return self._dtype
 
     @classmethod
     def from_onnx(cls, element_type: int) -> Type:

@@ -16,6 +16,7 @@ import numpy as np
 from cpuruntime.compiler import build, isa, recipes
 from cpuruntime.compiler.build import Kernel
 from cpuruntime.errors import UnsupportedError
+from cpuruntime.graph import Type
 from cpuruntime.program.common_sections import Parts, Pool, Sections, StoredSteps, copied, steps_section
 from cpuruntime.program.image import RELOCATION, Image
 from cpuruntime.program.plan.storage import Place
@@ -58,7 +59,7 @@ def load(facts: Mapping[str, Any], name: str, parts: Parts, file: SectionFile) -
     """
     words = copied(file[f"{name} words"]).view(np.int64)
     relocations = copied(file[f"{name} relocations"]).view(RELOCATION)
-    inputs, outputs = (tuple((tuple(s), np.dtype(d)) for s, d in facts[side]) for side in ("inputs", "outputs"))
+    inputs, outputs = (tuple((tuple(s), Type(d).to_dtype()) for s, d in facts[side]) for side in ("inputs", "outputs"))
     image = Image(
         words, relocations, facts["steps"], tuple(map(parts.kernel, facts["kernels"])),
         tuple(map(parts.weights, facts["weights"])), facts["arena_size"], tuple(facts["faults"]), inputs, outputs,

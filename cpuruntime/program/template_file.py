@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cpuruntime.errors import ModelError, UnsupportedError
+from cpuruntime.graph import Type
 from cpuruntime.program import native
 from cpuruntime.program.common_sections import Parts, Pool, Sections, StoredSteps, copied, steps_section
 from cpuruntime.program.evaluation import Evaluation
@@ -96,7 +97,7 @@ class StoredTemplate:
         self._evaluation = Evaluation(facts["symbols"], arrays["operations"], terms)
         self._frame = Frame(
             facts["steps"], facts["work"], facts["faults"],
-            [[(rows, np.dtype(dtype)) for rows, dtype in side] for side in facts["ports"]],
+            [[(rows, Type(dtype).to_dtype()) for rows, dtype in side] for side in facts["ports"]],
             [(NAMED[make], rows) for make, rows in facts["tables"]],
             facts["tail"], facts["first_table"], words, entries, weights, [], [],
         )  # fmt: skip

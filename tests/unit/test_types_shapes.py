@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
 
 import ml_dtypes
 import numpy as np
@@ -361,3 +363,13 @@ def test_partial_shape_comparisons():
     assert not shape.same_scheme("[2,?,?]")
     assert PartialShape([1, 2]) == (1, 2)
     assert PartialShape("[1,?]") != [1, 2]
+
+
+@pytest.mark.parametrize("expression", [
+    "Type.bf16.to_dtype().name == 'bfloat16'", "Type('bfloat16') is Type.bf16", "Type.bf16 != 'f32'",
+    "len({Type.i4, Type.u4, Type.i4}) == 2", "Type(Type.f8e4m3.to_dtype()) is Type.f8e4m3",
+])  # fmt: skip
+def test_types_that_numpy_lacks_are_there_when_they_are_used(expression: str) -> None:
+    program = f"import sys; from cpuruntime.graph import Type; print('ml_dtypes' in sys.modules, {expression})"
+    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout == "False True\n"
