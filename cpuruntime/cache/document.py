@@ -45,14 +45,17 @@ def restored(
     if file.facts["format"] != FORMAT or file.facts["device"] != str(plugin.target):
         made_by, device = file.facts["made_by"], file.facts["device"]
         raise ValueError(f"it was made for {device} by cpuruntime {made_by}")
-    finish = file.check()
+    report = file.check()
     model = None
     try:
         model = plugin.restore(file.facts["own"], file, settings, source)
     finally:
         try:
-            finish()
-        except ValueError:
+            try:
+                file.finish()
+            finally:
+                report()
+        except BaseException:
             if model is not None:
                 model.close()
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -81,15 +81,14 @@ def split(section: memoryview, sizes: Sequence[int]) -> list[memoryview]:
 class Parts:
     """The kernels and weights of stored programs, given by their numbers.
 
-    Weights stay in the file's memory. Of a file with a `source` those that have recipes are packed again, in threads,
-    until `finish` returns.
+    Weights stay in the file's memory. Of a file with a `source` those that have recipes are packed again, in threads
+    that the file's `finish` awaits.
 
     Raises ValueError where they do not fit together.
     """
 
     def __init__(self, facts: Mapping[str, Any], file: SectionFile, threads: int = 1) -> None:
         self._symbols = [symbol for symbol, *_ in facts["kernels"]]
-        self.finish: Callable[[], None] = lambda: None
         sizes: list[int] = facts["weights"]
         packed = self._packed_again(sizes, file, threads) if file.source is not None else {}
         memory = np.frombuffer(file[WEIGHTS], np.uint8)
@@ -109,8 +108,9 @@ class Parts:
         memory = allocate(sum(round_up(sizes[number]) for number in numbers))
         pieces = split(memory.data, [sizes[number] for number in numbers])
         packed = {number: np.frombuffer(piece, np.uint8) for number, piece in zip(numbers, pieces)}
-        jobs = [partial(filling(recipes[number], file.source.deferred), memory) for number, memory in packed.items()]
-        self.finish = fill_all(jobs, threads)
+        longest = sorted(packed.items(), key=lambda item: -item[1].nbytes)
+        jobs = [partial(filling(recipes[number], file.source.deferred), memory) for number, memory in longest]
+        file.finish = fill_all(jobs, threads)
         return packed
 
     def kernel(self, number: int) -> str:

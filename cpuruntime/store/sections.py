@@ -82,12 +82,14 @@ class SectionFile:
         facts: those of `written`.
         memory, nbytes: the whole file and its size.
         source: what gives parts of another file, where this one is without them.
+        finish: awaits those that read the source in the background, and raises what they raised.
 
     Raises:
         ValueError: it is no such file, or it is damaged.
     """
 
     source: Any = None
+    finish: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(self, memory: memoryview) -> None:
         prefix = bytes(memory[:PREFIX])
