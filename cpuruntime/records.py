@@ -37,7 +37,19 @@ def record(kind: type[T]) -> type[T]:
     def __hash__(self: Any) -> int:
         return hash(compared(self))
 
-    for method in (_init(declared), __eq__, __hash__, __repr__, __setattr__, __delattr__):
+    return _with(kind, _init(declared), __eq__, __hash__, __repr__, __setattr__, __delattr__)
+
+
+@dataclass_transform(eq_default=False)
+def entity(kind: type[T]) -> type[T]:
+    """Makes a class whose objects may change, and each of which equals itself alone; otherwise as `record`."""
+    dataclass(init=False, repr=False, eq=False)(kind)
+    return _with(kind, _init(fields(kind)), __repr__)  # type: ignore[arg-type]
+
+
+def _with(kind: type[T], *methods: Any) -> type[T]:
+    """The class with methods that it does not define itself."""
+    for method in methods:
         if method.__name__ not in kind.__dict__:
             setattr(kind, method.__name__, method)
     return kind

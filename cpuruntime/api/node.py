@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from cpuruntime.api.layout import Layout
@@ -12,9 +11,9 @@ from cpuruntime.api.notes import RTMap
 from cpuruntime.api.refusals import EDITED, refused
 from cpuruntime.errors import UnsupportedError, WrongIndexError, printable
 from cpuruntime.graph import PartialShape, Shape, Type
+from cpuruntime.records import record
 
 
-@dataclass(slots=True)
 class Facts:
     """What users may change about a node.
 
@@ -25,17 +24,23 @@ class Facts:
         names: of its output, where others than the tensor's name are set.
     """
 
-    friendly_name: str
-    rt_info: RTMap = field(default_factory=RTMap)
-    layout: Layout = field(default_factory=Layout)
-    names: list[str] = field(default_factory=list)
+    __slots__ = ("friendly_name", "layout", "names", "rt_info")
+
+    def __init__(
+        self, friendly_name: str, rt_info: RTMap | None = None, layout: Layout | None = None,
+        names: list[str] | None = None,
+    ) -> None:  # fmt: skip
+        self.friendly_name = friendly_name
+        self.rt_info = RTMap() if rt_info is None else rt_info
+        self.layout = Layout() if layout is None else layout
+        self.names = [] if names is None else names
 
     def copy(self) -> Facts:
         """A copy that may be changed on its own."""
         return Facts(self.friendly_name, RTMap(self.rt_info), self.layout, list(self.names))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DiscreteTypeInfo:
     """What a node is: the operator's name and its set. `parent` is None: types do not derive from each other."""
 

@@ -17,10 +17,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, wait
 from contextlib import suppress
-from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 from cpuruntime.compiler import build, isa, target
 from cpuruntime.compiler.build import Kernel
@@ -62,8 +62,7 @@ class WorkerError(Exception):
     """A kernel was not compiled; the text is the predicate of a sentence about its worker."""
 
 
-@dataclass(frozen=True)
-class Workforce:
+class Workforce(NamedTuple):
     """How many workers may run at a time, and on which processors; `memory` gives the bytes that there are for them."""
 
     workers: int
@@ -128,11 +127,10 @@ def _seconds(kernel: Kernel) -> float:
     return SECONDS.get(kernel.family, 0.3)
 
 
-@dataclass(order=True)
-class _Job:
-    rank: tuple[float, int]
-    kernel: Kernel = field(compare=False)
-    future: Future[bytes] = field(compare=False)
+class _Job(NamedTuple):
+    rank: tuple[float, int]  # no two jobs have the same
+    kernel: Kernel
+    future: Future[bytes]
 
 
 class _Pool:

@@ -6,20 +6,16 @@ The rules are OpenVINO's, as its users know them from its plans.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from cpuruntime.hints.candidates import TYPES, NodeCores, P
 from cpuruntime.hints.plan import CoreGroup, PlannedStream
 
 
-@dataclass
 class _Bin:
     """Processors of one type and row that no stream has yet."""
 
-    type: str
-    node: int
-    socket: int
-    cpus: tuple[int, ...]
+    def __init__(self, type: str, node: int, socket: int, cpus: tuple[int, ...]) -> None:
+        self.type, self.node, self.socket, self.cpus = type, node, socket, cpus
 
     def take(self, count: int) -> CoreGroup:
         """The next `count` processors, or those that are left."""

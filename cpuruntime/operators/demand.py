@@ -5,7 +5,6 @@ from __future__ import annotations
 from math import prod
 
 from cpuruntime.graph import Graph, Value
-from cpuruntime.operators.traits import traits_of
 from cpuruntime.records import record
 
 BALANCE = 8
@@ -76,6 +75,8 @@ class Demand:
 
 def demand_of(graph: Graph) -> Demand:
     """The demand of a graph, before or after the passes."""
+    from cpuruntime.operators.traits import traits_of  # not above: where a demand was stored nobody asks
+
     found: list[NodeDemand] = []
     unknown = 0
     for node in graph.nodes:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from cpuruntime.compiler import build
 from cpuruntime.errors import ModelError
 from cpuruntime.program.plan.storage import Place
+from cpuruntime.records import entity
 
 RELOCATION = np.dtype([("where", "i8"), ("kind", "i8"), ("symbol", "i8"), ("offset", "i8")])
 """`where` is the number of the word, `kind` a `Place`."""
@@ -72,7 +72,7 @@ class Linkable(ABC):
             words[word] = address + offset
 
 
-@dataclass(frozen=True, eq=False)
+@entity
 class Image(Linkable):
     """A program that can be stored, moved and linked any number of times.
 

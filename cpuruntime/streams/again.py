@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import sys
-import sysconfig
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -39,7 +38,7 @@ def _definition(entry: Function) -> _Definition:
 def interpreter() -> np.ndarray | None:
     """The again.PYTHON of this interpreter; None where objects are not as CPython's are that has one lock for all."""
     is_known = sys.implementation.name == "cpython" and object.__basicsize__ == 16
-    if not is_known or sysconfig.get_config_var("Py_GIL_DISABLED") or not _is_main():
+    if not is_known or "t" in sys.abiflags or not _is_main():
         return None
     library = ctypes.pythonapi
     library.PyCapsule_GetPointer.restype = ctypes.c_void_p

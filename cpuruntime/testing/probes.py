@@ -78,7 +78,7 @@ def make_device_quick(device: CpuRequest, infer: Callable[[], object]) -> None:
 
 
 def is_interpreter_known() -> bool:
-    """Whether an interpreter like the one that `sysconfig` describes runs what infers in one step."""
+    """Whether an interpreter like the one that `sys` describes runs what infers in one step."""
     return again.interpreter.__wrapped__() is not None
 
 

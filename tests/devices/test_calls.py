@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import sys
-import sysconfig
 import threading
 import weakref
 from collections.abc import Callable
@@ -245,7 +244,7 @@ def test_a_queue_with_a_callback_calls_it(request_: ov.InferRequest) -> None:
 
 def test_an_interpreter_without_the_lock_has_no_such_functions(monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_interpreter_known()
-    monkeypatch.setattr(sysconfig, "get_config_var", lambda name: 1 if name == "Py_GIL_DISABLED" else None)
+    monkeypatch.setattr(sys, "abiflags", "t")
     assert not is_interpreter_known()
     monkeypatch.undo()
     monkeypatch.setattr("cpuruntime.streams.again.interpreter", lambda: None)

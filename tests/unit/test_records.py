@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cpuruntime.records import record
+from cpuruntime.records import entity, record
 
 
 @record
@@ -37,6 +37,14 @@ class Named(Point):
     """A point with a name."""
 
     name: str = "none"
+
+
+@entity
+class Counter:
+    """What may change."""
+
+    name: str
+    count: int = 0
 
 
 @record
@@ -85,3 +93,12 @@ def test_functions_for_dataclasses_take_them() -> None:
     assert named == Named(1, name="here")
     assert [each.name for each in fields(named)] == ["x", "y", "label", "name"]
     assert pickle.loads(pickle.dumps(named)) == named
+
+
+def test_an_entity_may_change_and_equals_itself_alone() -> None:
+    one, other = Counter("a"), Counter(name="a")
+    assert one != other
+    assert len({one, other, one}) == 2
+    one.count += 2
+    assert repr(replace(one, name="b")) == "Counter(name='b', count=2)"
+    assert other.count == 0

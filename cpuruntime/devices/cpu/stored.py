@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from cpuruntime.compiler import build, isa, pool
+from cpuruntime.compiler import build, isa
 from cpuruntime.compiler.sources import package_digest
-from cpuruntime.devices.cpu.progress import CompileProgress
-from cpuruntime.devices.cpu.workforce import workforce
 from cpuruntime.devices.interface import NEEDS_SOURCE, Exported
 from cpuruntime.devices.ports import PortInfo
 from cpuruntime.errors import UnsupportedError, printable
@@ -179,15 +177,12 @@ class Stored:
         self.notes: list[str] = list(facts["notes"])
         self._packed: int = facts["packed"]
         self._arenas = max(1, len(plan.streams))
-        self.parts = Parts(facts["program"], sections, workforce(model.topology).workers)
-        try:
-            self._load_kernels(facts, model, may_compile)
-            self.programs = {
-                self.key(shapes): self.checked(file.load(own, f"program {number}", self.parts, sections))
-                for number, (shapes, own) in enumerate(facts["program"]["programs"])
-            }
-        finally:
-            self.parts.finish()
+        self.parts = Parts(facts["program"], sections, model.topology.usable)
+        self._load_kernels(facts, model, may_compile)
+        self.programs = {
+            self.key(shapes): self.checked(file.load(own, f"program {number}", self.parts, sections))
+            for number, (shapes, own) in enumerate(facts["program"]["programs"])
+        }
         own = {name: [sections[name]] for name in _sections(facts["program"])}
         self.exported: Exported = dict(facts), own | {WEIGHTS: self.parts.section()}
 
@@ -196,12 +191,16 @@ class Stored:
         for kernel in needed:
             build.set_symbol(kernel, facts["streams"][kernel.name])
         missing = file.missing_kernels(facts["program"]["kernels"])
-        missing += [kernel for kernel in needed if not pool.load(kernel)]
+        missing += [kernel for kernel in needed if build.find(kernel.symbol) is None]
         if missing and not may_compile:
             raise ValueError(f"kernel {missing[0].name} is not compiled; others can compute until it is")
         if missing:
+            from cpuruntime.compiler.pool import compile_all  # not above: few processes need them
+            from cpuruntime.devices.cpu.progress import CompileProgress
+            from cpuruntime.devices.cpu.workforce import workforce
+
             with CompileProgress() as progress:
-                pool.compile_all(missing, workforce(model.topology), progress)
+                compile_all(missing, workforce(model.topology), progress)
 
     @staticmethod
     def key(stored: Any) -> Any:

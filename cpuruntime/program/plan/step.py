@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,10 @@ from cpuruntime.compiler.kernel import Kernel
 from cpuruntime.graph import Extent, Node, Size
 from cpuruntime.program.plan.candidate import Comparison
 from cpuruntime.program.plan.storage import Plain
+from cpuruntime.records import entity
 
 
-@dataclass(frozen=True, eq=False)
+@entity
 class KernelChoice:
     """Kernels of the same arguments: the first, or a later one for each number of `reached` that is 1, not 0."""
 
@@ -38,7 +38,7 @@ class KernelChoice:
         return self.at_hand.tile
 
 
-@dataclass
+@entity
 class Step:
     """One kernel call; `arguments` are the fields of its argument block, with memory and kernels as objects.
 
@@ -68,7 +68,7 @@ class Step:
         return found
 
 
-@dataclass
+@entity
 class FallbackStep:
     """A node that the reference evaluator runs; `reason` says why it has no kernel."""
 

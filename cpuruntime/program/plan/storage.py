@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 
 from cpuruntime.compiler.isa import LANES
 from cpuruntime.graph import Extent, alike
-from cpuruntime.records import record
+from cpuruntime.records import entity, record
 
 
 class Place(enum.IntEnum):
@@ -32,7 +31,7 @@ class Place(enum.IntEnum):
     IMAGE = 6
 
 
-@dataclass(eq=False)
+@entity
 class Storage:
     """A piece of memory; `index` numbers inputs, outputs and faults, `owner` is the memory of fixed ones.
 
