@@ -1,14 +1,9 @@
-"""Products of bf16 numbers as programs run them, against float64 products of rounded numbers; their machine code.
+"""Products of bf16 numbers as programs run them, against float64 products of rounded numbers.
 
 Processors without the instruction run the same kernels with two multiply-adds for each pair.
 """
 
 from __future__ import annotations
-
-import json
-import platform
-import subprocess
-import sys
 
 import ml_dtypes
 import numpy as np
@@ -17,7 +12,6 @@ from cases.convolution import COLUMNS, DENSE, EPILOGUES, FIRST_LAYERS, POINTWISE
 from support.convolutions import expected, halo_around
 from support.kernels import LANES
 from support.programs import NodeProgram, activation, assert_close, only, random_array, same_for_threads
-from support.users import ROOT
 
 from cpuruntime.graph import Compressed, Node, Value
 from cpuruntime.program.convolution import bf16_product
@@ -160,63 +154,3 @@ def test_convolutions_by_amx(case: Convolution, monkeypatch: pytest.MonkeyPatch)
 def test_pointwise_convolutions(case: Convolution) -> None:
     for halos in ((), ("x",), ("y",), ("residual",)):
         check(case, *halos)
-
-
-COMPILE = """
-import json, sys
-sys.path[:0] = ["tests"]
-from cpuruntime.compiler import target
-target.level = "x86-64-v4"
-from cpuruntime.compiler import isa
-isa.bf16_products = lambda: "+avx512bf16"
-from cpuruntime.ops.bf16_product import UNROLL, bf16_product
-from cpuruntime.ops.tiles.tile_shapes import tile_shapes
-from cpuruntime.program.tuning.bf16_tiles import LOWER
-from support.spills import spills_in_loops
-found = []
-for rows, columns in (shape for shape in tile_shapes() if shape[0] not in LOWER):
-    text = bf16_product(rows, columns, "blocks").assembly()
-    counts = [text.count(name + "\\t") for name in ("vdpbf16ps", "vcvtneps2bf16", "vfmadd231ps", "vfmadd213ps")]
-    found.append([counts, UNROLL * rows * columns, spills_in_loops(text)])
-print(json.dumps(found))
-"""
-
-
-TILES = """
-import json, sys
-sys.path[:0] = ["tests"]
-from cpuruntime.compiler import target
-target.level = "x86-64-v4"
-from cpuruntime.compiler import isa
-isa.bf16_products, isa.bf16_tiles = lambda: "+avx512bf16", lambda: "+amx-bf16"
-from cpuruntime.ops.bf16_product import bf16_product
-from cpuruntime.ops.tiles.integer_shapes import AMX_SHAPES
-from support.spills import spills_in_loops
-found = []
-for rows, columns in AMX_SHAPES:
-    text = bf16_product(rows, columns, "rows", "", True).assembly()
-    words = text.split()
-    names = "ldtilecfg", "tilezero", "tileloadd", "tdpbf16ps", "tilestored", "tilerelease", "vdpbf16ps"
-    found.append([rows // 16, columns, [words.count(name) for name in names], spills_in_loops(text)])
-print(json.dumps(found))
-"""
-
-
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="instructions of x86")
-def test_amx_tiles_have_the_instructions_and_no_spills() -> None:
-    done = subprocess.run([sys.executable, "-c", TILES], cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    for down, across, (begin, zeros, loads, products, stores, end, others), spills in json.loads(done.stdout):
-        assert (begin, zeros, stores, end, others) == (1, down * across, down * across, 1, 0)
-        assert loads * down * across == products * (down + across) > 0
-        assert spills == 0
-
-
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="instructions of x86")
-def test_tiles_have_the_instructions_and_no_spills() -> None:
-    done = subprocess.run([sys.executable, "-c", COMPILE], cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    for (products, conversions, *others), least, spills in json.loads(done.stdout):
-        assert products >= least
-        assert conversions >= 1
-        assert (*others, spills) == (0, 0, 0)
