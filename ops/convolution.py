@@ -29,7 +29,7 @@ ARGUMENTS = record(
     "source source_batch source_block source_row target target_batch target_block target_row "
     "residual residual_batch residual_block residual_row weights bias column_tiles column_tile_count "
     "batch in_height height width kernel_height kernel_width stride_height source_step "
-    "dilation_height source_column pad_top image_left image_width steps chunk limits", alpha="f4", beta="f4",
+    "dilation_height source_column pad_top image_left image_width steps left_out chunk limits", alpha="f4", beta="f4",
 )  # fmt: skip
 
 
@@ -61,7 +61,7 @@ def _make_part(rows: int, columns: int, unroll: int, step: int, activation: str)
             source + (top + first * a.dilation_height) * a.source_row + left * step + begin * a.source_column,
             0,
             weights + first * weight_row + begin * (a.steps * unroll * columns * VECTOR_BYTES),
-            0,
+            a.left_out,
             (
                 blocks, last - first, end - begin, a.steps,
                 a.source_block, a.dilation_height * a.source_row, a.source_column,
@@ -88,9 +88,10 @@ def convolution(rows: int, columns: int, unroll: int, step: int, activation: str
     `unroll` channels per loop body: a divisor of LANES for blocked sources, the number of channels for interleaved
     ones (pixels of 1 to 4 floats). `step` is the byte distance of the source pixels of successive output pixels,
     `image_left` that of the image's first pixel from the source, `image_width` counts the bytes of a row of pixels.
-    Arguments: `steps` loop bodies per kernel column, `chunk` pixel tiles per chunk; source points at the pixel of the
-    first output pixel's first kernel column, in image row 0 (inside the halo when the left padding is not zero).
-    `activation` is "" or one of `ACTIVATIONS`, with its parameters in `alpha` and `beta`; it comes after the limits.
+    Arguments: `steps` loop bodies per kernel column, `left_out` fewer in the last block, `chunk` pixel tiles per chunk;
+    source points at the pixel of the first output pixel's first kernel column, in image row 0 (inside the halo when the
+    left padding is not zero). `activation` is "" or one of `ACTIVATIONS`, with its parameters in `alpha` and `beta`; it
+    comes after the limits.
     """
     low = low_rows(rows, columns)
     saved = rows - low
@@ -119,13 +120,14 @@ def convolution(rows: int, columns: int, unroll: int, step: int, activation: str
             residual = a.residual + image * a.residual_batch + block * a.residual_block
             weights = a.weights + simd.load_i64(column_tile + _WEIGHTS)
             # The next column tile's weights: each of the first tiles asks for a part of them.
-            bodies = blocks * a.kernel_height * a.kernel_width * a.steps
-            behind, fetched = weights + bodies * unroll * columns * VECTOR_BYTES, bodies * lines * LINE
+            taps, bodies = a.kernel_height * a.kernel_width, blocks * a.steps
+            panel = bodies * taps * unroll * columns * VECTOR_BYTES
+            fetched = (bodies - a.left_out) * taps * lines * LINE
             begin, end = chunk * a.chunk, min(tiles, chunk * a.chunk + a.chunk)
             y, x = begin // tiles_x, begin % tiles_x
             for t in range(begin, end):
-                fetching = (t - begin) * lines < unroll * columns * VECTOR_BYTES // LINE
-                ahead = behind + (t - begin) * fetched if fetching else weights
+                fetching = (t - begin) * fetched < panel
+                ahead = weights + panel + (t - begin) * fetched if fetching else weights
                 ahead_step = lines * LINE if fetching else 0
                 if x < high_x:
                     left = min(x * rows, a.width - rows)

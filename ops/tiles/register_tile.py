@@ -104,7 +104,7 @@ class Emitter:
         return self.builder.load(self.builder.gep(base, [ir.Constant(I64, index)]), align=4)
 
     def reduce(
-        self, source: ir.Value, step: ir.Value, weights: ir.Value, walk: Walk, remainder: ir.Value | None
+        self, source: ir.Value, step: ir.Value, weights: ir.Value, walk: Walk, remainder: ir.Value, plain: bool
     ) -> None:
         builder, unroll, stride = self.builder, self.unroll, self.columns // self.panels * VECTOR_BYTES
         row_step = self.step if self.step is not None else step
@@ -113,14 +113,20 @@ class Emitter:
             line = self.offset(source, (block, walk.source_block), (y, walk.source_row))
             weight_at = cgutils.alloca_once(builder, I64)
             builder.store(self.offset(weights, (block, walk.weight_block), (y, walk.weight_row)), weight_at)
-            with loops(builder, walk.width, walk.steps) as (x, position):
-                at = self.offset(line, (x, walk.source_column), (position, 4 * unroll))
-                w = builder.load(weight_at)
-                self.fetch_ahead(ahead_at, walk.ahead_step)
-                panels = [self.offset(w, (p, walk.weight_block)) for p in range(self.panels)]
-                self.multiply([self.offset(at, (r, row_step)) for r in range(self.rows)], panels, unroll)
-                builder.store(self.offset(w, (unroll, stride)), weight_at)
-            if remainder is not None:
+            left_out = ir.Constant(I64, 0)
+            if not plain:
+                is_last = builder.icmp_signed("==", self.offset(block, (1, 1)), walk.blocks)
+                left_out = builder.select(is_last, remainder, left_out)
+            with cgutils.for_range(builder, walk.width) as x:
+                with cgutils.for_range(builder, builder.sub(walk.steps, left_out)) as position:
+                    at = self.offset(line, (x.index, walk.source_column), (position.index, 4 * unroll))
+                    w = builder.load(weight_at)
+                    self.fetch_ahead(ahead_at, walk.ahead_step)
+                    panels = [self.offset(w, (p, walk.weight_block)) for p in range(self.panels)]
+                    self.multiply([self.offset(at, (r, row_step)) for r in range(self.rows)], panels, unroll)
+                    builder.store(self.offset(w, (unroll, stride)), weight_at)
+                builder.store(self.offset(builder.load(weight_at), (left_out, unroll * stride)), weight_at)
+            if plain:
                 at = self.offset(line, (walk.steps, 4 * unroll))
                 with cgutils.for_range(builder, remainder) as k:
                     w = builder.load(weight_at)
@@ -207,8 +213,9 @@ def make_tile(
 
     `unroll` channels are taken per loop body. `step` is the byte distance of rows in the source, None to take it from
     the argument. `plain` tiles write row-major matrices: only the first `tail` lanes of the last column exist in the
-    target, and `remainder` channels (below `unroll`) follow the last full step; other tiles ignore both. `lines` cache
-    lines are fetched ahead in each loop body. The columns of a tile of several `panels` are packed in as many streams,
+    target, and `remainder` channels (below `unroll`) follow the last full step. Other tiles ignore the tail, and leave
+    out `remainder` loop bodies of each kernel column in the last block, whose weights are skipped. `lines` cache lines
+    are fetched ahead in each loop body. The columns of a tile of several `panels` are packed in as many streams,
     `weight_block` bytes apart, and its reduction has one block. `kind` says what is multiplied.
     """
 
@@ -220,7 +227,7 @@ def make_tile(
             w = Walk(*cgutils.unpack_tuple(builder, args[4]))
             e = Epilogue(*cgutils.unpack_tuple(builder, args[5]))
             emitter.start(e.bias)
-            emitter.reduce(source, row_step, weights, w, remainder if plain else None)
+            emitter.reduce(source, row_step, weights, w, remainder, plain)
             last = first_lanes(builder, e.tail) if plain else None
             emitter.add_residual(e, last)
             emitter.clamp(e)

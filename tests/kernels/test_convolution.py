@@ -26,7 +26,7 @@ from support.kernels import LANES
 from support.programs import NodeProgram, activation, only, same_for_threads
 
 from cpuruntime.graph import Node
-from cpuruntime.ops.tiles.tile_shapes import low_rows, tile_shapes
+from cpuruntime.ops.tiles.tile_shapes import UNROLL, low_rows, tile_shapes
 from cpuruntime.program.convolution import direct, grouped
 from cpuruntime.program.plan.candidate import Candidate
 from cpuruntime.program.plan.planner import Planner
@@ -196,6 +196,15 @@ def test_one_array_of_weights_for_two_numbers_of_groups() -> None:
         case = Convolution((1, inputs, 3, 4), 2 * LANES, group=group)
         planned = NodeProgram(case.node(), watched=FAMILIES, weights=weights)
         np.testing.assert_allclose(planned.run(*case.inputs), expected(case, case.inputs), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("channels", sorted({5, 8, 11, 14, 24, LANES + 1, 3 * LANES - 5}))
+def test_channels_that_fill_no_block(channels: int, kernel: int, force_tile: ForceTile) -> None:
+    force_tile()
+    case = Convolution((2, channels, 5, 11), 2 * LANES + 1, (kernel, kernel), (kernel // 2,) * 4)
+    (step,) = check(case, threads=2).watched
+    assert step.arguments["left_out"] == -channels % LANES // UNROLL
 
 
 @named(*FIRST_LAYERS)

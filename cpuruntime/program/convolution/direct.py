@@ -178,7 +178,8 @@ def _emit_dense(
             image_left=g.pad_left * 4 * lanes, image_width=g.in_width * 4 * lanes, chunk=tiling.chunk,
         )  # fmt: skip
 
-    inner, pixels = in_blocks * lanes * g.taps, fields["height"] * fields["width"]
+    fields["left_out"] = (in_blocks * lanes - g.in_channels) // unroll
+    inner, pixels = -(-g.in_channels // unroll) * unroll * g.taps, fields["height"] * fields["width"]
     divided = products_by_rows(inner * blocks, source_bytes // VECTOR_BYTES + pixels * blocks, emitter.threads)
     grid = Grid(fields["height"], fields["width"], blocks, inner, source_bytes, by_rows=divided)
     query = Query(("convolution",), g, grid, "residual" in fields, activation)
