@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from cpuruntime.compiler.isa import VECTOR_BYTES
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES, bf16_products
 from cpuruntime.compiler.kernel import kernel, lazy, record
 
+bf16 = lazy("cpuruntime.ops.tiles.bf16_tile")
 register_tile = lazy("cpuruntime.ops.tiles.register_tile")
 simd = lazy("cpuruntime.compiler.simd")
 
 CHAINS = 12
-"""Independent multiply-adds in a round of `multiply_add`."""
+"""Independent multiply-adds in a round of `multiply_add` and `multiply_pairs`."""
 STREAM = 8 * VECTOR_BYTES
 """Bytes that `read_memory` reads at a time."""
 
@@ -18,6 +19,12 @@ STREAM = 8 * VECTOR_BYTES
 def multiply_add(a, thread, threads):
     """Nothing but multiply-adds in registers."""
     simd.store(a.target, register_tile.fma_chain(a.rounds))
+
+
+@kernel(record("rounds target"), name=f"multiply_pairs{bf16_products()}_{LANES}", features=bf16_products())
+def multiply_pairs(a, thread, threads):
+    """The same with pairs of bf16 numbers."""
+    simd.store(a.target, bf16.pair_chain(a.rounds))
 
 
 @kernel(record("source size repeats target"))

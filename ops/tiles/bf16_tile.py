@@ -13,7 +13,7 @@ from numba.core import types
 
 from cpuruntime.compiler.isa import LANES, VECTOR_BYTES, bf16_products
 from cpuruntime.compiler.simd import FLOATS, WORDS, call_llvm, f32s, operation, pointer
-from cpuruntime.ops.tiles.register_tile import Emitter, make_tile
+from cpuruntime.ops.tiles.register_tile import Emitter, chain, make_tile
 
 SHORTS = ir.VectorType(ir.IntType(16), LANES)
 
@@ -70,6 +70,14 @@ def make_bf16_tile(rows: int, columns: int, unroll: int, lines: int) -> Any:
 def make_bf16_block_tile(rows: int, columns: int, unroll: int) -> Any:
     """The tile of successive pixels in blocks of LANES numbers."""
     return make_tile(rows, columns, unroll, VECTOR_BYTES // 2, False, unroll, kind=Bf16Emitter)
+
+
+@operation(f32s, types.int64)
+def pair_chain(builder, count):
+    """`count` rounds of 12 independent products of pairs that stay in registers: what a core can do at most."""
+    half = ir.Constant(WORDS, [0x3F003F00] * LANES)
+    emitter = Bf16Emitter(builder, 1, 1, 1, None)
+    return chain(builder, count, lambda total: emitter.multiply_add(half, half, total))
 
 
 @operation(types.void, types.int64, f32s)

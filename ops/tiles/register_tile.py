@@ -11,7 +11,7 @@ An accumulator spilled to the stack costs a quarter of the speed; `tile_shapes` 
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -247,13 +247,18 @@ def fma_chain(typingctx, count):
     def codegen(context, builder, sig, args):
         name = f"llvm.fmuladd.v{LANES}f32"
         one, half = (ir.Constant(FLOATS, [v] * LANES) for v in (1.0001, 0.5))
-        totals = [cgutils.alloca_once_value(builder, ir.Constant(FLOATS, [float(i)] * LANES)) for i in range(12)]
-        with cgutils.for_range(builder, args[0]):
-            for total in totals:
-                builder.store(call_llvm(builder, name, FLOATS, [builder.load(total), one, half]), total)
-        result = builder.load(totals[0])
-        for total in totals[1:]:
-            result = builder.fadd(result, builder.load(total))
-        return result
+        return chain(builder, args[0], lambda total: call_llvm(builder, name, FLOATS, [total, one, half]))
 
     return f32s(types.int64), codegen
+
+
+def chain(builder: ir.IRBuilder, count: ir.Value, step: Callable[[ir.Value], ir.Value]) -> ir.Value:
+    """`count` rounds of `step` on each of 12 vectors, and their sum."""
+    totals = [cgutils.alloca_once_value(builder, ir.Constant(FLOATS, [float(i)] * LANES)) for i in range(12)]
+    with cgutils.for_range(builder, count):
+        for total in totals:
+            builder.store(step(builder.load(total)), total)
+    result = builder.load(totals[0])
+    for total in totals[1:]:
+        result = builder.fadd(result, builder.load(total))
+    return result

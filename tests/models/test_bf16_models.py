@@ -44,7 +44,7 @@ def test_steps_that_multiply_bf16_say_so() -> None:
         rows = compiled.explain().rows
         rounded = {row.op_type for row in rows if row.precision == "bf16"}
         assert rounded == {"Conv", "FullyConnected"}
-        assert all(("bf16_product" in row.kernel) == (row.precision == "bf16") for row in rows)
+        assert all(("bf16" in row.kernel + row.notes) == (row.precision == "bf16") for row in rows)
         nodes = compiled.get_runtime_model().get_ordered_ops()
         assert "bf16" in {node.rt_info.get("runtimePrecision") for node in nodes}
     with ov.Core().compile_model(network(), "CPU", BF16 | {"EXECUTION_MODE_HINT": "ACCURACY"}) as compiled:

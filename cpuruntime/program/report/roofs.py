@@ -12,7 +12,7 @@ import numpy as np
 
 from cpuruntime.compiler.isa import LANES
 from cpuruntime.host.memory import allocate
-from cpuruntime.ops.roofs import CHAINS, STREAM, multiply_add, read_memory
+from cpuruntime.ops.roofs import CHAINS, STREAM, multiply_add, multiply_pairs, read_memory
 from cpuruntime.program.plan.packing import argument_block
 
 PEAK_ROUNDS = 100_000
@@ -28,18 +28,23 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 class FmaPeak:
-    """Measures the multiply-add peak of the core it is called on; each measurement takes a few milliseconds."""
+    """Measures the multiply-add peak of the core it is called on; each measurement takes a few milliseconds.
 
-    def __init__(self) -> None:
+    Args:
+        pairs: whether bf16 numbers are multiplied, two in each lane, instead of float32.
+    """
+
+    def __init__(self, pairs: bool = False) -> None:
+        self._kernel, self._products = (multiply_pairs, 2 * LANES) if pairs else (multiply_add, LANES)
         self._target = np.zeros(LANES, np.float32)
-        self._block = argument_block(multiply_add, rounds=PEAK_ROUNDS, target=self._target.ctypes.data)
+        self._block = argument_block(self._kernel, rounds=PEAK_ROUNDS, target=self._target.ctypes.data)
         self.measured: list[float] = []
-        multiply_add(self._block)
+        self._kernel(self._block)
 
     def measure(self, times: int = 3) -> float:
-        """float32 operations per second, the median of `times`; remembered in `measured`."""
-        duration = statistics.median(seconds(lambda: multiply_add(self._block)) for _ in range(times))
-        self.measured.append(2 * LANES * CHAINS * PEAK_ROUNDS / duration)
+        """Operations per second, the median of `times`; remembered in `measured`."""
+        duration = statistics.median(seconds(lambda: self._kernel(self._block)) for _ in range(times))
+        self.measured.append(2 * self._products * CHAINS * PEAK_ROUNDS / duration)
         return self.measured[-1]
 
 
