@@ -164,6 +164,17 @@ def test_what_waits_while_the_device_is_busy_is_one_batch_on_its_own_memory(devi
     assert "groups so far: 1 of 1, 1 of 4" in device.model.explain().decisions
 
 
+def test_the_first_member_that_is_announced_finds_all_of_its_group_over(device: Device) -> None:
+    device.start(7, 0, 1, 2, 3)
+    seen: list[list[bool]] = []
+    for number in range(4):
+        device.requests[number].notify(lambda: seen.append([device.requests[one].is_over for one in range(4)]))
+    device.started[0].finish()
+    device.started[1].finish()
+    assert seen == [[True] * 4] * 4
+    device.check(0, 1, 2, 3)
+
+
 def test_in_a_closed_loop_groups_come_to_be_neighbours(device: Device) -> None:
     device.start(*range(8))
     for step in range(40):

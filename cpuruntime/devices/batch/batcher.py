@@ -348,8 +348,9 @@ class Batcher:
         for model in dropped:
             model.close()
         self._hand_over(groups)
-        for one, own in over:
-            one.end(own)
+        ended = [one for one, own in over if one.settle(own)]
+        for one in ended:  # now that all are over: a thread that waits for any of them wakes once and finds all
+            one.announce()
         self._close_if_over()
 
     def _hand_out(self, group: _Group, error: BaseException | None) -> BaseException | None:

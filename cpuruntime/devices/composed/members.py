@@ -76,10 +76,17 @@ class Inference(Completion):
 
     def end(self, error: BaseException | None) -> None:
         """The inference is over; a second call does nothing."""
+        if self.settle(error):
+            self.announce()
+
+    def settle(self, error: BaseException | None) -> bool:
+        """As `end`, but those who wait are told by `announce` only: whether it was not over before."""
         if self._alarm is not None:
             self._alarm.cancel()
-        if self.__dict__.pop("request", None) is not None:  # it keeps the model open
-            self.complete(error)
+        if self.__dict__.pop("request", None) is None:  # it keeps the model open
+            return False
+        self.error, self.ended, self.is_over = error, perf_counter_ns(), True
+        return True
 
 
 def claim(member: Member, worker: Worker, now: int, lender: Lender | None = None) -> None:
