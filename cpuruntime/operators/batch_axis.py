@@ -35,8 +35,10 @@ def enlarged(graph: Graph, count: int) -> Graph:
     in the way, where shapes are not static, the model does not take larger ones, or an operator mixes samples.
     """
     for value in (*graph.inputs, *graph.outputs):
-        if not value.is_static or not value.static_shape or not value.static_shape[0]:
-            raise UnsupportedError(f"'{printable(value.name)}' has no first dimension of static length for samples")
+        if not value.is_static:
+            raise UnsupportedError(f"'{printable(value.name)}' has no static shape")
+        if not value.static_shape or not value.static_shape[0]:
+            raise UnsupportedError(f"'{printable(value.name)}' has no first dimension for samples")
 
     def longer(value: Value) -> tuple[int, ...]:
         return count * value.static_shape[0], *value.static_shape[1:]

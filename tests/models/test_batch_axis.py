@@ -305,7 +305,9 @@ def test_a_larger_batch_or_the_reason_why_there_is_none() -> None:
     assert [value.static_shape for value in (*larger.inputs, *larger.outputs)] == [(8, 3), (8, 3)]
     with pytest.raises(UnsupportedError, match=r"Softmax 'n' .*mixes samples"):
         enlarged(graph("Softmax", [1, 3], axis=0), 4)
-    with pytest.raises(UnsupportedError, match="'x' has no first dimension of static length"):
-        enlarged(graph("Relu", ["n", 3]), 4)
+    with pytest.raises(UnsupportedError, match="'x' has no static shape"):
+        enlarged(graph("Relu", [1, "length"]), 4)
+    with pytest.raises(UnsupportedError, match="'x' has no first dimension for samples"):
+        enlarged(graph("Relu", []), 4)
     with pytest.raises(UnsupportedError, match="output 'y' is none of samples"):
         enlarged(graph("Shape", [1]), 4)
