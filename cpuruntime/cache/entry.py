@@ -8,10 +8,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cpuruntime.cache.document import FORMAT, document, restored
+from cpuruntime.cache.document import FORMAT, INTERFACE, document, restored
+from cpuruntime.cache.growth import Growth
 from cpuruntime.devices.host import compile_on
 from cpuruntime.devices.interface import DeviceModel, Plugin
 from cpuruntime.errors import UnsupportedError
@@ -61,7 +63,10 @@ class Entry:
             found = self._load(self._file(digest + WITHOUT_WEIGHTS), source, model_file)
             if found is not None:
                 return found
-        return self._load(self._file(digest), source, None)
+        found = self._load(self._file(digest), source, None)
+        if found is not None:
+            self._follow(digest, found[0], partial(_interface_in, found[1]), has_file=False)
+        return found
 
     def _load(
         self, name: str, source: Callable[[], Graph], model_file: Callable[[], Any] | None
@@ -90,14 +95,16 @@ class Entry:
     def save(
         self, digest: str, model: DeviceModel, interface: Callable[[], bytes], has_file: bool = False
     ) -> None:
-        """Stores a model, and one that is not optimized again when it is, in a thread.
+        """Stores a model, and in a thread again when it is optimized, and whenever more of it has been planned.
 
         If it `has_file`, all its data are in one. Why it cannot be stored is logged.
         """
         is_final = "OPTIMIZED" not in model.properties or model.get_property("OPTIMIZED")
         arguments = (digest, model, interface, has_file)
         self._save_now(*arguments)
-        if not is_final:
+        if is_final:
+            self._follow(*arguments)
+        else:
             threading.Thread(target=self._save_later, args=arguments, name="cpuruntime-store", daemon=True).start()
 
     def _save_later(self, digest: str, model: DeviceModel, interface: Callable[[], bytes], has_file: bool) -> None:
@@ -106,6 +113,12 @@ class Entry:
             if model.closed:
                 return
         self._save_now(digest, model, interface, has_file)
+        self._follow(digest, model, interface, has_file)
+
+    def _follow(self, digest: str, model: DeviceModel, interface: Callable[[], bytes], has_file: bool) -> None:
+        """Have a model stored again whenever more of it has been planned."""
+        growth = Growth(model, lambda grown: self._save_now(digest, grown, interface, has_file))
+        model.when_planned(growth.note)
 
     def _save_now(self, digest: str, model: DeviceModel, interface: Callable[[], bytes], has_file: bool) -> None:
         try:
@@ -119,6 +132,10 @@ class Entry:
                 digest, pieces = digest + WITHOUT_WEIGHTS, [small]
         with span("write to the model cache"):
             self.folder.replace(self._file(digest), pieces)
+
+
+def _interface_in(file: SectionFile) -> bytes:
+    return bytes(file[INTERFACE])
 
 
 def entry_for(path: str, plugin: Plugin, settings: Settings) -> Entry | None:

@@ -270,6 +270,12 @@ class DeviceModel(ABC):
         device = ", ".join(self.properties["EXECUTION_DEVICES"])
         raise UnsupportedError(f"Models on device {device} cannot be stored.")
 
+    def when_planned(self, function: Callable[[], None]) -> None:
+        """Have a function called each time when `export` gives more than before, for shapes that an inference was first
+        to have; by the thread that plans, which holds locks. Nothing, unless a device plans so late.
+        """
+        return
+
     def replace(self, graph: Graph) -> None:
         """Serve another graph with the same ports, without a pause; returns when no inference uses the old one.
 

@@ -71,6 +71,9 @@ class TracedModel(DeviceModel):
     def export(self) -> Exported:
         return self.model.export()
 
+    def when_planned(self, function: Callable[[], None]) -> None:
+        self.model.when_planned(function)
+
     def replace(self, graph: Graph) -> None:
         self.model.replace(graph)
 

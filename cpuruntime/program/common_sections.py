@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from cpuruntime.program.plan.packing import Recipe
     from cpuruntime.program.report.facts import StepFacts
 
+KEY = 4096
+"""Bytes at the beginning and the end of weights by which they are found; arbitrary."""
+
 WEIGHTS, RECIPES = "weights", "recipes"
 
 Sections = dict[str, list[bytes | memoryview]]
@@ -26,37 +29,64 @@ Sections = dict[str, list[bytes | memoryview]]
 class Pool:
     """The kernels and weights of programs that are being stored, by their numbers.
 
-    `recipes` say of weights, by their addresses, how they are packed from the model's file.
+    `recipes` say of weights, by their addresses, how they are packed from the model's file. Those of `stored` programs,
+    which go into the same file, have the numbers that they had.
     """
 
-    def __init__(self, recipes: Mapping[int, Recipe]) -> None:
-        self._kernels: dict[Kernel, int] = {}
-        self._weights: dict[int, tuple[int, np.ndarray]] = {}
+    def __init__(self, recipes: Mapping[int, Recipe], stored: Parts | None = None) -> None:
+        self._kernels: dict[str, tuple[int, Sequence[Any]]] = {}
+        self._weights: list[np.ndarray] = []
+        self._rows: list[Any] = []
+        self._numbers: dict[int, int] = {}
         self._recipes = recipes
+        if stored is not None:
+            self._kernels = {row[0]: (number, row) for number, row in enumerate(stored.kernels)}
+            self._weights, self._rows = list(stored.packed), stored.recipes()
+        self._stored = {_key(array): number for number, array in enumerate(self._weights)}
 
     def kernel(self, kernel: Kernel) -> int:
         """The number of a kernel."""
-        return self._kernels.setdefault(kernel, len(self._kernels))
+        row = kernel.symbol, kernel.recipe, kernel.features
+        return self._kernels.setdefault(kernel.symbol, (len(self._kernels), row))[0]
 
     def weights(self, array: np.ndarray) -> int:
         """The number of weights, which are packed in memory of their own."""
-        return self._weights.setdefault(array.ctypes.data, (len(self._weights), array))[0]
+        found = self._numbers.get(array.ctypes.data)
+        if found is None:
+            found = self._numbers[array.ctypes.data] = self._added(array)
+        return found
+
+    def _added(self, array: np.ndarray) -> int:
+        content = array.reshape(-1).view(np.uint8)
+        stored = self._stored.get(_key(content))
+        if stored is not None and np.array_equal(self._weights[stored], content):
+            return stored
+        recipe = self._recipes.get(array.ctypes.data)
+        self._weights.append(array)
+        self._rows.append(None if recipe is None else _described(recipe))
+        return len(self._weights) - 1
 
     def facts(self) -> dict[str, Any]:
         """What `Parts` are made from, with the sections."""
         return {
-            "kernels": [(kernel.symbol, kernel.recipe, kernel.features) for kernel in self._kernels],
-            "weights": [array.nbytes for _, array in self._weights.values()],
+            "kernels": [row for _, row in self._kernels.values()],
+            "weights": [array.nbytes for array in self._weights],
         }
 
     def sections(self) -> Sections:
         """The weights, and how to pack them: a recipe each, or None."""
-        from cpuruntime.program.repacking import described  # not above: files are read without
+        return {RECIPES: [json.dumps(self._rows).encode()], WEIGHTS: joined(self._weights)}
 
-        found = [self._recipes.get(address) for address in self._weights]
-        rows = [None if recipe is None else described(recipe) for recipe in found]
-        weights = joined(array for _, array in self._weights.values())
-        return {RECIPES: [json.dumps(rows).encode()], WEIGHTS: weights}
+
+def _key(weights: np.ndarray) -> tuple[int, bytes]:
+    """What few weights have in common that are not the same."""
+    return weights.nbytes, weights[:KEY].tobytes() + weights[-KEY:].tobytes()
+
+
+def _described(recipe: Recipe) -> Any:
+    from cpuruntime.program.repacking import described  # not above: files are read without
+
+    return described(recipe)
 
 
 def joined(weights: Iterable[np.ndarray | memoryview]) -> list[bytes | memoryview]:
@@ -84,18 +114,23 @@ class Parts:
     Weights stay in the file's memory. Of a file with a `source` those that have recipes are packed again, in threads
     that the file's `finish` awaits.
 
+    Attributes:
+        kernels: what is stored of each, its symbol first.
+        packed: weights, by number.
+
     Raises ValueError where they do not fit together.
     """
 
     def __init__(self, facts: Mapping[str, Any], file: SectionFile, threads: int = 1) -> None:
-        self._symbols = [symbol for symbol, *_ in facts["kernels"]]
+        self.kernels: list[Sequence[Any]] = facts["kernels"]
+        self._file = file
         sizes: list[int] = facts["weights"]
         packed = self._packed_again(sizes, file, threads) if file.source is not None else {}
         memory = np.frombuffer(file[WEIGHTS], np.uint8)
         if memory.ctypes.data % ALIGNMENT:
             memory = copied(file[WEIGHTS])
         left = iter(split(memory.data, [size for number, size in enumerate(sizes) if number not in packed]))
-        self._weights = [
+        self.packed = [
             packed[number] if number in packed else np.frombuffer(next(left), np.uint8) for number in range(len(sizes))
         ]
 
@@ -115,15 +150,20 @@ class Parts:
 
     def kernel(self, number: int) -> str:
         """The symbol of a kernel."""
-        return self._symbols[_checked(number, self._symbols)]
+        return self.kernels[_checked(number, self.kernels)][0]
 
     def weights(self, number: int) -> np.ndarray:
         """Packed weights."""
-        return self._weights[_checked(number, self._weights)]
+        return self.packed[_checked(number, self.packed)]
+
+    def recipes(self) -> list[Any]:
+        """How to pack the weights, by number: what says so, or None."""
+        found: list[Any] = json.loads(bytes(self._file[RECIPES]))
+        return found
 
     def section(self) -> list[bytes | memoryview]:
         """All weights as they lie in their section."""
-        return joined(self._weights)
+        return joined(self.packed)
 
 
 def _checked(number: int, known: Sequence[Any]) -> int:

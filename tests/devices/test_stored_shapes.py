@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from support.judge import Net, check, onnx_runtime
 from support.stored_models import CONFIG, compile_in, is_loaded
 
 import cpuruntime as ov
+from cpuruntime.cache import growth
 from cpuruntime.errors import InvalidArgumentError, ModelError
 from cpuruntime.program import template_file
 from cpuruntime.store import SectionFile, written
@@ -107,6 +109,29 @@ def test_shapes_without_a_plan_are_compiled_from_the_model(tmp_path: Path, cache
     with pytest.raises(ModelError, match="has changed since it was loaded"):
         loaded(x)
     assert loaded(words(4, 7))[0].shape == (4, 7, 32)
+
+
+def test_shapes_that_an_inference_had_compiled_are_stored(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model, given = texts().SerializeToString(), [words(3, 1), words(1, 1), words(4, 7), words(3, 1)]
+    caplog.set_level(logging.INFO, "cpuruntime")
+    compile_in(cache, model)
+    found = []
+    for compilations in (1, 0, 0):
+        caplog.clear()
+        loaded = compile_in(cache, model)
+        assert is_loaded(loaded)
+        found.append([loaded(x)[0].tobytes() for x in given])
+        assert caplog.text.count("is compiled: no plan of it that was stored") == compilations
+        growth.store_all()
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_model_that_was_planned_for_no_shapes_is_stored_after_an_inference(cache: Path) -> None:
+    for is_stored in (False, True):
+        compiled = compile_in(cache, texts(), WARMUP_SHAPES="NONE")
+        assert is_loaded(compiled) == is_stored
+        check([compiled(words(3, 5))[0]], onnx_runtime(texts(), {"x0": words(3, 5)}), 1e-4)
+        growth.store_all()
 
 
 def test_a_loaded_model_explains_and_times_its_steps() -> None:

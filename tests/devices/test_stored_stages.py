@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from support.judge import Net
 from support.stored_models import CONFIG, compile_in, is_loaded, results
 
 import cpuruntime as ov
+from cpuruntime.cache import growth
 from cpuruntime.devices.cpu import programs
 from cpuruntime.errors import ModelError, UnsupportedError
 from cpuruntime.graph import Graph
@@ -25,6 +27,20 @@ def found(batch: int | str = 2) -> onnx.ModelProto:
     x = n("Relu", n.conv(n.input(batch, 3, 16, 16), 3, 32, pads=[1] * 4))
     x = n("MatMul", n("Flatten", n("GlobalAveragePool", x)), n.weights(32, 10))
     n.output(n("Abs", n("Sub", n("NonZero", n("Relu", x)), n.constant(np.array(5), np.int64))), x)
+    return n.model()
+
+
+def above(is_first: bool = False) -> onnx.ModelProto:
+    """Two products of what is above zero: of the rows that have it, or, if it `is_first`, of numbers of the input."""
+    n = Net()
+    x = n.input(8, 64)
+    if is_first:
+        x = n("Mul", n("Cast", n("NonZero", x), to=TensorProto.FLOAT), n.constant(np.array(0.01), np.float32))
+        x = n("MatMul", n("Transpose", x, perm=[1, 0]), n.weights(2, 128))
+    else:
+        rows = n("NonZero", n("Relu", n("ReduceMax", x, axes=[1], keepdims=0)))
+        x = n("MatMul", n("GatherND", x, n("Transpose", rows, perm=[1, 0])), n.weights(64, 128))
+    n.output(n("MatMul", n("Tanh", x), n.weights(128, 32)))
     return n.model()
 
 
@@ -96,20 +112,69 @@ def test_plans_of_parts_are_loaded(name: str, tmp_path: Path, cache: Path) -> No
             compiled.export_model()
 
 
-@pytest.mark.parametrize("batch", [2, "batch"])
-def test_what_was_stored_is_not_planned_again(batch: int | str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = found(batch).SerializeToString()
-    compile_in(cache, model)
-    planned: list[str] = []
+@pytest.fixture
+def planned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The operators of all that is planned."""
+    found: list[str] = []
     optimise = programs.optimise
 
     def noted(graph: Graph) -> Graph:
-        planned.extend(node.op_type for node in graph.nodes)
+        found.extend(node.op_type for node in graph.nodes)
         return optimise(graph)
 
     monkeypatch.setattr(programs, "optimise", noted)
+    return found
+
+
+@pytest.mark.parametrize("batch", [2, "batch"])
+def test_what_was_stored_is_not_planned_again(batch: int | str, cache: Path, planned: list[str]) -> None:
+    model = found(batch).SerializeToString()
+    compile_in(cache, model)
+    planned.clear()
     assert is_loaded(compile_in(cache, model))
     assert "Conv" not in planned
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+def test_what_the_first_inference_has_planned_is_stored(is_first: bool, cache: Path, planned: list[str]) -> None:
+    model = above(is_first).SerializeToString()
+    given = [np.concatenate([np.abs(ROWS), side]) for side in (-np.abs(ROWS), ROWS)]  # 4 rows above zero, and 8
+    first = compile_in(cache, model)
+    expected = [results(first, [x]) for x in given]
+    assert planned.count("MatMul") == 2
+    growth.store_all()
+    for _ in range(2):
+        planned.clear()
+        loaded = compile_in(cache, model)
+        assert is_loaded(loaded)
+        assert [results(loaded, [x]) for x in given] == expected
+        assert "MatMul" not in planned
+
+
+def test_processes_add_to_what_others_have_stored(cache: Path, planned: list[str]) -> None:
+    model = branches().SerializeToString()
+    results(compile_in(cache, model), [ROWS])
+    growth.store_all()
+    first = sum(path.stat().st_size for path in cache.glob("*.model"))
+    results(compile_in(cache, model), [-ROWS])
+    growth.store_all()
+    last = sum(path.stat().st_size for path in cache.glob("*.model"))
+    assert 64 * 64 * 4 <= last - first < 64 * 64 * 4 + 5 * 4096  # weights of the other branch, and no others again
+    planned.clear()
+    loaded = compile_in(cache, model)
+    expected = [results(ov.Core().compile_model(branches(), "CPU", CONFIG), [x]) for x in (ROWS, -ROWS)]
+    planned.clear()
+    assert [results(loaded, [x]) for x in (ROWS, -ROWS)] == expected
+    assert not planned
+
+
+def test_models_are_dropped_as_if_they_were_not_to_be_stored(cache: Path) -> None:
+    compiled = compile_in(cache, above())
+    results(compiled, [np.ones((8, 64), np.float32)])
+    growth.store_all()
+    alive = weakref.ref(compiled)
+    del compiled
+    assert alive() is None
 
 
 def test_a_stored_file_in_stages_is_not_imported(tmp_path: Path, cache: Path) -> None:

@@ -178,6 +178,10 @@ class StartingModel(DeviceModel):
             raise UnsupportedError(f"Model '{self.properties['NETWORK_NAME']}' is not stored while NumPy computes it.")
         return self.optimised.export()
 
+    def when_planned(self, function: Callable[[], None]) -> None:
+        if self.optimised is not None:
+            self.optimised.when_planned(function)
+
     def release_memory(self) -> None:
         if self.optimised is not None:
             self.optimised.release_memory()

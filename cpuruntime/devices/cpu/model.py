@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from cpuruntime.compiler import isa
@@ -89,6 +90,9 @@ class CpuModel(DeviceModel):
 
     def export(self) -> Exported:
         return stored.exported(self.programs, self._demand, self._setup.plan.threads)
+
+    def when_planned(self, function: Callable[[], None]) -> None:
+        self.programs.when_planned = function
 
     def explain(self, measure: bool = False) -> Explanation:
         from cpuruntime.devices.cpu.explain import (  # not above: models that were stored do without

@@ -28,6 +28,7 @@ from cpuruntime.hints import StreamPlan
 from cpuruntime.host.memory import check_fits
 from cpuruntime.host.sysfs import processor_name
 from cpuruntime.operators.shape_inference import reshape, with_shapes
+from cpuruntime.program.common_sections import Parts, Sections
 from cpuruntime.program.image import Image
 from cpuruntime.program.pattern import Pattern
 from cpuruntime.program.plan.packing import Recipe
@@ -46,12 +47,19 @@ from cpuruntime.trace.recorder import span
 
 log = logging.getLogger("cpuruntime")
 
+MOST_STORED = 100
+"""Parts of a model in stages whose plans a process stores, those that it planned first; arbitrary."""
+
 
 class StoredParts(Protocol):
-    """Plans that were stored, by the graphs that they are for."""
+    """Plans that were stored, by the graphs that they are for, and what they are stored with again."""
 
-    programs: dict[str, Program]
+    programs: dict[Any, Program]
     templates: dict[str, Any]
+    parts: Parts
+
+    def plans(self) -> tuple[Sections, dict[str, list[Any]]]:
+        """The sections of programs and templates, and the facts about them, in new lists."""
 
 
 class Programs:
@@ -59,8 +67,9 @@ class Programs:
 
     May be used from several threads. `profiled` says whether each step of an inference is timed, `notes` what passes
     decided for any of the programs. `made` are the plans of parts of a model in stages that are to be stored, with the
-    extents that they were made for, by the graphs that they are for. `ran` are the stages of the latest inference that
-    had several, and `latest` is what `example_of` noted of its inputs.
+    extents that they were made for, by the graphs that they are for, beside those that were `stored`; `when_planned` is
+    called when there are more plans to be stored. `ran` are the stages of the latest inference that had several, and
+    `latest` is what `example_of` noted of its inputs.
     """
 
     def __init__(
@@ -89,7 +98,8 @@ class Programs:
         self.ran: Sequence[Stage] = ()
         self.latest: Sequence[Any] | None = None
         self.stages = Stages(weakref.proxy(self), self._lock, settings.value("PROGRAM_CACHE_MB") << 20)
-        self._stored = stored
+        self.stored = stored
+        self.when_planned: Callable[[], None] | None = None
         self.made: dict[str, tuple[Program | Template, Sequence[int]]] = {}
         self._is_noted = stored is not None or bool(settings.value("CACHE_DIR"))
         self._root = Root(graph.clone(), shaped=_reshaped, is_typed=True) if compilation.optimised is None else None
@@ -108,8 +118,8 @@ class Programs:
             self._warm_up(settings.value("WARMUP_SHAPES"))
         self._compile(KERNELS)
         self._compile, self._check = now, None
-        self._is_noted = False
         if not self.is_in_stages:
+            self._is_noted &= self._root is not None and not self.stages.cached()
             self.made.clear()
 
     def _plan_first(self) -> None:
@@ -181,15 +191,15 @@ class Programs:
             known = root.parameters or ()
             graph = with_shapes(root.graph, shapes, dict(zip(known, contents)))
             parts = whole(graph) if is_whole(graph) else cut_open(graph, root.varying)
-            key = None if parts.is_static or parts.static is None else self._key(parts.static, pattern.facts())
-            template = None if key is None or self._stored is None else self._stored.templates.get(key)
+            is_model = root is self._root and parts.is_static
+            key = None if is_model or parts.static is None else self._key(parts.static, pattern.facts())
+            template = None if key is None or self.stored is None else self.stored.templates.get(key)
             if parts.static is None:
                 template = Guards(scope, self._compile)
             elif template is None:
                 planner = self._planner(optimise(parts.static), tuner=None, owned=True)
                 template = Template(planner, scope, self._compile)
-                if key is not None:
-                    self.made[key] = template, pattern.extents
+                self._note(key, template, pattern.extents)
         except Error as error:
             log.debug("model '%s' has no plan for many shapes: %s", printable(self.name), error)
             return None
@@ -201,16 +211,22 @@ class Programs:
     def program(self, graph: Graph) -> Program:
         """A program of a graph of static shapes, as it was read."""
         key = self._key(graph)
-        found = None if key is None or self._stored is None else self._stored.programs.get(key)
+        found = None if key is None or self.stored is None else self.stored.programs.get(key)
         if found is None:
             found = self._planned(graph, optimise(graph))
-            if key is not None:
-                self.made[key] = found, ()
+            self._note(key, found, ())
         return found
+
+    def _note(self, key: str | None, made: Program | Template, extents: Sequence[int]) -> None:
+        if key is not None:
+            self.made[key] = made, extents
+        if self.when_planned is not None:
+            self.when_planned()
 
     def _key(self, graph: Graph, *facts: Any) -> str | None:
         """What a plan is stored under; None where it is not to be."""
-        return json.dumps([graph_digest(graph), *facts]) if self._is_noted else None
+        is_noted = self._is_noted and len(self.made) < MOST_STORED
+        return json.dumps([graph_digest(graph), *facts]) if is_noted else None
 
     @property
     def is_in_stages(self) -> bool:
@@ -266,10 +282,10 @@ class Programs:
         return [(shapes, program) for shapes, program in programs if isinstance(program.image, Image)]
 
     def templates(self) -> list[tuple[Pattern, Template]]:
-        """The plans for many shapes of a model of dynamic shapes, of which inferences are one program."""
-        assert self._root is not None
+        """The plans for many shapes of a model of which inferences are one program; none of static shapes."""
         with self._lock:
-            planned = [(pattern, stage.template) for pattern, stage in self._root.templates.items()]
+            stages = {} if self._root is None else self._root.templates
+            planned = [(pattern, stage.template) for pattern, stage in stages.items()]
         return [(pattern, template) for pattern, template in planned if isinstance(template, Template)]
 
     def shown(self) -> Sequence[Stage]:

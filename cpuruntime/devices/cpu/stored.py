@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,8 @@ from cpuruntime.store import SectionFile
 from cpuruntime.streams.native.needed import KERNELS
 
 if TYPE_CHECKING:
-    from cpuruntime.devices.cpu.programs import Programs
+    from cpuruntime.devices.cpu.programs import Programs, StoredParts
+    from cpuruntime.program.template import Template
 
 BY_DATA = "shapes in it depend on data."
 
@@ -69,23 +70,14 @@ def exported(programs: Programs | Stored, demand: Demand, threads: int) -> Expor
     Raises UnsupportedError where it is not of programs alone, all of them on kernels.
     """
     if isinstance(programs, Stored):
-        return programs.exported
-    parts, sections = Pool(programs.recipes()), Sections()
+        return programs.exported()
     needed = {}
     try:
-        if programs.is_in_stages:
-            own = _stages(programs, parts, sections)
-            needed = {NEEDS_SOURCE: f"Model '{printable(programs.name)}' cannot be exported: {BY_DATA}"}
-        else:
-            own = {
-                "programs": [
-                    (shapes, file.add(program, f"program {number}", parts, sections))
-                    for number, (shapes, program) in enumerate(programs.planned())
-                ],
-                "templates": _templates(programs, parts, sections),
-            }
+        parts, sections, own = with_plans(programs, programs.stored)
     except UnsupportedError as error:
         raise UnsupportedError(f"Model '{printable(programs.name)}' cannot be stored: {error}") from None
+    if programs.is_in_stages:
+        needed = {NEEDS_SOURCE: f"Model '{printable(programs.name)}' cannot be exported: {BY_DATA}"}
     facts = {
         "sources": package_digest(),
         "environment": build.environment().hex(),
@@ -105,33 +97,39 @@ def exported(programs: Programs | Stored, demand: Demand, threads: int) -> Expor
     return facts, sections | parts.sections()
 
 
-def _templates(programs: Programs, parts: Pool, sections: Sections) -> list[Any]:
-    if programs.is_static:
-        return []
-    from cpuruntime.program import template_file  # not above: models of static shapes do without
+def with_plans(programs: Programs, stored: StoredParts | None) -> tuple[Pool, Sections, dict[str, list[Any]]]:
+    """What is stored of a model's programs and templates, behind those that were `stored` before.
 
-    return [
-        (pattern.facts(), template_file.add(template, pattern.extents, f"template {number}", parts, sections))
-        for number, (pattern, template) in enumerate(programs.templates())
-    ]
+    Raises UnsupportedError where the reference evaluator runs a node of them, and nothing of them is left.
+    """
+    parts = Pool(programs.recipes(), stored and stored.parts)
+    sections, own = ({}, {"programs": [], "templates": []}) if stored is None else stored.plans()
 
+    def add_program(key: Any, program: Program) -> None:
+        number = len(own["programs"])
+        own["programs"].append((key, file.add(program, f"program {number}", parts, sections)))
 
-def _stages(programs: Programs, parts: Pool, sections: Sections) -> dict[str, list[Any]]:
-    """The programs and templates of parts of a model that can be stored, by the graphs that they are for."""
-    from cpuruntime.program import template_file
-    from cpuruntime.program.template import Template
+    def add_template(key: Any, template: Template, extents: Sequence[int]) -> None:
+        from cpuruntime.program import template_file  # not above: models of static shapes do without
 
-    own: dict[str, list[Any]] = {"programs": [], "templates": []}
-    for key, (made, extents) in programs.made.items():
+        number = len(own["templates"])
+        own["templates"].append((key, template_file.add(template, extents, f"template {number}", parts, sections)))
+
+    if not programs.is_in_stages:
+        for shapes, program in programs.planned():
+            add_program(shapes, program)
+        for pattern, template in programs.templates():
+            add_template(pattern.facts(), template, pattern.extents)
+        return parts, sections, own
+    for key, (made, extents) in [*programs.made.items()]:  # a copy: others may be planned meanwhile
         with suppress(UnsupportedError):
-            if isinstance(made, Template):
-                name = f"template {len(own['templates'])}"
-                own["templates"].append((key, template_file.add(made, extents, name, parts, sections)))
+            if isinstance(made, Program):
+                add_program(key, made)
             else:
-                own["programs"].append((key, file.add(made, f"program {len(own['programs'])}", parts, sections)))
+                add_template(key, made, extents)
     if not any(own.values()):
         raise UnsupportedError(BY_DATA)
-    return own
+    return parts, sections, own
 
 
 def _port(info: PortInfo) -> list[str]:
@@ -160,7 +158,8 @@ class Stored:
     """The programs of a stored model, whose kernels are loaded; has what models and requests need of `Programs`.
 
     The sections of `sections` that are not weights must have been checked. Kernels that are missing are compiled if
-    that `may_compile`. `programs` are those for certain shapes of inputs, `parts` what templates are made from.
+    that `may_compile`. `programs` are those for certain shapes of inputs, `parts` what templates are made from,
+    `facts` those of the file; `when_planned` is called when `exported` gives more than before.
 
     Raises:
         ValueError: the file does not fit together, or a kernel is not compiled and cannot or may not be.
@@ -183,8 +182,19 @@ class Stored:
             self.key(shapes): self.checked(file.load(own, f"program {number}", self.parts, sections))
             for number, (shapes, own) in enumerate(facts["program"]["programs"])
         }
-        own = {name: [sections[name]] for name in _sections(facts["program"])}
-        self.exported: Exported = dict(facts), own | {WEIGHTS: self.parts.section()}
+        self.facts, self._sections = dict(facts), sections
+        self.when_planned: Callable[[], None] | None = None
+
+    def exported(self) -> Exported:
+        """The facts and sections of the model."""
+        own = {name: [self._sections[name]] for name in [*_sections(self.facts["program"]), RECIPES]}
+        return self.facts, own | {WEIGHTS: self.parts.section()}
+
+    def plans(self) -> tuple[Sections, dict[str, list[Any]]]:
+        """The sections of programs and templates, and the facts about them, in new lists."""
+        program = self.facts["program"]
+        sections: Sections = {name: [self._sections[name]] for name in _sections(program)}
+        return sections, {key: [*program[key]] for key in ("programs", "templates")}
 
     def _load_kernels(self, facts: Mapping[str, Any], model: StoredModel, may_compile: bool) -> None:
         needed = KERNELS if self.is_static else NEEDED
@@ -219,13 +229,12 @@ class Stored:
 
 def _sections(program: Mapping[str, Any]) -> list[str]:
     kinds = {"programs": ("program", "words", "relocations", "steps"), "templates": ("template", "numbers", "steps")}
-    own = [
+    return [
         f"{kind} {number} {name}"
         for key, (kind, *names) in kinds.items()
         for number in range(len(program[key]))
         for name in names
     ]
-    return [*own, RECIPES]
 
 
 class StoredPrograms(Stored):

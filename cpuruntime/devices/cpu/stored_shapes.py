@@ -8,7 +8,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cpuruntime.devices.cpu.stored import Stored, StoredModel, WholeStage
+from cpuruntime.devices.cpu.stored import Stored, StoredModel, WholeStage, with_plans
+from cpuruntime.devices.interface import Exported
 from cpuruntime.errors import InvalidArgumentError, printable
 from cpuruntime.graph import Graph, settle
 from cpuruntime.hints import StreamPlan
@@ -78,6 +79,14 @@ class StoredShapes(Stored):
                 self._compiled = self._compile(shapes)
         return self._compiled.of(values)
 
+    def exported(self) -> Exported:
+        compiled = self._compiled
+        if compiled is None or compiled.is_in_stages:
+            return super().exported()
+        parts, sections, own = with_plans(compiled, self)
+        facts = {**self.facts, "packed": self.weights_nbytes(), "program": parts.facts() | own}
+        return facts, sections | parts.sections()
+
     def _planned(self, shapes: Shapes) -> WholeStage | None:
         """The stage by what was stored, which is cached; the lock is held."""
         program = self.programs.get(shapes)
@@ -105,10 +114,12 @@ class StoredShapes(Stored):
             )
         log.info("model '%s' is compiled: no plan of it that was stored is for inputs of shapes %s", name, given)
         settings = self._model.settings
-        settings = Settings(settings.known, {**settings, "WARMUP_SHAPES": "NONE"})
+        settings = Settings(settings.known, {**settings, "WARMUP_SHAPES": "NONE", "CACHE_DIR": ""})
         compilation = Compilation.of(self._source(), settings, self._model.topology)
         settle(compilation.graph)
-        return Programs(compilation, self._plan)
+        programs = Programs(compilation, self._plan)
+        programs.when_planned = self.when_planned
+        return programs
 
     @property
     def stages(self) -> Stages:
