@@ -15,7 +15,7 @@ ARENA = "arena"
 """The key of a stream's arena, in which all programs work, among its instances by program."""
 
 
-def instance_of(instances: dict[Any, Any], program: Program, timed: bool = False) -> Instance:
+def instance_of(instances: dict[Any, Any], program: Program, timed: int = 0) -> Instance:
     """The instance of a stream for a program, which it may share with other programs of the same key."""
     found = instance_for(instances, program, timed)
     if found.program is not program:
@@ -24,7 +24,7 @@ def instance_of(instances: dict[Any, Any], program: Program, timed: bool = False
 
 
 def instance_for(
-    instances: dict[Any, Any], program: Program, timed: bool = False, key: Hashable = None
+    instances: dict[Any, Any], program: Program, timed: int = 0, key: Hashable = None
 ) -> Instance:
     """As `instance_of`, but for `load`: it may be another program of the key still. `key` is another one to find it."""
     key = program.key if key is None else key
@@ -34,7 +34,7 @@ def instance_for(
     return cast("Instance", found)
 
 
-def _add_instance(instances: dict[Any, Any], program: Program, timed: bool, key: Hashable) -> Instance:
+def _add_instance(instances: dict[Any, Any], program: Program, timed: int, key: Hashable) -> Instance:
     """A new instance of a program in the arena of a stream, which grows; the oldest instance is evicted."""
     arena = instances.get(ARENA)
     if arena is None or arena.size < program.arena_size:

@@ -107,15 +107,15 @@ class Program:
 
 
 class StepTimes:
-    """Nanoseconds of each planned step of an inference, from what was noted: for each part a job's clock or a number.
+    """Nanoseconds of each planned step of an inference, from what was noted: for each part a job's clocks or a number.
 
     An inference takes a note only; the arithmetic is done when somebody looks.
     """
 
-    __slots__ = ("_count", "_noted", "_repeats")
+    __slots__ = ("_count", "_noted", "_repeats", "_threads")
 
-    def __init__(self, noted: Sequence[np.ndarray | int], repeats: int, count: int) -> None:
-        self._noted, self._repeats, self._count = noted, repeats, count
+    def __init__(self, noted: Sequence[np.ndarray | int], repeats: int, count: int, threads: int = 0) -> None:
+        self._noted, self._repeats, self._count, self._threads = noted, repeats, count, threads
 
     def __len__(self) -> int:
         return self._count
@@ -127,34 +127,56 @@ class StepTimes:
     def array(self) -> np.ndarray:
         """int64[len]."""
         parts = [
-            np.atleast_1d(one) if isinstance(one, int) else np.diff(one).reshape(self._repeats, -1).sum(axis=0)
+            np.atleast_1d(one) if isinstance(one, int) else self._sums(np.diff(one[: self._steps(one) + 1]))
             for one in self._noted
         ]
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+    def shares(self) -> list[list[int]]:
+        """Of each step the nanoseconds of each thread's share; none where the first thread ran the step alone."""
+        found: list[list[int]] = []
+        for one in self._noted:
+            if isinstance(one, int):
+                found.append([])
+                continue
+            steps = self._steps(one)
+            began, ended, done = one[:steps], one[1 : steps + 1], one[steps + 1 :].reshape(self._threads, steps)
+            is_shared = ((one[0] <= done) & (done <= ended)).all(axis=0)  # others have the clocks of an earlier run
+            # A thread may have begun before the first one went on and looked at the clock.
+            taken = np.where(is_shared, np.maximum(done - began, 0), 0)
+            sums = taken.reshape(self._threads, self._repeats, steps // self._repeats).sum(axis=1)
+            found += [row if any(row) else [] for row in sums.T.tolist()]
+        return found
+
+    def _steps(self, clocks: np.ndarray) -> int:
+        return (len(clocks) - 1) // (1 + self._threads)
+
+    def _sums(self, times: np.ndarray) -> np.ndarray:
+        return times.reshape(self._repeats, -1).sum(axis=0)
 
 
 class Instance(Linked):
     """One stream's memory for a program; used by one request at a time.
 
-    With `timed`, `times` are those of the last run. `whole` is the only job of an
+    Where it is `timed`, of so many threads, `times` are those of the last run. `whole` is the only job of an
     inference without faults, which may be run without `begin` and `resume`, or None; `only` is that job whether or not
     there may be faults. The caller sets `owner`, to know whose memory is bound, and `iterations`: a program, and what
     runs iterations of it here.
     """
 
-    def __init__(self, program: Program, timed: bool = False, arena: np.ndarray | None = None) -> None:
+    def __init__(self, program: Program, timed: int = 0, arena: np.ndarray | None = None) -> None:
         super().__init__(program.image, arena)
         self.program: Program | None = program
         self.key, self._repeats = program.key, program.repeats
         self.timed = timed
         self._raised = self.faults.data
-        self.times = StepTimes((), self._repeats, 0)
+        self.times = StepTimes((), self._repeats, 0, timed)
         self._noted: list[np.ndarray | int] = []
         self._parts: list[Job | FallbackStep] = []
         for segment in program.segments:
             part = segment.fallback or Job(self.table[segment.first : segment.first + segment.count])
             if timed and isinstance(part, Job):
-                part.time_steps()
+                part.time_steps(timed)
             self._parts.append(part)
         self._inputs: Sequence[np.ndarray] = ()
         self._outputs: Sequence[np.ndarray] = ()
@@ -243,7 +265,8 @@ class Instance(Linked):
             self._noted.append(time.perf_counter_ns() - begin)
             self._position += 1
         if self.timed:
-            self.times = StepTimes(self._noted, self._repeats, len(cast("Program", self.program).planned))
+            planned = cast("Program", self.program).planned
+            self.times = StepTimes(self._noted, self._repeats, len(planned), self.timed)
         self.check_faults()
         return None
 

@@ -7,9 +7,9 @@ import numpy as np
 from cpuruntime.errors import CancelledError, DeadlineExceededError, Error, InvalidArgumentError
 from cpuruntime.streams.native import runner
 
-COMPLETED, _CONTROL, _TIMING, _TASK, ELAPSED, _SHARED = (
-    offset // 8
-    for offset in (runner.COMPLETED, runner.OF_CONTROL, runner.TIMING, runner.OF_TASK, runner.ELAPSED, runner.SHARED)
+COMPLETED, _CONTROL, _TIMING, _TIMED, _TASK, ELAPSED, _SHARED = (
+    runner.JOB.fields[name][1] // 8
+    for name in ("completed", "control", "timing", "timed", "task", "elapsed", "shared")
 )
 _DEADLINE, _BEGAN, _ENDED = (offset // 8 for offset in (runner.DEADLINE, runner.BEGAN, runner.ENDED))
 
@@ -115,10 +115,11 @@ class Job:
         """The table is another now, with so many steps up to the last shared one, and takes about so long."""
         self.fields[_SHARED], self.fields[ELAPSED] = shared, nanoseconds
 
-    def time_steps(self, on: bool = True) -> None:
-        """Whether runs from now on measure each step; not while it runs."""
-        self._clock = np.zeros(self.steps + 1, np.int64) if on else None
+    def time_steps(self, threads: int = 1) -> None:
+        """Runs from now on measure each step, and the shares of so many threads; of 0 none. Not while it runs."""
+        self._clock = np.zeros(self.steps + 1 + threads * self.steps, np.int64) if threads else None
         self.fields[_TIMING] = self._clock.ctypes.data if self._clock is not None else 0
+        self.fields[_TIMED] = threads
 
     @property
     def step_times(self) -> np.ndarray | None:
@@ -128,12 +129,14 @@ class Job:
         """
         if self._clock is None:
             return None
-        times = np.diff(self._clock)
+        times = np.diff(self._clock[: self.steps + 1])
         times[self.completed :] = 0
         return times
 
     def clock(self) -> np.ndarray:
-        """What the last run noted, whose steps are timed: int64[steps + 1], as it began and after each step."""
+        """What the last run noted, whose steps are timed: as it began and after each step, int64[steps + 1], and for
+        each thread after its shares, int64[steps]. A thread's are older than the step where it had none.
+        """
         assert self._clock is not None
         return self._clock.copy()
 

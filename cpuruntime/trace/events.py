@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 MOST_INFERENCES, MOST_EVENTS = 20_000, 20_000
 """Inferences, and other events, that a timeline has at most: the latest ones."""
@@ -25,6 +25,14 @@ class Times(Protocol):
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[int]: ...
+
+
+@runtime_checkable
+class SharedTimes(Times, Protocol):
+    """Those of steps that threads may share."""
+
+    def shares(self) -> list[list[int]]:
+        """Of each step the nanoseconds of each thread's share; none where one thread ran the step alone."""
 
 
 Steps = Sequence[tuple[Sequence[StepLabel], Times]]

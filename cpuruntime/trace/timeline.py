@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from cpuruntime.trace.events import Event, Inference, Rings
+from cpuruntime.trace.events import Event, Inference, Rings, SharedTimes
 
 MOST_STEPS = 300_000
 """Steps in a file at most, of the latest inferences; those before are drawn without steps."""
@@ -99,11 +99,17 @@ def _steps(
 ) -> Iterator[dict[str, Any]]:
     moment = one.first if began <= one.first <= ended else began
     for labels, times in one.steps:
-        for label, taken in zip(labels, times):
+        shares = times.shares() if isinstance(times, SharedTimes) else [()] * len(times)
+        for label, taken, shared in zip(labels, times, shares):
             after = min(moment + int(taken), ended)
             facts: dict[str, Any] = {"kernel": label.kernel}
             if label.flops and taken:
                 facts["GFLOP/s"] = round(label.flops / int(taken), 2)
+            if len(shared) > 1:
+                slowest, mean = max(shared), sum(shared) / len(shared)
+                facts["threads us"] = [share / 1000 for share in shared]
+                facts["uneven us"] = round((slowest - mean) / 1000, 3)
+                facts["barrier us"] = (int(taken) - slowest) / 1000
             yield tracks.slice(process, stream, f"{label.operator} {label.name}", moment, after, facts)
             moment = after
 

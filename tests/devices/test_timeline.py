@@ -67,6 +67,24 @@ def check_phases(timeline: Timeline, inferences: int) -> None:
         assert {e["tid"] for e in parts} == {one["tid"]}
 
 
+def test_steps_that_threads_share_say_what_they_wait_for(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    config = {**CONFIG, "TRACE": path, "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 2}
+    with ov.Core().compile_model(chain(2, 256), "CPU", config) as compiled:
+        for _ in range(3):
+            compiled(np.ones((256, 256), np.float32))
+        threads = compiled.get_property("INFERENCE_NUM_THREADS")
+    steps = [e for e in Timeline(path).on("stream") if not e["name"].startswith("inference")]
+    for step in steps:
+        facts = step["args"]
+        assert ("threads us" in facts) == (threads > 1)
+        if threads > 1:
+            shares = facts["threads us"]
+            assert len(shares) == threads
+            assert max(shares) + facts["barrier us"] == pytest.approx(step["dur"], abs=0.01)
+            assert facts["uneven us"] == pytest.approx(max(shares) - sum(shares) / threads, abs=0.01)
+
+
 def test_requests_streams_steps_and_callbacks(tmp_path: Path, device: str) -> None:
     path = tmp_path / "t.json"
     config = {"TRACE": path, "NUM_STREAMS": 2, **(CONFIG if device == "CPU" else {})}

@@ -94,10 +94,25 @@ def test_steps_are_timed() -> None:
     assert times[0] >= 200_000
     assert times[1] >= 1_000_000
     assert 1_200_000 <= times.sum() <= job.elapsed
-    job.time_steps(False)
+    job.time_steps(0)
     group.run(job)
     assert job.step_times is None
     group.stop()
+
+
+def test_shares_of_steps_are_timed(group: ThreadGroup) -> None:
+    job = program([(delay, (1_000_000, 0))] * 3, alone=lambda i: i == 1)
+    job.time_steps(group.threads)
+    for _ in range(2):
+        group.run(job)
+        clocks = job.clock()
+        began, ended, done = clocks[:3], clocks[1:4], clocks[4:].reshape(-1, 3)
+        assert len(done) == group.threads
+        if group.threads > 1:
+            assert (done[0, [0, 2]] >= began[[0, 2]] + 1_000_000).all()
+            assert (done[:, 2] >= done[:, 0] + 1_000_000).all()
+            assert (done[:, [0, 2]] <= ended[[0, 2]]).all()
+        assert (done[:, 1] < began[1]).all()
 
 
 ALONE: dict[str, Callable[[int], bool]] = {

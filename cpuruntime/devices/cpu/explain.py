@@ -138,7 +138,7 @@ class MeasuringRequest(CpuRequest):
 
     def __init__(self, programs: Programs, executor: Executor, program: Program) -> None:
         super().__init__(programs, executor)
-        self._timed = Instance(program, timed=True)
+        self._timed = Instance(program, timed=1)
 
     def losses(self, threads: int, seconds: Sequence[float], nbytes: int) -> list[Loss | None]:
         """What each step of the program loses that took so long; all its values and weights have `nbytes`.
@@ -199,7 +199,7 @@ class StagedRequest(CpuRequest):
         self.times: StageTimes = {}
 
     def _new_run(self, stream: Stream, inputs: list[Any]) -> Run:
-        return Run(self._programs.stages, self._instances, self.control, inputs, timed=True)
+        return Run(self._programs.stages, self._instances, self.control, inputs, timed=1)
 
     def _note(self, run: Run, inputs: list[Any]) -> None:
         sums: dict[Program | Node, list[list[int]]] = {}

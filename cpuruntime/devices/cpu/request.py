@@ -285,7 +285,7 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
         if own is not None and own.key == program.key and program.arena_size <= own.arena.size:
             return own
         self._key = program.key
-        instance = instance_for(stream.state, program, self._programs.profiled)
+        instance = instance_for(stream.state, program, self._programs.profiled and stream.threads)
         job = instance.whole
         is_short = job is not None and 0 < job.elapsed < QUICK and program.arena_size <= LARGEST_OWN
         if not is_short or key != program.key or self._dynamic:
@@ -335,7 +335,8 @@ class CpuRequest(Task, BoundArrays, DeviceRequest):
     def _new_run(self, stream: Stream, inputs: list[Any]) -> Run:
         from cpuruntime.program.stages.run import Run  # not above: models that were stored do without
 
-        return Run(self._programs.stages, stream.state, self.control, inputs, self._programs.profiled)
+        timed = self._programs.profiled and stream.threads
+        return Run(self._programs.stages, stream.state, self.control, inputs, timed)
 
     def _note(self, run: Run, inputs: list[Any]) -> None:
         """Take note of an inference of several stages that is completed."""

@@ -35,7 +35,7 @@ class Run:
 
     def __init__(
         self, stages: Stages, instances: dict[Any, Any], control: Control, shared: Sequence[np.ndarray] = (),
-        timed: bool = False,
+        timed: int = 0,
     ) -> None:  # fmt: skip
         self.stages = stages
         self.times: list[tuple[Program | Node, Times]] = []

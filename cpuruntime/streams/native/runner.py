@@ -82,15 +82,17 @@ owns        address of int64[owned]: the CPUs its threads are pinned to; owned i
 """
 
 JOB = record(
-    program="i8", steps="i8", shared="i8", timing="i8", control="i8", task="i8", again="i8", completed="i8",
-    elapsed="i8",
+    program="i8", steps="i8", shared="i8", timing="i8", timed="i8", control="i8", task="i8", again="i8",
+    completed="i8", elapsed="i8",
 )  # fmt: skip
 """One program to run; the last two fields are the runner's, the others but `again` are constant while it runs.
 
 program    address of int64[steps][2]: kernel, argument block + ALONE or 0
 steps      number of steps, at least 1
 shared     number of steps up to the last one that is not ALONE, 0 when all are
-timing     0, or address of int64[steps + 1]: the clock (ns) at the start and after each step
+timing     0, or address of int64[steps + 1]: the clock (ns) at the start and after each step; behind it, of each thread
+           below `timed`, int64[steps]: the clock after its share of each step that the threads share, else older
+timed      of how many threads there are such clocks
 control    0, or address of a CONTROL
 task       address of the TASK that is over with this job; 0 when the interpreter has to go on with it
 again      what the last step, run by the leader alone, may set: not 0 to have all steps run once more
@@ -102,7 +104,7 @@ ALSO, TASK_COMPLETED, POOL, NOTIFIES, TASK_CONTROL, REPEAT = (
     TASK.fields[name][1] for name in ("also", "completed", "pool", "notifies", "control", "repeat")
 )
 CANCEL, DEADLINE, BEGAN, ENDED = (CONTROL.fields[name][1] for name in CONTROL.names)
-PROGRAM, STEPS, SHARED, TIMING, OF_CONTROL, OF_TASK, AGAIN, COMPLETED, ELAPSED = (
+PROGRAM, STEPS, SHARED, TIMING, TIMED, OF_CONTROL, OF_TASK, AGAIN, COMPLETED, ELAPSED = (
     JOB.fields[name][1] for name in JOB.names
 )
 STEP_BYTES = 16
@@ -236,14 +238,29 @@ def over_at(group, number):
 
 
 @inline
+def clocks_of(job, thread):
+    """Address of a thread's clocks after its shares, or 0."""
+    timing = simd.load_i64(job + TIMING)
+    if not timing or thread >= simd.load_i64(job + TIMED):
+        return 0
+    steps = simd.load_i64(job + STEPS)
+    return timing + 8 * (steps + 1 + thread * steps)
+
+
+@inline
 def share_of(group, job, thread, passed):
     """A worker's part of a job; takes and returns the number of barriers passed."""
     step = simd.load_i64(job + PROGRAM)
     end = step + STEP_BYTES * simd.load_i64(job + SHARED)
+    clocks = clocks_of(job, thread)
     while step < end:
         alone = is_alone(step)
         if not alone:
             system.call(simd.load_i64(step), simd.load_i64(step + 8), thread, group.threads)
+            if clocks:
+                simd.store_i64(clocks, system.now())
+        if clocks:
+            clocks += 8
         if is_met(step, alone):
             barrier(group)
             passed += 1
@@ -270,7 +287,7 @@ def leaders_share(group, job, control, polite):
     at the same step.
     """
     program, steps = simd.load_i64(job + PROGRAM), simd.load_i64(job + STEPS)
-    timing = simd.load_i64(job + TIMING)
+    timing, clocks = simd.load_i64(job + TIMING), clocks_of(job, 0)
     shared = simd.load_i64(job + SHARED) if group.threads > 1 else 0
     passed = simd.load_i64(group.words + PASSED)
     if timing:
@@ -279,6 +296,8 @@ def leaders_share(group, job, control, polite):
         step = program + STEP_BYTES * i
         alone = is_alone(step)
         run_step(step, alone, group.threads)
+        if clocks and not alone and i < shared:
+            simd.store_i64(clocks + 8 * i, system.now())
         if polite and i + 1 < steps:
             give_way(group, control)
         ends_here = i + 1 < steps and interrupted(group.words, control)
