@@ -81,10 +81,13 @@ class _ByDevice(Values):
 
 
 def own_config(config: Any, name: str) -> Any:
-    """A configuration with what its DEVICE_PROPERTIES has for device `name` in place of them; others win over these."""
+    """A configuration with what its DEVICE_PROPERTIES has for device `name` in place of them; others win over these.
+
+    Raises InvalidArgumentError where these are no properties by device.
+    """
     if not isinstance(config, Mapping) or properties not in config:
         return config
-    by_device = getattr(config[properties], "value", config[properties])
+    by_device = properties.parse(getattr(config[properties], "value", config[properties]))
     return {**by_device.get(name, {}), **{key: value for key, value in config.items() if key != properties}}
 
 

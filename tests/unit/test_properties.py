@@ -382,6 +382,14 @@ def test_settings_of_several_devices_in_one_configuration() -> None:
     assert props.device.own_config(config, "OTHER") == {"PERF_COUNT": False}
     pair = dict([props.device.properties({"CPU": {"NUM_STREAMS": 2}})])
     assert props.device.own_config(pair, "CPU") == {"NUM_STREAMS": 2}
+    text = {"DEVICE_PROPERTIES": '{"CPU": {"NUM_STREAMS": 2}}'}
+    assert props.device.own_config(text, "CPU") == {"NUM_STREAMS": 2}
+
+
+@pytest.mark.parametrize("value", ["{CPU:{NUM_STREAMS:2}}", 5, [], None, {"CPU": 5}, {"CPU": "NUM_STREAMS"}])
+def test_what_is_no_properties_by_device_says_so(value: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"DEVICE_PROPERTIES: .* is not a dict of device"):
+        props.device.own_config({"DEVICE_PROPERTIES": value}, "CPU")
 
 
 def test_properties_survive_copying_and_pickling() -> None:
