@@ -106,6 +106,22 @@ def test_sources_of_other_types_are_refused() -> None:
         ov.Core().import_model(7, "CPU")
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{"NUM_STREAMS": 2, "INFERENCE_NUM_THREADS": 2}, {"PERFORMANCE_HINT": "THROUGHPUT"}, {"NUM_STREAMS": 1}, {}],
+    ids=str,
+)
+def test_streams_are_as_in_the_model_that_was_exported(settings: dict[str, Any]) -> None:
+    names = ("NUM_STREAMS", "INFERENCE_NUM_THREADS", "PERFORMANCE_HINT")
+    exported = ov.Core().compile_model(convolutional(), "CPU", settings)
+    stored = exported.export_model()
+    for imported in (ov.Core().import_model(stored), ov.Core().import_model(stored, "CPU", {"PERF_COUNT": True})):
+        assert [imported.get_property(name) for name in names] == [exported.get_property(name) for name in names]
+        assert imported.export_model().getvalue() == stored.getvalue()
+    one = ov.Core().import_model(stored, "CPU", {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1})
+    assert (one.get_property("NUM_STREAMS"), one.get_property("INFERENCE_NUM_THREADS")) == (1, 1)
+
+
 def test_a_model_for_more_threads_is_refused() -> None:
     content = ov.Core().compile_model(convolutional(), "CPU", CONFIG).export_model()
     if (os.cpu_count() or 1) < 2:

@@ -89,7 +89,8 @@ class CpuModel(DeviceModel):
         return CpuRequest(self.programs, self.executor)
 
     def export(self) -> Exported:
-        return stored.exported(self.programs, self._demand, self._setup.plan.threads)
+        facts, sections = stored.exported(self.programs, self._demand, self._setup.plan.threads)
+        return {**facts, "settings": stored.stream_settings(self._settings)}, sections
 
     def when_planned(self, function: Callable[[], None]) -> None:
         self.programs.when_planned = function

@@ -109,6 +109,7 @@ class CpuPlugin(Plugin):
     def restore(
         self, facts: Mapping[str, Any], sections: SectionFile, settings: Settings, source: Callable[[], Graph] | None
     ) -> DeviceModel:
+        settings = stored.with_stream_settings(settings, facts) if source is None else settings
         model = stored.StoredModel.of(facts, settings, self.topology(settings))
         setup = set_up_streams(model, None, Ledger(), device=str(self.target))
         try:

@@ -20,6 +20,7 @@ from cpuruntime.program import file, native
 from cpuruntime.program.common_sections import RECIPES, WEIGHTS, Parts, Pool, Sections
 from cpuruntime.program.program import Program
 from cpuruntime.properties import Settings
+from cpuruntime.properties.declaration import Group
 from cpuruntime.records import record
 from cpuruntime.store import SectionFile
 from cpuruntime.streams.native.needed import KERNELS
@@ -62,6 +63,21 @@ class StoredModel:
         nodes, unknown = facts["demand"]
         demand = Demand(tuple(NodeDemand(*row) for row in nodes), unknown)
         return cls(facts["name"], settings, topology, demand, facts["threads"], facts["is_static"])
+
+
+def stream_settings(settings: Settings) -> dict[str, str]:
+    """The text of each setting that decides about streams."""
+    known = settings.known
+    names = [name for name in settings if known[name].group is Group.STREAMS or name.startswith("PERFORMANCE_HINT")]
+    return {name: known[name].values.text(settings[name]) for name in names}
+
+
+def with_stream_settings(settings: Settings, facts: Mapping[str, Any]) -> Settings:
+    """The settings with those about streams that a model was exported with, unless they have such themselves."""
+    if stream_settings(settings):
+        return settings
+    its = {name: settings.known[name].parse(text) for name, text in facts["settings"].items()}
+    return Settings(settings.known, {**settings, **its})
 
 
 def exported(programs: Programs | Stored, demand: Demand, threads: int) -> Exported:
