@@ -4,11 +4,13 @@
     compiled = core.compile_model("model.onnx", "CPU", {"PERFORMANCE_HINT": "LATENCY"})
     result = compiled({"input": array})[0]
 
-Importing the package imports nothing heavy; each name is loaded when it is first used.
+Importing the package imports nothing heavy; each name is loaded when it is first used, or with the package in programs
+that have imported NumPy.
 """
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -179,6 +181,10 @@ __all__ = [
     "tensor_from_file",
     "utils",
 ]
+
+
+if "numpy" in sys.modules:  # a program that is about to infer: what it needs is loaded here, not at its first call
+    import_module("cpuruntime.api.core")
 
 
 def get_version() -> str:
