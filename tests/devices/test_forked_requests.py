@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.complaints import complaints
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -57,7 +58,7 @@ def run(script: str) -> list[str]:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", PREAMBLE + script], capture_output=True, text=True, timeout=80
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, complaints(done.stderr)) == (0, "")
     return done.stdout.splitlines()
 
 

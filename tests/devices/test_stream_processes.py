@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from support.complaints import complaints
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -58,7 +59,7 @@ def run(script: str) -> subprocess.CompletedProcess[str]:
     guard.start()
     output, errors = process.communicate()
     guard.cancel()
-    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+    return subprocess.CompletedProcess(process.args, process.returncode, output, complaints(errors))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1)])
