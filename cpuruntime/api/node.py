@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from cpuruntime.api.layout import Layout
@@ -11,7 +12,6 @@ from cpuruntime.api.notes import RTMap
 from cpuruntime.api.refusals import EDITED, refused
 from cpuruntime.errors import UnsupportedError, WrongIndexError, printable
 from cpuruntime.graph import PartialShape, Shape, Type
-from cpuruntime.records import record
 
 
 class Facts:
@@ -40,7 +40,7 @@ class Facts:
         return Facts(self.friendly_name, RTMap(self.rt_info), self.layout, list(self.names))
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class DiscreteTypeInfo:
     """What a node is: the operator's name and its set. `parent` is None: types do not derive from each other."""
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import ClassVar
 
 from cpuruntime.errors import escaped, printable
-from cpuruntime.records import entity, record
+from cpuruntime.records import record
 
 
-@entity
+@dataclass(slots=True)
 class ProfilingInfo:
     """The times of one step of the last inference, under OpenVINO's names: `cpu_time` computing, `real_time` in all.
 

@@ -8,6 +8,7 @@ import onnx
 import pytest
 from support.judge import Net
 
+from cpuruntime.compiler.isa import bf16_products
 from precisions import main
 
 
@@ -19,7 +20,8 @@ def test_lines_of_engines_and_of_steps(tmp_path: Path, capsys: pytest.CaptureFix
     assert main([str(tmp_path / "small.onnx"), "--rounds", "2"]) == 0
     head, *lines = capsys.readouterr().out.splitlines()
     assert head.split()[0] == "small"
-    errors = {" ".join(line.split()[:2]): float(line.split()[-1]) for line in lines if "->" not in line}
+    errors = {" ".join(line.split()[:2]): float(line.split()[-1]) for line in lines if line.startswith("cpuruntime")}
     assert errors["cpuruntime f32"] == 0
     assert errors["cpuruntime bf16"] < 0.02
     assert any(line.startswith("1x1 convolutions") for line in lines)
+    assert any(line.startswith("products at the peak") for line in lines) == bool(bf16_products())

@@ -33,7 +33,7 @@ from support.spills import FAMILIES
 SHAPES, LANE_TILE = tile_shapes(), (lane_rows(3)[0], 3, 1, 1, 1)
 VARIANTS = [*(("convolution", (*shape, UNROLL, 16)) for shape in SHAPES[:4]), ("convolution", (*SHAPES[0], 3, 24))]
 VARIANTS += [("matmul", SHAPES[0]), ("grouped_convolution", (*SHAPES[0], 4, 16)), ("depthwise", LANE_TILE)]
-VARIANTS += [("winograd_product", winograd_shapes()[0]), ("winograd_product", winograd_shapes()[-1])]
+VARIANTS += [("winograd_product", (*shape, False)) for shape in (winograd_shapes()[0], winograd_shapes()[-1])]
 found = []
 for family, arguments in VARIANTS:
     text, inner, label = FAMILIES[family](*arguments).assembly(), [], ""
