@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from functools import cache
 
-from cpuruntime.compiler.isa import LANES, VECTOR_BYTES, byte_products, byte_tiles
+from cpuruntime.compiler.isa import LANES, VECTOR_BYTES, byte_tiles
 from cpuruntime.compiler.kernel import Kernel, factory, kernel, lazy, made, record
 from cpuruntime.ops.quantised_panels import from_blocks, from_rows, name_pixels, name_sums, zero_point
-from cpuruntime.ops.tiles.integer_shapes import AMX, BOTH, ROW_BYTES, VNNI
+from cpuruntime.ops.tiles.integer_shapes import AMX, BOTH, ROW_BYTES, features_of
 
 simd = lazy("cpuruntime.compiler.simd")
 
@@ -47,16 +47,13 @@ def quantised_product(kind: str, rows: int, columns: int, source: str, floats: b
     be read. Kinds of AMX need images of one line, and read `rows` pixels behind the panel, too.
     """
     result = "floats" if floats else "bytes"
-    by_tiles, native = kind in AMX, byte_tiles() if kind in AMX else ""
-    if by_tiles:
-        tile = made("cpuruntime.ops.tiles.amx_tile", "make_amx_tile", kind, rows, columns, result)
-    else:
-        tile = made("cpuruntime.ops.tiles.integer_tile", "make_integer_tile", kind, rows, columns, result)
-    begin_tiles = made("cpuruntime.ops.tiles.tile_registers", "make_begin", native != "")
-    end_tiles = made("cpuruntime.ops.tiles.tile_registers", "make_end", native != "")
+    module, make = ("amx_tile", "make_amx_tile") if kind in AMX else ("integer_tile", "make_integer_tile")
+    tile = made(f"cpuruntime.ops.tiles.{module}", make, kind, rows, columns, result)
+    native = kind in AMX and byte_tiles() != ""
+    begin_tiles = made("cpuruntime.ops.tiles.tile_registers", "make_begin", native)
+    end_tiles = made("cpuruntime.ops.tiles.tile_registers", "make_end", native)
     stage = from_blocks(kind) if source == "blocks" else from_rows(kind)
-    features = ",".join(filter(None, (byte_products() if kind in (*VNNI, *AMX) else "", native)))
-    both = kind in BOTH
+    features, both = features_of(kind), kind in BOTH
     name = f"quantised_{kind}{features}_{LANES}_{rows}x{columns}_{source}" + ("_f32" if floats else "")
 
     @kernel(ARGUMENTS, name=name, tile=(rows, columns), features=features)

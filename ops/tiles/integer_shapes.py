@@ -43,6 +43,12 @@ SIDE, TILE_BYTES = 16, 64
 """Rows of a tile register, and the bytes of one. AMX reads weights as VNNI does, in runs of whole tiles."""
 
 
+def features_of(kind: str) -> str:
+    """LLVM's names of what kernels of a kind use beyond the instruction set, where the processor has it."""
+    found = byte_products() if kind in (*VNNI, *AMX) else "", byte_tiles() if kind in AMX else ""
+    return ",".join(filter(None, found))
+
+
 def channels_of(kind: str) -> int:
     """Channels in a 32-bit lane."""
     return 2 if kind == "w16" else 4
