@@ -214,6 +214,20 @@ def test_importing_the_package_is_cheap() -> None:
     assert result.stdout == "[]\n"
 
 
+def test_with_numpy_the_package_brings_what_inference_needs_and_no_compiler() -> None:
+    names = ("cpuruntime.api.core", "numba", "onnx", "llvmlite")
+    program = f"import sys, numpy, cpuruntime; print([m for m in {names} if m in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert result.stdout == "['cpuruntime.api.core']\n"
+
+
 def test_a_core_loads_neither_the_compiler_nor_the_reference_evaluator() -> None:
     program = "import sys, cpuruntime; cpuruntime.Core(); print([m for m in {} if m in sys.modules])"
     modules = ("numba", "llvmlite", "onnx.reference", "psutil")
